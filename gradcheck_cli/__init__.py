@@ -1,0 +1,55 @@
+"""gradcheck: is this backprop gradient right, and if not, which entry is wrong?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradcheck_cli.check import check
+    from gradcheck_cli.compare import Comparison, Entry, Verdict
+    from gradcheck_cli.errors import ExitCode, GradcheckError, InputError, UntrustedReferenceError
+    from gradcheck_cli.report import Report
+    from gradcheck_cli.spec import Spec
+    from gradcheck_cli.spec_file import load_spec
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "check": "check",
+    "Comparison": "compare",
+    "Entry": "compare",
+    "Verdict": "compare",
+    "ExitCode": "errors",
+    "GradcheckError": "errors",
+    "InputError": "errors",
+    "UntrustedReferenceError": "errors",
+    "Report": "report",
+    "Spec": "spec",
+    "load_spec": "spec_file",
+}
+
+__all__ = [
+    "Comparison",
+    "Entry",
+    "ExitCode",
+    "GradcheckError",
+    "InputError",
+    "Report",
+    "Spec",
+    "UntrustedReferenceError",
+    "Verdict",
+    "__version__",
+    "check",
+    "load_spec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used: `--version` must not pay for numpy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradcheck_cli' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(f"gradcheck_cli.{_HOMES[name]}"), name)
+    globals()[name] = value  # `check` must stay the function after its module has been imported
+    return value

@@ -1,0 +1,184 @@
+"""Relative error and verdict, entry by entry.
+
+    agrees      |a − n| ≤ tolerance            tolerance = rtol · max(|a|, |n|) + rounding
+    wrong       |a − n| > tolerance + 3u
+    unresolved  between the two: the reference cannot tell
+
+with a the analytic and n the numerical value, u the error of n, and rounding what first-order error
+analysis allows a right gradient in the arithmetic it was computed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.objective import Array
+
+ERROR_BARS = 3.0
+"""How many of its own errors the reference must be away before a gradient is called wrong."""
+
+ROUNDING_SAFETY = 4.0
+"""The factor c on the first-order rounding bound."""
+
+
+class Verdict(StrEnum):
+    AGREES = "agrees"
+    WRONG = "wrong"
+    UNRESOLVED = "unresolved"
+
+
+def overall(verdicts: Sequence[Verdict]) -> Verdict:
+    """Wrong if any is wrong, else unresolved if any is; of nothing, unresolved."""
+    if Verdict.WRONG in verdicts:
+        return Verdict.WRONG
+    return Verdict.UNRESOLVED if Verdict.UNRESOLVED in verdicts or not verdicts else Verdict.AGREES
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a tensor, with everything its verdict rests on."""
+
+    index: tuple[int, ...]
+    analytic: float
+    numerical: float
+    error: float
+    relative_error: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One tensor: analytic against numerical, all arrays of its shape.
+
+    rounding: how far rounding alone may carry a right analytic value.
+    """
+
+    name: str
+    analytic: Array
+    numerical: Array
+    error: Array
+    rounding: Array
+    rtol: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.analytic.shape
+
+    @property
+    def entries(self) -> int:
+        return int(self.analytic.size)
+
+    @cached_property
+    def scale(self) -> Array:
+        """max(|a|, |n|)."""
+        return np.fmax(np.abs(self.analytic), np.abs(self.numerical))
+
+    @cached_property
+    def difference(self) -> Array:
+        """|a − n|; infinite where a is not a finite number, NaN where only n is unknown."""
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(self.analytic - self.numerical)
+        return np.where(np.isfinite(self.analytic), difference, np.inf)
+
+    @cached_property
+    def relative_error(self) -> Array:
+        """|a − n| / max(|a|, |n|), 0 where both are 0; NaN where either is unknown."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = self.difference / self.scale
+        ratio = np.where(self.difference == 0, 0.0, ratio)
+        return np.where(np.isfinite(self.analytic), ratio, np.inf)
+
+    @cached_property
+    def tolerance(self) -> Array:
+        with np.errstate(invalid="ignore"):
+            return self.rtol * self.scale + self.rounding
+
+    @cached_property
+    def agrees(self) -> Array:
+        return ~(self.difference > self.tolerance) & np.isfinite(self.error) & np.isfinite(self.analytic)
+
+    @cached_property
+    def wrong(self) -> Array:
+        """A gradient that is not a finite number is wrong whatever the reference knows."""
+        beyond = self.difference > self.tolerance + ERROR_BARS * self.error
+        return beyond | ~np.isfinite(self.analytic)
+
+    @cached_property
+    def unresolved(self) -> Array:
+        return ~(self.agrees | self.wrong)
+
+    @cached_property
+    def zero(self) -> Array:
+        """Zero on both sides: they agree, but there was nothing to get wrong."""
+        return (self.analytic == 0) & (self.numerical == 0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Wrong if any entry is; unresolved if more than half could not be decided."""
+        if self.wrong.any():
+            return Verdict.WRONG
+        if 2 * np.count_nonzero(self.unresolved) > self.entries:
+            return Verdict.UNRESOLVED
+        return Verdict.AGREES
+
+    @cached_property
+    def _telling(self) -> Array:
+        """The relative errors that say something.
+
+        Where a value cannot be told from 0 (below rounding and error bar), its relative error is noise.
+        """
+        distinct = self.scale > self.rounding + ERROR_BARS * self.error
+        return self.relative_error[(distinct | self.wrong) & ~np.isnan(self.relative_error)]
+
+    @property
+    def max_relative_error(self) -> float:
+        """Over the entries that can be told from zero; NaN where there are none."""
+        return float(self._telling.max()) if self._telling.size else float("nan")
+
+    @property
+    def median_relative_error(self) -> float:
+        return float(np.median(self._telling)) if self._telling.size else float("nan")
+
+    @cached_property
+    def resolution(self) -> Array:
+        """The relative error above which an entry would have been called wrong; inf where none would."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            needed = (self.tolerance + ERROR_BARS * self.error) / self.scale
+        return np.where(np.isfinite(needed), needed, np.inf)
+
+    def worst(self, count: int = 1) -> list[Entry]:
+        """The entries furthest beyond what they are allowed, worst first."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = self.difference / (self.tolerance + ERROR_BARS * self.error)
+        # First the wrong, then the unresolved, then those that agree; within each by excess, then by size.
+        rank = np.where(self.wrong, 2, np.where(self.unresolved, 1, 0)).ravel()
+        excess = np.where(np.isnan(excess), 0.0, excess).ravel()
+        order = np.lexsort((-self.scale.ravel(), -excess, -rank))[:count]
+        return [self.entry(tuple(int(i) for i in np.unravel_index(flat, self.shape))) for flat in order]
+
+    def entry(self, index: tuple[int, ...]) -> Entry:
+        verdict = (
+            Verdict.WRONG if self.wrong[index]
+            else Verdict.UNRESOLVED if self.unresolved[index]
+            else Verdict.AGREES
+        )  # fmt: skip
+        return Entry(
+            index,
+            float(self.analytic[index]),
+            float(self.numerical[index]),
+            float(self.error[index]),
+            float(self.relative_error[index]),
+            verdict,
+        )
+
+
+def compare(name: str, analytic: Array, numerical: Estimate, rounding: Array, rtol: float) -> Comparison:
+    """Hold one tensor's analytic gradient against its numerical estimate, all of one shape."""
+    wide = analytic.astype(np.float64, copy=False)
+    return Comparison(name, wide, numerical.value, numerical.error, ROUNDING_SAFETY * rounding, rtol)

@@ -1,0 +1,143 @@
+"""The chain rule of the output layer, factor by factor, each checked against differences of exactly its map.
+
+∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.check import default_rtol, describe
+from gradcheck_cli.compare import Comparison, Verdict, compare, overall
+from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
+from gradcheck_cli.model.network import backprop
+from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.model.rounding import factor_rounding, gradient_rounding
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.estimate import Estimate, differentiate
+from gradcheck_cli.numerical.objective import Movable
+from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.report import EXIT_CODES
+from gradcheck_cli.sources import read_gradients
+from gradcheck_cli.sources.analytic import Analytic
+from gradcheck_cli.spec import CheckSpec, Spec
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One line of the derivation: its symbol, its formula, and its numbers against differences of its map."""
+
+    symbol: str
+    formula: str
+    comparison: Comparison
+    origin: str
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.comparison.verdict
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The derivation for one spec's output layer, from ∂L/∂a down to ∂L/∂w and ∂L/∂b."""
+
+    layer: str
+    network: str
+    activation: str
+    loss: str
+    coefficient: float
+    factors: tuple[Factor, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        return overall([factor.verdict for factor in self.factors])
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return EXIT_CODES[self.verdict]
+
+
+def explain(spec: Spec) -> Explanation:
+    """Derive the output layer's gradients of `spec`, checking every factor.
+
+    Factors come from our backprop; ∂L/∂w, ∂L/∂b and any factor the user's gradient file holds come from
+    there. Raises `InputError` where the spec does not fit its data.
+    """
+    problem = build_problem(spec)
+    layer = problem.network.output
+    problem = replace(problem, checked=(layer.weight, layer.bias))
+    analytic = read_gradients(spec.gradients, problem)
+    return Explanation(
+        layer.name,
+        describe(problem),
+        layer.activation_name,
+        spec.network.loss.name,
+        problem.network.coefficient,
+        tuple(_factor(step, analytic, spec.check) for step in _derivation(problem, analytic, spec.check)),
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One factor with our own value, the map it is the derivative of (or its numerical value), and rounding."""
+
+    symbol: str
+    formula: str
+    name: str
+    value: Array
+    numerical: Movable | Estimate
+    rounding: Array
+
+
+def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_Step]:
+    network, layer, eps = problem.network, problem.network.output, _eps(analytic)
+    at = (network, problem.parameters, problem.x, problem.target)
+    ours, bounds = next(backprop(*at)), next(factor_rounding(*at, eps))
+    whole, rounding = _whole(problem, how), gradient_rounding(*at, eps)
+    z_to_a = activation_map(problem)
+    jacobian = z_to_a.shape  # of a large softmax, only the first samples'
+    penalty = " + penalty" if network.penalties_on(layer.weight) else ""
+    w, b = layer.weight, layer.bias
+    return [
+        _Step("∂L/∂a", f"c · {network.loss.formula}", "dL_da", ours.dL_da, loss_map(problem), bounds.dL_da),
+        _Step(
+            "∂a/∂z",
+            layer.activation.formula,
+            "da_dz",
+            ours.da_dz[: jacobian[0]],
+            z_to_a,
+            bounds.da_dz[: jacobian[0]],
+        ),
+        _Step("δ", "∂L/∂a · ∂a/∂z", "delta", ours.delta, problem.objective.units(layer.name), bounds.delta),
+        _Step("∂z/∂w", "a⁽ʰ⁾", "dz_dw", ours.dz_dw, weight_map(problem), eps * np.abs(ours.dz_dw)),
+        _Step("∂z/∂b", "1", "dz_db", np.ones_like(ours.z), bias_map(problem), np.zeros_like(ours.z)),
+        _Step("∂L/∂w", f"δᵀ a⁽ʰ⁾{penalty}", w, analytic.values[w], whole[w], rounding[w]),
+        _Step("∂L/∂b", "Σₙ δₙ", b, analytic.values[b], whole[b], rounding[b]),
+    ]
+
+
+def _whole(problem: Problem, how: CheckSpec) -> Estimates:
+    """The numerical gradients of the output layer, with the whole ladder of steps."""
+    units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
+    estimates = units.estimate(problem.checked)
+    return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
+
+
+def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:
+    given = step.name in analytic.factors or step.name in analytic.values
+    value = analytic.factors.get(step.name, step.value)[: len(step.value)]
+    numerical = step.numerical
+    if not isinstance(numerical, Estimate):
+        flat = differentiate(numerical, SCHEMES[how.scheme], how.step)
+        numerical = Estimate(flat.value.reshape(value.shape), flat.error.reshape(value.shape))
+    rtol = how.rtol or default_rtol(_eps(analytic))
+    comparison = compare(step.name, value, numerical, step.rounding, rtol)
+    return Factor(step.symbol, step.formula, comparison, analytic.origin if given else "backprop")
+
+
+def _eps(analytic: Analytic) -> float:
+    return max(analytic.eps.values())

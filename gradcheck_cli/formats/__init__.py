@@ -1,0 +1,44 @@
+"""Renderings of a run. To add a format: one file with `render`, and its line in `FORMATS`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradcheck_cli.explain import Explanation
+    from gradcheck_cli.report import Run
+
+FORMATS = {
+    "table": "gradcheck_cli.formats.table",
+    "json": "gradcheck_cli.formats.json",
+}
+"""Each format's module, loaded when it is asked for: `render(run, view)` and `render_explanation`."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How the reader looks at the output.
+
+    width: the columns there are, or None for as many as it takes.  color, ascii: what the terminal can show.
+    show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
+    """
+
+    width: int | None = None
+    color: bool = False
+    ascii: bool = False
+    show: int = 0
+    level: int = 0
+
+
+def render(format: str, run: Run, view: View) -> str:
+    """The whole run as text that ends with a newline."""
+    text: str = import_module(FORMATS[format]).render(run, view)
+    return text
+
+
+def render_explanation(format: str, spec: str, explanation: Explanation, view: View) -> str:
+    """The derivation of one spec's output layer as text that ends with a newline."""
+    text: str = import_module(FORMATS[format]).render_explanation(spec, explanation, view)
+    return text

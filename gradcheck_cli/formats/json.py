@@ -1,0 +1,134 @@
+"""A versioned JSON object, strict: what is not a finite number is null. The README documents its fields."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from gradcheck_cli.compare import Comparison, Entry
+from gradcheck_cli.explain import Explanation, Factor
+from gradcheck_cli.formats import View
+from gradcheck_cli.report import Outcome, Report, Resolution, Run
+
+VERSION = 1
+
+
+def render(run: Run, view: View) -> str:
+    document = {
+        "version": VERSION,
+        "exit_code": int(run.exit_code),
+        "specs": [_outcome(outcome, view) for outcome in run.outcomes],
+    }
+    return _dump(document)
+
+
+def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
+    document = {
+        "version": VERSION,
+        "exit_code": int(explanation.exit_code),
+        "spec": spec,
+        "verdict": explanation.verdict,
+        "layer": explanation.layer,
+        "network": explanation.network,
+        "activation": explanation.activation,
+        "loss": explanation.loss,
+        "coefficient": explanation.coefficient,
+        "factors": [_factor(factor) for factor in explanation.factors],
+    }
+    return _dump(document)
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return json.dumps(_strict(document), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value
+
+
+def _outcome(outcome: Outcome, view: View) -> dict[str, Any]:
+    common = {"spec": outcome.spec, "exit_code": int(outcome.exit_code), "seconds": outcome.seconds}
+    if outcome.report is None:
+        return {**common, "verdict": None, "errors": [_complaint(c) for c in outcome.complaints]}
+    return {**common, **_report(outcome.report, view)}
+
+
+def _complaint(complaint: Any) -> dict[str, Any]:
+    position = complaint.position
+    return {
+        "message": complaint.message,
+        "line": position.line if position else None,
+        "column": position.column if position else None,
+        "help": complaint.help,
+    }
+
+
+def _report(report: Report, view: View) -> dict[str, Any]:
+    return {
+        "verdict": report.verdict,
+        "entries": report.entries,
+        "agree": report.agree,
+        "wrong": report.wrong,
+        "unresolved": report.unresolved,
+        "zero": report.zero,
+        "network": report.network,
+        "loss": report.loss,
+        "gradients": report.source,
+        "scheme": report.scheme,
+        "differences": report.differences,
+        "resolution": _resolution(report.resolution),
+        "witness": report.witness and {"entries": report.witness.entries, "largest": report.witness.largest},
+        "unexercised": report.unexercised,
+        "tensors": [_tensor(comparison) for comparison in report.comparisons],
+        "worst": [{"tensor": name, **_entry(entry)} for name, entry in report.worst(view.show)],
+    }
+
+
+def _resolution(resolution: Resolution | None) -> dict[str, float] | None:
+    if resolution is None:
+        return None
+    return {"smallest": resolution.smallest, "median": resolution.median, "largest": resolution.largest}
+
+
+def _tensor(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "name": comparison.name,
+        "shape": comparison.shape,
+        "entries": comparison.entries,
+        "agree": int(comparison.agrees.sum()),
+        "wrong": int(comparison.wrong.sum()),
+        "unresolved": int(comparison.unresolved.sum()),
+        "zero": int(comparison.zero.sum()),
+        "max_relative_error": comparison.max_relative_error,
+        "median_relative_error": comparison.median_relative_error,
+        "rtol": comparison.rtol,
+        "verdict": comparison.verdict,
+        "worst": _entry(comparison.worst()[0]),
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "index": entry.index,
+        "analytic": entry.analytic,
+        "numerical": entry.numerical,
+        "error": entry.error,
+        "relative_error": entry.relative_error,
+        "verdict": entry.verdict,
+    }
+
+
+def _factor(factor: Factor) -> dict[str, Any]:
+    return {
+        "symbol": factor.symbol,
+        "formula": factor.formula,
+        "origin": factor.origin,
+        **_tensor(factor.comparison),
+    }

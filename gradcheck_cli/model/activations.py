@@ -1,0 +1,154 @@
+"""The activations: one row each, value and derivative side by side.
+
+To add one, write its row in `ACTIVATIONS`; the spec, the command line and the tests read the table.
+Every function takes z of shape (…, units). Values must also accept complex z (for the complex step).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array, normal_cdf, normal_pdf, sigmoid, softmax, softplus
+
+Function = Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """a = φ(z), its derivative, and where its smooth pieces begin and end.
+
+    value:      φ(z), shape of z.
+    derivative: ∂a/∂z: φ'(z), shape of z; for a coupled activation the Jacobian, shape (…, units, units).
+    pieces:     for a φ with kinks, which smooth piece each z is on (any array that compares by ==).
+    coupled:    each a depends on the whole row of z (softmax).
+    bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
+    options:    names and defaults of φ's parameters.
+    formula:    the derivative as a textbook writes it.
+    """
+
+    value: Function
+    derivative: Function
+    pieces: Function | None = None
+    coupled: bool = False
+    bounded: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    formula: str = "φ'(z)"
+
+    def with_options(self, **given: Any) -> Activation:
+        """The same row with its options bound, so that every function takes z alone."""
+        options = {**self.options, **given}
+        if not options:
+            return self
+        return replace(
+            self,
+            value=partial(self.value, **options),
+            derivative=partial(self.derivative, **options),
+            pieces=self.pieces and partial(self.pieces, **options),
+            options={},
+        )
+
+    def vjp(self, z: Array, dL_da: Array) -> Array:
+        """δ = ∂L/∂a · ∂a/∂z, shape (…, units)."""
+        if not self.coupled:
+            return dL_da * self.derivative(z)
+        return np.einsum("...i,...ij->...j", dL_da, self.derivative(z))
+
+
+def _right_of_zero(z: Array, **_: Any) -> Array:
+    return z.real > 0
+
+
+def _leaky_relu(z: Array, negative_slope: float) -> Array:
+    return np.where(z.real > 0, z, negative_slope * z)
+
+
+def _leaky_relu_derivative(z: Array, negative_slope: float) -> Array:
+    return np.where(z > 0, 1.0, negative_slope).astype(z.dtype)
+
+
+def _elu(z: Array, alpha: float) -> Array:
+    return np.where(z.real > 0, z, alpha * np.expm1(np.where(z.real > 0, 0.0, z)))
+
+
+def _elu_derivative(z: Array, alpha: float) -> Array:
+    return np.where(z > 0, 1.0, alpha * np.exp(np.minimum(z, 0.0))).astype(z.dtype)
+
+
+_GELU_C, _GELU_K = math.sqrt(2.0 / math.pi), 0.044715
+
+
+def _gelu(z: Array, approximate: str) -> Array:
+    if approximate == "none":
+        return z * normal_cdf(z)
+    # ½(1 + tanh u) is sigmoid(2u), without the cancellation for z ≪ 0.
+    return z * sigmoid(2.0 * _GELU_C * (z + _GELU_K * z * z * z))
+
+
+def _gelu_derivative(z: Array, approximate: str) -> Array:
+    if approximate == "none":
+        return normal_cdf(z) + z * normal_pdf(z)
+    s = sigmoid(2.0 * _GELU_C * (z + _GELU_K * z * z * z))
+    r = sigmoid(-2.0 * _GELU_C * (z + _GELU_K * z * z * z))
+    return s + z * s * r * 2.0 * _GELU_C * (1.0 + 3.0 * _GELU_K * z * z)
+
+
+def _softmax_jacobian(z: Array) -> Array:
+    """∂aᵢ/∂zⱼ = aᵢ (1[i=j] − aⱼ), shape (…, units, units)."""
+    a = softmax(z)
+    diagonal = np.eye(a.shape[-1], dtype=a.dtype) * a[..., None, :]
+    return diagonal - a[..., :, None] * a[..., None, :]
+
+
+@dataclass(frozen=True)
+class _Softmax(Activation):
+    def vjp(self, z: Array, dL_da: Array) -> Array:
+        """δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ): the Jacobian's full product without the Jacobian."""
+        a = softmax(z)
+        return a * (dL_da - (dL_da * a).sum(axis=-1, keepdims=True))
+
+
+ACTIVATIONS: Mapping[str, Activation] = {
+    "identity": Activation(lambda z: z, np.ones_like, formula="1"),
+    "sigmoid": Activation(sigmoid, lambda z: sigmoid(z) * sigmoid(-z), bounded=True, formula="a (1 − a)"),
+    # 1 − tanh²(z) = 4 σ(2z) σ(−2z), which keeps its digits where tanh is near ±1.
+    "tanh": Activation(
+        np.tanh, lambda z: 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z), bounded=True, formula="1 − a²"
+    ),
+    "relu": Activation(
+        lambda z: np.where(z.real > 0, z, 0.0).astype(z.dtype, copy=False),
+        lambda z: (z > 0).astype(z.dtype),
+        pieces=_right_of_zero,
+        formula="1 if z > 0, else 0",
+    ),
+    "leaky_relu": Activation(
+        _leaky_relu,
+        _leaky_relu_derivative,
+        pieces=_right_of_zero,
+        options={"negative_slope": 0.01},
+        formula="1 if z > 0, else negative_slope",
+    ),
+    "elu": Activation(
+        _elu,
+        _elu_derivative,
+        pieces=_right_of_zero,
+        options={"alpha": 1.0},
+        formula="1 if z > 0, else alpha eᶻ",
+    ),
+    "gelu": Activation(
+        _gelu, _gelu_derivative, bounded=True, options={"approximate": "none"}, formula="Φ(z) + z Φ'(z)"
+    ),
+    "silu": Activation(
+        lambda z: z * sigmoid(z),
+        lambda z: sigmoid(z) + z * sigmoid(z) * sigmoid(-z),
+        bounded=True,
+        formula="σ(z) + a (1 − σ(z))",
+    ),
+    "softplus": Activation(softplus, sigmoid, formula="σ(z)"),
+    "softmax": _Softmax(softmax, _softmax_jacobian, coupled=True, bounded=True, formula="aᵢ (1[i=j] − aⱼ)"),
+}

@@ -1,0 +1,46 @@
+"""What this network, at these parameters and on this data, could not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_cli.model.problem import Problem
+
+
+def unexercised(problem: Problem) -> tuple[str, ...]:
+    """One short line for each thing a mistake could hide behind."""
+    return (*_data(problem), *_parameters(problem), *_activations(problem))
+
+
+def _data(problem: Problem) -> Iterator[str]:
+    if len(problem.x) == 1:
+        yield "one sample: a wrong mean or sum over the batch would not show"
+    dead = int((problem.x == 0).all(axis=0).sum())
+    if dead:
+        first, inputs = problem.network.layers[0].weight, problem.x.shape[1]
+        yield f"{dead} of {inputs} inputs are 0 in every sample: their columns of {first} get no gradient"
+    if not problem.target.any():
+        yield "all targets are 0: a sign lost on the target would not show"
+
+
+def _parameters(problem: Problem) -> Iterator[str]:
+    biases = [layer.bias for layer in problem.network.layers]
+    zero = [name for name in biases if not problem.parameters[name].any()]
+    if zero:
+        which = "all biases are 0" if len(zero) == len(biases) else f"{', '.join(zero)} is 0"
+        yield f"{which}: a bias left out of the forward pass would not show"
+    for layer in problem.network.layers:
+        if layer.units == layer.inputs and layer.units > 1 and layer.weight in problem.checked:
+            yield f"{layer.weight} is square: a transposed array would fit its shape"
+
+
+def _activations(problem: Problem) -> Iterator[str]:
+    for layer, z in zip(problem.network.layers, problem.objective.activity.z, strict=True):
+        if layer.activation.pieces is None:
+            continue
+        for side, seen in (("negative", z < 0), ("positive", z > 0)):
+            if not seen.any():
+                yield f"no pre-activation of {layer.name} is {side}: that side of its kink is unseen"
+        off = int((z <= 0).all(axis=0).sum())
+        if off and layer.activation_name == "relu":
+            yield f"{off} of {layer.units} units of {layer.name} are off in every sample: no gradient there"

@@ -1,0 +1,165 @@
+"""The losses: one row each, value and gradient side by side.
+
+To add one, write its row in `LOSSES`; the spec, the command line and the tests read the table.
+Every function takes a of shape (…, N, C) and a target of shape (N, C), and knows one sample at a time:
+reduction over the samples is the network's business. Values must also accept complex a.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array, log1p, sigmoid, softmax
+
+Function = Callable[..., Array]
+Reduction = Literal["batchmean", "mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """ℓₙ(a, target), its gradient, and where its smooth pieces begin and end.
+
+    value:      ℓ, shape (…, N): summed over the outputs of a sample.
+    gradient:   ∂ℓ/∂a, shape (…, N, C).
+    pieces:     for a loss with kinks, which smooth piece each a is on, shape (…, N, C).
+    per_output: a sum of one term per output; the reduction `mean` then divides by C as well.
+    target:     what y must be: "values" for each output (labels become one-hot), a "distribution" over
+                the outputs (or labels), or "labels" alone.
+    options:    names and defaults of the loss's parameters.
+    formula:    the gradient as a textbook writes it.
+    """
+
+    value: Function
+    gradient: Function
+    pieces: Function | None = None
+    per_output: bool = True
+    target: Literal["values", "distribution", "labels"] = "values"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    formula: str = "∂ℓ/∂a"
+
+    def with_options(self, **given: Any) -> Loss:
+        """The same row with its options bound, so that every function takes (a, target) alone."""
+        options = {**self.options, **given}
+        if not options:
+            return self
+        return replace(
+            self,
+            value=partial(self.value, **options),
+            gradient=partial(self.gradient, **options),
+            pieces=self.pieces and partial(self.pieces, **options),
+            options={},
+        )
+
+
+def _abs(d: Array) -> Array:
+    """|d|, continued along each branch into the complex plane."""
+    return np.where(d.real < 0, -d, d) if np.iscomplexobj(d) else np.abs(d)
+
+
+def _mse(a: Array, target: Array) -> Array:
+    d = a - target
+    return (d * d).sum(axis=-1)
+
+
+def _huber(a: Array, target: Array, delta: float) -> Array:
+    d = a - target
+    size = _abs(d)
+    return np.where(size.real <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)).sum(axis=-1)
+
+
+def _huber_pieces(a: Array, target: Array, delta: float) -> Array:
+    d = (a - target).real
+    return (d > delta).astype(np.int8) - (d < -delta)
+
+
+def _cross_entropy(a: Array, target: Array) -> Array:
+    """Σ_c target_c (log Σₖ e^aₖ − a_c): a are logits, and the log-sum-exp is taken around the largest.
+
+    The largest term of the sum is 1; log1p of the others keeps the digits of a loss near 0.
+    """
+    largest = a.real.argmax(axis=-1, keepdims=True)
+    shifted = a - np.take_along_axis(a, largest, axis=-1)
+    others = np.exp(shifted)
+    np.put_along_axis(others, largest, 0.0, axis=-1)
+    log_sum = log1p(others.sum(axis=-1, keepdims=True))
+    return (target * (log_sum - shifted)).sum(axis=-1)
+
+
+def _cross_entropy_gradient(a: Array, target: Array) -> Array:
+    return softmax(a) * target.sum(axis=-1, keepdims=True) - target
+
+
+def _bce_with_logits(a: Array, target: Array) -> Array:
+    """Σ target softplus(−a) + (1 − target) softplus(a), keeping the digits of a loss near 0."""
+    right = a.real > 0
+    linear = np.where(right, a * (1.0 - target), -a * target)
+    return (linear + log1p(np.exp(np.where(right, -a, a)))).sum(axis=-1)
+
+
+def _margins(a: Array, target: Array) -> Array:
+    """s_j − s_y + 1 for every output j but the labelled one, where it is −1 and so never counts."""
+    labelled = (a * target).sum(axis=-1, keepdims=True)
+    return np.where(target > 0, -1.0, a - labelled + 1.0)
+
+
+def _hinge(a: Array, target: Array) -> Array:
+    margins = _margins(a, target)
+    return np.where(margins.real > 0, margins, 0.0).sum(axis=-1)
+
+
+def _hinge_gradient(a: Array, target: Array) -> Array:
+    over = (_margins(a, target) > 0).astype(a.dtype)
+    return over - target * over.sum(axis=-1, keepdims=True)
+
+
+LOSSES: Mapping[str, Loss] = {
+    "mse": Loss(_mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
+    "l1": Loss(
+        lambda a, target: _abs(a - target).sum(axis=-1),
+        lambda a, target: np.sign(a - target),
+        pieces=lambda a, target: np.sign((a - target).real),
+        formula="sign(a − y)",
+    ),
+    "huber": Loss(
+        _huber,
+        lambda a, target, delta: np.clip(a - target, -delta, delta),
+        pieces=_huber_pieces,
+        options={"delta": 1.0},
+        formula="a − y, clipped to ± delta",
+    ),
+    "cross_entropy": Loss(
+        _cross_entropy,
+        _cross_entropy_gradient,
+        per_output=False,
+        target="distribution",
+        formula="softmax(a) − y",
+    ),
+    "bce_with_logits": Loss(_bce_with_logits, lambda a, target: sigmoid(a) - target, formula="σ(a) − y"),
+    "hinge": Loss(
+        _hinge,
+        _hinge_gradient,
+        pieces=lambda a, target: _margins(a, target).real > 0,
+        per_output=False,
+        target="labels",
+        formula="1[aⱼ − a_y + 1 > 0], minus their sum at y",
+    ),
+}
+
+
+def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: int, weight: float) -> float:
+    """What ℓ is multiplied by before the plain sum over the samples.
+
+    weight is the samples' total: N, or the sum of their class weights. `batchmean` averages over the
+    samples and sums over the outputs, `mean` averages over both, `sum` sums over both.
+    """
+    divisor = {
+        "sum": 1.0,
+        "batchmean": weight,
+        "mean": weight * outputs if loss.per_output else weight,
+    }
+    return scale / divisor[reduction]

@@ -1,0 +1,126 @@
+"""The maps of the output layer one by one, as things that can be differenced: a → L, z → a, w → z, b → z."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.model.network import sample_losses
+from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.objective import Moved
+
+
+@dataclass(frozen=True)
+class Map:
+    """P numbers at `position`; observe(which, to) is what becomes of each one's image when it is moved.
+
+    shape: that of the derivative, whose C order the P numbers are in;  magnitude: the images' size;
+    pieces(which, to) tells which smooth piece of the map each is on.
+    """
+
+    shape: tuple[int, ...]
+    position: Array
+    magnitude: Array
+    observe: Callable[[Array, Array], Array]
+    pieces: Callable[[Array, Array], Array] | None = None
+    batch: int = 2**16
+
+    @property
+    def unit(self) -> Array:
+        return np.ones(len(self.position))
+
+    def move(self, which: Array, to: Array) -> Moved:
+        crossed = np.zeros(len(which), dtype=bool)
+        with np.errstate(all="ignore"):
+            if self.pieces is not None:
+                differs = self.pieces(which, to) != self.pieces(which, self.position[which])
+                crossed = differs.reshape(len(which), -1).any(axis=1)
+            return Moved(self.observe(which, to), crossed)
+
+
+def loss_map(problem: Problem) -> Map:
+    """a → L: each a_nj of the output, seen through its sample's loss. P = N × C."""
+    network, a, target = problem.network, problem.objective.activity.output, problem.target
+    loss_pieces = network.loss.pieces
+
+    def rows(which: Array, to: Array) -> tuple[Array, Array]:
+        samples, units = np.divmod(which, a.shape[1])
+        moved = a[samples].astype(to.dtype)
+        moved[np.arange(len(which)), units] = to
+        return moved, target[samples]
+
+    return Map(
+        a.shape,
+        a.ravel(),
+        np.repeat(np.abs(problem.objective.losses), a.shape[1]),
+        lambda which, to: sample_losses(network, *rows(which, to)),
+        loss_pieces and (lambda which, to: loss_pieces(*rows(which, to))),
+        batch=_batch(a.shape[1]),
+    )
+
+
+def activation_map(problem: Problem) -> Map:
+    """z → a: each a_nj by its own z_nj, P = N × C.
+
+    For a coupled activation every a_ni by every z_nj, P = N × C × C, of as many samples as stay cheap.
+    """
+    activation, z = problem.network.output.activation, problem.objective.activity.z[-1]
+    a, units = problem.objective.activity.output, problem.network.output.units
+    if not activation.coupled:
+        pieces = activation.pieces
+        return Map(
+            z.shape,
+            z.ravel(),
+            np.abs(a).ravel(),
+            lambda _, to: activation.value(to),
+            pieces and (lambda _, to: pieces(to)),
+        )
+
+    shape = (min(len(z), max(1, 2**22 // units**3)), units, units)
+
+    def observe(which: Array, to: Array) -> Array:
+        samples, i, j = np.unravel_index(which, shape)
+        moved = z[samples].astype(to.dtype)
+        moved[np.arange(len(which)), j] = to
+        image: Array = activation.value(moved)[np.arange(len(which)), i]
+        return image
+
+    z_here, a_here = z[: shape[0]], np.abs(a[: shape[0]])
+    position = np.broadcast_to(z_here[:, None, :], shape).ravel()
+    magnitude = np.broadcast_to(a_here[:, :, None], shape).ravel()
+    return Map(shape, position, magnitude, observe, batch=_batch(units))
+
+
+def weight_map(problem: Problem) -> Map:
+    """w → z: z_nj by w_jk for every sample n and input k, at unit j = k mod units. P = N × inputs."""
+    layer, a_h = problem.network.output, problem.objective.activity.inputs[-1]
+    w, b = problem.parameters[layer.weight], problem.parameters[layer.bias]
+    inputs = np.tile(np.arange(layer.inputs), len(a_h))
+    units = inputs % layer.units
+
+    def observe(which: Array, to: Array) -> Array:
+        rows = w[units[which]].astype(to.dtype)
+        rows[np.arange(len(which)), inputs[which]] = to
+        image: Array = (rows * a_h[which // layer.inputs]).sum(axis=1) + b[units[which]]
+        return image
+
+    z = problem.objective.activity.z[-1]
+    size = np.abs(z)[np.repeat(np.arange(len(a_h)), layer.inputs), units]
+    return Map(a_h.shape, w[units, inputs], size, observe, batch=_batch(layer.inputs))
+
+
+def bias_map(problem: Problem) -> Map:
+    """b → z: z_nj by b_j for every sample n. P = N × units."""
+    layer, a_h = problem.network.output, problem.objective.activity.inputs[-1]
+    product = a_h @ problem.parameters[layer.weight].T
+    position = np.tile(problem.parameters[layer.bias], len(a_h))
+    size = np.abs(problem.objective.activity.z[-1]).ravel()
+    return Map(product.shape, position, size, lambda which, to: product.ravel()[which] + to)
+
+
+def _batch(width: int) -> int:
+    """How many rows of `width` numbers fit a block of 2 MiB."""
+    return max(1, 2**18 // width)

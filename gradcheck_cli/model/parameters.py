@@ -1,0 +1,56 @@
+"""Where a network's parameters come from: an initialiser's seeded draws, or a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Initialiser:
+    """draw(rng, shape, fan_in, fan_out) at a scale of 1, and the scale when none is given."""
+
+    draw: Callable[[np.random.RandomState, Shape, int, int], Array]
+    scale: float = 1.0
+
+
+INITIALISERS: Mapping[str, Initialiser] = {
+    "normal": Initialiser(lambda rng, shape, *_: rng.normal(size=shape), scale=0.1),
+    "uniform": Initialiser(lambda rng, shape, *_: rng.uniform(-1.0, 1.0, size=shape), scale=0.1),
+    # Glorot and Bengio, AISTATS 2010: torch.nn.init.xavier_uniform_
+    "xavier": Initialiser(
+        lambda rng, shape, fan_in, fan_out: (
+            math.sqrt(6.0 / (fan_in + fan_out)) * rng.uniform(-1.0, 1.0, size=shape)
+        )
+    ),
+    # He et al., ICCV 2015: torch.nn.init.kaiming_normal_
+    "he": Initialiser(lambda rng, shape, fan_in, _: math.sqrt(2.0 / fan_in) * rng.normal(size=shape)),
+    "zeros": Initialiser(lambda rng, shape, *_: np.zeros(shape)),
+}
+
+
+def initialise(
+    init: str, scale: float | None, seed: int, biases_too: bool, sizes: list[tuple[str, int, int]]
+) -> dict[str, Array]:
+    """Draw the parameters of layers (name, inputs, units) from the input up, weights first, then biases.
+
+    The generator is `RandomState`, whose stream never changes: with `normal`, a scale of 0.1 and seed 123
+    these are the weights of Raschka's `NeuralNetMLP`.
+    """
+    initialiser = INITIALISERS[init]
+    rng = np.random.RandomState(seed)
+    factor = initialiser.scale if scale is None else scale
+    parameters: dict[str, Array] = {}
+    for name, inputs, units in sizes:
+        parameters[f"{name}.weight"] = factor * initialiser.draw(rng, (units, inputs), inputs, units)
+    for name, inputs, units in sizes:
+        bias = initialiser.draw(rng, (units,), inputs, units) if biases_too else np.zeros(units)
+        parameters[f"{name}.bias"] = factor * bias
+    return parameters

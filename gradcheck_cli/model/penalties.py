@@ -1,0 +1,32 @@
+"""The penalties on the parameters: one row each, value and derivative side by side.
+
+A penalty is a sum of one term per parameter entry, so both functions work entry by entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """value(w, λ) and derivative(w, λ), both of w's shape; pieces(w) where |w| has its kink."""
+
+    value: Callable[[Array, float], Array]
+    derivative: Callable[[Array, float], Array]
+    pieces: Callable[[Array], Array] | None = None
+
+
+PENALTIES: Mapping[str, Penalty] = {
+    "l2": Penalty(lambda w, strength: 0.5 * strength * w * w, lambda w, strength: strength * w),
+    "l1": Penalty(
+        lambda w, strength: strength * np.where(w.real < 0, -w, w),
+        lambda w, strength: strength * np.sign(w),
+        pieces=lambda w: np.sign(w.real),
+    ),
+}

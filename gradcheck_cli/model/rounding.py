@@ -1,0 +1,152 @@
+"""How far rounding alone can carry a right gradient from the exact one.
+
+A running error analysis, first order in ε: every quantity of the forward pass and of backprop travels
+with a bound on its rounding error. Where a function's slope is needed, the function is evaluated at its
+argument moved by that argument's own error, which also sees the jump of a kink that rounding could cross.
+(N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3, "running error analysis".)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.model.activations import Activation, Function
+from gradcheck_cli.model.losses import Loss
+from gradcheck_cli.model.network import Arrays, Layer, Network, forward
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.special import Array, softmax
+
+_FUNCTION_ULPS = 4.0
+"""An elementary function's result is good to a few units in the last place."""
+
+
+@dataclass(frozen=True)
+class FactorRounding:
+    """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor."""
+
+    layer: Layer
+    dL_da: Array
+    da_dz: Array
+    delta: Array
+    dL_dw: Array
+    dL_db: Array
+
+
+def gradient_rounding(
+    network: Network, parameters: Arrays, x: Array, target: Array, eps: float, x_eps: float = 0.0
+) -> dict[str, Array]:
+    """A bound, to first order, on |computed − exact| for each entry of each right gradient.
+
+    eps:   the machine epsilon of the arithmetic the gradient was computed in.
+    x_eps: the relative error with which that arithmetic holds x and the parameters (0 if exactly).
+    """
+    bounds: dict[str, Array] = {}
+    for rounding in factor_rounding(network, parameters, x, target, eps, x_eps):
+        bounds[rounding.layer.weight] = rounding.dL_dw
+        bounds[rounding.layer.bias] = rounding.dL_db
+    for name, bound in bounds.items():
+        for penalty, strength in network.penalties_on(name).items():
+            term = PENALTIES[penalty].derivative(parameters[name], strength)
+            bounds[name] = bound + 2 * (eps + x_eps) * np.abs(term)
+    return bounds
+
+
+def factor_rounding(
+    network: Network, parameters: Arrays, x: Array, target: Array, eps: float, x_eps: float = 0.0
+) -> Iterator[FactorRounding]:
+    """The same for every factor of every layer, from the output down; without the penalties."""
+    activity = forward(network, parameters, x)
+    a_errors, z_errors = [], []
+    a, a_error = x, x_eps * np.abs(x)
+    for layer, z in zip(network.layers, activity.z, strict=True):
+        w, b = np.abs(parameters[layer.weight]), np.abs(parameters[layer.bias])
+        z_error = a_error @ w.T + (eps + x_eps) * (np.abs(a) @ w.T + b) + eps * np.abs(z)
+        a_errors.append(a_error)
+        z_errors.append(z_error)
+        a = layer.activation.value(z)
+        a_error = _value_error(layer.activation, z, z_error) + _FUNCTION_ULPS * eps * np.abs(a)
+
+    dL_da = network.coefficient * network.loss.gradient(a, target)
+    dL_da_error = abs(network.coefficient) * _loss_gradient_error(network.loss, a, a_error, target, eps)
+    dL_da_error = dL_da_error + 2 * eps * np.abs(dL_da)
+    for i in reversed(range(len(network.layers))):
+        layer, z, a_h = network.layers[i], activity.z[i], np.abs(activity.inputs[i])
+        delta = layer.activation.vjp(z, dL_da)
+        size, error = np.abs(delta), _delta_error(layer.activation, z, z_errors[i], dL_da, dL_da_error, eps)
+        yield FactorRounding(
+            layer,
+            dL_da_error,
+            _derivative_error(layer.activation, z, z_errors[i], eps),
+            error,
+            error.T @ a_h + size.T @ (a_errors[i] + eps * a_h),
+            (error + eps * size).sum(axis=0),
+        )
+        w = parameters[layer.weight]
+        dL_da, dL_da_error = delta @ w, (error + (eps + x_eps) * size) @ np.abs(w)
+
+
+def _value_error(activation: Activation, z: Array, z_error: Array) -> Array:
+    """The error of φ(z) for a z known to ± z_error."""
+    if activation.coupled:  # softmax: relative errors are differences of logit errors
+        return activation.value(z) * 2.0 * z_error.max(axis=-1, keepdims=True)
+    return _spread(activation.value, z, z_error)
+
+
+def _delta_error(
+    activation: Activation, z: Array, z_error: Array, dL_da: Array, dL_da_error: Array, eps: float
+) -> Array:
+    """The error of δ = ∂L/∂a · ∂a/∂z."""
+    size = np.abs(dL_da)
+    if activation.coupled:  # without the Jacobian, as the vjp is
+        a, a_error = _softmax_with_error(z, z_error, eps)
+        inner = (size * a).sum(axis=-1, keepdims=True)
+        carried = (dL_da_error * a + size * a_error).sum(axis=-1, keepdims=True)
+        return a * (dL_da_error + carried + 2 * eps * (size + inner)) + a_error * (size + inner)
+    slope = np.abs(activation.derivative(z))
+    return dL_da_error * slope + size * (_derivative_error(activation, z, z_error, eps) + eps * slope)
+
+
+def _derivative_error(activation: Activation, z: Array, z_error: Array, eps: float) -> Array:
+    """The error of ∂a/∂z, in its shape."""
+    if activation.coupled:
+        a, a_error = _softmax_with_error(z, z_error, eps)
+        return (np.eye(a.shape[-1]) + a[..., None, :]) * a_error[..., :, None] + a[..., :, None] * (
+            a_error[..., None, :] + eps
+        )
+    error = _spread(activation.derivative, z, z_error) + _FUNCTION_ULPS * eps * np.abs(
+        activation.derivative(z)
+    )
+    # a(1 − a) and the like are exact only to the rounding of 1.
+    return error + eps if activation.bounded else error
+
+
+def _softmax_with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:
+    a = softmax(z)
+    return a, a * (2.0 * z_error.max(axis=-1, keepdims=True) + _FUNCTION_ULPS * eps)
+
+
+def _loss_gradient_error(loss: Loss, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+    """The error of ∂ℓ/∂a for an output known to ± a_error."""
+    if loss.per_output:
+        rounding = eps * (np.abs(loss.gradient(a, target)) + np.abs(a) + np.abs(target))
+        return _spread(lambda moved: loss.gradient(moved, target), a, a_error) + rounding
+    # Coupled through a row of logits: a softmax, or margins against the labelled output.
+    most = a_error.max(axis=-1, keepdims=True)
+    if loss.pieces is None:
+        total = target.sum(axis=-1, keepdims=True)
+        p = softmax(a) * total
+        return p * (2.0 * most + _FUNCTION_ULPS * eps) + 2 * eps * (p + np.abs(target) + eps * total)
+    least_margin = eps * np.abs(a).max(axis=-1, keepdims=True) + most
+    lower = loss.gradient(a - least_margin * (1 - 2 * target), target)
+    upper = loss.gradient(a + least_margin * (1 - 2 * target), target)
+    return np.abs(upper - lower)
+
+
+def _spread(function: Function, at: Array, by: Array) -> Array:
+    """How much `function` changes if its argument is off by ± `by`."""
+    here = function(at)
+    spread: Array = np.maximum(np.abs(function(at + by) - here), np.abs(function(at - by) - here))
+    return spread

@@ -1,0 +1,1 @@
+"""Finite differences with error bars. Nothing in here ever sees a derivative."""

@@ -1,0 +1,81 @@
+"""What can be differenced.
+
+The numerical side knows of a function only what these protocols offer: where a number stands, and what
+the losses become when it is moved. Anything that can be evaluated can be an `Objective`; a network of
+ours is also a `UnitObjective`, whose pre-activations can be moved one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Moved(NamedTuple):
+    """What evaluating a batch of B moves gives.
+
+    losses:  (B,), or (B, S) for S terms that are subtracted term by term and then summed.
+    crossed: (B,) whether a branch of the function (the side of a kink) changed on the way.
+    """
+
+    losses: Array
+    crossed: Array
+
+
+class Movable(Protocol):
+    """P numbers, each of which can be moved while all others stay."""
+
+    @property
+    def position(self) -> Array:
+        """Where each number stands, (P,)."""
+
+    @property
+    def unit(self) -> Array:
+        """The length of a step of 1 for each number, (P,)."""
+
+    @property
+    def magnitude(self) -> Array:
+        """The size of the losses a difference subtracts, (P,): their rounding is its noise."""
+
+    @property
+    def batch(self) -> int:
+        """How many moves to evaluate at once."""
+
+    def move(self, which: Array, to: Array) -> Moved:
+        """The losses with number which[i] alone at to[i], for each i of a batch (B,)."""
+
+
+class Objective(Protocol):
+    """A loss that is a function of named parameters: the literal way needs no more than this."""
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of every parameter."""
+
+    def entries(self, name: str) -> Movable:
+        """The entries of parameter `name`, in C order, each moved for the whole batch at once."""
+
+    def penalty(self, name: str) -> Movable | None:
+        """The same entries under the penalty terms alone, which are differenced on their own."""
+
+
+class Affine(NamedTuple):
+    """Which layer a parameter belongs to, and its factor in z = a wᵀ + b: a (N, in), or None for b."""
+
+    layer: str
+    inputs: Array | None
+
+
+class UnitObjective(Objective, Protocol):
+    """A network whose pre-activations z are affine in its parameters (NUMERICS: unit differences)."""
+
+    def affine(self, name: str) -> Affine:
+        """How the parameter `name` enters the pre-activations of its layer."""
+
+    def units(self, layer: str) -> Movable:
+        """The pre-activations z of a layer as N × units numbers in C order, each moved for its own sample."""

@@ -1,0 +1,56 @@
+"""The difference schemes as rows of data; `estimate` interprets them.
+
+value = Re(Σ wₖ f(x + oₖ h)) / h. A scheme of order p satisfies Re Σ w oᵏ = [k = 1] for k = 0 … p.
+Steps are in units of `Movable.unit`: for our networks, the distance a pre-activation moves.
+
+Sources: forward, backward, central and five-point are the classical stencils (Fornberg, "Generation of
+finite difference formulas on arbitrarily spaced grids", Math. Comp. 51, 1988); the complex step is Squire
+and Trapp, SIAM Review 40 (1998); the extrapolation is Ridders, Adv. Eng. Software 4 (1982).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One difference scheme.
+
+    offsets, weights: the stencil (o, w);  order: its order p.
+    step:    the default step h; for an extrapolating scheme the largest of its ladder.
+    ladder:  the factors of h to evaluate at, largest first. A plain scheme takes 3h and h, reports the
+             value at h and takes the difference for its error.
+    certify: which rungs of the ladder are enough for an entry that agrees at once.
+    extrapolate: whether to extrapolate to h → 0 (Richardson), by powers of h².
+    cancels: whether the stencil subtracts nearly equal numbers, whose rounding is then its noise.
+    """
+
+    offsets: tuple[complex, ...]
+    weights: tuple[complex, ...]
+    order: int
+    step: float
+    ladder: tuple[float, ...] = (3.0, 1.0)
+    certify: tuple[int, ...] = (0, 1)
+    extrapolate: bool = False
+    cancels: bool = True
+
+
+SCHEMES: Mapping[str, Scheme] = {
+    # From ¼ to 2⁻²⁶: five close rungs to extrapolate smooth functions from, where rounding is smallest; two
+    # to certify on; and three for kinks and steep functions, which also show the noise of the losses.
+    "adaptive": Scheme(
+        offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=0.25,
+        ladder=tuple(2.0**-k for k in (0, 1, 2, 3, 4, 6, 9, 16, 20, 24)), certify=(5, 6), extrapolate=True,
+    ),
+    "forward": Scheme(offsets=(0, 1), weights=(-1, 1), order=1, step=2.0**-26),
+    "backward": Scheme(offsets=(-1, 0), weights=(-1, 1), order=1, step=2.0**-26),
+    "central": Scheme(offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=2.0**-17),
+    "five-point": Scheme(
+        offsets=(-2, -1, 1, 2), weights=(1 / 12, -8 / 12, 8 / 12, -1 / 12), order=4, step=2.0**-10
+    ),
+    "complex": Scheme(offsets=(1j,), weights=(-1j,), order=2, step=2.0**-66, cancels=False),
+}  # fmt: skip
+
+DEFAULT_SCHEME = "adaptive"

@@ -1,0 +1,68 @@
+"""The witness: entries drawn at random from every tensor, moved literally, and held against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.objective import Array
+from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences
+
+ENTRIES = 4
+"""How many entries of each tensor are drawn."""
+
+ERROR_BARS = 3.0
+FLOOR = 1e-10
+"""A smaller relative difference is no contradiction: the two ways add the same numbers in another order."""
+
+
+@dataclass(frozen=True)
+class Testimony:
+    """What the literal way says of the entries `which` (flat) of one tensor.
+
+    rounding: what the arithmetic of the forward pass alone may change in each of them.
+    """
+
+    name: str
+    which: Array
+    literal: Estimate
+    rounding: Array
+
+    def distance(self, estimates: Estimates) -> Array:
+        """|units − literal| over what their error bars and rounding allow; 0 where either knows nothing."""
+        value = estimates[self.name].value.ravel()[self.which]
+        error = estimates[self.name].error.ravel()[self.which]
+        allowed = (
+            ERROR_BARS * (error + self.literal.error) + FLOOR * np.abs(self.literal.value) + self.rounding
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            distance = np.abs(value - self.literal.value) / allowed
+        return np.where(np.isfinite(distance), distance, 0.0)
+
+
+def hear(
+    witness: LiteralDifferences, estimates: Estimates, rounding: Mapping[str, Array], seed: int
+) -> list[Testimony]:
+    """Draw entries of every tensor and difference them literally, with the whole ladder of steps."""
+    rng = np.random.default_rng(seed)
+    testimony = []
+    for name, estimate in estimates.items():
+        size = estimate.value.size
+        which = np.sort(rng.choice(size, min(ENTRIES, size), replace=False))
+        testimony.append(Testimony(name, which, witness.at(name, which), rounding[name].ravel()[which]))
+    return testimony
+
+
+def contradictions(testimony: Sequence[Testimony], estimates: Estimates) -> dict[str, Array]:
+    """The entries, as masks by tensor, where reference and witness are further apart than their errors."""
+    masks = {}
+    for t in testimony:
+        apart = t.distance(estimates) > 1.0
+        if apart.any():
+            mask = np.zeros(estimates[t.name].value.shape, dtype=bool)
+            mask.flat[t.which[apart]] = True
+            masks[t.name] = mask
+    return masks

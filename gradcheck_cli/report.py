@@ -1,0 +1,138 @@
+"""What a check found: per tensor, per spec, per run; and the exit code that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.compare import Comparison, Entry, Verdict, overall
+from gradcheck_cli.errors import Complaint, ExitCode, worst
+
+EXIT_CODES = {
+    Verdict.AGREES: ExitCode.AGREES,
+    Verdict.WRONG: ExitCode.WRONG,
+    Verdict.UNRESOLVED: ExitCode.UNDECIDED,
+}
+
+
+@dataclass(frozen=True)
+class Witness:
+    """How the entries drawn at random and moved literally compare with the unit differences.
+
+    entries: how many were drawn;  largest: their largest distance in units of their error bars together.
+    """
+
+    entries: int
+    largest: float
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The relative errors above which single entries would have been called wrong."""
+
+    smallest: float
+    median: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """One spec's result, a comparison per checked tensor, the output layer's first."""
+
+    comparisons: tuple[Comparison, ...]
+    network: str
+    loss: float
+    source: str
+    scheme: str
+    differences: str
+    rtol: Mapping[str, float]
+    witness: Witness | None = None
+    unexercised: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.AGREES
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Wrong if any tensor is, unresolved if any is or if nothing but zeros was compared, else agrees."""
+        if self.entries == self.zero:
+            return overall([c.verdict for c in self.comparisons] + [Verdict.UNRESOLVED])
+        return overall([c.verdict for c in self.comparisons])
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def entries(self) -> int:
+        return sum(c.entries for c in self.comparisons)
+
+    @property
+    def agree(self) -> int:
+        return sum(int(np.count_nonzero(c.agrees)) for c in self.comparisons)
+
+    @property
+    def wrong(self) -> int:
+        return sum(int(np.count_nonzero(c.wrong)) for c in self.comparisons)
+
+    @property
+    def unresolved(self) -> int:
+        return sum(int(np.count_nonzero(c.unresolved)) for c in self.comparisons)
+
+    @property
+    def zero(self) -> int:
+        return sum(int(np.count_nonzero(c.zero)) for c in self.comparisons)
+
+    @cached_property
+    def resolution(self) -> Resolution | None:
+        """Over all entries that are not zero on both sides; None where there are none."""
+        needed = np.concatenate([c.resolution[~c.zero] for c in self.comparisons])
+        if not needed.size:
+            return None
+        return Resolution(float(needed.min()), float(np.median(needed)), float(needed.max()))
+
+    def worst(self, count: int) -> list[tuple[str, Entry]]:
+        """The worst entries of all tensors together, each with its tensor's name."""
+        rank = {Verdict.WRONG: 0, Verdict.UNRESOLVED: 1, Verdict.AGREES: 2}
+        entries = [(c.name, entry) for c in self.comparisons for entry in c.worst(count)]
+        return sorted(
+            entries, key=lambda named: (rank[named[1].verdict], -_sortable(named[1].relative_error))
+        )[:count]
+
+
+def _sortable(relative_error: float) -> float:
+    return -1.0 if np.isnan(relative_error) else relative_error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one spec: a report, or the complaints that kept it from being checked.
+
+    seconds: how long it took, as the caller's clock says.
+    """
+
+    spec: str
+    report: Report | None = None
+    complaints: tuple[Complaint, ...] = ()
+    failure: ExitCode = ExitCode.BAD_INPUT
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return self.failure if self.report is None else self.report.exit_code
+
+
+@dataclass(frozen=True)
+class Run:
+    """One invocation over any number of specs."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The worst of them; of no specs at all, that nothing was checked."""
+        return worst(outcome.exit_code for outcome in self.outcomes)

@@ -1,0 +1,25 @@
+"""What every gradient source yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gradcheck_cli.model.special import Array
+
+
+@dataclass(frozen=True)
+class Analytic:
+    """The analytic gradients to check.
+
+    values: one array per checked parameter, each in its parameter's shape.
+    eps:    for each, the machine epsilon of the arithmetic it was computed in.
+    origin: where they come from, in a few words.
+    factors: of the output layer, the chain rule's factors where the source has them, by name: dL_da, da_dz,
+            delta, dz_dw.
+    """
+
+    values: Mapping[str, Array]
+    eps: Mapping[str, float]
+    origin: str
+    factors: Mapping[str, Array] = field(default_factory=dict)

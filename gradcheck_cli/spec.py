@@ -1,0 +1,316 @@
+"""The spec: what to check and how, as frozen models. They are also its JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from gradcheck_cli.model.activations import ACTIVATIONS
+from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.model.parameters import INITIALISERS
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
+
+MAX_SIZE = 1_000_000
+MAX_NUMBERS = 250_000_000
+"""2 GB of float64: no parameter tensor, batch or layer of activations may hold more numbers than this."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
+    """Accepts a name in `table`; the error lists what there is."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            raise PydanticCustomError(
+                "unknown_name",
+                "unknown {kind} '{name}'; there is {known}",
+                {"kind": kind, "name": name, "known": ", ".join(table), "names": list(table)},
+            )
+        return name
+
+    return AfterValidator(check)
+
+
+def _enum(table: Mapping[str, Any]) -> Any:
+    return Field(json_schema_extra={"enum": list(table)})
+
+
+def _named(value: object) -> object:
+    """`tanh` is short for `{name: tanh}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _resolve(value: object, info: ValidationInfo) -> object:
+    """A path is relative to the folder of the spec, which the reader passes in the context."""
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise PydanticCustomError(
+            "path_type", "a file name is needed here, not {found}", {"found": repr(value)}
+        )
+    folder = (info.context or {}).get("folder", Path())
+    return Path(folder, Path(value).expanduser())
+
+
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
+Index = Annotated[int, Field(ge=0, le=2**62)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+File = Annotated[Path, BeforeValidator(_resolve, json_schema_input_type=str)]
+Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+Name = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$")]
+
+_ActivationName = Annotated[str, _one_of(ACTIVATIONS, "activation"), _enum(ACTIVATIONS)]
+_LossName = Annotated[str, _one_of(LOSSES, "loss"), _enum(LOSSES)]
+_InitName = Annotated[str, _one_of(INITIALISERS, "initialiser"), _enum(INITIALISERS)]
+_SchemeName = Annotated[str, _one_of(SCHEMES, "scheme"), _enum(SCHEMES)]
+
+
+def _refuse_foreign_options(model: Model, known: Mapping[str, Any], name: str) -> None:
+    """An option that another row of the table has, given to a row that has not."""
+    for option in sorted(model.model_fields_set - set(known)):
+        allowed = f"it has {', '.join(known)}" if known else "it has no options"
+        raise PydanticCustomError(
+            "foreign_option",
+            "'{name}' has no option '{option}'; {allowed}",
+            {"name": name, "option": option, "allowed": allowed},
+        )
+
+
+class ActivationSpec(Model):
+    """An activation by name, with its options: PyTorch's names and defaults."""
+
+    name: _ActivationName
+    negative_slope: float = 0.01
+    alpha: Positive = 1.0
+    approximate: Literal["none", "tanh"] = "none"
+
+    @model_validator(mode="after")
+    def _own_options_only(self) -> ActivationSpec:
+        _refuse_foreign_options(self, {"name": None, **ACTIVATIONS[self.name].options}, self.name)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {option: getattr(self, option) for option in ACTIVATIONS[self.name].options}
+
+
+class LayerSpec(Model):
+    """One dense layer."""
+
+    units: Size
+    activation: Annotated[ActivationSpec, BeforeValidator(_named)] = ActivationSpec(name="identity")
+    name: Name | None = None
+
+
+class LossSpec(Model):
+    """A loss by name, how it is reduced over the batch, and its options: PyTorch's names."""
+
+    name: _LossName
+    reduction: Literal["batchmean", "mean", "sum"] = "batchmean"
+    scale: Positive = 1.0
+    delta: Positive = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    weight: Annotated[tuple[NotNegative, ...], Field(strict=False, min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _own_options_only(self) -> LossSpec:
+        own = {"name": None, "reduction": None, "scale": None, **LOSSES[self.name].options}
+        if LOSSES[self.name].target == "distribution":
+            own |= {"label_smoothing": None, "weight": None}
+        _refuse_foreign_options(self, own, self.name)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {option: getattr(self, option) for option in LOSSES[self.name].options}
+
+
+class PenaltySpec(Model):
+    """½ · l2 · Σw² + l1 · Σ|w|, over the weights only unless `biases` is set."""
+
+    l2: NotNegative = 0.0
+    l1: NotNegative = 0.0
+    biases: bool = False
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in PENALTIES if getattr(self, name) > 0}
+
+
+class NetworkSpec(Model):
+    """Dense layers from the input up, the loss on the last one, and the penalties."""
+
+    inputs: Size
+    layers: Annotated[tuple[LayerSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
+    loss: Annotated[LossSpec, BeforeValidator(_named)]
+    penalty: PenaltySpec = PenaltySpec()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each layer's name: its own, or hidden1, hidden2, … and output for the last."""
+        last = len(self.layers) - 1
+        return tuple(
+            layer.name or ("output" if i == last else f"hidden{i + 1}") for i, layer in enumerate(self.layers)
+        )
+
+
+class InitialisedParameters(Model):
+    """Parameters drawn from a seeded generator: all weights from the input up, then the biases."""
+
+    init: _InitName = "xavier"
+    scale: Positive | None = None
+    seed: Seed = 0
+    bias: Literal["zeros", "same"] = "zeros"
+
+
+class ParameterFile(Model):
+    """Parameters from an .npz with one array per name."""
+
+    file: File
+
+
+class Rescale(Model):
+    """The affine map of x that takes the interval `from` to the interval `to`."""
+
+    source: Annotated[tuple[float, float], Field(strict=False, alias="from")]
+    target: Annotated[tuple[float, float], Field(strict=False, alias="to")]
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Rescale:
+        if self.source[0] == self.source[1]:
+            raise PydanticCustomError(
+                "empty_interval", "the interval 'from' is empty: both ends are the same"
+            )
+        return self
+
+
+class DataFile(Model):
+    """A batch of an .npz: its arrays named `x` (samples, inputs) and `y` (labels or targets)."""
+
+    file: File
+    x: str = "x"
+    y: str = "y"
+    start: Index = 0
+    batch: Size | None = None
+    rescale: Rescale | None = None
+
+
+_Row = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+_Rows = Annotated[tuple[_Row, ...], Field(strict=False, min_length=1)]
+
+
+def _kind_of_y(value: object) -> str:
+    rows = isinstance(value, (list, tuple)) and any(isinstance(row, (list, tuple)) for row in value)
+    return "rows of targets" if rows else "labels or targets"
+
+
+class InlineData(Model):
+    """The samples written out: x is a list of rows; y a list of labels, of targets, or of rows of targets."""
+
+    x: _Rows
+    y: Annotated[
+        Annotated[_Rows, Tag("rows of targets")] | Annotated[_Row, Tag("labels or targets")],
+        Discriminator(_kind_of_y),
+    ]
+    rescale: Rescale | None = None
+
+
+class SyntheticData(Model):
+    """Samples drawn from a seeded generator: x normal or uniform in ±scale, y to suit the loss."""
+
+    synthetic: Literal["normal", "uniform"]
+    samples: Size = 16
+    scale: Positive = 1.0
+    seed: Seed = 0
+
+
+class Backprop(Model):
+    """The gradients of our own backprop."""
+
+    source: Literal["backprop"] = "backprop"
+
+
+class GradientFile(Model):
+    """The user's gradients: an .npz with one array per parameter name."""
+
+    file: File
+
+
+def _patterns(value: object) -> object:
+    """One pattern is short for a list of one, and `all` for every parameter."""
+    return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
+
+
+class CheckSpec(Model):
+    """What to check, and how."""
+
+    parameters: Annotated[
+        tuple[str, ...],
+        Field(strict=False, min_length=1),
+        BeforeValidator(_patterns, json_schema_input_type=str | list[str]),
+    ] = ("*",)
+    scheme: _SchemeName = DEFAULT_SCHEME
+    step: Positive | None = None
+    rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
+    differences: Literal["units", "literal"] = "units"
+    seed: Seed = 0
+
+
+def _by_key(*kinds: tuple[str, str]) -> Discriminator:
+    """Tell the members of a union apart by the first of these keys that is there."""
+
+    def tag(value: object) -> str:
+        for key, name in kinds:
+            if (key in value) if isinstance(value, dict) else hasattr(value, key):
+                return name
+        return kinds[-1][1]
+
+    return Discriminator(tag)
+
+
+Parameters = Annotated[
+    Annotated[ParameterFile, Tag("parameters from a file")]
+    | Annotated[InitialisedParameters, Tag("parameters from an initialiser")],
+    _by_key(("file", "parameters from a file"), ("init", "parameters from an initialiser")),
+]
+Data = Annotated[
+    Annotated[DataFile, Tag("data from a file")]
+    | Annotated[SyntheticData, Tag("synthetic data")]
+    | Annotated[InlineData, Tag("inline data")],
+    _by_key(("file", "data from a file"), ("synthetic", "synthetic data"), ("x", "inline data")),
+]
+Gradients = Annotated[
+    Annotated[GradientFile, Tag("gradients from a file")] | Annotated[Backprop, Tag("gradients by backprop")],
+    _by_key(("file", "gradients from a file"), ("source", "gradients by backprop")),
+]
+
+
+class Spec(Model):
+    """A network, its parameters and data, the gradients to check and how to check them."""
+
+    network: NetworkSpec
+    data: Data
+    parameters: Parameters = InitialisedParameters()
+    gradients: Gradients = Backprop()
+    check: CheckSpec = CheckSpec()
+    dtype: Literal["float64", "float32"] = "float64"
