@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradcheck_cli.check import check
+    from gradcheck_cli.checker import check
     from gradcheck_cli.compare import Comparison, Entry, Verdict
     from gradcheck_cli.errors import ExitCode, GradcheckError, InputError, UntrustedReferenceError
     from gradcheck_cli.report import Report
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "check": "check",
+    "check": "checker",
     "Comparison": "compare",
     "Entry": "compare",
     "Verdict": "compare",
@@ -51,5 +51,5 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     value = getattr(import_module(f"gradcheck_cli.{_HOMES[name]}"), name)
-    globals()[name] = value  # `check` must stay the function after its module has been imported
+    globals()[name] = value
     return value

@@ -5,24 +5,30 @@ Nothing heavy is imported until a command needs it: `--help` and `--version` loa
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
 from gradcheck_cli import __version__
-from gradcheck_cli.errors import Complaint, ExitCode, GradcheckError, InputError
+from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
 from gradcheck_cli.formats import FORMATS, View, render, render_explanation
+from gradcheck_cli.formats.glyphs import to_ascii
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome
     from gradcheck_cli.spec import Spec
+    from gradcheck_cli.spec_file import SpecFile
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -37,10 +43,30 @@ Exit codes:
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=_CONTEXT, epilog=_EXIT_CODES)
+@click.group(
+    context_settings=_CONTEXT,
+    epilog=_EXIT_CODES,
+    subcommand_metavar="COMMAND [ARGS]...",
+    invoke_without_command=True,
+    no_args_is_help=False,
+)
 @click.version_option(__version__, prog_name="gradcheck")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Is this backprop gradient right, and if not, which entry is wrong?"""
+    if context.invoked_subcommand is None:
+        _say(context.get_help())
+        context.exit(ExitCode.BAD_INPUT)
+
+
+class _Finite(click.FloatRange):
+    """click's ranges let NaN through, and one without an upper end infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 _color = click.option(
@@ -48,7 +74,7 @@ _color = click.option(
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="Color the output. NO_COLOR and FORCE_COLOR are honoured.",
+    help="Color the output; NO_COLOR and FORCE_COLOR are honoured.",
 )
 _format = click.option(
     "--format",
@@ -56,30 +82,35 @@ _format = click.option(
     type=click.Choice(list(FORMATS)),
     default="table",
     show_default=True,
-    help="Output format.",
+    help="How to print the result.",
 )
 _gradients = click.option(
-    "--gradients", metavar="FILE", help="Check the gradients of this .npz instead of those the spec names."
+    "--gradients", metavar="FILE", help="Check the gradients in this .npz instead of those the spec names."
 )
 _scheme = click.option(
     "--scheme", type=click.Choice(list(SCHEMES)), help="Difference scheme.  [default: the spec's]"
 )
 _step = click.option(
     "--step",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Step of the scheme, as the distance a pre-activation moves.",
+    metavar="STEP",
+    type=_Finite(min=0, min_open=True),
+    help="Largest step of the scheme: how far a pre-activation moves.  [default: the scheme's]",
 )
 _rtol = click.option(
     "--rtol",
-    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
-    help="Relative tolerance.  [default: 1e-6, or 16 ε of the gradient's dtype]",
+    metavar="RTOL",
+    type=_Finite(min=0, max=1, min_open=True, max_open=True),
+    help="Relative tolerance.  [default: 1e-6, or 16 eps of the gradient's dtype if larger]",
 )
 
 
-@cli.command(epilog=_EXIT_CODES)
+@cli.command(epilog=_EXIT_CODES, short_help="Check the gradients of specs.")
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @click.option(
-    "--only", multiple=True, metavar="PATTERN", help="Check the parameters that match, e.g. 'output.*'."
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
 )
 @_scheme
 @_step
@@ -87,13 +118,19 @@ _rtol = click.option(
 @click.option(
     "--differences",
     type=click.Choice(["units", "literal"]),
-    help="Move pre-activations (every entry for the price of the units), or each entry literally.",
+    help="Move the units' pre-activations, which serves every entry, or each entry by itself, which is slow. "
+    " [default: the spec's]",
 )
 @_gradients
 @click.option(
-    "--seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the witness's random entries."
+    "--seed",
+    metavar="SEED",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    help="Seed of the entries that are moved literally, as a witness.",
 )
-@click.option("--show", type=click.IntRange(min=0), default=0, metavar="N", help="List the N worst entries.")
+@click.option(
+    "--show", type=click.IntRange(min=0), default=0, metavar="N", help="Also list the N worst entries."
+)
 @_format
 @click.option("-q", "--quiet", is_flag=True, help="One line per spec.")
 @click.option("-v", "--verbose", is_flag=True, help="Also tolerances, the witness and the time taken.")
@@ -104,20 +141,16 @@ def check(
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input."""
     from gradcheck_cli.report import Run
 
-    if not _finite(changes["step"]):
-        raise click.BadParameter("the step must be finite", param_hint="--step")
     outcomes = []
     for path in _expand(specs):
-        outcome = _check_one(path, changes)
+        outcome = _check_one(path, changes, _wants_color(color, sys.stderr))
         outcomes.append(outcome)
-        for complaint in outcome.complaints:
-            click.echo(_printable(str(complaint), sys.stderr), err=True)
+        _complain(*outcome.complaints)
     run = Run(tuple(outcomes))
-    view = _view(color, show=show, level=verbose - quiet)
-    return _write(render(format, run, view), run.exit_code)
+    return _write(render(format, run, _view(color, show=show, level=verbose - quiet)), run.exit_code)
 
 
-@cli.command(epilog=_EXIT_CODES)
+@cli.command(epilog=_EXIT_CODES, short_help="Derive the output layer's gradients, checking every factor.")
 @click.argument("spec", metavar="SPEC")
 @_scheme
 @_step
@@ -128,43 +161,74 @@ def check(
 def explain(spec: str, format: str, color: str, **changes: Any) -> int:
     """Derive the output layer's gradients of SPEC factor by factor, and check every factor.
 
-    A gradient file may also hold the factors output.dL_da, output.da_dz, output.delta and output.dz_dw;
-    they are then checked in place of ours.
+    SPEC is a YAML file, or - for standard input. A gradient file may also hold the factors output.dL_da,
+    output.da_dz, output.delta and output.dz_dw; they are then checked in place of ours.
     """
     from gradcheck_cli.explain import explain as derive
     from gradcheck_cli.spec_file import read_spec
 
     read = read_spec(spec)
-    try:
+    with _located(read, changes):
         explanation = derive(_changed(read.spec, changes))
-    except InputError as error:
-        raise read.located(error) from None
     return _write(render_explanation(format, read.path, explanation, _view(color)), explanation.exit_code)
 
 
 # --- one spec ----------------------------------------------------------------------------------------------
 
 
-def _check_one(path: str, changes: dict[str, Any]) -> Outcome:
+def _check_one(path: str, changes: dict[str, Any], color: bool) -> Outcome:
     """Read and check one spec; what is wrong with it is part of the outcome, so that the others go on."""
-    from gradcheck_cli.check import check as check_spec
+    from gradcheck_cli.checker import check as check_spec
     from gradcheck_cli.report import Outcome
     from gradcheck_cli.spec_file import read_spec
 
-    start = perf_counter()
+    start, name = perf_counter(), "<stdin>" if path == "-" else path
+
+    def failed(code: ExitCode, *complaints: Complaint) -> Outcome:
+        return Outcome(name, complaints=complaints, failure=code, seconds=perf_counter() - start)
+
     try:
+        _refuse_empty_folder(path)
         read = read_spec(path)
-        try:
-            with _Progress(path) as progress:
-                report = check_spec(_changed(read.spec, changes), progress)
-        except InputError as error:
-            raise read.located(error) from None
+        with _located(read, changes), _Progress(name, color) as progress:
+            report = check_spec(_changed(read.spec, changes), progress)
     except InputError as error:
-        return Outcome(path, complaints=error.complaints, seconds=perf_counter() - start)
-    except GradcheckError as error:
-        complaint = Complaint(f"{path}: {error}", help="this is a defect in gradcheck; please report it")
-        return Outcome(path, complaints=(complaint,), failure=error.exit_code, seconds=perf_counter() - start)
-    return Outcome(read.path, report, seconds=perf_counter() - start)
+        return failed(error.exit_code, *error.complaints)
+    except UntrustedReferenceError as error:
+        return failed(error.exit_code, Complaint(f"{name}: {error}", help=_DEFECT))
+    except Exception:
+        _print_traceback()
+        return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=_DEFECT))
+    return Outcome(name, report, seconds=perf_counter() - start)
+
+
+def _refuse_empty_folder(path: str) -> None:
+    if os.path.isdir(path):  # any other folder has been replaced by what is in it
+        raise InputError(Complaint(f"there is no spec (.yaml or .yml) in folder '{path}'"))
+
+
+_OVERRIDES = {"only": ("check", "parameters"), "gradients": ("gradients", "file")}
+"""The options whose value can be wrong for a spec, and the place in the spec that they stand for."""
+
+
+@contextmanager
+def _located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
+    """Give the complaints raised inside their places in the file, or the option that overrides it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(*(_blame(complaint, read, changes) for complaint in error.complaints)) from None
+    except MemoryError as error:
+        raise InputError(Complaint(f"{read.path}: out of memory; {error}".rstrip("; "))) from None
+    except (SystemExit, EOFError, BrokenPipeError) as error:  # to click a wish to end, and with which code
+        raise RuntimeError(f"{type(error).__name__} in the midst of a check") from error
+
+
+def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Complaint:
+    for option, place in _OVERRIDES.items():
+        if changes.get(option) not in (None, ()) and complaint.where[: len(place)] == place:
+            return replace(complaint, where=(), message=f"{read.path}: --{option}: {complaint.message}")
+    return read.located(InputError(complaint)).complaints[0]
 
 
 def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
@@ -182,23 +246,20 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
 
 
 def _expand(arguments: Sequence[str]) -> Iterator[str]:
-    """Files as they are; for a folder, every .yaml and .yml in it and below."""
+    """Files as they are; for a folder, every .yaml and .yml in it and below, but nothing hidden."""
     for argument in arguments:
-        if not os.path.isdir(argument):
-            yield argument
-            continue
-        found = sorted(
-            str(path)
-            for path in Path(argument).rglob("*")
-            if path.suffix in (".yaml", ".yml") and not any(part.startswith(".") for part in path.parts[1:])
-        )
-        if not found:
-            raise InputError(Complaint(f"there is no spec (.yaml or .yml) in folder '{argument}'"))
-        yield from found
+        found = _specs_in(Path(argument)) if os.path.isdir(argument) else []
+        yield from found or [argument]
 
 
-def _finite(step: float | None) -> bool:
-    return step is None or step < float("inf")
+def _specs_in(folder: Path) -> list[str]:
+    return sorted(
+        str(path)
+        for path in folder.rglob("*")
+        if path.suffix in (".yaml", ".yml")
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 # --- the terminal ------------------------------------------------------------------------------------------
@@ -207,8 +268,8 @@ def _finite(step: float | None) -> bool:
 def _view(color: str, show: int = 0, level: int = 0) -> View:
     return View(
         width=_width(),
-        color=_wants_color(color),
-        ascii=not (sys.stdout.encoding or "").lower().startswith("utf"),
+        color=_wants_color(color, sys.stdout),
+        ascii=_ascii_only(sys.stdout),
         show=show,
         level=level,
     )
@@ -216,29 +277,38 @@ def _view(color: str, show: int = 0, level: int = 0) -> View:
 
 def _width() -> int | None:
     """The terminal's columns, or those COLUMNS names; off a terminal as many as it takes."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        return int(columns)
-    if not sys.stdout.isatty():
+    named = os.environ.get("COLUMNS", "")
+    if not sys.stdout.isatty() and not (named.isdecimal() and named.strip("0")):
         return None
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
-    except OSError:
-        return 80
+    return shutil.get_terminal_size().columns
 
 
-def _wants_color(color: str) -> bool:
+def _wants_color(color: str, stream: TextIO) -> bool:
     if color != "auto":
         return color == "always"
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def _printable(text: str, stream: Any) -> str:
-    """The text with what the stream's encoding lacks replaced."""
+def _ascii_only(stream: TextIO) -> bool:
+    """Is the stream's encoding less than Unicode, or the locale C by name?
+
+    Python takes the C locale for UTF-8, and may have said so in LC_CTYPE by itself.
+    """
+    if not (stream.encoding or "").lower().startswith("utf"):
+        return True
+    environ = os.environ
+    coerced = environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8")
+    character_type = "" if coerced else environ.get("LC_CTYPE")
+    return (environ.get("LC_ALL") or character_type or environ.get("LANG")) in ("C", "POSIX")
+
+
+def _printable(text: str, stream: TextIO) -> str:
+    """The text with what the stream cannot show spelt out or replaced."""
+    text = to_ascii(text) if _ascii_only(stream) else text
     encoding = stream.encoding or "ascii"
     return text.encode(encoding, "replace").decode(encoding)
 
@@ -251,9 +321,31 @@ def _write(text: str, code: ExitCode) -> int:
     except BrokenPipeError:
         _abandon_stdout()
     except OSError as error:
-        _abandon_stdout()
-        raise InputError(Complaint(f"cannot write the result: {error.strerror}")) from None
+        return _unwritable(error)
     return int(code)
+
+
+def _unwritable(error: OSError) -> int:
+    _abandon_stdout()
+    _complain(Complaint(f"cannot write the result: {error.strerror or error}"))
+    return int(ExitCode.BAD_INPUT)
+
+
+def _complain(*complaints: Complaint) -> None:
+    for complaint in complaints:
+        _say(str(complaint))
+
+
+def _say(text: str) -> None:
+    """A line on stderr; if nobody is there to read it, the exit code still tells."""
+    with suppress(OSError):
+        print(_printable(text, sys.stderr), file=sys.stderr, flush=True)
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    _say(traceback.format_exc().rstrip())
 
 
 def _abandon_stdout() -> None:
@@ -266,6 +358,7 @@ class _Progress:
     """A bar on stderr, on a terminal, once a check has taken longer than a second."""
 
     title: str
+    color: bool = False
     patience: float = 1.0
     _expected: int = 0
     _done: int = 0
@@ -288,10 +381,15 @@ class _Progress:
 
     def _open(self) -> None:
         from rich.console import Console
-        from rich.progress import Progress
+        from rich.progress import BarColumn, Progress
 
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(os.path.basename(self.title), total=None)
+        columns = Progress.get_default_columns()
+        if _ascii_only(sys.stderr):
+            columns = tuple(column for column in columns if not isinstance(column, BarColumn))
+        console = Console(stderr=True, no_color=not self.color, markup=False)
+        self._bar = Progress(*columns, console=console, transient=True)
+        title = _printable(os.path.basename(self.title), sys.stderr)
+        self._task = self._bar.add_task(title.replace("[", r"\["), total=None)  # the column reads markup
         self._bar.start()
 
     def __exit__(self, *_: object) -> None:
@@ -302,44 +400,55 @@ class _Progress:
 # --- exit codes --------------------------------------------------------------------------------------------
 
 
-def main() -> NoReturn:
+_DEFECT = "this is a defect in gradcheck; please report it"
+_WRITE_FAILURES = (errno.EBADF, errno.EIO, errno.ENOSPC)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line. Translates every way out into an exit code, in this one place.
 
     click, a traceback and Ctrl-C all end with 1 by themselves, which here would mean a wrong gradient.
     """
-    sys.exit(_run())
+    _open_closed_streams()
+    sys.exit(_run(arguments))
 
 
-def _run() -> int:
+def _run(arguments: Sequence[str] | None) -> int:
     try:
-        return _code_of(cli.main(prog_name="gradcheck", standalone_mode=False))
-    except click.exceptions.Abort:
-        return _interrupted()
-    except KeyboardInterrupt:
-        return _interrupted()
+        return int(cli.main(arguments, prog_name="gradcheck", standalone_mode=False) or 0)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _say("interrupted")
+        return int(ExitCode.INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        _say(_usage(error))
         return int(ExitCode.BAD_INPUT)
     except InputError as error:
-        for complaint in error.complaints:
-            click.echo(_printable(str(complaint), sys.stderr), err=True)
+        _complain(*error.complaints)
         return int(error.exit_code)
-    except BrokenPipeError:  # --help | head
+    except SystemExit:  # click's own, when nobody reads `--help` to its end
         _abandon_stdout()
         return int(ExitCode.AGREES)
+    except OSError as error:
+        return _unwritable(error) if error.errno in _WRITE_FAILURES else _defect()
     except Exception:
-        import traceback
-
-        traceback.print_exc()
-        click.echo("error: this is a defect in gradcheck; please report it with the lines above", err=True)
-        return int(ExitCode.DEFECT)
+        return _defect()
 
 
-def _code_of(result: object) -> int:
-    """What a command returned; click's own exits (--help, --version) come as 0, no command as None."""
-    return result if isinstance(result, int) else int(ExitCode.AGREES)
+def _usage(error: click.ClickException) -> str:
+    """click's message in the form of our own: what is wrong, and where to read on."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "gradcheck"
+    return f"error: {error.format_message()}\n      = help: see {command} --help"
 
 
-def _interrupted() -> int:
-    click.echo("interrupted", err=True)
-    return int(ExitCode.INTERRUPTED)
+def _defect() -> int:
+    _print_traceback()
+    _complain(Complaint("gradcheck failed, see above", help=_DEFECT))
+    return int(ExitCode.DEFECT)
+
+
+def _open_closed_streams() -> None:
+    """A stream the caller has closed (`>&-`) is None in Python; a null device in its place takes anything."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until exit

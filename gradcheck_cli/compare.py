@@ -2,7 +2,7 @@
 
     agrees      |a − n| ≤ tolerance            tolerance = rtol · max(|a|, |n|) + rounding
     wrong       |a − n| > tolerance + 3u
-    unresolved  between the two: the reference cannot tell
+    unresolved  between the two: the reference cannot tell; or both values are lost in rounding
 
 with a the analytic and n the numerical value, u the error of n, and rounding what first-order error
 analysis allows a right gradient in the arithmetic it was computed in.
@@ -10,6 +10,7 @@ analysis allows a right gradient in the arithmetic it was computed in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +24,7 @@ from gradcheck_cli.numerical.objective import Array
 ERROR_BARS = 3.0
 """How many of its own errors the reference must be away before a gradient is called wrong."""
 
-ROUNDING_SAFETY = 4.0
+ROUNDING_SAFETY = 3.0
 """The factor c on the first-order rounding bound."""
 
 
@@ -101,7 +102,12 @@ class Comparison:
 
     @cached_property
     def agrees(self) -> Array:
-        return ~(self.difference > self.tolerance) & np.isfinite(self.error) & np.isfinite(self.analytic)
+        """Within tolerance; but two values that both drown in rounding agree about nothing.
+
+        Of such a pair a right gradient may be any multiple of the other, and so may a wrong one.
+        """
+        within = ~(self.difference > self.tolerance) & np.isfinite(self.error) & np.isfinite(self.analytic)
+        return within & ((self.difference <= self.rtol * self.scale) | (self.scale > self.rounding))
 
     @cached_property
     def wrong(self) -> Array:
@@ -128,22 +134,23 @@ class Comparison:
         return Verdict.AGREES
 
     @cached_property
-    def _telling(self) -> Array:
-        """The relative errors that say something.
+    def telling(self) -> Array:
+        """Where the relative error says something.
 
-        Where a value cannot be told from 0 (below rounding and error bar), its relative error is noise.
+        A value that cannot be told from 0, being below rounding and error bar, has noise for a relative
+        error; unless it is wrong all the same.
         """
         distinct = self.scale > self.rounding + ERROR_BARS * self.error
-        return self.relative_error[(distinct | self.wrong) & ~np.isnan(self.relative_error)]
+        return (distinct | self.wrong) & ~np.isnan(self.relative_error)
 
     @property
     def max_relative_error(self) -> float:
         """Over the entries that can be told from zero; NaN where there are none."""
-        return float(self._telling.max()) if self._telling.size else float("nan")
+        return float(self.relative_error[self.telling].max()) if self.telling.any() else math.nan
 
     @property
     def median_relative_error(self) -> float:
-        return float(np.median(self._telling)) if self._telling.size else float("nan")
+        return float(np.median(self.relative_error[self.telling])) if self.telling.any() else math.nan
 
     @cached_property
     def resolution(self) -> Array:
@@ -153,13 +160,10 @@ class Comparison:
         return np.where(np.isfinite(needed), needed, np.inf)
 
     def worst(self, count: int = 1) -> list[Entry]:
-        """The entries furthest beyond what they are allowed, worst first."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            excess = self.difference / (self.tolerance + ERROR_BARS * self.error)
-        # First the wrong, then the unresolved, then those that agree; within each by excess, then by size.
-        rank = np.where(self.wrong, 2, np.where(self.unresolved, 1, 0)).ravel()
-        excess = np.where(np.isnan(excess), 0.0, excess).ravel()
-        order = np.lexsort((-self.scale.ravel(), -excess, -rank))[:count]
+        """The entries of largest relative error: the wrong first, then the unresolved, then the others."""
+        rank = np.where(self.wrong, 3, np.where(self.unresolved, 2, self.telling)).ravel()
+        relative_error = np.nan_to_num(self.relative_error.ravel(), nan=-1.0, posinf=np.inf)
+        order = np.lexsort((-self.scale.ravel(), -relative_error, -rank))[:count]
         return [self.entry(tuple(int(i) for i in np.unravel_index(flat, self.shape))) for flat in order]
 
     def entry(self, index: tuple[int, ...]) -> Entry:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from types import TracebackType
 
 Location = tuple[str | int, ...]
 """The keys and indices that lead to a place in a spec, e.g. ``("network", "layers", 0, "units")``."""
@@ -60,13 +62,11 @@ class Complaint:
             place = f"{dotted(self.where)}: " if self.where else ""
             lines = [f"error: {place}{self.message}"]
         else:
-            lines = [
-                f"{self.position.file}:{self.position.line}:{self.position.column}: error: {self.message}",
-                *_excerpt(self.position),
-            ]
+            at = self.position
+            lines = [f"{at.file}:{at.line}:{at.column}: error: {self.message}", *_excerpt(at)]
         if self.help:
             lines.append(f"      = help: {self.help}")
-        return "\n".join(lines)
+        return "\n".join(map(_printable, lines))
 
 
 class GradcheckError(Exception):
@@ -85,6 +85,27 @@ class InputError(GradcheckError):
         self.complaints = complaints
 
 
+class Gathered:
+    """Lets several steps fail, each in its own `with`, so that all their complaints are raised at once."""
+
+    def __init__(self) -> None:
+        self.complaints: list[Complaint] = []
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, InputError):
+            return False
+        self.complaints += error.complaints
+        return True
+
+    def raise_any(self) -> None:
+        if self.complaints:
+            raise InputError(*self.complaints)
+
+
 class UntrustedReferenceError(GradcheckError):
     """Unit and literal differences contradict each other: the tool, not the gradient, is at fault."""
 
@@ -99,18 +120,53 @@ def dotted(where: Location) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where).lstrip(".")
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str | None:
-    """A hint for a mistyped word, if one of the known ones is close."""
+def shortened(text: str, most: int = 40) -> str:
+    """A word of the user's, cut if it is too long for a message."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def closest(word: object, known: Iterable[str]) -> str | None:
+    """The known word that this one is most likely a misspelling of, if any is close."""
     import difflib  # only a failing run needs it
 
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else None
+    return next(iter(difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)), None)
 
 
-def _excerpt(position: Position, width: int = 96) -> list[str]:
+def did_you_mean(word: object, known: Iterable[str]) -> str | None:
+    """A hint for a mistyped word, if one of the known ones is close."""
+    close = closest(word, known)
+    return f"did you mean '{close}'?" if close else None
+
+
+def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
+    """A hint for a mistyped file name, if the folder holds one that is close."""
+    folder, name = os.path.split(os.fspath(path))
+    try:
+        close = closest(name, os.listdir(folder or "."))
+    except OSError:
+        return None
+    return f"did you mean '{os.path.join(folder, close)}'?" if close else None
+
+
+def _excerpt(position: Position, most: int = 96) -> list[str]:
     """The line and a caret below its column; of a very long line, the stretch around it."""
-    start = max(0, position.column - 1 - width // 2) if len(position.text) > width else 0
-    shown = position.text[start : start + width].replace("\t", " ")
-    caret = " " * (position.column - 1 - start) + "^"
+    before = position.column - 1
+    start = max(0, before - most // 2) if len(position.text) > most else 0
+    shown = "".join(c if c.isprintable() else " " for c in position.text[start : start + most])
+    caret = " " * sum(map(_width, shown[: before - start])) + "^"
     number = f"{position.line:>5}"
-    return [f"{number} |   {shown}".rstrip(), f"{'':>5} |   {caret}"]
+    return [f"{number} |   {shown}".rstrip(), f"{' ' * len(number)} |   {caret}"]
+
+
+def _width(character: str) -> int:
+    """The columns a character takes on a terminal."""
+    import unicodedata
+
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _printable(text: str) -> str:
+    """The text with control characters escaped: a spec must not be able to steer the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

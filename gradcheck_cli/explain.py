@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.check import default_rtol, describe
+from gradcheck_cli.checker import default_rtol, describe
 from gradcheck_cli.compare import Comparison, Verdict, compare, overall
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.model.network import backprop
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.rounding import factor_rounding, gradient_rounding
+from gradcheck_cli.model.rounding import Arithmetic, factor_rounding, gradient_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, differentiate
 from gradcheck_cli.numerical.objective import Movable
@@ -83,7 +84,7 @@ def explain(spec: Spec) -> Explanation:
 
 @dataclass(frozen=True)
 class _Step:
-    """One factor with our own value, the map it is the derivative of (or its numerical value), and rounding."""
+    """One factor: our own value, the map it is the derivative of (or its numerical value), and rounding."""
 
     symbol: str
     formula: str
@@ -94,10 +95,11 @@ class _Step:
 
 
 def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_Step]:
-    network, layer, eps = problem.network, problem.network.output, _eps(analytic)
+    network, layer = problem.network, problem.network.output
+    arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (network, problem.parameters, problem.x, problem.target)
-    ours, bounds = next(backprop(*at)), next(factor_rounding(*at, eps))
-    whole, rounding = _whole(problem, how), gradient_rounding(*at, eps)
+    ours, bounds = next(backprop(*at)), next(factor_rounding(*at, arithmetic))
+    whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
     z_to_a = activation_map(problem)
     jacobian = z_to_a.shape  # of a large softmax, only the first samples'
     penalty = " + penalty" if network.penalties_on(layer.weight) else ""
@@ -113,7 +115,7 @@ def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_S
             bounds.da_dz[: jacobian[0]],
         ),
         _Step("δ", "∂L/∂a · ∂a/∂z", "delta", ours.delta, problem.objective.units(layer.name), bounds.delta),
-        _Step("∂z/∂w", "a⁽ʰ⁾", "dz_dw", ours.dz_dw, weight_map(problem), eps * np.abs(ours.dz_dw)),
+        _Step("∂z/∂w", "a⁽ʰ⁾", "dz_dw", ours.dz_dw, weight_map(problem), arithmetic.eps * np.abs(ours.dz_dw)),
         _Step("∂z/∂b", "1", "dz_db", np.ones_like(ours.z), bias_map(problem), np.zeros_like(ours.z)),
         _Step("∂L/∂w", f"δᵀ a⁽ʰ⁾{penalty}", w, analytic.values[w], whole[w], rounding[w]),
         _Step("∂L/∂b", "Σₙ δₙ", b, analytic.values[b], whole[b], rounding[b]),
@@ -134,10 +136,11 @@ def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:
     if not isinstance(numerical, Estimate):
         flat = differentiate(numerical, SCHEMES[how.scheme], how.step)
         numerical = Estimate(flat.value.reshape(value.shape), flat.error.reshape(value.shape))
-    rtol = how.rtol or default_rtol(_eps(analytic))
+    rtol = how.rtol or default_rtol(_dtype(analytic))
     comparison = compare(step.name, value, numerical, step.rounding, rtol)
     return Factor(step.symbol, step.formula, comparison, analytic.origin if given else "backprop")
 
 
-def _eps(analytic: Analytic) -> float:
-    return max(analytic.eps.values())
+def _dtype(analytic: Analytic) -> np.dtype[Any]:
+    """The coarsest of the gradients' types."""
+    return max(analytic.dtypes.values(), key=lambda dtype: float(np.finfo(dtype).eps))

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from gradcheck_cli.errors import closest
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.model.parameters import INITIALISERS
@@ -27,7 +28,7 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 
 MAX_SIZE = 1_000_000
 MAX_NUMBERS = 250_000_000
-"""2 GB of float64: no parameter tensor, batch or layer of activations may hold more numbers than this."""
+"""2 GB of float64: the parameters, a batch and its activations may each hold no more numbers than this."""
 
 
 class Model(BaseModel):
@@ -55,6 +56,8 @@ def _enum(table: Mapping[str, Any]) -> Any:
 
 def _named(value: object) -> object:
     """`tanh` is short for `{name: tanh}`."""
+    if not isinstance(value, (str, dict, Model)):
+        raise PydanticCustomError("name_type", "a name or a mapping is needed here")
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -67,7 +70,12 @@ def _resolve(value: object, info: ValidationInfo) -> object:
             "path_type", "a file name is needed here, not {found}", {"found": repr(value)}
         )
     folder = (info.context or {}).get("folder", Path())
-    return Path(folder, Path(value).expanduser())
+    try:
+        return Path(folder, Path(value).expanduser())
+    except RuntimeError:
+        raise PydanticCustomError(
+            "no_home", "there is no home folder for {found}", {"found": value}
+        ) from None
 
 
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
@@ -77,7 +85,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 File = Annotated[Path, BeforeValidator(_resolve, json_schema_input_type=str)]
 Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
-Name = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$")]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$")]
 
 _ActivationName = Annotated[str, _one_of(ACTIVATIONS, "activation"), _enum(ACTIVATIONS)]
 _LossName = Annotated[str, _one_of(LOSSES, "loss"), _enum(LOSSES)]
@@ -86,13 +94,17 @@ _SchemeName = Annotated[str, _one_of(SCHEMES, "scheme"), _enum(SCHEMES)]
 
 
 def _refuse_foreign_options(model: Model, known: Mapping[str, Any], name: str) -> None:
-    """An option that another row of the table has, given to a row that has not."""
-    for option in sorted(model.model_fields_set - set(known)):
-        allowed = f"it has {', '.join(known)}" if known else "it has no options"
+    """Options that other rows of the table have, given to a row that has not."""
+    foreign = sorted(model.model_fields_set - {"name", *known})
+    if foreign:
         raise PydanticCustomError(
             "foreign_option",
-            "'{name}' has no option '{option}'; {allowed}",
-            {"name": name, "option": option, "allowed": allowed},
+            "'{name}' has no option {options}; {allowed}",
+            {
+                "name": name,
+                "options": foreign,
+                "allowed": f"it has {', '.join(known)}" if known else "it has no options",
+            },
         )
 
 
@@ -106,7 +118,7 @@ class ActivationSpec(Model):
 
     @model_validator(mode="after")
     def _own_options_only(self) -> ActivationSpec:
-        _refuse_foreign_options(self, {"name": None, **ACTIVATIONS[self.name].options}, self.name)
+        _refuse_foreign_options(self, ACTIVATIONS[self.name].options, self.name)
         return self
 
     @property
@@ -118,7 +130,9 @@ class LayerSpec(Model):
     """One dense layer."""
 
     units: Size
-    activation: Annotated[ActivationSpec, BeforeValidator(_named)] = ActivationSpec(name="identity")
+    activation: Annotated[
+        ActivationSpec, BeforeValidator(_named, json_schema_input_type=_ActivationName | ActivationSpec)
+    ] = ActivationSpec(name="identity")
     name: Name | None = None
 
 
@@ -134,7 +148,7 @@ class LossSpec(Model):
 
     @model_validator(mode="after")
     def _own_options_only(self) -> LossSpec:
-        own = {"name": None, "reduction": None, "scale": None, **LOSSES[self.name].options}
+        own = {"reduction": None, "scale": None, **LOSSES[self.name].options}
         if LOSSES[self.name].target == "distribution":
             own |= {"label_smoothing": None, "weight": None}
         _refuse_foreign_options(self, own, self.name)
@@ -162,7 +176,7 @@ class NetworkSpec(Model):
 
     inputs: Size
     layers: Annotated[tuple[LayerSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
-    loss: Annotated[LossSpec, BeforeValidator(_named)]
+    loss: Annotated[LossSpec, BeforeValidator(_named, json_schema_input_type=_LossName | LossSpec)]
     penalty: PenaltySpec = PenaltySpec()
 
     @property
@@ -189,19 +203,17 @@ class ParameterFile(Model):
     file: File
 
 
+def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] == ends[1]:
+        raise PydanticCustomError("empty_interval", "the interval is empty: both ends are the same")
+    return ends
+
+
 class Rescale(Model):
     """The affine map of x that takes the interval `from` to the interval `to`."""
 
-    source: Annotated[tuple[float, float], Field(strict=False, alias="from")]
+    source: Annotated[tuple[float, float], Field(strict=False, alias="from"), AfterValidator(_not_empty)]
     target: Annotated[tuple[float, float], Field(strict=False, alias="to")]
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Rescale:
-        if self.source[0] == self.source[1]:
-            raise PydanticCustomError(
-                "empty_interval", "the interval 'from' is empty: both ends are the same"
-            )
-        return self
 
 
 class DataFile(Model):
@@ -276,14 +288,26 @@ class CheckSpec(Model):
     seed: Seed = 0
 
 
-def _by_key(*kinds: tuple[str, str]) -> Discriminator:
-    """Tell the members of a union apart by the first of these keys that is there."""
+_Kind = tuple[str, str, type[Model]]
+
+
+def _by_key(*kinds: _Kind) -> Discriminator:
+    """Tell the members (key, tag, model) of a union apart by the first of these keys that is there.
+
+    Without any of them, take the member that knows most of the keys, give or take a letter: the errors then
+    speak of what was meant.
+    """
 
     def tag(value: object) -> str:
-        for key, name in kinds:
+        for key, name, _ in kinds:
             if (key in value) if isinstance(value, dict) else hasattr(value, key):
                 return name
-        return kinds[-1][1]
+        keys = value if isinstance(value, dict) else ()
+        likeliest = max(
+            reversed(kinds),
+            key=lambda kind: sum(closest(key, kind[2].model_fields) is not None for key in keys),
+        )
+        return likeliest[1]
 
     return Discriminator(tag)
 
@@ -291,17 +315,27 @@ def _by_key(*kinds: tuple[str, str]) -> Discriminator:
 Parameters = Annotated[
     Annotated[ParameterFile, Tag("parameters from a file")]
     | Annotated[InitialisedParameters, Tag("parameters from an initialiser")],
-    _by_key(("file", "parameters from a file"), ("init", "parameters from an initialiser")),
+    _by_key(
+        ("file", "parameters from a file", ParameterFile),
+        ("init", "parameters from an initialiser", InitialisedParameters),
+    ),
 ]
 Data = Annotated[
     Annotated[DataFile, Tag("data from a file")]
     | Annotated[SyntheticData, Tag("synthetic data")]
     | Annotated[InlineData, Tag("inline data")],
-    _by_key(("file", "data from a file"), ("synthetic", "synthetic data"), ("x", "inline data")),
+    _by_key(
+        ("file", "data from a file", DataFile),
+        ("synthetic", "synthetic data", SyntheticData),
+        ("x", "inline data", InlineData),
+    ),
 ]
 Gradients = Annotated[
     Annotated[GradientFile, Tag("gradients from a file")] | Annotated[Backprop, Tag("gradients by backprop")],
-    _by_key(("file", "gradients from a file"), ("source", "gradients by backprop")),
+    _by_key(
+        ("file", "gradients from a file", GradientFile),
+        ("source", "gradients by backprop", Backprop),
+    ),
 ]
 
 

@@ -3,37 +3,78 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gradcheck_cli.errors import Complaint, Location, did_you_mean
+from gradcheck_cli.errors import Complaint, Location, closest, did_you_mean, shortened
 from gradcheck_cli.spec import Spec
 
 
-def explain(details: ErrorDetails) -> tuple[Complaint, bool]:
-    """The complaint, and whether it is about the key at the end of its location, not the value."""
-    where, keys = _walk(details["loc"])
-    key = f"'{where[-1]}'" if where and isinstance(where[-1], str) else "this"
+@dataclass(frozen=True)
+class Place:
+    """Where an error is in the spec, the keys of the mapping that its last step is in, and the keys that
+    would make another kind of that mapping."""
+
+    where: Location = ()
+    keys: tuple[str, ...] = ()
+    other_kinds: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last key and the indices behind it, as `'x[0][3]'`."""
+        named = [i for i, step in enumerate(self.where) if isinstance(step, str)]
+        if not named:
+            return "this"
+        key, *indices = self.where[named[-1] :]
+        return f"'{shortened(str(key))}{''.join(f'[{i}]' for i in indices)}'"
+
+
+def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
+    """Each complaint, and whether it is about the key at the end of its location, not the value.
+
+    What only follows from another error is left out.
+    """
+    placed = [(details, _walk(details["loc"])) for details in errors]
+    misspelt = {
+        (*place.where[:-1], closest(place.where[-1], place.keys))
+        for details, place in placed
+        if details["type"] == "extra_forbidden"
+    }
+    for details, place in placed:
+        if details["type"] == "missing" and place.where in misspelt:
+            continue
+        if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
+            continue  # it is long enough, but for the items that have errors of their own
+        yield from _complaints(details, place)
+
+
+def _complaints(details: ErrorDetails, place: Place) -> Iterator[tuple[Complaint, bool]]:
     kind, found, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "extra_forbidden":
-        known = did_you_mean(where[-1], keys) or f"allowed here: {', '.join(keys)}"
-        return Complaint(f"unknown key {key}", where, known), True
-    if kind == "missing":
-        return Complaint(f"missing key {key}", where[:-1], _needed_keys(keys)), False
-    if kind == "invalid_key":
-        return Complaint(f"a key must be a word, not {found!r}", where), True
-    if kind == "foreign_option":
-        return Complaint(details["msg"], (*where, context["option"])), True
-    if kind in ("literal_error", "unknown_name"):
-        return _unknown_word(kind, key, found, context, details["msg"], where), False
-    template = _MESSAGES.get(kind)
-    message = template(key, _describe(found), context) if template else f"{key}: {details['msg']}"
-    help = "without quotes it is a number" if _is_quoted_number(kind, found) else None
-    return Complaint(message, where, help), False
+        known = did_you_mean(place.where[-1], place.keys) or f"allowed here: {', '.join(place.keys)}"
+        yield Complaint(f"unknown key {place.name}", place.where, known), True
+    elif kind == "missing":
+        yield _missing(place), False
+    elif kind == "foreign_option":
+        for option in context["options"]:
+            message = f"'{context['name']}' has no option '{option}'; {context['allowed']}"
+            yield Complaint(message, (*place.where, option)), True
+    elif kind in ("literal_error", "unknown_name"):
+        yield _unknown_word(kind, place, found, context), False
+    else:
+        template = _MESSAGES.get(kind)
+        message = (
+            template(place.name, _describe(found), context) if template else f"{place.name}: {details['msg']}"
+        )
+        help = "without quotes it is a number" if _is_quoted_number(kind, found) else None
+        yield Complaint(message, place.where, help), False
 
 
 _Template = Callable[[str, str, Mapping[str, Any]], str]
@@ -55,32 +96,46 @@ _MESSAGES: Mapping[str, _Template] = {
         lambda key, found, _: f"{key} must be a mapping, not {found}",
     ),
     "path_type": lambda key, found, _: f"{key} must be a file name, not {found}",
-    "greater_than_equal": lambda key, found, limit: f"{key} is {found}; it must be at least {limit['ge']:,}",
-    "greater_than": lambda key, found, limit: f"{key} is {found}; it must be greater than {limit['gt']:,}",
-    "less_than_equal": lambda key, found, limit: f"{key} is {found}; it must be at most {limit['le']:,}",
-    "less_than": lambda key, found, limit: f"{key} is {found}; it must be less than {limit['lt']:,}",
-    "too_short": lambda key, _, limit: (
-        f"{key} has {limit['actual_length']} items; at least {limit['min_length']} needed"
+    "greater_than_equal": lambda key, found, limit: (
+        f"{key} is {found}; it must be at least {_number(limit['ge'])}"
     ),
-    "too_long": lambda key, _, limit: f"{key} has more than {limit['max_length']} items",
-    "missing_argument": lambda key, _, __: f"{key} is incomplete",
-    "string_too_short": lambda key, _, __: f"{key} is empty",
-    "string_pattern_mismatch": lambda key, found, _: (
-        f"{key} is {found}; a name is letters, digits, _ and -, and begins with a letter"
+    "greater_than": lambda key, found, limit: (
+        f"{key} is {found}; it must be greater than {_number(limit['gt'])}"
     ),
-    "empty_interval": lambda _, __, ___: "the interval 'from' is empty: both ends are the same",
+    "less_than_equal": lambda key, found, limit: (
+        f"{key} is {found}; it must be at most {_number(limit['le'])}"
+    ),
+    "less_than": lambda key, found, limit: f"{key} is {found}; it must be less than {_number(limit['lt'])}",
+    "too_short": lambda key, _, limit: f"{key} is empty; it needs at least {limit['min_length']} item",
+    "too_long": lambda key, _, limit: f"{key} has more than {limit['max_length']:,} items",
+    "string_too_long": lambda key, _, limit: f"{key} is longer than {limit['max_length']} characters",
+    "name_type": lambda key, found, _: f"{key} must be a name or a mapping, not {found}",
+    **dict.fromkeys(
+        ("string_too_short", "string_pattern_mismatch"),
+        lambda key, found, _: (
+            f"{key} is {found}; a name is letters, digits, _ and -, and begins with a letter or _"
+        ),
+    ),
+    "empty_interval": lambda key, _, __: f"the interval {key} is empty: both ends are the same",
 }
 
 
-def _unknown_word(
-    kind: str, key: str, found: object, context: Mapping[str, Any], message: str, where: Location
-) -> Complaint:
+def _missing(place: Place) -> Complaint:
+    *parent, step = place.where
+    if isinstance(step, int):  # the only lists of a fixed length are the two ends of an interval
+        return Complaint(f"{Place(tuple(parent)).name} must be two numbers, [low, high]", tuple(parent))
+    others = f"; another kind has {' or '.join(place.other_kinds)}" if place.other_kinds else ""
+    return Complaint(f"missing key '{step}'", tuple(parent), f"keys here: {', '.join(place.keys)}{others}")
+
+
+def _unknown_word(kind: str, place: Place, found: object, context: Mapping[str, Any]) -> Complaint:
     if kind == "unknown_name":
-        return Complaint(message, where, did_you_mean(found, context["names"]))
-    allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-    return Complaint(
-        f"{key} is {_describe(found)}; allowed: {', '.join(allowed)}", where, did_you_mean(found, allowed)
-    )
+        allowed = context["names"]
+        message = f"unknown {context['kind']} {_describe(found)}; there is {', '.join(allowed)}"
+    else:
+        allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        message = f"{place.name} is {_describe(found)}; allowed: {', '.join(allowed)}"
+    return Complaint(message, place.where, did_you_mean(found, allowed))
 
 
 def _describe(value: object) -> str:
@@ -92,8 +147,11 @@ def _describe(value: object) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    text = f"'{value}'" if isinstance(value, str) else str(value)
-    return text if len(text) <= 40 else text[:37] + "…"
+    return f"'{shortened(value)}'" if isinstance(value, str) else shortened(str(value))
+
+
+def _number(limit: float) -> str:
+    return f"{int(limit) if limit == int(limit) else limit:,}"
 
 
 def _is_quoted_number(kind: str, found: object) -> bool:
@@ -106,32 +164,42 @@ def _is_quoted_number(kind: str, found: object) -> bool:
     return True
 
 
-def _needed_keys(keys: tuple[str, ...]) -> str:
-    return f"keys here: {', '.join(keys)}"
-
-
 # --- from an error's location to the place in the spec and the keys allowed there ------------------------
 
 
-def _walk(loc: tuple[str | int, ...]) -> tuple[Location, tuple[str, ...]]:
-    """The location without pydantic's union tags, and the keys of the mapping its last step is in."""
-    where: list[str | int] = []
+def _walk(loc: tuple[str | int, ...]) -> Place:
+    """The location without pydantic's union tags."""
     annotation: Any = Spec
-    keys: tuple[str, ...] = ()
+    place = Place()
+    others: tuple[str, ...] = ()
     for step in loc:
         member = _union_member(annotation, step)
         if member is not None:
+            others = tuple(_first_needed(other) for other in _members(annotation) if other is not member)
             annotation = member
             continue
-        where.append(step)
-        annotation = _plain(annotation)
+        place = Place((*place.where, step), (), tuple(filter(None, others)))
+        annotation, others = _plain(annotation), ()
         if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-            fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
-            keys = tuple(fields)
+            fields = _fields(annotation)
+            place = replace(place, keys=tuple(fields))
             annotation = fields[str(step)].annotation if step in fields else None
         else:
             annotation = next(iter(get_args(annotation)), None)
-    return tuple(where), keys
+    return place
+
+
+@cache
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _first_needed(annotation: Any) -> str:
+    """The first key that a model cannot do without, if it is a model."""
+    model = _plain(annotation)
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        return ""
+    return next((f"'{name}'" for name, field in _fields(model).items() if field.is_required()), "")
 
 
 def _plain(annotation: Any) -> Any:
@@ -143,12 +211,16 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, within `Annotated` or not."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+
+
 def _union_member(annotation: Any, tag: str | int) -> Any:
     """The member of a tagged union that pydantic's location names by its tag."""
-    if get_origin(annotation) is Annotated:
-        return _union_member(get_args(annotation)[0], tag)
-    if get_origin(annotation) in (Union, UnionType):
-        for member in get_args(annotation):
-            if Tag(str(tag)) in getattr(member, "__metadata__", ()):
-                return member
+    for member in _members(annotation):
+        if Tag(str(tag)) in getattr(member, "__metadata__", ()):
+            return member
     return None

@@ -3,34 +3,63 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
-from gradcheck_cli.errors import Complaint, InputError, Position
+from gradcheck_cli.errors import Complaint, InputError, Position, did_you_mean_file, shortened
 from gradcheck_cli.spec import Spec
 from gradcheck_cli.spec_errors import explain
 
-_MAX_BYTES = 32 * 2**20
-_MAX_NODES = 2_000_000
+_MAX_MIB = 2
+_MAX_NODES = 100_000
+"""As they are written: a quarter of a minute of ruamel.yaml."""
+_MAX_EXPANDED = 1_000_000
+"""With the aliases written out."""
 _MAX_DEPTH = 64
+_MAX_KEYS = 1000
+_MAX_BITS = 1100
+"""Of a whole number: more than any float holds, and few enough for Python to write it in decimal."""
+_MAX_COMPLAINTS = 100
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a spec and the name it goes by."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """Split where YAML 1.2 does; `splitlines` splits at more."""
+        return re.split(r"\r\n|\r|\n", self.text)
+
+    def position(self, line: int, column: int) -> Position:
+        """The place at a line and column counted from 0."""
+        line = min(line, len(self.lines) - 1)
+        while line > 0 and not self.lines[line].strip():
+            line, column = line - 1, sys.maxsize  # the end of the file: behind the last line with text
+        text = self.lines[line]
+        return Position(self.name, line + 1, min(column, len(text)) + 1, text)
 
 
 @dataclass(frozen=True)
 class Document:
     """A YAML file as text and as a tree that knows where everything stands."""
 
-    path: str
-    text: str
+    source: Source
     root: Node
 
     def located(self, complaint: Complaint, at_key: bool = False) -> Complaint:
@@ -40,18 +69,26 @@ class Document:
         """
         if complaint.position is not None:
             return complaint
-        node = self.root
-        for depth, step in enumerate(complaint.where, start=1):
-            key, value = _child(node, step)
-            if value is None:
+        key, node, depth = None, self.root, 0
+        for step in complaint.where:
+            child_key, child = _child(node, step)
+            if child is None:
                 break
-            node = key if at_key and key is not None and depth == len(complaint.where) else value
-        if node is self.root:
-            return replace(complaint, where=(), message=f"{self.path}: {complaint.message}")
-        return replace(complaint, position=self.position(node))
+            key, node, depth = child_key, child, depth + 1
+        if complaint.where and depth == 0:  # about something that the file leaves to its default
+            return replace(complaint, where=(), message=f"{self.source.name}: {complaint.message}")
+        if key is not None and at_key and depth == len(complaint.where):
+            return replace(complaint, position=self.position(key))
+        return replace(complaint, position=self._position_of_value(key, node))
+
+    def _position_of_value(self, key: Node | None, value: Node) -> Position:
+        """Where it begins. Where there is nothing, the parser's mark may be lines further down."""
+        if key is not None and _is_absent(value):
+            return self.source.position(key.end_mark.line, key.end_mark.column + 1)
+        return self.position(value)
 
     def position(self, node: Node) -> Position:
-        return position(self.path, self.text, node.start_mark.line, node.start_mark.column)
+        return self.source.position(node.start_mark.line, node.start_mark.column)
 
 
 @dataclass(frozen=True)
@@ -63,11 +100,11 @@ class SpecFile:
 
     @property
     def path(self) -> str:
-        return self.document.path
+        return self.document.source.name
 
     def located(self, error: InputError) -> InputError:
         """The same complaints, each with its position in this file."""
-        return InputError(*map(self.document.located, error.complaints))
+        return InputError(*_in_reading_order(map(self.document.located, error.complaints)))
 
 
 def load_spec(path: str | os.PathLike[str]) -> Spec:
@@ -78,25 +115,35 @@ def load_spec(path: str | os.PathLike[str]) -> Spec:
 def read_spec(path: str | os.PathLike[str]) -> SpecFile:
     """Read and validate a spec (`-` is standard input), keeping the positions of everything in it."""
     name = os.fspath(path)
-    shown, text = ("<stdin>", _read_stdin()) if name == "-" else (name, _read_text(name))
+    source = Source("<stdin>", _read_stdin()) if name == "-" else Source(name, _read_text(name))
     yaml = YAML(typ="safe", pure=True)
-    yaml.allow_duplicate_keys = True  # they are refused below, together with everything else
-    document = Document(shown, text, _compose(yaml, shown, text))
+    document = Document(source, _compose(yaml, source))
     _refuse_unbounded(document)
-    complaints = list(_key_complaints(document, document.root))
-    data = _construct(yaml, document)
+    values = _Values(document, _converters(yaml))
+    written = values.of(document.root)
+    complaints = list(values.complaints)
     try:
-        spec = Spec.model_validate(data, context={"folder": Path() if name == "-" else Path(name).parent})
+        spec = Spec.model_validate(written, context={"folder": Path() if name == "-" else Path(name).parent})
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            complaint, at_key = explain(details)
-            complaints.append(document.located(complaint, at_key))
+        seen = {complaint.position for complaint in complaints}  # say one thing about one place
+        located = [document.located(*each) for each in explain(error.errors(include_url=False))]
+        complaints += [complaint for complaint in located if complaint.position not in seen]
     if complaints:
-        raise InputError(*sorted(complaints, key=_reading_order))
+        raise InputError(*_in_reading_order(complaints))
     return SpecFile(spec, document)
 
 
-def _reading_order(complaint: Complaint) -> tuple[int, int]:
+def _in_reading_order(complaints: Iterable[Complaint]) -> list[Complaint]:
+    """Each complaint once, as they stand in the file; of very many, the first."""
+    once = {(complaint.position, complaint.message): complaint for complaint in complaints}
+    ordered = sorted(once.values(), key=_place)
+    if len(ordered) > _MAX_COMPLAINTS:
+        more = Complaint(f"and {len(ordered) - _MAX_COMPLAINTS} more like these")
+        ordered[_MAX_COMPLAINTS:] = [more]
+    return ordered
+
+
+def _place(complaint: Complaint) -> tuple[int, int]:
     return (complaint.position.line, complaint.position.column) if complaint.position else (0, 0)
 
 
@@ -108,21 +155,31 @@ def _read_text(name: str) -> str:
         mode = os.stat(name).st_mode
         if stat.S_ISDIR(mode):
             raise _unreadable(name, "it is a folder; a spec is a YAML file")
-        with open(name, "rb") as stream:
-            return _decode(stream.read(_MAX_BYTES + 1), name)
+        with open(name, "rb", opener=_open_pipe if stat.S_ISFIFO(mode) else None) as stream:
+            return _decode(stream.read(_MAX_MIB * 2**20 + 1), name)
     except FileNotFoundError:
-        raise _unreadable(name, "there is no such file", _neighbour(name)) from None
+        raise _unreadable(name, "there is no such file", did_you_mean_file(name)) from None
     except (OSError, ValueError) as error:
         raise _unreadable(name, getattr(error, "strerror", None) or str(error)) from None
 
 
+def _open_pipe(name: str, flags: int) -> int:
+    """Open a pipe without waiting for a writer: one that nobody writes to is empty."""
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def _read_stdin() -> str:
-    return _decode(sys.stdin.buffer.read(_MAX_BYTES + 1), "<stdin>")
+    try:
+        return _decode(sys.stdin.buffer.read(_MAX_MIB * 2**20 + 1), "<stdin>")
+    except (AttributeError, OSError, ValueError) as error:  # it is closed, or a folder
+        raise _unreadable("<stdin>", getattr(error, "strerror", None) or "it is closed") from None
 
 
 def _decode(data: bytes, name: str) -> str:
-    if len(data) > _MAX_BYTES:
-        raise _unreadable(name, "it is larger than 32 MiB", "put the numbers into an .npz file")
+    if len(data) > _MAX_MIB * 2**20:
+        raise _unreadable(name, f"it is larger than {_MAX_MIB} MiB", "put the numbers into an .npz file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -134,47 +191,68 @@ def _unreadable(name: str, reason: str, help: str | None = None) -> InputError:
     return InputError(Complaint(f"cannot read '{name}': {reason}", help=help))
 
 
-def _neighbour(name: str) -> str | None:
-    folder = os.path.dirname(name)
-    if not os.path.isdir(folder or "."):
-        return None
-    close = get_close_matches(os.path.basename(name), os.listdir(folder or "."), n=1)
-    return f"did you mean '{os.path.join(folder, close[0])}'?" if close else None
-
-
 # --- the tree --------------------------------------------------------------------------------------------
 
 
-def _compose(yaml: YAML, name: str, text: str) -> Node:
+class _TooMuchError(Exception):
+    """More YAML than any spec is made of, at a place in it."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem)
+        self.mark = mark
+
+
+_TOO_DEEP = "the spec is nested too deeply, or contains itself by an alias"
+
+
+class _Composer(Composer):
+    """Stops before what would take minutes to read, or more stack than there is."""
+
+    nodes = 0
+    level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.nodes += 1
+        self.level += 1
+        if self.nodes > _MAX_NODES:
+            problem = f"the spec has more than {_MAX_NODES:,} values; put the numbers into an .npz file"
+            raise _TooMuchError(problem, self.parser.peek_event().start_mark)
+        if self.level > _MAX_DEPTH:
+            raise _TooMuchError(_TOO_DEEP, self.parser.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
+
+
+def _compose(yaml: YAML, source: Source) -> MappingNode:
+    yaml.Composer = _Composer
+    yaml.composer.warn_double_anchors = False  # an anchor may be used again; the last one counts
     try:
-        root = yaml.compose(text)
-    except (YAMLError, RecursionError) as error:
-        raise InputError(_syntax_complaint(error, name, text)) from None
-    if root is None:
-        raise InputError(Complaint(f"'{name}' is empty; a spec needs at least 'network' and 'data'"))
+        root = yaml.compose(source.text)
+    except Exception as error:  # on garbage ruamel.yaml raises more than its own errors
+        raise InputError(_syntax_complaint(error, source)) from None
+    if root is None or _is_absent(root):
+        raise InputError(Complaint(f"'{source.name}' is empty; a spec needs at least 'network' and 'data'"))
     if not isinstance(root, MappingNode):
         found = "a list" if isinstance(root, SequenceNode) else "a single value"
-        here = position(name, text, root.start_mark.line, root.start_mark.column)
+        here = source.position(root.start_mark.line, root.start_mark.column)
         message = f"a spec is a mapping with 'network' and 'data'; this is {found}"
         raise InputError(Complaint(message, position=here))
     return root
 
 
-def _construct(yaml: YAML, document: Document) -> Any:
-    try:
-        return yaml.constructor.construct_document(document.root)
-    except (YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise InputError(_syntax_complaint(error, document.path, document.text)) from None
-
-
-def _syntax_complaint(error: Exception, name: str, text: str) -> Complaint:
-    if isinstance(error, RecursionError):
-        return Complaint(f"{name}: the YAML is nested too deeply")
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    mark = getattr(error, "problem_mark", None) if isinstance(error, MarkedYAMLError) else None
+def _syntax_complaint(error: Exception, source: Source) -> Complaint:
+    if isinstance(error, _TooMuchError):
+        return Complaint(str(error), position=source.position(error.mark.line, error.mark.column))
+    if isinstance(error, ReaderError):
+        before = Source(source.name, source.text[: error.position]).lines
+        position = source.position(len(before) - 1, len(before[-1]))
+        return Complaint(f"this is not YAML: U+{error.character:04X} is not allowed", position=position)
+    problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
+    mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return Complaint(f"{name}: this is not YAML: {problem}")
-    return Complaint(f"this is not YAML: {problem}", position=position(name, text, mark.line, mark.column))
+        return Complaint(f"{source.name}: this is not YAML: {problem}")
+    return Complaint(f"this is not YAML: {problem}", position=source.position(mark.line, mark.column))
 
 
 def _refuse_unbounded(document: Document) -> None:
@@ -183,40 +261,47 @@ def _refuse_unbounded(document: Document) -> None:
     while stack:
         node, depth = stack.pop()
         count += 1
-        if depth > _MAX_DEPTH or count > _MAX_NODES:
-            message = (
-                f"{document.path}: the spec is nested too deeply or, with its aliases written out, too large"
-            )
-            raise InputError(Complaint(message))
-        if isinstance(node, MappingNode):
-            stack += [(child, depth + 1) for pair in node.value for child in pair]
-        elif isinstance(node, SequenceNode):
-            stack += [(child, depth + 1) for child in node.value]
+        problem = None
+        if depth > _MAX_DEPTH:
+            problem = _TOO_DEEP
+        elif count > _MAX_EXPANDED:
+            problem = f"with its aliases written out, the spec has more than {_MAX_EXPANDED:,} values"
+        elif isinstance(node, MappingNode) and len(node.value) > _MAX_KEYS:
+            problem = f"this mapping has {len(node.value):,} keys; no part of a spec has more than a few"
+        if problem:
+            raise InputError(Complaint(problem, position=document.position(node)))
+        stack += [(child, depth + 1) for child in _children(node)]
 
 
-def _key_complaints(document: Document, node: Node) -> Iterator[Complaint]:
-    """Keys that are no words, and keys given twice."""
-    if isinstance(node, SequenceNode):
-        for value in node.value:
-            yield from _key_complaints(document, value)
-    if not isinstance(node, MappingNode):
-        return
-    lines: dict[str, int] = {}
+def _children(node: Node) -> Iterator[Node]:
+    if isinstance(node, MappingNode):
+        yield from (child for pair in node.value for child in pair)
+    elif isinstance(node, SequenceNode):
+        yield from node.value
+
+
+def _pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
+    """The keys and values of a mapping, then those that `<<` merges into it: the first of a key counts."""
+    merged: list[Node] = []
     for key, value in node.value:
-        if not isinstance(key, ScalarNode):
-            yield Complaint("a key must be a word", position=document.position(key))
-        elif key.value in lines:
-            message = f"key '{key.value}' is already given on line {lines[key.value]}"
-            yield Complaint(message, position=document.position(key))
+        if key.tag == _MERGE:
+            merged += value.value if isinstance(value, SequenceNode) else [value]
         else:
-            lines[key.value] = key.start_mark.line + 1
-            yield from _key_complaints(document, value)
+            yield key, value
+    for other in merged:
+        if isinstance(other, MappingNode):
+            yield from _pairs(other)
+
+
+def _is_absent(node: Node) -> bool:
+    """Whether nothing is written there, as behind `units:`; ruamel.yaml makes it an empty scalar."""
+    return bool(node.start_mark.index == node.end_mark.index)
 
 
 def _child(node: Node, step: str | int) -> tuple[Node | None, Node | None]:
     """The key and value nodes one step down from `node`."""
     if isinstance(node, MappingNode):
-        for key, value in node.value:
+        for key, value in _pairs(node):
             if key.value == step:
                 return key, value
     if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
@@ -224,8 +309,94 @@ def _child(node: Node, step: str | int) -> tuple[Node | None, Node | None]:
     return None, None
 
 
-def position(name: str, text: str, line: int, column: int) -> Position:
-    """A `Position` from a line and column counted from 0."""
-    lines = text.splitlines() or [""]
-    line = min(line, len(lines) - 1)  # an unexpected end stands a line further than there is
-    return Position(name, line + 1, min(column, len(lines[line])) + 1, lines[line])
+# --- values ----------------------------------------------------------------------------------------------
+
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+
+_Converters = Mapping[str, Callable[[ScalarNode], Any]]
+
+
+def _converters(yaml: YAML) -> _Converters:
+    """What a scalar of each tag is. A date is text, as in YAML 1.2, and so are `<<` and `=` as values."""
+    text = ("str", "timestamp", "merge", "value")
+    return {
+        **{f"{_TAG}{name}": lambda node: node.value for name in text},
+        f"{_TAG}null": lambda _: None,
+        f"{_TAG}bool": yaml.constructor.construct_yaml_bool,
+        f"{_TAG}int": yaml.constructor.construct_yaml_int,
+        f"{_TAG}float": yaml.constructor.construct_yaml_float,
+    }
+
+
+@dataclass
+class _Values:
+    """The tree as plain Python values, and a complaint about everything that is none."""
+
+    document: Document
+    converters: _Converters
+    complaints: list[Complaint] = field(default_factory=list)
+
+    def of(self, node: Node) -> Any:
+        tag = str(node.tag)
+        if isinstance(node, MappingNode) and tag == f"{_TAG}map":
+            return self._mapping(node)
+        if isinstance(node, SequenceNode) and tag == f"{_TAG}seq":
+            return [self.of(item) for item in node.value]
+        if isinstance(node, ScalarNode) and tag in self.converters:
+            return self._scalar(node, tag)
+        self._complain(
+            node, f"tag '{shortened(tag.replace(_TAG, '!!'))}' is not allowed; a spec is plain data"
+        )
+        return None
+
+    def _mapping(self, node: MappingNode) -> dict[str, Any]:
+        self._check_keys(node)
+        result: dict[str, Any] = {}
+        for key, value in _pairs(node):
+            if isinstance(key, ScalarNode) and _is_text(key.value) and key.value not in result:
+                result[key.value] = self.of(value)
+        return result
+
+    def _check_keys(self, node: MappingNode) -> None:
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                self._complain(key, "a key must be a word")
+            elif key.value in lines:
+                word = shortened(key.value)
+                self._complain(key, f"key '{word}' is already given on line {lines[key.value]}")
+            elif key.tag == _MERGE and not _can_be_merged(value):
+                self._complain(value, "'<<' needs a mapping, or a list of mappings")
+            elif not _is_text(key.value):
+                self._complain(key, f"'{shortened(key.value)}' is not Unicode text")
+            else:
+                lines[key.value] = key.start_mark.line + 1
+
+    def _scalar(self, node: ScalarNode, tag: str) -> Any:
+        word = shortened(node.value)
+        try:
+            value = self.converters[tag](node)
+        except Exception:  # a tag may claim anything: `!!int abc`
+            self._complain(node, f"'{word}' cannot be read as {tag.removeprefix(_TAG)}")
+            return None
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            self._complain(node, f"the number {word} is too large")
+            return None
+        if isinstance(value, str) and not _is_text(value):
+            self._complain(node, f"'{word}' is not Unicode text")
+            return None
+        return value
+
+    def _complain(self, node: Node, message: str) -> None:
+        self.complaints.append(Complaint(message, position=self.document.position(node)))
+
+
+def _can_be_merged(value: Node) -> bool:
+    sources = value.value if isinstance(value, SequenceNode) else [value]
+    return all(isinstance(source, MappingNode) for source in sources)
+
+
+def _is_text(value: str) -> bool:
+    """Not so half a surrogate pair, which YAML can write as an escape and no file can hold."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

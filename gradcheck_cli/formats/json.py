@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from gradcheck_cli.compare import Comparison, Entry
+from gradcheck_cli.errors import Complaint
 from gradcheck_cli.explain import Explanation, Factor
 from gradcheck_cli.formats import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run
@@ -54,13 +55,18 @@ def _strict(value: Any) -> Any:
 
 
 def _outcome(outcome: Outcome, view: View) -> dict[str, Any]:
-    common = {"spec": outcome.spec, "exit_code": int(outcome.exit_code), "seconds": outcome.seconds}
-    if outcome.report is None:
-        return {**common, "verdict": None, "errors": [_complaint(c) for c in outcome.complaints]}
-    return {**common, **_report(outcome.report, view)}
+    """A spec that could not be checked has the verdict null, its errors, and no tensors."""
+    report = outcome.report
+    return {
+        "spec": outcome.spec,
+        "exit_code": int(outcome.exit_code),
+        "seconds": outcome.seconds,
+        "errors": [_complaint(complaint) for complaint in outcome.complaints],
+        **(_report(report, view) if report else {"verdict": None, "entries": 0, "tensors": []}),
+    }
 
 
-def _complaint(complaint: Any) -> dict[str, Any]:
+def _complaint(complaint: Complaint) -> dict[str, Any]:
     position = complaint.position
     return {
         "message": complaint.message,

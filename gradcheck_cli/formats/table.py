@@ -9,6 +9,7 @@ from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.explain import Explanation, Factor
 from gradcheck_cli.formats import View
 from gradcheck_cli.formats.text import (
+    INDENT,
     MARKS,
     STYLES,
     Cell,
@@ -16,12 +17,13 @@ from gradcheck_cli.formats.text import (
     Page,
     count,
     index,
+    listed,
     measured,
     number,
     relative,
     shape,
 )
-from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.report import Outcome, Report, Resolution, Run
 
 
 def render(run: Run, view: View) -> str:
@@ -30,9 +32,10 @@ def render(run: Run, view: View) -> str:
         if i and view.level >= 0:
             page.line()
         if outcome.report is None:
-            page.line(f"✗ {outcome.spec}: not checked, see the errors", "bold red")
+            page.line(f"{MARKS[Verdict.WRONG]} {outcome.spec}: {_failed(outcome)}", STYLES[Verdict.WRONG])
         elif view.level < 0:
-            page.line(f"{outcome.spec}: {_sentence(outcome.report)}", STYLES[outcome.report.verdict])
+            verdict = outcome.report.verdict
+            page.line(f"{MARKS[verdict]} {outcome.spec}: {_sentence(outcome.report)}", STYLES[verdict])
         else:
             _report(page, outcome, outcome.report)
     if len(run.outcomes) > 1 and view.level >= 0:
@@ -41,128 +44,187 @@ def render(run: Run, view: View) -> str:
     return page.text
 
 
+def _failed(outcome: Outcome) -> str:
+    if outcome.exit_code is ExitCode.DEFECT:
+        return "gradcheck itself failed, see the errors"
+    return "not checked, see the errors"
+
+
 def _report(page: Page, outcome: Outcome, report: Report) -> None:
     page.line(outcome.spec, "bold")
-    page.line(f"  {report.network}, loss {report.loss:.6g}")
-    page.line(f"  gradients: {report.source}; reference: {_reference(report)}")
+    differences = f"finite differences ({report.scheme}, {report.differences})"
+    page.line(f"{report.network}; loss {report.loss:.6g}", indent=INDENT)
+    page.line(f"{report.source} against {differences}", indent=INDENT)
     page.line()
     page.table(_TENSOR_COLUMNS, [_tensor_row(comparison) for comparison in report.comparisons])
     page.line()
     page.line(f"{MARKS[report.verdict]} {_sentence(report)}", STYLES[report.verdict])
-    page.line(_caught(report))
+    for remark in _remarks(report):
+        page.line(remark)
     if report.unexercised:
         page.line("Not exercised by these data and parameters:")
         for line in report.unexercised:
             page.item(line)
     if page.view.show:
         page.line()
+        page.line(f"The worst of all {count(report.entries, 'entry')}:")
         page.table(_ENTRY_COLUMNS, [_entry_row(name, entry) for name, entry in report.worst(page.view.show)])
     if page.view.level > 0:
         _details(page, outcome, report)
 
 
 _TENSOR_COLUMNS = (
-    Column("tensor"),
-    Column("shape", keep=4, right=True),
-    Column("entries", keep=6, right=True),
-    Column("max rel err", right=True),
-    Column("median", keep=5, right=True),
-    Column("worst entry", keep=1),
-    Column("analytic", keep=2, right=True),
-    Column("numerical ± error", keep=3),
+    Column("tensor", folds=True),
+    Column("shape", rank=4, right=True),
+    Column("entries", rank=6, right=True),
+    Column("max rel err", rank=1, right=True),
+    Column("median", rank=5, right=True),
+    Column("worst entry", rank=2),
+    Column("analytic", rank=3, right=True),
+    Column("numerical ± error", rank=3, right=True),
     Column("verdict"),
 )
 
 
 def _tensor_row(comparison: Comparison) -> list[Cell]:
     worst = comparison.worst()[0]
+    style = _style(comparison)
     return [
         comparison.name,
         shape(comparison.shape),
         f"{comparison.entries:,}",
-        (relative(comparison.max_relative_error), STYLES[comparison.verdict]),
+        (relative(comparison.max_relative_error), style),
         relative(comparison.median_relative_error),
         index(worst.index),
         number(worst.analytic),
         measured(worst.numerical, worst.error),
-        (_verdict(comparison), STYLES[comparison.verdict]),
+        (_verdict(comparison), style),
     ]
+
+
+def _style(comparison: Comparison) -> str:
+    """Nothing but zeros agrees, yet says nothing: no green for that."""
+    return STYLES[Verdict.UNRESOLVED if _all_zero(comparison) else comparison.verdict]
 
 
 def _verdict(comparison: Comparison) -> str:
     if comparison.verdict is Verdict.WRONG:
-        return f"{comparison.verdict} ({np.count_nonzero(comparison.wrong):,})"
-    unresolved = np.count_nonzero(comparison.unresolved)
-    if comparison.verdict is Verdict.UNRESOLVED or unresolved:
-        return f"{comparison.verdict} ({unresolved:,} unresolved)".replace("unresolved (", "(", 1)
-    return str(comparison.verdict)
+        return f"{np.count_nonzero(comparison.wrong):,} wrong"
+    unresolved = f"{np.count_nonzero(comparison.unresolved):,} unresolved"
+    if comparison.verdict is Verdict.UNRESOLVED:
+        return unresolved
+    if comparison.unresolved.any():
+        return f"agrees, {unresolved}"
+    return "agrees, all 0" if _all_zero(comparison) else "agrees"
+
+
+def _all_zero(comparison: Comparison) -> bool:
+    return bool(comparison.zero.all())
 
 
 _ENTRY_COLUMNS = (
+    Column("tensor", folds=True),
     Column("entry"),
-    Column("rel err", right=True),
-    Column("analytic", keep=1, right=True),
-    Column("numerical ± error", keep=2),
-    Column("verdict"),
+    Column("rel err", rank=3, right=True),
+    Column("analytic", rank=1, right=True),
+    Column("numerical ± error", rank=1, right=True),
+    Column("verdict", rank=2),
 )
 
 
 def _entry_row(name: str, entry: Entry) -> list[Cell]:
+    style = STYLES[entry.verdict]
     return [
-        f"{name}{index(entry.index)}",
-        (relative(entry.relative_error), STYLES[entry.verdict]),
+        name,
+        index(entry.index),
+        (relative(entry.relative_error), style),
         number(entry.analytic),
         measured(entry.numerical, entry.error),
-        (str(entry.verdict), STYLES[entry.verdict]),
+        (str(entry.verdict), style),
     ]
 
 
 def _sentence(report: Report) -> str:
     """The verdict and what it rests on, in one sentence."""
-    tally = f"{report.agree:,} agree, {report.wrong:,} wrong, {report.unresolved:,} unresolved"
-    zeros = f"; {report.zero:,} are zero on both sides" if report.zero else ""
-    entries = f"of {count(report.entries, 'entry')} {tally}{zeros}."
     if report.verdict is Verdict.WRONG:
-        tensors = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
-        name, worst = report.worst(1)[0]
-        where = f"{', '.join(tensors)}; the worst entry is {name}{index(worst.index)}"
-        return f"wrong: {where}; {entries}"
+        return f"wrong: {report.wrong:,} of {count(report.entries, 'entry')}, {_where(report)}."
+    if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
+        return "unresolved: every gradient is 0 on both sides, so nothing was put to the test."
     if report.verdict is Verdict.UNRESOLVED:
-        if report.entries == report.zero:
-            return (
-                f"unresolved: every gradient is zero on both sides, so nothing was put to the test; {entries}"
-            )
-        return f"unresolved: nothing wrong was found, but too little could be decided; {entries}"
-    return f"agrees: {entries}"
+        undecided = f"{report.unresolved:,} of {count(report.entries, 'entry')}"
+        return f"unresolved: nothing wrong was found, but {undecided} could not be decided."
+    if report.unresolved:
+        return (
+            f"agrees: {report.agree:,} of {count(report.entries, 'entry')}; the others could not be decided."
+        )
+    return f"agrees: all {count(report.entries, 'entry')}."
 
 
-def _caught(report: Report) -> str:
-    resolution = report.resolution
+def _where(report: Report) -> str:
+    """The tensors that are wrong, or how many if there are many, and the worst entry of all."""
+    wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
+    tensors = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
+    name, worst = report.worst(1)[0]
+    return f"in {tensors}; the worst, {name}{index(worst.index)}, {_against(worst)}"
+
+
+def _against(entry: Entry) -> str:
+    says = f"differences say {measured(entry.numerical, entry.error)}"
+    return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else _NO_DIFFERENCE}"
+
+
+def _remarks(report: Report) -> list[str]:
+    """What else there is to know about the verdict, a sentence each."""
+    remarks = []
+    unknown = sum(int(np.count_nonzero(c.unresolved & ~np.isfinite(c.error))) for c in report.comparisons)
+    noisy = report.unresolved - unknown
+    if unknown:
+        remarks.append(f"{count(unknown, 'entry')} could not be differenced: {_NO_DIFFERENCE}.")
+    if noisy:
+        remarks.append(f"{_are(noisy)} off by more than the tolerance, but not by 3 error bars more.")
+    if 0 < report.zero < report.entries:
+        remarks.append(f"{_are(report.zero)} 0 on both sides, which puts nothing to the test.")
+    if report.verdict is not Verdict.WRONG and report.zero < report.entries:
+        remarks.append(_caught(report.resolution))
+    return remarks
+
+
+_NO_DIFFERENCE = "every step crosses a kink or overflows"
+
+
+def _are(entries: int) -> str:
+    return f"{count(entries, 'entry')} {'is' if entries == 1 else 'are'}"
+
+
+def _caught(resolution: Resolution | None) -> str:
+    """The size of error that this check would have caught in a single entry."""
     if resolution is None or np.isinf(resolution.smallest):
         return "No error in a single entry, however large, would have been caught."
-    return (
-        f"A single entry off by a relative {resolution.smallest:.1e} would have been caught at best, "
-        f"{_share(resolution.median)} in the median entry, {_share(resolution.largest)} in the hardest."
-    )
-
-
-def _share(value: float) -> str:
-    return "no error" if np.isinf(value) else f"{value:.1e}"
-
-
-def _reference(report: Report) -> str:
-    way = "unit differences" if report.differences == "units" else "literal differences"
-    return f"{report.scheme} {way}"
+    if np.isinf(resolution.median):
+        return (
+            f"An error in a single entry would have been caught from a relative {resolution.smallest:.1e} up "
+            "at best, and in most entries not at all."
+        )
+    caught = f"An error in a single entry would have been caught from a relative {resolution.median:.1e} up"
+    if np.isinf(resolution.largest):
+        return f"{caught} in half of the entries, and in some not at all."
+    if f"{resolution.median:.1e}" == f"{resolution.largest:.1e}":
+        return f"{caught}."
+    return f"{caught} in half of the entries, from {resolution.largest:.1e} up in all."
 
 
 def _details(page: Page, outcome: Outcome, report: Report) -> None:
     page.line()
-    for name, rtol in report.rtol.items():
-        page.item(f"rtol for {name}: {rtol:.3g}")
-    if report.witness:
+    for rtol in sorted(set(report.rtol.values())):
+        names = [name for name, its_own in report.rtol.items() if its_own == rtol]
         page.item(
-            f"witness: {count(report.witness.entries, 'entry')} drawn at random and moved literally; from the unit "
-            f"differences they are at most {report.witness.largest:.2g} of their error bars away"
+            f"rtol {rtol:.3g} for {'every tensor' if len(names) == len(report.rtol) else listed(names)}"
+        )
+    if report.witness:
+        drawn = count(report.witness.entries, "entry")
+        page.item(
+            f"witness: {drawn} drawn at random and moved literally; from the unit differences they are at "
+            f"most {report.witness.largest:.2g} times as far as their error bars allow"
         )
     page.item(f"{outcome.seconds:.3f} s")
 
@@ -176,7 +238,7 @@ def _summary(run: Run) -> str:
             (ExitCode.WRONG, "wrong"),
             (ExitCode.UNDECIDED, "unresolved"),
             (ExitCode.BAD_INPUT, "not checked"),
-            (ExitCode.DEFECT, "not to be trusted"),
+            (ExitCode.DEFECT, "where gradcheck itself failed"),
         )
         if code in codes
     ]
@@ -189,34 +251,59 @@ def _summary(run: Run) -> str:
 def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
     page = Page(view)
     page.line(spec, "bold")
-    page.line(f"  {explanation.network}")
+    page.line(explanation.network, indent=INDENT)
     page.line()
-    page.line(f"The output layer '{explanation.layer}':  z = a⁽ʰ⁾ wᵀ + b,  a = {explanation.activation}(z)")
-    page.line(f"The loss:  L = c · Σₙ {explanation.loss}(aₙ, yₙ)  with c = {explanation.coefficient:.6g}")
+    page.line(f"The gradients of layer '{explanation.layer}', by the chain rule:")
     page.line()
-    page.line("  ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾     because ∂z/∂w = a⁽ʰ⁾")
-    page.line("  ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ        because ∂z/∂b = 1")
+    page.table((Column(), Column(rank=1)), _definitions(explanation))
     page.line()
-    page.table(_FACTOR_COLUMNS, [_factor_row(factor) for factor in explanation.factors])
+    page.table((Column(), Column(rank=1), Column(), Column(rank=2)), _CHAIN_RULE)
+    page.line()
+    page.table(_FACTOR_COLUMNS, _factor_rows(explanation.factors))
     page.line()
     page.line(f"{MARKS[explanation.verdict]} {_explained(explanation)}", STYLES[explanation.verdict])
     return page.text
 
 
+def _definitions(explanation: Explanation) -> list[list[Cell]]:
+    return [
+        ["z = a⁽ʰ⁾ wᵀ + b", "with a⁽ʰ⁾ the layer's input"],
+        [f"a = {explanation.activation}(z)", ""],
+        [f"L = c Σₙ {explanation.loss}(aₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"],
+    ]
+
+
+_CHAIN_RULE = (
+    ("∂L/∂w", "= ∂L/∂a · ∂a/∂z · ∂z/∂w", "= δᵀ a⁽ʰ⁾", "because ∂z/∂w = a⁽ʰ⁾"),
+    ("∂L/∂b", "= ∂L/∂a · ∂a/∂z · ∂z/∂b", "= Σₙ δₙ", "because ∂z/∂b = 1"),
+)
+
+GLIMPSE = 3
+"""How many of a factor's numbers are shown."""
+
 _FACTOR_COLUMNS = (
     Column("factor"),
-    Column("formula"),
-    Column("shape", keep=2, right=True),
-    Column("first numbers", keep=4),
-    Column("from", keep=3),
-    Column("max rel err", keep=1, right=True),
+    Column("formula", folds=True),
+    Column("shape", rank=1, right=True),
+    Column("first numbers", rank=2),
+    Column("from", rank=4),
+    Column("max rel err", rank=3, right=True),
     Column("check"),
 )
 
 
-def _factor_row(factor: Factor) -> list[Cell]:
-    numbers = factor.comparison.analytic.ravel()
-    glimpse = "  ".join(f"{value:+.4g}" for value in numbers[:3]) + ("  …" if len(numbers) > 3 else "")
+def _factor_rows(factors: tuple[Factor, ...]) -> list[list[Cell]]:
+    """A row per factor, its numbers below each other."""
+    glimpses = [[f"{value + 0.0:.3g}" for value in f.comparison.analytic.ravel()[:GLIMPSE]] for f in factors]
+    width = max(len(number) for glimpse in glimpses for number in glimpse)
+    rows = []
+    for factor, glimpse in zip(factors, glimpses, strict=True):
+        more = " …" if factor.comparison.entries > len(glimpse) else ""
+        rows.append(_factor_row(factor, "  ".join(number.rjust(width) for number in glimpse) + more))
+    return rows
+
+
+def _factor_row(factor: Factor, glimpse: str) -> list[Cell]:
     style = STYLES[factor.verdict]
     return [
         (factor.symbol, style if factor.verdict is not Verdict.AGREES else ""),
@@ -232,13 +319,10 @@ def _factor_row(factor: Factor) -> list[Cell]:
 def _explained(explanation: Explanation) -> str:
     """Name the first factor that is off: what follows from it is off as well."""
     if explanation.verdict is Verdict.AGREES:
-        return "every factor agrees with differences of its own map."
+        return "agrees: every factor, with differences of its own map."
     first = next(factor for factor in explanation.factors if factor.verdict is explanation.verdict)
     worst = first.comparison.worst()[0]
-    there = f"at {index(worst.index)} it is {number(worst.analytic)}"
+    there = f"at {index(worst.index)} it {_against(worst)}"
     if explanation.verdict is Verdict.WRONG:
-        return (
-            f"wrong: {first.symbol} = {first.formula} is the first factor that is off; {there}, "
-            f"differences say {measured(worst.numerical, worst.error)}."
-        )
+        return f"wrong: {first.symbol} = {first.formula} is the first factor that is off; {there}."
     return f"unresolved: {first.symbol} could not be decided; {there}."

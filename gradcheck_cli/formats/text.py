@@ -1,42 +1,34 @@
-"""What the texts for people share: a console of the reader's width, numbers, indices and glyphs."""
+"""What the texts for people share: a console of the reader's width, tables that fit it, and numbers."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from gradcheck_cli.compare import Verdict
 from gradcheck_cli.formats import View
+from gradcheck_cli.formats.glyphs import escaped, to_ascii
 
 UNBOUNDED = 100_000
+"""Columns enough for any line; the console itself has so many, and every print says how many it may use."""
+
+INDENT = 2
+"""What stands below a line is indented so far, and the columns of a table are so far apart."""
+
+NARROWEST = 6
+"""A column that folds keeps at least so many columns."""
 
 STYLES = {Verdict.AGREES: "green", Verdict.WRONG: "bold red", Verdict.UNRESOLVED: "yellow"}
 MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
-
-_PLAIN = {
-    "±": "+-", "×": "x", "·": "*", "✓": "ok:", "✗": "XX:", "…": "...", "−": "-", "–": "-", "—": "-", "’": "'",
-    "∂": "d", "δ": "delta", "Σ": "sum", "σ": "sigma", "Φ": "Phi", "φ": "phi", "∈": "in", "ε": "eps",
-    "⁽ʰ⁾": "_h", "ᵀ": "^T", "ₙ": "_n", "ᵢ": "_i", "ⱼ": "_j", "ₖ": "_k", "²": "^2", "ᶻ": "^z", "½": "1/2",
-    "ℓ": "l", "→": "->", "≥": ">=", "≤": "<=",
-}  # fmt: skip
-
-
-class _Sink(io.StringIO):
-    """A string buffer that tells rich which characters its reader can show."""
-
-    def __init__(self, ascii: bool) -> None:
-        super().__init__()
-        self._encoding = "ascii" if ascii else "utf-8"
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # StringIO has none to give
-        return self._encoding
 
 
 class Page:
@@ -44,10 +36,11 @@ class Page:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self._sink = _Sink(view.ascii)
+        self._sink = io.StringIO()
         self._console = Console(
             file=self._sink,
-            width=view.width or UNBOUNDED,
+            width=UNBOUNDED,
+            height=25,  # with a height given, rich asks neither the terminal nor TERM for a size
             force_terminal=view.color,
             color_system="standard" if view.color else None,
             no_color=not view.color,
@@ -57,29 +50,51 @@ class Page:
             legacy_windows=False,
         )
 
-    def line(self, text: str = "", style: str = "") -> None:
-        self._console.print(Text(plain(text, self.view), style=style), soft_wrap=self.view.width is None)
+    def line(self, text: str = "", style: str = "", indent: int = 0) -> None:
+        """A paragraph, wrapped between words, all its lines indented; or an empty line."""
+        paragraph = Text(_spelt(text, self.view), style=style)
+        self._console.print(_indented(paragraph, indent) if text else "", width=self._columns)
 
     def item(self, text: str, style: str = "") -> None:
-        """A paragraph with its later lines indented under the first."""
+        """A paragraph of a list."""
         grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_row(Text("  " + plain("·", self.view)), Text(plain(text, self.view), style=style))
-        self._console.print(grid)
+        grid.add_row(_spelt("·", self.view), Text(_spelt(text, self.view), style=style))
+        self._console.print(_indented(grid, INDENT), width=self._columns)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+        """The rows below their headings, or without if all headings are empty.
+
+        On a narrow terminal columns stay away, then one folds; what is still too wide stands over the edge:
+        a number is never cut.
+        """
         table, width = _table(columns, rows, self.view)
-        self._console.print(table, width=width, crop=False)  # rather past the edge than a number cut
+        self._console.print(table, width=width)
 
     @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self._sink.getvalue().split("\n"))
 
+    @property
+    def _columns(self) -> int:
+        return self.view.width or UNBOUNDED
 
+
+@dataclass(frozen=True)
 class Column:
-    """A heading, and how soon the column may go when the terminal is narrow (0 never, then highest first)."""
+    """A heading, and what becomes of its column on a narrow terminal.
 
-    def __init__(self, heading: str, keep: int = 0, right: bool = False) -> None:
-        self.heading, self.keep, self.right = heading, keep, right
+    rank: 0 is always there; the others come in this order, those of one rank together, if there is room.
+    folds: broken over several lines if there is too little room even so.
+    """
+
+    heading: str = ""
+    rank: int = 0
+    right: bool = False
+    folds: bool = False
+
+
+def _indented(content: RenderableType, by: int) -> Padding:
+    return Padding(content, (0, 0, 0, by), expand=False)
 
 
 Cell = str | tuple[str, str]
@@ -87,45 +102,46 @@ Cell = str | tuple[str, str]
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], view: View) -> tuple[Table, int]:
-    """The columns that fit, each as wide as its widest cell, and the width they take together."""
-    texts = [
-        [
-            Text(plain(cell, view)) if isinstance(cell, str) else Text(plain(cell[0], view), style=cell[1])
-            for cell in row
-        ]
-        for row in rows
-    ]
-    shown = list(range(len(columns)))
-    while view.width is not None and _natural_width(columns, texts, shown) > view.width:
-        droppable = [i for i in shown if columns[i].keep > 0]
-        if not droppable:
-            break
-        shown.remove(max(droppable, key=lambda i: columns[i].keep))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for i in shown:
-        table.add_column(
-            "  " * (i == 0) + plain(columns[i].heading, view),
-            justify="right" if columns[i].right else "left",
-            no_wrap=True,
-        )
+    """The columns that fit, each as wide as its widest cell if need be, and their width together."""
+    texts = [[_cell(cell, view) for cell in row] for row in rows]
+    headings = [_spelt(column.heading, view) for column in columns]
+    needed = [max([cell_len(head), *(row[i].cell_len for row in texts)]) for i, head in enumerate(headings)]
+    widths = _fit(needed, columns, view.width or UNBOUNDED)
+    table = Table(box=None, padding=(0, 0, 0, INDENT), header_style="bold", show_header=any(headings))
+    for i, width in widths.items():
+        justified: Literal["left", "right"] = "right" if columns[i].right else "left"
+        table.add_column(headings[i], justify=justified, width=width, overflow="fold")
     for row in texts:
-        cells = [row[i] for i in shown]
-        table.add_row(Text("  ").append_text(cells[0]), *cells[1:])
-    return table, _natural_width(columns, texts, shown)
+        table.add_row(*(row[i] for i in widths))
+    return table, _together(widths.values())
 
 
-def _natural_width(columns: Sequence[Column], rows: Sequence[Sequence[Text]], shown: Sequence[int]) -> int:
-    widths = (max([cell_len(columns[i].heading), *(row[i].cell_len for row in rows)]) for i in shown)
-    return 2 + sum(width + 2 for width in widths)
+def _cell(cell: Cell, view: View) -> Text:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return Text(_spelt(text, view), style=style)
 
 
-def plain(text: str, view: View) -> str:
-    """The text in ASCII where that is all the terminal has."""
-    if not view.ascii:
-        return text
-    for glyph, replacement in _PLAIN.items():
-        text = text.replace(glyph, replacement)
-    return text.encode("ascii", "replace").decode("ascii")
+def _fit(needed: Sequence[int], columns: Sequence[Column], room: int) -> dict[int, int]:
+    """Which columns there is room for, by index, and how wide each is."""
+    shown: set[int] = set()
+    for rank in sorted({column.rank for column in columns}):
+        more = shown | {i for i, column in enumerate(columns) if column.rank == rank}
+        if rank == 0 or _together(needed[i] for i in more) <= room:
+            shown = more
+    widths = {i: needed[i] for i in sorted(shown)}
+    for i in widths:
+        if columns[i].folds:
+            excess = max(0, _together(widths.values()) - room)
+            widths[i] = max(min(widths[i], NARROWEST), widths[i] - excess)
+    return widths
+
+
+def _together(widths: Iterable[int]) -> int:
+    return sum(INDENT + width for width in widths)
+
+
+def _spelt(text: str, view: View) -> str:
+    return to_ascii(escaped(text)) if view.ascii else escaped(text)
 
 
 def relative(value: float) -> str:
@@ -135,14 +151,14 @@ def relative(value: float) -> str:
 
 def number(value: float) -> str:
     """A gradient's value to ten digits, which is more than rtol looks at."""
-    if math.isnan(value):
-        return "nan"
-    return f"{value:.10g}"
+    return f"{value + 0.0:.10g}"  # −0 is 0
 
 
 def measured(value: float, error: float) -> str:
-    """value ± error, or what kept it unknown."""
-    return "unknown" if math.isinf(error) or math.isnan(value) else f"{number(value)} ± {error:.0e}"
+    """value ± error, or that nothing is known of it."""
+    if math.isinf(error) or math.isnan(value):
+        return "unknown"
+    return f"{number(value)} ± {error:.0e}" if error else f"{number(value)} ± 0"
 
 
 def index(of: Sequence[int]) -> str:
@@ -156,3 +172,8 @@ def shape(of: Sequence[int]) -> str:
 def count(n: int, noun: str) -> str:
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{n:,} {noun if n == 1 else plural}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -12,56 +12,90 @@ from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
 from gradcheck_cli.model.arrays import read_npz
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.spec import MAX_NUMBERS, DataFile, InlineData, Rescale, SyntheticData
+from gradcheck_cli.spec import MAX_NUMBERS, Data, DataFile, InlineData, Rescale, SyntheticData
 
 
 @dataclass(frozen=True)
 class Batch:
-    """x (N, inputs) and y as given: labels (N,), or targets (N,) or (N, C)."""
+    """x (N, inputs) and y as given: labels (N,), or targets (N,) or (N, C).
+
+    first: the number that the source gives the first of these samples.
+    """
 
     x: Array
     y: Array
+    first: int = 0
 
 
-def read_batch(data: DataFile | InlineData | SyntheticData, inputs: int, outputs: int, loss: Loss) -> Batch:
+def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
     """The samples of the spec, x rescaled. Raises `InputError` at the place in the spec."""
-    batch = _READERS[type(data)](data, inputs, outputs, loss)
+    with np.errstate(all="ignore"):  # what overflows is refused here
+        batch = _READERS[type(data)](data, inputs, outputs, loss)
+    x, y = batch.x, batch.y
     where: Location = ("data", "file") if isinstance(data, DataFile) else ("data", "x")
-    if batch.x.ndim != 2 or batch.x.shape[1] != inputs:
-        raise bad_input(
-            f"x has shape {list(batch.x.shape)}; with {inputs} inputs [samples, {inputs}] is needed",
-            *where,
-        )
-    if not len(batch.x):
-        raise bad_input("there are no samples in x", *where)
-    if len(batch.x) != len(batch.y):
-        raise bad_input(f"x has {len(batch.x)} samples and y has {len(batch.y)}", *where)
-    for name, array in (("x", batch.x), ("y", batch.y)):
-        if not np.isfinite(array).all():
-            at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-            raise bad_input(f"{name}{at} is {array[tuple(at)]}; finite numbers are needed", *where)
+    _refuse_width(x, inputs, where)
+    if len(x) != len(y):
+        raise bad_input(f"x has {len(x)} samples and y has {len(y)}", *where)
+    _refuse_infinite("x", batch, x, place_of(data, "x"))
+    _refuse_infinite("y", batch, y, place_of(data, "y"))
     return batch
+
+
+def _refuse_width(x: Array, inputs: int, where: Location) -> None:
+    if x.ndim != 2 or x.shape[1] != inputs:
+        message = f"x has shape {list(x.shape)}; with {inputs} inputs [samples, {inputs}] is needed"
+        raise bad_input(message, *where)
+
+
+def place_of(data: Data, name: str) -> Location:
+    """What of the spec the numbers of x or y come from."""
+    if isinstance(data, DataFile):
+        return ("data", "file")
+    return ("data", name) if isinstance(data, InlineData) else ("data", "scale")
+
+
+def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        sample, *rest = (int(i) for i in np.argwhere(~finite)[0])
+        place, found = f"{name}{[batch.first + sample, *rest]}", array[(sample, *rest)]
+        raise bad_input(f"{place} is {found}; finite numbers are needed", *where)
 
 
 def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
     where = ("data", "file")
-    arrays = read_npz(data.file, where, [data.x, data.y])
+    named = {
+        getattr(data, key): ("data", key) if key in data.model_fields_set else where for key in ("x", "y")
+    }
+    arrays = read_npz(data.file, where, named)
     x, y = arrays[data.x], arrays[data.y]
     for name, array in ((data.x, x), (data.y, y)):
         if array.ndim == 0:
             raise bad_input(f"array '{name}' of {data.file.name} is a single number, not a batch", *where)
     if len(x) != len(y):
         raise bad_input(f"'{data.x}' has {len(x)} samples and '{data.y}' has {len(y)}", *where)
-    stop = len(x) if data.batch is None else data.start + data.batch
-    if data.start >= len(x) or stop > len(x):
-        key = "start" if data.start >= len(x) else "batch"
-        raise bad_input(
-            f"{data.file.name} has {len(x)} samples; samples {data.start} to {stop - 1} were asked for",
-            "data",
-            key,
-        )
-    x, y = x[data.start : stop], y[data.start : stop]
-    return Batch(_rescaled(x.reshape(len(x), -1).astype(np.float64), data.rescale), y)
+    x, y = _slice(data, x), _slice(data, y)
+    if x.size > MAX_NUMBERS or y.size > MAX_NUMBERS:
+        message = f"a batch of {max(x.size, y.size):,} numbers is over the limit of {MAX_NUMBERS:,}"
+        raise bad_input(message, "data", "batch", help="check a smaller batch")
+    rows = x.reshape(len(x), -1)
+    _refuse_width(rows, inputs, where)  # before it is widened to float64
+    wide = y.astype(np.float64) if y.dtype.kind == "f" else y
+    return Batch(_rescaled(rows.astype(np.float64), data.rescale), wide, data.start)
+
+
+def _slice(data: DataFile, array: Array) -> Array:
+    """The samples that are asked for, all of which must be there."""
+    samples, name = len(array), data.file.name
+    if not samples:
+        raise bad_input(f"there are no samples in {name}", "data", "file")
+    if data.start >= samples:
+        raise bad_input(f"{name} has {samples} samples, so start is at most {samples - 1}", "data", "start")
+    stop = samples if data.batch is None else data.start + data.batch
+    if stop > samples:
+        message = f"{name} has {samples} samples; samples {data.start} to {stop - 1} were asked for"
+        raise bad_input(message, "data", "batch")
+    return array[data.start : stop]
 
 
 def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss) -> Batch:
@@ -88,7 +122,7 @@ def _synthetic(data: SyntheticData, inputs: int, outputs: int, loss: Loss) -> Ba
     rng = np.random.RandomState(data.seed)
     draw = rng.normal if data.synthetic == "normal" else lambda size: rng.uniform(-1.0, 1.0, size=size)
     x = data.scale * draw(size=(data.samples, inputs))
-    if outputs > 1:
+    if outputs > 1 or loss.target != "values":
         return Batch(x, rng.randint(outputs, size=data.samples))
     return Batch(x, draw(size=(data.samples, 1)))
 
@@ -104,45 +138,50 @@ def _rescaled(x: Array, rescale: Rescale | None) -> Array:
     if rescale is None:
         return x
     (low, high), (to_low, to_high) = rescale.source, rescale.target
-    return to_low + (x - low) * ((to_high - to_low) / (high - low))
+    rescaled = to_low + (x - low) * ((to_high - to_low) / (high - low))
+    if np.isfinite(x).all() and not np.isfinite(rescaled).all():
+        raise bad_input("rescaled so, x is no longer finite", "data", "rescale")
+    return rescaled
 
 
-def one_target_per_output(y: Array, outputs: int, loss: Loss, where: Location) -> tuple[Array, Array | None]:
+def one_target_per_output(
+    batch: Batch, outputs: int, loss: Loss, where: Location
+) -> tuple[Array, Array | None]:
     """y as (N, C) numbers, and as labels (N,) if labels they are.
 
     A list of whole numbers is labels, unless there is a single output and the loss compares values.
     """
-    if y.ndim == 2 and y.shape[1] == outputs and not (outputs == 1 and loss.target == "labels"):
-        if loss.target == "labels":
-            raise bad_input("this loss takes labels, one whole number per sample, not targets", *where)
+    y = batch.y
+    if y.ndim == 2 and y.shape[1] == outputs and loss.target != "labels":
         if loss.target == "distribution" and (y < 0).any():
             raise bad_input("y holds negative numbers; this loss takes labels or probabilities", *where)
         return y.astype(np.float64), None
     if y.ndim == 1 and outputs == 1 and loss.target == "values":
         return y.astype(np.float64)[:, None], None
+    needed = _needed(outputs, loss)
     if y.ndim != 1:
-        raise bad_input(
-            f"y has shape {list(y.shape)}; labels [N] or targets [N, {outputs}] are needed", *where
-        )
+        raise bad_input(f"y has shape {list(y.shape)}; {needed}", *where)
     labels = y.astype(np.int64) if np.abs(y).max() < 2**53 else y
     if (labels != y).any():
         i = int(np.flatnonzero(labels != y)[0])
-        raise bad_input(
-            f"y[{i}] is {y[i]}, no label; labels [N] or targets [N, {outputs}] are needed",
-            *where,
-            *_item(where, i),
-        )
+        raise bad_input(f"y[{batch.first + i}] is {y[i]}, no label; {needed}", *where, *_item(where, i))
     outside = (labels < 0) | (labels >= outputs)
     if outside.any():
         i = int(np.flatnonzero(outside)[0])
-        raise bad_input(
-            f"y[{i}] is {labels[i]}, but there are {outputs} outputs: labels are 0 to {outputs - 1}",
-            *where,
-            *_item(where, i),
-        )
+        allowed = f"there are {outputs} outputs: labels are 0 to {outputs - 1}"
+        raise bad_input(f"y[{batch.first + i}] is {labels[i]}, but {allowed}", *where, *_item(where, i))
     one_hot = np.zeros((len(y), outputs))
     one_hot[np.arange(len(y)), labels] = 1.0
     return one_hot, labels
+
+
+def _needed(outputs: int, loss: Loss) -> str:
+    labels = "labels [N], one whole number per sample,"
+    return (
+        f"{labels} are needed"
+        if loss.target == "labels"
+        else f"{labels} or targets [N, {outputs}] are needed"
+    )
 
 
 def _item(where: Location, i: int) -> Location:

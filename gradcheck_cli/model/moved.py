@@ -43,11 +43,8 @@ class NetworkObjective:
 
     def entries(self, name: str) -> Movable:
         layer, kind = name.rsplit(".", 1)
-        return (
-            _WeightMoves(self, self._index[layer])
-            if kind == "weight"
-            else _BiasMoves(self, self._index[layer])
-        )
+        moves = _WeightMoves if kind == "weight" else _BiasMoves
+        return moves(self, self._index[layer], name)
 
     def penalty(self, name: str) -> Movable | None:
         penalties = self.network.penalties_on(name)
@@ -145,7 +142,7 @@ class _UnitMoves:
             losses, crossed = objective.above(i + 1, z, samples)
         if layer.activation.pieces:
             here = layer.activation.pieces(self.position[which])
-            crossed = crossed | (layer.activation.pieces(to) != here)
+            np.logical_or(crossed, layer.activation.pieces(to) != here, out=crossed)
         return Moved(losses, crossed)
 
 
@@ -155,15 +152,20 @@ class _EntryMoves:
 
     objective: NetworkObjective
     i: int
+    name: str
 
     @cached_property
     def magnitude(self) -> Array:
         # The samples' roundings are independent, so they add like noise.
         return np.full(len(self.position), np.sqrt((self.objective.losses**2).sum()))
 
-    @property
+    @cached_property
     def position(self) -> Array:
-        raise NotImplementedError
+        return self._parameter.ravel()
+
+    @property
+    def _parameter(self) -> Array:
+        return self.objective.parameters[self.name]
 
     @property
     def batch(self) -> int:
@@ -175,42 +177,30 @@ class _EntryMoves:
         z = np.repeat(rest[None].astype(column.dtype, copy=False), len(units), axis=0)
         z[np.arange(len(units)), :, units] = column
         losses, crossed = self.objective.above(self.i, z, slice(None))
-        return Moved(losses, crossed.any(axis=-1))
+        return Moved(losses, np.asarray(crossed.any(axis=-1)))
 
 
 @dataclass(frozen=True)
 class _WeightMoves(_EntryMoves):
     @cached_property
-    def position(self) -> Array:
-        return self._weight.ravel()
-
-    @cached_property
     def unit(self) -> Array:
         """1 / max |a⁽ʰ⁾|, which moves the pre-activations by at most 1."""
         reach = np.abs(self.objective.activity.inputs[self.i]).max(axis=0)
         reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
-        return np.tile(1.0 / reach, len(self._weight))
+        return np.tile(1.0 / reach, len(self._parameter))
 
     def move(self, which: Array, to: Array) -> Moved:
-        units, inputs = np.divmod(which, self._weight.shape[1])
-        rows = self._weight[units].astype(to.dtype, copy=False)
+        units, inputs = np.divmod(which, self._parameter.shape[1])
+        rows = self._parameter[units].astype(to.dtype, copy=False)
         rows[np.arange(len(which)), inputs] = to
         layer = self.objective.network.layers[self.i]
         with np.errstate(all="ignore"):
             column = _product(rows, self.objective.activity.inputs[self.i])
             return self._above(units, column + self.objective.parameters[layer.bias][units, None])
 
-    @property
-    def _weight(self) -> Array:
-        return self.objective.parameters[self.objective.network.layers[self.i].weight]
-
 
 @dataclass(frozen=True)
 class _BiasMoves(_EntryMoves):
-    @cached_property
-    def position(self) -> Array:
-        return self.objective.parameters[self.objective.network.layers[self.i].bias].ravel()
-
     @cached_property
     def unit(self) -> Array:
         return np.ones(len(self.position))

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean
+from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.arrays import match_shapes, read_npz
-from gradcheck_cli.model.data import one_target_per_output, read_batch
+from gradcheck_cli.model.data import one_target_per_output, place_of, read_batch
 from gradcheck_cli.model.losses import LOSSES, coefficient
 from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.network import Layer, Network
 from gradcheck_cli.model.parameters import initialise
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.spec import (
-    MAX_NUMBERS,
-    Data,
-    DataFile,
-    InlineData,
-    LossSpec,
-    NetworkSpec,
-    ParameterFile,
-    Spec,
-)
+from gradcheck_cli.spec import MAX_NUMBERS, LossSpec, NetworkSpec, ParameterFile, Spec
 
 
 @dataclass(frozen=True)
@@ -54,38 +46,53 @@ class Problem:
 
 
 def build_problem(spec: Spec) -> Problem:
-    """Load or draw everything the spec names. Raises `InputError` at the place in the spec."""
-    dtype = np.dtype(spec.dtype)
-    _refuse_unnamed(spec.network)
-    layers = _layers(spec.network)
-    outputs, loss = layers[-1].units, LOSSES[spec.network.loss.name]
-    batch = read_batch(spec.data, spec.network.inputs, outputs, loss)
-    _refuse_too_large(spec.network, len(batch.x))
-    target, labels = one_target_per_output(batch.y, outputs, loss, _place_of_y(spec.data))
-    target, total = _weighted(target, labels, spec.network.loss)
-    network = Network(
-        layers,
-        loss.with_options(**spec.network.loss.options),
-        coefficient(loss, spec.network.loss.reduction, spec.network.loss.scale, outputs, total),
-        spec.network.penalty.strengths,
-        spec.network.penalty.biases,
-    )
-    problem = Problem(
-        network,
-        {name: _held_by(dtype, value) for name, value in _parameters(spec, network).items()},
-        _held_by(dtype, batch.x),
-        _held_by(dtype, target),
-        dtype,
-        _checked(spec, network),
-    )
+    """Load or draw everything the spec names. Raises `InputError` with every place in the spec that fails."""
+    _refuse_impossible(spec.network)
+    try:
+        problem = _build(spec)
+    except MemoryError:
+        raise bad_input(
+            "there is not enough memory for a network and batch of this size", "network"
+        ) from None
     _refuse_overflow(problem)
     return problem
 
 
-def _place_of_y(data: Data) -> Location:
-    if isinstance(data, DataFile):
-        return ("data", "file")
-    return ("data", "y") if isinstance(data, InlineData) else ("data",)
+def _build(spec: Spec) -> Problem:
+    dtype, loss = np.dtype(spec.dtype), spec.network.loss
+    network = _network(spec.network)
+    found = Gathered()
+    with found:
+        x, target, total = _samples(spec, network)
+    with found:
+        parameters = _parameters(spec, network)
+    with found:
+        checked = _checked(spec, network)
+    found.raise_any()
+    outputs = network.output.units
+    return Problem(
+        replace(network, coefficient=coefficient(network.loss, loss.reduction, loss.scale, outputs, total)),
+        {name: _held_by(dtype, value) for name, value in parameters.items()},
+        _held_by(dtype, x),
+        _held_by(dtype, target),
+        dtype,
+        checked,
+    )
+
+
+def _network(spec: NetworkSpec) -> Network:
+    """The network with a coefficient of 1: the true one may depend on the samples' weights."""
+    loss = LOSSES[spec.loss.name].with_options(**spec.loss.options)
+    return Network(_layers(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
+
+
+def _samples(spec: Spec, network: Network) -> tuple[Array, Array, float]:
+    """x, the target, and the samples' total weight."""
+    outputs = network.output.units
+    batch = read_batch(spec.data, spec.network.inputs, outputs, network.loss)
+    _refuse_too_many(spec.network, len(batch.x))
+    target, labels = one_target_per_output(batch, outputs, network.loss, place_of(spec.data, "y"))
+    return batch.x, *_weighted(target, labels, spec.network.loss)
 
 
 def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
@@ -111,14 +118,14 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
     target = (1.0 - loss.label_smoothing) * target + loss.label_smoothing / outputs
     if loss.weight is None:
         return target, float(len(target))
-    if len(loss.weight) != outputs:
-        message = f"there are {len(loss.weight)} class weights and {outputs} outputs"
-        raise bad_input(message, "network", "loss", "weight")
     weight = np.array(loss.weight)
-    total = float(weight[labels].sum()) if labels is not None else float(len(target))
+    with np.errstate(over="ignore"):
+        total = float(weight[labels].sum()) if labels is not None else float(len(target))
     if total == 0:
         message = "every sample's class weight is 0, so the loss is a mean over nothing"
         raise bad_input(message, "network", "loss", "weight")
+    if not math.isfinite(total):
+        raise bad_input("the samples' class weights add up to infinity", "network", "loss", "weight")
     return weight * target, total
 
 
@@ -126,13 +133,16 @@ def _parameters(spec: Spec, network: Network) -> Mapping[str, Array]:
     if not isinstance(spec.parameters, ParameterFile):
         init = spec.parameters
         sizes = [(layer.name, layer.inputs, layer.units) for layer in network.layers]
-        return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
+        with np.errstate(over="ignore"):  # seen, and refused, in the forward pass
+            return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
     where = ("parameters", "file")
     arrays = read_npz(spec.parameters.file, where)
     match_shapes(arrays, network.shapes, "parameter", where)
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise bad_input(f"parameter '{name}' holds numbers that are not finite", *where)
+    infinite = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if infinite:
+        raise InputError(
+            *(Complaint(f"parameter '{name}' holds numbers that are not finite", where) for name in infinite)
+        )
     return arrays
 
 
@@ -152,33 +162,59 @@ def _checked(spec: Spec, network: Network) -> tuple[str, ...]:
     return tuple(name for name in network.shapes if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
-def _refuse_unnamed(spec: NetworkSpec) -> None:
+def _refuse_impossible(spec: NetworkSpec) -> None:
+    """What is wrong with the network whatever its data, before anything is allocated."""
+    complaints = [*_ambiguous_names(spec), *_too_large(spec)]
+    weights, outputs = spec.loss.weight, spec.layers[-1].units
+    if weights is not None and len(weights) != outputs:
+        message = f"there are {len(weights)} class weights and {outputs} outputs"
+        complaints.append(Complaint(message, ("network", "loss", "weight")))
+    if complaints:
+        raise InputError(*complaints)
+
+
+def _ambiguous_names(spec: NetworkSpec) -> Iterator[Complaint]:
     names = spec.names
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise bad_input(f"two layers are named '{name}'", "network", "layers", i, "name")
+            yield Complaint(f"two layers are named '{name}'", ("network", "layers", i, "name"))
 
 
-def _refuse_too_large(spec: NetworkSpec, samples: int) -> None:
-    inputs = spec.inputs
+def _too_large(spec: NetworkSpec) -> Iterator[Complaint]:
+    inputs, total = spec.inputs, 0
     for i, layer in enumerate(spec.layers):
-        for numbers, what in (
-            (inputs * layer.units, f"a weight of {layer.units:,} × {inputs:,} numbers"),
-            (samples * layer.units, f"{samples:,} samples of {layer.units:,} units"),
-        ):
-            if numbers > MAX_NUMBERS:
-                message = f"{what} is over the limit of {MAX_NUMBERS:,}"
-                raise bad_input(message, "network", "layers", i, "units")
+        total += (inputs + 1) * layer.units
+        if total > MAX_NUMBERS:
+            message = (
+                f"with a weight of {layer.units:,} × {inputs:,} numbers the parameters are over the limit "
+                f"of {MAX_NUMBERS:,}"
+            )
+            yield Complaint(message, ("network", "layers", i, "units"))
+            return
         inputs = layer.units
+
+
+def _refuse_too_many(spec: NetworkSpec, samples: int) -> None:
+    total = 0
+    for i, layer in enumerate(spec.layers):
+        total += samples * layer.units
+        if total > MAX_NUMBERS:
+            message = (
+                f"with {samples:,} samples of {layer.units:,} units the activations are over the limit "
+                f"of {MAX_NUMBERS:,} numbers"
+            )
+            raise bad_input(message, "network", "layers", i, "units", help="check a smaller batch")
 
 
 def _refuse_overflow(problem: Problem) -> None:
     """Without a finite loss there is no gradient to check; say where the numbers ran away."""
     objective = problem.objective
-    if np.isfinite(objective.losses).all():
+    if np.isfinite(objective.total):
         return
     for i, (layer, z) in enumerate(zip(problem.network.layers, objective.activity.z, strict=True)):
         if not np.isfinite(z).all():
             message = f"the forward pass overflows: pre-activations of layer '{layer.name}' are not finite"
             raise bad_input(message, "network", "layers", i, help="the parameters or inputs are too large")
-    raise bad_input("the loss is not a finite number at these parameters", "network", "loss")
+    with np.errstate(over="ignore"):
+        at = "loss" if not np.isfinite(objective.losses.sum()) else "penalty"
+    raise bad_input(f"the {at} is not a finite number at these parameters", "network", at)

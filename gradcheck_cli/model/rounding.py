@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,26 @@ from gradcheck_cli.model.special import Array, softmax
 
 _FUNCTION_ULPS = 4.0
 """An elementary function's result is good to a few units in the last place."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The floating-point arithmetic a gradient was computed in.
+
+    eps:       its machine epsilon;  tiny: what it may lose to underflow.
+    input_eps: the relative error with which it holds x and the parameters; 0 if it holds them exactly.
+    """
+
+    eps: float
+    tiny: float
+    input_eps: float = 0.0
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any], held: np.dtype[Any] | None = None) -> Arithmetic:
+        """That of `dtype`, for numbers that `held` represents exactly (by default, `dtype` itself)."""
+        info = np.finfo(dtype)
+        exact = held is None or np.finfo(held).eps >= info.eps
+        return cls(float(info.eps), float(info.tiny), 0.0 if exact else float(info.eps))
 
 
 @dataclass(frozen=True)
@@ -36,56 +57,71 @@ class FactorRounding:
 
 
 def gradient_rounding(
-    network: Network, parameters: Arrays, x: Array, target: Array, eps: float, x_eps: float = 0.0
+    network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> dict[str, Array]:
-    """A bound, to first order, on |computed − exact| for each entry of each right gradient.
-
-    eps:   the machine epsilon of the arithmetic the gradient was computed in.
-    x_eps: the relative error with which that arithmetic holds x and the parameters (0 if exactly).
-    """
+    """A bound, to first order, on |computed − exact| for each entry of each right gradient."""
     bounds: dict[str, Array] = {}
-    for rounding in factor_rounding(network, parameters, x, target, eps, x_eps):
+    eps, x_eps = arithmetic.eps, arithmetic.input_eps
+    for rounding in factor_rounding(network, parameters, x, target, arithmetic):
         bounds[rounding.layer.weight] = rounding.dL_dw
         bounds[rounding.layer.bias] = rounding.dL_db
-    for name, bound in bounds.items():
+    for name in bounds:
         for penalty, strength in network.penalties_on(name).items():
             term = PENALTIES[penalty].derivative(parameters[name], strength)
-            bounds[name] = bound + 2 * (eps + x_eps) * np.abs(term)
+            bounds[name] = bounds[name] + 2 * (eps + x_eps) * np.abs(term)
     return bounds
 
 
 def factor_rounding(
-    network: Network, parameters: Arrays, x: Array, target: Array, eps: float, x_eps: float = 0.0
+    network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> Iterator[FactorRounding]:
     """The same for every factor of every layer, from the output down; without the penalties."""
+    eps, x_eps, tiny = arithmetic.eps, arithmetic.input_eps, arithmetic.tiny
     activity = forward(network, parameters, x)
     a_errors, z_errors = [], []
     a, a_error = x, x_eps * np.abs(x)
     for layer, z in zip(network.layers, activity.z, strict=True):
         w, b = np.abs(parameters[layer.weight]), np.abs(parameters[layer.bias])
-        z_error = a_error @ w.T + (eps + x_eps) * (np.abs(a) @ w.T + b) + eps * np.abs(z)
+        terms = np.abs(a) @ w.T + b
+        z_error = a_error @ w.T + x_eps * terms + eps * _summed(terms, z, layer.inputs)
         a_errors.append(a_error)
         z_errors.append(z_error)
         a = layer.activation.value(z)
-        a_error = _value_error(layer.activation, z, z_error) + _FUNCTION_ULPS * eps * np.abs(a)
+        a_error = _value_error(layer.activation, z, z_error) + _FUNCTION_ULPS * eps * np.abs(a) + tiny
 
     dL_da = network.coefficient * network.loss.gradient(a, target)
     dL_da_error = abs(network.coefficient) * _loss_gradient_error(network.loss, a, a_error, target, eps)
-    dL_da_error = dL_da_error + 2 * eps * np.abs(dL_da)
+    dL_da_error = dL_da_error + 2 * eps * np.abs(dL_da) + tiny
     for i in reversed(range(len(network.layers))):
         layer, z, a_h = network.layers[i], activity.z[i], np.abs(activity.inputs[i])
         delta = layer.activation.vjp(z, dL_da)
-        size, error = np.abs(delta), _delta_error(layer.activation, z, z_errors[i], dL_da, dL_da_error, eps)
+        size = np.abs(delta)
+        error = _delta_error(layer.activation, z, z_errors[i], dL_da, dL_da_error, eps) + tiny
         yield FactorRounding(
             layer,
             dL_da_error,
             _derivative_error(layer.activation, z, z_errors[i], eps),
             error,
-            error.T @ a_h + size.T @ (a_errors[i] + eps * a_h),
-            (error + eps * size).sum(axis=0),
+            error.T @ a_h
+            + size.T @ a_errors[i]
+            + eps * _summed(size.T @ a_h, delta.T @ activity.inputs[i], len(x))
+            + tiny,
+            error.sum(axis=0) + eps * _summed(size.sum(axis=0), delta.sum(axis=0), len(x)) + tiny,
         )
         w = parameters[layer.weight]
-        dL_da, dL_da_error = delta @ w, (error + (eps + x_eps) * size) @ np.abs(w)
+        dL_da = delta @ w
+        terms = size @ np.abs(w)
+        dL_da_error = error @ np.abs(w) + x_eps * terms + eps * _summed(terms, dL_da, layer.units)
+
+
+def _summed(terms: Array, total: Array, count: int) -> Array:
+    """The rounding error, in units of ε, of a sum of `count` terms whose sizes add up to `terms`.
+
+    Terms of mixed sign round as their sizes; terms of one sign in whatever order add an ε of every
+    partial sum, √count of the total if these are independent (N. J. Higham and T. Mary, SIAM J. Sci.
+    Comput. 41, 2019).
+    """
+    return terms + np.sqrt(count) * np.abs(total)
 
 
 def _value_error(activation: Activation, z: Array, z_error: Array) -> Array:

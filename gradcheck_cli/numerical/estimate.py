@@ -21,6 +21,9 @@ class Progress(Protocol):
         """So many have just been made."""
 
 
+_PLAUSIBLE = 10.0
+"""A sample of noise is rarely ten times another."""
+
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -31,21 +34,62 @@ class Estimate:
     value: Array
     error: Array
 
+    def replaced(self, mask: Array, finer: Estimate) -> Estimate:
+        """The same with the marked numbers replaced, except where the finer look knows nothing."""
+        value, error = self.value.copy(), self.error.copy()
+        known = np.isfinite(finer.error)
+        value[mask] = np.where(known, finer.value, value[mask])
+        error[mask] = np.where(known, finer.error, error[mask])
+        return Estimate(value, error)
+
+    def reshape(self, *shape: int) -> Estimate:
+        return Estimate(self.value.reshape(shape), self.error.reshape(shape))
+
 
 def differentiate(
     movable: Movable,
     scheme: Scheme,
     step: float | None = None,
-    *,
     which: Array | None = None,
-    certify: bool = False,
     progress: Progress | None = None,
 ) -> Estimate:
-    """The derivative of the summed losses by each number of `movable`, or by those of index `which`.
+    """The derivative of the summed losses by each number of `movable`, or by those of index `which`."""
+    return _evaluate(movable, scheme, step, _all_or(which, movable), progress, certify=False)
 
-    certify: take only the rungs that suffice for a number whose gradient agrees at once.
+
+def certify(
+    movable: Movable,
+    scheme: Scheme,
+    step: float | None = None,
+    which: Array | None = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """The same from as few steps as suffice for a number whose gradient turns out to agree.
+
+    Numbers of which these steps say nothing, being beside a kink, get the whole ladder at once.
     """
-    which = np.arange(len(movable.position)) if which is None else which
+    which = _all_or(which, movable)
+    if not scheme.escalates:
+        return differentiate(movable, scheme, step, which, progress)
+    first = _evaluate(movable, scheme, step, which, progress, certify=True)
+    unknown = ~np.isfinite(first.error)
+    if not unknown.any():
+        return first
+    return first.replaced(unknown, differentiate(movable, scheme, step, which[unknown], progress))
+
+
+def _all_or(which: Array | None, movable: Movable) -> Array:
+    return np.arange(len(movable.position)) if which is None else which
+
+
+def _evaluate(
+    movable: Movable,
+    scheme: Scheme,
+    step: float | None,
+    which: Array,
+    progress: Progress | None,
+    certify: bool,
+) -> Estimate:
     rungs = [scheme.ladder[i] for i in scheme.certify] if certify else scheme.ladder
     steps = np.array([(step or scheme.step) * rung for rung in rungs])
     evaluations = len(steps) * len(scheme.offsets)
@@ -55,8 +99,8 @@ def differentiate(
     for start in range(0, len(which), movable.batch):
         part = slice(start, start + movable.batch)
         slopes = np.stack([_slopes(movable, scheme, which[part], h) for h in steps])
-        noise = _noise(movable, scheme, which[part], slopes, steps)
-        best = settle(slopes, noise, steps) if scheme.extrapolate else _finest(slopes, noise)
+        noise = _noise(movable, scheme, which[part], slopes, steps, certify)
+        best = _settle(slopes, noise, steps, certify) if scheme.extrapolate else _finest(slopes, noise)
         value[part], error[part] = best.value, best.error
         if progress:
             progress.advance(evaluations * len(best.value))
@@ -87,47 +131,59 @@ def _slopes(movable: Movable, scheme: Scheme, which: Array, step: float) -> Arra
         return np.where(crossed | (run == 0), np.nan, rise / run)
 
 
-def _noise(movable: Movable, scheme: Scheme, which: Array, slopes: Array, steps: Array) -> Array:
+def _noise(
+    movable: Movable, scheme: Scheme, which: Array, slopes: Array, steps: Array, certify: bool
+) -> Array:
     """The rounding error of each slope, (steps, B).
 
     A difference over h of losses of size m carries about ε m / h. Where the forward pass rounds worse
-    than its result shows, the finest rungs tell: there the slopes differ by nothing but noise.
+    than its result shows, the finest rungs tell: there the slopes differ by nothing but noise, which
+    times h is the same on each. A truncation error would be far larger on a coarser pair of rungs, so
+    a pair counts only up to what the finest makes plausible.
     """
     if not scheme.cancels:
         return 8 * _EPS * np.abs(slopes)
     rounding = _EPS * movable.magnitude[which]
-    if len(slopes) > 3:
-        jumps = np.abs(np.diff(slopes[-3:], axis=0)) * steps[-2:, None] * movable.unit[which]
-        rounding = np.fmax(rounding, np.fmax.reduce(jumps, axis=0))
+    if not certify:
+        jumps = np.abs(np.diff(slopes[-4:], axis=0)) * steps[-3:, None] * movable.unit[which]
+        plausible = _PLAUSIBLE * jumps[-1]
+        rounding = np.fmax(rounding, np.fmax.reduce(np.fmin(jumps, plausible), axis=0))
     return rounding / (steps[:, None] * movable.unit[which])
 
 
 def _finest(slopes: Array, noise: Array) -> Estimate:
     """The value at the smallest step; its error is its noise and what the next larger step says."""
     value = slopes[-1]
-    error = np.abs(value - slopes[-2]) + noise[-1]
-    return Estimate(value, np.where(np.isfinite(error), error, np.inf))
+    return _known(value, np.abs(value - slopes[-2]) + noise[-1])
 
 
-def settle(slopes: Array, noise: Array, steps: Array) -> Estimate:
+def _settle(slopes: Array, noise: Array, steps: Array, certify: bool) -> Estimate:
     """Extrapolate slopes (S, B) at falling steps to h → 0, and take the estimate that is best confirmed.
 
-    Every rung gets its best Richardson extrapolate and Ridders' error of it, never below its noise.
-    Two coarse rungs may agree by accident, so an estimate's error is at least its distance from every
-    finer one, less what that one's own error excuses; the least error so confirmed wins (the idea of
-    Lepski's rule for choosing a bandwidth).
+    Every rung gets its best Richardson extrapolate and an error of it, never below its noise. But coarse
+    rungs may agree by accident; so an estimate's error is at least its distance from the next finer one,
+    and from every other finer one what that one's own error does not excuse. The least error so confirmed
+    wins (the idea of Lepski's rule for choosing a bandwidth).
     """
     value, error = _extrapolate(slopes, steps)
     error = np.fmax(error, noise)
+    if certify:  # nothing finer to confirm it; that it meets the gradient will have to do
+        return _known(value[-1], error[-1])
     confirmed = error.copy()
-    for i in range(len(steps)):
-        for finer in range(i + 1, len(steps)):
-            with np.errstate(invalid="ignore"):
-                excess = np.abs(value[i] - value[finer]) - 2.0 * error[finer]
-            confirmed[i] = np.fmax(confirmed[i], excess)
+    with np.errstate(invalid="ignore"):
+        gaps = np.abs(np.diff(value, axis=0))
+        finer, coarser = np.vstack([gaps, gaps[-1:]]), np.vstack([gaps[:1], gaps])
+        confirmed = np.fmax(confirmed, np.where(np.isnan(finer), coarser, finer))
+        for i in range(len(steps) - 2):
+            excess = np.abs(value[i] - value[i + 2 :]) - 2.0 * error[i + 2 :]
+            confirmed[i] = np.fmax(confirmed[i], np.fmax.reduce(excess, axis=0))
     best = confirmed.argmin(axis=0), np.arange(slopes.shape[1])
-    known = np.isfinite(confirmed[best])
-    return Estimate(np.where(known, value[best], np.nan), np.where(known, confirmed[best], np.inf))
+    return _known(value[best], confirmed[best])
+
+
+def _known(value: Array, error: Array) -> Estimate:
+    known = np.isfinite(error)
+    return Estimate(np.where(known, value, np.nan), np.where(known, error, np.inf))
 
 
 def _extrapolate(slopes: Array, steps: Array) -> tuple[Array, Array]:

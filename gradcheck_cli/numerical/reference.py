@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import Estimate, Progress, differentiate
+from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
 from gradcheck_cli.numerical.objective import Array, Objective, UnitObjective
 from gradcheck_cli.numerical.schemes import Scheme
 
@@ -57,13 +57,14 @@ class UnitDifferences:
         for name in names:
             layer = self.objective.affine(name).layer
             if layer not in self._pairs:
-                flat = differentiate(
-                    self.objective.units(layer), self.scheme, self.step, certify=True, progress=self.progress
-                )
-                self._pairs[layer] = _reshape(flat, (-1, self.objective.shapes[name][0]))
+                units = self.objective.units(layer)
+                pairs = certify(units, self.scheme, self.step, progress=self.progress)
+                self._pairs[layer] = pairs.reshape(-1, self.objective.shapes[name][0])
         return {name: self._assemble(name) for name in names}
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
+        if not self.scheme.escalates:
+            return estimates
         by_layer: dict[str, list[Any]] = {}
         for name, entries in undecided.items():
             units = entries.reshape(len(entries), -1).any(axis=1)
@@ -78,17 +79,14 @@ class UnitDifferences:
     def _refine_units(self, layer: str, units: Array) -> None:
         pairs = self._pairs[layer]
         mask = np.broadcast_to(units, pairs.value.shape)
-        finer = differentiate(
-            self.objective.units(layer), self.scheme, self.step,
-            which=np.flatnonzero(mask), progress=self.progress,
-        )  # fmt: skip
-        self._pairs[layer] = _replace(pairs, mask, finer)
+        moves, which = self.objective.units(layer), np.flatnonzero(mask)
+        finer = differentiate(moves, self.scheme, self.step, which, self.progress)
+        self._pairs[layer] = pairs.replaced(mask, finer)
 
     def _assemble(self, name: str) -> Estimate:
         pairs, inputs = self._pairs[self.objective.affine(name).layer], self.objective.affine(name).inputs
         if inputs is None:
-            total = entry_sums(pairs, np.ones((len(pairs.value), 1)))
-            total = _reshape(total, (-1,))
+            total = entry_sums(pairs, np.ones((len(pairs.value), 1))).reshape(-1)
         else:
             total = entry_sums(pairs, inputs)
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
@@ -130,24 +128,24 @@ class LiteralDifferences:
     progress: Progress | None = None
 
     def estimate(self, names: Sequence[str]) -> Estimates:
-        return {
-            name: _reshape(self.at(name, None, certify=True), self.objective.shapes[name]) for name in names
-        }
+        result = {}
+        for name in names:
+            entries = certify(self.objective.entries(name), self.scheme, self.step, progress=self.progress)
+            entries = entries.reshape(*self.objective.shapes[name])
+            result[name] = _with_penalty(entries, self.objective, name, self.scheme, self.step)
+        return result
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        return {
-            name: _replace(estimate, undecided[name], self.at(name, np.flatnonzero(undecided[name])))
-            if name in undecided
-            else estimate
-            for name, estimate in estimates.items()
-        }
+        refined = dict(estimates)
+        if self.scheme.escalates:
+            for name, mask in undecided.items():
+                refined[name] = estimates[name].replaced(mask, self.at(name, np.flatnonzero(mask)))
+        return refined
 
-    def at(self, name: str, which: Array | None, certify: bool = False) -> Estimate:
-        """The entries of flat index `which` (all for None), flat."""
-        estimate = differentiate(
-            self.objective.entries(name), self.scheme, self.step,
-            which=which, certify=certify, progress=self.progress,
-        )  # fmt: skip
+    def at(self, name: str, which: Array) -> Estimate:
+        """The entries of flat index `which`, flat, with the whole ladder of steps."""
+        entries = self.objective.entries(name)
+        estimate = differentiate(entries, self.scheme, self.step, which, self.progress)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
 
 
@@ -163,18 +161,5 @@ def _with_penalty(
     penalty = objective.penalty(name)
     if penalty is None:
         return estimate
-    own = _reshape(differentiate(penalty, scheme, step, which=which), estimate.value.shape)
+    own = differentiate(penalty, scheme, step, which).reshape(*estimate.value.shape)
     return Estimate(estimate.value + own.value, np.hypot(estimate.error, own.error))
-
-
-def _replace(estimate: Estimate, mask: Array, finer: Estimate) -> Estimate:
-    """`estimate` with the marked values replaced, except where the finer look knows nothing."""
-    value, error = estimate.value.copy(), estimate.error.copy()
-    known = np.isfinite(finer.error)
-    value[mask] = np.where(known, finer.value, value[mask])
-    error[mask] = np.where(known, finer.error, error[mask])
-    return Estimate(value, error)
-
-
-def _reshape(estimate: Estimate, shape: tuple[int, ...]) -> Estimate:
-    return Estimate(estimate.value.reshape(shape), estimate.error.reshape(shape))

@@ -36,13 +36,18 @@ class Scheme:
     extrapolate: bool = False
     cancels: bool = True
 
+    @property
+    def escalates(self) -> bool:
+        """Whether there is more to try where the first look does not agree."""
+        return len(self.certify) < len(self.ladder)
+
 
 SCHEMES: Mapping[str, Scheme] = {
-    # From ¼ to 2⁻²⁶: five close rungs to extrapolate smooth functions from, where rounding is smallest; two
-    # to certify on; and three for kinks and steep functions, which also show the noise of the losses.
+    # From ¼ to 2⁻³⁰: six close rungs to extrapolate smooth functions from, where rounding is smallest, the
+    # last three to certify on; and four for kinks and steep functions, which also show the losses' noise.
     "adaptive": Scheme(
         offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=0.25,
-        ladder=tuple(2.0**-k for k in (0, 1, 2, 3, 4, 6, 9, 16, 20, 24)), certify=(5, 6), extrapolate=True,
+        ladder=tuple(2.0**-k for k in (0, 1, 2, 3, 4, 5, 9, 15, 21, 28)), certify=(3, 4, 5), extrapolate=True,
     ),
     "forward": Scheme(offsets=(0, 1), weights=(-1, 1), order=1, step=2.0**-26),
     "backward": Scheme(offsets=(-1, 0), weights=(-1, 1), order=1, step=2.0**-26),

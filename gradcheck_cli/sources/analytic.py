@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from gradcheck_cli.model.special import Array
 
@@ -13,13 +16,13 @@ class Analytic:
     """The analytic gradients to check.
 
     values: one array per checked parameter, each in its parameter's shape.
-    eps:    for each, the machine epsilon of the arithmetic it was computed in.
+    dtypes: for each, the floating-point type it was computed in.
     origin: where they come from, in a few words.
     factors: of the output layer, the chain rule's factors where the source has them, by name: dL_da, da_dz,
             delta, dz_dw.
     """
 
     values: Mapping[str, Array]
-    eps: Mapping[str, float]
+    dtypes: Mapping[str, np.dtype[Any]]
     origin: str
     factors: Mapping[str, Array] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gradcheck_cli.model.arrays import match_shapes, read_npz
@@ -23,10 +25,11 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     expected = {name: shapes[name] for name in shapes if name in problem.checked or name in arrays}
     expected |= {name: shape for name, shape in factors.items() if name in arrays}
     match_shapes(arrays, expected, "gradient", where)
+    arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
     values = {name: arrays[name] for name in problem.checked}
     return Analytic(
         values,
-        {name: _eps(value) for name, value in values.items()},
+        {name: _dtype(value) for name, value in values.items()},
         source.file.name,
         {name.rsplit(".", 1)[1]: arrays[name] for name in factors if name in arrays},
     )
@@ -43,5 +46,14 @@ def _factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _eps(array: Array) -> float:
-    return float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
+def _no_wider_than_float64(array: Array) -> Array:
+    """An extended-precision number that float64 cannot hold becomes inf, and is judged as that."""
+    if array.dtype.itemsize <= 8:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64)
+
+
+def _dtype(array: Array) -> np.dtype[Any]:
+    """The array's own type; whole numbers are exact, so they are judged as float64."""
+    return array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)

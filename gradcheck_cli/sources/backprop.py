@@ -16,8 +16,7 @@ def read(source: Backprop, problem: Problem) -> Analytic:
     parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
     with np.errstate(all="ignore"):  # an overflow shows as inf or NaN, and those are judged
         values = gradients(problem.network, parameters, problem.x.astype(dtype), problem.target.astype(dtype))
-    eps = float(np.finfo(dtype).eps)
     origin = "backprop" if dtype == np.float64 else f"backprop in {dtype.name}"
     return Analytic(
-        {name: values[name] for name in problem.checked}, dict.fromkeys(problem.checked, eps), origin
+        {name: values[name] for name in problem.checked}, dict.fromkeys(problem.checked, dtype), origin
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from gradcheck_cli.compare import ERROR_BARS, Comparison, compare
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.model.blind import unexercised
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.rounding import gradient_rounding
+from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference, UnitDifferences
@@ -66,19 +67,14 @@ def _references(
 
 def _rounding(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
     """How far rounding may carry each right gradient, in the arithmetic that it was computed in."""
-    held = float(np.finfo(problem.dtype).eps)
     bounds = {}
-    for eps in set(analytic.eps.values()):
+    for dtype in set(analytic.dtypes.values()):
+        arithmetic = Arithmetic.of(dtype, held=problem.dtype)
         with np.errstate(all="ignore"):
-            bounds[eps] = gradient_rounding(
-                problem.network,
-                problem.parameters,
-                problem.x,
-                problem.target,
-                eps,
-                x_eps=eps if eps > held else 0.0,
+            bounds[dtype] = gradient_rounding(
+                problem.network, problem.parameters, problem.x, problem.target, arithmetic
             )
-    return {name: bounds[eps][name] for name, eps in analytic.eps.items()}
+    return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
 
 
 def _compare(
@@ -90,7 +86,7 @@ def _compare(
             value,
             estimates[name],
             rounding[name],
-            how.rtol or default_rtol(analytic.eps[name]),
+            how.rtol or default_rtol(analytic.dtypes[name]),
         )
         for name, value in analytic.values.items()
     ]
@@ -129,9 +125,9 @@ def _contradiction(testimony: list[Testimony], estimates: Estimates) -> str:
     )
 
 
-def default_rtol(eps: float) -> float:
-    """1e-6, or 16 ε of the arithmetic the gradient was computed in if that is larger."""
-    return max(1e-6, 16 * eps)
+def default_rtol(dtype: np.dtype[Any]) -> float:
+    """1e-6, or 16 ε of the type the gradient was computed in if that is larger."""
+    return max(1e-6, 16 * float(np.finfo(dtype).eps))
 
 
 def describe(problem: Problem) -> str:

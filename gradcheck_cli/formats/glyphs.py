@@ -1,0 +1,22 @@
+"""The glyphs of our texts, and what stands for them where a terminal has nothing but ASCII."""
+
+from __future__ import annotations
+
+_ASCII = {
+    "±": "+-", "×": "x", "·": "*", "✓": "+", "✗": "!", "…": "...", "−": "-", "–": "-", "—": "-", "’": "'",
+    "∂": "d", "δ": "delta", "Σ": "sum", "σ": "sigma", "Φ": "Phi", "φ": "phi", "∈": "in", "ε": "eps",
+    "⁽ʰ⁾": "_h", "ᵀ": "^T", "ₙ": "_n", "ᵢ": "_i", "ⱼ": "_j", "ₖ": "_k", "²": "^2", "ᶻ": "^z", "½": "1/2",
+    "ℓ": "l", "→": "->", "≥": ">=", "≤": "<=",
+}  # fmt: skip
+
+
+def to_ascii(text: str) -> str:
+    """The text spelt in ASCII; what has no spelling of ours becomes a question mark."""
+    for glyph, spelling in _ASCII.items():
+        text = text.replace(glyph, spelling)
+    return text.encode("ascii", "replace").decode("ascii")
+
+
+def escaped(text: str) -> str:
+    """The text with control characters spelt out: a file's name must not be able to steer the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,42 @@
+"""Small problems from a few words, for tests of what lies below the spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.network import gradients
+from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.spec import Spec
+
+
+def spec_of(
+    *layers: dict[str, Any] | tuple[int, Any],
+    inputs: int = 4,
+    loss: Any = "mse",
+    samples: int = 5,
+    seed: int = 0,
+    **rest: Any,
+) -> Spec:
+    """A spec with layers (units, activation), synthetic data and all parameters drawn."""
+    written = [
+        layer if isinstance(layer, dict) else {"units": layer[0], "activation": layer[1]} for layer in layers
+    ]
+    penalty = {"penalty": rest.pop("penalty")} if "penalty" in rest else {}
+    return Spec.model_validate(
+        {
+            "network": {"inputs": inputs, "layers": written, "loss": loss, **penalty},
+            "parameters": {"init": "xavier", "seed": seed, "bias": "same"},
+            "data": {"synthetic": "normal", "samples": samples, "seed": seed},
+            **rest,
+        }
+    )
+
+
+def problem_of(*layers: Any, **rest: Any) -> Problem:
+    return build_problem(spec_of(*layers, **rest))
+
+
+def right_gradients(problem: Problem) -> dict[str, np.ndarray]:
+    return gradients(problem.network, problem.parameters, problem.x, problem.target)

@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from build import spec_of
+
+from gradcheck_cli.compare import Comparison
+from gradcheck_cli.errors import Complaint, ExitCode
+from gradcheck_cli.explain import Explanation, explain
+from gradcheck_cli.formats import View, render, render_explanation
+from gradcheck_cli.formats.table import _TENSOR_COLUMNS, _caught
+from gradcheck_cli.model.activations import ACTIVATIONS
+from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.report import Outcome, Report, Resolution, Run, Witness
+
+
+def comparison(name: str, analytic, numerical, error=1e-12) -> Comparison:
+    analytic, numerical = np.array(analytic, dtype=float), np.array(numerical, dtype=float)
+    error = np.broadcast_to(np.array(error, dtype=float), analytic.shape)
+    return Comparison(name, analytic, numerical, error, np.zeros(analytic.shape), 1e-6)
+
+
+def report(*comparisons: Comparison, **fields) -> Report:
+    rtol = {c.name: c.rtol for c in comparisons}
+    return Report(
+        comparisons, "4-3-2, tanh, 5 samples", 0.5, "g.npz", "adaptive", "units", **{"rtol": rtol, **fields}
+    )
+
+
+def text_of(*reports: Report, **view) -> str:
+    outcomes = tuple(Outcome(f"net{i}.yaml", each, seconds=0.25) for i, each in enumerate(reports))
+    return render("table", Run(outcomes), View(**view))
+
+
+def table_of(text: str, first: str = "tensor") -> list[str]:
+    """The lines from the heading on to the next empty line."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[:1] == [first])
+    return lines[start : lines.index("", start)]
+
+
+def row_of(text: str, tensor: str) -> str:
+    (row,) = [line for line in table_of(text) if line.split()[0] == tensor]
+    return row
+
+
+NUMBER = re.compile(r"[-+]?(?:\d[\d.,]*(?:e[-+]\d+)?|nan|inf)")
+
+RIGHT = comparison("output.weight", [[1.0, -0.25, 3e-9]], [[1.0, -0.25, 3e-9]])
+WRONG = comparison("output.bias", [1.0, -2.0, 3e-7], [1.0, -2.5, 6e-7])
+UNKNOWN = comparison("hidden1.bias", [1.0, 0.5], [math.nan, math.nan], math.inf)
+ZERO = comparison("hidden1.weight", [[0.0, 0.0]], [[0.0, 0.0]], 0.0)
+NOISY = comparison("hidden1.bias", [1.0, 2.0, 3.0], [1.0, 2.1, 3.0], [1e-9, 0.1, 1e-9])
+NOT_FINITE = comparison("output.bias", [math.nan, -math.inf, 1.0], [1.0, 1.0, 1.0])
+
+
+def test_a_row_for_every_tensor_with_everything_there_is_to_know():
+    lines = table_of(text_of(report(RIGHT, WRONG)))
+    assert [re.split(r"\s{2,}", line.strip()) for line in lines] == [
+        [
+            "tensor", "shape", "entries", "max rel err", "median",
+            "worst entry", "analytic", "numerical ± error", "verdict",
+        ],
+        ["output.weight", "1 × 3", "3", "0", "0", "[0, 0]", "1", "1 ± 1e-12", "agrees"],
+        ["output.bias", "3", "3", "5.0e-01", "2.0e-01", "[2]", "3e-07", "6e-07 ± 1e-12", "2 wrong"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tensor", "verdict"),
+    [
+        (RIGHT, "agrees"),
+        (WRONG, "2 wrong"),
+        (UNKNOWN, "2 unresolved"),
+        (ZERO, "agrees, all 0"),
+        (NOISY, "agrees, 1 unresolved"),
+        (NOT_FINITE, "2 wrong"),
+    ],
+    ids=["right", "wrong", "unknown", "zero", "noisy", "not finite"],
+)
+def test_a_tensors_verdict_says_how_many_entries_it_is_about(tensor, verdict):
+    assert row_of(text_of(report(tensor)), tensor.name).endswith("  " + verdict)
+
+
+def test_what_is_no_number_is_spelt_out():
+    assert " -inf " in row_of(text_of(report(NOT_FINITE)), "output.bias")
+    assert " nan " in text_of(report(NOT_FINITE), show=2)
+    assert " unknown " in row_of(text_of(report(UNKNOWN)), "hidden1.bias")
+    assert re.search(r" – +– ", row_of(text_of(report(ZERO)), "hidden1.weight"))
+
+
+def test_minus_zero_is_zero():
+    row = row_of(text_of(report(comparison("output.bias", [-0.0], [-0.0], 0.0))), "output.bias")
+    assert " 0 ± 0 " in row
+    assert "-0" not in row
+
+
+@pytest.mark.parametrize(
+    ("tensors", "sentence"),
+    [
+        ([RIGHT], "✓ agrees: all 3 entries."),
+        ([NOISY], "✓ agrees: 2 of 3 entries; the others could not be decided."),
+        (
+            [RIGHT, WRONG],
+            (
+                "✗ wrong: 2 of 6 entries, in output.bias; the worst, output.bias[2], is 3e-07; "
+                "differences say 6e-07 ± 1e-12."
+            ),
+        ),
+        ([RIGHT, UNKNOWN], "? unresolved: nothing wrong was found, but 2 of 5 entries could not be decided."),
+        ([ZERO], "? unresolved: every gradient is 0 on both sides, so nothing was put to the test."),
+    ],
+    ids=["right", "noisy", "wrong", "unknown", "zero"],
+)
+def test_the_verdict_is_a_sentence_with_the_worst_entry_in_it(tensors, sentence):
+    assert sentence in text_of(report(*tensors)).splitlines()
+
+
+@pytest.mark.parametrize(("tensors", "where"), [(3, "a.w, b.w and c.w"), (4, "4 of 5 tensors")])
+def test_many_wrong_tensors_are_counted_instead_of_named(tensors, where):
+    wrong = [comparison(f"{letter}.w", [1.0], [2.0]) for letter in "abcd"[:tensors]]
+    assert f"wrong: {tensors} of {tensors + 3} entries, in {where};" in text_of(report(*wrong, RIGHT))
+
+
+def test_why_entries_are_unresolved_is_said():
+    text = text_of(report(NOISY, UNKNOWN))
+    assert "1 entry is off by more than the tolerance, but not by 3 error bars more." in text
+    assert "2 entries could not be differenced: every step crosses a kink or overflows." in text
+    assert "could not be" not in text_of(report(RIGHT))
+
+
+def test_zeros_on_both_sides_are_counted():
+    assert "2 entries are 0 on both sides" in text_of(report(RIGHT, ZERO))
+    assert "0 on both sides" not in text_of(report(RIGHT))
+
+
+@pytest.mark.parametrize(
+    ("resolution", "says"),
+    [
+        (Resolution(1e-6, 1.2e-6, 1.2e-6), "from a relative 1.2e-06 up."),
+        (
+            Resolution(1e-6, 1.2e-6, 3e-3),
+            "from a relative 1.2e-06 up in half of the entries, from 3.0e-03 up in all.",
+        ),
+        (
+            Resolution(1e-6, 1.2e-6, math.inf),
+            "from a relative 1.2e-06 up in half of the entries, and in some not at all.",
+        ),
+        (
+            Resolution(1e-6, math.inf, math.inf),
+            "from a relative 1.0e-06 up at best, and in most entries not at all.",
+        ),
+        (Resolution(math.inf, math.inf, math.inf), "No error in a single entry, however large,"),
+        (None, "No error in a single entry, however large,"),
+    ],
+)
+def test_the_size_of_error_that_would_have_shown_is_told(resolution, says):
+    assert says in _caught(resolution)
+
+
+def test_what_would_have_shown_is_no_matter_once_something_is_wrong():
+    assert "would have been caught" in text_of(report(RIGHT))
+    assert "would have been caught" not in text_of(report(RIGHT, WRONG))
+
+
+def test_blind_spots_are_listed_below_the_verdict():
+    lines = text_of(report(RIGHT, unexercised=("all biases are 0", "one sample"))).splitlines()
+    start = lines.index("Not exercised by these data and parameters:")
+    assert lines[start + 1 :] == ["  · all biases are 0", "  · one sample"]
+
+
+# --- options of the view -----------------------------------------------------------------------------------
+
+
+def test_the_worst_entries_of_all_tensors_are_listed_when_asked_for():
+    lines = text_of(report(RIGHT, WRONG), show=2).splitlines()
+    start = lines.index("The worst of all 6 entries:")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines[start + 2 :]]
+    assert rows == [
+        ["output.bias", "[2]", "5.0e-01", "3e-07", "6e-07 ± 1e-12", "wrong"],
+        ["output.bias", "[1]", "2.0e-01", "-2", "-2.5 ± 1e-12", "wrong"],
+    ]
+    assert "The worst" not in text_of(report(RIGHT, WRONG))
+
+
+def test_quiet_is_one_line_per_spec_and_nothing_else():
+    lines = text_of(report(RIGHT), report(WRONG), report(ZERO), level=-1, show=3).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["✓ net0.yaml", "agrees"],
+        ["✗ net1.yaml", "wrong"],
+        ["? net2.yaml", "unresolved"],
+    ]
+
+
+def test_verbose_adds_tolerances_witness_and_time():
+    text = text_of(report(RIGHT, WRONG, witness=Witness(8, 0.0123)), level=1)
+    assert "  · rtol 1e-06 for every tensor\n" in text
+    assert "witness: 8 entries drawn at random" in text
+    assert "0.012 times" in text
+    assert text.endswith("  · 0.250 s\n")
+    assert "witness" not in text_of(report(RIGHT, WRONG, witness=Witness(8, 0.0123)))
+
+
+def test_tolerances_that_differ_are_listed_by_tensor():
+    text = text_of(report(RIGHT, WRONG, rtol={"output.weight": 1e-6, "output.bias": 2e-6}), level=1)
+    assert "rtol 1e-06 for output.weight\n" in text
+    assert "rtol 2e-06 for output.bias\n" in text
+
+
+def test_several_specs_are_summed_up():
+    outcomes = [Outcome("a", report(tensor)) for tensor in (RIGHT, RIGHT, WRONG, ZERO)]
+    outcomes += [Outcome("bad.yaml", complaints=(Complaint("no"),))]
+    outcomes += [Outcome("odd.yaml", complaints=(Complaint("no"),), failure=ExitCode.DEFECT)]
+    text = render("table", Run(tuple(outcomes)), View())
+    assert "✗ bad.yaml: not checked, see the errors\n" in text
+    assert "✗ odd.yaml: gradcheck itself failed, see the errors\n" in text
+    assert text.endswith(
+        "6 specs: 2 agree, 1 wrong, 1 unresolved, 1 not checked, 1 where gradcheck itself failed.\n"
+    )
+    assert "specs:" not in text_of(report(RIGHT))
+
+
+# --- narrow and plain terminals ----------------------------------------------------------------------------
+
+LARGE = [
+    comparison("hidden10.weight", [[-1.23456789e-10, 2.0]], [[-1.23456788e-10, 2.0]], 1e-21),
+    comparison("output.weight", np.full((50, 784), -123.456789), np.full((50, 784), -123.456789)),
+    comparison("output.bias", [-0.0001234567891], [0.0001234567891], 1e-19),
+]
+
+
+@pytest.mark.parametrize("width", range(40, 150, 5))
+def test_a_narrow_table_fits_and_cuts_no_number(width):
+    narrow = text_of(report(*LARGE), width=width, show=2).splitlines()
+    wide = set(NUMBER.findall(text_of(report(*LARGE), show=2)))
+    assert max(map(len, narrow)) <= width
+    for line in narrow:
+        assert set(NUMBER.findall(line)) <= wide
+
+
+def test_the_wider_the_terminal_the_more_columns_and_never_a_number_without_its_reference():
+    headings = [table_of(text_of(report(*LARGE), width=width))[0] for width in range(40, 150)]
+    columns = [{c.heading for c in _TENSOR_COLUMNS if c.heading in heading} for heading in headings]
+    assert columns[0] == {"tensor", "verdict", "max rel err"}
+    assert columns[-1] == {column.heading for column in _TENSOR_COLUMNS}
+    for shown in columns:
+        assert ("analytic" in shown) == ("numerical ± error" in shown)
+        assert "worst entry" in shown or "analytic" not in shown
+    assert "worst entry" in columns[80 - 40]
+
+
+def test_off_a_terminal_a_table_is_as_wide_as_it_needs_to_be():
+    names = [f"{'long' * 40}{i}.weight" for i in range(2)]
+    lines = table_of(text_of(report(*(comparison(name, [1.0], [1.0]) for name in names))))
+    assert [line.split()[0] for line in lines[1:]] == names
+
+
+def test_a_long_name_is_folded_and_not_cut():
+    name = "a_very_long_name_that_somebody_gave_to_a_layer.weight"
+    lines = table_of(text_of(report(comparison(name, [1.0], [2.0])), width=40))
+    assert max(map(len, lines)) <= 40
+    assert "1 wrong" in lines[1]
+    assert "".join(line.split()[0] for line in lines[1:]) == name
+
+
+def test_no_number_is_cut_even_where_nothing_fits():
+    lines = table_of(text_of(report(comparison("output.bias", [1.0] * 1234, [2.0] * 1234)), width=12))
+    assert "1,234 wrong" in lines[1]
+
+
+def test_sentences_wrap_between_words():
+    lines = text_of(
+        report(RIGHT, WRONG, unexercised=("of many words, " * 9,)), width=40, level=1
+    ).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert {"output.bias;", "3e-07;", "tensor"} <= {word for line in lines for word in line.split()}
+
+
+@pytest.mark.parametrize("width", [None, 40, 80])
+def test_an_ascii_terminal_gets_ascii_in_columns_that_fit(width):
+    text = text_of(report(RIGHT, WRONG, UNKNOWN), width=width, ascii=True, show=2, level=1)
+    assert text.isascii()
+    assert "?" not in text.replace("? unresolved", "")  # every glyph of ours has a spelling
+    if width:
+        assert max(map(len, text.splitlines())) <= width
+    else:
+        assert "  numerical +- error  verdict\n" in text
+        assert "  6e-07 +- 1e-12  2 wrong\n" in text
+
+
+def test_color_follows_the_verdict_and_only_if_wanted():
+    text = text_of(report(RIGHT, WRONG, ZERO, UNKNOWN), color=True)
+    assert styled_as(text, "agrees") == "32"
+    assert styled_as(text, "2 wrong") == "1;31"
+    assert styled_as(text, "agrees, all 0") == "33"
+    assert styled_as(text, "2 unresolved") == "33"
+    assert "\x1b" not in text_of(report(RIGHT, WRONG, ZERO, UNKNOWN))
+
+
+def styled_as(text: str, words: str) -> str:
+    (style,) = set(re.findall(rf"\x1b\[([\d;]+)m{re.escape(words)} *\x1b", text))
+    return style
+
+
+def test_color_changes_nothing_but_color():
+    colored = text_of(report(RIGHT, WRONG), color=True, width=80, show=2)
+    plain = text_of(report(RIGHT, WRONG), width=80, show=2)
+    stripped = re.sub(r"\x1b\[[\d;]*m", "", colored)
+    assert [line.rstrip() for line in stripped.splitlines()] == plain.splitlines()
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm", ""])
+def test_the_view_alone_decides_and_not_the_environment(term, monkeypatch):
+    expected = text_of(report(RIGHT, WRONG), color=True, width=100)
+    for name, value in {"TERM": term, "COLUMNS": "30", "NO_COLOR": "1", "FORCE_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert text_of(report(RIGHT, WRONG), color=True, width=100) == expected
+
+
+# --- the derivation ----------------------------------------------------------------------------------------
+
+SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b"]
+
+
+@pytest.fixture(scope="module")
+def explanation() -> Explanation:
+    return explain(spec_of((3, "tanh"), (2, "sigmoid")))
+
+
+def spoilt(explanation: Explanation, symbol: str, factor: float) -> Explanation:
+    """With one factor's analytic values multiplied."""
+    factors = [
+        replace(f, comparison=replace(f.comparison, analytic=factor * f.comparison.analytic))
+        if f.symbol == symbol
+        else f
+        for f in explanation.factors
+    ]
+    return replace(explanation, factors=tuple(factors))
+
+
+def explained(explanation: Explanation, **view) -> str:
+    return render_explanation("table", "net.yaml", explanation, View(**view))
+
+
+def test_seven_lines_each_with_formula_shape_numbers_and_check(explanation):
+    rows = table_of(explained(explanation), "factor")[1:]
+    assert [row.split()[0] for row in rows] == SYMBOLS
+    assert all(row.endswith("✓ agrees") for row in rows)
+    cells = [re.split(r"\s{2,}", row.strip()) for row in rows]
+    assert [row[1] for row in cells] == [
+        "c · 2 (a − y)", "a (1 − a)", "∂L/∂a · ∂a/∂z", "a⁽ʰ⁾", "1", "δᵀ a⁽ʰ⁾", "Σₙ δₙ",
+    ]  # fmt: skip
+    assert [row[2] for row in cells] == ["5 × 2", "5 × 2", "5 × 2", "5 × 3", "5 × 2", "2 × 3", "2"]
+    first = explanation.factors[0].comparison.analytic.ravel()[:3]
+    assert cells[0][3:6] == [f"{first[0]:.3g}", f"{first[1]:.3g}", f"{first[2]:.3g} …"]
+
+
+def test_the_derivation_says_what_is_differentiated(explanation):
+    text = explained(explanation)
+    assert "  a = sigmoid(z)\n" in text
+    assert "  L = c Σₙ mse(aₙ, yₙ)  with c = 0.2\n" in text
+    assert "  ∂L/∂w  = ∂L/∂a · ∂a/∂z · ∂z/∂w  = δᵀ a⁽ʰ⁾  because ∂z/∂w = a⁽ʰ⁾\n" in text
+    assert text.endswith("✓ agrees: every factor, with differences of its own map.\n")
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_a_wrong_factor_stands_out_by_itself(explanation, symbol):
+    wrong = spoilt(explanation, symbol, 2.0)
+    rows = table_of(explained(wrong), "factor")[1:]
+    assert [row.split()[0] for row in rows if "✓" not in row] == [symbol]
+    (row,) = [row for row in rows if "✗" in row]
+    entries = next(f for f in wrong.factors if f.symbol == symbol).comparison.entries
+    assert row.endswith(f"✗ {entries} wrong")
+    *_, last = explained(wrong).splitlines()
+    assert last.startswith(f"✗ wrong: {symbol} = ")
+    assert "differences say" in last
+
+
+def test_the_first_of_several_wrong_factors_is_the_one_named(explanation):
+    *_, last = explained(spoilt(spoilt(explanation, "∂L/∂w", 2.0), "δ", -1.0)).splitlines()
+    assert last.startswith("✗ wrong: δ = ∂L/∂a · ∂a/∂z is the first factor that is off; at [")
+
+
+def test_a_wrong_factor_is_red_and_the_others_green(explanation):
+    text = explained(spoilt(explanation, "δ", 2.0), color=True)
+    assert styled_as(text, "✓ agrees") == "32"
+    assert styled_as(text, "✗ 10 wrong") == styled_as(text, "δ") == "1;31"
+
+
+def test_a_factor_on_a_kink_is_unresolved_and_says_why():
+    spec = spec_of((3, "tanh"), (2, "relu"), parameters={"init": "zeros"})
+    *_, last = explained(explain(spec)).splitlines()
+    assert last == (
+        "? unresolved: ∂a/∂z could not be decided; at [0, 0] it is 0; every step crosses a kink or overflows."
+    )
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_narrow_explanation_fits_and_keeps_factor_formula_and_check(explanation, width):
+    text = explained(explanation, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    heading, *rows = table_of(text, "factor")
+    assert {"factor", "formula", "check"} <= set(heading.split())
+    assert ("first numbers" in heading) == (width >= 80)
+    assert [row.split()[0] for row in rows] == SYMBOLS
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_formula_of_the_tables_can_be_spelt_in_ascii_and_folded(activation, loss):
+    text = explained(explain(spec_of((3, "tanh"), (3, activation), loss=loss)), ascii=True, width=40)
+    assert text.isascii()
+    assert "?" not in text.replace("? ", "")
+    assert max(map(len, text.splitlines())) <= 40

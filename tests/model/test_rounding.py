@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from build import problem_of
+from random_networks import random_spec
+
+from gradcheck_cli import InputError, Spec
+from gradcheck_cli.compare import ROUNDING_SAFETY
+from gradcheck_cli.model.network import backprop, gradients
+from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.model.rounding import Arithmetic, factor_rounding, gradient_rounding
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def in_float32(problem):
+    parameters = {name: value.astype(FLOAT32) for name, value in problem.parameters.items()}
+    with np.errstate(all="ignore"):
+        return gradients(
+            problem.network, parameters, problem.x.astype(FLOAT32), problem.target.astype(FLOAT32)
+        )
+
+
+def share_of_bound(problem) -> float:
+    """The largest rounding error of backprop in float32, in units of its bound."""
+    with np.errstate(all="ignore"):
+        exact = gradients(problem.network, problem.parameters, problem.x, problem.target)
+        bound = gradient_rounding(
+            problem.network, problem.parameters, problem.x, problem.target, Arithmetic.of(FLOAT32)
+        )
+    computed = in_float32(problem)
+    return max(float(np.nanmax(np.abs(computed[name] - exact[name]) / bound[name])) for name in exact)
+
+
+@pytest.mark.parametrize("seed", range(300, 330))
+def test_float32_backprop_stays_within_the_bound(seed):
+    try:
+        problem = build_problem(Spec.model_validate(random_spec(seed, dtype="float32")))
+    except InputError:
+        return  # no finite loss, no gradient
+    assert share_of_bound(problem) <= ROUNDING_SAFETY
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "softmax", "gelu"])
+def test_long_sums_stay_within_the_bound(activation):
+    problem = problem_of(
+        (100, activation), (10, "identity"), inputs=784, samples=256, loss="cross_entropy", dtype="float32"
+    )
+    assert share_of_bound(problem) <= ROUNDING_SAFETY
+
+
+def test_bound_is_not_so_loose_that_it_hides_mistakes():
+    problem = problem_of((20, "tanh"), (5, "sigmoid"), inputs=30, samples=50)
+    exact = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    bound = gradient_rounding(
+        problem.network, problem.parameters, problem.x, problem.target, Arithmetic.of(np.dtype(np.float64))
+    )
+    for name in exact:
+        assert np.median(bound[name] / np.abs(exact[name])) < 1e-12
+
+
+def test_every_factor_has_a_bound_of_its_shape():
+    problem = problem_of((4, "softmax"), (3, "softmax"), samples=5)
+    at = (problem.network, problem.parameters, problem.x, problem.target)
+    for factors, bound in zip(backprop(*at), factor_rounding(*at, Arithmetic.of(FLOAT32)), strict=True):
+        for name in ("dL_da", "da_dz", "delta", "dL_dw", "dL_db"):
+            assert getattr(bound, name).shape == getattr(factors, name).shape, name
+            assert (getattr(bound, name) > 0).all(), name
+
+
+def test_arithmetic_that_cannot_hold_the_numbers_says_so():
+    assert Arithmetic.of(FLOAT32, held=np.dtype(np.float64)).input_eps == np.finfo(np.float32).eps
+    assert Arithmetic.of(FLOAT32, held=FLOAT32).input_eps == 0.0
+    assert Arithmetic.of(np.dtype(np.float64), held=FLOAT32).input_eps == 0.0
+
+
+def test_penalties_add_their_own_rounding():
+    plain, penalised = (
+        gradient_rounding(p.network, p.parameters, p.x, p.target, Arithmetic.of(np.dtype(np.float64)))[
+            "output.weight"
+        ]
+        for p in (
+            problem_of((3, "tanh"), (2, "tanh"), penalty=penalty) for penalty in ({}, {"l1": 5.0, "l2": 7.0})
+        )
+    )
+    assert (penalised >= plain + 2 * 5.0 * np.finfo(float).eps).all()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcheck_cli.numerical.estimate import differentiate
+from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
+
+
+class Scalars:
+    """exp at some points, as something that can be moved."""
+
+    def __init__(self, *points: float) -> None:
+        self.position = np.array(points)
+        self.unit = np.ones(len(points))
+        self.magnitude = np.exp(self.position)
+        self.batch = 2
+
+    def move(self, which, to):
+        return Moved(np.exp(to), np.zeros(len(which), dtype=bool))
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_stencil_satisfies_the_conditions_of_its_order(name):
+    scheme = SCHEMES[name]
+    offsets, weights = np.array(scheme.offsets), np.array(scheme.weights)
+    for k in range(scheme.order + 1):
+        assert np.real((weights * offsets**k).sum()) == pytest.approx(float(k == 1), abs=1e-15), k
+    k = scheme.order + 1
+    assert abs(np.real((weights * offsets**k).sum())) > 1e-3, "the order is not higher than it says"
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMES if not SCHEMES[name].extrapolate])
+def test_error_falls_with_the_order_of_the_scheme(name):
+    """Halving the step divides the truncation error by 2^order."""
+    scheme, exact = SCHEMES[name], np.exp(0.3)
+    errors = [abs(differentiate(Scalars(0.3), scheme, step).value[0] - exact) for step in (0.08, 0.04)]
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(scheme.order, abs=0.1)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_stated_error_covers_the_true_one(name):
+    points = np.linspace(-3.0, 3.0, 101)
+    estimate = differentiate(Scalars(*points), SCHEMES[name])
+    assert (np.abs(estimate.value - np.exp(points)) <= 3 * estimate.error).all()
+    tightness = {"forward": 1e-7, "backward": 1e-7, "central": 1e-9, "five-point": 1e-11}.get(name, 1e-12)
+    assert (estimate.error <= tightness * np.exp(np.abs(points)) * 10).all()
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_ladder_falls_and_holds_what_it_certifies_on(name):
+    scheme = SCHEMES[name]
+    assert list(scheme.ladder) == sorted(scheme.ladder, reverse=True)
+    assert all(0 <= rung < len(scheme.ladder) for rung in scheme.certify)
+    assert DEFAULT_SCHEME in SCHEMES

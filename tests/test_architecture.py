@@ -1,0 +1,136 @@
+"""The import table of the design, kept true: independence is what a gradient check rests on."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradcheck_cli
+
+PACKAGE = Path(gradcheck_cli.__file__).parent
+
+# A module may import the modules, or whatever is in the folders, named here. Imports fall downward only.
+MAY_IMPORT = {
+    "errors": set(),
+    "numerical": {"numerical", "errors"},
+    # The tables whose names a spec may use.
+    "spec": {
+        "errors",
+        "model.activations",
+        "model.losses",
+        "model.parameters",
+        "model.penalties",
+        "numerical.schemes",
+    },
+    "spec_errors": {"spec", "errors"},
+    "spec_file": {"spec", "spec_errors", "errors"},
+    "model": {"model", "spec", "errors", "numerical.objective"},
+    "sources": {"sources", "model", "numerical.objective", "spec", "errors"},
+    "compare": {"numerical"},
+    "report": {"compare", "errors"},
+    "checker": {"compare", "errors", "model", "numerical", "report", "sources", "spec"},
+    "explain": {"checker", "compare", "errors", "model", "numerical", "report", "sources", "spec"},
+    "formats": {"formats", "report", "compare", "explain", "errors"},
+    "cli": {
+        "",
+        "spec",
+        "spec_file",
+        "checker",
+        "explain",
+        "report",
+        "formats",
+        "errors",
+        "numerical.schemes",
+    },
+    "__main__": {"cli"},
+    "__init__": {"checker", "compare", "errors", "report", "spec", "spec_file"},
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or "__init__"
+
+
+def imports_of(path: Path) -> set[str]:
+    """Everything the module imports anywhere in it, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add(node.module)
+            if node.module == "gradcheck_cli" or (PACKAGE.parent / node.module.replace(".", "/")).is_dir():
+                found |= {
+                    f"{node.module}.{alias.name}"
+                    for alias in node.names
+                    if (PACKAGE.parent / f"{node.module}.{alias.name}".replace(".", "/"))
+                    .with_suffix(".py")
+                    .exists()
+                }
+    return found
+
+
+def own(imports: set[str]) -> set[str]:
+    return {
+        name.removeprefix("gradcheck_cli").removeprefix(".") for name in imports if "gradcheck_cli" in name
+    }
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_only_what_the_table_allows(path):
+    name = name_of(path)
+    allowed = MAY_IMPORT[name.split(".")[0]]
+    beyond = {
+        module
+        for module in own(imports_of(path))
+        if not any(module == granted or module.startswith(f"{granted}.") for granted in allowed)
+    }
+    assert not beyond, f"{name} must not import {', '.join(sorted(beyond))}"
+
+
+def test_the_table_speaks_of_every_module():
+    assert {name_of(path).split(".")[0] for path in MODULES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_click_and_rich_stay_at_the_surface(path):
+    name, imports = name_of(path), imports_of(path)
+    foreign = {module.split(".")[0] for module in imports}
+    if name != "cli":
+        assert "click" not in foreign
+    if name != "cli" and not name.startswith("formats"):
+        assert "rich" not in foreign
+    if name.startswith("numerical"):
+        assert foreign <= set(sys.stdlib_module_names) | {"numpy", "gradcheck_cli"}
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {name_of(path): own(imports_of(path)) - {name_of(path)} for path in MODULES}
+    del graph["__init__"]  # the public names, imported when they are first used
+    state: dict[str, str] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert state.get(name) != "open", f"a circle: {' → '.join((*trail, name))}"
+        if state.get(name) == "done" or name not in graph:
+            return
+        state[name] = "open"
+        for module in graph[name]:
+            visit(module, (*trail, name))
+        state[name] = "done"
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("module", [name_of(path) for path in MODULES if name_of(path) != "__main__"])
+def test_every_module_can_be_imported_first(module):
+    dotted = "gradcheck_cli" if module == "__init__" else f"gradcheck_cli.{module}"
+    subprocess.run([sys.executable, "-c", f"import {dotted}"], check=True)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from build import spec_of
+from random_networks import (
+    PLANTS,
+    SMOOTH_ACTIVATIONS,
+    SMOOTH_LOSSES,
+    effect,
+    random_spec,
+)
+
+from gradcheck_cli import InputError, Spec, UntrustedReferenceError, Verdict, check, checker, load_spec
+from gradcheck_cli.model.network import gradients
+from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.numerical.objective import Affine
+
+
+def report_or_none(raw):
+    """The report, or None where the random network has no finite loss."""
+    try:
+        return check(Spec.model_validate(raw))
+    except InputError as error:
+        if "overflow" in str(error) or "finite" in str(error):
+            return None
+        raise
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_right_gradients_of_random_smooth_networks_are_never_called_wrong(seed):
+    report = report_or_none(random_spec(seed, SMOOTH_ACTIVATIONS, SMOOTH_LOSSES))
+    assert report is None or report.wrong == 0, report.worst(3)
+
+
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_right_gradients_of_random_networks_with_kinks_are_never_called_wrong(seed):
+    report = report_or_none(random_spec(seed))
+    assert report is None or report.wrong == 0, report.worst(3)
+
+
+@pytest.mark.parametrize("seed", range(200, 220))
+def test_right_gradients_in_float32_are_never_called_wrong(seed):
+    report = report_or_none(random_spec(seed, dtype="float32"))
+    assert report is None or report.wrong == 0, report.worst(3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fresh_seeds_every_day_are_no_different(seed):
+    """Not yesterday's seeds: these are drawn anew in every run."""
+    fresh = int(np.random.default_rng().integers(2**31))
+    report = report_or_none(random_spec(fresh, SMOOTH_ACTIVATIONS, SMOOTH_LOSSES))
+    assert report is None or report.wrong == 0, (fresh, report.worst(3))
+
+
+def with_gradients(spec: Spec, values, tmp_path) -> Spec:
+    np.savez(tmp_path / "gradients.npz", **values)
+    source = {"file": tmp_path / "gradients.npz"}
+    return Spec.model_validate({**spec.model_dump(by_alias=True, exclude_unset=True), "gradients": source})
+
+
+NETWORKS = {
+    "sigmoid mse": spec_of((5, "sigmoid"), (3, "sigmoid"), samples=7),
+    "deep tanh cross-entropy": spec_of(
+        (5, "tanh"), (4, "tanh"), (4, "tanh"), (3, "tanh"), loss="cross_entropy", samples=6, seed=2
+    ),
+    "relu huber": spec_of((6, "relu"), (4, "relu"), (3, "elu"), loss="huber", samples=8, seed=3),
+    "softmax bce": spec_of((5, "gelu"), (3, "softmax"), loss="bce_with_logits", samples=4, seed=4),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_planted_mistakes_are_called_wrong(network, plant, tmp_path):
+    spec = NETWORKS[network]
+    problem = build_problem(spec)
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    wrong = PLANTS[plant](problem, right)
+    assert effect(wrong, right) > 1e-5
+    report = check(with_gradients(spec, wrong, tmp_path))
+    assert report.verdict is Verdict.WRONG
+    for comparison in report.comparisons:
+        differs = effect({"": wrong[comparison.name]}, {"": right[comparison.name]}) > 1e-5
+        assert (comparison.verdict is Verdict.WRONG) == differs, comparison.name
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_right_gradient_from_a_file_agrees(network, tmp_path):
+    spec = NETWORKS[network]
+    problem = build_problem(spec)
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    assert check(with_gradients(spec, right, tmp_path)).passed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_gradients_of_a_coarser_type_are_judged_by_their_own_precision(dtype, tmp_path):
+    spec = NETWORKS["sigmoid mse"]
+    problem = build_problem(spec)
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    coarse = {name: value.astype(dtype) for name, value in right.items()}
+    assert check(with_gradients(spec, coarse, tmp_path)).passed
+    off = {name: (1.5 * value).astype(dtype) for name, value in right.items()}
+    assert check(with_gradients(spec, off, tmp_path)).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_no_finite_number_is_wrong(value, tmp_path):
+    spec = NETWORKS["sigmoid mse"]
+    problem = build_problem(spec)
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    right["hidden1.weight"][2, 1] = value
+    report = check(with_gradients(spec, right, tmp_path))
+    assert report.verdict is Verdict.WRONG
+    assert report.wrong == 1
+    assert report.worst(1)[0][0] == "hidden1.weight"
+    assert report.worst(1)[0][1].index == (2, 1)
+
+
+def test_certifying_and_escalating_give_the_verdict_of_the_whole_ladder(tmp_path):
+    """Only the entries that do not agree at once pay for the ladder; the verdicts are those of all paying."""
+    spec = NETWORKS["deep tanh cross-entropy"]
+    problem = build_problem(spec)
+    wrong = PLANTS["one entry"](
+        problem, gradients(problem.network, problem.parameters, problem.x, problem.target)
+    )
+    report = check(with_gradients(spec, wrong, tmp_path))
+    assert report.wrong == 1
+    entry = report.worst(1)[0][1]
+    untouched = next(c for c in report.comparisons if c.name == "output.weight")
+    assert entry.error < 0.1 * np.median(untouched.error)
+
+
+@pytest.mark.parametrize("scheme", ["forward", "backward", "central", "five-point", "complex"])
+@pytest.mark.parametrize("differences", ["units", "literal"])
+def test_every_scheme_finds_a_right_gradient_right(scheme, differences):
+    spec = spec_of((4, "tanh"), (3, "sigmoid"), check={"scheme": scheme, "differences": differences})
+    report = check(spec)
+    assert report.passed
+    assert report.wrong == 0
+
+
+@pytest.mark.parametrize("step", [1e-1, 1e-3, 1e-12])
+@pytest.mark.parametrize("scheme", ["forward", "central", "five-point"])
+def test_a_badly_chosen_step_is_never_blamed_on_the_gradient(scheme, step):
+    report = check(spec_of((4, "tanh"), (3, "sigmoid"), check={"scheme": scheme, "step": step}))
+    assert report.wrong == 0
+
+
+def test_reference_that_contradicts_itself_is_not_trusted(monkeypatch):
+    """If z were not affine in w with factor a, the unit differences would be off, and the witness says so."""
+    from gradcheck_cli.model.moved import NetworkObjective
+
+    honest = NetworkObjective.affine
+
+    def dishonest(self, name):
+        layer, inputs = honest(self, name)
+        return Affine(layer, None if inputs is None else 1.001 * inputs)
+
+    monkeypatch.setattr(NetworkObjective, "affine", dishonest)
+    with pytest.raises(UntrustedReferenceError, match=r"output\.weight\[\d, \d\] contradict each other"):
+        check(spec_of((4, "tanh"), (3, "sigmoid")))
+
+
+def test_literal_differences_need_no_witness():
+    report = check(spec_of((4, "tanh"), (3, "sigmoid"), check={"differences": "literal"}))
+    assert report.passed
+    assert report.witness is None
+    assert check(spec_of((4, "tanh"), (3, "sigmoid"))).witness.entries == 3 * 4 + 3
+
+
+def test_only_the_asked_for_parameters_are_checked():
+    report = check(spec_of((4, "tanh"), (3, "sigmoid"), check={"parameters": ["*.bias", "output.*"]}))
+    assert [c.name for c in report.comparisons] == ["output.weight", "output.bias", "hidden1.bias"]
+
+
+def test_nothing_but_zeros_is_no_pass():
+    report = check(spec_of((4, "relu"), (3, "relu"), parameters={"init": "zeros"}))
+    assert report.verdict is Verdict.UNRESOLVED
+    assert report.exit_code == 3
+
+
+def test_a_network_on_its_kinks_is_unresolved_not_wrong():
+    """relu at z = 0 for every unit and sample: any slope in [0, 1] could be meant."""
+    report = check(spec_of((4, "relu"), (3, "identity"), inputs=2, data={"x": [[0, 0]], "y": [1]},
+                           parameters={"init": "xavier", "seed": 1}))  # fmt: skip
+    assert report.wrong == 0
+    kinked = next(c for c in report.comparisons if c.name == "hidden1.bias")
+    assert kinked.unresolved.all()
+
+
+def test_a_perfect_fit_agrees(monkeypatch):
+    spec = spec_of((2, "identity"), inputs=2, data={"x": [[1, 0], [0, 1]], "y": [[0.5, 1], [2, 3]]},
+                   parameters={"init": "zeros"})  # fmt: skip
+    problem = build_problem(spec)
+    parameters = {"output.weight": np.array([[0.5, 2.0], [1.0, 3.0]]), "output.bias": np.zeros(2)}
+    fitted = replace(problem, parameters=parameters)
+    monkeypatch.setattr(checker, "build_problem", lambda _: fitted)
+    report = check(spec)
+    assert report.wrong == 0
+    assert report.zero == report.entries
+
+
+def test_the_report_says_what_was_not_exercised(configs):
+    report = check(load_spec(configs / "digits_mlp.yaml"))
+    assert report.unexercised == ("all biases are 0: a bias left out of the forward pass would not show",)
+
+
+def test_the_same_spec_gives_the_same_report_twice(configs):
+    first, second = (check(load_spec(configs / "relu_huber.yaml")) for _ in range(2))
+    for a, b in zip(first.comparisons, second.comparisons, strict=True):
+        np.testing.assert_array_equal(a.numerical, b.numerical)
+        np.testing.assert_array_equal(a.error, b.error)
+    assert first.witness == second.witness

@@ -1,0 +1,904 @@
+"""The command as a script meets it: exit codes, streams, terminals.
+
+What depends on the process itself, as signals, streams and the locale, runs in one of its own, with
+warnings as errors; the rest runs `main` in this one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradcheck_cli
+from gradcheck_cli import cli
+from gradcheck_cli.errors import UntrustedReferenceError
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX streams, signals or terminals")
+
+NETWORK = """\
+network:
+  inputs: 3
+  layers:
+    - {units: 4, activation: ACTIVATION}
+    - {units: 2, activation: ACTIVATION}
+  loss: mse
+parameters: {init: INIT, seed: 1}
+data: {synthetic: normal, samples: 5, seed: 2}
+"""
+GOOD = NETWORK.replace("ACTIVATION", "sigmoid").replace("INIT", "xavier")
+UNDECIDED = NETWORK.replace("ACTIVATION", "relu").replace("INIT", "zeros")
+WRONG = GOOD + "gradients: {file: wrong.npz}\n"
+BAD = GOOD.replace("activation", "activaton", 1)
+
+CODES = {"good.yaml": 0, "wrong.yaml": 1, "bad.yaml": 2, "undecided.yaml": 3}
+
+
+@pytest.fixture(scope="session")
+def right(tmp_path_factory) -> dict[str, np.ndarray]:
+    """The right gradients of the good spec."""
+    from gradcheck_cli.model.network import gradients
+    from gradcheck_cli.model.problem import build_problem
+
+    path = tmp_path_factory.mktemp("right") / "good.yaml"
+    path.write_text(GOOD)
+    problem = build_problem(gradcheck_cli.load_spec(path))
+    return gradients(problem.network, problem.parameters, problem.x, problem.target)
+
+
+@pytest.fixture
+def folder(tmp_path, right, monkeypatch) -> Path:
+    """The working directory, with a spec for every exit code."""
+    for name, text in zip(CODES, (GOOD, WRONG, BAD, UNDECIDED), strict=True):
+        (tmp_path / name).write_text(text)
+    save(tmp_path / "wrong.npz", right, **{"output.bias": 2 * right["output.bias"]})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def save(path: Path, right: dict[str, np.ndarray], **changed: np.ndarray) -> None:
+    np.savez(path, **{**right, **changed})
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch) -> None:
+    """No wish of the tester's own terminal reaches the command."""
+    for name in (
+        "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8",
+        "PYTHONCOERCECLOCALE", "PYTHONWARNINGS",
+    ):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("TERM", "xterm")
+
+
+COMMAND = [sys.executable, "-W", "error", "-m", "gradcheck_cli"]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own.
+
+    env is given always: behind os.environ's back, readline puts COLUMNS into what a process inherits.
+    """
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        **{
+            "capture_output": True,
+            "stdin": subprocess.DEVNULL,
+            "encoding": "utf-8",
+            "env": dict(os.environ),
+            **options,
+        },
+    )
+
+
+def in_shell(redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command with the shell's redirections."""
+    line = f"exec {shlex.join([*COMMAND, *arguments])} {redirected}"
+    return subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def document(self) -> dict:
+        return strict(self.out)
+
+
+@pytest.fixture
+def gradcheck(folder, capsys):
+    """The command in this process."""
+
+    def call(*arguments: str) -> Result:
+        with pytest.raises(SystemExit) as left:
+            cli.main(arguments)
+        return Result(left.value.code, *capsys.readouterr())
+
+    return call
+
+
+def strict(text: str) -> dict:
+    def refuse(literal: str) -> None:
+        raise AssertionError(f"{literal} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# --- exit codes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("spec", "code"), CODES.items())
+def test_exit_code_of_one_spec(spec, code, folder):
+    done = run("check", spec)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert bool(done.stderr) == (code == 2)
+    assert spec in done.stdout
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"# nothing\n",
+        b"- a\n- list\n",
+        b"network: [",
+        b"network: &a [*a]\n",
+        b"\xff\xfe\x00",
+        b"\x00" * 100,
+        b"PK\x03\x04" + bytes(range(256)),
+        b"network: !!python/object/apply:os.system [true]\ndata: 1\n",
+        b"[" * 500,
+        GOOD.replace("inputs: 3", "inputs: .nan").encode(),
+        GOOD.replace("units: 4", "units: 99999999999999999999").encode(),
+        GOOD.replace("samples: 5", "samples: 1000000").replace("inputs: 3", "inputs: 1000000").encode(),
+        (GOOD + "gradients: {file: good.yaml}\n").encode(),
+        (GOOD + "gradients: {file: .}\n").encode(),
+        (GOOD + "gradients: {file: missing.npz}\n").encode(),
+        (GOOD + "check: {parameters: nothing.*}\n").encode(),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_bad_input_is_told_without_a_traceback(command, content, folder, gradcheck):
+    (folder / "spec.yaml").write_bytes(content)
+    done = gradcheck(command, "spec.yaml")
+    assert done.code == 2
+    assert "error: " in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "missing", ["no-such.yaml", "no/such/folder/spec.yaml", "", "good.yaml/x", "a" * 5000]
+)
+def test_a_file_that_cannot_be_read_is_bad_input(missing, gradcheck):
+    done = gradcheck("check", missing)
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--no-such-option"], "--no-such-option"),
+        (["no-such-command"], "no-such-command"),
+        (["check"], "SPEC"),
+        (["explain"], "SPEC"),
+        (["explain", "good.yaml", "wrong.yaml"], "wrong.yaml"),
+        (["check", "--no-such-option", "good.yaml"], "--no-such-option"),
+        (["check", "--scheme", "no-such", "good.yaml"], "'no-such' is not one of 'adaptive'"),
+        (["check", "--format", "no-such", "good.yaml"], "--format"),
+        (["check", "--color", "no-such", "good.yaml"], "--color"),
+        (["check", "--differences", "no-such", "good.yaml"], "--differences"),
+        (["check", "--seed", "-1", "good.yaml"], "--seed"),
+        (["check", "--seed", "4294967296", "good.yaml"], "--seed"),
+        (["check", "--show", "-1", "good.yaml"], "--show"),
+        (["check", "good.yaml", "--only"], "--only"),
+        *[
+            (["check", "--rtol", value, "wrong.yaml"], "--rtol")
+            for value in ("nan", "inf", "0", "1", "-1", "x")
+        ],
+        *[
+            ([command, "--step", value, "wrong.yaml"], "--step")
+            for command in ("check", "explain")
+            for value in ("nan", "inf", "0", "-1", "x")
+        ],
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_command_line_is_bad_input_and_says_where_to_read_on(arguments, says, gradcheck):
+    done = gradcheck(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    error, help = done.err.splitlines()
+    assert error.startswith("error: ")
+    assert says in error
+    assert re.fullmatch(r"      = help: see gradcheck.* --help", help)
+
+
+def test_no_arguments_show_the_help_on_stderr_and_are_bad_input():
+    done = run()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("specs", "code"),
+    [
+        ("good good", 0),
+        ("good undecided good", 3),
+        ("good undecided wrong", 1),
+        ("wrong undecided good", 1),
+        ("wrong bad undecided good", 2),
+        ("bad wrong", 2),
+        ("good bad", 2),
+    ],
+)
+def test_of_several_specs_the_worst_decides_and_none_stops_the_others(specs, code, gradcheck):
+    paths = [f"{name}.yaml" for name in specs.split()]
+    done = gradcheck("check", "--format", "json", *paths)
+    assert done.code == done.document["exit_code"] == code
+    assert [(spec["spec"], spec["exit_code"]) for spec in done.document["specs"]] == [
+        (path, CODES[path]) for path in paths
+    ]
+    assert bool(done.err) == ("bad" in specs)
+
+
+def failing(error: BaseException, where: str):
+    """gradcheck's own check, but for one spec that it fails on."""
+    from gradcheck_cli.checker import check
+
+    def wrapped(spec, progress=None):
+        if spec.check.seed == int(where):
+            raise error
+        return check(spec, progress)
+
+    return wrapped
+
+
+@pytest.fixture
+def broken(folder, monkeypatch):
+    """Plants an exception in the check of the spec broken.yaml."""
+
+    def plant(error: BaseException) -> None:
+        (folder / "broken.yaml").write_text(GOOD + "check: {seed: 4711}\n")
+        monkeypatch.setattr("gradcheck_cli.checker.check", failing(error, "4711"))
+
+    return plant
+
+
+ODD = [ZeroDivisionError("planted"), SystemExit(0), EOFError("planted"), BrokenPipeError("planted")]
+
+
+@pytest.mark.parametrize("error", ODD, ids=repr)
+def test_a_defect_is_no_verdict_and_does_not_stop_the_others(error, gradcheck, broken):
+    broken(error)
+    done = gradcheck("check", "--format", "json", "wrong.yaml", "broken.yaml", "bad.yaml", "good.yaml")
+    assert done.code == done.document["exit_code"] == 70
+    assert [spec["exit_code"] for spec in done.document["specs"]] == [1, 70, 2, 0]
+    assert "Traceback" in done.err
+    assert f"{type(error).__name__}: " in done.err
+    assert "error: broken.yaml: gradcheck failed, see above\n" in done.err
+    assert "this is a defect in gradcheck; please report it" in done.err
+
+
+def test_an_untrusted_reference_is_a_defect_that_speaks_for_itself(gradcheck, broken):
+    broken(UntrustedReferenceError("two ways to difference output.bias[0] contradict each other"))
+    done = gradcheck("check", "broken.yaml", "wrong.yaml")
+    assert done.code == 70
+    assert "error: broken.yaml: two ways to difference output.bias[0] contradict each other\n" in done.err
+    assert "please report it" in done.err
+    assert "Traceback" not in done.err
+    assert "gradcheck itself failed" in done.out
+    assert "wrong.yaml" in done.out
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_too_little_memory_is_bad_input(command, gradcheck, broken, monkeypatch):
+    error = MemoryError("Unable to allocate 9 TiB")
+    broken(error)
+    monkeypatch.setattr("gradcheck_cli.explain.build_problem", raising(error))
+    done = gradcheck(command, "broken.yaml")
+    assert done.code == 2
+    assert "error: broken.yaml: out of memory; Unable to allocate 9 TiB\n" in done.err
+    assert "Traceback" not in done.err
+
+
+def raising(error: BaseException):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", ODD, ids=repr)
+def test_a_defect_in_an_explanation_is_no_verdict(error, gradcheck, monkeypatch):
+    monkeypatch.setattr("gradcheck_cli.explain.build_problem", raising(error))
+    done = gradcheck("explain", "good.yaml")
+    assert done.code == 70
+    assert done.out == ""
+    assert f"{type(error).__name__}: " in done.err
+    assert "please report it" in done.err
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("planted"), OSError("planted")], ids=repr)
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_a_defect_in_a_format_is_no_verdict(command, error, gradcheck, monkeypatch):
+    for name in ("render", "render_explanation"):
+        monkeypatch.setattr(f"gradcheck_cli.cli.{name}", raising(error))
+    done = gradcheck(command, "good.yaml")
+    assert done.code == 70
+    assert "please report it" in done.err
+
+
+def test_interrupted_in_process_is_130(gradcheck, broken):
+    broken(KeyboardInterrupt())
+    done = gradcheck("check", "good.yaml", "broken.yaml")
+    assert done.code == 130
+    assert done.out == ""
+    assert done.err.strip() == "interrupted"
+
+
+# --- options -----------------------------------------------------------------------------------------------
+
+
+def checked(document: dict) -> list[str]:
+    return [tensor["name"] for tensor in document["specs"][0]["tensors"]]
+
+
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        ([], ["output.weight", "output.bias", "hidden1.weight", "hidden1.bias"]),
+        (["output.*"], ["output.weight", "output.bias"]),
+        (["hidden1.bias", "output.weight"], ["output.weight", "hidden1.bias"]),
+        (["*.bias", "output.*"], ["output.weight", "output.bias", "hidden1.bias"]),
+    ],
+    ids=" ".join,
+)
+def test_only_limits_the_check_and_may_be_repeated(only, names, gradcheck):
+    options = [word for pattern in only for word in ("--only", pattern)]
+    assert checked(gradcheck("check", "--format", "json", *options, "good.yaml").document) == names
+
+
+def test_only_takes_the_place_of_the_specs_own_choice(folder, gradcheck):
+    (folder / "one.yaml").write_text(GOOD + "check: {parameters: hidden1.bias}\n")
+    assert checked(gradcheck("check", "--format", "json", "one.yaml").document) == ["hidden1.bias"]
+    done = gradcheck("check", "--format", "json", "--only", "output.bias", "one.yaml")
+    assert checked(done.document) == ["output.bias"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--only", "outptu.bias", "'outptu.bias' matches no parameter"),
+        ("--gradients", "no-such.npz", "no-such.npz"),
+    ],
+)
+def test_the_option_is_blamed_and_not_the_line_it_overrides(option, value, says, folder, gradcheck):
+    (folder / "own.yaml").write_text(WRONG + "check: {parameters: output.*}\n")
+    done = gradcheck("check", option, value, "own.yaml")
+    assert done.code == 2
+    assert done.err.startswith(f"error: own.yaml: {option}: ")
+    assert says in done.err
+    assert "|" not in done.err  # no line of the spec
+
+
+def test_what_is_wrong_in_the_spec_is_shown_in_its_place(folder, gradcheck):
+    (folder / "own.yaml").write_text(GOOD + "check: {parameters: outptu.*}\n")
+    done = gradcheck("check", "own.yaml")
+    assert done.err.startswith("own.yaml:9:21: error: 'outptu.*' matches no parameter\n")
+    assert "    9 |   check: {parameters: outptu.*}\n" in done.err
+
+
+def test_options_of_the_differences_reach_the_report(gradcheck):
+    options = ["--scheme", "central", "--differences", "literal", "--rtol", "1e-4"]
+    (spec,) = gradcheck("check", "--format", "json", *options, "good.yaml").document["specs"]
+    assert (spec["scheme"], spec["differences"], spec["witness"]) == ("central", "literal", None)
+    assert {tensor["rtol"] for tensor in spec["tensors"]} == {1e-4}
+    (plain,) = gradcheck("check", "--format", "json", "good.yaml").document["specs"]
+    assert (plain["scheme"], plain["differences"]) == ("adaptive", "units")
+    assert {tensor["rtol"] for tensor in plain["tensors"]} == {1e-6}
+
+
+def test_a_larger_step_has_a_larger_error(gradcheck):
+    errors = []
+    for step in ("1e-4", "1e-2"):
+        options = ["--scheme", "central", "--step", step, "--only", "output.bias", "--format", "json"]
+        (spec,) = gradcheck("check", *options, "good.yaml").document["specs"]
+        errors.append(spec["tensors"][0]["max_relative_error"])
+    assert errors[1] > 100 * errors[0]
+
+
+def test_rtol_decides_between_right_and_wrong(folder, right, gradcheck):
+    save(folder / "off.npz", right, **{"output.bias": (1 + 1e-4) * right["output.bias"]})
+    for command in ("check", "explain"):
+        assert gradcheck(command, "--gradients", "off.npz", "good.yaml").code == 1
+        assert gradcheck(command, "--gradients", "off.npz", "--rtol", "1e-3", "good.yaml").code == 0
+
+
+def test_seed_draws_other_witnesses(gradcheck):
+    def largest(*options: str) -> float:
+        (spec,) = gradcheck("check", "--format", "json", *options, "good.yaml").document["specs"]
+        return spec["witness"]["largest"]
+
+    assert largest("--seed", "1") == largest("--seed", "1")
+    assert len({largest("--seed", str(seed)) for seed in range(4)}) > 1
+
+
+def test_gradients_take_the_place_of_the_specs_own_and_are_relative_to_the_caller(folder, right, gradcheck):
+    (folder / "specs").mkdir()
+    (folder / "specs" / "wrong.yaml").write_text(WRONG)
+    save(folder / "right.npz", right)
+    done = gradcheck("check", "--format", "json", "--gradients", "right.npz", "specs/wrong.yaml")
+    assert done.code == 0
+    assert done.document["specs"][0]["gradients"] == "right.npz"
+
+
+def test_show_lists_as_many_entries(gradcheck):
+    assert "The worst" not in gradcheck("check", "wrong.yaml").out
+    out = gradcheck("check", "--show", "3", "wrong.yaml").out
+    *_, heading, first, second, third = out.splitlines()
+    assert heading.split()[:2] == ["tensor", "entry"]
+    assert [line.split()[-1] for line in (first, second, third)] == ["wrong", "wrong", "agrees"]
+
+
+def test_more_entries_than_there_are_can_be_asked_for(gradcheck):
+    (spec,) = gradcheck("check", "--show", "1000", "--format", "json", "good.yaml").document["specs"]
+    assert len(spec["worst"]) == spec["entries"] == 2 * 4 + 2 + 4 * 3 + 4
+
+
+def test_quiet_is_a_line_per_spec_and_verbose_says_more(gradcheck):
+    quiet = gradcheck("check", "-q", "good.yaml", "bad.yaml", "wrong.yaml").out.splitlines()
+    assert [line.split(":")[0] for line in quiet] == ["✓ good.yaml", "✗ bad.yaml", "✗ wrong.yaml"]
+    normal, verbose = (gradcheck("check", *flags, "good.yaml").out for flags in ([], ["-v"]))
+    assert verbose.startswith(normal)
+    assert "witness: " in verbose.removeprefix(normal)
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["check", "-h"], ["explain", "-h"]], ids=" ".join)
+def test_help_is_everywhere_and_lists_the_exit_codes(arguments, gradcheck):
+    done = gradcheck(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert "\n    3    nothing wrong was found, but not enough could be decided\n" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_version_is_the_packages_own(gradcheck):
+    assert gradcheck("--version").out == f"gradcheck, version {gradcheck_cli.__version__}\n"
+
+
+# --- specs from folders and from standard input ------------------------------------------------------------
+
+
+def test_a_folder_stands_for_every_spec_in_it_and_below(folder, gradcheck):
+    for name in (
+        "set/b.yaml",
+        "set/a.yml",
+        "set/deep/c.yaml",
+        "set/.hidden/d.yaml",
+        "set/.e.yaml",
+        "set/f.txt",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(GOOD)
+    (folder / "set" / "g.yaml").mkdir()
+    done = gradcheck("check", "--format", "json", "set", "undecided.yaml")
+    assert done.code == 3
+    assert [Path(spec["spec"]).as_posix() for spec in done.document["specs"]] == [
+        "set/a.yml", "set/b.yaml", "set/deep/c.yaml", "undecided.yaml",
+    ]  # fmt: skip
+
+
+def test_a_folder_above_or_below_a_hidden_one_can_be_named(folder, gradcheck, monkeypatch):
+    (folder / ".cache" / "set").mkdir(parents=True)
+    (folder / ".cache" / "set" / "a.yaml").write_text(GOOD)
+    assert gradcheck("check", "-q", str(folder / ".cache")).out.count("agrees") == 1
+    monkeypatch.chdir(folder / ".cache" / "set")
+    assert gradcheck("check", "-q", os.path.join("..", "..", ".cache", "set")).out.count("agrees") == 1
+
+
+def test_an_empty_folder_is_bad_input_and_does_not_stop_the_others(folder, gradcheck):
+    (folder / "empty").mkdir()
+    done = gradcheck("check", "-q", "good.yaml", "empty", "wrong.yaml")
+    assert done.code == 2
+    assert done.err == "error: there is no spec (.yaml or .yml) in folder 'empty'\n"
+    assert len(done.out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_a_dash_is_standard_input_with_paths_relative_to_the_caller(command, folder):
+    done = run(command, "-", stdin=None, input=WRONG)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "<stdin>" in done.stdout
+    assert "wrong.npz" in done.stdout
+
+
+def test_errors_in_standard_input_are_located(folder):
+    done = run("check", "-", stdin=None, input=BAD)
+    assert done.returncode == 2
+    assert done.stderr.startswith("<stdin>:4:18: error: ")
+    assert "✗ <stdin>: not checked" in done.stdout
+
+
+def test_empty_standard_input_is_bad_input(folder):
+    done = run("check", "-")
+    assert done.returncode == 2
+    assert "<stdin>" in done.stderr
+
+
+@POSIX
+def test_closed_standard_input_is_bad_input(folder):
+    done = in_shell("<&-", "check", "-")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+# --- data on stdout, the rest on stderr --------------------------------------------------------------------
+
+
+def test_json_is_all_there_is_on_stdout_even_with_errors(folder):
+    done = run("check", "--format", "json", "bad.yaml", "no-such.yaml", "good.yaml")
+    document = strict(done.stdout)
+    assert document["version"] == 1
+    assert done.returncode == document["exit_code"] == 2
+    assert [spec["verdict"] for spec in document["specs"]] == [None, None, "agrees"]
+    assert "activaton" in done.stderr
+    assert "no-such.yaml" in done.stderr
+
+
+def test_gradients_that_are_not_finite_are_wrong_and_not_bad_input(folder, right):
+    bias = np.array([np.nan, -np.inf])
+    save(folder / "wrong.npz", right, **{"output.bias": bias})
+    done = run("check", "--format", "json", "wrong.yaml")
+    assert done.returncode == 1
+    assert done.stderr == ""
+    tensor = strict(done.stdout)["specs"][0]["tensors"][1]
+    assert (tensor["wrong"], tensor["verdict"], tensor["max_relative_error"]) == (2, "wrong", None)
+    table = run("check", "--show", "2", "wrong.yaml")
+    assert table.returncode == 1
+    assert {"nan", "-inf"} <= set(table.stdout.split())
+
+
+def test_a_wrong_command_line_leaves_stdout_empty(folder):
+    done = run("check", "--format", "json", "--nonsense", "good.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["check", "good.yaml"], 0),
+        (["check", "wrong.yaml"], 1),
+        (["check", "undecided.yaml"], 3),
+        (["check", "--format", "json", "wrong.yaml"], 1),
+        (["explain", "wrong.yaml"], 1),
+        (["--help"], 0),
+        (["check", "-h"], 0),
+        (["--version"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_reader_that_has_left_changes_no_exit_code(arguments, code, folder, unread):
+    done = run(*arguments, capture_output=False, stdout=unread, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["check", "bad.yaml", "wrong.yaml"], 2), (["check", "wrong.yaml"], 1), (["--nonsense"], 2), ([], 2)],
+)
+def test_errors_that_nobody_reads_change_no_exit_code(arguments, code, folder, unread):
+    assert run(*arguments, capture_output=False, stdout=unread, stderr=unread).returncode == code
+
+
+@POSIX
+def test_head_gets_the_first_line(folder):
+    command = shlex.join([*COMMAND, "check", "wrong.yaml"])
+    done = subprocess.run(
+        ["sh", "-c", f"{{ {command}; echo code $? >&2; }} | head -1"],
+        capture_output=True, encoding="utf-8", env=dict(os.environ),
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("wrong.yaml\n", "code 1\n")
+
+
+@POSIX
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("spec", "code"), [("good.yaml", 0), ("wrong.yaml", 1), ("bad.yaml", 2)])
+def test_closed_streams_change_no_exit_code(closed, spec, code, folder):
+    done = in_shell(closed, "check", spec)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["check", "good.yaml"], ["explain", "good.yaml"], ["--help"]])
+def test_a_full_disk_is_told(arguments, folder):
+    done = in_shell(">/dev/full", *arguments)
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write the result: No space left on device\n"
+
+
+# --- the terminal ------------------------------------------------------------------------------------------
+
+
+def test_off_a_terminal_no_line_is_wrapped_and_nothing_is_colored(folder):
+    out = run("check", "--show", "3", "wrong.yaml").stdout
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) > 100
+    assert "numerical ± error  verdict\n" in out
+
+
+@pytest.mark.parametrize("width", ["40", "80"])
+@pytest.mark.parametrize("command", [["check", "--show", "3", "-v"], ["explain"]], ids=lambda c: c[0])
+def test_columns_of_the_environment_bound_every_line(command, width, gradcheck, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    out = gradcheck(*command, "wrong.yaml").out
+    assert max(map(len, out.splitlines())) <= int(width)
+
+
+@pytest.mark.parametrize("columns", ["", "0", "-5", "many", "²"])
+def test_columns_that_are_no_number_are_ignored(columns, gradcheck, monkeypatch):
+    expected = gradcheck("check", "wrong.yaml").out
+    monkeypatch.setenv("COLUMNS", columns)
+    assert gradcheck("check", "wrong.yaml").out == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "variables", "colored"),
+    [
+        ("auto", {}, False),
+        ("auto", {"FORCE_COLOR": "1"}, True),
+        ("auto", {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ("auto", {"FORCE_COLOR": ""}, False),
+        ("always", {}, True),
+        ("always", {"NO_COLOR": "1"}, True),
+        ("always", {"TERM": "dumb"}, True),
+        ("never", {"FORCE_COLOR": "1"}, False),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_color_is_what_the_option_says_then_the_environment(
+    command, option, variables, colored, gradcheck, monkeypatch
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ("\x1b[" in gradcheck(command, "--color", option, "good.yaml").out) == colored
+
+
+def test_json_is_never_colored(gradcheck):
+    assert "\x1b" not in gradcheck("check", "--color", "always", "--format", "json", "wrong.yaml").out
+
+
+def assert_ascii(code: int, *arguments: str, **variables: str) -> None:
+    done = run(*arguments, encoding=None, env={**os.environ, **variables})
+    assert done.returncode == code
+    assert done.stdout.isascii()
+    assert done.stderr.isascii()
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LANG": "C"},
+        {"LANG": "POSIX"},
+        {"LC_ALL": "C"},
+        {"LC_CTYPE": "C", "LANG": "C"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=str,
+)
+def test_a_plain_locale_gets_ascii_on_both_streams(variables, folder):
+    assert_ascii(2, "check", "--only", "δ*", "good.yaml", "naïve.yaml", **variables)
+    assert_ascii(1, "explain", "wrong.yaml", **variables)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["check", "--show", "3", "-v", "wrong.yaml", "undecided.yaml"], 1),
+        (["check", "--format", "json", "wrong.yaml"], 1),
+        (["check", "--scheme", "δ", "good.yaml"], 2),
+        (["check", "-h"], 0),
+        (["explain", "-h"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_whatever_a_plain_locale_gets_is_ascii(arguments, code, folder):
+    assert_ascii(code, *arguments, PYTHONIOENCODING="ascii")
+
+
+@pytest.mark.parametrize("variables", [{}, {"LC_ALL": "C.UTF-8", "LANG": "C"}, {"LANG": ""}], ids=str)
+def test_any_other_locale_gets_the_glyphs(variables, folder):
+    done = run("check", "good.yaml", env={**os.environ, **variables})
+    assert "✓ agrees" in done.stdout
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "name", [b"\xff.yaml", b"\x1b[2J.yaml", b"two\nlines.yaml", b"[bold].yaml"], ids=repr
+)
+def test_a_file_name_cannot_spoil_the_output(name, folder):
+    (folder / os.fsdecode(name)).write_text(GOOD)
+    done = run("check", "-q", os.fsdecode(name), "bad.yaml")
+    assert done.returncode == 2
+    first, _ = done.stdout.splitlines()
+    assert first == f"✓ {ascii(os.fsdecode(name))[1:-1]}: agrees: all 26 entries."
+
+
+# --- on a terminal -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def on_terminal(*arguments: str, columns: int = 100, **variables: str):
+    """The process and what it writes to a terminal of its own, stdout and stderr together."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env={**os.environ, **variables},
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield process, _read(ours)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def _read(terminal: int) -> Iterator[str]:
+    """What has been written so far, again and again, until the other side is closed."""
+    written = b""
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # Linux's way to say that there is nobody left
+            return
+        if not piece:
+            return
+        written += piece
+        yield written.decode("utf-8", "replace")
+
+
+def everything(texts: Iterator[str]) -> str:
+    *_, last = texts
+    return last
+
+
+@POSIX
+def test_a_terminal_gets_color_and_lines_of_its_width(folder):
+    with on_terminal("check", "wrong.yaml", columns=60) as (process, texts):
+        text = everything(texts)
+        assert process.wait() == 1
+    assert "\x1b[1;31m" in text
+    lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert "  tensor          shape  max rel err  worst entry  verdict" in map(str.rstrip, lines)
+
+
+@POSIX
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_a_terminal_that_wants_no_color_gets_none(variables, folder):
+    with on_terminal("check", "wrong.yaml", **variables) as (_, texts):
+        assert "\x1b" not in everything(texts)
+
+
+@POSIX
+def test_a_long_check_shows_its_progress_on_a_terminal_and_can_be_interrupted(configs):
+    spec = str(configs / "raschka_mnist.yaml")
+    with on_terminal("check", "--differences", "literal", spec) as (process, texts):
+        assert any("raschka_mnist.yaml" in text and "%" in text for text in texts)
+        process.send_signal(signal.SIGINT)
+        text = everything(texts)
+        assert process.wait() == 130
+    assert "interrupted" in text
+    assert "Traceback" not in text
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def progress_of(
+    stream: io.StringIO, seconds: Sequence[float], monkeypatch, title: str = "folder/net.yaml"
+) -> str:
+    """What the progress of 100 evaluations writes, each of `seconds` being the clock's time at one report."""
+    clock = iter([0.0, *seconds])
+    monkeypatch.setattr(cli, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "stderr", stream)
+    with cli._Progress(title) as progress:
+        progress.expect(100)
+        for _ in seconds:
+            progress.advance(100 // len(seconds))
+    return stream.getvalue()
+
+
+def test_progress_waits_for_a_second(monkeypatch):
+    assert progress_of(Terminal(), [0.2, 0.9, 1.0], monkeypatch) == ""
+    assert "net.yaml" in progress_of(Terminal(), [0.2, 1.1], monkeypatch)
+
+
+def test_progress_shows_a_file_name_as_it_is(monkeypatch):
+    assert "[red]net.yaml" in progress_of(Terminal(), [2.0, 3.0], monkeypatch, "[red]net.yaml")
+
+
+def test_progress_is_ascii_on_a_plain_terminal(monkeypatch):
+    assert not progress_of(Terminal(), [2.0, 3.0], monkeypatch).isascii()
+    monkeypatch.setenv("LC_ALL", "C")
+    text = progress_of(Terminal(), [2.0, 3.0], monkeypatch)
+    assert "net.yaml" in text
+    assert text.isascii()
+
+
+def test_progress_is_for_terminals_only(monkeypatch):
+    assert progress_of(io.StringIO(), [5.0, 9.0], monkeypatch) == ""
+
+
+# --- the derivation ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("spec", "code"), CODES.items())
+def test_explain_has_the_same_exit_codes(spec, code, folder):
+    done = run("explain", spec)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert bool(done.stdout) == (code != 2)
+
+
+@pytest.mark.parametrize("name", ["dL_da", "da_dz", "delta", "dz_dw"])
+def test_a_wrong_factor_of_the_users_own_stands_out_by_itself(name, folder, right, gradcheck):
+    from gradcheck_cli.model.network import backprop
+    from gradcheck_cli.model.problem import build_problem
+
+    problem = build_problem(gradcheck_cli.load_spec("good.yaml"))
+    ours = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
+    save(folder / "mine.npz", right, **{f"output.{name}": -getattr(ours, name)})
+    done = gradcheck("explain", "--gradients", "mine.npz", "--format", "json", "good.yaml")
+    assert done.code == done.document["exit_code"] == 1
+    wrong = [factor for factor in done.document["factors"] if factor["verdict"] != "agrees"]
+    assert [(factor["name"], factor["origin"]) for factor in wrong] == [(name, "mine.npz")]
+    assert gradcheck("check", "--gradients", "mine.npz", "good.yaml").code == 0
+
+
+def test_explain_blames_its_options_too(gradcheck):
+    done = gradcheck("explain", "--gradients", "no-such.npz", "wrong.yaml")
+    assert done.code == 2
+    assert done.err.startswith("error: wrong.yaml: --gradients: ")

@@ -1,0 +1,66 @@
+"""The example specs are what they say they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradcheck_cli import Verdict, check, load_spec
+from gradcheck_cli.model.network import backprop
+from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+WRONG = "wrong_gradient.yaml"
+
+
+def test_the_promised_ones_are_there():
+    assert {path.name for path in CONFIGS} >= {
+        "output_layer.yaml",
+        "digits_mlp.yaml",
+        "raschka_mnist.yaml",
+        "deep_tanh_cross_entropy.yaml",
+        "relu_huber.yaml",
+        WRONG,
+    }
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_verdict_is_the_one_the_config_promises(path):
+    report = check(load_spec(path))
+    assert report.verdict is (Verdict.WRONG if path.name == WRONG else Verdict.AGREES)
+    assert report.unresolved == 0
+
+
+def test_the_wrong_one_is_wrong_in_row_3_alone(configs):
+    problem = build_problem(load_spec(configs / "digits_mlp.yaml"))
+    ours = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
+    report = check(load_spec(configs / WRONG))
+    weight, bias = report.comparisons
+    np.testing.assert_array_equal(np.argwhere(weight.wrong), [[3, k] for k in range(50)])
+    np.testing.assert_array_equal(np.argwhere(bias.wrong), [[3]])
+    delta = ours.delta.copy()
+    delta[:, 3] = ours.dL_da[:, 3]
+    np.testing.assert_allclose(weight.analytic, delta.T @ ours.dz_dw, rtol=1e-12)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_unit_and_literal_differences_agree_on_every_entry(path):
+    """Of large tensors on some of them; benchmarks/differences.py takes them all."""
+    problem = build_problem(load_spec(path))
+    reference = UnitDifferences(problem.objective, SCHEMES["adaptive"])
+    units = reference.estimate(problem.checked)
+    units = reference.refine(units, {name: np.full(e.value.shape, True) for name, e in units.items()})
+    literal = LiteralDifferences(problem.objective, SCHEMES["adaptive"])
+    for name, estimate in units.items():
+        size = estimate.value.size
+        which = np.arange(0, size, max(1, size // 200))
+        other = literal.at(name, which)
+        gap = np.abs(estimate.value.ravel()[which] - other.value)
+        allowed = 3 * (estimate.error.ravel()[which] + other.error) + 1e-12 * np.abs(other.value)
+        known = np.isfinite(allowed)
+        assert (gap[known] <= allowed[known]).all(), name
+        assert known.mean() > 0.9, name

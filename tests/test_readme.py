@@ -1,0 +1,110 @@
+"""The README tells the truth: its commands are run, its output, keys and specs are the real ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from gradcheck_cli import Spec
+from gradcheck_cli.model.activations import ACTIVATIONS
+from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.model.parameters import INITIALISERS
+from gradcheck_cli.numerical.schemes import SCHEMES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+NET_YAML = """\
+network:
+  inputs: 4
+  layers:
+    - {units: 8, activaton: tanh}
+    - {units: 0, activation: sigmod}
+  loss: mse
+data: {synthetic: normal}
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return [
+        "\n".join(line.removeprefix("   ") if indent else line for line in body.splitlines())
+        for indent, body in re.findall(rf"^( *)```{language}\n(.*?)^ *```$", README, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def gradcheck(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gradcheck_cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", check=False)
+
+
+def without_numbers(text: str) -> str:
+    """Rounding differs from machine to machine; words, order and layout of columns do not."""
+    return re.sub(r"\s+", " ", re.sub(r"[-−+]?\d[\d,.]*(?:e[-+]\d+)?", "#", text)).strip()
+
+
+@pytest.mark.parametrize("block", blocks("console"))
+def test_shown_output_is_what_the_command_prints(block, tmp_path):
+    command, *output = block.splitlines()
+    assert command.startswith("$ gradcheck ")
+    (tmp_path / "net.yaml").write_text(NET_YAML, encoding="utf-8")
+    result = gradcheck(*shlex.split(command)[2:], cwd=tmp_path if "net.yaml" in command else ROOT)
+    assert without_numbers(result.stdout + result.stderr) == without_numbers("\n".join(output))
+
+
+def test_there_are_exactly_the_two_promised_commands():
+    first, second = blocks("sh")
+    assert first.endswith(".venv/bin/gradcheck check configs/digits_mlp.yaml")
+    assert second.endswith(".venv/bin/pytest")
+
+
+def test_the_gate_runs_the_second_one():
+    assert "<!-- test command -->" in README
+    assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_specs_are_valid(block):
+    spec = YAML(typ="safe", pure=True).load(block)
+    Spec.model_validate({"data": {"synthetic": "normal"}, **spec}, context={"folder": ROOT})
+
+
+def test_python_example_runs():
+    (example,) = blocks("python")
+    subprocess.run([sys.executable, "-c", example], cwd=ROOT, check=True)
+
+
+def keys(document: object) -> object:
+    """The shape of a JSON document: its keys, and of a list what its first item has."""
+    if isinstance(document, dict):
+        return {key: keys(value) for key, value in document.items()}
+    return [keys(item) for item in document[:1]] if isinstance(document, list) else None
+
+
+def test_json_has_the_documented_keys():
+    (example,) = blocks("json")
+    real = json.loads(gradcheck("check", "configs/wrong_gradient.yaml", "--format", "json").stdout)
+    assert keys(json.loads(example)) == keys(real)
+
+
+@pytest.mark.parametrize("table", [ACTIVATIONS, LOSSES, INITIALISERS, SCHEMES])
+def test_every_name_of_the_tables_is_mentioned(table):
+    assert [name for name in table if f"`{name}`" not in README] == []
+
+
+def test_every_config_is_listed():
+    assert [
+        p.name for p in sorted((ROOT / "configs").glob("*.yaml")) if f"configs/{p.name}" not in README
+    ] == []
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
