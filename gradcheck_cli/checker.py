@@ -23,6 +23,7 @@ from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import CheckSpec, Spec
 
 
+@np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
 def check(spec: Spec, progress: Progress | None = None) -> Report:
     """Compare the analytic gradients that `spec` names with finite differences, entry by entry.
 
@@ -70,10 +71,9 @@ def _rounding(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
     bounds = {}
     for dtype in set(analytic.dtypes.values()):
         arithmetic = Arithmetic.of(dtype, held=problem.dtype)
-        with np.errstate(all="ignore"):
-            bounds[dtype] = gradient_rounding(
-                problem.network, problem.parameters, problem.x, problem.target, arithmetic
-            )
+        bounds[dtype] = gradient_rounding(
+            problem.network, problem.parameters, problem.x, problem.target, arithmetic
+        )
     return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
 
 

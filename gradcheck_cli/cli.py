@@ -93,7 +93,7 @@ _scheme = click.option(
 _step = click.option(
     "--step",
     metavar="STEP",
-    type=_Finite(min=0, min_open=True),
+    type=_Finite(min=0, max=1, min_open=True),
     help="Largest step of the scheme: how far a pre-activation moves.  [default: the scheme's]",
 )
 _rtol = click.option(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.report import EXIT_CODES
 from gradcheck_cli.sources import read_gradients
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import CheckSpec, Spec
+from gradcheck_cli.spec import CheckSpec, NetworkSpec, Spec
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,17 @@ class Factor:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The derivation for one spec's output layer, from ∂L/∂a down to ∂L/∂w and ∂L/∂b."""
+    """The derivation for one spec's output layer, from ∂L/∂a down to ∂L/∂w and ∂L/∂b.
+
+    notes: what the loss has beside its name: smoothed or weighted targets, penalties.
+    """
 
     layer: str
     network: str
     activation: str
     loss: str
     coefficient: float
+    notes: tuple[str, ...]
     factors: tuple[Factor, ...]
 
     @property
@@ -62,6 +67,7 @@ class Explanation:
         return EXIT_CODES[self.verdict]
 
 
+@np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
 def explain(spec: Spec) -> Explanation:
     """Derive the output layer's gradients of `spec`, checking every factor.
 
@@ -78,8 +84,19 @@ def explain(spec: Spec) -> Explanation:
         layer.activation_name,
         spec.network.loss.name,
         problem.network.coefficient,
+        tuple(_notes(spec.network)),
         tuple(_factor(step, analytic, spec.check) for step in _derivation(problem, analytic, spec.check)),
     )
+
+
+def _notes(network: NetworkSpec) -> Iterator[str]:
+    if network.loss.label_smoothing:
+        yield f"y: the targets, smoothed by {network.loss.label_smoothing:g}"
+    if network.loss.weight:
+        yield "y: the targets, times the weights of their classes"
+    terms = {"l2": "½ · {:g} · Σ w²", "l1": "{:g} · Σ |w|"}
+    for name, strength in network.penalty.strengths.items():
+        yield f"plus a penalty {terms[name].format(strength)} in L"
 
 
 @dataclass(frozen=True)

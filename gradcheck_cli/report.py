@@ -90,7 +90,7 @@ class Report:
     @cached_property
     def resolution(self) -> Resolution | None:
         """Over all entries that are not zero on both sides; None where there are none."""
-        needed = np.concatenate([c.resolution[~c.zero] for c in self.comparisons])
+        needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in self.comparisons])
         if not needed.size:
             return None
         return Resolution(float(needed.min()), float(np.median(needed)), float(needed.max()))

@@ -273,6 +273,10 @@ def _patterns(value: object) -> object:
     return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
 
 
+MAX_STEP = 1.0
+"""A longer step carries a pre-activation across the whole of a sigmoid: no difference then says anything."""
+
+
 class CheckSpec(Model):
     """What to check, and how."""
 
@@ -282,7 +286,7 @@ class CheckSpec(Model):
         BeforeValidator(_patterns, json_schema_input_type=str | list[str]),
     ] = ("*",)
     scheme: _SchemeName = DEFAULT_SCHEME
-    step: Positive | None = None
+    step: Annotated[float, Field(gt=0, le=MAX_STEP)] | None = None
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
     differences: Literal["units", "literal"] = "units"
     seed: Seed = 0

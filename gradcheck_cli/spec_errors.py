@@ -29,10 +29,8 @@ class Place:
     @property
     def name(self) -> str:
         """The last key and the indices behind it, as `'x[0][3]'`."""
-        named = [i for i, step in enumerate(self.where) if isinstance(step, str)]
-        if not named:
-            return "this"
-        key, *indices = self.where[named[-1] :]
+        last = max(i for i, step in enumerate(self.where) if isinstance(step, str))
+        key, *indices = self.where[last:]
         return f"'{shortened(str(key))}{''.join(f'[{i}]' for i in indices)}'"
 
 

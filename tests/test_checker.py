@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from build import spec_of
+from pydantic import ValidationError
 from random_networks import (
     PLANTS,
     SMOOTH_ACTIVATIONS,
@@ -141,11 +142,31 @@ def test_every_scheme_finds_a_right_gradient_right(scheme, differences):
     assert report.wrong == 0
 
 
-@pytest.mark.parametrize("step", [1e-1, 1e-3, 1e-12])
+@pytest.mark.parametrize("step", [1.0, 1e-1, 1e-3, 1e-12, 1e-320])
 @pytest.mark.parametrize("scheme", ["forward", "central", "five-point"])
 def test_a_badly_chosen_step_is_never_blamed_on_the_gradient(scheme, step):
     report = check(spec_of((4, "tanh"), (3, "sigmoid"), check={"scheme": scheme, "step": step}))
     assert report.wrong == 0
+
+
+def test_a_step_that_says_nothing_is_refused():
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        spec_of((4, "tanh"), (3, "sigmoid"), check={"step": 1e6})
+
+
+def test_an_overflow_that_the_loss_hides_is_refused():
+    """hinge of NaN is 0: the loss is finite, and no gradient is."""
+    with pytest.raises(InputError, match="overflows: pre-activations of layer 'hidden1'"):
+        check(
+            spec_of(
+                (3, "tanh"),
+                (3, "softmax"),
+                loss="hinge",
+                parameters={"init": "normal", "scale": 1e150},
+                data={"synthetic": "normal", "scale": 1e-160},
+                dtype="float32",
+            )
+        )
 
 
 def test_reference_that_contradicts_itself_is_not_trusted(monkeypatch):

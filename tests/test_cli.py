@@ -6,6 +6,7 @@ warnings as errors; the rest runs `main` in this one.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -281,7 +282,12 @@ def broken(folder, monkeypatch):
     return plant
 
 
-ODD = [ZeroDivisionError("planted"), SystemExit(0), EOFError("planted"), BrokenPipeError("planted")]
+ODD = [
+    ZeroDivisionError("planted"),
+    SystemExit(0),
+    EOFError("planted"),
+    BrokenPipeError(errno.EPIPE, "planted"),
+]
 
 
 @pytest.mark.parametrize("error", ODD, ids=repr)
@@ -710,7 +716,7 @@ def assert_ascii(code: int, *arguments: str, **variables: str) -> None:
         {"LANG": "C"},
         {"LANG": "POSIX"},
         {"LC_ALL": "C"},
-        {"LC_CTYPE": "C", "LANG": "C"},
+        {"LC_CTYPE": "C", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "ascii"},
         {"PYTHONIOENCODING": "latin-1"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},

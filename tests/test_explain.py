@@ -74,6 +74,18 @@ def test_a_wrong_product_of_right_factors_is_found_in_the_product(configs):
     assert explanation.exit_code == 1
 
 
+def test_what_the_loss_has_beside_its_name_is_noted():
+    loss = {"name": "cross_entropy", "label_smoothing": 0.1, "weight": [1, 2, 3]}
+    explanation = explain(spec_of((4, "tanh"), (3, "identity"), loss=loss, penalty={"l2": 0.1, "l1": 1e-3}))
+    assert explanation.notes == (
+        "y: the targets, smoothed by 0.1",
+        "y: the targets, times the weights of their classes",
+        "plus a penalty ½ · 0.1 · Σ w² in L",
+        "plus a penalty 0.001 · Σ |w| in L",
+    )
+    assert explain(spec_of((4, "tanh"), (3, "identity"))).notes == ()
+
+
 def test_only_the_output_layer_is_explained_whatever_is_checked():
     explanation = explain(spec_of((4, "tanh"), (3, "sigmoid"), check={"parameters": "hidden1.bias"}))
     assert explanation.layer == "output"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -40,8 +41,19 @@ def blocks(language: str) -> list[str]:
 
 
 def gradcheck(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """The command as a reader types it: in UTF-8, and as wide as it likes."""
     command = [sys.executable, "-m", "gradcheck_cli", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", check=False)
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")
+    }
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={**environment, "PYTHONUTF8": "1"},
+    )
 
 
 def without_numbers(text: str) -> str:

@@ -561,6 +561,12 @@ def test_a_later_complaint_about_what_the_file_leaves_out_names_the_file():
     )
 
 
+def test_a_complaint_that_has_its_position_keeps_it():
+    read = read_spec(written(NETWORK + DATA))
+    placed = read.document.located(Complaint("wrong", ("data",)))
+    assert read.document.located(placed) is placed
+
+
 def test_a_merged_value_is_pointed_at_where_it_is_written_and_an_own_one_before_it():
     text = "network: {<<: {inputs: 1, loss: l1}, inputs: 2, layers: [{units: 1}]}\n" + DATA
     assert located(text, "network", "inputs").position.column == 46

@@ -35,6 +35,7 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
         "activation": explanation.activation,
         "loss": explanation.loss,
         "coefficient": explanation.coefficient,
+        "notes": explanation.notes,
         "factors": [_factor(factor) for factor in explanation.factors],
     }
     return _dump(document)

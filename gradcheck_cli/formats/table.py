@@ -266,10 +266,12 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
 
 
 def _definitions(explanation: Explanation) -> list[list[Cell]]:
+    notes: list[list[Cell]] = [["", note] for note in explanation.notes]
     return [
         ["z = a⁽ʰ⁾ wᵀ + b", "with a⁽ʰ⁾ the layer's input"],
         [f"a = {explanation.activation}(z)", ""],
         [f"L = c Σₙ {explanation.loss}(aₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"],
+        *notes,
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -138,8 +139,9 @@ def _rescaled(x: Array, rescale: Rescale | None) -> Array:
     if rescale is None:
         return x
     (low, high), (to_low, to_high) = rescale.source, rescale.target
-    rescaled = to_low + (x - low) * ((to_high - to_low) / (high - low))
-    if np.isfinite(x).all() and not np.isfinite(rescaled).all():
+    width = high - low
+    rescaled = to_low + (x - low) * ((to_high - to_low) / width)
+    if math.isinf(width) or (np.isfinite(x).all() and not np.isfinite(rescaled).all()):
         raise bad_input("rescaled so, x is no longer finite", "data", "rescale")
     return rescaled
 
@@ -161,7 +163,7 @@ def one_target_per_output(
     needed = _needed(outputs, loss)
     if y.ndim != 1:
         raise bad_input(f"y has shape {list(y.shape)}; {needed}", *where)
-    labels = y.astype(np.int64) if np.abs(y).max() < 2**53 else y
+    labels = y.astype(np.int64) if float(np.abs(y).max()) < 2**53 else y
     if (labels != y).any():
         i = int(np.flatnonzero(labels != y)[0])
         raise bad_input(f"y[{batch.first + i}] is {y[i]}, no label; {needed}", *where, *_item(where, i))

@@ -130,23 +130,23 @@ LOSSES: Mapping[str, Loss] = {
         lambda a, target, delta: np.clip(a - target, -delta, delta),
         pieces=_huber_pieces,
         options={"delta": 1.0},
-        formula="a − y, clipped to ± delta",
+        formula="clip(a − y, ± delta)",
     ),
     "cross_entropy": Loss(
         _cross_entropy,
         _cross_entropy_gradient,
         per_output=False,
         target="distribution",
-        formula="softmax(a) − y",
+        formula="(softmax(a) Σ y − y)",
     ),
-    "bce_with_logits": Loss(_bce_with_logits, lambda a, target: sigmoid(a) - target, formula="σ(a) − y"),
+    "bce_with_logits": Loss(_bce_with_logits, lambda a, target: sigmoid(a) - target, formula="(σ(a) − y)"),
     "hinge": Loss(
         _hinge,
         _hinge_gradient,
         pieces=lambda a, target: _margins(a, target).real > 0,
         per_output=False,
         target="labels",
-        formula="1[aⱼ − a_y + 1 > 0], minus their sum at y",
+        formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",
     ),
 }
 

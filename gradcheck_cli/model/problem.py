@@ -209,7 +209,7 @@ def _refuse_too_many(spec: NetworkSpec, samples: int) -> None:
 def _refuse_overflow(problem: Problem) -> None:
     """Without a finite loss there is no gradient to check; say where the numbers ran away."""
     objective = problem.objective
-    if np.isfinite(objective.total):
+    if np.isfinite(objective.total) and np.isfinite(objective.activity.output).all():
         return
     for i, (layer, z) in enumerate(zip(problem.network.layers, objective.activity.z, strict=True)):
         if not np.isfinite(z).all():
