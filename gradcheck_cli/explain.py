@@ -17,7 +17,7 @@ from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.model.network import backprop
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.rounding import Arithmetic, factor_rounding, gradient_rounding
+from gradcheck_cli.model.rounding import Arithmetic, derivative_error, factor_rounding, gradient_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, differentiate
 from gradcheck_cli.numerical.objective import Movable
@@ -118,7 +118,8 @@ def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_S
     ours, bounds = next(backprop(*at)), next(factor_rounding(*at, arithmetic))
     whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
     z_to_a = activation_map(problem)
-    jacobian = z_to_a.shape  # of a large softmax, only the first samples'
+    some = slice(z_to_a.shape[0])  # of a large softmax, the Jacobians of the first samples alone
+    z, z_error = ours.z[some], bounds.z[some]
     penalty = " + penalty" if network.penalties_on(layer.weight) else ""
     w, b = layer.weight, layer.bias
     return [
@@ -127,9 +128,9 @@ def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_S
             "∂a/∂z",
             layer.activation.formula,
             "da_dz",
-            ours.da_dz[: jacobian[0]],
+            layer.activation.derivative(z),
             z_to_a,
-            bounds.da_dz[: jacobian[0]],
+            derivative_error(layer.activation, z, z_error, arithmetic.eps),
         ),
         _Step("δ", "∂L/∂a · ∂a/∂z", "delta", ours.delta, problem.objective.units(layer.name), bounds.delta),
         _Step("∂z/∂w", "a⁽ʰ⁾", "dz_dw", ours.dz_dw, weight_map(problem), arithmetic.eps * np.abs(ours.dz_dw)),

@@ -51,6 +51,13 @@ def read_npz(file: Path, where: Location, names: Mapping[str, Location] | None =
         raise _complain(f"'{file.name}' is not an .npz file: {_reason(error)}", where, help) from None
 
 
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    names = [shortened(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) + more) or "nothing"
+
+
 def match_shapes(
     given: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], what: str, where: Location
 ) -> None:
@@ -67,7 +74,7 @@ def match_shapes(
     ]
     extra = [name for name in given if name not in expected]
     for name in extra[:_MOST_NAMED]:
-        help = did_you_mean(name, expected) or f"the network has {_listed(expected)}"
+        help = did_you_mean(name, expected) or f"the network has {listed(expected)}"
         complaints.append(Complaint(f"'{shortened(name)}' is no parameter of this network", where, help))
     if len(extra) > _MOST_NAMED:
         more = f"and {len(extra) - _MOST_NAMED} more arrays are no parameters of this network"
@@ -126,7 +133,7 @@ def _read_members(
     wanted = dict.fromkeys(infos, where) if names is None else names
     complaints = [
         Complaint(
-            f"{file.name} has no array '{shortened(name)}'; it holds {_listed(infos)}",
+            f"{file.name} has no array '{shortened(name)}'; it holds {listed(infos)}",
             place,
             did_you_mean(name, infos),
         )
@@ -201,12 +208,6 @@ def _complain(message: str, where: Location, help: str | None = None) -> InputEr
 def _reason(error: Exception) -> str:
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return shortened(text.splitlines()[0], 120)
-
-
-def _listed(names: Iterable[str], most: int = 8) -> str:
-    names = [shortened(name) for name in names]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) + more) or "nothing"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

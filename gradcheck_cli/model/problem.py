@@ -10,9 +10,9 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean
+from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean, shortened
 from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.arrays import match_shapes, read_npz
+from gradcheck_cli.model.arrays import listed, match_shapes, read_npz
 from gradcheck_cli.model.data import one_target_per_output, place_of, read_batch
 from gradcheck_cli.model.losses import LOSSES, coefficient
 from gradcheck_cli.model.moved import NetworkObjective
@@ -150,9 +150,9 @@ def _checked(spec: Spec, network: Network) -> tuple[str, ...]:
     patterns = spec.check.parameters
     complaints = [
         Complaint(
-            f"'{pattern}' matches no parameter",
+            f"'{shortened(pattern)}' matches no parameter",
             ("check", "parameters", i),
-            did_you_mean(pattern, network.shapes) or f"there is {', '.join(network.shapes)}",
+            did_you_mean(pattern, network.shapes) or f"there is {listed(network.shapes)}",
         )
         for i, pattern in enumerate(patterns)
         if not any(fnmatchcase(name, pattern) for name in network.shapes)

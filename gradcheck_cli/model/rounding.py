@@ -46,11 +46,14 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class FactorRounding:
-    """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor."""
+    """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor, and of its z.
+
+    That of ∂a/∂z is `derivative_error` at z: for a coupled activation it is a Jacobian, built on demand.
+    """
 
     layer: Layer
+    z: Array
     dL_da: Array
-    da_dz: Array
     delta: Array
     dL_dw: Array
     dL_db: Array
@@ -99,8 +102,8 @@ def factor_rounding(
         error = _delta_error(layer.activation, z, z_errors[i], dL_da, dL_da_error, eps) + tiny
         yield FactorRounding(
             layer,
+            z_errors[i],
             dL_da_error,
-            _derivative_error(layer.activation, z, z_errors[i], eps),
             error,
             error.T @ a_h
             + size.T @ a_errors[i]
@@ -142,10 +145,10 @@ def _delta_error(
         carried = (dL_da_error * a + size * a_error).sum(axis=-1, keepdims=True)
         return a * (dL_da_error + carried + 2 * eps * (size + inner)) + a_error * (size + inner)
     slope = np.abs(activation.derivative(z))
-    return dL_da_error * slope + size * (_derivative_error(activation, z, z_error, eps) + eps * slope)
+    return dL_da_error * slope + size * (derivative_error(activation, z, z_error, eps) + eps * slope)
 
 
-def _derivative_error(activation: Activation, z: Array, z_error: Array, eps: float) -> Array:
+def derivative_error(activation: Activation, z: Array, z_error: Array, eps: float) -> Array:
     """The error of ∂a/∂z, in its shape."""
     if activation.coupled:
         a, a_error = _softmax_with_error(z, z_error, eps)

@@ -212,6 +212,16 @@ def test_patterns_that_match_nothing_are_all_named():
     ]
 
 
+def test_of_a_deep_network_the_first_parameters_are_listed():
+    spec = spec_of(*[(1, "tanh")] * 10, check={"parameters": "x" * 1000})
+    with pytest.raises(InputError) as caught:
+        build_problem(spec)
+    (complaint,) = caught.value.complaints
+    assert complaint.message == f"'{'x' * 39}…' matches no parameter"
+    assert complaint.help.startswith("there is output.weight, output.bias, hidden9.weight, ")
+    assert complaint.help.endswith(", hidden7.bias and 12 more")
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_how_to_check_is_no_part_of_the_problem(scheme):
     plain = problem_of((2, "tanh"))

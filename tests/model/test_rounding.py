@@ -9,7 +9,7 @@ from gradcheck_cli import InputError, Spec
 from gradcheck_cli.compare import ROUNDING_SAFETY
 from gradcheck_cli.model.network import backprop, gradients
 from gradcheck_cli.model.problem import build_problem
-from gradcheck_cli.model.rounding import Arithmetic, factor_rounding, gradient_rounding
+from gradcheck_cli.model.rounding import Arithmetic, derivative_error, factor_rounding, gradient_rounding
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -64,9 +64,12 @@ def test_every_factor_has_a_bound_of_its_shape():
     problem = problem_of((4, "softmax"), (3, "softmax"), samples=5)
     at = (problem.network, problem.parameters, problem.x, problem.target)
     for factors, bound in zip(backprop(*at), factor_rounding(*at, Arithmetic.of(FLOAT32)), strict=True):
-        for name in ("dL_da", "da_dz", "delta", "dL_dw", "dL_db"):
+        for name in ("z", "dL_da", "delta", "dL_dw", "dL_db"):
             assert getattr(bound, name).shape == getattr(factors, name).shape, name
             assert (getattr(bound, name) > 0).all(), name
+        of_derivative = derivative_error(factors.layer.activation, factors.z, bound.z, 1e-7)
+        assert of_derivative.shape == factors.da_dz.shape
+        assert (of_derivative > 0).all()
 
 
 def test_arithmetic_that_cannot_hold_the_numbers_says_so():
