@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.compare import ERROR_BARS, Comparison, compare
 from gradcheck_cli.errors import UntrustedReferenceError
-from gradcheck_cli.model.blind import unexercised
+from gradcheck_cli.model.blind import unexercised, unusual
 from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.special import Array
@@ -45,6 +46,7 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
     return Report(
         tuple(comparisons),
         network=describe(problem),
+        loss_name=f"{spec.network.loss.name} ({spec.network.loss.reduction})",
         loss=float(problem.objective.total),
         source=analytic.origin,
         scheme=spec.check.scheme,
@@ -52,6 +54,7 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
         rtol={c.name: c.rtol for c in comparisons},
         witness=_cross_examine(reference, witness, estimates, comparisons, spec.check.seed),
         unexercised=unexercised(problem),
+        unusual=unusual(problem),
     )
 
 
@@ -131,10 +134,10 @@ def default_rtol(dtype: np.dtype[Any]) -> float:
 
 
 def describe(problem: Problem) -> str:
-    """``64-50-10 sigmoid, sigmoid; 100 samples``"""
+    """``64-50-10, 2 × sigmoid, 100 samples``"""
     layers = problem.network.layers
     sizes = "-".join(str(n) for n in (layers[0].inputs, *(layer.units for layer in layers)))
-    names = [layer.activation_name for layer in layers]
-    activations = names[0] if len(set(names)) == 1 else ", ".join(names)
+    runs = [(name, len(list(run))) for name, run in groupby(layer.activation_name for layer in layers)]
+    activations = ", ".join(name if times == 1 else f"{times} × {name}" for name, times in runs)
     samples = f"{len(problem.x)} sample" + ("s" if len(problem.x) != 1 else "")
     return f"{sizes}, {activations}, {samples}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
@@ -26,6 +26,10 @@ ERROR_BARS = 3.0
 
 ROUNDING_SAFETY = 3.0
 """The factor c on the first-order rounding bound."""
+
+
+MEANINGFUL = 10.0
+"""How many times what rounding may do to it a value must be, for agreement within rounding to count."""
 
 
 class Verdict(StrEnum):
@@ -61,10 +65,10 @@ class Comparison:
     """
 
     name: str
-    analytic: Array
-    numerical: Array
-    error: Array
-    rounding: Array
+    analytic: Array = field(repr=False)
+    numerical: Array = field(repr=False)
+    error: Array = field(repr=False)
+    rounding: Array = field(repr=False)
     rtol: float
 
     @property
@@ -102,12 +106,14 @@ class Comparison:
 
     @cached_property
     def agrees(self) -> Array:
-        """Within tolerance; but two values that both drown in rounding agree about nothing.
+        """Within tolerance; but where rounding alone may be a tenth of the value, that says nothing.
 
-        Of such a pair a right gradient may be any multiple of the other, and so may a wrong one.
+        Of such a pair a right gradient may be off by much, and so may a wrong one.
         """
         within = ~(self.difference > self.tolerance) & np.isfinite(self.error) & np.isfinite(self.analytic)
-        return within & ((self.difference <= self.rtol * self.scale) | (self.scale > self.rounding))
+        return within & (
+            (self.difference <= self.rtol * self.scale) | (self.scale > MEANINGFUL * self.rounding)
+        )
 
     @cached_property
     def wrong(self) -> Array:

@@ -44,6 +44,7 @@ class Report:
 
     comparisons: tuple[Comparison, ...]
     network: str
+    loss_name: str
     loss: float
     source: str
     scheme: str
@@ -51,6 +52,7 @@ class Report:
     rtol: Mapping[str, float]
     witness: Witness | None = None
     unexercised: tuple[str, ...] = ()
+    unusual: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

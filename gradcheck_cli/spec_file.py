@@ -180,6 +180,8 @@ def _read_stdin() -> str:
 def _decode(data: bytes, name: str) -> str:
     if len(data) > _MAX_MIB * 2**20:
         raise _unreadable(name, f"it is larger than {_MAX_MIB} MiB", "put the numbers into an .npz file")
+    if data.startswith(b"PK\x03\x04"):
+        raise _unreadable(name, "it is an .npz, not a spec", "a spec is a YAML file that names the .npz")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

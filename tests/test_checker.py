@@ -102,6 +102,8 @@ def test_gradients_of_a_coarser_type_are_judged_by_their_own_precision(dtype, tm
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
     coarse = {name: value.astype(dtype) for name, value in right.items()}
     assert check(with_gradients(spec, coarse, tmp_path)).passed
+    halved = {name: (0.5 * value).astype(dtype) for name, value in right.items()}
+    assert not check(with_gradients(spec, halved, tmp_path)).passed
     off = {name: (1.5 * value).astype(dtype) for name, value in right.items()}
     assert check(with_gradients(spec, off, tmp_path)).verdict is Verdict.WRONG
 

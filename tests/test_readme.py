@@ -67,7 +67,7 @@ def test_shown_output_is_what_the_command_prints(block, tmp_path):
     assert command.startswith("$ gradcheck ")
     (tmp_path / "net.yaml").write_text(NET_YAML, encoding="utf-8")
     result = gradcheck(*shlex.split(command)[2:], cwd=tmp_path if "net.yaml" in command else ROOT)
-    assert without_numbers(result.stdout + result.stderr) == without_numbers("\n".join(output))
+    assert without_numbers(result.stderr + result.stdout) == without_numbers("\n".join(output))
 
 
 def test_there_are_exactly_the_two_promised_commands():

@@ -18,7 +18,7 @@ def comparison(name: str, analytic, numerical, error=0.0) -> Comparison:
 
 
 def report(*comparisons: Comparison) -> Report:
-    return Report(comparisons, "4-3-2", 1.0, "backprop", "adaptive", "units", {})
+    return Report(comparisons, "4-3-2", "mse (batchmean)", 1.0, "backprop", "adaptive", "units", {})
 
 
 RIGHT = comparison("output.weight", [1.0, 0.0], [1.0, 0.0])

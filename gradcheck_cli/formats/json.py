@@ -86,6 +86,7 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "unresolved": report.unresolved,
         "zero": report.zero,
         "network": report.network,
+        "loss_name": report.loss_name,
         "loss": report.loss,
         "gradients": report.source,
         "scheme": report.scheme,
@@ -93,6 +94,7 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "resolution": _resolution(report.resolution),
         "witness": report.witness and {"entries": report.witness.entries, "largest": report.witness.largest},
         "unexercised": report.unexercised,
+        "unusual": report.unusual,
         "tensors": [_tensor(comparison) for comparison in report.comparisons],
         "worst": [{"tensor": name, **_entry(entry)} for name, entry in report.worst(view.show)],
     }

@@ -53,7 +53,7 @@ def _failed(outcome: Outcome) -> str:
 def _report(page: Page, outcome: Outcome, report: Report) -> None:
     page.line(outcome.spec, "bold")
     differences = f"finite differences ({report.scheme}, {report.differences})"
-    page.line(f"{report.network}; loss {report.loss:.6g}", indent=INDENT)
+    page.line(f"{report.network}; {report.loss_name} {report.loss:.6g}", indent=INDENT)
     page.line(f"{report.source} against {differences}", indent=INDENT)
     page.line()
     page.table(_TENSOR_COLUMNS, [_tensor_row(comparison) for comparison in report.comparisons])
@@ -61,6 +61,8 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
     page.line(f"{MARKS[report.verdict]} {_sentence(report)}", STYLES[report.verdict])
     for remark in _remarks(report):
         page.line(remark)
+    for line in report.unusual:
+        page.line(f"Note: {line}.")
     if report.unexercised:
         page.line("Not exercised by these data and parameters:")
         for line in report.unexercised:
@@ -200,17 +202,14 @@ def _caught(resolution: Resolution | None) -> str:
     """The size of error that this check would have caught in a single entry."""
     if resolution is None or np.isinf(resolution.smallest):
         return "No error in a single entry, however large, would have been caught."
+    caught = "The smallest relative error it would have caught in a single entry:"
     if np.isinf(resolution.median):
-        return (
-            f"An error in a single entry would have been caught from a relative {resolution.smallest:.1e} up "
-            "at best, and in most entries not at all."
-        )
-    caught = f"An error in a single entry would have been caught from a relative {resolution.median:.1e} up"
+        return f"{caught} {resolution.smallest:.1e} in the easiest, and none in most."
     if np.isinf(resolution.largest):
-        return f"{caught} in half of the entries, and in some not at all."
+        return f"{caught} {resolution.median:.1e} in the median entry, and none in some."
     if f"{resolution.median:.1e}" == f"{resolution.largest:.1e}":
-        return f"{caught}."
-    return f"{caught} in half of the entries, from {resolution.largest:.1e} up in all."
+        return f"{caught} {resolution.median:.1e}."
+    return f"{caught} {resolution.median:.1e} in the median entry, {resolution.largest:.1e} in the hardest."
 
 
 def _details(page: Page, outcome: Outcome, report: Report) -> None:
@@ -223,8 +222,8 @@ def _details(page: Page, outcome: Outcome, report: Report) -> None:
     if report.witness:
         drawn = count(report.witness.entries, "entry")
         page.item(
-            f"witness: {drawn} drawn at random and moved literally; from the unit differences they are at "
-            f"most {report.witness.largest:.2g} times as far as their error bars allow"
+            f"witness: {drawn} drawn at random and moved literally, to confirm the unit differences; "
+            f"they are at most {report.witness.largest:.2g} of what their error bars allow away"
         )
     page.item(f"{outcome.seconds:.3f} s")
 
@@ -287,8 +286,8 @@ _FACTOR_COLUMNS = (
     Column("factor"),
     Column("formula", folds=True),
     Column("shape", rank=1, right=True),
-    Column("first numbers", rank=2),
-    Column("from", rank=4),
+    Column("first numbers", rank=4),
+    Column("from", rank=2),
     Column("max rel err", rank=3, right=True),
     Column("check"),
 )
@@ -318,6 +317,18 @@ def _factor_row(factor: Factor, glimpse: str) -> list[Cell]:
     ]
 
 
+_OWN_FACTORS = (
+    " The factors above it are gradcheck's own: to see which of yours is off, put {0}.dL_da, {0}.da_dz and "
+    "{0}.delta into the gradient file."
+)
+
+
+def _only_products_given(explanation: Explanation) -> bool:
+    """Whether the gradients are the user's, and the factors they are made of are not."""
+    *factors, weight, _ = explanation.factors
+    return weight.origin != "backprop" and all(factor.origin == "backprop" for factor in factors)
+
+
 def _explained(explanation: Explanation) -> str:
     """Name the first factor that is off: what follows from it is off as well."""
     if explanation.verdict is Verdict.AGREES:
@@ -326,5 +337,6 @@ def _explained(explanation: Explanation) -> str:
     worst = first.comparison.worst()[0]
     there = f"at {index(worst.index)} it {_against(worst)}"
     if explanation.verdict is Verdict.WRONG:
-        return f"wrong: {first.symbol} = {first.formula} is the first factor that is off; {there}."
+        hint = _OWN_FACTORS.format(explanation.layer) if _only_products_given(explanation) else ""
+        return f"wrong: {first.symbol} = {first.formula} is the first factor that is off; {there}.{hint}"
     return f"unresolved: {first.symbol} could not be decided; {there}."

@@ -59,11 +59,18 @@ def listed(names: Iterable[str], most: int = 8) -> str:
 
 
 def match_shapes(
-    given: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], what: str, where: Location
+    given: Mapping[str, Array],
+    expected: Mapping[str, tuple[int, ...]],
+    what: str,
+    where: Location,
+    if_missing: str | None = None,
 ) -> None:
-    """Raise an `InputError` that names every missing, extra and misshapen array, transposed ones as such."""
+    """Raise an `InputError` that names every missing, extra and misshapen array, transposed ones as such.
+
+    if_missing: what can be done about an array that is not there.
+    """
     complaints = [
-        Complaint(f"there is no {what} for '{name}', of shape {_shape(shape)}", where)
+        Complaint(f"there is no {what} for '{name}', of shape {_shape(shape)}", where, if_missing)
         for name, shape in expected.items()
         if name not in given
     ]

@@ -12,6 +12,14 @@ def unexercised(problem: Problem) -> tuple[str, ...]:
     return (*_data(problem), *_parameters(problem), *_activations(problem))
 
 
+def unusual(problem: Problem) -> tuple[str, ...]:
+    """One short line for each thing that is allowed, and seldom meant."""
+    activation, loss = problem.network.output.activation_name, problem.network.loss
+    if activation == loss.applies:
+        return (f"the loss takes logits and applies {activation} itself, here on top of the output's own",)
+    return ()
+
+
 def _data(problem: Problem) -> Iterator[str]:
     if len(problem.x) == 1:
         yield "one sample: a wrong mean or sum over the batch would not show"

@@ -30,6 +30,7 @@ class Loss:
     per_output: a sum of one term per output; the reduction `mean` then divides by C as well.
     target:     what y must be: "values" for each output (labels become one-hot), a "distribution" over
                 the outputs (or labels), or "labels" alone.
+    applies:    the activation that the loss applies to its logits itself, if it does.
     options:    names and defaults of the loss's parameters.
     formula:    the gradient as a textbook writes it.
     """
@@ -39,6 +40,7 @@ class Loss:
     pieces: Function | None = None
     per_output: bool = True
     target: Literal["values", "distribution", "labels"] = "values"
+    applies: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "∂ℓ/∂a"
 
@@ -137,9 +139,12 @@ LOSSES: Mapping[str, Loss] = {
         _cross_entropy_gradient,
         per_output=False,
         target="distribution",
-        formula="(softmax(a) Σ y − y)",
+        applies="softmax",
+        formula="(softmax(a) − y)",
     ),
-    "bce_with_logits": Loss(_bce_with_logits, lambda a, target: sigmoid(a) - target, formula="(σ(a) − y)"),
+    "bce_with_logits": Loss(
+        _bce_with_logits, lambda a, target: sigmoid(a) - target, applies="sigmoid", formula="(σ(a) − y)"
+    ),
     "hinge": Loss(
         _hinge,
         _hinge_gradient,

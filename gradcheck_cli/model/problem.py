@@ -152,7 +152,8 @@ def _checked(spec: Spec, network: Network) -> tuple[str, ...]:
         Complaint(
             f"'{shortened(pattern)}' matches no parameter",
             ("check", "parameters", i),
-            did_you_mean(pattern, network.shapes) or f"there is {listed(network.shapes)}",
+            did_you_mean(pattern, [*network.shapes, *(f"{layer.name}.*" for layer in network.layers)])
+            or f"there is {listed(network.shapes)}",
         )
         for i, pattern in enumerate(patterns)
         if not any(fnmatchcase(name, pattern) for name in network.shapes)

@@ -24,7 +24,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     shapes, factors = problem.network.shapes, _factor_shapes(problem)
     expected = {name: shapes[name] for name in shapes if name in problem.checked or name in arrays}
     expected |= {name: shape for name, shape in factors.items() if name in arrays}
-    match_shapes(arrays, expected, "gradient", where)
+    match_shapes(arrays, expected, "gradient", where, if_missing="--only PATTERN checks fewer parameters")
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
     values = {name: arrays[name] for name in problem.checked}
     return Analytic(

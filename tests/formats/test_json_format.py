@@ -35,7 +35,14 @@ def outcome_of(analytic, numerical, error) -> Outcome:
     analytic, numerical, error = (np.array(values, dtype=float) for values in (analytic, numerical, error))
     comparison = Comparison("output.bias", analytic, numerical, error, np.zeros(analytic.shape), 1e-6)
     report = Report(
-        (comparison,), "4-2, tanh, 5 samples", 0.5, "g.npz", "central", "literal", {"output.bias": 1e-6}
+        (comparison,),
+        "4-2, tanh, 5 samples",
+        "mse (batchmean)",
+        0.5,
+        "g.npz",
+        "central",
+        "literal",
+        {"output.bias": 1e-6},
     )
     return Outcome("net.yaml", report)
 
