@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.compare import ERROR_BARS, Comparison, compare
+from gradcheck_cli.compare import ERROR_BARS, ROUNDING_SAFETY, Comparison, compare
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.model.blind import unexercised, unusual
 from gradcheck_cli.model.problem import Problem, build_problem
@@ -41,7 +41,8 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
     undecided = {c.name: ~c.agrees for c in comparisons if not c.agrees.all()}
     if undecided:  # only what does not agree yet is worth the whole ladder of steps
         estimates = reference.refine(estimates, undecided)
-        comparisons = _compare(analytic, estimates, rounding, spec.check)
+    estimates, heard = _cross_examine(reference, witness, estimates, rounding, spec.check.seed)
+    comparisons = _compare(analytic, estimates, rounding, spec.check)
 
     return Report(
         tuple(comparisons),
@@ -52,7 +53,7 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
         scheme=spec.check.scheme,
         differences=spec.check.differences,
         rtol={c.name: c.rtol for c in comparisons},
-        witness=_cross_examine(reference, witness, estimates, comparisons, spec.check.seed),
+        witness=heard,
         unexercised=unexercised(problem),
         unusual=unusual(problem),
     )
@@ -99,21 +100,21 @@ def _cross_examine(
     reference: Reference,
     witness: LiteralDifferences | None,
     estimates: Estimates,
-    comparisons: list[Comparison],
+    rounding: Mapping[str, Array],
     seed: int,
-) -> Witness | None:
+) -> tuple[Estimates, Witness | None]:
     """Hold the reference against its witness; where they differ, only after the closest look at both."""
     if witness is None:
-        return None
-    testimony = hear(witness, estimates, {c.name: c.rounding for c in comparisons}, seed)
+        return estimates, None
+    allowed = {name: ROUNDING_SAFETY * bound for name, bound in rounding.items()}
+    testimony = hear(witness, estimates, allowed, seed)
     doubts = contradictions(testimony, estimates)
     if doubts:
         estimates = reference.refine(estimates, doubts)
         if contradictions(testimony, estimates):
             raise UntrustedReferenceError(_contradiction(testimony, estimates))
-    return Witness(
-        sum(len(t.which) for t in testimony), max(float(t.distance(estimates).max()) for t in testimony)
-    )
+    entries = sum(len(t.which) for t in testimony)
+    return estimates, Witness(entries, max(float(t.distance(estimates).max()) for t in testimony))
 
 
 def _contradiction(testimony: list[Testimony], estimates: Estimates) -> str:

@@ -32,6 +32,10 @@ MEANINGFUL = 10.0
 """How many times what rounding may do to it a value must be, for agreement within rounding to count."""
 
 
+TRIFLE = 1e-9
+"""The share of a tensor's largest entry that is as good as nothing."""
+
+
 class Verdict(StrEnum):
     AGREES = "agrees"
     WRONG = "wrong"
@@ -105,15 +109,25 @@ class Comparison:
             return self.rtol * self.scale + self.rounding
 
     @cached_property
+    def known(self) -> Array:
+        """Where n says anything: its error bar is within its size, or within what rounding can do anyway.
+
+        Two zeros agree if n is 0 to within a trifle of the tensor's largest entry.
+        """
+        bar = ERROR_BARS * self.error
+        small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
+        small |= self.zero & (bar <= TRIFLE * np.nanmax(self.scale, initial=0.0))
+        return small & np.isfinite(self.numerical) & np.isfinite(self.error)
+
+    @cached_property
     def agrees(self) -> Array:
         """Within tolerance; but where rounding alone may be a tenth of the value, that says nothing.
 
         Of such a pair a right gradient may be off by much, and so may a wrong one.
         """
-        within = ~(self.difference > self.tolerance) & np.isfinite(self.error) & np.isfinite(self.analytic)
-        return within & (
-            (self.difference <= self.rtol * self.scale) | (self.scale > MEANINGFUL * self.rounding)
-        )
+        within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
+        without_rounding = self.difference <= self.rtol * self.scale
+        return within & self.known & (without_rounding | (self.scale > MEANINGFUL * self.rounding))
 
     @cached_property
     def wrong(self) -> Array:
@@ -132,10 +146,15 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Wrong if any entry is; unresolved if more than half could not be decided."""
+        """Wrong if any entry is; unresolved if one is beyond knowing, or more than half are undecided.
+
+        Beyond knowing is an entry on a kink: any number could stand there. Of the others an error bar says
+        how far off they can be at most. Entries that are zero on both sides decide nothing.
+        """
         if self.wrong.any():
             return Verdict.WRONG
-        if 2 * np.count_nonzero(self.unresolved) > self.entries:
+        beyond_knowing = self.unresolved & ~np.isfinite(self.error)
+        if beyond_knowing.any() or 2 * np.count_nonzero(self.unresolved) > np.count_nonzero(~self.zero):
             return Verdict.UNRESOLVED
         return Verdict.AGREES
 

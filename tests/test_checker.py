@@ -48,6 +48,63 @@ def test_right_gradients_in_float32_are_never_called_wrong(seed):
     assert report is None or report.wrong == 0, report.worst(3)
 
 
+TARGETS = {
+    "rounded": lambda output, rng: np.round(output),
+    "fitted": lambda output, rng: output.copy(),
+    "one off": lambda output, rng: output + np.sign(rng.normal(size=output.shape)),
+}
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "identity", "elu"])
+@pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
+def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
+    activation, loss, targets, offset, monkeypatch
+):
+    """Saturated, fitted and far-off outputs: the loss is small, and what it is made of is not."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        scaled = {"init": "xavier", "scale": 20.0 if offset == 0 else 1.0, "seed": seed, "bias": "same"}
+        spec = spec_of((4, "tanh"), (3, activation), loss=loss, parameters=scaled, samples=1 + seed)
+        problem = build_problem(spec)
+        parameters = {**problem.parameters, "output.bias": problem.parameters["output.bias"] + offset}
+        problem = replace(problem, parameters=parameters)
+        problem = replace(problem, target=TARGETS[targets](problem.objective.activity.output, rng))
+        monkeypatch.setattr(checker, "build_problem", lambda _, fixed=problem: fixed)
+        report = check(spec)  # and no UntrustedReferenceError
+        assert report.wrong == 0, report.worst(2)
+
+
+def test_a_gradient_of_any_size_on_a_kink_does_not_pass(tmp_path):
+    spec = spec_of(
+        (1, "identity"), inputs=4, penalty={"l1": 0.1}, data={"x": [[1, 2, 3, 4]], "y": [1]},
+        parameters={"init": "zeros"},
+    )  # fmt: skip
+    absurd = {"output.weight": np.array([[1e9, 0, 0, 0]]), "output.bias": np.array([-2.0])}
+    assert not check(with_gradients(spec, absurd, tmp_path)).passed
+
+
+def test_the_complex_step_sees_kinks_too(tmp_path):
+    """An imaginary step crosses nothing: at w = 0 it would take |w| for w."""
+    spec = spec_of(
+        (1, "identity"), inputs=1, penalty={"l1": 0.1}, data={"x": [[1]], "y": [1]},
+        parameters={"init": "zeros"}, check={"scheme": "complex"},
+    )  # fmt: skip
+    assert check(spec).wrong == 0
+
+
+def test_errors_that_all_point_the_same_way_add_up():
+    """A plain scheme's truncation error is no noise: over many samples it does not average out."""
+    x = [[0.01 * (-1) ** n * (1 + n % 7)] for n in range(3000)]
+    y = [(-1.0) ** n for n in range(3000)]
+    spec = spec_of(
+        (1, "identity"), inputs=1, data={"x": x, "y": y}, parameters={"init": "zeros"},
+        check={"scheme": "forward", "step": 1e-4},
+    )  # fmt: skip
+    assert check(spec).wrong == 0
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_fresh_seeds_every_day_are_no_different(seed):
     """Not yesterday's seeds: these are drawn anew in every run."""

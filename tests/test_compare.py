@@ -31,6 +31,11 @@ def one(analytic: float, numerical: float, error: float = 0.0, rounding: float =
         (one(0.0, 0.0), "agrees"),
         (one(-1.0, 1.0), "wrong"),
         (one(1.0, math.nan, error=math.inf), "unresolved"),
+        (one(1.0, math.nan, error=0.1), "unresolved"),
+        (one(1.0, math.inf, error=0.1), "unresolved"),
+        (one(0.0, 0.0, error=1e9), "unresolved"),
+        (one(0.0, 0.0, error=1e-17, rounding=1e-17), "agrees"),
+        (one(1.0, 1.0, error=0.5), "unresolved"),
         (one(math.nan, 1.0), "wrong"),
         (one(math.inf, 1.0), "wrong"),
         (one(-math.inf, math.nan, error=math.inf), "wrong"),
@@ -55,13 +60,20 @@ def test_relative_error_is_against_the_larger():
 
 
 @pytest.mark.parametrize(
-    ("unknown", "verdict"), [(0, "agrees"), (2, "agrees"), (3, "unresolved"), (4, "unresolved")]
+    ("noisy", "verdict"), [(0, "agrees"), (2, "agrees"), (3, "unresolved"), (4, "unresolved")]
 )
-def test_tensor_is_unresolved_when_more_than_half_of_it_is(unknown, verdict):
-    error = np.zeros(4)
-    error[:unknown] = math.inf
-    numerical = np.where(np.isinf(error), math.nan, 1.0)
-    assert Comparison("w", np.ones(4), numerical, error, np.zeros(4), 1e-6).verdict == verdict
+def test_tensor_is_unresolved_when_more_than_half_of_what_is_not_zero_is(noisy, verdict):
+    analytic, error = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]), np.zeros(6)
+    numerical = analytic.copy()
+    error[:noisy], numerical[:noisy] = 1e-4, 1.0 + 2e-4
+    assert Comparison("w", analytic, numerical, error, np.zeros(6), 1e-6).verdict == verdict
+
+
+def test_one_entry_beyond_knowing_leaves_the_tensor_unresolved():
+    """On a kink any number could stand there, a billion too."""
+    analytic, numerical = np.array([1e9, 1.0, 1.0]), np.array([math.nan, 1.0, 1.0])
+    error = np.array([math.inf, 0.0, 0.0])
+    assert Comparison("w", analytic, numerical, error, np.zeros(3), 1e-6).verdict == "unresolved"
 
 
 def test_one_wrong_entry_makes_the_tensor_wrong():

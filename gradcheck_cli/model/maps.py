@@ -38,7 +38,7 @@ class Map:
             if self.pieces is not None:
                 differs = self.pieces(which, to) != self.pieces(which, self.position[which])
                 crossed = differs.reshape(len(which), -1).any(axis=1)
-            return Moved(self.observe(which, to), crossed)
+            return Moved(self.observe(which, to), self.magnitude[which], crossed)
 
 
 def loss_map(problem: Problem) -> Map:
@@ -107,8 +107,8 @@ def weight_map(problem: Problem) -> Map:
         image: Array = (rows * a_h[which // layer.inputs]).sum(axis=1) + b[units[which]]
         return image
 
-    z = problem.objective.activity.z[-1]
-    size = np.abs(z)[np.repeat(np.arange(len(a_h)), layer.inputs), units]
+    terms = np.abs(a_h) @ np.abs(w.T) + np.abs(b)
+    size = layer.inputs * terms[np.repeat(np.arange(len(a_h)), layer.inputs), units]
     return Map(a_h.shape, w[units, inputs], size, observe, batch=_batch(layer.inputs))
 
 

@@ -14,11 +14,16 @@ import numpy as np
 
 from gradcheck_cli.model.network import Activity, Arrays, Network, forward, sample_losses
 from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.rounding import FUNCTION_ULPS, loss_and_rounding, value_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import Affine, Movable, Moved, Shape
 
 _BLOCK_BYTES = 2**21
 """The size of the largest temporary of one batch: what fits the cache is fastest (measured 1 to 2 MiB)."""
+
+
+_UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+"""What a tiny number may lose to underflow, in units of ε."""
 
 
 class NetworkObjective:
@@ -35,6 +40,7 @@ class NetworkObjective:
             for name in network.shapes
             for penalty, strength in network.penalties_on(name).items()
         )
+        self._roundings: dict[int, Array] = {}
         self._index = {layer.name: i for i, layer in enumerate(network.layers)}
 
     @property
@@ -57,6 +63,11 @@ class NetworkObjective:
     def units(self, layer: str) -> Movable:
         return _UnitMoves(self, self._index[layer])
 
+    def outputs_of(self, i: int) -> Array:
+        """What layer i passes on, (N, units)."""
+        last = i + 1 == len(self.network.layers)
+        return self.activity.output if last else self.activity.inputs[i + 1]
+
     @cached_property
     def layer_pieces(self) -> tuple[Array | None, ...]:
         """The smooth piece of its activation that every pre-activation is on, where there are several."""
@@ -70,11 +81,11 @@ class NetworkObjective:
         pieces = self.network.loss.pieces
         return pieces(self.activity.output, self.target) if pieces else None
 
-    def above(self, first: int, z: Array, samples: Any) -> tuple[Array, Array]:
+    def above(self, first: int, z: Array, samples: Any, z_rounding: Array) -> Moved:
         """Feed pre-activations z (…, units) of layer `first` to the top.
 
-        samples: the index of each row's sample, to find its target. Returns the losses (…) and whether
-        any branch is another than at rest (…).
+        samples: the index of each row's sample, to find its target. z_rounding: how exact z is at rest
+        (N, units), in units of ε. Losses, their rounding and whether a branch changed are all (…).
         """
         crossed = np.zeros(z.shape[:-1], dtype=bool)
         a = z
@@ -89,7 +100,24 @@ class NetworkObjective:
         target = self.target[samples]
         if self.loss_pieces is not None and self.network.loss.pieces:
             crossed |= (self.network.loss.pieces(a, target) != self.loss_pieces[samples]).any(axis=-1)
-        return sample_losses(self.network, a, target), crossed
+        output_rounding = self._output_rounding(first, z_rounding)[samples]
+        losses, rounding = loss_and_rounding(self.network.loss, a, target, output_rounding)
+        c = self.network.coefficient
+        return Moved(c * losses, abs(c) * rounding, crossed)
+
+    def _output_rounding(self, first: int, z_rounding: Array) -> Array:
+        """How exact the outputs (N, C) are, in units of ε, where layer `first` is evaluated anew."""
+        if first not in self._roundings:
+            a_rounding = z_rounding
+            for i in range(first, len(self.network.layers)):
+                layer, z = self.network.layers[i], self.activity.z[i]
+                if i > first:
+                    w = np.abs(self.parameters[layer.weight])
+                    terms = np.abs(self.activity.inputs[i]) @ w.T + np.abs(self.parameters[layer.bias])
+                    z_rounding = a_rounding @ w.T + terms
+                a_rounding = value_rounding(layer.activation, z, z_rounding)
+            self._roundings[first] = a_rounding
+        return self._roundings[first]
 
     def batch(self, first: int, rows: int) -> int:
         """How many moves at layer `first` fit a block, if each carries `rows` rows upwards."""
@@ -117,33 +145,44 @@ class _UnitMoves:
     def unit(self) -> Array:
         return np.ones(len(self.position))
 
-    @cached_property
-    def magnitude(self) -> Array:
-        return np.repeat(np.abs(self.objective.losses), self.objective.network.layers[self.i].units)
-
     @property
     def batch(self) -> int:
         return self.objective.batch(self.i, rows=1)
+
+    @cached_property
+    def _z_rounding(self) -> Array:
+        """By how much each z of the layer above rounds when this layer's a is evaluated anew, (N, units)."""
+        above, a = self.objective.network.layers[self.i + 1], self.objective.activity.inputs[self.i + 1]
+        w = np.abs(self.objective.parameters[above.weight])
+        return np.abs(self.objective.activity.z[self.i + 1]) + FUNCTION_ULPS * (np.abs(a) @ w.T)
 
     def move(self, which: Array, to: Array) -> Moved:
         objective, i = self.objective, self.i
         layer = objective.network.layers[i]
         samples, units = np.divmod(which, layer.units)
         with np.errstate(all="ignore"):
-            if layer is objective.network.output or layer.activation.coupled:
-                z = objective.activity.z[i][samples].astype(to.dtype, copy=False)
-                z[np.arange(len(which)), units] = to
-                return Moved(*objective.above(i, z, samples))
+            if layer.activation.coupled:
+                return self._move_in_row(samples, units, to)
+            a, rest = layer.activation.value(to), objective.outputs_of(i)[samples, units]
+            rise = a - rest
+            if layer is objective.network.output:
+                losses, rounding, crossed = self._move_in_row(samples, units, to)
+                return Moved(losses, np.where((rise == 0) & (a == 0), 0.0, rounding), crossed)
             # Only this unit's a changes, so the layer above changes by an outer product.
-            above = objective.network.layers[i + 1]
-            rise = layer.activation.value(to) - objective.activity.inputs[i + 1][samples, units]
-            w = objective.parameters[above.weight]
+            w = objective.parameters[objective.network.layers[i + 1].weight]
             z = objective.activity.z[i + 1][samples] + rise[:, None] * w.T[units]
-            losses, crossed = objective.above(i + 1, z, samples)
+            losses, rounding, crossed = objective.above(i + 1, z, samples, self._z_rounding)
+            rounding = np.where((rise == 0) & (a == 0), 0.0, rounding)  # a unit that is off is off exactly
         if layer.activation.pieces:
             here = layer.activation.pieces(self.position[which])
             np.logical_or(crossed, layer.activation.pieces(to) != here, out=crossed)
-        return Moved(losses, crossed)
+        return Moved(losses, rounding, crossed)
+
+    def _move_in_row(self, samples: Array, units: Array, to: Array) -> Moved:
+        rest = self.objective.activity.z[self.i]
+        z = rest[samples].astype(to.dtype, copy=False)
+        z[np.arange(len(units)), units] = to
+        return self.objective.above(self.i, z, samples, np.zeros_like(rest))
 
 
 @dataclass(frozen=True)
@@ -153,11 +192,6 @@ class _EntryMoves:
     objective: NetworkObjective
     i: int
     name: str
-
-    @cached_property
-    def magnitude(self) -> Array:
-        # The samples' roundings are independent, so they add like noise.
-        return np.full(len(self.position), np.sqrt((self.objective.losses**2).sum()))
 
     @cached_property
     def position(self) -> Array:
@@ -171,13 +205,20 @@ class _EntryMoves:
     def batch(self) -> int:
         return self.objective.batch(self.i, rows=len(self.objective.target))
 
+    @cached_property
+    def _z_rounding(self) -> Array:
+        """Σ |a⁽ʰ⁾ w| + |b|, by which each z rounds, (N, units)."""
+        layer = self.objective.network.layers[self.i]
+        w, b = self.objective.parameters[layer.weight], self.objective.parameters[layer.bias]
+        return np.abs(self.objective.activity.inputs[self.i]) @ np.abs(w.T) + np.abs(b)
+
     def _above(self, units: Array, column: Array) -> Moved:
         """The losses (B, N) with column units[b] of this layer's z replaced by column[b] (B, N)."""
         rest = self.objective.activity.z[self.i]
         z = np.repeat(rest[None].astype(column.dtype, copy=False), len(units), axis=0)
         z[np.arange(len(units)), :, units] = column
-        losses, crossed = self.objective.above(self.i, z, slice(None))
-        return Moved(losses, np.asarray(crossed.any(axis=-1)))
+        losses, rounding, crossed = self.objective.above(self.i, z, slice(None), self._z_rounding)
+        return Moved(losses, rounding, np.asarray(crossed.any(axis=-1)))
 
 
 @dataclass(frozen=True)
@@ -229,10 +270,6 @@ class _PenaltyMoves:
         size = np.abs(self.position)
         return np.where(size > 0, size, 1.0)
 
-    @cached_property
-    def magnitude(self) -> Array:
-        return np.abs(self._value(self.position))
-
     @property
     def batch(self) -> int:
         return _BLOCK_BYTES // 8
@@ -243,7 +280,8 @@ class _PenaltyMoves:
             pieces = PENALTIES[name].pieces
             if pieces:
                 crossed |= pieces(to) != pieces(self.position[which])
-        return Moved(self._value(to), crossed)
+        losses = self._value(to)
+        return Moved(losses, 2.0 * np.abs(np.real(losses)) + _UNDERFLOW, crossed)
 
     def _value(self, w: Array) -> Array:
         terms = [PENALTIES[name].value(w, strength) for name, strength in self.penalties.items()]

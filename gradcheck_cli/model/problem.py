@@ -121,7 +121,7 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
     weight = np.array(loss.weight)
     with np.errstate(over="ignore"):
         total = float(weight[labels].sum()) if labels is not None else float(len(target))
-    if total == 0:
+    if total == 0 and loss.reduction != "sum":
         message = "every sample's class weight is 0, so the loss is a mean over nothing"
         raise bad_input(message, "network", "loss", "weight")
     if not math.isfinite(total):

@@ -20,7 +20,7 @@ from gradcheck_cli.model.network import Arrays, Layer, Network, forward
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.special import Array, softmax
 
-_FUNCTION_ULPS = 4.0
+FUNCTION_ULPS = 4.0
 """An elementary function's result is good to a few units in the last place."""
 
 
@@ -90,7 +90,7 @@ def factor_rounding(
         a_errors.append(a_error)
         z_errors.append(z_error)
         a = layer.activation.value(z)
-        a_error = _value_error(layer.activation, z, z_error) + _FUNCTION_ULPS * eps * np.abs(a) + tiny
+        a_error = _value_error(layer.activation, z, z_error) + FUNCTION_ULPS * eps * np.abs(a) + tiny
 
     dL_da = network.coefficient * network.loss.gradient(a, target)
     dL_da_error = abs(network.coefficient) * _loss_gradient_error(network.loss, a, a_error, target, eps)
@@ -122,9 +122,38 @@ def _summed(terms: Array, total: Array, count: int) -> Array:
 
     Terms of mixed sign round as their sizes; terms of one sign in whatever order add an ε of every
     partial sum, √count of the total if these are independent (N. J. Higham and T. Mary, SIAM J. Sci.
-    Comput. 41, 2019).
+    Comput. 41, 2019). In a plain loop over many terms that are all alike they are not: count / 16 covers it.
     """
-    return terms + np.sqrt(count) * np.abs(total)
+    return terms + max(np.sqrt(count), count / 16.0) * np.abs(total)
+
+
+_NUDGE = 2.0**-40
+"""A relative change far above ε, whose effect still shows in all digits, and far below what bends a curve."""
+
+
+def value_rounding(activation: Activation, z: Array, z_rounding: Array) -> Array:
+    """How exact a = φ(z) is, in units of ε, for a z exact to z_rounding (same units); from values alone."""
+    return _value_error(activation, z, _NUDGE * z_rounding) / _NUDGE + FUNCTION_ULPS * np.abs(
+        activation.value(z)
+    )
+
+
+def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
+    """ℓ(a) and how exact it is, in units of ε, each (…), for outputs a exact to a_rounding, both (…, C).
+
+    From values alone: what a nudge of every output changes.
+    """
+    nudge = _NUDGE * (a_rounding + FUNCTION_ULPS * np.abs(a))
+    if loss.per_output:  # every output's own term, whose changes cannot cancel
+        column = np.broadcast_to(target, a.shape).reshape(-1, 1)
+        terms = loss.value(a.reshape(-1, 1), column).reshape(a.shape)
+        nudged = loss.value((a + nudge).reshape(-1, 1), column).reshape(a.shape)
+        change = np.abs(np.real(nudged - terms)) / _NUDGE + np.abs(np.real(terms))
+        return terms.sum(axis=-1), change.sum(axis=-1)
+    against = np.where(target >= target.max(axis=-1, keepdims=True), -nudge, nudge)
+    value = loss.value(a, target)
+    change = np.abs(np.real(loss.value(a + against, target) - value)) / _NUDGE
+    return value, change + np.abs(np.real(value))
 
 
 def _value_error(activation: Activation, z: Array, z_error: Array) -> Array:
@@ -155,7 +184,7 @@ def derivative_error(activation: Activation, z: Array, z_error: Array, eps: floa
         return (np.eye(a.shape[-1]) + a[..., None, :]) * a_error[..., :, None] + a[..., :, None] * (
             a_error[..., None, :] + eps
         )
-    error = _spread(activation.derivative, z, z_error) + _FUNCTION_ULPS * eps * np.abs(
+    error = _spread(activation.derivative, z, z_error) + FUNCTION_ULPS * eps * np.abs(
         activation.derivative(z)
     )
     # a(1 − a) and the like are exact only to the rounding of 1.
@@ -164,7 +193,7 @@ def derivative_error(activation: Activation, z: Array, z_error: Array, eps: floa
 
 def _softmax_with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:
     a = softmax(z)
-    return a, a * (2.0 * z_error.max(axis=-1, keepdims=True) + _FUNCTION_ULPS * eps)
+    return a, a * (2.0 * z_error.max(axis=-1, keepdims=True) + FUNCTION_ULPS * eps)
 
 
 def _loss_gradient_error(loss: Loss, a: Array, a_error: Array, target: Array, eps: float) -> Array:
@@ -177,7 +206,7 @@ def _loss_gradient_error(loss: Loss, a: Array, a_error: Array, target: Array, ep
     if loss.pieces is None:
         total = target.sum(axis=-1, keepdims=True)
         p = softmax(a) * total
-        return p * (2.0 * most + _FUNCTION_ULPS * eps) + 2 * eps * (p + np.abs(target) + eps * total)
+        return p * (2.0 * most + FUNCTION_ULPS * eps) + 2 * eps * (p + np.abs(target) + eps * total)
     least_margin = eps * np.abs(a).max(axis=-1, keepdims=True) + most
     lower = loss.gradient(a - least_margin * (1 - 2 * target), target)
     upper = loss.gradient(a + least_margin * (1 - 2 * target), target)

@@ -98,63 +98,72 @@ def _evaluate(
     value, error = np.empty(len(which)), np.empty(len(which))
     for start in range(0, len(which), movable.batch):
         part = slice(start, start + movable.batch)
-        slopes = np.stack([_slopes(movable, scheme, which[part], h) for h in steps])
-        noise = _noise(movable, scheme, which[part], slopes, steps, certify)
-        best = _settle(slopes, noise, steps, certify) if scheme.extrapolate else _finest(slopes, noise)
+        rows = [_slopes(movable, scheme, which[part], h) for h in steps]
+        slopes, noise = np.stack([slope for slope, _ in rows]), np.stack([noise for _, noise in rows])
+        if scheme.extrapolate:
+            if not certify:
+                noise = _measured(slopes, noise, steps)
+            best = _settle(slopes, noise, steps, certify)
+        else:
+            best = _finest(slopes, noise, scheme.order)
         value[part], error[part] = best.value, best.error
         if progress:
             progress.advance(evaluations * len(best.value))
     return Estimate(value, error)
 
 
-def _slopes(movable: Movable, scheme: Scheme, which: Array, step: float) -> Array:
-    """The scheme at one step, (B,); NaN where a branch changed or the step was too small to be taken.
+def _slopes(movable: Movable, scheme: Scheme, which: Array, step: float) -> tuple[Array, Array]:
+    """The scheme at one step and its rounding error, each (B,).
 
-    The stencil is applied to the losses and to the number itself, which divides by the difference
-    actually taken.
+    NaN where a branch changed or the step was too small to be taken. The stencil is applied to the losses
+    and to the number itself, which divides by the difference actually taken.
     """
     x = movable.position[which]
     h = step * movable.unit[which]
     rise: Any = 0.0
     run: Any = 0.0
+    rounding: Any = 0.0
     crossed = np.zeros(len(which), dtype=bool)
     for offset, weight in zip(scheme.offsets, scheme.weights, strict=True):
         point = x + offset * h
         moved = movable.move(which, point)
         rise = rise + weight * moved.losses
         run = run + weight * point
+        rounding = rounding + abs(weight) * moved.rounding
         crossed |= moved.crossed
+    if not scheme.cancels:  # an imaginary step crosses nothing, so look to both sides
+        for beside in (x - _BESIDE * movable.unit[which], x + _BESIDE * movable.unit[which]):
+            crossed |= movable.move(which, beside).crossed
     rise, run = np.real(rise), np.real(run)
-    if rise.ndim == 2:
-        rise = rise.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(crossed | (run == 0), np.nan, rise / run)
+    if rise.ndim == 2:  # the terms' roundings are independent, so they add as squares
+        rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
+    with np.errstate(all="ignore"):
+        slope = np.where(crossed | (run == 0), np.nan, rise / run)
+        if not scheme.cancels:
+            return slope, 8 * _EPS * np.abs(slope) + _EPS * rounding
+        return slope, _EPS * rounding / np.abs(run)
 
 
-def _noise(
-    movable: Movable, scheme: Scheme, which: Array, slopes: Array, steps: Array, certify: bool
-) -> Array:
-    """The rounding error of each slope, (steps, B).
+_BESIDE = 2.0**-30
 
-    A difference over h of losses of size m carries about ε m / h. Where the forward pass rounds worse
-    than its result shows, the finest rungs tell: there the slopes differ by nothing but noise, which
-    times h is the same on each. A truncation error would be far larger on a coarser pair of rungs, so
-    a pair counts only up to what the finest makes plausible.
+
+def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
+    """The noise, (steps, B), no smaller than the finest rungs show it.
+
+    There the slopes differ by nothing but noise, which times the step is the same on each. A truncation
+    error would be far larger on a coarser pair of rungs, so a pair counts only up to what the finest makes
+    plausible.
     """
-    if not scheme.cancels:
-        return 8 * _EPS * np.abs(slopes)
-    rounding = _EPS * movable.magnitude[which]
-    if not certify:
-        jumps = np.abs(np.diff(slopes[-4:], axis=0)) * steps[-3:, None] * movable.unit[which]
-        plausible = _PLAUSIBLE * jumps[-1]
-        rounding = np.fmax(rounding, np.fmax.reduce(np.fmin(jumps, plausible), axis=0))
-    return rounding / (steps[:, None] * movable.unit[which])
+    jumps = np.abs(np.diff(slopes[-4:], axis=0)) * steps[-3:, None]
+    seen = np.fmax.reduce(np.fmin(jumps, _PLAUSIBLE * jumps[-1]), axis=0)
+    return np.fmax(noise, seen / steps[:, None])
 
 
-def _finest(slopes: Array, noise: Array) -> Estimate:
-    """The value at the smallest step; its error is its noise and what the next larger step says."""
-    value = slopes[-1]
-    return _known(value, np.abs(value - slopes[-2]) + noise[-1])
+def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
+    """The value at the smallest step; its error is what the two larger ones say, and its noise."""
+    coarse, middle, fine = slopes
+    truncation = np.maximum(np.abs(fine - middle), np.abs(middle - coarse) / 3.0**order)
+    return _known(fine, truncation + noise[-1])
 
 
 def _settle(slopes: Array, noise: Array, steps: Array, certify: bool) -> Estimate:

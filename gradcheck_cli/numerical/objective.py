@@ -19,11 +19,14 @@ Shape = tuple[int, ...]
 class Moved(NamedTuple):
     """What evaluating a batch of B moves gives.
 
-    losses:  (B,), or (B, S) for S terms that are subtracted term by term and then summed.
-    crossed: (B,) whether a branch of the function (the side of a kink) changed on the way.
+    losses:   (B,), or (B, S) for S terms that are subtracted term by term and then summed.
+    rounding: of the losses' shape, in units of ε: how far the arithmetic of their evaluation may have
+              carried each of them. The size of the loss, for a function of which no more is known.
+    crossed:  (B,) whether a branch of the function (the side of a kink) changed on the way.
     """
 
     losses: Array
+    rounding: Array
     crossed: Array
 
 
@@ -37,10 +40,6 @@ class Movable(Protocol):
     @property
     def unit(self) -> Array:
         """The length of a step of 1 for each number, (P,)."""
-
-    @property
-    def magnitude(self) -> Array:
-        """The size of the losses a difference subtracts, (P,): their rounding is its noise."""
 
     @property
     def batch(self) -> int:

@@ -86,18 +86,19 @@ class UnitDifferences:
     def _assemble(self, name: str) -> Estimate:
         pairs, inputs = self._pairs[self.objective.affine(name).layer], self.objective.affine(name).inputs
         if inputs is None:
-            total = entry_sums(pairs, np.ones((len(pairs.value), 1))).reshape(-1)
+            inputs = np.ones((len(pairs.value), 1))
+            total = entry_sums(pairs, inputs, self.scheme.extrapolate).reshape(-1)
         else:
-            total = entry_sums(pairs, inputs)
+            total = entry_sums(pairs, inputs, self.scheme.extrapolate)
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
 
 
-def entry_sums(pairs: Estimate, inputs: Array) -> Estimate:
+def entry_sums(pairs: Estimate, inputs: Array, independent: bool = True) -> Estimate:
     """Σₙ a_nk D_nj with its error, (units, in), of D (N, units) and a (N, in).
 
-    The pairs' errors and the roundings of their products are independent, so they add as squares; the
-    factor 2 allows for the few cases where they are not. A pair of which nothing is known leaves the
-    entries it feeds unknown.
+    Errors that are noise are independent, as are the roundings of the products, so they add as squares;
+    the factor 2 allows for the few cases where they are not. The truncation error of a plain scheme is
+    not: it adds up. A pair of which nothing is known leaves the entries it feeds unknown.
     """
     known = np.isfinite(pairs.error)
     d, u = np.where(known, pairs.value, 0.0), np.where(known, pairs.error, 0.0)
@@ -105,7 +106,12 @@ def entry_sums(pairs: Estimate, inputs: Array) -> Estimate:
     # The squares are taken of numbers of at most 1, which cannot overflow and lose nothing that counts.
     errors, error_scale = _at_most_one(np.hypot(u, _EPS * d))
     weights, weight_scale = _at_most_one(inputs)
-    error = 2.0 * np.sqrt((errors * errors).T @ (weights * weights)) * error_scale[:, None] * weight_scale
+    error = (
+        2.0 * np.sqrt((errors * errors).T @ (weights * weights))
+        if independent
+        else errors.T @ np.abs(weights)
+    )
+    error = error * error_scale[:, None] * weight_scale
     if not known.all():
         unknown = (~known).T.astype(float) @ (inputs != 0) > 0
         value[unknown], error[unknown] = np.nan, np.inf

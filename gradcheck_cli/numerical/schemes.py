@@ -20,8 +20,8 @@ class Scheme:
 
     offsets, weights: the stencil (o, w);  order: its order p.
     step:    the default step h; for an extrapolating scheme the largest of its ladder.
-    ladder:  the factors of h to evaluate at, largest first. A plain scheme takes 3h and h, reports the
-             value at h and takes the difference for its error.
+    ladder:  the factors of h to evaluate at, largest first. A plain scheme takes 9h, 3h and h, reports
+             the value at h and takes the differences for its error.
     certify: which rungs of the ladder are enough for an entry that agrees at once.
     extrapolate: whether to extrapolate to h → 0 (Richardson), by powers of h².
     cancels: whether the stencil subtracts nearly equal numbers, whose rounding is then its noise.
@@ -31,8 +31,8 @@ class Scheme:
     weights: tuple[complex, ...]
     order: int
     step: float
-    ladder: tuple[float, ...] = (3.0, 1.0)
-    certify: tuple[int, ...] = (0, 1)
+    ladder: tuple[float, ...] = (9.0, 3.0, 1.0)
+    certify: tuple[int, ...] = (0, 1, 2)
     extrapolate: bool = False
     cancels: bool = True
 

@@ -412,7 +412,7 @@ def test_a_narrow_explanation_fits_and_keeps_factor_formula_and_check(explanatio
     assert max(map(len, text.splitlines())) <= width
     heading, *rows = table_of(text, "factor")
     assert {"factor", "formula", "check"} <= set(heading.split())
-    assert ("first numbers" in heading) == (width >= 80)
+    assert ("first numbers" in heading) == (width >= 120)
     assert [row.split()[0] for row in rows] == SYMBOLS
 
 

@@ -17,7 +17,7 @@ class Function:
         self.function, self.kinks, self.batch = function, kinks, batch
         self.position = np.atleast_1d(np.array(points, dtype=float))
         self.unit = np.ones(len(self.position))
-        self.magnitude = np.full(len(self.position), magnitude)
+        self.magnitude = magnitude
         self.calls = 0
 
     def move(self, which, to):
@@ -26,7 +26,7 @@ class Function:
         crossed = np.zeros(len(which), dtype=bool)
         for kink in self.kinks:
             crossed |= (here > kink) != (there > kink)
-        return Moved(self.function(to), crossed)
+        return Moved(self.function(to), np.full(len(which), self.magnitude), crossed)
 
 
 def test_smooth_functions_come_out_to_rounding():

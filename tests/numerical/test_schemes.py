@@ -14,11 +14,10 @@ class Scalars:
     def __init__(self, *points: float) -> None:
         self.position = np.array(points)
         self.unit = np.ones(len(points))
-        self.magnitude = np.exp(self.position)
         self.batch = 2
 
     def move(self, which, to):
-        return Moved(np.exp(to), np.zeros(len(which), dtype=bool))
+        return Moved(np.exp(to), np.exp(np.real(to)), np.zeros(len(which), dtype=bool))
 
 
 @pytest.mark.parametrize("name", SCHEMES)
