@@ -40,7 +40,6 @@ class NetworkObjective:
             for name in network.shapes
             for penalty, strength in network.penalties_on(name).items()
         )
-        self._roundings: dict[int, Array] = {}
         self._index = {layer.name: i for i, layer in enumerate(network.layers)}
 
     @property
@@ -81,11 +80,11 @@ class NetworkObjective:
         pieces = self.network.loss.pieces
         return pieces(self.activity.output, self.target) if pieces else None
 
-    def above(self, first: int, z: Array, samples: Any, z_rounding: Array) -> Moved:
+    def above(self, first: int, z: Array, samples: Any, output_rounding: Array) -> Moved:
         """Feed pre-activations z (…, units) of layer `first` to the top.
 
-        samples: the index of each row's sample, to find its target. z_rounding: how exact z is at rest
-        (N, units), in units of ε. Losses, their rounding and whether a branch changed are all (…).
+        samples: the index of each row's sample, to find its target. output_rounding: how exact the outputs
+        are then (N, C), in units of ε. Losses, their rounding and whether a branch changed are all (…).
         """
         crossed = np.zeros(z.shape[:-1], dtype=bool)
         a = z
@@ -100,24 +99,21 @@ class NetworkObjective:
         target = self.target[samples]
         if self.loss_pieces is not None and self.network.loss.pieces:
             crossed |= (self.network.loss.pieces(a, target) != self.loss_pieces[samples]).any(axis=-1)
-        output_rounding = self._output_rounding(first, z_rounding)[samples]
-        losses, rounding = loss_and_rounding(self.network.loss, a, target, output_rounding)
+        losses, rounding = loss_and_rounding(self.network.loss, a, target, output_rounding[samples])
         c = self.network.coefficient
         return Moved(c * losses, abs(c) * rounding, crossed)
 
-    def _output_rounding(self, first: int, z_rounding: Array) -> Array:
-        """How exact the outputs (N, C) are, in units of ε, where layer `first` is evaluated anew."""
-        if first not in self._roundings:
-            a_rounding = z_rounding
-            for i in range(first, len(self.network.layers)):
-                layer, z = self.network.layers[i], self.activity.z[i]
-                if i > first:
-                    w = np.abs(self.parameters[layer.weight])
-                    terms = np.abs(self.activity.inputs[i]) @ w.T + np.abs(self.parameters[layer.bias])
-                    z_rounding = a_rounding @ w.T + terms
-                a_rounding = value_rounding(layer.activation, z, z_rounding)
-            self._roundings[first] = a_rounding
-        return self._roundings[first]
+    def output_rounding(self, first: int, z_rounding: Array) -> Array:
+        """How exact the outputs (N, C) are, in units of ε, if z of layer `first` is exact to z_rounding."""
+        a_rounding = z_rounding
+        for i in range(first, len(self.network.layers)):
+            layer, z = self.network.layers[i], self.activity.z[i]
+            if i > first:
+                w = np.abs(self.parameters[layer.weight])
+                terms = np.abs(self.activity.inputs[i]) @ w.T + np.abs(self.parameters[layer.bias])
+                z_rounding = a_rounding @ w.T + terms
+            a_rounding = value_rounding(layer.activation, z, z_rounding)
+        return a_rounding
 
     def batch(self, first: int, rows: int) -> int:
         """How many moves at layer `first` fit a block, if each carries `rows` rows upwards."""
@@ -150,11 +146,12 @@ class _UnitMoves:
         return self.objective.batch(self.i, rows=1)
 
     @cached_property
-    def _z_rounding(self) -> Array:
-        """By how much each z of the layer above rounds when this layer's a is evaluated anew, (N, units)."""
+    def _output_rounding(self) -> Array:
+        """Of outputs above a z that is moved by what this layer's a, evaluated anew, adds to it, (N, C)."""
         above, a = self.objective.network.layers[self.i + 1], self.objective.activity.inputs[self.i + 1]
         w = np.abs(self.objective.parameters[above.weight])
-        return np.abs(self.objective.activity.z[self.i + 1]) + FUNCTION_ULPS * (np.abs(a) @ w.T)
+        z_rounding = np.abs(self.objective.activity.z[self.i + 1]) + FUNCTION_ULPS * (np.abs(a) @ w.T)
+        return self.objective.output_rounding(self.i + 1, z_rounding)
 
     def move(self, which: Array, to: Array) -> Moved:
         objective, i = self.objective, self.i
@@ -171,7 +168,7 @@ class _UnitMoves:
             # Only this unit's a changes, so the layer above changes by an outer product.
             w = objective.parameters[objective.network.layers[i + 1].weight]
             z = objective.activity.z[i + 1][samples] + rise[:, None] * w.T[units]
-            losses, rounding, crossed = objective.above(i + 1, z, samples, self._z_rounding)
+            losses, rounding, crossed = objective.above(i + 1, z, samples, self._output_rounding)
             rounding = np.where((rise == 0) & (a == 0), 0.0, rounding)  # a unit that is off is off exactly
         if layer.activation.pieces:
             here = layer.activation.pieces(self.position[which])
@@ -182,7 +179,12 @@ class _UnitMoves:
         rest = self.objective.activity.z[self.i]
         z = rest[samples].astype(to.dtype, copy=False)
         z[np.arange(len(units)), units] = to
-        return self.objective.above(self.i, z, samples, np.zeros_like(rest))
+        return self.objective.above(self.i, z, samples, self._row_rounding)
+
+    @cached_property
+    def _row_rounding(self) -> Array:
+        """Of outputs above pre-activations that are exactly what they are moved to, (N, C)."""
+        return self.objective.output_rounding(self.i, np.zeros_like(self.objective.activity.z[self.i]))
 
 
 @dataclass(frozen=True)
@@ -206,18 +208,19 @@ class _EntryMoves:
         return self.objective.batch(self.i, rows=len(self.objective.target))
 
     @cached_property
-    def _z_rounding(self) -> Array:
-        """Σ |a⁽ʰ⁾ w| + |b|, by which each z rounds, (N, units)."""
+    def _output_rounding(self) -> Array:
+        """Of outputs above pre-activations that round as Σ |a⁽ʰ⁾ w| + |b|, (N, C)."""
         layer = self.objective.network.layers[self.i]
         w, b = self.objective.parameters[layer.weight], self.objective.parameters[layer.bias]
-        return np.abs(self.objective.activity.inputs[self.i]) @ np.abs(w.T) + np.abs(b)
+        terms = np.abs(self.objective.activity.inputs[self.i]) @ np.abs(w.T) + np.abs(b)
+        return self.objective.output_rounding(self.i, terms)
 
     def _above(self, units: Array, column: Array) -> Moved:
         """The losses (B, N) with column units[b] of this layer's z replaced by column[b] (B, N)."""
         rest = self.objective.activity.z[self.i]
         z = np.repeat(rest[None].astype(column.dtype, copy=False), len(units), axis=0)
         z[np.arange(len(units)), :, units] = column
-        losses, rounding, crossed = self.objective.above(self.i, z, slice(None), self._z_rounding)
+        losses, rounding, crossed = self.objective.above(self.i, z, slice(None), self._output_rounding)
         return Moved(losses, rounding, np.asarray(crossed.any(axis=-1)))
 
 
