@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.model.options import bound
 from gradcheck_cli.model.special import Array, normal_cdf, normal_pdf, sigmoid, softmax, softplus
 
 Function = Callable[..., Array]
@@ -43,15 +43,7 @@ class Activation:
     def with_options(self, **given: Any) -> Activation:
         """The same row with its options bound, so that every function takes z alone."""
         options = {**self.options, **given}
-        if not options:
-            return self
-        return replace(
-            self,
-            value=partial(self.value, **options),
-            derivative=partial(self.derivative, **options),
-            pieces=self.pieces and partial(self.pieces, **options),
-            options={},
-        )
+        return replace(self, **bound(self, options, "value", "derivative", "pieces"))
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
         """δ = ∂L/∂a · ∂a/∂z, shape (…, units)."""

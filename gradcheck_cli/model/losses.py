@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
+from gradcheck_cli.model.options import bound
 from gradcheck_cli.model.special import Array, log1p, sigmoid, softmax
 
 Function = Callable[..., Array]
@@ -47,15 +47,7 @@ class Loss:
     def with_options(self, **given: Any) -> Loss:
         """The same row with its options bound, so that every function takes (a, target) alone."""
         options = {**self.options, **given}
-        if not options:
-            return self
-        return replace(
-            self,
-            value=partial(self.value, **options),
-            gradient=partial(self.gradient, **options),
-            pieces=self.pieces and partial(self.pieces, **options),
-            options={},
-        )
+        return replace(self, **bound(self, options, "value", "gradient", "pieces"))
 
 
 def _abs(d: Array) -> Array:
