@@ -20,7 +20,6 @@ from ruamel.yaml.reader import ReaderError
 
 from gradcheck_cli.errors import Complaint, InputError, Position, did_you_mean_file, shortened
 from gradcheck_cli.spec import Spec
-from gradcheck_cli.spec_errors import explain
 
 _MAX_MIB = 2
 _MAX_NODES = 100_000
@@ -125,6 +124,8 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
     try:
         spec = Spec.model_validate(written, context={"folder": Path() if name == "-" else Path(name).parent})
     except ValidationError as error:
+        from gradcheck_cli.spec_errors import explain  # only a failing run needs it
+
         seen = {complaint.position for complaint in complaints}  # say one thing about one place
         located = [document.located(*each) for each in explain(error.errors(include_url=False))]
         complaints += [complaint for complaint in located if complaint.position not in seen]

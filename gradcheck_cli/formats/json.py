@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.compare import Comparison, Entry
 from gradcheck_cli.errors import Complaint
-from gradcheck_cli.explain import Explanation, Factor
 from gradcheck_cli.formats import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run
+
+if TYPE_CHECKING:
+    from gradcheck_cli.explain import Explanation, Factor
 
 VERSION = 1
 

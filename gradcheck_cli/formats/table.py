@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Entry, Verdict
 from gradcheck_cli.errors import ExitCode
-from gradcheck_cli.explain import Explanation, Factor
 from gradcheck_cli.formats import View
 from gradcheck_cli.formats.text import (
     INDENT,
@@ -24,6 +25,9 @@ from gradcheck_cli.formats.text import (
     shape,
 )
 from gradcheck_cli.report import Outcome, Report, Resolution, Run
+
+if TYPE_CHECKING:
+    from gradcheck_cli.explain import Explanation, Factor
 
 
 def render(run: Run, view: View) -> str:
