@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import groupby
-from typing import Any
+from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
-from gradcheck_cli.compare import ERROR_BARS, ROUNDING_SAFETY, Comparison, compare
+from gradcheck_cli.compare import (
+    ERROR_BARS,
+    ROUNDING_SAFETY,
+    Comparison,
+    by_convention,
+    compare,
+    default_rtol,
+)
 from gradcheck_cli.errors import UntrustedReferenceError
-from gradcheck_cli.model.blind import unexercised, unusual
-from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.numerical.kinks import alternatives
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.numerical.witness import Testimony, contradictions, hear
 from gradcheck_cli.report import Report, Witness
-from gradcheck_cli.sources import read_gradients
-from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import CheckSpec, Spec
+from gradcheck_cli.subject import Subject, subject_of
 
 
 @np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
@@ -29,92 +32,102 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
     """Compare the analytic gradients that `spec` names with finite differences, entry by entry.
 
     progress is told how many evaluations have just been made. Raises `InputError` where the spec does not
-    fit its data, and `UntrustedReferenceError` if unit and literal differences contradict each other.
+    fit its data or its code, and `UntrustedReferenceError` if unit and literal differences contradict each
+    other.
     """
-    problem = build_problem(spec)
-    analytic = read_gradients(spec.gradients, problem)
-    rounding = _rounding(problem, analytic)
-    reference, witness = _references(problem, spec.check, progress)
+    subject = subject_of(spec)
+    reference, witness = _references(subject, spec.check, progress)
 
-    estimates = reference.estimate(problem.checked)
-    comparisons = _compare(analytic, estimates, rounding, spec.check)
-    undecided = {c.name: ~c.agrees for c in comparisons if not c.agrees.all()}
+    estimates = reference.estimate(list(subject.analytic.values))
+    undecided = _marked(_compare(subject, estimates, spec.check), "unresolved", "wrong")
     if undecided:  # only what does not agree yet is worth the whole ladder of steps
         estimates = reference.refine(estimates, undecided)
-    estimates, heard = _cross_examine(reference, witness, estimates, rounding, spec.check.seed)
-    comparisons = _compare(analytic, estimates, rounding, spec.check)
+    unresolved = _marked(_compare(subject, estimates, spec.check), "unresolved")
+    if unresolved:  # and only what that leaves open, the widest arithmetic
+        estimates = reference.sharpen(estimates, unresolved)
+    estimates, heard = _cross_examine(reference, witness, subject, estimates, spec.check)
+    estimates, judged = _judge_kinks(reference, subject, estimates, spec.check)
+    comparisons = _compare(subject, estimates, spec.check)
 
     return Report(
         tuple(comparisons),
-        network=describe(problem),
-        loss_name=f"{spec.network.loss.name} ({spec.network.loss.reduction})",
-        loss=float(problem.objective.total),
-        source=analytic.origin,
+        network=subject.described,
+        loss_name=subject.loss_name,
+        loss=subject.loss,
+        source=subject.analytic.origin,
         scheme=spec.check.scheme,
-        differences=spec.check.differences,
+        differences="units" if isinstance(reference, UnitDifferences) else "literal",
         rtol={c.name: c.rtol for c in comparisons},
+        strict=spec.check.strict,
         witness=heard,
-        unexercised=unexercised(problem),
-        unusual=unusual(problem),
+        unexercised=subject.unexercised,
+        unusual=subject.unusual,
+        kinks=subject.kinks() if judged else (),
     )
 
 
 def _references(
-    problem: Problem, how: CheckSpec, progress: Progress | None
+    subject: Subject, how: CheckSpec, progress: Progress | None
 ) -> tuple[Reference, LiteralDifferences | None]:
     """The reference, and the witness it is held against: the literal way needs none."""
     scheme = SCHEMES[how.scheme]
-    literal = LiteralDifferences(problem.objective, scheme, how.step, progress)
-    if how.differences == "literal":
+    literal = LiteralDifferences(subject.objective, scheme, how.step, progress)
+    if subject.units is None or how.differences == "literal":
         return literal, None
-    return UnitDifferences(problem.objective, scheme, how.step, progress), literal
+    return UnitDifferences(subject.units, scheme, how.step, progress), literal
 
 
-def _rounding(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
-    """How far rounding may carry each right gradient, in the arithmetic that it was computed in."""
-    bounds = {}
-    for dtype in set(analytic.dtypes.values()):
-        arithmetic = Arithmetic.of(dtype, held=problem.dtype)
-        bounds[dtype] = gradient_rounding(
-            problem.network, problem.parameters, problem.x, problem.target, arithmetic
-        )
-    return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
-
-
-def _compare(
-    analytic: Analytic, estimates: Estimates, rounding: Mapping[str, Array], how: CheckSpec
-) -> list[Comparison]:
+def _compare(subject: Subject, estimates: Estimates, how: CheckSpec) -> list[Comparison]:
     return [
         compare(
             name,
             value,
             estimates[name],
-            rounding[name],
-            how.rtol or default_rtol(analytic.dtypes[name]),
+            subject.rounding[name],
+            _rtol(subject, name, how),
+            float(np.finfo(subject.analytic.dtypes[name]).eps),
         )
-        for name, value in analytic.values.items()
+        for name, value in subject.analytic.values.items()
     ]
+
+
+def _rtol(subject: Subject, name: str, how: CheckSpec) -> float:
+    return how.rtol or default_rtol(subject.analytic.dtypes[name])
+
+
+def _marked(comparisons: list[Comparison], *kinds: str) -> dict[str, Array]:
+    """The entries of these kinds, as masks by tensor, of the tensors that have any."""
+    masks = {c.name: reduce(np.logical_or, (getattr(c, kind) for kind in kinds)) for c in comparisons}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def _cross_examine(
     reference: Reference,
     witness: LiteralDifferences | None,
+    subject: Subject,
     estimates: Estimates,
-    rounding: Mapping[str, Array],
-    seed: int,
+    how: CheckSpec,
 ) -> tuple[Estimates, Witness | None]:
-    """Hold the reference against its witness; where they differ, only after the closest look at both."""
+    """Hold the reference against its witness; where they differ, only after the closest look at both.
+
+    The complex step, which subtracts nothing, is a second witness to the first.
+    """
     if witness is None:
         return estimates, None
-    allowed = {name: ROUNDING_SAFETY * bound for name, bound in rounding.items()}
-    testimony = hear(witness, estimates, allowed, seed)
+    allowed = {name: ROUNDING_SAFETY * bound for name, bound in subject.rounding.items()}
+    testimony = hear(witness, estimates, allowed, how.seed)
     doubts = contradictions(testimony, estimates)
     if doubts:
         estimates = reference.refine(estimates, doubts)
         if contradictions(testimony, estimates):
             raise UntrustedReferenceError(_contradiction(testimony, estimates))
+    complex_step = replace(witness, scheme=SCHEMES["complex"], step=None)
     entries = sum(len(t.which) for t in testimony)
-    return estimates, Witness(entries, max(float(t.distance(estimates).max()) for t in testimony))
+    return estimates, Witness(
+        entries,
+        max(float(t.distance(estimates).max()) for t in testimony),
+        max(float(t.apart_from(complex_step.at(t.name, t.which)).max()) for t in testimony),
+    )
 
 
 def _contradiction(testimony: list[Testimony], estimates: Estimates) -> str:
@@ -129,16 +142,21 @@ def _contradiction(testimony: list[Testimony], estimates: Estimates) -> str:
     )
 
 
-def default_rtol(dtype: np.dtype[Any]) -> float:
-    """1e-6, or 16 ε of the type the gradient was computed in if that is larger."""
-    return max(1e-6, 16 * float(np.finfo(dtype).eps))
-
-
-def describe(problem: Problem) -> str:
-    """``64-50-10, 2 × sigmoid, 100 samples``"""
-    layers = problem.network.layers
-    sizes = "-".join(str(n) for n in (layers[0].inputs, *(layer.units for layer in layers)))
-    runs = [(name, len(list(run))) for name, run in groupby(layer.activation_name for layer in layers)]
-    activations = ", ".join(name if times == 1 else f"{times} × {name}" for name, times in runs)
-    samples = f"{len(problem.x)} sample" + ("s" if len(problem.x) != 1 else "")
-    return f"{sizes}, {activations}, {samples}"
+def _judge_kinks(
+    reference: Reference, subject: Subject, estimates: Estimates, how: CheckSpec
+) -> tuple[Estimates, bool]:
+    """Give the entries on a kink the usual value nearest to their gradient; and whether there are any."""
+    kinks = alternatives(
+        reference, estimates, _marked(_compare(subject, estimates, how), "unresolved", "wrong")
+    )
+    chosen = {
+        name: by_convention(
+            subject.analytic.values[name].astype(np.float64),
+            estimates[name],
+            kinks[name],
+            subject.rounding[name],
+            _rtol(subject, name, how),
+        )
+        for name in kinks
+    }
+    return estimates | chosen, bool(kinks)

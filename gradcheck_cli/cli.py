@@ -85,7 +85,17 @@ _format = click.option(
     help="How to print the result.",
 )
 _gradients = click.option(
-    "--gradients", metavar="FILE", help="Check the gradients in this .npz instead of those the spec names."
+    "--gradients",
+    metavar="FILE",
+    help="Check the gradients in this .npz, .safetensors or folder of .npy instead of those the spec names.",
+)
+_python = click.option(
+    "--python",
+    metavar="FILE.py:NAME",
+    help="Check this function, (parameters, x, y) -> loss and gradients, instead of what the spec names.",
+)
+_no_code = click.option(
+    "--no-code", is_flag=True, help="Refuse specs that name code to run (Python or torch)."
 )
 _scheme = click.option(
     "--scheme", type=click.Choice(list(SCHEMES)), help="Difference scheme.  [default: the spec's]"

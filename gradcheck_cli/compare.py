@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.kinks import Alternatives
 from gradcheck_cli.numerical.objective import Array
 
 ERROR_BARS = 3.0
@@ -33,7 +35,10 @@ MEANINGFUL = 10.0
 
 
 TRIFLE = 1e-9
-"""The share of a tensor's largest entry that is as good as nothing."""
+"""The share of what an entry is summed from, or of a tensor's largest entry, that is as good as nothing."""
+
+
+_EPS = float(np.finfo(np.float64).eps)
 
 
 class Verdict(StrEnum):
@@ -66,6 +71,7 @@ class Comparison:
     """One tensor: analytic against numerical, all arrays of its shape.
 
     rounding: how far rounding alone may carry a right analytic value.
+    eps: the machine epsilon of the arithmetic that the analytic value was computed in.
     """
 
     name: str
@@ -74,6 +80,7 @@ class Comparison:
     error: Array = field(repr=False)
     rounding: Array = field(repr=False)
     rtol: float
+    eps: float = _EPS
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,24 +117,21 @@ class Comparison:
 
     @cached_property
     def known(self) -> Array:
-        """Where n says anything: its error bar is within its size, or within what rounding can do anyway.
-
-        Two zeros agree if n is 0 to within a trifle of the tensor's largest entry.
-        """
+        """Where n says anything: its error bar is within its size, or within what rounding can do anyway."""
         bar = ERROR_BARS * self.error
         small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
-        small |= self.zero & (bar <= TRIFLE * np.nanmax(self.scale, initial=0.0))
         return small & np.isfinite(self.numerical) & np.isfinite(self.error)
 
     @cached_property
     def agrees(self) -> Array:
         """Within tolerance; but where rounding alone may be a tenth of the value, that says nothing.
 
-        Of such a pair a right gradient may be off by much, and so may a wrong one.
+        Of such a pair a right gradient may be off by much, and so may a wrong one. Two zeros agree.
         """
         within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
         without_rounding = self.difference <= self.rtol * self.scale
-        return within & self.known & (without_rounding | (self.scale > MEANINGFUL * self.rounding))
+        telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
+        return (within & self.known & telling) | self.zero
 
     @cached_property
     def wrong(self) -> Array:
@@ -141,8 +145,17 @@ class Comparison:
 
     @cached_property
     def zero(self) -> Array:
-        """Zero on both sides: they agree, but there was nothing to get wrong."""
-        return (self.analytic == 0) & (self.numerical == 0)
+        """Zero on both sides: they agree, but there was nothing to get wrong.
+
+        a to within rounding, and n to within its error, which must be next to nothing: as the bias below a
+        batch normalisation, whose gradient is a sum that cancels.
+        """
+        bar = ERROR_BARS * self.error
+        summed_from = self.rounding / self.eps
+        beside = np.where(self.analytic == 0, np.nanmax(self.scale, initial=0.0), 0.0)
+        nothing = TRIFLE * np.nan_to_num(np.maximum(summed_from, beside), nan=0.0, posinf=0.0)
+        both = (np.abs(self.analytic) <= self.rounding) & (np.abs(self.numerical) <= bar)
+        return both & (bar <= nothing)
 
     @property
     def verdict(self) -> Verdict:
@@ -207,7 +220,43 @@ class Comparison:
         )
 
 
-def compare(name: str, analytic: Array, numerical: Estimate, rounding: Array, rtol: float) -> Comparison:
-    """Hold one tensor's analytic gradient against its numerical estimate, all of one shape."""
+def compare(
+    name: str, analytic: Array, numerical: Estimate, rounding: Array, rtol: float, eps: float = _EPS
+) -> Comparison:
+    """Hold one tensor's analytic gradient against its numerical estimate, all of one shape.
+
+    rounding: a bound, to first order, on the rounding of a right gradient computed with machine epsilon eps.
+    """
     wide = analytic.astype(np.float64, copy=False)
-    return Comparison(name, wide, numerical.value, numerical.error, ROUNDING_SAFETY * rounding, rtol)
+    allowed = ROUNDING_SAFETY * rounding
+    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps)
+
+
+def default_rtol(dtype: np.dtype[Any]) -> float:
+    """1e-6, or 16 ε of the type the gradient was computed in if that is larger."""
+    return max(1e-6, 16 * float(np.finfo(dtype).eps))
+
+
+def by_convention(
+    analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
+) -> Estimate:
+    """The estimate with each entry on a kink replaced by the usual value nearest to the analytic one.
+
+    An entry between the sides that no convention explains could be meant or could be wrong: it is unknown.
+    Outside of them no slope of either side can make it right.
+    """
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
+        allowed = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + ROUNDING_SAFETY * rounding
+        nearest = np.nan_to_num(apart - allowed, nan=np.inf).argmin(axis=0)[None]
+        value, error, excess = (
+            np.take_along_axis(each, nearest, axis=0)[0]
+            for each in (kinks.values, kinks.errors, apart - allowed)
+        )
+        slack = np.take_along_axis(allowed + ERROR_BARS * kinks.errors, nearest, axis=0)[0]
+        beyond = (analytic < kinks.low - slack) | (analytic > kinks.high + slack)
+    unexplained = ~(excess <= 0) & ~beyond
+    return Estimate(
+        np.where(kinks.at, np.where(unexplained, np.nan, value), numerical.value),
+        np.where(kinks.at, np.where(unexplained, np.inf, error), numerical.error),
+    )

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.checker import default_rtol, describe
-from gradcheck_cli.compare import Comparison, Verdict, compare, overall
-from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.compare import Comparison, Verdict, compare, default_rtol, overall
+from gradcheck_cli.errors import ExitCode, bad_input
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.model.network import backprop
 from gradcheck_cli.model.problem import Problem, build_problem
@@ -27,6 +26,7 @@ from gradcheck_cli.report import EXIT_CODES
 from gradcheck_cli.sources import read_gradients
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import CheckSpec, NetworkSpec, Spec
+from gradcheck_cli.subject import describe
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,18 @@ def explain(spec: Spec) -> Explanation:
     """
     problem = build_problem(spec)
     layer = problem.network.output
+    if layer.batch_norm is not None:
+        message = "the chain rule of an output layer with batch normalisation is not derived here"
+        raise bad_input(message, "network", "layers", len(problem.network.layers) - 1, "batch_norm")
     problem = replace(problem, checked=(layer.weight, layer.bias))
     analytic = read_gradients(spec.gradients, problem)
     return Explanation(
         layer.name,
         describe(problem),
         layer.activation_name,
-        spec.network.loss.name,
+        spec.network.loss.name if spec.network else "",
         problem.network.coefficient,
-        tuple(_notes(spec.network)),
+        tuple(_notes(spec.network)) if spec.network else (),
         tuple(_factor(step, analytic, spec.check) for step in _derivation(problem, analytic, spec.check)),
     )
 
@@ -119,7 +122,7 @@ def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_S
     whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
     z_to_a = activation_map(problem)
     some = slice(z_to_a.shape[0])  # of a large softmax, the Jacobians of the first samples alone
-    z, z_error = ours.z[some], bounds.z[some]
+    z, z_error = ours.y[some], bounds.y[some]
     penalty = " + penalty" if network.penalties_on(layer.weight) else ""
     w, b = layer.weight, layer.bias
     return [
@@ -132,9 +135,16 @@ def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_S
             z_to_a,
             derivative_error(layer.activation, z, z_error, arithmetic.eps),
         ),
-        _Step("δ", "∂L/∂a · ∂a/∂z", "delta", ours.delta, problem.objective.units(layer.name), bounds.delta),
+        _Step(
+            "δ",
+            "∂L/∂a · ∂a/∂z",
+            "delta",
+            ours.delta,
+            problem.objective.units((layer.name, "z")),
+            bounds.delta,
+        ),
         _Step("∂z/∂w", "a⁽ʰ⁾", "dz_dw", ours.dz_dw, weight_map(problem), arithmetic.eps * np.abs(ours.dz_dw)),
-        _Step("∂z/∂b", "1", "dz_db", np.ones_like(ours.z), bias_map(problem), np.zeros_like(ours.z)),
+        _Step("∂z/∂b", "1", "dz_db", np.ones_like(ours.y), bias_map(problem), np.zeros_like(ours.y)),
         _Step("∂L/∂w", f"δᵀ a⁽ʰ⁾{penalty}", w, analytic.values[w], whole[w], rounding[w]),
         _Step("∂L/∂b", "Σₙ δₙ", b, analytic.values[b], whole[b], rounding[b]),
     ]
@@ -155,7 +165,8 @@ def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:
         flat = differentiate(numerical, SCHEMES[how.scheme], how.step)
         numerical = Estimate(flat.value.reshape(value.shape), flat.error.reshape(value.shape))
     rtol = how.rtol or default_rtol(_dtype(analytic))
-    comparison = compare(step.name, value, numerical, step.rounding, rtol)
+    eps = float(np.finfo(_dtype(analytic)).eps)
+    comparison = compare(step.name, value, numerical, step.rounding, rtol, eps)
     return Factor(step.symbol, step.formula, comparison, analytic.origin if given else "backprop")
 
 

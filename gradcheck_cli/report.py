@@ -23,10 +23,12 @@ class Witness:
     """How the entries drawn at random and moved literally compare with the unit differences.
 
     entries: how many were drawn;  largest: their largest distance in units of their error bars together.
+    complex_step: the largest distance between them and the complex step, in the same units.
     """
 
     entries: int
     largest: float
+    complex_step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,11 @@ class Report:
     scheme: str
     differences: str
     rtol: Mapping[str, float]
+    strict: bool = False
     witness: Witness | None = None
     unexercised: tuple[str, ...] = ()
     unusual: tuple[str, ...] = ()
+    kinks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -60,10 +64,14 @@ class Report:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Wrong if any tensor is, unresolved if any is or if nothing but zeros was compared, else agrees."""
-        if self.entries == self.zero:
-            return overall([c.verdict for c in self.comparisons] + [Verdict.UNRESOLVED])
-        return overall([c.verdict for c in self.comparisons])
+        """Wrong if any tensor is, unresolved if any is or if nothing but zeros was compared, else agrees.
+
+        Strictly, a single unresolved entry leaves the whole unresolved.
+        """
+        verdicts = [c.verdict for c in self.comparisons]
+        if self.entries == self.zero or (self.strict and self.unresolved):
+            verdicts.append(Verdict.UNRESOLVED)
+        return overall(verdicts)
 
     @property
     def exit_code(self) -> ExitCode:

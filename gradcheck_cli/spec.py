@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from gradcheck_cli.errors import closest
 from gradcheck_cli.model.activations import ACTIVATIONS
@@ -126,10 +127,24 @@ class ActivationSpec(Model):
         return {option: getattr(self, option) for option in ACTIVATIONS[self.name].options}
 
 
+class BatchNormSpec(Model):
+    """Batch normalisation of z over the batch, (z − mean) / √(variance + eps): PyTorch's default."""
+
+    eps: Positive = 1e-5
+
+
+def _switch(value: object) -> object:
+    """`true` is short for `{}`, `false` for nothing."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
 class LayerSpec(Model):
-    """One dense layer."""
+    """One dense layer, with `batch_norm` between z and the activation if asked."""
 
     units: Size
+    batch_norm: Annotated[
+        BatchNormSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | BatchNormSpec)
+    ] = None
     activation: Annotated[
         ActivationSpec, BeforeValidator(_named, json_schema_input_type=_ActivationName | ActivationSpec)
     ] = ActivationSpec(name="identity")
@@ -197,10 +212,20 @@ class InitialisedParameters(Model):
     bias: Literal["zeros", "same"] = "zeros"
 
 
-class ParameterFile(Model):
-    """Parameters from an .npz with one array per name."""
+class ArrayFile(Model):
+    """Arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
+
+    names: what the file calls a parameter, and what the network calls it (`fc1.weight: hidden1.weight`).
+    layout: whether the file's weights are [out, in], as in PyTorch, or [in, out].
+    """
 
     file: File
+    names: dict[str, str] = {}
+    layout: Literal["out_in", "in_out"] = "out_in"
+
+
+class ParameterFile(ArrayFile):
+    """Parameters from a file with one array per name."""
 
 
 def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
@@ -262,10 +287,51 @@ class Backprop(Model):
     source: Literal["backprop"] = "backprop"
 
 
-class GradientFile(Model):
-    """The user's gradients: an .npz with one array per parameter name."""
+class GradientFile(ArrayFile):
+    """The user's gradients: a file with one array per parameter name."""
 
-    file: File
+
+@dataclass(frozen=True)
+class Code:
+    """`FILE.py:NAME`: something that a file of Python defines."""
+
+    file: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.file.name}"
+
+
+def code_of(text: str, folder: Path) -> Code | None:
+    """`my_net.py:loss_and_gradients`, its file relative to `folder`; None if it is not of that form."""
+    file, _, name = text.rpartition(":")
+    if not file.endswith(".py") or "\0" in file or not all(map(str.isidentifier, name.split("."))):
+        return None
+    return Code(Path(folder, file), name)
+
+
+def _code(value: object, info: ValidationInfo) -> object:
+    code = code_of(value, (info.context or {}).get("folder", Path())) if isinstance(value, str) else value
+    if not isinstance(code, Code):
+        raise PydanticCustomError(
+            "code_type", "FILE.py:NAME is needed here, not {found}", {"found": repr(value)}
+        )
+    return code
+
+
+CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
+
+
+class PythonFunction(Model):
+    """A function of the user's: (parameters, x, y) → the loss and a dict of gradients."""
+
+    python: CodeName
+
+
+class TorchModule(Model):
+    """A function of the user's that returns a torch module and a loss."""
+
+    torch: CodeName
 
 
 def _patterns(value: object) -> object:
@@ -290,6 +356,7 @@ class CheckSpec(Model):
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
     differences: Literal["units", "literal"] = "units"
     seed: Seed = 0
+    strict: bool = False
 
 
 _Kind = tuple[str, str, type[Model]]
@@ -335,20 +402,57 @@ Data = Annotated[
     ),
 ]
 Gradients = Annotated[
-    Annotated[GradientFile, Tag("gradients from a file")] | Annotated[Backprop, Tag("gradients by backprop")],
+    Annotated[GradientFile, Tag("gradients from a file")]
+    | Annotated[PythonFunction, Tag("gradients from a Python function")]
+    | Annotated[TorchModule, Tag("gradients from torch")]
+    | Annotated[Backprop, Tag("gradients by backprop")],
     _by_key(
         ("file", "gradients from a file", GradientFile),
+        ("python", "gradients from a Python function", PythonFunction),
+        ("torch", "gradients from torch", TorchModule),
         ("source", "gradients by backprop", Backprop),
     ),
 ]
 
 
-class Spec(Model):
-    """A network, its parameters and data, the gradients to check and how to check them."""
+_UNSAID: Any = ()
+"""The default of a section, which is not the same as a section that is there and empty."""
 
-    network: NetworkSpec
-    data: Data
-    parameters: Parameters = InitialisedParameters()
-    gradients: Gradients = Backprop()
+
+def _needed_without_code(value: object, info: ValidationInfo) -> object:
+    """A function brings its own loss; all other gradients are held against the network's."""
+    if value is None:
+        raise PydanticKnownError("model_type", {"class_name": "mapping"})
+    if value is not _UNSAID:
+        return value
+    if isinstance(info.data.get("gradients"), Backprop | GradientFile):
+        raise PydanticKnownError("missing")
+    return None
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+_NeededWithoutCode = BeforeValidator(_needed_without_code)
+_MAYBE_UNSAID: Any = Field(_UNSAID, validate_default=True, json_schema_extra=_without_default)
+
+
+class Spec(Model):
+    """A network, its parameters and data, the gradients to check and how to check them.
+
+    Of gradients from code, which has a loss of its own, the network may stay unsaid. Parameters that are
+    not given are drawn, or are the code's own.
+    """
+
+    gradients: Gradients = Backprop()  # first, since what else is needed depends on it
+    network: Annotated[NetworkSpec | None, _NeededWithoutCode] = _MAYBE_UNSAID
+    data: Annotated[Data | None, _NeededWithoutCode] = _MAYBE_UNSAID
+    parameters: Parameters | None = None
     check: CheckSpec = CheckSpec()
     dtype: Literal["float64", "float32"] = "float64"
+
+    @property
+    def names_code(self) -> Code | None:
+        """The code that the gradients come from, if they do."""
+        return getattr(self.gradients, "python", None) or getattr(self.gradients, "torch", None)

@@ -93,6 +93,7 @@ _MESSAGES: Mapping[str, _Template] = {
         ("model_type", "model_attributes_type", "dict_type"),
         lambda key, found, _: f"{key} must be a mapping, not {found}",
     ),
+    "code_type": lambda key, found, _: f"{key} must be FILE.py:NAME, not {found}",
     "path_type": lambda key, found, _: f"{key} must be a file name, not {found}",
     "greater_than_equal": lambda key, found, limit: (
         f"{key} is {found}; it must be at least {_number(limit['ge'])}"
@@ -210,10 +211,13 @@ def _plain(annotation: Any) -> Any:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, within `Annotated` or not."""
+    """The members of a union, within `Annotated` and `| None` or not."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    if get_origin(annotation) not in (Union, UnionType):
+        return ()
+    members = tuple(member for member in get_args(annotation) if member is not NoneType)
+    return members if len(members) > 1 else _members(members[0])
 
 
 def _union_member(annotation: Any, tag: str | int) -> Any:

@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "sources": {"sources", "model", "numerical.objective", "spec", "errors"},
     "compare": {"numerical"},
     "report": {"compare", "errors"},
-    "checker": {"compare", "errors", "model", "numerical", "report", "sources", "spec"},
-    "explain": {"checker", "compare", "errors", "model", "numerical", "report", "sources", "spec"},
+    "subject": {"errors", "model", "numerical.noise", "numerical.objective", "sources", "spec"},
+    "checker": {"compare", "errors", "model.special", "numerical", "report", "spec", "subject"},
+    "explain": {"compare", "errors", "model", "numerical", "report", "sources", "spec", "subject"},
     "formats": {"formats", "report", "compare", "explain", "errors"},
     "cli": {
         "",

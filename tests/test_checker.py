@@ -14,7 +14,7 @@ from random_networks import (
     random_spec,
 )
 
-from gradcheck_cli import InputError, Spec, UntrustedReferenceError, Verdict, check, checker, load_spec
+from gradcheck_cli import InputError, Spec, UntrustedReferenceError, Verdict, check, load_spec, subject
 from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.numerical.objective import Affine
@@ -71,7 +71,7 @@ def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
         parameters = {**problem.parameters, "output.bias": problem.parameters["output.bias"] + offset}
         problem = replace(problem, parameters=parameters)
         problem = replace(problem, target=TARGETS[targets](problem.objective.activity.output, rng))
-        monkeypatch.setattr(checker, "build_problem", lambda _, fixed=problem: fixed)
+        monkeypatch.setattr(subject, "build_problem", lambda _, fixed=problem: fixed)
         report = check(spec)  # and no UntrustedReferenceError
         assert report.wrong == 0, report.worst(2)
 
@@ -235,8 +235,8 @@ def test_reference_that_contradicts_itself_is_not_trusted(monkeypatch):
     honest = NetworkObjective.affine
 
     def dishonest(self, name):
-        layer, inputs = honest(self, name)
-        return Affine(layer, None if inputs is None else 1.001 * inputs)
+        site, inputs, _ = honest(self, name)
+        return Affine(site, None if inputs is None else 1.001 * inputs)
 
     monkeypatch.setattr(NetworkObjective, "affine", dishonest)
     with pytest.raises(UntrustedReferenceError, match=r"output\.weight\[\d, \d\] contradict each other"):
@@ -261,13 +261,97 @@ def test_nothing_but_zeros_is_no_pass():
     assert report.exit_code == 3
 
 
-def test_a_network_on_its_kinks_is_unresolved_not_wrong():
-    """relu at z = 0 for every unit and sample: any slope in [0, 1] could be meant."""
-    report = check(spec_of((4, "relu"), (3, "identity"), inputs=2, data={"x": [[0, 0]], "y": [1]},
-                           parameters={"init": "xavier", "seed": 1}))  # fmt: skip
-    assert report.wrong == 0
-    kinked = next(c for c in report.comparisons if c.name == "hidden1.bias")
-    assert kinked.unresolved.all()
+ON_KINKS = {
+    "relu, a sample of zeros": spec_of(
+        (4, "relu"), (4, "relu"), (3, "identity"), inputs=2,
+        data={"x": [[0, 0], [1, 2], [-1, 0.5]], "y": [1, 0, 2]}, parameters={"init": "xavier", "seed": 1},
+    ),
+    "leaky_relu, a sample of zeros": spec_of(
+        (4, "leaky_relu"), (4, "leaky_relu"), (3, "identity"), inputs=2,
+        data={"x": [[0, 0], [1, 2], [-1, 0.5]], "y": [1, 0, 2]}, parameters={"init": "xavier", "seed": 1},
+    ),
+    "l1 loss, half of it fitted": spec_of(
+        (2, "identity"), inputs=2, loss="l1", parameters={"init": "zeros"},
+        data={"x": [[1, 2], [3, 1], [1, -1]], "y": [[0, 1], [2, 0], [0, 0]]},
+    ),
+    "hinge at a margin of 1": spec_of(
+        (3, "identity"), inputs=3, loss="hinge", parameters={"init": "zeros"},
+        data={"x": [[1, 0, 2], [0, 1, 1]], "y": [0, 2]},
+    ),
+    "penalty l1 on weights of 0": spec_of(
+        (3, "identity"), inputs=2, penalty={"l1": 0.25}, parameters={"init": "zeros"},
+        data={"x": [[1, 2], [3, 1]], "y": [0, 2]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ON_KINKS)
+@pytest.mark.parametrize("differences", ["units", "literal"])
+def test_the_usual_conventions_on_a_kink_agree(name, differences):
+    check_spec = ON_KINKS[name].check.model_copy(update={"differences": differences})
+    report = check(ON_KINKS[name].model_copy(update={"check": check_spec}))
+    assert report.verdict is Verdict.AGREES, report.worst(3)
+    assert report.unresolved == 0
+
+
+@pytest.mark.parametrize("right", [0.0, 0.5, 1.0])
+def test_every_value_of_relu_prime_at_0_is_one_that_someone_chose(right, tmp_path, monkeypatch):
+    spec = ON_KINKS["relu, a sample of zeros"]
+    problem = build_problem(spec)
+
+    def derivative(z):
+        return np.where(z > 0, 1.0, np.where(z == 0, right, 0.0))
+
+    layers = tuple(
+        replace(layer, activation=replace(layer.activation, derivative=derivative))
+        if layer.activation_name == "relu" else layer
+        for layer in problem.network.layers
+    )  # fmt: skip
+    theirs = gradients(replace(problem.network, layers=layers), problem.parameters, problem.x, problem.target)
+    report = check(with_gradients(spec, theirs, tmp_path))
+    assert report.verdict is Verdict.AGREES, report.worst(3)
+    assert "hidden1" in report.kinks[0]
+    assert "sample 0" in report.kinks[0]
+
+
+def test_between_the_sides_of_a_kink_is_unresolved_and_beyond_them_wrong(tmp_path):
+    spec = ON_KINKS["relu, a sample of zeros"]
+    problem = build_problem(spec)
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    delta = right["hidden2.bias"].copy()
+    other = gradients(
+        problem.network, problem.parameters, problem.x + 1e-300, problem.target
+    )["hidden2.bias"]  # fmt: skip
+    i = int(np.abs(other - delta).argmax())
+    for share, verdict in ((0.3, Verdict.UNRESOLVED), (1.5, Verdict.WRONG), (-0.5, Verdict.WRONG)):
+        theirs = delta.copy()
+        theirs[i] += share * (other - delta)[i]
+        report = check(with_gradients(spec, {**right, "hidden2.bias": theirs}, tmp_path))
+        assert report.verdict is verdict, (share, report.worst(2))
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-7, 1e-9, 1e-11, 1e-13])
+def test_beside_a_kink_the_gradient_is_that_of_its_side(distance, tmp_path):
+    """However near: a pair that crosses gets smaller steps of its own."""
+    for side in (-1, 1):
+        spec = spec_of(
+            (1, "relu"), (1, "identity"), inputs=1, data={"x": [[1.0], [2.0]], "y": [3.0, 1.0]},
+            parameters={"init": "zeros"},
+        )  # fmt: skip
+        np.savez(tmp_path / "p.npz", **{
+            "hidden1.weight": [[0.0]], "hidden1.bias": [side * distance],
+            "output.weight": [[0.7]], "output.bias": [0.1],
+        })  # fmt: skip
+        source = {"file": tmp_path / "p.npz"}
+        spec = Spec.model_validate(
+            {**spec.model_dump(by_alias=True, exclude_unset=True), "parameters": source}
+        )
+        report = check(spec)
+        assert report.wrong == 0
+        problem = build_problem(spec)
+        right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+        other = {**right, "hidden1.bias": right["hidden1.bias"] + 1.0}
+        assert not check(with_gradients(spec, other, tmp_path)).passed
 
 
 def test_a_perfect_fit_agrees(monkeypatch):
@@ -276,7 +360,7 @@ def test_a_perfect_fit_agrees(monkeypatch):
     problem = build_problem(spec)
     parameters = {"output.weight": np.array([[0.5, 2.0], [1.0, 3.0]]), "output.bias": np.zeros(2)}
     fitted = replace(problem, parameters=parameters)
-    monkeypatch.setattr(checker, "build_problem", lambda _: fitted)
+    monkeypatch.setattr(subject, "build_problem", lambda _: fitted)
     report = check(spec)
     assert report.wrong == 0
     assert report.zero == report.entries

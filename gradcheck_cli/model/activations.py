@@ -25,9 +25,11 @@ class Activation:
 
     value:      φ(z), shape of z.
     derivative: ∂a/∂z: φ'(z), shape of z; for a coupled activation the Jacobian, shape (…, units, units).
-    pieces:     for a φ with kinks, which smooth piece each z is on (any array that compares by ==).
+    pieces:     for a φ with kinks, which smooth piece each z is on: True on the right of the kink at 0.
+    branch:     for a φ with kinks, φ(z) on the given pieces, continued beyond their ends, shape of z.
     coupled:    each a depends on the whole row of z (softmax).
     bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
+    wide:       φ is as exact in a wider type than float64 as that type is.
     options:    names and defaults of φ's parameters.
     formula:    the derivative as a textbook writes it.
     """
@@ -35,15 +37,17 @@ class Activation:
     value: Function
     derivative: Function
     pieces: Function | None = None
+    branch: Function | None = None
     coupled: bool = False
     bounded: bool = False
+    wide: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "φ'(z)"
 
     def with_options(self, **given: Any) -> Activation:
         """The same row with its options bound, so that every function takes z alone."""
         options = {**self.options, **given}
-        return replace(self, **bound(self, options, "value", "derivative", "pieces"))
+        return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
         """δ = ∂L/∂a · ∂a/∂z, shape (…, units)."""
@@ -56,16 +60,24 @@ def _right_of_zero(z: Array, **_: Any) -> Array:
     return z.real > 0
 
 
+def _leaky_relu_branch(z: Array, right: Array, negative_slope: float) -> Array:
+    return np.where(right, z, negative_slope * z)
+
+
 def _leaky_relu(z: Array, negative_slope: float) -> Array:
-    return np.where(z.real > 0, z, negative_slope * z)
+    return _leaky_relu_branch(z, z.real > 0, negative_slope)
 
 
 def _leaky_relu_derivative(z: Array, negative_slope: float) -> Array:
     return np.where(z > 0, 1.0, negative_slope).astype(z.dtype)
 
 
+def _elu_branch(z: Array, right: Array, alpha: float) -> Array:
+    return np.where(right, z, alpha * np.expm1(np.where(right, 0.0, z)))
+
+
 def _elu(z: Array, alpha: float) -> Array:
-    return np.where(z.real > 0, z, alpha * np.expm1(np.where(z.real > 0, 0.0, z)))
+    return _elu_branch(z, z.real > 0, alpha)
 
 
 def _elu_derivative(z: Array, alpha: float) -> Array:
@@ -116,12 +128,14 @@ ACTIVATIONS: Mapping[str, Activation] = {
         lambda z: np.where(z.real > 0, z, 0.0).astype(z.dtype, copy=False),
         lambda z: (z > 0).astype(z.dtype),
         pieces=_right_of_zero,
+        branch=lambda z, right: np.where(right, z, 0.0),
         formula="1 if z > 0, else 0",
     ),
     "leaky_relu": Activation(
         _leaky_relu,
         _leaky_relu_derivative,
         pieces=_right_of_zero,
+        branch=_leaky_relu_branch,
         options={"negative_slope": 0.01},
         formula="1 if z > 0, else negative_slope",
     ),
@@ -129,11 +143,17 @@ ACTIVATIONS: Mapping[str, Activation] = {
         _elu,
         _elu_derivative,
         pieces=_right_of_zero,
+        branch=_elu_branch,
         options={"alpha": 1.0},
         formula="1 if z > 0, else alpha eᶻ",
     ),
     "gelu": Activation(
-        _gelu, _gelu_derivative, bounded=True, options={"approximate": "none"}, formula="Φ(z) + z Φ'(z)"
+        _gelu,
+        _gelu_derivative,
+        bounded=True,
+        wide=False,  # erfc is a rational approximation made for float64
+        options={"approximate": "none"},
+        formula="Φ(z) + z Φ'(z)",
     ),
     "silu": Activation(
         lambda z: z * sigmoid(z),

@@ -43,12 +43,12 @@ def _parameters(problem: Problem) -> Iterator[str]:
 
 
 def _activations(problem: Problem) -> Iterator[str]:
-    for layer, z in zip(problem.network.layers, problem.objective.activity.z, strict=True):
+    for layer, y in zip(problem.network.layers, problem.objective.activity.y, strict=True):
         if layer.activation.pieces is None:
             continue
-        for side, seen in (("negative", z < 0), ("positive", z > 0)):
+        for side, seen in (("negative", y < 0), ("positive", y > 0)):
             if not seen.any():
                 yield f"no pre-activation of {layer.name} is {side}: that side of its kink is unseen"
-        off = int((z <= 0).all(axis=0).sum())
+        off = int((y <= 0).all(axis=0).sum())
         if off and layer.activation_name == "relu":
             yield f"{off} of {layer.units} units of {layer.name} are off in every sample: no gradient there"

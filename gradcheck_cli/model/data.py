@@ -28,6 +28,17 @@ class Batch:
     first: int = 0
 
 
+def read_arrays(data: Data) -> tuple[Array, Array]:
+    """x and y as they are, of any shape, for code that knows what to do with them; x rescaled if asked."""
+    if isinstance(data, SyntheticData):
+        raise bad_input("synthetic data need a network section, which says how many inputs there are", "data")
+    if isinstance(data, InlineData):
+        batch = _inline(data, 0, 0)
+        return batch.x, batch.y
+    x, y = _sliced(data)
+    return (_rescaled(x.astype(np.float64), data.rescale) if data.rescale else x), y
+
+
 def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
     """The samples of the spec, x rescaled. Raises `InputError` at the place in the spec."""
     with np.errstate(all="ignore"):  # what overflows is refused here
@@ -63,7 +74,8 @@ def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> 
         raise bad_input(f"{place} is {found}; finite numbers are needed", *where)
 
 
-def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
+def _sliced(data: DataFile) -> tuple[Array, Array]:
+    """The asked-for samples of the file's x and y."""
     where = ("data", "file")
     named = {
         getattr(data, key): ("data", key) if key in data.model_fields_set else where for key in ("x", "y")
@@ -79,8 +91,13 @@ def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
     if x.size > MAX_NUMBERS or y.size > MAX_NUMBERS:
         message = f"a batch of {max(x.size, y.size):,} numbers is over the limit of {MAX_NUMBERS:,}"
         raise bad_input(message, "data", "batch", help="check a smaller batch")
+    return x, y
+
+
+def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
+    x, y = _sliced(data)
     rows = x.reshape(len(x), -1)
-    _refuse_width(rows, inputs, where)  # before it is widened to float64
+    _refuse_width(rows, inputs, ("data", "file"))  # before it is widened to float64
     wide = y.astype(np.float64) if y.dtype.kind == "f" else y
     return Batch(_rescaled(rows.astype(np.float64), data.rescale), wide, data.start)
 
@@ -99,7 +116,7 @@ def _slice(data: DataFile, array: Array) -> Array:
     return array[data.start : stop]
 
 
-def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss) -> Batch:
+def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss | None = None) -> Batch:
     complaints = []
     for name in ("x", "y"):
         rows = getattr(data, name)

@@ -27,6 +27,8 @@ class Loss:
     value:      ℓ, shape (…, N): summed over the outputs of a sample.
     gradient:   ∂ℓ/∂a, shape (…, N, C).
     pieces:     for a loss with kinks, which smooth piece each a is on, shape (…, N, C).
+    branch:     for a loss with kinks, ℓ on the given pieces, continued beyond their ends, shape (…, N).
+    sides:      for a loss with kinks, the pieces whose slopes are usual at a kink itself.
     per_output: a sum of one term per output; the reduction `mean` then divides by C as well.
     target:     what y must be: "values" for each output (labels become one-hot), a "distribution" over
                 the outputs (or labels), or "labels" alone.
@@ -38,6 +40,8 @@ class Loss:
     value: Function
     gradient: Function
     pieces: Function | None = None
+    branch: Function | None = None
+    sides: tuple[float, ...] = ()
     per_output: bool = True
     target: Literal["values", "distribution", "labels"] = "values"
     applies: str | None = None
@@ -47,7 +51,7 @@ class Loss:
     def with_options(self, **given: Any) -> Loss:
         """The same row with its options bound, so that every function takes (a, target) alone."""
         options = {**self.options, **given}
-        return replace(self, **bound(self, options, "value", "gradient", "pieces"))
+        return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch"))
 
 
 def _abs(d: Array) -> Array:
@@ -61,9 +65,12 @@ def _mse(a: Array, target: Array) -> Array:
 
 
 def _huber(a: Array, target: Array, delta: float) -> Array:
+    return _huber_branch(a, target, _huber_pieces(a, target, delta), delta)
+
+
+def _huber_branch(a: Array, target: Array, side: Array, delta: float) -> Array:
     d = a - target
-    size = _abs(d)
-    return np.where(size.real <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)).sum(axis=-1)
+    return np.where(side == 0, 0.5 * d * d, delta * (side * d - 0.5 * delta)).sum(axis=-1)
 
 
 def _huber_pieces(a: Array, target: Array, delta: float) -> Array:
@@ -102,8 +109,11 @@ def _margins(a: Array, target: Array) -> Array:
 
 
 def _hinge(a: Array, target: Array) -> Array:
-    margins = _margins(a, target)
-    return np.where(margins.real > 0, margins, 0.0).sum(axis=-1)
+    return _hinge_branch(a, target, _margins(a, target).real > 0)
+
+
+def _hinge_branch(a: Array, target: Array, counts: Array) -> Array:
+    return np.where(counts, _margins(a, target), 0.0).sum(axis=-1)
 
 
 def _hinge_gradient(a: Array, target: Array) -> Array:
@@ -117,12 +127,16 @@ LOSSES: Mapping[str, Loss] = {
         lambda a, target: _abs(a - target).sum(axis=-1),
         lambda a, target: np.sign(a - target),
         pieces=lambda a, target: np.sign((a - target).real),
+        branch=lambda a, target, sign: (sign * (a - target)).sum(axis=-1),
+        sides=(-1, 0, 1),
         formula="sign(a − y)",
     ),
     "huber": Loss(
         _huber,
         lambda a, target, delta: np.clip(a - target, -delta, delta),
         pieces=_huber_pieces,
+        branch=_huber_branch,
+        sides=(0,),
         options={"delta": 1.0},
         formula="clip(a − y, ± delta)",
     ),
@@ -141,6 +155,8 @@ LOSSES: Mapping[str, Loss] = {
         _hinge,
         _hinge_gradient,
         pieces=lambda a, target: _margins(a, target).real > 0,
+        branch=_hinge_branch,
+        sides=(False, True),
         per_output=False,
         target="labels",
         formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",

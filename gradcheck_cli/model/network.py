@@ -5,7 +5,9 @@ For a layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), a⁽ʰ⁾ (N, in), w (out, in
     ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾      because ∂z/∂w = a⁽ʰ⁾
     ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ          because ∂z/∂b = 1
 
-after Raschka, Liu and Mirjalili, Machine Learning with PyTorch and Scikit-Learn (2022), ch. 11.
+With batch normalisation y = γ ẑ(z) + β stands between z and the activation, a = φ(y).
+
+After Raschka, Liu and Mirjalili, Machine Learning with PyTorch and Scikit-Learn (2022), ch. 11.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradcheck_cli.model.activations import Activation
+from gradcheck_cli.model.batch_norm import Normalised, normalise
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.special import Array
@@ -24,13 +27,17 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Layer:
-    """A dense layer; its parameters are `<name>.weight` (units, inputs) and `<name>.bias` (units,)."""
+    """A dense layer; its parameters are `<name>.weight` (units, inputs) and `<name>.bias` (units,).
+
+    batch_norm: the eps of its batch normalisation, with `<name>.gamma` and `<name>.beta` (units,); or None.
+    """
 
     name: str
     inputs: int
     units: int
     activation: Activation
     activation_name: str
+    batch_norm: float | None = None
 
     @property
     def weight(self) -> str:
@@ -39,6 +46,25 @@ class Layer:
     @property
     def bias(self) -> str:
         return f"{self.name}.bias"
+
+    @property
+    def gamma(self) -> str:
+        return f"{self.name}.gamma"
+
+    @property
+    def beta(self) -> str:
+        return f"{self.name}.beta"
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each of its parameters."""
+        shapes: dict[str, tuple[int, ...]] = {
+            self.weight: (self.units, self.inputs),
+            self.bias: (self.units,),
+        }
+        if self.batch_norm is not None:
+            shapes |= {self.gamma: (self.units,), self.beta: (self.units,)}
+        return shapes
 
 
 @dataclass(frozen=True)
@@ -61,14 +87,10 @@ class Network:
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The shape of every parameter, the output layer's first: the order of every table."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for layer in reversed(self.layers):
-            shapes[layer.weight] = (layer.units, layer.inputs)
-            shapes[layer.bias] = (layer.units,)
-        return shapes
+        return {name: shape for layer in reversed(self.layers) for name, shape in layer.shapes.items()}
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
-        """The penalties, by name, that bear on the parameter `name`."""
+        """The penalties, by name, that bear on the parameter `name`; γ and β count as biases."""
         return self.penalties if self.penalize_biases or name.endswith(".weight") else {}
 
 
@@ -76,25 +98,39 @@ class Network:
 class Activity:
     """What a forward pass leaves behind, a tuple entry for each layer.
 
-    inputs: a⁽ʰ⁾, the layer's input (N, in);  z: its pre-activation (N, out).
+    inputs: a⁽ʰ⁾, the layer's input (N, in);  z: a⁽ʰ⁾ wᵀ + b (N, out).
+    normalised: ẑ, where the layer has batch normalisation.
+    y: what the activation is taken of (N, out): z itself, or γ ẑ + β.
     output: the last layer's activation (N, C).
     """
 
     inputs: tuple[Array, ...]
     z: tuple[Array, ...]
+    normalised: tuple[Normalised | None, ...]
+    y: tuple[Array, ...]
     output: Array
 
 
 def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
     """Feed x (N, in) through every layer."""
-    inputs, pre_activations = [], []
+    inputs, affine, normalised, pre_activations = [], [], [], []
     a = x
     for layer in network.layers:
         inputs.append(a)
         z = a @ parameters[layer.weight].T + parameters[layer.bias]
-        pre_activations.append(z)
-        a = layer.activation.value(z)
-    return Activity(tuple(inputs), tuple(pre_activations), a)
+        z_hat = None if layer.batch_norm is None else normalise(z, layer.batch_norm)
+        y = z if z_hat is None else scaled(layer, parameters, z_hat)
+        affine.append(z)
+        normalised.append(z_hat)
+        pre_activations.append(y)
+        a = layer.activation.value(y)
+    return Activity(tuple(inputs), tuple(affine), tuple(normalised), tuple(pre_activations), a)
+
+
+def scaled(layer: Layer, parameters: Arrays, z_hat: Normalised) -> Array:
+    """y = γ ẑ + β."""
+    y: Array = parameters[layer.gamma] * z_hat.value + parameters[layer.beta]
+    return y
 
 
 def sample_losses(network: Network, output: Array, target: Array) -> Array:
@@ -106,23 +142,31 @@ def sample_losses(network: Network, output: Array, target: Array) -> Array:
 class Factors:
     """The chain rule of one dense layer, factor by factor.
 
-    dL_da: ∂L/∂a (N, out);  z: where ∂a/∂z is taken (N, out);  dz_dw: ∂z/∂w = a⁽ʰ⁾ (N, in).
+    dL_da: ∂L/∂a (N, out);  y: where ∂a/∂y is taken (N, out), which is z without batch normalisation;
+    dz_dw: ∂z/∂w = a⁽ʰ⁾ (N, in);  normalised, gamma: ẑ and γ of a layer with batch normalisation.
     """
 
     layer: Layer
     dL_da: Array
-    z: Array
+    y: Array
     dz_dw: Array
+    normalised: Normalised | None = None
+    gamma: Array | None = None
 
     @cached_property
     def da_dz(self) -> Array:
-        """∂a/∂z = φ'(z) (N, out), or the Jacobian (N, out, out) of a coupled activation."""
-        return self.layer.activation.derivative(self.z)
+        """∂a/∂z = φ'(z) (N, out), or the Jacobian (N, out, out) of a coupled activation; at y, if normalised."""
+        return self.layer.activation.derivative(self.y)
+
+    @cached_property
+    def dL_dy(self) -> Array:
+        """∂L/∂y = ∂L/∂a · ∂a/∂y (N, out)."""
+        return self.layer.activation.vjp(self.y, self.dL_da)
 
     @cached_property
     def delta(self) -> Array:
-        """δ = ∂L/∂a · ∂a/∂z = ∂L/∂z (N, out)."""
-        return self.layer.activation.vjp(self.z, self.dL_da)
+        """δ = ∂L/∂z (N, out): ∂L/∂a · ∂a/∂z, or through batch normalisation."""
+        return self.dL_dy if self.normalised is None else self.normalised.vjp(self.gamma * self.dL_dy)
 
     @cached_property
     def dL_dw(self) -> Array:
@@ -134,15 +178,23 @@ class Factors:
         """∂L/∂b = Σₙ δₙ (out,), because ∂z/∂b = 1."""
         return self.delta.sum(axis=0)
 
+    def gradients(self) -> dict[str, Array]:
+        """Of every parameter of the layer, by name."""
+        result = {self.layer.weight: self.dL_dw, self.layer.bias: self.dL_db}
+        if self.normalised is not None:
+            result[self.layer.gamma] = (self.dL_dy * self.normalised.value).sum(axis=0)
+            result[self.layer.beta] = self.dL_dy.sum(axis=0)
+        return result
+
 
 def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[Factors]:
     """The factors of every layer, from the output down; without the penalties."""
     activity = forward(network, parameters, x)
     dL_da = network.coefficient * network.loss.gradient(activity.output, target)
-    for layer, a_h, z in zip(
-        reversed(network.layers), reversed(activity.inputs), reversed(activity.z), strict=True
-    ):
-        factors = Factors(layer, dL_da, z, a_h)
+    for i in reversed(range(len(network.layers))):
+        layer = network.layers[i]
+        gamma = parameters.get(layer.gamma)
+        factors = Factors(layer, dL_da, activity.y[i], activity.inputs[i], activity.normalised[i], gamma)
         yield factors
         dL_da = factors.delta @ parameters[layer.weight]
 
@@ -151,8 +203,7 @@ def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> 
     """∂L/∂ every parameter, penalties included, each in the shape of its parameter."""
     result: dict[str, Array] = {}
     for factors in backprop(network, parameters, x, target):
-        result[factors.layer.weight] = factors.dL_dw
-        result[factors.layer.bias] = factors.dL_db
+        result |= factors.gradients()
     for name in result:
         for penalty, strength in network.penalties_on(name).items():
             result[name] = result[name] + PENALTIES[penalty].derivative(parameters[name], strength)

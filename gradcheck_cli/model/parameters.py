@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +37,17 @@ INITIALISERS: Mapping[str, Initialiser] = {
 
 
 def initialise(
-    init: str, scale: float | None, seed: int, biases_too: bool, sizes: list[tuple[str, int, int]]
+    init: str,
+    scale: float | None,
+    seed: int,
+    biases_too: bool,
+    sizes: list[tuple[str, int, int]],
+    normalised: Collection[str] = (),
 ) -> dict[str, Array]:
     """Draw the parameters of layers (name, inputs, units) from the input up, weights first, then biases.
+
+    Last come gamma, around 1, and beta, around 0, of the layers that are `normalised`; unless the biases are
+    drawn, they are 1 and 0.
 
     The generator is `RandomState`, whose stream never changes: with `normal`, a scale of 0.1 and seed 123
     these are the weights of Raschka's `NeuralNetMLP`.
@@ -50,7 +58,16 @@ def initialise(
     parameters: dict[str, Array] = {}
     for name, inputs, units in sizes:
         parameters[f"{name}.weight"] = factor * initialiser.draw(rng, (units, inputs), inputs, units)
+
+    def bias_of(inputs: int, units: int) -> Array:
+        if not biases_too:
+            return np.zeros(units)
+        return factor * initialiser.draw(rng, (units,), inputs, units)
+
     for name, inputs, units in sizes:
-        bias = initialiser.draw(rng, (units,), inputs, units) if biases_too else np.zeros(units)
-        parameters[f"{name}.bias"] = factor * bias
+        parameters[f"{name}.bias"] = bias_of(inputs, units)
+    for name, inputs, units in sizes:
+        if name in normalised:
+            parameters[f"{name}.gamma"] = 1.0 + bias_of(inputs, units)
+            parameters[f"{name}.beta"] = bias_of(inputs, units)
     return parameters

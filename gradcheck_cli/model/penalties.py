@@ -15,11 +15,15 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Penalty:
-    """value(w, λ) and derivative(w, λ), both of w's shape; pieces(w) where |w| has its kink."""
+    """value(w, λ) and derivative(w, λ), both of w's shape.
+
+    Where |w| has its kink: pieces(w), and branch(w, sign, λ) which is continued beyond it.
+    """
 
     value: Callable[[Array, float], Array]
     derivative: Callable[[Array, float], Array]
     pieces: Callable[[Array], Array] | None = None
+    branch: Callable[[Array, float, float], Array] | None = None
 
 
 PENALTIES: Mapping[str, Penalty] = {
@@ -28,5 +32,6 @@ PENALTIES: Mapping[str, Penalty] = {
         lambda w, strength: strength * np.where(w.real < 0, -w, w),
         lambda w, strength: strength * np.sign(w),
         pieces=lambda w: np.sign(w.real),
+        branch=lambda w, sign, strength: strength * sign * w,
     ),
 }

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean, shortened
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.arrays import listed, match_shapes, read_npz
-from gradcheck_cli.model.data import one_target_per_output, place_of, read_batch
+from gradcheck_cli.model.data import Batch, one_target_per_output, place_of, read_batch
 from gradcheck_cli.model.losses import LOSSES, coefficient
 from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.network import Layer, Network
 from gradcheck_cli.model.parameters import initialise
+from gradcheck_cli.model.rounding import Arithmetic
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.spec import MAX_NUMBERS, LossSpec, NetworkSpec, ParameterFile, Spec
+from gradcheck_cli.spec import MAX_NUMBERS, InitialisedParameters, LossSpec, NetworkSpec, Parameters, Spec
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Problem:
 
     All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so that
     gradients computed in float32 are held against a reference at the very same point.
+    y: the labels (N,) or targets as the data give them, from which `target` was made.
     checked: the names of the parameters to check, the output layer's first.
     """
 
@@ -35,6 +38,7 @@ class Problem:
     parameters: Mapping[str, Array]
     x: Array
     target: Array
+    y: Array
     dtype: np.dtype[np.floating]
     checked: tuple[str, ...]
 
@@ -44,12 +48,21 @@ class Problem:
         with np.errstate(all="ignore"):
             return NetworkObjective(self.network, self.parameters, self.x, self.target)
 
+    def objective_for(self, dtypes: Iterable[np.dtype[Any]]) -> NetworkObjective:
+        """The same for gradients computed in these types: the coarser, the more sits on a kink."""
+        coarsest = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
+        arithmetic = Arithmetic.of(coarsest, held=self.dtype)
+        with np.errstate(all="ignore"):
+            return NetworkObjective(self.network, self.parameters, self.x, self.target, arithmetic)
+
 
 def build_problem(spec: Spec) -> Problem:
     """Load or draw everything the spec names. Raises `InputError` with every place in the spec that fails."""
+    if spec.network is None:
+        raise bad_input("this needs a network, and the spec describes none", "network")
     _refuse_impossible(spec.network)
     try:
-        problem = _build(spec)
+        problem = _build(spec, spec.network)
     except MemoryError:
         raise bad_input(
             "there is not enough memory for a network and batch of this size", "network"
@@ -58,23 +71,24 @@ def build_problem(spec: Spec) -> Problem:
     return problem
 
 
-def _build(spec: Spec) -> Problem:
-    dtype, loss = np.dtype(spec.dtype), spec.network.loss
-    network = _network(spec.network)
+def _build(spec: Spec, described: NetworkSpec) -> Problem:
+    dtype, loss = np.dtype(spec.dtype), described.loss
+    network = _network(described)
     found = Gathered()
     with found:
-        x, target, total = _samples(spec, network)
+        batch, target, total = _samples(spec, described, network)
     with found:
-        parameters = _parameters(spec, network)
+        parameters = _parameters(spec.parameters or InitialisedParameters(), network)
     with found:
-        checked = _checked(spec, network)
+        checked = matching(network.shapes, spec.check.parameters)
     found.raise_any()
     outputs = network.output.units
     return Problem(
         replace(network, coefficient=coefficient(network.loss, loss.reduction, loss.scale, outputs, total)),
         {name: _held_by(dtype, value) for name, value in parameters.items()},
-        _held_by(dtype, x),
+        _held_by(dtype, batch.x),
         _held_by(dtype, target),
+        batch.y,
         dtype,
         checked,
     )
@@ -86,13 +100,15 @@ def _network(spec: NetworkSpec) -> Network:
     return Network(_layers(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
-def _samples(spec: Spec, network: Network) -> tuple[Array, Array, float]:
-    """x, the target, and the samples' total weight."""
+def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, float]:
+    """The samples, their targets, and their total weight."""
+    if spec.data is None:
+        raise bad_input("this needs data, and the spec names none", "data")
     outputs = network.output.units
-    batch = read_batch(spec.data, spec.network.inputs, outputs, network.loss)
-    _refuse_too_many(spec.network, len(batch.x))
+    batch = read_batch(spec.data, described.inputs, outputs, network.loss)
+    _refuse_too_many(described, len(batch.x))
     target, labels = one_target_per_output(batch, outputs, network.loss, place_of(spec.data, "y"))
-    return batch.x, *_weighted(target, labels, spec.network.loss)
+    return batch, *_weighted(target, labels, described.loss)
 
 
 def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
@@ -104,7 +120,8 @@ def _layers(spec: NetworkSpec) -> tuple[Layer, ...]:
     inputs, layers = spec.inputs, []
     for name, layer in zip(spec.names, spec.layers, strict=True):
         activation = ACTIVATIONS[layer.activation.name].with_options(**layer.activation.options)
-        layers.append(Layer(name, inputs, layer.units, activation, layer.activation.name))
+        norm = layer.batch_norm.eps if layer.batch_norm else None
+        layers.append(Layer(name, inputs, layer.units, activation, layer.activation.name, norm))
         inputs = layer.units
     return tuple(layers)
 
@@ -129,14 +146,15 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
     return weight * target, total
 
 
-def _parameters(spec: Spec, network: Network) -> Mapping[str, Array]:
-    if not isinstance(spec.parameters, ParameterFile):
-        init = spec.parameters
+def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
+    if isinstance(source, InitialisedParameters):
+        init = source
         sizes = [(layer.name, layer.inputs, layer.units) for layer in network.layers]
+        normalised = [layer.name for layer in network.layers if layer.batch_norm is not None]
         with np.errstate(over="ignore"):  # seen, and refused, in the forward pass
-            return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
+            return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes, normalised)
     where = ("parameters", "file")
-    arrays = read_npz(spec.parameters.file, where)
+    arrays = read_npz(source.file, where)
     match_shapes(arrays, network.shapes, "parameter", where)
     infinite = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if infinite:
@@ -146,21 +164,21 @@ def _parameters(spec: Spec, network: Network) -> Mapping[str, Array]:
     return arrays
 
 
-def _checked(spec: Spec, network: Network) -> tuple[str, ...]:
-    patterns = spec.check.parameters
+def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """The names that match any of the patterns. Raises `InputError` for a pattern that matches none."""
+    groups = dict.fromkeys(f"{name.rsplit('.', 1)[0]}.*" for name in names if "." in name)
     complaints = [
         Complaint(
             f"'{shortened(pattern)}' matches no parameter",
             ("check", "parameters", i),
-            did_you_mean(pattern, [*network.shapes, *(f"{layer.name}.*" for layer in network.layers)])
-            or f"there is {listed(network.shapes)}",
+            did_you_mean(pattern, [*names, *groups]) or f"there is {listed(names)}",
         )
         for i, pattern in enumerate(patterns)
-        if not any(fnmatchcase(name, pattern) for name in network.shapes)
+        if not any(fnmatchcase(name, pattern) for name in names)
     ]
     if complaints:
         raise InputError(*complaints)
-    return tuple(name for name in network.shapes if any(fnmatchcase(name, pattern) for pattern in patterns))
+    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def _refuse_impossible(spec: NetworkSpec) -> None:

@@ -8,15 +8,16 @@ argument moved by that argument's own error, which also sees the jump of a kink 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.model.activations import Activation, Function
+from gradcheck_cli.model.batch_norm import Normalised, normalised_rounding
 from gradcheck_cli.model.losses import Loss
-from gradcheck_cli.model.network import Arrays, Layer, Network, forward
+from gradcheck_cli.model.network import Activity, Arrays, Layer, Network, forward
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.special import Array, softmax
 
@@ -44,19 +45,58 @@ class Arithmetic:
         return cls(float(info.eps), float(info.tiny), 0.0 if exact else float(info.eps))
 
 
+FLOAT64 = Arithmetic.of(np.dtype(np.float64))
+
+
+@dataclass(frozen=True)
+class ForwardRounding:
+    """Bounds on the rounding errors of an `Activity`, in its shapes."""
+
+    inputs: tuple[Array, ...]
+    normalised: tuple[Array | None, ...]
+    y: tuple[Array, ...]
+    output: Array
+
+
+def forward_rounding(
+    network: Network, parameters: Arrays, activity: Activity, arithmetic: Arithmetic
+) -> ForwardRounding:
+    """A bound on |computed − exact| for everything a forward pass computes."""
+    eps, x_eps, tiny = arithmetic.eps, arithmetic.input_eps, arithmetic.tiny
+    a_errors, y_errors = [], []
+    z_hat_errors: list[Array | None] = []
+    a = activity.inputs[0]
+    a_error = x_eps * np.abs(a)
+    for i, layer in enumerate(network.layers):
+        z, y, z_hat = activity.z[i], activity.y[i], activity.normalised[i]
+        w, b = np.abs(parameters[layer.weight]), np.abs(parameters[layer.bias])
+        terms = np.abs(a) @ w.T + b
+        z_error = a_error @ w.T + x_eps * terms + eps * _summed(terms, z, layer.inputs)
+        a_errors.append(a_error)
+        if z_hat is None:
+            z_hat_errors.append(None)
+            y_errors.append(z_error)
+        else:
+            z_hat_errors.append(eps * normalised_rounding(z, z_error / eps, z_hat))
+            y_errors.append(eps * scaled_rounding(layer, parameters, z, z_error / eps, z_hat))
+        a = layer.activation.value(y)
+        a_error = _value_error(layer.activation, y, y_errors[-1]) + FUNCTION_ULPS * eps * np.abs(a) + tiny
+    return ForwardRounding(tuple(a_errors), tuple(z_hat_errors), tuple(y_errors), a_error)
+
+
 @dataclass(frozen=True)
 class FactorRounding:
-    """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor, and of its z.
+    """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor, and of its y.
 
-    That of ∂a/∂z is `derivative_error` at z: for a coupled activation it is a Jacobian, built on demand.
+    That of ∂a/∂y is `derivative_error` at y: for a coupled activation it is a Jacobian, built on demand.
+    gradients: of every parameter of the layer, by name.
     """
 
     layer: Layer
-    z: Array
+    y: Array
     dL_da: Array
     delta: Array
-    dL_dw: Array
-    dL_db: Array
+    gradients: Mapping[str, Array]
 
 
 def gradient_rounding(
@@ -66,8 +106,7 @@ def gradient_rounding(
     bounds: dict[str, Array] = {}
     eps, x_eps = arithmetic.eps, arithmetic.input_eps
     for rounding in factor_rounding(network, parameters, x, target, arithmetic):
-        bounds[rounding.layer.weight] = rounding.dL_dw
-        bounds[rounding.layer.bias] = rounding.dL_db
+        bounds |= rounding.gradients
     for name in bounds:
         for penalty, strength in network.penalties_on(name).items():
             term = PENALTIES[penalty].derivative(parameters[name], strength)
@@ -78,43 +117,73 @@ def gradient_rounding(
 def factor_rounding(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> Iterator[FactorRounding]:
-    """The same for every factor of every layer, from the output down; without the penalties."""
+    """The same for every factor of every layer, from the output down; without the penalties.
+
+    What sits on a kink counts as on the side where it is: the other side is a matter of convention.
+    """
     eps, x_eps, tiny = arithmetic.eps, arithmetic.input_eps, arithmetic.tiny
     activity = forward(network, parameters, x)
-    a_errors, z_errors = [], []
-    a, a_error = x, x_eps * np.abs(x)
-    for layer, z in zip(network.layers, activity.z, strict=True):
-        w, b = np.abs(parameters[layer.weight]), np.abs(parameters[layer.bias])
-        terms = np.abs(a) @ w.T + b
-        z_error = a_error @ w.T + x_eps * terms + eps * _summed(terms, z, layer.inputs)
-        a_errors.append(a_error)
-        z_errors.append(z_error)
-        a = layer.activation.value(z)
-        a_error = _value_error(layer.activation, z, z_error) + FUNCTION_ULPS * eps * np.abs(a) + tiny
-
+    errors = forward_rounding(network, parameters, activity, arithmetic)
+    a_errors, z_hat_errors, y_errors = errors.inputs, errors.normalised, errors.y
+    a, a_error = activity.output, errors.output
     dL_da = network.coefficient * network.loss.gradient(a, target)
     dL_da_error = abs(network.coefficient) * _loss_gradient_error(network.loss, a, a_error, target, eps)
     dL_da_error = dL_da_error + 2 * eps * np.abs(dL_da) + tiny
     for i in reversed(range(len(network.layers))):
-        layer, z, a_h = network.layers[i], activity.z[i], np.abs(activity.inputs[i])
-        delta = layer.activation.vjp(z, dL_da)
+        layer, y, a_h = network.layers[i], activity.y[i], np.abs(activity.inputs[i])
+        delta = layer.activation.vjp(y, dL_da)
+        error = _delta_error(layer.activation, y, y_errors[i], dL_da, dL_da_error, eps) + tiny
+        bounds, z_hat, z_hat_error = {}, activity.normalised[i], z_hat_errors[i]
+        if z_hat is not None and z_hat_error is not None:
+            bounds[layer.gamma] = _sum_error(delta, error, z_hat.value, z_hat_error, eps) + tiny
+            bounds[layer.beta] = _sum_error(delta, error, None, None, eps) + tiny
+            gamma = parameters[layer.gamma]
+            g_error = np.abs(gamma) * error + eps * np.abs(gamma * delta)
+            error = _norm_vjp_error(z_hat, z_hat_error, gamma * delta, g_error, eps) + tiny
+            delta = z_hat.vjp(gamma * delta)
         size = np.abs(delta)
-        error = _delta_error(layer.activation, z, z_errors[i], dL_da, dL_da_error, eps) + tiny
-        yield FactorRounding(
-            layer,
-            z_errors[i],
-            dL_da_error,
-            error,
+        bounds[layer.weight] = (
             error.T @ a_h
             + size.T @ a_errors[i]
             + eps * _summed(size.T @ a_h, delta.T @ activity.inputs[i], len(x))
-            + tiny,
-            error.sum(axis=0) + eps * _summed(size.sum(axis=0), delta.sum(axis=0), len(x)) + tiny,
+            + tiny
         )
+        bounds[layer.bias] = _sum_error(delta, error, None, None, eps) + tiny
+        yield FactorRounding(layer, y_errors[i], dL_da_error, error, bounds)
         w = parameters[layer.weight]
         dL_da = delta @ w
         terms = size @ np.abs(w)
         dL_da_error = error @ np.abs(w) + x_eps * terms + eps * _summed(terms, dL_da, layer.units)
+
+
+def _sum_error(
+    delta: Array, error: Array, factor: Array | None, factor_error: Array | None, eps: float
+) -> Array:
+    """The error of Σₙ δₙ fₙ (units,), for δ (N, units) known to ± error and f, or 1, to ± factor_error."""
+    if factor is None or factor_error is None:
+        factor, factor_error = np.ones_like(delta), np.zeros_like(delta)
+    terms = delta * factor
+    carried = (error * np.abs(factor) + np.abs(delta) * factor_error).sum(axis=0)
+    total: Array = carried + eps * _summed(np.abs(terms).sum(axis=0), terms.sum(axis=0), len(terms))
+    return total
+
+
+def _norm_vjp_error(z_hat: Normalised, z_hat_error: Array, g: Array, g_error: Array, eps: float) -> Array:
+    """The error of (g − mean g − ẑ mean(g ẑ)) / deviation, of g and ẑ known to ± their errors."""
+    count = len(g)
+    size, z_size = np.abs(g), np.abs(z_hat.value)
+    along = (size * z_size).mean(axis=0)
+    along_error = (g_error * z_size + size * z_hat_error).mean(axis=0) + eps * max(1.0, count / 16.0) * along
+    error = g_error + g_error.mean(axis=0) + z_hat_error * along + z_size * along_error
+    error = error + eps * (size + max(1.0, count / 16.0) * size.mean(axis=0) + 2.0 * z_size * along)
+    of_deviation = (z_size * z_hat_error).mean(axis=0) + 4.0 * eps
+    return (error + np.abs(z_hat.vjp(g)) * z_hat.deviation * of_deviation) / z_hat.deviation
+
+
+def scaled_rounding(layer: Layer, parameters: Arrays, z: Array, z_rounding: Array, at: Normalised) -> Array:
+    """How exact y = γ ẑ + β (N, units) is, in units of ε, for a z exact to z_rounding (same units)."""
+    gamma, beta = np.abs(parameters[layer.gamma]), np.abs(parameters[layer.beta])
+    return gamma * (normalised_rounding(z, z_rounding, at) + 2.0 * np.abs(at.value)) + beta
 
 
 def _summed(terms: Array, total: Array, count: int) -> Array:
@@ -184,9 +253,9 @@ def derivative_error(activation: Activation, z: Array, z_error: Array, eps: floa
         return (np.eye(a.shape[-1]) + a[..., None, :]) * a_error[..., :, None] + a[..., :, None] * (
             a_error[..., None, :] + eps
         )
-    error = _spread(activation.derivative, z, z_error) + FUNCTION_ULPS * eps * np.abs(
-        activation.derivative(z)
-    )
+    pieces = activation.pieces
+    changes = _changes(activation.derivative, z, z_error, pieces)
+    error = np.maximum(*changes) + FUNCTION_ULPS * eps * np.abs(activation.derivative(z))
     # a(1 − a) and the like are exact only to the rounding of 1.
     return error + eps if activation.bounded else error
 
@@ -200,21 +269,33 @@ def _loss_gradient_error(loss: Loss, a: Array, a_error: Array, target: Array, ep
     """The error of ∂ℓ/∂a for an output known to ± a_error."""
     if loss.per_output:
         rounding = eps * (np.abs(loss.gradient(a, target)) + np.abs(a) + np.abs(target))
-        return _spread(lambda moved: loss.gradient(moved, target), a, a_error) + rounding
+        pieces = loss.pieces if len(loss.sides) > 1 else None
+        own_side = pieces and (lambda moved: pieces(moved, target))
+        changes = _changes(lambda moved: loss.gradient(moved, target), a, a_error, own_side)
+        return np.maximum(*changes) + rounding
     # Coupled through a row of logits: a softmax, or margins against the labelled output.
     most = a_error.max(axis=-1, keepdims=True)
     if loss.pieces is None:
         total = target.sum(axis=-1, keepdims=True)
         p = softmax(a) * total
         return p * (2.0 * most + FUNCTION_ULPS * eps) + 2 * eps * (p + np.abs(target) + eps * total)
-    least_margin = eps * np.abs(a).max(axis=-1, keepdims=True) + most
-    lower = loss.gradient(a - least_margin * (1 - 2 * target), target)
-    upper = loss.gradient(a + least_margin * (1 - 2 * target), target)
-    return np.abs(upper - lower)
+    return np.zeros_like(a)  # whole numbers
 
 
 def _spread(function: Function, at: Array, by: Array) -> Array:
     """How much `function` changes if its argument is off by ± `by`."""
-    here = function(at)
-    spread: Array = np.maximum(np.abs(function(at + by) - here), np.abs(function(at - by) - here))
+    spread: Array = np.maximum(*_changes(function, at, by))
     return spread
+
+
+def _changes(function: Function, at: Array, by: Array, pieces: Function | None = None) -> tuple[Array, Array]:
+    """How much `function` changes to either side; not at all where that side is another piece."""
+    here = function(at)
+    changes = [np.abs(function(moved) - here) for moved in (at - by, at + by)]
+    if pieces is not None:
+        own = pieces(at)
+        changes = [
+            np.where(pieces(moved) == own, change, 0.0)
+            for moved, change in zip((at - by, at + by), changes, strict=True)
+        ]
+    return changes[0], changes[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ class Progress(Protocol):
 _PLAUSIBLE = 10.0
 """A sample of noise is rarely ten times another."""
 
+_OWN_LADDER = tuple(2.0**-k for k in range(10))
+"""The smaller steps of a number beside a kink, as factors of the largest."""
+
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -42,6 +46,14 @@ class Estimate:
         error[mask] = np.where(known, finer.error, error[mask])
         return Estimate(value, error)
 
+    def improved(self, mask: Array, other: Estimate) -> Estimate:
+        """The same with those of the marked numbers replaced of which the other knows more."""
+        return self.replaced(mask, other.where(other.error < self.error[mask]))
+
+    def where(self, mask: Array) -> Estimate:
+        """The same with all but the marked numbers unknown."""
+        return Estimate(np.where(mask, self.value, np.nan), np.where(mask, self.error, np.inf))
+
     def reshape(self, *shape: int) -> Estimate:
         return Estimate(self.value.reshape(shape), self.error.reshape(shape))
 
@@ -53,8 +65,19 @@ def differentiate(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """The derivative of the summed losses by each number of `movable`, or by those of index `which`."""
-    return _evaluate(movable, scheme, step, _all_or(which, movable), progress, certify=False)
+    """The derivative of the summed losses by each number of `movable`, or by those of index `which`.
+
+    A number whose larger steps cross a kink gets, beside the ladder, smaller steps of its own, the largest
+    just below the one that crosses.
+    """
+    which, largest = _all_or(which, movable), step or scheme.step
+    estimate, crossing = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
+    short = crossing > 0
+    if not (scheme.extrapolate and short.any()):
+        return estimate
+    below = 0.5 * largest * np.array(scheme.ladder)[crossing[short] - 1]
+    own, _ = _evaluate(movable, scheme, _OWN_LADDER, below, which[short], progress)
+    return estimate.improved(short, own)
 
 
 def certify(
@@ -71,7 +94,8 @@ def certify(
     which = _all_or(which, movable)
     if not scheme.escalates:
         return differentiate(movable, scheme, step, which, progress)
-    first = _evaluate(movable, scheme, step, which, progress, certify=True)
+    rungs = [scheme.ladder[i] for i in scheme.certify]
+    first, _ = _evaluate(movable, scheme, rungs, step or scheme.step, which, progress, certify=True)
     unknown = ~np.isfinite(first.error)
     if not unknown.any():
         return first
@@ -85,34 +109,40 @@ def _all_or(which: Array | None, movable: Movable) -> Array:
 def _evaluate(
     movable: Movable,
     scheme: Scheme,
-    step: float | None,
+    ladder: Sequence[float],
+    step: float | Array,
     which: Array,
     progress: Progress | None,
-    certify: bool,
-) -> Estimate:
-    rungs = [scheme.ladder[i] for i in scheme.certify] if certify else scheme.ladder
-    steps = np.array([(step or scheme.step) * rung for rung in rungs])
-    evaluations = len(steps) * len(scheme.offsets)
+    certify: bool = False,
+) -> tuple[Estimate, Array]:
+    """Value and error (P,) from the steps `ladder` · step, and how many of these cross a kink (P,).
+
+    step: the largest, one for all numbers or one for each.
+    """
+    rungs, largest = np.array(ladder), np.broadcast_to(step, len(which))
+    evaluations = len(rungs) * len(scheme.offsets)
     if progress:
         progress.expect(evaluations * len(which))
     value, error = np.empty(len(which)), np.empty(len(which))
+    crossing = np.zeros(len(which), dtype=np.intp)
     for start in range(0, len(which), movable.batch):
         part = slice(start, start + movable.batch)
-        rows = [_slopes(movable, scheme, which[part], h) for h in steps]
+        rows = [_slopes(movable, scheme, which[part], rung * largest[part]) for rung in rungs]
         slopes, noise = np.stack([slope for slope, _ in rows]), np.stack([noise for _, noise in rows])
         if scheme.extrapolate:
             if not certify:
-                noise = _measured(slopes, noise, steps)
-            best = _settle(slopes, noise, steps, certify)
+                noise = _measured(slopes, noise, rungs)
+            best = _settle(slopes, noise, rungs, certify)
         else:
             best = _finest(slopes, noise, scheme.order)
         value[part], error[part] = best.value, best.error
+        crossing[part] = np.isnan(slopes).cumprod(axis=0).sum(axis=0)
         if progress:
             progress.advance(evaluations * len(best.value))
-    return Estimate(value, error)
+    return Estimate(value, error), crossing
 
 
-def _slopes(movable: Movable, scheme: Scheme, which: Array, step: float) -> tuple[Array, Array]:
+def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tuple[Array, Array]:
     """The scheme at one step and its rounding error, each (B,).
 
     NaN where a branch changed or the step was too small to be taken. The stencil is applied to the losses
@@ -141,7 +171,8 @@ def _slopes(movable: Movable, scheme: Scheme, which: Array, step: float) -> tupl
         slope = np.where(crossed | (run == 0), np.nan, rise / run)
         if not scheme.cancels:
             return slope, 8 * _EPS * np.abs(slope) + _EPS * rounding
-        return slope, _EPS * rounding / np.abs(run)
+        slope = slope.astype(np.float64)
+        return slope, (_EPS * (rounding / np.abs(run) + np.abs(slope))).astype(np.float64)
 
 
 _BESIDE = 2.0**-30

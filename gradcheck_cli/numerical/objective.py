@@ -7,7 +7,7 @@ ours is also a `UnitObjective`, whose pre-activations can be moved one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
@@ -62,12 +62,33 @@ class Objective(Protocol):
     def penalty(self, name: str) -> Movable | None:
         """The same entries under the penalty terms alone, which are differenced on their own."""
 
+    @property
+    def tells_kinks(self) -> bool:
+        """Whether `Moved.crossed` tells of every kink."""
+
+    @property
+    def widest(self) -> Objective | None:
+        """The same in wider floating point, if there is such: slower, and with less rounding."""
+
+    @property
+    def conventions(self) -> Sequence[Objective]:
+        """The same under every usual convention about what sits on a kink; none where nothing does."""
+
+
+Site = tuple[str, str]
+"""A layer, and which of its arrays (N, units) the parameters enter."""
+
 
 class Affine(NamedTuple):
-    """Which layer a parameter belongs to, and its factor in z = a wᵀ + b: a (N, in), or None for b."""
+    """Where a parameter enters, and its factor there.
 
-    layer: str
+    In z = a wᵀ + b it is a (N, in) for the weight, and None, standing for 1, for the bias.
+    own_unit: the factor (N, units) belongs to the unit of its column alone, as ẑ in y = γ ẑ + β.
+    """
+
+    site: Site
     inputs: Array | None
+    own_unit: bool = False
 
 
 class UnitObjective(Objective, Protocol):
@@ -76,5 +97,17 @@ class UnitObjective(Objective, Protocol):
     def affine(self, name: str) -> Affine:
         """How the parameter `name` enters the pre-activations of its layer."""
 
-    def units(self, layer: str) -> Movable:
-        """The pre-activations z of a layer as N × units numbers in C order, each moved for its own sample."""
+    def units(self, site: Site) -> Movable:
+        """The N × units numbers of a site in C order, each moved for its own sample."""
+
+    @property
+    def widest(self) -> UnitObjective | None:
+        """As that of an `Objective`."""
+
+    @property
+    def conventions(self) -> Sequence[UnitObjective]:
+        """As those of an `Objective`."""
+
+    @property
+    def one_by_one(self) -> Sequence[UnitObjective]:
+        """With every kink on its left, and then with each alone on its right; none if there are too many."""

@@ -18,14 +18,14 @@ is the witness.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
-from gradcheck_cli.numerical.objective import Array, Objective, UnitObjective
+from gradcheck_cli.numerical.objective import Array, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import Scheme
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -42,52 +42,117 @@ class Reference(Protocol):
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         """The same with the whole ladder of steps for the entries that `undecided` marks."""
 
+    def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
+        """The same again in the widest floating point there is, if there is such."""
 
-@dataclass(frozen=True)
+    @property
+    def objective(self) -> Objective:
+        """What is differenced."""
+
+    def under(self, convention: Any) -> Reference:
+        """The same way of another objective."""
+
+    def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
+        """What the entries of a parameter lie between, if every kink is free to be on either side."""
+
+
 class UnitDifferences:
     """Every entry, with its own error bar, from differences in the pre-activations."""
 
-    objective: UnitObjective
-    scheme: Scheme
-    step: float | None = None
-    progress: Progress | None = None
-    _pairs: dict[str, Estimate] = field(default_factory=dict)  # of each layer: D_nj, shape (N, units)
+    def __init__(
+        self,
+        objective: UnitObjective,
+        scheme: Scheme,
+        step: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.objective = objective
+        self.scheme = scheme
+        self.step = step
+        self.progress = progress
+        self._pairs: dict[Site, Estimate] = {}  # of each site: D_nj, shape (N, units)
+
+    def under(self, convention: UnitObjective) -> UnitDifferences:
+        """The same of another objective."""
+        return UnitDifferences(convention, self.scheme, self.step, self.progress)
 
     def estimate(self, names: Sequence[str]) -> Estimates:
         for name in names:
-            layer = self.objective.affine(name).layer
-            if layer not in self._pairs:
-                units = self.objective.units(layer)
+            site = self.objective.affine(name).site
+            if site not in self._pairs:
+                units = self.objective.units(site)
                 pairs = certify(units, self.scheme, self.step, progress=self.progress)
-                self._pairs[layer] = pairs.reshape(-1, self.objective.shapes[name][0])
+                self._pairs[site] = pairs.reshape(-1, self.objective.shapes[name][0])
         return {name: self._assemble(name) for name in names}
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates:
             return estimates
-        by_layer: dict[str, list[Any]] = {}
+        self._look_again(self.objective, undecided)
+        return self._assembled(estimates, undecided)
+
+    def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
+        if not self.scheme.escalates or self.objective.widest is None:
+            return estimates
+        self._look_again(self.objective.widest, undecided)
+        return self._assembled(estimates, undecided)
+
+    def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array]) -> None:
+        """Give the pairs that feed these entries the whole ladder of steps in the objective's arithmetic."""
+        by_site: dict[Site, list[Any]] = {}
         for name, entries in undecided.items():
             units = entries.reshape(len(entries), -1).any(axis=1)
-            by_layer.setdefault(self.objective.affine(name).layer, []).append(units)
-        for layer, masks in by_layer.items():
-            self._refine_units(layer, reduce(np.logical_or, masks))
+            by_site.setdefault(self.objective.affine(name).site, []).append(units)
+        for site, masks in by_site.items():
+            pairs = self._pairs[site]
+            mask = np.broadcast_to(reduce(np.logical_or, masks), pairs.value.shape)
+            moves, which = objective.units(site), np.flatnonzero(mask)
+            finer = differentiate(moves, self.scheme, self.step, which, self.progress)
+            closer = objective is not self.objective
+            self._pairs[site] = pairs.improved(mask, finer) if closer else pairs.replaced(mask, finer)
+
+    def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
+        """The estimates, those of every site of an undecided entry put together anew."""
+        sites = {self.objective.affine(name).site for name in undecided}
         return {
-            name: self._assemble(name) if self.objective.affine(name).layer in by_layer else estimate
+            name: self._assemble(name) if self.objective.affine(name).site in sites else estimate
             for name, estimate in estimates.items()
         }
 
-    def _refine_units(self, layer: str, units: Array) -> None:
-        pairs = self._pairs[layer]
-        mask = np.broadcast_to(units, pairs.value.shape)
-        moves, which = self.objective.units(layer), np.flatnonzero(mask)
-        finer = differentiate(moves, self.scheme, self.step, which, self.progress)
-        self._pairs[layer] = pairs.replaced(mask, finer)
+    def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
+        """The least and the largest that an entry can be if every kink is free to be on either side.
+
+        Kinks that meet in one sample change a pair's slope each by its own share, so the extremes are had
+        by choosing the side of each by itself.
+        """
+        shape = self.objective.shapes[name]
+        each = [self.under(objective) for objective in self.objective.one_by_one]
+        if not each:
+            return np.full(shape, -np.inf), np.full(shape, np.inf)
+        site, inputs, own_unit = self.objective.affine(name)
+        for one in each:
+            one.refine(one.estimate([name]), {name: undecided})
+        left, *others = (one._pairs[site].value for one in each)
+        shares = [other - left for other in others]
+        least = left + sum(np.minimum(share, 0.0) for share in shares)
+        most = left + sum(np.maximum(share, 0.0) for share in shares)
+        factor = np.ones((len(left), 1)) if inputs is None else inputs
+        if own_unit:
+            ends = least * factor, most * factor
+            least, most, factor = np.minimum(*ends), np.maximum(*ends), np.ones((len(left), 1))
+        up, down = np.maximum(factor, 0.0), np.minimum(factor, 0.0)
+        low, high = least.T @ up + most.T @ down, most.T @ up + least.T @ down
+        own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
+        return low.reshape(shape) + np.min(own, axis=0), high.reshape(shape) + np.max(own, axis=0)
 
     def _assemble(self, name: str) -> Estimate:
-        pairs, inputs = self._pairs[self.objective.affine(name).layer], self.objective.affine(name).inputs
-        if inputs is None:
-            inputs = np.ones((len(pairs.value), 1))
-            total = entry_sums(pairs, inputs, self.scheme.extrapolate).reshape(-1)
+        site, inputs, own_unit = self.objective.affine(name)
+        pairs = self._pairs[site]
+        if own_unit and inputs is not None:  # Σₙ ẑ_nj D_nj: every unit has a factor of its own
+            pairs = Estimate(pairs.value * inputs, pairs.error * np.abs(inputs))
+        if inputs is None or own_unit:
+            ones = np.ones((len(pairs.value), 1))
+            total = entry_sums(pairs, ones, self.scheme.extrapolate).reshape(-1)
         else:
             total = entry_sums(pairs, inputs, self.scheme.extrapolate)
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
@@ -133,6 +198,10 @@ class LiteralDifferences:
     step: float | None = None
     progress: Progress | None = None
 
+    def under(self, convention: Objective) -> LiteralDifferences:
+        """The same of another objective."""
+        return replace(self, objective=convention)
+
     def estimate(self, names: Sequence[str]) -> Estimates:
         result = {}
         for name in names:
@@ -148,11 +217,30 @@ class LiteralDifferences:
                 refined[name] = estimates[name].replaced(mask, self.at(name, np.flatnonzero(mask)))
         return refined
 
+    def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
+        if not self.scheme.escalates or self.objective.widest is None:
+            return estimates
+        wide = self.under(self.objective.widest)
+        sharper = dict(estimates)
+        for name, mask in undecided.items():
+            sharper[name] = estimates[name].improved(mask, wide.at(name, np.flatnonzero(mask)))
+        return sharper
+
+    def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
+        """Anything: moved for the whole batch at once, the kinks of its samples cannot be told apart."""
+        shape = self.objective.shapes[name]
+        return np.full(shape, -np.inf), np.full(shape, np.inf)
+
     def at(self, name: str, which: Array) -> Estimate:
         """The entries of flat index `which`, flat, with the whole ladder of steps."""
         entries = self.objective.entries(name)
         estimate = differentiate(entries, self.scheme, self.step, which, self.progress)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
+
+
+def _penalty_slopes(objective: Objective, name: str, scheme: Scheme) -> Array:
+    penalty, shape = objective.penalty(name), objective.shapes[name]
+    return np.zeros(shape) if penalty is None else differentiate(penalty, scheme).value.reshape(shape)
 
 
 def _with_penalty(

@@ -33,13 +33,18 @@ class Testimony:
 
     def distance(self, estimates: Estimates) -> Array:
         """|units − literal| over what their error bars and rounding allow; 0 where either knows nothing."""
-        value = estimates[self.name].value.ravel()[self.which]
-        error = estimates[self.name].error.ravel()[self.which]
+        whole = estimates[self.name]
+        return self.apart_from(Estimate(whole.value.ravel()[self.which], whole.error.ravel()[self.which]))
+
+    def apart_from(self, other: Estimate) -> Array:
+        """The same of another estimate of these entries alone."""
         allowed = (
-            ERROR_BARS * (error + self.literal.error) + FLOOR * np.abs(self.literal.value) + self.rounding
+            ERROR_BARS * (other.error + self.literal.error)
+            + FLOOR * np.abs(self.literal.value)
+            + self.rounding
         )
         with np.errstate(invalid="ignore", divide="ignore"):
-            distance = np.abs(value - self.literal.value) / allowed
+            distance = np.abs(other.value - self.literal.value) / allowed
         return np.where(np.isfinite(distance), distance, 0.0)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.sources import array_file, backprop
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import Backprop, GradientFile
+from gradcheck_cli.spec import Backprop, GradientFile, Gradients
+
+CODE_SOURCES: Mapping[type, Callable[[Any, Any], Any]] = {}
 
 SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
     Backprop: backprop.read,
@@ -16,6 +19,10 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 }
 
 
-def read_gradients(source: Backprop | GradientFile, problem: Problem) -> Analytic:
-    """The gradients the spec names. Raises `InputError` at the place in the spec."""
+def read_gradients(source: Gradients, problem: Problem) -> Analytic:
+    """The gradients the spec names, for a loss of ours. Raises `InputError` at the place in the spec."""
+    if type(source) not in SOURCES:
+        raise bad_input(
+            "gradients from code have a loss of their own; only `check` can judge them", "gradients"
+        )
     return SOURCES[type(source)](source, problem)

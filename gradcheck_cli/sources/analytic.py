@@ -26,3 +26,8 @@ class Analytic:
     dtypes: Mapping[str, np.dtype[Any]]
     origin: str
     factors: Mapping[str, Array] = field(default_factory=dict)
+
+
+def dtype_of(array: Array) -> np.dtype[Any]:
+    """The array's own type; whole numbers are exact, so they are judged as float64."""
+    return array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)

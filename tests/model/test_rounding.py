@@ -64,10 +64,13 @@ def test_every_factor_has_a_bound_of_its_shape():
     problem = problem_of((4, "softmax"), (3, "softmax"), samples=5)
     at = (problem.network, problem.parameters, problem.x, problem.target)
     for factors, bound in zip(backprop(*at), factor_rounding(*at, Arithmetic.of(FLOAT32)), strict=True):
-        for name in ("z", "dL_da", "delta", "dL_dw", "dL_db"):
+        for name in ("y", "dL_da", "delta"):
             assert getattr(bound, name).shape == getattr(factors, name).shape, name
             assert (getattr(bound, name) > 0).all(), name
-        of_derivative = derivative_error(factors.layer.activation, factors.z, bound.z, 1e-7)
+        for name, gradient in factors.gradients().items():
+            assert bound.gradients[name].shape == gradient.shape, name
+            assert (bound.gradients[name] > 0).all(), name
+        of_derivative = derivative_error(factors.layer.activation, factors.y, bound.y, 1e-7)
         assert of_derivative.shape == factors.da_dz.shape
         assert (of_derivative > 0).all()
 
