@@ -1,94 +1,256 @@
-"""Right gradients of random networks must not be called wrong, and mistakes planted in them must be.
+"""Right gradients of random networks must never be called wrong, and mistakes planted in them must be.
 
-    python benchmarks/random_networks.py [--networks 200] [--seed N] [--kinks] [--dtype float32]
+    python benchmarks/random_networks.py [--networks 1000] [--seed N] [--family NAME] [--jobs 2]
 
-Without --seed a fresh one is drawn and printed. Exits with 1 if an entry of a right gradient was called wrong
-or a visible mistake agreed.
+Beside our verdict stand, on the very same networks and gradients, the rules that are in common use, each with
+central differences of the total loss in float64:
+
+    textbook   h = 1e-5, wrong if the relative error of any entry is above 1e-5
+    torch      h = 1e-6, wrong if |a − n| > 1e-5 + 1e-3 |n| for any entry (torch.autograd.gradcheck)
+    jax        h = 1e-4 along one random direction, wrong if the two sides differ by more than
+               1e-5 + 1e-5 |n| (2e-3 in float32; jax.test_util.check_grads)
+
+Without --seed a fresh one is drawn and printed. Exits with 1 if a right gradient was called wrong, a visible
+mistake agreed, or a plain network was left unresolved.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from random_networks import PLANTS, SMOOTH_ACTIVATIONS, SMOOTH_LOSSES, effect, random_spec
+import numpy as np
+from mistakes import MISTAKES, conventions, effect
+from random_networks import FAMILIES, Raw, problem_or_none
 
-from gradcheck_cli import InputError, Spec, Verdict, check
+from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.compare import ROUNDING_SAFETY
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.model.network import gradients
-from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 
 VISIBLE = 1e-5
 """A mistake that changes no tensor by more than this, relative to its largest entry, is not counted.
 
-Nor is one that rounding hides: if a right gradient in float64 may be as far off, no check may blame it.
+Nor is one that rounding hides: if a right gradient may be as far off, no check may blame it.
 """
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=int(np.random.default_rng().integers(2**31)))
-    parser.add_argument("--kinks", action="store_true", help="also activations and losses with kinks")
-    parser.add_argument("--dtype", choices=["float64", "float32"], default="float64")
-    options = parser.parse_args()
-    print(f"{options.networks} networks from seed {options.seed}, {options.dtype}")
-    activations = tuple(ACTIVATIONS) if options.kinks else SMOOTH_ACTIVATIONS
-    losses = tuple(LOSSES) if options.kinks else SMOOTH_LOSSES
-    networks, entries, mistakes = Counter(), Counter(), Counter()
-    for seed in range(options.seed, options.seed + options.networks):
-        raw = random_spec(seed, activations, losses, options.dtype)
-        try:
-            report = check(Spec.model_validate(raw))
-        except InputError:
-            networks["no finite loss"] += 1
-            continue
-        networks[report.verdict.value] += 1
-        for count in ("entries", "agree", "wrong", "unresolved", "zero"):
-            entries[count] += getattr(report, count)
-        if report.wrong:
-            print(f"  seed {seed}: {report.worst(1)} of {report.network}")
-        mistakes += plant(raw)
-    print("right gradients, networks:", dict(networks))
-    print("right gradients, entries: ", dict(entries))
-    print("planted mistakes:         ", dict(mistakes))
-    return int(entries["wrong"] > 0 or mistakes["agrees"] > 0)
+Gradients = dict[str, np.ndarray]
 
 
-def plant(raw: dict[str, object]) -> Counter[str]:
-    """The verdicts on each mistake that shows on this network."""
-    verdicts: Counter[str] = Counter()
-    spec = Spec.model_validate(raw)
-    problem = build_problem(spec)
-    at = (problem.network, problem.parameters, problem.x, problem.target)
-    right, bounds = gradients(*at), gradient_rounding(*at, Arithmetic.of(np.dtype(np.float64)))
-    rounding = {name: 2 * ROUNDING_SAFETY * bound for name, bound in bounds.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, mistake in PLANTS.items():
-            wrong = mistake(problem, right)
+class Tally(NamedTuple):
+    """rights: (rule, family) → verdicts on right gradients;  plants: (rule, mistake) → on mistakes."""
+
+    rights: Counter[tuple[str, str, str]]
+    plants: Counter[tuple[str, str, str]]
+    remarks: list[str]
+
+
+# --- the rules of others -----------------------------------------------------------------------------------
+
+
+def differences(problem: Problem, h: float) -> Gradients:
+    """Central differences of the total loss, entry by entry."""
+    result = {}
+    for name, shape in problem.network.shapes.items():
+        entries, penalty = problem.objective.entries(name), problem.objective.penalty(name)
+        which = np.arange(int(np.prod(shape)))
+        totals = []
+        for to in (entries.position - h, entries.position + h):
+            total = entries.move(which, to).losses.sum(axis=1)
+            totals.append(total if penalty is None else total + penalty.move(which, to).losses)
+        result[name] = ((totals[1] - totals[0]) / (2.0 * h)).reshape(shape)
+    return result
+
+
+def along(problem: Problem, h: float) -> tuple[Gradients, float]:
+    """A random direction, and the central difference of the total loss along it."""
+    rng = np.random.RandomState(0)
+    direction = {name: rng.standard_normal(shape) for name, shape in problem.network.shapes.items()}
+    totals = []
+    for sign in (-1.0, 1.0):
+        moved = {name: problem.parameters[name] + sign * h * direction[name] for name in direction}
+        totals.append(type(problem.objective)(problem.network, moved, problem.x, problem.target).total)
+    return direction, float(totals[1] - totals[0]) / (2.0 * h)
+
+
+class Others:
+    """The other rules' differences of one problem, taken once, and their verdicts on any gradients."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._coarse, self._fine = differences(problem, 1e-5), differences(problem, 1e-6)
+        self._direction, self._slope = along(problem, 1e-4)
+        self._tolerance = 2e-3 if problem.dtype == np.float32 else 1e-5
+
+    def verdicts(self, a: Gradients) -> dict[str, bool]:
+        """Of each rule, whether it calls the gradients wrong."""
+        with np.errstate(all="ignore"):
+            textbook = any(
+                not (
+                    np.nan_to_num(np.abs(a[name] - n) / np.maximum(np.abs(a[name]), np.abs(n)), nan=0.0)
+                    <= 1e-5
+                ).all()
+                or not np.isfinite(a[name]).all()
+                for name, n in self._coarse.items()
+            )
+            torch = any(
+                not (np.abs(a[name] - n) <= 1e-5 + 1e-3 * np.abs(n)).all() for name, n in self._fine.items()
+            )
+            inner = sum(float((a[name] * d).sum()) for name, d in self._direction.items())
+            jax = not abs(inner - self._slope) <= self._tolerance * (1.0 + abs(self._slope))
+        return {"textbook": textbook, "torch": torch, "jax": jax}
+
+
+# --- one network -------------------------------------------------------------------------------------------
+
+
+def examine(job: tuple[str, int]) -> Tally:
+    """The verdicts of all rules on one network's right gradients, and on every mistake planted in it."""
+    family, seed = job
+    tally = Tally(Counter(), Counter(), [])
+    raw = FAMILIES[family](seed)
+    problem = problem_or_none(raw)
+    if problem is None:
+        tally.rights["ours", family, "no finite loss"] += 1
+        return tally
+    with np.errstate(all="ignore"):
+        report, others = check(Spec.model_validate(raw)), Others(problem)
+        right = our_gradients(problem)
+    tally.rights["ours", family, report.verdict.value] += 1
+    if report.verdict is Verdict.WRONG:
+        tally.remarks.append(f"{family} {seed}: right, and called wrong: {report.worst(1)}")
+    for rule, wrong in others.verdicts(right).items():
+        tally.rights[rule, family, "wrong" if wrong else "agrees"] += 1
+    if report.verdict is not Verdict.WRONG:
+        plant(job, raw, problem, right, others, tally)
+    return tally
+
+
+def our_gradients(problem: Problem) -> Gradients:
+    """Backprop in the spec's own arithmetic."""
+    dtype = problem.dtype
+    parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
+    return gradients(problem.network, parameters, problem.x.astype(dtype), problem.target.astype(dtype))
+
+
+def plant(
+    job: tuple[str, int], raw: Raw, problem: Problem, right: Gradients, others: Others, tally: Tally
+) -> None:
+    arithmetic = Arithmetic.of(problem.dtype)
+    with np.errstate(all="ignore"):
+        bounds = gradient_rounding(problem.network, problem.parameters, problem.x, problem.target, arithmetic)
+        exact = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    usual = conventions(problem)
+    hidden = {name: 2 * ROUNDING_SAFETY * bound for name, bound in bounds.items()}
+    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
+        for name, mistake in MISTAKES.items():
+            wrong = {key: value.astype(problem.dtype) for key, value in mistake(problem, exact).items()}
             if not effect(wrong, right) > VISIBLE:
-                verdicts["invisible"] += 1
+                tally.plants["ours", name, "invisible"] += 1
                 continue
-            if all((np.abs(wrong[key] - right[key]) <= rounding[key]).all() for key in right):
-                verdicts["hidden by rounding"] += 1
+            if all((np.abs(wrong[key] - right[key]) <= hidden[key]).all() for key in right):
+                tally.plants["ours", name, "hidden by rounding"] += 1
+                continue
+            if is_among(usual, wrong):
+                tally.plants["ours", name, "a usual convention"] += 1
                 continue
             file = Path(folder, "gradients.npz")
             np.savez(file, **wrong)
             report = check(Spec.model_validate({**raw, "gradients": {"file": file}}))
-            verdicts[report.verdict.value] += 1
-            if report.verdict is Verdict.AGREES:
-                print(f"  '{name}' agrees on {report.network}, effect {effect(wrong, right):.1e}")
-    return verdicts
+            tally.plants["ours", name, report.verdict.value] += 1
+            if report.verdict is not Verdict.WRONG:
+                off = effect(wrong, right)
+                tally.remarks.append(f"{job[0]} {job[1]}: '{name}' {report.verdict}, effect {off:.1e}")
+            for rule, called_wrong in others.verdicts(wrong).items():
+                tally.plants[rule, name, "wrong" if called_wrong else "agrees"] += 1
+
+
+def is_among(usual: list[Gradients], a: Gradients) -> bool:
+    """Whether every entry is that of one of these."""
+    return all(
+        np.any([np.abs(each[name] - a[name]) <= 1e-6 * np.abs(a[name]) for each in usual], axis=0).all()
+        for name in a
+    )
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+RULES = ("ours", "textbook", "torch", "jax")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", type=int, default=1000, help="of all families together")
+    parser.add_argument("--seed", type=int, default=int(np.random.default_rng().integers(2**31)))
+    parser.add_argument("--family", choices=list(FAMILIES), action="append")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    families = options.family or list(FAMILIES)
+    jobs = [(families[i % len(families)], options.seed + i) for i in range(options.networks)]
+    print(f"{len(jobs)} networks from seed {options.seed}")
+    rights: Counter[tuple[str, str, str]] = Counter()
+    plants: Counter[tuple[str, str, str]] = Counter()
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for tally in pool.map(examine, jobs, chunksize=4):
+            rights += tally.rights
+            plants += tally.plants
+            for remark in tally.remarks:
+                print(" ", remark)
+    print_rights(rights, families)
+    print_plants(plants)
+    return int(failed(rights, plants))
+
+
+def print_rights(rights: Counter[tuple[str, str, str]], families: list[str]) -> None:
+    print(
+        f"\n{'right gradients':>16}  {'networks':>8}  {'unresolved':>10}   called wrong: " + "  ".join(RULES)
+    )
+    for family in [*families, "all"]:
+        of = families if family == "all" else [family]
+
+        def count(rule: str, verdict: str, of: list[str] = of) -> int:
+            return sum(rights[rule, each, verdict] for each in of)
+
+        total = sum(count("ours", verdict) for verdict in Verdict)
+        called = "  ".join(f"{count(rule, 'wrong') / max(total, 1):>{len(rule)}.1%}" for rule in RULES)
+        print(f"{family:>16}  {total:>8}  {count('ours', 'unresolved'):>10}   {'':>13} {called}")
+
+
+def print_plants(plants: Counter[tuple[str, str, str]]) -> None:
+    width = max(map(len, MISTAKES))
+    print(f"\n{'planted':>{width}}  visible  unresolved   passed by: " + "  ".join(RULES))
+    for name in [*MISTAKES, "all"]:
+        of = list(MISTAKES) if name == "all" else [name]
+
+        def count(rule: str, verdict: str, of: list[str] = of) -> int:
+            return sum(plants[rule, each, verdict] for each in of)
+
+        total = sum(count("ours", verdict) for verdict in Verdict)
+        passed = "  ".join(f"{count(rule, 'agrees') / max(total, 1):>{len(rule)}.1%}" for rule in RULES)
+        print(f"{name:>{width}}  {total:>7}  {count('ours', 'unresolved'):>10}   {'':>10} {passed}")
+        if name == "all":
+            caught = count("ours", "wrong") / max(total, 1)
+            print(
+                f"\nOf {total} visible mistakes {caught:.3%} called wrong, {count('ours', 'agrees')} agree; "
+                f"{count('ours', 'invisible')} are invisible and {count('ours', 'hidden by rounding')} are "
+                "within the rounding of a right gradient, and "
+                f"{count('ours', 'a usual convention')} are another convention at a kink."
+            )
+
+
+def failed(rights: Counter[tuple[str, str, str]], plants: Counter[tuple[str, str, str]]) -> bool:
+    false_alarms = sum(n for (rule, _, verdict), n in rights.items() if (rule, verdict) == ("ours", "wrong"))
+    passed = sum(n for (rule, _, verdict), n in plants.items() if (rule, verdict) == ("ours", "agrees"))
+    return bool(false_alarms or passed or rights["ours", "plain", "unresolved"])
 
 
 if __name__ == "__main__":

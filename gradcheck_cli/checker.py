@@ -39,12 +39,12 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
     reference, witness = _references(subject, spec.check, progress)
 
     estimates = reference.estimate(list(subject.analytic.values))
-    undecided = _marked(_compare(subject, estimates, spec.check), "unresolved", "wrong")
+    undecided = _marked(_compare(subject, estimates, spec.check), "open", "wrong")
     if undecided:  # only what does not agree yet is worth the whole ladder of steps
         estimates = reference.refine(estimates, undecided)
-    unresolved = _marked(_compare(subject, estimates, spec.check), "unresolved")
-    if unresolved:  # and only what that leaves open, the widest arithmetic
-        estimates = reference.sharpen(estimates, unresolved)
+    still_open = _marked(_compare(subject, estimates, spec.check), "open")
+    if still_open:  # and only what that leaves open, the widest arithmetic
+        estimates = reference.sharpen(estimates, still_open)
     estimates, heard = _cross_examine(reference, witness, subject, estimates, spec.check)
     estimates, judged = _judge_kinks(reference, subject, estimates, spec.check)
     comparisons = _compare(subject, estimates, spec.check)

@@ -27,7 +27,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome
-    from gradcheck_cli.spec import Spec
+    from gradcheck_cli.spec import Code, GradientFile, Spec
     from gradcheck_cli.spec_file import SpecFile
 
 _EXIT_CODES = """\b
@@ -92,7 +92,12 @@ _gradients = click.option(
 _python = click.option(
     "--python",
     metavar="FILE.py:NAME",
-    help="Check this function, (parameters, x, y) -> loss and gradients, instead of what the spec names.",
+    help="Check the gradients of this function, (parameters, x, y) -> loss, gradients, against its own loss.",
+)
+_torch = click.option(
+    "--torch",
+    metavar="FILE.py:NAME",
+    help="Check the backward pass of the torch module that this function returns, with a loss.",
 )
 _no_code = click.option(
     "--no-code", is_flag=True, help="Refuse specs that name code to run (Python or torch)."
@@ -132,6 +137,15 @@ _rtol = click.option(
     " [default: the spec's]",
 )
 @_gradients
+@_python
+@_torch
+@_no_code
+@click.option(
+    "--strict",
+    is_flag=True,
+    default=None,
+    help="A single unresolved entry is exit code 3.  [default: the spec's]",
+)
 @click.option(
     "--seed",
     metavar="SEED",
@@ -146,14 +160,21 @@ _rtol = click.option(
 @click.option("-v", "--verbose", is_flag=True, help="Also tolerances, the witness and the time taken.")
 @_color
 def check(
-    specs: tuple[str, ...], show: int, format: str, quiet: bool, verbose: bool, color: str, **changes: Any
+    specs: tuple[str, ...],
+    show: int,
+    format: str,
+    quiet: bool,
+    verbose: bool,
+    color: str,
+    no_code: bool,
+    **changes: Any,
 ) -> int:
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input."""
     from gradcheck_cli.report import Run
 
     outcomes = []
     for path in _expand(specs):
-        outcome = _check_one(path, changes, _wants_color(color, sys.stderr))
+        outcome = _check_one(path, changes, no_code, _wants_color(color, sys.stderr))
         outcomes.append(outcome)
         _complain(*outcome.complaints)
     run = Run(tuple(outcomes))
@@ -183,10 +204,48 @@ def explain(spec: str, format: str, color: str, **changes: Any) -> int:
     return _write(render_explanation(format, read.path, explanation, _view(color)), explanation.exit_code)
 
 
+@cli.command(epilog=_EXIT_CODES, short_help="Write a spec's arrays and numerical gradients to files.")
+@click.argument("spec", metavar="SPEC")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="An .npz file, or a folder that gets one .npy file per array.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Difference the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
+)
+@_scheme
+@_step
+@click.option("--force", is_flag=True, help="Overwrite files of the same names.")
+def dump(spec: str, output: str, force: bool, **changes: Any) -> int:
+    """Write what SPEC consists of to OUT, so that code in any language can compute its gradients from it.
+
+    That is every parameter by name, x, y, target (what the loss compares with), loss, and numerical.NAME and
+    error.NAME, the numerical gradient and its error bar. If the spec's gradients come from a file, which need
+    not exist, parameters bear the names and have the layout of that file.
+    """
+    from gradcheck_cli.dump import dump as arrays_of
+    from gradcheck_cli.dump import refuse_taken, write
+    from gradcheck_cli.spec_file import read_spec
+
+    read, to = read_spec(spec), Path(output)
+    refuse_taken(to, force)
+    with _located(read, changes), _Progress(read.path, _wants_color("auto", sys.stderr)) as progress:
+        arrays = arrays_of(_changed(read.spec, changes), progress)
+    write(arrays, to, force)
+    _say(f"{read.path}: {len(arrays)} arrays written to {to}")
+    return int(ExitCode.AGREES)
+
+
 # --- one spec ----------------------------------------------------------------------------------------------
 
 
-def _check_one(path: str, changes: dict[str, Any], color: bool) -> Outcome:
+def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -> Outcome:
     """Read and check one spec; what is wrong with it is part of the outcome, so that the others go on."""
     from gradcheck_cli.checker import check as check_spec
     from gradcheck_cli.report import Outcome
@@ -201,7 +260,10 @@ def _check_one(path: str, changes: dict[str, Any], color: bool) -> Outcome:
         _refuse_empty_folder(path)
         read = read_spec(path)
         with _located(read, changes), _Progress(name, color) as progress:
-            report = check_spec(_changed(read.spec, changes), progress)
+            spec = _changed(read.spec, changes)
+            if no_code and spec.names_code:
+                raise _refused(spec.names_code)
+            report = check_spec(spec, progress)
     except InputError as error:
         return failed(error.exit_code, *error.complaints)
     except UntrustedReferenceError as error:
@@ -217,7 +279,17 @@ def _refuse_empty_folder(path: str) -> None:
         raise InputError(Complaint(f"there is no spec (.yaml or .yml) in folder '{path}'"))
 
 
-_OVERRIDES = {"only": ("check", "parameters"), "gradients": ("gradients", "file")}
+def _refused(code: Code) -> InputError:
+    message = f"this runs {code}, and --no-code refuses to run anything"
+    return InputError(Complaint(message, ("gradients",)))
+
+
+_OVERRIDES = {
+    "only": ("check", "parameters"),
+    "gradients": ("gradients", "file"),
+    "python": ("gradients", "python"),
+    "torch": ("gradients", "torch"),
+}
 """The options whose value can be wrong for a spec, and the place in the spec that they stand for."""
 
 
@@ -243,16 +315,41 @@ def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Com
 
 def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     """The spec with what the command line says instead. The options have been validated by click."""
-    from gradcheck_cli.spec import GradientFile
+    from gradcheck_cli.spec import PythonFunction, TorchModule
 
     given = {key: value for key, value in changes.items() if value not in (None, ())}
     if "only" in given:
         given["parameters"] = given.pop("only")
-    file = given.pop("gradients", None)
+    sources: dict[str, Any] = {
+        "gradients": lambda file: _of_file(spec, Path(file)),
+        "python": lambda name: PythonFunction(python=_code("python", name)),
+        "torch": lambda name: TorchModule(torch=_code("torch", name)),
+    }
+    named = [option for option in sources if option in given]
+    if len(named) > 1:
+        raise InputError(Complaint(f"--{named[0]} and --{named[1]}: only one of them can be checked"))
+    replaced = [sources[option](given.pop(option)) for option in named]
     update: dict[str, Any] = {"check": spec.check.model_copy(update=given)}
-    if file is not None:
-        update["gradients"] = GradientFile(file=Path(file))
+    if replaced:
+        update["gradients"] = replaced[0]
     return spec.model_copy(update=update)
+
+
+def _of_file(spec: Spec, file: Path) -> GradientFile:
+    """The file, in the names and layout of the one it takes the place of."""
+    from gradcheck_cli.spec import GradientFile
+
+    theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
+    return theirs.model_copy(update={"file": file})
+
+
+def _code(option: str, name: str) -> Code:
+    from gradcheck_cli.spec import code_of
+
+    code = code_of(name, Path())
+    if code is None:
+        raise InputError(Complaint(f"--{option} must be FILE.py:NAME, not '{name}'"))
+    return code
 
 
 def _expand(arguments: Sequence[str]) -> Iterator[str]:

@@ -37,6 +37,9 @@ MEANINGFUL = 10.0
 TRIFLE = 1e-9
 """The share of what an entry is summed from, or of a tensor's largest entry, that is as good as nothing."""
 
+EXCUSABLE = 1e-5
+"""An undecided entry that may be off by more than this share of its tensor's largest is not left at that."""
+
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -158,15 +161,22 @@ class Comparison:
         return both & (bar <= nothing)
 
     @property
+    def open(self) -> Array:
+        """What a closer look might decide: the unresolved, and what is zero only as far as could be seen."""
+        return self.unresolved | (self.zero & (self.error > 0))
+
+    @property
     def verdict(self) -> Verdict:
         """Wrong if any entry is; unresolved if one is beyond knowing, or more than half are undecided.
 
-        Beyond knowing is an entry on a kink: any number could stand there. Of the others an error bar says
-        how far off they can be at most. Entries that are zero on both sides decide nothing.
+        Beyond knowing is an entry that may be off by more than a little of the tensor's largest, as one on a
+        kink, where any number could stand. Entries that are zero on both sides decide nothing.
         """
         if self.wrong.any():
             return Verdict.WRONG
-        beyond_knowing = self.unresolved & ~np.isfinite(self.error)
+        at_most = self.difference + ERROR_BARS * self.error
+        little = EXCUSABLE * np.nanmax(self.scale, initial=0.0) + self.rounding
+        beyond_knowing = self.unresolved & ~(at_most <= little)
         if beyond_knowing.any() or 2 * np.count_nonzero(self.unresolved) > np.count_nonzero(~self.zero):
             return Verdict.UNRESOLVED
         return Verdict.AGREES
@@ -196,6 +206,19 @@ class Comparison:
         with np.errstate(divide="ignore", invalid="ignore"):
             needed = (self.tolerance + ERROR_BARS * self.error) / self.scale
         return np.where(np.isfinite(needed), needed, np.inf)
+
+    @cached_property
+    def ratio(self) -> float | None:
+        """a / n where that is the same in all entries that tell, two at least, and not 1; else None."""
+        bar = ERROR_BARS * self.error
+        told = np.isfinite(self.relative_error) & np.isfinite(bar)
+        told &= (np.abs(self.numerical) > MEANINGFUL * bar) & (self.scale > MEANINGFUL * self.rounding)
+        a, n = self.analytic[told], self.numerical[told]
+        if a.size < 2 or not self.wrong[told].any():
+            return None
+        ratio = float(np.median(a / n))
+        allowed = self.rtol * np.abs(a) + abs(ratio) * bar[told] + (1.0 + abs(ratio)) * self.rounding[told]
+        return ratio if (np.abs(a - ratio * n) <= allowed).all() else None
 
     def worst(self, count: int = 1) -> list[Entry]:
         """The entries of largest relative error: the wrong first, then the unresolved, then the others."""

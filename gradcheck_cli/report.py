@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,12 +98,19 @@ class Report:
         return sum(int(np.count_nonzero(c.zero)) for c in self.comparisons)
 
     @cached_property
+    def ratio(self) -> float | None:
+        """analytic / numerical, where it is the same in every wrong tensor; else None."""
+        wrong = [c for c in self.comparisons if c.verdict is Verdict.WRONG]
+        ratios = [c.ratio for c in wrong if c.ratio is not None]
+        if not ratios or len(ratios) < len(wrong):
+            return None
+        same = max(ratios) - min(ratios) <= 1e-5 * abs(ratios[0])
+        return ratios[0] if same else None
+
+    @cached_property
     def resolution(self) -> Resolution | None:
         """Over all entries that are not zero on both sides; None where there are none."""
-        needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in self.comparisons])
-        if not needed.size:
-            return None
-        return Resolution(float(needed.min()), float(np.median(needed)), float(needed.max()))
+        return resolution_of(self.comparisons)
 
     def worst(self, count: int) -> list[tuple[str, Entry]]:
         """The worst entries of all tensors together, each with its tensor's name."""
@@ -112,6 +119,14 @@ class Report:
         return sorted(
             entries, key=lambda named: (rank[named[1].verdict], -_sortable(named[1].relative_error))
         )[:count]
+
+
+def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
+    """Over all entries that are not zero on both sides; None where there are none."""
+    needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in comparisons])
+    if not needed.size:
+        return None
+    return Resolution(float(needed.min()), float(np.median(needed)), float(needed.max()))
 
 
 def _sortable(relative_error: float) -> float:

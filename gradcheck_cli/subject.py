@@ -105,7 +105,8 @@ def _of_code(spec: Spec) -> Subject:
     inputs = read_inputs(spec)
     function = CODE_SOURCES[type(spec.gradients)](spec.gradients, inputs)
     gradients = function.gradients(function.parameters)
-    checked = matching(gradients, spec.check.parameters)
+    named = inputs.problem.network.shapes if inputs.problem else function.parameters
+    checked = matching(named, spec.check.parameters)
     analytic = Analytic(
         {name: gradients[name] for name in checked},
         {name: dtype_of(gradients[name]) for name in checked},

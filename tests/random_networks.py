@@ -1,22 +1,24 @@
-"""Random specs and planted mistakes, for the tests and the benchmarks: the tester is tested."""
+"""Random specs, for the tests and the benchmarks: right gradients of all kinds must never be called wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.network import backprop
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.model.special import softmax
+from gradcheck_cli.spec import Spec
 
 SMOOTH_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.pieces is None)
 SMOOTH_LOSSES = tuple(name for name, row in LOSSES.items() if row.pieces is None)
+KINKED_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.pieces)
+KINKED_LOSSES = tuple(name for name, row in LOSSES.items() if row.pieces)
 
-Spec = dict[str, Any]
+Raw = dict[str, Any]
 
 
 def random_spec(
@@ -24,14 +26,20 @@ def random_spec(
     activations: tuple[str, ...] = tuple(ACTIVATIONS),
     losses: tuple[str, ...] = tuple(LOSSES),
     dtype: str = "float64",
-) -> Spec:
-    """A network of depth 1 to 4 with any activation and loss, weights and inputs scaled by 1e±3."""
+    depth: tuple[int, int] = (1, 4),
+    scale: tuple[float, float] | None = (-3, 3),
+) -> Raw:
+    """A network with any activation and loss; one in four has weights or inputs scaled by 10 ** scale."""
     rng = np.random.default_rng(seed)
-    depth = int(rng.integers(1, 5))
     layers = [
-        {"units": int(rng.integers(2, 9)), "activation": str(rng.choice(activations))} for _ in range(depth)
+        {"units": int(rng.integers(2, 9)), "activation": str(rng.choice(activations))}
+        for _ in range(int(rng.integers(depth[0], depth[1] + 1)))
     ]
     loss = str(rng.choice(losses))
+
+    def size() -> float:
+        return float(10 ** rng.choice([0, 0, 0, rng.uniform(*scale)])) if scale else 1.0
+
     return {
         "network": {
             "inputs": int(rng.integers(2, 9)),
@@ -45,85 +53,110 @@ def random_spec(
         },
         "parameters": {
             "init": "xavier",
-            "scale": float(10 ** rng.choice([0, 0, 0, rng.uniform(-3, 3)])),
+            "scale": size(),
             "seed": seed,
             "bias": str(rng.choice(["zeros", "same"])),
         },
         "data": {
             "synthetic": str(rng.choice(["normal", "uniform"])),
             "samples": int(rng.integers(1, 17)),
-            "scale": float(10 ** rng.choice([0, 0, 0, rng.uniform(-3, 3)])),
+            "scale": size(),
             "seed": seed,
         },
         "dtype": dtype,
     }
 
 
-Gradients = dict[str, np.ndarray]
-Plant = Callable[[Problem, Gradients], Mapping[str, np.ndarray]]
+def _plain(seed: int) -> Raw:
+    """Smooth, of everyday size."""
+    return random_spec(seed, SMOOTH_ACTIVATIONS, SMOOTH_LOSSES, scale=None)
 
 
-def _missing_mean(problem: Problem, right: Gradients) -> Gradients:
-    return {name: value * len(problem.x) for name, value in right.items()}
+def _kinked(seed: int) -> Raw:
+    """Kinks in every layer and the loss; in one of three, samples that sit on them."""
+    raw = random_spec(seed, KINKED_ACTIVATIONS, KINKED_LOSSES, scale=(-1, 1))
+    if seed % 3 == 0:
+        rng = np.random.default_rng(seed)
+        inputs, outputs = raw["network"]["inputs"], raw["network"]["layers"][-1]["units"]
+        x = rng.integers(-2, 3, size=(raw["data"]["samples"], inputs)).astype(float)
+        x[0] = 0.0
+        raw["data"] = {"x": x.tolist(), "y": rng.integers(outputs, size=len(x)).tolist()}
+        raw["parameters"]["bias"] = "zeros"
+    return raw
 
 
-def _missing_activation_derivative(problem: Problem, right: Gradients) -> Gradients:
-    """∂a/∂z left out of every layer's δ: as if every activation were the identity, once its a is known."""
-    identity = ACTIVATIONS["identity"]
-    wrong = dict(right)
-    top = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
-    bare = replace(top, layer=replace(top.layer, activation=identity))
-    wrong[top.layer.weight] = right[top.layer.weight] - top.dL_dw + bare.dL_dw
-    wrong[top.layer.bias] = right[top.layer.bias] - top.dL_db + bare.dL_db
-    return wrong
+def _batch_normed(seed: int) -> Raw:
+    raw = random_spec(seed, scale=(-1, 1))
+    rng = np.random.default_rng(seed)
+    for layer in raw["network"]["layers"][:: int(rng.integers(1, 3))]:
+        layer["batch_norm"] = True
+    raw["data"]["samples"] = max(3, raw["data"]["samples"])
+    return raw
 
 
-def _bias_not_summed(problem: Problem, right: Gradients) -> Gradients:
-    """The bias gets the δ of the last sample instead of the sum over the batch."""
-    top = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
-    return {**right, top.layer.bias: right[top.layer.bias] - top.dL_db + top.delta[-1]}
+def _float32(seed: int) -> Raw:
+    return random_spec(seed, dtype="float32", scale=(-1, 1))
 
 
-def _transposed_product(problem: Problem, right: Gradients) -> Gradients:
-    """a⁽ʰ⁾ᵀ δ put into the shape of the weight instead of δᵀ a⁽ʰ⁾."""
-    name = problem.network.output.weight
-    return {**right, name: right[name].T.reshape(right[name].shape)}
+def _badly_scaled(seed: int) -> Raw:
+    """Inputs scaled by 1e±6, or weights by 1e±3."""
+    raw = random_spec(seed, scale=None)
+    rng = np.random.default_rng(seed)
+    if seed % 2:
+        raw["data"]["scale"] = float(10 ** rng.uniform(-6, 6))
+    else:
+        raw["parameters"]["scale"] = float(10 ** rng.uniform(-3, 3))
+    return raw
 
 
-def _sign(problem: Problem, right: Gradients) -> Gradients:
-    name = problem.network.output.weight
-    return {**right, name: -right[name]}
+def _saturated(seed: int) -> Raw:
+    """Pre-activations of ten and more, of which every layer is left a small slope."""
+    raw = random_spec(seed, ("sigmoid", "tanh", "softmax", "softplus", "elu"), scale=None)
+    raw["parameters"]["scale"] = float(np.random.default_rng(seed).uniform(3, 10))
+    return raw
 
 
-def _one_entry(problem: Problem, right: Gradients) -> Gradients:
-    """The largest entry of the first layer's weight is off by a thousandth."""
-    name = problem.network.layers[0].weight
-    wrong = right[name].copy()
-    wrong.flat[np.abs(wrong).argmax()] *= 1.001
-    return {**right, name: wrong}
+def _at_an_optimum(seed: int) -> Raw:
+    """The targets are what the network answers, give or take 1e-3 to 1e-9."""
+    losses = ("mse", "huber", "cross_entropy", "bce_with_logits")
+    raw = random_spec(seed, SMOOTH_ACTIVATIONS, losses, scale=None)
+    raw["network"]["penalty"] = {}
+    problem = problem_or_none(raw)
+    assert problem is not None
+    answer, rng = problem.objective.activity.output, np.random.default_rng(seed)
+    if problem.network.loss.target == "distribution":
+        answer = softmax(answer)
+    elif raw["network"]["loss"]["name"] == "bce_with_logits":
+        answer = ACTIVATIONS["sigmoid"].value(answer)
+    off = 10 ** rng.uniform(-9, -3) * rng.normal(size=answer.shape)
+    y = answer * (1.0 + np.clip(off, -1, 1))
+    raw["data"] = {"x": problem.x.tolist(), "y": y.tolist()}
+    return raw
 
 
-def _stale_input(problem: Problem, right: Gradients) -> Gradients:
-    """The first layer multiplies δ with the batch in another order."""
-    factors = list(backprop(problem.network, problem.parameters, problem.x, problem.target))[-1]
-    name = factors.layer.weight
-    return {**right, name: right[name] - factors.dL_dw + factors.delta.T @ np.roll(factors.dz_dw, 1, axis=0)}
+def _deep(seed: int) -> Raw:
+    return random_spec(seed, depth=(6, 12), scale=None)
 
 
-PLANTS: Mapping[str, Plant] = {
-    "missing 1/N": _missing_mean,
-    "missing activation derivative": _missing_activation_derivative,
-    "bias not summed": _bias_not_summed,
-    "transposed product": _transposed_product,
-    "sign": _sign,
-    "one entry": _one_entry,
-    "samples out of order": _stale_input,
+FAMILIES: Mapping[str, Callable[[int], Raw]] = {
+    "plain": _plain,
+    "kinked": _kinked,
+    "batch-normed": _batch_normed,
+    "float32": _float32,
+    "badly scaled": _badly_scaled,
+    "saturated": _saturated,
+    "at an optimum": _at_an_optimum,
+    "deep": _deep,
 }
 
 
-def effect(wrong: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> float:
-    """The largest relative difference a mistake makes in any tensor, against that tensor's largest entry."""
-    return max(
-        float(np.abs(wrong[name] - right[name]).max() / max(np.abs(right[name]).max(), 1e-300))
-        for name in right
-    )
+def problem_or_none(raw: Raw) -> Problem | None:
+    """The problem, or None where the random network has no finite loss."""
+    from gradcheck_cli import InputError
+
+    try:
+        return build_problem(Spec.model_validate(raw))
+    except InputError as error:
+        if "overflow" in str(error) or "finite" in str(error):
+            return None
+        raise

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "report": {"compare", "errors"},
     "subject": {"errors", "model", "numerical.noise", "numerical.objective", "sources", "spec"},
     "checker": {"compare", "errors", "model.special", "numerical", "report", "spec", "subject"},
+    "dump": {"errors", "model", "numerical", "sources", "spec"},
     "explain": {"compare", "errors", "model", "numerical", "report", "sources", "spec", "subject"},
     "formats": {"formats", "report", "compare", "explain", "errors"},
     "cli": {
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "spec",
         "spec_file",
         "checker",
+        "dump",
         "explain",
         "report",
         "formats",

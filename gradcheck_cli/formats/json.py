@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.compare import Comparison, Entry
 from gradcheck_cli.errors import Complaint
 from gradcheck_cli.formats import View
-from gradcheck_cli.report import Outcome, Report, Resolution, Run
+from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation, Factor
@@ -93,10 +94,13 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "gradients": report.source,
         "scheme": report.scheme,
         "differences": report.differences,
+        "strict": report.strict,
+        "ratio": report.ratio,
         "resolution": _resolution(report.resolution),
-        "witness": report.witness and {"entries": report.witness.entries, "largest": report.witness.largest},
+        "witness": report.witness and asdict(report.witness),
         "unexercised": report.unexercised,
         "unusual": report.unusual,
+        "kinks": report.kinks,
         "tensors": [_tensor(comparison) for comparison in report.comparisons],
         "worst": [{"tensor": name, **_entry(entry)} for name, entry in report.worst(view.show)],
     }
@@ -105,7 +109,7 @@ def _report(report: Report, view: View) -> dict[str, Any]:
 def _resolution(resolution: Resolution | None) -> dict[str, float] | None:
     if resolution is None:
         return None
-    return {"smallest": resolution.smallest, "median": resolution.median, "largest": resolution.largest}
+    return asdict(resolution)
 
 
 def _tensor(comparison: Comparison) -> dict[str, Any]:
@@ -120,6 +124,8 @@ def _tensor(comparison: Comparison) -> dict[str, Any]:
         "max_relative_error": comparison.max_relative_error,
         "median_relative_error": comparison.median_relative_error,
         "rtol": comparison.rtol,
+        "ratio": comparison.ratio,
+        "resolution": _resolution(resolution_of([comparison])),
         "verdict": comparison.verdict,
         "worst": _entry(comparison.worst()[0]),
     }

@@ -24,7 +24,7 @@ from gradcheck_cli.formats.text import (
     relative,
     shape,
 )
-from gradcheck_cli.report import Outcome, Report, Resolution, Run
+from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation, Factor
@@ -67,6 +67,10 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
         page.line(remark)
     for line in report.unusual:
         page.line(f"Note: {line}.")
+    if report.kinks:
+        page.line("On a kink, where any usual convention is right:")
+        for line in report.kinks:
+            page.item(line)
     if report.unexercised:
         page.line("Not exercised by these data and parameters:")
         for line in report.unexercised:
@@ -85,6 +89,7 @@ _TENSOR_COLUMNS = (
     Column("entries", rank=6, right=True),
     Column("max rel err", rank=1, right=True),
     Column("median", rank=5, right=True),
+    Column("catches", rank=7, right=True),
     Column("worst entry", rank=2),
     Column("analytic", rank=3, right=True),
     Column("numerical ± error", rank=3, right=True),
@@ -101,11 +106,18 @@ def _tensor_row(comparison: Comparison) -> list[Cell]:
         f"{comparison.entries:,}",
         (relative(comparison.max_relative_error), style),
         relative(comparison.median_relative_error),
+        _catches(comparison),
         index(worst.index),
         number(worst.analytic),
         measured(worst.numerical, worst.error),
         (_verdict(comparison), style),
     ]
+
+
+def _catches(comparison: Comparison) -> str:
+    """The relative error that would have been called wrong in the median entry."""
+    resolution = resolution_of([comparison])
+    return "–" if resolution is None or np.isinf(resolution.median) else f"{resolution.median:.0e}"
 
 
 def _style(comparison: Comparison) -> str:
@@ -157,8 +169,9 @@ def _sentence(report: Report) -> str:
     if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
         return "unresolved: every gradient is 0 on both sides, so nothing was put to the test."
     if report.verdict is Verdict.UNRESOLVED:
+        strictly = "strictly " if all(c.verdict is Verdict.AGREES for c in report.comparisons) else ""
         undecided = f"{report.unresolved:,} of {count(report.entries, 'entry')}"
-        return f"unresolved: nothing wrong was found, but {undecided} could not be decided."
+        return f"{strictly}unresolved: nothing wrong was found, but {undecided} could not be decided."
     if report.unresolved:
         return (
             f"agrees: {report.agree:,} of {count(report.entries, 'entry')}; the others could not be decided."
@@ -184,6 +197,10 @@ def _remarks(report: Report) -> list[str]:
     remarks = []
     unknown = sum(int(np.count_nonzero(c.unresolved & ~np.isfinite(c.error))) for c in report.comparisons)
     noisy = report.unresolved - unknown
+    if report.ratio is not None:
+        remarks.append(_constant(report, report.ratio))
+    if report.witness and report.witness.complex_step > 1:
+        remarks.append("The two witnesses, literal differences and the complex step, contradict each other.")
     if unknown:
         remarks.append(f"{count(unknown, 'entry')} could not be differenced: {_NO_DIFFERENCE}.")
     if noisy:
@@ -193,6 +210,12 @@ def _remarks(report: Report) -> list[str]:
     if report.verdict is not Verdict.WRONG and report.zero < report.entries:
         remarks.append(_caught(report.resolution))
     return remarks
+
+
+def _constant(report: Report, ratio: float) -> str:
+    wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
+    where = wrong[0] if len(wrong) == 1 else f"all {len(wrong)} wrong tensors"
+    return f"analytic / numerical is {ratio:.6g} in every entry of {where}."
 
 
 _NO_DIFFERENCE = "every step crosses a kink or overflows"
@@ -227,7 +250,8 @@ def _details(page: Page, outcome: Outcome, report: Report) -> None:
         drawn = count(report.witness.entries, "entry")
         page.item(
             f"witness: {drawn} drawn at random and moved literally, to confirm the unit differences; "
-            f"they are at most {report.witness.largest:.2g} of what their error bars allow away"
+            f"they are at most {report.witness.largest:.2g} of what their error bars allow away, and "
+            f"{report.witness.complex_step:.2g} from the complex step"
         )
     page.item(f"{outcome.seconds:.3f} s")
 

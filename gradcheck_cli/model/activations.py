@@ -29,7 +29,7 @@ class Activation:
     branch:     for a φ with kinks, φ(z) on the given pieces, continued beyond their ends, shape of z.
     coupled:    each a depends on the whole row of z (softmax).
     bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
-    wide:       φ is as exact in a wider type than float64 as that type is.
+    flat_left:  φ is constant on the left of its kink.
     options:    names and defaults of φ's parameters.
     formula:    the derivative as a textbook writes it.
     """
@@ -40,7 +40,7 @@ class Activation:
     branch: Function | None = None
     coupled: bool = False
     bounded: bool = False
-    wide: bool = True
+    flat_left: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "φ'(z)"
 
@@ -129,6 +129,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         lambda z: (z > 0).astype(z.dtype),
         pieces=_right_of_zero,
         branch=lambda z, right: np.where(right, z, 0.0),
+        flat_left=True,
         formula="1 if z > 0, else 0",
     ),
     "leaky_relu": Activation(
@@ -148,12 +149,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         formula="1 if z > 0, else alpha eᶻ",
     ),
     "gelu": Activation(
-        _gelu,
-        _gelu_derivative,
-        bounded=True,
-        wide=False,  # erfc is a rational approximation made for float64
-        options={"approximate": "none"},
-        formula="Φ(z) + z Φ'(z)",
+        _gelu, _gelu_derivative, bounded=True, options={"approximate": "none"}, formula="Φ(z) + z Φ'(z)"
     ),
     "silu": Activation(
         lambda z: z * sigmoid(z),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
-from gradcheck_cli.model.arrays import read_npz
 from gradcheck_cli.model.losses import Loss
+from gradcheck_cli.model.npy import read_npz
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.spec import MAX_NUMBERS, Data, DataFile, InlineData, Rescale, SyntheticData
 

@@ -146,11 +146,14 @@ class NetworkObjective:
         fine = float(np.finfo(np.longdouble).eps) < _EPS / 1000
         if not fine or len(self.x) * multiplications > _MOST_WIDE:
             return None
-        if not all(layer.activation.wide for layer in self.network.layers):
-            return None
         parameters = {name: value.astype(np.longdouble) for name, value in self.parameters.items()}
         x, target = self.x.astype(np.longdouble), self.target.astype(np.longdouble)
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
+
+    @property
+    def _closest(self) -> bool:
+        """Whether this is a close look, which also tells what is exactly 0 from what rounding makes 0."""
+        return self._ulp < 1.0 or self.convention is not None
 
     @cached_property
     def _ulp(self) -> float:
@@ -206,16 +209,24 @@ class NetworkObjective:
         return pieces(self.activity.output, self.target) if pieces else None
 
     def above(
-        self, first: int, z: Array, samples: Any, output_rounding: Array, normalised: bool = True
+        self,
+        first: int,
+        z: Array,
+        samples: Any,
+        output_rounding: Array,
+        normalised: bool = True,
+        itself: bool = True,
     ) -> Moved:
         """Feed pre-activations z (…, units) of layer `first` to the top.
 
         samples: the index of each row's sample, to find its target; with batch normalisation on the way the
         rows must be whole batches, (…, N, units). output_rounding: how exact the outputs are then (N, C), in
         units of ε. normalised: whether z of the first layer is y already, if it has batch normalisation.
+        itself: whether something of the first layer has been moved, or something below it.
         Losses, their rounding and whether a branch changed are all (…).
         """
         crossed = np.zeros(z.shape[:-1], dtype=bool)
+        silent = np.zeros(z.shape[:-1], dtype=bool)
         a = z
         for i in range(first, len(self.network.layers)):
             layer = self.network.layers[i]
@@ -223,6 +234,8 @@ class NetworkObjective:
                 z = _product(a, self.parameters[layer.weight]) + self.parameters[layer.bias]
             if layer.batch_norm is not None and (i > first or not normalised):
                 z = scaled(layer, self.parameters, normalise(z, layer.batch_norm))
+            if self._closest and layer.activation.flat_left:
+                silent |= self._swallowed(i, z, samples, itself=i == first and itself)
             a, changed = self.activate(i, z, samples)
             if changed is not None:
                 crossed |= changed.any(axis=-1)
@@ -230,15 +243,19 @@ class NetworkObjective:
         if changed is not None:
             crossed |= changed.any(axis=-1)
         c = self.network.coefficient
-        rounding = abs(c) * self._ulp * rounding
-        if self._off.any():  # outputs that were off and still are have not changed at all
-            rounding = np.where(self._off[samples] & ~a.any(axis=-1), 0.0, rounding)
+        rounding = np.where(silent, 0.0, abs(c) * self._ulp * rounding)
         return Moved(c * losses, rounding, crossed)
 
-    @cached_property
-    def _off(self) -> Array:
-        """The samples of which every output is off, (N,)."""
-        return np.all(self.activity.output == 0, axis=-1)
+    def _swallowed(self, i: int, y: Array, samples: Any, itself: bool) -> Array:
+        """Where all units of layer i (…, units), or all that were moved themselves, are and were off: (…)."""
+        rest, at_rest = self.activity.y[i][samples], self.layer_pieces[i]
+        if at_rest is None:
+            return np.zeros(y.shape[:-1], dtype=bool)
+        off = (y <= 0) & ~at_rest[samples]
+        if self.convention is not None:
+            kept = self.kinks.of_layers[i][samples]
+            off = np.where(kept, self._right(i, samples) == 0.0, off)
+        return np.all(off | (y == rest), axis=-1) if itself else np.all(off, axis=-1)
 
     def activate(self, i: int, y: Array, at: Any) -> tuple[Array, Array | None]:
         """a of the pre-activations y of layer i, and where they are on another piece than at rest.
@@ -252,13 +269,17 @@ class NetworkObjective:
         changed = pieces != at_rest[at]
         if self.convention is None or not self.kinks.of_layers[i].any():
             return activation.value(y), changed
-        kept: Array = self.kinks.of_layers[i][at]
-        right: Any = self.convention.right
-        excepted = self.convention.except_for
-        if excepted is not None:
-            right = np.where(self._numbered.of_layers[i][at] == excepted, 1.0 - right, right)
+        kept, right = self.kinks.of_layers[i][at], self._right(i, at)
         sides = [activation.branch(y, np.where(kept, side, pieces)) for side in (False, True)]
         return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
+
+    def _right(self, i: int, at: Any) -> Any:
+        """How much the right side counts for what sits on a kink of layer i."""
+        assert self.convention is not None
+        right, excepted = self.convention.right, self.convention.except_for
+        if excepted is None:
+            return right
+        return np.where(self._numbered.of_layers[i][at] == excepted, 1.0 - right, right)
 
     def _losses(self, a: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array, Array | None]:
         loss, target = self.network.loss, self.target[samples]
@@ -348,7 +369,9 @@ class _UnitMoves:
             # Only this unit's a changes, so the layer above changes by an outer product.
             w = objective.parameters[objective.network.layers[i + 1].weight]
             z = objective.activity.z[i + 1][samples] + rise[:, None] * w.T[units]
-            losses, rounding, crossed = objective.above(i + 1, z, samples, self._output_rounding)
+            losses, rounding, crossed = objective.above(
+                i + 1, z, samples, self._output_rounding, itself=False
+            )
             # A unit that is off is off exactly, and one that nothing above listens to changes nothing.
             silent = ((rise == 0) & (a == 0)) | np.all(w == 0, axis=0)[units]
             rounding = np.where(silent, 0.0, rounding)

@@ -155,7 +155,7 @@ class Factors:
 
     @cached_property
     def da_dz(self) -> Array:
-        """∂a/∂z = φ'(z) (N, out), or the Jacobian (N, out, out) of a coupled activation; at y, if normalised."""
+        """∂a/∂z = φ'(z) (N, out), or a coupled activation's Jacobian (N, out, out); normalised, at y."""
         return self.layer.activation.derivative(self.y)
 
     @cached_property

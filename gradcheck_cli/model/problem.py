@@ -13,10 +13,11 @@ import numpy as np
 
 from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean, shortened
 from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.arrays import listed, match_shapes, read_npz
+from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.data import Batch, one_target_per_output, place_of, read_batch
 from gradcheck_cli.model.losses import LOSSES, coefficient
 from gradcheck_cli.model.moved import NetworkObjective
+from gradcheck_cli.model.named_arrays import Dialect, read_fitting
 from gradcheck_cli.model.network import Layer, Network
 from gradcheck_cli.model.parameters import initialise
 from gradcheck_cli.model.rounding import Arithmetic
@@ -153,10 +154,9 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
         normalised = [layer.name for layer in network.layers if layer.batch_norm is not None]
         with np.errstate(over="ignore"):  # seen, and refused, in the forward pass
             return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes, normalised)
-    where = ("parameters", "file")
-    arrays = read_npz(source.file, where)
-    match_shapes(arrays, network.shapes, "parameter", where)
-    infinite = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    arrays = read_fitting(source, "parameters", "parameter", network.shapes)
+    where, theirs = ("parameters", "file"), Dialect(source, "parameters").name
+    infinite = [theirs(name) for name, array in arrays.items() if not np.isfinite(array).all()]
     if infinite:
         raise InputError(
             *(Complaint(f"parameter '{name}' holds numbers that are not finite", where) for name in infinite)

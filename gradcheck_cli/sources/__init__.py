@@ -7,11 +7,16 @@ from typing import Any
 
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.sources import array_file, backprop
+from gradcheck_cli.sources import array_file, backprop, python_function, torch_module
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import Backprop, GradientFile, Gradients
+from gradcheck_cli.sources.foreign import Function, Inputs
+from gradcheck_cli.spec import Backprop, GradientFile, Gradients, PythonFunction, TorchModule
 
-CODE_SOURCES: Mapping[type, Callable[[Any, Any], Any]] = {}
+CODE_SOURCES: Mapping[type, Callable[[Any, Inputs], Function]] = {
+    PythonFunction: python_function.read,
+    TorchModule: torch_module.read,
+}
+"""Code of the user's that has a loss of its own: not only gradients, but what to difference as well."""
 
 SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
     Backprop: backprop.read,

@@ -1,15 +1,13 @@
-"""The user's gradients from an .npz with one array per parameter name."""
+"""The user's gradients from a file with one array per parameter name."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from gradcheck_cli.model.arrays import match_shapes, read_npz
+from gradcheck_cli.model.named_arrays import read_fitting
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.sources.analytic import Analytic
+from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.spec import GradientFile
 
 
@@ -19,23 +17,22 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     Raises `InputError` naming every missing, extra and misshapen array. Parameters that are not checked
     may be left out; the output layer's factors, as `output.delta`, may be there for `explain`.
     """
-    where = ("gradients", "file")
-    arrays = read_npz(source.file, where)
-    shapes, factors = problem.network.shapes, _factor_shapes(problem)
-    expected = {name: shapes[name] for name in shapes if name in problem.checked or name in arrays}
-    expected |= {name: shape for name, shape in factors.items() if name in arrays}
-    match_shapes(arrays, expected, "gradient", where, if_missing="--only PATTERN checks fewer parameters")
+    factors = factor_shapes(problem)
+    shapes = {**problem.network.shapes, **factors}
+    help = "--only PATTERN checks fewer parameters"
+    arrays = read_fitting(source, "gradients", "gradient", shapes, problem.checked, help)
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
     values = {name: arrays[name] for name in problem.checked}
     return Analytic(
         values,
-        {name: _dtype(value) for name, value in values.items()},
-        source.file.name,
+        {name: dtype_of(value) for name, value in values.items()},
+        source.file.name or str(source.file),
         {name.rsplit(".", 1)[1]: arrays[name] for name in factors if name in arrays},
     )
 
 
-def _factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
+def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
+    """The chain rule's factors of the output layer, by the names that a file may give them."""
     layer, samples = problem.network.output, len(problem.x)
     row = (samples, layer.units)
     return {
@@ -52,8 +49,3 @@ def _no_wider_than_float64(array: Array) -> Array:
         return array
     with np.errstate(over="ignore"):
         return array.astype(np.float64)
-
-
-def _dtype(array: Array) -> np.dtype[Any]:
-    """The array's own type; whole numbers are exact, so they are judged as float64."""
-    return array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)

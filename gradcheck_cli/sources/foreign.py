@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from gradcheck_cli.errors import bad_input
-from gradcheck_cli.model.arrays import read_npz
 from gradcheck_cli.model.data import read_arrays
+from gradcheck_cli.model.named_arrays import read_named
 from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import Movable, Moved, Shape
@@ -64,15 +64,21 @@ def read_inputs(spec: Spec) -> Inputs:
     """The network's parameters and batch; without a network section, the arrays of the files as they are."""
     if spec.network is not None:
         problem = build_problem(spec)
-        return Inputs(problem.parameters, problem.x, problem.y, problem)
+        return Inputs(problem.parameters, problem.x, _labels_whole(problem), problem)
     parameters = None
     if isinstance(spec.parameters, ParameterFile):
-        parameters = read_npz(spec.parameters.file, ("parameters", "file"))
+        parameters = read_named(spec.parameters, "parameters")
     elif spec.parameters is not None:
         raise bad_input(
             "without a network section, parameters come from a file or from the code", "parameters"
         )
     return Inputs(parameters, *(read_arrays(spec.data) if spec.data else (None, None)))
+
+
+def _labels_whole(problem: Problem) -> Array:
+    """y as the data give it; labels, in a spec numbers like any other, as the indices they are."""
+    values = problem.network.loss.target == "values" and problem.network.output.units == 1
+    return problem.y if values or problem.y.ndim > 1 else problem.y.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class _ForeignMoves:
         return Moved(losses, rounding, np.zeros(len(which), dtype=bool))
 
     def _with(self, i: int, value: float) -> Mapping[str, Array]:
-        """The parameters with entry i of this one set, in fresh arrays, with which the function may do anything."""
+        """The parameters with entry i of this one set, in fresh arrays that the function may change."""
         parameters = {name: array.copy() for name, array in self.objective.function.parameters.items()}
         parameters[self.name].flat[i] = value
         return parameters

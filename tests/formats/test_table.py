@@ -61,7 +61,7 @@ RIGHT = comparison("output.weight", [[1.0, -0.25, 3e-9]], [[1.0, -0.25, 3e-9]])
 WRONG = comparison("output.bias", [1.0, -2.0, 3e-7], [1.0, -2.5, 6e-7])
 UNKNOWN = comparison("hidden1.bias", [1.0, 0.5], [math.nan, math.nan], math.inf)
 ZERO = comparison("hidden1.weight", [[0.0, 0.0]], [[0.0, 0.0]], 0.0)
-NOISY = comparison("hidden1.bias", [1.0, 2.0, 3.0], [1.0, 2.1, 3.0], [1e-9, 0.1, 1e-9])
+NOISY = comparison("hidden1.bias", [1.0, 2e-6, 3.0], [1.0, 2.1e-6, 3.0], [1e-9, 1e-7, 1e-9])
 NOT_FINITE = comparison("output.bias", [math.nan, -math.inf, 1.0], [1.0, 1.0, 1.0])
 
 
@@ -69,11 +69,11 @@ def test_a_row_for_every_tensor_with_everything_there_is_to_know():
     lines = table_of(text_of(report(RIGHT, WRONG)))
     assert [re.split(r"\s{2,}", line.strip()) for line in lines] == [
         [
-            "tensor", "shape", "entries", "max rel err", "median",
+            "tensor", "shape", "entries", "max rel err", "median", "catches",
             "worst entry", "analytic", "numerical ± error", "verdict",
         ],
-        ["output.weight", "1 × 3", "3", "0", "0", "[0, 0]", "1", "1 ± 1e-12", "agrees"],
-        ["output.bias", "3", "3", "5.0e-01", "2.0e-01", "[2]", "3e-07", "6e-07 ± 1e-12", "2 wrong"],
+        ["output.weight", "1 × 3", "3", "0", "0", "1e-06", "[0, 0]", "1", "1 ± 1e-12", "agrees"],
+        ["output.bias", "3", "3", "5.0e-01", "2.0e-01", "1e-06", "[2]", "3e-07", "6e-07 ± 1e-12", "2 wrong"],
     ]  # fmt: skip
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from build import problem_of, right_gradients
+from build import problem_of, right_gradients, spec_of
 
+from gradcheck_cli import Verdict, check
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.sources import SOURCES, read_gradients
 from gradcheck_cli.spec import GradientFile
+from gradcheck_cli.spec_file import read_spec
 
 PROBLEM = problem_of((3, "tanh"), (2, "sigmoid"), samples=5)
 RIGHT = right_gradients(PROBLEM)
@@ -175,3 +177,96 @@ def test_factors_of_other_layers_are_unknown(source):
     assert refused(source, **RIGHT, **{"hidden1.delta": np.zeros((5, 3))}) == [
         "'hidden1.delta' is no parameter of this network"
     ]
+
+
+# --- other files, names and layouts ----------------------------------------------------------------------
+
+SQUARE = problem_of((4, "tanh"), (4, "sigmoid"), inputs=4, samples=5)
+"""Weights in the wrong layout have the right shape."""
+NAMES = {
+    "fc1.weight": "hidden1.weight",
+    "fc1.bias": "hidden1.bias",
+    "W2": "output.weight",
+    "b2": "output.bias",
+}
+
+
+def in_theirs(gradients):
+    """Under the names of NAMES, and [in, out]."""
+    return {theirs: gradients[ours].T for theirs, ours in NAMES.items()}
+
+
+def test_a_folder_of_npy_and_a_safetensors_serve_as_well(tmp_path):
+    for name, array in RIGHT.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    analytic = read_gradients(GradientFile(file=tmp_path), PROBLEM)
+    assert analytic.origin == tmp_path.name
+    np.testing.assert_array_equal(analytic.values["hidden1.weight"], RIGHT["hidden1.weight"])
+    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors.save_file(RIGHT, tmp_path / "g.safetensors")
+    analytic = read_gradients(GradientFile(file=tmp_path / "g.safetensors"), PROBLEM)
+    np.testing.assert_array_equal(analytic.values["hidden1.weight"], RIGHT["hidden1.weight"])
+
+
+def test_names_and_layout_of_the_author_are_honoured(tmp_path):
+    source = GradientFile(file=tmp_path / "g.npz", names=NAMES, layout="in_out")
+    analytic = read(source, **in_theirs(RIGHT))
+    for name, value in RIGHT.items():
+        np.testing.assert_array_equal(analytic.values[name], value)
+
+
+def test_factors_keep_their_layout_and_may_have_names_too(tmp_path):
+    source = GradientFile(file=tmp_path / "g.npz", names={**NAMES, "d2": "output.delta"}, layout="in_out")
+    delta, dz_dw = np.ones((5, 2)), np.ones((5, 3))
+    analytic = read(source, **in_theirs(RIGHT), d2=delta, **{"output.dz_dw": dz_dw})
+    assert {name: value.shape for name, value in analytic.factors.items()} == {
+        "delta": (5, 2),
+        "dz_dw": (5, 3),
+    }
+
+
+def test_with_the_wrong_layout_a_weight_that_is_not_square_is_refused(source):
+    assert refused(source, **{name: array.T for name, array in RIGHT.items()}) == [
+        "the gradient for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed",
+        "the gradient for 'hidden1.weight' has shape [4, 3], not [3, 4]: it is transposed",
+    ]
+
+
+@pytest.mark.parametrize(("layout", "verdict"), [("in_out", Verdict.AGREES), ("out_in", Verdict.WRONG)])
+def test_with_the_wrong_layout_a_square_weight_is_a_wrong_gradient(tmp_path, layout, verdict):
+    right = right_gradients(SQUARE)
+    source = GradientFile(file=tmp_path / "g.npz", names=NAMES, layout=layout)
+    np.savez(source.file, **in_theirs(right))
+    spec = spec_of((4, "tanh"), (4, "sigmoid"), inputs=4, samples=5).model_copy(update={"gradients": source})
+    assert check(spec).verdict is verdict
+
+
+def test_names_that_are_mixed_up_are_a_wrong_gradient(tmp_path):
+    mixed = {**NAMES, "fc1.bias": "output.bias", "b2": "hidden1.bias"}
+    source = GradientFile(file=tmp_path / "g.npz", names=mixed, layout="in_out")
+    np.savez(source.file, **in_theirs(right_gradients(SQUARE)))
+    spec = spec_of((4, "tanh"), (4, "sigmoid"), inputs=4, samples=5).model_copy(update={"gradients": source})
+    report = check(spec)
+    assert [c.name for c in report.comparisons if c.verdict is Verdict.WRONG] == [
+        "output.bias",
+        "hidden1.bias",
+    ]
+
+
+def test_a_mistake_in_names_is_shown_where_it_stands_in_the_spec(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        "network: {inputs: 4, layers: [{units: 2}], loss: mse}\n"
+        "data: {synthetic: normal}\n"
+        "gradients:\n"
+        "  file: g.npz\n"
+        "  names:\n"
+        "    fc.weight: outptu.weight\n"
+        "    fc.bias: output.bias\n"
+    )
+    spec = read_spec(path)
+    with pytest.raises(InputError) as caught:
+        check(spec.spec)
+    (complaint,) = spec.located(caught.value).complaints
+    assert (complaint.position.line, complaint.position.column) == (6, 16)
+    assert complaint.help == "did you mean 'output.weight'?"

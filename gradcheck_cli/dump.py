@@ -1,0 +1,196 @@
+"""What a problem consists of, and its numerical gradients, as arrays in files that any language can read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from gradcheck_cli.errors import Complaint, InputError, bad_input, shortened
+from gradcheck_cli.model.data import Batch, one_target_per_output
+from gradcheck_cli.model.named_arrays import Dialect
+from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.sources.array_file import factor_shapes
+from gradcheck_cli.spec import CheckSpec, GradientFile, Spec
+
+
+@np.errstate(all="ignore")  # what is not finite is refused by the problem, or is dumped as it is
+def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
+    """The arrays of a spec by name.
+
+    Every parameter under its name; x (N, inputs); y, the labels (N,) as int64 or the targets as given;
+    target (N, C), what the loss compares with; loss, a single number; and of every checked parameter
+    `numerical.NAME` and `error.NAME`: the numerical gradient and its error bar, NaN and inf on a kink.
+    Parameters, x and targets are in the spec's dtype, all else in float64.
+
+    Where the spec's gradients come from a file, parameters bear the names and have the layout of that file,
+    which need not exist. Raises `InputError` where the spec does not fit its data.
+    """
+    problem = build_problem(spec)
+    dialect = _dialect(spec, problem)
+    held = {name: array.astype(problem.dtype) for name, array in problem.parameters.items()}
+    numerical = _numerical(problem, spec.check, progress)
+    return _merged(
+        dialect.theirs(held),
+        _batch(problem),
+        _prefixed("numerical", dialect.theirs({name: e.value for name, e in numerical.items()})),
+        _prefixed("error", dialect.theirs({name: e.error for name, e in numerical.items()})),
+    )
+
+
+def _dialect(spec: Spec, problem: Problem) -> Dialect:
+    """That of the gradient file, if the spec names one; else our own."""
+    source = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=Path())
+    dialect = Dialect(source, "gradients")
+    dialect.refuse_unfit({**problem.network.shapes, **factor_shapes(problem)})
+    return dialect
+
+
+def _batch(problem: Problem) -> dict[str, Array]:
+    given = Batch(problem.x, problem.y)
+    _, labels = one_target_per_output(given, problem.network.output.units, problem.network.loss, ("data",))
+    return {
+        "x": problem.x.astype(problem.dtype),
+        "y": problem.y.astype(problem.dtype) if labels is None else labels,
+        "target": problem.target.astype(problem.dtype),
+        "loss": np.array(problem.objective.total, dtype=np.float64),
+    }
+
+
+def _numerical(problem: Problem, how: CheckSpec, progress: Progress | None) -> Estimates:
+    """The numerical gradients by unit differences, with the whole ladder of steps for every entry."""
+    units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step, progress)
+    estimates = units.estimate(problem.checked)
+    return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
+    """All in one. An author's name may be one of those that the dump itself needs."""
+    merged: dict[str, Array] = {}
+    for group in groups:
+        taken = [name for name in group if name in merged]
+        if taken:
+            message = f"a parameter cannot be dumped as '{shortened(taken[0])}', which the dump needs itself"
+            raise bad_input(message, "gradients", "names", taken[0])
+        merged |= group
+    return merged
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def refuse_taken(output: Path, force: bool = False) -> None:
+    """Raise an `InputError` if there is something at `output` that a dump must not, or may not, overwrite."""
+    into_one, folder = _is_npz(output), os.path.isdir(output)
+    if into_one and folder:
+        raise _refused(f"'{output}' is a folder, not an .npz file")
+    if not into_one and not folder and os.path.exists(output):
+        raise _refused(f"'{output}' is a file; a folder or an .npz file is needed")
+    if into_one and os.path.exists(output) and not os.path.isfile(output):
+        raise _refused(f"'{output}' is a pipe or device; an .npz file is needed")
+    if not force and (_is_filled(output) if folder else os.path.exists(output)):
+        what = "a folder with something in it" if folder else "there already"
+        raise _refused(f"'{output}' is {what}", "--force overwrites what has the same name")
+
+
+def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> None:
+    """Write the arrays, all or none: into one .npz, or as one .npy each into a folder.
+
+    force: overwrite files of the same names. Raises `InputError`.
+    """
+    refuse_taken(output, force)
+    into_one = _is_npz(output)
+    _refuse_impossible(arrays, into_one)
+    target = Path(os.path.realpath(output))  # through a link, not over it
+    there = os.path.isdir(target)
+    try:
+        with TemporaryDirectory(dir=target if there else target.parent, prefix=".dump-") as scratch:
+            new = Path(scratch, "new.npz" if into_one else "new")
+            (_write_npz if into_one else _write_folder)(arrays, new)
+            if there:
+                _move_all(new, target, Path(scratch, "old"))
+            else:
+                new.replace(target)
+    except OSError as error:
+        raise _refused(f"'{output}' cannot be written: {error.strerror or error}") from None
+
+
+def _write_npz(arrays: Mapping[str, Array], file: Path) -> None:
+    """As `numpy.savez` does, which cannot have an array of the name `file`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
+
+
+def _write_folder(arrays: Mapping[str, Array], folder: Path) -> None:
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def _move_all(new: Path, folder: Path, old: Path) -> None:
+    """Move the files of `new` into the folder, and those of the same names out into `old`; or nothing."""
+    old.mkdir()
+    moves, done = _moves(sorted(new.iterdir()), folder, old), []
+    try:
+        for source, to in moves:
+            source.rename(to)
+            done.append((source, to))
+    except BaseException:
+        for source, to in reversed(done):
+            to.rename(source)
+        raise
+
+
+def _moves(files: Sequence[Path], folder: Path, old: Path) -> Iterator[tuple[Path, Path]]:
+    for file in files:
+        place = folder / file.name
+        if place.is_dir():
+            raise IsADirectoryError(errno.EISDIR, f"'{file.name}' in it is a folder")
+        if os.path.lexists(place):
+            yield place, old / file.name
+        yield file, place
+
+
+def _refuse_impossible(names: Iterable[str], into_one: bool) -> None:
+    """A name of the author's that no file, or no file in this folder, can have."""
+    impossible = "\0" if into_one else "\0/\\"
+    complaints = [
+        Complaint(
+            f"--output: '{shortened(name)}' cannot be the name of a file",
+            help=None if into_one else "write an .npz file, where names may have slashes",
+        )
+        for name in names
+        if not set(impossible).isdisjoint(name)
+    ]
+    if complaints:
+        raise InputError(*complaints)
+
+
+def _is_npz(output: Path) -> bool:
+    return output.suffix == ".npz"
+
+
+def _is_filled(folder: Path) -> bool:
+    try:
+        return bool(os.listdir(folder))
+    except OSError as error:
+        raise _refused(f"'{folder}' cannot be read: {error.strerror or error}") from None
+
+
+def _refused(message: str, help: str | None = None) -> InputError:
+    return InputError(Complaint(f"--output: {message}", help=help))

@@ -1,0 +1,184 @@
+"""The arrays of a file, whatever its author calls them and whichever way round their weights are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean, shortened
+from gradcheck_cli.model.arrays import listed, match_shapes
+from gradcheck_cli.model.npy import read_npy_folder, read_npz
+from gradcheck_cli.model.safetensors_file import read_safetensors
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.model.stored import Place, refuse_absent
+from gradcheck_cli.spec import ArrayFile
+
+Shape = tuple[int, ...]
+
+
+def read_array_file(file: Path, where: Location) -> dict[str, Array]:
+    """The arrays of a folder of .npy, a .safetensors or an .npz, by the names they have there.
+
+    Raises `InputError` at `where`.
+    """
+    if os.path.isdir(file):
+        return read_npy_folder(file, where)
+    if file.suffix == ".npy" and os.path.exists(file):
+        message = f"'{file.name}' is one array; a folder of .npy, an .npz or a .safetensors is needed here"
+        raise bad_input(message, *where, help="name the folder that it is in")
+    return (read_safetensors if file.suffix == ".safetensors" else read_npz)(file, where)
+
+
+def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
+    """The arrays of a file by our names, weights [out, in]; of whatever shape they are.
+
+    section: of the spec, the one that names the file. Raises `InputError`.
+    """
+    dialect = Dialect(source, section)
+    dialect.refuse_unfit()
+    return dialect.ours(_read(dialect))
+
+
+def read_fitting(
+    source: ArrayFile,
+    section: str,
+    what: str,
+    shapes: Mapping[str, Shape],
+    needed: Collection[str] | None = None,
+    if_missing: str | None = None,
+) -> dict[str, Array]:
+    """The same, each in the shape that it must have.
+
+    shapes: all that may be there, by our names.  needed: which of them must, if not all.
+    Raises `InputError` naming every missing, extra and misshapen array as the author of the file would.
+    """
+    dialect = Dialect(source, section)
+    dialect.refuse_unfit(shapes)
+    needed = shapes if needed is None else needed
+    given = _read(dialect, needless=[name for name in shapes if name not in needed])
+    theirs = {dialect.name(ours): dialect.shape(ours, shape) for ours, shape in shapes.items()}
+    must = {dialect.name(ours) for ours in needed}
+    match_shapes(
+        given,
+        {name: shape for name, shape in theirs.items() if name in must or name in given},
+        what,
+        (section, "file"),
+        if_missing,
+        {dialect.name(ours): dialect.if_transposed for ours in shapes if _is_weight(ours)},
+    )
+    return dialect.ours(given)
+
+
+def _read(dialect: Dialect, needless: Collection[str] = ()) -> dict[str, Array]:
+    """What the file holds, which is all that the spec gives a name to, but for what it need not hold."""
+    place = Place(dialect.source.file, (dialect.section, "file"))
+    given = read_array_file(place.file, place.where)
+    named = [theirs for theirs, ours in dialect.source.names.items() if ours not in needless]
+    refuse_absent(given, {name: dialect.place(name) for name in named}, place)
+    dialect.refuse_hidden(given)
+    return given
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The names and the layout of an author, from and to ours: `layer.weight` as [out, in].
+
+    section: of the spec, the one that tells them.
+    """
+
+    source: ArrayFile
+    section: str
+
+    @cached_property
+    def _theirs(self) -> Mapping[str, str]:
+        return {ours: theirs for theirs, ours in self.source.names.items()}
+
+    def name(self, ours: str) -> str:
+        """What the author calls this."""
+        return self._theirs.get(ours, ours)
+
+    def place(self, theirs: str) -> Location:
+        """Where the spec speaks of this name."""
+        return (self.section, "names", theirs)
+
+    def shape(self, ours: str, shape: Shape) -> Shape:
+        """The author's shape of an array that has this shape with us."""
+        return shape[::-1] if self._turns(ours, len(shape)) else shape
+
+    def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """The author's arrays by our names, in our layout."""
+        named = {self.source.names.get(name, name): array for name, array in arrays.items()}
+        return {name: self._turned(name, array) for name, array in named.items()}
+
+    def theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Our arrays by the author's names, in the author's layout."""
+        return {self.name(name): self._turned(name, array) for name, array in arrays.items()}
+
+    def _turned(self, ours: str, array: Array) -> Array:
+        return np.ascontiguousarray(array.T) if self._turns(ours, array.ndim) else array
+
+    def _turns(self, ours: str, axes: int) -> bool:
+        return self.source.layout == "in_out" and axes == 2 and _is_weight(ours)
+
+    @property
+    def if_transposed(self) -> str:
+        """What to do about a weight that is the other way round."""
+        if self.source.layout == "in_out":
+            return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
+        return "weights are [out, in], as in PyTorch; store its .T, or say 'layout: in_out' beside the file"
+
+    def refuse_unfit(self, known: Collection[str] | None = None) -> None:
+        """Raise an `InputError` with every name that cannot be: of two for one, of nothing known, in the way.
+
+        known: all that the names may stand for, by our names, where that is known.
+        """
+        complaints = [*self._double()]
+        if known is not None:
+            complaints += [*self._unknown(known), *self._in_the_way(known)]
+        if complaints:
+            raise InputError(*complaints)
+
+    def _double(self) -> Iterator[Complaint]:
+        for theirs, ours in self.source.names.items():
+            first = next(name for name, target in self.source.names.items() if target == ours)
+            if first != theirs:
+                message = f"'{shortened(first)}' and '{shortened(theirs)}' both stand for '{shortened(ours)}'"
+                yield Complaint(message, self.place(theirs))
+
+    def _unknown(self, known: Collection[str]) -> Iterator[Complaint]:
+        for theirs, ours in self.source.names.items():
+            if ours not in known:
+                message = f"'{shortened(ours)}' is no parameter of this network"
+                help = did_you_mean(ours, known) or f"the network has {listed(known)}"
+                yield Complaint(message, self.place(theirs), help)
+
+    def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:
+        """A name of ours that stands for another one, and leaves its own without any."""
+        for theirs, ours in self.source.names.items():
+            if theirs in known and theirs not in self._theirs:
+                message = (
+                    f"'{theirs}' stands for '{shortened(ours)}', and nothing for the network's '{theirs}'"
+                )
+                yield Complaint(message, self.place(theirs), f"say what the file calls '{theirs}'")
+
+    def refuse_hidden(self, given: Collection[str]) -> None:
+        """Raise an `InputError` for every array of the file whose name the spec gives to another one."""
+        complaints = [
+            Complaint(
+                f"'{shortened(theirs)}' stands for '{shortened(ours)}', but the file holds that too",
+                self.place(theirs),
+            )
+            for theirs, ours in self.source.names.items()
+            if theirs in given and ours in given and ours not in self.source.names
+        ]
+        if complaints:
+            raise InputError(*complaints)
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith(".weight")

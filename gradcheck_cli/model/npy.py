@@ -1,0 +1,121 @@
+"""Arrays from an .npz file, or from a folder of .npy files: read without running anything."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from gradcheck_cli.errors import Gathered, Location, shortened
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.model.stored import (
+    Header,
+    Place,
+    reading,
+    reading_array,
+    refuse_absent,
+    refuse_irregular,
+    refuse_too_large,
+)
+
+_Names = Mapping[str, Location] | None
+
+
+def read_npz(file: Path, where: Location, names: _Names = None) -> dict[str, Array]:
+    """The arrays of an .npz file, or those of `names`, each with the place in the spec that asks for it.
+
+    Raises `InputError` at `where`, or at the place of an array that is not there, with what is wrong.
+    """
+    place = Place(file, where)
+    with reading(place, "an .npz file", "write one with numpy.savez(file, **arrays)"):
+        refuse_irregular(file, place, f"'{file}'", "an .npz file")
+        with zipfile.ZipFile(file) as archive:
+            return _read_members(_members_of(archive), place, names)
+
+
+def read_npy_folder(folder: Path, where: Location) -> dict[str, Array]:
+    """The arrays of a folder, one in each `NAME.npy`. Raises `InputError` at `where`."""
+    place = Place(folder, where)
+    help = "write each array with numpy.save(f'{folder}/{name}.npy', array)"
+    with reading(place, "a folder of .npy files", help):
+        members = _members_in(folder, place)
+        if not members:
+            raise place.complain(f"folder '{folder}' holds no .npy file", help)
+        return _read_members(members, place, None)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An .npy file somewhere: how to open it, and how many bytes it has."""
+
+    open: Callable[[], IO[bytes]]
+    size: int
+
+
+def _members_of(archive: zipfile.ZipFile) -> dict[str, _Member]:
+    return {
+        info.filename.removesuffix(".npy"): _Member(partial(archive.open, info), info.file_size)
+        for info in archive.infolist()
+        if info.filename.endswith(".npy")
+    }
+
+
+def _members_in(folder: Path, place: Place) -> dict[str, _Member]:
+    """By name; hidden files are not the author's."""
+    files = sorted(
+        path for path in folder.iterdir() if path.name.endswith(".npy") and not path.name.startswith(".")
+    )
+    members, found = {}, Gathered()
+    for path in files:
+        name = path.name.removesuffix(".npy")
+        with found, reading_array(place, name):
+            refuse_irregular(path, place, f"'{path}'", "an .npy file")
+            members[name] = _Member(_opener(path), os.path.getsize(path))
+    found.raise_any()
+    return members
+
+
+def _opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
+
+
+def _read_members(members: Mapping[str, _Member], place: Place, names: _Names) -> dict[str, Array]:
+    wanted = dict.fromkeys(members, place.where) if names is None else names
+    refuse_absent(members, wanted, place)
+    headers, found = [], Gathered()
+    for name in wanted:
+        with found:
+            headers.append(_read_header(name, members[name], place))
+    found.raise_any()
+    refuse_too_large(headers, place)
+    return {name: _read_data(name, members[name], place) for name in wanted}
+
+
+def _read_header(name: str, member: _Member, place: Place) -> Header:
+    with reading_array(place, name), member.open() as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, about a file of Python 2
+        old = np.lib.format.read_magic(stream) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        header = Header(name, shape, dtype, member.size - stream.tell())
+    if dtype.hasobject:
+        raise place.complain(
+            f"{place.array(name)} holds pickled objects, which could run code when read",
+            "save plain numbers: numpy.asarray(values, dtype=float)",
+        )
+    if dtype.kind not in "buif":
+        raise place.complain(f"{place.array(name)} holds {shortened(str(dtype))}; real numbers are needed")
+    return header
+
+
+def _read_data(name: str, member: _Member, place: Place) -> Array:
+    with reading_array(place, name), member.open() as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.lib.format.read_array(stream, allow_pickle=False)

@@ -1,0 +1,194 @@
+"""A loss and its gradients as the user's code returns them: read, and held against a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.model.arrays import match_shapes
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.sources.foreign import Inputs
+from gradcheck_cli.sources.user_code import UserCode, a
+
+_MOST_APART = 1e-3
+"""Two calls may differ by a thousand roundings of threads that race, but never by more than this."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The losses (S,) and the gradients of one call, each in the type it was computed in."""
+
+    losses: Array
+    gradients: Mapping[str, Array]
+
+    @property
+    def apart(self) -> float:
+        """How far two calls may be apart, relative to the largest number of an array."""
+        arrays = (self.losses, *self.gradients.values())
+        return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
+
+
+# --- what goes in ----------------------------------------------------------------------------------------
+
+
+def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]:
+    """x and y of the spec; without data there, `data` of the code's own module, or nothing."""
+    if inputs.x is not None or inputs.y is not None:
+        return inputs.x, inputs.y
+    data = code.own("data")
+    if data is None:
+        return None, None
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise _of(code, "data", f"is {a(data)}; (x, y) is needed")
+    with code.running("reading its data"):
+        x, y = (None if value is None else _own_array(value, code, "data") for value in data)
+    return x, y
+
+
+def named_arrays(values: Any, code: UserCode, what: str) -> dict[str, Array]:
+    """A dict of the module's own as arrays of float64, all of them finite."""
+    if not isinstance(values, Mapping) or not values:
+        raise _of(code, what, f"is {a(values)}; a dict of arrays by name is needed")
+    return {str(name): _own_array(value, code, f"'{name}' of {what}") for name, value in values.items()}
+
+
+def as_point(arrays: Mapping[str, Array], where: tuple[str, ...]) -> dict[str, Array]:
+    """The parameters in float64. Raises `InputError` for those that are not finite."""
+    point = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
+    complaints = [
+        Complaint(f"parameter '{name}' holds numbers that are not finite", where)
+        for name, array in point.items()
+        if not np.isfinite(array).all()
+    ]
+    if complaints:
+        raise InputError(*complaints)
+    return point
+
+
+def _own_array(value: Any, code: UserCode, what: str) -> Array:
+    array = plain(value)
+    if array.dtype.kind not in "buif":
+        raise _of(code, what, f"holds {array.dtype}; real numbers are needed")
+    return array
+
+
+def _of(code: UserCode, what: str, message: str) -> InputError:
+    return InputError(Complaint(f"{what} of {code.code.file.name} {message}", code.where))
+
+
+# --- what comes out --------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Array:
+    """Whatever numpy, torch, jax or Python make of numbers, as an array; no copy unless one is needed."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
+
+
+def real(array: Array) -> Array:
+    """A fresh array of float16, 32 or 64; whole numbers, and what is longer, become float64."""
+    floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=array.dtype.newbyteorder("=") if floating else np.float64)
+
+
+def read_losses(value: Any, code: UserCode) -> Array:
+    """(S,): what adds up to L."""
+    losses = plain(value)
+    if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
+        found = a(value) if losses.dtype.kind not in "buif" else f"an array of shape {list(losses.shape)}"
+        raise code.complain(f"returns {found} for a loss; a number or one term per sample is needed")
+    return real(losses.reshape(-1))
+
+
+def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: UserCode) -> dict[str, Array]:
+    """The gradients as arrays, as yet the user's own. Raises `InputError` naming all that do not fit."""
+    if not isinstance(values, Mapping):
+        message = f"returns {a(values)} for the gradients; a dict of arrays by parameter name is needed"
+        raise code.complain(message)
+    arrays = {str(name): plain(value) for name, value in values.items()}
+    complaints = [
+        Complaint(
+            f"{code} returns {_found(values[name], arrays[name])} for the gradient of '{name}'", code.where
+        )
+        for name in shapes
+        if name in arrays and arrays[name].dtype.kind not in "buif"
+    ]
+    if complaints:
+        raise InputError(*complaints)
+    match_shapes(arrays, shapes, "gradient", code.where)
+    return {name: arrays[name] for name in shapes}
+
+
+def _found(value: Any, array: Array) -> str:
+    return f"numbers of type {array.dtype}" if array.dtype.kind == "c" else a(value)
+
+
+def refuse_infinite(losses: Array, code: UserCode) -> None:
+    """Without a finite loss there is no gradient to check."""
+    finite = np.isfinite(losses)
+    if not finite.all():
+        i = int(np.flatnonzero(~finite)[0])
+        which = f"loss term {i}" if len(losses) > 1 else "the loss"
+        raise code.complain(f"says that {which} is {losses[i]}; finite numbers are needed")
+
+
+# --- and again -------------------------------------------------------------------------------------------
+
+
+def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: UserCode) -> None:
+    """Differences of a loss that moves its own arguments would be differences of something else."""
+    names = " and ".join(
+        name
+        for name, array in before.items()
+        if (after[name].shape, after[name].tobytes()) != (array.shape, array.tobytes())
+    )
+    if names:
+        raise code.complain(f"changes {names} in place", "work on a copy: w = w.copy(), or w = w - step")
+
+
+def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: UserCode) -> None:
+    """Two calls with the same arguments must agree: in every bit, or as nearly as threads that race do."""
+    help = "seed its random numbers in the function, or switch dropout off"
+    if not _same(first.losses, second.losses, first.apart):
+        totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
+        raise code.complain(f"called twice with the same arguments gives another loss: {totals}", help)
+    different = [
+        n for n in first.gradients if not _same(first.gradients[n], second.gradients[n], first.apart)
+    ]
+    if not different:
+        return
+    names = ", ".join(f"'{name}'" for name in different)
+    ratios = [_ratio(first.gradients[name], second.gradients[name], first.apart) for name in different]
+    if None not in ratios:
+        message = (
+            f"seems to accumulate its gradients across calls: those of the second are {ratios[0]:.6g} times"
+        )
+        raise code.complain(
+            f"{message} those of the first, in {names}", "start every call from gradients of 0"
+        )
+    raise code.complain(f"called twice with the same arguments gives other gradients, of {names}", help)
+
+
+def _same(first: Array, second: Array, apart: float) -> bool:
+    if first.shape != second.shape:
+        return False
+    if np.array_equal(first, second, equal_nan=True):
+        return True
+    size = np.max(np.abs(first, dtype=np.float64), initial=0.0)
+    return bool(np.allclose(first, second, rtol=0.0, atol=apart * size, equal_nan=True))
+
+
+def _ratio(first: Array, second: Array, apart: float) -> float | None:
+    """k where the second is k times the first."""
+    a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
+    square = float(a @ a)
+    k = float(a @ b) / square if square else np.nan
+    return k if np.isfinite(k) and _same(k * a, b, apart) else None

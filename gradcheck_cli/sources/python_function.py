@@ -1,0 +1,128 @@
+"""A function of the user's that returns a loss and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.sources.evaluation import (
+    Evaluation,
+    as_point,
+    named_arrays,
+    read_gradients,
+    read_losses,
+    real,
+    refuse_changed,
+    refuse_infinite,
+    refuse_unrepeatable,
+    samples,
+)
+from gradcheck_cli.sources.foreign import Function, Inputs
+from gradcheck_cli.sources.user_code import UserCode, a, load
+from gradcheck_cli.spec import PythonFunction
+
+_WHERE = ("gradients", "python")
+_MOVED = "with parameters moved a little"
+
+
+def read(source: PythonFunction, inputs: Inputs) -> Function:
+    """The function f(parameters, x, y) → (loss, gradients), after two calls that show it can be used.
+
+    loss is a number, or one term per sample, (S,), that **add up to L** (of a mean over N, ℓₙ / N): their
+    differences carry 10 to 20 times less noise than those of the total.
+
+    Parameters that the spec does not give are `parameters` of the function's own module, a dict or a function
+    that returns one; data that the spec does not name are its `data`, (x, y), if it has any.
+
+    Raises `InputError` at the place in the spec where the code fails, returns what is neither, changes its
+    arguments, or does not return the same again.
+    """
+    code = load(source.python, _WHERE)
+    parameters, (x, y) = _point(inputs, code), samples(inputs, code)
+    first, remarks = _observe(code, parameters, x, y)
+    second, _ = _observe(code, parameters, x, y)
+    refuse_unrepeatable(first, second, code)
+    return _Function(code, parameters, x, y, len(first.losses), remarks)
+
+
+@dataclass(frozen=True)
+class _Function:
+    code: UserCode
+    parameters: Mapping[str, Array]
+    x: Array | None
+    y: Array | None
+    terms: int
+    remarks: tuple[str, ...]
+
+    @property
+    def origin(self) -> str:
+        return str(self.code)
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        with self.code.running(_MOVED):
+            loss, _ = _call(self.code, dict(parameters), self.x, self.y)
+            losses = read_losses(loss, self.code)
+        if len(losses) != self.terms:
+            message = f"returns {len(losses)} loss terms where it returned {self.terms} before"
+            raise self.code.complain(message)
+        return losses.astype(np.float64)
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        shapes = {name: array.shape for name, array in self.parameters.items()}
+        with self.code.running(_MOVED):
+            _, gradients = _call(self.code, dict(parameters), self.x, self.y)
+            return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
+
+
+def _point(inputs: Inputs, code: UserCode) -> Mapping[str, Array]:
+    if inputs.parameters is not None:
+        return as_point(inputs.parameters, ("parameters", "file"))
+    own = code.own("parameters")
+    if own is None:
+        file = code.code.file.name
+        help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
+        raise code.complain("has no parameters to start from: neither the spec nor its file gives any", help)
+    with code.running("reading its parameters"):
+        return as_point(named_arrays(own, code, "parameters"), _WHERE)
+
+
+def _call(code: UserCode, parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Any, Any]:
+    result = code.value(parameters, x, y)
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        found = f"{len(result)} values" if isinstance(result, tuple | list) else a(result)
+        raise code.complain(f"returns {found}; (loss, gradients) is needed")
+    if isinstance(result[0], Mapping) and not isinstance(result[1], Mapping):
+        raise code.complain("returns a dict first: the loss comes first, then the gradients")
+    return result[0], result[1]
+
+
+def _observe(
+    code: UserCode, parameters: Mapping[str, Array], x: Array | None, y: Array | None
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """One call that is watched, and what is odd about what it returns."""
+    given = {name: array.copy() for name, array in parameters.items()}
+    arguments = {f"parameter '{name}'": array for name, array in given.items()}
+    arguments |= {name: array for name, array in (("x", x), ("y", y)) if array is not None}
+    before = {name: array.copy() for name, array in arguments.items()}
+    with code.running():
+        loss, gradients = _call(code, dict(given), x, y)
+        refuse_changed(before, arguments, code)
+        losses = read_losses(loss, code)
+        arrays = read_gradients(gradients, {name: array.shape for name, array in parameters.items()}, code)
+    refuse_infinite(losses, code)
+    return Evaluation(losses, {name: real(array) for name, array in arrays.items()}), _aliases(
+        arrays, arguments
+    )
+
+
+def _aliases(gradients: Mapping[str, Array], arguments: Mapping[str, Array]) -> tuple[str, ...]:
+    return tuple(
+        f"the gradient of '{name}' is not an array of its own: it shares the memory of {argument}"
+        for name, gradient in gradients.items()
+        for argument, array in arguments.items()
+        if np.may_share_memory(gradient, array)
+    )

@@ -1,0 +1,253 @@
+"""A torch module, or a bare autograd function, with the gradients that its backward computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.errors import bad_input
+from gradcheck_cli.model.arrays import match_shapes
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.sources.evaluation import (
+    Evaluation,
+    as_point,
+    plain,
+    real,
+    refuse_changed,
+    refuse_infinite,
+    refuse_unrepeatable,
+    samples,
+)
+from gradcheck_cli.sources.foreign import Function, Inputs
+from gradcheck_cli.sources.user_code import UserCode, a, load
+from gradcheck_cli.spec import TorchModule
+
+_WHERE = ("gradients", "torch")
+_WIDE = "in float64, which differences need"
+_MOVED = "with parameters moved a little"
+_FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
+
+Tensor = Any
+"""A torch.Tensor; torch is imported only where it is asked for."""
+
+
+def read(source: TorchModule, inputs: Inputs) -> Function:
+    """What build() returns: (module, loss), or (function, loss, tensors) for a bare autograd function.
+
+    L is the sum of loss(module(x), y), a number or one term per sample, or of loss(function(x, *tensors), y);
+    x and y are left out where there are no data. The parameters are those of `named_parameters()`, or the
+    `tensors`, that require a gradient (all floating-point ones if none of them does).
+
+    The gradients are those of backward, in the module's own type; the losses are the same module's, widened
+    to float64 at the very same point, without autograd. Raises `InputError` at the place in the spec where
+    the code fails, changes its arguments, or does not return the same again.
+    """
+    torch = _torch()
+    code = load(source.torch, _WHERE)
+    x, y = samples(inputs, code)
+    with code.running():
+        graph = _graph(torch, code, code.value(), x, y)
+        graph.begin_at(inputs.parameters)
+        point = graph.point()
+    first, remarks = _observe(code, graph, point)
+    second, _ = _observe(code, graph, point)
+    refuse_unrepeatable(first, second, code)
+    return _Function(code, graph, point, len(first.losses), remarks)
+
+
+@dataclass(frozen=True)
+class _Function:
+    code: UserCode
+    graph: _Graph
+    parameters: Mapping[str, Array]
+    terms: int
+    remarks: tuple[str, ...]
+
+    @property
+    def origin(self) -> str:
+        return f"torch backward of {self.code}"
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        with self.code.running(_MOVED):
+            losses = self.graph.losses(parameters)
+        if len(losses) != self.terms:
+            message = f"gives {len(losses)} loss terms where it gave {self.terms} before"
+            raise self.code.complain(message)
+        return losses.astype(np.float64)
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        with self.code.running(_MOVED):
+            return self.graph.gradients(parameters)
+
+
+def _observe(code: UserCode, graph: _Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
+    """One run of each kind that is watched, and what is odd about it."""
+    before = graph.arguments(point)
+    with code.running():
+        gradients = graph.gradients(point)
+    refuse_changed(before, graph.arguments(), code)
+    silent = [name for name, leaf in graph.leaves.items() if leaf.grad is None]
+    with code.running(_WIDE):
+        losses = graph.losses(point)
+    refuse_changed(before, graph.arguments(), code)
+    refuse_infinite(losses, code)
+    remarks = [f"backward gives no gradient for '{name}': it counts as 0" for name in silent]
+    if losses.dtype != np.float64:
+        remarks.append(f"the loss is computed in {losses.dtype} even where everything is given in float64")
+    return Evaluation(losses, gradients), tuple(remarks)
+
+
+# --- the module, at any point and in both types ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """The forward pass and the loss as a function of some tensors, which are assigned before each run.
+
+    leaves: the parameters.  held: all other tensors of the module, with what they held at first.
+    x, y: as given, in the module's type.
+    """
+
+    torch: Any
+    code: UserCode
+    forward: Callable[..., Tensor]
+    loss: Callable[..., Tensor]
+    leaves: Mapping[str, Tensor]
+    held: tuple[tuple[Tensor, Tensor], ...]
+    types: Mapping[str, Any]
+    x: Tensor | None
+    y: Tensor | None
+
+    def begin_at(self, parameters: Mapping[str, Array] | None) -> None:
+        """Copy the spec's parameters, if it has any, into the module."""
+        if parameters is None:
+            return
+        shapes = {name: tuple(leaf.shape) for name, leaf in self.leaves.items()}
+        match_shapes(parameters, shapes, "parameter", _WHERE, "name the layers as the module does")
+        self._assign(as_point(parameters, ("parameters", "file")), wide=False)
+
+    def point(self) -> dict[str, Array]:
+        """The parameters as the module holds them, which float64 does exactly."""
+        return as_point({name: plain(leaf.double().cpu()) for name, leaf in self.leaves.items()}, _WHERE)
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        """(S,), of the forward pass in float64."""
+        self._assign(parameters, wide=True)
+        with self.torch.no_grad():
+            return real(plain(self._terms(wide=True).cpu()))
+
+    def gradients(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
+        """Of backward in the module's own type; 0 for a parameter that gets none."""
+        self._assign(parameters, wide=False)
+        with self.torch.enable_grad():
+            self._terms(wide=False).sum().backward()
+        grads = {
+            name: self.torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            for name, leaf in self.leaves.items()
+        }
+        return {name: real(plain(grad.cpu())) for name, grad in grads.items()}
+
+    def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Everything that the code is given and should leave as it is."""
+        if point is not None:
+            self._assign(point, wide=False)
+        arrays = {f"parameter '{n}'": plain(leaf.double().cpu()).copy() for n, leaf in self.leaves.items()}
+        given = (("x", self.x), ("y", self.y))
+        return arrays | {name: plain(t.cpu()).copy() for name, t in given if t is not None}
+
+    def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
+        """Put the module at a point; what else it holds is what it held at first."""
+        for name, leaf in self.leaves.items():
+            value = self.torch.tensor(parameters[name], dtype=self.torch.float64)
+            leaf.data = value.to(leaf.device, value.dtype if wide else self.types[name])
+            leaf.grad = None
+        for tensor, first in self.held:
+            tensor.data = self._widened(first.clone(), wide)
+
+    def _terms(self, wide: bool) -> Tensor:
+        x, y = ([] if t is None else [self._widened(t, wide)] for t in (self.x, self.y))
+        terms = self.loss(self.forward(*x), *y)
+        if not isinstance(terms, self.torch.Tensor):
+            raise self.code.complain(f"returns {a(terms)} for a loss; a tensor is needed")
+        if terms.ndim > 1 or not terms.numel():
+            found = f"a loss of shape {list(terms.shape)}"
+            raise self.code.complain(f"returns {found}; a number or one term per sample is needed")
+        return terms.reshape(-1)
+
+    def _widened(self, tensor: Tensor, wide: bool) -> Tensor:
+        return tensor.double() if wide and tensor.is_floating_point() else tensor
+
+
+def _graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> _Graph:
+    if not isinstance(built, tuple | list) or len(built) not in (2, 3):
+        found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
+        raise code.complain(f"returns {found}; {_FORMS}")
+    loss = built[1]
+    if not callable(loss):
+        raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
+    if len(built) == 2:
+        forward, named = _of_module(torch, code, built[0])
+    else:
+        forward, named = _of_function(torch, code, built[0], built[2])
+    leaves = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+    if not leaves:
+        raise code.complain("returns nothing that requires a gradient")
+    others = _tensors(torch, built[0]) + _tensors(torch, loss) + list(named.values())
+    checked = {id(leaf) for leaf in leaves.values()}
+    held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
+    first = next(iter(leaves.values()))
+    types = {name: leaf.dtype for name, leaf in leaves.items()}
+    x, y = (_as_tensor(torch, array, first) for array in (x, y))
+    return _Graph(torch, code, forward, loss, leaves, tuple(held.values()), types, x, y)
+
+
+def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
+    if not isinstance(module, torch.nn.Module):
+        raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
+    return module, dict(module.named_parameters())
+
+
+def _of_function(
+    torch: Any, code: UserCode, function: Any, tensors: Any
+) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
+    """The function with its tensors filled in; of a torch.autograd.Function, its `apply`."""
+    is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
+    function = getattr(function, "apply", None) if is_function else function
+    named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
+    if not named or not callable(function):
+        raise code.complain(f"returns {a(function)} and {a(tensors)}; {_FORMS}")
+    if not all(tensor.is_leaf for tensor in tensors.values()):
+        raise code.complain("returns tensors that were computed from others", "detach() them")
+    if not any(tensor.requires_grad for tensor in tensors.values()):
+        for tensor in tensors.values():
+            tensor.requires_grad_(tensor.is_floating_point())
+    return lambda *x: function(*x, *tensors.values()), dict(tensors)
+
+
+def _tensors(torch: Any, module: Any) -> list[Tensor]:
+    """The parameters and buffers of what may be a module."""
+    is_module = isinstance(module, torch.nn.Module)
+    return [*module.parameters(), *module.buffers()] if is_module else []
+
+
+def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
+    """Whole numbers as long, all others in the type of the module."""
+    if array is None:
+        return None
+    whole = array.dtype.kind in "ui"
+    tensor = torch.tensor(
+        array.astype(np.int64 if whole else np.float64) if array.dtype.kind != "b" else array
+    )
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)
+
+
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError as error:
+        help = "pip install 'gradcheck-cli[torch]'"
+        raise bad_input(f"torch cannot be imported: {error}", *_WHERE, help=help) from None

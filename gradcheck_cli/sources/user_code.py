@@ -1,0 +1,218 @@
+"""Code of the user's: loaded afresh from its file, and run so that all it may do wrong is an `InputError`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gradcheck_cli.errors import (
+    InputError,
+    Location,
+    bad_input,
+    did_you_mean,
+    did_you_mean_file,
+    shortened,
+)
+from gradcheck_cli.model.arrays import listed
+from gradcheck_cli.spec import Code
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_PREFIX = "_gradcheck_user_code_"
+_NUMBERS = count(1)
+
+_BEFORE: dict[str, frozenset[str]] = {}
+"""By folder, the names of the modules that were there before code of that folder was last loaded."""
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """What a spec names in a file of Python, and the module that the file is.
+
+    where: the place in the spec, which all complaints are about.
+    """
+
+    code: Code
+    where: Location
+    module: ModuleType
+    value: Callable[..., Any]
+
+    def __str__(self) -> str:
+        return str(self.code)
+
+    @contextmanager
+    def running(self, circumstances: str = "") -> Iterator[None]:
+        """Calls into the code happen in here; `circumstances` go before its name in a complaint."""
+        what = f"{circumstances}, {self}" if circumstances else str(self)
+        with guard(self.code.file, self.where, what):
+            yield
+
+    def own(self, name: str) -> Any:
+        """What the module calls `name`, or what that returns if it is a function; or None."""
+        value = getattr(self.module, name, None)
+        with guard(self.code.file, self.where, f"{name} of {self.code.file.name}"):
+            return value() if callable(value) else value
+
+    def complain(self, message: str, help: str | None = None) -> InputError:
+        """The error to raise: the name of the code, and what it does."""
+        return bad_input(f"{self} {message}", *self.where, help=help)
+
+
+def load(code: Code, where: Location) -> UserCode:
+    """Run the file as a module of its own. Raises `InputError` at `where` if it has no such function."""
+    _refuse_no_file(code.file, where)
+    _forget_neighbours()
+    _BEFORE[_folder(code.file)] = frozenset(sys.modules)
+    with guard(code.file, where, code.file.name):
+        module = _import(code.file)
+        value = _find(module, code, where)
+    if not callable(value):
+        raise bad_input(f"{code} is {a(value)}, not a function", *where)
+    return UserCode(code, where, module, value)
+
+
+def a(value: object) -> str:
+    """``a dict``, ``an array``, ``None``"""
+    name = type(value).__name__.removeprefix("nd")
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+@contextmanager
+def guard(file: Path, where: Location, what: str) -> Iterator[None]:
+    """Run code of `file`: it may import its neighbours, and what it prints goes to stderr.
+
+    Whatever it raises becomes an `InputError` at `where`, also sys.exit; only Ctrl-C passes.
+    """
+    folder = _folder(file)
+    sys.path.insert(0, folder)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise bad_input(f"{what} {_failure(error, folder)}", *where, help=_help(error)) from None
+    finally:
+        with suppress(ValueError):  # it may have been removed already
+            sys.path.remove(folder)
+
+
+# --- what went wrong -------------------------------------------------------------------------------------
+
+
+def _failure(error: BaseException, folder: str) -> str:
+    """``raises ValueError at my_net.py:7: …``"""
+    place = _place(error, folder)
+    at = f" at {place}" if place else ""
+    if isinstance(error, SystemExit):
+        return f"calls sys.exit({'' if error.code is None else repr(error.code)}){at}"
+    reason = _reason(error)
+    return f"raises {type(error).__name__}{at}" + (f": {reason}" if reason else "")
+
+
+def _place(error: BaseException, folder: str) -> str | None:
+    """The file and line of the user's that the error comes from, as deep as the user's own files go."""
+    if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
+        places = [(error.filename, error.lineno)]
+    else:
+        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(file, line) for file, line in places if _is_users(file, folder)]
+    return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
+
+
+def _is_users(file: str, folder: str) -> bool:
+    library = "site-packages" in file or file.startswith(_PACKAGE)
+    return os.path.abspath(file).startswith(os.path.join(folder, "")) and not library
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the error's message, which is the user's code too."""
+    try:
+        lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
+    except Exception:
+        return ""
+    return shortened(lines[0], 200) if lines else ""
+
+
+def _help(error: BaseException) -> str | None:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install '{error.name}' for the Python that runs gradcheck"
+    if isinstance(error, SystemExit):
+        return "what a script does on its own belongs under if __name__ == '__main__':"
+    return None
+
+
+# --- importing -------------------------------------------------------------------------------------------
+
+
+class _Fresh(SourceFileLoader):
+    """Never from a cache, which takes two versions of the same second and size for one."""
+
+    def path_stats(self, path: str) -> Any:
+        raise OSError
+
+
+def _folder(file: Path) -> str:
+    return os.path.abspath(file.parent)
+
+
+def _refuse_no_file(file: Path, where: Location) -> None:
+    if file.is_dir():
+        raise bad_input(f"'{file}' is a folder; a file of Python is needed here", *where)
+    if not file.exists():
+        raise bad_input(f"there is no file '{file}'", *where, help=did_you_mean_file(file))
+
+
+def _import(file: Path) -> ModuleType:
+    name, path = f"{_PREFIX}{next(_NUMBERS)}_{file.stem}", os.path.abspath(file)
+    loader = _Fresh(name, path)
+    spec = spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # a loader was given
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses, pickle and others look their module up
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _forget_neighbours() -> None:
+    """Let every file import its own neighbours: two folders may each have a layers.py."""
+    for folder, before in _BEFORE.items():
+        for name in set(sys.modules) - before:
+            if _is_neighbour(name, folder):
+                del sys.modules[name]
+    _BEFORE.clear()
+
+
+def _is_neighbour(name: str, folder: str) -> bool:
+    """Whether the module is one that was found in the folder, and not one of ours."""
+    file = getattr(sys.modules[name], "__file__", None) or ""
+    path = os.path.join(folder, *name.split("."))
+    return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)
+
+
+def _find(module: ModuleType, code: Code, where: Location) -> Any:
+    value: Any = module
+    for part in code.name.split("."):
+        if not hasattr(value, part):
+            names = [name for name, found in vars(value).items() if _is_defined(name, found)]
+            message = f"{code.file.name} has no '{shortened(code.name)}'; it defines {listed(names)}"
+            raise bad_input(message, *where, help=did_you_mean(part, names))
+        value = getattr(value, part)
+    return value
+
+
+def _is_defined(name: str, value: object) -> bool:
+    return not name.startswith("_") and not isinstance(value, ModuleType)

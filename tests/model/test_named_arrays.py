@@ -1,0 +1,209 @@
+"""Arrays of a file under the author's names and in the author's layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.model.named_arrays import Dialect, read_array_file, read_fitting, read_named
+from gradcheck_cli.spec import ArrayFile
+
+SHAPES = {"hidden1.weight": (3, 4), "hidden1.bias": (3,), "output.weight": (2, 3), "output.bias": (2,)}
+NAMES = {"fc1.weight": "hidden1.weight", "b1": "hidden1.bias", "W2": "output.weight", "b2": "output.bias"}
+FILE, NAMED = ("parameters", "file"), ("parameters", "names")
+
+
+def ours():
+    rng = np.random.RandomState(0)
+    return {name: rng.randn(*shape) for name, shape in SHAPES.items()}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A function that writes arrays and names them in a spec."""
+
+    def write(arrays, **spec):
+        np.savez(tmp_path / "w.npz", **arrays)
+        return ArrayFile(file=tmp_path / "w.npz", **spec)
+
+    return write
+
+
+def theirs(names=NAMES, layout="out_in"):
+    return Dialect(ArrayFile(file="w.npz", names=names, layout=layout), "parameters").theirs(ours())
+
+
+def refused(source, **options):
+    with pytest.raises(InputError) as caught:
+        read_fitting(source, "parameters", "parameter", SHAPES, **options)
+    return [(complaint.message, complaint.where, complaint.help) for complaint in caught.value.complaints]
+
+
+# --- what a path is --------------------------------------------------------------------------------------
+
+
+def test_what_is_read_depends_on_what_is_there(tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    np.save(tmp_path / "folder.npz" / "a.npy", 1.0)
+    np.savez(tmp_path / "b", b=1.0)
+    np.savez(tmp_path / "weights", c=1.0)
+    (tmp_path / "weights.npz").rename(tmp_path / "weights")
+    assert list(read_array_file(tmp_path / "folder.npz", FILE)) == ["a"]
+    assert list(read_array_file(tmp_path / "b.npz", FILE)) == ["b"]
+    assert list(read_array_file(tmp_path / "weights", FILE)) == ["c"]
+
+
+def test_safetensors_are_known_by_their_suffix(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors.save_file(ours(), tmp_path / "w.safetensors")
+    read = read_array_file(tmp_path / "w.safetensors", FILE)
+    assert {name: array.shape for name, array in read.items()} == SHAPES
+
+
+def test_a_single_array_is_refused_with_what_is_needed(tmp_path):
+    np.save(tmp_path / "a.npy", 1.0)
+    with pytest.raises(InputError, match=r"'a.npy' is one array; a folder of .npy, an .npz or"):
+        read_array_file(tmp_path / "a.npy", FILE)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "\ud800"])
+def test_an_impossible_path_is_bad_input(tmp_path, name):
+    with pytest.raises(InputError):
+        read_array_file(tmp_path / name, FILE)
+
+
+# --- names and layout ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["out_in", "in_out"])
+@pytest.mark.parametrize("names", [{}, NAMES, {"W2": "output.weight"}], ids=["ours", "theirs", "mixed"])
+def test_arrays_come_back_under_our_names_and_in_our_layout(source, names, layout):
+    read = read_fitting(
+        source(theirs(names, layout), names=names, layout=layout), "parameters", "parameter", SHAPES
+    )
+    assert set(read) == set(SHAPES)
+    for name, array in ours().items():
+        np.testing.assert_array_equal(read[name], array)
+        assert read[name].flags.c_contiguous
+
+
+def test_in_the_authors_layout_weights_alone_are_turned():
+    turned = theirs(layout="in_out")
+    assert {name: array.shape for name, array in turned.items()} == {
+        "fc1.weight": (4, 3), "b1": (3,), "W2": (3, 2), "b2": (2,),
+    }  # fmt: skip
+
+
+def test_names_may_be_exchanged(source):
+    names = {"hidden1.bias": "output.bias", "output.bias": "hidden1.bias"}
+    read = read_named(source({"hidden1.bias": [1.0], "output.bias": [2.0]}, names=names), "parameters")
+    assert (read["hidden1.bias"], read["output.bias"]) == ([2.0], [1.0])
+
+
+def test_without_a_network_any_name_and_any_shape_will_do(source):
+    arrays = {"w.weight": np.zeros((2, 3)), "conv.weight": np.zeros((2, 3, 4)), "x": np.zeros((2, 3))}
+    read = read_named(source(arrays, names={"x": "whatever"}, layout="in_out"), "parameters")
+    assert {name: array.shape for name, array in read.items()} == {
+        "w.weight": (3, 2), "conv.weight": (2, 3, 4), "whatever": (2, 3),
+    }  # fmt: skip
+
+
+# --- what cannot be --------------------------------------------------------------------------------------
+
+
+def test_a_name_that_the_file_has_not_is_blamed_where_it_stands(source):
+    names = {**NAMES, "fc1.wieght": "hidden1.weight"}
+    del names["fc1.weight"]
+    assert refused(source(theirs(), names=names)) == [
+        (
+            "w.npz has no array 'fc1.wieght'; it holds fc1.weight, b1, W2, b2",
+            (*NAMED, "fc1.wieght"),
+            "did you mean 'fc1.weight'?",
+        )
+    ]
+
+
+def test_a_name_may_be_missing_in_the_file_if_nobody_needs_it(source):
+    arrays = {name: array for name, array in theirs().items() if name in ("W2", "b2")}
+    needed = ["output.weight", "output.bias"]
+    read = read_fitting(source(arrays, names=NAMES), "parameters", "parameter", SHAPES, needed)
+    assert list(read) == needed
+
+
+def test_a_parameter_that_the_network_has_not_is_blamed_where_it_stands(source):
+    names = {**NAMES, "fc1.weight": "hiden1.weight", "b1": "qqq"}
+    first, second = refused(source(theirs(), names=names))
+    assert first == (
+        "'hiden1.weight' is no parameter of this network",
+        (*NAMED, "fc1.weight"),
+        "did you mean 'hidden1.weight'?",
+    )
+    assert second == (
+        "'qqq' is no parameter of this network",
+        (*NAMED, "b1"),
+        "the network has hidden1.weight, hidden1.bias, output.weight, output.bias",
+    )
+
+
+def test_two_names_for_one_parameter_are_refused(source):
+    names = {**NAMES, "again": "hidden1.weight"}
+    message = "'fc1.weight' and 'again' both stand for 'hidden1.weight'"
+    assert refused(source(theirs(), names=names)) == [(message, (*NAMED, "again"), None)]
+    with pytest.raises(InputError, match="both stand for"):
+        read_named(source(theirs(), names=names), "parameters")
+
+
+def test_two_arrays_for_one_parameter_are_refused(source):
+    arrays = {**theirs(), "hidden1.bias": np.zeros(3)}
+    message = "'b1' stands for 'hidden1.bias', but the file holds that too"
+    assert refused(source(arrays, names=NAMES)) == [(message, (*NAMED, "b1"), None)]
+
+
+def test_a_name_of_ours_that_stands_for_another_leaves_none_for_its_own(source):
+    names = {"hidden1.bias": "output.bias"}
+    assert refused(source(ours(), names=names)) == [
+        (
+            "'hidden1.bias' stands for 'output.bias', and nothing for the network's 'hidden1.bias'",
+            (*NAMED, "hidden1.bias"),
+            "say what the file calls 'hidden1.bias'",
+        )
+    ]
+
+
+def test_shapes_are_told_in_the_authors_names_and_layout(source):
+    arrays = {**theirs(layout="in_out"), "W2": np.zeros((3, 5)), "b1": np.zeros((3, 1)), "extra": np.zeros(1)}
+    del arrays["b2"]
+    arrays["bb2"] = np.zeros(2)
+    names = {name: of for name, of in NAMES.items() if name != "b2"}
+    assert [message for message, *_ in refused(source(arrays, names=names, layout="in_out"))] == [
+        "there is no parameter for 'output.bias', of shape [2]",
+        "the parameter for 'b1' has shape [3, 1], not [3]",
+        "the parameter for 'W2' has shape [3, 5], not [3, 2]",
+        "'extra' is no parameter of this network",
+        "'bb2' is no parameter of this network",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "stored", "help"),
+    [
+        (
+            "out_in",
+            "in_out",
+            "weights are [out, in], as in PyTorch; store its .T, or say 'layout: in_out' beside the file",
+        ),
+        (
+            "in_out",
+            "out_in",
+            "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out",
+        ),
+    ],
+)
+def test_the_other_layout_is_named_as_such(source, said, stored, help):
+    arrays = theirs(layout=stored)
+    first, second = refused(source(arrays, names=NAMES, layout=said))
+    shapes = (str(list(arrays["fc1.weight"].shape)), str(list(arrays["fc1.weight"].shape[::-1])))
+    message = "the parameter for 'fc1.weight' has shape {}, not {}: it is transposed".format(*shapes)
+    assert first == (message, FILE, help)
+    assert second[0].startswith("the parameter for 'W2' has shape")
