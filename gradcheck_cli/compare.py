@@ -154,16 +154,19 @@ class Comparison:
         batch normalisation, whose gradient is a sum that cancels.
         """
         bar = ERROR_BARS * self.error
+        both = (np.abs(self.analytic) <= self.rounding) & (np.abs(self.numerical) <= bar)
+        return both & (bar <= self._trifle)
+
+    @cached_property
+    def _trifle(self) -> Array:
         summed_from = self.rounding / self.eps
         beside = np.where(self.analytic == 0, np.nanmax(self.scale, initial=0.0), 0.0)
-        nothing = TRIFLE * np.nan_to_num(np.maximum(summed_from, beside), nan=0.0, posinf=0.0)
-        both = (np.abs(self.analytic) <= self.rounding) & (np.abs(self.numerical) <= bar)
-        return both & (bar <= nothing)
+        return TRIFLE * np.nan_to_num(np.maximum(summed_from, beside), nan=0.0, posinf=0.0)
 
     @property
     def open(self) -> Array:
         """What a closer look might decide: the unresolved, and what is zero only as far as could be seen."""
-        return self.unresolved | (self.zero & (self.error > 0))
+        return self.unresolved | (self.zero & (self.error > 1e-3 * self._trifle))
 
     @property
     def verdict(self) -> Verdict:

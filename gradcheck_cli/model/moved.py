@@ -143,6 +143,8 @@ class NetworkObjective:
         for layer in reversed(self.network.layers):
             multiplications += layer.units * max(above, 1)
             above += layer.units * layer.inputs
+        if any(layer.batch_norm is not None for layer in self.network.layers):
+            multiplications *= len(self.x)  # every move carries the whole batch along
         fine = float(np.finfo(np.longdouble).eps) < _EPS / 1000
         if not fine or len(self.x) * multiplications > _MOST_WIDE:
             return None
