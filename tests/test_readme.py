@@ -112,9 +112,7 @@ def test_every_name_of_the_tables_is_mentioned(table):
 
 def test_every_config_is_listed():
     assert [
-        path
-        for path in (ROOT / "configs").rglob("*.yaml")
-        if path.relative_to(ROOT).as_posix() not in README
+        path for path in (ROOT / "configs").rglob("*.yaml") if path.relative_to(ROOT).as_posix() not in README
     ] == []
 
 

@@ -37,6 +37,16 @@ def _parameters(problem: Problem) -> Iterator[str]:
     if zero:
         which = "all biases are 0" if len(zero) == len(biases) else f"{', '.join(zero)} is 0"
         yield f"{which}: a bias left out of the forward pass would not show"
+    ones = [
+        layer.gamma
+        for layer in problem.network.layers
+        if layer.batch_norm is not None and (problem.parameters[layer.gamma] == 1).all()
+    ]
+    if ones:
+        yield f"{', '.join(ones)} is 1: a gamma left out of the forward pass or of backprop would not show"
+    for layer in problem.network.layers[1:]:
+        if not problem.parameters[layer.weight].any():
+            yield f"{layer.weight} is 0: the layers below it get no gradient"
     for layer in problem.network.layers:
         if layer.units == layer.inputs and layer.units > 1 and layer.weight in problem.checked:
             yield f"{layer.weight} is square: a transposed array would fit its shape"
