@@ -212,7 +212,9 @@ def _settle(slopes: Array, noise: Array, steps: Array, certify: bool) -> Estimat
     confirmed = error.copy()
     with np.errstate(invalid="ignore"):
         gaps = np.abs(np.diff(value, axis=0))
-        finer, coarser = np.vstack([gaps, gaps[-1:]]), np.vstack([gaps[:1], gaps])
+        # The finest has nothing finer; but if its plain slope is that of the next, so is its value.
+        last = np.fmin(gaps[-1], np.abs(slopes[-1] - slopes[-2]))
+        finer, coarser = np.vstack([gaps, last]), np.vstack([gaps[:1], gaps])
         confirmed = np.fmax(confirmed, np.where(np.isnan(finer), coarser, finer))
         for i in range(len(steps) - 2):
             excess = np.abs(value[i] - value[i + 2 :]) - 2.0 * error[i + 2 :]

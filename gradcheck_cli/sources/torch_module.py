@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -137,7 +138,7 @@ class _Graph:
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         """(S,), of the forward pass in float64."""
         self._assign(parameters, wide=True)
-        with self.torch.no_grad():
+        with self.torch.no_grad(), _one_thread(self.torch):
             return real(plain(self._terms(wide=True).cpu()))
 
     def gradients(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
@@ -226,6 +227,20 @@ def _of_function(
         for tensor in tensors.values():
             tensor.requires_grad_(tensor.is_floating_point())
     return lambda *x: function(*x, *tensors.values()), dict(tensors)
+
+
+@contextmanager
+def _one_thread(torch: Any) -> Iterator[None]:
+    """Of a pass this short, threads do little but wait for each other: on a busy machine 20 times as long.
+
+    Backward keeps its threads: what is wrong with it may be that they race.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _tensors(torch: Any, module: Any) -> list[Tensor]:

@@ -21,7 +21,7 @@ def test_a_problem_that_hides_nothing_has_no_lines():
         ([(4, "tanh"), (4, "identity")], {}, "output.weight is square: a transposed array would fit"),
         ([(4, "tanh"), (3, "identity")], {"parameters": {"init": "he"}}, "all biases are 0"),
         ([NORMED, (3, "identity")], {"parameters": {"init": "he"}}, "hidden1.gamma is 1: a gamma left out"),
-        ([(4, "tanh"), (3, "identity")], {"parameters": {"init": "zeros"}}, "output.weight is 0: the layers below"),
+        ([(4, "tanh"), (3, "identity")], {"parameters": {"init": "zeros"}}, "output.weight is 0: the layers"),
         (
             [(3, "identity")],
             {"inputs": 2, "data": {"x": [[1, 0], [2, 0]], "y": [0, 2]}},

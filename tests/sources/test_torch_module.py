@@ -173,6 +173,22 @@ def test_a_loss_that_looks_at_the_module_sees_the_moved_parameters(written):
     assert function.losses(moved) > 0.5 * 6 * 9**2
 
 
+def test_only_backward_has_several_threads(written):
+    text = """
+        seen = []
+        def build():
+            torch.set_num_threads(2)
+            return nn.Linear(3, 2), lambda a, y: seen.append((a.dtype, torch.get_num_threads())) or a.sum()
+        """
+    before = torch.get_num_threads()
+    try:
+        function = read(written(text), DATA)
+        assert set(function.code.module.seen) == {(torch.float32, 2), (torch.float64, 1)}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_else_a_module_and_a_loss_hold_is_widened_and_kept(written):
     text = """
         def build():

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+from build import problem_of
+
+ZEROS = {"inputs": 2, "data": {"x": [[0, 0], [1, 2], [0, 0]], "y": [1, 0, 2]}}
+UNBIASED = {"parameters": {"init": "xavier", "seed": 1}}
+
+
+def test_what_is_exactly_at_zero_is_on_the_kink():
+    kinks = problem_of((4, "relu"), (3, "identity"), **ZEROS, **UNBIASED).objective.kinks
+    np.testing.assert_array_equal(kinks.of_layers[0], [[True] * 4, [False] * 4, [True] * 4])
+    assert kinks.in_activations
+    assert not kinks.in_loss
+    assert not kinks.in_penalty
+
+
+def test_where_nothing_has_a_kink_nothing_sits_on_one():
+    objective = problem_of((4, "tanh"), (3, "identity"), **ZEROS, **UNBIASED).objective
+    assert not objective.kinks.any
+    assert objective.conventions == ()
+
+
+def test_float32_puts_more_on_a_kink_than_float64():
+    tiny = {"inputs": 2, "data": {"x": [[1.0, -1.0], [1.0, 2.0]], "y": [1, 0]}}
+    problem = problem_of((1, "relu"), (2, "identity"), parameters={"init": "zeros"}, **tiny)
+    parameters = {**problem.parameters, "hidden1.weight": np.array([[1.0, 1.0 - 1e-8]])}
+    network = problem.network
+    from gradcheck_cli.model.moved import NetworkObjective
+    from gradcheck_cli.model.rounding import Arithmetic
+
+    found = []
+    for dtype in (np.float64, np.float32):
+        arithmetic = Arithmetic.of(np.dtype(dtype))
+        objective = NetworkObjective(network, parameters, problem.x, problem.target, arithmetic)
+        found.append(bool(objective.kinks.of_layers[0][0, 0]))
+    assert found == [False, True]
+
+
+def test_kinks_are_numbered_within_their_samples_or_over_the_batch():
+    kinks = problem_of((2, "relu"), (3, "relu"), **ZEROS, **UNBIASED).objective.kinks
+    apart, together = kinks.numbered(coupled=False), kinks.numbered(coupled=True)
+    np.testing.assert_array_equal(apart.of_layers[0], [[0, 1], [-1, -1], [0, 1]])
+    np.testing.assert_array_equal(apart.of_layers[1], [[2, 3, 4], [-1, -1, -1], [2, 3, 4]])
+    assert apart.count == 5
+    assert together.count == 10
+    assert together.of_layers[0].max() == 6
+
+
+def test_there_is_an_objective_for_every_combination_of_conventions():
+    objective = problem_of(
+        (4, "relu"), (3, "identity"), **ZEROS, loss="l1", penalty={"l1": 0.1}, parameters={"init": "zeros"}
+    ).objective
+    sides = {(c.convention.right, c.convention.loss, c.convention.penalty) for c in objective.conventions}
+    assert sides == {(r, s, p) for r in (0.0, 0.5, 1.0) for s in (-1, 0, 1) for p in (-1.0, 0.0, 1.0)}
+
+
+def test_what_sits_there_is_told():
+    problem = problem_of((4, "relu"), (3, "identity"), **ZEROS, **UNBIASED)
+    (line,) = problem.objective.kinks.told(problem.network)
+    assert line == "unit 0 of hidden1 in sample 0, and 7 more, on the kink of relu"

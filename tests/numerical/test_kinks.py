@@ -1,0 +1,84 @@
+"""What a gradient may be where a function has a kink, told from its values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from gradcheck_cli.numerical.kinks import alternatives
+from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.numerical.reference import LiteralDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+
+
+@dataclass(frozen=True)
+class OfOne:
+    """A function of each of some numbers, of which nothing is known but its values."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    position: np.ndarray
+    noise: float = 1.0
+    tells_kinks: bool = False
+    widest: None = None
+    conventions: tuple = ()
+    batch: int = 3
+
+    @property
+    def shapes(self):
+        return {"w": self.position.shape}
+
+    @property
+    def unit(self):
+        return np.ones(len(self.position))
+
+    def entries(self, name):
+        return self
+
+    def penalty(self, name):
+        return None
+
+    def move(self, which, to):
+        losses = self.function(to)
+        return Moved(losses, self.noise * (np.abs(losses) + 1e-3), np.zeros(len(to), dtype=bool))
+
+
+def open_at(function, position, noise=1.0):
+    objective = OfOne(function, np.array(position), noise)
+    reference = LiteralDifferences(objective, SCHEMES["adaptive"])
+    mask = {"w": np.ones(len(position), dtype=bool)}
+    estimates = reference.refine(reference.estimate(["w"]), mask)
+    return estimates["w"], alternatives(reference, estimates, mask).get("w")
+
+
+def relu(x):
+    return np.maximum(x, 0.0)
+
+
+def test_on_a_kink_either_side_or_their_mean_may_be_meant():
+    _, kinks = open_at(lambda x: 3.0 * relu(x) - 0.5 * x + 1.0, [0.0, 0.3, -0.2])
+    np.testing.assert_array_equal(kinks.at, [True, False, False])
+    np.testing.assert_allclose(kinks.values[:, 0], [-0.5, 1.0, 2.5], rtol=1e-6)
+    assert kinks.low[0] < -0.5
+    assert kinks.high[0] > 2.5
+
+
+@pytest.mark.parametrize("function", [np.tanh, np.exp, lambda x: x**4, lambda x: relu(x) ** 2, np.cos])
+def test_a_smooth_function_has_no_kink_however_bent(function):
+    _, kinks = open_at(function, [0.0, 0.1, -0.4, 1.0])
+    assert kinks is None
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-4, 1e-6])
+def test_beside_a_kink_the_slope_is_that_of_its_side(distance):
+    estimate, kinks = open_at(lambda x: 3.0 * relu(x), [distance, -distance])
+    assert kinks is None or not kinks.at.any()
+    np.testing.assert_allclose(estimate.value, [3.0, 0.0], atol=1e-6)
+    assert (estimate.error < 1e-6).all()
+
+
+def test_a_kink_that_noise_hides_is_none():
+    _, kinks = open_at(lambda x: 1e-12 * relu(x) + 1.0, [0.0], noise=1e6)
+    assert kinks is None
