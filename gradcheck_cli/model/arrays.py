@@ -51,10 +51,10 @@ def match_shapes(
     ]
     extra = [name for name in given if name not in expected]
     for name in extra[:_MOST_NAMED]:
-        help = did_you_mean(name, expected) or f"the network has {listed(expected)}"
-        complaints.append(Complaint(f"'{shortened(name)}' is no parameter of this network", where, help))
+        help = did_you_mean(name, expected) or f"the parameters are {listed(expected)}"
+        complaints.append(Complaint(f"'{shortened(name)}' is no parameter", where, help))
     if len(extra) > _MOST_NAMED:
-        more = f"and {len(extra) - _MOST_NAMED} more arrays are no parameters of this network"
+        more = f"and {len(extra) - _MOST_NAMED} more arrays are no parameters"
         complaints.append(Complaint(more, where))
     if complaints:
         raise InputError(*complaints)

@@ -153,8 +153,8 @@ class Dialect:
     def _unknown(self, known: Collection[str]) -> Iterator[Complaint]:
         for theirs, ours in self.source.names.items():
             if ours not in known:
-                message = f"'{shortened(ours)}' is no parameter of this network"
-                help = did_you_mean(ours, known) or f"the network has {listed(known)}"
+                message = f"'{shortened(ours)}' is no parameter"
+                help = did_you_mean(ours, known) or f"the parameters are {listed(known)}"
                 yield Complaint(message, self.place(theirs), help)
 
     def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:

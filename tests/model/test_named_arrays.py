@@ -135,14 +135,14 @@ def test_a_parameter_that_the_network_has_not_is_blamed_where_it_stands(source):
     names = {**NAMES, "fc1.weight": "hiden1.weight", "b1": "qqq"}
     first, second = refused(source(theirs(), names=names))
     assert first == (
-        "'hiden1.weight' is no parameter of this network",
+        "'hiden1.weight' is no parameter",
         (*NAMED, "fc1.weight"),
         "did you mean 'hidden1.weight'?",
     )
     assert second == (
-        "'qqq' is no parameter of this network",
+        "'qqq' is no parameter",
         (*NAMED, "b1"),
-        "the network has hidden1.weight, hidden1.bias, output.weight, output.bias",
+        "the parameters are hidden1.weight, hidden1.bias, output.weight, output.bias",
     )
 
 
@@ -180,8 +180,8 @@ def test_shapes_are_told_in_the_authors_names_and_layout(source):
         "there is no parameter for 'output.bias', of shape [2]",
         "the parameter for 'b1' has shape [3, 1], not [3]",
         "the parameter for 'W2' has shape [3, 5], not [3, 2]",
-        "'extra' is no parameter of this network",
-        "'bb2' is no parameter of this network",
+        "'extra' is no parameter",
+        "'bb2' is no parameter",
     ]
 
 

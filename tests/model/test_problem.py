@@ -168,7 +168,7 @@ def test_parameters_that_do_not_fit_are_all_named(with_parameters):
     assert refused(spec) == [
         ("there is no parameter for 'hidden1.bias', of shape [3]", where),
         ("the parameter for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed", where),
-        ("'hidden.bias' is no parameter of this network", where),
+        ("'hidden.bias' is no parameter", where),
     ]
 
 

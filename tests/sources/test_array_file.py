@@ -99,7 +99,7 @@ def test_missing_misshapen_transposed_and_extra_arrays_are_all_named(source):
         "there is no gradient for 'hidden1.weight', of shape [3, 4]",
         "the gradient for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed",
         "the gradient for 'output.bias' has shape [1, 2], not [2]",
-        "'hidden1.wieght' is no parameter of this network",
+        "'hidden1.wieght' is no parameter",
     ]
 
 
@@ -175,7 +175,7 @@ def test_a_transposed_factor_is_named_as_such(source):
 
 def test_factors_of_other_layers_are_unknown(source):
     assert refused(source, **RIGHT, **{"hidden1.delta": np.zeros((5, 3))}) == [
-        "'hidden1.delta' is no parameter of this network"
+        "'hidden1.delta' is no parameter"
     ]
 
 
