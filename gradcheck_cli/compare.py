@@ -212,12 +212,12 @@ class Comparison:
 
     @cached_property
     def ratio(self) -> float | None:
-        """a / n where that is the same in all entries that tell, two at least, and not 1; else None."""
+        """a / n where that is the same in all entries that tell, and not 1; else None."""
         bar = ERROR_BARS * self.error
         told = np.isfinite(self.relative_error) & np.isfinite(bar)
         told &= (np.abs(self.numerical) > MEANINGFUL * bar) & (self.scale > MEANINGFUL * self.rounding)
         a, n = self.analytic[told], self.numerical[told]
-        if a.size < 2 or not self.wrong[told].any():
+        if not self.wrong[told].any():
             return None
         ratio = float(np.median(a / n))
         allowed = self.rtol * np.abs(a) + abs(ratio) * bar[told] + (1.0 + abs(ratio)) * self.rounding[told]

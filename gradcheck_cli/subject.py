@@ -164,7 +164,7 @@ def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapp
     only roughly from so few points, so none counts as less than the tensor's on the whole.
     """
     coarsest = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
-    losses = noise_level(_along(function.losses, function.parameters, _FINEST))
+    losses = _along(function.losses, function.parameters, _FINEST)
     gradients = _along(
         lambda at: _flat(function.gradients(at), analytic), function.parameters, max(_FINEST, 8 * coarsest)
     )
@@ -175,7 +175,19 @@ def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapp
         whole = np.sqrt(np.mean(np.square(level))) if level.size else 0.0
         bounds[name] = _SIGMAS * np.maximum(level, whole).reshape(value.shape)
         start += value.size
-    return losses, bounds
+    return np.maximum(noise_level(losses), _resolution(losses) * np.abs(losses).max(axis=0)), bounds
+
+
+def _resolution(losses: Array) -> float:
+    """ε of the narrowest type that holds all of these: what the code computes in, whatever it returns.
+
+    In float32 a small loss added to a large one may not change at all, which shows no noise either.
+    """
+    for dtype in (np.float16, np.float32):
+        with np.errstate(over="ignore"):
+            if np.array_equal(losses.astype(dtype), losses):
+                return float(np.finfo(dtype).eps)
+    return float(np.finfo(np.float64).eps)
 
 
 def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:

@@ -908,3 +908,99 @@ def test_explain_blames_its_options_too(gradcheck):
     done = gradcheck("explain", "--gradients", "no-such.npz", "wrong.yaml")
     assert done.code == 2
     assert done.err.startswith("error: wrong.yaml: --gradients: ")
+
+
+# --- code of the user's ------------------------------------------------------------------------------------
+
+MY_NET = """\
+import numpy as np
+
+print("hello")
+
+
+def parameters():
+    return {"w": np.array([[0.5, -1.0]]), "b": np.array([0.25])}
+
+
+def right(parameters, x, y, factor=1.0):
+    off = x @ parameters["w"].T + parameters["b"] - y[:, None]
+    loss = (off * off).sum(axis=1) / len(x)
+    delta = factor * 2 * off / len(x)
+    return loss, {"w": delta.T @ x, "b": delta.sum(axis=0)}
+
+
+def doubled(parameters, x, y):
+    return right(parameters, x, y, factor=2.0)
+
+
+def leaves(parameters, x, y):
+    raise SystemExit(0)
+"""
+OF_CODE = "data: {x: [[1, 2], [3, 1], [0, -1]], y: [1, 0.5, -2]}\n"
+
+
+@pytest.fixture
+def my_net(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "my_net.py").write_text(MY_NET)
+    (tmp_path / "net.yaml").write_text(OF_CODE + "gradients: {python: my_net.py:right}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_function_is_checked_without_a_network(my_net, gradcheck):
+    done = gradcheck("check", "net.yaml", "--format", "json")
+    assert done.code == 0
+    assert done.document["specs"][0]["gradients"] == "right of my_net.py"  # what it prints goes elsewhere
+    assert "hello" in done.err
+
+
+def test_the_command_line_may_name_another_function_than_the_spec(my_net, gradcheck):
+    done = gradcheck("check", "net.yaml", "--python", "my_net.py:doubled", "--format", "json")
+    assert done.code == 1
+    assert done.document["specs"][0]["ratio"] == pytest.approx(2.0)
+    (my_net / "bare.yaml").write_text(OF_CODE)
+    assert gradcheck("check", "bare.yaml").code == 2  # nothing says whose gradients they are
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--python", "my_net"], "--python must be FILE.py:NAME, not 'my_net'"),
+        (["--python", "my_net.py:rigth"], "did you mean 'right'?"),
+        (["--python", "my_net.py:right", "--torch", "n.py:f"], "only one of them can be checked"),
+        (["--python", "my_net.py:leaves"], "calls sys.exit(0) at my_net.py:"),
+        (["--no-code"], "net.yaml:2:12: error: this runs right of my_net.py, and --no-code refuses"),
+        (["--python", "my_net.py:right", "--no-code"], "--no-code refuses"),
+    ],
+)
+def test_code_that_cannot_be_run_or_must_not_is_bad_input(my_net, gradcheck, arguments, message):
+    done = gradcheck("check", "net.yaml", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+
+
+def test_no_code_is_run_that_is_refused(my_net, gradcheck):
+    (my_net / "my_net.py").write_text("open('ran', 'w')\n")
+    assert gradcheck("check", "net.yaml", "--no-code").code == 2
+    assert not (my_net / "ran").exists()
+
+
+def test_explain_and_dump_need_a_network(my_net, gradcheck):
+    for arguments in (["explain", "net.yaml"], ["dump", "net.yaml", "-o", "out"]):
+        done = gradcheck(*arguments)
+        assert done.code == 2
+        assert "network" in done.err
+
+
+def test_strictly_a_single_undecided_entry_is_3(folder, gradcheck):
+    """Plain central differences are not good enough for such a tolerance in every entry."""
+    loose = ["check", "good.yaml", "--scheme", "central", "--rtol", "1e-9"]
+    report = gradcheck(*loose, "--format", "json")
+    undecided = report.document["specs"][0]["unresolved"]
+    assert undecided
+    assert report.code == 0
+    assert gradcheck(*loose, "--strict").code == 3
+    (folder / "strict.yaml").write_text(GOOD + "check: {strict: true}\n")
+    assert gradcheck("check", "strict.yaml", *loose[2:]).code == 3
+    assert gradcheck("check", "good.yaml", "--strict").code == 0

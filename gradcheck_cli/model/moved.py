@@ -34,7 +34,7 @@ _BLOCK_BYTES = 2**21
 
 _EPS = float(np.finfo(np.float64).eps)
 
-_MOST_KINKS = 16
+_MOST_KINKS = 64
 """Where more meet in a sample, what lies between all their sides is not worth its evaluations."""
 
 _MOST_WIDE = 2**25
