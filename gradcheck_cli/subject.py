@@ -152,7 +152,8 @@ Observe = Callable[[Mapping[str, Array]], Array]
 
 _FINEST = 2.0**-36
 """The distance of neighbouring points for a function in float64: far above ε, and next to nothing curves."""
-_COARSEST = 2.0**-8
+_COARSEST = 2.0**-20
+"""The distance for one that rounds its parameters to float32."""
 _SIGMAS = 4.0
 """A bound on what noise of standard deviation 1 does: the largest of many thousand samples."""
 
@@ -163,11 +164,13 @@ def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapp
     Both are taken from values along a short line through the parameters. A single entry's noise is known
     only roughly from so few points, so none counts as less than the tensor's on the whole.
     """
-    coarsest = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
-    losses = _along(function.losses, function.parameters, _FINEST)
-    gradients = _along(
-        lambda at: _flat(function.gradients(at), analytic), function.parameters, max(_FINEST, 8 * coarsest)
+    here = function.parameters
+    own = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
+    coarsest = max(
+        own, _resolution(function.losses(here)), _resolution(_flat(function.gradients(here), analytic))
     )
+    losses = _along(function.losses, here, coarsest)
+    gradients = _along(lambda at: _flat(function.gradients(at), analytic), here, coarsest)
     levels = noise_level(gradients)
     bounds, start = {}, 0
     for name, value in analytic.values.items():
@@ -175,17 +178,17 @@ def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapp
         whole = np.sqrt(np.mean(np.square(level))) if level.size else 0.0
         bounds[name] = _SIGMAS * np.maximum(level, whole).reshape(value.shape)
         start += value.size
-    return np.maximum(noise_level(losses), _resolution(losses) * np.abs(losses).max(axis=0)), bounds
+    return np.maximum(_SIGMAS * noise_level(losses), _resolution(losses) * np.abs(losses).max(axis=0)), bounds
 
 
-def _resolution(losses: Array) -> float:
+def _resolution(values: Array) -> float:
     """ε of the narrowest type that holds all of these: what the code computes in, whatever it returns.
 
     In float32 a small loss added to a large one may not change at all, which shows no noise either.
     """
     for dtype in (np.float16, np.float32):
         with np.errstate(over="ignore"):
-            if np.array_equal(losses.astype(dtype), losses):
+            if np.array_equal(values.astype(dtype), values):
                 return float(np.finfo(dtype).eps)
     return float(np.finfo(np.float64).eps)
 
@@ -194,16 +197,20 @@ def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
     return np.concatenate([np.asarray(gradients[name], np.float64).ravel() for name in analytic.values])
 
 
-def _along(observe: Observe, parameters: Mapping[str, Array], distance: float) -> Array:
-    """What is observed at POINTS points on a line, so far apart that it changes from one to the next."""
+def _along(observe: Observe, parameters: Mapping[str, Array], eps: float) -> Array:
+    """What is observed at POINTS points on a line, so far apart that it changes from one to the next.
+
+    eps: that of the arithmetic, as far as it can be told. Rounded parameters need more distance.
+    """
     rng = np.random.default_rng(0)
     lines = {name: length(array) * rng.choice([-1.0, 1.0], array.shape) for name, array in parameters.items()}
     steps = np.arange(POINTS) - POINTS // 2
+    distance = max(_FINEST, 8.0 * eps)
     while True:
         points = [
             {name: array + k * distance * lines[name] for name, array in parameters.items()} for k in steps
         ]
         values = np.stack([observe(point) for point in points])
-        distance *= 64.0
-        if distance > _COARSEST or not too_close(values):
+        distance *= 256.0
+        if distance > max(_COARSEST, 8.0 * eps) or not too_close(values):
             return values

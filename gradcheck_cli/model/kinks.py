@@ -16,20 +16,29 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Numbered:
-    """The number of each kink in the shapes of `Kinks`, −1 where there is none; and how many there are."""
+    """Which kinks share a side, in the shapes of `Kinks`: a number for each such group, −1 off the kinks.
+
+    count: how many numbers there are.  parallel: no sample has kinks in more than one layer, so that what
+    each of them adds to a slope is independent of the others.
+    """
 
     of_layers: tuple[Array, ...]
     of_loss: Array
     count: int
+    parallel: bool
 
 
 @dataclass(frozen=True)
 class Kinks:
-    """of_layers: for each layer, (N, units);  of_loss: (N, C);  of_parameters: by name, in their shapes."""
+    """of_layers: for each layer, (N, units);  of_loss: (N, C);  of_parameters: by name, in their shapes.
+
+    exact: those of the layers and the loss, side by side, that are on it in any arithmetic.
+    """
 
     of_layers: tuple[Array, ...]
     of_loss: Array
     of_parameters: dict[str, Array]
+    exact: Array
 
     @cached_property
     def in_activations(self) -> bool:
@@ -48,13 +57,24 @@ class Kinks:
         return self.in_activations or self.in_loss or self.in_penalty
 
     def numbered(self, coupled: bool) -> Numbered:
-        """Each kink's number among those of its sample, or of the batch if its samples are coupled."""
-        masks = np.concatenate([*self.of_layers, self.of_loss], axis=1)
-        counts = (masks.ravel().cumsum().reshape(masks.shape) if coupled else masks.cumsum(axis=1)) - 1
-        numbers = np.where(masks, counts, -1)
+        """The groups of kinks that share a side, whatever a right gradient chooses.
+
+        Those of a layer that are exactly 0, whatever rounding does, share one: the code's own convention.
+        All others are alone, for rounding chooses their side. They are numbered within their sample, or in
+        the batch if its samples are coupled.
+        """
+        masks, exact = np.concatenate([*self.of_layers, self.of_loss], axis=1), self.exact
         edges = np.cumsum([mask.shape[1] for mask in self.of_layers])
+        layer = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
+        shared = np.unique(np.broadcast_to(layer, masks.shape)[masks & exact])
+        numbers = np.where(masks, np.searchsorted(shared, layer), -1)
+        alone = masks & ~exact
+        counts = alone.ravel().cumsum().reshape(alone.shape) if coupled else alone.cumsum(axis=1)
+        numbers = np.where(alone, len(shared) + counts - 1, numbers)
+        layers_with = [part.any(axis=1) for part in np.split(masks, edges, axis=1)]
+        most = np.max(np.sum(layers_with, axis=0)) if not coupled else np.sum(np.any(layers_with, axis=1))
         *of_layers, of_loss = np.split(numbers, edges, axis=1)
-        return Numbered(tuple(of_layers), of_loss, int(numbers.max(initial=-1)) + 1)
+        return Numbered(tuple(of_layers), of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
 
     def told(self, network: Network) -> Iterator[str]:
         """One short line for each layer, the loss and each parameter of which something sits on a kink."""
@@ -80,9 +100,11 @@ def find_kinks(
     network: Network, parameters: Arrays, activity: Activity, target: Array, arithmetic: Arithmetic
 ) -> Kinks:
     """What rounding may put on either side of its kink: a little down it is on another piece than up."""
+    width = sum(layer.units for layer in network.layers) + network.output.units
+    exact = np.zeros((len(target), width), dtype=bool)
     if network.loss.pieces is None and all(layer.activation.pieces is None for layer in network.layers):
         none = tuple(np.zeros(y.shape, dtype=bool) for y in activity.y)
-        return Kinks(none, np.zeros(target.shape, dtype=bool), _of_penalties(network, parameters))
+        return Kinks(none, np.zeros(target.shape, dtype=bool), _of_penalties(network, parameters), exact)
     errors = forward_rounding(network, parameters, activity, arithmetic)
     of_layers = []
     for layer, y, error in zip(network.layers, activity.y, errors.y, strict=True):
@@ -90,10 +112,14 @@ def find_kinks(
         on = pieces(y - reach) != pieces(y + reach) if pieces else np.zeros(y.shape, dtype=bool)
         of_layers.append(on)
     of_loss = _of_loss(network, activity.output, target, ROUNDING_SAFETY * errors.output, arithmetic.eps)
-    return Kinks(tuple(of_layers), of_loss, _of_penalties(network, parameters))
+    reaches = np.concatenate([*errors.y, errors.output + np.abs(activity.output) + np.abs(target)], axis=1)
+    exact = reaches < _EXACT * arithmetic.tiny
+    return Kinks(tuple(of_layers), of_loss, _of_penalties(network, parameters), exact)
 
 
 ROUNDING_SAFETY = 3.0
+_EXACT = 1e6
+"""What is not rounded at all has an error of a few times the smallest number, as the analysis counts it."""
 _LEAST = float(np.finfo(np.float64).tiny)
 
 

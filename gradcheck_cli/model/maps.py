@@ -27,6 +27,7 @@ class Map:
     observe: Callable[[Array, Array], Array]
     pieces: Callable[[Array, Array], Array] | None = None
     batch: int = 2**16
+    rest: None = None
 
     @property
     def unit(self) -> Array:

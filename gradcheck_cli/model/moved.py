@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ _EPS = float(np.finfo(np.float64).eps)
 _MOST_KINKS = 64
 """Where more meet in a sample, what lies between all their sides is not worth its evaluations."""
 
+_MOST_CORNERS = 5
+"""So many groups of kinks have 32 combinations of sides."""
+
 _MOST_WIDE = 2**25
 """So many multiplications at one step are well under a second in a type that the processor is slow at."""
 
@@ -51,13 +54,13 @@ class Convention:
     right:   of an activation's kink at 0, how much the right side counts (relu'(0) ∈ {0, ½, 1}).
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: sign(0) of |w|.
-    except_for: the number of the kink, in every sample, that is on the other side.
+    others: the numbers of the groups of kinks that are on the other side, in every sample.
     """
 
     right: float = 0.0
     loss: float = 0.0
     penalty: float = 0.0
-    except_for: int | None = None
+    others: tuple[int, ...] = ()
 
 
 class NetworkObjective:
@@ -175,13 +178,31 @@ class NetworkObjective:
         return tuple(self._under(Convention(*side)) for side in sides)
 
     @cached_property
-    def one_by_one(self) -> tuple[NetworkObjective, ...]:
-        """All kinks on their left, and then each of a sample's kinks alone on its right; none if too many."""
-        if self._numbered.count > _MOST_KINKS:
+    def corners(self) -> tuple[NetworkObjective, ...]:
+        """Every choice of a side for each group of kinks; none if there are too many of them."""
+        if self._numbered.count > _MOST_CORNERS:
             return ()
-        left = Convention(0.0, self.network.loss.sides[0] if self.network.loss.sides else 0.0)
-        numbers = (None, *range(self._numbered.count))
-        return tuple(self._under(replace(left, except_for=number)) for number in numbers)
+        numbers = range(self._numbered.count)
+        return tuple(
+            self._under(replace(self._left, others=others))
+            for size in range(len(numbers) + 1)
+            for others in combinations(numbers, size)
+        )
+
+    @cached_property
+    def one_by_one(self) -> tuple[NetworkObjective, ...]:
+        """All kinks on their left, and then each of a sample's kinks alone on its right.
+
+        None where that does not tell what all choices lead to, or where there are too many.
+        """
+        if self._numbered.count > _MOST_KINKS or not self._numbered.parallel:
+            return ()
+        each = [(), *((number,) for number in range(self._numbered.count))]
+        return tuple(self._under(replace(self._left, others=others)) for others in each)
+
+    @property
+    def _left(self) -> Convention:
+        return Convention(0.0, self.network.loss.sides[0] if self.network.loss.sides else 0.0)
 
     def _under(self, convention: Convention) -> NetworkObjective:
         at = (self.network, self.parameters, self.x, self.target, self.arithmetic)
@@ -278,10 +299,10 @@ class NetworkObjective:
     def _right(self, i: int, at: Any) -> Any:
         """How much the right side counts for what sits on a kink of layer i."""
         assert self.convention is not None
-        right, excepted = self.convention.right, self.convention.except_for
-        if excepted is None:
+        right, others = self.convention.right, self.convention.others
+        if not others:
             return right
-        return np.where(self._numbered.of_layers[i][at] == excepted, 1.0 - right, right)
+        return np.where(np.isin(self._numbered.of_layers[i][at], others), 1.0 - right, right)
 
     def _losses(self, a: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array, Array | None]:
         loss, target = self.network.loss, self.target[samples]
@@ -294,8 +315,8 @@ class NetworkObjective:
             return losses, rounding, changed
         kept = self.kinks.of_loss[samples]
         side: Any = self.convention.loss
-        if self.convention.except_for is not None:
-            other = self._numbered.of_loss[samples] == self.convention.except_for
+        if self.convention.others:
+            other = np.isin(self._numbered.of_loss[samples], self.convention.others)
             side = np.where(other, loss.sides[-1], side)
         losses = loss.branch(a, target, np.where(kept, side, pieces))
         return losses, rounding, changed & ~kept
@@ -335,6 +356,7 @@ class _UnitMoves:
 
     objective: NetworkObjective
     i: int
+    rest: None = None
 
     @cached_property
     def position(self) -> Array:
@@ -402,6 +424,7 @@ class _BatchMoves:
     objective: NetworkObjective
     i: int
     kind: str
+    rest: None = None
 
     @property
     def _rest(self) -> Array:
@@ -445,6 +468,7 @@ class _EntryMoves:
     objective: NetworkObjective
     i: int
     name: str
+    rest: None = None
 
     @cached_property
     def position(self) -> Array:
@@ -546,6 +570,7 @@ class _PenaltyMoves:
     parameter: Array
     penalties: Mapping[str, float]
     sign: float | None = None
+    rest: None = None
 
     @cached_property
     def position(self) -> Array:

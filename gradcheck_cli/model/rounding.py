@@ -127,24 +127,32 @@ def factor_rounding(
     a_errors, z_hat_errors, y_errors = errors.inputs, errors.normalised, errors.y
     a, a_error = activity.output, errors.output
     dL_da = network.coefficient * network.loss.gradient(a, target)
+    beside = abs(network.coefficient) * _beside_kinks(network.loss, a, a_error, target) - np.abs(dL_da)
     dL_da_error = abs(network.coefficient) * _loss_gradient_error(network.loss, a, a_error, target, eps)
     dL_da_error = dL_da_error + 2 * eps * np.abs(dL_da) + tiny
     for i in reversed(range(len(network.layers))):
         layer, y, a_h = network.layers[i], activity.y[i], np.abs(activity.inputs[i])
         delta = layer.activation.vjp(y, dL_da)
+        # What a kink keeps from counting may count on its other side, with its own rounding.
+        slope = _slope_beside(layer.activation, y, y_errors[i])
+        beside = slope * (np.abs(dL_da) + beside) - np.abs(delta)
         error = _delta_error(layer.activation, y, y_errors[i], dL_da, dL_da_error, eps) + tiny
+        error = np.maximum(error, slope * dL_da_error)
         bounds, z_hat, z_hat_error = {}, activity.normalised[i], z_hat_errors[i]
         if z_hat is not None and z_hat_error is not None:
-            bounds[layer.gamma] = _sum_error(delta, error, z_hat.value, z_hat_error, eps) + tiny
+            carried = (np.maximum(beside, 0.0) * z_hat_error).sum(axis=0)
+            bounds[layer.gamma] = _sum_error(delta, error, z_hat.value, z_hat_error, eps) + carried + tiny
             bounds[layer.beta] = _sum_error(delta, error, None, None, eps) + tiny
             gamma = parameters[layer.gamma]
             g_error = np.abs(gamma) * error + eps * np.abs(gamma * delta)
             error = _norm_vjp_error(z_hat, z_hat_error, gamma * delta, g_error, eps) + tiny
+            beside = np.abs(gamma) * (beside + beside.mean(axis=0)) / z_hat.deviation
             delta = z_hat.vjp(gamma * delta)
-        size = np.abs(delta)
+        beside = np.maximum(beside, 0.0)
+        size = np.abs(delta) + beside
         bounds[layer.weight] = (
             error.T @ a_h
-            + size.T @ a_errors[i]
+            + (size + error).T @ a_errors[i]
             + eps * _summed(size.T @ a_h, delta.T @ activity.inputs[i], len(x))
             + tiny
         )
@@ -154,6 +162,28 @@ def factor_rounding(
         dL_da = delta @ w
         terms = size @ np.abs(w)
         dL_da_error = error @ np.abs(w) + x_eps * terms + eps * _summed(terms, dL_da, layer.units)
+        beside = beside @ np.abs(w)
+
+
+def _slope_beside(activation: Activation, y: Array, y_error: Array) -> Array:
+    """The larger slope (N, units) of the two sides, where rounding may put y on either side of a kink."""
+    if activation.coupled:
+        return np.ones_like(y)
+    slope = np.abs(activation.derivative(y))
+    if activation.pieces is None:
+        return slope
+    reach = 3.0 * y_error
+    return np.maximum.reduce([slope, *(np.abs(activation.derivative(y + s)) for s in (-reach, reach))])
+
+
+def _beside_kinks(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
+    """The same of |∂ℓ/∂a|."""
+    slopes = [np.abs(loss.gradient(a, target))]
+    if loss.pieces is not None and loss.per_output:
+        reach = 3.0 * a_error + np.finfo(np.float64).tiny
+        slopes += [np.abs(loss.gradient(a + side, target)) for side in (-reach, reach)]
+    largest: Array = np.maximum.reduce(slopes)
+    return largest
 
 
 def _sum_error(

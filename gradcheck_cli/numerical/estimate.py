@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +46,14 @@ class Estimate:
         value[mask] = np.where(known, finer.value, value[mask])
         error[mask] = np.where(known, finer.error, error[mask])
         return Estimate(value, error)
+
+    def widened(self, mask: Array, other: Estimate) -> Estimate:
+        """The same with the errors of the marked numbers no smaller than their distance from the other."""
+        error = self.error.copy()
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(self.value[mask] - other.value) + other.error
+        error[mask] = np.maximum(error[mask], np.where(np.isnan(apart), np.inf, apart))
+        return Estimate(self.value, error)
 
     def improved(self, mask: Array, other: Estimate) -> Estimate:
         """The same with those of the marked numbers replaced of which the other knows more."""
@@ -128,10 +137,12 @@ def _evaluate(
     for start in range(0, len(which), movable.batch):
         part = slice(start, start + movable.batch)
         rows = [_slopes(movable, scheme, which[part], rung * largest[part]) for rung in rungs]
-        slopes, noise = np.stack([slope for slope, _ in rows]), np.stack([noise for _, noise in rows])
+        slopes, noise = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
         if scheme.extrapolate:
             if not certify:
                 noise = _measured(slopes, noise, rungs)
+            if movable.rest is not None:
+                noise = noise + _unseen_kinks([row[2] for row in rows], rungs)
             best = _settle(slopes, noise, rungs, certify)
         else:
             best = _finest(slopes, noise, scheme.order)
@@ -142,8 +153,8 @@ def _evaluate(
     return Estimate(value, error), crossing
 
 
-def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tuple[Array, Array]:
-    """The scheme at one step and its rounding error, each (B,).
+def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tuple[Array, Array, Array]:
+    """The scheme at one step and its rounding error, each (B,); and by how much the sides differ, (B, S).
 
     NaN where a branch changed or the step was too small to be taken. The stencil is applied to the losses
     and to the number itself, which divides by the difference actually taken.
@@ -153,11 +164,14 @@ def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tupl
     rise: Any = 0.0
     run: Any = 0.0
     rounding: Any = 0.0
+    bend: Any = 0.0
     crossed = np.zeros(len(which), dtype=bool)
     for offset, weight in zip(scheme.offsets, scheme.weights, strict=True):
         point = x + offset * h
         moved = movable.move(which, point)
         rise = rise + weight * moved.losses
+        if movable.rest is not None:
+            bend = bend + (np.real(moved.losses) - movable.rest).reshape(len(which), -1)
         run = run + weight * point
         rounding = rounding + abs(weight) * moved.rounding
         crossed |= moved.crossed
@@ -168,14 +182,32 @@ def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tupl
     if rise.ndim == 2:  # the terms' roundings are independent, so they add as squares
         rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
     with np.errstate(all="ignore"):
-        slope = np.where(crossed | (run == 0), np.nan, rise / run)
-        if not scheme.cancels:
-            return slope, 8 * _EPS * np.abs(slope) + _EPS * rounding
-        slope = slope.astype(np.float64)
-        return slope, (_EPS * (rounding / np.abs(run) + np.abs(slope))).astype(np.float64)
+        slope = np.where(crossed | (run == 0), np.nan, rise / run).astype(np.float64)
+        rounding = _EPS * rounding
+        if scheme.cancels:
+            rounding = rounding / np.abs(run)
+        noise = (rounding + (1.0 if scheme.cancels else 8.0) * _EPS * np.abs(slope)).astype(np.float64)
+        return slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1))
 
 
 _BESIDE = 2.0**-30
+
+
+def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
+    """What kinks that nobody tells of may do to each slope, (steps, B).
+
+    bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). Of a smooth term that falls with h; a kink on the
+    way adds to it twice what it adds to the slope. So Σ |bend(h) − h/h' · bend(h')| is what does not fall
+    from one rung to the next. A kink at a third of h escapes it, but not the next coarser pair of rungs; and
+    of a single term, the total, the kinks of many samples may cancel in part.
+    """
+    alone = 1.0 if bends[0].shape[1] > 1 else 2.0
+    apart = [
+        alone * np.abs(coarse - (steps[i] / steps[i + 1]) * fine).sum(axis=1)
+        for i, (coarse, fine) in enumerate(pairwise(bends))
+    ]
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.maximum([*apart, apart[-1]], [apart[0], *apart]), nan=np.inf)
 
 
 def _measured(slopes: Array, noise: Array, steps: Array) -> Array:

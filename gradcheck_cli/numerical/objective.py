@@ -45,6 +45,10 @@ class Movable(Protocol):
     def batch(self) -> int:
         """How many moves to evaluate at once."""
 
+    @property
+    def rest(self) -> Array | None:
+        """The losses (S,) with nothing moved, where `Moved.crossed` does not tell of kinks; else None."""
+
     def move(self, which: Array, to: Array) -> Moved:
         """The losses with number which[i] alone at to[i], for each i of a batch (B,)."""
 
@@ -107,6 +111,10 @@ class UnitObjective(Objective, Protocol):
     @property
     def conventions(self) -> Sequence[UnitObjective]:
         """As those of an `Objective`."""
+
+    @property
+    def corners(self) -> Sequence[UnitObjective]:
+        """Under every combination of sides for what sits on kinks; none if there are too many."""
 
     @property
     def one_by_one(self) -> Sequence[UnitObjective]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
 from gradcheck_cli.numerical.objective import Array, Objective, Site, UnitObjective
-from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -86,8 +86,6 @@ class UnitDifferences:
         return {name: self._assemble(name) for name in names}
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        if not self.scheme.escalates:
-            return estimates
         self._look_again(self.objective, undecided)
         return self._assembled(estimates, undecided)
 
@@ -107,9 +105,17 @@ class UnitDifferences:
             pairs = self._pairs[site]
             mask = np.broadcast_to(reduce(np.logical_or, masks), pairs.value.shape)
             moves, which = objective.units(site), np.flatnonzero(mask)
-            finer = differentiate(moves, self.scheme, self.step, which, self.progress)
-            closer = objective is not self.objective
-            self._pairs[site] = pairs.improved(mask, finer) if closer else pairs.replaced(mask, finer)
+            finer = differentiate(moves, _escalated(self.scheme), self._finer_step, which, self.progress)
+            if not self.scheme.escalates:
+                self._pairs[site] = pairs.widened(mask, finer)
+            elif objective is self.objective:
+                self._pairs[site] = pairs.replaced(mask, finer)
+            else:
+                self._pairs[site] = pairs.improved(mask, finer)
+
+    @property
+    def _finer_step(self) -> float | None:
+        return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         """The estimates, those of every site of an undecided entry put together anew."""
@@ -122,20 +128,25 @@ class UnitDifferences:
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """The least and the largest that an entry can be if every kink is free to be on either side.
 
-        Kinks that meet in one sample change a pair's slope each by its own share, so the extremes are had
-        by choosing the side of each by itself.
+        A pair's slope is linear in the side of every kink, so its extremes are at the corners; and where
+        kinks do not act through each other, at the sum of what each adds by itself.
         """
         shape = self.objective.shapes[name]
-        each = [self.under(objective) for objective in self.objective.one_by_one]
+        corners = self.objective.corners
+        each = [self.under(objective) for objective in corners or self.objective.one_by_one]
         if not each:
             return np.full(shape, -np.inf), np.full(shape, np.inf)
         site, inputs, own_unit = self.objective.affine(name)
         for one in each:
             one.refine(one.estimate([name]), {name: undecided})
-        left, *others = (one._pairs[site].value for one in each)
-        shares = [other - left for other in others]
-        least = left + sum(np.minimum(share, 0.0) for share in shares)
-        most = left + sum(np.maximum(share, 0.0) for share in shares)
+        slopes = np.stack([one._pairs[site].value for one in each])
+        left = slopes[0]
+        if corners:
+            least, most = slopes.min(axis=0), slopes.max(axis=0)
+        else:
+            shares = slopes[1:] - left
+            least = left + np.minimum(shares, 0.0).sum(axis=0)
+            most = left + np.maximum(shares, 0.0).sum(axis=0)
         factor = np.ones((len(left), 1)) if inputs is None else inputs
         if own_unit:
             ends = least * factor, most * factor
@@ -212,9 +223,8 @@ class LiteralDifferences:
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         refined = dict(estimates)
-        if self.scheme.escalates:
-            for name, mask in undecided.items():
-                refined[name] = estimates[name].replaced(mask, self.at(name, np.flatnonzero(mask)))
+        for name, mask in undecided.items():
+            refined[name] = estimates[name].replaced(mask, self.at(name, np.flatnonzero(mask)))
         return refined
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
@@ -235,7 +245,19 @@ class LiteralDifferences:
         """The entries of flat index `which`, flat, with the whole ladder of steps."""
         entries = self.objective.entries(name)
         estimate = differentiate(entries, self.scheme, self.step, which, self.progress)
+        if not self.scheme.escalates:
+            finer = differentiate(entries, _escalated(self.scheme), None, which, self.progress)
+            estimate = estimate.widened(np.ones(len(which), dtype=bool), finer)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
+
+
+def _escalated(scheme: Scheme) -> Scheme:
+    """What is asked where a scheme does not agree.
+
+    A plain one takes the differences between its three steps for its error, which says nothing where all
+    three are far too large. Before it may call a gradient wrong, it is held against the default.
+    """
+    return scheme if scheme.escalates else SCHEMES[DEFAULT_SCHEME]
 
 
 def _penalty_slopes(objective: Objective, name: str, scheme: Scheme) -> Array:

@@ -15,8 +15,8 @@ ENTRIES = 4
 """How many entries of each tensor are drawn."""
 
 ERROR_BARS = 3.0
-FLOOR = 1e-10
-"""A smaller relative difference is no contradiction: the two ways add the same numbers in another order."""
+FLOOR = 1e-8
+"""A smaller relative difference is no contradiction: no fault in either way is as small as that."""
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,11 @@ class ForeignObjective:
     def shapes(self) -> Mapping[str, Shape]:
         return {name: array.shape for name, array in self.function.parameters.items()}
 
+    @cached_property
+    def losses(self) -> Array:
+        """At the parameters, (S,)."""
+        return self.function.losses({n: array.copy() for n, array in self.function.parameters.items()})
+
     def entries(self, name: str) -> Movable:
         return _ForeignMoves(self, name)
 
@@ -122,6 +127,10 @@ class _ForeignMoves:
     @cached_property
     def unit(self) -> Array:
         return length(self.position)
+
+    @property
+    def rest(self) -> Array:
+        return self.objective.losses
 
     def move(self, which: Array, to: Array) -> Moved:
         function = self.objective.function

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from build import problem_of
 
@@ -37,14 +39,23 @@ def test_float32_puts_more_on_a_kink_than_float64():
     assert found == [False, True]
 
 
-def test_kinks_are_numbered_within_their_samples_or_over_the_batch():
+def test_exact_kinks_of_a_layer_share_a_side_and_the_others_are_alone():
     kinks = problem_of((2, "relu"), (3, "relu"), **ZEROS, **UNBIASED).objective.kinks
-    apart, together = kinks.numbered(coupled=False), kinks.numbered(coupled=True)
+    numbered = kinks.numbered(coupled=False)
+    np.testing.assert_array_equal(numbered.of_layers[0], [[0, 0], [-1, -1], [0, 0]])
+    np.testing.assert_array_equal(numbered.of_layers[1], [[1, 1, 1], [-1, -1, -1], [1, 1, 1]])
+    assert (numbered.count, numbered.parallel) == (2, False)
+
+    by_rounding = replace(kinks, exact=np.zeros_like(kinks.exact))
+    apart, together = by_rounding.numbered(coupled=False), by_rounding.numbered(coupled=True)
     np.testing.assert_array_equal(apart.of_layers[0], [[0, 1], [-1, -1], [0, 1]])
     np.testing.assert_array_equal(apart.of_layers[1], [[2, 3, 4], [-1, -1, -1], [2, 3, 4]])
-    assert apart.count == 5
-    assert together.count == 10
-    assert together.of_layers[0].max() == 6
+    assert (apart.count, together.count) == (5, 10)
+
+
+def test_kinks_of_one_layer_do_not_act_through_each_other():
+    kinks = problem_of((2, "relu"), (3, "tanh"), **ZEROS, **UNBIASED).objective.kinks
+    assert kinks.numbered(coupled=False).parallel
 
 
 def test_there_is_an_objective_for_every_combination_of_conventions():

@@ -13,6 +13,8 @@ ADAPTIVE = SCHEMES["adaptive"]
 class Function:
     """A function of one number at some points, with the kinks it admits to."""
 
+    rest = None
+
     def __init__(self, function, points, kinks=(), magnitude=1.0, batch=1000):
         self.function, self.kinks, self.batch = function, kinks, batch
         self.position = np.atleast_1d(np.array(points, dtype=float))

@@ -20,7 +20,7 @@ def test_the_noise_of_a_smooth_function_is_found(sigma, smooth):
 
 
 def test_a_smooth_function_without_noise_has_next_to_none():
-    t = 2.0**-20 * LINE
+    t = 2.0**-30 * LINE
     assert noise_level(np.sin(1.0 + t)) < 1e-15
 
 
@@ -45,3 +45,12 @@ def test_every_component_has_a_level_of_its_own():
 def test_points_are_too_close_where_most_values_are_the_same():
     assert too_close(np.array([1.0, 1.0, 1.0, 1.0, 2.0]))
     assert not too_close(np.array([1.0, 2.0, 3.0, 4.0, 4.0]))
+
+
+@pytest.mark.parametrize("at", range(1, POINTS))
+def test_a_jump_is_no_noise(at):
+    """As that of a gradient whose point sits on a kink."""
+    jump = (np.arange(POINTS) >= at).astype(float)
+    assert noise_level(jump) == 0
+    noisy = jump + 1e-9 * np.random.default_rng(3).normal(size=POINTS)
+    assert noise_level(noisy) < 1e-8

@@ -15,6 +15,7 @@ class Scalars:
         self.position = np.array(points)
         self.unit = np.ones(len(points))
         self.batch = 2
+        self.rest = None
 
     def move(self, which, to):
         return Moved(np.exp(to), np.exp(np.real(to)), np.zeros(len(which), dtype=bool))

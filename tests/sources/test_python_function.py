@@ -461,6 +461,41 @@ def test_a_function_is_judged_tensor_by_tensor(tmp_path, factor, wrong):
     assert not report.unusual
 
 
+@pytest.mark.parametrize("returned", ["loss", "float(loss)", "np.float64(loss)"])
+@pytest.mark.parametrize("factor", ["1", "1e-4"])
+def test_a_loss_that_float32_keeps_from_changing_makes_no_gradient_wrong(tmp_path, returned, factor):
+    """Beside 1e5, float32 tells no smaller changes than 0.004: there is no noise to see, and no slope."""
+    text = f"""
+        import numpy as np
+
+        parameters = {{"w": {factor} * np.linspace(0.1, 1.0, 6)}}
+
+        def f(p, x, y):
+            w = p["w"].astype(np.float32)
+            loss = np.float32(1e5) + (w * w).sum()
+            return {returned}, {{"w": 2 * w}}
+        """
+    (tmp_path / "net.py").write_text(dedent(text))
+    (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}")
+    assert check(load_spec(tmp_path / "net.yaml")).verdict is Verdict.UNRESOLVED
+
+
+def test_a_float32_function_is_judged_as_such(tmp_path):
+    text = """
+        import numpy as np
+
+        parameters = {"w": np.linspace(0.1, 1.0, 6)}
+
+        def f(p, x, y):
+            w = p["w"].astype(np.float32)
+            return np.tanh(w).sum(), {"w": FACTOR * (1 - np.tanh(w) ** 2)}
+        """
+    (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}")
+    for factor, wrong in (("1", False), ("1.01", True)):
+        (tmp_path / "net.py").write_text(dedent(text).replace("FACTOR", factor))
+        assert (check(load_spec(tmp_path / "net.yaml")).verdict is Verdict.WRONG) is wrong
+
+
 @pytest.mark.parametrize(
     ("y", "units", "dtype"),
     [([0, 1], 2, np.int64), ([[1, 0], [0, 1]], 2, np.float64), ([0, 1], 1, np.float64)],
