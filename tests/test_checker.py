@@ -344,6 +344,51 @@ def test_between_the_sides_of_a_kink_is_unresolved_and_beyond_them_wrong(tmp_pat
         assert report.verdict is verdict, (share, report.worst(2))
 
 
+def test_kinks_that_act_through_each_other_are_not_judged_one_by_one(tmp_path):
+    """With one unit off, the units above it do not count: mixed sides lie outside of what each adds alone."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        x = rng.integers(-3, 4, size=3) / 10
+        weights = {
+            "hidden1.weight": rng.integers(-4, 5, size=(2, 3)) / 10,
+            "hidden2.weight": rng.integers(-6, 7, size=(2, 2)) / 10,
+            "output.weight": np.array([[0.1, 0.1]]),
+        }
+        above = weights["hidden2.weight"] @ np.maximum(rng.normal(size=2) * 1e-17, 0)
+        biases = {
+            "hidden1.bias": -(weights["hidden1.weight"] @ x) + 1e-17,
+            "hidden2.bias": -above,
+            "output.bias": np.zeros(1),
+        }
+        np.savez(tmp_path / "p.npz", **weights, **biases)
+        spec = spec_of(
+            (2, "relu"), (2, "relu"), (1, "identity"), inputs=3, dtype="float32",
+            data={"x": [x.tolist()], "y": [[1.0]]}, parameters={"file": tmp_path / "p.npz"},
+        )  # fmt: skip
+        assert check(spec).wrong == 0
+
+
+def test_zeros_of_samples_that_are_all_alike_are_no_mistake():
+    """Batch normalisation leaves nothing of them but rounding, which a relu may let pass or not."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        layers = {"units": 1, "activation": "relu", "batch_norm": True}, (2, "identity")
+        data = {"x": [rng.normal(size=2).tolist()] * 5, "y": [[1.0, 0.0]] * 5}
+        parameters = {"init": "normal", "scale": 1.0, "seed": seed}
+        spec = spec_of(*layers, inputs=2, data=data, parameters=parameters, dtype="float32")
+        assert check(spec).wrong == 0
+
+
+@pytest.mark.parametrize("step", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("scheme", ["forward", "central", "five-point", "complex"])
+def test_a_plain_scheme_calls_nothing_wrong_before_the_default_has_been_asked(scheme, step):
+    """Three steps that are all too large for a steep function agree with each other."""
+    for seed in range(4):
+        steep = {"init": "normal", "scale": 30.0, "seed": seed}
+        checked = {"scheme": scheme, "step": step}
+        assert check(spec_of((4, "tanh"), (3, "sigmoid"), parameters=steep, check=checked)).wrong == 0
+
+
 @pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-7, 1e-9, 1e-11, 1e-13])
 def test_beside_a_kink_the_gradient_is_that_of_its_side(distance, tmp_path):
     """However near: a pair that crosses gets smaller steps of its own."""

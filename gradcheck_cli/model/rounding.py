@@ -1,8 +1,8 @@
 """How far rounding alone can carry a right gradient from the exact one.
 
-A running error analysis, first order in ε: every quantity of the forward pass and of backprop travels
-with a bound on its rounding error. Where a function's slope is needed, the function is evaluated at its
-argument moved by that argument's own error, which also sees the jump of a kink that rounding could cross.
+A running error analysis: every quantity of the forward pass and of backprop travels with a bound on its
+rounding error, of first order in ε, and of second where both factors of a product may be 0. Where a
+function's slope is needed, the function is evaluated at its argument moved by that argument's own error.
 (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3, "running error analysis".)
 """
 
@@ -193,7 +193,7 @@ def _sum_error(
     if factor is None or factor_error is None:
         factor, factor_error = np.ones_like(delta), np.zeros_like(delta)
     terms = delta * factor
-    carried = (error * np.abs(factor) + np.abs(delta) * factor_error).sum(axis=0)
+    carried = (error * np.abs(factor) + (np.abs(delta) + error) * factor_error).sum(axis=0)
     total: Array = carried + eps * _summed(np.abs(terms).sum(axis=0), terms.sum(axis=0), len(terms))
     return total
 
@@ -203,8 +203,10 @@ def _norm_vjp_error(z_hat: Normalised, z_hat_error: Array, g: Array, g_error: Ar
     count = len(g)
     size, z_size = np.abs(g), np.abs(z_hat.value)
     along = (size * z_size).mean(axis=0)
-    along_error = (g_error * z_size + size * z_hat_error).mean(axis=0) + eps * max(1.0, count / 16.0) * along
-    error = g_error + g_error.mean(axis=0) + z_hat_error * along + z_size * along_error
+    along_error = (g_error * z_size + (size + g_error) * z_hat_error).mean(axis=0) + eps * max(
+        1.0, count / 16.0
+    ) * along
+    error = g_error + g_error.mean(axis=0) + z_hat_error * (along + along_error) + z_size * along_error
     error = error + eps * (size + max(1.0, count / 16.0) * size.mean(axis=0) + 2.0 * z_size * along)
     of_deviation = (z_size * z_hat_error).mean(axis=0) + 4.0 * eps
     return (error + np.abs(z_hat.vjp(g)) * z_hat.deviation * of_deviation) / z_hat.deviation

@@ -1,0 +1,85 @@
+"""Code of the user's, known by its values alone: right is never called wrong, and wrong never passes."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from gradcheck_cli import Verdict, check, load_spec
+
+REGRESSION = """
+    import numpy as np
+
+    rng = np.random.default_rng({seed})
+    x, y = rng.normal(size=({samples}, 5)), rng.normal(size=({samples}, 1))
+    x[0] *= {first}
+    parameters = {{"w": np.ones((1, 5)), "b": np.zeros(1)}}
+
+    def f(p, *_):
+        z = x @ p["w"].T + p["b"]
+        off = np.maximum(z, 0) - y
+        delta = 2 * off * (z > 0)
+        losses = (off * off).sum(axis=1) + {offset}
+        return {loss}, {{"w": delta.T @ x, "b": {factor} * delta.sum(axis=0)}}
+"""
+
+FLOAT32 = """
+    import numpy as np
+
+    f32 = np.float32
+    rng = np.random.default_rng({seed})
+    x, y = rng.normal(size=(16, 5)).astype(f32), rng.normal(size=(16, 1)).astype(f32)
+    parameters = {{
+        "w1": rng.normal(size=(8, 5)).astype(f32), "b1": rng.normal(size=8).astype(f32),
+        "w2": rng.normal(size=(1, 8)).astype(f32), "b2": np.zeros(1, f32),
+    }}
+
+    def f(p, *_):
+        p = {{name: value.astype(f32) for name, value in p.items()}}
+        z = x @ p["w1"].T + p["b1"]
+        a, slope = {activation}
+        off = a @ p["w2"].T + p["b2"] - y
+        d2 = 2 * off / f32(16)
+        d1 = {factor} * (d2 @ p["w2"]) * slope
+        losses = (off * off).sum(axis=1) / f32(16)
+        return {loss}, {{"w1": d1.T @ x, "b1": d1.sum(axis=0), "w2": d2.T @ a, "b2": d2.sum(axis=0)}}
+"""
+
+TERMS = ("losses", "losses.sum()")
+
+
+def report_of(tmp_path, text, **words):
+    (tmp_path / "net.py").write_text(dedent(text).format(**words))
+    (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}")
+    return check(load_spec(tmp_path / "net.yaml"))
+
+
+@pytest.mark.parametrize("loss", TERMS)
+@pytest.mark.parametrize(("samples", "seed"), [(16, 0), (100, 1), (1000, 2), (1000, 3)])
+def test_the_kinks_of_many_samples_are_not_blamed_on_the_gradient(tmp_path, samples, seed, loss):
+    for offset in (0, 1e9):
+        words = {"samples": samples, "seed": seed, "loss": loss, "factor": 1, "first": 1, "offset": offset}
+        assert report_of(tmp_path, REGRESSION, **words).wrong == 0
+
+
+@pytest.mark.parametrize("loss", TERMS)
+@pytest.mark.parametrize("factor", [1.01, 1.001, -1])
+def test_a_sample_on_a_kink_hides_no_mistake(tmp_path, loss, factor):
+    """Where the gradient jumps, its noise is still that of rounding."""
+    words = {"samples": 100, "seed": 0, "loss": loss, "first": 0, "offset": 0}
+    assert report_of(tmp_path, REGRESSION, factor=1, **words).verdict is Verdict.AGREES
+    assert report_of(tmp_path, REGRESSION, factor=factor, **words).verdict is not Verdict.AGREES
+    everywhere = {**words, "first": 1}
+    assert report_of(tmp_path, REGRESSION, factor=factor, **everywhere).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize("loss", TERMS)
+@pytest.mark.parametrize(
+    "activation", ["(np.tanh(z), 1 - np.tanh(z) ** 2)", "(np.maximum(z, f32(0)), (z > 0).astype(f32))"]
+)
+def test_code_in_float32_is_judged_by_what_it_can_know(tmp_path, loss, activation):
+    for seed in range(3):
+        words = {"seed": seed, "loss": loss, "activation": activation}
+        assert report_of(tmp_path, FLOAT32, factor="f32(1)", **words).wrong == 0
+        assert report_of(tmp_path, FLOAT32, factor="f32(1.2)", **words).verdict is Verdict.WRONG
