@@ -1,4 +1,4 @@
-"""What a gradient may be where a function has a kink, told from its values alone."""
+"""numerical.kinks: what a gradient may be where a function has a kink, told from its values alone."""
 
 from __future__ import annotations
 
