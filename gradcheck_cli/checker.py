@@ -17,7 +17,7 @@ from gradcheck_cli.compare import (
 )
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.numerical.estimate import Progress, differentiate
 from gradcheck_cli.numerical.kinks import alternatives
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
@@ -39,8 +39,11 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
     reference, witness = _references(subject, spec.check, progress)
 
     estimates = reference.estimate(list(subject.analytic.values))
-    undecided = _marked(_compare(subject, estimates, spec.check), "open", "wrong")
-    if undecided:  # only what does not agree yet is worth the whole ladder of steps
+    wrong = _marked(_compare(subject, estimates, spec.check), "wrong")
+    if wrong:  # only what does not agree yet is worth more steps
+        estimates = reference.confirm(estimates, wrong)
+    undecided = _marked(_compare(subject, estimates, spec.check), "open", "doubtful", "worst_wrong")
+    if undecided:  # and only what is not wrong by far, the whole ladder
         estimates = reference.refine(estimates, undecided)
     still_open = _marked(_compare(subject, estimates, spec.check), "open")
     if still_open:  # and only what that leaves open, the widest arithmetic
@@ -119,6 +122,7 @@ def _cross_examine(
     doubts = contradictions(testimony, estimates)
     if doubts:
         estimates = reference.refine(estimates, doubts)
+        testimony = hear(witness, estimates, allowed, how.seed, differentiate)
         if contradictions(testimony, estimates):
             raise UntrustedReferenceError(_contradiction(testimony, estimates))
     complex_step = replace(witness, scheme=SCHEMES["complex"], step=None)
@@ -126,7 +130,7 @@ def _cross_examine(
     return estimates, Witness(
         entries,
         max(float(t.distance(estimates).max()) for t in testimony),
-        max(float(t.apart_from(complex_step.at(t.name, t.which)).max()) for t in testimony),
+        max(float(t.apart_from(complex_step.plainly(t.name, t.which)).max()) for t in testimony),
     )
 
 

@@ -30,6 +30,9 @@ ROUNDING_SAFETY = 3.0
 """The factor c on the first-order rounding bound."""
 
 
+BY_FAR = 10.0
+"""How many times as far as wrong is so clearly wrong that no closer look is worth its time."""
+
 MEANINGFUL = 10.0
 """How many times what rounding may do to it a value must be, for agreement within rounding to count."""
 
@@ -167,6 +170,22 @@ class Comparison:
     def open(self) -> Array:
         """What a closer look might decide: the unresolved, and what is zero only as far as could be seen."""
         return self.unresolved | (self.zero & (self.error > 1e-3 * self._trifle))
+
+    @property
+    def doubtful(self) -> Array:
+        """What is wrong, but not by far, or where differences say nothing but 0."""
+        bar = ERROR_BARS * self.error
+        by_far = self.difference > self.tolerance + BY_FAR * bar
+        clear = by_far & (BY_FAR * bar <= np.abs(self.numerical)) & (self.numerical != 0)
+        return self.wrong & ~clear & np.isfinite(self.analytic)
+
+    @property
+    def worst_wrong(self) -> Array:
+        """The one that is shown, if it is wrong: its numerical value is worth all the digits it can have."""
+        mask = np.zeros(self.shape, dtype=bool)
+        if self.wrong.any():
+            mask[self.worst(1)[0].index] = True
+        return mask
 
     @property
     def verdict(self) -> Verdict:

@@ -140,7 +140,7 @@ def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_S
             "∂L/∂a · ∂a/∂z",
             "delta",
             ours.delta,
-            problem.objective.units((layer.name, "z")),
+            _delta(problem, how),
             bounds.delta,
         ),
         _Step("∂z/∂w", "a⁽ʰ⁾", "dz_dw", ours.dz_dw, weight_map(problem), arithmetic.eps * np.abs(ours.dz_dw)),
@@ -155,6 +155,15 @@ def _whole(problem: Problem, how: CheckSpec) -> Estimates:
     units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
     estimates = units.estimate(problem.checked)
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
+
+
+def _delta(problem: Problem, how: CheckSpec) -> Estimate:
+    """∂L/∂z of the output layer (N, C), whose numbers the objective has in the order of its units."""
+    z = problem.objective.activity.z[-1]
+    flat = differentiate(
+        problem.objective.units((problem.network.output.name, "z")), SCHEMES[how.scheme], how.step
+    )
+    return Estimate(flat.value.reshape(z.T.shape).T, flat.error.reshape(z.T.shape).T)
 
 
 def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:

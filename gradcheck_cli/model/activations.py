@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Activation:
     derivative: ∂a/∂z: φ'(z), shape of z; for a coupled activation the Jacobian, shape (…, units, units).
     pieces:     for a φ with kinks, which smooth piece each z is on: True on the right of the kink at 0.
     branch:     for a φ with kinks, φ(z) on the given pieces, continued beyond their ends, shape of z.
+    in_place:   φ(z) written over a real z, for those that are faster so.
     coupled:    each a depends on the whole row of z (softmax).
     bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
     flat_left:  φ is constant on the left of its kink.
@@ -38,6 +40,7 @@ class Activation:
     derivative: Function
     pieces: Function | None = None
     branch: Function | None = None
+    in_place: Callable[[Array], Array] | None = None
     coupled: bool = False
     bounded: bool = False
     flat_left: bool = False
@@ -48,6 +51,10 @@ class Activation:
         """The same row with its options bound, so that every function takes z alone."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
+
+    def overwrite(self, z: Array) -> Array:
+        """φ(z) of a real z that is not needed any more."""
+        return self.value(z) if self.in_place is None else self.in_place(z)
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
         """δ = ∂L/∂a · ∂a/∂z, shape (…, units)."""
@@ -82,6 +89,17 @@ def _elu(z: Array, alpha: float) -> Array:
 
 def _elu_derivative(z: Array, alpha: float) -> Array:
     return np.where(z > 0, 1.0, alpha * np.exp(np.minimum(z, 0.0))).astype(z.dtype)
+
+
+@lru_cache(maxsize=8)
+def _zeros(shape: tuple[int, ...]) -> Array:
+    return np.zeros(shape)
+
+
+def _relu_in_place(z: Array) -> Array:
+    """Beside an array of zeros, np.maximum takes a third of the time that it takes beside 0.0."""
+    result: Array = np.maximum(z, _zeros(z.shape), out=z)
+    return result
 
 
 _GELU_C, _GELU_K = math.sqrt(2.0 / math.pi), 0.044715
@@ -119,16 +137,27 @@ class _Softmax(Activation):
 
 ACTIVATIONS: Mapping[str, Activation] = {
     "identity": Activation(lambda z: z, np.ones_like, formula="1"),
-    "sigmoid": Activation(sigmoid, lambda z: sigmoid(z) * sigmoid(-z), bounded=True, formula="a (1 − a)"),
+    "sigmoid": Activation(
+        sigmoid,
+        lambda z: sigmoid(z) * sigmoid(-z),
+        in_place=lambda z: sigmoid(z, out=z),
+        bounded=True,
+        formula="a (1 − a)",
+    ),
     # 1 − tanh²(z) = 4 σ(2z) σ(−2z), which keeps its digits where tanh is near ±1.
     "tanh": Activation(
-        np.tanh, lambda z: 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z), bounded=True, formula="1 − a²"
+        np.tanh,
+        lambda z: 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z),
+        in_place=lambda z: np.tanh(z, out=z),
+        bounded=True,
+        formula="1 − a²",
     ),
     "relu": Activation(
         lambda z: np.where(z.real > 0, z, 0.0).astype(z.dtype, copy=False),
         lambda z: (z > 0).astype(z.dtype),
         pieces=_right_of_zero,
         branch=lambda z, right: np.where(right, z, 0.0),
+        in_place=_relu_in_place,
         flat_left=True,
         formula="1 if z > 0, else 0",
     ),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.model.options import bound
-from gradcheck_cli.model.special import Array, log1p, sigmoid, softmax
+from gradcheck_cli.model.special import Array, log1p, row_sums, sigmoid, softmax
 
 Function = Callable[..., Array]
 Reduction = Literal["batchmean", "mean", "sum"]
@@ -61,7 +61,8 @@ def _abs(d: Array) -> Array:
 
 def _mse(a: Array, target: Array) -> Array:
     d = a - target
-    return (d * d).sum(axis=-1)
+    d *= d
+    return row_sums(d)
 
 
 def _huber(a: Array, target: Array, delta: float) -> Array:
@@ -70,7 +71,7 @@ def _huber(a: Array, target: Array, delta: float) -> Array:
 
 def _huber_branch(a: Array, target: Array, side: Array, delta: float) -> Array:
     d = a - target
-    return np.where(side == 0, 0.5 * d * d, delta * (side * d - 0.5 * delta)).sum(axis=-1)
+    return row_sums(np.where(side == 0, 0.5 * d * d, delta * (side * d - 0.5 * delta)))
 
 
 def _huber_pieces(a: Array, target: Array, delta: float) -> Array:
@@ -83,12 +84,23 @@ def _cross_entropy(a: Array, target: Array) -> Array:
 
     The largest term of the sum is 1; log1p of the others keeps the digits of a loss near 0.
     """
-    largest = a.real.argmax(axis=-1, keepdims=True)
-    shifted = a - np.take_along_axis(a, largest, axis=-1)
+    if np.iscomplexobj(a):
+        largest = np.take_along_axis(a, a.real.argmax(axis=-1, keepdims=True), axis=-1)
+    else:
+        largest = a.max(axis=-1, keepdims=True)
+    shifted = a - largest
     others = np.exp(shifted)
-    np.put_along_axis(others, largest, 0.0, axis=-1)
-    log_sum = log1p(others.sum(axis=-1, keepdims=True))
-    return (target * (log_sum - shifted)).sum(axis=-1)
+    others[_first_zeros(shifted)] = 0.0
+    log_sum = log1p(row_sums(others))[..., None]
+    return row_sums(target * (log_sum - shifted))
+
+
+def _first_zeros(shifted: Array) -> Array:
+    """Where each row has its first 0, as a mask: where it has only one, in one sweep."""
+    zero = shifted == 0
+    if np.count_nonzero(zero) > zero.size // zero.shape[-1]:
+        zero &= zero.cumsum(axis=-1) == 1
+    return zero
 
 
 def _cross_entropy_gradient(a: Array, target: Array) -> Array:
@@ -99,12 +111,12 @@ def _bce_with_logits(a: Array, target: Array) -> Array:
     """Σ target softplus(−a) + (1 − target) softplus(a), keeping the digits of a loss near 0."""
     right = a.real > 0
     linear = np.where(right, a * (1.0 - target), -a * target)
-    return (linear + log1p(np.exp(np.where(right, -a, a)))).sum(axis=-1)
+    return row_sums(linear + log1p(np.exp(np.where(right, -a, a))))
 
 
 def _margins(a: Array, target: Array) -> Array:
     """s_j − s_y + 1 for every output j but the labelled one, where it is −1 and so never counts."""
-    labelled = (a * target).sum(axis=-1, keepdims=True)
+    labelled = row_sums(a * target)[..., None]
     return np.where(target > 0, -1.0, a - labelled + 1.0)
 
 
@@ -113,7 +125,7 @@ def _hinge(a: Array, target: Array) -> Array:
 
 
 def _hinge_branch(a: Array, target: Array, counts: Array) -> Array:
-    return np.where(counts, _margins(a, target), 0.0).sum(axis=-1)
+    return row_sums(np.where(counts, _margins(a, target), 0.0))
 
 
 def _hinge_gradient(a: Array, target: Array) -> Array:
@@ -124,10 +136,10 @@ def _hinge_gradient(a: Array, target: Array) -> Array:
 LOSSES: Mapping[str, Loss] = {
     "mse": Loss(_mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
     "l1": Loss(
-        lambda a, target: _abs(a - target).sum(axis=-1),
+        lambda a, target: row_sums(_abs(a - target)),
         lambda a, target: np.sign(a - target),
         pieces=lambda a, target: np.sign((a - target).real),
-        branch=lambda a, target, sign: (sign * (a - target)).sum(axis=-1),
+        branch=lambda a, target, sign: row_sums(sign * (a - target)),
         sides=(-1, 0, 1),
         formula="sign(a − y)",
     ),

@@ -29,6 +29,9 @@ _PLAUSIBLE = 10.0
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
 """The smaller steps of a number beside a kink, as factors of the largest."""
 
+_CLOSER = 2.0**-7
+"""How much smaller the steps are that are tried where the first ones meet a kink: few then meet it still."""
+
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -98,17 +101,43 @@ def certify(
 ) -> Estimate:
     """The same from as few steps as suffice for a number whose gradient turns out to agree.
 
-    Numbers of which these steps say nothing, being beside a kink, get the whole ladder at once.
+    Numbers of which these steps say nothing, being beside a kink, get as many smaller ones, and if these do
+    not either, the whole ladder at once.
     """
     which = _all_or(which, movable)
     if not scheme.escalates:
         return differentiate(movable, scheme, step, which, progress)
-    rungs = [scheme.ladder[i] for i in scheme.certify]
-    first, _ = _evaluate(movable, scheme, rungs, step or scheme.step, which, progress, certify=True)
-    unknown = ~np.isfinite(first.error)
-    if not unknown.any():
-        return first
-    return first.replaced(unknown, differentiate(movable, scheme, step, which[unknown], progress))
+    rungs, largest = [scheme.ladder[i] for i in scheme.certify], step or scheme.step
+    first, _ = _evaluate(movable, scheme, rungs, largest, which, progress, certify=True)
+    for closer in (_CLOSER * largest, None):
+        unknown = ~np.isfinite(first.error)
+        if not unknown.any():
+            break
+        if closer is None:
+            second = differentiate(movable, scheme, step, which[unknown], progress)
+        else:
+            second, _ = _evaluate(movable, scheme, rungs, closer, which[unknown], progress, certify=True)
+        first = first.replaced(unknown, second)
+    return first
+
+
+def confirm(
+    movable: Movable,
+    scheme: Scheme,
+    step: float | None = None,
+    which: Array | None = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """The same from as few steps as suffice for a number that turns out to be wrong by far.
+
+    They end with the smallest of the ladder, which would show if the others had missed something narrow.
+    """
+    which, rungs = _all_or(which, movable), [scheme.ladder[i] for i in scheme.confirm]
+    estimate, crossing = _evaluate(movable, scheme, rungs, step or scheme.step, which, progress)
+    short = crossing > 0
+    if not short.any():
+        return estimate
+    return estimate.replaced(short, differentiate(movable, scheme, step, which[short], progress))
 
 
 def _all_or(which: Array | None, movable: Movable) -> Array:

@@ -102,7 +102,7 @@ class UnitObjective(Objective, Protocol):
         """How the parameter `name` enters the pre-activations of its layer."""
 
     def units(self, site: Site) -> Movable:
-        """The N × units numbers of a site in C order, each moved for its own sample."""
+        """The units × N numbers of a site in C order, each moved for its own sample."""
 
     @property
     def widest(self) -> UnitObjective | None:

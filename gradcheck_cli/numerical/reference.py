@@ -17,20 +17,22 @@ is the witness.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
-from gradcheck_cli.numerical.objective import Array, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, confirm, differentiate
+from gradcheck_cli.numerical.objective import Array, Movable, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 
 _EPS = float(np.finfo(np.float64).eps)
 
 Estimates = dict[str, Estimate]
+Look = Callable[[Movable, Scheme, float | None, Array, Progress | None], Estimate]
+"""A way to take derivatives: as many steps as suffice for one purpose or another."""
 
 
 class Reference(Protocol):
@@ -38,6 +40,9 @@ class Reference(Protocol):
 
     def estimate(self, names: Sequence[str]) -> Estimates:
         """Value and error of every entry of these tensors, by as few evaluations as may do."""
+
+    def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
+        """The same with more steps for the entries that `wrong` marks, enough if they are wrong by far."""
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         """The same with the whole ladder of steps for the entries that `undecided` marks."""
@@ -70,7 +75,7 @@ class UnitDifferences:
         self.scheme = scheme
         self.step = step
         self.progress = progress
-        self._pairs: dict[Site, Estimate] = {}  # of each site: D_nj, shape (N, units)
+        self._pairs: dict[Site, Estimate] = {}  # of each site: D_nj, shape (units, N)
 
     def under(self, convention: UnitObjective) -> UnitDifferences:
         """The same of another objective."""
@@ -82,8 +87,14 @@ class UnitDifferences:
             if site not in self._pairs:
                 units = self.objective.units(site)
                 pairs = certify(units, self.scheme, self.step, progress=self.progress)
-                self._pairs[site] = pairs.reshape(-1, self.objective.shapes[name][0])
+                self._pairs[site] = pairs.reshape(self.objective.shapes[name][0], -1)
         return {name: self._assemble(name) for name in names}
+
+    def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
+        if not self.scheme.escalates:
+            return estimates
+        self._look_again(self.objective, wrong, confirm)
+        return self._assembled(estimates, wrong)
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         self._look_again(self.objective, undecided)
@@ -95,17 +106,19 @@ class UnitDifferences:
         self._look_again(self.objective.widest, undecided)
         return self._assembled(estimates, undecided)
 
-    def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array]) -> None:
-        """Give the pairs that feed these entries the whole ladder of steps in the objective's arithmetic."""
+    def _look_again(
+        self, objective: UnitObjective, undecided: Mapping[str, Array], look: Look = differentiate
+    ) -> None:
+        """Give the pairs that feed these entries more steps, in the objective's arithmetic."""
         by_site: dict[Site, list[Any]] = {}
         for name, entries in undecided.items():
             units = entries.reshape(len(entries), -1).any(axis=1)
             by_site.setdefault(self.objective.affine(name).site, []).append(units)
         for site, masks in by_site.items():
             pairs = self._pairs[site]
-            mask = np.broadcast_to(reduce(np.logical_or, masks), pairs.value.shape)
+            mask = np.broadcast_to(reduce(np.logical_or, masks)[:, None], pairs.value.shape)
             moves, which = objective.units(site), np.flatnonzero(mask)
-            finer = differentiate(moves, _escalated(self.scheme), self._finer_step, which, self.progress)
+            finer = look(moves, _escalated(self.scheme), self._finer_step, which, self.progress)
             if not self.scheme.escalates:
                 self._pairs[site] = pairs.widened(mask, finer)
             elif objective is self.objective:
@@ -147,12 +160,12 @@ class UnitDifferences:
             shares = slopes[1:] - left
             least = left + np.minimum(shares, 0.0).sum(axis=0)
             most = left + np.maximum(shares, 0.0).sum(axis=0)
-        factor = np.ones((len(left), 1)) if inputs is None else inputs
+        factor = np.ones((left.shape[1], 1)) if inputs is None else inputs
         if own_unit:
-            ends = least * factor, most * factor
-            least, most, factor = np.minimum(*ends), np.maximum(*ends), np.ones((len(left), 1))
+            ends = least * factor.T, most * factor.T
+            least, most, factor = np.minimum(*ends), np.maximum(*ends), np.ones((left.shape[1], 1))
         up, down = np.maximum(factor, 0.0), np.minimum(factor, 0.0)
-        low, high = least.T @ up + most.T @ down, most.T @ up + least.T @ down
+        low, high = least @ up + most @ down, most @ up + least @ down
         own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
         return low.reshape(shape) + np.min(own, axis=0), high.reshape(shape) + np.max(own, axis=0)
 
@@ -160,9 +173,9 @@ class UnitDifferences:
         site, inputs, own_unit = self.objective.affine(name)
         pairs = self._pairs[site]
         if own_unit and inputs is not None:  # Σₙ ẑ_nj D_nj: every unit has a factor of its own
-            pairs = Estimate(pairs.value * inputs, pairs.error * np.abs(inputs))
+            pairs = Estimate(pairs.value * inputs.T, pairs.error * np.abs(inputs.T))
         if inputs is None or own_unit:
-            ones = np.ones((len(pairs.value), 1))
+            ones = np.ones((pairs.value.shape[1], 1))
             total = entry_sums(pairs, ones, self.scheme.extrapolate).reshape(-1)
         else:
             total = entry_sums(pairs, inputs, self.scheme.extrapolate)
@@ -170,34 +183,37 @@ class UnitDifferences:
 
 
 def entry_sums(pairs: Estimate, inputs: Array, independent: bool = True) -> Estimate:
-    """Σₙ a_nk D_nj with its error, (units, in), of D (N, units) and a (N, in).
+    """Σₙ a_nk D_nj with its error, (units, in), of D (units, N) and a (N, in).
 
     Errors that are noise are independent, as are the roundings of the products, so they add as squares;
     the factor 2 allows for the few cases where they are not. The truncation error of a plain scheme is
     not: it adds up. A pair of which nothing is known leaves the entries it feeds unknown.
     """
     known = np.isfinite(pairs.error)
-    d, u = np.where(known, pairs.value, 0.0), np.where(known, pairs.error, 0.0)
-    value = d.T @ inputs
-    # The squares are taken of numbers of at most 1, which cannot overflow and lose nothing that counts.
-    errors, error_scale = _at_most_one(np.hypot(u, _EPS * d))
-    weights, weight_scale = _at_most_one(inputs)
-    error = (
-        2.0 * np.sqrt((errors * errors).T @ (weights * weights))
-        if independent
-        else errors.T @ np.abs(weights)
-    )
-    error = error * error_scale[:, None] * weight_scale
+    d, u = pairs.value, pairs.error
     if not known.all():
-        unknown = (~known).T.astype(float) @ (inputs != 0) > 0
+        d, u = np.where(known, d, 0.0), np.where(known, u, 0.0)
+    value = d @ inputs
+    # The squares are taken of numbers of at most 1, which cannot overflow and lose nothing that counts.
+    errors, error_scale = _at_most_one(np.hypot(u, _EPS * d), axis=1)
+    weights, weight_scale = _at_most_one(inputs, axis=0)
+    if independent:
+        error = np.sqrt((errors * errors) @ (weights * weights))
+        error *= 2.0
+    else:
+        error = errors @ np.abs(weights)
+    error *= error_scale
+    error *= weight_scale
+    if not known.all():
+        unknown = (~known).astype(float) @ (inputs != 0) > 0
         value[unknown], error[unknown] = np.nan, np.inf
     return Estimate(value, error)
 
 
-def _at_most_one(columns: Array) -> tuple[Array, Array]:
-    """The columns divided by their largest sizes, and those."""
-    scale = np.abs(columns).max(axis=0)
-    return columns / np.where(scale > 0, scale, 1.0), scale
+def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
+    """The rows (axis 1) or columns (axis 0) divided by their largest sizes, and those."""
+    scale = np.abs(numbers).max(axis=axis, keepdims=True)
+    return numbers / np.where(scale > 0, scale, 1.0), scale
 
 
 @dataclass(frozen=True)
@@ -221,11 +237,15 @@ class LiteralDifferences:
             result[name] = _with_penalty(entries, self.objective, name, self.scheme, self.step)
         return result
 
+    def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
+        return self._with_more(estimates, wrong, confirm) if self.scheme.escalates else estimates
+
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        refined = dict(estimates)
-        for name, mask in undecided.items():
-            refined[name] = estimates[name].replaced(mask, self.at(name, np.flatnonzero(mask)))
-        return refined
+        return self._with_more(estimates, undecided, differentiate)
+
+    def _with_more(self, estimates: Estimates, which: Mapping[str, Array], look: Look) -> Estimates:
+        more = {name: self.at(name, np.flatnonzero(mask), look) for name, mask in which.items()}
+        return estimates | {name: estimates[name].replaced(which[name], more[name]) for name in more}
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates or self.objective.widest is None:
@@ -241,13 +261,18 @@ class LiteralDifferences:
         shape = self.objective.shapes[name]
         return np.full(shape, -np.inf), np.full(shape, np.inf)
 
-    def at(self, name: str, which: Array) -> Estimate:
-        """The entries of flat index `which`, flat, with the whole ladder of steps."""
+    def at(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
+        """The entries of flat index `which`, flat, with the whole ladder of steps, or what `look` takes."""
+        estimate = self.plainly(name, which, look)
+        if self.scheme.escalates:
+            return estimate
+        default = replace(self, scheme=_escalated(self.scheme), step=None)
+        return estimate.widened(np.ones(len(which), dtype=bool), default.plainly(name, which))
+
+    def plainly(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
+        """The same by this scheme alone, whatever becomes of it where its steps are too large."""
         entries = self.objective.entries(name)
-        estimate = differentiate(entries, self.scheme, self.step, which, self.progress)
-        if not self.scheme.escalates:
-            finer = differentiate(entries, _escalated(self.scheme), None, which, self.progress)
-            estimate = estimate.widened(np.ones(len(which), dtype=bool), finer)
+        estimate = look(entries, self.scheme, self.step, which, self.progress)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
 
 

@@ -23,6 +23,7 @@ class Scheme:
     ladder:  the factors of h to evaluate at, largest first. A plain scheme takes 9h, 3h and h, reports
              the value at h and takes the differences for its error.
     certify: which rungs of the ladder are enough for an entry that agrees at once.
+    confirm: which are enough for one that is wrong by far.
     extrapolate: whether to extrapolate to h → 0 (Richardson), by powers of h².
     cancels: whether the stencil subtracts nearly equal numbers, whose rounding is then its noise.
     """
@@ -33,6 +34,7 @@ class Scheme:
     step: float
     ladder: tuple[float, ...] = (9.0, 3.0, 1.0)
     certify: tuple[int, ...] = (0, 1, 2)
+    confirm: tuple[int, ...] = (0, 1, 2)
     extrapolate: bool = False
     cancels: bool = True
 
@@ -43,11 +45,13 @@ class Scheme:
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    # From ¼ to 2⁻³⁰: six close rungs to extrapolate smooth functions from, where rounding is smallest, the
-    # last three to certify on; and four for kinks and steep functions, which also show the losses' noise.
+    # From ¼ to 2⁻³⁰: six close rungs to extrapolate smooth functions from, where rounding is smallest; two
+    # to certify on, where truncation and rounding are about equal once extrapolated, few kinks are met, and
+    # what is known at rest still holds; three for kinks and steep functions, which also show the noise.
     "adaptive": Scheme(
         offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=0.25,
-        ladder=tuple(2.0**-k for k in (0, 1, 2, 3, 4, 5, 9, 15, 21, 28)), certify=(3, 4, 5), extrapolate=True,
+        ladder=tuple(2.0**-k for k in (0, 1, 2, 3, 4, 5, 7, 9, 15, 21, 28)), certify=(6, 7),
+        confirm=(6, 7, 8, 10), extrapolate=True,
     ),
     "forward": Scheme(offsets=(0, 1), weights=(-1, 1), order=1, step=2.0**-26),
     "backward": Scheme(offsets=(-1, 0), weights=(-1, 1), order=1, step=2.0**-26),

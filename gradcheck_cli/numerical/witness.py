@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.estimate import Estimate, certify
 from gradcheck_cli.numerical.objective import Array
-from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences
+from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Look
 
 ENTRIES = 4
 """How many entries of each tensor are drawn."""
@@ -49,15 +49,19 @@ class Testimony:
 
 
 def hear(
-    witness: LiteralDifferences, estimates: Estimates, rounding: Mapping[str, Array], seed: int
+    witness: LiteralDifferences,
+    estimates: Estimates,
+    rounding: Mapping[str, Array],
+    seed: int,
+    look: Look = certify,
 ) -> list[Testimony]:
-    """Draw entries of every tensor and difference them literally, with the whole ladder of steps."""
+    """Draw entries of every tensor, the same for a seed, and difference them literally."""
     rng = np.random.default_rng(seed)
     testimony = []
     for name, estimate in estimates.items():
         size = estimate.value.size
         which = np.sort(rng.choice(size, min(ENTRIES, size), replace=False))
-        testimony.append(Testimony(name, which, witness.at(name, which), rounding[name].ravel()[which]))
+        testimony.append(Testimony(name, which, witness.at(name, which, look), rounding[name].ravel()[which]))
     return testimony
 
 

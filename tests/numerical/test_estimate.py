@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradcheck_cli.numerical.estimate import certify, differentiate
+from gradcheck_cli.numerical.estimate import certify, confirm, differentiate
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.numerical.schemes import SCHEMES
 
@@ -104,11 +104,13 @@ def test_batches_do_not_change_the_result():
     np.testing.assert_array_equal(whole.error, parts.error)
 
 
-def test_certifying_takes_three_steps_and_the_whole_ladder_all():
-    first, whole = Function(np.tanh, [0.5]), Function(np.tanh, [0.5])
+def test_certifying_takes_two_steps_confirming_four_and_the_whole_ladder_all():
+    first, second, whole = (Function(np.tanh, [0.5]) for _ in range(3))
     certify(first, ADAPTIVE)
+    confirm(second, ADAPTIVE)
     differentiate(whole, ADAPTIVE)
-    assert first.calls == 2 * len(ADAPTIVE.certify) == 6
+    assert first.calls == 2 * len(ADAPTIVE.certify) == 4
+    assert second.calls == 2 * len(ADAPTIVE.confirm) == 8
     assert whole.calls == 2 * len(ADAPTIVE.ladder)
 
 

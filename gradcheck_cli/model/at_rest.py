@@ -1,0 +1,222 @@
+"""A network's forward pass at its parameters, and the losses once pre-activations have been moved.
+
+This knows every way to move: complex numbers, wider floats, batch normalisation, a convention for what sits
+on a kink. Short steps of plain networks, which are most, are evaluated by `near`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.batch_norm import normalise
+from gradcheck_cli.model.kinks import Kinks, Numbered, find_kinks
+from gradcheck_cli.model.network import Activity, Arrays, Network, forward, sample_losses, scaled
+from gradcheck_cli.model.rounding import (
+    FLOAT64,
+    Arithmetic,
+    loss_and_rounding,
+    scaled_rounding,
+    value_rounding,
+)
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.objective import Moved
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """On which side a kink counts, for what sits on one: a choice that every author of backprop makes.
+
+    right:   of an activation's kink at 0, how much the right side counts (relu'(0) ∈ {0, ½, 1}).
+    loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
+    penalty: sign(0) of |w|.
+    others: the numbers of the groups of kinks that are on the other side, in every sample.
+    """
+
+    right: float = 0.0
+    loss: float = 0.0
+    penalty: float = 0.0
+    others: tuple[int, ...] = ()
+
+
+class AtRest:
+    """A network at its parameters and data.
+
+    arithmetic: what the gradients are computed in, which tells how near to a kink is on it.
+    convention: if given, whatever sits on a kink stays on this side of it however it is moved. Every other
+    kink is crossed, and noticed, as always.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Arrays,
+        x: Array,
+        target: Array,
+        arithmetic: Arithmetic = FLOAT64,
+        convention: Convention | None = None,
+    ) -> None:
+        self.network = network
+        self.parameters = parameters
+        self.target = target
+        self.arithmetic = arithmetic
+        self.convention = convention
+        self.x = x
+        self.activity: Activity = forward(network, parameters, x)
+        self.losses: Array = sample_losses(network, self.activity.output, target)
+
+    @cached_property
+    def kinks(self) -> Kinks:
+        """What sits on a kink, as nearly as rounding can tell."""
+        return find_kinks(self.network, self.parameters, self.activity, self.target, self.arithmetic)
+
+    @cached_property
+    def numbered(self) -> Numbered:
+        coupled = any(layer.batch_norm is not None for layer in self.network.layers)
+        return self.kinks.numbered(coupled)
+
+    @property
+    def _closest(self) -> bool:
+        """Whether this is a close look, which also tells what is exactly 0 from what rounding makes 0."""
+        return self._ulp < 1.0 or self.convention is not None
+
+    @cached_property
+    def _ulp(self) -> float:
+        """The ε of this arithmetic in units of that of float64."""
+        return float(np.finfo(self.x.dtype).eps) / _EPS
+
+    def outputs_of(self, i: int) -> Array:
+        """What layer i passes on, (N, units)."""
+        last = i + 1 == len(self.network.layers)
+        return self.activity.output if last else self.activity.inputs[i + 1]
+
+    @cached_property
+    def layer_pieces(self) -> tuple[Array | None, ...]:
+        """The smooth piece of its activation that every pre-activation is on, where there are several."""
+        return tuple(
+            layer.activation.pieces(y) if layer.activation.pieces else None
+            for layer, y in zip(self.network.layers, self.activity.y, strict=True)
+        )
+
+    @cached_property
+    def loss_pieces(self) -> Array | None:
+        pieces = self.network.loss.pieces
+        return pieces(self.activity.output, self.target) if pieces else None
+
+    def above(
+        self,
+        first: int,
+        z: Array,
+        samples: Any,
+        output_rounding: Array,
+        normalised: bool = True,
+        itself: bool = True,
+    ) -> Moved:
+        """Feed pre-activations z (…, units) of layer `first` to the top.
+
+        samples: the index of each row's sample, to find its target; with batch normalisation on the way the
+        rows must be whole batches, (…, N, units). output_rounding: how exact the outputs are then (N, C), in
+        units of ε. normalised: whether z of the first layer is y already, if it has batch normalisation.
+        itself: whether something of the first layer has been moved, or something below it.
+        Losses, their rounding and whether a branch changed are all (…).
+        """
+        crossed = np.zeros(z.shape[:-1], dtype=bool)
+        silent = np.zeros(z.shape[:-1], dtype=bool)
+        a = z
+        for i in range(first, len(self.network.layers)):
+            layer = self.network.layers[i]
+            if i > first:
+                z = _product(a, self.parameters[layer.weight]) + self.parameters[layer.bias]
+            if layer.batch_norm is not None and (i > first or not normalised):
+                z = scaled(layer, self.parameters, normalise(z, layer.batch_norm))
+            if self._closest and layer.activation.flat_left:
+                silent |= self._swallowed(i, z, samples, itself=i == first and itself)
+            a, changed = self.activate(i, z, samples)
+            if changed is not None:
+                crossed |= changed.any(axis=-1)
+        losses, rounding, changed = self._losses(a, samples, output_rounding)
+        if changed is not None:
+            crossed |= changed.any(axis=-1)
+        c = self.network.coefficient
+        rounding = np.where(silent, 0.0, abs(c) * self._ulp * rounding)
+        return Moved(c * losses, rounding, crossed)
+
+    def _swallowed(self, i: int, y: Array, samples: Any, itself: bool) -> Array:
+        """Where all units of layer i (…, units), or all that were moved themselves, are and were off: (…)."""
+        rest, at_rest = self.activity.y[i][samples], self.layer_pieces[i]
+        if at_rest is None:
+            return np.zeros(y.shape[:-1], dtype=bool)
+        off = (y <= 0) & ~at_rest[samples]
+        if self.convention is not None:
+            kept = self.kinks.of_layers[i][samples]
+            off = np.where(kept, self._right(i, samples) == 0.0, off)
+        return np.all(off | (y == rest), axis=-1) if itself else np.all(off, axis=-1)
+
+    def activate(self, i: int, y: Array, at: Any) -> tuple[Array, Array | None]:
+        """a of the pre-activations y of layer i, and where they are on another piece than at rest.
+
+        at: their indices in the layer's (N, units). What sits on a kink and has a convention keeps to it.
+        """
+        activation, at_rest = self.network.layers[i].activation, self.layer_pieces[i]
+        if at_rest is None or activation.pieces is None or activation.branch is None:
+            return activation.value(y), None
+        pieces = activation.pieces(y)
+        changed = pieces != at_rest[at]
+        if self.convention is None or not self.kinks.of_layers[i].any():
+            return activation.value(y), changed
+        kept, right = self.kinks.of_layers[i][at], self._right(i, at)
+        sides = [activation.branch(y, np.where(kept, side, pieces)) for side in (False, True)]
+        return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
+
+    def _right(self, i: int, at: Any) -> Any:
+        """How much the right side counts for what sits on a kink of layer i."""
+        assert self.convention is not None
+        right, others = self.convention.right, self.convention.others
+        if not others:
+            return right
+        return np.where(np.isin(self.numbered.of_layers[i][at], others), 1.0 - right, right)
+
+    def _losses(self, a: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array, Array | None]:
+        loss, target = self.network.loss, self.target[samples]
+        losses, rounding = loss_and_rounding(loss, a, target, output_rounding[samples])
+        if self.loss_pieces is None or loss.pieces is None or loss.branch is None:
+            return losses, rounding, None
+        pieces = loss.pieces(a, target)
+        changed = pieces != self.loss_pieces[samples]
+        if self.convention is None or not self.kinks.of_loss.any():
+            return losses, rounding, changed
+        kept = self.kinks.of_loss[samples]
+        side: Any = self.convention.loss
+        if self.convention.others:
+            other = np.isin(self.numbered.of_loss[samples], self.convention.others)
+            side = np.where(other, loss.sides[-1], side)
+        losses = loss.branch(a, target, np.where(kept, side, pieces))
+        return losses, rounding, changed & ~kept
+
+    def output_rounding(self, first: int, z_rounding: Array, normalised: bool = True) -> Array:
+        """How exact the outputs (N, C) are, in units of ε, if z of layer `first` is exact to z_rounding.
+
+        normalised: whether it is y that is meant, if that layer has batch normalisation.
+        """
+        a_rounding = z_rounding
+        for i in range(first, len(self.network.layers)):
+            layer = self.network.layers[i]
+            if i > first:
+                w = np.abs(self.parameters[layer.weight])
+                terms = np.abs(self.activity.inputs[i]) @ w.T + np.abs(self.parameters[layer.bias])
+                z_rounding = a_rounding @ w.T + terms
+            z_hat = self.activity.normalised[i]
+            if z_hat is not None and (i > first or not normalised):
+                z_rounding = scaled_rounding(layer, self.parameters, self.activity.z[i], z_rounding, z_hat)
+            a_rounding = value_rounding(layer.activation, self.activity.y[i], z_rounding)
+        return a_rounding
+
+
+def _product(a: Array, w: Array) -> Array:
+    """a wᵀ over the last axis as one matrix product."""
+    return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)

@@ -1,0 +1,354 @@
+"""The numbers of a network that can be moved: pre-activations, parameter entries, penalised entries.
+
+Small steps are evaluated by `near`, all others by `moved.AtRest.above`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.at_rest import AtRest
+from gradcheck_cli.model.near import NEAR, Near, NearLosses
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.rounding import FUNCTION_ULPS, loss_and_rounding
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.objective import Moved
+
+BLOCK_BYTES = 2**21
+"""The size of the largest temporary of one batch: what fits the cache is fastest (measured 1 to 2 MiB)."""
+
+_UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+"""What a tiny number may lose to underflow, in units of ε."""
+
+
+def _is_near(near: Near, here: Array, unit: Array, to: Array) -> bool:
+    """Whether numbers at `here` move so little that `near` can evaluate it, which takes plain float64."""
+    return near.plain and to.dtype == np.float64 and bool((np.abs(to - here) <= NEAR * unit).all())
+
+
+def _batch(objective: AtRest, first: int, rows: int) -> int:
+    """How many moves at layer `first` fit a block, if each carries `rows` rows upwards."""
+    width = max(layer.units for layer in objective.network.layers[first:])
+    return max(1, BLOCK_BYTES // (8 * width * rows))
+
+
+def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
+    """How exact the losses (N,) are while nothing moves far, in units of ε, by how exact the outputs are."""
+    loss, output = objective.network.loss, objective.activity.output
+    _, rounding = loss_and_rounding(loss, output, objective.target, output_rounding)
+    return abs(objective.network.coefficient) * rounding
+
+
+def _rounded(near: NearLosses, rounding: Array) -> Array:
+    """How exact these losses are where those at rest are exact to `rounding`, in units of ε."""
+    return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
+
+
+@dataclass(frozen=True)
+class UnitMoves:
+    """Every y_nj that the activation of a layer is taken of, moved for sample n alone."""
+
+    objective: AtRest
+    i: int
+    near: Near
+    rest: None = None
+
+    @property
+    def position(self) -> Array:
+        return self.near.y.ravel()
+
+    @cached_property
+    def unit(self) -> Array:
+        return np.ones(len(self.position))
+
+    @property
+    def batch(self) -> int:
+        """Whole columns of the batch, if that is not too much at once."""
+        fitting, samples = _batch(self.objective, self.i, rows=1), len(self.objective.target)
+        return fitting if fitting < samples else fitting - fitting % samples
+
+    @cached_property
+    def _near_rounding(self) -> Array:
+        in_row = self.near.in_rows or self.near.is_output
+        return _near_rounding(self.objective, self._row_rounding if in_row else self._output_rounding)
+
+    @cached_property
+    def _output_rounding(self) -> Array:
+        """Of outputs above a z that is moved by what this layer's a, evaluated anew, adds to it, (N, C)."""
+        above, a = self.objective.network.layers[self.i + 1], self.objective.activity.inputs[self.i + 1]
+        w = np.abs(self.objective.parameters[above.weight])
+        z_rounding = np.abs(self.objective.activity.z[self.i + 1]) + FUNCTION_ULPS * (np.abs(a) @ w.T)
+        return self.objective.output_rounding(self.i + 1, z_rounding)
+
+    def move(self, which: Array, to: Array) -> Moved:
+        with np.errstate(all="ignore"):
+            if _is_near(self.near, self.position[which], self.unit[which], to):
+                return self._move_near(which, to)
+            return self._move_far(which, to)
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        samples = len(self.objective.target)
+        first, count = int(which[0]), len(which)
+        unit, sample = divmod(first, samples)
+        in_order = int(which[-1]) - first + 1 == count  # as they rise, none is left out
+        if in_order and count % samples == 0 and sample == 0:
+            here: Any = slice(None)
+            units = np.arange(unit, unit + count // samples)
+            near = self.near.columns(units, here, to.reshape(-1, samples))
+        elif in_order and sample + count <= samples:
+            here = slice(sample, sample + count)
+            near = self.near.columns(np.array([unit]), here, to[None])
+        else:
+            units, here = np.divmod(which, samples)
+            near = self.near.singles(units, here, to)
+        rounding = _rounded(near, self._near_rounding[here])
+        return Moved(near.losses.ravel(), rounding.ravel(), near.crossed.ravel())
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        objective, i = self.objective, self.i
+        layer = objective.network.layers[i]
+        units, samples = np.divmod(which, len(objective.target))
+        if layer.activation.coupled:
+            return self._move_in_row(samples, units, to)
+        a, changed = objective.activate(i, to, (samples, units))
+        rise = a - objective.outputs_of(i)[samples, units]
+        if layer is objective.network.output:
+            losses, rounding, crossed = self._move_in_row(samples, units, to)
+            return Moved(losses, np.where((rise == 0) & (a == 0), 0.0, rounding), crossed)
+        # Only this unit's a changes, so the layer above changes by an outer product.
+        w = objective.parameters[objective.network.layers[i + 1].weight]
+        z = objective.activity.z[i + 1][samples] + rise[:, None] * w.T[units]
+        losses, rounding, crossed = objective.above(i + 1, z, samples, self._output_rounding, itself=False)
+        # A unit that is off is off exactly, and one that nothing above listens to changes nothing.
+        silent = ((rise == 0) & (a == 0)) | np.all(w == 0, axis=0)[units]
+        rounding = np.where(silent, 0.0, rounding)
+        if changed is not None:
+            np.logical_or(crossed, changed, out=crossed)
+        return Moved(losses, rounding, crossed)
+
+    def _move_in_row(self, samples: Array, units: Array, to: Array) -> Moved:
+        y = self.objective.activity.y[self.i][samples].astype(to.dtype, copy=False)
+        y[np.arange(len(units)), units] = to
+        return self.objective.above(self.i, y, samples, self._row_rounding)
+
+    @cached_property
+    def _row_rounding(self) -> Array:
+        """Of outputs above pre-activations that are exactly what they are moved to, (N, C)."""
+        return self.objective.output_rounding(self.i, np.zeros_like(self.objective.activity.y[self.i]))
+
+
+@dataclass(frozen=True)
+class BatchMoves:
+    """Every z_nj or y_nj of a layer from which batch normalisation couples the samples, seen in all of them.
+
+    Sample n has its own copy of the weights, so that it moves alone, and takes the whole batch along.
+    """
+
+    objective: AtRest
+    i: int
+    kind: str
+    rest: None = None
+
+    @property
+    def _rest(self) -> Array:
+        activity = self.objective.activity
+        return activity.y[self.i] if self.kind == "y" else activity.z[self.i]
+
+    @cached_property
+    def position(self) -> Array:
+        return self._rest.T.ravel()
+
+    @cached_property
+    def unit(self) -> Array:
+        """1; or the deviation of the column over the batch, if that is what z_nj is divided by."""
+        z_hat = self.objective.activity.normalised[self.i]
+        if self.kind == "y" or z_hat is None:
+            return np.ones(len(self.position))
+        return np.repeat(z_hat.deviation.ravel(), len(self._rest))
+
+    @property
+    def batch(self) -> int:
+        return _batch(self.objective, self.i, rows=len(self.objective.target))
+
+    @cached_property
+    def _output_rounding(self) -> Array:
+        return self.objective.output_rounding(self.i, np.zeros_like(self._rest), self.kind == "y")
+
+    def move(self, which: Array, to: Array) -> Moved:
+        z = np.repeat(self._rest[None].astype(to.dtype, copy=False), len(which), axis=0)
+        units, samples = np.divmod(which, len(self._rest))
+        z[np.arange(len(which)), samples, units] = to
+        with np.errstate(all="ignore"):
+            losses, rounding, crossed = self.objective.above(
+                self.i, z, slice(None), self._output_rounding, self.kind == "y"
+            )
+        return Moved(losses, rounding, np.asarray(crossed.any(axis=-1)))
+
+
+@dataclass(frozen=True)
+class _EntryMoves:
+    """Every entry of one parameter of layer `i`, moved literally, for the whole batch at once."""
+
+    objective: AtRest
+    i: int
+    near: Near
+    name: str
+    rest: None = None
+
+    @cached_property
+    def position(self) -> Array:
+        return self._parameter.ravel()
+
+    @property
+    def _parameter(self) -> Array:
+        return self.objective.parameters[self.name]
+
+    @property
+    def batch(self) -> int:
+        return _batch(self.objective, self.i, rows=len(self.objective.target))
+
+    @cached_property
+    def _output_rounding(self) -> Array:
+        """Of outputs above pre-activations that round as Σ |a⁽ʰ⁾ w| + |b|, (N, C)."""
+        layer = self.objective.network.layers[self.i]
+        w, b = self.objective.parameters[layer.weight], self.objective.parameters[layer.bias]
+        terms = np.abs(self.objective.activity.inputs[self.i]) @ np.abs(w.T) + np.abs(b)
+        return self.objective.output_rounding(self.i, terms, normalised=False)
+
+    def _is_near(self, which: Array, to: Array) -> bool:
+        """Whether a column of y is all that these moves change, and little enough."""
+        normalised = self.objective.network.layers[self.i].batch_norm is not None
+        return not normalised and _is_near(self.near, self.position[which], self.unit[which], to)
+
+    @property
+    def unit(self) -> Array:
+        """1, which moves the pre-activations by 1."""
+        return np.ones(len(self.position))
+
+    def _raised(self, units: Array, rise: Array) -> Moved:
+        """The losses (B, N) with column units[b] of y raised by rise[b] (B, N), a little."""
+        near = self.near.columns(units, slice(None), self.near.y[units] + rise)
+        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
+
+    @cached_property
+    def _near_rounding(self) -> Array:
+        """That of a loss whose z is rounded once more, when it is raised."""
+        size = np.abs(self.objective.activity.z[self.i])
+        return _near_rounding(self.objective, self.objective.output_rounding(self.i, size))
+
+    def _above(self, units: Array, column: Array, normalised: bool = False) -> Moved:
+        """The losses (B, N) with column units[b] of this layer's z, or y, replaced by column[b] (B, N)."""
+        activity = self.objective.activity
+        rest = activity.y[self.i] if normalised else activity.z[self.i]
+        z = np.repeat(rest[None].astype(column.dtype, copy=False), len(units), axis=0)
+        z[np.arange(len(units)), :, units] = column
+        losses, rounding, crossed = self.objective.above(
+            self.i, z, slice(None), self._output_rounding, normalised
+        )
+        return Moved(losses, rounding, np.asarray(crossed.any(axis=-1)))
+
+
+@dataclass(frozen=True)
+class _WeightMoves(_EntryMoves):
+    @cached_property
+    def _inputs(self) -> Array:
+        """a⁽ʰ⁾, (in, N)."""
+        return np.ascontiguousarray(self.objective.activity.inputs[self.i].T)
+
+    @cached_property
+    def unit(self) -> Array:
+        """1 / max |a⁽ʰ⁾|, which moves the pre-activations by at most 1."""
+        reach = np.abs(self.objective.activity.inputs[self.i]).max(axis=0)
+        reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
+        return np.tile(1.0 / reach, len(self._parameter))
+
+    def move(self, which: Array, to: Array) -> Moved:
+        units, inputs = np.divmod(which, self._parameter.shape[1])
+        if self._is_near(which, to):
+            with np.errstate(all="ignore"):
+                return self._raised(units, (to - self.position[which])[:, None] * self._inputs[inputs])
+        rows = self._parameter[units].astype(to.dtype, copy=False)
+        rows[np.arange(len(which)), inputs] = to
+        layer = self.objective.network.layers[self.i]
+        with np.errstate(all="ignore"):
+            column = rows @ self.objective.activity.inputs[self.i].T
+            return self._above(units, column + self.objective.parameters[layer.bias][units, None])
+
+
+@dataclass(frozen=True)
+class _BiasMoves(_EntryMoves):
+    def move(self, which: Array, to: Array) -> Moved:
+        layer = self.objective.network.layers[self.i]
+        if self._is_near(which, to):
+            with np.errstate(all="ignore"):
+                return self._raised(which, (to - self.position[which])[:, None])
+        rows = self.objective.parameters[layer.weight][which]
+        with np.errstate(all="ignore"):
+            column = rows @ self.objective.activity.inputs[self.i].T
+            return self._above(which, column + to[:, None])
+
+
+@dataclass(frozen=True)
+class _NormMoves(_EntryMoves):
+    """γ or β of a batch normalisation."""
+
+    @cached_property
+    def _normalised(self) -> Array:
+        z_hat = self.objective.activity.normalised[self.i]
+        assert z_hat is not None
+        return z_hat.value
+
+    def move(self, which: Array, to: Array) -> Moved:
+        layer, parameters = self.objective.network.layers[self.i], self.objective.parameters
+        gamma, beta = parameters[layer.gamma][which], parameters[layer.beta][which]
+        gamma, beta = (to, beta) if self.name == layer.gamma else (gamma, to)
+        with np.errstate(all="ignore"):
+            column = gamma[:, None] * self._normalised.T[which] + beta[:, None]
+            return self._above(which, column, normalised=True)
+
+
+ENTRY_MOVES: Mapping[str, type[_WeightMoves | _BiasMoves | _NormMoves]] = {
+    "weight": _WeightMoves, "bias": _BiasMoves, "gamma": _NormMoves, "beta": _NormMoves,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PenaltyMoves:
+    """Every entry of one parameter under its penalty terms alone; sign: that of 0 by convention."""
+
+    parameter: Array
+    penalties: Mapping[str, float]
+    sign: float | None = None
+    rest: None = None
+
+    @cached_property
+    def position(self) -> Array:
+        return self.parameter.ravel()
+
+    @cached_property
+    def unit(self) -> Array:
+        size = np.abs(self.position)
+        return np.where(size > 0, size, 1.0)
+
+    @property
+    def batch(self) -> int:
+        return BLOCK_BYTES // 8
+
+    def move(self, which: Array, to: Array) -> Moved:
+        crossed = np.zeros(len(which), dtype=bool)
+        here = self.position[which]
+        kept = (here == 0) & (self.sign is not None)
+        losses: Any = 0.0
+        for name, strength in self.penalties.items():
+            penalty = PENALTIES[name]
+            term = penalty.value(to, strength)
+            if penalty.pieces and penalty.branch:
+                crossed |= (penalty.pieces(to) != penalty.pieces(here)) & ~kept
+                term = np.where(kept, penalty.branch(to, self.sign or 0.0, strength), term)
+            losses = losses + term
+        return Moved(losses, 2.0 * np.abs(np.real(losses)) + _UNDERFLOW, crossed)
