@@ -65,7 +65,7 @@ def check(spec: Spec, progress: Progress | None = None) -> Report:
         witness=heard,
         unexercised=subject.unexercised,
         unusual=subject.unusual,
-        kinks=subject.kinks() if judged else (),
+        kinks=subject.kinks(judged) if judged else (),
     )
 
 
@@ -89,6 +89,7 @@ def _compare(subject: Subject, estimates: Estimates, how: CheckSpec) -> list[Com
             subject.rounding[name],
             _rtol(subject, name, how),
             float(np.finfo(subject.analytic.dtypes[name]).eps),
+            subject.size,
         )
         for name, value in subject.analytic.values.items()
     ]
@@ -148,8 +149,8 @@ def _contradiction(testimony: list[Testimony], estimates: Estimates) -> str:
 
 def _judge_kinks(
     reference: Reference, subject: Subject, estimates: Estimates, how: CheckSpec
-) -> tuple[Estimates, bool]:
-    """Give the entries on a kink the usual value nearest to their gradient; and whether there are any."""
+) -> tuple[Estimates, dict[str, Array]]:
+    """Give the entries on a kink the usual value nearest to their gradient; and which these are, as masks."""
     kinks = alternatives(
         reference, estimates, _marked(_compare(subject, estimates, how), "unresolved", "wrong")
     )
@@ -163,4 +164,4 @@ def _judge_kinks(
         )
         for name in kinks
     }
-    return estimates | chosen, bool(kinks)
+    return estimates | chosen, {name: of.at for name, of in kinks.items()}

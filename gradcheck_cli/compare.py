@@ -78,6 +78,7 @@ class Comparison:
 
     rounding: how far rounding alone may carry a right analytic value.
     eps: the machine epsilon of the arithmetic that the analytic value was computed in.
+    beside: how large the entries of other tensors are; beside these, less than a trifle of it is 0.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Comparison:
     rounding: Array = field(repr=False)
     rtol: float
     eps: float = _EPS
+    beside: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -163,13 +165,19 @@ class Comparison:
     @cached_property
     def _trifle(self) -> Array:
         summed_from = self.rounding / self.eps
-        beside = np.where(self.analytic == 0, np.nanmax(self.scale, initial=0.0), 0.0)
+        largest = max(self.beside, float(np.nanmax(self.scale, initial=0.0)))
+        beside = np.where(self.analytic == 0, largest, 0.0)
         return TRIFLE * np.nan_to_num(np.maximum(summed_from, beside), nan=0.0, posinf=0.0)
 
     @property
     def open(self) -> Array:
         """What a closer look might decide: the unresolved, and what is zero only as far as could be seen."""
-        return self.unresolved | (self.zero & (self.error > 1e-3 * self._trifle))
+        return self.unresolved | (self.zero & (ERROR_BARS * self.error > self.rounding))
+
+    @cached_property
+    def lost(self) -> Array:
+        """What is unresolved because rounding may change it by as much as it is off, or by a tenth of it."""
+        return self.unresolved & (self.difference <= self.tolerance)
 
     @property
     def doubtful(self) -> Array:
@@ -266,15 +274,22 @@ class Comparison:
 
 
 def compare(
-    name: str, analytic: Array, numerical: Estimate, rounding: Array, rtol: float, eps: float = _EPS
+    name: str,
+    analytic: Array,
+    numerical: Estimate,
+    rounding: Array,
+    rtol: float,
+    eps: float = _EPS,
+    beside: float = 0.0,
 ) -> Comparison:
     """Hold one tensor's analytic gradient against its numerical estimate, all of one shape.
 
     rounding: a bound, to first order, on the rounding of a right gradient computed with machine epsilon eps.
+    beside: the size of the entries of other tensors.
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding
-    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps)
+    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps, beside)
 
 
 def default_rtol(dtype: np.dtype[Any]) -> float:

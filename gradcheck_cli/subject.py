@@ -12,7 +12,7 @@ from gradcheck_cli.model.blind import unexercised, unusual
 from gradcheck_cli.model.problem import Problem, build_problem, matching
 from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.noise import POINTS, noise_level, too_close
+from gradcheck_cli.numerical.noise import POINTS, noise_level, resolution, too_close
 from gradcheck_cli.numerical.objective import Objective, UnitObjective
 from gradcheck_cli.sources import CODE_SOURCES, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
@@ -28,7 +28,8 @@ class Subject:
     rounding: for each gradient, what rounding alone may do to a right one.
     described, loss_name, loss: what it is, in a few words, and the loss at the parameters.
     unexercised, unusual: a short line each for what the data could not show, and for what is seldom meant.
-    kinks: the same for what sits on a kink, if it comes to that.
+    kinks: the same for what sits on a kink, given the entries (masks by tensor) that this leaves open.
+    size: of code, the largest entry of its gradients: what is next to nothing beside it is 0.
     """
 
     analytic: Analytic
@@ -40,7 +41,8 @@ class Subject:
     loss: float
     unexercised: tuple[str, ...]
     unusual: tuple[str, ...]
-    kinks: Callable[[], tuple[str, ...]]
+    kinks: Callable[[Mapping[str, Array]], tuple[str, ...]]
+    size: float = 0.0
 
 
 def subject_of(spec: Spec) -> Subject:
@@ -65,7 +67,7 @@ def _of_network(spec: Spec) -> Subject:
         float(objective.total),
         unexercised(problem),
         unusual(problem),
-        lambda: tuple(objective.kinks.told(problem.network)),
+        lambda _: tuple(objective.kinks.told(problem.network)),
     )
 
 
@@ -124,7 +126,18 @@ def _of_code(spec: Spec) -> Subject:
         float(losses.sum()),
         unexercised(replace(inputs.problem, checked=checked)) if inputs.problem else (),
         (*function.remarks, *_other_loss(inputs, float(losses.sum()))),
-        lambda: ("the losses on the two sides of some entries rise differently however small the step",),
+        _kinked,
+        max((float(np.abs(value).max(initial=0.0)) for value in analytic.values.values()), default=0.0),
+    )
+
+
+def _kinked(at: Mapping[str, Array]) -> tuple[str, ...]:
+    """One short line for each tensor with entries on a kink."""
+    return tuple(
+        f"{name}{[int(i) for i in np.argwhere(mask)[0]]}{f', and {more:,} more' if more else ''}: however "
+        "small the step, the loss rises differently to the left and to the right"
+        for name, mask in at.items()
+        for more in [int(np.count_nonzero(mask)) - 1]
     )
 
 
@@ -154,6 +167,8 @@ _FINEST = 2.0**-36
 """The distance of neighbouring points for a function in float64: far above ε, and next to nothing curves."""
 _COARSEST = 2.0**-20
 """The distance for one that rounds its parameters to float32."""
+_LONGEST = 2.0**-4
+"""The distance for one of which nothing changes on shorter lines, as in float16."""
 _SIGMAS = 4.0
 """A bound on what noise of standard deviation 1 does: the largest of many thousand samples."""
 
@@ -161,16 +176,13 @@ _SIGMAS = 4.0
 def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapping[str, Array]]:
     """How exact each loss is, (S,), and a bound on the rounding of each gradient, in the gradient's shape.
 
-    Both are taken from values along a short line through the parameters. A single entry's noise is known
-    only roughly from so few points, so none counts as less than the tensor's on the whole.
+    Both are taken from values along a short line that starts beside the parameters: at these themselves a
+    kink may sit, and numbers that are exact only there. A single entry's noise is known only roughly from so
+    few points, so none counts as less than the tensor's on the whole.
     """
     here = function.parameters
-    own = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
-    coarsest = max(
-        own, _resolution(function.losses(here)), _resolution(_flat(function.gradients(here), analytic))
-    )
-    losses = _along(function.losses, here, coarsest)
-    gradients = _along(lambda at: _flat(function.gradients(at), analytic), here, coarsest)
+    losses = _along(function.losses, here)
+    gradients = _along(lambda at: _flat(function.gradients(at), analytic), here)
     levels = noise_level(gradients)
     bounds, start = {}, 0
     for name, value in analytic.values.items():
@@ -178,39 +190,34 @@ def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapp
         whole = np.sqrt(np.mean(np.square(level))) if level.size else 0.0
         bounds[name] = _SIGMAS * np.maximum(level, whole).reshape(value.shape)
         start += value.size
-    return np.maximum(_SIGMAS * noise_level(losses), _resolution(losses) * np.abs(losses).max(axis=0)), bounds
-
-
-def _resolution(values: Array) -> float:
-    """ε of the narrowest type that holds all of these: what the code computes in, whatever it returns.
-
-    In float32 a small loss added to a large one may not change at all, which shows no noise either.
-    """
-    for dtype in (np.float16, np.float32):
-        with np.errstate(over="ignore"):
-            if np.array_equal(values.astype(dtype), values):
-                return float(np.finfo(dtype).eps)
-    return float(np.finfo(np.float64).eps)
+    return np.maximum(_SIGMAS * noise_level(losses), resolution(losses) * np.abs(losses).max(axis=0)), bounds
 
 
 def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
     return np.concatenate([np.asarray(gradients[name], np.float64).ravel() for name in analytic.values])
 
 
-def _along(observe: Observe, parameters: Mapping[str, Array], eps: float) -> Array:
+def _along(observe: Observe, parameters: Mapping[str, Array]) -> Array:
     """What is observed at POINTS points on a line, so far apart that it changes from one to the next.
 
-    eps: that of the arithmetic, as far as it can be told. Rounded parameters need more distance.
+    Rounded parameters need more distance than those of float64; that they are rounded shows in the values.
     """
     rng = np.random.default_rng(0)
-    lines = {name: length(array) * rng.choice([-1.0, 1.0], array.shape) for name, array in parameters.items()}
-    steps = np.arange(POINTS) - POINTS // 2
-    distance = max(_FINEST, 8.0 * eps)
+    lines = {  # of no round length, which even a narrow type would hold exactly
+        name: length(array) * rng.uniform(0.5, 1.0, array.shape) * rng.choice([-1.0, 1.0], array.shape)
+        for name, array in parameters.items()
+    }
+    distance = _FINEST
     while True:
         points = [
-            {name: array + k * distance * lines[name] for name, array in parameters.items()} for k in steps
+            {name: array + k * distance * lines[name] for name, array in parameters.items()}
+            for k in range(1, POINTS + 1)
         ]
         values = np.stack([observe(point) for point in points])
-        distance *= 256.0
-        if distance > max(_COARSEST, 8.0 * eps) or not too_close(values):
+        enough = 8.0 * resolution(values)
+        if distance < enough:
+            distance = enough
+        elif too_close(values) and distance < (_COARSEST if np.ptp(values, axis=0).any() else _LONGEST):
+            distance *= 256.0
+        else:
             return values

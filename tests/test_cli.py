@@ -825,10 +825,15 @@ def test_a_terminal_that_wants_no_color_gets_none(variables, folder):
 
 
 @POSIX
-def test_a_long_check_shows_its_progress_on_a_terminal_and_can_be_interrupted(configs):
-    spec = str(configs / "raschka_mnist.yaml")
-    with on_terminal("check", "--differences", "literal", spec) as (process, texts):
-        assert any("raschka_mnist.yaml" in text and "%" in text for text in texts)
+def test_a_long_check_shows_its_progress_on_a_terminal_and_can_be_interrupted(tmp_path):
+    spec = tmp_path / "large.yaml"
+    spec.write_text(
+        "network: {inputs: 500, layers: [{units: 500, activation: tanh}, {units: 300, activation: tanh}, "
+        "{units: 10}], loss: mse}\nparameters: {init: xavier, seed: 1}\n"
+        "data: {synthetic: normal, samples: 100, seed: 1}\n"
+    )
+    with on_terminal("check", "--differences", "literal", str(spec)) as (process, texts):
+        assert any("large.yaml" in text and "%" in text for text in texts)
         process.send_signal(signal.SIGINT)
         text = everything(texts)
         assert process.wait() == 130

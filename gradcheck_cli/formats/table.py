@@ -196,13 +196,17 @@ def _remarks(report: Report) -> list[str]:
     """What else there is to know about the verdict, a sentence each."""
     remarks = []
     unknown = sum(int(np.count_nonzero(c.unresolved & ~np.isfinite(c.error))) for c in report.comparisons)
-    noisy = report.unresolved - unknown
+    lost = sum(int(np.count_nonzero(c.lost & np.isfinite(c.error))) for c in report.comparisons)
+    noisy = report.unresolved - unknown - lost
     if report.ratio is not None:
         remarks.append(_constant(report, report.ratio))
     if report.witness and report.witness.complex_step > 1:
         remarks.append("The two witnesses, literal differences and the complex step, contradict each other.")
     if unknown:
-        remarks.append(f"{count(unknown, 'entry')} could not be differenced: {_NO_DIFFERENCE}.")
+        reason = _NO_CONVENTION if report.kinks else f"could not be differenced: {_NO_DIFFERENCE}"
+        remarks.append(f"{count(unknown, 'entry')} {reason}.")
+    if lost:
+        remarks.append(f"{_are(lost)} within what rounding may do to a right gradient, or too close to tell.")
     if noisy:
         remarks.append(f"{_are(noisy)} off by more than the tolerance, but not by 3 error bars more.")
     if 0 < report.zero < report.entries:
@@ -219,6 +223,7 @@ def _constant(report: Report, ratio: float) -> str:
 
 
 _NO_DIFFERENCE = "every step crosses a kink or overflows"
+_NO_CONVENTION = "on a kink, and none of the values that are usual there"
 
 
 def _are(entries: int) -> str:

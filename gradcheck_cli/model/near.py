@@ -152,8 +152,7 @@ class Near:
     @cached_property
     def _heard(self) -> Array:
         """Which units anything above listens to, (units,)."""
-        heard: Array = self._weights.any(axis=1)
-        return heard
+        return np.asarray(self._weights.any(axis=1))
 
     def _transposed(self, i: int) -> Array:
         objective = self.objective

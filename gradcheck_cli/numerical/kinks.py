@@ -83,12 +83,7 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
     before = np.maximum(finest - 1, 0)
     kinked = (finest > 0) & (gap[finest, entries] > _STEADY * gap[before, entries])
     kinked &= gap[finest, entries] > 4.0 * noise[finest, entries]
-    sides, errors = [], []
-    for slopes in (left, right):
-        change = (slopes[finest, entries] - slopes[before, entries]) / 7.0
-        sides.append(slopes[finest, entries] + change)
-        errors.append(np.abs(change) + 2.0 * noise[finest, entries])
-    down, up = sides
+    (down, down_error), (up, up_error) = (_limit(slopes, noise) for slopes in (left, right))
     # By one entry several kinks may be crossed, whose slopes cancel in one side's total but not in a
     # convention's: relu'(0) = 0 for all of them is as far from the sides as these are from 0.
     margin = np.abs(down) + np.abs(up)
@@ -103,10 +98,21 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
     return Alternatives(
         at,
         np.stack([spread(down), spread(0.5 * (down + up)), spread(up)]),
-        np.stack([spread(errors[0]), spread(np.maximum(*errors)), spread(errors[1])]),
+        np.stack([spread(each) for each in (down_error, np.maximum(down_error, up_error), up_error)]),
         spread(np.minimum(down, up) - margin),
         spread(np.maximum(down, up) + margin),
     )
+
+
+def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
+    """One side's slope at the kink itself, and its error, of slopes and noise (steps, entries).
+
+    Every pair of steps is extrapolated, and confirmed by the next finer one; the best confirmed wins.
+    """
+    extrapolated = slopes[1:] + np.diff(slopes, axis=0) / 7.0
+    errors = np.abs(np.diff(extrapolated, axis=0)) + 2.0 * (noise[1:-1] + noise[2:])
+    best = errors.argmin(axis=0), np.arange(slopes.shape[1])
+    return extrapolated[best], errors[best]
 
 
 def _slopes(movable: Movable, which: Array) -> tuple[Array, Array, Array]:

@@ -34,3 +34,17 @@ def noise_level(values: Array) -> Array:
 def too_close(values: Array) -> bool:
     """Whether the points were so close together that most values did not change at all."""
     return bool(np.mean(np.diff(values, axis=0) == 0) > 0.5)
+
+
+def resolution(values: Array) -> float:
+    """ε of the narrowest type that holds all the values that change: what they are computed in.
+
+    Where none changes, it may be that float32 loses a small loss beside a large one, and no noise shows.
+    """
+    changing = values[:, np.ptp(values, axis=0) > 0]
+    types, told = ((np.float16, np.float32), changing) if changing.size else ((np.float32,), values)
+    for dtype in types:
+        with np.errstate(over="ignore"):
+            if np.array_equal(told.astype(dtype), told):
+                return float(np.finfo(dtype).eps)
+    return float(np.finfo(np.float64).eps)

@@ -13,7 +13,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from gradcheck_cli.errors import (
     InputError,
@@ -90,12 +90,12 @@ def a(value: object) -> str:
 def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     """Run code of `file`: it may import its neighbours, and what it prints goes to stderr.
 
-    Whatever it raises becomes an `InputError` at `where`, also sys.exit; only Ctrl-C passes.
+    Whatever it raises becomes an `InputError` at `where`, also sys.exit and os._exit; only Ctrl-C passes.
     """
     folder = _folder(file)
     sys.path.insert(0, folder)
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), _no_way_out():
             yield
     except (InputError, KeyboardInterrupt):
         raise
@@ -104,6 +104,23 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     finally:
         with suppress(ValueError):  # it may have been removed already
             sys.path.remove(folder)
+
+
+@contextmanager
+def _no_way_out() -> Iterator[None]:
+    """os._exit would end this process at once, and with 0 as if all were right. A child may still call it."""
+    leave, own = os._exit, os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != own:
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 # --- what went wrong -------------------------------------------------------------------------------------
