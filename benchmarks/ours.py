@@ -1,0 +1,95 @@
+"""Our own ways to check a gradient, for the benchmarks: the verdict, and plain central differences alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from gradcheck_cli import Spec
+from gradcheck_cli.model.network import gradients
+from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.numerical.objective import Movable, Site
+from gradcheck_cli.numerical.reference import UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.spec import CheckSpec, GradientFile
+
+Array = np.ndarray
+
+ONE_STEP = replace(SCHEMES["central"], ladder=(1.0,), certify=(0,))
+"""Plain central differences at a single step, which says nothing of their error."""
+
+HAS_JOBS = "jobs" in CheckSpec.model_fields
+
+
+def with_jobs(spec: Spec, jobs: int) -> Spec:
+    """The same spec, checked in so many threads."""
+    return spec.model_copy(update={"check": spec.check.model_copy(update={"jobs": jobs})})
+
+
+def with_wrong_gradient(spec: Spec, problem: Problem, path: Path) -> Spec:
+    """The same spec with every entry of the gradient times 1.1, which is written to `path` (.npz)."""
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    np.savez(path, **{name: 1.1 * value for name, value in right.items()})
+    return spec.model_copy(update={"gradients": GradientFile(file=path)})
+
+
+def plain_by_units(problem: Problem) -> dict[str, Array]:
+    """Every entry by plain central unit differences at one step, by parameter name.
+
+    By `UnitDifferences` if it takes a single step, else by its parts; without batch normalisation.
+    """
+    names = list(problem.network.shapes)
+    if takes_one_step():
+        estimates = UnitDifferences(problem.objective, ONE_STEP).estimate(names)
+        return {name: estimate.value for name, estimate in estimates.items()}
+    pairs: dict[Site, Array] = {}
+    result = {}
+    for name in names:
+        site, inputs, _ = problem.objective.affine(name)
+        if site not in pairs:
+            pairs[site] = slopes(problem.objective.units(site)).reshape(len(problem.x), -1)
+        result[name] = pairs[site].sum(axis=0) if inputs is None else pairs[site].T @ inputs
+    return result
+
+
+def plain_literally(problem: Problem, names: Sequence[str], which: Array) -> Array:
+    """The entries of index `which`, each moved by itself; counted through the parameters `names` in turn."""
+    result, start = np.empty(len(which)), 0
+    for name in names:
+        entries = problem.objective.entries(name)
+        end = start + len(entries.position)
+        here = (start <= which) & (which < end)
+        result[here] = slopes(entries, which[here] - start)
+        start = end
+    return result
+
+
+def slopes(movable: Movable, which: Array | None = None) -> Array:
+    """Plain central differences of the numbers of index `which`, or of all, at one step."""
+    which = np.arange(len(movable.position)) if which is None else which
+    result = np.empty(len(which))
+    for start in range(0, len(which), movable.batch):
+        part = which[start : start + movable.batch]
+        x, h = movable.position[part], ONE_STEP.step * movable.unit[part]
+        rise = movable.move(part, x + h).losses - movable.move(part, x - h).losses
+        result[start : start + movable.batch] = rise.reshape(len(part), -1).sum(axis=1) / (2.0 * h)
+    return result
+
+
+@cache
+def takes_one_step() -> bool:
+    """Whether `UnitDifferences` takes a scheme of a single step."""
+    raw = {
+        "network": {"inputs": 2, "layers": [{"units": 2, "activation": "tanh"}], "loss": "mse"},
+        "data": {"synthetic": "normal", "samples": 2},
+    }
+    problem = build_problem(Spec.model_validate(raw))
+    try:
+        estimates = UnitDifferences(problem.objective, ONE_STEP).estimate(list(problem.network.shapes))
+    except (ValueError, IndexError):  # it wants the differences between three steps for an error
+        return False
+    return all(np.isfinite(estimate.value).all() for estimate in estimates.values())

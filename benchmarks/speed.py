@@ -1,0 +1,387 @@
+"""Our speed beside that of others, side by side in one run: only the ratios mean anything.
+
+    python benchmarks/speed.py [--parts networks growth process] [--networks 'PATTERN' ...] [--quick]
+                               [--patience SECONDS] [--seed N]
+
+networks  for each of seven networks seconds of our default verdict (every entry with its error bar, witness
+          included), of plain central differences by units and literally, of the verdict on a gradient that is
+          wrong in every entry, and of what is in common use: numpy one by one, torch's gradcheck, scipy's
+          approx_derivative, jax's jit and vmap. Then entries per second, plain central by units beside its
+          floor (defined in floor.py), and the peak memory of `gradcheck check` as a process of its own,
+          beside one that imports numpy alone and one that imports gradcheck_cli's `check`. The last table is
+          Markdown.
+growth    seconds of the default verdict against width, samples, depth and outputs.
+process   the whole command on 784-50-10 beside the same on the smallest example.
+
+Needs torch, jax and scipy for their rows, and leaves out what is not installed. All but `--jobs 2` is on one
+thread unless OPENBLAS_NUM_THREADS and the like say otherwise. What would take longer than the patience is
+extrapolated from a random sample of the entries (of torch, from the biases) and marked with "~". Short runs
+are medians of rounds in which all take turns. `--quick` leaves out what moves entries one by one. With the
+default patience it takes about a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+os.environ.update(  # before any of the libraries is loaded, and never over what is set already
+    {
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "NPROC": "1",  # jax's thread pool
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+        **os.environ,
+    }
+)
+
+import numpy as np
+import peers
+from floor import Rates, measured_rates, work
+from ours import HAS_JOBS, plain_by_units, plain_literally, takes_one_step, with_jobs, with_wrong_gradient
+from timing import Run, Timing, Way, duration, side_by_side
+
+from gradcheck_cli import Spec, check, load_spec
+from gradcheck_cli.model.problem import Problem, build_problem
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+Raw = dict[str, Any]
+
+DEFAULT, PLAIN = "default verdict", "plain central by units"
+PROCESS_RUNS = 11
+MIB = 2**20
+
+
+def described(
+    inputs: int, layers: Sequence[tuple[int, str]], loss: str, samples: int, init: str = "xavier"
+) -> Raw:
+    """A spec of a network with normal inputs."""
+    return {
+        "network": {
+            "inputs": inputs,
+            "layers": [{"units": units, "activation": activation} for units, activation in layers],
+            "loss": loss,
+        },
+        "parameters": {"init": init, "seed": 1},
+        "data": {"synthetic": "normal", "samples": samples, "seed": 2},
+    }
+
+
+def classifier(hidden: Sequence[int], samples: int, inputs: int = 64, outputs: int = 10) -> Raw:
+    """tanh layers and cross-entropy."""
+    layers = [*((units, "tanh") for units in hidden), (outputs, "identity")]
+    return described(inputs, layers, "cross_entropy", samples)
+
+
+NETWORKS: Mapping[str, Raw | Path] = {
+    "4-8-3": described(4, [(8, "sigmoid"), (3, "sigmoid")], "mse", 16),
+    "64-32-10": described(64, [(32, "sigmoid"), (10, "sigmoid")], "mse", 64),
+    "64-50-10 digits": CONFIGS / "digits_mlp.yaml",
+    "784-50-10": CONFIGS / "raschka_mnist.yaml",
+    "256-256-256-10": classifier([256, 256], 64, inputs=256),
+    "784-512-512-10": described(
+        784, [(512, "relu"), (512, "relu"), (10, "identity")], "cross_entropy", 128, init="he"
+    ),
+    "64-64×6-10": classifier([64] * 6, 32),
+}
+
+GROWTH: Mapping[str, Mapping[int, Raw]] = {
+    "width": {width: classifier([width, width], 32) for width in (32, 64, 128, 256)},
+    "samples": {samples: classifier([64, 64], samples) for samples in (16, 64, 256, 1024)},
+    "hidden layers": {depth: classifier([64] * depth, 32) for depth in (1, 2, 4, 8)},
+    "outputs": {outputs: classifier([64, 64], 32, outputs=outputs) for outputs in (2, 8, 32, 128)},
+}
+
+
+# --- one network -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one network.
+
+    timings: by way;  floor: seconds of `floor.work`;  verdicts: of our ways;
+    peak: MiB of ``gradcheck check``.
+    """
+
+    name: str
+    entries: int
+    timings: Mapping[str, Timing]
+    floor: float
+    verdicts: Mapping[str, str]
+    peak: float
+
+    def ratio(self, way: str, base: str = DEFAULT) -> str:
+        """How many times as long as the base a way takes."""
+        timing = self.timings.get(way)
+        if timing is None:
+            return "—"
+        return f"{'~' if timing.extrapolated else ''}{plainly(timing.seconds / self.timings[base].seconds)}"
+
+
+def size(problem: Problem) -> int:
+    """How many entries all parameters have."""
+    return sum(value.size for value in problem.parameters.values())
+
+
+def plainly(number: float) -> str:
+    """Two or three digits, and no exponent."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}" if number >= 10 else f"{number:.2g}"
+
+
+def measured(name: str, raw: Raw | Path, options: argparse.Namespace, rates: Rates) -> Measured:
+    verdicts: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Spec.model_validate(raw) if isinstance(raw, dict) else load_spec(raw)
+        problem = build_problem(spec)
+        ways = [
+            *our_ways(spec, problem, Path(folder), verdicts, options),
+            *their_ways(problem, spec, options),
+        ]
+        timings = side_by_side(ways, options.patience)
+        path = raw
+        if isinstance(raw, dict):
+            path = Path(folder, "net.yaml")
+            path.write_text(json.dumps(raw), encoding="utf-8")
+        peak = peak_memory("-m", "gradcheck_cli", "check", str(path))
+    return Measured(name, size(problem), timings, work(problem).seconds(rates), verdicts, peak)
+
+
+def our_ways(
+    spec: Spec, problem: Problem, folder: Path, verdicts: dict[str, str], options: argparse.Namespace
+) -> Iterator[Way]:
+    entries = size(problem)
+
+    def verdict(way: str, spec: Spec) -> Way:
+        def run(_: int) -> None:
+            verdicts[way] = check(spec).verdict.value
+
+        return Way(way, run, entries)
+
+    yield verdict(DEFAULT, spec)
+    yield Way(PLAIN, lambda _: plain_by_units(problem), entries)
+    if HAS_JOBS:
+        yield verdict("default, --jobs 2", with_jobs(spec, 2))
+    wrong = with_wrong_gradient(spec, problem, folder / "wrong.npz")
+    yield verdict("every entry × 1.1", wrong)
+    if not options.quick:
+        names = list(problem.network.shapes)
+        run = of_sample(lambda which: plain_literally(problem, names, which), entries, options.seed)
+        yield Way("plain central, literal", run, entries, most=entries, chunk=64)
+
+
+def their_ways(problem: Problem, spec: Spec, options: argparse.Namespace) -> Iterator[Way]:
+    assert spec.network is not None
+    net = peers.dense(problem, spec.network.loss.name)
+
+    def sampled(name: str, differences: peers.Entries, chunk: int = 16) -> Way:
+        run = of_sample(differences, net.entries, options.seed)
+        return Way(name, run, net.entries, most=net.entries, chunk=chunk)
+
+    if find_spec("torch"):
+        torch_on_one_thread(options.seed)
+        yield Way("torch gradcheck, fast", peers.torch_gradcheck(net, fast=True, tolerance=1e3), net.entries)
+        if not options.quick:
+            slow = peers.torch_gradcheck(net, fast=False, tolerance=1e3)
+            yield Way("torch gradcheck, slow", slow, net.entries, most=net.biases)
+    if options.quick:
+        return
+    yield sampled("numpy, one by one", peers.numpy_one_by_one(net))
+    if find_spec("scipy"):
+        for method in ("2-point", "3-point"):
+            yield sampled(f"scipy, {method}", peers.scipy_differences(net, method))
+    if find_spec("jax"):
+        yield sampled("jax, jit and vmap", peers.jax_vmap(net), chunk=peers.jax_batch(net))
+
+
+def of_sample(differences: peers.Entries, entries: int, seed: int) -> Run:
+    """Of so many entries drawn at random, or of all in order."""
+    drawn = np.random.default_rng(seed).permutation(entries)
+    return lambda n: differences(np.arange(entries) if n == entries else drawn[:n])
+
+
+def torch_on_one_thread(seed: int) -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.manual_seed(seed)
+
+
+# --- processes ---------------------------------------------------------------------------------------------
+
+_LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""A small process in between: on Linux a child counts as at least as large as the one that started it."""
+
+
+def peak_memory(*arguments: str) -> float:
+    """MiB of a Python process at its peak. Raises `RuntimeError` if it fails."""
+    command = [sys.executable, "-S", "-c", _LAUNCHER, sys.executable, *arguments]
+    code, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    if code != "0":
+        raise RuntimeError(f"{' '.join(arguments)} ended with {code}")
+    return int(peak) / (MIB if sys.platform == "darwin" else 1024)
+
+
+def processes() -> tuple[float, float]:
+    """Seconds of the whole command on 784-50-10 and on the smallest spec, in turn."""
+    specs = [CONFIGS / "raschka_mnist.yaml", CONFIGS / "output_layer.yaml"]
+    times: dict[Path, list[float]] = {path: [] for path in specs}
+    for run in range(PROCESS_RUNS + 1):
+        for path in specs:
+            start = perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "gradcheck_cli", "check", str(path)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            if run:  # the first round warms the disk cache
+                times[path].append(perf_counter() - start)
+    large, small = (median(times[path]) for path in specs)
+    return large, small
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in columns, the first flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def line(first: str, *others: str) -> str:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        return "  ".join([first.ljust(widths[0]), *cells]).rstrip()
+
+    return "\n".join(line(*row) for row in rows)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The same as a Markdown table."""
+    head, *body = rows
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def of_one(m: Measured) -> str:
+    """Every way of a network beside the default verdict and plain central by units."""
+    rows = [
+        (way, str(timing), m.ratio(way), m.ratio(way, PLAIN), m.verdicts.get(way, ""))
+        for way, timing in m.timings.items()
+    ]
+    return table([(f"{m.name}, {m.entries:,} entries", "time", "/ default", "/ plain", "verdict"), *rows])
+
+
+def of_all(all_measured: Sequence[Measured]) -> list[list[str]]:
+    """Networks as columns, ways as rows: the default verdict in seconds, all others as multiples of it."""
+    ways = dict.fromkeys(way for m in all_measured for way in m.timings if way != DEFAULT)
+
+    def row(head: str, cell: Callable[[Measured], str]) -> list[str]:
+        return [head, *(cell(m) for m in all_measured)]
+
+    return [
+        row(f"{date.today()}, ratios", lambda m: m.name),
+        row("entries", lambda m: f"{m.entries:,}"),
+        row(f"**{DEFAULT}**", lambda m: str(m.timings[DEFAULT])),
+        row("its entries per second", lambda m: f"{m.entries / m.timings[DEFAULT].seconds:,.0f}"),
+        *(row(f"{way} / {DEFAULT}", lambda m, way=way: m.ratio(way)) for way in ways),
+        row(f"{PLAIN} / its floor", lambda m: plainly(m.timings[PLAIN].seconds / m.floor)),
+        row("peak memory, MiB", lambda m: f"{m.peak:.0f}"),
+    ]
+
+
+def of_growth(what: str, specs: Mapping[int, Raw], patience: float) -> str:
+    """The default verdict's seconds for each of the specs, and how much more than for the first."""
+    loaded = {value: Spec.model_validate(raw) for value, raw in specs.items()}
+    entries = {value: size(build_problem(spec)) for value, spec in loaded.items()}
+    ways = [
+        Way(str(value), lambda _, spec=spec: check(spec), entries[value]) for value, spec in loaded.items()
+    ]
+    timings = side_by_side(ways, patience)
+    seconds = {value: timings[str(value)].seconds for value in loaded}
+    first = next(iter(loaded))
+    rows = []
+    for value in loaded:
+        growth = (each[value] / each[first] for each in ({v: v for v in loaded}, entries, seconds))
+        rows.append((str(value), f"{entries[value]:,}", duration(seconds[value]), *map(plainly, growth)))
+    return table([(what, "entries", "time", f"× {what}", "× entries", "× time"), *rows])
+
+
+def versions() -> str:
+    found = [name for name in ("torch", "jax", "scipy") if find_spec(name)]
+    numbers = [f"{name} {__import__(name).__version__}" for name in found]
+    return ", ".join([f"Python {platform.python_version()}", f"numpy {np.__version__}", *numbers])
+
+
+# --- the command -------------------------------------------------------------------------------------------
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = ("networks", "growth", "process")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--networks", nargs="+", default=["*"], help="names with wildcards")
+    parser.add_argument("--quick", action="store_true", help="leave out what moves entries one by one")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds of a way before it is sampled")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parsed()
+    chosen = {
+        name: raw for name, raw in NETWORKS.items() if any(fnmatchcase(name, p) for p in options.networks)
+    }
+    if not chosen:
+        print(f"no such network; there is {', '.join(NETWORKS)}", file=sys.stderr)
+        return 2
+    print(versions())
+    if "process" in options.parts:
+        large, small = processes()
+        print(
+            f"\ngradcheck check 784-50-10 {duration(large)}, smallest spec {duration(small)}: "
+            f"{large / small:.2f}"
+        )
+    if "growth" in options.parts:
+        for what, specs in GROWTH.items():
+            print(f"\n{of_growth(what, specs, options.patience)}", flush=True)
+    if "networks" in options.parts:
+        networks(chosen, options)
+    return 0
+
+
+def networks(chosen: Mapping[str, Raw | Path], options: argparse.Namespace) -> None:
+    rates = measured_rates()
+    print(f"\nrates of the floor: {rates}")
+    print(f"{PLAIN}: {'UnitDifferences at one step' if takes_one_step() else 'units moved and assembled'}")
+    results = []
+    for name, raw in chosen.items():
+        results.append(measured(name, raw, options, rates))
+        print(f"\n{of_one(results[-1])}", flush=True)
+    imports = {
+        "numpy": peak_memory("-c", "import numpy"),
+        "our check": peak_memory("-c", "from gradcheck_cli import check"),
+    }
+    beside = ", ".join(f"{what} {mib:.0f} MiB" for what, mib in imports.items())
+    print(f"\n{markdown(of_all(results))}\n\nPeak memory of importing {beside}; {versions()}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
