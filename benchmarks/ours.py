@@ -51,8 +51,8 @@ def plain_by_units(problem: Problem) -> dict[str, Array]:
     for name in names:
         site, inputs, _ = problem.objective.affine(name)
         if site not in pairs:
-            pairs[site] = slopes(problem.objective.units(site)).reshape(len(problem.x), -1)
-        result[name] = pairs[site].sum(axis=0) if inputs is None else pairs[site].T @ inputs
+            pairs[site] = slopes(problem.objective.units(site)).reshape(-1, len(problem.x))
+        result[name] = pairs[site].sum(axis=1) if inputs is None else pairs[site] @ inputs
     return result
 
 

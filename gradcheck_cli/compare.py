@@ -44,6 +44,10 @@ EXCUSABLE = 1e-5
 """An undecided entry that may be off by more than this share of its tensor's largest is not left at that."""
 
 
+EXCUSED_BY_ROUNDING = 1e-3
+"""The same where rounding may do it; a bound on rounding that is larger than this says too little."""
+
+
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -205,7 +209,8 @@ class Comparison:
         if self.wrong.any():
             return Verdict.WRONG
         at_most = self.difference + ERROR_BARS * self.error
-        little = EXCUSABLE * np.nanmax(self.scale, initial=0.0) + self.rounding
+        largest = np.nanmax(self.scale, initial=0.0)
+        little = np.maximum(EXCUSABLE * largest, np.minimum(self.rounding, EXCUSED_BY_ROUNDING * largest))
         beyond_knowing = self.unresolved & ~(at_most <= little)
         if beyond_knowing.any() or 2 * np.count_nonzero(self.unresolved) > np.count_nonzero(~self.zero):
             return Verdict.UNRESOLVED

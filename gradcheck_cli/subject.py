@@ -8,15 +8,18 @@ from itertools import groupby
 
 import numpy as np
 
+from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.blind import unexercised, unusual
 from gradcheck_cli.model.problem import Problem, build_problem, matching
 from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
+from gradcheck_cli.model.sampled_rounding import capped
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.noise import POINTS, noise_level, resolution, too_close
 from gradcheck_cli.numerical.objective import Objective, UnitObjective
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.precision import measured_noise
 from gradcheck_cli.sources import CODE_SOURCES, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
-from gradcheck_cli.sources.foreign import ForeignObjective, Function, Inputs, length, read_inputs
+from gradcheck_cli.sources.foreign import ForeignObjective, Function, Inputs, read_inputs
 from gradcheck_cli.spec import Spec
 
 
@@ -75,10 +78,10 @@ def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
     """How far rounding may carry each right gradient, in the arithmetic that it was computed in."""
     bounds = {}
     for dtype in set(analytic.dtypes.values()):
-        arithmetic = Arithmetic.of(dtype, held=problem.dtype)
-        bounds[dtype] = gradient_rounding(
-            problem.network, problem.parameters, problem.x, problem.target, arithmetic
-        )
+        at = (problem.network, problem.parameters, problem.x, problem.target)
+        bounds[dtype] = gradient_rounding(*at, Arithmetic.of(dtype, held=problem.dtype))
+        if dtype == np.float32:
+            bounds[dtype] = capped(bounds[dtype], *at, dtype)
     return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
 
 
@@ -104,6 +107,9 @@ def _samples(x: Array) -> str:
 
 
 def _of_code(spec: Spec) -> Subject:
+    if SCHEMES[spec.check.scheme].offsets[0].imag:
+        help = "the code computes with real numbers, as far as is known"
+        raise bad_input("'complex' steps are not for code", "check", "scheme", help=help)
     inputs = read_inputs(spec)
     function = CODE_SOURCES[type(spec.gradients)](spec.gradients, inputs)
     gradients = function.gradients(function.parameters)
@@ -115,7 +121,7 @@ def _of_code(spec: Spec) -> Subject:
         function.origin,
     )
     losses = function.losses(function.parameters)
-    loss_noise, rounding = _measured_noise(function, analytic)
+    loss_noise, rounding = measured_noise(function, analytic)
     return Subject(
         analytic,
         ForeignObjective(function, loss_noise),
@@ -159,65 +165,3 @@ def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
         return ()
     ratio = f", {ours / loss:.6g} times as much" if loss else ""
     return (f"the code's loss is {loss:.6g}; that of the network section is {ours:.6g}{ratio}",)
-
-
-Observe = Callable[[Mapping[str, Array]], Array]
-
-_FINEST = 2.0**-36
-"""The distance of neighbouring points for a function in float64: far above ε, and next to nothing curves."""
-_COARSEST = 2.0**-20
-"""The distance for one that rounds its parameters to float32."""
-_LONGEST = 2.0**-4
-"""The distance for one of which nothing changes on shorter lines, as in float16."""
-_SIGMAS = 4.0
-"""A bound on what noise of standard deviation 1 does: the largest of many thousand samples."""
-
-
-def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapping[str, Array]]:
-    """How exact each loss is, (S,), and a bound on the rounding of each gradient, in the gradient's shape.
-
-    Both are taken from values along a short line that starts beside the parameters: at these themselves a
-    kink may sit, and numbers that are exact only there. A single entry's noise is known only roughly from so
-    few points, so none counts as less than the tensor's on the whole.
-    """
-    here = function.parameters
-    losses = _along(function.losses, here)
-    gradients = _along(lambda at: _flat(function.gradients(at), analytic), here)
-    levels = noise_level(gradients)
-    bounds, start = {}, 0
-    for name, value in analytic.values.items():
-        level = levels[start : start + value.size]
-        whole = np.sqrt(np.mean(np.square(level))) if level.size else 0.0
-        bounds[name] = _SIGMAS * np.maximum(level, whole).reshape(value.shape)
-        start += value.size
-    return np.maximum(_SIGMAS * noise_level(losses), resolution(losses) * np.abs(losses).max(axis=0)), bounds
-
-
-def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
-    return np.concatenate([np.asarray(gradients[name], np.float64).ravel() for name in analytic.values])
-
-
-def _along(observe: Observe, parameters: Mapping[str, Array]) -> Array:
-    """What is observed at POINTS points on a line, so far apart that it changes from one to the next.
-
-    Rounded parameters need more distance than those of float64; that they are rounded shows in the values.
-    """
-    rng = np.random.default_rng(0)
-    lines = {  # of no round length, which even a narrow type would hold exactly
-        name: length(array) * rng.uniform(0.5, 1.0, array.shape) * rng.choice([-1.0, 1.0], array.shape)
-        for name, array in parameters.items()
-    }
-    distance = _FINEST
-    while True:
-        points = [
-            {name: array + k * distance * lines[name] for name, array in parameters.items()}
-            for k in range(1, POINTS + 1)
-        ]
-        values = np.stack([observe(point) for point in points])
-        enough = 8.0 * resolution(values)
-        if distance < enough:
-            distance = enough
-        elif too_close(values) and distance < (_COARSEST if np.ptp(values, axis=0).any() else _LONGEST):
-            distance *= 256.0
-        else:
-            return values

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -436,3 +437,46 @@ def test_the_same_spec_gives_the_same_report_twice(configs):
         np.testing.assert_array_equal(a.numerical, b.numerical)
         np.testing.assert_array_equal(a.error, b.error)
     assert first.witness == second.witness
+
+
+@pytest.mark.parametrize("samples", [3, 8])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_float32_through_a_stack_of_batch_normalisations_excuses_no_mistake(tmp_path, samples, seed):
+    spec = spec_of(
+        *({"units": 5, "activation": "tanh", "batch_norm": True} for _ in range(3)),
+        (3, "identity"),
+        loss="cross_entropy",
+        samples=samples,
+        seed=seed,
+    )
+    problem = build_problem(spec)
+    at = (problem.parameters, problem.x, problem.target)
+    narrow = [{n: v.astype(np.float32) for n, v in at[0].items()}, *(a.astype(np.float32) for a in at[1:])]
+    right = gradients(problem.network, *narrow)
+    assert check(with_gradients(spec, right, tmp_path)).wrong == 0
+    largest = right["hidden1.weight"].copy()
+    largest.flat[np.abs(largest).argmax()] *= 1.2
+    wrong = {**right, "hidden1.weight": largest}
+    assert check(with_gradients(spec, wrong, tmp_path)).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize("z", [-2.0, -3.0, -5.0, -8.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_may_be_computed_as_in_any_textbook(tmp_path, z, dtype):
+    """½ z (1 + erf(z/√2)) loses digits where erf is near −1, as torch's does."""
+    spec = spec_of(
+        (1, "gelu"), (1, "identity"), inputs=1, data={"x": [[z]], "y": [[1.0]]},
+        parameters={"init": "normal", "scale": 1.0, "seed": 3},
+    )  # fmt: skip
+    problem = build_problem(spec)
+    w = {name: value.astype(dtype).ravel()[0] for name, value in problem.parameters.items()}
+    one, half, root = dtype(1), dtype(0.5), np.sqrt(dtype(2))
+    y = w["hidden1.weight"] * dtype(z) + w["hidden1.bias"]
+    phi = half * (one + dtype(math.erf(y / root)))
+    a, slope = y * phi, phi + y * np.exp(-half * y * y) / np.sqrt(dtype(2 * np.pi))
+    delta = dtype(2) * (w["output.weight"] * a + w["output.bias"] - one)
+    below = delta * w["output.weight"] * slope
+    mine = {"output.weight": delta * a, "output.bias": delta, "hidden1.weight": below * dtype(z)}
+    mine["hidden1.bias"] = below
+    shaped = {n: np.full(problem.network.shapes[n], v, dtype) for n, v in mine.items()}
+    assert check(with_gradients(spec, shaped, tmp_path)).wrong == 0

@@ -83,3 +83,76 @@ def test_code_in_float32_is_judged_by_what_it_can_know(tmp_path, loss, activatio
         words = {"seed": seed, "loss": loss, "activation": activation}
         assert report_of(tmp_path, FLOAT32, factor="f32(1)", **words).wrong == 0
         assert report_of(tmp_path, FLOAT32, factor="f32(1.2)", **words).verdict is Verdict.WRONG
+
+
+HERE = """
+    import numpy as np
+
+    {setup}
+
+    def f(p, *_):
+        w = p["w"]
+        return {loss}, {{"w": {gradient}}}
+"""
+
+
+@pytest.mark.parametrize("factor", [5.0, -4.0])
+def test_a_slope_far_beyond_both_sides_of_a_kink_is_wrong(tmp_path, factor):
+    words = {"setup": 'parameters = {"w": np.array([0.0, 1.0, -2.0])}', "loss": "np.abs(w)"}
+    right = report_of(tmp_path, HERE, gradient="np.sign(w)", **words)
+    assert right.verdict is Verdict.AGREES
+    wrong = report_of(tmp_path, HERE, gradient=f"np.where(w == 0, {factor}, np.sign(w))", **words)
+    assert wrong.verdict is Verdict.WRONG
+    assert wrong.worst(1)[0][1].index == (0,)
+
+
+@pytest.mark.parametrize("factor", ["1.001", "1.00001"])
+def test_round_numbers_are_not_taken_for_a_narrow_type(tmp_path, factor):
+    words = {"setup": 'parameters = {"w": np.array([1.0, 2.0, -3.0])}', "loss": "(w ** 4).sum()"}
+    assert report_of(tmp_path, HERE, gradient="4 * w ** 3", **words).verdict is Verdict.AGREES
+    assert report_of(tmp_path, HERE, gradient=f"{factor} * 4 * w ** 3", **words).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("setup", "loss", "gradient"),
+    [
+        (
+            'x = np.random.default_rng(0).normal(size=(8, 3)) * 1e6; parameters = {"w": np.zeros(3)}',
+            "(np.tanh(x @ w) - 1) ** 2",
+            "x.T @ (2 * (np.tanh(x @ w) - 1) * (1 - np.tanh(x @ w) ** 2))",
+        ),
+        ('parameters = {"w": np.linspace(0.1, 1, 5)}', "np.sin(1e7 * w)", "1e7 * np.cos(1e7 * w)"),
+    ],
+    ids=["features of 1e6", "a fast sine"],
+)
+def test_steeper_than_the_coarse_steps_is_not_wrong(tmp_path, setup, loss, gradient):
+    assert report_of(tmp_path, HERE, setup=setup, loss=loss, gradient=gradient).wrong == 0
+
+
+def test_small_differences_of_large_numbers_are_known_as_such(tmp_path):
+    """As confident as this, neither q − y nor log(1 + eᶻ) − z has many digits left."""
+    setup = (
+        "w0, rng = np.array([30.0, -40.0, 20.0]), np.random.default_rng(0); x = rng.normal(size=(20, 3)); "
+        'x = x[np.abs(x @ w0) > 25]; y = 1.0 * (x @ w0 > 0); parameters = {"w": w0}'
+    )
+    loss = "np.logaddexp(0, x @ w) - y * (x @ w)"
+    gradient = "x.T @ (1 / (1 + np.exp(-(x @ w))) - y)"
+    assert report_of(tmp_path, HERE, setup=setup, loss=loss, gradient=gradient).wrong == 0
+
+
+@pytest.mark.parametrize("loss", ["(w ** 2)", "(w ** 2).sum()"])
+def test_a_parameter_that_the_loss_ignores_decides_nothing(tmp_path, loss):
+    text = f"""
+        import numpy as np
+
+        parameters = {{"w": np.linspace(0.3, 1, 4), "unused": np.linspace(0.1, 2, 3)}}
+
+        def f(p, *_):
+            w = p["w"]
+            return {loss}, {{"w": 2 * w, "unused": np.zeros(3)}}
+    """
+    (tmp_path / "net.py").write_text(dedent(text))
+    (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}")
+    report = check(load_spec(tmp_path / "net.yaml"))
+    assert report.verdict is Verdict.AGREES
+    assert report.zero == 3

@@ -31,6 +31,7 @@ class Activation:
     in_place:   φ(z) written over a real z, for those that are faster so.
     coupled:    each a depends on the whole row of z (softmax).
     bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
+    absolute:   how large the numbers are, shape of z, that people subtract to get a small φ(z), as 1 + erf.
     flat_left:  φ is constant on the left of its kink.
     options:    names and defaults of φ's parameters.
     formula:    the derivative as a textbook writes it.
@@ -43,6 +44,7 @@ class Activation:
     in_place: Callable[[Array], Array] | None = None
     coupled: bool = False
     bounded: bool = False
+    absolute: Callable[[Array], Array] | None = None
     flat_left: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "φ'(z)"
@@ -174,11 +176,17 @@ ACTIVATIONS: Mapping[str, Activation] = {
         _elu_derivative,
         pieces=_right_of_zero,
         branch=_elu_branch,
+        absolute=np.ones_like,
         options={"alpha": 1.0},
         formula="1 if z > 0, else alpha eᶻ",
     ),
     "gelu": Activation(
-        _gelu, _gelu_derivative, bounded=True, options={"approximate": "none"}, formula="Φ(z) + z Φ'(z)"
+        _gelu,
+        _gelu_derivative,
+        bounded=True,
+        absolute=np.abs,
+        options={"approximate": "none"},
+        formula="Φ(z) + z Φ'(z)",
     ),
     "silu": Activation(
         lambda z: z * sigmoid(z),
@@ -186,6 +194,6 @@ ACTIVATIONS: Mapping[str, Activation] = {
         bounded=True,
         formula="σ(z) + a (1 − σ(z))",
     ),
-    "softplus": Activation(softplus, sigmoid, formula="σ(z)"),
+    "softplus": Activation(softplus, sigmoid, absolute=np.ones_like, formula="σ(z)"),
     "softmax": _Softmax(softmax, _softmax_jacobian, coupled=True, bounded=True, formula="aᵢ (1[i=j] − aⱼ)"),
 }

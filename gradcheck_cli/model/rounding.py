@@ -42,7 +42,9 @@ class Arithmetic:
         """That of `dtype`, for numbers that `held` represents exactly (by default, `dtype` itself)."""
         info = np.finfo(dtype)
         exact = held is None or np.finfo(held).eps >= info.eps
-        return cls(float(info.eps), float(info.tiny), 0.0 if exact else float(info.eps))
+        # Many a processor takes what is below the normal numbers for 0, though hardly in half precision.
+        tiny = 4.0 * info.smallest_subnormal if info.bits == 16 else info.tiny
+        return cls(float(info.eps), float(tiny), 0.0 if exact else float(info.eps))
 
 
 FLOAT64 = Arithmetic.of(np.dtype(np.float64))
@@ -81,6 +83,8 @@ def forward_rounding(
             y_errors.append(eps * scaled_rounding(layer, parameters, z, z_error / eps, z_hat))
         a = layer.activation.value(y)
         a_error = _value_error(layer.activation, y, y_errors[-1]) + FUNCTION_ULPS * eps * np.abs(a) + tiny
+        if layer.activation.absolute is not None:
+            a_error = a_error + eps * layer.activation.absolute(y)
     return ForwardRounding(tuple(a_errors), tuple(z_hat_errors), tuple(y_errors), a_error)
 
 
@@ -289,7 +293,8 @@ def derivative_error(activation: Activation, z: Array, z_error: Array, eps: floa
     changes = _changes(activation.derivative, z, z_error, pieces)
     error = np.maximum(*changes) + FUNCTION_ULPS * eps * np.abs(activation.derivative(z))
     # a(1 − a) and the like are exact only to the rounding of 1.
-    return error + eps if activation.bounded else error
+    error = error + eps if activation.bounded else error
+    return error if activation.absolute is None else error + eps * activation.absolute(z)
 
 
 def _softmax_with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:

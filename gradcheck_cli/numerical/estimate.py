@@ -168,11 +168,14 @@ def _evaluate(
         rows = [_slopes(movable, scheme, which[part], rung * largest[part]) for rung in rungs]
         slopes, noise = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
         if scheme.extrapolate:
+            told = noise
             if not certify:
                 noise = _measured(slopes, noise, rungs)
             if movable.rest is not None:
                 noise = noise + _unseen_kinks([row[2] for row in rows], rungs)
-            best = _settle(slopes, noise, rungs, certify)
+            else:
+                told = noise
+            best = _settle(slopes, noise, told, rungs, certify)
         else:
             best = _finest(slopes, noise, scheme.order)
         value[part], error[part] = best.value, best.error
@@ -258,15 +261,19 @@ def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
     return _known(fine, truncation + noise[-1])
 
 
-def _settle(slopes: Array, noise: Array, steps: Array, certify: bool) -> Estimate:
+def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Estimate:
     """Extrapolate slopes (S, B) at falling steps to h → 0, and take the estimate that is best confirmed.
 
     Every rung gets its best Richardson extrapolate and an error of it, never below its noise. But coarse
     rungs may agree by accident; so an estimate's error is at least its distance from the next finer one,
     and from every other finer one what that one's own error does not excuse. The least error so confirmed
     wins (the idea of Lepski's rule for choosing a bandwidth).
+
+    told: the part of the noise (S, B) that can excuse a distance. A kink nobody tells of cannot: what crosses
+    it by a small step crosses it by every larger one too.
     """
     value, error = _extrapolate(slopes, steps)
+    excuse = np.fmax(error, told)
     error = np.fmax(error, noise)
     if certify:  # nothing finer to confirm it; that it meets the gradient will have to do
         return _known(value[-1], error[-1])
@@ -278,7 +285,7 @@ def _settle(slopes: Array, noise: Array, steps: Array, certify: bool) -> Estimat
         finer, coarser = np.vstack([gaps, last]), np.vstack([gaps[:1], gaps])
         confirmed = np.fmax(confirmed, np.where(np.isnan(finer), coarser, finer))
         for i in range(len(steps) - 2):
-            excess = np.abs(value[i] - value[i + 2 :]) - 2.0 * error[i + 2 :]
+            excess = np.abs(value[i] - value[i + 2 :]) - 2.0 * excuse[i + 2 :]
             confirmed[i] = np.fmax(confirmed[i], np.fmax.reduce(excess, axis=0))
     best = confirmed.argmin(axis=0), np.arange(slopes.shape[1])
     return _known(value[best], confirmed[best])

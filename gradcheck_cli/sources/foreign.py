@@ -41,6 +41,9 @@ class Function(Protocol):
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         """∂L/∂ every parameter, each in its parameter's shape and in the type it was computed in."""
 
+    def wide_gradients(self) -> Mapping[str, Array] | None:
+        """The same at the parameters in wider floats, for what rounding changes; None if there is no such."""
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """One short line for each thing that is allowed, and seldom meant."""
@@ -147,6 +150,9 @@ class _ForeignMoves:
 
 def length(position: Array) -> Array:
     """The length of a step of 1 for every number of a tensor: its size, or the tensor's if that is larger."""
-    whole = np.sqrt(np.mean(np.square(position))) if position.size else 0.0
+    largest = np.abs(position).max(initial=0.0)
+    if not largest > np.finfo(np.float64).tiny:
+        return np.ones(position.shape)
+    whole = largest * np.sqrt(np.mean(np.square(position / largest)))
     size = np.maximum(np.abs(position), whole)
     return np.where(size > np.finfo(np.float64).tiny, size, 1.0)

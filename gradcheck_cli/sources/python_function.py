@@ -77,6 +77,9 @@ class _Function:
             _, gradients = _call(self.code, dict(parameters), self.x, self.y)
             return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
 
+    def wide_gradients(self) -> None:
+        """What it computes in is the code's own choice."""
+
 
 def _point(inputs: Inputs, code: UserCode) -> Mapping[str, Array]:
     if inputs.parameters is not None:

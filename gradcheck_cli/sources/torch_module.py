@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.errors import bad_input
+from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.model.arrays import match_shapes
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import (
@@ -84,6 +84,16 @@ class _Function:
         with self.code.running(_MOVED):
             return self.graph.gradients(parameters)
 
+    def wide_gradients(self) -> Mapping[str, Array] | None:
+        """Of backward in float64, if the module's own type is narrower and it can do that."""
+        if all(str(dtype) == "torch.float64" for dtype in self.graph.types.values()):
+            return None
+        try:
+            with self.code.running(_WIDE):
+                return self.graph.gradients(self.parameters, wide=True)
+        except InputError:  # a kernel for one type alone
+            return None
+
 
 def _observe(code: UserCode, graph: _Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
     """One run of each kind that is watched, and what is odd about it."""
@@ -141,11 +151,11 @@ class _Graph:
         with self.torch.no_grad(), _one_thread(self.torch):
             return real(plain(self._terms(wide=True).cpu()))
 
-    def gradients(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
-        """Of backward in the module's own type; 0 for a parameter that gets none."""
-        self._assign(parameters, wide=False)
+    def gradients(self, parameters: Mapping[str, Array], wide: bool = False) -> dict[str, Array]:
+        """Of backward in the module's own type, or in float64; 0 for a parameter that gets none."""
+        self._assign(parameters, wide)
         with self.torch.enable_grad():
-            self._terms(wide=False).sum().backward()
+            self._terms(wide).sum().backward()
         grads = {
             name: self.torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
             for name, leaf in self.leaves.items()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradcheck_cli.numerical.noise import POINTS, noise_level, too_close
+from gradcheck_cli.numerical.noise import POINTS, changes, noise_level, resolution
 
 LINE = np.arange(POINTS) - POINTS // 2
 
@@ -42,9 +42,20 @@ def test_every_component_has_a_level_of_its_own():
     np.testing.assert_array_less(sigma[sigma > 0] / 4, level[sigma > 0])
 
 
-def test_points_are_too_close_where_most_values_are_the_same():
-    assert too_close(np.array([1.0, 1.0, 1.0, 1.0, 2.0]))
-    assert not too_close(np.array([1.0, 2.0, 3.0, 4.0, 4.0]))
+def test_what_mostly_stands_still_does_not_change():
+    values = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0], [1.0, 4.0], [2.0, 4.0]])
+    np.testing.assert_array_equal(changes(values), [False, True])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_type_that_values_are_computed_in_shows_in_those_that_change(dtype):
+    values = np.random.default_rng(4).normal(size=(POINTS, 3)).astype(dtype).astype(np.float64)
+    values[:, 1] = 3.0  # a round number, which any type holds
+    assert resolution(values) == np.finfo(dtype).eps
+
+
+def test_numbers_that_never_change_may_be_lost_in_float32():
+    assert resolution(np.full((POINTS, 2), 1e5)) == np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize("at", range(1, POINTS))

@@ -79,6 +79,7 @@ def test_what_is_no_function_is_refused(written):
         ("raise ValueError('one\\ntwo')", "net.py raises ValueError at net.py:1: one"),
         ("import sys\nsys.exit(0)", "net.py calls sys.exit(0) at net.py:2"),
         ("import sys\nsys.exit()", "net.py calls sys.exit() at net.py:2"),
+        ("import os\nos._exit(0)", "net.py calls sys.exit(0) at net.py:2"),
         ("raise SystemExit('bye')", "net.py calls sys.exit('bye') at net.py:1"),
         ("class Own(BaseException): ...\nraise Own('x')", "net.py raises Own at net.py:2: x"),
         (
