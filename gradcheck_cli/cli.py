@@ -69,6 +69,13 @@ class _Finite(click.FloatRange):
         return number
 
 
+class _OrAuto(click.IntRange):
+    """A number in a range, or the word auto."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 _color = click.option(
     "--color",
     type=click.Choice(["auto", "always", "never"]),
@@ -134,7 +141,22 @@ _rtol = click.option(
     "--differences",
     type=click.Choice(["units", "literal"]),
     help="Move the units' pre-activations, which serves every entry, or each entry by itself, which is slow. "
-    " [default: the spec's]",
+    "literal moves every entry of code, too, however long it takes.  [default: the spec's]",
+)
+@click.option(
+    "--fast",
+    is_flag=True,
+    default=None,
+    help="Difference code (Python or torch) along random directions, and only what disagrees by entries; as "
+    "happens by itself where the entries take over 10 s. Networks of our own are as fast without it.  "
+    "[default: the spec's]",
+)
+@click.option(
+    "--jobs",
+    metavar="N|auto",
+    type=_OrAuto(min=1, max=1024),
+    help="Evaluate code in so many processes at once, if it takes more than 2 s; the result is the same.  "
+    "[default: the spec's, or 1]",
 )
 @_gradients
 @_python

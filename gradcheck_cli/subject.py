@@ -17,6 +17,7 @@ from gradcheck_cli.numerical.objective import Objective, UnitObjective
 from gradcheck_cli.sources import CODE_SOURCES, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.sources.foreign import ForeignObjective, Function, Inputs, length, read_inputs
+from gradcheck_cli.sources.workers import Case, Workers
 from gradcheck_cli.spec import Spec
 
 
@@ -25,10 +26,12 @@ class Subject:
     """The gradients of a spec and everything that is needed to judge them.
 
     objective: what is differenced.  units: the same, where its pre-activations can be moved.
+    code: the same, where it is code of the user's.
     rounding: for each gradient, what rounding alone may do to a right one.
     described, loss_name, loss: what it is, in a few words, and the loss at the parameters.
     unexercised, unusual: a short line each for what the data could not show, and for what is seldom meant.
     kinks: the same for what sits on a kink, if it comes to that.
+    workers: so many processes that evaluate the code.
     """
 
     analytic: Analytic
@@ -41,6 +44,8 @@ class Subject:
     unexercised: tuple[str, ...]
     unusual: tuple[str, ...]
     kinks: Callable[[], tuple[str, ...]]
+    code: ForeignObjective | None = None
+    workers: Callable[[int], Workers] | None = None
 
 
 def subject_of(spec: Spec) -> Subject:
@@ -114,9 +119,11 @@ def _of_code(spec: Spec) -> Subject:
     )
     losses = function.losses(function.parameters)
     loss_noise, rounding = _measured_noise(function, analytic)
+    objective = ForeignObjective(function, loss_noise)
+    case = Case(spec.gradients, inputs, function.parameters, losses, loss_noise)
     return Subject(
         analytic,
-        ForeignObjective(function, loss_noise),
+        objective,
         None,
         rounding,
         _describe_code(function, inputs),
@@ -125,6 +132,8 @@ def _of_code(spec: Spec) -> Subject:
         unexercised(replace(inputs.problem, checked=checked)) if inputs.problem else (),
         (*function.remarks, *_other_loss(inputs, float(losses.sum()))),
         lambda: ("the losses on the two sides of some entries rise differently however small the step",),
+        objective,
+        lambda jobs: Workers(case, function, jobs),
     )
 
 

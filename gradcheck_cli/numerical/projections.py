@@ -29,7 +29,7 @@ EVALUATIONS = 2 * len(SCHEMES[DEFAULT_SCHEME].certify)
 """How many a projection takes."""
 
 _STEPS = tuple(2.0**-k for k in (2, 4, 6, 9, 12, 15, 18))
-"""The steps that are tried for a tensor, from long ones that a kink may lie in to short ones that are noisy."""
+"""The steps that are tried for a tensor, from long ones that may cross kinks to short ones, all noise."""
 
 _FINE = 1e-6
 """An error bar that is a small share of what is measured needs no better step."""

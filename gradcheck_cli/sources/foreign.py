@@ -118,7 +118,12 @@ class InProcess:
         return STACK
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
-        return np.concatenate([evaluate(self.function, part) for part in stacks(self.function, changes)])
+        return np.concatenate(
+            [
+                evaluate(self.function, self.function.parameters, part)
+                for part in stacks(self.function, changes)
+            ]
+        )
 
 
 STACK = 16
@@ -135,9 +140,9 @@ def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[C
         yield changes[start : start + size]
 
 
-def evaluate(function: Function, changes: Sequence[Change]) -> Array:
-    """The losses (K, S) at K points, each in fresh arrays that the function may change."""
-    return function.losses_at([_point(function.parameters, change) for change in changes])
+def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
+    """The losses (K, S) at K points beside the parameters, in fresh arrays that the function may change."""
+    return function.losses_at([_point(parameters, change) for change in changes])
 
 
 def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Array]:
