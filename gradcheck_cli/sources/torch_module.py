@@ -152,8 +152,8 @@ class _Graph:
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         """(S,), of the forward pass in float64."""
-        self._assign(parameters, wide=True)
         with self.torch.no_grad(), _one_thread(self.torch):
+            self._assign(parameters, wide=True)
             return real(plain(self._terms(wide=True).cpu()))
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
