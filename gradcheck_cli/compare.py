@@ -71,7 +71,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Projection:
-    """The gradient along one random direction, Σ ± g: analytic, and by differences with their error."""
+    """The gradient along one random direction d, Σ d g: analytic, and by differences with their error."""
 
     analytic: float
     numerical: float

@@ -87,4 +87,4 @@ def _time(seconds: float) -> str:
     """``40 s``, ``5 min``, ``3 h``"""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -18,7 +18,7 @@ import numpy as np
 from gradcheck_cli.compare import ROUNDING_SAFETY, Comparison, Projected, Projection
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.objective import Array, Direction
-from gradcheck_cli.numerical.projections import DIRECTIONS, Projector, part, random_direction
+from gradcheck_cli.numerical.projections import DIRECTIONS, SMALLEST, Projector, part, random_direction
 
 Confirm = Callable[[Array], Comparison]
 """The full verdict of the entries of these flat indices, moved by themselves; all others are unknown."""
@@ -69,12 +69,12 @@ class _Look:
     @property
     def least(self) -> float:
         """An error in a single entry that shows for sure, in both looks."""
-        return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min())
+        return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min()) / SMALLEST
 
     @property
     def typical(self) -> float:
         """The size of a typical entry, by what the directions add up to."""
-        return float(np.median(np.abs(self.numerical.value) / np.sqrt(len(self.directions[0].entries))))
+        return float(np.median(np.abs(self.numerical.value) / np.linalg.norm(self.directions[0].weights)))
 
 
 class Survey:
@@ -144,12 +144,15 @@ class Survey:
         return self._against(directions, numerical)
 
     def _against(self, directions: Sequence[Direction], numerical: Estimate) -> _Look:
-        rows = [(self.analytic[d.entries], self.rounding[d.entries], d.signs) for d in directions]
+        gradients = [self.analytic[d.entries] * d.weights for d in directions]
+        bounds = [self.rounding[d.entries] * d.weights for d in directions]
         return _Look(
             directions,
-            np.array([g @ signs for g, _, signs in rows]),
+            np.array([g.sum() for g in gradients]),
             numerical,
-            np.array([np.sqrt(bound @ bound) + _EPS * np.abs(g).sum() for g, bound, _ in rows]),
+            np.array(
+                [np.linalg.norm(b) + _EPS * np.abs(g).sum() for b, g in zip(bounds, gradients, strict=True)]
+            ),
         )
 
     def _excess(self, directions: Sequence[Direction]) -> Array:

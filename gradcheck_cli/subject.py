@@ -175,8 +175,9 @@ def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapp
     """
     here = function.parameters
     own = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
+    beside = _beside(here)  # at the point itself, values may be round numbers, which any type holds
     coarsest = max(
-        own, _resolution(function.losses(here)), _resolution(_flat(function.gradients(here), analytic))
+        own, _resolution(function.losses(beside)), _resolution(_flat(function.gradients(beside), analytic))
     )
     losses = _along(function.losses, here, coarsest)
     gradients = _along(lambda at: _flat(function.gradients(at), analytic), here, coarsest)
@@ -184,10 +185,19 @@ def _measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapp
     bounds, start = {}, 0
     for name, value in analytic.values.items():
         level = levels[start : start + value.size]
-        whole = np.sqrt(np.mean(np.square(level))) if level.size else 0.0
-        bounds[name] = _SIGMAS * np.maximum(level, whole).reshape(value.shape)
+        finite = level[np.isfinite(level)]
+        whole = np.sqrt(np.mean(np.square(finite))) if finite.size else 0.0
+        bounds[name] = _SIGMAS * np.fmax(level, whole).reshape(value.shape)
         start += value.size
     return np.maximum(_SIGMAS * noise_level(losses), _resolution(losses) * np.abs(losses).max(axis=0)), bounds
+
+
+def _beside(parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+    rng = np.random.default_rng(0)
+    return {
+        name: array + 2.0**-10 * length(array) * rng.uniform(-1.0, 1.0, array.shape)
+        for name, array in parameters.items()
+    }
 
 
 def _resolution(values: Array) -> float:

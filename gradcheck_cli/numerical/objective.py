@@ -54,10 +54,10 @@ class Movable(Protocol):
 
 
 class Direction(NamedTuple):
-    """Entries of a tensor, by flat index, and the sign with which each of them moves, both (M,)."""
+    """Entries of a tensor, by flat index, and how far each of them moves, both (M,)."""
 
     entries: Array
-    signs: Array
+    weights: Array
 
 
 class Objective(Protocol):

@@ -1,6 +1,6 @@
 """Random directions: many entries of a tensor moved at once, and held against a single number.
 
-With d of random signs on a set of entries, 0 elsewhere, and s the length of a step,
+With d of random signs and sizes on a set of entries, 0 elsewhere, and s the length of a step,
 
     (ℓ(θ + t s d) − ℓ(θ − t s d)) / 2t  →  s Σ d g        for t → 0
 
@@ -8,7 +8,8 @@ sees every entry of the set at the price of one. It is a number that is moved, a
 bar come from `estimate`, whose noise is that of this very function. The longest step that tells most is found
 on the run, from losses alone, so that no gradient can excuse itself.
 
-What a direction cannot see is errors that cancel in its sum; so there are several.
+What a direction cannot see is errors that cancel in its sum; so there are several. And that is why d is not
+±1: two entries that were swapped, or are off by as much, would cancel in every second direction.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 DIRECTIONS = 3
 """Errors that cancel in one direction by chance do so in a second, or a third, by another chance."""
 
+SMALLEST = 0.5
+"""The least that an entry moves in a direction, beside one that moves by 1."""
+
 EVALUATIONS = 2 * len(SCHEMES[DEFAULT_SCHEME].certify)
 """How many a projection takes."""
 
@@ -36,13 +40,14 @@ _FINE = 1e-6
 
 
 def random_direction(entries: Array, rng: np.random.Generator) -> Direction:
-    """A random sign for each of these entries (flat index)."""
-    return Direction(entries, rng.choice(np.array([-1.0, 1.0]), len(entries)))
+    """A random sign and a size from `SMALLEST` to 1 for each of these entries (flat index)."""
+    sizes = rng.uniform(SMALLEST, 1.0, len(entries))
+    return Direction(entries, sizes * rng.choice(np.array([-1.0, 1.0]), len(entries)))
 
 
 def part(direction: Direction, among: Array) -> Direction:
     """The direction on those of its entries that `among` (M,) marks."""
-    return Direction(direction.entries[among], direction.signs[among])
+    return Direction(direction.entries[among], direction.weights[among])
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,8 @@ class Projector:
 
 
 def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
-    """Whether the bars are a trifle beside a typical entry: |Σ d g| is about its size times √M."""
-    size = np.median(np.abs(known.value) / np.sqrt([len(d.entries) for d in directions]))
+    """Whether the bars are a trifle beside a typical entry: |Σ d g| is about its size times √Σd²."""
+    size = np.median(np.abs(known.value) / [np.linalg.norm(d.weights) for d in directions])
     return bool(known.error.max() <= _FINE * size)
 
 

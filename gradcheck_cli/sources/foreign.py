@@ -248,8 +248,8 @@ class _Along(_Moves):
         span = self.objective.span(self.name)
         changes = []
         for i, t in zip(which, to, strict=True):
-            entries, signs = self.directions[i]
-            changes.append(Change(self.name, entries, self.tensor[entries] + (t * span) * signs))
+            entries, weights = self.directions[i]
+            changes.append(Change(self.name, entries, self.tensor[entries] + (t * span) * weights))
         return self.objective.moved(changes)
 
 
