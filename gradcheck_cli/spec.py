@@ -353,7 +353,7 @@ MAX_JOBS = 1024
 def _jobs(value: object) -> object:
     if value == "auto" or (type(value) is int and 1 <= value <= MAX_JOBS):
         return value
-    message = "a number from 1 to {most}, or auto, is needed here, not {found}"
+    message = "'jobs' must be a number from 1 to {most}, or auto, not {found}"
     raise PydanticCustomError("jobs", message, {"most": MAX_JOBS, "found": repr(value)})
 
 

@@ -76,10 +76,11 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
         page.line("Not exercised by these data and parameters:")
         for line in report.unexercised:
             page.item(line)
-    if page.view.show:
+    worst = report.worst(page.view.show)
+    if worst:
         page.line()
-        page.line(f"The worst of all {count(report.entries, 'entry')}:")
-        page.table(_ENTRY_COLUMNS, [_entry_row(name, entry) for name, entry in report.worst(page.view.show)])
+        page.line(f"The worst of all {count(_moved(report), 'entry')}{_THEMSELVES[report.differences]}:")
+        page.table(_ENTRY_COLUMNS, [_entry_row(name, entry) for name, entry in worst])
     if page.view.level > 0:
         _details(page, outcome, report)
 
@@ -178,8 +179,10 @@ def _entry_row(name: str, entry: Entry) -> list[Cell]:
 def _sentence(report: Report) -> str:
     """The verdict and what it rests on, in one sentence."""
     if report.verdict is Verdict.WRONG:
-        moved = " that were moved by themselves" if report.suspect else ""
-        entries = f"{report.wrong:,} of {count(_moved(report), 'entry')}{moved}"
+        beside = count(_moved(report), "entry") + _THEMSELVES[report.differences]
+        if not report.suspect:
+            beside = count(report.entries, "entry")
+        entries = f"{report.wrong:,} of {beside}"
         return f"wrong: {entries}, {_where(report)}."
     if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
         return "unresolved: every gradient is 0 on both sides, so nothing was put to the test."
@@ -191,7 +194,8 @@ def _sentence(report: Report) -> str:
         return (
             f"agrees: {report.agree:,} of {count(report.entries, 'entry')}; the others could not be decided."
         )
-    return f"agrees: all {count(report.entries, 'entry')}."
+    how = ", along random directions" if report.projected else ""
+    return f"agrees: all {count(report.entries, 'entry')}{how}."
 
 
 def _where(report: Report) -> str:
@@ -202,6 +206,9 @@ def _where(report: Report) -> str:
     return f"in {tensors}; the worst, {name}{index(worst.index)}, {_against(worst)}"
 
 
+_THEMSELVES = {"units": "", "literal": "", "directions": " that were moved by themselves"}
+
+
 def _place(comparison: Comparison) -> str:
     if comparison.place == "everything":
         return f"{comparison.name} (everything in it)"
@@ -209,9 +216,7 @@ def _place(comparison: Comparison) -> str:
 
 
 def _moved(report: Report) -> int:
-    """The entries that the number of wrong ones is held against."""
-    if not report.suspect:
-        return report.entries
+    """The entries that were moved by themselves, or need not be to be judged."""
     return sum(int(np.count_nonzero(c.measured)) for c in report.comparisons)
 
 
