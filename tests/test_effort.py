@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import check, load_spec
-from gradcheck_cli.effort import cores, plan
+from gradcheck_cli.effort import cores, plan, seconds_of
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.spec import CheckSpec
 
@@ -78,3 +78,8 @@ def test_slow_code_is_checked_along_directions(tmp_path):
     report = check(spec, clock=lambda: float(next(ticks)))
     assert (report.differences, report.passed) == ("directions", True)
     assert report.way.endswith("since entry by entry would take about 12 s.")
+
+
+def test_what_is_compiled_first_is_not_slow():
+    ticks = iter([0.0, 9.0, 9.0, 9.001, 9.001, 99.0, 99.0, 99.016])
+    assert seconds_of(Objective(), "w", lambda: next(ticks)) == pytest.approx(0.001)

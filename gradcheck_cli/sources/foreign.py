@@ -142,7 +142,10 @@ def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[C
 
 def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
     """The losses (K, S) at K points beside the parameters, in fresh arrays that the function may change."""
-    return function.losses_at([_point(parameters, change) for change in changes])
+    points = [_point(parameters, change) for change in changes]
+    if function.vectorized:  # what is compiled is compiled for every size: there are to be few of them
+        points += points[-1:] * (2 ** (len(points) - 1).bit_length() - len(points))
+    return function.losses_at(points)[: len(changes)]
 
 
 def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Array]:

@@ -12,7 +12,7 @@ from build import problem_of, right_gradients, spec_of
 from gradcheck_cli import Verdict, check, load_spec
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.sources import CODE_SOURCES
-from gradcheck_cli.sources.foreign import Inputs, read_inputs
+from gradcheck_cli.sources.foreign import Change, Inputs, evaluate, read_inputs
 from gradcheck_cli.sources.python_function import read
 from gradcheck_cli.spec import Code, PythonFunction
 
@@ -366,11 +366,11 @@ MOVED = {**POINT.parameters, "b": np.array([1.0, 1.0])}
 
 def test_a_failure_at_moved_parameters_says_so(returning):
     function = read(returning("loss, g", "assert p['b'][0] == 0.5"), POINT)
-    for evaluate in (function.losses, function.gradients):
+    for call in (function.losses, function.gradients):
         with pytest.raises(
             InputError, match=r"with parameters moved a little, f of .* raises AssertionError"
         ):
-            evaluate(MOVED)
+            call(MOVED)
 
 
 def test_another_number_of_terms_at_moved_parameters_is_refused(returning):
@@ -605,3 +605,24 @@ def test_a_function_of_one_point_that_is_called_vectorized_is_told_what_to_do(wr
     source = written(RIGHT).model_copy(update={"vectorized": True})
     (complaint,) = complaints_about(source)
     assert "a stack of 2 points" in complaint.message or "raises" in complaint.message
+
+
+def test_stacks_are_of_few_sizes(vectorized):
+    """What is compiled is compiled for every size."""
+    sizes = []
+    function = read(vectorized("0.5 * (z * z).sum(axis=2)"), POINT)
+
+    class Watched:
+        vectorized = True
+        parameters = function.parameters
+
+        def losses_at(self, points):
+            sizes.append(len(points))
+            return function.losses_at(points)
+
+    for count in range(1, 17):
+        changes = [Change("b", np.array([0]), np.array([k / 8])) for k in range(count)]
+        losses = evaluate(Watched(), function.parameters, changes)
+        assert len(losses) == count
+        assert len(np.unique(losses, axis=0)) == count
+    assert set(sizes) == {1, 2, 4, 8, 16}
