@@ -27,7 +27,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome
-    from gradcheck_cli.spec import Code, GradientFile, Spec
+    from gradcheck_cli.spec import Code, GradientFile, Model, Spec
     from gradcheck_cli.spec_file import SpecFile
 
 _EXIT_CODES = """\b
@@ -344,8 +344,8 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         given["parameters"] = given.pop("only")
     sources: dict[str, Any] = {
         "gradients": lambda file: _of_file(spec, Path(file)),
-        "python": lambda name: PythonFunction(python=_code("python", name)),
-        "torch": lambda name: TorchModule(torch=_code("torch", name)),
+        "python": lambda name: _of_code(spec, PythonFunction, python=_code("python", name)),
+        "torch": lambda name: _of_code(spec, TorchModule, torch=_code("torch", name)),
     }
     named = [option for option in sources if option in given]
     if len(named) > 1:
@@ -363,6 +363,11 @@ def _of_file(spec: Spec, file: Path) -> GradientFile:
 
     theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
     return theirs.model_copy(update={"file": file})
+
+
+def _of_code(spec: Spec, kind: type[Model], **code: Code) -> Model:
+    """The code, vectorized if that which it takes the place of is."""
+    return spec.gradients.model_copy(update=code) if isinstance(spec.gradients, kind) else kind(**code)
 
 
 def _code(option: str, name: str) -> Code:

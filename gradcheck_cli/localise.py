@@ -171,29 +171,36 @@ class Survey:
         """Explain some of what disagrees; whether that was possible."""
         worst = look.directions[int(look.excess.argmax())]
         entries = self._halve(worst, worst.entries)
-        if entries is not None:
-            return self._moved(entries) is not None
-        return self._narrow_what_is_many(look, worst)
+        if entries is not None and entries.size:
+            self._moved(entries)
+            return True
+        return self._narrow_what_is_spread(look, worst)
 
-    def _narrow_what_is_many(self, look: _Look, worst: Direction) -> bool:
+    def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
+        """Where too many parts disagree, or none does by itself: everything, a trifle, or whole lines."""
         drawn = self._moved(self._draw(worst.entries, DRAWN))
-        if drawn is not None and _all_wrong(drawn):
+        if _all_wrong(drawn):
             return self._condemn(worst.entries)
-        if drawn is not None and not drawn.wrong.any() and look.off <= self._spread + look.least:
+        if not drawn.wrong.any() and look.off <= self._spread + look.least:
             self.excused = True
             return False
         for axis in range(min(2, len(self.shape)) if len(self.shape) > 1 else 0):
             lines = np.unravel_index(worst.entries, self.shape)[axis]
-            found = self._halve(worst, lines)
-            whole = (
-                [line for line in found if self._is_wrong(worst.entries[lines == line])]
-                if found is not None
-                else []
-            )
+            whole = self._wrong_lines(worst, lines)
             if whole:
                 return self._condemn(worst.entries[np.isin(lines, whole)])
-        self._moved(self._halve(worst, worst.entries, FOLLOWED))
+        followed = self._halve(worst, worst.entries, FOLLOWED)
+        if followed is not None and followed.size:
+            self._moved(followed)
         return False
+
+    def _wrong_lines(self, direction: Direction, lines: Array) -> list[int]:
+        """Those of the lines (of a direction's entries, (M,)) of which all entries drawn are wrong."""
+        found = self._halve(direction, lines)
+        drawn = [] if found is None else [(line, direction.entries[lines == line]) for line in found]
+        return [
+            line for line, entries in drawn if _all_wrong(self._moved(self._draw(entries, DRAWN_OF_A_LINE)))
+        ]
 
     def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
         """The labels (of a direction's entries, (M,)) that disagree, by halving a permutation of them all.
@@ -218,19 +225,13 @@ class Survey:
 
     # --- explaining ----------------------------------------------------------------------------------------
 
-    def _moved(self, entries: Array | None) -> Comparison | None:
-        """Move these entries by themselves; None if there are none."""
-        if entries is None or not len(entries):
-            return None
+    def _moved(self, entries: Array) -> Comparison:
+        """Move these entries by themselves."""
         found = self.confirm(np.sort(entries))
         self.value[entries] = found.numerical.ravel()[entries]
         self.error[entries] = found.error.ravel()[entries]
         self.explained[entries] = True
         return found
-
-    def _is_wrong(self, line: Array) -> bool:
-        drawn = self._moved(self._draw(line, DRAWN_OF_A_LINE))
-        return drawn is not None and _all_wrong(drawn)
 
     def _draw(self, entries: Array, most: int) -> Array:
         return self.rng.choice(entries, min(most, len(entries)), replace=False)
@@ -254,9 +255,10 @@ def _halves(low: int, high: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _all_wrong(drawn: Comparison) -> bool:
-    """Whether some of the entries that were moved are wrong, and all others are 0 on both sides."""
+    """Whether most of the entries that were moved are wrong, and no other is right but those that are 0."""
     moved = np.isfinite(drawn.error)
-    return bool(drawn.wrong.any() and (drawn.wrong | drawn.zero)[moved].all())
+    right = moved & drawn.agrees & ~drawn.zero
+    return bool(not right.any() and 2 * drawn.wrong.sum() > (moved & ~drawn.zero).sum())
 
 
 def _told(look: _Look) -> tuple[Projection, ...]:

@@ -138,10 +138,20 @@ def test_numbers_that_are_not_finite_are_wrong_and_hide_nothing(tmp_path):
     assert wrong_of(report) == {"w1": [[3, 4], [8, 8]]}
 
 
-def test_a_trifle_within_rtol_everywhere_is_excused(tmp_path):
-    report = report_of(tmp_path, 'g["w1"] *= 1 + 1e-7')
-    assert report.verdict is Verdict.AGREES
-    assert report.resolution.largest > 1e-6
+@pytest.mark.parametrize("trifle", [5e-7, 1e-7, 1e-8, 3e-9, 1e-9, 1e-10, 1e-11])
+def test_a_trifle_within_rtol_everywhere_is_excused(tmp_path, trifle):
+    for draw in range(3):
+        report = report_of(tmp_path, f'g["w1"] *= 1 + {trifle}', draw=draw)
+        assert report.verdict is Verdict.AGREES
+        assert report.wrong == report.suspect == 0
+
+
+@pytest.mark.parametrize("more", [1e-5, 1e-4, 1e-3])
+def test_somewhat_more_than_rtol_everywhere_is_not(tmp_path, more):
+    for draw in range(3):
+        report = report_of(tmp_path, f'g["w1"] *= 1 + {more}', draw=draw)
+        assert report.verdict is Verdict.WRONG
+        assert more < 1e-4 or places(report) == {"w1": "everything"}
 
 
 def test_a_direction_that_says_nothing_vouches_for_nothing(tmp_path):
