@@ -27,7 +27,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome
-    from gradcheck_cli.spec import Code, GradientFile, Spec
+    from gradcheck_cli.spec import Code, GradientFile, Model, Spec
     from gradcheck_cli.spec_file import SpecFile
 
 _EXIT_CODES = """\b
@@ -67,6 +67,13 @@ class _Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class _OrAuto(click.IntRange):
+    """A number in a range, or the word auto."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
 
 
 _color = click.option(
@@ -134,7 +141,22 @@ _rtol = click.option(
     "--differences",
     type=click.Choice(["units", "literal"]),
     help="Move the units' pre-activations, which serves every entry, or each entry by itself, which is slow. "
-    " [default: the spec's]",
+    "literal moves every entry of code, too, however long it takes.  [default: the spec's]",
+)
+@click.option(
+    "--fast",
+    is_flag=True,
+    default=None,
+    help="Difference code (Python or torch) along random directions, and only what disagrees by entries; as "
+    "happens by itself where the entries take over 10 s. Networks of our own are as fast without it.  "
+    "[default: the spec's]",
+)
+@click.option(
+    "--jobs",
+    metavar="N|auto",
+    type=_OrAuto(min=1, max=1024),
+    help="Evaluate code in so many processes at once, if it takes more than 2 s; the result is the same.  "
+    "[default: the spec's, or 1]",
 )
 @_gradients
 @_python
@@ -322,8 +344,8 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         given["parameters"] = given.pop("only")
     sources: dict[str, Any] = {
         "gradients": lambda file: _of_file(spec, Path(file)),
-        "python": lambda name: PythonFunction(python=_code("python", name)),
-        "torch": lambda name: TorchModule(torch=_code("torch", name)),
+        "python": lambda name: _of_code(spec, PythonFunction, python=_code("python", name)),
+        "torch": lambda name: _of_code(spec, TorchModule, torch=_code("torch", name)),
     }
     named = [option for option in sources if option in given]
     if len(named) > 1:
@@ -341,6 +363,11 @@ def _of_file(spec: Spec, file: Path) -> GradientFile:
 
     theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
     return theirs.model_copy(update={"file": file})
+
+
+def _of_code(spec: Spec, kind: type[Model], **code: Code) -> Model:
+    """The code, vectorized if that which it takes the place of is."""
+    return spec.gradients.model_copy(update=code) if isinstance(spec.gradients, kind) else kind(**code)
 
 
 def _code(option: str, name: str) -> Code:

@@ -77,12 +77,43 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """The gradient along one random direction d, Σ d g: analytic, and by differences with their error."""
+
+    analytic: float
+    numerical: float
+    error: float
+
+    @property
+    def relative_error(self) -> float:
+        scale = max(abs(self.analytic), abs(self.numerical))
+        return abs(self.analytic - self.numerical) / scale if scale else 0.0
+
+
+@dataclass(frozen=True)
+class Projected:
+    """What random directions say of the entries of one tensor that were not moved by themselves.
+
+    covered: the entries that agree as a group.  least: the smallest error in one of them that would show.
+    suspect: those of rows, columns or a tensor of which all entries drawn at random are wrong.
+    directions: the last that were looked along.  disagrees: whether all others still disagree along these.
+    """
+
+    covered: Array = field(repr=False)
+    suspect: Array = field(repr=False)
+    least: float
+    directions: tuple[Projection, ...] = ()
+    disagrees: bool = False
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One tensor: analytic against numerical, all arrays of its shape.
 
     rounding: how far rounding alone may carry a right analytic value.
     eps: the machine epsilon of the arithmetic that the analytic value was computed in.
     beside: how large the entries of other tensors are; beside these, less than a trifle of it is 0.
+    projected: of a tensor of which not every entry was moved by itself, what is known of the others.
     """
 
     name: str
@@ -93,6 +124,7 @@ class Comparison:
     rtol: float
     eps: float = _EPS
     beside: float = 0.0
+    projected: Projected | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -143,7 +175,22 @@ class Comparison:
         within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
         without_rounding = self.difference <= self.rtol * self.scale
         telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
-        return (within & self.known & telling) | self.zero
+        return (within & self.known & telling) | self.zero | (self.covered & ~self.wrong)
+
+    @property
+    def covered(self) -> Array:
+        """The entries that agree as a group, along random directions."""
+        return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.covered
+
+    @property
+    def suspect(self) -> Array:
+        """The undecided entries that belong to what is wrong, as far as entries drawn at random tell."""
+        return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.suspect
+
+    @property
+    def measured(self) -> Array:
+        """The entries that were moved by themselves, or need not be to be judged."""
+        return np.isfinite(self.error) | ~np.isfinite(self.analytic) if self.projected else ~self.covered
 
     @cached_property
     def wrong(self) -> Array:
@@ -164,7 +211,7 @@ class Comparison:
         """
         bar = ERROR_BARS * self.error
         both = (np.abs(self.analytic) <= self.rounding) & (np.abs(self.numerical) <= bar)
-        return both & (bar <= self._trifle)
+        return (both & (bar <= self._trifle)) | (self.covered & (self.analytic == 0))
 
     @cached_property
     def _trifle(self) -> Array:
@@ -228,7 +275,12 @@ class Comparison:
 
     @property
     def max_relative_error(self) -> float:
-        """Over the entries that can be told from zero; NaN where there are none."""
+        """Over the entries that can be told from zero; NaN where there are none.
+
+        Where no entry was moved by itself, over the random directions.
+        """
+        if self.directions:
+            return max(direction.relative_error for direction in self.directions)
         return float(self.relative_error[self.telling].max()) if self.telling.any() else math.nan
 
     @property
@@ -240,11 +292,41 @@ class Comparison:
         """The relative error above which an entry would have been called wrong; inf where none would."""
         with np.errstate(divide="ignore", invalid="ignore"):
             needed = (self.tolerance + ERROR_BARS * self.error) / self.scale
+        if self.projected is not None:
+            with np.errstate(divide="ignore"):
+                shows = np.maximum(self.rtol, self.projected.least / np.abs(self.analytic))
+            needed = np.where(self.covered, shows, needed)
         return np.where(np.isfinite(needed), needed, np.inf)
+
+    @property
+    def directions(self) -> tuple[Projection, ...]:
+        """What there is to show where no entry was moved by itself."""
+        return () if self.projected is None or self.measured.any() else self.projected.directions
+
+    @cached_property
+    def place(self) -> str:
+        """What is wrong, if that is whole: `everything`, `rows 3 and 7`, `column 5`; else nothing."""
+        wrong = self.wrong | self.suspect
+        whole = wrong | self.zero
+        if not wrong.any() or self.projected is None:
+            return ""
+        if whole.all():
+            return "everything"
+        for axis, kind in enumerate(("row", "column") if wrong.ndim > 1 else ()):
+            others = tuple(i for i in range(wrong.ndim) if i != axis)
+            lines = whole.all(axis=others) & wrong.any(axis=others)
+            if not (wrong & ~np.expand_dims(lines, others)).any():
+                return _lines(kind, np.flatnonzero(lines))
+        return ""
 
     @cached_property
     def ratio(self) -> float | None:
-        """a / n where that is the same in all entries that tell, and not 1; else None."""
+        """a / n where that is the same in all entries that tell, and not 1; else None.
+
+        Of a tensor of which only some entries were moved by themselves, if everything is wrong.
+        """
+        if self.projected is not None and self.place != "everything":
+            return None
         bar = ERROR_BARS * self.error
         told = np.isfinite(self.relative_error) & np.isfinite(bar)
         told &= (np.abs(self.numerical) > MEANINGFUL * bar) & (self.scale > MEANINGFUL * self.rounding)
@@ -256,10 +338,14 @@ class Comparison:
         return ratio if (np.abs(a - ratio * n) <= allowed).all() else None
 
     def worst(self, count: int = 1) -> list[Entry]:
-        """The entries of largest relative error: the wrong first, then the unresolved, then the others."""
+        """The entries of largest relative error: the wrong first, then the unresolved, then the others.
+
+        Of those only that were moved by themselves.
+        """
+        count = min(count, int(np.count_nonzero(self.measured)))
         rank = np.where(self.wrong, 3, np.where(self.unresolved, 2, self.telling)).ravel()
         relative_error = np.nan_to_num(self.relative_error.ravel(), nan=-1.0, posinf=np.inf)
-        order = np.lexsort((-self.scale.ravel(), -relative_error, -rank))[:count]
+        order = np.lexsort((-self.scale.ravel(), -relative_error, -rank, ~self.measured.ravel()))[:count]
         return [self.entry(tuple(int(i) for i in np.unravel_index(flat, self.shape))) for flat in order]
 
     def entry(self, index: tuple[int, ...]) -> Entry:
@@ -278,6 +364,17 @@ class Comparison:
         )
 
 
+_MOST_LINES = 8
+
+
+def _lines(kind: str, lines: Array) -> str:
+    """``rows 3, 7 and 9``"""
+    if len(lines) > _MOST_LINES:
+        return f"{len(lines)} {kind}s"
+    *most, last = map(str, lines)
+    return f"{kind}s {', '.join(most)} and {last}" if most else f"{kind} {last}"
+
+
 def compare(
     name: str,
     analytic: Array,
@@ -286,6 +383,7 @@ def compare(
     rtol: float,
     eps: float = _EPS,
     beside: float = 0.0,
+    projected: Projected | None = None,
 ) -> Comparison:
     """Hold one tensor's analytic gradient against its numerical estimate, all of one shape.
 
@@ -294,7 +392,7 @@ def compare(
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding
-    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps, beside)
+    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps, beside, projected)
 
 
 def default_rtol(dtype: np.dtype[Any]) -> float:

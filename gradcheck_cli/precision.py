@@ -43,12 +43,13 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mappi
     bounds, start = {}, 0
     for name, value in analytic.values.items():
         level = levels[start : start + value.size]
-        whole = np.sqrt(np.mean(np.square(level))) if level.size else 0.0
-        bound = _SIGMAS * np.maximum(level, whole).reshape(value.shape)
+        finite = level[np.isfinite(level)]
+        whole = np.sqrt(np.mean(np.square(finite))) if finite.size else 0.0
+        bound = _SIGMAS * np.fmax(level, whole).reshape(value.shape)
         if wide is not None:
-            bound = np.maximum(bound, _SIGMAS * np.abs(wide[name] - value.astype(np.float64)))
+            bound = np.fmax(bound, _SIGMAS * np.abs(wide[name] - value.astype(np.float64)))
         least = float(np.finfo(analytic.dtypes[name]).smallest_subnormal)
-        bounds[name] = np.nan_to_num(bound, nan=np.inf) + _UNDERFLOWS * least
+        bounds[name] = bound + _UNDERFLOWS * least
         start += value.size
     floor = resolution(losses) * np.abs(losses).max(axis=0)
     return np.maximum(_SIGMAS * loss_level, floor), bounds

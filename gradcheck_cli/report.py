@@ -42,7 +42,10 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Report:
-    """One spec's result, a comparison per checked tensor, the output layer's first."""
+    """One spec's result, a comparison per checked tensor, the output layer's first.
+
+    way: of code, how it was differenced and why so, in a sentence.
+    """
 
     comparisons: tuple[Comparison, ...]
     network: str
@@ -57,6 +60,7 @@ class Report:
     unexercised: tuple[str, ...] = ()
     unusual: tuple[str, ...] = ()
     kinks: tuple[str, ...] = ()
+    way: str = ""
 
     @property
     def passed(self) -> bool:
@@ -84,6 +88,16 @@ class Report:
     @property
     def agree(self) -> int:
         return sum(int(np.count_nonzero(c.agrees)) for c in self.comparisons)
+
+    @property
+    def projected(self) -> int:
+        """How many of those that agree were moved along random directions alone."""
+        return sum(int(np.count_nonzero(c.covered & c.agrees)) for c in self.comparisons)
+
+    @property
+    def suspect(self) -> int:
+        """How many of the undecided belong to rows, columns or tensors that are wrong."""
+        return sum(int(np.count_nonzero(c.suspect)) for c in self.comparisons)
 
     @property
     def wrong(self) -> int:

@@ -323,15 +323,23 @@ CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
 class PythonFunction(Model):
-    """A function of the user's: (parameters, x, y) → the loss and a dict of gradients."""
+    """A function of the user's: (parameters, x, y) → the loss and a dict of gradients.
+
+    vectorized: whether it takes K points at once, every parameter, loss and gradient with a first axis of K.
+    """
 
     python: CodeName
+    vectorized: bool = False
 
 
 class TorchModule(Model):
-    """A function of the user's that returns a torch module and a loss."""
+    """A function of the user's that returns a torch module and a loss.
+
+    vectorized: whether torch.func.vmap can run them at many points at once.
+    """
 
     torch: CodeName
+    vectorized: bool = False
 
 
 def _patterns(value: object) -> object:
@@ -339,12 +347,28 @@ def _patterns(value: object) -> object:
     return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
 
 
+MAX_JOBS = 1024
+
+
+def _jobs(value: object) -> object:
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_JOBS):
+        return value
+    message = "'jobs' must be a number from 1 to {most}, or auto, not {found}"
+    raise PydanticCustomError("jobs", message, {"most": MAX_JOBS, "found": repr(value)})
+
+
+Jobs = Annotated[int | Literal["auto"], BeforeValidator(_jobs)]
+
 MAX_STEP = 1.0
 """A longer step carries a pre-activation across the whole of a sigmoid: no difference then says anything."""
 
 
 class CheckSpec(Model):
-    """What to check, and how."""
+    """What to check, and how.
+
+    fast: code is differenced along random directions, however little its every entry would take.
+    jobs: how many processes evaluate code at once, or `auto` for as many as there are cores.
+    """
 
     parameters: Annotated[
         tuple[str, ...],
@@ -355,6 +379,8 @@ class CheckSpec(Model):
     step: Annotated[float, Field(gt=0, le=MAX_STEP)] | None = None
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
     differences: Literal["units", "literal"] = "units"
+    fast: bool = False
+    jobs: Jobs = 1
     seed: Seed = 0
     strict: bool = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -20,6 +20,7 @@ from gradcheck_cli.precision import measured_noise
 from gradcheck_cli.sources import CODE_SOURCES, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.sources.foreign import ForeignObjective, Function, Inputs, read_inputs
+from gradcheck_cli.sources.workers import Case, Workers
 from gradcheck_cli.spec import Spec
 
 
@@ -28,11 +29,13 @@ class Subject:
     """The gradients of a spec and everything that is needed to judge them.
 
     objective: what is differenced.  units: the same, where its pre-activations can be moved.
+    code: the same, where it is code of the user's.
     rounding: for each gradient, what rounding alone may do to a right one.
     described, loss_name, loss: what it is, in a few words, and the loss at the parameters.
     unexercised, unusual: a short line each for what the data could not show, and for what is seldom meant.
     kinks: the same for what sits on a kink, given the entries (masks by tensor) that this leaves open.
     size: of code, the largest entry of its gradients: what is next to nothing beside it is 0.
+    workers: so many processes that evaluate the code.
     """
 
     analytic: Analytic
@@ -46,6 +49,8 @@ class Subject:
     unusual: tuple[str, ...]
     kinks: Callable[[Mapping[str, Array]], tuple[str, ...]]
     size: float = 0.0
+    code: ForeignObjective | None = None
+    workers: Callable[[int], Workers] | None = None
 
 
 def subject_of(spec: Spec) -> Subject:
@@ -122,9 +127,11 @@ def _of_code(spec: Spec) -> Subject:
     )
     losses = function.losses(function.parameters)
     loss_noise, rounding = measured_noise(function, analytic)
+    objective = ForeignObjective(function, loss_noise)
+    case = Case(spec.gradients, inputs, function.parameters, losses, loss_noise)
     return Subject(
         analytic,
-        ForeignObjective(function, loss_noise),
+        objective,
         None,
         rounding,
         _describe_code(function, inputs),
@@ -133,8 +140,16 @@ def _of_code(spec: Spec) -> Subject:
         unexercised(replace(inputs.problem, checked=checked)) if inputs.problem else (),
         (*function.remarks, *_other_loss(inputs, float(losses.sum()))),
         _kinked,
-        max((float(np.abs(value).max(initial=0.0)) for value in analytic.values.values()), default=0.0),
+        _largest(analytic.values.values()),
+        objective,
+        lambda jobs: Workers(case, function, jobs),
     )
+
+
+def _largest(arrays: Iterable[Array]) -> float:
+    """The largest size of all finite numbers in these arrays."""
+    sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in arrays]
+    return float(max(sizes, default=0.0))
 
 
 def _kinked(at: Mapping[str, Array]) -> tuple[str, ...]:

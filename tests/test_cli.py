@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -989,6 +990,97 @@ def test_no_code_is_run_that_is_refused(my_net, gradcheck):
     (my_net / "my_net.py").write_text("open('ran', 'w')\n")
     assert gradcheck("check", "net.yaml", "--no-code").code == 2
     assert not (my_net / "ran").exists()
+
+
+def test_fast_takes_random_directions(my_net, gradcheck):
+    assert gradcheck("check", "net.yaml", "--format", "json").document["specs"][0]["projected"] == 0
+    done = gradcheck("check", "net.yaml", "--fast", "--format", "json")
+    (spec,) = done.document["specs"]
+    assert (done.code, spec["differences"], spec["projected"]) == (0, "directions", 3)
+    assert "as --fast asks" in spec["way"]
+    (my_net / "fast.yaml").write_text((my_net / "net.yaml").read_text() + "check: {fast: true}\n")
+    assert gradcheck("check", "fast.yaml", "--format", "json").document["specs"][0]["projected"] == 3
+    literal = gradcheck("check", "fast.yaml", "--differences", "literal", "--format", "json")
+    assert literal.document["specs"][0]["differences"] == "literal"
+
+
+def test_fast_finds_what_is_wrong(my_net, gradcheck):
+    done = gradcheck("check", "net.yaml", "--python", "my_net.py:doubled", "--fast")
+    assert done.code == 1
+    assert "everything" in done.out
+
+
+def test_networks_of_ours_are_as_fast_as_they_are(gradcheck):
+    fast, slow = (gradcheck("check", "good.yaml", "--format", "json", *how) for how in (["--fast"], []))
+    assert fast.document["specs"][0]["tensors"] == slow.document["specs"][0]["tensors"]
+    assert gradcheck("check", "good.yaml", "--jobs", "auto").code == 0
+
+
+@pytest.mark.parametrize("jobs", ["1", "2", "auto"])
+def test_jobs_change_nothing(my_net, gradcheck, jobs, monkeypatch):
+    alone = gradcheck("check", "net.yaml", "--format", "json").document["specs"][0]["tensors"]
+    monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
+    done = gradcheck("check", "net.yaml", "--jobs", jobs, "--format", "json")
+    assert done.code == 0
+    assert done.document["specs"][0]["tensors"] == alone
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "many", "1.5", "100000"])
+def test_jobs_that_cannot_be_are_refused(my_net, gradcheck, jobs):
+    assert gradcheck("check", "net.yaml", "--jobs", jobs).code == 2
+    (my_net / "jobs.yaml").write_text((my_net / "net.yaml").read_text() + f"check: {{jobs: {jobs}}}\n")
+    done = gradcheck("check", "jobs.yaml")
+    assert done.code == 2
+    assert "jobs.yaml:3:15: error: 'jobs'" in done.err
+
+
+SLOW = """
+import os, time
+import numpy as np
+
+parameters = {"w": np.ones((30, 40))}
+
+
+def f(parameters, x, y):
+    open(f"pid-{os.getpid()}", "w").close()
+    time.sleep(0.05)
+    return (parameters["w"] ** 2).sum(axis=1), {"w": 2 * parameters["w"]}
+"""
+
+
+@POSIX
+def test_ctrl_c_ends_the_processes_too(my_net):
+    (my_net / "slow.py").write_text(SLOW)
+    (my_net / "slow.yaml").write_text(
+        "gradients: {python: slow.py:f}\ncheck: {jobs: 2, differences: literal}\n"
+    )
+    process = subprocess.Popen(
+        [*COMMAND, "check", "slow.yaml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    give_up = monotonic() + 60
+    while len(list(my_net.glob("pid-*"))) < 3 and monotonic() < give_up:
+        sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip() == "interrupted"
+    pids = [int(path.name.removeprefix("pid-")) for path in my_net.glob("pid-*")]
+    assert len(pids) == 3
+    while any(map(is_running, pids)) and monotonic() < give_up:
+        sleep(0.05)
+    assert not any(map(is_running, pids))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_explain_and_dump_need_a_network(my_net, gradcheck):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gradcheck_cli.compare import Comparison, Entry, Verdict
+from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats import View
 from gradcheck_cli.formats.text import (
@@ -75,10 +76,11 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
         page.line("Not exercised by these data and parameters:")
         for line in report.unexercised:
             page.item(line)
-    if page.view.show:
+    worst = report.worst(page.view.show)
+    if worst:
         page.line()
-        page.line(f"The worst of all {count(report.entries, 'entry')}:")
-        page.table(_ENTRY_COLUMNS, [_entry_row(name, entry) for name, entry in report.worst(page.view.show)])
+        page.line(f"The worst of all {count(_moved(report), 'entry')}{_THEMSELVES[report.differences]}:")
+        page.table(_ENTRY_COLUMNS, [_entry_row(name, entry) for name, entry in worst])
     if page.view.level > 0:
         _details(page, outcome, report)
 
@@ -98,7 +100,6 @@ _TENSOR_COLUMNS = (
 
 
 def _tensor_row(comparison: Comparison) -> list[Cell]:
-    worst = comparison.worst()[0]
     style = _style(comparison)
     return [
         comparison.name,
@@ -107,11 +108,22 @@ def _tensor_row(comparison: Comparison) -> list[Cell]:
         (relative(comparison.max_relative_error), style),
         relative(comparison.median_relative_error),
         _catches(comparison),
-        index(worst.index),
-        number(worst.analytic),
-        measured(worst.numerical, worst.error),
+        *_worst(comparison),
         (_verdict(comparison), style),
     ]
+
+
+def _worst(comparison: Comparison) -> list[Cell]:
+    """The worst entry; where none was moved by itself, the worst direction."""
+    worst: Entry | Projection
+    if comparison.directions:
+        worst = max(comparison.directions, key=lambda direction: direction.relative_error)
+        where = "direction"
+    elif entries := comparison.worst():
+        worst, where = entries[0], index(entries[0].index)
+    else:
+        return ["–", "–", "–"]
+    return [where, number(worst.analytic), measured(worst.numerical, worst.error)]
 
 
 def _catches(comparison: Comparison) -> str:
@@ -126,6 +138,8 @@ def _style(comparison: Comparison) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
+    if comparison.verdict is Verdict.WRONG and comparison.suspect.any():
+        return f"{comparison.place} wrong" if comparison.place else "many wrong"
     if comparison.verdict is Verdict.WRONG:
         return f"{np.count_nonzero(comparison.wrong):,} wrong"
     unresolved = f"{np.count_nonzero(comparison.unresolved):,} unresolved"
@@ -165,7 +179,11 @@ def _entry_row(name: str, entry: Entry) -> list[Cell]:
 def _sentence(report: Report) -> str:
     """The verdict and what it rests on, in one sentence."""
     if report.verdict is Verdict.WRONG:
-        return f"wrong: {report.wrong:,} of {count(report.entries, 'entry')}, {_where(report)}."
+        beside = count(_moved(report), "entry") + _THEMSELVES[report.differences]
+        if not report.suspect:
+            beside = count(report.entries, "entry")
+        entries = f"{report.wrong:,} of {beside}"
+        return f"wrong: {entries}, {_where(report)}."
     if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
         return "unresolved: every gradient is 0 on both sides, so nothing was put to the test."
     if report.verdict is Verdict.UNRESOLVED:
@@ -176,15 +194,30 @@ def _sentence(report: Report) -> str:
         return (
             f"agrees: {report.agree:,} of {count(report.entries, 'entry')}; the others could not be decided."
         )
-    return f"agrees: all {count(report.entries, 'entry')}."
+    how = ", along random directions" if report.projected else ""
+    return f"agrees: all {count(report.entries, 'entry')}{how}."
 
 
 def _where(report: Report) -> str:
     """The tensors that are wrong, or how many if there are many, and the worst entry of all."""
-    wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
+    wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
     tensors = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
     name, worst = report.worst(1)[0]
     return f"in {tensors}; the worst, {name}{index(worst.index)}, {_against(worst)}"
+
+
+_THEMSELVES = {"units": "", "literal": "", "directions": " that were moved by themselves"}
+
+
+def _place(comparison: Comparison) -> str:
+    if comparison.place == "everything":
+        return f"{comparison.name} (everything in it)"
+    return f"{comparison.place} of {comparison.name}" if comparison.place else comparison.name
+
+
+def _moved(report: Report) -> int:
+    """The entries that were moved by themselves, or need not be to be judged."""
+    return sum(int(np.count_nonzero(c.measured)) for c in report.comparisons)
 
 
 def _against(entry: Entry) -> str:
@@ -195,9 +228,14 @@ def _against(entry: Entry) -> str:
 def _remarks(report: Report) -> list[str]:
     """What else there is to know about the verdict, a sentence each."""
     remarks = []
-    unknown = sum(int(np.count_nonzero(c.unresolved & ~np.isfinite(c.error))) for c in report.comparisons)
-    lost = sum(int(np.count_nonzero(c.lost & np.isfinite(c.error))) for c in report.comparisons)
-    noisy = report.unresolved - unknown - lost
+    unknown = sum(_count(c.unresolved & c.measured & ~np.isfinite(c.error)) for c in report.comparisons)
+    lost = sum(_count(c.lost & c.measured & np.isfinite(c.error)) for c in report.comparisons)
+    more, unseen = (sum(_count(mask) for mask in masks) for masks in _along_directions(report))
+    noisy = report.unresolved - report.suspect - unknown - lost - more - unseen
+    if report.way:
+        remarks.append(report.way)
+    if report.projected:
+        remarks.append(_BLIND)
     if report.ratio is not None:
         remarks.append(_constant(report, report.ratio))
     if report.witness and report.witness.complex_step > 1:
@@ -207,6 +245,14 @@ def _remarks(report: Report) -> list[str]:
         remarks.append(f"{count(unknown, 'entry')} {reason}.")
     if lost:
         remarks.append(f"{_are(lost)} within what rounding may do to a right gradient, or too close to tell.")
+    if more:
+        remarks.append(f"Along the random directions {count(more, 'entry')} more disagree as a group.")
+    if unseen:
+        remarks.append(f"The random directions could not tell of {count(unseen, 'entry')}.")
+    if report.suspect:
+        remarks.append(
+            f"{_are(report.suspect)} part of what is wrong, as far as entries of it drawn at random tell."
+        )
     if noisy:
         remarks.append(f"{_are(noisy)} off by more than the tolerance, but not by 3 error bars more.")
     if 0 < report.zero < report.entries:
@@ -219,11 +265,30 @@ def _remarks(report: Report) -> list[str]:
 def _constant(report: Report, ratio: float) -> str:
     wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = wrong[0] if len(wrong) == 1 else f"all {len(wrong)} wrong tensors"
-    return f"analytic / numerical is {ratio:.6g} in every entry of {where}."
+    every = "every entry that was moved" if report.suspect else "every entry"
+    return f"analytic / numerical is {ratio:.6g} in {every} of {where}."
 
 
+_BLIND = (
+    "What they could not have seen: errors that cancel in every direction, and smaller ones than the column "
+    "catches says."
+)
 _NO_DIFFERENCE = "every step crosses a kink or overflows"
 _NO_CONVENTION = "on a kink, and none of the values that are usual there"
+
+
+def _along_directions(report: Report) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:
+    """The undecided entries that were not moved by themselves: those that disagree, and the others."""
+    masks = [
+        (c.projected.disagrees, c.unresolved & ~c.measured & ~c.suspect)
+        for c in report.comparisons
+        if c.projected
+    ]
+    return [mask for disagree, mask in masks if disagree], [mask for disagree, mask in masks if not disagree]
+
+
+def _count(mask: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(mask))
 
 
 def _are(entries: int) -> str:

@@ -53,6 +53,13 @@ class Movable(Protocol):
         """The losses with number which[i] alone at to[i], for each i of a batch (B,)."""
 
 
+class Direction(NamedTuple):
+    """Entries of a tensor, by flat index, and how far each of them moves, both (M,)."""
+
+    entries: Array
+    weights: Array
+
+
 class Objective(Protocol):
     """A loss that is a function of named parameters: the literal way needs no more than this."""
 
@@ -77,6 +84,19 @@ class Objective(Protocol):
     @property
     def conventions(self) -> Sequence[Objective]:
         """The same under every usual convention about what sits on a kink; none where nothing does."""
+
+
+class DirectedObjective(Objective, Protocol):
+    """A loss whose parameters can also be moved many at a time."""
+
+    def span(self, name: str) -> float:
+        """The length of a step of 1 for any entry of the parameter in a direction."""
+
+    def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
+        """The numbers t of θ + t · span · direction, one for each direction, all at 0.
+
+        unit: the length of a step of 1 for each of them.
+        """
 
 
 Site = tuple[str, str]

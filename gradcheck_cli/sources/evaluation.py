@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.model.arrays import match_shapes
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.sources.foreign import Inputs
+from gradcheck_cli.sources.foreign import Function, Inputs
 from gradcheck_cli.sources.user_code import UserCode, a
 
 _MOST_APART = 1e-3
@@ -127,6 +127,34 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Use
     return {name: arrays[name] for name in shapes}
 
 
+def first_of_two(value: Any, what: str, code: UserCode) -> Array:
+    """Of what a vectorized function returns for two points, that of the first."""
+    array = plain(value)
+    if array.ndim == 0 or len(array) != 2:
+        found = f"returns {what} of shape {list(array.shape)} for a stack of 2 points"
+        raise code.complain(f"{found}; its first axis must be that of the stack", _VECTORIZED)
+    return array[0]
+
+
+def read_stack(value: Any, shape: tuple[int, int], code: UserCode) -> Array:
+    """(K, S) in float64, the losses of K points."""
+    losses = plain(value)
+    if losses.dtype.kind not in "buif" or losses.shape not in _fitting(shape):
+        found = f"returns a loss of shape {list(losses.shape)} for a stack of {shape[0]} points"
+        raise code.complain(f"{found}; {list(shape)} is needed", _VECTORIZED)
+    return losses.astype(np.float64).reshape(shape)
+
+
+def _fitting(shape: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    return (shape, shape[:1]) if shape[1] == 1 else (shape,)
+
+
+_VECTORIZED = (
+    "a vectorized function gets every parameter with a first axis of K points, and so it returns losses and "
+    "gradients; if this one does not, leave `vectorized` out"
+)
+
+
 def _found(value: Any, array: Array) -> str:
     return f"numbers of type {array.dtype}" if array.dtype.kind == "c" else a(value)
 
@@ -175,6 +203,19 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: UserCode) -
             f"{message} those of the first, in {names}", "start every call from gradients of 0"
         )
     raise code.complain(f"called twice with the same arguments gives other gradients, of {names}", help)
+
+
+def refuse_mixed(function: Function, apart: float, code: UserCode) -> None:
+    """What a vectorized function says of one point must not depend on the others in the stack."""
+    if not function.vectorized:
+        return
+    here = function.parameters
+    beside = {name: array * (1.0 + 2.0**-10) for name, array in here.items()}
+    both = function.losses_at([here, beside])
+    for together, alone in zip(both, (here, beside), strict=True):
+        if not _same(function.losses(alone), together, apart):
+            message = "says something else of a point in a stack with others than of the point alone"
+            raise code.complain(message, _VECTORIZED)
 
 
 def _same(first: Array, second: Array, apart: float) -> bool:

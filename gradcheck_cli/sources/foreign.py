@@ -1,15 +1,15 @@
 """Code of the user's that computes a loss and its gradients, as something that can be differenced.
 
-Nothing is known of such a function but what it returns: so it is moved literally, entry by entry, and how
-exact its losses are is measured (`numerical.noise`).
+Nothing is known of such a function but what it returns: so it is moved literally, entry by entry or along
+directions, and how exact its losses are is measured (`numerical.noise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from gradcheck_cli.model.data import read_arrays
 from gradcheck_cli.model.named_arrays import read_named
 from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.objective import Movable, Moved, Shape
+from gradcheck_cli.numerical.objective import Direction, Movable, Moved, Shape
 from gradcheck_cli.spec import ParameterFile, Spec
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -37,6 +37,13 @@ class Function(Protocol):
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         """What adds up to L, in float64: (S,), one term per sample where the function tells them apart."""
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        """The same at K points, (K, S); in one call, if the function takes a stack of parameters."""
+
+    @property
+    def vectorized(self) -> bool:
+        """Whether the function takes a stack of parameters."""
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         """∂L/∂ every parameter, each in its parameter's shape and in the type it was computed in."""
@@ -84,15 +91,82 @@ def _labels_whole(problem: Problem) -> Array:
     return problem.y if values or problem.y.ndim > 1 else problem.y.astype(np.int64)
 
 
+class Change(NamedTuple):
+    """A point that differs from the parameters in some entries, by flat index, of one tensor alone."""
+
+    name: str
+    entries: Array
+    values: Array
+
+
+class Evaluator(Protocol):
+    """Whoever evaluates a function at many points: this process, or several others."""
+
+    @property
+    def batch(self) -> int:
+        """How many points it wants at once."""
+
+    def losses_at(self, changes: Sequence[Change]) -> Array:
+        """The losses at each of K points, (K, S)."""
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """All in this process, a stack at a time."""
+
+    function: Function
+
+    @property
+    def batch(self) -> int:
+        return STACK
+
+    def losses_at(self, changes: Sequence[Change]) -> Array:
+        return np.concatenate(
+            [
+                evaluate(self.function, self.function.parameters, part)
+                for part in stacks(self.function, changes)
+            ]
+        )
+
+
+STACK = 16
+"""The most points of a single call."""
+_STACKED_NUMBERS = 2**24
+"""The most numbers of a single call: 128 MiB."""
+
+
+def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """The points in parts of a size that depends on nothing but the function, and so do its roundings."""
+    numbers = sum(array.size for array in function.parameters.values())
+    size = max(1, min(STACK, _STACKED_NUMBERS // max(1, numbers)))
+    for start in range(0, len(changes), size):
+        yield changes[start : start + size]
+
+
+def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
+    """The losses (K, S) at K points beside the parameters, in fresh arrays that the function may change."""
+    points = [_point(parameters, change) for change in changes]
+    if function.vectorized:  # what is compiled is compiled for every size: there are to be few of them
+        points += points[-1:] * (2 ** (len(points) - 1).bit_length() - len(points))
+    return function.losses_at(points)[: len(changes)]
+
+
+def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Array]:
+    point = {name: array.copy() for name, array in parameters.items()}
+    point[change.name].flat[change.entries] = change.values
+    return point
+
+
 @dataclass(frozen=True)
 class ForeignObjective:
     """The function as the numerical side sees it: its losses, never its gradients.
 
-    noise: how exact each of its losses is, (S,).
+    noise: how exact each of its losses is, (S,).  evaluator: whoever evaluates it, by default this process.
     """
 
     function: Function
     noise: Array
+    evaluator: Evaluator | None = None
     tells_kinks: bool = False
     widest: None = None
 
@@ -105,8 +179,19 @@ class ForeignObjective:
         """At the parameters, (S,)."""
         return self.function.losses({n: array.copy() for n, array in self.function.parameters.items()})
 
+    @cached_property
+    def evaluated_by(self) -> Evaluator:
+        return self.evaluator or InProcess(self.function)
+
     def entries(self, name: str) -> Movable:
-        return _ForeignMoves(self, name)
+        return _Entries(self, name)
+
+    def span(self, name: str) -> float:
+        """The root mean square of its entries, or 1."""
+        return _whole(self.function.parameters[name]) or 1.0
+
+    def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
+        return _Along(self, name, tuple(directions), unit)
 
     def penalty(self, name: str) -> None:
         """None that is known of: it is part of the losses."""
@@ -116,43 +201,73 @@ class ForeignObjective:
         """None that are known of: where the kinks are is not told."""
         return ()
 
+    def moved(self, changes: Sequence[Change]) -> Moved:
+        losses = self.evaluated_by.losses_at(changes)
+        rounding = np.maximum(self.noise / _EPS, np.abs(losses))
+        return Moved(losses, rounding, np.zeros(len(changes), dtype=bool))
+
 
 @dataclass(frozen=True)
-class _ForeignMoves:
+class _Moves:
     objective: ForeignObjective
     name: str
-    batch: int = 16
+
+    @property
+    def batch(self) -> int:
+        return self.objective.evaluated_by.batch
 
     @cached_property
-    def position(self) -> Array:
+    def tensor(self) -> Array:
+        """The parameter, flat."""
         return self.objective.function.parameters[self.name].ravel()
-
-    @cached_property
-    def unit(self) -> Array:
-        return length(self.position)
 
     @property
     def rest(self) -> Array:
         return self.objective.losses
 
-    def move(self, which: Array, to: Array) -> Moved:
-        function = self.objective.function
-        losses = np.stack([function.losses(self._with(i, value)) for i, value in zip(which, to, strict=True)])
-        rounding = np.maximum(self.objective.noise / _EPS, np.abs(losses))
-        return Moved(losses, rounding, np.zeros(len(which), dtype=bool))
 
-    def _with(self, i: int, value: float) -> Mapping[str, Array]:
-        """The parameters with entry i of this one set, in fresh arrays that the function may change."""
-        parameters = {name: array.copy() for name, array in self.objective.function.parameters.items()}
-        parameters[self.name].flat[i] = value
-        return parameters
+@dataclass(frozen=True)
+class _Entries(_Moves):
+    @property
+    def position(self) -> Array:
+        return self.tensor
+
+    @cached_property
+    def unit(self) -> Array:
+        return length(self.tensor)
+
+    def move(self, which: Array, to: Array) -> Moved:
+        changes = [Change(self.name, np.array([i]), np.array([v])) for i, v in zip(which, to, strict=True)]
+        return self.objective.moved(changes)
+
+
+@dataclass(frozen=True)
+class _Along(_Moves):
+    directions: tuple[Direction, ...]
+    unit: Array
+
+    @cached_property
+    def position(self) -> Array:
+        return np.zeros(len(self.directions))
+
+    def move(self, which: Array, to: Array) -> Moved:
+        span = self.objective.span(self.name)
+        changes = []
+        for i, t in zip(which, to, strict=True):
+            entries, weights = self.directions[i]
+            changes.append(Change(self.name, entries, self.tensor[entries] + (t * span) * weights))
+        return self.objective.moved(changes)
 
 
 def length(position: Array) -> Array:
     """The length of a step of 1 for every number of a tensor: its size, or the tensor's if that is larger."""
-    largest = np.abs(position).max(initial=0.0)
-    if not largest > np.finfo(np.float64).tiny:
-        return np.ones(position.shape)
-    whole = largest * np.sqrt(np.mean(np.square(position / largest)))
-    size = np.maximum(np.abs(position), whole)
+    size = np.maximum(np.abs(position), _whole(position))
     return np.where(size > np.finfo(np.float64).tiny, size, 1.0)
+
+
+def _whole(tensor: Array) -> float:
+    """The root mean square of the tensor; 0 where that is next to nothing."""
+    largest = float(np.abs(tensor).max(initial=0.0))
+    if not largest > np.finfo(np.float64).tiny:
+        return 0.0
+    return largest * float(np.sqrt(np.mean(np.square(tensor / largest))))

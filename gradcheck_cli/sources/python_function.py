@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
     as_point,
+    first_of_two,
     named_arrays,
     read_gradients,
     read_losses,
+    read_stack,
     real,
     refuse_changed,
     refuse_infinite,
+    refuse_mixed,
     refuse_unrepeatable,
     samples,
 )
@@ -33,7 +36,8 @@ def read(source: PythonFunction, inputs: Inputs) -> Function:
     """The function f(parameters, x, y) → (loss, gradients), after two calls that show it can be used.
 
     loss is a number, or one term per sample, (S,), that **add up to L** (of a mean over N, ℓₙ / N): their
-    differences carry 10 to 20 times less noise than those of the total.
+    differences carry 10 to 20 times less noise than those of the total. One that is vectorized takes K points
+    at once, every parameter being (K, …), and returns losses (K,) or (K, S) and gradients (K, …).
 
     Parameters that the spec does not give are `parameters` of the function's own module, a dict or a function
     that returns one; data that the spec does not name are its `data`, (x, y), if it has any.
@@ -43,10 +47,15 @@ def read(source: PythonFunction, inputs: Inputs) -> Function:
     """
     code = load(source.python, _WHERE)
     parameters, (x, y) = _point(inputs, code), samples(inputs, code)
+    stacked = code if source.vectorized else None
+    if stacked:
+        code = replace(code, value=_of_one(stacked))
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
     refuse_unrepeatable(first, second, code)
-    return _Function(code, parameters, x, y, len(first.losses), remarks)
+    function = _Function(code, parameters, x, y, len(first.losses), remarks, stacked)
+    refuse_mixed(function, first.apart, code)
+    return function
 
 
 @dataclass(frozen=True)
@@ -57,10 +66,15 @@ class _Function:
     y: Array | None
     terms: int
     remarks: tuple[str, ...]
+    stacked: UserCode | None = None  # the code as it is, where it takes a stack of parameters
 
     @property
     def origin(self) -> str:
         return str(self.code)
+
+    @property
+    def vectorized(self) -> bool:
+        return self.stacked is not None
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         with self.code.running(_MOVED):
@@ -70,6 +84,13 @@ class _Function:
             message = f"returns {len(losses)} loss terms where it returned {self.terms} before"
             raise self.code.complain(message)
         return losses.astype(np.float64)
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        if self.stacked is None:
+            return np.stack([self.losses(point) for point in points])
+        with self.code.running(_MOVED):
+            loss, _ = _call(self.stacked, _stack(points), self.x, self.y)
+            return read_stack(loss, (len(points), self.terms), self.code)
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         shapes = {name: array.shape for name, array in self.parameters.items()}
@@ -101,6 +122,23 @@ def _call(code: UserCode, parameters: dict[str, Array], x: Array | None, y: Arra
     if isinstance(result[0], Mapping) and not isinstance(result[1], Mapping):
         raise code.complain("returns a dict first: the loss comes first, then the gradients")
     return result[0], result[1]
+
+
+def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    return {name: np.stack([point[name] for point in points]) for name in points[0]}
+
+
+def _of_one(stacked: UserCode) -> Callable[..., Any]:
+    """The function of a single point that one of K points is: what it says of the first of two."""
+
+    def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
+        loss, gradients = _call(stacked, _stack([parameters, parameters]), x, y)
+        if not isinstance(gradients, Mapping):
+            return first_of_two(loss, "a loss", stacked), gradients
+        firsts = {n: first_of_two(g, f"the gradient of '{n}'", stacked) for n, g in gradients.items()}
+        return first_of_two(loss, "a loss", stacked), firsts
+
+    return function
 
 
 def _observe(

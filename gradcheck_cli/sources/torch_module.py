@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,9 +17,11 @@ from gradcheck_cli.sources.evaluation import (
     Evaluation,
     as_point,
     plain,
+    read_stack,
     real,
     refuse_changed,
     refuse_infinite,
+    refuse_mixed,
     refuse_unrepeatable,
     samples,
 )
@@ -30,6 +32,7 @@ from gradcheck_cli.spec import TorchModule
 _WHERE = ("gradients", "torch")
 _WIDE = "in float64, which differences need"
 _MOVED = "with parameters moved a little"
+_STACKED = "under torch.func.vmap, which `vectorized` asks for"
 _FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
 
 Tensor = Any
@@ -57,7 +60,9 @@ def read(source: TorchModule, inputs: Inputs) -> Function:
     first, remarks = _observe(code, graph, point)
     second, _ = _observe(code, graph, point)
     refuse_unrepeatable(first, second, code)
-    return _Function(code, graph, point, len(first.losses), remarks)
+    function = _Function(code, graph, point, len(first.losses), remarks, source.vectorized)
+    refuse_mixed(function, first.apart, code)
+    return function
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class _Function:
     parameters: Mapping[str, Array]
     terms: int
     remarks: tuple[str, ...]
+    vectorized: bool = False
 
     @property
     def origin(self) -> str:
@@ -79,6 +85,13 @@ class _Function:
             message = f"gives {len(losses)} loss terms where it gave {self.terms} before"
             raise self.code.complain(message)
         return losses.astype(np.float64)
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        if not self.vectorized:
+            return np.stack([self.losses(point) for point in points])
+        with self.code.running(_STACKED):
+            losses = self.graph.losses_at(points)
+        return read_stack(losses, (len(points), self.terms), self.code)
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         with self.code.running(_MOVED):
@@ -119,6 +132,7 @@ def _observe(code: UserCode, graph: _Graph, point: Mapping[str, Array]) -> tuple
 class _Graph:
     """The forward pass and the loss as a function of some tensors, which are assigned before each run.
 
+    functional: the forward pass as a function of the parameters by name, and x.
     leaves: the parameters.  held: all other tensors of the module, with what they held at first.
     x, y: as given, in the module's type.
     """
@@ -126,6 +140,7 @@ class _Graph:
     torch: Any
     code: UserCode
     forward: Callable[..., Tensor]
+    functional: Callable[..., Tensor]
     loss: Callable[..., Tensor]
     leaves: Mapping[str, Tensor]
     held: tuple[tuple[Tensor, Tensor], ...]
@@ -147,9 +162,18 @@ class _Graph:
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         """(S,), of the forward pass in float64."""
-        self._assign(parameters, wide=True)
         with self.torch.no_grad(), _one_thread(self.torch):
+            self._assign(parameters, wide=True)
             return real(plain(self._terms(wide=True).cpu()))
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        """(K, S): the same at K points, by vmap over the parameters."""
+        self._assign(points[0], wide=True)
+        stack = {n: self.torch.from_numpy(np.stack([point[n] for point in points])) for n in self.leaves}
+        stack = {name: tensor.to(self.leaves[name].device) for name, tensor in stack.items()}
+        with self.torch.no_grad(), _one_thread(self.torch):
+            terms = self.torch.func.vmap(lambda leaves: self._terms(wide=True, leaves=leaves))(stack)
+            return real(plain(terms.cpu()))
 
     def gradients(self, parameters: Mapping[str, Array], wide: bool = False) -> dict[str, Array]:
         """Of backward in the module's own type, or in float64; 0 for a parameter that gets none."""
@@ -179,9 +203,10 @@ class _Graph:
         for tensor, first in self.held:
             tensor.data = self._widened(first.clone(), wide)
 
-    def _terms(self, wide: bool) -> Tensor:
+    def _terms(self, wide: bool, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The loss terms, with the tensors that are checked as they are or, in their place, `leaves`."""
         x, y = ([] if t is None else [self._widened(t, wide)] for t in (self.x, self.y))
-        terms = self.loss(self.forward(*x), *y)
+        terms = self.loss(self.forward(*x) if leaves is None else self.functional(leaves, *x), *y)
         if not isinstance(terms, self.torch.Tensor):
             raise self.code.complain(f"returns {a(terms)} for a loss; a tensor is needed")
         if terms.ndim > 1 or not terms.numel():
@@ -201,9 +226,9 @@ def _graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | N
     if not callable(loss):
         raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
     if len(built) == 2:
-        forward, named = _of_module(torch, code, built[0])
+        forward, functional, named = _of_module(torch, code, built[0])
     else:
-        forward, named = _of_function(torch, code, built[0], built[2])
+        forward, functional, named = _of_function(torch, code, built[0], built[2])
     leaves = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
     if not leaves:
         raise code.complain("returns nothing that requires a gradient")
@@ -213,19 +238,27 @@ def _graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | N
     first = next(iter(leaves.values()))
     types = {name: leaf.dtype for name, leaf in leaves.items()}
     x, y = (_as_tensor(torch, array, first) for array in (x, y))
-    return _Graph(torch, code, forward, loss, leaves, tuple(held.values()), types, x, y)
+    return _Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), types, x, y)
 
 
-def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
+_Forward = Callable[..., Tensor]
+
+
+def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
+    """Its forward pass, the same as a function of tensors in the place of its own, and its own by name."""
     if not isinstance(module, torch.nn.Module):
         raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
-    return module, dict(module.named_parameters())
+
+    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Tensor:
+        return torch.func.functional_call(module, leaves, x)
+
+    return module, functional, dict(module.named_parameters())
 
 
 def _of_function(
     torch: Any, code: UserCode, function: Any, tensors: Any
-) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
-    """The function with its tensors filled in; of a torch.autograd.Function, its `apply`."""
+) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
+    """The same of a function that takes its tensors after x; of a torch.autograd.Function, its `apply`."""
     is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
     function = getattr(function, "apply", None) if is_function else function
     named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
@@ -236,7 +269,11 @@ def _of_function(
     if not any(tensor.requires_grad for tensor in tensors.values()):
         for tensor in tensors.values():
             tensor.requires_grad_(tensor.is_floating_point())
-    return lambda *x: function(*x, *tensors.values()), dict(tensors)
+
+    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Tensor:
+        return function(*x, *{**tensors, **leaves}.values())
+
+    return lambda *x: functional({}, *x), functional, dict(tensors)
 
 
 @contextmanager

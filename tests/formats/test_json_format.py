@@ -8,7 +8,7 @@ import pytest
 from build import problem_of, spec_of
 
 from gradcheck_cli.checker import check
-from gradcheck_cli.compare import Comparison
+from gradcheck_cli.compare import Comparison, Projected, Projection
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.explain import explain
 from gradcheck_cli.formats import View, render, render_explanation
@@ -159,3 +159,40 @@ def test_the_explanation_has_seven_factors_in_the_order_of_the_derivation():
     delta = document["factors"][2]
     assert (delta["formula"], delta["origin"]) == ("∂L/∂a · ∂a/∂z", "backprop")
     assert (delta["shape"], delta["verdict"], delta["agree"]) == ([5, 2], "agrees", 10)
+
+
+def test_what_random_directions_cover_is_counted_apart():
+    analytic = np.array([[1.0, -2.0], [4.0, 0.0]])
+    numerical, error = np.full((2, 2), np.nan), np.full((2, 2), np.inf)
+    numerical[0, 0], error[0, 0] = 0.5, 1e-12
+    covered = np.array([[False, True], [False, True]])
+    projected = Projected(covered, ~covered & np.isinf(error), 1e-6, (Projection(1.0, 1.5, 1e-9),))
+    comparison = Comparison("w", analytic, numerical, error, np.zeros((2, 2)), 1e-6, projected=projected)
+    report = Report(
+        (comparison,), "net", "its own loss", 0.5, "f", "adaptive", "directions", {"w": 1e-6}, way="Along."
+    )
+    (spec,) = rendered(Outcome("net.yaml", report))["specs"]
+    (tensor,) = spec["tensors"]
+    assert (spec["differences"], spec["way"]) == ("directions", "Along.")
+    for counts in (spec, tensor):
+        assert [counts[key] for key in ("agree", "projected", "wrong", "unresolved", "suspect")] == [
+            2,
+            2,
+            1,
+            1,
+            1,
+        ]
+    assert tensor["place"] == "column 0"
+    assert tensor["directions"] == [{"analytic": 1.0, "numerical": 1.5, "error": 1e-9}]
+    assert tensor["worst"]["index"] == [0, 0]
+
+
+def test_where_no_entry_was_moved_by_itself_there_is_no_worst():
+    unknown = np.full(2, np.nan)
+    projected = Projected(np.ones(2, dtype=bool), np.zeros(2, dtype=bool), 1e-6)
+    comparison = Comparison(
+        "w", np.ones(2), unknown, np.full(2, np.inf), np.zeros(2), 1e-6, projected=projected
+    )
+    report = Report((comparison,), "net", "its own loss", 0.5, "f", "adaptive", "directions", {"w": 1e-6})
+    (spec,) = rendered(Outcome("net.yaml", report), show=3)["specs"]
+    assert (spec["verdict"], spec["worst"], spec["tensors"][0]["worst"]) == ("agrees", [], None)

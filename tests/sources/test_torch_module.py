@@ -425,3 +425,45 @@ def test_right_modules_agree(written, tmp_path, kind, mode):
 
 def test_the_example_agrees():
     assert check(load_spec(ROOT / "tests" / "examples" / "torch_net.yaml")).verdict is Verdict.AGREES
+
+
+# --- many points at once ---------------------------------------------------------------------------------
+
+NETS = {
+    "module": "def build(): return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), cross_entropy",
+    "buffers": "def build(): return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval(), cross_entropy",
+    "terms": (
+        "def loss(o, y): return nn.functional.cross_entropy(o, y, reduction='none')\n"
+        "def build(): return nn.Linear(3, 2), loss"
+    ),
+    "function": (
+        "def build():\n"
+        "    tensors = {'w': torch.randn(2, 3), 'b': torch.randn(2)}\n"
+        "    return (lambda x, w, b: x @ w.T + b), cross_entropy, tensors"
+    ),
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_vmap_gives_what_single_runs_give(written, net):
+    source = written(NETS[net])
+    one, many = read(source, DATA), read(source.model_copy(update={"vectorized": True}), DATA)
+    points = [{n: array * (1 + 0.1 * k) for n, array in one.parameters.items()} for k in range(3)]
+    np.testing.assert_allclose(many.losses_at(points), one.losses_at(points), rtol=1e-12)
+
+
+def test_what_vmap_cannot_run_is_refused_with_its_reason(written):
+    text = "def loss(o, y): return cross_entropy(o, y) * (2.0 if o.sum() > 0 else 1.0)\n"
+    source = written(text + "def build(): return nn.Linear(3, 2), loss")
+    read(source, DATA)
+    message = refused(source.model_copy(update={"vectorized": True}))
+    assert message.startswith("under torch.func.vmap, which `vectorized` asks for")
+
+
+def test_a_vectorized_module_is_checked_along_directions(written, tmp_path):
+    written(NETS["terms"])
+    np.savez(tmp_path / "data.npz", x=X, y=Y)
+    text = "data: {file: data.npz}\ngradients: {torch: net.py:build, vectorized: true}\ncheck: {fast: true}\n"
+    (tmp_path / "net.yaml").write_text(text)
+    report = check(load_spec(tmp_path / "net.yaml"))
+    assert (report.verdict, report.differences) == (Verdict.AGREES, "directions")

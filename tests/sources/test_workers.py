@@ -1,0 +1,131 @@
+"""Processes that evaluate code: the same result, bit for bit, however many there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from contextlib import suppress
+from textwrap import dedent
+
+import numpy as np
+import pytest
+
+from gradcheck_cli import check, load_spec
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.sources import CODE_SOURCES
+from gradcheck_cli.sources.foreign import Change, ForeignObjective, InProcess, Inputs
+from gradcheck_cli.sources.workers import Case, Workers
+from gradcheck_cli.spec import Code, PythonFunction
+
+NET = """
+    import os
+    import numpy as np
+
+    PARENT = os.environ["TEST_WORKERS_PARENT"] == str(os.getpid())
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 30)), rng.normal(size=(7, 5))
+    parameters = {"w": rng.normal(size=(5, 30)), "b": rng.normal(size=5)}
+
+    def f(p, *_):
+        BEFORE
+        z = np.tanh(x @ p["w"].T + p["b"]) - y
+        d = 2 * z * (1 - (z + y) ** 2)
+        return (z * z).sum(axis=1), {"w": d.T @ x, "b": d.sum(axis=0)}
+
+    def many(p, *_):
+        z = np.tanh(x @ np.swapaxes(p["w"], 1, 2) + p["b"][:, None]) - y
+        d = 2 * z * (1 - (z + y) ** 2)
+        return (z * z).sum(axis=2), {"w": np.swapaxes(d, 1, 2) @ x, "b": d.sum(axis=1)}
+"""
+
+
+@pytest.fixture
+def case(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_WORKERS_PARENT", str(os.getpid()))
+
+    def make(before="pass", name="f"):
+        (tmp_path / "net.py").write_text(dedent(NET).replace("BEFORE", before))
+        source = PythonFunction(python=Code(tmp_path / "net.py", name), vectorized=name == "many")
+        inputs = Inputs(None, None, None)
+        function = CODE_SOURCES[PythonFunction](source, inputs)
+        losses = function.losses(function.parameters)
+        return Case(source, inputs, function.parameters, losses, 1e-15 * losses), function
+
+    return make
+
+
+def changes(count):
+    rng = np.random.default_rng(1)
+    return [Change("w", rng.choice(150, 4, replace=False), rng.normal(size=4)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", ["f", "many"])
+def test_the_losses_are_the_same_bits_however_many_there_are(case, name):
+    what, function = case(name=name)
+    alone = InProcess(function).losses_at(changes(50))
+    with Workers(what, function, 2) as two, Workers(what, function, 3) as three:
+        np.testing.assert_array_equal(two.losses_at(changes(50)), alone)
+        np.testing.assert_array_equal(three.losses_at(changes(50)), alone)
+        assert two.batch % InProcess(function).batch == three.batch % InProcess(function).batch == 0
+
+
+@pytest.mark.parametrize("fast", ["true", "false"])
+def test_a_report_is_the_same_bits_however_many_there_are(case, tmp_path, fast, monkeypatch):
+    case()
+    monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
+    reports = []
+    for jobs in (1, 2):
+        how = f"check: {{fast: {fast}, jobs: {jobs}}}"
+        (tmp_path / "net.yaml").write_text(f"gradients: {{python: net.py:f}}\n{how}\n")
+        reports.append(check(load_spec(tmp_path / "net.yaml")))
+    for one, two in zip(*(report.comparisons for report in reports), strict=True):
+        np.testing.assert_array_equal(one.numerical, two.numerical)
+        np.testing.assert_array_equal(one.error, two.error)
+        assert one.directions == two.directions
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("if not PARENT: raise ValueError('no')", "raises ValueError at net.py:11: no"),
+        ("if not PARENT: os.kill(os.getpid(), 9)", "a process that ran the code has died"),
+    ],
+)
+def test_what_goes_wrong_in_a_process_is_told(case, before, message):
+    what, function = case(before)
+    with pytest.raises(InputError) as caught, Workers(what, function, 2) as workers:
+        workers.losses_at(changes(4))
+    assert message in caught.value.complaints[0].message
+
+
+def test_code_that_differs_from_process_to_process_is_refused(case):
+    what, function = case("p = {'w': p['w'] + (not PARENT), 'b': p['b']}")
+    with pytest.raises(InputError) as caught, Workers(what, function, 2) as workers:
+        workers.losses_at(changes(4))
+    assert "computes another loss in a process of its own" in caught.value.complaints[0].message
+
+
+def test_an_interruption_ends_them(case):
+    what, function = case("import time; time.sleep(0 if PARENT else 0.01)")
+    before = set(multiprocessing.active_children())
+    with suppress(KeyboardInterrupt), Workers(what, function, 2) as workers:
+        workers.losses_at(changes(4))
+        raise KeyboardInterrupt
+    for process in set(multiprocessing.active_children()) - before:
+        process.join(10)
+        assert process.exitcode is not None
+
+
+def test_the_objective_asks_whoever_evaluates(case):
+    _, function = case()
+
+    class Zeros:
+        batch = 5
+
+        def losses_at(self, changes):
+            return np.zeros((len(changes), 7))
+
+    objective = ForeignObjective(function, np.zeros(7), Zeros())
+    moves = objective.entries("w")
+    assert moves.batch == 5
+    assert not moves.move(np.array([0, 1]), np.array([1.0, 2.0])).losses.any()

@@ -1,0 +1,87 @@
+"""Which way is gone is a matter of time, and of nothing else."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+import pytest
+
+from gradcheck_cli import check, load_spec
+from gradcheck_cli.effort import cores, plan, seconds_of
+from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.spec import CheckSpec
+
+
+class Objective:
+    """A tensor of 1,000 entries."""
+
+    shapes = {"w": (10, 100)}  # noqa: RUF012
+    batch = 16
+    position = np.zeros(1000)
+
+    def entries(self, name):
+        return self
+
+    def move(self, which, to):
+        return Moved(np.zeros(len(which)), np.zeros(len(which)), np.zeros(len(which), dtype=bool))
+
+
+def way(seconds, **how):
+    ticks = count()
+    return plan(Objective(), ["w"], CheckSpec(**how), lambda: next(ticks) * seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "how", "expected"),
+    [
+        (1e-4, {}, "literal"),
+        (1.0, {}, "directions"),
+        (1e-4, {"fast": True}, "directions"),
+        (1.0, {"differences": "literal"}, "literal"),
+        (1.0, {"differences": "literal", "fast": True}, "literal"),
+        (1.0, {"scheme": "central"}, "literal"),
+        (1.0, {"step": 0.1}, "literal"),
+        (1.0, {"scheme": "central", "fast": True}, "directions"),
+    ],
+)
+def test_literally_where_that_is_quick_or_asked_for(seconds, how, expected):
+    assert way(seconds, **how).way == expected
+
+
+@pytest.mark.parametrize("jobs", [1, 7, "auto"])
+def test_how_many_processes_there_are_decides_nothing(jobs):
+    for seconds in (1e-4, 1e-3, 2e-3, 1.0):
+        assert way(seconds, jobs=jobs).way == way(seconds).way
+
+
+def test_small_work_stays_in_this_process():
+    assert way(1e-4, jobs=3).jobs == 1
+    assert way(1.0, jobs=3).jobs == 3
+    assert way(1.0, jobs="auto").jobs == cores() >= 1
+
+
+def test_the_reader_is_told_why():
+    assert way(1e-4).told == ""
+    assert "since entry by entry would take about 67 min" in way(1.0).told
+    assert "about 11 h" in way(10.0).told
+    assert "about 4 min" in way(0.06).told
+    assert "as --fast asks" in way(1e-4, fast=True).told
+
+
+def test_slow_code_is_checked_along_directions(tmp_path):
+    text = (
+        "parameters = {'w': [[1.0, 2.0, 3.0]]}\ndef f(p, *_): return (p['w'] ** 2).sum(), {'w': 2 * p['w']}\n"
+    )
+    (tmp_path / "net.py").write_text(text)
+    (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}\n")
+    spec, ticks = load_spec(tmp_path / "net.yaml"), count()
+    assert check(spec).differences == "literal"
+    report = check(spec, clock=lambda: float(next(ticks)))
+    assert (report.differences, report.passed) == ("directions", True)
+    assert report.way.endswith("since entry by entry would take about 12 s.")
+
+
+def test_what_is_compiled_first_is_not_slow():
+    ticks = iter([0.0, 9.0, 9.0, 9.001, 9.001, 99.0, 99.0, 99.016])
+    assert seconds_of(Objective(), "w", lambda: next(ticks)) == pytest.approx(0.001)
