@@ -155,7 +155,7 @@ _rtol = click.option(
     "--jobs",
     metavar="N|auto",
     type=_OrAuto(min=1, max=1024),
-    help="Evaluate code in so many processes at once, if it takes more than 2 s; the result is the same.  "
+    help="Work in so many processes at once, if it takes long enough; the result is the same.  "
     "[default: the spec's, or 1]",
 )
 @_gradients

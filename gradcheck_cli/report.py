@@ -23,7 +23,7 @@ class Witness:
     """How the entries drawn at random and moved literally compare with the unit differences.
 
     entries: how many were drawn;  largest: their largest distance in units of their error bars together.
-    complex_step: the largest distance between them and the complex step, in the same units.
+    complex_step: the largest distance of the complex step from the first of each tensor, in the same units.
     """
 
     entries: int

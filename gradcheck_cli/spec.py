@@ -367,7 +367,7 @@ class CheckSpec(Model):
     """What to check, and how.
 
     fast: code is differenced along random directions, however little its every entry would take.
-    jobs: how many processes evaluate code at once, or `auto` for as many as there are cores.
+    jobs: how many processes evaluate at once, or `auto` for as many as there are cores.
     """
 
     parameters: Annotated[

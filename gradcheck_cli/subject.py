@@ -10,11 +10,12 @@ import numpy as np
 
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.blind import unexercised, unusual
+from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.problem import Problem, build_problem, matching
 from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.sampled_rounding import capped
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.objective import Objective, UnitObjective
+from gradcheck_cli.numerical.objective import Objective
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.precision import measured_noise
 from gradcheck_cli.sources import CODE_SOURCES, read_gradients
@@ -40,7 +41,7 @@ class Subject:
 
     analytic: Analytic
     objective: Objective
-    units: UnitObjective | None
+    units: NetworkObjective | None
     rounding: Mapping[str, Array]
     described: str
     loss_name: str

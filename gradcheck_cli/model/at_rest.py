@@ -23,7 +23,7 @@ from gradcheck_cli.model.rounding import (
     value_rounding,
 )
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -47,6 +47,8 @@ class Convention:
 class AtRest:
     """A network at its parameters and data.
 
+    spread: how batches of moves are distributed.
+
     arithmetic: what the gradients are computed in, which tells how near to a kink is on it.
     convention: if given, whatever sits on a kink stays on this side of it however it is moved. Every other
     kink is crossed, and noticed, as always.
@@ -67,6 +69,7 @@ class AtRest:
         self.arithmetic = arithmetic
         self.convention = convention
         self.x = x
+        self.spread: Spread = ALONE
         self.activity: Activity = forward(network, parameters, x)
         self.losses: Array = sample_losses(network, self.activity.output, target)
 

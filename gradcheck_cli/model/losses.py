@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.model.options import bound
-from gradcheck_cli.model.special import Array, log1p, row_sums, sigmoid, softmax
+from gradcheck_cli.model.special import Array, log1p, row_max, row_sums, sigmoid, softmax
 
 Function = Callable[..., Array]
 Reduction = Literal["batchmean", "mean", "sum"]
@@ -87,7 +87,7 @@ def _cross_entropy(a: Array, target: Array) -> Array:
     if np.iscomplexobj(a):
         largest = np.take_along_axis(a, a.real.argmax(axis=-1, keepdims=True), axis=-1)
     else:
-        largest = a.max(axis=-1, keepdims=True)
+        largest = row_max(a)
     shifted = a - largest
     others = np.exp(shifted)
     others[_first_zeros(shifted)] = 0.0

@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck_cli.model.network import sample_losses
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Map:
     pieces: Callable[[Array, Array], Array] | None = None
     batch: int = 2**16
     rest: None = None
+    spread: Spread = ALONE
 
     @property
     def unit(self) -> Array:

@@ -7,7 +7,8 @@ complex ones, wider floats and whatever stays on its side of a kink are `at_rest
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -207,6 +208,16 @@ class Near:
             changed = network.loss.pieces(z, target) != objective.loss_pieces[samples]
             crossed = _or(crossed, changed.any(axis=-1))
         return network.coefficient * losses, crossed
+
+
+@contextmanager
+def short_inner_loops() -> Iterator[None]:
+    """Where numpy broadcasts along rows, a small buffer makes it two to three times as fast."""
+    size = np.setbufsize(64)
+    try:
+        yield
+    finally:
+        np.setbufsize(size)
 
 
 def outer(columns: Array, rows: Array) -> Array:

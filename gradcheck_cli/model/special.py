@@ -73,6 +73,14 @@ def softmax(z: Array) -> Array:
     return e
 
 
+def row_max(z: Array) -> Array:
+    """The largest of the last axis, (…, 1), which may be short: then its columns are compared."""
+    width = z.shape[-1]
+    if width > 64 or z.size < 64 * width:
+        return z.max(axis=-1, keepdims=True)
+    return np.ascontiguousarray(z.reshape(-1, width).T).max(axis=0).reshape(*z.shape[:-1], 1)
+
+
 def row_sums(terms: Array) -> Array:
     """Σ over the last axis, which may be short: numpy's own sum takes its time for each."""
     return terms @ np.ones(terms.shape[-1], dtype=terms.dtype)

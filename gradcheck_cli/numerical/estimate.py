@@ -161,28 +161,39 @@ def _evaluate(
     evaluations = len(rungs) * len(scheme.offsets)
     if progress:
         progress.expect(evaluations * len(which))
-    value, error = np.empty(len(which)), np.empty(len(which))
-    crossing = np.zeros(len(which), dtype=np.intp)
-    for start in range(0, len(which), movable.batch):
+    value, error = (movable.spread.empty(len(which)) for _ in range(2))
+    crossing = movable.spread.empty(len(which), np.intp)
+
+    def batch(start: int) -> int:
         part = slice(start, start + movable.batch)
         rows = [_slopes(movable, scheme, which[part], rung * largest[part]) for rung in rungs]
-        slopes, noise = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
-        if scheme.extrapolate:
-            told = noise
-            if not certify:
-                noise = _measured(slopes, noise, rungs)
-            if movable.rest is not None:
-                noise = noise + _unseen_kinks([row[2] for row in rows], rungs)
-            else:
-                told = noise
-            best = _settle(slopes, noise, told, rungs, certify)
-        else:
-            best = _finest(slopes, noise, scheme.order)
+        best = _best_of(rows, movable.rest is None, scheme, rungs, certify)
         value[part], error[part] = best.value, best.error
-        crossing[part] = np.isnan(slopes).cumprod(axis=0).sum(axis=0)
+        crossing[part] = np.isnan([row[0] for row in rows]).cumprod(axis=0).sum(axis=0)
+        return len(best.value)
+
+    for done in movable.spread(batch, range(0, len(which), movable.batch)):
         if progress:
-            progress.advance(evaluations * len(best.value))
+            progress.advance(evaluations * done)
     return Estimate(value, error), crossing
+
+
+def _best_of(
+    rows: Sequence[tuple[Array, Array, Array]], tells: bool, scheme: Scheme, rungs: Array, certify: bool
+) -> Estimate:
+    """Value and error from slopes, noise and bends, each (B, …), on every rung.
+
+    tells: whether kinks on the way are told of.
+    """
+    slopes, noise = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+    if not scheme.extrapolate:
+        return _finest(slopes, noise, scheme.order)
+    told = noise
+    if not certify:
+        noise = _measured(slopes, noise, rungs)
+    if tells:
+        return _settle(slopes, noise, noise, rungs, certify)
+    return _settle(slopes, noise + _unseen_kinks([row[2] for row in rows], rungs), told, rungs, certify)
 
 
 def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tuple[Array, Array, Array]:
@@ -255,10 +266,11 @@ def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
 
 
 def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
-    """The value at the smallest step; its error is what the two larger ones say, and its noise."""
-    coarse, middle, fine = slopes
-    truncation = np.maximum(np.abs(fine - middle), np.abs(middle - coarse) / 3.0**order)
-    return _known(fine, truncation + noise[-1])
+    """The value at the smallest step; its error is what the two larger ones say, if any, and its noise."""
+    truncation = np.zeros(slopes.shape[1])
+    for i, change in enumerate(reversed(np.abs(np.diff(slopes, axis=0)))):
+        truncation = np.maximum(truncation, change / 3.0 ** (i * order))
+    return _known(slopes[-1], truncation + noise[-1])
 
 
 def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Estimate:

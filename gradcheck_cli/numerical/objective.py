@@ -7,9 +7,10 @@ ours is also a `UnitObjective`, whose pre-activations can be moved one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -30,6 +31,28 @@ class Moved(NamedTuple):
     crossed: Array
 
 
+class Spread(Protocol):
+    """How batches of moves are distributed."""
+
+    def empty(self, size: int, dtype: Any = float) -> Array:
+        """An array (size,) that whoever evaluates a batch can write to."""
+
+    def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
+        """Evaluate the batches that begin at `starts`; how many numbers each had."""
+
+
+class _Alone:
+    def empty(self, size: int, dtype: Any = float) -> Array:
+        return np.empty(size, dtype)
+
+    def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
+        return map(batch, starts)
+
+
+ALONE: Spread = _Alone()
+"""One after the other."""
+
+
 class Movable(Protocol):
     """P numbers, each of which can be moved while all others stay."""
 
@@ -44,6 +67,10 @@ class Movable(Protocol):
     @property
     def batch(self) -> int:
         """How many moves to evaluate at once."""
+
+    @property
+    def spread(self) -> Spread:
+        """How the batches are distributed."""
 
     @property
     def rest(self) -> Array | None:

@@ -36,6 +36,12 @@ class Testimony:
         whole = estimates[self.name]
         return self.apart_from(Estimate(whole.value.ravel()[self.which], whole.error.ravel()[self.which]))
 
+    @property
+    def first(self) -> Testimony:
+        """Of the first entry alone."""
+        literal = Estimate(self.literal.value[:1], self.literal.error[:1])
+        return Testimony(self.name, self.which[:1], literal, self.rounding[:1])
+
     def apart_from(self, other: Estimate) -> Array:
         """The same of another estimate of these entries alone."""
         allowed = (

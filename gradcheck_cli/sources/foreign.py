@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from gradcheck_cli.model.data import read_arrays
 from gradcheck_cli.model.named_arrays import read_named
 from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.objective import Direction, Movable, Moved, Shape
+from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Shape, Spread
 from gradcheck_cli.spec import ParameterFile, Spec
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -211,6 +211,8 @@ class ForeignObjective:
 class _Moves:
     objective: ForeignObjective
     name: str
+
+    spread: ClassVar[Spread] = ALONE
 
     @property
     def batch(self) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.numerical.estimate import certify, confirm, differentiate
-from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.numerical.objective import ALONE, Moved
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 ADAPTIVE = SCHEMES["adaptive"]
@@ -14,6 +14,7 @@ class Function:
     """A function of one number at some points, with the kinks it admits to."""
 
     rest = None
+    spread = ALONE
 
     def __init__(self, function, points, kinks=(), magnitude=1.0, batch=1000):
         self.function, self.kinks, self.batch = function, kinks, batch

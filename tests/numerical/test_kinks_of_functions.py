@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.numerical.kinks import alternatives
-from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.numerical.objective import ALONE, Moved
 from gradcheck_cli.numerical.reference import LiteralDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 
@@ -25,6 +25,7 @@ class OfOne:
     widest: None = None
     conventions: tuple = ()
     batch: int = 3
+    spread = ALONE
 
     @property
     def shapes(self):

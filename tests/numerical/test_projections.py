@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from gradcheck_cli.numerical.objective import Direction, Moved
+from gradcheck_cli.numerical.objective import ALONE, Direction, Moved
 from gradcheck_cli.numerical.projections import (
     DIRECTIONS,
     EVALUATIONS,
@@ -26,6 +26,7 @@ class Layer:
     function: object
     evaluations: int = 0
     batch: int = 16
+    spread = ALONE
 
     def __post_init__(self):
         rng = np.random.default_rng(0)
@@ -51,6 +52,7 @@ class Along:
     directions: list[Direction]
     unit: np.ndarray
     batch: int = 16
+    spread = ALONE
 
     @property
     def position(self):

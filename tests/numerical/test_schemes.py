@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.numerical.estimate import differentiate
-from gradcheck_cli.numerical.objective import Moved
+from gradcheck_cli.numerical.objective import ALONE, Moved
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 
 
@@ -15,7 +15,7 @@ class Scalars:
         self.position = np.array(points)
         self.unit = np.ones(len(points))
         self.batch = 2
-        self.rest = None
+        self.rest, self.spread = None, ALONE
 
     def move(self, which, to):
         return Moved(np.exp(to), np.exp(np.real(to)), np.zeros(len(which), dtype=bool))

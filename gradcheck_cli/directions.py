@@ -1,0 +1,66 @@
+"""Code that is too slow to be moved entry by entry, along random directions instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gradcheck_cli.compare import Comparison
+from gradcheck_cli.judge import Judge, Masks
+from gradcheck_cli.localise import Survey
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.estimate import Estimate, Progress
+from gradcheck_cli.numerical.projections import Projector
+from gradcheck_cli.numerical.reference import LiteralDifferences
+from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
+from gradcheck_cli.report import Report
+from gradcheck_cli.sources.foreign import ForeignObjective
+
+
+def check_along_directions(
+    judge: Judge, code: ForeignObjective, progress: Progress | None, way: str
+) -> Report:
+    """Every tensor along a few directions, and by entries where these disagree; way: why, for the reader."""
+    subject, how = judge.subject, judge.how
+    literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
+    rng = np.random.default_rng(how.seed)
+    comparisons: list[Comparison] = []
+    on_kinks: Masks = {}
+    for name, analytic in subject.analytic.values.items():
+        confirm = _Confirm(literal, judge, name)
+        projector = Projector(code, name, progress=progress)
+        survey = Survey(projector, analytic, subject.rounding[name], judge.rtol(name), confirm, rng)
+        comparisons.append(judge.compare_one(name, *survey.result()))
+        on_kinks |= confirm.on_kinks
+    return judge.report(comparisons, DEFAULT_SCHEME, "directions", on_kinks, way=way)
+
+
+@dataclass
+class _Confirm:
+    """Moves entries of one tensor by themselves, and judges them as any other.
+
+    on_kinks: which of them were, as a mask, if any.
+    """
+
+    literal: LiteralDifferences
+    judge: Judge
+    name: str
+    on_kinks: Masks = field(default_factory=dict)
+
+    def __call__(self, which: Array) -> Comparison:
+        shape = self.judge.subject.analytic.values[self.name].shape
+        unknown = Estimate(np.full(shape, np.nan), np.full(shape, np.inf))
+        marked = np.zeros(shape, dtype=bool)
+        marked.flat[which] = True
+        estimate = unknown.replaced(marked, self.literal.at(self.name, which))
+        found = self.judge.compare_one(self.name, estimate)
+        undecided = marked & (found.unresolved | found.wrong)
+        if not undecided.any():
+            return found
+        estimates, on_kinks = self.judge.by_convention(
+            self.literal, {self.name: estimate}, {self.name: undecided}
+        )
+        for name, mask in on_kinks.items():
+            self.on_kinks[name] = mask | self.on_kinks.get(name, False)
+        return self.judge.compare_one(self.name, estimates[self.name])

@@ -1,0 +1,86 @@
+"""Processes that share the work give what one gives, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import count
+
+import numpy as np
+import pytest
+from build import spec_of
+
+from gradcheck_cli import check
+from gradcheck_cli.shared_work import Forked
+
+pytestmark = pytest.mark.skipif(sys.platform not in ("linux", "freebsd"), reason="processes cannot fork here")
+
+
+def slow_clock():
+    """Every batch takes a second, as far as it can tell."""
+    ticks = count()
+    return lambda: float(next(ticks))
+
+
+def squares(spread, size=10):
+    result, by = spread.empty(size), spread.empty(size, np.int64)
+
+    def batch(start):
+        result[start : start + 1], by[start : start + 1] = start * start, os.getpid()
+        return 1
+
+    assert 0 < sum(spread(batch, range(size))) <= size
+    return result, by
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 20])
+def test_every_batch_is_evaluated_once_by_somebody(jobs):
+    result, by = squares(Forked(jobs, slow_clock()))
+    np.testing.assert_array_equal(result, np.arange(10.0) ** 2)
+    assert len(set(by)) == min(jobs, 9)
+
+
+def test_small_work_stays_in_this_process():
+    _, by = squares(Forked(4, lambda: 0.0))
+    assert set(by) == {os.getpid()}
+
+
+def test_what_goes_wrong_in_a_process_is_told_here():
+    def batch(start):
+        if start == 5:
+            raise ZeroDivisionError
+        return 1
+
+    with pytest.raises(ZeroDivisionError):
+        list(Forked(3, slow_clock())(batch, range(10)))
+
+
+def test_an_interrupted_check_leaves_no_process_behind():
+    def batch(start):
+        if start == 1:
+            raise KeyboardInterrupt
+        return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Forked(3, slow_clock())(batch, range(10)))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("differences", ["units", "literal"])
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_results_do_not_depend_on_how_many_share_the_work(differences, jobs, monkeypatch):
+    from gradcheck_cli.model import moves
+
+    monkeypatch.setattr(moves, "BLOCK_BYTES", 2**10)
+    layers = ({"units": 6, "activation": "relu"}, (5, "tanh"), (3, "identity"))
+    reports = [
+        check(
+            spec_of(*layers, loss="cross_entropy", samples=9, check={"jobs": n, "differences": differences}),
+            clock=slow_clock(),
+        )
+        for n in (1, jobs)
+    ]
+    for one, other in zip(*(report.comparisons for report in reports), strict=True):
+        np.testing.assert_array_equal(one.numerical, other.numerical)
+        np.testing.assert_array_equal(one.error, other.error)
