@@ -158,6 +158,13 @@ _rtol = click.option(
     help="Work in so many processes at once, if it takes long enough; the result is the same.  "
     "[default: the spec's, or 1]",
 )
+@click.option(
+    "--memory",
+    metavar="MIB",
+    type=click.IntRange(min=1, max=2**24),
+    help="MiB for what is evaluated at once; a network of which that cannot be is refused.  "
+    "[default: the spec's, or 256]",
+)
 @_gradients
 @_python
 @_torch

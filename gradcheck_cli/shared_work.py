@@ -68,12 +68,13 @@ class Forked:
         shares = [rest[k :: self.count] for k in range(min(self.count, len(rest)))]
         children = [_fork(batch, share) for share in shares[1:]]
         try:
-            yield from map(batch, shares[0])
+            for done in map(batch, shares[0]):
+                yield done * len(shares)  # the others are as far, give or take a batch
             for child, share in zip(list(children), shares[1:], strict=True):
                 _, status = os.waitpid(child, 0)
                 children.remove(child)
-                # What went wrong in a child goes wrong again here, and is told.
-                yield from map(batch, share if status else ())
+                for start in share if status else ():
+                    batch(start)  # what went wrong in a child goes wrong again here, and is told
         finally:
             for child in children:
                 os.kill(child, signal.SIGKILL)

@@ -368,6 +368,7 @@ class CheckSpec(Model):
 
     fast: code is differenced along random directions, however little its every entry would take.
     jobs: how many processes evaluate at once, or `auto` for as many as there are cores.
+    memory: MiB for what is evaluated at once.
     """
 
     parameters: Annotated[
@@ -381,6 +382,7 @@ class CheckSpec(Model):
     differences: Literal["units", "literal"] = "units"
     fast: bool = False
     jobs: Jobs = 1
+    memory: Annotated[int, Field(ge=1, le=2**24)] = 256
     seed: Seed = 0
     strict: bool = False
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.blind import unexercised, unusual
+from gradcheck_cli.model.memory import MIB
 from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.problem import Problem, build_problem, matching
 from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
@@ -62,10 +63,15 @@ def subject_of(spec: Spec) -> Subject:
 # --- a network of ours -------------------------------------------------------------------------------------
 
 
+_BLOCKS = 8
+"""How many temporaries of a block's size there are at once, at the most."""
+
+
 def _of_network(spec: Spec) -> Subject:
     problem = build_problem(spec)
     analytic = read_gradients(spec.gradients, problem)
     objective = problem.objective_for(analytic.dtypes.values())
+    objective.block = min(objective.block, spec.check.memory * MIB // _BLOCKS)
     return Subject(
         analytic,
         objective,

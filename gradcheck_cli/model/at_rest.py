@@ -25,6 +25,9 @@ from gradcheck_cli.model.rounding import (
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
+BLOCK_BYTES = 2**22
+"""What fits the cache is fastest, but for short calls of numpy: 1 to 8 MiB are about equal (measured)."""
+
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -47,7 +50,7 @@ class Convention:
 class AtRest:
     """A network at its parameters and data.
 
-    spread: how batches of moves are distributed.
+    spread: how batches of moves are distributed.  block: bytes of the largest temporary of a batch.
 
     arithmetic: what the gradients are computed in, which tells how near to a kink is on it.
     convention: if given, whatever sits on a kink stays on this side of it however it is moved. Every other
@@ -70,6 +73,7 @@ class AtRest:
         self.convention = convention
         self.x = x
         self.spread: Spread = ALONE
+        self.block = BLOCK_BYTES
         self.activity: Activity = forward(network, parameters, x)
         self.losses: Array = sample_losses(network, self.activity.output, target)
 

@@ -19,9 +19,6 @@ from gradcheck_cli.model.rounding import FUNCTION_ULPS, loss_and_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
-BLOCK_BYTES = 2**22
-"""The size of the largest temporary of one batch: what fits the cache is fastest (measured 1 to 2 MiB)."""
-
 _UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 """What a tiny number may lose to underflow, in units of ε."""
 
@@ -34,7 +31,7 @@ def _is_near(near: Near, here: Array, unit: Array, to: Array) -> bool:
 def _batch(objective: AtRest, first: int, rows: int) -> int:
     """How many moves at layer `first` fit a block, if each carries `rows` rows upwards."""
     width = max(layer.units for layer in objective.network.layers[first:])
-    return max(1, BLOCK_BYTES // (8 * width * rows))
+    return max(1, objective.block // (8 * width * rows))
 
 
 def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
@@ -352,7 +349,7 @@ class PenaltyMoves:
 
     @property
     def batch(self) -> int:
-        return BLOCK_BYTES // 8
+        return 2**18
 
     def move(self, which: Array, to: Array) -> Moved:
         crossed = np.zeros(len(which), dtype=bool)

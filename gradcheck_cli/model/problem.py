@@ -16,6 +16,7 @@ from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.data import Batch, one_target_per_output, place_of, read_batch
 from gradcheck_cli.model.losses import LOSSES, coefficient
+from gradcheck_cli.model.memory import refuse_oversized
 from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.named_arrays import Dialect, read_fitting
 from gradcheck_cli.model.network import Layer, Network
@@ -78,6 +79,7 @@ def _build(spec: Spec, described: NetworkSpec) -> Problem:
     found = Gathered()
     with found:
         batch, target, total = _samples(spec, described, network)
+        refuse_oversized(network, len(batch.x), spec.check.memory)
     with found:
         parameters = _parameters(spec.parameters or InitialisedParameters(), network)
     with found:

@@ -1,0 +1,45 @@
+"""What cannot fit is refused before it is tried, and what is evaluated at once stays within its budget."""
+
+from __future__ import annotations
+
+import pytest
+from build import problem_of, spec_of
+
+from gradcheck_cli import InputError, check
+from gradcheck_cli.model import memory
+from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.subject import subject_of
+
+
+def test_a_move_over_the_budget_is_refused_at_its_layer():
+    spec = spec_of((3000, "tanh"), (2, "identity"), samples=200, check={"memory": 8})
+    with pytest.raises(InputError) as caught:
+        build_problem(spec)
+    (complaint,) = caught.value.complaints
+    assert complaint.where == ("network", "layers", 0, "units")
+    assert (
+        "a single move at layer 'hidden1' takes about 37 MiB, over the budget of 8 MiB" in complaint.message
+    )
+    assert "--memory" in complaint.help
+
+
+def test_what_the_machine_has_no_room_for_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "_machine", lambda: 100 * memory.MIB)
+    with pytest.raises(InputError) as caught:
+        build_problem(spec_of((1000, "tanh"), (2, "identity"), inputs=1000, samples=20))
+    assert "takes about 210 MiB of memory, and the machine has 100 MiB" in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", [1, 4, 64])
+def test_blocks_are_sized_from_the_budget(budget):
+    layers = ((50, "tanh"), (3, "identity"))
+    spec = spec_of(*layers, samples=8, check={"memory": budget})
+    objective = subject_of(spec).objective
+    assert 8 * 50 * objective.units(("hidden1", "z")).batch <= budget * memory.MIB / 4
+    one, other = check(spec), check(spec_of(*layers, samples=8))
+    assert one.verdict is other.verdict
+
+
+def test_columns_of_the_batch_are_not_split_where_they_fit():
+    units = problem_of((50, "tanh"), (3, "identity"), samples=7).objective.units(("hidden1", "z"))
+    assert units.batch % 7 == 0
