@@ -225,6 +225,11 @@ class Comparison:
         """What a closer look might decide: the unresolved, and what is zero only as far as could be seen."""
         return self.unresolved | (self.zero & (ERROR_BARS * self.error > self.rounding))
 
+    @property
+    def still_open(self) -> Array:
+        """What wider arithmetic is worth its time for."""
+        return self.unresolved | (self.zero & (self.error > 1e-3 * self._trifle))
+
     @cached_property
     def lost(self) -> Array:
         """What is unresolved because rounding may change it by as much as it is off, or by a tenth of it."""

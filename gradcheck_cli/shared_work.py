@@ -84,9 +84,9 @@ class Forked:
 def _fork(batch: Callable[[int], int], share: Sequence[int]) -> int:
     """A process that evaluates these batches and ends, saying by its status whether it could."""
     with warnings.catch_warnings():
-        # Python warns of threads. Those here are BLAS's, which stop for a fork, and a progress bar's, whose
-        # locks a child that only computes does not need.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # Python and jax warn of threads. Those here are BLAS's, which stop for a fork, and a progress bar's
+        # or jax's, whose locks a child that only computes with numpy does not need.
+        warnings.simplefilter("ignore")
         child = os.fork()
     if child:
         return child

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from build import spec_of
 
-from gradcheck_cli import check
+from gradcheck_cli import check, shared_work
 from gradcheck_cli.shared_work import Forked
 
 pytestmark = pytest.mark.skipif(sys.platform not in ("linux", "freebsd"), reason="processes cannot fork here")
@@ -55,7 +55,10 @@ def test_what_goes_wrong_in_a_process_is_told_here():
         list(Forked(3, slow_clock())(batch, range(10)))
 
 
-def test_an_interrupted_check_leaves_no_process_behind():
+def test_an_interrupted_check_leaves_no_process_behind(monkeypatch):
+    children, fork = [], shared_work._fork
+    monkeypatch.setattr(shared_work, "_fork", lambda *words: children.append(fork(*words)) or children[-1])
+
     def batch(start):
         if start == 1:
             raise KeyboardInterrupt
@@ -63,8 +66,10 @@ def test_an_interrupted_check_leaves_no_process_behind():
 
     with pytest.raises(KeyboardInterrupt):
         list(Forked(3, slow_clock())(batch, range(10)))
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(children) == 2
+    for child in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
 
 
 @pytest.mark.parametrize("differences", ["units", "literal"])

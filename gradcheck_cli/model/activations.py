@@ -176,7 +176,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         _elu_derivative,
         pieces=_right_of_zero,
         branch=_elu_branch,
-        absolute=np.ones_like,
+        absolute=lambda z: (z < 0).astype(float),  # at 0 itself, eᶻ − 1 is exactly 0
         options={"alpha": 1.0},
         formula="1 if z > 0, else alpha eᶻ",
     ),

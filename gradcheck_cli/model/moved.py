@@ -89,7 +89,14 @@ class NetworkObjective(AtRest):
         normalising = [layer.batch_norm is not None for layer in self.network.layers[i:]]
         if normalising[0] and kind == "y":
             normalising = normalising[1:]
-        return BatchMoves(self, i, kind) if any(normalising) else UnitMoves(self, i, self._near_of(i))
+        near = self._near_of(i)
+        return BatchMoves(self, i, kind, near) if any(normalising) else UnitMoves(self, i, near)
+
+    def better_literally(self, name: str) -> bool:
+        """Whether a layer's entries are fewer than its pre-activations, where each takes the batch along."""
+        site = self.affine(name).site
+        layer = self.network.layers[self._index[site[0]]]
+        return isinstance(self.units(site), BatchMoves) and layer.inputs + 1 < len(self.target)
 
     def _near_of(self, i: int) -> Near:
         if i not in self._near:

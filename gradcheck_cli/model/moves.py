@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.model.at_rest import AtRest
+from gradcheck_cli.model.batch_norm import normalise
 from gradcheck_cli.model.near import NEAR, Near, NearLosses, short_inner_loops
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.rounding import FUNCTION_ULPS, loss_and_rounding
@@ -168,6 +169,7 @@ class BatchMoves:
     objective: AtRest
     i: int
     kind: str
+    near: Near
     rest: None = None
 
     @property
@@ -193,21 +195,49 @@ class BatchMoves:
 
     @property
     def batch(self) -> int:
-        return _batch(self.objective, self.i, rows=len(self.objective.target))
+        return _near_batch(self.near, rows=len(self.objective.target))
 
     @cached_property
     def _output_rounding(self) -> Array:
         return self.objective.output_rounding(self.i, np.zeros_like(self._rest), self.kind == "y")
 
+    @cached_property
+    def _near_rounding(self) -> Array:
+        return _near_rounding(self.objective, self._output_rounding)
+
     def move(self, which: Array, to: Array) -> Moved:
+        with np.errstate(all="ignore"):
+            if _is_near(self.near, self.position[which], self.unit[which], to):
+                return self._move_near(which, to)
+            size = _batch(self.objective, self.i, rows=len(self.objective.target))
+            return _in_blocks(self._move_far, size, which, to)
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        """Of a single normalisation, that of this layer: only one column of its y changes."""
+        units, samples = np.divmod(which, len(self._rest))
+        z = self._rest.T[units]
+        z[np.arange(len(which)), samples] = to
+        with short_inner_loops():
+            near = self.near.columns(units, slice(None), _normalised(self.objective, self.i, units, z))
+        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
         z = np.repeat(self._rest[None].astype(to.dtype, copy=False), len(which), axis=0)
         units, samples = np.divmod(which, len(self._rest))
         z[np.arange(len(which)), samples, units] = to
-        with np.errstate(all="ignore"):
-            losses, rounding, crossed = self.objective.above(
-                self.i, z, slice(None), self._output_rounding, self.kind == "y"
-            )
+        losses, rounding, crossed = self.objective.above(
+            self.i, z, slice(None), self._output_rounding, self.kind == "y"
+        )
         return Moved(losses, rounding, np.asarray(crossed.any(axis=-1)))
+
+
+def _normalised(objective: AtRest, i: int, units: Array, z: Array) -> Array:
+    """y (B, N) of columns z (B, N) of these units of layer i, which has batch normalisation."""
+    layer, parameters = objective.network.layers[i], objective.parameters
+    assert layer.batch_norm is not None
+    z_hat = normalise(z[..., None], layer.batch_norm).value[..., 0]
+    y: Array = parameters[layer.gamma][units, None] * z_hat + parameters[layer.beta][units, None]
+    return y
 
 
 @dataclass(frozen=True)
@@ -246,21 +276,30 @@ class _EntryMoves:
 
     def move(self, which: Array, to: Array) -> Moved:
         with np.errstate(all="ignore"):
-            if self._enters_y and _is_near(self.near, self.position[which], self.unit[which], to):
+            if _is_near(self.near, self.position[which], self.unit[which], to):
                 return self._move_near(which, to)
             size = _batch(self.objective, self.i, rows=len(self.objective.target))
             return _in_blocks(self._move_far, size, which, to)
 
-    @property
-    def _enters_y(self) -> bool:
-        """Whether a column of y rises by what is added to an entry, times something that stays."""
-        return self.objective.network.layers[self.i].batch_norm is None
-
     def _move_near(self, which: Array, to: Array) -> Moved:
         units, rise = self._risen(which, (to - self.position[which])[:, None])
         with short_inner_loops():
-            near = self.near.columns(units, slice(None), self.near.y[units] + rise)
+            near = self.near.columns(units, slice(None), self._columns(units, rise))
         return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
+
+    def _columns(self, units: Array, rise: Array) -> Array:
+        """These columns of y, (B, N), with z that has risen."""
+        if self.objective.network.layers[self.i].batch_norm is None:
+            return self.near.y[units] + rise
+        z = self.objective.activity.z[self.i].T[units]
+        return _normalised(self.objective, self.i, units, z + rise)
+
+    @property
+    def _scale(self) -> Array:
+        """What a move of z is held against, (units,): the deviation of the batch, if z is divided by that."""
+        z_hat = self.objective.activity.normalised[self.i]
+        units = self.objective.network.layers[self.i].units
+        return np.ones(units) if z_hat is None else z_hat.deviation.ravel()
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
         """The units of these entries, and what their columns of y rise by, (B, N), if they do by `by`."""
@@ -271,14 +310,14 @@ class _EntryMoves:
 
     @property
     def unit(self) -> Array:
-        """1, which moves the pre-activations by 1."""
-        return np.ones(len(self.position))
+        """What moves the pre-activations by 1, or by the deviation of the batch."""
+        return self._scale
 
     @cached_property
     def _near_rounding(self) -> Array:
         """That of a loss whose z is rounded once more, when it is raised."""
         size = np.abs(self.objective.activity.z[self.i])
-        return _near_rounding(self.objective, self.objective.output_rounding(self.i, size))
+        return _near_rounding(self.objective, self.objective.output_rounding(self.i, size, normalised=False))
 
     def _above(self, units: Array, column: Array, normalised: bool = False) -> Moved:
         """The losses (B, N) with column units[b] of this layer's z, or y, replaced by column[b] (B, N)."""
@@ -301,10 +340,10 @@ class _WeightMoves(_EntryMoves):
 
     @cached_property
     def unit(self) -> Array:
-        """1 / max |a⁽ʰ⁾|, which moves the pre-activations by at most 1."""
+        """The same over max |a⁽ʰ⁾|."""
         reach = np.abs(self.objective.activity.inputs[self.i]).max(axis=0)
         reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
-        return np.tile(1.0 / reach, len(self._parameter))
+        return (self._scale[:, None] / reach).ravel()
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
         units, inputs = np.divmod(which, self._parameter.shape[1])
@@ -334,9 +373,12 @@ class _BiasMoves(_EntryMoves):
 class _NormMoves(_EntryMoves):
     """γ or β of a batch normalisation."""
 
+    def _columns(self, units: Array, rise: Array) -> Array:
+        return self.near.y[units] + rise
+
     @property
-    def _enters_y(self) -> bool:
-        return True
+    def _scale(self) -> Array:
+        return np.ones(len(self.position))
 
     @cached_property
     def _normalised(self) -> Array:

@@ -148,6 +148,9 @@ class UnitObjective(Objective, Protocol):
     def affine(self, name: str) -> Affine:
         """How the parameter `name` enters the pre-activations of its layer."""
 
+    def better_literally(self, name: str) -> bool:
+        """Whether to move the entries of this parameter takes less than to move its site's numbers."""
+
     def units(self, site: Site) -> Movable:
         """The units × N numbers of a site in C order, each moved for its own sample."""
 

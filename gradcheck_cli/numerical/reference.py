@@ -76,35 +76,46 @@ class UnitDifferences:
         self.step = step
         self.progress = progress
         self._pairs: dict[Site, Estimate] = {}  # of each site: D_nj, shape (units, N)
+        self._literal = LiteralDifferences(objective, scheme, step, progress)
 
     def under(self, convention: UnitObjective) -> UnitDifferences:
         """The same of another objective."""
         return UnitDifferences(convention, self.scheme, self.step, self.progress)
 
     def estimate(self, names: Sequence[str]) -> Estimates:
+        literally = [name for name in names if self.objective.better_literally(name)]
+        estimates = self._literal.estimate(literally)
         for name in names:
             site = self.objective.affine(name).site
-            if site not in self._pairs:
+            if name not in estimates and site not in self._pairs:
                 units = self.objective.units(site)
                 pairs = certify(units, self.scheme, self.step, progress=self.progress)
                 self._pairs[site] = pairs.reshape(self.objective.shapes[name][0], -1)
-        return {name: self._assemble(name) for name in names}
+        return {name: estimates.get(name) or self._assemble(name) for name in names}
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates:
             return estimates
-        self._look_again(self.objective, wrong, confirm)
-        return self._assembled(estimates, wrong)
+        units, literally = self._parted(wrong)
+        self._look_again(self.objective, units, confirm)
+        return self._assembled(self._literal.confirm(estimates, literally), units)
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        self._look_again(self.objective, undecided)
-        return self._assembled(estimates, undecided)
+        units, literally = self._parted(undecided)
+        self._look_again(self.objective, units)
+        return self._assembled(self._literal.refine(estimates, literally), units)
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates or self.objective.widest is None:
             return estimates
-        self._look_again(self.objective.widest, undecided)
-        return self._assembled(estimates, undecided)
+        units, literally = self._parted(undecided)
+        self._look_again(self.objective.widest, units)
+        return self._assembled(self._literal.sharpen(estimates, literally), units)
+
+    def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Those of parameters whose sites are moved, and those that are moved literally."""
+        literally = {name: mask for name, mask in masks.items() if self.objective.better_literally(name)}
+        return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _look_again(
         self, objective: UnitObjective, undecided: Mapping[str, Array], look: Look = differentiate
@@ -145,6 +156,8 @@ class UnitDifferences:
         kinks do not act through each other, at the sum of what each adds by itself.
         """
         shape = self.objective.shapes[name]
+        if self.objective.better_literally(name):
+            return self._literal.between(name, undecided)
         corners = self.objective.corners
         each = [self.under(objective) for objective in corners or self.objective.one_by_one]
         if not each:
