@@ -1,0 +1,105 @@
+"""Short moves, which are evaluated near the point at rest, give what evaluating everything anew gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from build import problem_of
+
+from gradcheck_cli.model import moves as moves_module
+from gradcheck_cli.model.activations import ACTIVATIONS
+from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.model.near import outer, product
+
+STEP = 2.0**-9
+NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}
+
+
+def differences(moves, which):
+    """The losses a short step up less those a short step down, and whether a branch changed."""
+    here, step = moves.position[which], STEP * moves.unit[which]
+    up, down = moves.move(which, here + step), moves.move(which, here - step)
+    return up.losses - down.losses, up.crossed | down.crossed
+
+
+def assert_near_is_anew(moves, monkeypatch):
+    which = np.arange(len(moves.position))
+    some = which[:: 3 if len(which) > 3 else 1]  # not all of a column, which takes another path
+    taken = [differences(moves, each) for each in (which, some)]
+    monkeypatch.setattr(moves_module, "NEAR", 0.0)
+    for each, (rise, crossed) in zip((which, some), taken, strict=True):
+        exact, crosses = differences(moves, each)
+        np.testing.assert_array_equal(crossed, crosses)
+        np.testing.assert_allclose(rise, exact, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("layer", ["hidden1", "hidden2", "output"])
+def test_units(activation, loss, layer, monkeypatch):
+    top = "identity" if LOSSES[loss].applies else activation
+    problem = problem_of((5, activation), (4, activation), (3, top), loss=loss, samples=7)
+    assert_near_is_anew(problem.objective.units((layer, "z")), monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["hidden1.weight", "hidden1.bias", "output.weight", "output.bias"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_entries(name, loss, monkeypatch):
+    problem = problem_of((5, "relu"), (3, "identity"), loss=loss, samples=7)
+    assert_near_is_anew(problem.objective.entries(name), monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["weight", "bias", "gamma", "beta"])
+def test_entries_of_a_normalised_layer(kind, monkeypatch):
+    problem = problem_of((5, "tanh"), NORMED, (3, "identity"), samples=7)
+    assert_near_is_anew(problem.objective.entries(f"hidden2.{kind}"), monkeypatch)
+
+
+@pytest.mark.parametrize("site", ["z", "y"])
+def test_units_of_a_normalised_layer(site, monkeypatch):
+    problem = problem_of((5, "tanh"), NORMED, (3, "identity"), samples=7)
+    assert_near_is_anew(problem.objective.units(("hidden2", site)), monkeypatch)
+
+
+def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
+    problem = problem_of((5, "tanh"), (4, "relu"), (3, "identity"), samples=50)
+    problem.objective.block = 8 * 4 * 20
+    units = problem.objective.units(("hidden1", "z"))
+    assert units.batch == 20
+    for start in range(0, 250, 20):
+        which = np.arange(start, min(start + 20, 250))
+        rise, _ = differences(units, which)
+        with monkeypatch.context() as patch:
+            patch.setattr(moves_module, "NEAR", 0.0)
+            np.testing.assert_allclose(rise, differences(units, which)[0], rtol=1e-7, atol=1e-12)
+
+
+def test_a_unit_that_is_off_changes_nothing_and_is_known_to():
+    problem = problem_of((6, "relu"), (3, "identity"), samples=9)
+    units = problem.objective.units(("hidden1", "z"))
+    off = np.flatnonzero(units.position < -0.1)
+    moved = units.move(off, units.position[off] + STEP)
+    np.testing.assert_array_equal(moved.rounding, 0.0)
+    np.testing.assert_array_equal(moved.losses, problem.objective.losses[off % 9])
+
+
+def test_a_layer_below_two_normalisations_is_left_to_whole_batches():
+    problem = problem_of((5, "tanh"), NORMED, NORMED, (3, "identity"), samples=7)
+    near = [problem.objective.units((f"hidden{i}", "z")).near.plain for i in (1, 2, 3)]
+    assert near == [False, False, True]
+
+
+@pytest.mark.parametrize(("count", "samples", "width"), [(3, 7, 5), (2, 50, 512), (1, 8, 4096), (4, 1, 1)])
+def test_outer_products(count, samples, width):
+    rng = np.random.default_rng(0)
+    columns, rows = rng.normal(size=(count, samples)), rng.normal(size=(count, width))
+    np.testing.assert_array_equal(outer(columns, rows), columns[:, :, None] * rows[:, None, :])
+
+
+@pytest.mark.parametrize(
+    ("shape", "width"), [((4, 3), 2), ((5, 300, 512), 10), ((7, 11, 64), 64), ((1, 1), 1)]
+)
+def test_products(shape, width):
+    rng = np.random.default_rng(0)
+    a, w = rng.normal(size=shape), rng.normal(size=(shape[-1], width))
+    np.testing.assert_allclose(product(a, w), a @ w, rtol=1e-10, atol=1e-10)
