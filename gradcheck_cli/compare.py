@@ -350,7 +350,8 @@ class Comparison:
         count = min(count, int(np.count_nonzero(self.measured)))
         rank = np.where(self.wrong, 3, np.where(self.unresolved, 2, self.telling)).ravel()
         relative_error = np.nan_to_num(self.relative_error.ravel(), nan=-1.0, posinf=np.inf)
-        order = np.lexsort((-self.scale.ravel(), -relative_error, -rank, ~self.measured.ravel()))[:count]
+        alike = three_digits(relative_error)  # what differs by less is as bad, and the larger comes first
+        order = np.lexsort((-self.scale.ravel(), -alike, -rank, ~self.measured.ravel()))[:count]
         return [self.entry(tuple(int(i) for i in np.unravel_index(flat, self.shape))) for flat in order]
 
     def entry(self, index: tuple[int, ...]) -> Entry:
@@ -398,6 +399,12 @@ def compare(
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding
     return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps, beside, projected)
+
+
+def three_digits(numbers: Any) -> Any:
+    """The numbers to about three significant digits."""
+    digits, exponent = np.frexp(numbers)
+    return np.ldexp(np.round(digits * 1024.0) / 1024.0, exponent)
 
 
 def default_rtol(dtype: np.dtype[Any]) -> float:

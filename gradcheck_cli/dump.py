@@ -92,9 +92,15 @@ def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
 # --- files -------------------------------------------------------------------------------------------------
 
 
+_OTHER_FILES = (".npy", ".safetensors", ".pt", ".pth", ".h5", ".hdf5", ".json", ".csv", ".zip", ".yaml")
+"""The endings of files that somebody may take a dump to be."""
+
+
 def refuse_taken(output: Path, force: bool = False) -> None:
     """Raise an `InputError` if there is something at `output` that a dump must not, or may not, overwrite."""
     into_one, folder = _is_npz(output), os.path.isdir(output)
+    if output.suffix in _OTHER_FILES:
+        raise _refused(f"'{output}' would be a folder of that name", "name an .npz file, or a folder")
     if into_one and folder:
         raise _refused(f"'{output}' is a folder, not an .npz file")
     if not into_one and not folder and os.path.exists(output):

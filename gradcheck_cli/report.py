@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison, Entry, Verdict, overall
+from gradcheck_cli.compare import Comparison, Entry, Verdict, overall, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, worst
 
 EXIT_CODES = {
@@ -131,7 +131,8 @@ class Report:
         rank = {Verdict.WRONG: 0, Verdict.UNRESOLVED: 1, Verdict.AGREES: 2}
         entries = [(c.name, entry) for c in self.comparisons for entry in c.worst(count)]
         return sorted(
-            entries, key=lambda named: (rank[named[1].verdict], -_sortable(named[1].relative_error))
+            entries,
+            key=lambda named: (rank[named[1].verdict], -_sortable(three_digits(named[1].relative_error))),
         )[:count]
 
 

@@ -393,3 +393,11 @@ def test_the_program_refuses_what_it_cannot_read(configs, case, tmp_path):
 
 def test_the_spec_of_the_example_is_right_as_it_stands(configs):
     assert gradcheck("check", str(configs / "c_example"), "-q") == 0
+
+
+@pytest.mark.parametrize("name", ["case.safetensors", "case.npy", "case.pt"])
+def test_a_folder_is_not_given_the_name_of_a_file(tmp_path, name):
+    with pytest.raises(InputError) as caught:
+        write({"x": np.zeros(1)}, tmp_path / name)
+    assert "would be a folder of that name" in str(caught.value)
+    assert not (tmp_path / name).exists()

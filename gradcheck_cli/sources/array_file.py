@@ -19,7 +19,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     """
     factors = factor_shapes(problem)
     shapes = {**problem.network.shapes, **factors}
-    help = "--only PATTERN checks fewer parameters"
+    help = "say under names what they are called there, or check fewer parameters with --only PATTERN"
     arrays = read_fitting(source, "gradients", "gradient", shapes, problem.checked, help)
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
     values = {name: arrays[name] for name in problem.checked}
