@@ -99,14 +99,14 @@ _OTHER_FILES = (".npy", ".safetensors", ".pt", ".pth", ".h5", ".hdf5", ".json", 
 def refuse_taken(output: Path, force: bool = False) -> None:
     """Raise an `InputError` if there is something at `output` that a dump must not, or may not, overwrite."""
     into_one, folder = _is_npz(output), os.path.isdir(output)
-    if output.suffix in _OTHER_FILES:
-        raise _refused(f"'{output}' would be a folder of that name", "name an .npz file, or a folder")
     if into_one and folder:
         raise _refused(f"'{output}' is a folder, not an .npz file")
     if not into_one and not folder and os.path.exists(output):
         raise _refused(f"'{output}' is a file; a folder or an .npz file is needed")
     if into_one and os.path.exists(output) and not os.path.isfile(output):
         raise _refused(f"'{output}' is a pipe or device; an .npz file is needed")
+    if output.suffix in _OTHER_FILES and not folder:
+        raise _refused(f"'{output}' would be a folder of that name", "name an .npz file, or a folder")
     if not force and (_is_filled(output) if folder else os.path.exists(output)):
         what = "a folder with something in it" if folder else "there already"
         raise _refused(f"'{output}' is {what}", "--force overwrites what has the same name")
