@@ -15,10 +15,7 @@ import numpy as np
 from gradcheck_cli.model.at_rest import AtRest, Convention
 from gradcheck_cli.model.moves import ENTRY_MOVES, BatchMoves, PenaltyMoves, UnitMoves
 from gradcheck_cli.model.near import Near
-from gradcheck_cli.model.network import Arrays, Network
 from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.rounding import FLOAT64, Arithmetic
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import Affine, Movable, Shape, Site
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -38,23 +35,23 @@ class NetworkObjective(AtRest):
 
     tells_kinks = True
 
-    def __init__(
-        self,
-        network: Network,
-        parameters: Arrays,
-        x: Array,
-        target: Array,
-        arithmetic: Arithmetic = FLOAT64,
-        convention: Convention | None = None,
-    ) -> None:
-        super().__init__(network, parameters, x, target, arithmetic, convention)
-        self.total: float = self.losses.sum() + sum(
-            PENALTIES[penalty].value(parameters[name], strength).sum()
-            for name in network.shapes
-            for penalty, strength in network.penalties_on(name).items()
-        )
-        self._near: dict[int, Near] = {}
-        self._index = {layer.name: i for i, layer in enumerate(network.layers)}
+    @cached_property
+    def total(self) -> float:
+        """The loss, penalties included."""
+        with np.errstate(over="ignore"):  # what is not finite is refused
+            return self.losses.sum() + sum(
+                PENALTIES[penalty].value(self.parameters[name], strength).sum()
+                for name in self.network.shapes
+                for penalty, strength in self.network.penalties_on(name).items()
+            )
+
+    @cached_property
+    def _near(self) -> dict[int, Near]:
+        return {}
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {layer.name: i for i, layer in enumerate(self.network.layers)}
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -90,7 +87,7 @@ class NetworkObjective(AtRest):
         if normalising[0] and kind == "y":
             normalising = normalising[1:]
         near = self._near_of(i)
-        return BatchMoves(self, i, kind, near) if any(normalising) else UnitMoves(self, i, near)
+        return BatchMoves(self, i, near, kind) if any(normalising) else UnitMoves(self, i, near)
 
     def better_literally(self, name: str) -> bool:
         """Whether a layer's entries are fewer than its pre-activations, where each takes the batch along."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -62,13 +62,13 @@ def _rounded(near: NearLosses, rounding: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class UnitMoves:
-    """Every y_nj that the activation of a layer is taken of, moved for sample n alone."""
+class _Moves:
+    """Numbers of layer `i`: short moves are evaluated by `near`, long ones anew, in blocks of their own."""
 
     objective: AtRest
     i: int
     near: Near
-    rest: None = None
+    rest: ClassVar[None] = None
 
     @property
     def spread(self) -> Spread:
@@ -76,7 +76,46 @@ class UnitMoves:
 
     @property
     def position(self) -> Array:
+        raise NotImplementedError
+
+    @property
+    def unit(self) -> Array:
+        raise NotImplementedError
+
+    @property
+    def _rows(self) -> int:
+        """How many samples a move carries upwards: all of them, unless it is in one sample alone."""
+        return len(self.objective.target)
+
+    @property
+    def batch(self) -> int:
+        return _near_batch(self.near, self._rows)
+
+    def move(self, which: Array, to: Array) -> Moved:
+        with np.errstate(all="ignore"):
+            if _is_near(self.near, self.position[which], self.unit[which], to):
+                with short_inner_loops():
+                    return self._move_near(which, to)
+            return _in_blocks(self._move_far, _batch(self.objective, self.i, self._rows), which, to)
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        raise NotImplementedError
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class UnitMoves(_Moves):
+    """Every y_nj that the activation of a layer is taken of, moved for sample n alone."""
+
+    @property
+    def position(self) -> Array:
         return self.near.y.ravel()
+
+    @property
+    def _rows(self) -> int:
+        return 1
 
     @cached_property
     def unit(self) -> Array:
@@ -100,13 +139,6 @@ class UnitMoves:
         w = np.abs(self.objective.parameters[above.weight])
         z_rounding = np.abs(self.objective.activity.z[self.i + 1]) + FUNCTION_ULPS * (np.abs(a) @ w.T)
         return self.objective.output_rounding(self.i + 1, z_rounding)
-
-    def move(self, which: Array, to: Array) -> Moved:
-        with np.errstate(all="ignore"):
-            if _is_near(self.near, self.position[which], self.unit[which], to):
-                with short_inner_loops():
-                    return self._move_near(which, to)
-            return _in_blocks(self._move_far, _batch(self.objective, self.i, rows=1), which, to)
 
     def _move_near(self, which: Array, to: Array) -> Moved:
         samples = len(self.objective.target)
@@ -160,21 +192,13 @@ class UnitMoves:
 
 
 @dataclass(frozen=True)
-class BatchMoves:
+class BatchMoves(_Moves):
     """Every z_nj or y_nj of a layer from which batch normalisation couples the samples, seen in all of them.
 
     Sample n has its own copy of the weights, so that it moves alone, and takes the whole batch along.
     """
 
-    objective: AtRest
-    i: int
     kind: str
-    near: Near
-    rest: None = None
-
-    @property
-    def spread(self) -> Spread:
-        return self.objective.spread
 
     @property
     def _rest(self) -> Array:
@@ -193,10 +217,6 @@ class BatchMoves:
             return np.ones(len(self.position))
         return np.repeat(z_hat.deviation.ravel(), len(self._rest))
 
-    @property
-    def batch(self) -> int:
-        return _near_batch(self.near, rows=len(self.objective.target))
-
     @cached_property
     def _output_rounding(self) -> Array:
         return self.objective.output_rounding(self.i, np.zeros_like(self._rest), self.kind == "y")
@@ -205,20 +225,12 @@ class BatchMoves:
     def _near_rounding(self) -> Array:
         return _near_rounding(self.objective, self._output_rounding)
 
-    def move(self, which: Array, to: Array) -> Moved:
-        with np.errstate(all="ignore"):
-            if _is_near(self.near, self.position[which], self.unit[which], to):
-                return self._move_near(which, to)
-            size = _batch(self.objective, self.i, rows=len(self.objective.target))
-            return _in_blocks(self._move_far, size, which, to)
-
     def _move_near(self, which: Array, to: Array) -> Moved:
         """Of a single normalisation, that of this layer: only one column of its y changes."""
         units, samples = np.divmod(which, len(self._rest))
         z = self._rest.T[units]
         z[np.arange(len(which)), samples] = to
-        with short_inner_loops():
-            near = self.near.columns(units, slice(None), _normalised(self.objective, self.i, units, z))
+        near = self.near.columns(units, slice(None), _normalised(self.objective, self.i, units, z))
         return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _move_far(self, which: Array, to: Array) -> Moved:
@@ -241,18 +253,10 @@ def _normalised(objective: AtRest, i: int, units: Array, z: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _EntryMoves:
+class _EntryMoves(_Moves):
     """Every entry of one parameter of layer `i`, moved literally, for the whole batch at once."""
 
-    objective: AtRest
-    i: int
-    near: Near
     name: str
-    rest: None = None
-
-    @property
-    def spread(self) -> Spread:
-        return self.objective.spread
 
     @cached_property
     def position(self) -> Array:
@@ -262,10 +266,6 @@ class _EntryMoves:
     def _parameter(self) -> Array:
         return self.objective.parameters[self.name]
 
-    @property
-    def batch(self) -> int:
-        return _near_batch(self.near, rows=len(self.objective.target))
-
     @cached_property
     def _output_rounding(self) -> Array:
         """Of outputs above pre-activations that round as Σ |a⁽ʰ⁾ w| + |b|, (N, C)."""
@@ -274,17 +274,9 @@ class _EntryMoves:
         terms = np.abs(self.objective.activity.inputs[self.i]) @ np.abs(w.T) + np.abs(b)
         return self.objective.output_rounding(self.i, terms, normalised=False)
 
-    def move(self, which: Array, to: Array) -> Moved:
-        with np.errstate(all="ignore"):
-            if _is_near(self.near, self.position[which], self.unit[which], to):
-                return self._move_near(which, to)
-            size = _batch(self.objective, self.i, rows=len(self.objective.target))
-            return _in_blocks(self._move_far, size, which, to)
-
     def _move_near(self, which: Array, to: Array) -> Moved:
         units, rise = self._risen(which, (to - self.position[which])[:, None])
-        with short_inner_loops():
-            near = self.near.columns(units, slice(None), self._columns(units, rise))
+        near = self.near.columns(units, slice(None), self._columns(units, rise))
         return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:
@@ -303,9 +295,6 @@ class _EntryMoves:
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
         """The units of these entries, and what their columns of y rise by, (B, N), if they do by `by`."""
-        raise NotImplementedError
-
-    def _move_far(self, which: Array, to: Array) -> Moved:
         raise NotImplementedError
 
     @property
