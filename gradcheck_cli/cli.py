@@ -522,15 +522,21 @@ class _Progress:
 
     def _open(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task
+        from rich.text import Text
 
-        columns = Progress.get_default_columns()
+        class Speed(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(f"{task.speed:,.0f} evaluations/s" if task.speed else "", "progress.data.speed")
+
+        columns = (*Progress.get_default_columns(), Speed())
         if _ascii_only(sys.stderr):
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
         console = Console(stderr=True, no_color=not self.color, markup=False)
         self._bar = Progress(*columns, console=console, transient=True)
         title = _printable(os.path.basename(self.title), sys.stderr)
-        self._task = self._bar.add_task(title.replace("[", r"\["), total=None)  # the column reads markup
+        title = title.replace("[", r"\[")  # the column reads markup
+        self._task = self._bar.add_task(title, total=None)
         self._bar.start()
 
     def __exit__(self, *_: object) -> None:
