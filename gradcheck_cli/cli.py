@@ -525,11 +525,17 @@ class _Progress:
         from rich.progress import BarColumn, Progress, ProgressColumn, Task
         from rich.text import Text
 
-        class Speed(ProgressColumn):
-            def render(self, task: Task) -> Text:
-                return Text(f"{task.speed:,.0f} evaluations/s" if task.speed else "", "progress.data.speed")
+        patience = self.patience
 
-        columns = (*Progress.get_default_columns(), Speed())
+        class Rate(ProgressColumn):
+            """rich's own starts anew whenever more is expected."""
+
+            def render(self, task: Task) -> Text:
+                per_second = task.completed / ((task.elapsed or 0.0) + patience)
+                left = (task.remaining or 0.0) / max(per_second, 1e-9)
+                return Text(f"{left:,.0f} s left, {per_second:,.0f} evaluations/s", "progress.remaining")
+
+        columns = (*Progress.get_default_columns()[:3], Rate())
         if _ascii_only(sys.stderr):
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
         console = Console(stderr=True, no_color=not self.color, markup=False)
