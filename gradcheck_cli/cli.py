@@ -535,7 +535,8 @@ class _Progress:
                 left = (task.remaining or 0.0) / max(per_second, 1e-9)
                 return Text(f"{left:,.0f} s left, {per_second:,.0f} evaluations/s", "progress.remaining")
 
-        columns = (*Progress.get_default_columns()[:3], Rate())
+        title_column, _, percentage, *_ = Progress.get_default_columns()
+        columns = (title_column, BarColumn(20), percentage, Rate())  # 80 columns hold it all
         if _ascii_only(sys.stderr):
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
         console = Console(stderr=True, no_color=not self.color, markup=False)
