@@ -536,7 +536,7 @@ class _Progress:
                 return Text(f"{left:,.0f} s left, {per_second:,.0f} evaluations/s", "progress.remaining")
 
         title_column, _, percentage, *_ = Progress.get_default_columns()
-        columns = (title_column, BarColumn(20), percentage, Rate())  # 80 columns hold it all
+        columns: tuple[ProgressColumn, ...] = (title_column, BarColumn(20), percentage, Rate())  # fits 80
         if _ascii_only(sys.stderr):
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
         console = Console(stderr=True, no_color=not self.color, markup=False)
