@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from gradcheck_cli import Spec
 from gradcheck_cli.model.network import gradients
-from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.numerical.objective import Movable, Site
-from gradcheck_cli.numerical.reference import UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.spec import CheckSpec, GradientFile
 
@@ -40,12 +38,9 @@ def with_wrong_gradient(spec: Spec, problem: Problem, path: Path) -> Spec:
 def plain_by_units(problem: Problem) -> dict[str, Array]:
     """Every entry by plain central unit differences at one step, by parameter name.
 
-    By `UnitDifferences` if it takes a single step, else by its parts; without batch normalisation.
+    One step, and no error bars; without batch normalisation.
     """
     names = list(problem.network.shapes)
-    if takes_one_step():
-        estimates = UnitDifferences(problem.objective, ONE_STEP).estimate(names)
-        return {name: estimate.value for name, estimate in estimates.items()}
     pairs: dict[Site, Array] = {}
     result = {}
     for name in names:
@@ -78,18 +73,3 @@ def slopes(movable: Movable, which: Array | None = None) -> Array:
         rise = movable.move(part, x + h).losses - movable.move(part, x - h).losses
         result[start : start + movable.batch] = rise.reshape(len(part), -1).sum(axis=1) / (2.0 * h)
     return result
-
-
-@cache
-def takes_one_step() -> bool:
-    """Whether `UnitDifferences` takes a scheme of a single step."""
-    raw = {
-        "network": {"inputs": 2, "layers": [{"units": 2, "activation": "tanh"}], "loss": "mse"},
-        "data": {"synthetic": "normal", "samples": 2},
-    }
-    problem = build_problem(Spec.model_validate(raw))
-    try:
-        estimates = UnitDifferences(problem.objective, ONE_STEP).estimate(list(problem.network.shapes))
-    except (ValueError, IndexError):  # it wants the differences between three steps for an error
-        return False
-    return all(np.isfinite(estimate.value).all() for estimate in estimates.values())

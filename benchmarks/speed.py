@@ -53,7 +53,7 @@ os.environ.update(  # before any of the libraries is loaded, and never over what
 import numpy as np
 import peers
 from floor import Rates, measured_rates, work
-from ours import HAS_JOBS, plain_by_units, plain_literally, takes_one_step, with_jobs, with_wrong_gradient
+from ours import HAS_JOBS, plain_by_units, plain_literally, with_jobs, with_wrong_gradient
 from timing import Run, Timing, Way, duration, side_by_side
 
 from gradcheck_cli import Spec, check, load_spec
@@ -370,7 +370,6 @@ def main() -> int:
 def networks(chosen: Mapping[str, Raw | Path], options: argparse.Namespace) -> None:
     rates = measured_rates()
     print(f"\nrates of the floor: {rates}")
-    print(f"{PLAIN}: {'UnitDifferences at one step' if takes_one_step() else 'units moved and assembled'}")
     results = []
     for name, raw in chosen.items():
         results.append(measured(name, raw, options, rates))
