@@ -54,10 +54,8 @@ def _check_every_entry(judge: Judge, progress: Progress | None) -> Report:
         estimates = reference.confirm(estimates, wrong)
     if undecided := judge.marked(estimates, "open", "doubtful", "worst_wrong"):
         estimates = reference.refine(estimates, undecided)  # and only what is not wrong by far, all of them
-    if still_open := judge.marked(
-        estimates, "still_open"
-    ):  # and only what that leaves open, wider arithmetic
-        estimates = reference.sharpen(estimates, still_open)
+    if still_open := judge.marked(estimates, "still_open"):
+        estimates = reference.sharpen(estimates, still_open)  # and what that leaves open, wider arithmetic
     estimates, heard = _cross_examine(reference, witness, judge, estimates)
     undecided = judge.marked(estimates, "unresolved", "wrong")
     estimates, on_kinks = judge.by_convention(reference, estimates, undecided)

@@ -480,3 +480,16 @@ def test_gelu_may_be_computed_as_in_any_textbook(tmp_path, z, dtype):
     mine["hidden1.bias"] = below
     shaped = {n: np.full(problem.network.shapes[n], v, dtype) for n, v in mine.items()}
     assert check(with_gradients(spec, shaped, tmp_path)).wrong == 0
+
+
+@pytest.mark.parametrize("scheme", ["forward", "backward", "central", "five-point"])
+@pytest.mark.parametrize("step", [1e-5, 1e-3, 3e-3, 0.02])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_a_scheme_whose_points_are_near_and_far_is_no_less_right(scheme, step, loss):
+    """Short and long moves are evaluated by different code, which must agree on what a loss is."""
+    spec = spec_of((4, "tanh"), (3, "identity"), loss=loss, check={"scheme": scheme, "step": step})
+    problem = build_problem(spec)
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    for c in check(spec).comparisons:
+        off = np.abs(c.numerical - right[c.name]).max()
+        assert off <= 10 * step * (1 + np.abs(right[c.name]).max())

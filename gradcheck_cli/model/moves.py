@@ -1,6 +1,6 @@
 """The numbers of a network that can be moved: pre-activations, parameter entries, penalised entries.
 
-Small steps are evaluated by `near`, all others by `moved.AtRest.above`.
+Small steps are evaluated by `near`, all others by `at_rest.AtRest.above`.
 """
 
 from __future__ import annotations

@@ -82,6 +82,11 @@ class Near:
     def _targets(self) -> Array:
         return np.ascontiguousarray(self.objective.target.T)
 
+    @cached_property
+    def _terms(self) -> Array:
+        """What every output adds to its sample's loss at rest, (units, N)."""
+        return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
+
     @property
     def is_output(self) -> bool:
         return self.i + 1 == len(self.objective.network.layers)
@@ -135,13 +140,16 @@ class Near:
         return NearLosses(losses, crossed, silent)
 
     def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
-        """Of a sum over the outputs, the terms of the outputs a alone: no other changes."""
+        """The losses where only the terms of these outputs change, of a sum over the outputs."""
         network, target = self.objective.network, self._targets[at][..., None]
         crossed = None
         if self.objective.loss_pieces is not None and network.loss.pieces is not None:
             at_rest = self.objective.loss_pieces.T[at]
             crossed = np.not_equal(network.loss.pieces(a[..., None], target)[..., 0], at_rest)
-        return network.coefficient * network.loss.value(a[..., None], target), crossed
+        rise = network.loss.value(a[..., None], target) - self._terms[at]
+        rise *= network.coefficient
+        rise += self.objective.losses[at[1]]
+        return rise, crossed
 
     # --- what lies above ---------------------------------------------------------------------------------
 

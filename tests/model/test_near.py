@@ -19,7 +19,7 @@ def differences(moves, which):
     """The losses a short step up less those a short step down, and whether a branch changed."""
     here, step = moves.position[which], STEP * moves.unit[which]
     up, down = moves.move(which, here + step), moves.move(which, here - step)
-    return up.losses - down.losses, up.crossed | down.crossed
+    return up.losses - down.losses, up.crossed | down.crossed, up.losses
 
 
 def assert_near_is_anew(moves, monkeypatch):
@@ -27,9 +27,10 @@ def assert_near_is_anew(moves, monkeypatch):
     some = which[:: 3 if len(which) > 3 else 1]  # not all of a column, which takes another path
     taken = [differences(moves, each) for each in (which, some)]
     monkeypatch.setattr(moves_module, "NEAR", 0.0)
-    for each, (rise, crossed) in zip((which, some), taken, strict=True):
-        exact, crosses = differences(moves, each)
+    for each, (rise, crossed, losses) in zip((which, some), taken, strict=True):
+        exact, crosses, whole = differences(moves, each)
         np.testing.assert_array_equal(crossed, crosses)
+        np.testing.assert_allclose(losses, whole, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(rise, exact, rtol=1e-7, atol=1e-12)
 
 
@@ -68,7 +69,7 @@ def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
     assert units.batch == 20
     for start in range(0, 250, 20):
         which = np.arange(start, min(start + 20, 250))
-        rise, _ = differences(units, which)
+        rise, *_ = differences(units, which)
         with monkeypatch.context() as patch:
             patch.setattr(moves_module, "NEAR", 0.0)
             np.testing.assert_allclose(rise, differences(units, which)[0], rtol=1e-7, atol=1e-12)
