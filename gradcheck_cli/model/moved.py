@@ -13,9 +13,10 @@ from itertools import combinations, product
 import numpy as np
 
 from gradcheck_cli.model.at_rest import AtRest, Convention
-from gradcheck_cli.model.moves import ENTRY_MOVES, BatchMoves, PenaltyMoves, UnitMoves
+from gradcheck_cli.model.moves import ENTRY_MOVES, BatchMoves, UnitMoves
 from gradcheck_cli.model.near import Near
 from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.penalty_moves import PenaltyMoves
 from gradcheck_cli.numerical.objective import Affine, Movable, Shape, Site
 
 _EPS = float(np.finfo(np.float64).eps)

@@ -1,4 +1,4 @@
-"""The numbers of a network that can be moved: pre-activations, parameter entries, penalised entries.
+"""The numbers of a network that can be moved: its pre-activations, and the entries of its parameters.
 
 Small steps are evaluated by `near`, all others by `at_rest.AtRest.above`.
 """
@@ -15,13 +15,9 @@ import numpy as np
 from gradcheck_cli.model.at_rest import AtRest
 from gradcheck_cli.model.batch_norm import normalise
 from gradcheck_cli.model.near import NEAR, Near, NearLosses, short_inner_loops
-from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.rounding import FUNCTION_ULPS, loss_and_rounding
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
-
-_UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
-"""What a tiny number may lose to underflow, in units of ε."""
+from gradcheck_cli.numerical.objective import Moved, Spread
 
 
 def _is_near(near: Near, here: Array, unit: Array, to: Array) -> bool:
@@ -394,41 +390,3 @@ class _NormMoves(_EntryMoves):
 ENTRY_MOVES: Mapping[str, type[_WeightMoves | _BiasMoves | _NormMoves]] = {
     "weight": _WeightMoves, "bias": _BiasMoves, "gamma": _NormMoves, "beta": _NormMoves,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PenaltyMoves:
-    """Every entry of one parameter under its penalty terms alone; sign: that of 0 by convention."""
-
-    parameter: Array
-    penalties: Mapping[str, float]
-    sign: float | None = None
-    rest: None = None
-    spread: Spread = ALONE
-
-    @cached_property
-    def position(self) -> Array:
-        return self.parameter.ravel()
-
-    @cached_property
-    def unit(self) -> Array:
-        size = np.abs(self.position)
-        return np.where(size > 0, size, 1.0)
-
-    @property
-    def batch(self) -> int:
-        return 2**18
-
-    def move(self, which: Array, to: Array) -> Moved:
-        crossed = np.zeros(len(which), dtype=bool)
-        here = self.position[which]
-        kept = (here == 0) & (self.sign is not None)
-        losses: Any = 0.0
-        for name, strength in self.penalties.items():
-            penalty = PENALTIES[name]
-            term = penalty.value(to, strength)
-            if penalty.pieces and penalty.branch:
-                crossed |= (penalty.pieces(to) != penalty.pieces(here)) & ~kept
-                term = np.where(kept, penalty.branch(to, self.sign or 0.0, strength), term)
-            losses = losses + term
-        return Moved(losses, 2.0 * np.abs(np.real(losses)) + _UNDERFLOW, crossed)

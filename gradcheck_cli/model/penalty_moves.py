@@ -1,0 +1,55 @@
+"""The entries of a parameter under its penalties alone, as numbers that can be moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
+
+_UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+"""What a tiny number may lose to underflow, in units of ε."""
+
+
+@dataclass(frozen=True)
+class PenaltyMoves:
+    """Every entry of one parameter under its penalty terms alone; sign: that of 0 by convention."""
+
+    parameter: Array
+    penalties: Mapping[str, float]
+    sign: float | None = None
+    rest: None = None
+    spread: Spread = ALONE
+
+    @cached_property
+    def position(self) -> Array:
+        return self.parameter.ravel()
+
+    @cached_property
+    def unit(self) -> Array:
+        size = np.abs(self.position)
+        return np.where(size > 0, size, 1.0)
+
+    @property
+    def batch(self) -> int:
+        return 2**18
+
+    def move(self, which: Array, to: Array) -> Moved:
+        crossed = np.zeros(len(which), dtype=bool)
+        here = self.position[which]
+        kept = (here == 0) & (self.sign is not None)
+        losses: Any = 0.0
+        for name, strength in self.penalties.items():
+            penalty = PENALTIES[name]
+            term = penalty.value(to, strength)
+            if penalty.pieces and penalty.branch:
+                crossed |= (penalty.pieces(to) != penalty.pieces(here)) & ~kept
+                term = np.where(kept, penalty.branch(to, self.sign or 0.0, strength), term)
+            losses = losses + term
+        return Moved(losses, 2.0 * np.abs(np.real(losses)) + _UNDERFLOW, crossed)
