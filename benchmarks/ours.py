@@ -13,18 +13,16 @@ from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.numerical.objective import Movable, Site
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.spec import CheckSpec, GradientFile
+from gradcheck_cli.spec import GradientFile
 
 Array = np.ndarray
 
 ONE_STEP = replace(SCHEMES["central"], ladder=(1.0,), certify=(0,))
 """Plain central differences at a single step, which says nothing of their error."""
 
-HAS_JOBS = "jobs" in CheckSpec.model_fields
-
 
 def with_jobs(spec: Spec, jobs: int) -> Spec:
-    """The same spec, checked in so many threads."""
+    """The same spec, checked by so many processes."""
     return spec.model_copy(update={"check": spec.check.model_copy(update={"jobs": jobs})})
 
 

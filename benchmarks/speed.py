@@ -53,7 +53,7 @@ os.environ.update(  # before any of the libraries is loaded, and never over what
 import numpy as np
 import peers
 from floor import Rates, measured_rates, work
-from ours import HAS_JOBS, plain_by_units, plain_literally, with_jobs, with_wrong_gradient
+from ours import plain_by_units, plain_literally, with_jobs, with_wrong_gradient
 from timing import Run, Timing, Way, duration, side_by_side
 
 from gradcheck_cli import Spec, check, load_spec
@@ -175,8 +175,7 @@ def our_ways(
 
     yield verdict(DEFAULT, spec)
     yield Way(PLAIN, lambda _: plain_by_units(problem), entries)
-    if HAS_JOBS:
-        yield verdict("default, --jobs 2", with_jobs(spec, 2))
+    yield verdict("default, --jobs 2", with_jobs(spec, 2))
     wrong = with_wrong_gradient(spec, problem, folder / "wrong.npz")
     yield verdict("every entry × 1.1", wrong)
     if not options.quick:

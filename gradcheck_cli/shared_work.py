@@ -2,7 +2,7 @@
 
 Threads would be the natural way, since numpy lets go of Python while it computes. But it computes for less
 than a tenth of a millisecond at a time, and waking a thread takes as long: measured, two threads gained
-nothing on 784-512-512-10, where two processes take little more than half the time.
+nothing on 784-512-512-10. Two processes take little more than half the time, of work that takes seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Losses with pre-activations moved by so little that nearly all that is known at rest still holds.
 
-This is where unit differences spend their time: nothing is computed twice, nothing is written to memory that
-does not stay in the cache, and what rounding may do is taken from the evaluation at rest. The larger steps,
+This is where unit differences spend their time: what is the same for many moves is computed once, and what
+rounding may do is taken from the evaluation at rest. The larger steps,
 complex ones, wider floats and whatever stays on its side of a kink are `at_rest.AtRest.above`'s.
 """
 

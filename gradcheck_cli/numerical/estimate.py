@@ -109,15 +109,17 @@ def certify(
         return differentiate(movable, scheme, step, which, progress)
     rungs, largest = [scheme.ladder[i] for i in scheme.certify], step or scheme.step
     first, _ = _evaluate(movable, scheme, rungs, largest, which, progress, certify=True)
-    for closer in (_CLOSER * largest, None):
+
+    def closer(some: Array) -> Estimate:
+        return _evaluate(movable, scheme, rungs, _CLOSER * largest, some, progress, certify=True)[0]
+
+    def whole(some: Array) -> Estimate:
+        return differentiate(movable, scheme, step, some, progress)
+
+    for look in (closer, whole):
         unknown = ~np.isfinite(first.error)
-        if not unknown.any():
-            break
-        if closer is None:
-            second = differentiate(movable, scheme, step, which[unknown], progress)
-        else:
-            second, _ = _evaluate(movable, scheme, rungs, closer, which[unknown], progress, certify=True)
-        first = first.replaced(unknown, second)
+        if unknown.any():
+            first = first.replaced(unknown, look(which[unknown]))
     return first
 
 
