@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Entry, Verdict, overall, three_digits
+from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.errors import Complaint, ExitCode, worst
 
 EXIT_CODES = {
@@ -45,6 +46,7 @@ class Report:
     """One spec's result, a comparison per checked tensor, the output layer's first.
 
     way: of code, how it was differenced and why so, in a sentence.
+    diagnosis: why it is wrong, if it is.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -61,6 +63,7 @@ class Report:
     unusual: tuple[str, ...] = ()
     kinks: tuple[str, ...] = ()
     way: str = ""
+    diagnosis: Diagnosis | None = None
 
     @property
     def passed(self) -> bool:

@@ -25,6 +25,7 @@ import pytest
 
 import gradcheck_cli
 from gradcheck_cli import cli
+from gradcheck_cli.cli import progress
 from gradcheck_cli.errors import UntrustedReferenceError
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX streams, signals or terminals")
@@ -345,8 +346,8 @@ def test_a_defect_in_an_explanation_is_no_verdict(error, gradcheck, monkeypatch)
 @pytest.mark.parametrize("error", [ZeroDivisionError("planted"), OSError("planted")], ids=repr)
 @pytest.mark.parametrize("command", ["check", "explain"])
 def test_a_defect_in_a_format_is_no_verdict(command, error, gradcheck, monkeypatch):
-    for name in ("render", "render_explanation"):
-        monkeypatch.setattr(f"gradcheck_cli.cli.{name}", raising(error))
+    for module, name in (("check", "render"), ("explain", "render_explanation")):
+        monkeypatch.setattr(f"gradcheck_cli.cli.{module}.{name}", raising(error))
     done = gradcheck(command, "good.yaml")
     assert done.code == 70
     assert "please report it" in done.err
@@ -854,12 +855,12 @@ def progress_of(
 ) -> str:
     """What the progress of 100 evaluations writes, each of `seconds` being the clock's time at one report."""
     clock = iter([0.0, *seconds])
-    monkeypatch.setattr(cli, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "monotonic", lambda: next(clock))
     monkeypatch.setattr(sys, "stderr", stream)
-    with cli._Progress(title) as progress:
-        progress.expect(100)
+    with progress.Progress(title) as bar:
+        bar.expect(100)
         for _ in seconds:
-            progress.advance(100 // len(seconds))
+            bar.advance(100 // len(seconds))
     return stream.getvalue()
 
 

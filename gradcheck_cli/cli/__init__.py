@@ -1,0 +1,100 @@
+"""The command line: options → check → render → exit code. One file for each command.
+
+Nothing heavy is imported until a command needs it: `--help` and `--version` load neither numpy nor pydantic.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from gradcheck_cli import __version__
+from gradcheck_cli.cli import check, dump, explain
+from gradcheck_cli.cli.options import EXIT_CODES_HELP
+from gradcheck_cli.cli.terminal import DEFECT, abandon_stdout, complain, print_traceback, say, unwritable
+from gradcheck_cli.errors import Complaint, ExitCode, InputError
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(
+    context_settings=_CONTEXT,
+    epilog=EXIT_CODES_HELP,
+    subcommand_metavar="COMMAND [ARGS]...",
+    invoke_without_command=True,
+    no_args_is_help=False,
+)
+@click.version_option(__version__, prog_name="gradcheck")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Is this backprop gradient right, and if not, which entry is wrong?"""
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+        context.exit(ExitCode.BAD_INPUT)
+
+
+COMMANDS = (check.check, explain.explain, dump.dump)
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+# --- exit codes --------------------------------------------------------------------------------------------
+
+
+_WRITE_FAILURES = (errno.EBADF, errno.EIO, errno.ENOSPC)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. Translates every way out into an exit code, in this one place.
+
+    click, a traceback and Ctrl-C all end with 1 by themselves, which here would mean a wrong gradient.
+    """
+    _open_closed_streams()
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        return int(cli.main(arguments, prog_name="gradcheck", standalone_mode=False) or 0)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        say("interrupted")
+        return int(ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        say(_usage(error))
+        return int(ExitCode.BAD_INPUT)
+    except InputError as error:
+        complain(*error.complaints)
+        return int(error.exit_code)
+    except SystemExit:  # click's own, when nobody reads `--help` to its end
+        abandon_stdout()
+        return int(ExitCode.AGREES)
+    except OSError as error:
+        return unwritable(error) if error.errno in _WRITE_FAILURES else _defect()
+    except Exception:
+        return _defect()
+
+
+def _usage(error: click.ClickException) -> str:
+    """click's message in the form of our own: what is wrong, and where to read on."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "gradcheck"
+    return f"error: {error.format_message()}\n      = help: see {command} --help"
+
+
+def _defect() -> int:
+    print_traceback()
+    complain(Complaint("gradcheck failed, see above", help=DEFECT))
+    return int(ExitCode.DEFECT)
+
+
+def _open_closed_streams() -> None:
+    """A stream the caller has closed (`>&-`) is None in Python; a null device in its place takes anything."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until exit

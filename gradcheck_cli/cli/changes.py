@@ -1,0 +1,106 @@
+"""Which specs the command line names, and what it says instead of what stands in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradcheck_cli.errors import Complaint, InputError
+
+if TYPE_CHECKING:
+    from gradcheck_cli.spec import Code, GradientFile, Model, Spec
+    from gradcheck_cli.spec_file import SpecFile
+
+
+_OVERRIDES = {
+    "only": ("check", "parameters"),
+    "gradients": ("gradients", "file"),
+    "python": ("gradients", "python"),
+    "torch": ("gradients", "torch"),
+}
+"""The options whose value can be wrong for a spec, and the place in the spec that they stand for."""
+
+
+@contextmanager
+def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
+    """Give the complaints raised inside their places in the file, or the option that overrides it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(*(_blame(complaint, read, changes) for complaint in error.complaints)) from None
+    except MemoryError as error:
+        raise InputError(Complaint(f"{read.path}: out of memory; {error}".rstrip("; "))) from None
+    except (SystemExit, EOFError, BrokenPipeError) as error:  # to click a wish to end, and with which code
+        raise RuntimeError(f"{type(error).__name__} in the midst of a check") from error
+
+
+def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Complaint:
+    for option, place in _OVERRIDES.items():
+        if changes.get(option) not in (None, ()) and complaint.where[: len(place)] == place:
+            return replace(complaint, where=(), message=f"{read.path}: --{option}: {complaint.message}")
+    return read.located(InputError(complaint)).complaints[0]
+
+
+def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
+    """The spec with what the command line says instead. The options have been validated by click."""
+    from gradcheck_cli.spec import PythonFunction, TorchModule
+
+    given = {key: value for key, value in changes.items() if value not in (None, ())}
+    if "only" in given:
+        given["parameters"] = given.pop("only")
+    sources: dict[str, Any] = {
+        "gradients": lambda file: _of_file(spec, Path(file)),
+        "python": lambda name: _of_code(spec, PythonFunction, python=_code("python", name)),
+        "torch": lambda name: _of_code(spec, TorchModule, torch=_code("torch", name)),
+    }
+    named = [option for option in sources if option in given]
+    if len(named) > 1:
+        raise InputError(Complaint(f"--{named[0]} and --{named[1]}: only one of them can be checked"))
+    replaced = [sources[option](given.pop(option)) for option in named]
+    update: dict[str, Any] = {"check": spec.check.model_copy(update=given)}
+    if replaced:
+        update["gradients"] = replaced[0]
+    return spec.model_copy(update=update)
+
+
+def _of_file(spec: Spec, file: Path) -> GradientFile:
+    """The file, in the names and layout of the one it takes the place of."""
+    from gradcheck_cli.spec import GradientFile
+
+    theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
+    return theirs.model_copy(update={"file": file})
+
+
+def _of_code(spec: Spec, kind: type[Model], **code: Code) -> Model:
+    """The code, vectorized if that which it takes the place of is."""
+    return spec.gradients.model_copy(update=code) if isinstance(spec.gradients, kind) else kind(**code)
+
+
+def _code(option: str, name: str) -> Code:
+    from gradcheck_cli.spec import code_of
+
+    code = code_of(name, Path())
+    if code is None:
+        raise InputError(Complaint(f"--{option} must be FILE.py:NAME, not '{name}'"))
+    return code
+
+
+def expand(arguments: Sequence[str]) -> Iterator[str]:
+    """Files as they are; for a folder, every .yaml and .yml in it and below, but nothing hidden."""
+    for argument in arguments:
+        found = _specs_in(Path(argument)) if os.path.isdir(argument) else []
+        yield from found or [argument]
+
+
+def _specs_in(folder: Path) -> list[str]:
+    return sorted(
+        str(path)
+        for path in folder.rglob("*")
+        if path.suffix in (".yaml", ".yml")
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )

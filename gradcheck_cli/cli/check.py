@@ -1,0 +1,156 @@
+"""`gradcheck check`"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradcheck_cli.cli.changes import changed, expand, located
+from gradcheck_cli.cli.options import (
+    EXIT_CODES_HELP,
+    OrAuto,
+    color_option,
+    format_option,
+    gradients_option,
+    no_code_option,
+    python_option,
+    rtol_option,
+    scheme_option,
+    step_option,
+    torch_option,
+)
+from gradcheck_cli.cli.progress import Progress
+from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, view_of, wants_color, write_result
+from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
+from gradcheck_cli.formats import render
+
+if TYPE_CHECKING:
+    from gradcheck_cli.report import Outcome
+    from gradcheck_cli.spec import Code
+
+
+@click.command(epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
+)
+@scheme_option
+@step_option
+@rtol_option
+@click.option(
+    "--differences",
+    type=click.Choice(["units", "literal"]),
+    help="Move the units' pre-activations, which serves every entry, or each entry by itself, which is slow. "
+    "literal moves every entry of code, too, however long it takes.  [default: the spec's]",
+)
+@click.option(
+    "--fast",
+    is_flag=True,
+    default=None,
+    help="Difference code (Python or torch) along random directions, and only what disagrees by entries; as "
+    "happens by itself where the entries take over 10 s. Networks of our own are as fast without it.  "
+    "[default: the spec's]",
+)
+@click.option(
+    "--jobs",
+    metavar="N|auto",
+    type=OrAuto(min=1, max=1024),
+    help="Work in so many processes at once, if it takes long enough; the result is the same.  "
+    "[default: the spec's, or 1]",
+)
+@click.option(
+    "--memory",
+    metavar="MIB",
+    type=click.IntRange(min=1, max=2**24),
+    help="MiB for what is evaluated at once; a network of which that cannot be is refused.  "
+    "[default: the spec's, or 256]",
+)
+@gradients_option
+@python_option
+@torch_option
+@no_code_option
+@click.option(
+    "--strict",
+    is_flag=True,
+    default=None,
+    help="A single unresolved entry is exit code 3.  [default: the spec's]",
+)
+@click.option(
+    "--seed",
+    metavar="SEED",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    help="Seed of the entries that are moved literally, as a witness.",
+)
+@click.option(
+    "--show", type=click.IntRange(min=0), default=0, metavar="N", help="Also list the N worst entries."
+)
+@format_option
+@click.option("-q", "--quiet", is_flag=True, help="One line per spec.")
+@click.option("-v", "--verbose", is_flag=True, help="Also tolerances, the witness and the time taken.")
+@color_option
+def check(
+    specs: tuple[str, ...],
+    show: int,
+    format: str,
+    quiet: bool,
+    verbose: bool,
+    color: str,
+    no_code: bool,
+    **changes: Any,
+) -> int:
+    """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input."""
+    from gradcheck_cli.report import Run
+
+    outcomes = []
+    for path in expand(specs):
+        outcome = _check_one(path, changes, no_code, wants_color(color, sys.stderr))
+        outcomes.append(outcome)
+        complain(*outcome.complaints)
+    run = Run(tuple(outcomes))
+    return write_result(render(format, run, view_of(color, show=show, level=verbose - quiet)), run.exit_code)
+
+
+def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -> Outcome:
+    """Read and check one spec; what is wrong with it is part of the outcome, so that the others go on."""
+    from gradcheck_cli.checker import check as check_spec
+    from gradcheck_cli.report import Outcome
+    from gradcheck_cli.spec_file import read_spec
+
+    start, name = perf_counter(), "<stdin>" if path == "-" else path
+
+    def failed(code: ExitCode, *complaints: Complaint) -> Outcome:
+        return Outcome(name, complaints=complaints, failure=code, seconds=perf_counter() - start)
+
+    try:
+        refuse_empty_folder(path)
+        read = read_spec(path)
+        with located(read, changes), Progress(name, color) as progress:
+            spec = changed(read.spec, changes)
+            if no_code and spec.names_code:
+                raise _refused(spec.names_code)
+            report = check_spec(spec, progress)
+    except InputError as error:
+        return failed(error.exit_code, *error.complaints)
+    except UntrustedReferenceError as error:
+        return failed(error.exit_code, Complaint(f"{name}: {error}", help=DEFECT))
+    except Exception:
+        print_traceback()
+        return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=DEFECT))
+    return Outcome(name, report, seconds=perf_counter() - start)
+
+
+def refuse_empty_folder(path: str) -> None:
+    if os.path.isdir(path):  # any other folder has been replaced by what is in it
+        raise InputError(Complaint(f"there is no spec (.yaml or .yml) in folder '{path}'"))
+
+
+def _refused(code: Code) -> InputError:
+    message = f"this runs {code}, and --no-code refuses to run anything"
+    return InputError(Complaint(message, ("gradients",)))

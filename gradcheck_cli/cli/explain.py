@@ -1,0 +1,47 @@
+"""`gradcheck explain`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gradcheck_cli.cli.changes import changed, located
+from gradcheck_cli.cli.options import (
+    EXIT_CODES_HELP,
+    color_option,
+    format_option,
+    gradients_option,
+    rtol_option,
+    scheme_option,
+    step_option,
+)
+from gradcheck_cli.cli.terminal import view_of, write_result
+from gradcheck_cli.formats import render_explanation
+
+
+@click.command(
+    epilog=EXIT_CODES_HELP, short_help="Derive the output layer's gradients and check each factor."
+)
+@click.argument("spec", metavar="SPEC")
+@scheme_option
+@step_option
+@rtol_option
+@gradients_option
+@format_option
+@color_option
+def explain(spec: str, format: str, color: str, **changes: Any) -> int:
+    """Derive the output layer's gradients of SPEC factor by factor, and check every factor.
+
+    SPEC is a YAML file, or - for standard input. A gradient file may also hold the factors output.dL_da,
+    output.da_dz, output.delta and output.dz_dw; they are then checked in place of ours.
+    """
+    from gradcheck_cli.explain import explain as derive
+    from gradcheck_cli.spec_file import read_spec
+
+    read = read_spec(spec)
+    with located(read, changes):
+        explanation = derive(changed(read.spec, changes))
+    return write_result(
+        render_explanation(format, read.path, explanation, view_of(color)), explanation.exit_code
+    )

@@ -1,0 +1,68 @@
+"""How far a long check is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from gradcheck_cli.cli.terminal import ascii_only, printable
+
+
+@dataclass
+class Progress:
+    """A bar on stderr, on a terminal, once a check has taken longer than a second."""
+
+    title: str
+    color: bool = False
+    patience: float = 1.0
+    _expected: int = 0
+    _done: int = 0
+    _bar: Any = None
+    _task: Any = None
+
+    def __enter__(self) -> Progress:
+        self._start = monotonic()
+        return self
+
+    def expect(self, evaluations: int) -> None:
+        self._expected += evaluations
+
+    def advance(self, evaluations: int) -> None:
+        self._done += evaluations
+        if self._bar is None and sys.stderr.isatty() and monotonic() - self._start > self.patience:
+            self._open()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, total=self._expected)
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task
+        from rich.text import Text
+
+        patience = self.patience
+
+        class Rate(ProgressColumn):
+            """rich's own starts anew whenever more is expected."""
+
+            def render(self, task: Task) -> Text:
+                per_second = task.completed / ((task.elapsed or 0.0) + patience)
+                left = (task.remaining or 0.0) / max(per_second, 1e-9)
+                return Text(f"{left:,.0f} s left, {per_second:,.0f} evaluations/s", "progress.remaining")
+
+        title_column, _, percentage, *_ = Progress.get_default_columns()
+        columns: tuple[ProgressColumn, ...] = (title_column, BarColumn(20), percentage, Rate())  # fits 80
+        if ascii_only(sys.stderr):
+            columns = tuple(column for column in columns if not isinstance(column, BarColumn))
+        console = Console(stderr=True, no_color=not self.color, markup=False)
+        self._bar = Progress(*columns, console=console, transient=True)
+        title = printable(os.path.basename(self.title), sys.stderr)
+        title = title.replace("[", r"\[")  # the column reads markup
+        self._task = self._bar.add_task(title, total=None)
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
