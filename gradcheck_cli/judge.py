@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison, Projected, by_convention, compare, default_rtol
+from gradcheck_cli.compare import Comparison, Projected, Verdict, by_convention, compare, default_rtol
+from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import alternatives
@@ -85,7 +87,7 @@ class Judge:
     ) -> Report:
         """What was found, with what there is to know about it."""
         subject = self.subject
-        return Report(
+        report = Report(
             tuple(comparisons),
             network=subject.described,
             loss_name=subject.loss_name,
@@ -101,6 +103,17 @@ class Judge:
             kinks=subject.kinks(on_kinks) if on_kinks else (),
             way=way,
         )
+        return (
+            report
+            if report.verdict is not Verdict.WRONG
+            else replace(report, diagnosis=self._why(comparisons))
+        )
+
+    def _why(self, comparisons: list[Comparison]) -> Diagnosis:
+        from gradcheck_cli.diagnose import diagnose  # only what is wrong pays for it
+
+        subject = self.subject
+        return diagnose(comparisons, subject.problem, subject.code is None, subject.samples)
 
     def _of(self, name: str, estimate: Estimate) -> Comparison:
         kept = self._kept.get(name)

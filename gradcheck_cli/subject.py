@@ -38,6 +38,7 @@ class Subject:
     kinks: the same for what sits on a kink, given the entries (masks by tensor) that this leaves open.
     size: of code, the largest entry of its gradients: what is next to nothing beside it is 0.
     workers: so many processes that evaluate the code.
+    problem: the network, where the spec describes one.  samples: how many there are, if there are data.
     """
 
     analytic: Analytic
@@ -53,6 +54,8 @@ class Subject:
     size: float = 0.0
     code: ForeignObjective | None = None
     workers: Callable[[int], Workers] | None = None
+    problem: Problem | None = None
+    samples: int | None = None
 
 
 def subject_of(spec: Spec) -> Subject:
@@ -83,6 +86,8 @@ def _of_network(spec: Spec) -> Subject:
         unexercised(problem),
         unusual(problem),
         lambda _: tuple(objective.kinks.told(problem.network)),
+        problem=problem,
+        samples=len(problem.x),
     )
 
 
@@ -150,6 +155,8 @@ def _of_code(spec: Spec) -> Subject:
         _largest(analytic.values.values()),
         objective,
         lambda jobs: Workers(case, function, jobs),
+        inputs.problem,
+        None if inputs.x is None else len(inputs.x),
     )
 
 

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     },
     "localise": {"compare", "numerical"},
     "effort": {"numerical", "spec"},
-    "judge": {"compare", "model.special", "numerical", "report", "spec", "subject"},
+    "judge": {"compare", "diagnose", "model.special", "numerical", "report", "spec", "subject"},
     "directions": {
         "compare",
         "judge",

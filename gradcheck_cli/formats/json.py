@@ -104,6 +104,7 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "unexercised": report.unexercised,
         "unusual": report.unusual,
         "kinks": report.kinks,
+        "diagnosis": report.diagnosis and asdict(report.diagnosis),
         "tensors": [_tensor(comparison) for comparison in report.comparisons],
         "worst": [{"tensor": name, **_entry(entry)} for name, entry in report.worst(view.show)],
     }

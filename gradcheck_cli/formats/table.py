@@ -25,6 +25,7 @@ from gradcheck_cli.formats.text import (
     relative,
     shape,
 )
+from gradcheck_cli.formats.why import tell_why
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
     page.table(_TENSOR_COLUMNS, [_tensor_row(comparison) for comparison in report.comparisons])
     page.line()
     page.line(f"{MARKS[report.verdict]} {_sentence(report)}", STYLES[report.verdict])
+    if report.diagnosis:
+        tell_why(page, report.diagnosis)
     for remark in _remarks(report):
         page.line(remark)
     for line in report.unusual:

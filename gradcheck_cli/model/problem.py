@@ -15,7 +15,7 @@ from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.data import Batch, one_target_per_output, place_of, read_batch
-from gradcheck_cli.model.losses import LOSSES, coefficient
+from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.model.memory import refuse_oversized
 from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.named_arrays import Dialect, read_fitting
@@ -34,6 +34,7 @@ class Problem:
     gradients computed in float32 are held against a reference at the very same point.
     y: the labels (N,) or targets as the data give them, from which `target` was made.
     checked: the names of the parameters to check, the output layer's first.
+    plain_target: the target (N, C) before label smoothing and class weights, which are beside it.
     """
 
     network: Network
@@ -43,6 +44,10 @@ class Problem:
     y: Array
     dtype: np.dtype[np.floating]
     checked: tuple[str, ...]
+    plain_target: Array
+    label_smoothing: float = 0.0
+    class_weight: Array | None = None
+    reduction: Reduction = "batchmean"
 
     @cached_property
     def objective(self) -> NetworkObjective:
@@ -78,7 +83,7 @@ def _build(spec: Spec, described: NetworkSpec) -> Problem:
     network = _network(described)
     found = Gathered()
     with found:
-        batch, target, total = _samples(spec, described, network)
+        batch, plain, target, total = _samples(spec, described, network)
         refuse_oversized(network, len(batch.x), spec.check.memory)
     with found:
         parameters = _parameters(spec.parameters or InitialisedParameters(), network)
@@ -94,6 +99,10 @@ def _build(spec: Spec, described: NetworkSpec) -> Problem:
         batch.y,
         dtype,
         checked,
+        _held_by(dtype, plain),
+        loss.label_smoothing,
+        None if loss.weight is None else np.array(loss.weight),
+        loss.reduction,
     )
 
 
@@ -103,15 +112,15 @@ def _network(spec: NetworkSpec) -> Network:
     return Network(_layers(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
-def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, float]:
-    """The samples, their targets, and their total weight."""
+def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
+    """The samples, their targets before and after smoothing and weights, and their total weight."""
     if spec.data is None:
         raise bad_input("this needs data, and the spec names none", "data")
     outputs = network.output.units
     batch = read_batch(spec.data, described.inputs, outputs, network.loss)
     _refuse_too_many(described, len(batch.x))
     target, labels = one_target_per_output(batch, outputs, network.loss, place_of(spec.data, "y"))
-    return batch, *_weighted(target, labels, described.loss)
+    return batch, target, *_weighted(target, labels, described.loss)
 
 
 def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:

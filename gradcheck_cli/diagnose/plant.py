@@ -1,0 +1,107 @@
+"""A mistake planted: the gradients that backprop with one wrong step leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
+from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
+from gradcheck_cli.diagnose.table import PLANTABLE
+from gradcheck_cli.model.network import forward
+from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.special import Array
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One mistake in one place, a layer or the whole network, and the gradients that it leads to."""
+
+    wrong: Wrong
+    where: str
+    gradients: Mapping[str, Array]
+
+
+@np.errstate(all="ignore")
+def plants(problem: Problem) -> Iterator[Plant]:
+    """Every mistake that applies, in every layer that it applies to."""
+    right = _backprop(problem)
+    assert right is not None
+    for wrong in PLANTABLE:
+        yield from _PLANTERS[type(wrong)](problem, wrong, right)
+
+
+def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> Iterator[Plant]:
+    layers = problem.network.layers
+    for i in [len(layers) - 1] if mistake.part is Part.LOSS else range(len(layers)):
+        gradients = _backprop(problem, mistake, i)
+        if gradients is not None:
+            yield Plant(mistake, layers[i].name, gradients)
+
+
+def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]) -> Iterator[Plant]:
+    terms = {name: wrong.term(problem, name, wrong.planted) for name in right}
+    if problem.network.penalties and any(term is not None for term in terms.values()):
+        yield Plant(
+            wrong,
+            "",
+            {
+                name: value if (term := terms[name]) is None else value - _penalty(problem, name) + term
+                for name, value in right.items()
+            },
+        )
+
+
+def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -> Iterator[Plant]:
+    for layer in problem.network.layers:
+        spoilt = wrong.plant(right[layer.weight])
+        if spoilt is not None:
+            yield Plant(wrong, layer.name, {**right, layer.weight: spoilt})
+
+
+_PLANTERS = {Mistake: _steps, WrongPenalty: _penalties, WrongTensor: _tensors}
+
+
+def _penalty(problem: Problem, name: str) -> Array:
+    return sum(penalty_terms(problem, name).values(), np.zeros(problem.network.shapes[name]))
+
+
+def _backprop(problem: Problem, mistake: Mistake | None = None, layer: int = -1) -> dict[str, Array] | None:
+    """Backprop with this step wrong in this layer; None where it does not apply. Penalties are right."""
+    activity, nothing = forward(problem.network, problem.parameters, problem.x), np.empty(0)
+    gradients: dict[str, Array] = {}
+    handed: Site | None = None
+    above: tuple[Array, ...] = ()
+
+    def step(part: Part, site: Site, i: int) -> Array | None:
+        if mistake is not None and mistake.part is part and i == layer:
+            return mistake.step(site, mistake.planted)
+        return RIGHT[part](site)
+
+    for i in reversed(range(len(problem.network.layers))):
+        site = Site(problem, activity, i, gradients, nothing, nothing, nothing, above)
+        entry = (Part.BELOW, handed, i + 1) if handed else (Part.LOSS, site, i)
+        for part, name, at, of in (
+            (entry[0], "dL_da", entry[1], entry[2]),
+            (Part.SCALE, "dL_da", None, i),
+            (Part.ACTIVATION, "dL_dy", None, i),
+            (Part.NORM, "delta", None, i),
+        ):
+            made = step(part, at or site, of)
+            if made is None:
+                return None
+            site = replace(site, **{name: made})
+        for part, tensor in _parameters(problem, i):
+            made = step(part, site, i)
+            if made is None:
+                return None
+            gradients[tensor] = made + _penalty(problem, tensor)
+        handed, above = site, (*above, site.delta)
+    return gradients
+
+
+def _parameters(problem: Problem, i: int) -> Sequence[tuple[Part, str]]:
+    shapes, name = problem.network.layers[i].shapes, problem.network.layers[i].name
+    return [(part, f"{name}.{kind}") for part, kind in TENSORS.items() if f"{name}.{kind}" in shapes]

@@ -1,0 +1,471 @@
+"""The search: which mistakes, made in our backprop, lead to the very gradient that was found?
+
+From the output layer down, layer by layer, as backprop goes. A state is a backprop with certain mistakes that has
+reproduced everything so far. At the next layer each state is continued by every wrong step in place of the
+right one; what does not reproduce the layer's gradients is dropped. So a candidate costs no more than the layers
+it survives, mistakes in several layers are found together, and what a mistake hands down is what it would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import TypeVar
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
+from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
+from gradcheck_cli.diagnose.table import MISTAKES, SWAPPED, TENSOR_FACTOR
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
+from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
+from gradcheck_cli.model.network import forward
+from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.special import Array
+
+_MOST_STATES = 64
+"""So many states are continued, those with the fewest mistakes first."""
+
+_EVIDENCE = 2
+"""Every unknown takes so many entries more before what it reproduces is evidence."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A mistake that was made: where, with which value of its unknown, and in which entries."""
+
+    wrong: Wrong
+    layer: str
+    tensor: str = ""
+    value: float | None = None
+    place: str = ""
+
+    def is_like(self, other: Made) -> bool:
+        """Whether both are the same mistake, made in two places."""
+        if self.wrong.kind != other.wrong.kind:
+            return False
+        if self.value is None or other.value is None or not self.wrong.unknown:
+            return True
+        return bool(np.isclose(self.value, other.value, rtol=1e-5))
+
+
+def number_of(made: Sequence[Made]) -> int:
+    """How many mistakes these are; the same one in several layers is one."""
+    return sum(not any(each.is_like(before) for before in made[:i]) for i, each in enumerate(made))
+
+
+@dataclass(frozen=True)
+class State:
+    """A backprop that has come down to `site` with these mistakes, and reproduced everything above.
+
+    informed: how many entries tell it from the right one.  apart: the largest distance from what was found.
+    """
+
+    made: tuple[Made, ...] = ()
+    site: Site | None = None
+    informed: int = 0
+    apart: float = 0.0
+
+    @property
+    def deltas(self) -> tuple[Array, ...]:
+        return () if self.site is None else (*self.site.above, self.site.delta)
+
+    @cached_property
+    def number(self) -> int:
+        return number_of(self.made)
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(each.wrong.kind for each in self.made)
+
+    @property
+    def is_evident(self) -> bool:
+        solved = any(each.wrong.unknown for each in self.made)
+        return self.informed > (_EVIDENCE if solved else 0)
+
+
+Candidate = tuple[tuple[Made, ...], Array]
+"""Mistakes in a single tensor, and the gradient that they lead to."""
+
+W = TypeVar("W", bound=Wrong)
+
+Steps = dict[Part, Mistake]
+"""The wrong steps on the way from what a layer is handed to its δ; those not named are right."""
+
+
+class Search:
+    """Looks for up to `most` mistakes at once. tried: how many backprops of one layer were computed."""
+
+    def __init__(
+        self, problem: Problem, targets: Mapping[str, Target], most: int, without: frozenset[str]
+    ) -> None:
+        self.problem = problem
+        self.targets = targets
+        self.most = most
+        self.without = without
+        self.tried = 0
+        self._options: dict[tuple[Part, int], list[Mistake]] = {}
+        self._latest: tuple[State, int, Site | None] | None = None
+
+    def run(self) -> list[State]:
+        """Every state that has come down to the first layer."""
+        states = [State()]
+        for i in reversed(range(len(self.problem.network.layers))):
+            found = [new for state in states for new in self._continued(state, i)]
+            states = sorted(_distinct(found), key=lambda state: number_of(state.made))[:_MOST_STATES]
+        return [state for state in states if state.made and state.is_evident]
+
+    # --- one layer -----------------------------------------------------------------------------------------
+
+    def _continued(self, state: State, i: int) -> Iterator[State]:
+        for steps in self._choices(state, i):
+            yield from self._with_steps(state, i, steps)
+
+    def _choices(self, state: State, i: int) -> Iterator[Steps]:
+        """Every combination of wrong steps that the number of mistakes allows."""
+        parts = [Part.BELOW if state.site else Part.LOSS, Part.ACTIVATION]
+        if self.problem.network.layers[i].batch_norm is not None:
+            parts.append(Part.NORM)
+        chosen: list[Steps] = [{}]
+        for part in parts:
+            options = self._applicable(part, i)
+            chosen += [
+                {**steps, part: mistake}
+                for steps in chosen
+                for mistake in self._allowed(options, state, steps)
+            ]
+        yield from chosen
+
+    def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
+        """Those that the number of mistakes allows, beside those made and these; of unknowns only one."""
+        fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
+        full = state.number + len(fresh) >= self.most
+        solved = any(mistake.unknown for mistake in (steps or {}).values())
+        return [
+            wrong
+            for wrong in options
+            if not (full and wrong.kind not in state.kinds and wrong.kind not in fresh)
+            and not (solved and wrong.unknown)
+        ]
+
+    def _applicable(self, part: Part, i: int) -> list[Mistake]:
+        """The mistakes in this step that the layer allows."""
+        key = part, i
+        if key not in self._options:
+            site = self._right[i + 1 if part is Part.BELOW else i]
+            known = (mistake for mistake in MISTAKES[part] if mistake.kind not in self.without)
+            self._options[key] = [
+                mistake for mistake in known if mistake.step(site, mistake.planted) is not None
+            ]
+        return self._options[key]
+
+    @cached_property
+    def _right(self) -> list[Site]:
+        """Every layer's site in a right backprop."""
+        sites: list[Site] = []
+        state = State()
+        for i in reversed(range(len(self.problem.network.layers))):
+            site = self._site(state, i, {}, 0.0)
+            assert site is not None
+            sites.insert(0, site)
+            state = State(site=site)
+        return sites
+
+    def _with_steps(self, state: State, i: int, steps: Steps) -> Iterator[State]:
+        for value, site in self._sites(state, i, steps):
+            self.tried += 1
+            made = tuple(
+                Made(mistake, self._layer_of(part, i), value=value if mistake.unknown else None)
+                for part, mistake in steps.items()
+            )
+            reached = replace(state, made=(*state.made, *made), site=site)
+            if reached.number > self.most:
+                continue
+            straight = list(self._through_tensors(reached))
+            yield from straight
+            if any(each.number == reached.number for each in straight):
+                continue
+            yield from self._scaled(reached)
+            if Part.ACTIVATION in steps:
+                yield from self._in_some_units(state, reached, i, steps)
+
+    def _layer_of(self, part: Part, i: int) -> str:
+        """The layer in which a step towards layer i is made: what hands down is the one above."""
+        return self.problem.network.layers[i + 1 if part is Part.BELOW else i].name
+
+    # --- from what is handed down to δ -------------------------------------------------------------------------
+
+    def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
+        """The layer's site after these steps, for every value that the unknown may have."""
+        site = self._site(state, i, steps, 0.0)
+        if site is None:
+            return
+        unknown = next((mistake for mistake in steps.values() if mistake.unknown), None)
+        if unknown is None:
+            if not steps or not _is_right(site, self._plain(state, i)):
+                yield 0.0, site
+            return
+        for value in self._values(unknown, state, i, steps, site):
+            solved = self._site(state, i, steps, value)
+            if solved is not None and not _is_right(solved, self._plain(state, i)):
+                yield value, solved
+
+    def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
+        """The layer's site after these steps; None where one of them does not apply."""
+        nothing = np.empty(0)
+        above = state.deltas
+        site = Site(self.problem, self._activity, i, self._found, nothing, nothing, nothing, above)
+        handed = state.site or site
+        first = Part.BELOW if state.site else Part.LOSS
+        dL_da = self._step(first, steps, handed, value)
+        if dL_da is None:
+            return None
+        site = replace(site, dL_da=dL_da)
+        dL_dy = self._step(Part.ACTIVATION, steps, site, value)
+        if dL_dy is None:
+            return None
+        site = replace(site, dL_dy=dL_dy)
+        delta = self._step(Part.NORM, steps, site, value)
+        return None if delta is None else replace(site, delta=delta)
+
+    def _plain(self, state: State, i: int) -> Site | None:
+        """The layer's site with no further mistake."""
+        if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
+            self._latest = state, i, self._site(state, i, {}, 0.0)
+        return self._latest[2]
+
+    def _step(self, part: Part, steps: Steps, site: Site, value: float) -> Array | None:
+        return steps[part].step(site, value) if part in steps else RIGHT[part](site)
+
+    @cached_property
+    def _activity(self):  # type: ignore[no-untyped-def]
+        return forward(self.problem.network, self.problem.parameters, self.problem.x)
+
+    @cached_property
+    def _found(self) -> dict[str, Array]:
+        return {name: target.found for name, target in self.targets.items()}
+
+    # --- unknowns ----------------------------------------------------------------------------------------------
+
+    def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
+        """What the unknown may be: what meets the layer's tensors best, all together and each by itself."""
+        names = self._checked(at_zero)
+        if unknown.solver is not None:
+            bias = at_zero.layer.bias
+            if bias not in self.targets:
+                return []
+            return list(unknown.solver(at_zero, self._without_penalty(bias)))
+        at_one = self._site(state, i, steps, 1.0)
+        if at_one is None:
+            return []
+        parts = [
+            (self._without_penalty(name), RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names
+        ]
+        values = (
+            [_affine(*(np.concatenate([p[k].ravel() for p in parts]) for k in range(3)))] if parts else []
+        )
+        values += [_affine(*(each.ravel() for each in part)) for part in parts if len(parts) > 1]
+        return _unlike([value for value in values if np.isfinite(value)])
+
+    def _without_penalty(self, name: str) -> Array:
+        return self.targets[name].found - self._penalty(name)
+
+    def _penalty(self, name: str) -> Array:
+        return sum(penalty_terms(self.problem, name).values(), np.zeros(self.problem.network.shapes[name]))
+
+    def _checked(self, site: Site) -> list[tuple[Part, str]]:
+        """The layer's parameters whose gradients were found."""
+        named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
+        return [(part, name) for part, name in named if name in self.targets]
+
+    # --- a factor ----------------------------------------------------------------------------------------------
+
+    def _scaled(self, state: State) -> Iterator[State]:
+        """The same with a factor on what the layer is handed."""
+        if state.site is None or not self._allowed((SCALED,), state):
+            return
+        for factor in self._factors(state.site):
+            made = (*state.made, Made(SCALED, state.site.layer.name, value=factor))
+            if number_of(made) <= self.most:
+                yield from self._through_tensors(replace(state, made=made, site=_times(state.site, factor)))
+
+    def _factors(self, site: Site) -> list[float]:
+        """What factor meets each of the layer's tensors best: on the data's part alone, or on all of it."""
+        factors = []
+        for part, name in self._checked(site):
+            data, penalty = RIGHT[part](site), self._penalty(name)
+            factors.append(_projected(self._without_penalty(name), data))
+            if penalty.any():
+                factors.append(_projected(self.targets[name].found, data + penalty))
+        return _unlike([f for f in factors if np.isfinite(f) and f != 0 and not is_same(f, 1.0)])
+
+    # --- some units alone --------------------------------------------------------------------------------------
+
+    def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
+        """The same where every row of the weight is either right or has these mistakes."""
+        wrong, right = reached.site, self._plain(state, i)
+        name = wrong.layer.weight if wrong else ""
+        if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
+            return
+        target, penalty = self.targets[name], self._penalty(name)
+        as_right, as_wrong = (
+            target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1)
+            for site in (right, wrong)
+        )
+        units = ~as_right
+        if not units.any() or units.all() or not (as_right | as_wrong).all():
+            return
+        site = replace(
+            wrong,
+            dL_dy=np.where(units, wrong.dL_dy, right.dL_dy),
+            delta=np.where(units, wrong.delta, right.delta),
+        )
+        which = ", ".join(str(j) for j in np.flatnonzero(units))
+        place = f"unit {which}" if np.count_nonzero(units) == 1 else f"units {which}"
+        fresh = len(reached.made) - len(steps)
+        made = (*reached.made[:fresh], *(replace(each, place=place) for each in reached.made[fresh:]))
+        yield from self._through_tensors(replace(reached, made=made, site=site))
+
+    # --- from δ to the gradients -------------------------------------------------------------------------------
+
+    def _through_tensors(self, state: State) -> Iterator[State]:
+        """The state with each of the layer's gradients explained in every way that there is."""
+        assert state.site is not None
+        states = [state]
+        for part, name in self._checked(state.site):
+            states = [new for each in states for new in self._explained(each, part, name)]
+        yield from states
+
+    def _explained(self, state: State, part: Part, name: str) -> Iterator[State]:
+        assert state.site is not None
+        target, data, penalty = self.targets[name], RIGHT[part](state.site), self._penalty(name)
+        for multiple in (1.0, *(each.value for each in state.made if each.wrong is SCALED and penalty.any())):
+            if target.matches(data + (multiple or 1.0) * penalty):
+                yield self._reproduced(state, target, data + (multiple or 1.0) * penalty)
+                return
+        for made, candidate in self._wrongly(state, part, name, data, penalty):
+            if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
+                yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
+
+    def _reproduced(self, state: State, target: Target, candidate: Array) -> State:
+        return replace(
+            state,
+            informed=state.informed + target.informs(candidate),
+            apart=max(state.apart, target.apart(candidate)),
+        )
+
+    def _wrongly(
+        self, state: State, part: Part, name: str, data: Array, penalty: Array
+    ) -> Iterator[Candidate]:
+        """What wrong products, wrong penalties and spoilt tensors make of this δ."""
+        products = [((), data), *self._wrong_products(state, part, name)]
+        penalties = [((), penalty), *self._wrong_penalties(state, name, data)]
+        for (made, d), (more, p) in product(products, penalties):
+            if made or more:
+                yield (*made, *more), d + p
+        yield from self._spoilt(state, name, data, penalty)
+
+    def _wrong_products(self, state: State, part: Part, name: str) -> Iterator[Candidate]:
+        site = state.site
+        assert site is not None
+        for mistake in self._allowed(self._applicable(part, site.i), state):
+            self.tried += 1
+            made = mistake.step(site, 0.0)
+            if made is not None:
+                yield (Made(mistake, site.layer.name, name),), made
+
+    def _wrong_penalties(self, state: State, name: str, data: Array) -> Iterator[Candidate]:
+        layer = name.rsplit(".", 1)[0]
+        for wrong in self._allowed(self._penalties, state):
+            value = self._multiple(wrong, name, data) if wrong.unknown else 0.0
+            term = wrong.term(self.problem, name, value)
+            if term is not None:
+                yield (Made(wrong, layer, name, value if wrong.unknown else None),), term
+
+    @cached_property
+    def _penalties(self) -> list[WrongPenalty]:
+        if not self.problem.network.penalties:
+            return []
+        return [wrong for wrong in PENALTY_MISTAKES if wrong.kind not in self.without]
+
+    @cached_property
+    def _spoils(self) -> list[Wrong]:
+        known = (TENSOR_FACTOR, SWAPPED, *TENSOR_MISTAKES)
+        return [wrong for wrong in known if wrong.kind not in self.without or wrong is TENSOR_FACTOR]
+
+    def _multiple(self, wrong: WrongPenalty, name: str, data: Array) -> float:
+        term = wrong.term(self.problem, name, 1.0)
+        return 0.0 if term is None else _projected(self.targets[name].found - data, term)
+
+    def _spoilt(self, state: State, name: str, data: Array, penalty: Array) -> Iterator[Candidate]:
+        target, whole, layer = self.targets[name], data + penalty, name.rsplit(".", 1)[0]
+        for wrong in self._allowed(self._spoils, state):
+            if wrong is TENSOR_FACTOR:
+                for factor, candidate in self._tensor_factors(target, data, penalty):
+                    if name.endswith(".bias") and is_same(factor, 1.0 / len(self.problem.x)):
+                        continue  # "bias averaged", which has a row of its own
+                    yield (Made(wrong, layer, name, factor),), candidate
+            elif wrong is SWAPPED:
+                for other in self.targets.values():
+                    if other.name != name and other.right.shape == target.right.shape:
+                        yield (Made(wrong, layer, name, place=other.name),), other.right
+            elif isinstance(wrong, WrongTensor):
+                spoilt = wrong.fits(target.found, whole, target.same)
+                if spoilt is not None:
+                    yield (Made(wrong, layer, name, spoilt.value, spoilt.place),), spoilt.gradient
+
+    def _tensor_factors(self, target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
+        factor = _projected(target.found, data + penalty)
+        yield factor, factor * (data + penalty)
+        if penalty.any():
+            factor = _projected(target.found - penalty, data)
+            yield factor, factor * data + penalty
+
+
+def _distinct(states: Sequence[State]) -> list[State]:
+    """One of each set of mistakes."""
+    seen: dict[object, State] = {}
+    for state in states:
+        key = tuple(
+            (id(m.wrong), m.layer, m.tensor, m.place, m.value and float(f"{m.value:.6g}")) for m in state.made
+        )
+        seen.setdefault(key, state)
+    return list(seen.values())
+
+
+def _is_right(site: Site, right: Site | None) -> bool:
+    """Whether wrong steps have led to the same δ as right ones."""
+    if right is None:
+        return False
+    pairs = ((site.delta, right.delta), (site.dL_dy, right.dL_dy), (site.dL_da, right.dL_da))
+    return all(np.allclose(a, b, rtol=1e-12, atol=1e-14 * np.abs(b).max(initial=0.0)) for a, b in pairs)
+
+
+def _times(site: Site, factor: float) -> Site:
+    """The site with a factor on what it is handed: everything after it is linear in that."""
+    return replace(site, dL_da=factor * site.dL_da, dL_dy=factor * site.dL_dy, delta=factor * site.delta)
+
+
+def _projected(found: Array, candidate: Array) -> float:
+    """The factor that brings the candidate nearest to what was found."""
+    known = np.isfinite(found)
+    size = float(np.square(candidate[known]).sum())
+    return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan
+
+
+def _affine(found: Array, at_zero: Array, at_one: Array) -> float:
+    """The value at which a function that is affine in it comes nearest to what was found."""
+    return _projected(found - at_zero, at_one - at_zero)
+
+
+def _unlike(values: Sequence[float]) -> list[float]:
+    """The values without those that are the same."""
+    kept: list[float] = []
+    for value in values:
+        if not any(np.isclose(value, other, rtol=1e-9) for other in kept):
+            kept.append(value)
+    return kept

@@ -1,0 +1,137 @@
+"""One layer's step of backprop, taken apart into the parts that people get wrong.
+
+    ∂L/∂a ─ activation → ∂L/∂y ─ norm → δ ─ weight → ∂L/∂w, ─ bias → ∂L/∂b, ─ below → ∂L/∂a of the layer below
+
+Without batch normalisation y is z, and ∂L/∂y is δ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from gradcheck_cli.model.batch_norm import Normalised
+from gradcheck_cli.model.network import Activity, Layer
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.special import Array
+
+
+class Part(StrEnum):
+    """What can be replaced: the steps of one layer in their order, then what is done to whole gradients."""
+
+    LOSS = "loss"
+    BELOW = "below"
+    SCALE = "scale"
+    ACTIVATION = "activation"
+    NORM = "norm"
+    GAMMA = "gamma"
+    BETA = "beta"
+    BIAS = "bias"
+    WEIGHT = "weight"
+    PENALTY = "penalty"
+    FINISHED = "finished"
+    """The gradient of one tensor, when all is done."""
+
+
+TENSORS = {Part.BIAS: "bias", Part.BETA: "beta", Part.GAMMA: "gamma", Part.WEIGHT: "weight"}
+"""The parts that end in the gradient of a parameter, and what that is called; the quickest to compute first."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What one layer's step of backprop has at hand.
+
+    found: the gradients that were found, as far as there are any: what an author's own step would see.
+    dL_da: what the layer above hands down (N, out), of the output layer what the loss does.
+    dL_dy, delta: what the steps before have made of it (N, out).
+    above: δ of each layer above, the nearest last.
+    """
+
+    problem: Problem
+    activity: Activity
+    i: int
+    found: Mapping[str, Array]
+    dL_da: Array
+    dL_dy: Array
+    delta: Array
+    above: tuple[Array, ...] = field(default=())
+
+    @property
+    def layer(self) -> Layer:
+        return self.problem.network.layers[self.i]
+
+    @property
+    def is_output(self) -> bool:
+        return self.i == len(self.problem.network.layers) - 1
+
+    @property
+    def y(self) -> Array:
+        """What the activation is taken of (N, out)."""
+        return self.activity.y[self.i]
+
+    @cached_property
+    def a(self) -> Array:
+        """The layer's activation (N, out)."""
+        return self.activity.output if self.is_output else self.activity.inputs[self.i + 1]
+
+    @property
+    def a_h(self) -> Array:
+        """The layer's input (N, in)."""
+        return self.activity.inputs[self.i]
+
+    @property
+    def w(self) -> Array:
+        return self.problem.parameters[self.layer.weight]
+
+    @property
+    def gamma(self) -> Array:
+        return self.problem.parameters[self.layer.gamma]
+
+    @property
+    def normalised(self) -> Normalised | None:
+        return self.activity.normalised[self.i]
+
+    @property
+    def samples(self) -> int:
+        return len(self.problem.x)
+
+
+def _norm(site: Site) -> Array:
+    return site.dL_dy if site.normalised is None else site.normalised.vjp(site.gamma * site.dL_dy)
+
+
+def _gamma(site: Site) -> Array:
+    assert site.normalised is not None
+    total: Array = (site.dL_dy * site.normalised.value).sum(axis=0)
+    return total
+
+
+def _loss(site: Site) -> Array:
+    network = site.problem.network
+    return network.coefficient * network.loss.gradient(site.a, site.problem.target)
+
+
+RIGHT: Mapping[Part, Callable[[Site], Array]] = {
+    Part.LOSS: _loss,
+    Part.BELOW: lambda site: site.delta @ site.w,
+    Part.SCALE: lambda site: site.dL_da,
+    Part.ACTIVATION: lambda site: site.layer.activation.vjp(site.y, site.dL_da),
+    Part.NORM: _norm,
+    Part.GAMMA: _gamma,
+    Part.BETA: lambda site: site.dL_dy.sum(axis=0),
+    Part.BIAS: lambda site: site.delta.sum(axis=0),
+    Part.WEIGHT: lambda site: site.delta.T @ site.a_h,
+}
+"""Every step as it should be."""
+
+
+def penalty_terms(problem: Problem, name: str) -> dict[str, Array]:
+    """What each penalty on the parameter `name` adds to its gradient."""
+    w = problem.parameters[name]
+    return {
+        penalty: PENALTIES[penalty].derivative(w, strength)
+        for penalty, strength in problem.network.penalties_on(name).items()
+    }

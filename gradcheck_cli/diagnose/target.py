@@ -1,0 +1,70 @@
+"""The gradient that was found, and whether a candidate is the same to rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+
+RTOL = 1e-8
+"""How nearly a candidate must reproduce a gradient in float64: chance would rarely meet even one entry so."""
+
+_TRIFLE = 1e-11
+"""The share of a tensor's largest entry that is as good as nothing."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One tensor's gradient as it was found, and as it should be, both in float64 and penalties included.
+
+    bound: what rounding may do to a right one, in the arithmetic that it was computed in.
+    rtol: the relative tolerance of that arithmetic.
+    """
+
+    name: str
+    found: Array
+    right: Array
+    bound: Array
+    rtol: float
+
+    @cached_property
+    def finite(self) -> Array:
+        return np.isfinite(self.found)
+
+    @cached_property
+    def is_right(self) -> bool:
+        return self.matches(self.right)
+
+    @cached_property
+    def _size(self) -> float:
+        """How large the numbers are that the right one is summed from; it may be a sum that cancels."""
+        summed_from = self.bound / np.finfo(np.float64).eps
+        return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
+
+    def tolerance(self, candidate: Array) -> Array:
+        """How far rounding may carry the candidate: one of larger numbers than the right one's further."""
+        largest = float(np.abs(candidate).max(initial=0.0))
+        amplified = max(1.0, largest / self._size) if self._size > 0 else 1.0
+        return self.rtol * np.abs(candidate) + amplified * self.bound + _TRIFLE * largest
+
+    def same(self, found: Array, candidate: Array) -> Array:
+        """Where both are the same, as a mask; what was found and is not finite says nothing."""
+        with np.errstate(invalid="ignore"):
+            return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
+
+    def matches(self, candidate: Array) -> bool:
+        return bool(self.same(self.found, candidate).all())
+
+    def apart(self, candidate: Array) -> float:
+        """The largest distance, as a share of the candidate's largest entry."""
+        off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
+        largest = np.abs(candidate).max(initial=0.0)
+        return float(off / largest) if largest > 0 else float(off > 0)
+
+    def informs(self, candidate: Array) -> int:
+        """How many entries tell the candidate from the right gradient."""
+        told = np.abs(candidate - self.right) > 2.0 * (self.tolerance(candidate) + self.bound)
+        return int(np.count_nonzero(told & self.finite))

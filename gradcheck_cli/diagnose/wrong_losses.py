@@ -1,0 +1,458 @@
+"""Mistakes in ∂L/∂a: the loss's formula, its targets, and which samples it is summed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake, Step
+from gradcheck_cli.diagnose.site import RIGHT, Part, Site
+from gradcheck_cli.diagnose.subsets import SUBSETS, Samples, kept
+from gradcheck_cli.model.activations import ACTIVATIONS
+from gradcheck_cli.model.losses import LOSSES, Loss
+from gradcheck_cli.model.special import Array, sigmoid, softmax
+
+LOSS = "loss"
+SAMPLES = "samples"
+
+Gradient = Callable[[Array, Array], Array]
+"""∂ℓ/∂a (N, C) of the output a and the target, both (N, C)."""
+
+
+def _row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
+    return Mistake(
+        kind, LOSS, sentence, f"∂L/∂a = {wrong}", "∂L/∂a = c · {dloss}", "∂L/∂a", part=Part.LOSS, step=step
+    )
+
+
+def name_of(loss: Loss) -> str:
+    """The loss's name in the table."""
+    return next(name for name, row in LOSSES.items() if row.formula == loss.formula)
+
+
+def name_of_loss(site: Site) -> str:
+    return name_of(site.problem.network.loss)
+
+
+def _of(gradient: Gradient, *losses: str) -> Step:
+    """A wrong gradient of one of these losses, or of any, times the network's own coefficient."""
+
+    def step(site: Site, _: float) -> Array | None:
+        if losses and name_of_loss(site) not in losses:
+            return None
+        return site.problem.network.coefficient * gradient(site.a, site.problem.target)
+
+    return step
+
+
+def _total(target: Array) -> Array:
+    total: Array = target.sum(axis=-1, keepdims=True)
+    return total
+
+
+# --- losses of logits --------------------------------------------------------------------------------------
+
+
+def _of_logits(
+    loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
+) -> Iterator[Mistake]:
+    """Of a loss whose ∂ℓ/∂a is p(a) Σy − y, or p(a) − y: total is what p is multiplied by."""
+    vjp = ACTIVATIONS[LOSSES[loss].applies or ""].vjp
+    twice, missing = "output activation twice", "output activation missing"
+
+    def row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
+        return _row(kind, _of(gradient, loss), sentence, f"c · {wrong}")
+
+    yield row(
+        twice,
+        lambda a, t: p(p(a)) * total(t) - t,
+        f"{name} is applied twice: the loss does it already",
+        f"({name}({name}(a)) − y)",
+    )
+    yield row(
+        twice,
+        lambda a, t: vjp(a, p(a) * total(t) - t),
+        f"the derivative of {name} is multiplied into {name}(a) − y, which has it already",
+        f"({name}(a) − y) · {name}'(a)",
+    )
+    yield row(
+        twice,
+        lambda a, t: (p(a) * total(t) - t) * p(a) * (1.0 - p(a)),
+        "p (1 − p) is multiplied into p − y, which has it already",
+        "(p − y) p (1 − p)",
+    )
+    yield row(
+        missing,
+        lambda a, t: a * total(t) - t,
+        f"the logits themselves stand where {name} of them should",
+        "(a − y)",
+    )
+    yield row(
+        missing,
+        lambda a, t: -t / p(a),
+        f"the derivative is taken by p, and that of p = {name}(a) is missing",
+        "(−y / p)",
+    )
+    yield row(
+        "sign of the target",
+        lambda a, t: p(a) * total(t) + t,
+        "the target is added, where it should be subtracted",
+        f"({name}(a) + y)",
+    )
+    yield row("target forgotten", lambda a, t: p(a) * total(t), "the target is not subtracted", f"{name}(a)")
+
+
+def _softmax_over_the_batch(a: Array, target: Array) -> Array:
+    return softmax(a.T).T * _total(target) - target
+
+
+_LOGITS = (
+    *_of_logits("cross_entropy", "softmax", softmax, _total),
+    *_of_logits("bce_with_logits", "σ", sigmoid, np.ones_like),
+    _row(
+        "output activation missing",
+        _of(lambda a, t: -t / sigmoid(a) + (1.0 - t) / sigmoid(-a), "bce_with_logits"),
+        "the derivative is taken by p, and that of p = σ(a) is missing",
+        "c · (−y / p + (1 − y) / (1 − p))",
+    ),
+    _row(
+        "softmax along the wrong axis",
+        _of(_softmax_over_the_batch, "cross_entropy"),
+        "softmax is taken over the samples, not over the outputs",
+        "c · (softmax over n − y)",
+    ),
+)
+
+
+# --- targets -----------------------------------------------------------------------------------------------
+
+
+def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
+    """The right gradient, of another target."""
+
+    def step(site: Site, _: float) -> Array | None:
+        if losses and name_of_loss(site) not in losses:
+            return None
+        return RIGHT[Part.LOSS](
+            replace(site, problem=replace(site.problem, target=change(site.problem.target)))
+        )
+
+    return step
+
+
+_VALUES = ("mse", "l1", "huber")
+
+_TARGETS = (
+    _row(
+        "sign of the target",
+        _with_target(np.negative, *_VALUES),
+        "the target is added, where it should be subtracted",
+        "c · {dloss} with −y for y",
+    ),
+    _row(
+        "target forgotten",
+        _with_target(np.zeros_like, *_VALUES),
+        "the target is not subtracted",
+        "c · {dloss} with 0 for y",
+    ),
+    *(
+        _row("labels shifted", _with_target(lambda t, by=by, axis=axis: np.roll(t, by, axis)), sentence, wrong)  # type: ignore[misc]
+        for by, axis, sentence, wrong in (
+            (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
+            (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
+            (1, 0, "every sample has the target of the one before it", "c · {dloss} with yₙ₋₁ for yₙ"),
+            (-1, 0, "every sample has the target of the next one", "c · {dloss} with yₙ₊₁ for yₙ"),
+        )
+    ),
+)  # fmt: skip
+
+
+# --- another loss ------------------------------------------------------------------------------------------
+
+
+_OTHERS: Mapping[str, tuple[str, Gradient]] = {
+    "mse": ("2 (a − y)", lambda a, t: 2.0 * (a - t)),
+    "½ mse": ("(a − y)", lambda a, t: a - t),
+    "l1": ("sign(a − y)", lambda a, t: np.sign(a - t)),
+    "huber": ("clip(a − y, ± 1)", lambda a, t: np.clip(a - t, -1.0, 1.0)),
+    "cross_entropy": ("(softmax(a) − y)", lambda a, t: softmax(a) * _total(t) - t),
+    "bce_with_logits": ("(σ(a) − y)", lambda a, t: sigmoid(a) - t),
+    "cross_entropy of probabilities": ("(−y / a)", lambda a, t: -t / a),
+    "bce of probabilities": ("(a − y) / (a (1 − a))", lambda a, t: (a - t) / (a * (1.0 - a))),
+    "squared hinge": ("2 max(0, …)", lambda a, t: _squared_hinge(a, t)),
+}
+
+
+def _squared_hinge(a: Array, target: Array) -> Array:
+    over = np.where(target > 0, 0.0, np.maximum(a - (a * target).sum(-1, keepdims=True) + 1.0, 0.0))
+    return 2.0 * (over - target * over.sum(axis=-1, keepdims=True))
+
+
+def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
+    def step(site: Site, _: float) -> Array | None:
+        own = name_of_loss(site)
+        half = own == "mse" and name == "½ mse"  # a factor, and nothing else
+        raw = LOSSES[own].applies is not None and name == "½ mse"  # the output activation missing
+        if own == name or half or raw or (name == "squared hinge" and own != "hinge"):
+            return None
+        return site.problem.network.coefficient * gradient(site.a, site.problem.target)
+
+    return _row(
+        "another loss", step, f"this is the gradient of {name}, and the loss is {{loss}}", f"c · {formula}"
+    )
+
+
+_ANOTHER = tuple(_another(name, formula, gradient) for name, (formula, gradient) in _OTHERS.items())
+
+
+# --- Huber -------------------------------------------------------------------------------------------------
+
+
+def _threshold(site: Site) -> float:
+    """The Huber loss's delta: its slope far away."""
+    return float(site.problem.network.loss.gradient(np.full((1, 1), 1e100), np.zeros((1, 1)))[0, 0])
+
+
+def _huber(site: Site, delta: float) -> Array | None:
+    if name_of_loss(site) != "huber":
+        return None
+    return site.problem.network.coefficient * np.clip(site.a - site.problem.target, -delta, delta)
+
+
+_MOST_SIZES = 2000
+"""Each interval between two sizes of a − y is looked at by itself."""
+
+
+def _thresholds(site: Site, found: Array) -> Sequence[float]:
+    """Every delta that would give the output's bias this gradient (C,).
+
+    Between two neighbouring sizes of a − y the gradient is affine in delta, so each interval has a best one.
+    """
+    sizes = np.sort(np.abs(site.a - site.problem.target), axis=None)
+    if len(sizes) > _MOST_SIZES:
+        return []
+    deltas = []
+    for low, high in zip([0.0, *sizes], [*sizes, np.inf], strict=True):
+        fixed, slope = _bias_parts(site, low)
+        size = float(slope @ slope)
+        delta = float(slope @ (found - fixed)) / size if size > 0 else np.nan
+        if low <= delta <= high:
+            deltas.append(delta)
+    return deltas
+
+
+def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
+    """The bias's gradient as fixed + delta · slope, where delta clips what is larger than `low`."""
+    d, c = site.a - site.problem.target, site.problem.network.coefficient
+    beyond = np.abs(d) > low
+    activation = site.layer.activation
+    fixed = activation.vjp(site.y, c * np.where(beyond, 0.0, d)).sum(axis=0)
+    slope = activation.vjp(site.y, c * np.where(beyond, np.sign(d), 0.0)).sum(axis=0)
+    return fixed, slope
+
+
+def _signless(site: Site, _: float) -> Array | None:
+    if name_of_loss(site) != "huber":
+        return None
+    d, delta = site.a - site.problem.target, _threshold(site)
+    return site.problem.network.coefficient * np.where(np.abs(d) <= delta, d, delta)
+
+
+def _one_sided(site: Site, _: float) -> Array | None:
+    if name_of_loss(site) != "huber":
+        return None
+    return site.problem.network.coefficient * np.minimum(site.a - site.problem.target, _threshold(site))
+
+
+def _unit_slope(site: Site, _: float) -> Array | None:
+    if name_of_loss(site) != "huber":
+        return None
+    d, delta = site.a - site.problem.target, _threshold(site)
+    return site.problem.network.coefficient * np.where(np.abs(d) <= delta, d, np.sign(d))
+
+
+_HUBER = (
+    Mistake(
+        "huber threshold",
+        LOSS,
+        "the Huber loss is clipped at {value}, which is not its delta",
+        "∂L/∂a = c · clip(a − y, ± {value})",
+        "∂L/∂a = c · {dloss}",
+        "∂L/∂a",
+        "delta",
+        part=Part.LOSS,
+        step=_huber,
+        solver=_thresholds,
+        planted=0.3,
+    ),
+    _row("huber sign", _signless, "beyond its threshold the Huber loss has + delta on either side", "c · delta where |a − y| > delta"),
+    _row("huber sign", _one_sided, "a − y is held against delta without its sign: it is not clipped below", "c · min(a − y, delta)"),
+    _row("huber slope", _unit_slope, "beyond its threshold the Huber loss has the slope ± 1, not ± delta", "c · sign(a − y) where |a − y| > delta"),
+)  # fmt: skip
+
+
+# --- hinge -------------------------------------------------------------------------------------------------
+
+
+def _over(a: Array, target: Array, margin: float = 1.0) -> Array:
+    labelled = (a * target).sum(axis=-1, keepdims=True)
+    return np.where(target > 0, 0.0, (a - labelled + margin > 0).astype(float))
+
+
+def _counted(over: Array) -> Array:
+    count: Array = over.sum(axis=-1, keepdims=True)
+    return count
+
+
+def _largest_only(a: Array, target: Array) -> Array:
+    """Of the margins only the one that is violated most (Crammer and Singer)."""
+    over = _over(a, target)
+    other = np.where(target > 0, -np.inf, a)
+    first = np.zeros_like(a)
+    np.put_along_axis(first, other.argmax(axis=-1, keepdims=True), 1.0, axis=-1)
+    return over * first
+
+
+def _hinge_row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
+    return _row(kind, _of(gradient, "hinge"), sentence, f"c · {wrong}")
+
+
+_HINGE = (
+    _hinge_row(
+        "hinge not counted",
+        lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) > 0),
+        "at the label stands −1, however many margins are violated",
+        "1[…], at y −1",
+    ),
+    _hinge_row(
+        "hinge not counted",
+        lambda a, t: _over(a, t) - t,
+        "at the label stands −1, whether margins are violated or not",
+        "1[…], at y always −1",
+    ),
+    _hinge_row("hinge label forgotten", _over, "at the label stands 0", "1[…], at y 0"),
+    _hinge_row(
+        "hinge margin",
+        lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
+        "the margin 1 is forgotten",
+        "1[aⱼ − a_y > 0], at y −Σ of these",
+    ),
+    _hinge_row(
+        "another loss",
+        lambda a, t: _largest_only(a, t) - t * _counted(_largest_only(a, t)),
+        "only the margin that is violated most counts",
+        "1[j is the largest violated], at y −1",
+    ),
+)
+
+
+# --- smoothing and class weights ---------------------------------------------------------------------------
+
+
+def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
+    """Cross-entropy's gradient for another target and coefficient."""
+    if name_of_loss(site) != "cross_entropy":
+        return None
+    return coefficient * (softmax(site.a) * _total(target) - target)
+
+
+def _smoothed(site: Site, by: float) -> Array:
+    plain = site.problem.plain_target
+    return (1.0 - by) * plain + by / plain.shape[1]
+
+
+def _weights(site: Site) -> Array | None:
+    return site.problem.class_weight
+
+
+def _other_smoothing(site: Site, by: float) -> Array | None:
+    weights = _weights(site)
+    target = _smoothed(site, by) * (1.0 if weights is None else weights)
+    return _distribution(site, target, site.problem.network.coefficient)
+
+
+def _no_smoothing(site: Site, _: float) -> Array | None:
+    return _other_smoothing(site, 0.0) if site.problem.label_smoothing else None
+
+
+def _weight_per_sample(site: Site) -> float:
+    """The mean weight of a sample: by that a mean over samples differs from one over weights."""
+    weights = _weights(site)
+    return 1.0 if weights is None else float((site.problem.plain_target * weights).sum()) / site.samples
+
+
+def _unweighted(site: Site, normalised: bool) -> Array | None:
+    if _weights(site) is None:
+        return None
+    c = site.problem.network.coefficient * (_weight_per_sample(site) if normalised else 1.0)
+    return _distribution(site, _smoothed(site, site.problem.label_smoothing), c)
+
+
+def _normalised_by_count(site: Site, _: float) -> Array | None:
+    if _weights(site) is None:
+        return None
+    return RIGHT[Part.LOSS](site) * _weight_per_sample(site)
+
+
+_CLASSES = (
+    _row("label smoothing", _no_smoothing, "the labels are not smoothed", "c · (softmax(a) − one-hot y)"),
+    Mistake(
+        "label smoothing",
+        LOSS,
+        "the labels are smoothed by {value}, which is not the loss's label_smoothing",
+        "∂L/∂a = c · (softmax(a) − y smoothed by {value})",
+        "∂L/∂a = c · {dloss}",
+        "∂L/∂a",
+        "label_smoothing",
+        part=Part.LOSS,
+        step=_other_smoothing,
+        planted=0.05,
+    ),
+    _row("class weights", lambda site, _: _unweighted(site, True), "the class weights are forgotten", "1/N (softmax(a) − y)"),
+    _row("class weights", lambda site, _: _unweighted(site, False), "the class weights are forgotten, but for their sum", "c · (softmax(a) − y)"),
+    _row("class weights normalised by N", _normalised_by_count, "the class weights are summed, and divided by the number of samples in place of their sum", "1/N · {dloss}"),
+)  # fmt: skip
+
+
+# --- which samples -----------------------------------------------------------------------------------------
+
+
+def _only(samples: Samples, mean: bool) -> Step:
+    """The loss of these samples alone: of the sum over all, or their own mean."""
+
+    def step(site: Site, _: float) -> Array | None:
+        some = kept(site.samples, samples)
+        if some is None:
+            return None
+        return RIGHT[Part.LOSS](site) * some * (site.samples / float(some.sum()) if mean else 1.0)
+
+    return step
+
+
+_SAMPLES = tuple(
+    Mistake(
+        kind,
+        SAMPLES,
+        sentence + (", and the mean is over the others" if mean else ""),
+        f"L = c Σₙ ℓₙ {wrong}",
+        "L = c Σₙ ℓₙ",
+        "∂L/∂a",
+        part=Part.LOSS,
+        step=_only(samples, mean),
+    )
+    for mean in (False, True)
+    for kind, samples, sentence, wrong in SUBSETS
+)
+
+
+LOSS_MISTAKES: tuple[Mistake, ...] = (
+    *_LOGITS,
+    *_TARGETS,
+    *_HUBER,
+    *_HINGE,
+    *_CLASSES,
+    *_ANOTHER,
+    *_SAMPLES,
+)

@@ -1,0 +1,120 @@
+"""Factors: a gradient that is a constant times what it should be, and what that constant is called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.site import Part
+from gradcheck_cli.model.problem import Problem
+
+SCALE = "scale or reduction"
+ACCUMULATED = "accumulated"
+
+SAME = 1e-7
+"""Two factors that differ by less are the same."""
+
+
+def _wrong(kind: str, sentence: str, wrong: str, right: str, family: str = SCALE) -> Wrong:
+    return Wrong(kind, family, sentence, wrong, right, "∂L/∂a", "factor")
+
+
+class Sizes(NamedTuple):
+    """What a mean may be taken over: so many samples and outputs, as far as known, and over which the loss does."""
+
+    samples: int | None = None
+    outputs: int | None = None
+    over_samples: bool = False
+    over_outputs: bool = False
+
+    @classmethod
+    def of(cls, problem: Problem) -> Sizes:
+        over_outputs = problem.reduction == "mean" and problem.network.loss.per_output
+        return cls(len(problem.x), problem.network.output.units, problem.reduction != "sum", over_outputs)
+
+
+Named = tuple[float, Wrong]
+
+
+def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Named]:
+    """A mean over so many that is missing, or taken once more; over: whether the loss takes it."""
+    if count is None:
+        return
+    sum_of = f"Σ over {noun}"
+    if over:
+        missing = (
+            f"the loss averages over the {count} {noun}, {{it}} does not",
+            sum_of,
+            f"1/{letter} {sum_of}",
+        )
+        twice = (
+            f"{{it}} is averaged over the {count} {noun} twice",
+            f"1/{letter}² {sum_of}",
+            f"1/{letter} {sum_of}",
+        )
+    else:
+        missing = (
+            f"{{it}} is {count} times too large, as many times as there are {noun}",
+            f"{letter} {sum_of}",
+            sum_of,
+        )
+        twice = f"{{it}} averages over the {count} {noun}, the loss does not", f"1/{letter} {sum_of}", sum_of
+    yield float(count), _wrong(f"missing 1/{letter}", *missing)
+    yield 1.0 / count, _wrong(f"1/{letter} twice", *twice)
+
+
+def _factors(sizes: Sizes) -> Iterator[Named]:
+    """What each factor is, and what it is called; the likeliest first."""
+    yield -1.0, _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L")
+    over_samples = _means("N", sizes.samples, sizes.over_samples, "samples")
+    over_outputs = _means("C", sizes.outputs, sizes.over_outputs, "outputs")
+    plain = (
+        (2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L")),
+        (0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L")),
+    )
+    # A mean that the loss does not take is seldom forgotten.
+    yield from (
+        (*over_samples, *over_outputs, *plain)
+        if sizes.over_outputs
+        else (*over_samples, *plain, *over_outputs)
+    )
+
+
+_MOST_TIMES = 1000
+
+
+def _accumulated(times: int) -> Wrong:
+    sentence = f"{{it}} is {times} times too large, as if it had been added up {times} times"
+    return _wrong("accumulated", sentence, f"∂L added {times} times", "∂L", ACCUMULATED)
+
+
+_FREE = _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L")
+
+
+def named(factor: float, sizes: Sizes, without: frozenset[str] = frozenset()) -> list[Wrong]:
+    """Everything that this factor may be called, the likeliest first; where it has no name, just a factor."""
+    names = [wrong for value, wrong in _factors(sizes) if value != 1.0 and is_same(factor, value)]
+    if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
+        names.append(_accumulated(round(factor)))
+    return [wrong for wrong in names if wrong.kind not in without] or [_FREE]
+
+
+def is_same(factor: float, other: float) -> bool:
+    return math.isclose(factor, other, rel_tol=SAME)
+
+
+SCALED = Mistake(
+    _FREE.kind,
+    SCALE,
+    _FREE.sentence,
+    _FREE.wrong,
+    _FREE.right,
+    _FREE.factor,
+    _FREE.unknown,
+    part=Part.SCALE,
+    step=lambda site, factor: factor * site.dL_da,
+    planted=1.7,
+)
+"""Any factor on what a layer is handed, and so in everything below it."""

@@ -1,0 +1,335 @@
+"""Mistakes in the products and sums of a dense layer, and of its batch normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake, Step
+from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
+from gradcheck_cli.diagnose.subsets import SUBSETS, kept
+from gradcheck_cli.model.batch_norm import Normalised
+from gradcheck_cli.model.special import Array
+
+BIAS = "bias reduction"
+PRODUCT = "wrong tensor"
+TRANSPOSED = "transposed"
+EARLY = "updated too early"
+NORM = "batch norm"
+SAMPLES = "samples"
+
+Of = Callable[[Site], Array | None]
+
+
+def _row(part: Part, kind: str, family: str, step: Of, sentence: str, wrong: str) -> Mistake:
+    right, factor = _FORMULAS[part]
+    return Mistake(
+        kind,
+        family,
+        f"in {{where}} {sentence}",
+        wrong,
+        right,
+        factor,
+        part=part,
+        step=lambda site, _: step(site),
+    )
+
+
+_FORMULAS = {
+    Part.WEIGHT: ("∂L/∂w = δᵀ a⁽ʰ⁾", "∂L/∂w"),
+    Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
+    Part.GAMMA: ("∂L/∂γ = Σₙ ∂L/∂yₙ ẑₙ", "∂L/∂γ"),
+    Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
+    Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
+    Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
+}
+"""The right formula of each part, and which factor of the chain rule it is."""
+
+
+# --- the bias ----------------------------------------------------------------------------------------------
+
+
+def _wrong_axis(site: Site) -> Array:
+    return np.resize(site.delta.sum(axis=1), site.layer.units)
+
+
+_BIASES = (
+    ("bias averaged", lambda s: s.delta.mean(axis=0), "the bias's gradient is averaged over the samples, not summed", "∂L/∂b = mean δₙ"),
+    ("bias not summed", lambda s: s.delta[-1], "the bias's gradient is δ of the last sample alone", "∂L/∂b = δ of the last sample"),
+    ("bias not summed", lambda s: s.delta[0], "the bias's gradient is δ of the first sample alone", "∂L/∂b = δ of the first sample"),
+    ("bias summed along the wrong axis", _wrong_axis, "the bias's gradient is summed over the units, not over the samples", "∂L/∂b = Σⱼ δₙⱼ"),
+    ("bias summed along the wrong axis", lambda s: np.resize(s.delta.mean(axis=1), s.layer.units), "the bias's gradient is averaged over the units, not summed over the samples", "∂L/∂b = mean over j of δₙⱼ"),
+    ("bias summed over everything", lambda s: np.full(s.layer.units, s.delta.sum()), "the bias's gradient is one sum over samples and units", "∂L/∂b = Σₙ Σⱼ δₙⱼ"),
+    ("bias summed over everything", lambda s: np.full(s.layer.units, s.delta.mean()), "the bias's gradient is one mean over samples and units", "∂L/∂b = mean of all δ"),
+)  # fmt: skip
+
+
+def _before_activation(site: Site) -> Array | None:
+    """dL/da (N, out), where that is something else than δ."""
+    return None if site.dL_da is site.delta else site.dL_da
+
+
+def _bias_before(site: Site) -> Array | None:
+    dL_da = _before_activation(site)
+    return None if dL_da is None else dL_da.sum(axis=0)
+
+
+def _weight_before(site: Site) -> Array | None:
+    dL_da = _before_activation(site)
+    return None if dL_da is None else dL_da.T @ site.a_h
+
+
+# --- the weight --------------------------------------------------------------------------------------------
+
+
+def _transposed(site: Site) -> Array:
+    """aᵀδ, which is [in, out], read as if it were [out, in]."""
+    return (site.a_h.T @ site.delta).reshape(site.w.shape)
+
+
+def _reordered(order: Callable[[Array], Array]) -> Of:
+    return lambda site: order(site.delta).T @ site.a_h
+
+
+_ORDERS = (
+    ("the samples of δ are one ahead of those of a⁽ʰ⁾", "Σₙ δₙ₊₁ᵀ a⁽ʰ⁾ₙ", lambda d: np.roll(d, -1, axis=0)),
+    ("the samples of δ are one behind those of a⁽ʰ⁾", "Σₙ δₙ₋₁ᵀ a⁽ʰ⁾ₙ", lambda d: np.roll(d, 1, axis=0)),
+    ("the samples of δ are in reverse order", "Σₙ δ_{N−n}ᵀ a⁽ʰ⁾ₙ", lambda d: d[::-1]),
+)
+
+
+def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | None:
+    return None if site.i == 0 else site.delta.T @ of(site, site.i - 1)
+
+
+def _other_input(by: int) -> Of:
+    """The activation that is so many layers further up, or down."""
+
+    def step(site: Site) -> Array | None:
+        inputs = (*site.activity.inputs, site.activity.output)
+        j = site.i + by
+        fits = by and 0 <= j < len(inputs) and inputs[j].shape == site.a_h.shape
+        return site.delta.T @ inputs[j] if fits else None
+
+    return step
+
+
+def _other_delta(back: int) -> Callable[[Site], Array | None]:
+    """δ of the layer that is so many above."""
+
+    def delta(site: Site) -> Array | None:
+        fits = len(site.above) >= back and site.above[-back].shape == site.delta.shape
+        return site.above[-back] if fits else None
+
+    return delta
+
+
+def _weight_of(delta: Of) -> Of:
+    def step(site: Site) -> Array | None:
+        other = delta(site)
+        return None if other is None else other.T @ site.a_h
+
+    return step
+
+
+def _bias_of(delta: Of) -> Of:
+    def step(site: Site) -> Array | None:
+        other = delta(site)
+        return None if other is None else other.sum(axis=0)
+
+    return step
+
+
+_WEIGHTS = (
+    ("transposed product", TRANSPOSED, _transposed, "the product is a⁽ʰ⁾ᵀ δ, read as if it were [out, in]", "∂L/∂w = a⁽ʰ⁾ᵀ δ"),
+    *(("samples out of order", PRODUCT, _reordered(order), sentence, f"∂L/∂w = {wrong}") for sentence, wrong, order in _ORDERS),
+    ("pre-activation in place of the activation", PRODUCT, lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]), "z of the layer below stands where its activation should", "∂L/∂w = δᵀ z⁽ʰ⁾"),
+    ("pre-activation in place of the activation", PRODUCT, lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]), "a wᵀ + b of the layer below stands where its activation should", "∂L/∂w = δᵀ z⁽ʰ⁾"),
+    *(("another layer's activation", PRODUCT, _other_input(by), f"the input is that of the layer {abs(by)} {'above' if by > 0 else 'below'}", "∂L/∂w = δᵀ a of another layer") for by in (1, -1, 2, -2, 3, -3)),
+    *(("another layer's delta", PRODUCT, _weight_of(_other_delta(back)), f"δ is that of the layer {back} above", "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾") for back in (1, 2, 3)),
+    ("delta before the activation", PRODUCT, _weight_before, "the weight's gradient is taken of ∂L/∂a, not of δ", "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾"),
+)  # fmt: skip
+
+
+def _subset_rows() -> Iterator[Mistake]:
+    for kind, samples, sentence, wrong in SUBSETS:
+
+        def weight(site: Site, samples: Callable[[int], slice] = samples) -> Array | None:
+            some = kept(site.samples, samples)
+            return None if some is None else (site.delta * some).T @ site.a_h
+
+        def bias(site: Site, samples: Callable[[int], slice] = samples) -> Array | None:
+            some = kept(site.samples, samples)
+            return None if some is None else (site.delta * some).sum(axis=0)
+
+        yield _row(
+            Part.WEIGHT,
+            kind,
+            SAMPLES,
+            weight,
+            f"{sentence}, in the weight's gradient",
+            f"∂L/∂w = δᵀ a⁽ʰ⁾ {wrong}",
+        )
+        yield _row(
+            Part.BIAS, kind, SAMPLES, bias, f"{sentence}, in the bias's gradient", f"∂L/∂b = Σₙ δₙ {wrong}"
+        )
+
+
+# --- what is handed down -----------------------------------------------------------------------------------
+
+
+def _updated(with_penalty: bool) -> Step:
+    def step(site: Site, rate: float) -> Array | None:
+        name = site.layer.weight
+        if name not in site.found:
+            return None
+        gradient = site.found[name]
+        terms = penalty_terms(site.problem, name)
+        if not with_penalty and not terms:
+            return None
+        used = gradient if with_penalty else gradient - sum(terms.values())
+        return site.delta @ (site.w - rate * used)
+
+    return step
+
+
+def _early(with_penalty: bool) -> Mistake:
+    right, _ = _FORMULAS[Part.BELOW]
+    return Mistake(
+        "weights updated first",
+        EARLY,
+        "the weights of {where} are updated, with a learning rate of {value}, before δ goes down through them",
+        "∂L/∂a⁽ʰ⁾ = δ (w − {value} ∂L/∂w)",
+        right,
+        "∂L/∂a",
+        "learning rate",
+        part=Part.BELOW,
+        step=_updated(with_penalty),
+        planted=0.1,
+    )  # fmt: skip
+
+
+def _square(of: Of) -> Of:
+    return lambda site: of(site) if site.layer.units == site.layer.inputs else None
+
+
+def _other_weight(site: Site, by: int) -> Array | None:
+    j = site.i + by
+    layers = site.problem.network.layers
+    if not 0 <= j < len(layers):
+        return None
+    w = site.problem.parameters[layers[j].weight]
+    return site.delta @ w if w.shape == site.w.shape else None
+
+
+def _below_before(site: Site) -> Array | None:
+    dL_da = _before_activation(site)
+    return None if dL_da is None else dL_da @ site.w
+
+
+_HANDED_DOWN = (
+    ("transposed weights", TRANSPOSED, _square(lambda s: s.delta @ s.w.T), "δ goes down through wᵀ, not w", "∂L/∂a⁽ʰ⁾ = δ wᵀ"),
+    ("transposed weights", TRANSPOSED, lambda s: s.delta @ s.w.T.reshape(s.w.shape), "δ goes down through a w whose numbers are in the order of wᵀ", "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped"),
+    ("delta before the activation", PRODUCT, _below_before, "∂L/∂a goes down to the layer below, not δ", "∂L/∂a⁽ʰ⁾ = ∂L/∂a w"),
+    ("weights left out on the way down", PRODUCT, _square(lambda s: s.delta), "δ goes down without the weights", "∂L/∂a⁽ʰ⁾ = δ"),
+    *(("another layer's weights", PRODUCT, lambda s, by=by: _other_weight(s, by), "δ goes down through another layer's weights", "∂L/∂a⁽ʰ⁾ = δ w of another layer") for by in (1, -1, 2, -2)),
+)  # fmt: skip
+
+
+# --- batch normalisation -----------------------------------------------------------------------------------
+
+
+def _normed(of: Callable[[Normalised, Array, Site], Array]) -> Of:
+    """Of ẑ and g = γ ∂L/∂y, where there are any."""
+
+    def step(site: Site) -> Array | None:
+        return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
+
+    return step
+
+
+def _centred(g: Array) -> Array:
+    centred: Array = g - g.mean(axis=0)
+    return centred
+
+
+def _along(z_hat: Array, g: Array) -> Array:
+    along: Array = z_hat * (g * z_hat).mean(axis=0)
+    return along
+
+
+def _unbiased(at: Normalised, site: Site) -> Array:
+    """√(var z + eps) with the variance divided by N − 1."""
+    eps, count = site.layer.batch_norm or 0.0, site.samples
+    variance = at.deviation**2 - eps
+    deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
+    return deviation
+
+
+def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
+    deviation = _unbiased(at, site)
+    z_hat = at.value * at.deviation / deviation
+    return (_centred(g) - _along(z_hat, g)) / deviation
+
+
+def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
+    """The exact gradient of a normalisation by the variance divided by N − 1."""
+    deviation, count = _unbiased(at, site), site.samples
+    z_hat = at.value * at.deviation / deviation
+    return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
+
+
+_NORMS: tuple[tuple[str, Callable[[Normalised, Array, Site], Array], str, str], ...] = (
+    ("batch norm: mean term missing", lambda at, g, s: (g - _along(at.value, g)) / at.deviation, "batch normalisation's backward lacks the mean's part", "δ = (g − ẑ mean(g ẑ)) / √(…)"),
+    ("batch norm: variance term missing", lambda at, g, s: _centred(g) / at.deviation, "batch normalisation's backward lacks the variance's part", "δ = (g − mean g) / √(…)"),
+    ("batch norm: statistics held constant", lambda at, g, s: g / at.deviation, "batch normalisation's mean and variance are held constant", "δ = g / √(…)"),
+    ("batch norm: unbiased variance", lambda at, g, s: at.vjp(g) * at.deviation / _unbiased(at, s), "batch normalisation's backward divides by the unbiased variance's root, of N − 1", "δ = (…) / √(var with N − 1, + eps)"),
+    ("batch norm: unbiased variance", _unbiased_throughout, "batch normalisation's backward has ẑ and the root of the unbiased variance, of N − 1", "δ = (…) / √(var with N − 1, + eps)"),
+    ("batch norm: unbiased variance", _unbiased_consistently, "batch normalisation's backward is that of the unbiased variance, of N − 1", "δ = (…) / √(var with N − 1, + eps)"),
+    ("batch norm: unbiased variance", lambda at, g, s: (_centred(g) - _along(at.value, g) * s.samples / max(1, s.samples - 1)) / at.deviation, "batch normalisation's backward divides the variance's part by N − 1", "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)"),
+    ("batch norm: gamma forgotten", lambda at, g, s: at.vjp(s.dL_dy), "batch normalisation's backward lacks γ", "δ = (…) with g = ∂L/∂y"),
+    ("batch norm: divided by the variance", lambda at, g, s: at.vjp(g) / at.deviation, "batch normalisation's backward divides by the variance, not by its root", "δ = (…) / (var z + eps)"),
+    ("batch norm: left out", lambda at, g, s: g, "batch normalisation is left out of the backward pass but for γ", "δ = γ ∂L/∂y"),
+    ("batch norm: left out", lambda at, g, s: s.dL_dy, "batch normalisation is left out of the backward pass", "δ = ∂L/∂y"),
+    ("batch norm: deviation forgotten", lambda at, g, s: at.vjp(g) * at.deviation, "batch normalisation's backward is not divided by the deviation", "δ = g − mean g − ẑ mean(g ẑ)"),
+    ("batch norm: sums for means", lambda at, g, s: (g - g.sum(axis=0) - at.value * (g * at.value).sum(axis=0)) / at.deviation, "batch normalisation's backward has sums for means", "δ = (g − Σ g − ẑ Σ(g ẑ)) / √(…)"),
+    ("batch norm: eps forgotten", lambda at, g, s: at.vjp(g) * at.deviation / np.sqrt(np.maximum(at.deviation**2 - (s.layer.batch_norm or 0.0), np.finfo(float).tiny)), "batch normalisation's backward lacks eps", "δ = (…) / √(var z)"),
+)  # fmt: skip
+
+_GAMMAS: tuple[tuple[str, Callable[[Normalised, Array, Site], Array], str, str], ...] = (
+    ("batch norm: gamma gradient of z", lambda at, g, s: (s.dL_dy * s.activity.z[s.i]).sum(axis=0), "γ's gradient has z in place of ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ zₙ"),
+    ("batch norm: gamma gradient of z", lambda at, g, s: (s.dL_dy * s.y).sum(axis=0), "γ's gradient has γ ẑ + β in place of ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ yₙ"),
+    ("batch norm: gamma gradient of z", lambda at, g, s: (s.dL_dy * _centred(s.activity.z[s.i])).sum(axis=0), "γ's gradient has z − mean z in place of ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ (zₙ − mean z)"),
+    ("batch norm: gamma gradient without z", lambda at, g, s: s.dL_dy.sum(axis=0), "γ's gradient lacks ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ"),
+    ("batch norm: gamma or beta averaged", lambda at, g, s: (s.dL_dy * at.value).mean(axis=0), "γ's gradient is averaged over the samples, not summed", "∂L/∂γ = mean ∂L/∂yₙ ẑₙ"),
+    ("batch norm: gamma gradient of delta", lambda at, g, s: (s.delta * at.value).sum(axis=0), "γ's gradient is taken of δ, below the normalisation", "∂L/∂γ = Σₙ δₙ ẑₙ"),
+    ("batch norm: gamma gradient of delta", lambda at, g, s: (g * at.value).sum(axis=0), "γ's gradient has another γ in it", "∂L/∂γ = Σₙ γ ∂L/∂yₙ ẑₙ"),
+)  # fmt: skip
+
+_BETAS: tuple[tuple[str, Callable[[Normalised, Array, Site], Array], str, str], ...] = (
+    ("batch norm: gamma or beta averaged", lambda at, g, s: s.dL_dy.mean(axis=0), "β's gradient is averaged over the samples, not summed", "∂L/∂β = mean ∂L/∂yₙ"),
+    ("batch norm: beta gradient of delta", lambda at, g, s: s.delta.sum(axis=0), "β's gradient is taken of δ, below the normalisation", "∂L/∂β = Σₙ δₙ"),
+    ("batch norm: beta gradient of delta", lambda at, g, s: g.sum(axis=0), "β's gradient has γ in it", "∂L/∂β = Σₙ γ ∂L/∂yₙ"),
+)  # fmt: skip
+
+
+def _bias_above_norm(site: Site) -> Array | None:
+    """As if the bias came after the normalisation, as β does."""
+    return None if site.normalised is None else site.dL_dy.sum(axis=0)
+
+
+SUM_MISTAKES: tuple[Mistake, ...] = (
+    *(_row(Part.BIAS, kind, BIAS, step, sentence, wrong) for kind, step, sentence, wrong in _BIASES),
+    _row(Part.BIAS, "delta before the activation", PRODUCT, _bias_before, "the bias's gradient is summed of ∂L/∂a, not of δ", "∂L/∂b = Σₙ ∂L/∂aₙ"),
+    *(_row(Part.BIAS, "another layer's delta", PRODUCT, _bias_of(_other_delta(back)), f"δ is that of the layer {back} above", "∂L/∂b = Σₙ δₙ of another layer") for back in (1, 2, 3)),
+    _row(Part.BIAS, "batch norm: bias gradient above it", NORM, _bias_above_norm, "the bias's gradient is taken above the normalisation, as β's is", "∂L/∂b = Σₙ ∂L/∂yₙ"),
+    *(_row(Part.WEIGHT, *row) for row in _WEIGHTS),
+    *_subset_rows(),
+    _early(with_penalty=True),
+    _early(with_penalty=False),
+    *(_row(Part.BELOW, *row) for row in _HANDED_DOWN),
+    *(_row(Part.NORM, kind, NORM, _normed(of), sentence, wrong) for kind, of, sentence, wrong in _NORMS),
+    *(_row(Part.GAMMA, kind, NORM, _normed(of), sentence, wrong) for kind, of, sentence, wrong in _GAMMAS),
+    *(_row(Part.BETA, kind, NORM, _normed(of), sentence, wrong) for kind, of, sentence, wrong in _BETAS),
+)  # fmt: skip

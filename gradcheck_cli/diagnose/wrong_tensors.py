@@ -1,0 +1,217 @@
+"""What is done to a finished gradient: transposed, permuted, zeroed, clipped, rounded, or wrong in a few entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
+from gradcheck_cli.model.special import Array
+
+ENTRIES = "entries"
+PRECISION = "precision"
+TRANSPOSED = "transposed"
+
+Tolerance = Callable[[Array, Array], Array]
+"""Whether entries of two arrays are the same, as a mask."""
+
+Fits = Callable[[Array, Array, Tolerance], Spoilt | None]
+
+_MOST_ENTRIES = 3
+"""More single entries than this are no accident."""
+
+
+def _row(
+    kind: str,
+    family: str,
+    sentence: str,
+    wrong: str,
+    fits: Fits,
+    plant: Callable[[Array], Array | None],
+    unknown: str = "",
+) -> WrongTensor:
+    return WrongTensor(kind, family, sentence, wrong, "as computed", "", unknown, fits=fits, plant=plant)
+
+
+def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
+    """Of what has no unknown: to fit and to plant are the same."""
+
+    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+        changed = change(right)
+        return None if changed is None else Spoilt(changed)
+
+    return fits, change
+
+
+def _transpose(right: Array) -> Array | None:
+    square = right.ndim == 2 and right.shape[0] == right.shape[1]
+    return right.T if square else None
+
+
+def _zero(right: Array) -> Array | None:
+    return np.zeros_like(right) if right.any() else None
+
+
+# --- permuted ----------------------------------------------------------------------------------------------
+
+
+def _permuted(axis: int) -> Fits:
+    """Rows or columns in another order: both are sorted by their sums, and must then be the same."""
+
+    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+        if right.ndim < 2 or min(right.shape) < 2:
+            return None
+        a, b = np.moveaxis(found, axis, 0), np.moveaxis(right, axis, 0)
+        order = np.empty(len(a), dtype=np.intp)
+        order[np.argsort(a.sum(axis=1))] = np.argsort(b.sum(axis=1))
+        if (order == np.arange(len(order))).all():
+            return None
+        return Spoilt(np.moveaxis(b[order], 0, axis))
+
+    return fits
+
+
+def _rolled(axis: int) -> Callable[[Array], Array | None]:
+    return lambda right: np.roll(right, 1, axis=axis) if right.ndim > 1 and right.shape[axis] > 1 else None
+
+
+# --- a few entries -----------------------------------------------------------------------------------------
+
+
+def _ratio(found: Array, right: Array) -> float | None:
+    """found / right where that is the same throughout."""
+    with np.errstate(all="ignore"):
+        ratios = found / right
+    spread = np.ptp(ratios)
+    return float(ratios.flat[0]) if np.isfinite(spread) and spread <= 1e-6 * np.abs(ratios).max() else None
+
+
+def _only(found: Array, right: Array, mask: Array, place: str) -> Spoilt:
+    return Spoilt(np.where(mask, found, right), _ratio(found[mask], right[mask]), place)
+
+
+def _single(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+    off = ~same(found, right)
+    if not 0 < np.count_nonzero(off) <= min(_MOST_ENTRIES, found.size // 3):
+        return None
+    entries = ", ".join(str([int(i) for i in index]) for index in np.argwhere(off))
+    return _only(
+        found, right, off, f"entry {entries}" if np.count_nonzero(off) == 1 else f"entries {entries}"
+    )
+
+
+def _lines(axis: int, kind: str) -> Fits:
+    """A row or a column that is off, where most are right."""
+
+    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+        if found.ndim < 2 or found.shape[1 - axis] < 2:
+            return None
+        off = ~same(found, right)
+        lines = np.asarray(off.any(axis=1 - axis))
+        if not 0 < np.count_nonzero(lines) <= len(lines) // 3 or (off.sum() <= 1):
+            return None
+        mask = np.broadcast_to(np.expand_dims(lines, 1 - axis), found.shape)
+        return _only(found, right, mask, _named_lines(kind, lines))
+
+    return fits
+
+
+def _named_lines(kind: str, lines: Array) -> str:
+    which = [str(i) for i in np.flatnonzero(lines)]
+    return f"{kind} {which[0]}" if len(which) == 1 else f"{kind}s {', '.join(which)}"
+
+
+def _zeroed(axis: int, kind: str) -> Fits:
+    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+        if axis >= found.ndim:
+            return None
+        others = tuple(i for i in range(found.ndim) if i != axis)
+        lines = np.asarray(np.logical_and((found == 0).all(axis=others), (right != 0).any(axis=others)))
+        if not lines.any() or lines.all():
+            return None
+        mask = np.broadcast_to(np.expand_dims(lines, others), found.shape)
+        return Spoilt(np.where(mask, 0.0, right), None, _named_lines(kind, lines))
+
+    return fits
+
+
+def _spoil_one(right: Array) -> Array | None:
+    if right.size < 3 or not right.any():
+        return None
+    wrong = right.copy()
+    wrong.flat[np.abs(wrong).argmax()] *= 1.001
+    return wrong
+
+
+def _spoil_line(axis: int, factor: float) -> Callable[[Array], Array | None]:
+    def plant(right: Array) -> Array | None:
+        if right.ndim < 2 or right.shape[axis] < 3 or right.shape[1 - axis] < 2:
+            return None
+        wrong = right.copy()
+        lines = np.moveaxis(wrong, axis, 0)
+        lines[np.abs(lines).sum(axis=1).argmax()] *= factor
+        return wrong
+
+    return plant
+
+
+def _zero_unit(right: Array) -> Array | None:
+    if len(right) < 2 or not right.any():
+        return None
+    wrong = right.copy()
+    wrong[np.abs(wrong).reshape(len(wrong), -1).sum(axis=1).argmax()] = 0.0
+    return wrong
+
+
+# --- clipped, rounded --------------------------------------------------------------------------------------
+
+
+def _clipped(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+    limit = float(np.abs(found).max())
+    beyond = np.count_nonzero(np.abs(right) > limit * (1.0 + 1e-6))
+    return Spoilt(np.clip(right, -limit, limit), limit) if limit > 0 and beyond > 1 else None
+
+
+def _clip(right: Array) -> Array | None:
+    return np.clip(right, -0.5 * np.abs(right).max(), 0.5 * np.abs(right).max()) if right.size > 4 else None
+
+
+def _precision(dtype: type[np.floating]) -> Fits:
+    """Numbers that this type holds exactly, and that are off by no more than it rounds."""
+
+    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+        with np.errstate(over="ignore"):
+            exact = (found.astype(dtype).astype(np.float64) == found).all()
+        off = np.abs(found - right).max()
+        small = off <= _ROUNDINGS * float(np.finfo(dtype).eps) * np.abs(right).max()
+        return Spoilt(found) if exact and small else None
+
+    return fits
+
+
+_ROUNDINGS = 64.0
+
+
+def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
+    return lambda right: right.astype(dtype).astype(np.float64)
+
+
+TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
+    _row("transposed gradient", TRANSPOSED, "{tensor} is transposed", "(∂L/∂w)ᵀ", *_plainly(_transpose)),
+    _row("gradient zero", ENTRIES, "{tensor} is 0 throughout", "0", *_plainly(_zero)),
+    _row("absolute value", ENTRIES, "{tensor} has lost its signs", "|∂L/∂w|", *_plainly(lambda right: np.abs(right) if (right < 0).any() else None)),
+    _row("unit zeroed", ENTRIES, "{tensor} is 0 in {place}", "0", _zeroed(0, "row"), _zero_unit),
+    _row("column", ENTRIES, "{tensor} is 0 in {place}", "0", _zeroed(1, "column"), _spoil_line(1, 0.0)),
+    _row("rows permuted", ENTRIES, "the rows of {tensor} are in another order", "∂L/∂w with rows permuted", _permuted(0), _rolled(0)),
+    _row("columns permuted", ENTRIES, "the columns of {tensor} are in another order", "∂L/∂w with columns permuted", _permuted(1), _rolled(1)),
+    _row("clipped", ENTRIES, "{tensor} is clipped to ± {value}", "clip(∂L/∂w, ± {value})", _clipped, _clip, "limit"),
+    _row("single entries", ENTRIES, "{tensor} is right but for {place}", "", _single, _spoil_one),
+    _row("row", ENTRIES, "{tensor} is right but for {place}", "", _lines(0, "row"), _spoil_line(0, 1.5)),
+    _row("column", ENTRIES, "{tensor} is right but for {place}", "", _lines(1, "column"), _spoil_line(1, 1.5)),
+    _row("float16", PRECISION, "{tensor} is right to the precision of float16", "in float16", _precision(np.float16), _round(np.float16)),
+    _row("float32", PRECISION, "{tensor} is right to the precision of float32", "in float32", _precision(np.float32), _round(np.float32)),
+)  # fmt: skip
+
+DESCRIPTIONS = ("single entries", "row", "column", "float16", "float32")
+"""What says where the gradient is off rather than why; anything that says why comes first."""
