@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.compare import ROUNDING_SAFETY
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.network import Layer, forward
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.special import sigmoid
 
 Array = np.ndarray
@@ -243,3 +245,43 @@ def conventions(problem: Problem) -> list[Gradients]:
 
             results.append(Backprop(vjp=vjp, loss_gradient=loss_gradient)(problem))
     return results
+
+
+VISIBLE = 1e-5
+"""A mistake that changes no tensor by more than this, relative to its largest entry, is not counted.
+
+Nor is one that rounding hides: if a right gradient may be as far off, no check may blame it.
+"""
+
+
+class Excuses:
+    """Why no check of this problem may call certain wrong gradients wrong; right are those of its dtype."""
+
+    def __init__(self, problem: Problem, right: Gradients) -> None:
+        with np.errstate(all="ignore"):
+            bounds = gradient_rounding(
+                problem.network,
+                problem.parameters,
+                problem.x,
+                problem.target,
+                Arithmetic.of(problem.dtype),
+            )
+        self._right, self._usual = right, conventions(problem)
+        self._hidden = {name: 2 * ROUNDING_SAFETY * bound for name, bound in bounds.items()}
+
+    def of(self, wrong: Gradients) -> str:
+        """The excuse, or nothing if they must be called wrong."""
+        right = self._right
+        if not effect(wrong, right) > VISIBLE:
+            return "invisible"
+        if all((np.abs(wrong[name] - right[name]) <= self._hidden[name]).all() for name in right):
+            return "hidden by rounding"
+        return "a usual convention" if is_among(self._usual, wrong) else ""
+
+
+def is_among(usual: list[Gradients], a: Gradients) -> bool:
+    """Whether every entry is that of one of these."""
+    return all(
+        np.any([np.abs(each[name] - a[name]) <= 1e-6 * np.abs(a[name]) for each in usual], axis=0).all()
+        for name in a
+    )
