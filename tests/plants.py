@@ -1,0 +1,1164 @@
+"""Mistakes of every kind that a diagnosis names, made in a backward pass written by hand.
+
+`KINDS` has, for each kind, every way it can be made in a given network: its variants, each in every layer, in
+one drawn layer, in the output's or in the first hidden one alone, with freshly drawn unknowns. A `Plant` is a
+set of replaced parts of `by_hand.Pass`, so that two of them can be made at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from by_hand import (
+    BY_HAND,
+    LOSS_GRADIENTS,
+    Array,
+    Case,
+    Edit,
+    Gradients,
+    Pass,
+    by_hand,
+    cdf,
+    huber,
+    margins,
+    penalty_slope,
+    sigmoid,
+    softmax,
+)
+
+Rng = np.random.Generator
+Formula = Callable[[Pass, Any, Rng], Any]
+Parts = Mapping[str, Formula]
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "activation derivative": (
+        "activation derivative missing",
+        "activation derivative at a",
+        "activation derivative of z taken for a",
+        "activation derivative at the input",
+        "activation derivative twice",
+        "mask of the gradient",
+    ),
+    "activation formula": (
+        "another activation's derivative",
+        "activation option",
+        "slip in the activation's formula",
+        "softmax diagonal only",
+    ),
+    "loss": (
+        "output activation twice",
+        "output activation missing",
+        "sign of the target",
+        "target forgotten",
+        "another loss",
+        "huber threshold",
+        "huber sign",
+        "hinge not counted",
+        "hinge margin",
+        "label smoothing",
+        "class weights",
+        "class weights normalised by N",
+    ),
+    "scale or reduction": (
+        "missing 1/N",
+        "1/N twice",
+        "missing 1/C",
+        "1/C twice",
+        "factor 2",
+        "factor 1/2",
+        "sign",
+        "factor",
+    ),
+    "accumulated": ("accumulated",),
+    "bias reduction": (
+        "bias averaged",
+        "bias not summed",
+        "bias summed along the wrong axis",
+        "bias summed over everything",
+    ),
+    "batch norm": (
+        "batch norm: mean term missing",
+        "batch norm: variance term missing",
+        "batch norm: statistics held constant",
+        "batch norm: unbiased variance",
+        "batch norm: gamma forgotten",
+        "batch norm: divided by the variance",
+        "batch norm: left out",
+        "batch norm: gamma gradient of z",
+        "batch norm: gamma or beta averaged",
+    ),
+    "overflow": ("overflow",),
+    "updated too early": ("weights updated first",),
+    "transposed": ("transposed product", "transposed weights", "transposed gradient"),
+    "penalty": (
+        "penalty forgotten",
+        "penalty doubled",
+        "penalty halved",
+        "penalty with the wrong sign",
+        "penalty divided by N",
+        "penalty on the biases too",
+        "penalty of the other kind",
+    ),
+    "wrong tensor": (
+        "samples out of order",
+        "pre-activation in place of the activation",
+        "another layer's activation",
+        "another layer's delta",
+        "delta before the activation",
+        "tensors swapped",
+    ),
+    "samples": ("last sample lost", "first sample lost", "batch subset"),
+    "entries": (
+        "single entries",
+        "unit zeroed",
+        "row",
+        "column",
+        "gradient zero",
+        "rows permuted",
+        "clipped",
+        "clipped by norm",
+    ),
+    "precision": ("float16", "float32"),
+}
+FAMILY_OF: Mapping[str, str] = {kind: family for family, kinds in FAMILIES.items() for kind in kinds}
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One mistake as it is made in one network.
+
+    also: other kinds that say the same thing on every network of this sort, and so are right as well.
+    whole: it was made in no layer in particular.
+    """
+
+    kind: str
+    variant: str
+    edits: tuple[Edit, ...]
+    also: frozenset[str] = frozenset()
+    whole: bool = False
+
+    @property
+    def family(self) -> str:
+        return FAMILY_OF[self.kind]
+
+    @property
+    def right_kinds(self) -> frozenset[str]:
+        return self.also | {self.kind}
+
+    @property
+    def name(self) -> str:
+        places = sorted({str(edit.at) for edit in self.edits if edit.at is not None})
+        made = "everywhere" if self.whole else f"at {', '.join(places)}" if places else ""
+        return f"{self.kind} ({'; '.join(filter(None, [self.variant, made]))})".removesuffix(" ()")
+
+    def gradients(self, case: Case) -> Gradients:
+        return by_hand(case, self.edits)
+
+    def layers(self, case: Case) -> tuple[str, ...]:
+        """The layers it was made in, from the output down; none if in no layer in particular."""
+        if self.whole:
+            return ()
+        made = {_layer_of(case, edit) for edit in self.edits}
+        return tuple(layer.name for i, layer in reversed(list(enumerate(case.layers))) if i in made)
+
+    def trimmed(self, case: Case) -> Plant:
+        """Without the layers in which it makes no difference."""
+        if self.whole:
+            return self
+        kept, full = self.edits, self.gradients(case)
+        for i in {_layer_of(case, edit) for edit in self.edits}:
+            fewer = tuple(edit for edit in kept if _layer_of(case, edit) != i)
+            if not differ(by_hand(case, fewer), full, 1e-9):
+                kept = fewer
+        return replace(self, edits=kept)
+
+
+def differ(some: Gradients, others: Gradients, share: float) -> bool:
+    """Whether any entry does by more than this share of its tensor's largest.
+
+    What is 1e-13 of the largest entry of all is rounding: the gradients of a bias under batch normalisation.
+    """
+
+    def largest(g: Array) -> float:
+        return float(np.abs(g[np.isfinite(g)]).max(initial=0.0))
+
+    rounding = 1e-13 * max(largest(g) for g in others.values())
+    with np.errstate(invalid="ignore"):
+        return any(
+            not np.isclose(some[name], g, 0.0, max(share * largest(g), rounding), equal_nan=True).all()
+            for name, g in others.items()
+        )
+
+
+def _layer_of(case: Case, edit: Edit) -> int:
+    """What has no place was made where the chain begins, at the output."""
+    if edit.at is None:
+        return len(case.layers) - 1
+    return edit.at if isinstance(edit.at, int) else _index(case, edit.at)
+
+
+def _index(case: Case, tensor: str) -> int:
+    return [layer.name for layer in case.layers].index(tensor.rsplit(".", 1)[0])
+
+
+def _seed(rng: Rng) -> int:
+    return int(rng.integers(2**31))
+
+
+# --- in layers ---------------------------------------------------------------------------------------------
+
+
+def _scopes(case: Case, rng: Rng) -> list[tuple[int, ...]]:
+    """Every layer, the output's, the first hidden one, and one that is drawn."""
+    count = len(case.layers)
+    return sorted({tuple(range(count)), (count - 1,), (0,), (int(rng.integers(count)),)})
+
+
+def _in_layers(
+    kind: str, case: Case, rng: Rng, variants: Mapping[str, Parts], also: Iterable[str] = ()
+) -> Iterator[Plant]:
+    """Each variant, some parts with their formulas, in each scope."""
+    for variant, parts in variants.items():
+        for scope in _scopes(case, rng):
+            seed = _seed(rng)
+            edits = (Edit(part, i, do, seed) for i in scope for part, do in parts.items())
+            yield Plant(kind, variant, tuple(edits), frozenset(also))
+
+
+def _slope(f: Callable[[Pass, int], Array | None], only: str = "") -> Parts:
+    """An activation's derivative, elementwise, in place of the right one."""
+
+    def do(p: Pass, i: int, rng: Rng) -> Array | None:
+        slope = f(p, i) if only in ("", p.names[i]) else None
+        return None if slope is None else p.dL_da[i] * slope
+
+    return {"activation": do}
+
+
+def _at_a(p: Pass, i: int, rng: Rng) -> Array:
+    """φ'(φ(z))."""
+    return p.through(i, p.a[i], p.dL_da[i])
+
+
+def _z_for_a(p: Pass, i: int, rng: Rng) -> Array | None:
+    """The textbook's φ' as a formula in a, fed with z."""
+    g, y = p.dL_da[i], p.y[i]
+    if p.names[i] == "softmax":
+        return y * (g - (g * y).sum(axis=1, keepdims=True))
+    of_a = BY_HAND[p.names[i]].of_a
+    return None if of_a is None else g * of_a(y, y, p.options[i])
+
+
+def _at_the_input(p: Pass, i: int, rng: Rng) -> Array | None:
+    fits = p.a_h[i].shape == p.y[i].shape
+    return p.through(i, p.a_h[i], p.dL_da[i]) if fits else None
+
+
+def _twice(p: Pass, i: int, rng: Rng) -> Array:
+    return p.through(i, p.y[i], p.through(i, p.y[i], p.dL_da[i]))
+
+
+def _mask_of_the_gradient(p: Pass, i: int, rng: Rng) -> Array | None:
+    return p.dL_da[i] * (p.dL_da[i] > 0) if p.names[i] == "relu" else None
+
+
+def _softmax_diagonal(p: Pass, i: int, rng: Rng) -> Array | None:
+    return p.dL_da[i] * p.a[i] * (1.0 - p.a[i]) if p.names[i] == "softmax" else None
+
+
+SLIPS: Mapping[str, Mapping[str, Callable[..., Array]]] = {
+    "tanh": {
+        "1 - a": lambda z, a, o: 1.0 - a,
+        "1 + a²": lambda z, a, o: 1.0 + a**2,
+        "a (1 - a)": lambda z, a, o: a * (1.0 - a),
+    },
+    "sigmoid": {
+        "a": lambda z, a, o: a,
+        "1 - a": lambda z, a, o: 1.0 - a,
+        "a (1 + a)": lambda z, a, o: a * (1.0 + a),
+    },
+    "gelu": {"Φ(z)": lambda z, a, o: cdf(z)},
+    "silu": {
+        "σ(z)": lambda z, a, o: sigmoid(z),
+        "σ(z) (1 - σ(z))": lambda z, a, o: sigmoid(z) * (1.0 - sigmoid(z)),
+    },
+    "softplus": {"σ(-z)": lambda z, a, o: sigmoid(-z)},
+    "elu": {"a for z < 0": lambda z, a, o: np.where(z > 0, 1.0, a)},
+    "relu": {"inverted mask": lambda z, a, o: (z <= 0).astype(z.dtype)},
+}
+SLIPS_THAT_ARE_ANOTHERS = {("sigmoid", "a"), ("silu", "σ(z)"), ("silu", "σ(z) (1 - σ(z))")}
+"""softplus' = σ, and σ' = σ (1 − σ): a right answer may say the one or the other."""
+
+
+def _slips(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    for own in sorted(set(case.names)):
+        for text, f in SLIPS.get(own, {}).items():
+            parts = _slope(lambda p, i, f=f: f(p.y[i], p.a[i], p.options[i]), own)
+            also = ["another activation's derivative"] if (own, text) in SLIPS_THAT_ARE_ANOTHERS else []
+            yield from _in_layers(kind, case, rng, {f"{own}: {text}": parts}, also)
+
+
+def _the_same_said_otherwise(own: str, other: str) -> list[str]:
+    if (own, other) in {("sigmoid", "softplus"), ("silu", "softplus"), ("silu", "sigmoid")}:
+        return ["slip in the activation's formula"]
+    if other == "relu" and own in ("leaky_relu", "elu"):
+        return ["activation option"]  # a slope or an alpha of 0
+    return []
+
+
+def _anothers(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    for own in sorted(set(case.names)):
+        for other in BY_HAND:
+            if other not in ("identity", own):  # the identity's is the derivative that is missing
+
+                def slope(p: Pass, i: int, other: str = other) -> Array:
+                    y, row = p.y[i], BY_HAND[other]
+                    return row.slope(y, row.value(y, {}), {})
+
+                also = _the_same_said_otherwise(own, other)
+                yield from _in_layers(kind, case, rng, {f"{other} for {own}": _slope(slope, own)}, also)
+
+
+def _other_leaky_slope(p: Pass, i: int, rng: Rng) -> Array | None:
+    return (
+        None if p.names[i] != "leaky_relu" else p.dL_da[i] * np.where(p.y[i] > 0, 1.0, rng.uniform(0.02, 1))
+    )
+
+
+def _other_elu_alpha(p: Pass, i: int, rng: Rng) -> Array | None:
+    alpha = rng.uniform(0.2, 3.0)
+    return _elu(p, i, lambda y, a: alpha * np.exp(np.minimum(y, 0.0)))
+
+
+def _other_alpha_beside_a(p: Pass, i: int, rng: Rng) -> Array | None:
+    alpha = rng.uniform(0.2, 3.0)
+    return _elu(p, i, lambda y, a: a + alpha)
+
+
+def _elu(p: Pass, i: int, left: Callable[[Array, Array], Array]) -> Array | None:
+    if p.names[i] != "elu":
+        return None
+    return p.dL_da[i] * np.where(p.y[i] > 0, 1.0, left(p.y[i], p.a[i]))
+
+
+def _default_option(p: Pass, i: int, rng: Rng) -> Array | None:
+    if p.names[i] not in ("leaky_relu", "elu"):
+        return None
+    return p.dL_da[i] * BY_HAND[p.names[i]].slope(p.y[i], p.a[i], {})
+
+
+# --- batch normalisation -----------------------------------------------------------------------------------
+
+
+def _normed(f: Callable[[Array, Array, Array], Array]) -> Parts:
+    """f(g, ẑ, deviation) of g = γ ∂L/∂y, in place of ∂L/∂z."""
+
+    def do(p: Pass, i: int, rng: Rng) -> Array | None:
+        if p.z_hat[i] is None:
+            return None
+        return f(p.parameters[p.layers[i].gamma] * p.dL_dy[i], p.z_hat[i], p.deviation[i])
+
+    return {"norm": do}
+
+
+def _unnormed(g: Array, z_hat: Array, deviation: Array) -> Array:
+    return (g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation
+
+
+def _gamma_forgotten(p: Pass, i: int, rng: Rng) -> Array | None:
+    return None if p.z_hat[i] is None else _unnormed(p.dL_dy[i], p.z_hat[i], p.deviation[i])
+
+
+def _unbiased_deviation(p: Pass, i: int) -> Array:
+    return np.sqrt(p.z[i].var(axis=0, ddof=1) + p.layers[i].batch_norm)
+
+
+def _unbiased_divisor(p: Pass, i: int, rng: Rng) -> Array | None:
+    """ẑ is kept from the forward pass; only the deviation is computed anew."""
+    if p.z_hat[i] is None or len(p.x) < 2:
+        return None
+    return _unnormed(p.parameters[p.layers[i].gamma] * p.dL_dy[i], p.z_hat[i], _unbiased_deviation(p, i))
+
+
+def _unbiased_throughout(p: Pass, i: int, rng: Rng) -> Array | None:
+    """The derivative of a normalisation by the unbiased variance."""
+    if p.z_hat[i] is None or len(p.x) < 2:
+        return None
+    g, deviation = p.parameters[p.layers[i].gamma] * p.dL_dy[i], _unbiased_deviation(p, i)
+    z_hat = (p.z[i] - p.z[i].mean(axis=0)) / deviation
+    return (g - g.mean(axis=0) - z_hat * (g * z_hat).sum(axis=0) / (len(g) - 1)) / deviation
+
+
+def _gamma_of_z(p: Pass, i: int, rng: Rng) -> Array | None:
+    return None if p.z_hat[i] is None else (p.dL_dy[i] * p.z[i]).sum(axis=0)
+
+
+def _gamma_averaged(p: Pass, i: int, rng: Rng) -> Array | None:
+    return None if p.z_hat[i] is None else (p.dL_dy[i] * p.z_hat[i]).mean(axis=0)
+
+
+def _beta_averaged(p: Pass, i: int, rng: Rng) -> Array | None:
+    return None if p.z_hat[i] is None else p.dL_dy[i].mean(axis=0)
+
+
+# --- products, sums and the wrong tensors ------------------------------------------------------------------
+
+
+def _along_the_wrong_axis(p: Pass, i: int, rng: Rng) -> Array | None:
+    """Of shape (N,): only with as many samples as units does nobody notice."""
+    delta = p.delta[i]
+    return delta.sum(axis=1) if delta.shape[0] == delta.shape[1] else None
+
+
+def _updated_first(with_penalty: bool) -> Formula:
+    def below(p: Pass, i: int, rng: Rng) -> Array | None:
+        if i == 0:
+            return None
+        name, rate = p.layers[i].weight, float(10 ** rng.uniform(-3, 0))
+        gradient = p.gradient(name) if with_penalty else p.data_gradient(name)
+        return p.delta[i] @ (p.w(i) - rate * gradient)
+
+    return below
+
+
+def _square(p: Pass, i: int) -> bool:
+    out, inputs = p.w(i).shape
+    return out == inputs > 1
+
+
+def _transposed_product(p: Pass, i: int, rng: Rng) -> Array | None:
+    return None if _square(p, i) else (p.a_h[i].T @ p.delta[i]).reshape(p.w(i).shape)
+
+
+def _square_transposed_product(p: Pass, i: int, rng: Rng) -> Array | None:
+    return p.a_h[i].T @ p.delta[i] if _square(p, i) else None
+
+
+def _transposed_weights(p: Pass, i: int, rng: Rng) -> Array | None:
+    return p.delta[i] @ p.w(i).T if _square(p, i) and i else None
+
+
+def _rolled(shift: Callable[[Pass, Rng], int]) -> Formula:
+    return lambda p, i, rng: p.delta[i].T @ np.roll(p.a_h[i], shift(p, rng), axis=0)
+
+
+def _reversed(p: Pass, i: int, rng: Rng) -> Array:
+    return p.delta[i][::-1].T @ p.a_h[i]
+
+
+def _pre_activation(p: Pass, i: int, rng: Rng) -> Array | None:
+    return p.delta[i].T @ p.y[i - 1] if i else None
+
+
+def _another_activation(p: Pass, i: int, rng: Rng) -> Array | None:
+    """That of another layer, or the layer's own output in place of its input."""
+    others = [*p.a_h, p.a[-1]]
+    fitting = [a for j, a in enumerate(others) if j != i and a.shape == p.a_h[i].shape]
+    return p.delta[i].T @ fitting[int(rng.integers(len(fitting)))] if fitting else None
+
+
+def _other_delta(p: Pass, i: int, rng: Rng) -> Array | None:
+    fitting = [p.delta[j] for j in p.delta if j != i and p.delta[j].shape == p.delta[i].shape]
+    return fitting[int(rng.integers(len(fitting)))] if fitting else None
+
+
+def _product_with_another_delta(p: Pass, i: int, rng: Rng) -> Array | None:
+    delta = _other_delta(p, i, rng)
+    return None if delta is None else delta.T @ p.a_h[i]
+
+
+def _sum_of_another_delta(p: Pass, i: int, rng: Rng) -> Array | None:
+    delta = _other_delta(p, i, rng)
+    return None if delta is None else delta.sum(axis=0)
+
+
+def _product_before_the_activation(p: Pass, i: int, rng: Rng) -> Array:
+    return p.dL_da[i].T @ p.a_h[i]
+
+
+def _sum_before_the_activation(p: Pass, i: int, rng: Rng) -> Array:
+    return p.dL_da[i].sum(axis=0)
+
+
+def _of_samples(counted: Callable[[int, Rng], Array | None]) -> Formula:
+    """The weight product over these samples alone."""
+
+    def weight(p: Pass, i: int, rng: Rng) -> Array | None:
+        mask = counted(len(p.x), rng)
+        return None if mask is None else (p.delta[i] * mask[:, None]).T @ p.a_h[i]
+
+    return weight
+
+
+def _all_but_last(n: int, rng: Rng) -> Array:
+    return np.append(np.ones(n - 1), 0.0)
+
+
+def _all_but_first(n: int, rng: Rng) -> Array:
+    return np.append(0.0, np.ones(n - 1))
+
+
+def _first_few(n: int, rng: Rng) -> Array | None:
+    return None if n < 4 else (np.arange(n) < rng.integers(1, n - 1)).astype(float)
+
+
+def _any_few(n: int, rng: Rng) -> Array | None:
+    """At least two are lost, and one is kept."""
+    if n < 4:
+        return None
+    mask = np.zeros(n)
+    mask[rng.choice(n, size=int(rng.integers(1, n - 1)), replace=False)] = 1.0
+    return mask
+
+
+LAYERED: Mapping[str, Mapping[str, Parts]] = {
+    "activation derivative missing": {"": {"activation": lambda p, i, rng: p.dL_da[i]}},
+    "activation derivative at a": {"": {"activation": _at_a}},
+    "activation derivative of z taken for a": {"": {"activation": _z_for_a}},
+    "activation derivative at the input": {"": {"activation": _at_the_input}},
+    "activation derivative twice": {"": {"activation": _twice}},
+    "mask of the gradient": {"": {"activation": _mask_of_the_gradient}},
+    "activation option": {
+        "another slope": {"activation": _other_leaky_slope},
+        "another alpha": {"activation": _other_elu_alpha},
+        "another alpha, beside a": {"activation": _other_alpha_beside_a},
+        "the default": {"activation": _default_option},
+    },
+    "softmax diagonal only": {"": {"activation": _softmax_diagonal}},
+    "bias averaged": {"": {"bias": lambda p, i, rng: p.delta[i].mean(axis=0)}},
+    "bias not summed": {
+        "first sample": {"bias": lambda p, i, rng: p.delta[i][0]},
+        "last sample": {"bias": lambda p, i, rng: p.delta[i][-1]},
+    },
+    "bias summed along the wrong axis": {"": {"bias": _along_the_wrong_axis}},
+    "bias summed over everything": {
+        "": {"bias": lambda p, i, rng: np.full(p.delta[i].shape[1], p.delta[i].sum())}
+    },
+    "batch norm: mean term missing": {
+        "": _normed(lambda g, z_hat, deviation: (g - z_hat * (g * z_hat).mean(axis=0)) / deviation)
+    },
+    "batch norm: variance term missing": {
+        "": _normed(lambda g, z_hat, deviation: (g - g.mean(axis=0)) / deviation)
+    },
+    "batch norm: statistics held constant": {"": _normed(lambda g, z_hat, deviation: g / deviation)},
+    "batch norm: unbiased variance": {
+        "the divisor": {"norm": _unbiased_divisor},
+        "throughout": {"norm": _unbiased_throughout},
+    },
+    "batch norm: gamma forgotten": {"": {"norm": _gamma_forgotten}},
+    "batch norm: divided by the variance": {
+        "": _normed(lambda g, z_hat, deviation: _unnormed(g, z_hat, deviation**2))
+    },
+    "batch norm: left out": {"": _normed(lambda g, z_hat, deviation: g)},
+    "batch norm: gamma gradient of z": {"": {"gamma": _gamma_of_z}},
+    "batch norm: gamma or beta averaged": {
+        "gamma": {"gamma": _gamma_averaged},
+        "beta": {"beta": _beta_averaged},
+        "both": {"gamma": _gamma_averaged, "beta": _beta_averaged},
+    },
+    "weights updated first": {
+        "by the loss's gradient": {"below": _updated_first(with_penalty=False)},
+        "by the whole gradient": {"below": _updated_first(with_penalty=True)},
+    },
+    "transposed product": {"": {"weight": _transposed_product}},
+    "transposed weights": {"": {"below": _transposed_weights}},
+    "samples out of order": {
+        "one on": {"weight": _rolled(lambda p, rng: 1)},
+        "one back": {"weight": _rolled(lambda p, rng: -1)},
+        "some on": {"weight": _rolled(lambda p, rng: int(rng.integers(1, max(2, len(p.x)))))},
+        "reversed": {"weight": _reversed},
+    },
+    "pre-activation in place of the activation": {"": {"weight": _pre_activation}},
+    "another layer's activation": {"": {"weight": _another_activation}},
+    "another layer's delta": {
+        "weight": {"weight": _product_with_another_delta},
+        "bias": {"bias": _sum_of_another_delta},
+        "both": {"weight": _product_with_another_delta, "bias": _sum_of_another_delta},
+    },
+    "delta before the activation": {
+        "weight": {"weight": _product_before_the_activation},
+        "bias": {"bias": _sum_before_the_activation},
+    },
+}
+ONE_LAYER_ONLY = {"another layer's activation", "another layer's delta"}
+"""Elsewhere the same draw would pick something else."""
+
+
+def _layered(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    for plant in _in_layers(kind, case, rng, LAYERED[kind]):
+        if kind not in ONE_LAYER_ONLY or len({edit.at for edit in plant.edits}) == 1:
+            yield plant
+
+
+# --- the loss ----------------------------------------------------------------------------------------------
+
+
+def _applied(loss: str) -> Callable[[Array], Array] | None:
+    """What the loss does to its logits."""
+    return {"cross_entropy": softmax, "bce_with_logits": sigmoid}.get(loss)
+
+
+def _p(p: Pass, twice: bool = False) -> Array:
+    f = _applied(p.case.loss.name)
+    return f(f(p.a[-1])) if twice else f(p.a[-1])
+
+
+def _weight_of(target: Array, p: Pass) -> Array | float:
+    """Σ target of each sample, which class weights change; 1 where every output has a target of its own."""
+    return target.sum(axis=1, keepdims=True) if p.case.loss.name == "cross_entropy" else 1.0
+
+
+def _activation_twice(p: Pass, at: None, rng: Rng) -> Array:
+    return _p(p, twice=True) * _weight_of(p.target, p) - p.target
+
+
+def _derivative_again(p: Pass, at: None, rng: Rng) -> Array:
+    """a − y, passed through the derivative of the softmax or sigmoid that is in it already."""
+    g, a = p.loss_gradient(), _p(p)
+    if p.case.loss.name == "cross_entropy":
+        return a * (g - (g * a).sum(axis=1, keepdims=True))
+    return g * a * (1.0 - a)
+
+
+def _no_activation(p: Pass, at: None, rng: Rng) -> Array:
+    return p.a[-1] * _weight_of(p.target, p) - p.target
+
+
+def _with_target(f: Callable[[Array], Array]) -> Formula:
+    """The right formula with another target in place of y; Σ y as ever."""
+
+    def loss(p: Pass, at: None, rng: Rng) -> Array | None:
+        name, target = p.case.loss.name, f(p.target)
+        if name == "hinge":
+            return None
+        if name == "cross_entropy":
+            return _p(p) * _weight_of(p.target, p) - target
+        return LOSS_GRADIENTS[name](p.a[-1], target, p.case.loss)
+
+    return loss
+
+
+CONFUSED: Mapping[str, tuple[str, ...]] = {
+    "mse": ("l1", "huber"),
+    "l1": ("mse", "huber"),
+    "huber": ("mse", "l1"),
+    "cross_entropy": ("bce_with_logits",),
+    "bce_with_logits": ("cross_entropy",),
+}
+
+
+def _anothers_gradient(other: str) -> Formula:
+    def loss(p: Pass, at: None, rng: Rng) -> Array | None:
+        own = p.case.loss
+        if other not in CONFUSED.get(own.name, ()):
+            return None
+        return LOSS_GRADIENTS[other](p.a[-1], p.target, own)  # own.delta is 1, unless it is huber's own
+
+    return loss
+
+
+def _other_threshold(p: Pass, at: None, rng: Rng) -> Array:
+    off = float(rng.choice([0.2, 0.5, 2.0])) * rng.uniform(0.8, 1.2)
+    return huber(p.a[-1], p.target, off * p.case.loss.delta)
+
+
+def _huber_without_sign(p: Pass, at: None, rng: Rng) -> Array:
+    d, delta = p.a[-1] - p.target, p.case.loss.delta
+    return np.where(np.abs(d) <= delta, d, delta)
+
+
+def _minus_one(p: Pass, at: None, rng: Rng) -> Array:
+    return margins(p.a[-1], p.target) - p.target
+
+
+def _minus_one_if_any(p: Pass, at: None, rng: Rng) -> Array:
+    over = margins(p.a[-1], p.target)
+    return over - p.target * (over.sum(axis=1, keepdims=True) > 0)
+
+
+def _without_margin(p: Pass, at: None, rng: Rng) -> Array:
+    over = margins(p.a[-1], p.target, 0.0)
+    return over - p.target * over.sum(axis=1, keepdims=True)
+
+
+def _worked_in(p: Pass, smoothing: bool, weights: bool) -> Array:
+    """The gradient of cross-entropy with one of them left out of the target."""
+    loss, classes = p.case.loss, p.a[-1].shape[1]
+    y = np.eye(classes)[p.case.problem.y.astype(int)]
+    if smoothing:
+        y = (1.0 - loss.label_smoothing) * y + loss.label_smoothing / classes
+    if weights and loss.weight is not None:
+        y = np.array(loss.weight) * y
+    return softmax(p.a[-1]) * y.sum(axis=1, keepdims=True) - y
+
+
+def _smoothing_forgotten(p: Pass, at: None, rng: Rng) -> Array | None:
+    return _worked_in(p, smoothing=False, weights=True) if p.case.loss.label_smoothing else None
+
+
+def _weights_forgotten(p: Pass, at: None, rng: Rng) -> Array | None:
+    return _worked_in(p, smoothing=True, weights=False) if p.case.loss.weight else None
+
+
+def _normalised_by_n(p: Pass, at: None, rng: Rng) -> float | None:
+    loss = p.case.loss
+    return loss.scale / len(p.x) if loss.weight and loss.reduction != "sum" else None
+
+
+APPLYING = ("cross_entropy", "bce_with_logits")
+LOSS_PLANTS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Parts]]] = {
+    "output activation twice": (
+        APPLYING,
+        {"applied again": {"loss": _activation_twice}, "its derivative again": {"loss": _derivative_again}},
+    ),
+    "output activation missing": (APPLYING, {"": {"loss": _no_activation}}),
+    "sign of the target": (tuple(LOSS_GRADIENTS), {"": {"loss": _with_target(np.negative)}}),
+    "target forgotten": (tuple(LOSS_GRADIENTS), {"": {"loss": _with_target(np.zeros_like)}}),
+    "another loss": (
+        tuple(CONFUSED),
+        {f"{other}'s": {"loss": _anothers_gradient(other)} for other in LOSS_GRADIENTS},
+    ),
+    "huber threshold": (("huber",), {"": {"loss": _other_threshold}}),
+    "huber sign": (("huber",), {"": {"loss": _huber_without_sign}}),
+    "hinge not counted": (
+        ("hinge",),
+        {"-1 always": {"loss": _minus_one}, "-1 if any is over": {"loss": _minus_one_if_any}},
+    ),
+    "hinge margin": (("hinge",), {"": {"loss": _without_margin}}),
+    "label smoothing": (("cross_entropy",), {"": {"loss": _smoothing_forgotten}}),
+    "class weights": (
+        ("cross_entropy",),
+        {
+            "altogether": {"loss": _weights_forgotten, "coefficient": _normalised_by_n},
+            "all but their sum": {"loss": _weights_forgotten},
+        },
+    ),
+    "class weights normalised by N": (("cross_entropy",), {"": {"coefficient": _normalised_by_n}}),
+}
+
+
+def _of_the_loss(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    losses, variants = LOSS_PLANTS[kind]
+    if case.loss.name in losses:
+        for variant, parts in variants.items():
+            seed = _seed(rng)
+            yield Plant(kind, variant, tuple(Edit(part, None, do, seed) for part, do in parts.items()))
+
+
+# --- scale -------------------------------------------------------------------------------------------------
+
+
+def _times(kind: str, case: Case, f: float, also: Iterable[str] = ()) -> Plant:
+    """The loss's part of every gradient, times f."""
+    coefficient = f * float(case.problem.network.coefficient)
+    edit = Edit("coefficient", None, lambda p, at, rng: coefficient)
+    return Plant(kind, "the loss", (edit,), frozenset(also), whole=True)
+
+
+def _all_times(kind: str, case: Case, f: float) -> Plant:
+    """Every gradient, penalty and all."""
+    names = case.problem.network.shapes
+    edits = (Edit("result", name, lambda p, at, rng: f * p.gradient(at)) for name in names)
+    return Plant(kind, "penalty and all", tuple(edits), whole=True)
+
+
+def _tensors_times(kind: str, case: Case, rng: Rng, f: float, of: Iterable[str] = ()) -> Iterator[Plant]:
+    """One tensor's product or sum, times f; its penalty is right."""
+    parts = list(of) or ["weight", "bias"]
+    variants = {
+        f"{part} alone": {
+            part: lambda p, i, rng, part=part: f * p.right_gradient(f"{p.layers[i].name}.{part}")
+        }
+        for part in parts
+    }
+    return _in_layers(kind, case, rng, variants)
+
+
+def _delta_times(kind: str, case: Case, rng: Rng, f: float) -> Iterator[Plant]:
+    """A hidden layer's δ, and so everything below."""
+    if len(case.layers) > 1:
+        i = int(rng.integers(len(case.layers) - 1))
+        yield Plant(kind, "δ", (Edit("delta", i, lambda p, i, rng: f * p.delta[i]),))
+
+
+def _everywhere_times(kind: str, case: Case, rng: Rng, f: float) -> Iterator[Plant]:
+    yield _times(kind, case, f)
+    yield from _delta_times(kind, case, rng, f)
+    yield from _tensors_times(kind, case, rng, f)
+
+
+def _per_output(case: Case) -> bool:
+    return case.problem.network.loss.per_output
+
+
+def _missing_n(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    if case.loss.reduction != "sum":
+        weighted = case.loss.weight is not None
+        outputs = case.layers[-1].units if case.loss.reduction == "mean" and _per_output(case) else 1
+        total = case.loss.scale / outputs / float(case.problem.network.coefficient)
+        yield _times(kind, case, total, ["factor"] if weighted else [])
+        if not weighted:
+            yield from _tensors_times(kind, case, rng, total)
+
+
+def _n_twice(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    """Also where the loss is a sum over the samples, and its gradient a mean."""
+    yield _times(kind, case, 1.0 / case.samples)
+    yield from _tensors_times(kind, case, rng, 1.0 / case.samples, ["weight"])
+
+
+def _missing_c(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    if case.loss.reduction == "mean" and _per_output(case):
+        yield _times(kind, case, float(case.layers[-1].units))
+
+
+def _c_twice(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    """Also where no mean over the outputs is asked for, and one is taken."""
+    yield _times(kind, case, 1.0 / case.layers[-1].units)
+
+
+def _sign(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    yield _all_times(kind, case, -1.0)
+    yield from _everywhere_times(kind, case, rng, -1.0)
+
+
+def _factor(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    f = float(10 ** rng.uniform(-1.5, 1.5))
+    yield _all_times(kind, case, f)
+    yield from _everywhere_times(kind, case, rng, f)
+
+
+def _accumulated(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    times = float(rng.integers(3, 10))
+    yield _all_times(kind, case, times)
+    yield _times(kind, case, times)
+
+
+# --- the penalty -------------------------------------------------------------------------------------------
+
+
+def _penalties(kind: str, case: Case, rng: Rng, f: Callable[[Pass, str, str], Array]) -> Iterator[Plant]:
+    """f(pass, tensor, penalty) in place of that penalty's term: of all penalties, or of one."""
+    names, known = list(case.problem.network.shapes), list(case.problem.network.penalties)
+    if not known:
+        return
+    chosen = known if rng.random() < 0.5 else [str(rng.choice(known))]
+
+    def term(p: Pass, name: str, rng: Rng) -> Array | float | None:
+        terms = p.penalties(name)
+        return sum((f(p, name, each) if each in chosen else terms[each] for each in terms), 0.0)
+
+    penalised = [name for name in names if case.problem.network.penalties_on(name)]
+    variant = " and ".join(chosen)
+    yield Plant(kind, variant, tuple(Edit("penalty", name, term) for name in penalised), whole=True)
+    yield Plant(kind, variant, (Edit("penalty", str(rng.choice(penalised)), term),))
+
+
+def _penalty_times(f: Callable[[Case], float]) -> Maker:
+    def make(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+        return _penalties(kind, case, rng, lambda p, name, each: f(case) * p.penalties(name)[each])
+
+    return make
+
+
+def _of_the_other_kind(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    strengths, size = case.problem.network.penalties, bool(rng.integers(2))
+
+    def term(p: Pass, name: str, each: str) -> Array:
+        w, strength = p.parameters[name], strengths[each]
+        if each == "l1" and size:
+            return strength * np.abs(w)
+        return penalty_slope({"l1": "l2", "l2": "l1"}[each], w, strength)
+
+    return _penalties(kind, case, rng, term)
+
+
+def _on_the_biases(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    network = case.problem.network
+    if not network.penalties or network.penalize_biases:
+        return
+
+    def term(p: Pass, name: str, rng: Rng) -> Array:
+        w = p.parameters[name]
+        return sum((penalty_slope(each, w, strength) for each, strength in network.penalties.items()), 0.0)
+
+    for variant, ends in (("biases", (".bias",)), ("γ and β too", (".bias", ".gamma", ".beta"))):
+        names = [name for name in network.shapes if name.endswith(ends)]
+        yield Plant(kind, variant, tuple(Edit("penalty", name, term) for name in names), whole=True)
+
+
+# --- whole tensors -----------------------------------------------------------------------------------------
+
+
+def _result(kind: str, variant: str, changed: Mapping[str, Formula], rng: Rng, whole: bool = False) -> Plant:
+    """These tensors as they come out in the end, done otherwise by f(pass, name, rng)."""
+    seed = _seed(rng)
+    edits = tuple(Edit("result", at, do, seed) for at, do in changed.items())
+    return Plant(kind, variant, edits, whole=whole)
+
+
+def _drawn(names: Iterable[str], rng: Rng) -> list[str]:
+    """One of them, or none if there are none."""
+    names = list(names)
+    return [str(rng.choice(names))] if names else []
+
+
+def _transposed_gradient(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    shapes = case.problem.network.shapes
+    square = [name for name, shape in shapes.items() if len(shape) == 2 and shape[0] == shape[1] > 1]
+    also = [] if case.problem.network.penalties else ["transposed product"]
+    for names in sorted({tuple(square), tuple(_drawn(square, rng))} - {()}):
+        plant = _result(kind, "as it is handed out", dict.fromkeys(names, _turned), rng)
+        yield replace(plant, also=frozenset(also))
+    variants = {"the product": {"weight": _square_transposed_product}}
+    yield from _in_layers(kind, case, rng, variants, ["transposed product"])
+
+
+def _turned(p: Pass, at: str, rng: Rng) -> Array:
+    return p.gradient(at).T
+
+
+def _swapped(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    shapes = case.problem.network.shapes
+    pairs = [(a, b) for a in shapes for b in shapes if a < b and shapes[a] == shapes[b]]
+    for k in rng.permutation(len(pairs))[:3]:
+        a, b = pairs[k]
+        swap = {a: lambda p, at, rng, b=b: p.gradient(b), b: lambda p, at, rng, a=a: p.gradient(a)}
+        yield _result(kind, f"{a} and {b}", swap, rng)
+
+
+def _lost(counted: Callable[[int, Rng], Array | None]) -> Maker:
+    def make(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+        edit = Edit("samples", None, lambda p, at, rng: counted(len(p.x), rng), _seed(rng))
+        yield Plant(kind, "in the loss", (edit,), whole=True)
+        yield from _in_layers(kind, case, rng, {"in the product": {"weight": _of_samples(counted)}})
+
+    return make
+
+
+def _subset(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    for text, counted in (("the first few", _first_few), ("any", _any_few)):
+        for plant in _lost(counted)(kind, case, rng):
+            yield replace(plant, variant=f"{text}, {plant.variant}")
+
+        def averaged(p: Pass, at: None, rng: Rng, counted: Any = counted) -> Array | None:
+            mask = counted(len(p.x), rng)
+            return None if mask is None else mask * len(mask) / mask.sum()
+
+        edit = Edit("samples", None, averaged, _seed(rng))
+        if case.loss.reduction != "sum":
+            yield Plant(kind, f"{text}, and their own mean", (edit,), whole=True)
+
+
+def _some_entries(p: Pass, at: str, rng: Rng) -> Array:
+    g = p.gradient(at).copy()
+    which = rng.choice(g.size, size=int(rng.integers(1, 4)), replace=False)
+    how = int(rng.integers(4))
+    for k in which:
+        off = (1.0 + 10 ** rng.uniform(-3, 0.5), -1.0, 0.0)
+        g.flat[k] = g.flat[k] * off[how] if how < 3 else g.flat[k] + rng.normal() * np.abs(g).max()
+    return g
+
+
+def _single_entries(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    large = [name for name, shape in case.problem.network.shapes.items() if np.prod(shape) >= 5]
+    for name in _drawn(large, rng):
+        yield _result(kind, "", {name: _some_entries}, rng)
+
+
+def _unit(p: Pass, at: str, rng: Rng) -> Array:
+    g = p.gradient(at).copy()
+    g[int(rng.integers(len(g)))] = 0.0
+    return g
+
+
+def _unit_zeroed(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    for layer in case.layers:
+        if layer.units > 1:
+            yield _result(kind, "", {layer.weight: _unit, layer.bias: _unit}, rng)
+
+
+def _line(axis: int) -> Maker:
+    """One row or column of a weight's gradient, zero or off by a factor."""
+
+    def off(p: Pass, at: str, rng: Rng) -> Array:
+        g = np.moveaxis(p.gradient(at).copy(), axis, 0)
+        g[int(rng.integers(len(g)))] *= float(rng.choice([0.0, -1.0, 0.5, 2.0, rng.uniform(0.1, 3.0)]))
+        return np.moveaxis(g, 0, axis)
+
+    def make(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+        for layer in case.layers:
+            if min(layer.units, layer.inputs) > 1:
+                yield _result(kind, "", {layer.weight: off}, rng)
+
+    return make
+
+
+def _zero(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    for name in case.problem.network.shapes:
+        yield _result(kind, "", {name: lambda p, at, rng: np.zeros_like(p.gradient(at))}, rng)
+
+
+def _permuted(how: Callable[[int, Rng], Array]) -> Formula:
+    def do(p: Pass, at: str, rng: Rng) -> Array:
+        return p.gradient(at)[how(len(p.gradient(at)), rng)]
+
+    return do
+
+
+def _two_swapped(n: int, rng: Rng) -> Array:
+    order, (i, j) = np.arange(n), rng.choice(n, size=2, replace=False)
+    order[[i, j]] = order[[j, i]]
+    return order
+
+
+def _rows_permuted(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    ways = {"two swapped": _two_swapped, "rolled": lambda n, rng: np.roll(np.arange(n), 1)}
+    ways["any order"] = lambda n, rng: rng.permutation(n)
+    for layer in case.layers:
+        if layer.units > 1:
+            for text, how in ways.items():
+                yield _result(kind, text, {layer.weight: _permuted(how)}, rng)
+                both = {layer.weight: _permuted(how), layer.bias: _permuted(how)}
+                yield _result(kind, f"{text}, bias too", both, rng)
+
+
+def _clipped(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    sizes = np.abs(np.concatenate([g.ravel() for g in by_hand(case).values()]))
+    c = float(np.quantile(sizes, rng.uniform(0.4, 0.9)))
+    clip: Formula = lambda p, at, rng: np.clip(p.gradient(at), -c, c)  # noqa: E731
+    names = list(case.problem.network.shapes)
+    yield _result(kind, "all", dict.fromkeys(names, clip), rng, whole=True)
+    yield _result(kind, "a tensor", dict.fromkeys(_drawn(names, rng), clip), rng)
+
+
+USUAL_NORMS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+def _clipped_by_norm(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    def norm(gradients: Iterable[Array]) -> float:
+        return float(np.sqrt(sum((g**2).sum() for g in gradients)))
+
+    def to_norm(names: list[str], c: float) -> Formula:
+        def do(p: Pass, at: str, rng: Rng) -> Array:
+            return p.gradient(at) * min(1.0, c / norm(p.gradient(name) for name in names))
+
+        return do
+
+    right = by_hand(case)
+    for variant, names in (("all", list(right)), ("a tensor", _drawn(right, rng))):
+        smaller = [c for c in USUAL_NORMS if c < norm(right[name] for name in names)]
+        if smaller:
+            do = to_norm(names, float(rng.choice(smaller)))
+            yield _result(kind, variant, dict.fromkeys(names, do), rng, whole=variant == "all")
+
+
+def _overflow(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    def some(value: float) -> Formula:
+        def do(p: Pass, at: str, rng: Rng) -> Array:
+            g = p.gradient(at).copy()
+            g.flat[rng.choice(g.size, size=int(rng.integers(1, g.size + 1)), replace=False)] = value
+            return g
+
+        return do
+
+    names = list(case.problem.network.shapes)
+    for value in (np.nan, np.inf, -np.inf):
+        yield _result(kind, f"{value}", {name: some(value) for name in _drawn(names, rng)}, rng)
+    i = int(rng.integers(len(case.layers)))
+    below = [name for layer in case.layers[: i + 1] for name in layer.shapes]
+    yield _result(kind, "nan from a layer down", dict.fromkeys(below, _nothing), rng)
+
+
+def _nothing(p: Pass, at: str, rng: Rng) -> Array:
+    return np.full_like(p.gradient(at), np.nan)
+
+
+def _precision(dtype: type) -> Maker:
+    def make(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+        yield Plant(kind, "computed", (Edit("precision", None, lambda p, at, rng: dtype),), whole=True)
+        names = case.problem.network.shapes
+        yield _result(
+            kind, "stored", dict.fromkeys(names, lambda p, at, rng: p.gradient(at).astype(dtype)), rng, True
+        )
+
+    return make
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+Maker = Callable[[str, Case, Rng], Iterator[Plant]]
+KINDS: Mapping[str, Maker] = {
+    **dict.fromkeys(LAYERED, _layered),
+    **dict.fromkeys(LOSS_PLANTS, _of_the_loss),
+    "another activation's derivative": _anothers,
+    "slip in the activation's formula": _slips,
+    "missing 1/N": _missing_n,
+    "1/N twice": _n_twice,
+    "missing 1/C": _missing_c,
+    "1/C twice": _c_twice,
+    "factor 2": lambda kind, case, rng: _everywhere_times(kind, case, rng, 2.0),
+    "factor 1/2": lambda kind, case, rng: _everywhere_times(kind, case, rng, 0.5),
+    "sign": _sign,
+    "factor": _factor,
+    "accumulated": _accumulated,
+    "transposed gradient": _transposed_gradient,
+    "penalty forgotten": _penalty_times(lambda case: 0.0),
+    "penalty doubled": _penalty_times(lambda case: 2.0),
+    "penalty halved": _penalty_times(lambda case: 0.5),
+    "penalty with the wrong sign": _penalty_times(lambda case: -1.0),
+    "penalty divided by N": _penalty_times(lambda case: 1.0 / case.samples),
+    "penalty on the biases too": _on_the_biases,
+    "penalty of the other kind": _of_the_other_kind,
+    "tensors swapped": _swapped,
+    "last sample lost": _lost(_all_but_last),
+    "first sample lost": _lost(_all_but_first),
+    "batch subset": _subset,
+    "single entries": _single_entries,
+    "unit zeroed": _unit_zeroed,
+    "row": _line(0),
+    "column": _line(1),
+    "gradient zero": _zero,
+    "rows permuted": _rows_permuted,
+    "clipped": _clipped,
+    "clipped by norm": _clipped_by_norm,
+    "overflow": _overflow,
+    "float16": _precision(np.float16),
+    "float32": _precision(np.float32),
+}
+
+
+def draw(kind: str, case: Case, rng: Rng, seen: Callable[[Gradients], bool]) -> Plant | None:
+    """A mistake of this kind whose gradients can be `seen` to be wrong: any variant in any scope, or None."""
+    variants: dict[str, list[Plant]] = {}
+    for plant in KINDS[kind](kind, case, rng):
+        variants.setdefault(plant.variant, []).append(plant)
+    for variant in rng.permutation(list(variants)):  # each as likely as any other, in however many scopes
+        scopes = variants[str(variant)]
+        for k in rng.permutation(len(scopes)):
+            plant = scopes[k].trimmed(case)
+            if plant.edits and seen(plant.gradients(case)):
+                return plant
+    return None
+
+
+# --- two at once -------------------------------------------------------------------------------------------
+
+SCALES = ("scale or reduction", "accumulated")
+"""Two factors are one factor."""
+ALONE = ("overflow", "precision")
+"""Beside these, nothing else is left to be seen."""
+
+
+def together(first: Plant, second: Plant) -> tuple[Edit, ...] | None:
+    """Both mistakes in one pass, or None where they are in each other's way."""
+    families = {first.family, second.family}
+    touched = {(edit.part, edit.at) for edit in first.edits} & {(edit.part, edit.at) for edit in second.edits}
+    if first.kind == second.kind or touched or families & set(ALONE):
+        return None
+    if all(plant.family in SCALES or plant.kind == "clipped by norm" for plant in (first, second)):
+        return None
+    return (*first.edits, *second.edits)
