@@ -36,6 +36,7 @@ from plants import FAMILY_OF, KINDS, Plant, differ, draw, together
 from random_networks import FAMILIES, Raw, problem_or_none, random_spec
 
 from gradcheck_cli import Spec, Verdict, check
+from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.spec import GradientFile
 
@@ -43,15 +44,14 @@ NOTHING = Diagnosis((), 0, (), (), "network")
 
 
 def diagnosis_of(case: Case, gradients: Gradients, without: frozenset[str] = frozenset()) -> Diagnosis | None:
-    """What is said of these gradients; None if they are not called wrong.
-
-    TODO: `without`, the kinds that must not be tried, is not heeded yet: nothing takes it so far.
-    """
+    """What is said of these gradients if the kinds in `without` are not tried; None if they pass."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "gradients.npz")
         np.savez(file, **gradients)
         report = check(case.spec.model_copy(update={"gradients": GradientFile(file=file)}))
-    return (report.diagnosis or NOTHING) if report.verdict is Verdict.WRONG else None
+    if report.verdict is not Verdict.WRONG:
+        return None
+    return diagnose(report.comparisons, case.problem, without=without) if without else report.diagnosis
 
 
 # --- the networks ------------------------------------------------------------------------------------------

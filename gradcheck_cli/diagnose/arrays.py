@@ -8,12 +8,12 @@ import numpy as np
 
 from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.diagnose.network import in_words, with_overflow
+from gradcheck_cli.diagnose.network import Setting, in_words, norms_of, with_overflow
 from gradcheck_cli.diagnose.observe import constant_ratios, lines_off
-from gradcheck_cli.diagnose.search import Made, number_of
+from gradcheck_cli.diagnose.search import Made, State, number_of
+from gradcheck_cli.diagnose.subsets import listed
 from gradcheck_cli.diagnose.table import SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.words import listed
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, is_same
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 
@@ -33,7 +33,7 @@ def diagnose_arrays(
     if wrong and wrong.keys() <= measured.keys():
         found = list(_explained(wrong, measured, without))
         tried = len(found)
-        answers = in_words(found, None, Sizes(samples), without)
+        answers = in_words(found, Setting(None, Sizes(samples), norms_of(targets), without))
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
         tried,
@@ -52,16 +52,16 @@ def _target(comparison: Comparison) -> Target:
 
 def _explained(
     wrong: Mapping[str, Target], measured: Mapping[str, Target], without: frozenset[str]
-) -> Iterator[tuple[tuple[Made, ...], float]]:
+) -> Iterator[State]:
     """Mistakes that explain all tensors that are wrong: one factor of everything first."""
     common = _common_factor(wrong)
     if common is not None and len(wrong) == len(measured):
-        yield (Made(SCALED, "", value=common),), 0.0
+        yield State((Made(SCALED, "", value=common),), informed=sum(t.found.size for t in wrong.values()))
     ways: list[tuple[Made, ...]] = [()]
     for target in wrong.values():
         each = list(_of_tensor(target, measured, without))
         ways = [(*way, made) for way in ways for made in each if number_of((*way, made)) <= _MOST]
-    yield from ((way, 0.0) for way in ways)
+    yield from (State(way, informed=sum(t.found.size for t in wrong.values())) for way in ways)
 
 
 def _common_factor(wrong: Mapping[str, Target]) -> float | None:
@@ -97,7 +97,7 @@ def _of_tensor(target: Target, measured: Mapping[str, Target], without: frozense
     if factor is not None and target.right.size > 1:
         yield Made(TENSOR_FACTOR, "", target.name, _rounded(factor))
     for wrong in TENSOR_MISTAKES:
-        spoilt = wrong.fits(target.found, target.right, target.same) if wrong.kind not in without else None
+        spoilt = wrong.fits(target, target.right) if wrong.kind not in without else None
         if spoilt is not None and target.matches(spoilt.gradient):
             yield Made(wrong, "", target.name, spoilt.value, spoilt.place)
     for other in measured.values():

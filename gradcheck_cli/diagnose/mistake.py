@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
 
@@ -76,9 +77,9 @@ class Spoilt(NamedTuple):
 class WrongTensor(Wrong):
     """Something done to one tensor's finished gradient.
 
-    fits: the same done to `right`, with its unknowns read off what was found; None if it cannot be that.
+    fits: the same done to the given gradient, with its unknowns read off what was found; None if it cannot be.
     plant: the same done with unknowns of one's own choice; None where it does not apply.
     """
 
-    fits: Callable[[Array, Array, Callable[[Array, Array], Array]], Spoilt | None]
+    fits: Callable[[Target, Array], Spoilt | None]
     plant: Callable[[Array], Array | None]

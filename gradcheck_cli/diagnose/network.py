@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from gradcheck_cli.compare import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.observe import faulty_layers, observed
-from gradcheck_cli.diagnose.search import Made, Search
-from gradcheck_cli.diagnose.table import ORDER, OVERFLOW, TENSOR_FACTOR
+from gradcheck_cli.diagnose.search import Made, Search, State
+from gradcheck_cli.diagnose.table import ORDER, OVERFLOW, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import RTOL, Target
 from gradcheck_cli.diagnose.words import cause_of
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, named
@@ -39,6 +40,7 @@ def diagnose_network(
     without: kinds of mistakes to leave out, to see what is said of one that is not known.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
+    targets = {name: replace(target, silent=_silent_units(name, targets)) for name, target in targets.items()}
     answers, tried = _answers(problem, targets, without)
     return Diagnosis(
         tuple(with_overflow(answers, targets, problem)),
@@ -54,6 +56,15 @@ def target_of(comparison: Comparison, right: Array) -> Target:
     return Target(comparison.name, comparison.analytic, right, comparison.rounding, rtol)
 
 
+def _silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
+    """The units of a layer of whose weights and bias all was found to be exactly 0."""
+    layer = name.rpartition(".")[0]
+    weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
+    if weight is None or bias is None:
+        return None
+    return np.asarray((weight.found == 0).all(axis=1) & (bias.found == 0))
+
+
 _DOUBLE = 2.0**-50
 """Types with a coarser ε than this are narrower than float64."""
 
@@ -65,35 +76,62 @@ def _answers(
     tried = 0
     if all(target.is_right for target in targets.values()):
         return [], tried
+    setting = Setting(problem, Sizes.of(problem), norms_of(targets), without)
     for most in range(1, MOST + 1):
         search = Search(problem, targets, most, without)
         states = search.run()
         tried += search.tried
         if states:
-            return in_words(
-                [(state.made, state.apart) for state in states], problem, Sizes.of(problem), without
-            ), tried
+            return in_words(states, setting), tried
     return [], tried
 
 
-def in_words(
-    found: Sequence[tuple[Sequence[Made], float]],
-    problem: Problem | None,
-    sizes: Sizes,
-    without: frozenset[str],
-) -> list[Answer]:
-    """Sets of mistakes in words, the likeliest first; those of the same names once."""
+class Setting(NamedTuple):
+    """What mistakes are named by.
+
+    problem: the network, where one is known.  norms: that of every tensor found, and at "" that of all.
+    without: kinds that are not to be named.
+    """
+
+    problem: Problem | None
+    sizes: Sizes
+    norms: Mapping[str, float]
+    without: frozenset[str]
+
+
+def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
+    norms = {name: float(np.linalg.norm(target.found)) for name, target in targets.items()}
+    return {**norms, "": float(np.linalg.norm(list(norms.values())))}
+
+
+def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
+    """What led to each of these states, in words, the likeliest first; those of the same names once."""
     ranked = []
-    for made, apart in found:
-        groups = _grouped(made)
+    for state in found:
+        groups = _grouped(state.made)
         likely = sum(ORDER[id(group[0].wrong)] for group in groups)
-        for k, named_groups in enumerate(_named(groups, sizes, without)):
-            ranked.append(((*_rank(named_groups), likely, k), named_groups, apart))
+        names = [_names(group, state.on_penalty, setting) for group in groups]
+        for k, each in enumerate(product(*names)):
+            solved = any(group[0].wrong.kind in _FREE for group in each)
+            if state.informed >= (2 if solved else 1):  # of a single entry everything is a multiple
+                ranked.append(((*_rank(each), likely, k), each, state.apart))
     answers: dict[tuple[str, ...], Answer] = {}
-    for _, groups, apart in sorted(ranked, key=lambda each: each[0]):
-        causes = tuple(cause_of(group, problem) for group in groups)
+    for _, called, apart in sorted(ranked, key=lambda each: each[0]):
+        causes = tuple(cause_of(group, setting.problem) for group in called)
         answers.setdefault(tuple(sorted(cause.kind for cause in causes)), Answer(causes, apart))
-    return list(answers.values())[:_MOST_ANSWERS]
+    said = {cause.kind for answer in answers.values() for cause in answer.causes}
+    return [
+        answer
+        for answer in answers.values()
+        if not any(said & _SPECIAL.get(cause.kind, frozenset()) for cause in answer.causes)
+    ][:_MOST_ANSWERS]
+
+
+_SPECIAL: Mapping[str, frozenset[str]] = {
+    "batch subset": frozenset({"last sample lost", "first sample lost", "bias not summed"}),
+    "delta before the activation": frozenset({"activation derivative missing"}),
+}
+"""What is said of each of these is the same, and more to the point."""
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:
@@ -109,41 +147,33 @@ def _grouped(made: Sequence[Made]) -> list[list[Made]]:
     return groups
 
 
-def _named(groups: list[list[Made]], sizes: Sizes, without: frozenset[str]) -> Iterator[list[list[Made]]]:
-    """The same with every name that a factor may have."""
-    yield from map(list, product(*(_names(group, sizes, without) for group in groups)))
-
-
-def _names(group: list[Made], sizes: Sizes, without: frozenset[str]) -> list[list[Made]]:
+def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[Made]]:
+    """The same under every name that it may have, if it is a factor."""
     first = group[0]
     if first.wrong not in (SCALED, TENSOR_FACTOR) or first.value is None:
         return [group]
-    factor = first.wrong.factor
+    norm = setting.norms.get(first.tensor, 0.0)
+    names = named(first.value, setting.sizes, norm, on_penalty, setting.without)
     return [
-        [replace(each, wrong=replace(wrong, factor=factor)) for each in group]
-        for wrong in named(first.value, sizes, without)
+        [replace(each, wrong=replace(wrong, factor=first.wrong.factor)) for each in group] for wrong in names
     ]
 
 
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
-    """Few mistakes first, then what says why, then what needs no solving, then whole layers."""
+    """Few mistakes first, then what says why, needs no solving, is of whole layers, and of few places."""
     firsts = [group[0] for group in groups]
     return (
         len(firsts),
-        sum(first.wrong.kind in DESCRIPTIONS for first in firsts),
-        sum(_is_free(first.wrong) for first in firsts),
-        sum(bool(first.place) for first in firsts),
+        sum(first.wrong is SWAPPED and len(group) == 1 for first, group in zip(firsts, groups, strict=True)),
+        sum(first.wrong in DESCRIPTIONS for first in firsts),
+        sum(_FREE.get(first.wrong.kind, 0) for first in firsts),
+        sum(isinstance(first.wrong, Mistake) and bool(first.place) for first in firsts),
+        sum(map(len, groups)),
     )
 
 
-def _is_free(wrong: Wrong) -> bool:
-    """Whether its value says nothing by itself."""
-    return bool(wrong.unknown) and wrong.kind in (
-        "factor",
-        "penalty strength",
-        "activation option",
-        "label smoothing",
-    )
+_FREE = {"factor": 2, "penalty strength": 1, "activation option": 1, "label smoothing": 1}
+"""What a value had to be found for that says nothing by itself, as a mere factor does least."""
 
 
 def with_overflow(

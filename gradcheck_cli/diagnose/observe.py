@@ -7,14 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from gradcheck_cli.diagnose.diagnosis import Answer
+from gradcheck_cli.diagnose.subsets import listed, numbered
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.words import listed
 from gradcheck_cli.model.network import forward
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
-
-_MOST_NAMED = 6
-"""Of more rows, columns or samples only the number is told."""
 
 
 def faulty_layers(
@@ -88,13 +85,6 @@ def lines_off(targets: Mapping[str, Target]) -> Iterator[str]:
             if 0 < lines.sum() < len(lines):
                 yield f"of {name} only {numbered(kind, lines)} of {len(lines)} are off, those of some {whose}"
                 break
-
-
-def numbered(noun: str, mask: Array) -> str:
-    """``rows 3, 7 and 9``, or ``12 rows``"""
-    which = [str(i) for i in np.flatnonzero(mask)]
-    plural = noun if len(which) == 1 else f"{noun}s"
-    return f"{plural} {listed(which)}" if len(which) <= _MOST_NAMED else f"{len(which)} {plural}"
 
 
 def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
 from gradcheck_cli.diagnose.table import PLANTABLE
-from gradcheck_cli.model.network import forward
+from gradcheck_cli.model.network import backprop, forward
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
 
@@ -35,8 +35,11 @@ def plants(problem: Problem) -> Iterator[Plant]:
 
 def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> Iterator[Plant]:
     layers = problem.network.layers
+    deltas = tuple(
+        factors.delta for factors in backprop(problem.network, problem.parameters, problem.x, problem.target)
+    )[::-1]
     for i in [len(layers) - 1] if mistake.part is Part.LOSS else range(len(layers)):
-        gradients = _backprop(problem, mistake, i)
+        gradients = _backprop(problem, mistake, i, deltas)
         if gradients is not None:
             yield Plant(mistake, layers[i].name, gradients)
 
@@ -61,14 +64,20 @@ def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -
             yield Plant(wrong, layer.name, {**right, layer.weight: spoilt})
 
 
-_PLANTERS = {Mistake: _steps, WrongPenalty: _penalties, WrongTensor: _tensors}
+_PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {
+    Mistake: _steps,
+    WrongPenalty: _penalties,
+    WrongTensor: _tensors,
+}
 
 
 def _penalty(problem: Problem, name: str) -> Array:
     return sum(penalty_terms(problem, name).values(), np.zeros(problem.network.shapes[name]))
 
 
-def _backprop(problem: Problem, mistake: Mistake | None = None, layer: int = -1) -> dict[str, Array] | None:
+def _backprop(
+    problem: Problem, mistake: Mistake | None = None, layer: int = -1, right_deltas: tuple[Array, ...] = ()
+) -> dict[str, Array] | None:
     """Backprop with this step wrong in this layer; None where it does not apply. Penalties are right."""
     activity, nothing = forward(problem.network, problem.parameters, problem.x), np.empty(0)
     gradients: dict[str, Array] = {}
@@ -81,7 +90,7 @@ def _backprop(problem: Problem, mistake: Mistake | None = None, layer: int = -1)
         return RIGHT[part](site)
 
     for i in reversed(range(len(problem.network.layers))):
-        site = Site(problem, activity, i, gradients, nothing, nothing, nothing, above)
+        site = Site(problem, activity, i, gradients, nothing, nothing, nothing, above, right_deltas)
         entry = (Part.BELOW, handed, i + 1) if handed else (Part.LOSS, site, i)
         for part, name, at, of in (
             (entry[0], "dL_da", entry[1], entry[2]),
@@ -92,7 +101,7 @@ def _backprop(problem: Problem, mistake: Mistake | None = None, layer: int = -1)
             made = step(part, at or site, of)
             if made is None:
                 return None
-            site = replace(site, **{name: made})
+            site = replace(site, **{name: made})  # type: ignore[arg-type]
         for part, tensor in _parameters(problem, i):
             made = step(part, site, i)
             if made is None:

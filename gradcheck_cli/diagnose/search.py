@@ -18,7 +18,8 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
-from gradcheck_cli.diagnose.table import MISTAKES, SWAPPED, TENSOR_FACTOR
+from gradcheck_cli.diagnose.subsets import kept_samples, numbered
+from gradcheck_cli.diagnose.table import MISTAKES, SOME_OF_LOSS, SOME_OF_TENSOR, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
@@ -29,9 +30,6 @@ from gradcheck_cli.model.special import Array
 
 _MOST_STATES = 64
 """So many states are continued, those with the fewest mistakes first."""
-
-_EVIDENCE = 2
-"""Every unknown takes so many entries more before what it reproduces is evidence."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,14 @@ class State:
     """A backprop that has come down to `site` with these mistakes, and reproduced everything above.
 
     informed: how many entries tell it from the right one.  apart: the largest distance from what was found.
+    on_penalty: whether a factor bears on penalties, too.
     """
 
     made: tuple[Made, ...] = ()
     site: Site | None = None
     informed: int = 0
     apart: float = 0.0
+    on_penalty: bool = False
 
     @property
     def deltas(self) -> tuple[Array, ...]:
@@ -81,11 +81,6 @@ class State:
     @cached_property
     def kinds(self) -> frozenset[str]:
         return frozenset(each.wrong.kind for each in self.made)
-
-    @property
-    def is_evident(self) -> bool:
-        solved = any(each.wrong.unknown for each in self.made)
-        return self.informed > (_EVIDENCE if solved else 0)
 
 
 Candidate = tuple[tuple[Made, ...], Array]
@@ -109,21 +104,25 @@ class Search:
         self.without = without
         self.tried = 0
         self._options: dict[tuple[Part, int], list[Mistake]] = {}
+        self._right_deltas: tuple[Array, ...] = ()
         self._latest: tuple[State, int, Site | None] | None = None
 
     def run(self) -> list[State]:
         """Every state that has come down to the first layer."""
+        assert self._right
         states = [State()]
         for i in reversed(range(len(self.problem.network.layers))):
             found = [new for state in states for new in self._continued(state, i)]
             states = sorted(_distinct(found), key=lambda state: number_of(state.made))[:_MOST_STATES]
-        return [state for state in states if state.made and state.is_evident]
+        return [state for state in states if state.made and state.informed]
 
     # --- one layer -----------------------------------------------------------------------------------------
 
     def _continued(self, state: State, i: int) -> Iterator[State]:
         for steps in self._choices(state, i):
             yield from self._with_steps(state, i, steps)
+        if state.site is None and self._allowed(self._known(SOME_OF_LOSS), state):
+            yield from self._of_some_samples(state, i)
 
     def _choices(self, state: State, i: int) -> Iterator[Steps]:
         """Every combination of wrong steps that the number of mistakes allows."""
@@ -173,7 +172,8 @@ class Search:
             assert site is not None
             sites.insert(0, site)
             state = State(site=site)
-        return sites
+        self._right_deltas = tuple(site.delta for site in sites)
+        return [replace(site, right_deltas=self._right_deltas) for site in sites]
 
     def _with_steps(self, state: State, i: int, steps: Steps) -> Iterator[State]:
         for value, site in self._sites(state, i, steps):
@@ -218,7 +218,8 @@ class Search:
         """The layer's site after these steps; None where one of them does not apply."""
         nothing = np.empty(0)
         above = state.deltas
-        site = Site(self.problem, self._activity, i, self._found, nothing, nothing, nothing, above)
+        known = self._found, nothing, nothing, nothing, above, self._right_deltas
+        site = Site(self.problem, self._activity, i, *known)
         handed = state.site or site
         first = Part.BELOW if state.site else Part.LOSS
         dL_da = self._step(first, steps, handed, value)
@@ -255,10 +256,9 @@ class Search:
         """What the unknown may be: what meets the layer's tensors best, all together and each by itself."""
         names = self._checked(at_zero)
         if unknown.solver is not None:
-            bias = at_zero.layer.bias
-            if bias not in self.targets:
-                return []
-            return list(unknown.solver(at_zero, self._without_penalty(bias)))
+            layer = at_zero.layer
+            name = layer.bias if layer.batch_norm is None else layer.beta  # whose gradient is Σ ∂L/∂y
+            return list(unknown.solver(at_zero, self._without_penalty(name))) if name in self.targets else []
         at_one = self._site(state, i, steps, 1.0)
         if at_one is None:
             return []
@@ -330,6 +330,45 @@ class Search:
         made = (*reached.made[:fresh], *(replace(each, place=place) for each in reached.made[fresh:]))
         yield from self._through_tensors(replace(reached, made=made, site=site))
 
+    # --- some samples alone ------------------------------------------------------------------------------------
+
+    def _of_some_samples(self, state: State, i: int) -> Iterator[State]:
+        """The loss of some samples alone, solved from the output layer's gradients."""
+        site = self._right[i]
+        some = kept_samples(list(self._sums_over_samples()))
+        if some is not None:
+            made = Made(SOME_OF_LOSS, site.layer.name, place=numbered("sample", some[:, 0] > 0))
+            site = replace(site, dL_da=some * site.dL_da, dL_dy=some * site.dL_dy, delta=some * site.delta)
+            yield from self._through_tensors(replace(state, made=(*state.made, made), site=site))
+
+    def _sums_over_samples(self) -> Iterator[tuple[Array, Array, Array]]:
+        """What was found of every Σₙ δₙᵀ fₙ that is linear in each sample's loss, with δ and f."""
+        for site in reversed(self._right):
+            if site.normalised is not None:  # of which every sample depends on all
+                return
+            if site.layer.weight in self.targets:
+                yield self._without_penalty(site.layer.weight), site.delta, site.a_h
+            if site.layer.bias in self.targets:
+                yield self._without_penalty(site.layer.bias)[:, None], site.delta, np.ones((site.samples, 1))
+
+    def _sum_over_some(self, state: State, part: Part, name: str) -> Iterator[Candidate]:
+        site = state.site
+        if (
+            site is None
+            or part not in (Part.WEIGHT, Part.BIAS)
+            or not self._allowed(self._known(SOME_OF_TENSOR), state)
+        ):
+            return
+        factors = site.a_h if part is Part.WEIGHT else np.ones((site.samples, 1))
+        found = self._without_penalty(name).reshape(len(site.w), -1)
+        some = kept_samples([(found, site.delta, factors)])
+        if some is not None:
+            made = Made(SOME_OF_TENSOR, site.layer.name, name, place=numbered("sample", some[:, 0] > 0))
+            yield (made,), RIGHT[part](replace(site, delta=some * site.delta))
+
+    def _known(self, *wrong: W) -> list[W]:
+        return [each for each in wrong if each.kind not in self.without]
+
     # --- from δ to the gradients -------------------------------------------------------------------------------
 
     def _through_tensors(self, state: State) -> Iterator[State]:
@@ -345,7 +384,8 @@ class Search:
         target, data, penalty = self.targets[name], RIGHT[part](state.site), self._penalty(name)
         for multiple in (1.0, *(each.value for each in state.made if each.wrong is SCALED and penalty.any())):
             if target.matches(data + (multiple or 1.0) * penalty):
-                yield self._reproduced(state, target, data + (multiple or 1.0) * penalty)
+                reached = replace(state, on_penalty=state.on_penalty or multiple != 1.0)
+                yield self._reproduced(reached, target, data + (multiple or 1.0) * penalty)
                 return
         for made, candidate in self._wrongly(state, part, name, data, penalty):
             if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
@@ -362,7 +402,11 @@ class Search:
         self, state: State, part: Part, name: str, data: Array, penalty: Array
     ) -> Iterator[Candidate]:
         """What wrong products, wrong penalties and spoilt tensors make of this δ."""
-        products = [((), data), *self._wrong_products(state, part, name)]
+        products = [
+            ((), data),
+            *self._wrong_products(state, part, name),
+            *self._sum_over_some(state, part, name),
+        ]
         penalties = [((), penalty), *self._wrong_penalties(state, name, data)]
         for (made, d), (more, p) in product(products, penalties):
             if made or more:
@@ -414,7 +458,7 @@ class Search:
                     if other.name != name and other.right.shape == target.right.shape:
                         yield (Made(wrong, layer, name, place=other.name),), other.right
             elif isinstance(wrong, WrongTensor):
-                spoilt = wrong.fits(target.found, whole, target.same)
+                spoilt = wrong.fits(target, whole)
                 if spoilt is not None:
                     yield (Made(wrong, layer, name, spoilt.value, spoilt.place),), spoilt.gradient
 

@@ -8,7 +8,7 @@ Without batch normalisation y is z, and ∂L/∂y is δ.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
@@ -48,6 +48,7 @@ class Site:
     dL_da: what the layer above hands down (N, out), of the output layer what the loss does.
     dL_dy, delta: what the steps before have made of it (N, out).
     above: δ of each layer above, the nearest last.
+    right_deltas: δ of every layer in a right backprop, by its number.
     """
 
     problem: Problem
@@ -57,7 +58,8 @@ class Site:
     dL_da: Array
     dL_dy: Array
     delta: Array
-    above: tuple[Array, ...] = field(default=())
+    above: tuple[Array, ...] = ()
+    right_deltas: tuple[Array, ...] = ()
 
     @property
     def layer(self) -> Layer:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.site import Part
-from gradcheck_cli.diagnose.wrong_activations import ACTIVATION_MISTAKES
+from gradcheck_cli.diagnose.wrong_activations import FORMULA_MISTAKES, MISPLACED_MISTAKES
 from gradcheck_cli.diagnose.wrong_losses import LOSS_MISTAKES
 from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 
-_STEPS: tuple[Mistake, ...] = (SCALED, *ACTIVATION_MISTAKES, *LOSS_MISTAKES, *SUM_MISTAKES)
+_STEPS: tuple[Mistake, ...] = (*MISPLACED_MISTAKES, SCALED, *FORMULA_MISTAKES, *LOSS_MISTAKES, *SUM_MISTAKES)
 
 MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
     part: tuple(mistake for mistake in _STEPS if mistake.part is part) for part in Part
@@ -26,15 +26,22 @@ TENSOR_FACTOR = Wrong("factor", SCALE, SCALED.sentence, SCALED.wrong, SCALED.rig
 SWAPPED = Wrong("tensors swapped", PRODUCT, "{tensor} holds the gradient of {place}", "", "")
 """One tensor's gradient in another's place."""
 
+_SOME = "batch subset", "samples", "{it} is summed over {place} alone"
+SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a")
+SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
+"""Samples of which only some count: in the loss, or in one product or sum."""
+
 OVERFLOW = Wrong("overflow", "overflow", "{tensor} has {place}", "", "")
 
 PLANTABLE: tuple[Wrong, ...] = (*_STEPS, *PENALTY_MISTAKES, *TENSOR_MISTAKES)
 """What can be planted in a backprop of ours."""
 
-ORDER: Mapping[int, int] = {
-    id(wrong): k
-    for k, wrong in enumerate(
-        (*_STEPS, *PENALTY_MISTAKES, TENSOR_FACTOR, SWAPPED, *TENSOR_MISTAKES, OVERFLOW)
-    )
-}
+(ZERO,) = (wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
+"""What is exactly 0 was never computed, whatever else might have cancelled."""
+
+_LIKELY = (
+    SWAPPED, ZERO, *_STEPS, *PENALTY_MISTAKES, TENSOR_FACTOR, SOME_OF_LOSS, SOME_OF_TENSOR, *TENSOR_MISTAKES, OVERFLOW,
+)  # fmt: skip
+
+ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
 """How likely a mistake is before anything is known, by where its row stands."""

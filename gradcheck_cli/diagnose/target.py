@@ -22,6 +22,7 @@ class Target:
 
     bound: what rounding may do to a right one, in the arithmetic that it was computed in.
     rtol: the relative tolerance of that arithmetic.
+    silent: of which units all was found to be exactly 0, weights and bias, (units,).
     """
 
     name: str
@@ -29,6 +30,7 @@ class Target:
     right: Array
     bound: Array
     rtol: float
+    silent: Array | None = None
 
     @cached_property
     def finite(self) -> Array:
@@ -39,7 +41,7 @@ class Target:
         return self.matches(self.right)
 
     @cached_property
-    def _size(self) -> float:
+    def size(self) -> float:
         """How large the numbers are that the right one is summed from; it may be a sum that cancels."""
         summed_from = self.bound / np.finfo(np.float64).eps
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
@@ -47,7 +49,7 @@ class Target:
     def tolerance(self, candidate: Array) -> Array:
         """How far rounding may carry the candidate: one of larger numbers than the right one's further."""
         largest = float(np.abs(candidate).max(initial=0.0))
-        amplified = max(1.0, largest / self._size) if self._size > 0 else 1.0
+        amplified = max(1.0, largest / self.size) if self.size > 0 else 1.0
         return self.rtol * np.abs(candidate) + amplified * self.bound + _TRIFLE * largest
 
     def same(self, found: Array, candidate: Array) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from gradcheck_cli.diagnose.diagnosis import Cause
 from gradcheck_cli.diagnose.search import Made
+from gradcheck_cli.diagnose.subsets import listed
 from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.model.problem import Problem
 
@@ -83,8 +84,3 @@ def _place(made: Sequence[Made]) -> str:
     if len(places) == 1:
         return places[0]
     return listed([f"{each.place} of {each.tensor}" for each in made if each.place])
-
-
-def listed(words: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""

@@ -42,22 +42,28 @@ def _twice(site: Site, _: float) -> Array:
     return vjp(site.y, vjp(site.y, site.dL_da))
 
 
-_OF_A: Mapping[str, Callable[[Array], Array]] = {
-    "sigmoid": lambda a: a * (1.0 - a),
-    "tanh": lambda a: 1.0 - a * a,
+OfA = Callable[[Array, Site], Array]
+
+_OF_A: Mapping[str, OfA] = {
+    "sigmoid": lambda a, site: site.dL_da * a * (1.0 - a),
+    "tanh": lambda a, site: site.dL_da * (1.0 - a * a),
+    "elu": lambda a, site: site.dL_da * np.where(a > 0, 1.0, a + _alpha(site.layer.activation)),
+    "silu": lambda a, site: site.dL_da * (sigmoid(site.y) + a * sigmoid(-site.y)),
+    "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
+    "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""Derivatives that textbooks write in terms of a."""
+"""∂L/∂z with a derivative that textbooks write in terms of a."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
     formula = _OF_A.get(site.layer.activation_name)
-    return None if formula is None else site.dL_da * formula(site.y)
+    return None if formula is None else formula(site.y, site)
 
 
 def _input_for_a(site: Site, _: float) -> Array | None:
     formula = _OF_A.get(site.layer.activation_name)
     fits = site.layer.units == site.layer.inputs
-    return site.dL_da * formula(site.a_h) if formula and fits else None
+    return formula(site.a_h, site) if formula and fits else None
 
 
 def _mask_of_gradient(site: Site, _: float) -> Array | None:
@@ -67,7 +73,7 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
     return site.dL_da * np.where(site.dL_da > 0, 1.0, slope)
 
 
-_MISPLACED = (
+MISPLACED_MISTAKES = (
     _row(
         "activation derivative missing",
         DERIVATIVE,
@@ -202,11 +208,11 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "(1 − a)²": lambda z, a, _: (1.0 - a) ** 2,
         "a²": lambda z, a, _: a * a,
         "a": lambda z, a, _: a,
-        "2 (1 − a²)": lambda z, a, _: 2.0 * (1.0 - a * a),
         "1 − 2a²": lambda z, a, _: 1.0 - 2.0 * a * a,
     },
     "relu": {
         "1 if z < 0, else 0": lambda z, a, _: (z < 0).astype(float),
+        "1 if z ≤ 0, else 0": lambda z, a, _: (z <= 0).astype(float),
         "sign(z)": lambda z, a, _: np.sign(z),
         "z if z > 0, else 0": lambda z, a, _: a,
         "1 if z > 1, else 0": lambda z, a, _: (z > 1).astype(float),
@@ -299,9 +305,7 @@ def _slip(name: str, formula: str, slope: Slope) -> Mistake:
 
 
 def _another(name: str, activation: Activation) -> Mistake:
-    def step(site: Site, _: float) -> Array | None:
-        if site.layer.activation.coupled:
-            return None
+    def step(site: Site, _: float) -> Array:
         return site.dL_da * activation.derivative(site.y)
 
     return _row(
@@ -361,8 +365,7 @@ _SOFTMAX = (
 )
 
 
-ACTIVATION_MISTAKES: tuple[Mistake, ...] = (
-    *_MISPLACED,
+FORMULA_MISTAKES: tuple[Mistake, ...] = (
     *_SOFTMAX,
     *(_slip(name, formula, slope) for name, slips in _SLIPS.items() for formula, slope in slips.items()),
     *_others(),

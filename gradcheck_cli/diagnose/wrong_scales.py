@@ -93,12 +93,38 @@ def _accumulated(times: int) -> Wrong:
 _FREE = _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L")
 
 
-def named(factor: float, sizes: Sizes, without: frozenset[str] = frozenset()) -> list[Wrong]:
-    """Everything that this factor may be called, the likeliest first; where it has no name, just a factor."""
+def named(
+    factor: float,
+    sizes: Sizes,
+    norm: float = 0.0,
+    on_penalty: bool = False,
+    without: frozenset[str] = frozenset(),
+) -> list[Wrong]:
+    """Everything that this factor may be called, the likeliest first; where it has no name, just a factor.
+
+    norm: that of what was found.  on_penalty: whether the factor bears on a penalty, too, as no mean does.
+    """
     names = [wrong for value, wrong in _factors(sizes) if value != 1.0 and is_same(factor, value)]
+    if 0 < factor < 1 and _is_round(norm):
+        names.insert(0, _clipped(norm))
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
         names.append(_accumulated(round(factor)))
+    if on_penalty:
+        names.sort(key=lambda wrong: wrong.kind in _MEANS)
     return [wrong for wrong in names if wrong.kind not in without] or [_FREE]
+
+
+_MEANS = ("missing 1/N", "1/N twice", "missing 1/C", "1/C twice")
+
+
+def _is_round(norm: float) -> bool:
+    """Whether it has at most two digits, as a limit that somebody chose."""
+    return norm > 0 and math.isclose(norm, float(f"{norm:.2g}"), rel_tol=SAME)
+
+
+def _clipped(norm: float) -> Wrong:
+    sentence = f"{{it}} is scaled to a norm of {norm:.2g}, as gradient clipping does"
+    return Wrong("clipped by norm", "entries", sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor")
 
 
 def is_same(factor: float, other: float) -> bool:

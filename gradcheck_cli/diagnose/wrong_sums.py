@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -88,14 +89,26 @@ def _transposed(site: Site) -> Array:
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
+_MOST_BEHIND = 32
+"""Rolls of the batch by less than this are looked for."""
+
+
 def _reordered(order: Callable[[Array], Array]) -> Of:
-    return lambda site: order(site.delta).T @ site.a_h
+    return lambda site: order(site.delta).T @ site.a_h if site.samples > 1 else None
 
 
-_ORDERS = (
+_ORDERS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
     ("the samples of δ are one ahead of those of a⁽ʰ⁾", "Σₙ δₙ₊₁ᵀ a⁽ʰ⁾ₙ", lambda d: np.roll(d, -1, axis=0)),
     ("the samples of δ are one behind those of a⁽ʰ⁾", "Σₙ δₙ₋₁ᵀ a⁽ʰ⁾ₙ", lambda d: np.roll(d, 1, axis=0)),
     ("the samples of δ are in reverse order", "Σₙ δ_{N−n}ᵀ a⁽ʰ⁾ₙ", lambda d: d[::-1]),
+    *(
+        (
+            f"the samples of δ are {by} behind those of a⁽ʰ⁾, in a circle",
+            f"Σₙ δₙ₋{by}ᵀ a⁽ʰ⁾ₙ",
+            partial(np.roll, shift=by, axis=0),
+        )
+        for by in range(2, _MOST_BEHIND)
+    ),
 )
 
 
@@ -115,14 +128,23 @@ def _other_input(by: int) -> Of:
     return step
 
 
-def _other_delta(back: int) -> Callable[[Site], Array | None]:
-    """δ of the layer that is so many above."""
+def _other_delta(by: int) -> Of:
+    """δ of the layer that is so many above, or below."""
 
     def delta(site: Site) -> Array | None:
-        fits = len(site.above) >= back and site.above[-back].shape == site.delta.shape
-        return site.above[-back] if fits else None
+        if by > 0:
+            other = site.above[-by] if len(site.above) >= by else None
+        else:
+            other = site.right_deltas[site.i + by] if 0 <= site.i + by < len(site.right_deltas) else None
+        return other if other is not None and other.shape == site.delta.shape else None
 
     return delta
+
+
+_FURTHER = tuple(
+    (by, f"{abs(by)} {'above' if by > 0 else 'below'}") for near in range(1, 12) for by in (near, -near)
+)
+"""How many layers further up or down, and in words."""
 
 
 def _weight_of(delta: Of) -> Of:
@@ -146,8 +168,8 @@ _WEIGHTS = (
     *(("samples out of order", PRODUCT, _reordered(order), sentence, f"∂L/∂w = {wrong}") for sentence, wrong, order in _ORDERS),
     ("pre-activation in place of the activation", PRODUCT, lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]), "z of the layer below stands where its activation should", "∂L/∂w = δᵀ z⁽ʰ⁾"),
     ("pre-activation in place of the activation", PRODUCT, lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]), "a wᵀ + b of the layer below stands where its activation should", "∂L/∂w = δᵀ z⁽ʰ⁾"),
-    *(("another layer's activation", PRODUCT, _other_input(by), f"the input is that of the layer {abs(by)} {'above' if by > 0 else 'below'}", "∂L/∂w = δᵀ a of another layer") for by in (1, -1, 2, -2, 3, -3)),
-    *(("another layer's delta", PRODUCT, _weight_of(_other_delta(back)), f"δ is that of the layer {back} above", "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾") for back in (1, 2, 3)),
+    *(("another layer's activation", PRODUCT, _other_input(by), f"the input is that of the layer {further}", "∂L/∂w = δᵀ a of another layer") for by, further in _FURTHER),
+    *(("another layer's delta", PRODUCT, _weight_of(_other_delta(by)), f"δ is that of the layer {further}", "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾") for by, further in _FURTHER),
     ("delta before the activation", PRODUCT, _weight_before, "the weight's gradient is taken of ∂L/∂a, not of δ", "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾"),
 )  # fmt: skip
 
@@ -322,7 +344,7 @@ def _bias_above_norm(site: Site) -> Array | None:
 SUM_MISTAKES: tuple[Mistake, ...] = (
     *(_row(Part.BIAS, kind, BIAS, step, sentence, wrong) for kind, step, sentence, wrong in _BIASES),
     _row(Part.BIAS, "delta before the activation", PRODUCT, _bias_before, "the bias's gradient is summed of ∂L/∂a, not of δ", "∂L/∂b = Σₙ ∂L/∂aₙ"),
-    *(_row(Part.BIAS, "another layer's delta", PRODUCT, _bias_of(_other_delta(back)), f"δ is that of the layer {back} above", "∂L/∂b = Σₙ δₙ of another layer") for back in (1, 2, 3)),
+    *(_row(Part.BIAS, "another layer's delta", PRODUCT, _bias_of(_other_delta(by)), f"δ is that of the layer {further}", "∂L/∂b = Σₙ δₙ of another layer") for by, further in _FURTHER),
     _row(Part.BIAS, "batch norm: bias gradient above it", NORM, _bias_above_norm, "the bias's gradient is taken above the normalisation, as β's is", "∂L/∂b = Σₙ ∂L/∂yₙ"),
     *(_row(Part.WEIGHT, *row) for row in _WEIGHTS),
     *_subset_rows(),

@@ -7,16 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
+from gradcheck_cli.diagnose.subsets import numbered
+from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.model.special import Array
 
 ENTRIES = "entries"
 PRECISION = "precision"
 TRANSPOSED = "transposed"
 
-Tolerance = Callable[[Array, Array], Array]
-"""Whether entries of two arrays are the same, as a mask."""
-
-Fits = Callable[[Array, Array, Tolerance], Spoilt | None]
+Fits = Callable[[Target, Array], Spoilt | None]
 
 _MOST_ENTRIES = 3
 """More single entries than this are no accident."""
@@ -37,7 +36,8 @@ def _row(
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
     """Of what has no unknown: to fit and to plant are the same."""
 
-    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+    def fits(target: Target, right: Array) -> Spoilt | None:
+        found = target.found
         changed = change(right)
         return None if changed is None else Spoilt(changed)
 
@@ -53,18 +53,24 @@ def _zero(right: Array) -> Array | None:
     return np.zeros_like(right) if right.any() else None
 
 
+def _is_zero(target: Target, right: Array) -> Spoilt | None:
+    """Exactly: what cancels is not."""
+    return None if target.found.any() else Spoilt(np.zeros_like(right))
+
+
 # --- permuted ----------------------------------------------------------------------------------------------
 
 
 def _permuted(axis: int) -> Fits:
     """Rows or columns in another order: both are sorted by their sums, and must then be the same."""
 
-    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
-        if right.ndim < 2 or min(right.shape) < 2:
+    def fits(target: Target, right: Array) -> Spoilt | None:
+        found = target.found
+        if axis >= right.ndim or right.shape[axis] < 2:
             return None
         a, b = np.moveaxis(found, axis, 0), np.moveaxis(right, axis, 0)
         order = np.empty(len(a), dtype=np.intp)
-        order[np.argsort(a.sum(axis=1))] = np.argsort(b.sum(axis=1))
+        order[np.argsort(a.reshape(len(a), -1).sum(axis=1))] = np.argsort(b.reshape(len(b), -1).sum(axis=1))
         if (order == np.arange(len(order))).all():
             return None
         return Spoilt(np.moveaxis(b[order], 0, axis))
@@ -91,9 +97,10 @@ def _only(found: Array, right: Array, mask: Array, place: str) -> Spoilt:
     return Spoilt(np.where(mask, found, right), _ratio(found[mask], right[mask]), place)
 
 
-def _single(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
-    off = ~same(found, right)
-    if not 0 < np.count_nonzero(off) <= min(_MOST_ENTRIES, found.size // 3):
+def _single(target: Target, right: Array) -> Spoilt | None:
+    found = target.found
+    off = ~target.same(found, right)
+    if not 0 < np.count_nonzero(off) <= min(_MOST_ENTRIES, found.size // 2) or _is_a_line(off):
         return None
     entries = ", ".join(str([int(i) for i in index]) for index in np.argwhere(off))
     return _only(
@@ -101,15 +108,24 @@ def _single(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
     )
 
 
+def _is_a_line(off: Array) -> bool:
+    """Whether these entries are a whole row or column."""
+    if off.ndim < 2:
+        return False
+    whole = (off.all(axis=axis).sum() * off.shape[axis] for axis in (0, 1) if off.shape[axis] > 1)
+    return any(covered == np.count_nonzero(off) for covered in whole)
+
+
 def _lines(axis: int, kind: str) -> Fits:
     """A row or a column that is off, where most are right."""
 
-    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+    def fits(target: Target, right: Array) -> Spoilt | None:
+        found = target.found
         if found.ndim < 2 or found.shape[1 - axis] < 2:
             return None
-        off = ~same(found, right)
+        off = ~target.same(found, right)
         lines = np.asarray(off.any(axis=1 - axis))
-        if not 0 < np.count_nonzero(lines) <= len(lines) // 3 or (off.sum() <= 1):
+        if not 0 < np.count_nonzero(lines) <= len(lines) // 2 or off.sum() < 2:
             return None
         mask = np.broadcast_to(np.expand_dims(lines, 1 - axis), found.shape)
         return _only(found, right, mask, _named_lines(kind, lines))
@@ -123,17 +139,32 @@ def _named_lines(kind: str, lines: Array) -> str:
 
 
 def _zeroed(axis: int, kind: str) -> Fits:
-    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
-        if axis >= found.ndim:
+    """Rows or columns of a weight that are 0; of rows, those whose bias is not."""
+
+    def fits(target: Target, right: Array) -> Spoilt | None:
+        found = target.found
+        if found.ndim < 2:
             return None
-        others = tuple(i for i in range(found.ndim) if i != axis)
+        others = 1 - axis
         lines = np.asarray(np.logical_and((found == 0).all(axis=others), (right != 0).any(axis=others)))
+        if axis == 0 and target.silent is not None:
+            lines &= ~target.silent
         if not lines.any() or lines.all():
             return None
         mask = np.broadcast_to(np.expand_dims(lines, others), found.shape)
         return Spoilt(np.where(mask, 0.0, right), None, _named_lines(kind, lines))
 
     return fits
+
+
+def _unit_zeroed(target: Target, right: Array) -> Spoilt | None:
+    """Of some units nothing came back, neither in the weight nor in the bias."""
+    silent = target.silent
+    if silent is None or silent.all() or not (right[silent] != 0).any():
+        return None
+    wrong = right.copy()
+    wrong[silent] = 0.0
+    return Spoilt(wrong, None, numbered("unit", silent))
 
 
 def _spoil_one(right: Array) -> Array | None:
@@ -167,10 +198,11 @@ def _zero_unit(right: Array) -> Array | None:
 # --- clipped, rounded --------------------------------------------------------------------------------------
 
 
-def _clipped(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+def _clipped(target: Target, right: Array) -> Spoilt | None:
+    found = target.found
     limit = float(np.abs(found).max())
-    beyond = np.count_nonzero(np.abs(right) > limit * (1.0 + 1e-6))
-    return Spoilt(np.clip(right, -limit, limit), limit) if limit > 0 and beyond > 1 else None
+    beyond = (np.abs(right) > limit * (1.0 + 1e-6)).any()
+    return Spoilt(np.clip(right, -limit, limit), limit) if limit > 0 and beyond else None
 
 
 def _clip(right: Array) -> Array | None:
@@ -178,19 +210,17 @@ def _clip(right: Array) -> Array | None:
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
-    """Numbers that this type holds exactly, and that are off by no more than it rounds."""
+    """Numbers that this type holds exactly, and that are off by no more than sums may lose in it."""
 
-    def fits(found: Array, right: Array, same: Tolerance) -> Spoilt | None:
+    def fits(target: Target, right: Array) -> Spoilt | None:
+        found = target.found
         with np.errstate(over="ignore"):
             exact = (found.astype(dtype).astype(np.float64) == found).all()
         off = np.abs(found - right).max()
-        small = off <= _ROUNDINGS * float(np.finfo(dtype).eps) * np.abs(right).max()
-        return Spoilt(found) if exact and small else None
+        small = off <= np.sqrt(float(np.finfo(dtype).eps)) * target.size
+        return Spoilt(found) if exact and small and found.any() else None
 
     return fits
-
-
-_ROUNDINGS = 64.0
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
@@ -199,9 +229,10 @@ def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
 
 TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row("transposed gradient", TRANSPOSED, "{tensor} is transposed", "(∂L/∂w)ᵀ", *_plainly(_transpose)),
-    _row("gradient zero", ENTRIES, "{tensor} is 0 throughout", "0", *_plainly(_zero)),
+    _row("gradient zero", ENTRIES, "{tensor} is 0 throughout", "0", _is_zero, _zero),
     _row("absolute value", ENTRIES, "{tensor} has lost its signs", "|∂L/∂w|", *_plainly(lambda right: np.abs(right) if (right < 0).any() else None)),
-    _row("unit zeroed", ENTRIES, "{tensor} is 0 in {place}", "0", _zeroed(0, "row"), _zero_unit),
+    _row("unit zeroed", ENTRIES, "{tensor} is 0 in {place}", "0", _unit_zeroed, _zero_unit),
+    _row("row", ENTRIES, "{tensor} is 0 in {place}", "0", _zeroed(0, "row"), _spoil_line(0, 0.0)),
     _row("column", ENTRIES, "{tensor} is 0 in {place}", "0", _zeroed(1, "column"), _spoil_line(1, 0.0)),
     _row("rows permuted", ENTRIES, "the rows of {tensor} are in another order", "∂L/∂w with rows permuted", _permuted(0), _rolled(0)),
     _row("columns permuted", ENTRIES, "the columns of {tensor} are in another order", "∂L/∂w with columns permuted", _permuted(1), _rolled(1)),
@@ -213,5 +244,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row("float32", PRECISION, "{tensor} is right to the precision of float32", "in float32", _precision(np.float32), _round(np.float32)),
 )  # fmt: skip
 
-DESCRIPTIONS = ("single entries", "row", "column", "float16", "float32")
+DESCRIPTIONS = tuple(
+    wrong for wrong in TENSOR_MISTAKES if wrong.family == PRECISION or "but for" in wrong.sentence
+)
 """What says where the gradient is off rather than why; anything that says why comes first."""
