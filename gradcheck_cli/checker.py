@@ -33,14 +33,21 @@ def check(spec: Spec, progress: Progress | None = None, clock: Clock = perf_coun
     directions instead of entries. Raises `InputError` where the spec does not fit its data or its code, and
     `UntrustedReferenceError` if unit and literal differences contradict each other.
     """
-    subject = subject_of(spec)
+    return check_subject(subject_of(spec), spec.check, progress, clock)
+
+
+@np.errstate(all="ignore")
+def check_subject(
+    subject: Subject, how: CheckSpec, progress: Progress | None = None, clock: Clock = perf_counter
+) -> Report:
+    """The same of what has been loaded already."""
     if subject.units is not None:
-        with shared_work(subject.units, spec.check.jobs, clock):
-            return _check_every_entry(Judge(subject, spec.check), progress)
+        with shared_work(subject.units, how.jobs, clock):
+            return _check_every_entry(Judge(subject, how), progress)
     assert subject.code is not None
-    way = plan(subject.code, list(subject.analytic.values), spec.check, clock)
+    way = plan(subject.code, list(subject.analytic.values), how, clock)
     with _evaluated_by(subject, subject.code, way.jobs) as (code, subject):
-        judge = Judge(subject, spec.check)
+        judge = Judge(subject, how)
         if way.way == "literal":
             return _check_every_entry(judge, progress)
         return check_along_directions(judge, code, progress, way.told)

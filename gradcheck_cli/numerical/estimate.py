@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gradcheck_cli.numerical.objective import Array, Movable
+from gradcheck_cli.numerical.objective import Array, Movable, Moved
 from gradcheck_cli.numerical.schemes import Scheme
 
 
@@ -168,10 +168,10 @@ def _evaluate(
 
     def batch(start: int) -> int:
         part = slice(start, start + movable.batch)
-        rows = [_slopes(movable, scheme, which[part], rung * largest[part]) for rung in rungs]
+        rows = [_uncrossed(slopes_at(movable, scheme, which[part], rung * largest[part])) for rung in rungs]
         best = _best_of(rows, movable.rest is None, scheme, rungs, certify)
         value[part], error[part] = best.value, best.error
-        crossing[part] = np.isnan([row[0] for row in rows]).cumprod(axis=0).sum(axis=0)
+        crossing[part] = np.isnan([row.value for row in rows]).cumprod(axis=0).sum(axis=0)
         return len(best.value)
 
     for done in movable.spread(batch, range(0, len(which), movable.batch)):
@@ -180,14 +180,12 @@ def _evaluate(
     return Estimate(value, error), crossing
 
 
-def _best_of(
-    rows: Sequence[tuple[Array, Array, Array]], tells: bool, scheme: Scheme, rungs: Array, certify: bool
-) -> Estimate:
-    """Value and error from slopes, noise and bends, each (B, …), on every rung.
+def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Estimate:
+    """Value and error (B,) from the slopes on every rung.
 
     tells: whether kinks on the way are told of.
     """
-    slopes, noise = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+    slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
     if not scheme.extrapolate:
         return _finest(slopes, noise, scheme.order)
     told = noise
@@ -195,15 +193,42 @@ def _best_of(
         noise = _measured(slopes, noise, rungs)
     if tells:
         return _settle(slopes, noise, noise, rungs, certify)
-    return _settle(slopes, noise + _unseen_kinks([row[2] for row in rows], rungs), told, rungs, certify)
+    return _settle(slopes, noise + _unseen_kinks([row.bend for row in rows], rungs), told, rungs, certify)
 
 
-def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tuple[Array, Array, Array]:
-    """The scheme at one step and its rounding error, each (B,); and by how much the sides differ, (B, S).
+class Slopes(NamedTuple):
+    """A scheme at one step and its rounding error, each (B,); and what the step met on its way.
 
-    NaN where a branch changed or the step was too small to be taken. The stencil is applied to the losses
-    and to the number itself, which divides by the difference actually taken.
+    value: NaN where the step was too small to be taken.
+    bend: (B, S), by how much the sides of every term differ.
+    crossed: (B,), whether a branch changed.
     """
+
+    value: Array
+    noise: Array
+    bend: Array
+    crossed: Array
+
+
+def _uncrossed(slopes: Slopes) -> Slopes:
+    """The same with NaN where a branch changed."""
+    value, noise = (np.where(slopes.crossed, np.nan, each) for each in (slopes.value, slopes.noise))
+    return slopes._replace(value=value, noise=noise)
+
+
+def slopes_at(
+    movable: Movable,
+    scheme: Scheme,
+    which: Array,
+    step: float | Array,
+    move: Callable[[Array, Array], Moved] | None = None,
+) -> Slopes:
+    """The scheme at one step, kinks or not, for the numbers of index `which`, (B,).
+
+    The stencil is applied to the losses and to the number itself, which divides by the difference actually
+    taken. move: what evaluates it, if that is not the movable itself.
+    """
+    move = move or movable.move
     x = movable.position[which]
     h = step * movable.unit[which]
     rise: Any = 0.0
@@ -213,7 +238,7 @@ def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tupl
     crossed = np.zeros(len(which), dtype=bool)
     for offset, weight in zip(scheme.offsets, scheme.weights, strict=True):
         point = x + offset * h
-        moved = movable.move(which, point)
+        moved = move(which, point)
         rise = rise + weight * moved.losses
         if movable.rest is not None:
             bend = bend + (np.real(moved.losses) - movable.rest).reshape(len(which), -1)
@@ -222,17 +247,17 @@ def _slopes(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tupl
         crossed |= moved.crossed
     if not scheme.cancels:  # an imaginary step crosses nothing, so look to both sides
         for beside in (x - _BESIDE * movable.unit[which], x + _BESIDE * movable.unit[which]):
-            crossed |= movable.move(which, beside).crossed
+            crossed |= move(which, beside).crossed
     rise, run = np.real(rise), np.real(run)
     if rise.ndim == 2:  # the terms' roundings are independent, so they add as squares
         rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
     with np.errstate(all="ignore"):
-        slope = np.where(crossed | (run == 0), np.nan, rise / run).astype(np.float64)
+        slope = np.where(run == 0, np.nan, rise / run).astype(np.float64)
         rounding = _EPS * rounding
         if scheme.cancels:
             rounding = rounding / np.abs(run)
         noise = (rounding + (1.0 if scheme.cancels else 8.0) * _EPS * np.abs(slope)).astype(np.float64)
-        return slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1))
+        return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
 
 
 _BESIDE = 2.0**-30

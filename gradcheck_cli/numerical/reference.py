@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, confirm, differentiate
-from gradcheck_cli.numerical.objective import Array, Movable, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.objective import Affine, Array, Movable, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -183,16 +183,20 @@ class UnitDifferences:
         return low.reshape(shape) + np.min(own, axis=0), high.reshape(shape) + np.max(own, axis=0)
 
     def _assemble(self, name: str) -> Estimate:
-        site, inputs, own_unit = self.objective.affine(name)
-        pairs = self._pairs[site]
-        if own_unit and inputs is not None:  # Σₙ ẑ_nj D_nj: every unit has a factor of its own
-            pairs = Estimate(pairs.value * inputs.T, pairs.error * np.abs(inputs.T))
-        if inputs is None or own_unit:
-            ones = np.ones((pairs.value.shape[1], 1))
-            total = entry_sums(pairs, ones, self.scheme.extrapolate).reshape(-1)
-        else:
-            total = entry_sums(pairs, inputs, self.scheme.extrapolate)
+        affine = self.objective.affine(name)
+        total = assembled(affine, self._pairs[affine.site], self.scheme.extrapolate)
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
+
+
+def assembled(affine: Affine, pairs: Estimate, independent: bool = True) -> Estimate:
+    """The entries of a parameter that enters at these pairs (units, N), in its shape."""
+    _, inputs, own_unit = affine
+    if own_unit and inputs is not None:  # Σₙ ẑ_nj D_nj: every unit has a factor of its own
+        pairs = Estimate(pairs.value * inputs.T, pairs.error * np.abs(inputs.T))
+    if inputs is None or own_unit:
+        ones = np.ones((pairs.value.shape[1], 1))
+        return entry_sums(pairs, ones, independent).reshape(-1)
+    return entry_sums(pairs, inputs, independent)
 
 
 def entry_sums(pairs: Estimate, inputs: Array, independent: bool = True) -> Estimate:
