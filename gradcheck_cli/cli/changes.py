@@ -89,6 +89,13 @@ def _code(option: str, name: str) -> Code:
     return code
 
 
+def refuse_code(spec: Spec) -> None:
+    """Raise an `InputError` if the spec names code to run: `--no-code` is given."""
+    if spec.names_code:
+        message = f"this runs {spec.names_code}, and --no-code refuses to run anything"
+        raise InputError(Complaint(message, ("gradients",)))
+
+
 def expand(arguments: Sequence[str]) -> Iterator[str]:
     """Files as they are; for a folder, every .yaml and .yml in it and below, but nothing hidden."""
     for argument in arguments:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradcheck_cli.cli.changes import changed, expand, located
+from gradcheck_cli.cli.changes import changed, expand, located, refuse_code
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     OrAuto,
@@ -30,7 +30,6 @@ from gradcheck_cli.formats import render
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome
-    from gradcheck_cli.spec import Code
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
@@ -133,8 +132,8 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
         read = read_spec(path)
         with located(read, changes), Progress(name, color) as progress:
             spec = changed(read.spec, changes)
-            if no_code and spec.names_code:
-                raise _refused(spec.names_code)
+            if no_code:
+                refuse_code(spec)
             report = check_spec(spec, progress)
     except InputError as error:
         return failed(error.exit_code, *error.complaints)
@@ -149,8 +148,3 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
 def refuse_empty_folder(path: str) -> None:
     if os.path.isdir(path):  # any other folder has been replaced by what is in it
         raise InputError(Complaint(f"there is no spec (.yaml or .yml) in folder '{path}'"))
-
-
-def _refused(code: Code) -> InputError:
-    message = f"this runs {code}, and --no-code refuses to run anything"
-    return InputError(Complaint(message, ("gradients",)))

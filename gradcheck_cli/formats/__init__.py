@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation
     from gradcheck_cli.report import Run
+    from gradcheck_cli.sweep import Sweep
 
 FORMATS = {
     "table": "gradcheck_cli.formats.table",
     "json": "gradcheck_cli.formats.json",
 }
 """Each format's module, loaded when it is asked for: `render(run, view)` and `render_explanation`."""
+
+SWEEP_FORMATS = {
+    "table": "gradcheck_cli.formats.sweep",
+    "json": "gradcheck_cli.formats.json",
+}
+"""The same of those that a sweep has: `render_sweep`."""
 
 
 @dataclass(frozen=True)
@@ -41,4 +48,10 @@ def render(format: str, run: Run, view: View) -> str:
 def render_explanation(format: str, spec: str, explanation: Explanation, view: View) -> str:
     """The derivation of one spec's output layer as text that ends with a newline."""
     text: str = import_module(FORMATS[format]).render_explanation(spec, explanation, view)
+    return text
+
+
+def render_sweep(format: str, spec: str, sweep: Sweep, view: View) -> str:
+    """The errors of one spec's gradients against the step as text that ends with a newline."""
+    text: str = import_module(SWEEP_FORMATS[format]).render_sweep(spec, sweep, view)
     return text

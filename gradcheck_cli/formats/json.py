@@ -13,7 +13,9 @@ from gradcheck_cli.formats import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
+    from gradcheck_cli.convergence import Curve
     from gradcheck_cli.explain import Explanation, Factor
+    from gradcheck_cli.sweep import Sweep
 
 VERSION = 1
 
@@ -42,6 +44,39 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
         "factors": [_factor(factor) for factor in explanation.factors],
     }
     return _dump(document)
+
+
+def render_sweep(spec: str, sweep: Sweep, view: View) -> str:
+    report = sweep.report
+    document = {
+        "version": VERSION,
+        "exit_code": int(sweep.exit_code),
+        "spec": spec,
+        "verdict": sweep.verdict,
+        "network": report.network,
+        "loss_name": report.loss_name,
+        "loss": report.loss,
+        "gradients": report.source,
+        "entries": report.entries,
+        "swept": sweep.swept,
+        "check": {"verdict": report.verdict, "wrong": report.wrong, "unresolved": report.unresolved},
+        "schemes": [_curve(curve) for curve in sweep.curves],
+        "adaptive": asdict(sweep.adaptive),
+    }
+    return _dump(document)
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {
+        "scheme": curve.scheme,
+        "verdict": curve.verdict,
+        "order": curve.order,
+        "expected_order": curve.expected,
+        "flat": curve.flat,
+        "allowed": curve.allowed,
+        "best": curve.best and {"step": curve.best.step, "error": curve.best.error},
+        "points": [asdict(point) for point in curve.points],
+    }
 
 
 def _dump(document: dict[str, Any]) -> str:

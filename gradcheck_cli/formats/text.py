@@ -70,6 +70,12 @@ class Page:
         table, width = _table(columns, rows, self.view)
         self._console.print(table, width=width)
 
+    def drawing(self, lines: Iterable[Text]) -> None:
+        """Lines that are as long as they are, glyph for glyph."""
+        for line in lines:
+            spelt = Text(_spelt(line.plain, self.view), spans=line.spans)
+            self._console.print(spelt, width=UNBOUNDED, no_wrap=True)
+
     @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self._sink.getvalue().split("\n"))

@@ -246,7 +246,7 @@ def slopes_at(
         rounding = rounding + abs(weight) * moved.rounding
         crossed |= moved.crossed
     if not scheme.cancels:  # an imaginary step crosses nothing, so look to both sides
-        for beside in (x - _BESIDE * movable.unit[which], x + _BESIDE * movable.unit[which]):
+        for beside in (x - BESIDE * movable.unit[which], x + BESIDE * movable.unit[which]):
             crossed |= move(which, beside).crossed
     rise, run = np.real(rise), np.real(run)
     if rise.ndim == 2:  # the terms' roundings are independent, so they add as squares
@@ -260,7 +260,8 @@ def slopes_at(
         return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
 
 
-_BESIDE = 2.0**-30
+BESIDE = 2.0**-30
+"""How far to the sides a scheme looks for kinks whose own steps cross nothing."""
 
 
 def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:

@@ -1,0 +1,103 @@
+"""`gradcheck sweep`"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gradcheck_cli.cli.changes import changed, located, refuse_code
+from gradcheck_cli.cli.options import (
+    EXIT_CODES_HELP,
+    color_option,
+    gradients_option,
+    no_code_option,
+    python_option,
+    torch_option,
+)
+from gradcheck_cli.cli.progress import Progress
+from gradcheck_cli.cli.terminal import DEFECT, complain, say, view_of, wants_color, write_result
+from gradcheck_cli.errors import Complaint, UntrustedReferenceError
+from gradcheck_cli.formats import SWEEP_FORMATS, render_sweep
+from gradcheck_cli.numerical.schemes import SCHEMES
+
+
+@click.command(epilog=EXIT_CODES_HELP, short_help="Plot the error against the step of each scheme.")
+@click.argument("spec", metavar="SPEC")
+@click.option(
+    "--scheme",
+    "schemes",
+    multiple=True,
+    type=click.Choice([name for name, scheme in SCHEMES.items() if not scheme.extrapolate]),
+    help="Sweep this scheme.  [repeatable; default: all; complex steps are not for code]",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Sweep the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
+)
+@gradients_option
+@python_option
+@torch_option
+@no_code_option
+@click.option("--save", metavar="FILE", help="Also write the picture to FILE.svg or FILE.png, by matplotlib.")
+@click.option(
+    "--format",
+    "format",
+    type=click.Choice(list(SWEEP_FORMATS)),
+    default="table",
+    show_default=True,
+    help="How to print the result.",
+)
+@color_option
+def sweep(
+    spec: str,
+    schemes: tuple[str, ...],
+    no_code: bool,
+    save: str | None,
+    format: str,
+    color: str,
+    **changes: Any,
+) -> int:
+    """Difference the gradients of SPEC at steps from 1 down to 1e-15, and plot the error of each scheme.
+
+    SPEC is a YAML file, or - for standard input. Where a gradient is right, the error falls as the step to
+    the power of the scheme's order, until rounding noise, which rises as 1/step, takes over; where it is
+    wrong, the error stays. The error is the norm of analytic - numerical, relative to the gradient's. Large
+    networks and code are swept at some of their entries, drawn at random; the verdict is never better than
+    that of a check of all.
+    """
+    from gradcheck_cli.spec_file import read_spec
+    from gradcheck_cli.sweep import sweep as sweep_spec
+
+    to = _picture(save)
+    read = read_spec(spec)
+    try:
+        with located(read, changes), Progress(read.path, wants_color(color, sys.stderr)) as progress:
+            spec_now = changed(read.spec, changes)
+            if no_code:
+                refuse_code(spec_now)
+            swept = sweep_spec(spec_now, schemes, progress)
+    except UntrustedReferenceError as error:
+        complain(Complaint(f"{read.path}: {error}", help=DEFECT))
+        return int(error.exit_code)
+    if to is not None:
+        from gradcheck_cli.formats.picture import save as write_picture
+
+        write_picture(to, read.path, swept)
+        say(f"{read.path}: the picture is in {to}")
+    return write_result(render_sweep(format, read.path, swept, view_of(color)), swept.exit_code)
+
+
+def _picture(save: str | None) -> Path | None:
+    """Where to, if anywhere; what cannot be written there is refused before the work starts."""
+    if save is None:
+        return None
+    from gradcheck_cli.formats.picture import refuse_unwritable
+
+    to = Path(save)
+    refuse_unwritable(to)
+    return to

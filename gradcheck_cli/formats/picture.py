@@ -1,0 +1,123 @@
+"""The curves of a sweep as an .svg or .png, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gradcheck_cli.convergence import Branch, Curve
+from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.sweep import PLAIN, Sweep
+
+ENDINGS = (".svg", ".png")
+
+MARKERS = dict(zip(PLAIN, "><oDs^v", strict=False))
+"""Of every scheme; filled on its truncation branch, hollow elsewhere."""
+
+_LOW, _HIGH = 3e-17, 3.0
+"""What the axis of the errors reaches at least, whatever is swept: what stays where it is looks like it."""
+
+_COLORS = {name: f"C{i}" for i, name in enumerate(PLAIN)}
+
+
+def refuse_unwritable(to: Path) -> None:
+    """Raise an `InputError` if no picture can be written there, or drawn at all."""
+    if to.suffix.lower() not in ENDINGS:
+        raise _refused(f"'{to}' is neither an .svg nor a .png", "name a file with one of these endings")
+    target = Path(os.path.realpath(to))
+    if target.is_dir():
+        raise _refused(f"'{to}' is a folder")
+    if target.exists() and not target.is_file():
+        raise _refused(f"'{to}' is a pipe or device; a file is needed")
+    if not target.parent.is_dir():
+        raise _refused(f"there is no folder '{to.parent}'")
+    if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise _refused(f"'{to}' cannot be written: permission denied")
+    _matplotlib("figure")
+
+
+def save(to: Path, spec: str, sweep: Sweep) -> None:
+    """Write the picture, whole or not at all, over a file of the same name. Raises `InputError`."""
+    refuse_unwritable(to)
+    target = Path(os.path.realpath(to))  # through a link, not over it
+    try:
+        with TemporaryDirectory(dir=target.parent, prefix=".sweep-") as scratch:
+            new = Path(scratch, f"new{to.suffix.lower()}")
+            with warnings.catch_warnings(), _matplotlib().rc_context({"svg.hashsalt": "gradcheck"}):
+                warnings.filterwarnings("ignore", "Glyph")  # a name the font lacks letters of
+                _figure(spec, sweep).savefig(new, dpi=150, metadata=_metadata(new))
+            new.replace(target)
+    except OSError as error:
+        raise _refused(f"'{to}' cannot be written: {error.strerror or error}") from None
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    """No date: the same sweep gives the same file."""
+    return {"Date": None} if file.suffix == ".svg" else {"Software": None}
+
+
+def _matplotlib(module: str = "") -> Any:
+    try:
+        return import_module(f"matplotlib.{module}".rstrip("."))
+    except ImportError:
+        message = "this needs the package matplotlib, which is not installed"
+        raise _refused(message, "pip install 'gradcheck-cli[plot]'") from None
+
+
+def _refused(message: str, help: str | None = None) -> InputError:
+    return InputError(Complaint(f"--save: {message}", help=help))
+
+
+# --- the figure --------------------------------------------------------------------------------------------
+
+
+def _figure(spec: str, sweep: Sweep) -> Any:
+    figure = _matplotlib("figure").Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="step", ylabel="relative error")
+    figure.suptitle(escaped(spec), parse_math=False)
+    axes.set_title(f"{sweep.report.network}; {sweep.report.source}", fontsize="small", parse_math=False)
+    _shade_kinks(axes, sweep)
+    for curve in sweep.curves:
+        _draw(axes, curve)
+    if sweep.adaptive.error > 0:
+        errors = [sweep.adaptive.error] * len(sweep.adaptive.steps)
+        axes.plot(sweep.adaptive.steps, errors, "k*:", linewidth=0.7, label="adaptive: extrapolated")
+    axes.set_ylim(min(axes.get_ylim()[0], _LOW), max(axes.get_ylim()[1], _HIGH))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", title="filled: truncation; hollow: rounding noise", title_fontsize="small")
+    return figure
+
+
+def _shade_kinks(axes: Any, sweep: Sweep) -> None:
+    steps = [point.step for curve in sweep.curves for point in curve.on(Branch.KINK)]
+    if steps:
+        axes.axvspan(min(steps), max(steps), color="0.92", zorder=0, label="a kink is crossed")
+
+
+def _draw(axes: Any, curve: Curve) -> None:
+    color, marker = _COLORS[curve.scheme], MARKERS[curve.scheme]
+    style = {"color": color, "linestyle": "", "markersize": 7 - PLAIN.index(curve.scheme) / 2}  # all seen
+    known = [point for point in curve.points if point.branch is not None and point.error > 0]
+    axes.plot([p.step for p in known], [p.error for p in known], color=color, linewidth=0.6, alpha=0.5)
+    for branch, look in (
+        (Branch.TRUNCATION, {"marker": marker, "label": _label(curve)}),
+        (Branch.NOISE, {"marker": marker, "markerfacecolor": "none"}),
+        (Branch.FLAT, {"marker": "_"}),
+        (Branch.KINK, {"marker": "x"}),
+    ):
+        on = [point for point in known if point.branch is branch]
+        axes.plot([point.step for point in on], [point.error for point in on], **style, **look)
+    if curve.best and curve.best.error > 0 and curve.flat is None:
+        axes.plot(curve.best.step, curve.best.error, "o", color=color, markersize=12, markerfacecolor="none")
+
+
+def _label(curve: Curve) -> str:
+    found = "no order found" if curve.order is None else f"order {curve.order:.2f}"
+    if curve.flat is not None:
+        found = f"stays at {curve.flat:.1e}"
+    return f"{curve.scheme}: {found} (of {curve.expected})"

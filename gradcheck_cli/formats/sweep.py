@@ -1,0 +1,224 @@
+"""The curves of a sweep as a plot for the terminal, with a row per scheme below it, for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from gradcheck_cli.compare import Verdict
+from gradcheck_cli.convergence import FEWEST, ORDER_WITHIN, Branch, Curve
+from gradcheck_cli.formats import View
+from gradcheck_cli.formats.plot import LABEL, Axes, Plot
+from gradcheck_cli.formats.text import INDENT, MARKS, STYLES, Cell, Column, Page, count, listed, relative
+from gradcheck_cli.sweep import PLAIN, STEPS, Extrapolated, Sweep
+
+_PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
+
+GLYPHS = dict(zip(PLAIN, _PAIRS, strict=False))
+"""Of every scheme, the mark of a point on its truncation branch, and of one that is noise."""
+
+COLORS = dict(
+    zip(
+        PLAIN,
+        ("bright_blue", "cyan", "green", "magenta", "yellow", "bright_green", "bright_cyan"),
+        strict=False,
+    )
+)
+
+EXTRAPOLATED, KINK, FLAT = "★", "×", "━"
+
+_OCTAVES, _BOTTOM, _HIGHEST = len(STEPS) - 1, -16, 8
+
+
+def render_sweep(spec: str, sweep: Sweep, view: View) -> str:
+    page, report = Page(view), sweep.report
+    page.line(spec, "bold")
+    page.line(f"{report.network}; {report.loss_name} {report.loss:.6g}", indent=INDENT)
+    page.line(f"{report.source} against each scheme at one step; {_swept(sweep)}", indent=INDENT)
+    page.line()
+    page.line("relative error", "bold", indent=INDENT)
+    page.drawing(list(_plot(sweep, view)))
+    page.line()
+    for line in _legend(sweep):
+        page.line(line, indent=INDENT)
+    page.line()
+    page.table(_COLUMNS, [*map(_row, sweep.curves), _extrapolated_row(sweep.adaptive)])
+    page.line()
+    page.line(f"{MARKS[sweep.verdict]} {_sentence(sweep)}", STYLES[sweep.verdict])
+    return page.text
+
+
+def _swept(sweep: Sweep) -> str:
+    of = sweep.report.entries
+    if sweep.swept == of:
+        return f"all {count(of, 'entry')}"
+    return f"{sweep.swept:,} of {count(of, 'entry')}, drawn at random, each tensor's worst among them"
+
+
+# --- the plot ----------------------------------------------------------------------------------------------
+
+
+def _plot(sweep: Sweep, view: View) -> Iterator[Text]:
+    plot = Plot(_axes(sweep, view))
+    for curve in sweep.curves:
+        for point in curve.points:
+            if point.branch is not None:
+                plot.put(point.step, point.error, *_mark(curve, point.branch))
+    for step in sweep.adaptive.steps:
+        plot.put(step, sweep.adaptive.error, EXTRAPOLATED, "bold")
+    yield from plot.lines("step")
+    best = [
+        (curve.best.step, *_mark(curve, Branch.TRUNCATION))
+        for curve in sweep.curves
+        if curve.best and curve.verdict is not Verdict.WRONG
+    ]
+    if best:
+        yield plot.strip("best", best)
+    if kinks := _kinks(sweep):
+        yield plot.strip("kinks", [(step, KINK, "red") for step in kinks])
+
+
+def _axes(sweep: Sweep, view: View) -> Axes:
+    """One column an octave and one row a decade; more of each where there is room for more.
+
+    The errors' axis is the same for every sweep, so that what stays where it is looks like it; longer only
+    where an error is larger than the gradient.
+    """
+    errors = [p.error for curve in sweep.curves for p in curve.points if p.branch is not None]
+    top = min(max(0, math.ceil(math.log10(max(errors, default=1.0) or 1.0) - 0.5)), _HIGHEST)
+    room = (view.width or _NARROW) - LABEL
+    per_octave = min(2, max(1, room // (_OCTAVES + 1)))
+    return Axes(_OCTAVES, _BOTTOM, top, per_octave, 1.5 if per_octave > 1 else 1.0, view.ascii)
+
+
+_NARROW = 80
+
+
+def _mark(curve: Curve, branch: Branch) -> tuple[str, str]:
+    solid, hollow = GLYPHS[curve.scheme]
+    color = COLORS[curve.scheme]
+    return {
+        Branch.TRUNCATION: (solid, color),
+        Branch.NOISE: (hollow, color),
+        Branch.FLAT: (FLAT, color),
+        Branch.KINK: (KINK, color),
+    }[branch]
+
+
+def _kinks(sweep: Sweep) -> set[float]:
+    return {point.step for curve in sweep.curves for point in curve.on(Branch.KINK)}
+
+
+def _legend(sweep: Sweep) -> Iterator[str]:
+    marks = [f"{''.join(GLYPHS[curve.scheme])} {curve.scheme}" for curve in sweep.curves]
+    yield "  ".join([*marks, f"{EXTRAPOLATED} adaptive"])
+    met = {point.branch for curve in sweep.curves for point in curve.points}
+    yield "; ".join(text for branch, text in _MEANINGS.items() if branch in met)
+
+
+_MEANINGS = {
+    Branch.TRUNCATION: "solid: truncation, falls as a power of the step",
+    Branch.NOISE: "hollow: rounding noise, rises as 1/step",
+    Branch.FLAT: f"{FLAT} flat: what the gradient itself is off by",
+    Branch.KINK: f"{KINK} a kink crossed",
+}
+
+
+# --- a row per scheme --------------------------------------------------------------------------------------
+
+
+_COLUMNS = (
+    Column("scheme"),
+    Column("order", right=True),
+    Column("of", rank=2, right=True),
+    Column("truncation", rank=3),
+    Column("best step", rank=1, right=True),
+    Column("error there", right=True),
+    Column("verdict", folds=True),
+)
+
+
+def _row(curve: Curve) -> list[Cell]:
+    best = None if curve.verdict is Verdict.WRONG else curve.best
+    error = best.error if best else curve.flat
+    return [
+        (f"{GLYPHS[curve.scheme][0]} {curve.scheme}", COLORS[curve.scheme]),
+        "–" if curve.order is None else f"{curve.order:.2f}",
+        str(curve.expected),
+        _range([point.step for point in curve.on(Branch.TRUNCATION)]),
+        f"{best.step:.1e}" if best else "–",
+        "–" if error is None else relative(error),
+        (f"{MARKS[curve.verdict]} {_found(curve)}", STYLES[curve.verdict]),
+    ]
+
+
+def _range(steps: list[float]) -> str:
+    return f"{max(steps):.0e} … {min(steps):.0e}" if steps else "–"
+
+
+def _extrapolated_row(of: Extrapolated) -> list[Cell]:
+    unknown = f"; {count(of.unknown, 'entry')} on kinks left out" if of.unknown else ""
+    return [
+        (f"{EXTRAPOLATED} adaptive", "bold"),
+        "",
+        "",
+        "",
+        "",
+        relative(of.error),
+        f"extrapolated, {max(of.steps):.0e} … {min(of.steps):.0e}{unknown}",
+    ]
+
+
+def _found(curve: Curve) -> str:
+    """What the curve says, in a few words."""
+    if curve.verdict is Verdict.WRONG:
+        return (
+            "order 0: it does not fall" if curve.order is None else f"it stays at {relative(curve.flat or 0)}"
+        )
+    if curve.verdict is Verdict.UNRESOLVED:
+        return f"cannot tell: {_why_not(curve)}"
+    assert curve.order is not None
+    better = curve.order > curve.expected + ORDER_WITHIN
+    order = (
+        f"order {curve.order:.1f}, better than {curve.expected}"
+        if better
+        else f"order {curve.expected} as it should be"
+    )
+    return f"{order}, down to {relative(curve.flat)}" if curve.flat is not None else order
+
+
+def _why_not(curve: Curve) -> str:
+    if curve.order is not None:
+        return f"order {curve.order:.1f}, not {curve.expected}"
+    if curve.on(Branch.KINK):
+        return "kinks in the way"
+    falling = len(curve.on(Branch.TRUNCATION))
+    if falling < FEWEST:
+        return "too few steps" if falling else "only rounding"
+    return "no straight line"
+
+
+def _sentence(sweep: Sweep) -> str:
+    shown = [curve for curve in sweep.curves if curve.verdict is Verdict.WRONG]
+    wrong = f"{sweep.report.wrong:,} of {count(sweep.report.entries, 'entry')}"
+    if sweep.verdict is Verdict.WRONG and shown:
+        level = min(curve.flat for curve in shown if curve.flat is not None)
+        return (
+            f"wrong: however small the step, a relative error of {relative(level)} remains; "
+            f"gradcheck check finds {wrong} wrong."
+        )
+    if sweep.verdict is Verdict.WRONG:
+        return (
+            f"wrong: gradcheck check finds {wrong} wrong, by too little to show among all that is "
+            "swept here; --only sweeps less at once."
+        )
+    if sweep.verdict is Verdict.AGREES:
+        right = [curve.scheme for curve in sweep.curves if curve.verdict is Verdict.AGREES]
+        return f"agrees: the error falls with the step as it should, by {listed(right)}."
+    if sweep.report.verdict is not Verdict.AGREES:
+        return "unresolved: gradcheck check could not decide enough of these entries."
+    if shown:
+        return "unresolved: an error remains that a kink's convention, or too little knowledge, may explain."
+    return "unresolved: gradcheck check agrees, but no curve shows its order."

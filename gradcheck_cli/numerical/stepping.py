@@ -1,0 +1,208 @@
+"""Plain schemes at one step after the other, for entries of whole tensors, kinks or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from gradcheck_cli.numerical.estimate import BESIDE, Estimate, Progress, Slopes, differentiate, slopes_at
+from gradcheck_cli.numerical.objective import Affine, Array, Movable, Moved, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.reference import assembled
+from gradcheck_cli.numerical.schemes import Scheme
+
+BATCHES = 4
+"""Of a network so many batches are moved at every step, which is everything unless it is large."""
+
+ENTRIES = 64
+"""Of code so many entries are moved, of all tensors together."""
+
+_POINTS = 16
+"""How many points of each number are remembered: those of two steps of every scheme."""
+
+
+class Numbers:
+    """The numbers `which` of a movable. Steps that fall by halves meet the same points again, for nothing."""
+
+    def __init__(self, movable: Movable, which: Array, progress: Progress | None = None) -> None:
+        self.movable = movable
+        self.which = which
+        self.progress = progress
+        starts = range(0, len(which), movable.batch)
+        self._parts = [which[start : start + movable.batch] for start in starts]
+        self._moves = [self._remembering(part) for part in self._parts]
+
+    def at(self, scheme: Scheme, step: float) -> Slopes:
+        rows = [
+            slopes_at(self.movable, scheme, part, step, move)
+            for part, move in zip(self._parts, self._moves, strict=True)
+        ]
+        return Slopes(*(np.concatenate(each) for each in zip(*rows, strict=True)))
+
+    def estimate(self, scheme: Scheme) -> Estimate:
+        """By a scheme with steps of its own."""
+        return differentiate(self.movable, scheme, which=self.which)
+
+    def _remembering(self, part: Array) -> Callable[[Array, Array], Moved]:
+        @lru_cache(maxsize=_POINTS)
+        def at(points: bytes, dtype: str) -> Moved:
+            moved = self.movable.move(part, np.frombuffer(points, dtype))
+            if self.progress:
+                self.progress.advance(len(part))
+            return moved
+
+        return lambda _, to: at(to.tobytes(), to.dtype.str)
+
+
+def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
+    """How many points of each number all these steps meet; a scheme that cancels nothing looks beside it."""
+    schemes = list(schemes)
+    points = {offset * step for scheme in schemes for offset in scheme.offsets for step in steps}
+    if not all(scheme.cancels for scheme in schemes):
+        points |= {-BESIDE, BESIDE}
+    return len(points)
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Entries (E,) at one step: value, rounding noise, and whether a kink was crossed on the way."""
+
+    value: Array
+    noise: Array
+    crossed: Array
+
+    def plus(self, other: Stepped) -> Stepped:
+        noise = np.hypot(self.noise, other.noise)
+        return Stepped(self.value + other.value, noise, self.crossed | other.crossed)
+
+
+@dataclass(frozen=True)
+class ByEntries:
+    """Entries that are moved themselves."""
+
+    numbers: Numbers
+
+    def at(self, scheme: Scheme, step: float) -> Stepped:
+        slopes = self.numbers.at(scheme, step)
+        return Stepped(slopes.value, slopes.noise, slopes.crossed)
+
+    def estimate(self, scheme: Scheme) -> Estimate:
+        return self.numbers.estimate(scheme)
+
+
+@dataclass(frozen=True)
+class ByUnits:
+    """All entries of some units: of their pairs (units, N) each is a sum."""
+
+    numbers: Numbers
+    affine: Affine
+    units: int
+
+    def at(self, scheme: Scheme, step: float) -> Stepped:
+        slopes = self.numbers.at(scheme, step)
+        total = self._sum(Estimate(slopes.value, slopes.noise))
+        crossed = np.zeros(len(total.value), dtype=bool)
+        if slopes.crossed.any():  # what is unknown of a pair is unknown of the entries that it feeds
+            unknown = np.where(slopes.crossed, np.inf, 0.0)
+            crossed = np.isinf(self._sum(Estimate(np.zeros_like(unknown), unknown)).error)
+        return Stepped(total.value, total.error, crossed)
+
+    def estimate(self, scheme: Scheme) -> Estimate:
+        return self._sum(self.numbers.estimate(scheme))
+
+    def _sum(self, pairs: Estimate) -> Estimate:
+        return assembled(self.affine, pairs.reshape(self.units, -1)).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries of one parameter, by flat index, with their penalty if they have one."""
+
+    which: Array
+    losses: ByEntries | ByUnits
+    penalty: ByEntries | None
+
+    def at(self, scheme: Scheme, step: float) -> Stepped:
+        stepped = self.losses.at(scheme, step)
+        return stepped if self.penalty is None else stepped.plus(self.penalty.at(scheme, step))
+
+    def estimate(self, scheme: Scheme) -> Estimate:
+        """By a scheme with steps of its own."""
+        total = self.losses.estimate(scheme)
+        if self.penalty is None:
+            return total
+        own = self.penalty.estimate(scheme)
+        return Estimate(total.value + own.value, np.hypot(total.error, own.error))
+
+
+class Drawing:
+    """Chooses what is moved: every entry, or as many as there is time for, drawn at random.
+
+    included: of each tensor an entry, by flat index, that is always among them.
+    """
+
+    def __init__(self, included: Mapping[str, int], seed: int, progress: Progress | None = None) -> None:
+        self._included = included
+        self._rng = np.random.default_rng(seed)
+        self._progress = progress
+        self._sites: dict[Site, tuple[Array, Numbers]] = {}
+
+    def by_units(self, objective: UnitObjective, names: Sequence[str]) -> dict[str, Entries]:
+        return {
+            name: self._entries_of(objective, name, BATCHES * objective.entries(name).batch)
+            if objective.better_literally(name)
+            else self._units_of(objective, name)
+            for name in names
+        }
+
+    def literally(self, objective: Objective, names: Sequence[str]) -> dict[str, Entries]:
+        some = max(1, ENTRIES // max(1, len(names)))
+        return {
+            name: self._entries_of(
+                objective, name, BATCHES * objective.entries(name).batch if objective.tells_kinks else some
+            )
+            for name in names
+        }
+
+    def _entries_of(self, objective: Objective, name: str, most: int) -> Entries:
+        movable = objective.entries(name)
+        which = self._some(len(movable.position), most, self._included.get(name))
+        return Entries(
+            which, ByEntries(Numbers(movable, which, self._progress)), _penalty(objective, name, which)
+        )
+
+    def _units_of(self, objective: UnitObjective, name: str) -> Entries:
+        affine, shape = objective.affine(name), objective.shapes[name]
+        rows, numbers = self._site(objective, name)
+        if affine.own_unit and affine.inputs is not None:
+            affine = affine._replace(inputs=affine.inputs[:, rows])
+        which = np.arange(int(np.prod(shape))).reshape(shape)[rows].ravel()
+        return Entries(which, ByUnits(numbers, affine, len(rows)), _penalty(objective, name, which))
+
+    def _site(self, objective: UnitObjective, name: str) -> tuple[Array, Numbers]:
+        """The units that are drawn of the layer, and their pairs: the same for its weight and its bias."""
+        site = objective.affine(name).site
+        if site not in self._sites:
+            movable, (units, *inputs) = objective.units(site), objective.shapes[name]
+            samples = len(movable.position) // units
+            included = self._included.get(name)
+            row = None if included is None else included // int(np.prod(inputs))
+            rows = self._some(units, BATCHES * movable.batch // samples, row)
+            pairs = (rows[:, None] * samples + np.arange(samples)).ravel()
+            self._sites[site] = rows, Numbers(movable, pairs, self._progress)
+        return self._sites[site]
+
+    def _some(self, size: int, most: int, included: int | None) -> Array:
+        if size <= most:
+            return np.arange(size)
+        drawn = self._rng.choice(size, max(1, most), replace=False)
+        if included is not None and included not in drawn:
+            drawn[0] = included
+        return np.sort(drawn)
+
+
+def _penalty(objective: Objective, name: str, which: Array) -> ByEntries | None:
+    penalty = objective.penalty(name)
+    return None if penalty is None else ByEntries(Numbers(penalty, which))
