@@ -82,25 +82,19 @@ def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = N
     subject = subject_of(spec)
     named = _applicable(schemes, subject)
     report = check_subject(subject, spec.check, progress)
-    entries = _drawn(subject, report, spec, progress)
-    analytic = _joined([subject.analytic.values[name].ravel()[of.which] for name, of in entries.items()])
+    drawn = _drawn(subject, report, spec, progress)
+    entries = list(drawn.values())
     if progress:
-        numbers = sum(
-            {id(of.losses.numbers): len(of.losses.numbers.which) for of in entries.values()}.values()
-        )
-        progress.expect(numbers * evaluations([SCHEMES[name] for name in named], STEPS))
-    adaptive = _extrapolated(list(entries.values()), analytic)
-    allowed = _over(_norm(_tolerance(report, entries)), adaptive.scale)
+        progress.expect(_evaluations(entries, named))
+    analytic = _joined([subject.analytic.values[name].ravel()[of.which] for name, of in drawn.items()])
+    adaptive = _extrapolated(entries, analytic)
     measured: dict[str, list[Measured]] = {name: [] for name in named}
-    for step in STEPS:
+    for step in STEPS:  # all schemes at one step before the next: they share points
         for name in named:
-            measured[name].append(_measured(list(entries.values()), name, step, analytic, adaptive.scale))
-    return Sweep(
-        tuple(curve_of(name, SCHEMES[name].order, measured[name], allowed) for name in named),
-        adaptive,
-        len(analytic),
-        report,
-    )
+            measured[name].append(_measured(entries, name, step, analytic, adaptive.scale))
+    allowed = _over(_norm(_tolerance(report, drawn)), adaptive.scale)
+    curves = (curve_of(name, SCHEMES[name].order, measured[name], allowed) for name in named)
+    return Sweep(tuple(curves), adaptive, len(analytic), report)
 
 
 def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
@@ -114,7 +108,7 @@ def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
 
 def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | None) -> Mapping[str, Entries]:
     """Every entry; of what is too large for that some, drawn at random, and each tensor's worst."""
-    names = list(subject.analytic.values)
+    names = [name for name, value in subject.analytic.values.items() if value.size]
     worst = {c.name: c.worst(1) for c in report.comparisons}
     included = {
         c.name: int(np.ravel_multi_index(worst[c.name][0].index, c.shape))
@@ -125,6 +119,12 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
     if subject.units is None or spec.check.differences == "literal":
         return drawing.literally(subject.objective, names)
     return drawing.by_units(subject.units, names)
+
+
+def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
+    """Of single moves; a layer's weight and bias share theirs."""
+    moved = {id(of.losses.numbers): len(of.losses.numbers.which) for of in entries}
+    return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 
 
 def _measured(entries: Sequence[Entries], name: str, step: float, analytic: Array, scale: float) -> Measured:
@@ -157,7 +157,7 @@ def _tolerance(report: Report, entries: Mapping[str, Entries]) -> Array:
 
 
 def _joined(arrays: Sequence[Array]) -> Array:
-    return np.concatenate([np.asarray(array, dtype=np.float64) for array in arrays])
+    return np.concatenate([np.empty(0), *(np.asarray(array, dtype=np.float64) for array in arrays)])
 
 
 def _norm(numbers: Array) -> float:

@@ -224,6 +224,19 @@ def test_one_wrong_entry_among_many_of_code_is_swept(tmp_path):
     assert {curve.verdict for curve in of.curves} == {Verdict.WRONG}
 
 
+def test_an_empty_parameter_is_no_obstacle(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import numpy as np\n"
+        "def parameters():\n"
+        "    return {'w': np.linspace(-1, 1, 5), 'none': np.zeros((0, 3))}\n"
+        "def f(p, x, y):\n"
+        "    return np.sin(p['w']), {'w': np.cos(p['w']), 'none': np.zeros((0, 3))}\n"
+    )
+    spec = Spec.model_validate({"gradients": {"python": "net.py:f"}}, context={"folder": tmp_path})
+    of = sweep(spec)
+    assert (of.swept, of.verdict) == (5, of.report.verdict)
+
+
 def test_complex_steps_are_not_for_code(configs):
     with pytest.raises(InputError, match="'complex' steps are not for code"):
         sweep(load_spec(configs / "code" / "softmax_regression.yaml"), ["complex"])

@@ -211,8 +211,8 @@ def _sentence(sweep: Sweep) -> str:
         )
     if sweep.verdict is Verdict.WRONG:
         return (
-            f"wrong: gradcheck check finds {wrong} wrong, by too little to show among all that is "
-            "swept here; --only sweeps less at once."
+            f"wrong: gradcheck check finds {wrong} wrong, which these curves do not show: it is too little "
+            "beside the rest (--only sweeps less at once), or kinks are in the way."
         )
     if sweep.verdict is Verdict.AGREES:
         right = [curve.scheme for curve in sweep.curves if curve.verdict is Verdict.AGREES]

@@ -123,6 +123,12 @@ def test_a_verdict_says_what_it_rests_on(spec, said):
     assert said in "\n".join(lines_of(sweep(spec)))
 
 
+def test_what_the_check_finds_and_the_curves_do_not_show_is_said(swept):
+    wrong, right = swept("wrong_gradient.yaml"), swept("digits_mlp.yaml")
+    unseen = Sweep(right.curves, right.adaptive, wrong.swept, wrong.report)
+    assert "51 of 510 entries wrong, which these curves do not show" in lines_of(unseen)[-1]
+
+
 def test_what_is_swept_is_said(swept):
     assert "all 3,760 entries" in lines_of(swept("digits_mlp.yaml"))[2]
     assert "50 of 610 entries, drawn at random" in lines_of(swept("code/book_trap.yaml"))[2]
