@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from build import spec_of
@@ -127,6 +128,21 @@ def test_what_the_check_finds_and_the_curves_do_not_show_is_said(swept):
     wrong, right = swept("wrong_gradient.yaml"), swept("digits_mlp.yaml")
     unseen = Sweep(right.curves, right.adaptive, wrong.swept, wrong.report)
     assert "51 of 510 entries wrong, which these curves do not show" in lines_of(unseen)[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"order": 1.2, "flat": None}, "cannot tell: order 1.2, not 2"),
+        ({"order": 3.1, "flat": None}, "order 3.1, better than 2"),
+        ({"order": 2.0, "flat": 0.1}, "it stays at 1.0e-01"),
+        ({"order": None, "flat": 0.1}, "? unresolved: an error remains"),
+    ],
+)
+def test_whatever_a_curve_says_has_its_words(changes, said, swept):
+    of = swept("digits_mlp.yaml")
+    curve = replace(next(curve for curve in of.curves if curve.scheme == "central"), **changes)
+    assert said in "\n".join(lines_of(replace(of, curves=(curve,))))
 
 
 def test_what_is_swept_is_said(swept):
