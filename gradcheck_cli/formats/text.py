@@ -1,9 +1,8 @@
-"""What the texts for people share: a console of the reader's width, tables that fit it, and numbers."""
+"""What the texts for a terminal share: a console of the reader's width, and tables that fit it."""
 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -28,7 +27,6 @@ NARROWEST = 6
 """A column that folds keeps at least so many columns."""
 
 STYLES = {Verdict.AGREES: "green", Verdict.WRONG: "bold red", Verdict.UNRESOLVED: "yellow"}
-MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
 
 
 class Page:
@@ -148,38 +146,3 @@ def _together(widths: Iterable[int]) -> int:
 
 def _spelt(text: str, view: View) -> str:
     return to_ascii(escaped(text)) if view.ascii else escaped(text)
-
-
-def relative(value: float) -> str:
-    """A relative error: 5.2e-13, 0 or, where there is none, a dash."""
-    return "–" if math.isnan(value) else "0" if value == 0 else f"{value:.1e}"
-
-
-def number(value: float) -> str:
-    """A gradient's value to ten digits, which is more than rtol looks at."""
-    return f"{value + 0.0:.10g}"  # −0 is 0
-
-
-def measured(value: float, error: float) -> str:
-    """value ± error, or that nothing is known of it."""
-    if math.isinf(error) or math.isnan(value):
-        return "unknown"
-    return f"{number(value)} ± {error:.0e}" if error else f"{number(value)} ± 0"
-
-
-def index(of: Sequence[int]) -> str:
-    return "[" + ", ".join(map(str, of)) + "]"
-
-
-def shape(of: Sequence[int]) -> str:
-    return " × ".join(map(str, of))
-
-
-def count(n: int, noun: str) -> str:
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{n:,} {noun if n == 1 else plural}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -7,35 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from build import spec_of
+from reports import HALF_KNOWN, NOT_FINITE, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
 from gradcheck_cli.compare import Comparison, Projected, Projection
 from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.explain import Explanation, explain
 from gradcheck_cli.formats import View, render, render_explanation
-from gradcheck_cli.formats.table import _TENSOR_COLUMNS, _caught
+from gradcheck_cli.formats.table import TENSOR_COLUMNS
+from gradcheck_cli.formats.words import caught
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, Witness
-
-
-def comparison(name: str, analytic, numerical, error=1e-12) -> Comparison:
-    analytic, numerical = np.array(analytic, dtype=float), np.array(numerical, dtype=float)
-    error = np.broadcast_to(np.array(error, dtype=float), analytic.shape)
-    return Comparison(name, analytic, numerical, error, np.zeros(analytic.shape), 1e-6)
-
-
-def report(*comparisons: Comparison, **fields) -> Report:
-    rtol = {c.name: c.rtol for c in comparisons}
-    return Report(
-        comparisons,
-        "4-3-2, tanh, 5 samples",
-        "mse (batchmean)",
-        0.5,
-        "g.npz",
-        "adaptive",
-        "units",
-        **{"rtol": rtol, **fields},
-    )
 
 
 def text_of(*reports: Report, **view) -> str:
@@ -57,13 +39,6 @@ def row_of(text: str, tensor: str) -> str:
 
 NUMBER = re.compile(r"[-+]?(?:\d[\d.,]*(?:e[-+]\d+)?|nan|inf)")
 
-RIGHT = comparison("output.weight", [[1.0, -0.25, 3e-9]], [[1.0, -0.25, 3e-9]])
-WRONG = comparison("output.bias", [1.0, -2.0, 3e-7], [1.0, -2.5, 6e-7])
-UNKNOWN = comparison("hidden1.bias", [1.0, 0.5], [math.nan, math.nan], math.inf)
-ZERO = comparison("hidden1.weight", [[0.0, 0.0]], [[0.0, 0.0]], 0.0)
-NOISY = comparison("hidden1.bias", [1.0, 2e-6, 3.0], [1.0, 2.1e-6, 3.0], [1e-9, 1e-7, 1e-9])
-NOT_FINITE = comparison("output.bias", [math.nan, -math.inf, 1.0], [1.0, 1.0, 1.0])
-
 
 def test_a_row_for_every_tensor_with_everything_there_is_to_know():
     lines = table_of(text_of(report(RIGHT, WRONG)))
@@ -84,7 +59,7 @@ def test_a_row_for_every_tensor_with_everything_there_is_to_know():
         (WRONG, "2 wrong"),
         (UNKNOWN, "2 unresolved"),
         (ZERO, "agrees, all 0"),
-        (NOISY, "agrees, 1 unresolved"),
+        (HALF_KNOWN, "agrees, 1 unresolved"),
         (NOT_FINITE, "2 wrong"),
     ],
     ids=["right", "wrong", "unknown", "zero", "noisy", "not finite"],
@@ -110,7 +85,7 @@ def test_minus_zero_is_zero():
     ("tensors", "sentence"),
     [
         ([RIGHT], "✓ agrees: all 3 entries."),
-        ([NOISY], "✓ agrees: 2 of 3 entries; the others could not be decided."),
+        ([HALF_KNOWN], "✓ agrees: 2 of 3 entries; the others could not be decided."),
         (
             [RIGHT, WRONG],
             (
@@ -134,7 +109,7 @@ def test_many_wrong_tensors_are_counted_instead_of_named(tensors, where):
 
 
 def test_why_entries_are_unresolved_is_said():
-    text = text_of(report(NOISY, UNKNOWN))
+    text = text_of(report(HALF_KNOWN, UNKNOWN))
     assert "1 entry is off by more than the tolerance, but not by 3 error bars more." in text
     assert "2 entries could not be differenced: every step crosses a kink or overflows." in text
     assert "could not be" not in text_of(report(RIGHT))
@@ -166,7 +141,7 @@ def test_zeros_on_both_sides_are_counted():
     ],
 )
 def test_the_size_of_error_that_would_have_shown_is_told(resolution, says):
-    assert says in _caught(resolution)
+    assert says in caught(resolution)
 
 
 def test_what_would_have_shown_is_no_matter_once_something_is_wrong():
@@ -178,6 +153,17 @@ def test_blind_spots_are_listed_below_the_verdict():
     lines = text_of(report(RIGHT, unexercised=("all biases are 0", "one sample"))).splitlines()
     start = lines.index("Not exercised by these data and parameters:")
     assert lines[start + 1 :] == ["  · all biases are 0", "  · one sample"]
+
+
+def test_why_it_is_wrong_comes_right_after_the_verdict():
+    lines = text_of(report(WRONG, diagnosis=diagnosis())).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("✗ wrong"))
+    assert lines[start + 1 :] == [
+        "Why: the activation's derivative is missing from δ of layer output.",
+        "  · wrong: δ = ∂L/∂a",
+        "  · right: δ = ∂L/∂a · a (1 − a)",
+        "  · factor of the chain rule: ∂a/∂z",
+    ]
 
 
 # --- options of the view -----------------------------------------------------------------------------------
@@ -251,9 +237,9 @@ def test_a_narrow_table_fits_and_cuts_no_number(width):
 
 def test_the_wider_the_terminal_the_more_columns_and_never_a_number_without_its_reference():
     headings = [table_of(text_of(report(*LARGE), width=width))[0] for width in range(40, 150)]
-    columns = [{c.heading for c in _TENSOR_COLUMNS if c.heading in heading} for heading in headings]
+    columns = [{c.heading for c in TENSOR_COLUMNS if c.heading in heading} for heading in headings]
     assert columns[0] == {"tensor", "verdict", "max rel err"}
-    assert columns[-1] == {column.heading for column in _TENSOR_COLUMNS}
+    assert columns[-1] == {column.heading for column in TENSOR_COLUMNS}
     for shown in columns:
         assert ("analytic" in shown) == ("numerical ± error" in shown)
         assert "worst entry" in shown or "analytic" not in shown

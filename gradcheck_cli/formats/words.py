@@ -1,0 +1,428 @@
+"""What every text for people says in the same words: numbers, verdicts, reasons. Plain, without a layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcheck_cli.compare import Comparison, Entry, Verdict
+from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
+
+if TYPE_CHECKING:
+    from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+    from gradcheck_cli.explain import Explanation
+
+MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
+
+
+# --- numbers -----------------------------------------------------------------------------------------------
+
+
+def relative(value: float) -> str:
+    """A relative error: 5.2e-13, 0 or, where there is none, a dash."""
+    return "–" if math.isnan(value) else "0" if value == 0 else f"{value:.1e}"
+
+
+def number(value: float) -> str:
+    """A gradient's value to ten digits, which is more than rtol looks at."""
+    return f"{value + 0.0:.10g}"  # −0 is 0
+
+
+def measured(value: float, error: float) -> str:
+    """value ± error, or that nothing is known of it."""
+    if math.isinf(error) or math.isnan(value):
+        return "unknown"
+    return f"{number(value)} ± {error:.0e}" if error else f"{number(value)} ± 0"
+
+
+def index(of: Sequence[int]) -> str:
+    return "[" + ", ".join(map(str, of)) + "]"
+
+
+def shape(of: Sequence[int]) -> str:
+    return " × ".join(map(str, of))
+
+
+def count(n: int, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c"""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def catches(comparison: Comparison) -> str:
+    """The relative error that would have been called wrong in the median entry."""
+    resolution = resolution_of([comparison])
+    return "–" if resolution is None or np.isinf(resolution.median) else f"{resolution.median:.0e}"
+
+
+# --- a tensor ----------------------------------------------------------------------------------------------
+
+
+def tensor_verdict(comparison: Comparison) -> str:
+    """agrees, or how many entries do not: `50 wrong`."""
+    if comparison.verdict is Verdict.WRONG and comparison.suspect.any():
+        return f"{comparison.place} wrong" if comparison.place else "many wrong"
+    if comparison.verdict is Verdict.WRONG:
+        return f"{_count(comparison.wrong):,} wrong"
+    unresolved = f"{_count(comparison.unresolved):,} unresolved"
+    if comparison.verdict is Verdict.UNRESOLVED:
+        return unresolved
+    if comparison.unresolved.any():
+        return f"agrees, {unresolved}"
+    return "agrees, all 0" if all_zero(comparison) else "agrees"
+
+
+def all_zero(comparison: Comparison) -> bool:
+    return bool(comparison.zero.all())
+
+
+def against(entry: Entry) -> str:
+    says = f"differences say {measured(entry.numerical, entry.error)}"
+    return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else _NO_DIFFERENCE}"
+
+
+# --- a tensor that failed ----------------------------------------------------------------------------------
+
+FEW = 3
+"""How many of a tensor's worst entries say what is wrong with it."""
+
+
+def headline(report: Report, comparison: Comparison) -> str:
+    """What is wrong with one tensor of a report, or what of it could not be decided, in a line."""
+    if comparison.verdict is Verdict.WRONG:
+        return f"{_place(comparison)}: {_of(comparison.wrong | comparison.suspect, 'wrong')}"
+    if report.entries == report.zero:
+        return f"{comparison.name}: {_NOTHING_TESTED}"
+    if comparison.unresolved.any():
+        return f"{comparison.name}: {_of(comparison.unresolved, 'unresolved')}"
+    return f"{comparison.name}: {tensor_verdict(comparison)}"
+
+
+def _of(mask: NDArray[np.bool_], what: str) -> str:
+    if mask.size == 1:
+        return f"its only entry is {what}"
+    return f"{_count(mask):,} of {mask.size:,} entries {'is' if _count(mask) == 1 else 'are'} {what}"
+
+
+def describe(report: Report, comparison: Comparison, most: int = FEW) -> list[str]:
+    """All there is to say of one tensor that failed, a line each: headline, worst entries, and why."""
+    wrong = comparison.verdict is Verdict.WRONG
+    lines = [headline(report, comparison), *_worst_entries(comparison, most)]
+    if wrong and comparison.ratio is not None:
+        every = f"every entry{_that_was_moved(report)}"
+        lines.append(f"analytic / numerical is {comparison.ratio:.6g} in {every}.")
+    for said in diagnosed(report.diagnosis) if wrong else ():
+        lines += [said.text, *(f"  {item}" for item in said.items)]
+    return lines
+
+
+def _worst_entries(comparison: Comparison, most: int) -> Iterator[str]:
+    failed = [entry for entry in comparison.worst(most) if entry.verdict is not Verdict.AGREES]
+    for entry in failed:
+        off = relative(entry.relative_error)
+        yield f"  {comparison.name}{index(entry.index)} {against(entry)} (relative error {off})"
+    if more := _count(comparison.measured & ~comparison.agrees) - len(failed):
+        yield f"  and {more:,} more"
+
+
+def _that_was_moved(report: Report) -> str:
+    return " that was moved" if report.suspect else ""
+
+
+# --- a spec ------------------------------------------------------------------------------------------------
+
+
+def subject(report: Report) -> list[str]:
+    """What was checked, and against what."""
+    differences = f"finite differences ({report.scheme}, {report.differences})"
+    return [
+        f"{report.network}; {report.loss_name} {report.loss:.6g}",
+        f"{report.source} against {differences}",
+    ]
+
+
+def failed(outcome: Outcome) -> str:
+    """Why a spec has no report."""
+    if outcome.exit_code is ExitCode.DEFECT:
+        return "gradcheck itself failed, see the errors"
+    return "not checked, see the errors"
+
+
+def one_line(outcome: Outcome) -> str:
+    """The verdict on a spec, or why there is none."""
+    if outcome.report is None:
+        return f"{MARKS[Verdict.WRONG]} {outcome.spec}: {failed(outcome)}"
+    return f"{MARKS[outcome.report.verdict]} {outcome.spec}: {sentence(outcome.report)}"
+
+
+def sentence(report: Report) -> str:
+    """The verdict and what it rests on, in one sentence."""
+    if report.verdict is Verdict.WRONG:
+        beside = count(moved(report), "entry") + THEMSELVES[report.differences]
+        if not report.suspect:
+            beside = count(report.entries, "entry")
+        entries = f"{report.wrong:,} of {beside}"
+        return f"wrong: {entries}, {_where(report)}."
+    if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
+        return f"unresolved: {_NOTHING_TESTED}."
+    if report.verdict is Verdict.UNRESOLVED:
+        strictly = "strictly " if all(c.verdict is Verdict.AGREES for c in report.comparisons) else ""
+        undecided = f"{report.unresolved:,} of {count(report.entries, 'entry')}"
+        return f"{strictly}unresolved: nothing wrong was found, but {undecided} could not be decided."
+    if report.unresolved:
+        return (
+            f"agrees: {report.agree:,} of {count(report.entries, 'entry')}; the others could not be decided."
+        )
+    how = ", along random directions" if report.projected else ""
+    return f"agrees: all {count(report.entries, 'entry')}{how}."
+
+
+_NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was put to the test"
+
+
+def _where(report: Report) -> str:
+    """The tensors that are wrong, or how many if there are many, and the worst entry of all."""
+    wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
+    tensors = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
+    name, worst = report.worst(1)[0]
+    return f"in {tensors}; the worst, {name}{index(worst.index)}, {against(worst)}"
+
+
+THEMSELVES = {"units": "", "literal": "", "directions": " that were moved by themselves"}
+
+
+def _place(comparison: Comparison) -> str:
+    if comparison.place == "everything":
+        return f"{comparison.name} (everything in it)"
+    return f"{comparison.place} of {comparison.name}" if comparison.place else comparison.name
+
+
+def moved(report: Report) -> int:
+    """The entries that were moved by themselves, or need not be to be judged."""
+    return sum(_count(c.measured) for c in report.comparisons)
+
+
+def remarks(report: Report) -> list[str]:
+    """What else there is to know about the verdict, a sentence each."""
+    remarks = []
+    unknown = sum(_count(c.unresolved & c.measured & ~np.isfinite(c.error)) for c in report.comparisons)
+    lost = sum(_count(c.lost & c.measured & np.isfinite(c.error)) for c in report.comparisons)
+    more, unseen = (sum(_count(mask) for mask in masks) for masks in _along_directions(report))
+    noisy = report.unresolved - report.suspect - unknown - lost - more - unseen
+    if report.way:
+        remarks.append(report.way)
+    if report.projected:
+        remarks.append(_BLIND)
+    if report.ratio is not None:
+        remarks.append(_constant(report, report.ratio))
+    if report.witness and report.witness.complex_step > 1:
+        remarks.append("The two witnesses, literal differences and the complex step, contradict each other.")
+    if unknown:
+        reason = _NO_CONVENTION if report.kinks else f"could not be differenced: {_NO_DIFFERENCE}"
+        remarks.append(f"{count(unknown, 'entry')} {reason}.")
+    if lost:
+        remarks.append(f"{_are(lost)} within what rounding may do to a right gradient, or too close to tell.")
+    if more:
+        remarks.append(f"Along the random directions {count(more, 'entry')} more disagree as a group.")
+    if unseen:
+        remarks.append(f"The random directions could not tell of {count(unseen, 'entry')}.")
+    if report.suspect:
+        remarks.append(
+            f"{_are(report.suspect)} part of what is wrong, as far as entries of it drawn at random tell."
+        )
+    if noisy:
+        remarks.append(f"{_are(noisy)} off by more than the tolerance, but not by 3 error bars more.")
+    if 0 < report.zero < report.entries:
+        remarks.append(f"{_are(report.zero)} 0 on both sides, which puts nothing to the test.")
+    if report.verdict is not Verdict.WRONG and report.zero < report.entries:
+        remarks.append(caught(report.resolution))
+    return remarks
+
+
+def _constant(report: Report, ratio: float) -> str:
+    wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
+    where = wrong[0] if len(wrong) == 1 else f"all {len(wrong)} wrong tensors"
+    return f"analytic / numerical is {ratio:.6g} in every entry{_that_was_moved(report)} of {where}."
+
+
+_BLIND = (
+    "What they could not have seen: errors that cancel in every direction, and smaller ones than the column "
+    "catches says."
+)
+_NO_DIFFERENCE = "every step crosses a kink or overflows"
+_NO_CONVENTION = "on a kink, and none of the values that are usual there"
+
+
+def _along_directions(report: Report) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:
+    """The undecided entries that were not moved by themselves: those that disagree, and the others."""
+    masks = [
+        (c.projected.disagrees, c.unresolved & ~c.measured & ~c.suspect)
+        for c in report.comparisons
+        if c.projected
+    ]
+    return [mask for disagree, mask in masks if disagree], [mask for disagree, mask in masks if not disagree]
+
+
+def _count(mask: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(mask))
+
+
+def _are(entries: int) -> str:
+    return f"{count(entries, 'entry')} {'is' if entries == 1 else 'are'}"
+
+
+def caught(resolution: Resolution | None) -> str:
+    """The size of error that this check would have caught in a single entry."""
+    if resolution is None or np.isinf(resolution.smallest):
+        return "No error in a single entry, however large, would have been caught."
+    caught = "The smallest relative error it would have caught in a single entry:"
+    if np.isinf(resolution.median):
+        return f"{caught} {resolution.smallest:.1e} in the easiest, and none in most."
+    if np.isinf(resolution.largest):
+        return f"{caught} {resolution.median:.1e} in the median entry, and none in some."
+    if f"{resolution.median:.1e}" == f"{resolution.largest:.1e}":
+        return f"{caught} {resolution.median:.1e}."
+    return f"{caught} {resolution.median:.1e} in the median entry, {resolution.largest:.1e} in the hardest."
+
+
+def details(outcome: Outcome, report: Report) -> Iterator[str]:
+    """Tolerances, the witness and the time taken."""
+    for rtol in sorted(set(report.rtol.values())):
+        names = [name for name, its_own in report.rtol.items() if its_own == rtol]
+        yield f"rtol {rtol:.3g} for {'every tensor' if len(names) == len(report.rtol) else listed(names)}"
+    if report.witness:
+        drawn = count(report.witness.entries, "entry")
+        yield (
+            f"witness: {drawn} drawn at random and moved literally, to confirm the unit differences; "
+            f"they are at most {report.witness.largest:.2g} of what their error bars allow away, and "
+            f"{report.witness.complex_step:.2g} from the complex step"
+        )
+    yield f"{outcome.seconds:.3f} s"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence, and a list below it."""
+
+    text: str
+    items: tuple[str, ...] = ()
+
+
+def asides(report: Report) -> Iterator[Said]:
+    """What is worth a note whatever the verdict is."""
+    for line in report.unusual:
+        yield Said(f"Note: {line}.")
+    if report.kinks:
+        yield Said("On a kink, where any usual convention is right:", report.kinks)
+    if report.unexercised:
+        yield Said("Not exercised by these data and parameters:", report.unexercised)
+
+
+# --- a run -------------------------------------------------------------------------------------------------
+
+
+def summary(run: Run) -> str:
+    """How many specs there are of each kind."""
+    codes = [outcome.exit_code for outcome in run.outcomes]
+    parts = [
+        f"{codes.count(code):,} {word}"
+        for code, word in (
+            (ExitCode.AGREES, "agree"),
+            (ExitCode.WRONG, "wrong"),
+            (ExitCode.UNDECIDED, "unresolved"),
+            (ExitCode.BAD_INPUT, "not checked"),
+            (ExitCode.DEFECT, "where gradcheck itself failed"),
+        )
+        if code in codes
+    ]
+    return f"{count(len(codes), 'spec')}: {', '.join(parts)}."
+
+
+# --- the diagnosis -----------------------------------------------------------------------------------------
+
+
+def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
+    """Why it is wrong: the mistakes that lead to this very gradient, and what is known besides."""
+    if diagnosis is None:
+        return
+    for i, answer in enumerate(diagnosis.answers):
+        yield _answer("Or" if i else "Why", answer)
+    if not diagnosis.answers and diagnosis.tried:
+        yield Said(f"Why: none of {count(diagnosis.tried, 'wrong formula')} leads to this gradient.")
+    if diagnosis.observations:
+        yield Said(
+            "What is known besides:" if diagnosis.answers else "What is known:", diagnosis.observations
+        )
+
+
+def _answer(conjunction: str, answer: Answer) -> Said:
+    both = "both at once: " if len(answer.causes) > 1 else ""
+    return Said(
+        f"{conjunction}: {both}{' '.join(cause.sentence for cause in answer.causes)}",
+        tuple(line for cause in answer.causes for line in _formulas(cause)),
+    )
+
+
+def _formulas(cause: Cause) -> Iterator[str]:
+    if cause.wrong:
+        yield f"wrong: {cause.wrong}"
+    if cause.right:
+        yield f"right: {cause.right}"
+    if cause.factor:
+        yield f"factor of the chain rule: {cause.factor}"
+    if cause.unknown and cause.value is not None:
+        yield f"{cause.unknown} = {cause.value:.6g}"
+
+
+# --- the derivation ----------------------------------------------------------------------------------------
+
+
+def definitions(explanation: Explanation) -> list[tuple[str, str]]:
+    """What is differentiated: each formula with its remark."""
+    return [
+        ("z = a⁽ʰ⁾ wᵀ + b", "with a⁽ʰ⁾ the layer's input"),
+        (f"a = {explanation.activation}(z)", ""),
+        (f"L = c Σₙ {explanation.loss}(aₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"),
+        *(("", note) for note in explanation.notes),
+    ]
+
+
+CHAIN_RULE = (
+    ("∂L/∂w", "= ∂L/∂a · ∂a/∂z · ∂z/∂w", "= δᵀ a⁽ʰ⁾", "because ∂z/∂w = a⁽ʰ⁾"),
+    ("∂L/∂b", "= ∂L/∂a · ∂a/∂z · ∂z/∂b", "= Σₙ δₙ", "because ∂z/∂b = 1"),
+)
+
+
+_OWN_FACTORS = (
+    " The factors above it are gradcheck's own: to see which of yours is off, put {0}.dL_da, {0}.da_dz and "
+    "{0}.delta into the gradient file."
+)
+
+
+def _only_products_given(explanation: Explanation) -> bool:
+    """Whether the gradients are the user's, and the factors they are made of are not."""
+    *factors, weight, _ = explanation.factors
+    return weight.origin != "backprop" and all(factor.origin == "backprop" for factor in factors)
+
+
+def explained(explanation: Explanation) -> str:
+    """Name the first factor that is off: what follows from it is off as well."""
+    if explanation.verdict is Verdict.AGREES:
+        return "agrees: every factor, with differences of its own map."
+    first = next(factor for factor in explanation.factors if factor.verdict is explanation.verdict)
+    worst = first.comparison.worst()[0]
+    there = f"at {index(worst.index)} it {against(worst)}"
+    if explanation.verdict is Verdict.WRONG:
+        hint = _OWN_FACTORS.format(explanation.layer) if _only_products_given(explanation) else ""
+        return f"wrong: {first.symbol} = {first.formula} is the first factor that is off; {there}.{hint}"
+    return f"unresolved: {first.symbol} could not be decided; {there}."

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
+
+from gradcheck_cli.compare import Projected
+from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
+from gradcheck_cli.formats.words import describe, diagnosed, headline
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ([WRONG], "output.bias: 2 of 3 entries are wrong"),
+        ([comparison("w", [1.0, 2.0], [1.0, 3.0])], "w: 1 of 2 entries is wrong"),
+        ([comparison("w", [1.0], [3.0])], "w: its only entry is wrong"),
+        ([UNKNOWN], "hidden1.bias: 2 of 2 entries are unresolved"),
+        ([HALF_KNOWN, RIGHT], "hidden1.bias: 1 of 3 entries is unresolved"),
+        (
+            [ZERO],
+            "hidden1.weight: every gradient is 0 on both sides, so nothing was put to the test",
+        ),
+        ([RIGHT], "output.weight: agrees"),
+    ],
+)
+def test_a_headline_says_what_is_the_matter_with_a_tensor(tensors, says):
+    assert headline(report(*tensors), tensors[0]) == says
+
+
+def test_a_description_has_the_worst_entries_and_says_how_many_more_there_are():
+    tensor = comparison("w", [1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 9.0, 8.0])
+    assert describe(report(tensor), tensor, most=2) == [
+        "w: 3 of 4 entries are wrong",
+        "  w[2] is 3; differences say 9 ± 1e-12 (relative error 6.7e-01)",
+        "  w[3] is 4; differences say 8 ± 1e-12 (relative error 5.0e-01)",
+        "  and 1 more",
+    ]
+
+
+def test_a_ratio_that_is_the_same_throughout_is_told():
+    doubled = comparison("w", [2.0, 4.0], [1.0, 2.0])
+    assert describe(report(doubled), doubled)[-1] == "analytic / numerical is 2 in every entry."
+
+
+def test_what_cannot_be_differenced_says_so():
+    assert describe(report(UNKNOWN), UNKNOWN)[1] == (
+        "  hidden1.bias[0] is 1; every step crosses a kink or overflows (relative error –)"
+    )
+
+
+def test_a_diagnosis_is_part_of_what_is_wrong_and_of_nothing_else():
+    whole = report(WRONG, UNKNOWN, diagnosis=diagnosis())
+    assert describe(whole, WRONG)[-4:] == [
+        "Why: the activation's derivative is missing from δ of layer output.",
+        "  wrong: δ = ∂L/∂a",
+        "  right: δ = ∂L/∂a · a (1 − a)",
+        "  factor of the chain rule: ∂a/∂z",
+    ]
+    assert not any("Why" in line for line in describe(whole, UNKNOWN))
+
+
+def test_every_answer_is_told_the_likeliest_first():
+    one = diagnosis().answers[0]
+    (cause,) = one.causes
+    other = replace(cause, sentence="The gradient is scaled.", factor="", unknown="scale", value=2.0)
+    both = Answer((cause, other), 1e-15)
+    said = list(diagnosed(replace(diagnosis(), answers=(one, both))))
+    assert [each.text for each in said] == [
+        f"Why: {cause.sentence}",
+        f"Or: both at once: {cause.sentence} The gradient is scaled.",
+    ]
+    assert said[1].items[-1] == "scale = 2"
+
+
+def test_a_diagnosis_without_an_answer_says_what_was_tried_and_what_is_known():
+    said = list(diagnosed(Diagnosis((), 1234, ("The fault lies in layer output.",), ("output",), "network")))
+    assert [each.text for each in said] == [
+        "Why: none of 1,234 wrong formulas leads to this gradient.",
+        "What is known:",
+    ]
+    assert said[1].items == ("The fault lies in layer output.",)
+    assert list(diagnosed(None)) == list(diagnosed(Diagnosis((), 0, (), (), "arrays"))) == []
+
+
+def test_what_is_wrong_as_a_whole_is_named_by_its_place():
+    analytic = np.array([[1.0, 1.0], [1.0, 1.0]])
+    numerical, error = np.array([[0.5, np.nan], [1.0, np.nan]]), np.array([[1e-12, np.inf], [1e-12, np.inf]])
+    masks = np.array([[False, False], [False, True]]), np.array([[False, True], [False, False]])
+    tensor = replace(
+        comparison("w", analytic, numerical), error=error, projected=Projected(masks[0], masks[1], 1e-6)
+    )
+    whole = replace(report(tensor), differences="directions")
+    assert headline(whole, tensor) == "row 0 of w: 2 of 4 entries are wrong"
