@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Entry, Verdict, overall, three_digits
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
-from gradcheck_cli.errors import Complaint, ExitCode, worst
+from gradcheck_cli.errors import Complaint, ExitCode, Position, worst
 
 EXIT_CODES = {
     Verdict.AGREES: ExitCode.AGREES,
@@ -75,10 +75,14 @@ class Report:
 
         Strictly, a single unresolved entry leaves the whole unresolved.
         """
-        verdicts = [c.verdict for c in self.comparisons]
-        if self.entries == self.zero or (self.strict and self.unresolved):
-            verdicts.append(Verdict.UNRESOLVED)
-        return overall(verdicts)
+        return overall([self.verdict_of(c) for c in self.comparisons])
+
+    def verdict_of(self, comparison: Comparison) -> Verdict:
+        """A tensor's part in the verdict: unresolved, too, if that is why the whole is."""
+        doubtful = self.entries == self.zero or (self.strict and comparison.unresolved.any())
+        if doubtful and comparison.verdict is not Verdict.WRONG:
+            return Verdict.UNRESOLVED
+        return comparison.verdict
 
     @property
     def exit_code(self) -> ExitCode:
@@ -156,6 +160,7 @@ class Outcome:
     """What became of one spec: a report, or the complaints that kept it from being checked.
 
     seconds: how long it took, as the caller's clock says.
+    places: where in the spec each tensor's layer stands, if it does.
     """
 
     spec: str
@@ -163,6 +168,7 @@ class Outcome:
     complaints: tuple[Complaint, ...] = ()
     failure: ExitCode = ExitCode.BAD_INPUT
     seconds: float = 0.0
+    places: Mapping[str, Position | None] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> ExitCode:

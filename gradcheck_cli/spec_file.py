@@ -105,6 +105,13 @@ class SpecFile:
         """The same complaints, each with its position in this file."""
         return InputError(*_in_reading_order(map(self.document.located, error.complaints)))
 
+    def place_of(self, tensor: str) -> Position | None:
+        """Where the layer that a tensor belongs to stands; if to none, where the code is named."""
+        layer = tensor.rpartition(".")[0]
+        names = self.spec.network.names if self.spec.network else ()
+        where = ("network", "layers", names.index(layer)) if layer in names else ("gradients",)
+        return self.document.located(Complaint("", where)).position
+
 
 def load_spec(path: str | os.PathLike[str]) -> Spec:
     """Read and validate a spec. Raises `InputError` with every complaint about it."""

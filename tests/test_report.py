@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from gradcheck_cli.compare import Comparison
+from gradcheck_cli.compare import Comparison, Verdict, overall
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.report import Outcome, Report, Run
 
@@ -25,6 +26,7 @@ RIGHT = comparison("output.weight", [1.0, 0.0], [1.0, 0.0])
 WRONG = comparison("output.bias", [1.0, 2.0, 3.0], [1.0, 2.5, 6.0])
 UNKNOWN = comparison("hidden1.bias", [1.0], [math.nan], math.inf)
 ZERO = comparison("hidden1.weight", [0.0, 0.0], [0.0, 0.0])
+NOISY = comparison("hidden1.bias", [1.0, 2e-6, 3.0], [1.0, 2.1e-6, 3.0], 1e-7)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,22 @@ ZERO = comparison("hidden1.weight", [0.0, 0.0], [0.0, 0.0])
 def test_exit_code_is_a_property_of_the_report(comparisons, code):
     assert report(*comparisons).exit_code == code
     assert report(*comparisons).passed == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "strict", "verdicts"),
+    [
+        ([RIGHT, WRONG, UNKNOWN], False, ["agrees", "wrong", "unresolved"]),
+        ([RIGHT, ZERO], False, ["agrees", "agrees"]),
+        ([ZERO], False, ["unresolved"]),
+        ([RIGHT, NOISY], False, ["agrees", "agrees"]),
+        ([RIGHT, NOISY], True, ["agrees", "unresolved"]),
+    ],
+)
+def test_a_tensors_part_in_the_verdict_explains_the_whole(comparisons, strict, verdicts):
+    whole = replace(report(*comparisons), strict=strict)
+    assert [whole.verdict_of(comparison) for comparison in comparisons] == verdicts
+    assert whole.verdict == overall([Verdict(verdict) for verdict in verdicts])
 
 
 def test_counts_add_up():

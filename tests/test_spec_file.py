@@ -149,6 +149,31 @@ def test_a_home_that_nobody_has_is_bad_input(monkeypatch):
     assert complaint.message == "'file': there is no home folder for ~nobody-of-this-name/d.npz"
 
 
+NAMED = """\
+network:
+  inputs: 2
+  layers:
+    - {units: 1, name: first}
+    - <<: {units: 1}
+  loss: mse
+data: {synthetic: normal}
+"""
+
+
+@pytest.mark.parametrize(
+    ("tensor", "line"),
+    [("first.weight", 4), ("first.gamma", 4), ("output.bias", 5), ("nobodys.weight", None)],
+)
+def test_a_tensor_stands_where_its_layer_does(tensor, line):
+    place = read_spec(written(NAMED)).place_of(tensor)
+    assert (place and place.line) == line
+
+
+def test_a_tensor_of_code_stands_where_the_code_is_named():
+    read = read_spec(written("data: {x: [[1]], y: [1]}\ngradients: {python: a.py:f}\n"))
+    assert (read.place_of("w").line, read.place_of("w").column) == (2, 12)
+
+
 def stdin(monkeypatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
 

@@ -26,7 +26,7 @@ from gradcheck_cli.cli.options import (
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, view_of, wants_color, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
-from gradcheck_cli.formats import render
+from gradcheck_cli.formats import FORMATS, render
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
 @click.option(
     "--show", type=click.IntRange(min=0), default=0, metavar="N", help="Also list the N worst entries."
 )
-@format_option
+@format_option(*FORMATS)
 @click.option("-q", "--quiet", is_flag=True, help="One line per spec.")
 @click.option("-v", "--verbose", is_flag=True, help="Also tolerances, the witness and the time taken.")
 @color_option
@@ -142,7 +142,8 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
     except Exception:
         print_traceback()
         return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=DEFECT))
-    return Outcome(name, report, seconds=perf_counter() - start)
+    places = {comparison.name: read.place_of(comparison.name) for comparison in report.comparisons}
+    return Outcome(name, report, seconds=perf_counter() - start, places=places)
 
 
 def refuse_empty_folder(path: str) -> None:

@@ -17,7 +17,7 @@ from gradcheck_cli.cli.options import (
     step_option,
 )
 from gradcheck_cli.cli.terminal import view_of, write_result
-from gradcheck_cli.formats import render_explanation
+from gradcheck_cli.formats import DERIVATIONS, render_explanation
 
 
 @click.command(
@@ -28,7 +28,7 @@ from gradcheck_cli.formats import render_explanation
 @step_option
 @rtol_option
 @gradients_option
-@format_option
+@format_option(*DERIVATIONS)
 @color_option
 def explain(spec: str, format: str, color: str, **changes: Any) -> int:
     """Derive the output layer's gradients of SPEC factor by factor, and check every factor.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from gradcheck_cli.formats import FORMATS
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 EXIT_CODES_HELP = """\b
@@ -45,14 +45,22 @@ color_option = click.option(
     show_default=True,
     help="Color the output; NO_COLOR and FORCE_COLOR are honoured.",
 )
-format_option = click.option(
-    "--format",
-    "format",
-    type=click.Choice(list(FORMATS)),
-    default="table",
-    show_default=True,
-    help="How to print the result.",
-)
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--format",
+        "format",
+        type=click.Choice(formats),
+        default="table",
+        show_default=True,
+        help="How to print the result.",
+    )
+
+
 gradients_option = click.option(
     "--gradients",
     metavar="FILE",

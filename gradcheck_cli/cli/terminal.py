@@ -22,7 +22,13 @@ def view_of(color: str, show: int = 0, level: int = 0) -> View:
         ascii=ascii_only(sys.stdout),
         show=show,
         level=level,
+        root=_repository(),
     )
+
+
+def _repository() -> str:
+    """Where GitHub or GitLab checked the repository out; elsewhere the current folder."""
+    return os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR") or ""
 
 
 def _width() -> int | None:

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 FORMATS = {
     "table": "gradcheck_cli.formats.table",
     "json": "gradcheck_cli.formats.json",
+    "junit": "gradcheck_cli.formats.junit",
+    "github": "gradcheck_cli.formats.github",
+    "markdown": "gradcheck_cli.formats.markdown",
 }
-"""Each format's module, loaded when it is asked for: `render(run, view)` and `render_explanation`."""
+"""Each format's module, loaded when it is asked for, with `render(run, view)`."""
+
+DERIVATIONS = ("table", "json", "markdown")
+"""The formats whose modules have `render_explanation(spec, explanation, view)`, too."""
 
 SWEEP_FORMATS = {
     "table": "gradcheck_cli.formats.sweep",
@@ -30,6 +36,7 @@ class View:
 
     width: the columns there are, or None for as many as it takes.  color, ascii: what the terminal can show.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
+    root: the folder that a CI service tells files from.
     """
 
     width: int | None = None
@@ -37,6 +44,7 @@ class View:
     ascii: bool = False
     show: int = 0
     level: int = 0
+    root: str = ""
 
 
 def render(format: str, run: Run, view: View) -> str:

@@ -1,0 +1,104 @@
+"""Workflow commands of GitHub Actions, which become annotations at the lines they are about.
+
+https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.errors import Complaint, ExitCode, Position
+from gradcheck_cli.formats import View
+from gradcheck_cli.formats.files import told_from
+from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.formats.words import count, describe, one_line, summary
+from gradcheck_cli.report import Outcome, Report, Run
+
+MOST = 10
+"""GitHub shows so many errors and so many warnings of a step; of more, the worst."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One command.  badness: which of one kind come first."""
+
+    kind: Literal["error", "warning", "notice"]
+    title: str
+    message: str
+    file: str = ""
+    position: Position | None = None
+    badness: float = 0.0
+
+
+def render(run: Run, view: View) -> str:
+    """A line for each spec, for those who read the log, then the annotations."""
+    annotations = [annotation for outcome in run.outcomes for annotation in _annotations(outcome)]
+    lines = [escaped(one_line(outcome)) for outcome in run.outcomes]
+    lines += [_command(annotation, view) for annotation in _worst(annotations)]
+    if len(run.outcomes) > 1:
+        lines.append(summary(run))
+    return "\n".join(lines) + "\n"
+
+
+def _annotations(outcome: Outcome) -> Iterator[Annotation]:
+    if outcome.report is None:
+        yield from (_of_complaint(outcome, complaint) for complaint in outcome.complaints)
+        return
+    for comparison in outcome.report.comparisons:
+        if outcome.report.verdict_of(comparison) is not Verdict.AGREES:
+            yield _of_tensor(outcome, outcome.report, comparison)
+
+
+def _of_complaint(outcome: Outcome, complaint: Complaint) -> Annotation:
+    """Worse than any gradient, for nothing was checked."""
+    title = "gradcheck itself failed" if outcome.exit_code is ExitCode.DEFECT else "not checked"
+    message = complaint.message + (f"\nhelp: {complaint.help}" if complaint.help else "")
+    file = complaint.position.file if complaint.position else outcome.spec
+    return Annotation("error", title, message, file, complaint.position, math.inf)
+
+
+def _of_tensor(outcome: Outcome, report: Report, comparison: Comparison) -> Annotation:
+    wrong = comparison.verdict is Verdict.WRONG
+    return Annotation(
+        "error" if wrong else "warning",
+        f"{comparison.name}: {'wrong gradient' if wrong else 'unresolved'}",
+        "\n".join(describe(report, comparison)),
+        outcome.spec,
+        outcome.places.get(comparison.name),
+        comparison.max_relative_error,
+    )
+
+
+def _worst(annotations: list[Annotation]) -> Iterator[Annotation]:
+    for kind in ("error", "warning"):
+        of_kind = [annotation for annotation in annotations if annotation.kind == kind]
+        yield from sorted(of_kind, key=_badness, reverse=True)[:MOST]
+        if len(of_kind) > MOST:
+            more = count(len(of_kind) - MOST, f"more {kind}")
+            yield Annotation("notice", "gradcheck", f"+{more}, see the report or the log")
+
+
+def _badness(annotation: Annotation) -> float:
+    return -1.0 if math.isnan(annotation.badness) else annotation.badness
+
+
+def _command(annotation: Annotation, view: View) -> str:
+    """``::error file=net.yaml,line=7,col=7,title=…::…``"""
+    properties = {"file": annotation.file and told_from(view.root, annotation.file)}
+    if properties["file"] and annotation.position:
+        properties |= {"line": str(annotation.position.line), "col": str(annotation.position.column)}
+    properties["title"] = annotation.title
+    written = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    return f"::{annotation.kind} {written}::{_data(annotation.message)}"
+
+
+def _data(text: str) -> str:
+    return escaped(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

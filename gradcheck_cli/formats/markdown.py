@@ -1,0 +1,131 @@
+"""GitHub's Markdown: for a job's summary, a comment, a wiki."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.formats import View
+from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.formats.table import (
+    ENTRY_COLUMNS,
+    FACTOR_COLUMNS,
+    TENSOR_COLUMNS,
+    entry_row,
+    factor_rows,
+    tensor_row,
+)
+from gradcheck_cli.formats.text import Cell, Column
+from gradcheck_cli.formats.words import (
+    CHAIN_RULE,
+    FEW,
+    MARKS,
+    Said,
+    asides,
+    definitions,
+    details,
+    diagnosed,
+    explained,
+    one_line,
+    remarks,
+    sentence,
+    subject,
+    summary,
+)
+from gradcheck_cli.report import Outcome, Report, Run
+
+if TYPE_CHECKING:
+    from gradcheck_cli.explain import Explanation
+
+
+def render(run: Run, view: View) -> str:
+    """A section for each spec, or quietly a line."""
+    if view.level < 0:
+        return _list(one_line(outcome) for outcome in run.outcomes)
+    sections = [_section(outcome, view) for outcome in run.outcomes]
+    if len(run.outcomes) > 1:
+        sections.append(_text(summary(run)) + "\n")
+    return "\n".join(sections)
+
+
+def _section(outcome: Outcome, view: View) -> str:
+    if outcome.report is None:
+        complaints = "\n\n".join(map(str, outcome.complaints))
+        return _blocks(f"### {_text(one_line(outcome))}", _fenced(complaints) if complaints else "")
+    return _checked(outcome, outcome.report, view)
+
+
+def _checked(outcome: Outcome, report: Report, view: View) -> str:
+    said = (*diagnosed(report.diagnosis), *map(Said, remarks(report)), *asides(report))
+    worst = report.worst(view.show or (FEW if report.verdict is Verdict.WRONG else 0))
+    return _blocks(
+        f"### {MARKS[report.verdict]} {_text(outcome.spec)}",
+        "  \n".join(map(_text, subject(report))),
+        _table(TENSOR_COLUMNS, [_marked(report, comparison) for comparison in report.comparisons]),
+        f"**{_text(sentence(report))}**",
+        *map(_said, said),
+        "The worst entries:" if worst else "",
+        _table(ENTRY_COLUMNS, [entry_row(name, entry) for name, entry in worst]) if worst else "",
+        _list(details(outcome, report)) if view.level > 0 else "",
+    )
+
+
+def _marked(report: Report, comparison: Comparison) -> list[Cell]:
+    """The row with a mark for a colour."""
+    *row, verdict = tensor_row(comparison)
+    return [*row, f"{MARKS[report.verdict_of(comparison)]} {_plain(verdict)}"]
+
+
+def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
+    formulas = [f"{formula}  {remark}".strip() for formula, remark in definitions(explanation)]
+    chain_rule = ["  ".join(parts) for parts in CHAIN_RULE]
+    return _blocks(
+        f"### {MARKS[explanation.verdict]} {_text(spec)}",
+        _text(explanation.network),
+        f"The gradients of layer {_text(explanation.layer)}, by the chain rule:",
+        _fenced("\n".join([*formulas, "", *chain_rule])),
+        _table(FACTOR_COLUMNS, factor_rows(explanation.factors)),
+        f"**{_text(explained(explanation))}**",
+    )
+
+
+def _blocks(*blocks: str) -> str:
+    return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
+
+
+def _said(said: Said) -> str:
+    return _blocks(_text(said.text), _list(said.items))
+
+
+def _list(items: Iterable[str]) -> str:
+    return "".join(f"- {_text(item)}\n" for item in items)
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
+    """Every column and every digit: whoever shows it can scroll."""
+    heading = [_text(column.heading) for column in columns]
+    ruler = ["---:" if column.right else "---" for column in columns]
+    cells = [[_text(_plain(cell)) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heading, ruler, *cells))
+
+
+def _plain(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+_SPECIAL = re.compile(r"[\\`*_~|<>&$#\[]")
+
+
+def _text(text: str) -> str:
+    """The text as it is: nothing in it is markup, a column's end or HTML."""
+    return _SPECIAL.sub(lambda match: "\\" + match[0], escaped(text))
+
+
+def _fenced(text: str) -> str:
+    """A block as it is, in a fence that is longer than any in it."""
+    lines = [escaped(line) for line in text.split("\n")]
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *lines, fence])
