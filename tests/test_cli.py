@@ -27,6 +27,7 @@ import gradcheck_cli
 from gradcheck_cli import cli
 from gradcheck_cli.cli import progress
 from gradcheck_cli.errors import UntrustedReferenceError
+from gradcheck_cli.formats import FORMATS
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX streams, signals or terminals")
 
@@ -651,6 +652,217 @@ def test_a_full_disk_is_told(arguments, folder):
     done = in_shell(">/dev/full", *arguments)
     assert done.returncode == 2
     assert done.stderr == "error: cannot write the result: No space left on device\n"
+
+
+# --- reports -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_ci(monkeypatch) -> None:
+    for name in ("GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(("spec", "code"), CODES.items())
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_can_be_printed_and_be_a_report(format, spec, code, folder, gradcheck):
+    printed = gradcheck("check", spec, "--format", format)
+    assert printed.code == code
+    done = gradcheck("check", spec, "--report", f"{format}=out")
+    assert (done.code, done.out) == (code, gradcheck("check", spec).out)
+    assert without_times((folder / "out").read_text("utf-8")) == without_times(printed.out)
+
+
+def without_times(text: str) -> str:
+    return re.sub(r'(time=|"seconds": )"?[\d.e-]+', "", text)
+
+
+def test_one_run_prints_a_table_and_leaves_its_reports(folder, gradcheck):
+    (folder / "sub").mkdir()
+    reports = [word for format in FORMATS for word in ("--report", f"{format}=sub/{format}")]
+    done = gradcheck("check", "good.yaml", "wrong.yaml", *reports)
+    assert done.code == 1
+    assert done.out == gradcheck("check", "good.yaml", "wrong.yaml").out
+    assert {path.name for path in (folder / "sub").iterdir()} == set(FORMATS)
+    assert {path.suffix for path in folder.iterdir()} == {".yaml", ".npz", ""}  # nothing is left over
+
+
+@pytest.mark.parametrize("options", [["-q"], ["--color", "always"]], ids=" ".join)
+def test_how_the_terminal_is_served_does_not_matter_to_a_report(options, folder, gradcheck, monkeypatch):
+    gradcheck("check", "wrong.yaml", "--report", "table=plain")
+    monkeypatch.setenv("COLUMNS", "40")
+    gradcheck("check", "wrong.yaml", "--report", "table=out", *options)
+    assert (folder / "out").read_bytes() == (folder / "plain").read_bytes()
+
+
+def test_a_report_has_as_many_entries_as_are_asked_for(folder, gradcheck):
+    gradcheck("check", "wrong.yaml", "--show", "2", "-v", "--report", "table=out")
+    assert (folder / "out").read_text("utf-8").count(" wrong\n") == 3
+    assert "witness: " in (folder / "out").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        ("juint=out", "unknown format 'juint'; there is table, "),
+        ("juint=out", "help: did you mean 'junit'?"),
+        ("out.xml", "'out.xml' must be FORMAT=FILE, as junit=report.xml"),
+        ("junit=", "'junit=' names no file"),
+        ("junit=-", "help: --format junit prints it"),
+        ("junit=no/such/out", "there is no folder"),
+        ("junit=good.yaml/out", "there is no folder"),
+        ("junit=.", "'.' is a folder"),
+        ("junit=good.yaml", "'good.yaml' is a spec"),
+        ("junit=" + "a" * 300, "File name too long"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused_before_the_work(report, says, folder, gradcheck, broken):
+    broken(AssertionError("checked"))
+    before = sorted(folder.iterdir())
+    done = gradcheck("check", "broken.yaml", "good.yaml", "--report", report)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: --report: ")
+    assert says in done.err
+    assert sorted(folder.iterdir()) == before
+
+
+@POSIX
+def test_a_device_is_no_report(gradcheck):
+    done = gradcheck("check", "good.yaml", "--report", "junit=/dev/null")
+    assert done.code == 2
+    assert "'/dev/null' is a pipe or device" in done.err
+    assert not os.path.isfile("/dev/null")
+
+
+@POSIX
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everything")
+@pytest.mark.parametrize("protected", [".", "out"])
+def test_a_report_that_may_not_be_written_is_refused_before_the_work(protected, folder, gradcheck):
+    (folder / "out").touch()
+    (folder / protected).chmod(0o500)
+    try:
+        done = gradcheck("check", "good.yaml", "--report", "junit=out")
+    finally:
+        (folder / protected).chmod(0o700)
+    assert (done.code, done.out) == (2, "")
+    assert "'out' cannot be written: Permission denied" in done.err
+
+
+def test_all_that_is_wrong_with_reports_is_told_at_once(folder, gradcheck):
+    os.symlink("out", folder / "link")
+    done = gradcheck("check", "good.yaml", *("--report", "x"), *("--report", "html5=y"),
+                     *("--report", "json=out"), *("--report", "junit=./link"))  # fmt: skip
+    assert done.code == 2
+    assert done.err.count("error: --report: ") == 3
+    assert "'./link' is another report's file; each report needs a file of its own" in done.err
+
+
+def test_a_report_takes_the_place_of_the_last_one_through_a_link_and_with_its_mode(folder, gradcheck):
+    (folder / "out").write_text("old")
+    (folder / "out").chmod(0o640)
+    os.symlink("out", folder / "link")
+    assert gradcheck("check", "good.yaml", "--report", "json=link").code == 0
+    assert (folder / "link").is_symlink()
+    assert strict((folder / "out").read_text())["exit_code"] == 0
+    assert (folder / "out").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(("spec", "code"), [("good.yaml", 2), ("wrong.yaml", 2)])
+def test_a_report_that_fails_in_the_end_is_told_and_leaves_the_table_and_the_last_one(
+    spec, code, folder, gradcheck, monkeypatch
+):
+    for name in ("a", "b"):
+        (folder / name).write_text("old")
+    table = gradcheck("check", spec).out
+    write = Path.write_text
+
+    def full(path: Path, text: str, **how: str) -> int:
+        if path.name == "a":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, text, **how)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    done = gradcheck("check", spec, "--report", "junit=a", "--report", "json=b")
+    assert (done.code, done.out) == (code, table)
+    assert done.err == "error: --report: 'a' cannot be written: No space left on device\n"
+    assert (folder / "a").read_text() == "old"
+    assert strict((folder / "b").read_text())["version"] == 1
+    assert not list(folder.glob(".report-*"))
+
+
+def test_an_interrupted_check_leaves_no_report(folder, gradcheck, broken):
+    broken(KeyboardInterrupt())
+    assert gradcheck("check", "broken.yaml", "--report", "junit=out").code == 130
+    assert not (folder / "out").exists()
+
+
+@POSIX
+def test_a_reader_that_has_left_takes_no_report_with_it(folder, unread):
+    done = run("check", "wrong.yaml", "--report", "json=out", capture_output=False, stdout=unread)
+    assert done.returncode == 1
+    assert strict((folder / "out").read_text())["exit_code"] == 1
+
+
+def test_annotations_stand_at_the_layer_that_is_wrong_and_at_every_error(folder, gradcheck, monkeypatch):
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(folder.parent))
+    commands = [
+        line for line in gradcheck("check", ".", "--format", "github").out.splitlines() if line[:2] == "::"
+    ]
+    assert [command.split("::")[1] for command in commands] == [
+        f"error file={folder.name}/bad.yaml,line=4,col=18,title=not checked",
+        f"error file={folder.name}/wrong.yaml,line=5,col=7,title=output.bias%3A wrong gradient",
+        *[
+            f"warning file={folder.name}/undecided.yaml,line={line},col=7,title={layer}.{kind}%3A unresolved"
+            for line, layer in ((5, "output"), (4, "hidden1"))
+            for kind in ("weight", "bias")
+        ],
+    ]
+
+
+def test_junit_tells_files_from_the_root_of_the_project(folder, gradcheck, monkeypatch):
+    monkeypatch.setenv("CI_PROJECT_DIR", str(folder.parent))
+    assert f' file="{folder.name}/good.yaml"' in gradcheck("check", "good.yaml", "--format", "junit").out
+
+
+@pytest.mark.parametrize(
+    ("options", "appended"),
+    [
+        ([], False),
+        (["--format", "json"], False),
+        (["--format", "github"], True),
+        (["--format", "markdown"], True),
+        (["--report", "markdown=out"], True),
+        (["--report", "github=out", "-q"], True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_summary_of_the_job_gets_the_markdown_where_a_format_of_github_is_asked_for(
+    options, appended, folder, gradcheck, monkeypatch
+):
+    markdown = gradcheck("check", "wrong.yaml", "--format", "markdown").out
+    (folder / "summary").write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary")
+    assert gradcheck("check", "wrong.yaml", *options).code == 1
+    expected = "before\n" + (markdown if appended else "")
+    assert (folder / "summary").read_text("utf-8") == expected
+
+
+def test_a_summary_that_cannot_be_written_is_no_reason_to_fail(folder, gradcheck, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "no/such/summary")
+    done = gradcheck("check", "good.yaml", "--format", "github")
+    assert done.code == 0
+    assert done.err.startswith("note: nothing was added to GITHUB_STEP_SUMMARY: ")
+
+
+@pytest.mark.parametrize(("room", "begins"), [(0, ""), (100, "- ✓ good"), (5000, "### ✓ good")])
+def test_a_summary_has_no_more_than_github_takes(room, begins, folder, gradcheck, monkeypatch):
+    (folder / "summary").write_text("x" * (2**20 - room))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary")
+    assert gradcheck("check", "good.yaml", "--format", "github").code == 0
+    added = (folder / "summary").read_text("utf-8").lstrip("x")
+    assert len(added.encode()) <= room
+    assert added.startswith(begins)
+    assert bool(added) == bool(begins)
 
 
 # --- the terminal ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from gradcheck_cli.cli.options import (
     torch_option,
 )
 from gradcheck_cli.cli.progress import Progress
+from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
 from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, view_of, wants_color, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
 from gradcheck_cli.formats import FORMATS, render
@@ -91,6 +92,13 @@ if TYPE_CHECKING:
     "--show", type=click.IntRange(min=0), default=0, metavar="N", help="Also list the N worst entries."
 )
 @format_option(*FORMATS)
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    metavar="FORMAT=FILE",
+    help="Also write the result to FILE, in any of these formats, e.g. junit=report.xml.  [repeatable]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="One line per spec.")
 @click.option("-v", "--verbose", is_flag=True, help="Also tolerances, the witness and the time taken.")
 @color_option
@@ -98,6 +106,7 @@ def check(
     specs: tuple[str, ...],
     show: int,
     format: str,
+    reports: tuple[str, ...],
     quiet: bool,
     verbose: bool,
     color: str,
@@ -107,13 +116,17 @@ def check(
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input."""
     from gradcheck_cli.report import Run
 
+    paths = list(expand(specs))
+    files = report_files(reports, paths)
     outcomes = []
-    for path in expand(specs):
+    for path in paths:
         outcome = _check_one(path, changes, no_code, wants_color(color, sys.stderr))
         outcomes.append(outcome)
         complain(*outcome.complaints)
-    run = Run(tuple(outcomes))
-    return write_result(render(format, run, view_of(color, show=show, level=verbose - quiet)), run.exit_code)
+    run, view = Run(tuple(outcomes)), view_of(color, show=show, level=verbose - quiet)
+    code = write_result(render(format, run, view), run.exit_code)
+    add_to_summary({format, *(file.format for file in files)}, run, view)
+    return write_reports(files, run, view, code)
 
 
 def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -> Outcome:

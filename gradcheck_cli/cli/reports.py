@@ -1,0 +1,159 @@
+"""The files that a run leaves beside what it prints: refused before the work, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from gradcheck_cli.cli.terminal import complain, say
+from gradcheck_cli.errors import Complaint, ExitCode, Gathered, InputError, did_you_mean, worst
+from gradcheck_cli.formats import FORMATS, View, render
+
+if TYPE_CHECKING:
+    from gradcheck_cli.report import Run
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    """A format, and the file as it was named."""
+
+    format: str
+    file: str
+
+    @property
+    def target(self) -> Path:
+        """Through a link, not over it."""
+        return Path(os.path.realpath(self.file))
+
+
+def report_files(named: Sequence[str], specs: Collection[str]) -> tuple[ReportFile, ...]:
+    """The reports that the command line names as FORMAT=FILE. Raises `InputError` if one cannot be written.
+
+    specs: the files that are read, and so must not be overwritten.
+    """
+    gathered, taken, reports = Gathered(), {os.path.realpath(spec): "a spec" for spec in specs}, []
+    for name in named:
+        with gathered:
+            report = _parsed(name)
+            _refuse_taken(report, taken)
+            _refuse_unwritable(report)
+            reports.append(report)
+    gathered.raise_any()
+    return tuple(reports)
+
+
+def _parsed(name: str) -> ReportFile:
+    format, equals, file = name.partition("=")
+    if not equals:
+        raise _refused(f"'{name}' must be FORMAT=FILE, as junit=report.xml")
+    if format not in FORMATS:
+        raise _refused(
+            f"unknown format '{format}'; there is {', '.join(FORMATS)}", did_you_mean(format, FORMATS)
+        )
+    if not file:
+        raise _refused(f"'{name}' names no file; it must be FORMAT=FILE")
+    if file == "-":
+        raise _refused("a report goes into a file, not to standard output", f"--format {format} prints it")
+    return ReportFile(format, file)
+
+
+def _refuse_taken(report: ReportFile, taken: dict[str, str]) -> None:
+    target = str(report.target)
+    if target in taken:
+        raise _refused(f"'{report.file}' is {taken[target]}; each report needs a file of its own")
+    taken[target] = "another report's file"
+
+
+def _refuse_unwritable(report: ReportFile) -> None:
+    """What can be known before the work: whether there is a folder, and whether it takes such a file."""
+    target = report.target
+    if not os.path.isdir(target.parent):
+        raise _refused(f"'{report.file}' cannot be written: there is no folder '{target.parent}'")
+    if os.path.isdir(target):
+        raise _refused(f"'{report.file}' is a folder; a report is a file")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise _refused(f"'{report.file}' is a pipe or device; a report is a file")
+    if os.path.exists(target) and not os.access(target, os.W_OK):
+        raise _refused(f"'{report.file}' cannot be written: Permission denied")
+    try:
+        with _scratch(target) as new:
+            new.touch()
+    except OSError as error:
+        raise _unwritable(report, error) from None
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A place for a file that is going to be the target."""
+    with TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
+        yield Path(folder, target.name)
+
+
+def _unwritable(report: ReportFile, error: OSError) -> InputError:
+    return _refused(f"'{report.file}' cannot be written: {error.strerror or error}")
+
+
+def _refused(message: str, help: str | None = None) -> InputError:
+    return InputError(Complaint(f"--report: {message}", help=help))
+
+
+def write_reports(reports: Sequence[ReportFile], run: Run, view: View, code: int) -> int:
+    """Write each report, and return the exit code: `code`, unless one cannot be written and that is worse."""
+    for report in reports:
+        text = render(report.format, run, _for_files(view))
+        try:
+            _write(text, report.target)
+        except OSError as error:
+            complain(*_unwritable(report, error).complaints)
+            code = worst((ExitCode(code), ExitCode.BAD_INPUT))
+    return int(code)
+
+
+def _write(text: str, target: Path) -> None:
+    with _scratch(target) as new:
+        new.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        if target.exists():
+            shutil.copymode(target, new)
+        new.replace(target)
+
+
+# --- the summary of a job on GitHub ------------------------------------------------------------------------
+
+_SUMMARY = "GITHUB_STEP_SUMMARY"
+_SUMMARY_HOLDS = 2**20
+"""GitHub takes so many bytes from one step, and of more nothing at all."""
+
+
+def add_to_summary(formats: set[str], run: Run, view: View) -> None:
+    """Append the run to the summary of the job, if there is one and a format of GitHub's is asked for.
+
+    That it cannot be appended is told, and no reason to fail.
+    """
+    file = os.environ.get(_SUMMARY)
+    if not file or formats.isdisjoint(("github", "markdown")):
+        return
+    try:
+        with open(file, "ab") as summary:
+            summary.write(_summary(run, _for_files(view), _SUMMARY_HOLDS - summary.tell()))
+    except OSError as error:
+        say(f"note: nothing was added to {_SUMMARY}: {error.strerror or error}")
+
+
+def _summary(run: Run, view: View, room: int) -> bytes:
+    """In full, or a line for each spec, or nothing, as there is room."""
+    for level in (view.level, -1):
+        text = render("markdown", run, replace(view, level=level)).encode("utf-8", "backslashreplace")
+        if len(text) <= room:
+            return text
+    return b""
+
+
+def _for_files(view: View) -> View:
+    """What a file can hold has nothing to do with the terminal."""
+    return replace(view, width=None, color=False, ascii=False, level=max(view.level, 0))
