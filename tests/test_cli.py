@@ -479,6 +479,37 @@ def test_quiet_is_a_line_per_spec_and_verbose_says_more(gradcheck):
     assert "witness: " in verbose.removeprefix(normal)
 
 
+def test_heatmap_draws_what_is_wrong_below_the_table_and_in_reports_of_it(folder, gradcheck):
+    plain = gradcheck("check", "wrong.yaml").out
+    drawn = gradcheck("check", "wrong.yaml", "--heatmap", "--report", "table=out").out
+    assert drawn == (folder / "out").read_text("utf-8")
+    assert "  output.bias, 2\n" in drawn.removeprefix(plain)
+    assert "|████| ✗\n" in drawn.removeprefix(plain)
+
+
+def test_heatmap_needs_a_table(gradcheck):
+    done = gradcheck("check", "good.yaml", "--heatmap", "--format", "json")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: --heatmap is drawn below the table, and json has none\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "many"),
+    [
+        ({}, False),
+        ({"TERM": "xterm-256color"}, True),
+        ({"COLORTERM": "truecolor"}, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+    ],
+    ids=str,
+)
+def test_a_heatmap_has_as_many_colours_as_the_terminal(variables, many, gradcheck, monkeypatch):
+    monkeypatch.delenv("COLORTERM", raising=False)
+    for name, value in {"FORCE_COLOR": "1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert ("48;5;" in gradcheck("check", "wrong.yaml", "--heatmap").out) == many
+
+
 @pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["check", "-h"], ["explain", "-h"]], ids=" ".join)
 def test_help_is_everywhere_and_lists_the_exit_codes(arguments, gradcheck):
     done = gradcheck(*arguments)

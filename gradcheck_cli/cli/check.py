@@ -91,6 +91,11 @@ if TYPE_CHECKING:
 @click.option(
     "--show", type=click.IntRange(min=0), default=0, metavar="N", help="Also list the N worst entries."
 )
+@click.option(
+    "--heatmap",
+    is_flag=True,
+    help="Also draw the relative errors of the tensors that do not agree; where all do, of all.",
+)
 @format_option(*FORMATS)
 @click.option(
     "--report",
@@ -105,6 +110,7 @@ if TYPE_CHECKING:
 def check(
     specs: tuple[str, ...],
     show: int,
+    heatmap: bool,
     format: str,
     reports: tuple[str, ...],
     quiet: bool,
@@ -118,14 +124,17 @@ def check(
 
     paths = list(expand(specs))
     files = report_files(reports, paths)
+    formats = {format, *(file.format for file in files)}
+    if heatmap and "table" not in formats:
+        raise InputError(Complaint(f"--heatmap is drawn below the table, and {format} has none"))
     outcomes = []
     for path in paths:
         outcome = _check_one(path, changes, no_code, wants_color(color, sys.stderr))
         outcomes.append(outcome)
         complain(*outcome.complaints)
-    run, view = Run(tuple(outcomes)), view_of(color, show=show, level=verbose - quiet)
+    run, view = Run(tuple(outcomes)), view_of(color, show, verbose - quiet, heatmap)
     code = write_result(render(format, run, view), run.exit_code)
-    add_to_summary({format, *(file.format for file in files)}, run, view)
+    add_to_summary(formats, run, view)
     return write_reports(files, run, view, code)
 
 

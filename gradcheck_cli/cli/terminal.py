@@ -15,13 +15,15 @@ from gradcheck_cli.formats.glyphs import to_ascii
 DEFECT = "this is a defect in gradcheck; please report it"
 
 
-def view_of(color: str, show: int = 0, level: int = 0) -> View:
+def view_of(color: str, show: int = 0, level: int = 0, heatmap: bool = False) -> View:
     return View(
         width=_width(),
         color=wants_color(color, sys.stdout),
         ascii=ascii_only(sys.stdout),
+        palette="256" if _has_256_colors() else "standard",
         show=show,
         level=level,
+        heatmap=heatmap,
         root=_repository(),
     )
 
@@ -47,6 +49,12 @@ def wants_color(color: str, stream: TextIO) -> bool:
     if os.environ.get("FORCE_COLOR"):
         return True
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _has_256_colors() -> bool:
+    """What the terminal says of itself; that of Windows has its own way to."""
+    environ = os.environ
+    return "256" in environ.get("TERM", "") or "COLORTERM" in environ or "WT_SESSION" in environ
 
 
 def ascii_only(stream: TextIO) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation
@@ -35,6 +35,7 @@ class View:
     """How the reader looks at the output.
 
     width: the columns there are, or None for as many as it takes.  color, ascii: what the terminal can show.
+    palette: of how many colours.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
     root: the folder that a CI service tells files from.
     """
@@ -42,6 +43,8 @@ class View:
     width: int | None = None
     color: bool = False
     ascii: bool = False
+    palette: Literal["standard", "256"] = "standard"
+    heatmap: bool = False
     show: int = 0
     level: int = 0
     root: str = ""

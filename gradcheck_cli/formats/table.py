@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
 from gradcheck_cli.formats import View
+from gradcheck_cli.formats.heatmap import draw_heatmaps
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.words import (
     CHAIN_RULE,
@@ -72,6 +73,8 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
         page.line()
         page.line(f"The worst of all {count(moved(report), 'entry')}{THEMSELVES[report.differences]}:")
         page.table(ENTRY_COLUMNS, [entry_row(name, entry) for name, entry in worst])
+    if page.view.heatmap:
+        draw_heatmaps(page, report)
     if page.view.level > 0:
         page.line()
         for line in details(outcome, report):

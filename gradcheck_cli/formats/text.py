@@ -40,7 +40,7 @@ class Page:
             width=UNBOUNDED,
             height=25,  # with a height given, rich asks neither the terminal nor TERM for a size
             force_terminal=view.color,
-            color_system="standard" if view.color else None,
+            color_system="256" if view.color else None,
             no_color=not view.color,
             highlight=False,
             emoji=False,
@@ -73,6 +73,9 @@ class Page:
         for line in lines:
             spelt = Text(_spelt(line.plain, self.view), spans=line.spans)
             self._console.print(spelt, width=UNBOUNDED, no_wrap=True)
+    def picture(self, line: Text) -> None:
+        """A line as it is, with the styles it has."""
+        self._console.print(line, width=UNBOUNDED)
 
     @property
     def text(self) -> str:

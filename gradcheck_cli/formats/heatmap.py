@@ -1,0 +1,181 @@
+"""The relative errors of a tensor as a picture, in which a bad row or column jumps out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.color import Color, ColorSystem
+from rich.style import Style
+from rich.text import Text
+
+from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.formats import View
+from gradcheck_cli.formats.text import INDENT, STYLES, Page
+from gradcheck_cli.formats.words import MARKS, shape
+from gradcheck_cli.report import Report
+
+TALLEST = 32
+"""The most lines of a picture."""
+
+WIDEST = 100
+"""The most columns off a terminal, which would say how many it has."""
+
+SMALLEST, BRIGHT = -16, -6
+"""The powers of ten of the first colour and of the first bright one, which is rtol's."""
+
+COLORS = (232, 232, 233, 233, 234, 234, 17, 17, 18, 19, 125, 161, 202, 208, 214, 220, 229)
+"""Of xterm's 256, one for each power of ten up to 1; that also tell good from bad as the nearest of 16."""
+
+GREY = 244
+
+SHADES = (
+    (-math.inf, " ", " "),
+    (-12, "·", "."),
+    (-9, "░", ":"),
+    (-6, "▒", "+"),
+    (-3, "▓", "#"),
+    (-1, "█", "@"),
+)
+"""Without colour, from which power of ten on which character stands for an error; and in ASCII."""
+
+UNKNOWN = "?"
+
+
+def draw_heatmaps(page: Page, report: Report) -> None:
+    """A picture of every tensor that does not agree or, where all do, of every one, and what is what in them.
+
+    A tensor of which no entry was moved by itself has none.
+    """
+    moved = [comparison for comparison in report.comparisons if comparison.measured.any()]
+    failed = [c for c in moved if report.verdict_of(c) is not Verdict.AGREES]
+    for comparison in failed or moved:
+        page.line()
+        _draw(page, comparison)
+    if moved:
+        page.line()
+        page.picture(Text(" " * INDENT).append_text(_legend(page.view)))
+
+
+def _draw(page: Page, comparison: Comparison) -> None:
+    errors, wrong = _errors(comparison), _as_matrix(comparison.wrong | comparison.suspect)
+    grid = _Grid.of(errors.shape, page.view)
+    page.line(f"{comparison.name}, {shape(comparison.shape)}{grid.shrinks}", "bold", indent=INDENT)
+    page.picture(Text(grid.axis(errors.shape[1])))
+    cells = _worst(errors, *grid.by)
+    marks = _worst(wrong, grid.by[0] * grid.stacked, errors.shape[1])[:, 0]
+    for i, mark in enumerate(marks):
+        line = Text(grid.label(i))
+        line.append_text(_line(cells[i * grid.stacked : (i + 1) * grid.stacked], grid, page.view))
+        if mark:
+            line.append(" !" if page.view.ascii else f" {MARKS[Verdict.WRONG]}", STYLES[Verdict.WRONG])
+        page.picture(line)
+
+
+def _errors(comparison: Comparison) -> NDArray[np.float64]:
+    """log₁₀ of the relative errors; −∞ where there is nothing to tell, NaN where nothing is known."""
+    unknown = comparison.unresolved & np.isnan(comparison.relative_error)
+    with np.errstate(divide="ignore"):
+        powers = np.log10(np.where(comparison.telling, comparison.relative_error, 0.0))
+    return _as_matrix(np.where(unknown, np.nan, powers))
+
+
+def _as_matrix(array: NDArray[Any]) -> NDArray[Any]:
+    """A vector is one row; of more dimensions than two, all but the first are one."""
+    return array.reshape(array.shape[0] if array.ndim > 1 else 1, -1)
+
+
+def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
+    """The worst of every block of so many rows and columns; what is unknown counts where nothing is known."""
+    rows = np.fmax.reduceat(array, np.arange(0, array.shape[0], tall), axis=0)
+    return np.fmax.reduceat(rows, np.arange(0, array.shape[1], wide), axis=1)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """How a matrix becomes lines.
+
+    by: rows and columns of entries in a cell.  wide: characters of a cell.  stacked: cells above each other
+    in one character, which takes two colours.  digits: the width of the rows' numbers.
+    """
+
+    by: tuple[int, int]
+    wide: int
+    stacked: int
+    digits: int
+
+    @classmethod
+    def of(cls, matrix: tuple[int, ...], view: View) -> _Grid:
+        rows, columns = matrix
+        digits = len(str(rows - 1))
+        room = max((view.width or WIDEST) - digits - 2 * INDENT - len(" || ✗"), 1)
+        stacked = 2 if view.color and not view.ascii and rows > TALLEST else 1
+        by = math.ceil(rows / (TALLEST * stacked)), math.ceil(columns / room)
+        return cls(by, 2 if stacked == 1 and 2 * columns <= room else 1, stacked, digits)
+
+    @property
+    def shrinks(self) -> str:
+        return f": each cell the worst of {self.by[0]} × {self.by[1]}" if self.by != (1, 1) else ""
+
+    def label(self, line: int) -> str:
+        """The number of the line's first row."""
+        return f"{line * self.by[0] * self.stacked:>{2 * INDENT + self.digits}} "
+
+    def axis(self, columns: int) -> str:
+        """The number of the first column of every tenth cell."""
+        cells = math.ceil(columns / self.by[1])
+        numbers = [str(cell * self.by[1]).ljust(10 * self.wide) for cell in range(0, cells, 10)]
+        return " " * (2 * INDENT + self.digits + 2) + "".join(numbers)[: cells * self.wide].rstrip()
+
+
+def _line(cells: NDArray[np.float64], grid: _Grid, view: View) -> Text:
+    """A line of the picture: one row of cells, or two."""
+    if not view.color:
+        return Text("|" + "".join(_shade(power, view) * grid.wide for power in cells[0]) + "|")
+    line = Text(" ")
+    for powers in cells.T:
+        line.append(*_colored(powers, grid, view))
+    return line
+
+
+def _shade(power: float, view: View) -> str:
+    if math.isnan(power):
+        return UNKNOWN
+    return [ascii if view.ascii else shade for least, shade, ascii in SHADES if power >= least][-1]
+
+
+def _colored(powers: NDArray[np.float64], grid: _Grid, view: View) -> tuple[str, Style]:
+    if grid.stacked == 1:
+        filling = UNKNOWN if math.isnan(powers[0]) else " "
+        return filling * grid.wide, Style(bgcolor=_color(_number(powers[0]), view))
+    colors = [_color(_number(power), view) for power in powers]
+    return "▀", Style(color=colors[0], bgcolor=colors[1] if len(colors) > 1 else None)
+
+
+def _number(power: float) -> int:
+    """The colour's number among the 256."""
+    if math.isnan(power):
+        return GREY
+    return COLORS[max(0, math.floor(min(power, 0.0)) - SMALLEST) if power > -math.inf else 0]
+
+
+def _color(number: int, view: View) -> Color:
+    """rich would find the nearest of fewer colours, too, but keeps a style as it was first used."""
+    color = Color.from_ansi(number)
+    return color if view.palette == "256" else color.downgrade(ColorSystem.STANDARD)
+
+
+def _legend(view: View) -> Text:
+    """What stands for which error."""
+    if not view.color:
+        named = [f"{_shade(least, view)} 1e{least}" for least, *_ in SHADES[1:]]
+        return Text(f"relative error from {'  '.join(named)}  {UNKNOWN} unknown")
+    legend = Text("relative error ")
+    for decade, color in enumerate(COLORS, SMALLEST):
+        if decade in (SMALLEST, BRIGHT):
+            legend.append(f" 1e{decade} ")
+        legend.append("  ", Style(bgcolor=_color(color, view)))
+    return legend.append(" 1  ").append(UNKNOWN, Style(bgcolor=_color(GREY, view))).append(" unknown")
