@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gradcheck_cli import Spec
+from gradcheck_cli.formats import FORMATS
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.model.parameters import INITIALISERS
@@ -105,7 +106,7 @@ def test_json_has_the_documented_keys():
     assert keys(json.loads(example)) == keys(real)
 
 
-@pytest.mark.parametrize("table", [ACTIVATIONS, LOSSES, INITIALISERS, SCHEMES])
+@pytest.mark.parametrize("table", [ACTIVATIONS, LOSSES, INITIALISERS, SCHEMES, FORMATS])
 def test_every_name_of_the_tables_is_mentioned(table):
     assert [name for name in table if f"`{name}`" not in README] == []
 

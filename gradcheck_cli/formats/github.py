@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.compare import Comparison, Verdict, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.formats import View
 from gradcheck_cli.formats.files import told_from
@@ -83,7 +83,8 @@ def _worst(annotations: list[Annotation]) -> Iterator[Annotation]:
 
 
 def _badness(annotation: Annotation) -> float:
-    return -1.0 if math.isnan(annotation.badness) else annotation.badness
+    """As alike as the report takes them for; the first of those that are alike stays first."""
+    return -1.0 if math.isnan(annotation.badness) else float(three_digits(annotation.badness))
 
 
 def _command(annotation: Annotation, view: View) -> str:

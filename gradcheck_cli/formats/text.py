@@ -73,6 +73,7 @@ class Page:
         for line in lines:
             spelt = Text(_spelt(line.plain, self.view), spans=line.spans)
             self._console.print(spelt, width=UNBOUNDED, no_wrap=True)
+
     def picture(self, line: Text) -> None:
         """A line as it is, with the styles it has."""
         self._console.print(line, width=UNBOUNDED)

@@ -109,6 +109,12 @@ def test_of_many_the_worst_ten_are_shown_and_the_others_counted():
     ]
 
 
+def test_of_those_that_are_as_bad_the_first_comes_first():
+    tensors = [comparison(name, [1.0 + 1e-9 * i], [2.0]) for i, name in enumerate(("w2", "b2", "w1", "b1"))]
+    titles = [command.properties["title"] for command in read(Outcome("net.yaml", report(*tensors[::-1])))]
+    assert [title.split(":")[0] for title in titles] == ["b1", "w1", "b2", "w2"]
+
+
 @pytest.mark.parametrize("name", ["100%0A.yaml", "a:b,c=d.yaml", "::error ::x.yaml", "δ.yaml"])
 def test_names_and_messages_come_through_as_they_are(name):
     complaint = Complaint(f"{name} is bad\nvery: 50%, bad", position=at(name, 1, 2))

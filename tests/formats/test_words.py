@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,13 @@ from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnos
 from gradcheck_cli.compare import Projected
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.formats.words import describe, diagnosed, headline
+
+
+def test_words_need_no_terminal():
+    """A plain text of somebody else's may use them."""
+    seen = "import sys, gradcheck_cli.formats.words; print({'rich', 'click'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize(
