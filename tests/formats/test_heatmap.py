@@ -114,6 +114,14 @@ def test_what_is_unknown_is_no_error_unless_something_in_its_cell_is():
     assert row[:2] == "?█"
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+def test_what_is_unknown_is_grey_in_colour(rows):
+    nothing = comparison("w", np.ones((rows, 4)), np.full((rows, 4), math.nan), math.inf)
+    lines = drawing(report(nothing), color=True, palette="256")[:-1]
+    assert any("48;5;244m" in line for line in lines)
+    assert ("?" in "".join(map(plain, lines))) == (rows == 1)
+
+
 def test_what_cannot_be_told_from_zero_is_blank():
     noise = replace(comparison("w", [[1e-20, 1.0]], [[2e-20, 2.0]], 1e-15), rounding=np.full((1, 2), 1e-15))
     assert rows_of(drawing(report(noise))) == ["  ██"]
