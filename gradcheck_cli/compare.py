@@ -342,17 +342,22 @@ class Comparison:
         allowed = self.rtol * np.abs(a) + abs(ratio) * bar[told] + (1.0 + abs(ratio)) * self.rounding[told]
         return ratio if (np.abs(a - ratio * n) <= allowed).all() else None
 
-    def worst(self, count: int = 1) -> list[Entry]:
-        """The entries of largest relative error: the wrong first, then the unresolved, then the others.
+    @property
+    def ranked(self) -> Array:
+        """The flat indices of all entries, the worst first: the wrong, then the unresolved, then the others.
 
-        Of those only that were moved by themselves.
+        Those that were not moved by themselves come last.
         """
-        count = min(count, int(np.count_nonzero(self.measured)))
         rank = np.where(self.wrong, 3, np.where(self.unresolved, 2, self.telling)).ravel()
         relative_error = np.nan_to_num(self.relative_error.ravel(), nan=-1.0, posinf=np.inf)
         alike = three_digits(relative_error)  # what differs by less is as bad, and the larger comes first
-        order = np.lexsort((-self.scale.ravel(), -alike, -rank, ~self.measured.ravel()))[:count]
-        return [self.entry(tuple(int(i) for i in np.unravel_index(flat, self.shape))) for flat in order]
+        return np.lexsort((-self.scale.ravel(), -alike, -rank, ~self.measured.ravel()))
+
+    def worst(self, count: int = 1) -> list[Entry]:
+        """The entries of largest relative error, of those only that were moved by themselves."""
+        count = min(count, int(np.count_nonzero(self.measured)))
+        indices = (np.unravel_index(flat, self.shape) for flat in self.ranked[:count])
+        return [self.entry(tuple(map(int, index))) for index in indices]
 
     def entry(self, index: tuple[int, ...]) -> Entry:
         verdict = (
