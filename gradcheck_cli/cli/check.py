@@ -27,7 +27,7 @@ from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
 from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, view_of, wants_color, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
-from gradcheck_cli.formats import FORMATS, render
+from gradcheck_cli.formats import FORMATS, refuse_missing, render
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome
@@ -122,6 +122,7 @@ def check(
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input."""
     from gradcheck_cli.report import Run
 
+    refuse_missing(format)
     paths = list(expand(specs))
     files = report_files(reports, paths)
     formats = {format, *(file.format for file in files)}

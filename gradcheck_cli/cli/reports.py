@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.terminal import complain, say
 from gradcheck_cli.errors import Complaint, ExitCode, Gathered, InputError, did_you_mean, worst
-from gradcheck_cli.formats import FORMATS, View, render
+from gradcheck_cli.formats import FORMATS, View, refuse_missing, render
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Run
@@ -60,6 +60,7 @@ def _parsed(name: str) -> ReportFile:
         raise _refused(f"'{name}' names no file; it must be FORMAT=FILE")
     if file == "-":
         raise _refused("a report goes into a file, not to standard output", f"--format {format} prints it")
+    refuse_missing(format)
     return ReportFile(format, file)
 
 

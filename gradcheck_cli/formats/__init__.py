@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
+
+from gradcheck_cli.errors import Complaint, InputError
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation
@@ -17,6 +20,7 @@ FORMATS = {
     "junit": "gradcheck_cli.formats.junit",
     "github": "gradcheck_cli.formats.github",
     "markdown": "gradcheck_cli.formats.markdown",
+    "html": "gradcheck_cli.formats.html",
 }
 """Each format's module, loaded when it is asked for, with `render(run, view)`."""
 
@@ -28,6 +32,9 @@ SWEEP_FORMATS = {
     "json": "gradcheck_cli.formats.json",
 }
 """The same of those that a sweep has: `render_sweep`."""
+
+PACKAGES = {"html": "jinja2"}
+"""What a format needs that is not installed unless the extra of its name is."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,14 @@ class View:
     show: int = 0
     level: int = 0
     root: str = ""
+
+
+def refuse_missing(format: str) -> None:
+    """Raises `InputError` where a format's package is not installed: before the work, not after it."""
+    package = PACKAGES.get(format)
+    if package and find_spec(package) is None:
+        message = f"format {format} needs the package {package}, which is not installed"
+        raise InputError(Complaint(message, help=f"pip install 'gradcheck-cli[{format}]'"))
 
 
 def render(format: str, run: Run, view: View) -> str:

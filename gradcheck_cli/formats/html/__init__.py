@@ -1,0 +1,142 @@
+"""The result as one page that works offline: verdicts, causes, tables that sort, a map of every tensor."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import asdict
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.formats import View, words
+from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
+from gradcheck_cli.report import Outcome, Report, Run, resolution_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+WORST = 10
+"""How many entries of a tensor are listed, if not more are asked for."""
+
+UNCHECKED = "not checked"
+"""What stands in the verdict's place where there is none."""
+
+
+def render(run: Run, view: View) -> str:
+    """In ASCII, so that no terminal's encoding can change the page: the script's hash is part of it."""
+    page = _environment().get_template("report.html.jinja").render(_context(run, view))
+    return page.encode("ascii", "xmlcharrefreplace").decode("ascii") + "\n"
+
+
+def _context(run: Run, view: View) -> dict[str, Any]:
+    style, script = _part("report.css"), _part("report.js")
+    shown = {_tone(outcome) for outcome in run.outcomes}
+    shown |= {c.verdict for outcome in run.outcomes if outcome.report for c in outcome.report.comparisons}
+    return {
+        "run": run,
+        "tone": _tone_of_run(run),
+        "maps": _maps(run),
+        "states": STATES,
+        "verdicts": [verdict for verdict in (*Verdict, UNCHECKED) if verdict in shown],
+        "most": max(WORST, view.show),
+        "style": style,
+        "script": script,
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+    }
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(__name__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: escaped(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(_FILTERS)
+    return environment
+
+
+def _maps(run: Run) -> list[list[dict[str, Any] | None]]:
+    """Of every spec, the map of every tensor; None of one of which no entry was moved by itself."""
+    specs = [outcome.report.comparisons if outcome.report else () for outcome in run.outcomes]
+    most = most_cells([c.entries for comparisons in specs for c in comparisons])
+    return [[_map(c, most) for c in comparisons] for comparisons in specs]
+
+
+def _map(comparison: Comparison, most: int) -> dict[str, Any] | None:
+    nothing = comparison.directions or not comparison.entries
+    return None if nothing else asdict(cells_of(comparison, most))
+
+
+def _tone(of: Outcome | Comparison) -> str:
+    """The verdict whose colour it has: nothing but zeros agrees, yet says nothing."""
+    if isinstance(of, Outcome):
+        return of.report.verdict if of.report else UNCHECKED
+    return Verdict.UNRESOLVED if words.all_zero(of) else of.verdict
+
+
+def _tone_of_run(run: Run) -> str:
+    return next(_tone(outcome) for outcome in run.outcomes if outcome.exit_code is run.exit_code)
+
+
+def _mark(tone: str) -> str:
+    return words.MARKS[Verdict.WRONG if tone == UNCHECKED else Verdict(tone)]
+
+
+def _largest(report: Report) -> float:
+    """The largest relative error of all tensors."""
+    return float(np.fmax.reduce([c.max_relative_error for c in report.comparisons], initial=np.nan))
+
+
+def _flat(comparison: Comparison, index: tuple[int, ...]) -> int:
+    return int(np.ravel_multi_index(index, comparison.shape)) if index else 0
+
+
+def _median(comparison: Comparison) -> float:
+    """What the column *catches* is sorted by."""
+    resolution = resolution_of([comparison])
+    return resolution.median if resolution else np.nan
+
+
+_FILTERS = {
+    "asides": words.asides,
+    "catches": words.catches,
+    "count": words.count,
+    "details": words.details,
+    "diagnosed": words.diagnosed,
+    "failed": words.failed,
+    "flat": _flat,
+    "index": words.index,
+    "key": lambda value: json.dumps(float(value)),  # the script, too, reads NaN and Infinity
+    "largest": _largest,
+    "listed": words.listed,
+    "mark": _mark,
+    "measured": words.measured,
+    "median": _median,
+    "number": words.number,
+    "relative": words.relative,
+    "remarks": words.remarks,
+    "sentence": words.sentence,
+    "shape": words.shape,
+    "summary": words.summary,
+    "tensor_verdict": words.tensor_verdict,
+    "tone": _tone,
+}
+
+
+def _part(name: str) -> str:
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"

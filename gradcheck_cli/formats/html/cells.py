@@ -1,0 +1,122 @@
+"""A tensor as the cells of a heat map: an entry each, or the worst of a block where there are too many."""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gradcheck_cli.compare import Comparison
+from gradcheck_cli.formats.glyphs import escaped
+
+PAGE = 2**18
+"""The cells a page holds at most: about as many as fit on a screen, and 9 MB."""
+
+STATES = (
+    "wrong",
+    "unresolved, but part of what is wrong",
+    "unresolved",
+    "agrees, 0 on both sides",
+    "agrees along random directions",
+    "agrees",
+)
+"""What may be said of an entry: the first of these that holds."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A grid of rows × columns, each cell standing for a block of entries; its arrays in base64.
+
+    entry: of a block, the flat index of its worst entry; empty where a block is an entry.
+    analytic, numerical: float64.  error, relative: float32, relative NaN where it tells nothing.
+    state: uint8, the place in `STATES`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rows: int
+    columns: int
+    block: tuple[int, int]
+    entry: str
+    analytic: str
+    numerical: str
+    error: str
+    relative: str
+    state: str
+
+
+def cells_of(comparison: Comparison, most: int) -> Cells:
+    """The comparison on at most so many cells."""
+    extent = _extent(comparison.shape)
+    block = _block(extent, most)
+    entries = _worst_of_blocks(comparison, extent, block)
+    relative_error = np.where(comparison.telling, comparison.relative_error, np.nan)
+    shrunk = block != (1, 1)
+    return Cells(
+        name=escaped(comparison.name),
+        shape=comparison.shape,
+        rows=math.ceil(extent[0] / block[0]),
+        columns=math.ceil(extent[1] / block[1]),
+        block=block,
+        entry=_base64(entries, "<u4") if shrunk else "",
+        analytic=_base64(comparison.analytic.ravel()[entries], "<f8"),
+        numerical=_base64(comparison.numerical.ravel()[entries], "<f8"),
+        error=_base64(comparison.error.ravel()[entries], "<f4"),
+        relative=_base64(relative_error.ravel()[entries], "<f4"),
+        state=_base64(_state(comparison).ravel()[entries], "u1"),
+    )
+
+
+def most_cells(sizes: Sequence[int]) -> int:
+    """The most cells a tensor may have, so that those of all tensors together stay within `PAGE`."""
+    left = PAGE
+    for i, size in enumerate(sorted(sizes)):
+        share = max(1, left // (len(sizes) - i))
+        if size > share:
+            return share
+        left -= size
+    return PAGE
+
+
+def _extent(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns: a vector is one row, and of more than two axes the last ones are one."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+
+
+def _block(extent: tuple[int, int], most: int) -> tuple[int, int]:
+    """How many rows and columns of entries make a cell: as nearly a square as the extent allows."""
+    (rows, columns), height, width = extent, 1, 1
+    while math.ceil(rows / height) * math.ceil(columns / width) > most:
+        if height < min(width, rows) or width >= columns:
+            height += 1
+        else:
+            width += 1
+    return height, width
+
+
+def _worst_of_blocks(
+    comparison: Comparison, extent: tuple[int, int], block: tuple[int, int]
+) -> NDArray[np.intp]:
+    """The flat index of the worst entry of every block, row by row."""
+    if block == (1, 1):
+        return np.arange(comparison.entries)
+    ranked = comparison.ranked
+    row, column = np.divmod(ranked, extent[1])
+    cell = row // block[0] * math.ceil(extent[1] / block[1]) + column // block[1]
+    _, first = np.unique(cell, return_index=True)
+    return ranked[first]
+
+
+def _state(of: Comparison) -> NDArray[np.intp]:
+    """Of every entry its place in `STATES`."""
+    holds = [of.wrong, of.suspect & of.unresolved, of.unresolved, of.zero, of.covered & ~of.measured]
+    return np.select(holds, range(len(holds)), default=len(holds))
+
+
+def _base64(values: NDArray[np.generic], dtype: DTypeLike) -> str:
+    with np.errstate(over="ignore"):  # an error bar beyond float32 is infinite to the reader, too
+        return b64encode(values.astype(dtype).tobytes()).decode("ascii")
