@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.report import Report
     from gradcheck_cli.spec import Spec
     from gradcheck_cli.spec_file import load_spec
+    from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError, check_gradients
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,9 @@ _HOMES = {
     "Report": "report",
     "Spec": "spec",
     "load_spec": "spec_file",
+    "UndecidedGradientError": "testing",
+    "WrongGradientError": "testing",
+    "check_gradients": "testing",
 }
 
 __all__ = [
@@ -36,10 +40,13 @@ __all__ = [
     "InputError",
     "Report",
     "Spec",
+    "UndecidedGradientError",
     "UntrustedReferenceError",
     "Verdict",
+    "WrongGradientError",
     "__version__",
     "check",
+    "check_gradients",
     "load_spec",
 ]
 

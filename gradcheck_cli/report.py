@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -87,6 +87,12 @@ class Report:
     @property
     def exit_code(self) -> ExitCode:
         return EXIT_CODES[self.verdict]
+
+    def of(self, name: str) -> Report:
+        """What was found of one tensor alone; why the gradients are wrong, if this one is."""
+        (alone,) = (c for c in self.comparisons if c.name == name)
+        diagnosis = self.diagnosis if alone.verdict is Verdict.WRONG else None
+        return replace(self, comparisons=(alone,), rtol={name: alone.rtol}, diagnosis=diagnosis)
 
     @property
     def entries(self) -> int:

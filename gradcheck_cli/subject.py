@@ -23,7 +23,7 @@ from gradcheck_cli.sources import CODE_SOURCES, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.sources.foreign import ForeignObjective, Function, Inputs, read_inputs
 from gradcheck_cli.sources.workers import Case, Workers
-from gradcheck_cli.spec import Spec
+from gradcheck_cli.spec import CheckSpec, Spec
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,17 @@ class Subject:
 def subject_of(spec: Spec) -> Subject:
     """Load, draw or import everything the spec names. Raises `InputError`."""
     return _of_code(spec) if spec.names_code else _of_network(spec)
+
+
+@np.errstate(all="ignore")
+def tensors_of(spec: Spec) -> tuple[str, ...]:
+    """What the tensors are called that a check of the spec compares, in that order.
+
+    Raises `InputError` for what keeps it from being checked, as far as that shows before any difference.
+    """
+    if spec.names_code:
+        return _checked(*_read_code(spec), spec.check)
+    return tuple(read_gradients(spec.gradients, build_problem(spec)).values)
 
 
 # --- a network of ours -------------------------------------------------------------------------------------
@@ -124,23 +135,45 @@ def _samples(x: Array) -> str:
 
 
 def _of_code(spec: Spec) -> Subject:
-    if SCHEMES[spec.check.scheme].offsets[0].imag:
+    function, inputs = _read_code(spec)
+    subject = subject_of_function(function, inputs, spec.check)
+    assert subject.code is not None
+    case = Case(spec.gradients, inputs, function.parameters, subject.code.losses, subject.code.noise)
+    return replace(subject, workers=lambda jobs: Workers(case, function, jobs))
+
+
+def _read_code(spec: Spec) -> tuple[Function, Inputs]:
+    _refuse_complex(spec.check)  # before any of it is run
+    inputs = read_inputs(spec)
+    return CODE_SOURCES[type(spec.gradients)](spec.gradients, inputs), inputs
+
+
+def _checked(function: Function, inputs: Inputs, how: CheckSpec) -> tuple[str, ...]:
+    return matching(inputs.problem.network.shapes if inputs.problem else function.parameters, how.parameters)
+
+
+def _refuse_complex(how: CheckSpec) -> None:
+    if SCHEMES[how.scheme].offsets[0].imag:
         help = "the code computes with real numbers, as far as is known"
         raise bad_input("'complex' steps are not for code", "check", "scheme", help=help)
-    inputs = read_inputs(spec)
-    function = CODE_SOURCES[type(spec.gradients)](spec.gradients, inputs)
+
+
+def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> Subject:
+    """The gradients of a function, to be held against its own loss; inputs: what it was given.
+
+    Raises `InputError`.
+    """
+    _refuse_complex(how)
     gradients = function.gradients(function.parameters)
-    named = inputs.problem.network.shapes if inputs.problem else function.parameters
-    checked = matching(named, spec.check.parameters)
+    checked = _checked(function, inputs, how)
     analytic = Analytic(
         {name: gradients[name] for name in checked},
         {name: dtype_of(gradients[name]) for name in checked},
         function.origin,
     )
-    losses = function.losses(function.parameters)
     loss_noise, rounding = measured_noise(function, analytic)
     objective = ForeignObjective(function, loss_noise)
-    case = Case(spec.gradients, inputs, function.parameters, losses, loss_noise)
+    losses = objective.losses
     return Subject(
         analytic,
         objective,
@@ -154,9 +187,8 @@ def _of_code(spec: Spec) -> Subject:
         _kinked,
         _largest(analytic.values.values()),
         objective,
-        lambda jobs: Workers(case, function, jobs),
-        inputs.problem,
-        None if inputs.x is None else len(inputs.x),
+        problem=inputs.problem,
+        samples=None if inputs.x is None else len(inputs.x),
     )
 
 

@@ -107,8 +107,20 @@ MAY_IMPORT = {
         "errors",
         "numerical.schemes",
     },
+    "testing": {
+        "checker",
+        "cli.terminal",
+        "compare",
+        "errors",
+        "formats",
+        "report",
+        "sources.given_function",
+        "spec",
+        "spec_errors",
+        "subject",
+    },
     "__main__": {"cli"},
-    "__init__": {"checker", "compare", "errors", "report", "spec", "spec_file"},
+    "__init__": {"checker", "compare", "errors", "report", "spec", "spec_file", "testing"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

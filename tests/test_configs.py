@@ -12,6 +12,7 @@ from gradcheck_cli.model.network import backprop
 from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.subject import tensors_of
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 OWN = [path for path in CONFIGS if load_spec(path).names_code is None]
@@ -35,6 +36,12 @@ def test_verdict_is_the_one_the_config_promises(path):
     report = check(load_spec(path))
     assert report.verdict is (Verdict.WRONG if path.name in WRONG else Verdict.AGREES)
     assert report.unresolved == 0
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_names_of_its_tensors_are_known_beforehand(path):
+    spec = load_spec(path)
+    assert list(tensors_of(spec)) == [comparison.name for comparison in check(spec).comparisons]
 
 
 def test_the_wrong_one_is_wrong_in_row_3_alone(configs):

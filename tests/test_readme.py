@@ -88,9 +88,12 @@ def test_specs_are_valid(block):
     Spec.model_validate({"data": {"synthetic": "normal"}, **spec}, context={"folder": ROOT})
 
 
-def test_python_example_runs():
-    (example,) = blocks("python")
-    subprocess.run([sys.executable, "-c", example], cwd=ROOT, check=True)
+RUN_ITS_TESTS = "\n[value() for name, value in list(globals().items()) if name.startswith('test_')]"
+
+
+@pytest.mark.parametrize("example", blocks("python"))
+def test_python_example_runs(example):
+    subprocess.run([sys.executable, "-c", example + RUN_ITS_TESTS], cwd=ROOT, check=True)
 
 
 def keys(document: object) -> object:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from reports import diagnosis
 
 from gradcheck_cli.compare import Comparison, Verdict, overall
 from gradcheck_cli.errors import ExitCode
@@ -60,6 +61,19 @@ def test_a_tensors_part_in_the_verdict_explains_the_whole(comparisons, strict, v
     whole = replace(report(*comparisons), strict=strict)
     assert [whole.verdict_of(comparison) for comparison in comparisons] == verdicts
     assert whole.verdict == overall([Verdict(verdict) for verdict in verdicts])
+
+
+def test_of_one_tensor_alone_it_says_what_it_says_of_all():
+    whole = replace(report(RIGHT, WRONG, UNKNOWN), diagnosis=diagnosis())
+    alone = whole.of("output.bias")
+    assert (alone.comparisons, alone.rtol) == ((WRONG,), {"output.bias": WRONG.rtol})
+    assert (alone.network, alone.loss, alone.wrong) == (whole.network, whole.loss, whole.wrong)
+    assert alone.diagnosis is whole.diagnosis
+
+
+def test_of_a_tensor_that_is_not_wrong_there_is_no_cause_to_tell():
+    whole = replace(report(RIGHT, WRONG, UNKNOWN), diagnosis=diagnosis())
+    assert [whole.of(name).diagnosis for name in ("output.weight", "hidden1.bias")] == [None, None]
 
 
 def test_counts_add_up():

@@ -12,7 +12,7 @@ from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.model.arrays import match_shapes
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.foreign import Function, Inputs
-from gradcheck_cli.sources.user_code import UserCode, a
+from gradcheck_cli.sources.user_code import Callee, UserCode, a
 
 _MOST_APART = 1e-3
 """Two calls may differ by a thousand roundings of threads that race, but never by more than this."""
@@ -99,7 +99,7 @@ def real(array: Array) -> Array:
         return np.array(array, dtype=array.dtype.newbyteorder("=") if floating else np.float64)
 
 
-def read_losses(value: Any, code: UserCode) -> Array:
+def read_losses(value: Any, code: Callee) -> Array:
     """(S,): what adds up to L."""
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
@@ -108,7 +108,7 @@ def read_losses(value: Any, code: UserCode) -> Array:
     return real(losses.reshape(-1))
 
 
-def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: UserCode) -> dict[str, Array]:
+def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Callee) -> dict[str, Array]:
     """The gradients as arrays, as yet the user's own. Raises `InputError` naming all that do not fit."""
     if not isinstance(values, Mapping):
         message = f"returns {a(values)} for the gradients; a dict of arrays by parameter name is needed"
@@ -127,7 +127,7 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Use
     return {name: arrays[name] for name in shapes}
 
 
-def first_of_two(value: Any, what: str, code: UserCode) -> Array:
+def first_of_two(value: Any, what: str, code: Callee) -> Array:
     """Of what a vectorized function returns for two points, that of the first."""
     array = plain(value)
     if array.ndim == 0 or len(array) != 2:
@@ -136,7 +136,7 @@ def first_of_two(value: Any, what: str, code: UserCode) -> Array:
     return array[0]
 
 
-def read_stack(value: Any, shape: tuple[int, int], code: UserCode) -> Array:
+def read_stack(value: Any, shape: tuple[int, int], code: Callee) -> Array:
     """(K, S) in float64, the losses of K points."""
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.shape not in _fitting(shape):
@@ -159,7 +159,7 @@ def _found(value: Any, array: Array) -> str:
     return f"numbers of type {array.dtype}" if array.dtype.kind == "c" else a(value)
 
 
-def refuse_infinite(losses: Array, code: UserCode) -> None:
+def refuse_infinite(losses: Array, code: Callee) -> None:
     """Without a finite loss there is no gradient to check."""
     finite = np.isfinite(losses)
     if not finite.all():
@@ -171,7 +171,7 @@ def refuse_infinite(losses: Array, code: UserCode) -> None:
 # --- and again -------------------------------------------------------------------------------------------
 
 
-def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: UserCode) -> None:
+def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: Callee) -> None:
     """Differences of a loss that moves its own arguments would be differences of something else."""
     names = " and ".join(
         name
@@ -182,7 +182,7 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
         raise code.complain(f"changes {names} in place", "work on a copy: w = w.copy(), or w = w - step")
 
 
-def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: UserCode) -> None:
+def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
     """Two calls with the same arguments must agree: in every bit, or as nearly as threads that race do."""
     help = "seed its random numbers in the function, or switch dropout off"
     if not _same(first.losses, second.losses, first.apart):
@@ -205,7 +205,7 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: UserCode) -
     raise code.complain(f"called twice with the same arguments gives other gradients, of {names}", help)
 
 
-def refuse_mixed(function: Function, apart: float, code: UserCode) -> None:
+def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
     """What a vectorized function says of one point must not depend on the others in the stack."""
     if not function.vectorized:
         return

@@ -25,7 +25,7 @@ from gradcheck_cli.sources.evaluation import (
     samples,
 )
 from gradcheck_cli.sources.foreign import Function, Inputs
-from gradcheck_cli.sources.user_code import UserCode, a, load
+from gradcheck_cli.sources.user_code import Callee, UserCode, a, load
 from gradcheck_cli.spec import PythonFunction
 
 _WHERE = ("gradients", "python")
@@ -47,9 +47,18 @@ def read(source: PythonFunction, inputs: Inputs) -> Function:
     """
     code = load(source.python, _WHERE)
     parameters, (x, y) = _point(inputs, code), samples(inputs, code)
-    stacked = code if source.vectorized else None
-    if stacked:
-        code = replace(code, value=_of_one(stacked))
+    if source.vectorized:
+        return observed(replace(code, value=_of_one(code)), parameters, x, y, stacked=code)
+    return observed(code, parameters, x, y)
+
+
+def observed(
+    code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, stacked: Callee | None = None
+) -> Function:
+    """The function, after two calls that show it can be used; stacked: the one that takes K points at once.
+
+    Raises `InputError` at the place of the code.
+    """
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
     refuse_unrepeatable(first, second, code)
@@ -60,13 +69,13 @@ def read(source: PythonFunction, inputs: Inputs) -> Function:
 
 @dataclass(frozen=True)
 class _Function:
-    code: UserCode
+    code: Callee
     parameters: Mapping[str, Array]
-    x: Array | None
-    y: Array | None
+    x: Any
+    y: Any
     terms: int
     remarks: tuple[str, ...]
-    stacked: UserCode | None = None  # the code as it is, where it takes a stack of parameters
+    stacked: Callee | None = None  # the code as it is, where it takes a stack of parameters
 
     @property
     def origin(self) -> str:
@@ -114,7 +123,7 @@ def _point(inputs: Inputs, code: UserCode) -> Mapping[str, Array]:
         return as_point(named_arrays(own, code, "parameters"), _WHERE)
 
 
-def _call(code: UserCode, parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Any, Any]:
+def _call(code: Callee, parameters: dict[str, Array], x: Any, y: Any) -> tuple[Any, Any]:
     result = code.value(parameters, x, y)
     if not isinstance(result, tuple | list) or len(result) != 2:
         found = f"{len(result)} values" if isinstance(result, tuple | list) else a(result)
@@ -128,7 +137,7 @@ def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     return {name: np.stack([point[name] for point in points]) for name in points[0]}
 
 
-def _of_one(stacked: UserCode) -> Callable[..., Any]:
+def _of_one(stacked: Callee) -> Callable[..., Any]:
     """The function of a single point that one of K points is: what it says of the first of two."""
 
     def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
@@ -142,12 +151,12 @@ def _of_one(stacked: UserCode) -> Callable[..., Any]:
 
 
 def _observe(
-    code: UserCode, parameters: Mapping[str, Array], x: Array | None, y: Array | None
+    code: Callee, parameters: Mapping[str, Array], x: Any, y: Any
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """One call that is watched, and what is odd about what it returns."""
     given = {name: array.copy() for name, array in parameters.items()}
     arguments = {f"parameter '{name}'": array for name, array in given.items()}
-    arguments |= {name: array for name, array in (("x", x), ("y", y)) if array is not None}
+    arguments |= {name: array for name, array in (("x", x), ("y", y)) if isinstance(array, np.ndarray)}
     before = {name: array.copy() for name, array in arguments.items()}
     with code.running():
         loss, gradients = _call(code, dict(given), x, y)

@@ -6,14 +6,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from gradcheck_cli.errors import (
     InputError,
@@ -32,6 +32,23 @@ _NUMBERS = count(1)
 
 _BEFORE: dict[str, frozenset[str]] = {}
 """By folder, the names of the modules that were there before code of that folder was last loaded."""
+
+
+class Callee(Protocol):
+    """A function of the user's, wherever it comes from; as text, its name."""
+
+    @property
+    def value(self) -> Callable[..., Any]: ...
+
+    @property
+    def where(self) -> Location:
+        """The place in the spec, which all complaints are about."""
+
+    def running(self, circumstances: str = "") -> AbstractContextManager[None]:
+        """Calls into the code happen in here; `circumstances` are told if it fails."""
+
+    def complain(self, message: str, help: str | None = None) -> InputError:
+        """The error to raise: the name of the code, and what it does."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""A function that a program of the user's has at hand, and gives as it is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradcheck_cli.errors import InputError, Location, bad_input
+from gradcheck_cli.sources.evaluation import as_point, plain
+from gradcheck_cli.sources.foreign import Function, Inputs
+from gradcheck_cli.sources.python_function import observed
+from gradcheck_cli.sources.user_code import a
+
+ALONE = "parameters"
+"""The name of a single array, which has none of its own."""
+
+
+def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
+    """The same as one that a spec names, and what it is given; parameters: a dict of arrays, or a single one.
+
+    A function that takes nothing but the parameters is called with them alone. Of a single array it is given
+    the array, and returns one for the gradient. x and y are passed on as they are, whatever they are.
+    Raises `InputError` where it returns no loss and gradients, changes its arguments, or does not return the
+    same again; what it raises itself is not caught.
+    """
+    if not callable(function):
+        raise bad_input(f"{a(function)} cannot be called; a function is needed")
+    called = function if _takes_data(function, x, y) else _without_data(function)
+    arrays = parameters if isinstance(parameters, Mapping) else {ALONE: parameters}
+    if arrays is not parameters:
+        called = _of_one_array(called)
+    name = str(getattr(function, "__name__", type(function).__name__))
+    point = _point(arrays)
+    samples = x if isinstance(x, np.ndarray) and x.ndim else None
+    return observed(_Given(name, called), point, x, y), Inputs(point, samples, None)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What it raises is the caller's to see, traceback and all."""
+
+    name: str
+    value: Callable[..., Any]
+
+    where: ClassVar[Location] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @contextmanager
+    def running(self, circumstances: str = "") -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            if circumstances:
+                error.add_note(f"gradcheck called {self.name} {circumstances}.")
+            raise
+
+    def complain(self, message: str, help: str | None = None) -> InputError:
+        return bad_input(f"{self.name} {message}", help=help)
+
+
+def _takes_data(function: Callable[..., Any], x: Any, y: Any) -> bool:
+    if x is not None or y is not None:
+        return True
+    try:
+        inspect.signature(function).bind({}, x, y)
+    except TypeError:
+        return False
+    except ValueError:  # one of those that do not say what they take
+        return True
+    return True
+
+
+def _without_data(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda parameters, x, y: function(parameters)
+
+
+def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Arrays by name in and out, for a function of an array; what is no pair is left for others to refuse."""
+
+    def named(parameters: dict[str, Any], x: Any, y: Any) -> Any:
+        match function(parameters[ALONE], x, y):
+            case (loss, gradient):
+                return loss, {ALONE: gradient}
+            case other:
+                return other
+
+    return named
+
+
+def _point(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    if not parameters:
+        raise bad_input("there are no parameters: a dict of arrays by name, or an array, is needed")
+    arrays = {str(name): plain(value) for name, value in parameters.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "buif":
+            raise bad_input(f"parameter '{name}' holds {array.dtype}; real numbers are needed")
+    return as_point(arrays, ())

@@ -1,0 +1,117 @@
+"""The check for tests of the user's own: of a function at hand, with an AssertionError where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import ValidationError
+
+from gradcheck_cli.checker import check_subject
+from gradcheck_cli.cli.terminal import view_of
+from gradcheck_cli.compare import Verdict
+from gradcheck_cli.errors import ExitCode, GradcheckError, InputError
+from gradcheck_cli.formats import render
+from gradcheck_cli.formats.words import sentence
+from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.sources.given_function import read
+from gradcheck_cli.spec import CheckSpec
+from gradcheck_cli.subject import subject_of_function
+
+_MARGIN = 8
+"""What pytest puts before each line of an error's text."""
+
+
+class FailedCheckError(GradcheckError, AssertionError):
+    """A check that did not pass. As text, what the command line would print, as wide as there is room."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        view = view_of("never")
+        if view.width:
+            view = replace(view, width=max(1, view.width - _MARGIN))
+        run = Run((Outcome(self.report.source, self.report),))
+        return f"{sentence(self.report)}\n\n{render('table', run, view)}".rstrip()
+
+
+class WrongGradientError(FailedCheckError):
+    """Some gradient is wrong."""
+
+    exit_code = ExitCode.WRONG
+
+
+class UndecidedGradientError(FailedCheckError):
+    """Nothing wrong was found, but not enough could be decided."""
+
+    exit_code = ExitCode.UNDECIDED
+
+
+def failure_of(report: Report) -> FailedCheckError:
+    """The error to raise for a report that did not pass."""
+    kind = WrongGradientError if report.verdict is Verdict.WRONG else UndecidedGradientError
+    return kind(report)
+
+
+def check_gradients(
+    loss_and_gradients: Callable[..., Any],
+    parameters: Mapping[str, ArrayLike] | ArrayLike,
+    x: Any = None,
+    y: Any = None,
+    *,
+    only: str | Sequence[str] = "all",
+    scheme: str = "adaptive",
+    rtol: float | None = None,
+    fast: bool | None = None,
+    strict: bool = False,
+    allow_undecided: bool = False,
+) -> Report:
+    """Hold the gradients that a function returns against differences of the loss that it returns.
+
+    loss_and_gradients: f(parameters, x, y), or f(parameters), → the loss, a number or terms that add up to
+        it, and the gradients: a dict with the parameters' names, or of a single array an array.
+    parameters: where to check: a dict of arrays by name, or an array.  x, y: passed on as they are.
+    only: the names to check, with wildcards.  scheme, rtol, strict: as in a spec.
+    fast: along random directions, rather than every entry by itself; by default, where these would take over
+        ten seconds.
+    allow_undecided: return the report of a check that could not decide, too.
+
+    Raises `WrongGradientError` or `UndecidedGradientError`, both of them an AssertionError with the `report`;
+    and `InputError` if the function is none that can be checked. What it raises itself is not caught.
+    """
+    __tracebackhide__ = True
+    try:
+        report = _check(
+            (loss_and_gradients, parameters, x, y),
+            {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)},
+        )
+    except InputError as error:
+        raise InputError(*(replace(complaint, where=()) for complaint in error.complaints)) from None
+    if report.passed or (allow_undecided and report.verdict is Verdict.UNRESOLVED):
+        return report
+    raise failure_of(report)
+
+
+@np.errstate(all="ignore")
+def _check(given: tuple[Any, ...], how: Mapping[str, Any]) -> Report:
+    checked = _how(how)
+    function, inputs = read(*given)
+    return check_subject(subject_of_function(function, inputs, checked), checked)
+
+
+def _way(fast: bool | None) -> Mapping[str, Any]:
+    return {} if fast is None else {"fast": True} if fast else {"differences": "literal"}
+
+
+def _how(how: Mapping[str, Any]) -> CheckSpec:
+    try:
+        return CheckSpec.model_validate(how)
+    except ValidationError as error:
+        from gradcheck_cli.spec_errors import explain  # only a failing run needs it
+
+        raise InputError(*(complaint for complaint, _ in explain(error.errors(include_url=False)))) from None
