@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,16 @@ def blocks(language: str) -> list[str]:
 
 
 def gradcheck(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return run("gradcheck_cli", *arguments, cwd=cwd)
+
+
+def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """The command as a reader types it: in UTF-8, and as wide as it likes."""
-    command = [sys.executable, "-m", "gradcheck_cli", *arguments]
     environment = {
-        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")
+        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR", "CI")
     }
     return subprocess.run(
-        command,
+        [sys.executable, "-m", *command],
         cwd=cwd,
         capture_output=True,
         encoding="utf-8",
@@ -64,10 +68,11 @@ def without_numbers(text: str) -> str:
 
 @pytest.mark.parametrize("block", blocks("console"))
 def test_shown_output_is_what_the_command_prints(block, tmp_path):
-    command, *output = block.splitlines()
-    assert command.startswith("$ gradcheck ")
+    first, *output = block.splitlines()
+    _, program, *arguments = shlex.split(first)
+    module = {"gradcheck": "gradcheck_cli", "pytest": "pytest"}[program]
     (tmp_path / "net.yaml").write_text(NET_YAML, encoding="utf-8")
-    result = gradcheck(*shlex.split(command)[2:], cwd=tmp_path if "net.yaml" in command else ROOT)
+    result = run(module, *arguments, cwd=tmp_path if "net.yaml" in arguments else ROOT)
     assert without_numbers(result.stderr + result.stdout) == without_numbers("\n".join(output))
 
 
@@ -118,6 +123,12 @@ def test_every_config_is_listed():
     assert [
         path for path in (ROOT / "configs").rglob("*.yaml") if path.relative_to(ROOT).as_posix() not in README
     ] == []
+
+
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_options_of_pytest_are_those_of_the_plugin(block, pytestconfig):
+    for name in tomllib.loads(block)["tool"]["pytest"]["ini_options"]:
+        assert pytestconfig.getini(name) is None  # known, and not set here
 
 
 def test_links_lead_somewhere():

@@ -1,0 +1,60 @@
+"""The pytest plugin: which files are specs. Nothing of ours is imported before there is one."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from gradcheck_cli.pytest_specs import GradientSpec
+
+_ALWAYS = ("*.gradcheck.yaml", "*.gradcheck.yml")
+_YAML = (".yaml", ".yml")
+_LIKE_A_SPEC = re.compile(r"^(network|gradients)\s*:", re.MULTILINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = (
+        f"Specs for gradcheck to check, as glob patterns; by default {' and '.join(_ALWAYS)}, and what looks "
+        "like a spec in folders named on the command line."
+    )
+    parser.addini("gradcheck_files", help, type="args", default=None)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSpec | None:
+    if file_path.suffix not in _YAML or not _is_spec(file_path, parent):
+        return None
+    from gradcheck_cli.pytest_specs import GradientSpec
+
+    return GradientSpec.from_parent(parent, path=file_path)
+
+
+def _is_spec(path: Path, parent: pytest.Collector) -> bool:
+    """Whoever names a file means it; patterns of the project's own leave no room for guesses."""
+    patterns: list[str] | None = parent.config.getini("gradcheck_files")
+    if parent.session.isinitpath(path) or any(map(path.match, _ALWAYS if patterns is None else patterns)):
+        return True
+    return patterns is None and _is_in_named_folder(path, parent.config) and _looks_like_a_spec(path)
+
+
+def _is_in_named_folder(path: Path, config: pytest.Config) -> bool:
+    """Whether a folder above it was asked for that is not one where tests are looked for anyway."""
+    here = config.invocation_params.dir.resolve()
+    named = {(here / argument).resolve() for argument in config.args}
+    tests = {
+        (here / found).resolve()
+        for pattern in config.getini("testpaths")
+        for found in glob.glob(pattern, root_dir=here, recursive=True)
+    }
+    return not (named - tests - {here}).isdisjoint(path.resolve().parents)
+
+
+def _looks_like_a_spec(path: Path) -> bool:
+    try:
+        return _LIKE_A_SPEC.search(path.read_text(encoding="utf-8")) is not None
+    except (OSError, UnicodeDecodeError):
+        return False

@@ -1,0 +1,94 @@
+"""Specs as pytest sees them: a file of tensors, each of which passes or fails by itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import chdir
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from _pytest._code.code import ReprFileLocation, TerminalRepr  # pytest has no public name for them
+
+from gradcheck_cli.checker import check
+from gradcheck_cli.cli.terminal import view_of
+from gradcheck_cli.compare import Verdict
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.formats import render
+from gradcheck_cli.formats.words import sentence
+from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.spec import Spec
+from gradcheck_cli.spec_file import read_spec
+from gradcheck_cli.subject import tensors_of
+from gradcheck_cli.testing import FailedCheckError, failure_of
+
+if TYPE_CHECKING:
+    from _pytest._io import TerminalWriter
+
+_T = TypeVar("_T")
+
+
+class GradientSpec(pytest.File):
+    """A spec. What is wrong with it is an error of collection; it is checked when its first tensor is run."""
+
+    def collect(self) -> list[Tensor]:
+        try:
+            names = self._ask(tensors_of)
+        except InputError as error:
+            raise self.CollectError(str(error)) from None
+        return [Tensor.from_parent(self, name=name) for name in names]
+
+    @cached_property
+    def report(self) -> Report:
+        return self._ask(check)
+
+    @property
+    def shown(self) -> str:
+        """Its name as one would give it to the command, where pytest was started."""
+        return os.path.relpath(self.path, self.config.invocation_params.dir)
+
+    def _ask(self, question: Callable[[Spec], _T]) -> _T:
+        """The answer, wherever tests may have gone since; complaints have their places in the file."""
+        with chdir(self.config.invocation_params.dir):
+            read = read_spec(self.shown)
+            try:
+                return question(read.spec)
+            except InputError as error:
+                raise read.located(error) from None
+
+
+class Tensor(pytest.Item):
+    """One of the tensors of a spec: it fails unless its gradient is right, as far as the spec demands."""
+
+    parent: GradientSpec
+
+    def runtest(self) -> None:
+        report = self.parent.report
+        alone = report.of(self.name)
+        if report.verdict_of(*alone.comparisons) is not Verdict.AGREES:
+            raise failure_of(alone)
+
+    def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
+        return self.path, None, f"{self.parent.name}: {self.name}"
+
+    def repr_failure(
+        self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None
+    ) -> str | TerminalRepr:
+        if isinstance(excinfo.value, FailedCheckError):
+            return _Found(self.parent.shown, excinfo.value.report)
+        if isinstance(excinfo.value, InputError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+
+class _Found(TerminalRepr):
+    """What the command says of one tensor, for the terminal that shows it; in the summary, a sentence."""
+
+    def __init__(self, spec: str, report: Report) -> None:
+        self.reprcrash = ReprFileLocation(spec, 1, sentence(report))
+        self._run = Run((Outcome(spec, report),))
+
+    def toterminal(self, tw: TerminalWriter) -> None:
+        view = view_of("always" if tw.hasmarkup else "never")
+        tw.line(render("table", self._run, view).rstrip("\n"))

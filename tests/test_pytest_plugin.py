@@ -1,0 +1,255 @@
+"""Specs in other people's pytest runs: which are found, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from textwrap import dedent
+
+import pytest
+
+HEAVY = {"click", "numpy", "pydantic", "rich", "ruamel"}
+
+RIGHT = """\
+network: {inputs: 3, layers: [{units: 4, activation: tanh}, {units: 2}], loss: mse}
+data: {synthetic: normal, samples: 5}
+"""
+
+CODE = """\
+import numpy as np
+
+with open("loaded.txt", "a") as log:
+    log.write("x")
+
+def parameters():
+    return {"w": np.arange(1.0, 4.0), "b": np.ones(2)}
+
+def f(p, x, y):
+    return 0.5 * (p["w"] ** 2).sum() + p["b"].sum(), {"w": p["w"] * [1, 1, 2], "b": np.ones(2)}
+"""
+
+
+class Project:
+    """A folder in which pytest is run as by somebody who has the package installed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write(self, name, text):
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(text), encoding="utf-8")
+
+    def run(self, *command):
+        environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR")}
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            env={**environment, "PYTHONUTF8": "1", "CI": "true"},  # which lets pytest write whole lines
+        )
+
+    def pytest(self, *arguments):
+        return self.run("pytest", "-p", "no:cacheprovider", "-W", "error", *arguments)
+
+    def collected(self, *arguments):
+        """What is found, by file."""
+        listed = self.pytest("--collect-only", "-q", *arguments).stdout
+        return sorted({line.split("::")[0] for line in listed.splitlines() if "::" in line})
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def with_configs(project, configs):
+    shutil.copytree(configs / "data", project.folder / "configs" / "data")
+    for name in ("output_layer.yaml", "batch_norm.yaml", "wrong_gradient.yaml"):
+        shutil.copy(configs / name, project.folder / "configs")
+    return project
+
+
+def test_pytest_finds_the_plugin_by_itself():
+    (plugin,) = (found for found in entry_points(group="pytest11") if found.name == "gradcheck")
+    assert plugin.value == "gradcheck_cli.pytest_plugin"
+
+
+# --- which files are specs -------------------------------------------------------------------------------
+
+
+def test_a_folder_of_specs_is_checked_and_a_wrong_one_reported(with_configs):
+    done = with_configs.pytest("configs")
+    assert done.returncode == 1
+    assert re.search(r"2 failed, \d+ passed", done.stdout)
+    (line,) = re.findall(r"^FAILED configs/wrong_gradient.yaml::output.weight - (.*)", done.stdout, re.M)
+    assert line.startswith("wrong: 50 of 500 entries, in output.weight; the worst, output.weight[3, ")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "gradcheck_cli" not in done.stdout
+
+
+def test_without_being_asked_it_takes_nothing_but_its_own_ending(with_configs):
+    assert with_configs.collected() == []
+    with_configs.write("nets/a.gradcheck.yaml", RIGHT)
+    with_configs.write("nets/b.gradcheck.yml", RIGHT)
+    assert with_configs.collected() == ["nets/a.gradcheck.yaml", "nets/b.gradcheck.yml"]
+
+
+def test_in_a_named_folder_what_is_no_spec_is_left_alone(project):
+    project.write("configs/right.yaml", RIGHT)
+    project.write("configs/compose.yaml", "services: {web: {image: nginx}}\nnetworks: {}\n")
+    project.write("configs/latin1.yaml", "")
+    (project.folder / "configs" / "latin1.yaml").write_bytes(b"network: \xe9\n")
+    assert project.collected("configs") == ["configs/right.yaml"]
+
+
+def test_a_file_that_is_named_is_a_spec_whatever_is_in_it(project):
+    project.write("net.yaml", "layers: 3\n")
+    done = project.pytest("net.yaml")
+    assert "net.yaml:1:1: error: " in done.stdout
+
+
+def test_folders_where_tests_are_looked_for_anyway_are_not_searched(project):
+    project.write("pytest.ini", "[pytest]\ntestpaths = tes*\n")
+    project.write("tests/fixture.yaml", RIGHT)
+    project.write("more/net.yaml", RIGHT)
+    assert project.collected() == project.collected("tests") == project.collected(".") == []
+    assert project.collected("more") == ["more/net.yaml"]
+
+
+def test_patterns_of_the_project_take_the_place_of_all_guesses(project):
+    project.write("pytest.ini", "[pytest]\ngradcheck_files = nets/*.yaml *.spec.yml\n")
+    for name in ("nets/a.yaml", "b.spec.yml", "c.gradcheck.yaml", "other/d.yaml"):
+        project.write(name, RIGHT)
+    assert project.collected() == ["b.spec.yml", "nets/a.yaml"]
+    assert project.collected("other") == []
+    assert project.collected("other/d.yaml") == ["other/d.yaml"]
+
+
+def test_nothing_heavy_is_imported_before_there_is_a_spec(project):
+    project.write("test_it.py", "def test_it(): pass")
+    project.write("net.yaml", RIGHT)
+    project.write(
+        "conftest.py",
+        """
+        import sys
+
+        def pytest_sessionfinish():
+            print("loaded:", *{name.split(".")[0] for name in sys.modules})
+        """,
+    )
+    (loaded,) = re.findall(r"loaded:(.*)", project.pytest("-s").stdout)
+    assert "gradcheck_cli" in loaded.split()
+    assert not HEAVY & set(loaded.split())
+
+
+# --- what is said of them --------------------------------------------------------------------------------
+
+
+def test_every_tensor_is_an_item_of_its_own(project):
+    project.write("net.yaml", RIGHT)
+    done = project.pytest("net.yaml", "-v", "-k", "output or (hidden1 and bias)")
+    passed = re.findall(r"^net.yaml::(\S+) PASSED", done.stdout, re.M)
+    assert passed == ["output.weight", "output.bias", "hidden1.bias"]
+    assert "1 passed" in project.pytest("net.yaml::hidden1.weight").stdout
+
+
+def test_a_failure_reads_as_the_command_says_it(project):
+    project.write("my_net.py", CODE)
+    project.write("net.yaml", "gradients: {python: my_net.py:f}\ncheck: {parameters: w}\n")
+    said = project.run("gradcheck_cli", "check", "net.yaml").stdout
+    assert "w[2]" in said
+    assert said in project.pytest("net.yaml").stdout
+
+
+def test_a_spec_is_checked_once_for_all_its_tensors(project):
+    project.write("my_net.py", CODE)
+    project.write("net.gradcheck.yaml", "gradients: {python: my_net.py:f}\n")
+    done = project.pytest()
+    assert "1 failed, 1 passed" in done.stdout
+    assert (project.folder / "loaded.txt").read_text() == "xx"  # for the names, and for the check
+
+
+def test_what_is_unresolved_does_not_pass(project):
+    project.write("net.py", "def f(p, x, y):\n    return 0.0, {'w': [0.0]}\n\nparameters = {'w': [1.0]}\n")
+    project.write("net.yaml", "gradients: {python: net.py:f}\n")
+    done = project.pytest("net.yaml")
+    assert done.returncode == 1
+    assert "FAILED net.yaml::w - unresolved: every gradient is 0 on both sides" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("network: {inputs: 2\n", "net.yaml:1:20: error: this is not YAML"),
+        (RIGHT + "chek: {}\n", "net.yaml:3:1: error: unknown key 'chek'"),
+        (RIGHT.replace("synthetic: normal, samples: 5", "file: no.npz"), "net.yaml:2:14: error: there is no"),
+        (RIGHT + "check: {parameters: outptu.*}\n", "error: 'outptu.*' matches no parameter"),
+        ("gradients: {python: net.py:f}\n", "error: f of net.py raises KeyError at net.py:1: 'w'"),
+    ],
+)
+def test_what_is_wrong_with_a_spec_is_an_error_of_collection(project, written, said):
+    project.write("net.py", "def f(p, x, y): p['w']\nparameters = {'v': [1.0]}\n")
+    project.write("net.yaml", written)
+    done = project.pytest("net.yaml")
+    assert done.returncode == 2
+    assert "ERROR collecting net.yaml" in done.stdout
+    assert said in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_code_that_fails_only_when_it_is_differenced_fails_in_words(project):
+    project.write(
+        "net.py",
+        """
+        parameters = {"w": [1.0]}
+
+        def f(p, x, y):
+            return 1.0 / (p["w"][0] == 1.0).astype(int).item(), {"w": [0.0]}
+        """,
+    )
+    project.write("net.yaml", "gradients: {python: net.py:f}\n")
+    done = project.pytest("net.yaml")
+    assert done.returncode == 1
+    assert (
+        "net.yaml:1:21: error: with parameters moved a little, f of net.py raises ZeroDivision" in done.stdout
+    )
+    assert "gradcheck_cli" not in done.stdout
+
+
+def test_a_defect_of_gradcheck_shows_where_it_is(project):
+    project.write("net.yaml", RIGHT)
+    project.write("conftest.py", "import gradcheck_cli.pytest_specs as us\n\nus.check = lambda spec: 1 // 0")
+    done = project.pytest("net.yaml")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stdout
+    assert "pytest_specs.py" in done.stdout
+
+
+def test_it_does_not_matter_where_other_tests_have_gone(project):
+    project.write("a_net/net.yaml", "gradients: {python: net.py:f}\ncheck: {parameters: b}\n")
+    project.write("a_net/net.py", CODE)
+    project.write("a_first/test_it.py", "import os\n\ndef test_it(tmp_path):\n    os.chdir(tmp_path)\n")
+    assert "2 passed" in project.pytest("a_first", "a_net/net.yaml").stdout
+
+
+def test_a_report_for_machines_has_the_verdict_as_its_message(project):
+    project.write("net.py", CODE)
+    project.write("net.yaml", "gradients: {python: net.py:f}\n")
+    project.pytest("net.yaml", "--junit-xml", "report.xml")
+    assert 'message="wrong: 1 of 3 entries, in w;' in (project.folder / "report.xml").read_text("utf-8")
+
+
+@pytest.mark.skipif(find_spec("xdist") is None, reason="pytest-xdist is not installed")
+def test_several_processes_say_the_same(with_configs):
+    done = with_configs.pytest("-n2", "configs")
+    assert re.search(r"2 failed, \d+ passed", done.stdout)
+    assert "the worst, output.weight[3, " in " ".join(done.stdout.split())
