@@ -18,6 +18,7 @@ class Progress:
     title: str
     color: bool = False
     patience: float = 1.0
+    noun: str = "evaluations"
     _expected: int = 0
     _done: int = 0
     _bar: Any = None
@@ -42,7 +43,7 @@ class Progress:
         from rich.progress import BarColumn, Progress, ProgressColumn, Task
         from rich.text import Text
 
-        patience = self.patience
+        patience, noun = self.patience, self.noun
 
         class Rate(ProgressColumn):
             """rich's own starts anew whenever more is expected."""
@@ -50,7 +51,7 @@ class Progress:
             def render(self, task: Task) -> Text:
                 per_second = task.completed / ((task.elapsed or 0.0) + patience)
                 left = (task.remaining or 0.0) / max(per_second, 1e-9)
-                return Text(f"{left:,.0f} s left, {per_second:,.0f} evaluations/s", "progress.remaining")
+                return Text(f"{left:,.0f} s left, {per_second:,.0f} {noun}/s", "progress.remaining")
 
         title_column, _, percentage, *_ = Progress.get_default_columns()
         columns: tuple[ProgressColumn, ...] = (title_column, BarColumn(20), percentage, Rate())  # fits 80

@@ -1,8 +1,9 @@
 """Why a gradient is wrong: the mistake that leads to it, by name.
 
-Of a network that we know, every wrong formula in the tables (`table.py`) is computed on this very network and
-data, and the one that reproduces the gradient to rounding is the answer (`search.py`). Of anything else the arrays
-are looked at (`arrays.py`). Nothing is ever guessed: where nothing fits, what is known is said (`observe.py`).
+Of a network that we know, every wrong formula in the tables (`table.py`) is computed on this very network
+and data, and the one that reproduces the gradient to rounding is the answer (`search.py`). Of anything else
+the arrays are looked at (`arrays.py`). Nothing is guessed: where nothing fits, what is known is said
+(`observe.py`).
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.network import Setting, in_words, norms_of, with_overflow
 from gradcheck_cli.diagnose.observe import constant_ratios, lines_off
-from gradcheck_cli.diagnose.search import Made, State, number_of
-from gradcheck_cli.diagnose.subsets import listed
+from gradcheck_cli.diagnose.state import Made, State, number_of
+from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, is_same
@@ -37,7 +37,7 @@ def diagnose_arrays(
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
         tried,
-        () if answers else tuple(_observed(wrong, targets)),
+        () if answers else tuple(map(as_sentence, _observed(wrong, targets))),
         (),
         "arrays",
     )
@@ -85,7 +85,7 @@ def _factor(target: Target) -> float | None:
 
 def _rounded(factor: float) -> float:
     """A whole number or its inverse, if it is one to within what differences tell."""
-    for whole in (factor, 1.0 / factor):
+    for whole in (factor, 1.0 / factor) if factor else ():
         if round(whole) and abs(whole - round(whole)) <= 1e-6 * abs(whole):
             return float(round(whole)) if whole is factor else 1.0 / round(whole)
     return factor
@@ -112,6 +112,7 @@ def _of_tensor(target: Target, measured: Mapping[str, Target], without: frozense
 def _observed(wrong: Mapping[str, Target], targets: Mapping[str, Target]) -> Iterator[str]:
     right = [name for name in targets if name not in wrong]
     if right:
-        yield f"{listed(right)} {'is' if len(right) == 1 else 'are'} right, so is what they share with {listed(list(wrong))}"
+        are = "is" if len(right) == 1 else "are"
+        yield f"{listed(right)} {are} right, and so is what they share with {listed(list(wrong))}"
     yield from constant_ratios(wrong)
     yield from lines_off(wrong)

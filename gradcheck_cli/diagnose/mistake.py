@@ -1,4 +1,4 @@
-"""What a mistake is: a wrong step of backprop, a wrong penalty, or a finished gradient spoilt; and its words."""
+"""What a mistake is: a wrong step of backprop, a wrong penalty, or a finished gradient spoilt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Wrong:
 
 
 Step = Callable[[Site, float], Array | None]
-"""What a wrong step makes of a site, in the right one's shape, given the unknown; None if it does not apply."""
+"""What a wrong step makes of a site, in the right one's shape, given the unknown; or None."""
 
 Solver = Callable[[Site, Array], Iterable[float]]
 """What the unknown may be, given the bias's gradient (out,) without penalties."""
@@ -45,12 +45,14 @@ class Mistake(Wrong):
     """One wrong step of a layer's backprop in place of the right one.
 
     The step is affine in the unknown, unless a solver proposes values.  planted: the value to plant it with.
+    alike: one of many that differ by a number, of which one is enough to plant.
     """
 
     part: Part
     step: Step
     solver: Solver | None = None
     planted: float = 0.0
+    alike: bool = False
 
 
 Term = Callable[[Problem, str, float], Array | None]
@@ -77,9 +79,11 @@ class Spoilt(NamedTuple):
 class WrongTensor(Wrong):
     """Something done to one tensor's finished gradient.
 
-    fits: the same done to the given gradient, with its unknowns read off what was found; None if it cannot be.
+    fits: the same done to the given gradient, with unknowns read off what was found; or None.
     plant: the same done with unknowns of one's own choice; None where it does not apply.
+    of_units: what is done to a weight's rows is done to the bias, too.
     """
 
     fits: Callable[[Target, Array], Spoilt | None]
     plant: Callable[[Array], Array | None]
+    of_units: bool = False

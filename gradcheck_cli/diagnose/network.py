@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
@@ -13,7 +13,9 @@ from gradcheck_cli.compare import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.observe import faulty_layers, observed
-from gradcheck_cli.diagnose.search import Made, Search, State
+from gradcheck_cli.diagnose.search import Search
+from gradcheck_cli.diagnose.state import Made, State
+from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.table import ORDER, OVERFLOW, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import RTOL, Target
 from gradcheck_cli.diagnose.words import cause_of
@@ -45,7 +47,7 @@ def diagnose_network(
     return Diagnosis(
         tuple(with_overflow(answers, targets, problem)),
         tried,
-        () if answers else tuple(observed(problem, targets)),
+        () if answers else tuple(map(as_sentence, observed(problem, targets))),
         faulty_layers(problem, targets, answers),
         "network",
     )
@@ -113,6 +115,8 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
         names = [_names(group, state.on_penalty, setting) for group in groups]
         for k, each in enumerate(product(*names)):
             solved = any(group[0].wrong.kind in _FREE for group in each)
+            if len(each) > 1 and all(group[0].wrong in DESCRIPTIONS for group in each):
+                continue  # between them two of these cover anything
             if state.informed >= (2 if solved else 1):  # of a single entry everything is a multiple
                 ranked.append(((*_rank(each), likely, k), each, state.apart))
     answers: dict[tuple[str, ...], Answer] = {}
@@ -132,6 +136,11 @@ _SPECIAL: Mapping[str, frozenset[str]] = {
     "delta before the activation": frozenset({"activation derivative missing"}),
 }
 """What is said of each of these is the same, and more to the point."""
+
+
+def says(kinds: Collection[str], kind: str) -> bool:
+    """Whether one of these kinds is this one, or says the same more to the point."""
+    return kind in kinds or bool(_SPECIAL.get(kind, frozenset()) & set(kinds))
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:

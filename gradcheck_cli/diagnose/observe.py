@@ -57,7 +57,8 @@ def _where(problem: Problem, targets: Mapping[str, Target], off: Sequence[str]) 
             f"layer {top}, the topmost, is off: the fault lies in it, or in ∂L/∂a, what the loss hands down"
         )
     checked = [name for name in above if any(layer_of(tensor) == name for tensor in targets)]
-    right = f"layer{'s' if len(checked) > 1 else ''} {listed(checked)} {'are' if len(checked) > 1 else 'is'} right: "
+    many = len(checked) > 1
+    right = f"layer{'s' if many else ''} {listed(checked)} {'are' if many else 'is'} right: "
     return (
         right if checked else ""
     ) + f"the fault lies in layer {top}, or in ∂L/∂a = δ w, what is handed down to it"
@@ -104,7 +105,7 @@ def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> I
 
 
 def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array | None:
-    """By how much δ (N, out) is off, solved from ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ; None where these do not tell."""
+    """By how much δ (N, out) is off, solved from ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ; or None."""
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None or not (weight.finite.all() and bias.finite.all()):
         return None

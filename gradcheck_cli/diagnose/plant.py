@@ -40,8 +40,15 @@ def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> It
     )[::-1]
     for i in [len(layers) - 1] if mistake.part is Part.LOSS else range(len(layers)):
         gradients = _backprop(problem, mistake, i, deltas)
-        if gradients is not None:
+        if gradients is not None and not (
+            layers[i].activation_name == "identity"
+            and _same(gradients, right)  # that has no derivative to get wrong
+        ):
             yield Plant(mistake, layers[i].name, gradients)
+
+
+def _same(gradients: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    return all(np.array_equal(gradients[name], right[name]) for name in right)
 
 
 def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]) -> Iterator[Plant]:
@@ -60,8 +67,12 @@ def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]
 def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -> Iterator[Plant]:
     for layer in problem.network.layers:
         spoilt = wrong.plant(right[layer.weight])
-        if spoilt is not None:
-            yield Plant(wrong, layer.name, {**right, layer.weight: spoilt})
+        if spoilt is None:
+            continue
+        gradients = {**right, layer.weight: spoilt}
+        if wrong.of_units:
+            gradients[layer.bias] = np.where((spoilt == 0).all(axis=1), 0.0, right[layer.bias])
+        yield Plant(wrong, layer.name, gradients)
 
 
 _PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {
@@ -84,8 +95,12 @@ def _backprop(
     handed: Site | None = None
     above: tuple[Array, ...] = ()
 
+    made = False
+
     def step(part: Part, site: Site, i: int) -> Array | None:
+        nonlocal made
         if mistake is not None and mistake.part is part and i == layer:
+            made = True
             return mistake.step(site, mistake.planted)
         return RIGHT[part](site)
 
@@ -98,17 +113,17 @@ def _backprop(
             (Part.ACTIVATION, "dL_dy", None, i),
             (Part.NORM, "delta", None, i),
         ):
-            made = step(part, at or site, of)
-            if made is None:
+            result = step(part, at or site, of)
+            if result is None:
                 return None
-            site = replace(site, **{name: made})  # type: ignore[arg-type]
+            site = replace(site, **{name: result})  # type: ignore[arg-type]
         for part, tensor in _parameters(problem, i):
-            made = step(part, site, i)
-            if made is None:
+            result = step(part, site, i)
+            if result is None:
                 return None
-            gradients[tensor] = made + _penalty(problem, tensor)
+            gradients[tensor] = result + _penalty(problem, tensor)
         handed, above = site, (*above, site.delta)
-    return gradients
+    return gradients if made or mistake is None else None
 
 
 def _parameters(problem: Problem, i: int) -> Sequence[tuple[Part, str]]:

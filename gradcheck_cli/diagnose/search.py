@@ -1,23 +1,25 @@
 """The search: which mistakes, made in our backprop, lead to the very gradient that was found?
 
-From the output layer down, layer by layer, as backprop goes. A state is a backprop with certain mistakes that has
-reproduced everything so far. At the next layer each state is continued by every wrong step in place of the
-right one; what does not reproduce the layer's gradients is dropped. So a candidate costs no more than the layers
-it survives, mistakes in several layers are found together, and what a mistake hands down is what it would.
+From the output layer down, layer by layer, as backprop goes. A state is a backprop with certain mistakes that
+has reproduced everything so far. At the next layer each state is continued by every wrong step in place of
+the right one; what does not reproduce the layer's gradients is dropped. So a candidate costs no more than the
+layers it survives, mistakes in several layers are found together, and each hands down what it would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from typing import TypeVar
 
 import numpy as np
 
+from gradcheck_cli.diagnose.fit import affine, is_right, projected, times, unlike
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
+from gradcheck_cli.diagnose.state import Made, State, number_of
 from gradcheck_cli.diagnose.subsets import kept_samples, numbered
 from gradcheck_cli.diagnose.table import MISTAKES, SOME_OF_LOSS, SOME_OF_TENSOR, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
@@ -30,57 +32,6 @@ from gradcheck_cli.model.special import Array
 
 _MOST_STATES = 64
 """So many states are continued, those with the fewest mistakes first."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A mistake that was made: where, with which value of its unknown, and in which entries."""
-
-    wrong: Wrong
-    layer: str
-    tensor: str = ""
-    value: float | None = None
-    place: str = ""
-
-    def is_like(self, other: Made) -> bool:
-        """Whether both are the same mistake, made in two places."""
-        if self.wrong.kind != other.wrong.kind:
-            return False
-        if self.value is None or other.value is None or not self.wrong.unknown:
-            return True
-        return bool(np.isclose(self.value, other.value, rtol=1e-5))
-
-
-def number_of(made: Sequence[Made]) -> int:
-    """How many mistakes these are; the same one in several layers is one."""
-    return sum(not any(each.is_like(before) for before in made[:i]) for i, each in enumerate(made))
-
-
-@dataclass(frozen=True)
-class State:
-    """A backprop that has come down to `site` with these mistakes, and reproduced everything above.
-
-    informed: how many entries tell it from the right one.  apart: the largest distance from what was found.
-    on_penalty: whether a factor bears on penalties, too.
-    """
-
-    made: tuple[Made, ...] = ()
-    site: Site | None = None
-    informed: int = 0
-    apart: float = 0.0
-    on_penalty: bool = False
-
-    @property
-    def deltas(self) -> tuple[Array, ...]:
-        return () if self.site is None else (*self.site.above, self.site.delta)
-
-    @cached_property
-    def number(self) -> int:
-        return number_of(self.made)
-
-    @cached_property
-    def kinds(self) -> frozenset[str]:
-        return frozenset(each.wrong.kind for each in self.made)
 
 
 Candidate = tuple[tuple[Made, ...], Array]
@@ -197,7 +148,7 @@ class Search:
         """The layer in which a step towards layer i is made: what hands down is the one above."""
         return self.problem.network.layers[i + 1 if part is Part.BELOW else i].name
 
-    # --- from what is handed down to δ -------------------------------------------------------------------------
+    # --- from what is handed down to δ ---------------------------------------------------------------------
 
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
         """The layer's site after these steps, for every value that the unknown may have."""
@@ -206,12 +157,12 @@ class Search:
             return
         unknown = next((mistake for mistake in steps.values() if mistake.unknown), None)
         if unknown is None:
-            if not steps or not _is_right(site, self._plain(state, i)):
+            if not steps or not is_right(site, self._plain(state, i)):
                 yield 0.0, site
             return
         for value in self._values(unknown, state, i, steps, site):
             solved = self._site(state, i, steps, value)
-            if solved is not None and not _is_right(solved, self._plain(state, i)):
+            if solved is not None and not is_right(solved, self._plain(state, i)):
                 yield value, solved
 
     def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
@@ -250,7 +201,7 @@ class Search:
     def _found(self) -> dict[str, Array]:
         return {name: target.found for name, target in self.targets.items()}
 
-    # --- unknowns ----------------------------------------------------------------------------------------------
+    # --- unknowns ------------------------------------------------------------------------------------------
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
         """What the unknown may be: what meets the layer's tensors best, all together and each by itself."""
@@ -265,11 +216,9 @@ class Search:
         parts = [
             (self._without_penalty(name), RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names
         ]
-        values = (
-            [_affine(*(np.concatenate([p[k].ravel() for p in parts]) for k in range(3)))] if parts else []
-        )
-        values += [_affine(*(each.ravel() for each in part)) for part in parts if len(parts) > 1]
-        return _unlike([value for value in values if np.isfinite(value)])
+        values = [affine(*(np.concatenate([p[k].ravel() for p in parts]) for k in range(3)))] if parts else []
+        values += [affine(*(each.ravel() for each in part)) for part in parts if len(parts) > 1]
+        return unlike([value for value in values if np.isfinite(value)])
 
     def _without_penalty(self, name: str) -> Array:
         return self.targets[name].found - self._penalty(name)
@@ -282,7 +231,7 @@ class Search:
         named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
         return [(part, name) for part, name in named if name in self.targets]
 
-    # --- a factor ----------------------------------------------------------------------------------------------
+    # --- a factor ------------------------------------------------------------------------------------------
 
     def _scaled(self, state: State) -> Iterator[State]:
         """The same with a factor on what the layer is handed."""
@@ -291,19 +240,19 @@ class Search:
         for factor in self._factors(state.site):
             made = (*state.made, Made(SCALED, state.site.layer.name, value=factor))
             if number_of(made) <= self.most:
-                yield from self._through_tensors(replace(state, made=made, site=_times(state.site, factor)))
+                yield from self._through_tensors(replace(state, made=made, site=times(state.site, factor)))
 
     def _factors(self, site: Site) -> list[float]:
         """What factor meets each of the layer's tensors best: on the data's part alone, or on all of it."""
         factors = []
         for part, name in self._checked(site):
             data, penalty = RIGHT[part](site), self._penalty(name)
-            factors.append(_projected(self._without_penalty(name), data))
+            factors.append(projected(self._without_penalty(name), data))
             if penalty.any():
-                factors.append(_projected(self.targets[name].found, data + penalty))
-        return _unlike([f for f in factors if np.isfinite(f) and f != 0 and not is_same(f, 1.0)])
+                factors.append(projected(self.targets[name].found, data + penalty))
+        return unlike([f for f in factors if np.isfinite(f) and f != 0 and not is_same(f, 1.0)])
 
-    # --- some units alone --------------------------------------------------------------------------------------
+    # --- some units alone ----------------------------------------------------------------------------------
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
         """The same where every row of the weight is either right or has these mistakes."""
@@ -330,7 +279,7 @@ class Search:
         made = (*reached.made[:fresh], *(replace(each, place=place) for each in reached.made[fresh:]))
         yield from self._through_tensors(replace(reached, made=made, site=site))
 
-    # --- some samples alone ------------------------------------------------------------------------------------
+    # --- some samples alone --------------------------------------------------------------------------------
 
     def _of_some_samples(self, state: State, i: int) -> Iterator[State]:
         """The loss of some samples alone, solved from the output layer's gradients."""
@@ -369,7 +318,7 @@ class Search:
     def _known(self, *wrong: W) -> list[W]:
         return [each for each in wrong if each.kind not in self.without]
 
-    # --- from δ to the gradients -------------------------------------------------------------------------------
+    # --- from δ to the gradients ---------------------------------------------------------------------------
 
     def _through_tensors(self, state: State) -> Iterator[State]:
         """The state with each of the layer's gradients explained in every way that there is."""
@@ -443,7 +392,7 @@ class Search:
 
     def _multiple(self, wrong: WrongPenalty, name: str, data: Array) -> float:
         term = wrong.term(self.problem, name, 1.0)
-        return 0.0 if term is None else _projected(self.targets[name].found - data, term)
+        return 0.0 if term is None else projected(self.targets[name].found - data, term)
 
     def _spoilt(self, state: State, name: str, data: Array, penalty: Array) -> Iterator[Candidate]:
         target, whole, layer = self.targets[name], data + penalty, name.rsplit(".", 1)[0]
@@ -463,10 +412,10 @@ class Search:
                     yield (Made(wrong, layer, name, spoilt.value, spoilt.place),), spoilt.gradient
 
     def _tensor_factors(self, target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-        factor = _projected(target.found, data + penalty)
+        factor = projected(target.found, data + penalty)
         yield factor, factor * (data + penalty)
         if penalty.any():
-            factor = _projected(target.found - penalty, data)
+            factor = projected(target.found - penalty, data)
             yield factor, factor * data + penalty
 
 
@@ -479,37 +428,3 @@ def _distinct(states: Sequence[State]) -> list[State]:
         )
         seen.setdefault(key, state)
     return list(seen.values())
-
-
-def _is_right(site: Site, right: Site | None) -> bool:
-    """Whether wrong steps have led to the same δ as right ones."""
-    if right is None:
-        return False
-    pairs = ((site.delta, right.delta), (site.dL_dy, right.dL_dy), (site.dL_da, right.dL_da))
-    return all(np.allclose(a, b, rtol=1e-12, atol=1e-14 * np.abs(b).max(initial=0.0)) for a, b in pairs)
-
-
-def _times(site: Site, factor: float) -> Site:
-    """The site with a factor on what it is handed: everything after it is linear in that."""
-    return replace(site, dL_da=factor * site.dL_da, dL_dy=factor * site.dL_dy, delta=factor * site.delta)
-
-
-def _projected(found: Array, candidate: Array) -> float:
-    """The factor that brings the candidate nearest to what was found."""
-    known = np.isfinite(found)
-    size = float(np.square(candidate[known]).sum())
-    return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan
-
-
-def _affine(found: Array, at_zero: Array, at_one: Array) -> float:
-    """The value at which a function that is affine in it comes nearest to what was found."""
-    return _projected(found - at_zero, at_one - at_zero)
-
-
-def _unlike(values: Sequence[float]) -> list[float]:
-    """The values without those that are the same."""
-    kept: list[float] = []
-    for value in values:
-        if not any(np.isclose(value, other, rtol=1e-9) for other in kept):
-            kept.append(value)
-    return kept

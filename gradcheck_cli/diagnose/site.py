@@ -37,7 +37,7 @@ class Part(StrEnum):
 
 
 TENSORS = {Part.BIAS: "bias", Part.BETA: "beta", Part.GAMMA: "gamma", Part.WEIGHT: "weight"}
-"""The parts that end in the gradient of a parameter, and what that is called; the quickest to compute first."""
+"""The parts that end in the gradient of a parameter, and what that is called; the quickest first."""
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,13 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
 
 
 _MOST_TO_TRY = 12
-"""So many samples have 4,096 subsets, of which a few equations can choose; of more, only the ends are tried."""
+"""So many samples have 4,096 subsets, of which a few equations choose; of more, only the ends are tried."""
 
 _MOST_ENTRIES = 32
 
 
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
-    """The subset whose sums come nearest to what was found, where there are too few of these to solve for it."""
+    """The subset whose sums come nearest to what was found, where these are too few to solve for it."""
     found, delta, f = max(sums, key=lambda each: each[0].size)
     of_samples = (delta[:, :, None] * f[:, None, :]).reshape(count, -1)[:, :_MOST_ENTRIES]
     if count <= _MOST_TO_TRY:
@@ -117,3 +117,9 @@ def numbered(noun: str, mask: Array) -> str:
 def listed(words: Sequence[str]) -> str:
     """a, b and c"""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+
+
+def as_sentence(text: str) -> str:
+    """With a capital letter, unless it begins with a symbol or a name, and a full stop."""
+    begins = text.split(" ", 1)[0]
+    return f"{text[0].upper() if begins.isalpha() and begins.isascii() else text[0]}{text[1:]}."

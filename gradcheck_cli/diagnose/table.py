@@ -8,12 +8,20 @@ from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.site import Part
 from gradcheck_cli.diagnose.wrong_activations import FORMULA_MISTAKES, MISPLACED_MISTAKES
 from gradcheck_cli.diagnose.wrong_losses import LOSS_MISTAKES
+from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
 from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 
-_STEPS: tuple[Mistake, ...] = (*MISPLACED_MISTAKES, SCALED, *FORMULA_MISTAKES, *LOSS_MISTAKES, *SUM_MISTAKES)
+_STEPS: tuple[Mistake, ...] = (
+    *MISPLACED_MISTAKES,
+    SCALED,
+    *FORMULA_MISTAKES,
+    *LOSS_MISTAKES,
+    *SUM_MISTAKES,
+    *NORM_MISTAKES,
+)
 
 MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
     part: tuple(mistake for mistake in _STEPS if mistake.part is part) for part in Part
@@ -23,7 +31,7 @@ MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
 TENSOR_FACTOR = Wrong("factor", SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor")
 """A factor on one tensor alone."""
 
-SWAPPED = Wrong("tensors swapped", PRODUCT, "{tensor} holds the gradient of {place}", "", "")
+SWAPPED = Wrong("tensors swapped", PRODUCT, "the gradient of {tensor} is that of {place}", "", "")
 """One tensor's gradient in another's place."""
 
 _SOME = "batch subset", "samples", "{it} is summed over {place} alone"
@@ -31,17 +39,29 @@ SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓ�
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
 """Samples of which only some count: in the loss, or in one product or sum."""
 
-OVERFLOW = Wrong("overflow", "overflow", "{tensor} has {place}", "", "")
+OVERFLOW = Wrong("overflow", "overflow", "the gradient of {tensor} has {place}", "", "")
 
-PLANTABLE: tuple[Wrong, ...] = (*_STEPS, *PENALTY_MISTAKES, *TENSOR_MISTAKES)
+PLANTABLE: tuple[Wrong, ...] = (
+    *(step for step in _STEPS if not step.alike),
+    *PENALTY_MISTAKES,
+    *TENSOR_MISTAKES,
+)
 """What can be planted in a backprop of ours."""
 
 (ZERO,) = (wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
 """What is exactly 0 was never computed, whatever else might have cancelled."""
 
 _LIKELY = (
-    SWAPPED, ZERO, *_STEPS, *PENALTY_MISTAKES, TENSOR_FACTOR, SOME_OF_LOSS, SOME_OF_TENSOR, *TENSOR_MISTAKES, OVERFLOW,
-)  # fmt: skip
+    SWAPPED,
+    ZERO,
+    *_STEPS,
+    *PENALTY_MISTAKES,
+    TENSOR_FACTOR,
+    SOME_OF_LOSS,
+    SOME_OF_TENSOR,
+    *TENSOR_MISTAKES,
+    OVERFLOW,
+)
 
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
 """How likely a mistake is before anything is known, by where its row stands."""

@@ -12,6 +12,9 @@ from gradcheck_cli.model.special import Array
 RTOL = 1e-8
 """How nearly a candidate must reproduce a gradient in float64: chance would rarely meet even one entry so."""
 
+_CANCELLED = 1e-9
+"""Beside the terms that it is summed from, less is as good as 0."""
+
 _TRIFLE = 1e-11
 """The share of a tensor's largest entry that is as good as nothing."""
 
@@ -61,9 +64,9 @@ class Target:
         return bool(self.same(self.found, candidate).all())
 
     def apart(self, candidate: Array) -> float:
-        """The largest distance, as a share of the candidate's largest entry."""
+        """The largest distance, as a share of the candidate's largest entry; of one that cancels, of its terms."""
         off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
-        largest = np.abs(candidate).max(initial=0.0)
+        largest = np.abs(candidate).max(initial=_CANCELLED * self.size)
         return float(off / largest) if largest > 0 else float(off > 0)
 
     def informs(self, candidate: Array) -> int:

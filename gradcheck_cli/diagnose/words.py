@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gradcheck_cli.diagnose.diagnosis import Cause
-from gradcheck_cli.diagnose.search import Made
-from gradcheck_cli.diagnose.subsets import listed
+from gradcheck_cli.diagnose.state import Made
+from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.model.problem import Problem
 
@@ -29,7 +29,7 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
         first.wrong.kind,
         first.wrong.family,
         tuple(layers),
-        _filled(first.wrong.sentence, words),
+        as_sentence(_filled(first.wrong.sentence, words)),
         _filled(first.wrong.wrong, words),
         _filled(first.wrong.right, words),
         first.wrong.factor,
@@ -43,7 +43,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    """The loss and its gradient; the activation and its derivative, if it is the same in all of these layers."""
+    """The loss and its gradient; the activation and its derivative, if it is one in all of these layers."""
     loss = problem.network.loss
     return {"loss": name_of(loss), "dloss": loss.formula, **_activation(problem, layers)}
 

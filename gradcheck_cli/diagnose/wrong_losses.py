@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def _of_logits(
     yield row(
         twice,
         lambda a, t: (p(a) * total(t) - t) * p(a) * (1.0 - p(a)),
-        "p (1 − p) is multiplied into p − y, which has it already",
+        "an extra p (1 − p) is multiplied into p − y",
         "(p − y) p (1 − p)",
     )
     yield row(
@@ -158,7 +159,7 @@ _TARGETS = (
         "c · {dloss} with 0 for y",
     ),
     *(
-        _row("labels shifted", _with_target(lambda t, by=by, axis=axis: np.roll(t, by, axis)), sentence, wrong)  # type: ignore[misc]
+        _row("labels shifted", _with_target(partial(np.roll, shift=by, axis=axis)), sentence, wrong)
         for by, axis, sentence, wrong in (
             (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
             (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
@@ -166,7 +167,7 @@ _TARGETS = (
             (-1, 0, "every sample has the target of the next one", "c · {dloss} with yₙ₊₁ for yₙ"),
         )
     ),
-)  # fmt: skip
+)
 
 
 # --- another loss ------------------------------------------------------------------------------------------
@@ -287,10 +288,25 @@ _HUBER = (
         solver=_thresholds,
         planted=0.3,
     ),
-    _row("huber sign", _signless, "beyond its threshold the Huber loss has + delta on either side", "c · delta where |a − y| > delta"),
-    _row("huber sign", _one_sided, "a − y is held against delta without its sign: it is not clipped below", "c · min(a − y, delta)"),
-    _row("huber slope", _unit_slope, "beyond its threshold the Huber loss has the slope ± 1, not ± delta", "c · sign(a − y) where |a − y| > delta"),
-)  # fmt: skip
+    _row(
+        "huber sign",
+        _signless,
+        "beyond its threshold the Huber loss has + delta on either side",
+        "c · delta where |a − y| > delta",
+    ),
+    _row(
+        "huber sign",
+        _one_sided,
+        "the Huber loss is not clipped below: its delta is held against a − y, not against |a − y|",
+        "c · min(a − y, delta)",
+    ),
+    _row(
+        "huber slope",
+        _unit_slope,
+        "beyond its threshold the Huber loss has the slope ± 1, not ± delta",
+        "c · sign(a − y) where |a − y| > delta",
+    ),
+)
 
 
 # --- hinge -------------------------------------------------------------------------------------------------
@@ -410,10 +426,25 @@ _CLASSES = (
         step=_other_smoothing,
         planted=0.05,
     ),
-    _row("class weights", lambda site, _: _unweighted(site, True), "the class weights are forgotten", "1/N (softmax(a) − y)"),
-    _row("class weights", lambda site, _: _unweighted(site, False), "the class weights are forgotten, but for their sum", "c · (softmax(a) − y)"),
-    _row("class weights normalised by N", _normalised_by_count, "the class weights are summed, and divided by the number of samples in place of their sum", "1/N · {dloss}"),
-)  # fmt: skip
+    _row(
+        "class weights",
+        lambda site, _: _unweighted(site, True),
+        "the class weights are forgotten",
+        "1/N (softmax(a) − y)",
+    ),
+    _row(
+        "class weights",
+        lambda site, _: _unweighted(site, False),
+        "the class weights are forgotten, but for their sum",
+        "c · (softmax(a) − y)",
+    ),
+    _row(
+        "class weights normalised by N",
+        _normalised_by_count,
+        "the class weights are summed, and divided by the number of samples in place of their sum",
+        "1/N · {dloss}",
+    ),
+)
 
 
 # --- which samples -----------------------------------------------------------------------------------------

@@ -101,7 +101,12 @@ def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
 
 
 _INSTEAD = tuple(
-    _row("penalty of the other kind", _instead(penalty, derivative), f"the {penalty} penalty adds {wrong}", f"… + {wrong}")
+    _row(
+        "penalty of the other kind",
+        _instead(penalty, derivative),
+        f"the {penalty} penalty adds {wrong}",
+        f"… + {wrong}",
+    )
     for penalty, derivative, wrong in (
         ("l2", np.sign, "λ sign(w)"),
         ("l2", np.abs, "λ |w|"),
@@ -111,7 +116,7 @@ _INSTEAD = tuple(
         ("l1", np.abs, "λ |w|"),
         ("l1", np.ones_like, "λ"),
     )
-)  # fmt: skip
+)
 
 
 PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (

@@ -22,7 +22,7 @@ def _wrong(kind: str, sentence: str, wrong: str, right: str, family: str = SCALE
 
 
 class Sizes(NamedTuple):
-    """What a mean may be taken over: so many samples and outputs, as far as known, and over which the loss does."""
+    """What a mean may be over: so many samples and outputs, if known, and over which the loss takes one."""
 
     samples: int | None = None
     outputs: int | None = None
@@ -109,10 +109,13 @@ def named(
         names.insert(0, _clipped(norm))
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
         names.append(_accumulated(round(factor)))
-    if on_penalty:
+    if on_penalty and factor < _MANY_TIMES:
         names.sort(key=lambda wrong: wrong.kind in _MEANS)
     return [wrong for wrong in names if wrong.kind not in without] or [_FREE]
 
+
+_MANY_TIMES = 10.0
+"""What is added up by mistake is seldom added up more often."""
 
 _MEANS = ("missing 1/N", "1/N twice", "missing 1/C", "1/C twice")
 

@@ -1,29 +1,30 @@
-"""Mistakes in the products and sums of a dense layer, and of its batch normalisation."""
+"""Mistakes in the products and sums of a dense layer, and in what it hands down."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
 from gradcheck_cli.diagnose.subsets import SUBSETS, kept
-from gradcheck_cli.model.batch_norm import Normalised
 from gradcheck_cli.model.special import Array
 
 BIAS = "bias reduction"
 PRODUCT = "wrong tensor"
 TRANSPOSED = "transposed"
 EARLY = "updated too early"
-NORM = "batch norm"
 SAMPLES = "samples"
 
 Of = Callable[[Site], Array | None]
 
 
-def _row(part: Part, kind: str, family: str, step: Of, sentence: str, wrong: str) -> Mistake:
+def _row(
+    part: Part, kind: str, family: str, step: Of, sentence: str, wrong: str, alike: bool = False
+) -> Mistake:
     right, factor = _FORMULAS[part]
     return Mistake(
         kind,
@@ -34,16 +35,14 @@ def _row(part: Part, kind: str, family: str, step: Of, sentence: str, wrong: str
         factor,
         part=part,
         step=lambda site, _: step(site),
+        alike=alike,
     )
 
 
 _FORMULAS = {
     Part.WEIGHT: ("∂L/∂w = δᵀ a⁽ʰ⁾", "∂L/∂w"),
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
-    Part.GAMMA: ("∂L/∂γ = Σₙ ∂L/∂yₙ ẑₙ", "∂L/∂γ"),
-    Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
-    Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
 }
 """The right formula of each part, and which factor of the chain rule it is."""
 
@@ -56,14 +55,49 @@ def _wrong_axis(site: Site) -> Array:
 
 
 _BIASES = (
-    ("bias averaged", lambda s: s.delta.mean(axis=0), "the bias's gradient is averaged over the samples, not summed", "∂L/∂b = mean δₙ"),
-    ("bias not summed", lambda s: s.delta[-1], "the bias's gradient is δ of the last sample alone", "∂L/∂b = δ of the last sample"),
-    ("bias not summed", lambda s: s.delta[0], "the bias's gradient is δ of the first sample alone", "∂L/∂b = δ of the first sample"),
-    ("bias summed along the wrong axis", _wrong_axis, "the bias's gradient is summed over the units, not over the samples", "∂L/∂b = Σⱼ δₙⱼ"),
-    ("bias summed along the wrong axis", lambda s: np.resize(s.delta.mean(axis=1), s.layer.units), "the bias's gradient is averaged over the units, not summed over the samples", "∂L/∂b = mean over j of δₙⱼ"),
-    ("bias summed over everything", lambda s: np.full(s.layer.units, s.delta.sum()), "the bias's gradient is one sum over samples and units", "∂L/∂b = Σₙ Σⱼ δₙⱼ"),
-    ("bias summed over everything", lambda s: np.full(s.layer.units, s.delta.mean()), "the bias's gradient is one mean over samples and units", "∂L/∂b = mean of all δ"),
-)  # fmt: skip
+    (
+        "bias averaged",
+        lambda s: s.delta.mean(axis=0),
+        "the bias's gradient is averaged over the samples, not summed",
+        "∂L/∂b = mean δₙ",
+    ),
+    (
+        "bias not summed",
+        lambda s: s.delta[-1],
+        "the bias's gradient is δ of the last sample alone",
+        "∂L/∂b = δ of the last sample",
+    ),
+    (
+        "bias not summed",
+        lambda s: s.delta[0],
+        "the bias's gradient is δ of the first sample alone",
+        "∂L/∂b = δ of the first sample",
+    ),
+    (
+        "bias summed along the wrong axis",
+        _wrong_axis,
+        "the bias's gradient is summed over the units, not over the samples",
+        "∂L/∂b = Σⱼ δₙⱼ",
+    ),
+    (
+        "bias summed along the wrong axis",
+        lambda s: np.resize(s.delta.mean(axis=1), s.layer.units),
+        "the bias's gradient is averaged over the units, not summed over the samples",
+        "∂L/∂b = mean over j of δₙⱼ",
+    ),
+    (
+        "bias summed over everything",
+        lambda s: np.full(s.layer.units, s.delta.sum()),
+        "the bias's gradient is one sum over samples and units",
+        "∂L/∂b = Σₙ Σⱼ δₙⱼ",
+    ),
+    (
+        "bias summed over everything",
+        lambda s: np.full(s.layer.units, s.delta.mean()),
+        "the bias's gradient is one mean over samples and units",
+        "∂L/∂b = mean of all δ",
+    ),
+)
 
 
 def _before_activation(site: Site) -> Array | None:
@@ -97,15 +131,31 @@ def _reordered(order: Callable[[Array], Array]) -> Of:
     return lambda site: order(site.delta).T @ site.a_h if site.samples > 1 else None
 
 
-_ORDERS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
-    ("the samples of δ are one ahead of those of a⁽ʰ⁾", "Σₙ δₙ₊₁ᵀ a⁽ʰ⁾ₙ", lambda d: np.roll(d, -1, axis=0)),
-    ("the samples of δ are one behind those of a⁽ʰ⁾", "Σₙ δₙ₋₁ᵀ a⁽ʰ⁾ₙ", lambda d: np.roll(d, 1, axis=0)),
-    ("the samples of δ are in reverse order", "Σₙ δ_{N−n}ᵀ a⁽ʰ⁾ₙ", lambda d: d[::-1]),
+_ORDERS: tuple[tuple[str, str, Callable[[Array], Array], bool], ...] = (
+    (
+        "the samples of δ are one ahead of those of a⁽ʰ⁾",
+        "Σₙ δₙ₊₁ᵀ a⁽ʰ⁾ₙ",
+        lambda d: np.roll(d, -1, axis=0),
+        False,
+    ),
+    (
+        "the samples of δ are one behind those of a⁽ʰ⁾",
+        "Σₙ δₙ₋₁ᵀ a⁽ʰ⁾ₙ",
+        lambda d: np.roll(d, 1, axis=0),
+        False,
+    ),
+    (
+        "the samples of δ are in reverse order",
+        "Σₙ δᵀ a⁽ʰ⁾ₙ, δ from the last sample on",
+        lambda d: d[::-1],
+        False,
+    ),
     *(
         (
             f"the samples of δ are {by} behind those of a⁽ʰ⁾, in a circle",
             f"Σₙ δₙ₋{by}ᵀ a⁽ʰ⁾ₙ",
             partial(np.roll, shift=by, axis=0),
+            True,
         )
         for by in range(2, _MOST_BEHIND)
     ),
@@ -163,15 +213,62 @@ def _bias_of(delta: Of) -> Of:
     return step
 
 
-_WEIGHTS = (
-    ("transposed product", TRANSPOSED, _transposed, "the product is a⁽ʰ⁾ᵀ δ, read as if it were [out, in]", "∂L/∂w = a⁽ʰ⁾ᵀ δ"),
-    *(("samples out of order", PRODUCT, _reordered(order), sentence, f"∂L/∂w = {wrong}") for sentence, wrong, order in _ORDERS),
-    ("pre-activation in place of the activation", PRODUCT, lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]), "z of the layer below stands where its activation should", "∂L/∂w = δᵀ z⁽ʰ⁾"),
-    ("pre-activation in place of the activation", PRODUCT, lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]), "a wᵀ + b of the layer below stands where its activation should", "∂L/∂w = δᵀ z⁽ʰ⁾"),
-    *(("another layer's activation", PRODUCT, _other_input(by), f"the input is that of the layer {further}", "∂L/∂w = δᵀ a of another layer") for by, further in _FURTHER),
-    *(("another layer's delta", PRODUCT, _weight_of(_other_delta(by)), f"δ is that of the layer {further}", "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾") for by, further in _FURTHER),
-    ("delta before the activation", PRODUCT, _weight_before, "the weight's gradient is taken of ∂L/∂a, not of δ", "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾"),
-)  # fmt: skip
+_WEIGHTS: tuple[tuple[Any, ...], ...] = (
+    (
+        "transposed product",
+        TRANSPOSED,
+        _transposed,
+        "the product is a⁽ʰ⁾ᵀ δ, read as if it were [out, in]",
+        "∂L/∂w = a⁽ʰ⁾ᵀ δ",
+    ),
+    *(
+        ("samples out of order", PRODUCT, _reordered(order), sentence, f"∂L/∂w = {wrong}", alike)
+        for sentence, wrong, order, alike in _ORDERS
+    ),
+    (
+        "pre-activation in place of the activation",
+        PRODUCT,
+        lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]),
+        "z of the layer below stands where its activation should",
+        "∂L/∂w = δᵀ z⁽ʰ⁾",
+    ),
+    (
+        "pre-activation in place of the activation",
+        PRODUCT,
+        lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]),
+        "a wᵀ + b of the layer below stands where its activation should",
+        "∂L/∂w = δᵀ z⁽ʰ⁾",
+    ),
+    *(
+        (
+            "another layer's activation",
+            PRODUCT,
+            _other_input(by),
+            f"the input is that of the layer {further}",
+            "∂L/∂w = δᵀ a of another layer",
+            abs(by) > 1,
+        )
+        for by, further in _FURTHER
+    ),
+    *(
+        (
+            "another layer's delta",
+            PRODUCT,
+            _weight_of(_other_delta(by)),
+            f"δ is that of the layer {further}",
+            "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾",
+            abs(by) > 1,
+        )
+        for by, further in _FURTHER
+    ),
+    (
+        "delta before the activation",
+        PRODUCT,
+        _weight_before,
+        "the weight's gradient is taken of ∂L/∂a, not of δ",
+        "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾",
+    ),
+)
 
 
 def _subset_rows() -> Iterator[Mistake]:
@@ -221,7 +318,7 @@ def _early(with_penalty: bool) -> Mistake:
     return Mistake(
         "weights updated first",
         EARLY,
-        "the weights of {where} are updated, with a learning rate of {value}, before δ goes down through them",
+        "the weights of {where} are updated, by a learning rate of {value}, before δ goes down through them",
         "∂L/∂a⁽ʰ⁾ = δ (w − {value} ∂L/∂w)",
         right,
         "∂L/∂a",
@@ -229,7 +326,7 @@ def _early(with_penalty: bool) -> Mistake:
         part=Part.BELOW,
         step=_updated(with_penalty),
         planted=0.1,
-    )  # fmt: skip
+    )
 
 
 def _square(of: Of) -> Of:
@@ -251,107 +348,72 @@ def _below_before(site: Site) -> Array | None:
 
 
 _HANDED_DOWN = (
-    ("transposed weights", TRANSPOSED, _square(lambda s: s.delta @ s.w.T), "δ goes down through wᵀ, not w", "∂L/∂a⁽ʰ⁾ = δ wᵀ"),
-    ("transposed weights", TRANSPOSED, lambda s: s.delta @ s.w.T.reshape(s.w.shape), "δ goes down through a w whose numbers are in the order of wᵀ", "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped"),
-    ("delta before the activation", PRODUCT, _below_before, "∂L/∂a goes down to the layer below, not δ", "∂L/∂a⁽ʰ⁾ = ∂L/∂a w"),
-    ("weights left out on the way down", PRODUCT, _square(lambda s: s.delta), "δ goes down without the weights", "∂L/∂a⁽ʰ⁾ = δ"),
-    *(("another layer's weights", PRODUCT, lambda s, by=by: _other_weight(s, by), "δ goes down through another layer's weights", "∂L/∂a⁽ʰ⁾ = δ w of another layer") for by in (1, -1, 2, -2)),
-)  # fmt: skip
-
-
-# --- batch normalisation -----------------------------------------------------------------------------------
-
-
-def _normed(of: Callable[[Normalised, Array, Site], Array]) -> Of:
-    """Of ẑ and g = γ ∂L/∂y, where there are any."""
-
-    def step(site: Site) -> Array | None:
-        return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
-
-    return step
-
-
-def _centred(g: Array) -> Array:
-    centred: Array = g - g.mean(axis=0)
-    return centred
-
-
-def _along(z_hat: Array, g: Array) -> Array:
-    along: Array = z_hat * (g * z_hat).mean(axis=0)
-    return along
-
-
-def _unbiased(at: Normalised, site: Site) -> Array:
-    """√(var z + eps) with the variance divided by N − 1."""
-    eps, count = site.layer.batch_norm or 0.0, site.samples
-    variance = at.deviation**2 - eps
-    deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
-    return deviation
-
-
-def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
-    deviation = _unbiased(at, site)
-    z_hat = at.value * at.deviation / deviation
-    return (_centred(g) - _along(z_hat, g)) / deviation
-
-
-def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """The exact gradient of a normalisation by the variance divided by N − 1."""
-    deviation, count = _unbiased(at, site), site.samples
-    z_hat = at.value * at.deviation / deviation
-    return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
-
-
-_NORMS: tuple[tuple[str, Callable[[Normalised, Array, Site], Array], str, str], ...] = (
-    ("batch norm: mean term missing", lambda at, g, s: (g - _along(at.value, g)) / at.deviation, "batch normalisation's backward lacks the mean's part", "δ = (g − ẑ mean(g ẑ)) / √(…)"),
-    ("batch norm: variance term missing", lambda at, g, s: _centred(g) / at.deviation, "batch normalisation's backward lacks the variance's part", "δ = (g − mean g) / √(…)"),
-    ("batch norm: statistics held constant", lambda at, g, s: g / at.deviation, "batch normalisation's mean and variance are held constant", "δ = g / √(…)"),
-    ("batch norm: unbiased variance", lambda at, g, s: at.vjp(g) * at.deviation / _unbiased(at, s), "batch normalisation's backward divides by the unbiased variance's root, of N − 1", "δ = (…) / √(var with N − 1, + eps)"),
-    ("batch norm: unbiased variance", _unbiased_throughout, "batch normalisation's backward has ẑ and the root of the unbiased variance, of N − 1", "δ = (…) / √(var with N − 1, + eps)"),
-    ("batch norm: unbiased variance", _unbiased_consistently, "batch normalisation's backward is that of the unbiased variance, of N − 1", "δ = (…) / √(var with N − 1, + eps)"),
-    ("batch norm: unbiased variance", lambda at, g, s: (_centred(g) - _along(at.value, g) * s.samples / max(1, s.samples - 1)) / at.deviation, "batch normalisation's backward divides the variance's part by N − 1", "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)"),
-    ("batch norm: gamma forgotten", lambda at, g, s: at.vjp(s.dL_dy), "batch normalisation's backward lacks γ", "δ = (…) with g = ∂L/∂y"),
-    ("batch norm: divided by the variance", lambda at, g, s: at.vjp(g) / at.deviation, "batch normalisation's backward divides by the variance, not by its root", "δ = (…) / (var z + eps)"),
-    ("batch norm: left out", lambda at, g, s: g, "batch normalisation is left out of the backward pass but for γ", "δ = γ ∂L/∂y"),
-    ("batch norm: left out", lambda at, g, s: s.dL_dy, "batch normalisation is left out of the backward pass", "δ = ∂L/∂y"),
-    ("batch norm: deviation forgotten", lambda at, g, s: at.vjp(g) * at.deviation, "batch normalisation's backward is not divided by the deviation", "δ = g − mean g − ẑ mean(g ẑ)"),
-    ("batch norm: sums for means", lambda at, g, s: (g - g.sum(axis=0) - at.value * (g * at.value).sum(axis=0)) / at.deviation, "batch normalisation's backward has sums for means", "δ = (g − Σ g − ẑ Σ(g ẑ)) / √(…)"),
-    ("batch norm: eps forgotten", lambda at, g, s: at.vjp(g) * at.deviation / np.sqrt(np.maximum(at.deviation**2 - (s.layer.batch_norm or 0.0), np.finfo(float).tiny)), "batch normalisation's backward lacks eps", "δ = (…) / √(var z)"),
-)  # fmt: skip
-
-_GAMMAS: tuple[tuple[str, Callable[[Normalised, Array, Site], Array], str, str], ...] = (
-    ("batch norm: gamma gradient of z", lambda at, g, s: (s.dL_dy * s.activity.z[s.i]).sum(axis=0), "γ's gradient has z in place of ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ zₙ"),
-    ("batch norm: gamma gradient of z", lambda at, g, s: (s.dL_dy * s.y).sum(axis=0), "γ's gradient has γ ẑ + β in place of ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ yₙ"),
-    ("batch norm: gamma gradient of z", lambda at, g, s: (s.dL_dy * _centred(s.activity.z[s.i])).sum(axis=0), "γ's gradient has z − mean z in place of ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ (zₙ − mean z)"),
-    ("batch norm: gamma gradient without z", lambda at, g, s: s.dL_dy.sum(axis=0), "γ's gradient lacks ẑ", "∂L/∂γ = Σₙ ∂L/∂yₙ"),
-    ("batch norm: gamma or beta averaged", lambda at, g, s: (s.dL_dy * at.value).mean(axis=0), "γ's gradient is averaged over the samples, not summed", "∂L/∂γ = mean ∂L/∂yₙ ẑₙ"),
-    ("batch norm: gamma gradient of delta", lambda at, g, s: (s.delta * at.value).sum(axis=0), "γ's gradient is taken of δ, below the normalisation", "∂L/∂γ = Σₙ δₙ ẑₙ"),
-    ("batch norm: gamma gradient of delta", lambda at, g, s: (g * at.value).sum(axis=0), "γ's gradient has another γ in it", "∂L/∂γ = Σₙ γ ∂L/∂yₙ ẑₙ"),
-)  # fmt: skip
-
-_BETAS: tuple[tuple[str, Callable[[Normalised, Array, Site], Array], str, str], ...] = (
-    ("batch norm: gamma or beta averaged", lambda at, g, s: s.dL_dy.mean(axis=0), "β's gradient is averaged over the samples, not summed", "∂L/∂β = mean ∂L/∂yₙ"),
-    ("batch norm: beta gradient of delta", lambda at, g, s: s.delta.sum(axis=0), "β's gradient is taken of δ, below the normalisation", "∂L/∂β = Σₙ δₙ"),
-    ("batch norm: beta gradient of delta", lambda at, g, s: g.sum(axis=0), "β's gradient has γ in it", "∂L/∂β = Σₙ γ ∂L/∂yₙ"),
-)  # fmt: skip
-
-
-def _bias_above_norm(site: Site) -> Array | None:
-    """As if the bias came after the normalisation, as β does."""
-    return None if site.normalised is None else site.dL_dy.sum(axis=0)
+    (
+        "transposed weights",
+        TRANSPOSED,
+        _square(lambda s: s.delta @ s.w.T),
+        "δ goes down through wᵀ, not w",
+        "∂L/∂a⁽ʰ⁾ = δ wᵀ",
+    ),
+    (
+        "transposed weights",
+        TRANSPOSED,
+        lambda s: s.delta @ s.w.T.reshape(s.w.shape),
+        "δ goes down through a w whose numbers are in the order of wᵀ",
+        "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped",
+    ),
+    (
+        "delta before the activation",
+        PRODUCT,
+        _below_before,
+        "∂L/∂a goes down to the layer below, not δ",
+        "∂L/∂a⁽ʰ⁾ = ∂L/∂a w",
+    ),
+    (
+        "weights left out on the way down",
+        PRODUCT,
+        _square(lambda s: s.delta),
+        "δ goes down without the weights",
+        "∂L/∂a⁽ʰ⁾ = δ",
+    ),
+    *(
+        (
+            "another layer's weights",
+            PRODUCT,
+            lambda s, by=by: _other_weight(s, by),
+            "δ goes down through another layer's weights",
+            "∂L/∂a⁽ʰ⁾ = δ w of another layer",
+        )
+        for by in (1, -1)
+    ),
+)
 
 
 SUM_MISTAKES: tuple[Mistake, ...] = (
     *(_row(Part.BIAS, kind, BIAS, step, sentence, wrong) for kind, step, sentence, wrong in _BIASES),
-    _row(Part.BIAS, "delta before the activation", PRODUCT, _bias_before, "the bias's gradient is summed of ∂L/∂a, not of δ", "∂L/∂b = Σₙ ∂L/∂aₙ"),
-    *(_row(Part.BIAS, "another layer's delta", PRODUCT, _bias_of(_other_delta(by)), f"δ is that of the layer {further}", "∂L/∂b = Σₙ δₙ of another layer") for by, further in _FURTHER),
-    _row(Part.BIAS, "batch norm: bias gradient above it", NORM, _bias_above_norm, "the bias's gradient is taken above the normalisation, as β's is", "∂L/∂b = Σₙ ∂L/∂yₙ"),
+    _row(
+        Part.BIAS,
+        "delta before the activation",
+        PRODUCT,
+        _bias_before,
+        "the bias's gradient is summed of ∂L/∂a, not of δ",
+        "∂L/∂b = Σₙ ∂L/∂aₙ",
+    ),
+    *(
+        _row(
+            Part.BIAS,
+            "another layer's delta",
+            PRODUCT,
+            _bias_of(_other_delta(by)),
+            f"δ is that of the layer {further}",
+            "∂L/∂b = Σₙ δₙ of another layer",
+            abs(by) > 1,
+        )
+        for by, further in _FURTHER
+    ),
     *(_row(Part.WEIGHT, *row) for row in _WEIGHTS),
     *_subset_rows(),
     _early(with_penalty=True),
     _early(with_penalty=False),
     *(_row(Part.BELOW, *row) for row in _HANDED_DOWN),
-    *(_row(Part.NORM, kind, NORM, _normed(of), sentence, wrong) for kind, of, sentence, wrong in _NORMS),
-    *(_row(Part.GAMMA, kind, NORM, _normed(of), sentence, wrong) for kind, of, sentence, wrong in _GAMMAS),
-    *(_row(Part.BETA, kind, NORM, _normed(of), sentence, wrong) for kind, of, sentence, wrong in _BETAS),
-)  # fmt: skip
+)

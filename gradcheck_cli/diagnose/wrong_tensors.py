@@ -1,8 +1,9 @@
-"""What is done to a finished gradient: transposed, permuted, zeroed, clipped, rounded, or wrong in a few entries."""
+"""What is done to a finished gradient: transposed, permuted, zeroed, clipped, rounded, spoilt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,7 +38,6 @@ def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[A
     """Of what has no unknown: to fit and to plant are the same."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
-        found = target.found
         changed = change(right)
         return None if changed is None else Spoilt(changed)
 
@@ -228,21 +228,109 @@ def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
 
 
 TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
-    _row("transposed gradient", TRANSPOSED, "{tensor} is transposed", "(∂L/∂w)ᵀ", *_plainly(_transpose)),
-    _row("gradient zero", ENTRIES, "{tensor} is 0 throughout", "0", _is_zero, _zero),
-    _row("absolute value", ENTRIES, "{tensor} has lost its signs", "|∂L/∂w|", *_plainly(lambda right: np.abs(right) if (right < 0).any() else None)),
-    _row("unit zeroed", ENTRIES, "{tensor} is 0 in {place}", "0", _unit_zeroed, _zero_unit),
-    _row("row", ENTRIES, "{tensor} is 0 in {place}", "0", _zeroed(0, "row"), _spoil_line(0, 0.0)),
-    _row("column", ENTRIES, "{tensor} is 0 in {place}", "0", _zeroed(1, "column"), _spoil_line(1, 0.0)),
-    _row("rows permuted", ENTRIES, "the rows of {tensor} are in another order", "∂L/∂w with rows permuted", _permuted(0), _rolled(0)),
-    _row("columns permuted", ENTRIES, "the columns of {tensor} are in another order", "∂L/∂w with columns permuted", _permuted(1), _rolled(1)),
-    _row("clipped", ENTRIES, "{tensor} is clipped to ± {value}", "clip(∂L/∂w, ± {value})", _clipped, _clip, "limit"),
-    _row("single entries", ENTRIES, "{tensor} is right but for {place}", "", _single, _spoil_one),
-    _row("row", ENTRIES, "{tensor} is right but for {place}", "", _lines(0, "row"), _spoil_line(0, 1.5)),
-    _row("column", ENTRIES, "{tensor} is right but for {place}", "", _lines(1, "column"), _spoil_line(1, 1.5)),
-    _row("float16", PRECISION, "{tensor} is right to the precision of float16", "in float16", _precision(np.float16), _round(np.float16)),
-    _row("float32", PRECISION, "{tensor} is right to the precision of float32", "in float32", _precision(np.float32), _round(np.float32)),
-)  # fmt: skip
+    _row(
+        "transposed gradient",
+        TRANSPOSED,
+        "the gradient of {tensor} is transposed",
+        "(∂L/∂w)ᵀ",
+        *_plainly(_transpose),
+    ),
+    _row("gradient zero", ENTRIES, "the gradient of {tensor} is 0 throughout", "0", _is_zero, _zero),
+    _row(
+        "absolute value",
+        ENTRIES,
+        "the gradient of {tensor} has lost its signs",
+        "|∂L/∂w|",
+        *_plainly(lambda right: np.abs(right) if (right < 0).any() else None),
+    ),
+    replace(
+        _row(
+            "unit zeroed", ENTRIES, "the gradient of {tensor} is 0 in {place}", "0", _unit_zeroed, _zero_unit
+        ),
+        of_units=True,
+    ),
+    _row(
+        "row",
+        ENTRIES,
+        "the gradient of {tensor} is 0 in {place}",
+        "0",
+        _zeroed(0, "row"),
+        _spoil_line(0, 0.0),
+    ),
+    _row(
+        "column",
+        ENTRIES,
+        "the gradient of {tensor} is 0 in {place}",
+        "0",
+        _zeroed(1, "column"),
+        _spoil_line(1, 0.0),
+    ),
+    _row(
+        "rows permuted",
+        ENTRIES,
+        "the rows of {tensor}'s gradient are in another order",
+        "∂L/∂w with rows permuted",
+        _permuted(0),
+        _rolled(0),
+    ),
+    _row(
+        "columns permuted",
+        ENTRIES,
+        "the columns of {tensor}'s gradient are in another order",
+        "∂L/∂w with columns permuted",
+        _permuted(1),
+        _rolled(1),
+    ),
+    _row(
+        "clipped",
+        ENTRIES,
+        "the gradient of {tensor} is clipped to ± {value}",
+        "clip(∂L/∂w, ± {value})",
+        _clipped,
+        _clip,
+        "limit",
+    ),
+    _row(
+        "single entries",
+        ENTRIES,
+        "the gradient of {tensor} is right but for {place}",
+        "",
+        _single,
+        _spoil_one,
+    ),
+    _row(
+        "row",
+        ENTRIES,
+        "the gradient of {tensor} is right but for {place}",
+        "",
+        _lines(0, "row"),
+        _spoil_line(0, 1.5),
+    ),
+    _row(
+        "column",
+        ENTRIES,
+        "the gradient of {tensor} is right but for {place}",
+        "",
+        _lines(1, "column"),
+        _spoil_line(1, 1.5),
+    ),
+    _row(
+        "float16",
+        PRECISION,
+        "the gradient of {tensor} is right to the precision of float16",
+        "in float16",
+        _precision(np.float16),
+        _round(np.float16),
+    ),
+    _row(
+        "float32",
+        PRECISION,
+        "the gradient of {tensor} is right to the precision of float32",
+        "in float32",
+        _precision(np.float32),
+        _round(np.float32),
+    ),
+)
 
 DESCRIPTIONS = tuple(
     wrong for wrong in TENSOR_MISTAKES if wrong.family == PRECISION or "but for" in wrong.sentence

@@ -11,6 +11,7 @@ from gradcheck_cli.errors import Complaint, InputError
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation
+    from gradcheck_cli.mutate import Mutation
     from gradcheck_cli.report import Run
     from gradcheck_cli.sweep import Sweep
 
@@ -32,6 +33,12 @@ SWEEP_FORMATS = {
     "json": "gradcheck_cli.formats.json",
 }
 """The same of those that a sweep has: `render_sweep`."""
+
+MUTATION_FORMATS = {
+    "table": "gradcheck_cli.formats.mutation",
+    "json": "gradcheck_cli.formats.json",
+}
+"""The same of those that planted mistakes have: `render_mutation`."""
 
 PACKAGES = {"html": "jinja2"}
 """What a format needs that is not installed unless the extra of its name is."""
@@ -80,4 +87,10 @@ def render_explanation(format: str, spec: str, explanation: Explanation, view: V
 def render_sweep(format: str, spec: str, sweep: Sweep, view: View) -> str:
     """The errors of one spec's gradients against the step as text that ends with a newline."""
     text: str = import_module(SWEEP_FORMATS[format]).render_sweep(spec, sweep, view)
+    return text
+
+
+def render_mutation(format: str, spec: str, mutation: Mutation, view: View) -> str:
+    """What became of the mistakes planted in one spec, as text that ends with a newline."""
+    text: str = import_module(MUTATION_FORMATS[format]).render_mutation(spec, mutation, view)
     return text

@@ -15,6 +15,7 @@ from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 if TYPE_CHECKING:
     from gradcheck_cli.convergence import Curve
     from gradcheck_cli.explain import Explanation, Factor
+    from gradcheck_cli.mutate import Mutation
     from gradcheck_cli.sweep import Sweep
 
 VERSION = 1
@@ -42,6 +43,23 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
         "coefficient": explanation.coefficient,
         "notes": explanation.notes,
         "factors": [_factor(factor) for factor in explanation.factors],
+    }
+    return _dump(document)
+
+
+def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
+    document = {
+        "version": VERSION,
+        "exit_code": int(mutation.exit_code),
+        "spec": spec,
+        "network": mutation.network,
+        "loss_name": mutation.loss_name,
+        "verdict": mutation.right,
+        "planted": len(mutation.mutants),
+        "visible": len(mutation.visible),
+        "caught": mutation.caught,
+        "named": mutation.named,
+        "mistakes": [asdict(mutant) for mutant in mutation.mutants],
     }
     return _dump(document)
 

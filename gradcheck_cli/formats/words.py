@@ -15,7 +15,7 @@ from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
-    from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+    from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
     from gradcheck_cli.explain import Explanation
 
 MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
@@ -351,37 +351,61 @@ def summary(run: Run) -> str:
 # --- the diagnosis -----------------------------------------------------------------------------------------
 
 
+OTHERS = 3
+"""So many other explanations are told in full."""
+
+
 def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
     """Why it is wrong: the mistakes that lead to this very gradient, and what is known besides."""
     if diagnosis is None:
         return
-    for i, answer in enumerate(diagnosis.answers):
-        yield _answer("Or" if i else "Why", answer)
-    if not diagnosis.answers and diagnosis.tried:
-        yield Said(f"Why: none of {count(diagnosis.tried, 'wrong formula')} leads to this gradient.")
-    if diagnosis.observations:
+    if diagnosis.answers:
+        likeliest, *others = diagnosis.answers
+        yield Said(f"Why: {_both(likeliest)}", (*_formulas(likeliest), evidence(likeliest)))
+        if others:
+            yield Said("On these data the same follows from any of these:", tuple(_told(others)))
+    yield from besides(diagnosis)
+
+
+def _both(answer: Answer) -> str:
+    both = "Two mistakes at once. " if len(answer.causes) > 1 else ""
+    return both + " ".join(cause.sentence for cause in answer.causes)
+
+
+def _formulas(answer: Answer) -> Iterator[str]:
+    for cause in answer.causes:
+        if cause.wrong:
+            factor = f"   (the factor {cause.factor} of gradcheck explain)" if cause.factor else ""
+            yield f"wrong: {cause.wrong}{factor}"
+        if cause.right:
+            yield f"right: {cause.right}"
+
+
+def evidence(answer: Answer) -> str:
+    """How well it explains what was found."""
+    exactly = f"to {answer.apart:.0e} of its tensor's largest" if answer.apart else "to the last digit"
+    return f"That reproduces every entry {exactly}."
+
+
+def _told(others: Sequence[Answer]) -> Iterator[str]:
+    for answer in others[:OTHERS]:
+        yield _both(answer)
+    if len(others) > OTHERS:
+        yield f"{len(others) - OTHERS:,} more"
+
+
+def besides(diagnosis: Diagnosis) -> Iterator[Said]:
+    """What there is to know beside the answers, or without any."""
+    if diagnosis.basis == "arrays" and diagnosis.answers:
         yield Said(
-            "What is known besides:" if diagnosis.answers else "What is known:", diagnosis.observations
+            "No network is described that would tell more: other mistakes may lead to these arrays, too."
         )
-
-
-def _answer(conjunction: str, answer: Answer) -> Said:
-    both = "both at once: " if len(answer.causes) > 1 else ""
-    return Said(
-        f"{conjunction}: {both}{' '.join(cause.sentence for cause in answer.causes)}",
-        tuple(line for cause in answer.causes for line in _formulas(cause)),
-    )
-
-
-def _formulas(cause: Cause) -> Iterator[str]:
-    if cause.wrong:
-        yield f"wrong: {cause.wrong}"
-    if cause.right:
-        yield f"right: {cause.right}"
-    if cause.factor:
-        yield f"factor of the chain rule: {cause.factor}"
-    if cause.unknown and cause.value is not None:
-        yield f"{cause.unknown} = {cause.value:.6g}"
+    if not diagnosis.answers and diagnosis.tried:
+        yield Said(
+            f"Why: not known; none of {count(diagnosis.tried, 'wrong formula')} leads to this gradient."
+        )
+    if diagnosis.observations:
+        yield Said("What is known:", diagnosis.observations)
 
 
 # --- the derivation ----------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_two_mistakes_at_once_and_another_answer_are_told_apart():
     assert [heading.text for heading in why.all("h3")] == ["Why", "Or, both at once"]
     assert len(why.all("h4")) == 3
     assert "the factor = 10" in [each.text for each in why.all("li")]
-    assert "What is known besides: Row 3." in why.text
+    assert "What is known: Row 3." in why.text
     assert len(why.all("dt")) == 5
 
 
@@ -192,7 +192,7 @@ def test_a_gradient_that_no_known_mistake_leads_to_keeps_what_is_known():
     found = Diagnosis((), 143, ("The fault lies in layer 'output'.",), ("output",), "network")
     (why,) = tree_of(outcome_of(WRONG, diagnosis=found)).all("section", class_="why")
     assert why.text == (
-        "Why: none of 143 wrong formulas leads to this gradient. "
+        "Why: not known; none of 143 wrong formulas leads to this gradient. "
         "What is known: The fault lies in layer 'output'."
     )
     assert not tree_of(outcome_of(WRONG)).all("section", class_="why")

@@ -1,0 +1,55 @@
+"""`gradcheck mutate`"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from gradcheck_cli.cli.changes import changed, located
+from gradcheck_cli.cli.options import EXIT_CODES_HELP, color_option
+from gradcheck_cli.cli.progress import Progress
+from gradcheck_cli.cli.terminal import DEFECT, complain, view_of, wants_color, write_result
+from gradcheck_cli.errors import Complaint, UntrustedReferenceError
+from gradcheck_cli.formats import MUTATION_FORMATS, render_mutation
+
+
+@click.command(
+    epilog=EXIT_CODES_HELP, short_help="Plant mistakes, and see whether they are caught and named."
+)
+@click.argument("spec", metavar="SPEC")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
+)
+@click.option(
+    "--format",
+    "format",
+    type=click.Choice(list(MUTATION_FORMATS)),
+    default="table",
+    show_default=True,
+    help="How to print the result.",
+)
+@color_option
+def mutate(spec: str, format: str, color: str, **changes: Any) -> int:
+    """Plant every mistake that is known in our own backprop on the network and data of SPEC.
+
+    Each is checked as any gradient, and diagnosed. What is not caught would make no difference on these data,
+    and the table says which data would show it; a visible mistake that passes is exit code 1. So this tells
+    what a check of this spec is worth. The gradients that the spec names have no part in it.
+    """
+    from gradcheck_cli.mutate import mutate as plant_mistakes
+    from gradcheck_cli.spec_file import read_spec
+
+    read = read_spec(spec)
+    try:
+        bar = Progress(read.path, wants_color(color, sys.stderr), noun="mistakes")
+        with located(read, changes), bar as progress:
+            mutation = plant_mistakes(changed(read.spec, changes), progress)
+    except UntrustedReferenceError as error:
+        complain(Complaint(f"{read.path}: {error}", help=DEFECT))
+        return int(error.exit_code)
+    return write_result(render_mutation(format, read.path, mutation, view_of(color)), mutation.exit_code)

@@ -1,0 +1,45 @@
+"""Unknowns that are solved for, and sites held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose.site import Site
+from gradcheck_cli.model.special import Array
+
+
+def is_right(site: Site, right: Site | None) -> bool:
+    """Whether wrong steps have led to the same δ as right ones."""
+    if right is None:
+        return False
+    pairs = ((site.delta, right.delta), (site.dL_dy, right.dL_dy), (site.dL_da, right.dL_da))
+    return all(np.allclose(a, b, rtol=1e-12, atol=1e-14 * np.abs(b).max(initial=0.0)) for a, b in pairs)
+
+
+def times(site: Site, factor: float) -> Site:
+    """The site with a factor on what it is handed: everything after it is linear in that."""
+    return replace(site, dL_da=factor * site.dL_da, dL_dy=factor * site.dL_dy, delta=factor * site.delta)
+
+
+def projected(found: Array, candidate: Array) -> float:
+    """The factor that brings the candidate nearest to what was found."""
+    known = np.isfinite(found)
+    size = float(np.square(candidate[known]).sum())
+    return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan
+
+
+def affine(found: Array, at_zero: Array, at_one: Array) -> float:
+    """The value at which a function that is affine in it comes nearest to what was found."""
+    return projected(found - at_zero, at_one - at_zero)
+
+
+def unlike(values: Sequence[float]) -> list[float]:
+    """The values without those that are the same."""
+    kept: list[float] = []
+    for value in values:
+        if not any(np.isclose(value, other, rtol=1e-9) for other in kept):
+            kept.append(value)
+    return kept

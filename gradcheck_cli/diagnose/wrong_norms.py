@@ -1,0 +1,244 @@
+"""Mistakes in batch normalisation: its backward, and the gradients of γ and β."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake, Step
+from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.model.batch_norm import Normalised
+from gradcheck_cli.model.special import Array
+
+NORM = "batch norm"
+
+_FORMULAS = {
+    Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
+    Part.GAMMA: ("∂L/∂γ = Σₙ ∂L/∂yₙ ẑₙ", "∂L/∂γ"),
+    Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
+    Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
+}
+"""The right formula of each part, and which factor of the chain rule it is."""
+
+Of = Callable[[Normalised, Array, Site], Array]
+"""A wrong step of ẑ, g = γ ∂L/∂y and the rest."""
+
+
+def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str) -> Mistake:
+    right, factor = _FORMULAS[part]
+    return Mistake(kind, NORM, f"in {{where}} {sentence}", wrong, right, factor, part=part, step=_normed(of))
+
+
+def _normed(of: Of) -> Step:
+    """Of ẑ and g = γ ∂L/∂y, where there are any."""
+
+    def step(site: Site, _: float) -> Array | None:
+        return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
+
+    return step
+
+
+def _centred(g: Array) -> Array:
+    centred: Array = g - g.mean(axis=0)
+    return centred
+
+
+def _along(z_hat: Array, g: Array) -> Array:
+    along: Array = z_hat * (g * z_hat).mean(axis=0)
+    return along
+
+
+def _unbiased(at: Normalised, site: Site) -> Array:
+    """√(var z + eps) with the variance divided by N − 1."""
+    eps, count = site.layer.batch_norm or 0.0, site.samples
+    variance = at.deviation**2 - eps
+    deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
+    return deviation
+
+
+def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
+    deviation = _unbiased(at, site)
+    z_hat = at.value * at.deviation / deviation
+    return (_centred(g) - _along(z_hat, g)) / deviation
+
+
+def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
+    """The exact gradient of a normalisation by the variance divided by N − 1."""
+    deviation, count = _unbiased(at, site), site.samples
+    z_hat = at.value * at.deviation / deviation
+    return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
+
+
+_NORMS: tuple[tuple[str, Of, str, str], ...] = (
+    (
+        "batch norm: mean term missing",
+        lambda at, g, s: (g - _along(at.value, g)) / at.deviation,
+        "batch normalisation's backward lacks the mean's part",
+        "δ = (g − ẑ mean(g ẑ)) / √(…)",
+    ),
+    (
+        "batch norm: variance term missing",
+        lambda at, g, s: _centred(g) / at.deviation,
+        "batch normalisation's backward lacks the variance's part",
+        "δ = (g − mean g) / √(…)",
+    ),
+    (
+        "batch norm: statistics held constant",
+        lambda at, g, s: g / at.deviation,
+        "batch normalisation's mean and variance are held constant",
+        "δ = g / √(…)",
+    ),
+    (
+        "batch norm: unbiased variance",
+        lambda at, g, s: at.vjp(g) * at.deviation / _unbiased(at, s),
+        "batch normalisation's backward divides by the unbiased variance's root, of N − 1",
+        "δ = (…) / √(var with N − 1, + eps)",
+    ),
+    (
+        "batch norm: unbiased variance",
+        _unbiased_throughout,
+        "batch normalisation's backward has ẑ and the root of the unbiased variance, of N − 1",
+        "δ = (…) / √(var with N − 1, + eps)",
+    ),
+    (
+        "batch norm: unbiased variance",
+        _unbiased_consistently,
+        "batch normalisation's backward is that of the unbiased variance, of N − 1",
+        "δ = (…) / √(var with N − 1, + eps)",
+    ),
+    (
+        "batch norm: unbiased variance",
+        lambda at, g, s: (
+            (_centred(g) - _along(at.value, g) * s.samples / max(1, s.samples - 1)) / at.deviation
+        ),
+        "batch normalisation's backward divides the variance's part by N − 1",
+        "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)",
+    ),
+    (
+        "batch norm: gamma forgotten",
+        lambda at, g, s: at.vjp(s.dL_dy),
+        "batch normalisation's backward lacks γ",
+        "δ = (…) with g = ∂L/∂y",
+    ),
+    (
+        "batch norm: divided by the variance",
+        lambda at, g, s: at.vjp(g) / at.deviation,
+        "batch normalisation's backward divides by the variance, not by its root",
+        "δ = (…) / (var z + eps)",
+    ),
+    (
+        "batch norm: left out",
+        lambda at, g, s: g,
+        "batch normalisation is left out of the backward pass but for γ",
+        "δ = γ ∂L/∂y",
+    ),
+    (
+        "batch norm: left out",
+        lambda at, g, s: s.dL_dy,
+        "batch normalisation is left out of the backward pass",
+        "δ = ∂L/∂y",
+    ),
+    (
+        "batch norm: deviation forgotten",
+        lambda at, g, s: at.vjp(g) * at.deviation,
+        "batch normalisation's backward is not divided by the deviation",
+        "δ = g − mean g − ẑ mean(g ẑ)",
+    ),
+    (
+        "batch norm: sums for means",
+        lambda at, g, s: (g - g.sum(axis=0) - at.value * (g * at.value).sum(axis=0)) / at.deviation,
+        "batch normalisation's backward has sums for means",
+        "δ = (g − Σ g − ẑ Σ(g ẑ)) / √(…)",
+    ),
+    (
+        "batch norm: eps forgotten",
+        lambda at, g, s: (
+            at.vjp(g)
+            * at.deviation
+            / np.sqrt(np.maximum(at.deviation**2 - (s.layer.batch_norm or 0.0), np.finfo(float).tiny))
+        ),
+        "batch normalisation's backward lacks eps",
+        "δ = (…) / √(var z)",
+    ),
+)
+
+_GAMMAS: tuple[tuple[str, Of, str, str], ...] = (
+    (
+        "batch norm: gamma gradient of z",
+        lambda at, g, s: (s.dL_dy * s.activity.z[s.i]).sum(axis=0),
+        "γ's gradient has z in place of ẑ",
+        "∂L/∂γ = Σₙ ∂L/∂yₙ zₙ",
+    ),
+    (
+        "batch norm: gamma gradient of z",
+        lambda at, g, s: (s.dL_dy * s.y).sum(axis=0),
+        "γ's gradient has γ ẑ + β in place of ẑ",
+        "∂L/∂γ = Σₙ ∂L/∂yₙ yₙ",
+    ),
+    (
+        "batch norm: gamma gradient of z",
+        lambda at, g, s: (s.dL_dy * _centred(s.activity.z[s.i])).sum(axis=0),
+        "γ's gradient has z − mean z in place of ẑ",
+        "∂L/∂γ = Σₙ ∂L/∂yₙ (zₙ − mean z)",
+    ),
+    (
+        "batch norm: gamma gradient without z",
+        lambda at, g, s: s.dL_dy.sum(axis=0),
+        "γ's gradient lacks ẑ",
+        "∂L/∂γ = Σₙ ∂L/∂yₙ",
+    ),
+    (
+        "batch norm: gamma or beta averaged",
+        lambda at, g, s: (s.dL_dy * at.value).mean(axis=0),
+        "γ's gradient is averaged over the samples, not summed",
+        "∂L/∂γ = mean ∂L/∂yₙ ẑₙ",
+    ),
+    (
+        "batch norm: gamma gradient of delta",
+        lambda at, g, s: (s.delta * at.value).sum(axis=0),
+        "γ's gradient is taken of δ, below the normalisation",
+        "∂L/∂γ = Σₙ δₙ ẑₙ",
+    ),
+    (
+        "batch norm: gamma gradient of delta",
+        lambda at, g, s: (g * at.value).sum(axis=0),
+        "γ's gradient has another γ in it",
+        "∂L/∂γ = Σₙ γ ∂L/∂yₙ ẑₙ",
+    ),
+)
+
+_BETAS: tuple[tuple[str, Of, str, str], ...] = (
+    (
+        "batch norm: gamma or beta averaged",
+        lambda at, g, s: s.dL_dy.mean(axis=0),
+        "β's gradient is averaged over the samples, not summed",
+        "∂L/∂β = mean ∂L/∂yₙ",
+    ),
+    (
+        "batch norm: beta gradient of delta",
+        lambda at, g, s: s.delta.sum(axis=0),
+        "β's gradient is taken of δ, below the normalisation",
+        "∂L/∂β = Σₙ δₙ",
+    ),
+    (
+        "batch norm: beta gradient of delta",
+        lambda at, g, s: g.sum(axis=0),
+        "β's gradient has γ in it",
+        "∂L/∂β = Σₙ γ ∂L/∂yₙ",
+    ),
+)
+
+
+NORM_MISTAKES: tuple[Mistake, ...] = (
+    _row(
+        Part.BIAS,
+        "batch norm: bias gradient above it",
+        lambda at, g, s: s.dL_dy.sum(axis=0),
+        "the bias's gradient is taken above the normalisation, as β's is",
+        "∂L/∂b = Σₙ ∂L/∂yₙ",
+    ),
+    *(_row(Part.NORM, *row) for row in _NORMS),
+    *(_row(Part.GAMMA, *row) for row in _GAMMAS),
+    *(_row(Part.BETA, *row) for row in _BETAS),
+)

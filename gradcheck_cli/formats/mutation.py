@@ -1,0 +1,107 @@
+"""What became of planted mistakes: a row per kind, and how many were caught and named, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from gradcheck_cli.compare import Verdict
+from gradcheck_cli.formats import View
+from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
+from gradcheck_cli.formats.words import MARKS, count, listed
+from gradcheck_cli.mutate import Mutant, Mutation, by_kind
+
+
+def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
+    page = Page(view)
+    page.line(spec, "bold")
+    page.line(f"{mutation.network}; {mutation.loss_name}", indent=INDENT)
+    planted = count(len(mutation.mutants), "mistake")
+    page.line(
+        f"{planted} of {count(len(by_kind(mutation.mutants)), 'kind')} planted in our own backprop",
+        indent=INDENT,
+    )
+    page.line()
+    page.table(_COLUMNS, [_row(kind, mutants) for kind, mutants in by_kind(mutation.mutants).items()])
+    page.line()
+    hidden = [mutant for mutant in mutation.mutants if not mutant.visible]
+    if hidden:
+        page.line(
+            f"{count(len(hidden), 'mistake')} would make no difference on these data. What would show them:"
+        )
+        for line in _shown_by(hidden):
+            page.item(line)
+        page.line()
+    for mutant in mutation.passed:
+        page.line(f"{MARKS[Verdict.WRONG]} passed: {mutant.kind}{_where(mutant)}.", STYLES[Verdict.WRONG])
+    verdict = _verdict(mutation)
+    page.line(f"{MARKS[verdict]} {_sentence(mutation)}", STYLES[verdict])
+    return page.text
+
+
+_COLUMNS = (
+    Column("mistake", folds=True),
+    Column("planted", right=True),
+    Column("visible", rank=2, right=True),
+    Column("caught", right=True),
+    Column("named", right=True),
+    Column("instead, or as well", rank=1, folds=True),
+)
+
+
+def _row(kind: str, mutants: Sequence[Mutant]) -> list[Cell]:
+    visible = sum(mutant.visible for mutant in mutants)
+    caught = sum(mutant.caught for mutant in mutants)
+    named = sum(mutant.named or mutant.tied for mutant in mutants if mutant.caught)
+    return [
+        kind,
+        f"{len(mutants):,}",
+        f"{visible:,}" if visible else "none",
+        _share(caught, visible),
+        _share(named, caught),
+        _instead(mutants),
+    ]
+
+
+def _share(some: int, of: int) -> Cell:
+    if not of:
+        return "–"
+    return (f"{some:,}", STYLES[Verdict.AGREES if some == of else Verdict.UNRESOLVED])
+
+
+_MOST = 2
+
+
+def _instead(mutants: Sequence[Mutant]) -> str:
+    """What was said first where it was not the mistake that was planted."""
+    said = Counter(
+        " + ".join(mutant.said) or "unknown" for mutant in mutants if mutant.caught and not mutant.named
+    )
+    return "; ".join(what for what, _ in said.most_common(_MOST)) + ("; …" if len(said) > _MOST else "")
+
+
+def _shown_by(hidden: Sequence[Mutant]) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for mutant in hidden:
+        reasons.setdefault(mutant.shown_by, []).append(mutant.kind)
+    for reason, kinds in reasons.items():
+        yield f"{reason}: {listed(list(dict.fromkeys(kinds)))}"
+
+
+def _where(mutant: Mutant) -> str:
+    return f" in layer {mutant.where}" if mutant.where else ""
+
+
+def _verdict(mutation: Mutation) -> Verdict:
+    return {0: Verdict.AGREES, 1: Verdict.WRONG}.get(int(mutation.exit_code), Verdict.UNRESOLVED)
+
+
+def _sentence(mutation: Mutation) -> str:
+    visible = len(mutation.visible)
+    if not visible:
+        return "unresolved: no mistake makes a difference here, so the check says nothing."
+    caught = (
+        f"caught {mutation.caught:,} of {count(visible, 'visible mistake')} ({mutation.caught / visible:.1%})"
+    )
+    share = mutation.named / mutation.caught if mutation.caught else 0.0
+    return f"{caught}, and named {mutation.named:,} of these ({share:.1%})."

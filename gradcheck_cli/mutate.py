@@ -1,0 +1,220 @@
+"""What a check is worth: every mistake that is known, planted in our own backprop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.checker import check_subject
+from gradcheck_cli.compare import Verdict, compare, default_rtol
+from gradcheck_cli.diagnose.network import says
+from gradcheck_cli.diagnose.plant import Plant, plants
+from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
+from gradcheck_cli.model.network import gradients
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.numerical.estimate import Estimate, Progress
+from gradcheck_cli.sources.analytic import Analytic
+from gradcheck_cli.spec import Backprop, Spec
+from gradcheck_cli.subject import Subject, subject_of
+
+NOTICEABLE = 1e-5
+"""A mistake that changes no tensor by more than this share of its largest entry is none to speak of."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake, planted in one place.
+
+    where: the layer, or nothing if it is none's in particular.  wrong: its formula.
+    effect: the most that it changes, as a share of the tensor's largest entry.
+    verdict: the check's; None where the mistake is invisible, and nothing was checked.
+    named: whether the diagnosis names it first.  tied: whether it names it after what comes to the same here.
+    said: the kinds of the first answer.
+    shown_by: of an invisible one, what data would show it.
+    """
+
+    kind: str
+    family: str
+    where: str
+    wrong: str
+    effect: float
+    verdict: Verdict | None = None
+    named: bool = False
+    tied: bool = False
+    said: tuple[str, ...] = ()
+    shown_by: str = ""
+
+    @property
+    def visible(self) -> bool:
+        return self.verdict is not None
+
+    @property
+    def caught(self) -> bool:
+        return self.verdict is Verdict.WRONG
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """All mutants of one spec, and the verdict on the gradients that nothing was done to.
+
+    kinked: whether something sits on a kink, where what looks like a mistake may be another convention.
+    """
+
+    network: str
+    loss_name: str
+    right: Verdict
+    mutants: tuple[Mutant, ...]
+    kinked: bool = False
+
+    @property
+    def visible(self) -> tuple[Mutant, ...]:
+        return tuple(mutant for mutant in self.mutants if mutant.visible)
+
+    @property
+    def caught(self) -> int:
+        return sum(mutant.caught for mutant in self.mutants)
+
+    @property
+    def named(self) -> int:
+        """How many of those caught the diagnosis names, alone or beside what is the same here."""
+        return sum(mutant.caught and (mutant.named or mutant.tied) for mutant in self.mutants)
+
+    @property
+    def passed(self) -> tuple[Mutant, ...]:
+        """The visible mistakes that the check lets pass."""
+        return tuple(mutant for mutant in self.mutants if mutant.verdict is Verdict.AGREES)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 if a visible mistake passes, 3 if one is left undecided or none is visible."""
+        if self.passed and not self.kinked:
+            return ExitCode.WRONG
+        return ExitCode.AGREES if 0 < len(self.visible) == self.caught else ExitCode.UNDECIDED
+
+
+@np.errstate(all="ignore")  # mistakes overflow, too
+def mutate(spec: Spec, progress: Progress | None = None) -> Mutation:
+    """Plant every mistake that applies in the network of `spec`, and check and diagnose each.
+
+    The gradients that the spec names have no part in it. progress is told of mistakes, not of evaluations.
+    Raises `InputError` where the spec has no network or does not fit its data, and
+    `UntrustedReferenceError` if our own right gradients are called wrong.
+    """
+    if spec.network is None:
+        help = "mistakes are planted in our own backprop"
+        raise bad_input("this needs a network, and the spec describes none", "network", help=help)
+    subject = subject_of(spec.model_copy(update={"gradients": Backprop()}))
+    right = check_subject(subject, spec.check).verdict
+    if right is Verdict.WRONG:
+        raise UntrustedReferenceError("our own backprop, with nothing planted, is called wrong")
+    assert subject.problem is not None
+    assert subject.units is not None
+    planted = list(plants(subject.problem))
+    if progress:
+        progress.expect(len(planted))
+    mutants = []
+    for plant in planted:
+        mutants.append(_mutant(subject, spec, plant))
+        if progress:
+            progress.advance(1)
+    kinked = subject.units.kinks.any
+    return Mutation(subject.described, subject.loss_name, right, tuple(mutants), kinked)
+
+
+def _mutant(subject: Subject, spec: Spec, plant: Plant) -> Mutant:
+    right = subject.analytic.values
+    values = {name: plant.gradients[name].astype(subject.analytic.dtypes[name]) for name in right}
+    effect = max(_effect(values[name], right[name]) for name in right)
+    wrong = plant.wrong
+    mutant = Mutant(wrong.kind, wrong.family, plant.where, wrong.wrong, effect)
+    if not effect > NOTICEABLE or not any(_is_visible(subject, name, values[name]) for name in right):
+        return replace(mutant, shown_by=_shown_by(plant, subject))
+    analytic = Analytic(values, subject.analytic.dtypes, "a planted mistake")
+    report = check_subject(replace(subject, analytic=analytic), spec.check)
+    answers = report.diagnosis.answers if report.diagnosis else ()
+    kinds = [tuple(cause.kind for cause in answer.causes) for answer in answers]
+    return replace(
+        mutant,
+        verdict=report.verdict,
+        named=bool(kinds) and len(kinds[0]) == 1 and says(kinds[0], wrong.kind),
+        tied=(wrong.kind,) in kinds[1:],
+        said=kinds[0] if kinds else (),
+    )
+
+
+def _effect(wrong: Array, right: Array) -> float:
+    largest = float(np.abs(right).max(initial=0.0))
+    off = float(np.abs(wrong - right).max(initial=0.0))
+    return np.inf if np.isnan(off) else off / largest if largest else float(off > 0)
+
+
+def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
+    """Whether whoever knew the right gradient exactly would call this one wrong."""
+    right = subject.analytic.values[name].astype(np.float64)
+    exact = Estimate(right, np.zeros(right.shape))
+    rtol = default_rtol(subject.analytic.dtypes[name])
+    return bool(compare(name, wrong, exact, subject.rounding[name], rtol).wrong.any())
+
+
+# --- what would show it ------------------------------------------------------------------------------------
+
+
+def _shown_by(plant: Plant, subject: Subject) -> str:
+    """What these data or parameters lack for the mistake to make a difference."""
+    problem, wrong = subject.problem, plant.wrong
+    assert problem is not None
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    if any(
+        _effect(plant.gradients[name], right[name]) > NOTICEABLE
+        for name in right.keys() - subject.analytic.values
+    ):
+        return "the parameters that this check leaves out"
+    if len(problem.x) == 1 and wrong.family in _NEED_SAMPLES:
+        return "more than one sample"
+    return _SHOWN_BY.get(wrong.kind) or _BY_FAMILY.get(wrong.family, "other data or parameters")
+
+
+_NEED_SAMPLES = ("bias reduction", "samples", "scale or reduction", "batch norm")
+
+_SHOWN_BY: Mapping[str, str] = {
+    "bias not summed": "samples whose δ differ",
+    "samples out of order": "samples that differ",
+    "sign of the target": "targets other than 0",
+    "target forgotten": "targets other than 0",
+    "labels shifted": "targets that differ",
+    "huber threshold": "outputs further from their targets than delta",
+    "huber sign": "outputs further below their targets than delta",
+    "huber slope": "outputs further from their targets than delta, and a delta other than 1",
+    "hinge not counted": "samples with several violated margins",
+    "hinge margin": "margins between 0 and 1",
+    "penalty on the biases too": "biases other than 0",
+    "penalty divided by N": "more than one sample",
+    "batch norm: gamma forgotten": "a gamma other than 1",
+    "batch norm: beta gradient of delta": "a gamma other than 1",
+    "batch norm: gamma gradient of z": "a batch with a mean other than 0 and a variance other than 1",
+    "transposed gradient": "a weight whose gradient is not symmetric",
+    "transposed weights": "a weight that is not symmetric",
+    "activation option": "pre-activations below 0",
+    "another layer's activation": "layers whose activations differ",
+}
+
+_BY_FAMILY: Mapping[str, str] = {
+    "activation derivative": "pre-activations on both sides of 0, and layers whose gradients are not 0",
+    "activation formula": "pre-activations on both sides of 0, and further from it",
+    "loss": "outputs further from their targets",
+    "samples": "samples that all contribute",
+    "penalty": "parameters that are larger beside the penalty's strength",
+    "batch norm": "a batch whose units differ more",
+    "entries": "gradients that are not 0",
+    "precision": "a gradient that cancels more",
+}
+
+
+def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:
+    """The mutants of each kind, in the order of the tables."""
+    kinds: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        kinds.setdefault(mutant.kind, []).append(mutant)
+    return kinds

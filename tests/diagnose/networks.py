@@ -1,0 +1,89 @@
+"""Small networks in which every table of mistakes has something to get wrong, and what is found in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.compare import Comparison, compare, default_rtol
+from gradcheck_cli.diagnose import diagnose
+from gradcheck_cli.diagnose.diagnosis import Diagnosis
+from gradcheck_cli.model.network import gradients
+from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
+from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.spec import Spec
+
+Gradients = dict[str, np.ndarray]
+
+_PENALTY = {"l2": 1e-2, "l1": 2e-3}
+
+
+def problem(
+    *activations: Any,
+    loss: Any = "mse",
+    samples: int = 11,
+    batch_norm: bool = False,
+    penalty: Any = None,
+    reduction: str = "batchmean",
+    units: int = 5,
+    outputs: int = 4,
+    seed: int = 3,
+) -> Problem:
+    loss = {"reduction": reduction, **(loss if isinstance(loss, dict) else {"name": loss})}
+    layers = [{"units": units, "activation": a, "batch_norm": batch_norm} for a in activations[:-1]]
+    layers.append({"units": outputs, "activation": activations[-1]})
+    spec = {
+        "network": {"inputs": 6, "layers": layers, "loss": loss, "penalty": penalty or {}},
+        "parameters": {"init": "xavier", "seed": seed, "bias": "same"},
+        "data": {"synthetic": "normal", "samples": samples, "seed": seed},
+    }
+    return build_problem(Spec.model_validate(spec))
+
+
+_WEIGHTED = {"name": "cross_entropy", "label_smoothing": 0.1, "weight": [0.5, 1.5, 1.0, 2.0]}
+
+NETWORKS: dict[str, Problem] = {
+    "sigmoid": problem("sigmoid", "sigmoid", "sigmoid", "sigmoid"),
+    "tanh, cross-entropy": problem("tanh", "tanh", "identity", loss=_WEIGHTED, penalty=_PENALTY),
+    "relu, huber": problem("relu", "leaky_relu", "identity", loss={"name": "huber", "delta": 0.4}),
+    "elu, hinge": problem(
+        {"name": "elu", "alpha": 1.5}, "gelu", "identity", loss="hinge", penalty={"l2": 1e-2}
+    ),
+    "softmax": problem("silu", "softplus", "softmax", loss="mse", reduction="mean"),
+    "batch norm": problem("tanh", "sigmoid", "identity", loss="bce_with_logits", batch_norm=True),
+    "l1": problem("sigmoid", "tanh", loss="l1", reduction="sum"),
+}
+
+
+def right(of: Problem) -> Gradients:
+    return gradients(of.network, of.parameters, of.x, of.target)
+
+
+def compared(of: Problem, found: Gradients, dtype: Any = np.float64) -> list[Comparison]:
+    """The gradients found, against numbers that are as good as exact."""
+    exact = right(of)
+    at = (of.network, of.parameters, of.x, of.target, Arithmetic.of(np.dtype(dtype), held=of.dtype))
+    bounds = gradient_rounding(*at)
+    eps = float(np.finfo(dtype).eps)
+    return [
+        compare(
+            name,
+            value,
+            Estimate(exact[name], 1e-12 * np.abs(exact[name])),
+            bounds[name],
+            default_rtol(np.dtype(dtype)),
+            eps,
+        )
+        for name, value in found.items()
+    ]
+
+
+@np.errstate(all="ignore")
+def why(of: Problem, found: Gradients, **options: Any) -> Diagnosis:
+    return diagnose(compared(of, found), of, **options)
+
+
+def kinds(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
+    return [tuple(cause.kind for cause in answer.causes) for answer in diagnosis.answers]

@@ -1,0 +1,65 @@
+"""Every row of the tables of mistakes: planted in a network, it is the answer, and it is said well."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from diagnose.networks import NETWORKS, compared, kinds, why
+
+from gradcheck_cli.diagnose.network import says
+from gradcheck_cli.diagnose.plant import plants
+from gradcheck_cli.diagnose.table import MISTAKES, ORDER, OVERFLOW, PLANTABLE, SWAPPED
+from gradcheck_cli.formats.glyphs import to_ascii
+
+
+def visible(problem, gradients) -> bool:
+    return any(c.wrong.any() for c in compared(problem, dict(gradients)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_planted_mistake_is_named(name):
+    problem = NETWORKS[name]
+    missed, count = [], Counter()
+    for plant in plants(problem):
+        if not visible(problem, plant.gradients) or plant.wrong.family == "precision":
+            continue
+        found = why(problem, dict(plant.gradients))
+        said = [each[0] for each in kinds(found) if len(each) == 1]
+        count[says(said, plant.wrong.kind)] += 1
+        if not says(said, plant.wrong.kind):
+            missed.append((plant.wrong.kind, plant.where, plant.wrong.wrong, kinds(found)[:3]))
+        if found.answers:
+            assert found.answers[0].apart < 1e-6
+            assert found.basis == "network"
+    assert count.total() > 100
+    assert missed == []
+
+
+def test_every_row_can_be_seen_in_one_of_these_networks():
+    seen = set()
+    for problem in NETWORKS.values():
+        seen |= {id(plant.wrong) for plant in plants(problem) if visible(problem, plant.gradients)}
+    unseen = [(wrong.kind, wrong.wrong) for wrong in PLANTABLE if id(wrong) not in seen]
+    assert {kind for kind, _ in unseen} <= {"float32"}, unseen
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_said_is_whole_sentences_without_loose_ends(name):
+    problem = NETWORKS[name]
+    for plant in list(plants(problem))[::5]:
+        if not visible(problem, plant.gradients):
+            continue
+        for answer in why(problem, dict(plant.gradients)).answers:
+            for cause in answer.causes:
+                for text in (cause.sentence, cause.wrong, cause.right):
+                    assert "{" not in text
+                    assert "?" not in to_ascii(text)
+                assert cause.sentence.endswith(".")
+                assert not cause.sentence[0].islower() or not cause.sentence[0].isascii()
+                assert set(cause.where) <= {layer.name for layer in problem.network.layers}
+
+
+def test_every_row_has_its_place_in_the_order():
+    rows = [mistake for mistakes in MISTAKES.values() for mistake in mistakes]
+    assert all(id(row) in ORDER for row in (*rows, *PLANTABLE, SWAPPED, OVERFLOW))

@@ -1,0 +1,224 @@
+"""Unknowns are solved for, pairs are found, and what is not known is not guessed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from diagnose.networks import NETWORKS, kinds, problem, right, why
+from mistakes import Backprop
+
+from gradcheck_cli.model.special import sigmoid
+
+SIGMOID = NETWORKS["sigmoid"]
+
+
+def test_the_learning_rate_is_solved_for():
+    for rate in (1e-3, 0.37, 5.0):
+        wrong = Backprop(below=lambda d, w, layer, g, rate=rate: d @ (w - rate * g[layer.weight]))(SIGMOID)
+        (cause,) = why(SIGMOID, wrong).answers[0].causes
+        assert cause.kind == "weights updated first"
+        assert cause.value == pytest.approx(rate, rel=1e-6)
+        assert cause.where == ("output", "hidden3", "hidden2")
+        assert f"{rate:g}" in cause.sentence
+
+
+def test_the_slope_of_a_leaky_relu_is_solved_for():
+    of = problem("tanh", {"name": "leaky_relu", "negative_slope": 0.1}, "identity")
+
+    def vjp(layer, y, dL_da, i):
+        return dL_da * np.where(y > 0, 1, 0.23) if i == 1 else layer.activation.vjp(y, dL_da)
+
+    (cause,) = why(of, Backprop(vjp=vjp)(of)).answers[0].causes
+    assert (cause.kind, cause.where) == ("activation option", ("hidden2",))
+    assert cause.value == pytest.approx(0.23)
+
+
+def test_the_threshold_of_a_huber_loss_is_solved_for():
+    of = NETWORKS["relu, huber"]
+    wrong = Backprop(loss_gradient=lambda p, a: np.clip(a - p.target, -0.71, 0.71))(of)
+    (cause,) = why(of, wrong).answers[0].causes
+    assert cause.kind == "huber threshold"
+    assert cause.value == pytest.approx(0.71)
+
+
+def test_label_smoothing_that_is_another_is_solved_for():
+    of = problem("tanh", "identity", loss={"name": "cross_entropy", "label_smoothing": 0.1})
+    plain = of.plain_target
+    target = 0.7 * plain + 0.3 / plain.shape[1]
+    wrong = Backprop(loss_gradient=lambda p, a: p.network.loss.gradient(a, target))(of)
+    (cause,) = why(of, wrong).answers[0].causes
+    assert cause.kind == "label smoothing"
+    assert cause.value == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("factor", "kind"),
+    [(11.0, "missing 1/N"), (1 / 11, "1/N twice"), (-1.0, "sign"), (7.0, "accumulated"), (1.37, "factor")],
+)
+def test_a_factor_is_called_by_its_name(factor, kind):
+    found = why(SIGMOID, {name: factor * value for name, value in right(SIGMOID).items()})
+    assert kinds(found)[0] == (kind,)
+    assert found.answers[0].causes[0].value == pytest.approx(factor)
+
+
+def test_a_mean_over_outputs_that_only_the_loss_takes_is_said_so():
+    of = problem("sigmoid", "sigmoid", reduction="mean", outputs=7)
+    (cause,) = why(of, {name: 7 * value for name, value in right(of).items()}).answers[0].causes
+    assert cause.kind == "missing 1/C"
+    assert cause.sentence == "The loss averages over the 7 outputs, the gradient does not."
+
+
+def test_a_norm_that_is_clipped_to_is_told():
+    exact = right(SIGMOID)
+    norm = np.sqrt(sum(np.square(value).sum() for value in exact.values()))
+    found = why(SIGMOID, {name: 0.1 / norm * value for name, value in exact.items()})
+    assert kinds(found)[0] == ("clipped by norm",)
+
+
+def test_which_samples_count_is_solved_for():
+    of = problem("sigmoid", "tanh", samples=20, units=9)
+    some = np.isin(np.arange(20), (2, 3, 7, 11, 19))[:, None]
+    wrong = Backprop(loss_gradient=lambda p, a: some * p.network.loss.gradient(a, p.target))(of)
+    (cause,) = why(of, wrong).answers[0].causes
+    assert cause.kind == "batch subset"
+    assert "samples 2, 3, 7, 11 and 19" in cause.sentence
+
+
+def test_a_mistake_in_one_unit_alone_is_told_with_its_unit():
+    def vjp(layer, y, dL_da, i):
+        delta = layer.activation.vjp(y, dL_da)
+        if i == 1:
+            delta[:, 2] = dL_da[:, 2]
+        return delta
+
+    (cause,) = why(SIGMOID, Backprop(vjp=vjp)(SIGMOID)).answers[0].causes
+    assert cause.kind == "activation derivative missing"
+    assert cause.sentence.startswith("In unit 2 of layer hidden2 ")
+
+
+def test_two_mistakes_at_once_are_both_named():
+    wrong = Backprop(
+        vjp=lambda layer, y, dL_da, i: dL_da if i == 2 else layer.activation.vjp(y, dL_da),
+        bias=lambda delta, i: delta.mean(axis=0),
+    )(SIGMOID)
+    assert set(kinds(why(SIGMOID, wrong))[0]) == {"activation derivative missing", "bias averaged"}
+
+
+def test_one_mistake_in_every_layer_is_one():
+    wrong = Backprop(bias=lambda delta, i: delta[-1])(SIGMOID)
+    (cause,) = why(SIGMOID, wrong).answers[0].causes
+    assert cause.kind == "bias not summed"
+    assert "every layer" in cause.sentence
+
+
+def test_numbers_that_are_not_finite_are_beside_what_explains_the_others():
+    wrong = {name: 2.0 * value for name, value in right(SIGMOID).items()}
+    wrong["hidden1.weight"][0, 0] = np.nan
+    assert kinds(why(SIGMOID, wrong))[0] == ("overflow", "factor 2")
+    only = right(SIGMOID)
+    only["output.bias"][1] = np.inf
+    assert kinds(why(SIGMOID, only)) == [("overflow",)]
+
+
+def test_with_one_layer_checked_what_hands_down_to_it_is_found():
+    wrong = Backprop(below=lambda d, w, layer, g: d @ w.T if w.shape[0] == w.shape[1] else d @ w)(SIGMOID)
+    found = why(SIGMOID, {name: wrong[name] for name in ("hidden1.weight", "hidden1.bias")})
+    assert ("transposed weights",) in kinds(found)
+
+
+# --- what is not known -------------------------------------------------------------------------------------
+
+
+def noise(value: np.ndarray) -> np.ndarray:
+    return value * (1.0 + 0.1 * np.random.default_rng(0).normal(size=value.shape))
+
+
+def test_nothing_is_guessed_and_the_layer_is_told():
+    def vjp(layer, y, dL_da, i):
+        return dL_da * np.cos(y) if i == 1 else layer.activation.vjp(y, dL_da)
+
+    found = why(SIGMOID, Backprop(vjp=vjp)(SIGMOID))
+    assert found.answers == ()
+    assert found.layers == ("hidden2",)
+    assert found.tried > 1000
+    assert "Layers output and hidden3 are right" in found.observations[0]
+
+
+def test_what_lies_in_one_tensor_alone_is_told():
+    wrong = right(SIGMOID)
+    wrong["hidden2.weight"] = noise(wrong["hidden2.weight"])
+    found = why(SIGMOID, wrong)
+    assert found.answers == ()
+    assert "hidden2.weight alone" in found.observations[0]
+
+
+def test_what_is_off_only_below_zero_is_told():
+    of = problem("tanh", "tanh", samples=5, units=9)
+
+    def vjp(layer, y, dL_da, i):
+        right = layer.activation.vjp(y, dL_da)
+        return np.where(y < 0, right * np.cos(3 * y), right) if i == 0 else right
+
+    found = why(of, Backprop(vjp=vjp)(of))
+    assert found.answers == ()
+    assert "δ of layer hidden1 is off only where z < 0." in found.observations
+
+
+def test_samples_that_are_off_are_told():
+    of = problem("tanh", "tanh", samples=5, units=9)
+
+    def vjp(layer, y, dL_da, i):
+        right = layer.activation.vjp(y, dL_da)
+        right[3] *= np.cos(y[3])
+        return right
+
+    found = why(of, Backprop(vjp=vjp)(of))
+    assert found.answers == ()
+    assert any("sample 3 alone" in each for each in found.observations)
+
+
+def test_rows_that_are_off_are_told():
+    wrong = right(SIGMOID)
+    for name in ("hidden1.weight", "hidden1.bias"):
+        wrong[name][1:4] = noise(wrong[name][1:4])
+    found = why(SIGMOID, wrong)
+    assert found.answers == ()
+    assert any("rows 1, 2 and 3 of 5" in each for each in found.observations)
+
+
+def test_a_kind_that_is_withheld_is_not_named():
+    wrong = Backprop(vjp=lambda layer, y, dL_da, i: dL_da)(SIGMOID)
+    assert kinds(why(SIGMOID, wrong))[0] == ("activation derivative missing",)
+    found = why(SIGMOID, wrong, without=frozenset({"activation derivative missing"}))
+    assert "activation derivative missing" not in {kind for each in kinds(found) for kind in each}
+
+
+def test_a_right_gradient_has_no_cause():
+    found = why(SIGMOID, right(SIGMOID))
+    assert (found.answers, found.observations, found.layers) == ((), (), ())
+
+
+def test_another_loss_than_the_networks_is_not_diagnosed_by_the_network():
+    """Of code, whose loss may be another; only what the arrays tell is said."""
+    of = replace(SIGMOID, target=1.0 - SIGMOID.target)
+    wrong = {name: 3.0 * value for name, value in right(of).items()}
+    from diagnose.networks import compared
+
+    from gradcheck_cli.diagnose import diagnose
+
+    found = diagnose(compared(of, wrong), SIGMOID, is_its_loss=False)
+    assert found.basis == "arrays"
+    assert kinds(found)[0] == ("accumulated",)
+
+
+def test_float32_gradients_are_diagnosed_by_their_own_precision():
+    from diagnose.networks import compared
+
+    from gradcheck_cli.diagnose import diagnose
+
+    wrong = Backprop(vjp=lambda layer, y, dL_da, i: dL_da * sigmoid(y))(SIGMOID)
+    narrow = {name: value.astype(np.float32) for name, value in wrong.items()}
+    found = diagnose(compared(SIGMOID, narrow, np.float32), SIGMOID)
+    assert kinds(found)[0][0] in ("slip in the activation's formula", "another activation's derivative")

@@ -1,0 +1,138 @@
+"""Mistakes planted in a spec's own network: what a check is worth is told, and told truly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gradcheck_cli import InputError, Verdict, load_spec
+from gradcheck_cli.cli import main
+from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.formats import View, render_mutation
+from gradcheck_cli.mutate import Mutant, Mutation, by_kind, mutate
+from gradcheck_cli.spec import Spec
+
+
+def spec(samples: int = 7, bias: str = "same", **check: object) -> Spec:
+    return Spec.model_validate(
+        {
+            "network": {
+                "inputs": 3,
+                "layers": [{"units": 4, "activation": "tanh"}, {"units": 2, "activation": "sigmoid"}],
+                "loss": "mse",
+                "penalty": {"l2": 0.01},
+            },
+            "parameters": {"init": "xavier", "seed": 1, "bias": bias},
+            "data": {"synthetic": "normal", "samples": samples, "seed": 2},
+            "check": check,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def mutation() -> Mutation:
+    return mutate(spec())
+
+
+def test_every_visible_mistake_is_caught_and_named(mutation):
+    assert len(mutation.visible) > 100
+    assert mutation.caught == len(mutation.visible)
+    assert mutation.named == mutation.caught
+    assert mutation.right is Verdict.AGREES
+    assert mutation.exit_code is ExitCode.AGREES
+
+
+def test_the_smooth_config_of_an_output_layer_catches_all_it_can_see(configs):
+    found = mutate(load_spec(configs / "output_layer.yaml"))
+    assert found.caught == len(found.visible) > 50
+    assert found.exit_code is ExitCode.AGREES
+
+
+def test_an_invisible_one_says_what_would_show_it():
+    hidden = [mutant for mutant in mutate(spec(samples=1, bias="zeros")).mutants if not mutant.visible]
+    kinds = by_kind(hidden)
+    assert {mutant.shown_by for mutant in kinds["bias averaged"]} == {"more than one sample"}
+    assert {mutant.shown_by for mutant in kinds["penalty on the biases too"]} == {"biases other than 0"}
+    assert all(mutant.shown_by for mutant in hidden)
+
+
+def test_what_is_left_unchecked_is_told():
+    found = mutate(spec(parameters=["output.*"]))
+    hidden = [m for m in found.mutants if m.where == "hidden1" and m.kind == "bias averaged"]
+    assert [m.shown_by for m in hidden] == ["the parameters that this check leaves out"]
+
+
+def test_progress_counts_mistakes():
+    class Count:
+        expected = done = 0
+
+        def expect(self, evaluations: int) -> None:
+            self.expected += evaluations
+
+        def advance(self, evaluations: int) -> None:
+            self.done += evaluations
+
+    count = Count()
+    found = mutate(spec(samples=2), count)
+    assert count.expected == count.done == len(found.mutants)
+
+
+def test_a_network_is_needed():
+    without = Spec.model_validate({"gradients": {"python": "f.py:f"}})
+    with pytest.raises(InputError, match="needs a network"):
+        mutate(without)
+
+
+SEEN = Mutant("sign", "scale or reduction", "output", "−∂L", 1.0, Verdict.WRONG, named=True, said=("sign",))
+HIDDEN = replace(SEEN, verdict=None, named=False, said=(), shown_by="more than one sample")
+
+
+@pytest.mark.parametrize(
+    ("mutants", "kinked", "code"),
+    [
+        ((SEEN, HIDDEN), False, 0),
+        ((SEEN, replace(SEEN, verdict=Verdict.AGREES)), False, 1),
+        ((SEEN, replace(SEEN, verdict=Verdict.AGREES)), True, 3),
+        ((SEEN, replace(SEEN, verdict=Verdict.UNRESOLVED)), False, 3),
+        ((HIDDEN,), False, 3),
+        ((), False, 3),
+    ],
+)
+def test_the_exit_code_tells_whether_a_visible_mistake_passes(mutants, kinked, code):
+    assert Mutation("3-2", "mse", Verdict.AGREES, mutants, kinked).exit_code == code
+
+
+def test_the_last_line_is_the_share_that_was_caught_and_named():
+    found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, replace(SEEN, named=False), HIDDEN))
+    last = render_mutation("table", "net.yaml", found, View()).splitlines()[-1]
+    assert last == "✓ caught 2 of 2 visible mistakes (100.0%), and named 1 of these (50.0%)."
+
+
+def test_one_that_passes_is_named():
+    passed = replace(SEEN, verdict=Verdict.AGREES)
+    text = render_mutation("table", "net.yaml", Mutation("3-2", "mse", Verdict.AGREES, (passed,)), View())
+    assert "✗ passed: sign in layer output." in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200, None])
+def test_no_line_of_the_table_is_wider_than_the_terminal(mutation, width):
+    text = render_mutation("table", "net.yaml", mutation, View(width=width))
+    assert all(len(line) <= (width or 1000) for line in text.splitlines())
+
+
+def test_the_command_prints_json_for_scripts(tmp_path, capsys):
+    file = tmp_path / "net.yaml"
+    file.write_text(
+        "network: {inputs: 2, layers: [{units: 2, activation: tanh}, {units: 1}], loss: mse}\n"
+        "data: {synthetic: normal, samples: 5}\n"
+        "parameters: {init: xavier, bias: same}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SystemExit) as end:
+        main(["mutate", str(file), "--format", "json"])
+    document = json.loads(capsys.readouterr().out)
+    assert end.value.code == document["exit_code"] == 0
+    assert document["planted"] == len(document["mistakes"]) > document["visible"] == document["caught"] > 50
+    assert {"kind", "where", "verdict", "named", "said", "shown_by"} <= document["mistakes"][0].keys()
