@@ -64,7 +64,7 @@ class Target:
         return bool(self.same(self.found, candidate).all())
 
     def apart(self, candidate: Array) -> float:
-        """The largest distance, as a share of the candidate's largest entry; of one that cancels, of its terms."""
+        """The largest distance, as a share of the candidate's largest entry, or of its terms."""
         off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
         largest = np.abs(candidate).max(initial=_CANCELLED * self.size)
         return float(off / largest) if largest > 0 else float(off > 0)
