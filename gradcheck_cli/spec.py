@@ -1,8 +1,11 @@
-"""The spec: what to check and how, as frozen models. They are also its JSON Schema."""
+"""The spec: what to check and how, as frozen models. They are also its JSON Schema.
+
+A line `key: …` of a model's docstring describes that key, here as in the schema; see `schema.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -94,7 +97,7 @@ _InitName = Annotated[str, _one_of(INITIALISERS, "initialiser"), _enum(INITIALIS
 _SchemeName = Annotated[str, _one_of(SCHEMES, "scheme"), _enum(SCHEMES)]
 
 
-def _refuse_foreign_options(model: Model, known: Mapping[str, Any], name: str) -> None:
+def _refuse_foreign_options(model: Model, known: Collection[str], name: str) -> None:
     """Options that other rows of the table have, given to a row that has not."""
     foreign = sorted(model.model_fields_set - {"name", *known})
     if foreign:
@@ -109,8 +112,32 @@ def _refuse_foreign_options(model: Model, known: Mapping[str, Any], name: str) -
         )
 
 
+def _own_options_in_schema(options_of: Mapping[str, Collection[str]]) -> Callable[[dict[str, Any]], None]:
+    """What `_refuse_foreign_options` asks, in JSON Schema: an option goes with the names that have it."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        schema["dependencies"] = {
+            option: {"properties": {"name": {"enum": names}}}
+            for option in schema["properties"]
+            if 0 < len(names := [name for name, own in options_of.items() if option in own]) < len(options_of)
+        }
+
+    return extend
+
+
+_OPTIONS_OF_ACTIVATION = {name: tuple(row.options) for name, row in ACTIVATIONS.items()}
+
+
 class ActivationSpec(Model):
-    """An activation by name, with its options: PyTorch's names and defaults."""
+    """An activation by name, with its options: PyTorch's names and defaults.
+
+    name: φ in a = φ(z).
+    negative_slope: of leaky_relu, its slope where z < 0.
+    alpha: of elu, minus its value far to the left.
+    approximate: of gelu, whether by a tanh or exact.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_ACTIVATION))
 
     name: _ActivationName
     negative_slope: float = 0.01
@@ -119,7 +146,7 @@ class ActivationSpec(Model):
 
     @model_validator(mode="after")
     def _own_options_only(self) -> ActivationSpec:
-        _refuse_foreign_options(self, ACTIVATIONS[self.name].options, self.name)
+        _refuse_foreign_options(self, _OPTIONS_OF_ACTIVATION[self.name], self.name)
         return self
 
     @property
@@ -128,7 +155,10 @@ class ActivationSpec(Model):
 
 
 class BatchNormSpec(Model):
-    """Batch normalisation of z over the batch, (z − mean) / √(variance + eps): PyTorch's default."""
+    """Batch normalisation of z over the batch, (z − mean) / √(variance + eps): PyTorch's default.
+
+    eps: what keeps the variance from 0.
+    """
 
     eps: Positive = 1e-5
 
@@ -139,11 +169,17 @@ def _switch(value: object) -> object:
 
 
 class LayerSpec(Model):
-    """One dense layer, with `batch_norm` between z and the activation if asked."""
+    """One dense layer, with `batch_norm` between z and the activation if asked.
+
+    units: how many outputs it has.
+    batch_norm: whether z is normalised over the batch, then scaled by gamma and shifted by beta.
+    activation: its name, or a mapping of its name and options; identity if it is left out.
+    name: what its parameters are called by, `<name>.weight`; by default hidden1, hidden2, … and output.
+    """
 
     units: Size
     batch_norm: Annotated[
-        BatchNormSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | BatchNormSpec)
+        BatchNormSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | BatchNormSpec | None)
     ] = None
     activation: Annotated[
         ActivationSpec, BeforeValidator(_named, json_schema_input_type=_ActivationName | ActivationSpec)
@@ -151,8 +187,29 @@ class LayerSpec(Model):
     name: Name | None = None
 
 
+_OPTIONS_OF_LOSS = {
+    name: (
+        "reduction",
+        "scale",
+        *row.options,
+        *(("label_smoothing", "weight") if row.target == "distribution" else ()),
+    )
+    for name, row in LOSSES.items()
+}
+
+
 class LossSpec(Model):
-    """A loss by name, how it is reduced over the batch, and its options: PyTorch's names."""
+    """A loss by name, how it is reduced over the batch, and its options: PyTorch's names.
+
+    name: cross_entropy and bce_with_logits take logits; their output layer is identity.
+    reduction: batchmean is the mean over samples of the sum over outputs, mean that over both.
+    scale: what the loss is multiplied by, as ½.
+    delta: of huber, where the square ends.
+    label_smoothing: of cross_entropy, how much of the target is spread over all classes.
+    weight: of cross_entropy, one weight per class.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_LOSS))
 
     name: _LossName
     reduction: Literal["batchmean", "mean", "sum"] = "batchmean"
@@ -163,10 +220,7 @@ class LossSpec(Model):
 
     @model_validator(mode="after")
     def _own_options_only(self) -> LossSpec:
-        own = {"reduction": None, "scale": None, **LOSSES[self.name].options}
-        if LOSSES[self.name].target == "distribution":
-            own |= {"label_smoothing": None, "weight": None}
-        _refuse_foreign_options(self, own, self.name)
+        _refuse_foreign_options(self, _OPTIONS_OF_LOSS[self.name], self.name)
         return self
 
     @property
@@ -175,7 +229,12 @@ class LossSpec(Model):
 
 
 class PenaltySpec(Model):
-    """½ · l2 · Σw² + l1 · Σ|w|, over the weights only unless `biases` is set."""
+    """½ · l2 · Σw² + l1 · Σ|w|, over the weights only unless `biases` is set.
+
+    l2: the strength of ½ Σw², weight decay.
+    l1: the strength of Σ|w|.
+    biases: whether the biases are penalised, too.
+    """
 
     l2: NotNegative = 0.0
     l1: NotNegative = 0.0
@@ -187,7 +246,13 @@ class PenaltySpec(Model):
 
 
 class NetworkSpec(Model):
-    """Dense layers from the input up, the loss on the last one, and the penalties."""
+    """Dense layers from the input up, the loss on the last one, and the penalties.
+
+    inputs: how many numbers a sample has.
+    layers: from the input up; the last one is the output.
+    loss: its name, or a mapping of its name, reduction, scale and options.
+    penalty: what is added to the loss for large weights.
+    """
 
     inputs: Size
     layers: Annotated[tuple[LayerSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
@@ -204,7 +269,13 @@ class NetworkSpec(Model):
 
 
 class InitialisedParameters(Model):
-    """Parameters drawn from a seeded generator: all weights from the input up, then the biases."""
+    """Parameters drawn from a seeded generator: all weights from the input up, then the biases.
+
+    init: the distribution of the weights.
+    scale: the standard deviation of normal, the bound of uniform, a factor of xavier and he.
+    seed: of the generator.
+    bias: whether the biases are 0 or drawn as the weights are.
+    """
 
     init: _InitName = "xavier"
     scale: Positive | None = None
@@ -215,6 +286,7 @@ class InitialisedParameters(Model):
 class ArrayFile(Model):
     """Arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
 
+    file: the file or folder, relative to the spec.
     names: what the file calls a parameter, and what the network calls it (`fc1.weight: hidden1.weight`).
     layout: whether the file's weights are [out, in], as in PyTorch, or [in, out].
     """
@@ -235,14 +307,26 @@ def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 class Rescale(Model):
-    """The affine map of x that takes the interval `from` to the interval `to`."""
+    """The affine map of x that takes the interval `from` to the interval `to`.
+
+    from: the two ends that x has in the data, as [0, 255].
+    to: the two ends that it gets, as [-1, 1].
+    """
 
     source: Annotated[tuple[float, float], Field(strict=False, alias="from"), AfterValidator(_not_empty)]
     target: Annotated[tuple[float, float], Field(strict=False, alias="to")]
 
 
 class DataFile(Model):
-    """A batch of an .npz: its arrays named `x` (samples, inputs) and `y` (labels or targets)."""
+    """A batch of an .npz: its arrays named `x` (samples, inputs) and `y` (labels or targets).
+
+    file: the .npz, relative to the spec.
+    x: what the array of samples is called in it.
+    y: what the array of labels or targets is called in it.
+    start: the first sample, counted from 0.
+    batch: how many samples; all of them if it is left out.
+    rescale: an affine map of x.
+    """
 
     file: File
     x: str = "x"
@@ -262,7 +346,12 @@ def _kind_of_y(value: object) -> str:
 
 
 class InlineData(Model):
-    """The samples written out: x is a list of rows; y a list of labels, of targets, or of rows of targets."""
+    """The samples written out.
+
+    x: a list of rows, one per sample.
+    y: a list of labels, of targets, or of rows of targets.
+    rescale: an affine map of x.
+    """
 
     x: _Rows
     y: Annotated[
@@ -273,7 +362,13 @@ class InlineData(Model):
 
 
 class SyntheticData(Model):
-    """Samples drawn from a seeded generator: x normal or uniform in ±scale, y to suit the loss."""
+    """Samples drawn from a seeded generator: x normal or uniform in ±scale, y to suit the loss.
+
+    synthetic: the distribution of x.
+    samples: how many.
+    scale: the standard deviation of x, or its bound.
+    seed: of the generator.
+    """
 
     synthetic: Literal["normal", "uniform"]
     samples: Size = 16
@@ -282,7 +377,10 @@ class SyntheticData(Model):
 
 
 class Backprop(Model):
-    """The gradients of our own backprop."""
+    """The gradients of our own backprop.
+
+    source: the only one that needs neither a file nor code.
+    """
 
     source: Literal["backprop"] = "backprop"
 
@@ -325,6 +423,7 @@ CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 class PythonFunction(Model):
     """A function of the user's: (parameters, x, y) → the loss and a dict of gradients.
 
+    python: FILE.py:NAME, the file relative to the spec.
     vectorized: whether it takes K points at once, every parameter, loss and gradient with a first axis of K.
     """
 
@@ -335,6 +434,7 @@ class PythonFunction(Model):
 class TorchModule(Model):
     """A function of the user's that returns a torch module and a loss.
 
+    torch: FILE.py:NAME, the file relative to the spec.
     vectorized: whether torch.func.vmap can run them at many points at once.
     """
 
@@ -357,7 +457,7 @@ def _jobs(value: object) -> object:
     raise PydanticCustomError("jobs", message, {"most": MAX_JOBS, "found": repr(value)})
 
 
-Jobs = Annotated[int | Literal["auto"], BeforeValidator(_jobs)]
+Jobs = Annotated[Annotated[int, Field(ge=1, le=MAX_JOBS)] | Literal["auto"], BeforeValidator(_jobs)]
 
 MAX_STEP = 1.0
 """A longer step carries a pre-activation across the whole of a sigmoid: no difference then says anything."""
@@ -366,9 +466,16 @@ MAX_STEP = 1.0
 class CheckSpec(Model):
     """What to check, and how.
 
+    parameters: their names, with wildcards, as `output.*`; or all.
+    scheme: how values become a derivative; adaptive extrapolates from several steps, and has error bars.
+    step: the longest that a pre-activation moves.
+    rtol: the relative error that agrees; by default 1e-6, or 16 ε of the gradient's type if larger.
+    differences: whether pre-activations are moved, which serves every entry, or the entries by themselves.
     fast: code is differenced along random directions, however little its every entry would take.
     jobs: how many processes evaluate at once, or `auto` for as many as there are cores.
     memory: MiB for what is evaluated at once.
+    seed: of the entries that are moved literally, as a witness, and of random directions.
+    strict: whether a single unresolved entry is exit code 3.
     """
 
     parameters: Annotated[
@@ -462,8 +569,13 @@ def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
 
-_NeededWithoutCode = BeforeValidator(_needed_without_code)
 _MAYBE_UNSAID: Any = Field(_UNSAID, validate_default=True, json_schema_extra=_without_default)
+
+_OF_CODE: dict[str, Any] = {
+    "required": ["gradients"],
+    "properties": {"gradients": {"anyOf": [{"required": ["python"]}, {"required": ["torch"]}]}},
+}
+"""What `_needed_without_code` asks, in JSON Schema."""
 
 
 class Spec(Model):
@@ -471,11 +583,24 @@ class Spec(Model):
 
     Of gradients from code, which has a loss of its own, the network may stay unsaid. Parameters that are
     not given are drawn, or are the code's own.
+
+    gradients: what is checked: our own backprop, a file, a Python function, or a torch module.
+    network: its layers, its loss and its penalties.
+    data: the samples: an .npz, lists, or drawn at random.
+    parameters: the point at which gradients are checked: a file, or drawn at random.
+    check: what to check, and how.
+    dtype: the type that our own backprop computes in.
     """
 
+    model_config = ConfigDict(json_schema_extra={"if": _OF_CODE, "else": {"required": ["network", "data"]}})
+
     gradients: Gradients = Backprop()  # first, since what else is needed depends on it
-    network: Annotated[NetworkSpec | None, _NeededWithoutCode] = _MAYBE_UNSAID
-    data: Annotated[Data | None, _NeededWithoutCode] = _MAYBE_UNSAID
+    network: Annotated[
+        NetworkSpec | None, BeforeValidator(_needed_without_code, json_schema_input_type=NetworkSpec)
+    ] = _MAYBE_UNSAID
+    data: Annotated[Data | None, BeforeValidator(_needed_without_code, json_schema_input_type=Data)] = (
+        _MAYBE_UNSAID
+    )
     parameters: Parameters | None = None
     check: CheckSpec = CheckSpec()
     dtype: Literal["float64", "float32"] = "float64"

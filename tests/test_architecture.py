@@ -26,6 +26,7 @@ MAY_IMPORT = {
         "model.penalties",
         "numerical.schemes",
     },
+    "schema": {"spec"},
     "spec_errors": {"spec", "errors"},
     "spec_file": {"spec", "spec_errors", "errors"},
     "model": {"model", "spec", "errors", "numerical.objective"},
@@ -119,6 +120,7 @@ MAY_IMPORT = {
         "formats",
         "errors",
         "numerical.schemes",
+        "schema",
     },
     "testing": {
         "checker",

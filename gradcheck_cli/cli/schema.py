@@ -1,0 +1,26 @@
+"""`gradcheck schema`"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from gradcheck_cli.cli.terminal import write_result
+from gradcheck_cli.errors import ExitCode
+
+
+@click.command(short_help="Print the JSON Schema of a spec, for editors.")
+def schema() -> int:
+    """Print the JSON Schema (draft-07) of a spec, by which an editor completes and checks it as you type.
+
+    \b
+    gradcheck schema > gradcheck.schema.json
+    """
+    return write_result(schema_text(), ExitCode.AGREES)
+
+
+def schema_text() -> str:
+    from gradcheck_cli.schema import json_schema
+
+    return json.dumps(json_schema(), indent=2) + "\n"
