@@ -53,9 +53,10 @@ class _Draft7(GenerateJsonSchema):
         return False
 
     def encode_default(self, dft: Any) -> Any:
-        """Of a section what was said of it: an editor fills in nothing that does not belong there."""
+        """Of a section what was said of it, and of a name alone the name: an editor fills in no more."""
         said = dft.model_dump(exclude_unset=True) if isinstance(dft, BaseModel) else dft
-        return super().encode_default(said)
+        named = isinstance(said, dict) and list(said) == ["name"]
+        return super().encode_default(said["name"] if named else said)
 
 
 def _title(model: type[BaseModel]) -> str:

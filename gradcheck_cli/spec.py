@@ -592,7 +592,9 @@ class Spec(Model):
     dtype: the type that our own backprop computes in.
     """
 
-    model_config = ConfigDict(json_schema_extra={"if": _OF_CODE, "else": {"required": ["network", "data"]}})
+    model_config = ConfigDict(
+        json_schema_extra={"if": {"not": _OF_CODE}, "then": {"required": ["network", "data"]}}
+    )
 
     gradients: Gradients = Backprop()  # first, since what else is needed depends on it
     network: Annotated[
