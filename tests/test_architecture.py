@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "numerical.schemes",
     },
     "schema": {"spec"},
+    "starters": set(),
     "spec_errors": {"spec", "errors"},
     "spec_file": {"spec", "spec_errors", "errors"},
     "model": {"model", "spec", "errors", "numerical.objective"},
@@ -121,6 +122,7 @@ MAY_IMPORT = {
         "errors",
         "numerical.schemes",
         "schema",
+        "starters",
     },
     "testing": {
         "checker",

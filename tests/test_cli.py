@@ -1012,8 +1012,13 @@ def test_a_file_name_cannot_spoil_the_output(name, folder):
 
 
 @contextmanager
-def on_terminal(*arguments: str, columns: int = 100, **variables: str):
-    """The process and what it writes to a terminal of its own, stdout and stderr together."""
+def on_terminal(
+    *arguments: str, columns: int = 100, typed: bytes | None = None, after: str = "", **variables: str
+):
+    """The process and what it writes to a terminal of its own, stdout and stderr together.
+
+    typed: what is typed there as soon as it has written `after`; without it nothing can be.
+    """
     import fcntl
     import pty
     import struct
@@ -1023,15 +1028,25 @@ def on_terminal(*arguments: str, columns: int = 100, **variables: str):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(
         [*COMMAND, *arguments],
-        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL if typed is None else theirs, stdout=theirs, stderr=theirs,
+        env={**os.environ, **variables}, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # or a Ctrl-C typed there is for nobody
     )  # fmt: skip
     os.close(theirs)
     try:
-        yield process, _read(ours)
+        yield process, _typing(typed or b"", after, ours)
     finally:
         process.kill()
         process.wait()
         os.close(ours)
+
+
+def _typing(typed: bytes, after: str, terminal: int) -> Iterator[str]:
+    for text in _read(terminal):
+        if typed and after in text:
+            os.write(terminal, typed)
+            typed = b""
+        yield text
 
 
 def _read(terminal: int) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from gradcheck_cli import __version__
-from gradcheck_cli.cli import check, dump, explain, mutate, schema, sweep
+from gradcheck_cli.cli import check, dump, explain, init, mutate, schema, sweep
 from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.terminal import DEFECT, abandon_stdout, complain, print_traceback, say, unwritable
 from gradcheck_cli.errors import Complaint, ExitCode, InputError
@@ -38,7 +38,7 @@ def cli(context: click.Context) -> None:
         context.exit(ExitCode.BAD_INPUT)
 
 
-COMMANDS = (check.check, explain.explain, sweep.sweep, mutate.mutate, dump.dump, schema.schema)
+COMMANDS = (check.check, explain.explain, sweep.sweep, mutate.mutate, dump.dump, init.init, schema.schema)
 
 for command in COMMANDS:
     cli.add_command(command)

@@ -1,0 +1,155 @@
+"""`gradcheck init`: a spec to start from, and nothing overwritten."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonschema import Draft7Validator
+from ruamel.yaml import YAML
+from test_cli import COMMAND, POSIX, everything, on_terminal, run
+
+from gradcheck_cli import load_spec
+from gradcheck_cli.schema import json_schema
+from gradcheck_cli.starters import SCHEMA_FILE, STARTERS, starter
+
+
+def test_the_first_spec_runs_as_it_is(gradcheck):
+    done = gradcheck("init")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == f"net.yaml written, and {SCHEMA_FILE} for editors\nnext: gradcheck check net.yaml\n"
+    assert gradcheck("check", "--strict", "net.yaml").code == 0
+
+
+@pytest.mark.parametrize("source", STARTERS)
+def test_every_starter_is_valid_and_of_its_source(source, gradcheck):
+    assert gradcheck("init", "--source", source, "sub.yaml").code == 0
+    gradients = load_spec("sub.yaml").gradients
+    assert getattr(gradients, "source" if source == "backprop" else source)
+    text = Path("sub.yaml").read_text()
+    Draft7Validator(json_schema()).validate(YAML(typ="safe", pure=True).load(text))
+    assert max(map(len, text.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("source", STARTERS)
+def test_what_a_starter_leaves_to_be_uncommented_is_valid_too(source, folder):
+    lines = starter(source).splitlines()
+    keys = ("layout", "names", "penalty", "parameters", "rtol", "strict", "fast")
+    uncommented = [
+        line.replace("# ", "", 1) if line.strip().startswith(tuple(f"# {key}: " for key in keys)) else line
+        for line in lines
+    ]
+    assert uncommented != lines
+    (folder / "all.yaml").write_text("\n".join(uncommented))
+    load_spec(folder / "all.yaml")
+
+
+def test_it_can_be_followed_to_a_check_of_a_file(gradcheck):
+    gradcheck("init", "--source", "file")
+    rng = np.random.default_rng(1)
+    shapes = {
+        "hidden1.weight": (50, 64),
+        "hidden1.bias": (50,),
+        "output.weight": (10, 50),
+        "output.bias": (10,),
+    }
+    np.savez("weights.npz", **{name: rng.normal(0, 0.1, shape) for name, shape in shapes.items()})
+    np.savez("batch.npz", x=rng.normal(size=(5, 64)), y=rng.integers(0, 10, 5))
+    np.savez("gradients.npz", **{name: np.zeros(shape) for name, shape in shapes.items()})
+    assert gradcheck("check", "net.yaml").code == 1
+
+
+def test_editors_find_the_schema_that_the_first_line_names(folder, gradcheck):
+    (folder / "specs").mkdir()
+    gradcheck("init", "specs/mine.yaml")
+    first, *_ = (folder / "specs" / "mine.yaml").read_text().splitlines()
+    schema = folder / "specs" / first.removeprefix("# yaml-language-server: $schema=")
+    assert schema.read_text() == gradcheck("schema").out
+
+
+@pytest.mark.parametrize("name", ["net.yaml", "net", "linked.yaml", "sub"])
+def test_nothing_is_overwritten(name, folder, gradcheck):
+    (folder / "sub").mkdir()
+    (folder / "linked.yaml").symlink_to("nowhere.yaml")
+    for file in ("net.yaml", "net"):
+        (folder / file).write_text("mine\n")
+    done = gradcheck("init", name)
+    assert done.code == 2
+    assert done.err.startswith(f"error: '{name}' is there already, and stays as it is\n      = help: ")
+    assert (folder / "net.yaml").read_text() == (folder / "net").read_text() == "mine\n"
+    assert not (folder / SCHEMA_FILE).exists()
+    assert not (folder / "nowhere.yaml").exists()
+
+
+def test_a_schema_that_is_there_stays_as_it_is(folder, gradcheck):
+    (folder / SCHEMA_FILE).write_text("mine\n")
+    assert gradcheck("init").err.startswith("net.yaml written\n")
+    assert (folder / SCHEMA_FILE).read_text() == "mine\n"
+
+
+def test_a_dash_is_standard_output_and_writes_no_file(folder, gradcheck):
+    before = sorted(folder.iterdir())
+    done = gradcheck("init", "-")
+    assert (done.code, done.out, done.err) == (0, starter("backprop"), "")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_folder_that_is_not_there_is_told(gradcheck):
+    done = gradcheck("init", "no/such/net.yaml")
+    assert done.code == 2
+    assert done.err == "error: 'no/such/net.yaml' cannot be written: No such file or directory\n"
+
+
+@POSIX
+@pytest.mark.parametrize("blocks", [1, 8])  # too few for the spec, and for the schema
+def test_on_a_full_disk_nothing_is_left(blocks, folder):
+    before = sorted(folder.iterdir())
+    line = f"ulimit -f {blocks}; exec {shlex.join([*COMMAND, 'init'])}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
+    assert done.returncode == 2
+    assert "cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+def test_nothing_is_asked_of_what_is_no_terminal(folder):
+    done = run("init", stdin=None, input="python\n")
+    assert done.returncode == 0
+    assert "?" not in done.stderr
+    assert "backprop" in (folder / "net.yaml").read_text()
+
+
+def asked(answers: bytes, *arguments: str) -> tuple[int, str]:
+    """What becomes of `gradcheck init` on a terminal where these answers are typed."""
+    with on_terminal("init", *arguments, typed=answers, after="Source (") as (process, texts):
+        text = everything(texts)
+        return process.wait(), text
+
+
+@POSIX
+@pytest.mark.parametrize(("typed", "source"), [(b"\n", "backprop"), (b"nonsense\npython\n", "python")])
+def test_a_terminal_is_asked_whose_gradients_they_are(typed, source, folder):
+    code, text = asked(typed)
+    assert code == 0
+    assert all(what in text for what in STARTERS.values())
+    assert (folder / "net.yaml").read_text() == starter(source)
+
+
+@POSIX
+def test_a_terminal_that_has_said_so_is_not_asked(folder):
+    code, text = asked(b"", "--source", "torch")
+    assert code == 0
+    assert "?" not in text
+
+
+@POSIX
+@pytest.mark.parametrize("typed", [b"\x03", b"\x04"], ids=["ctrl-c", "ctrl-d"])
+def test_no_answer_is_an_interruption_and_writes_nothing(typed, folder):
+    code, text = asked(typed)
+    assert code == 130
+    assert text.endswith("\r\ninterrupted\r\n")
+    assert not (folder / "net.yaml").exists()

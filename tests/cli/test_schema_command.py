@@ -1,0 +1,12 @@
+"""`gradcheck schema`: the schema of `test_schema.py`, on standard output."""
+
+from __future__ import annotations
+
+from gradcheck_cli.schema import json_schema
+
+
+def test_it_is_all_there_is_on_stdout_and_ascii(gradcheck):
+    done = gradcheck("schema")
+    assert (done.code, done.err) == (0, "")
+    assert done.document == json_schema()
+    assert done.out.isascii()  # whatever the locale is, and wherever it is redirected to
