@@ -15,6 +15,7 @@ import click
 
 from gradcheck_cli import __version__
 from gradcheck_cli.cli import check, dump, explain, init, mutate, schema, sweep
+from gradcheck_cli.cli.defaults import PREFIX, defaults_of, refuse_unknown_variables, said_by
 from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.terminal import DEFECT, abandon_stdout, complain, print_traceback, say, unwritable
 from gradcheck_cli.errors import Complaint, ExitCode, InputError
@@ -36,11 +37,14 @@ def cli(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         say(context.get_help())
         context.exit(ExitCode.BAD_INPUT)
+    refuse_unknown_variables(cli.commands)
+    context.default_map = defaults_of(cli.commands)
 
 
 COMMANDS = (check.check, explain.explain, sweep.sweep, mutate.mutate, dump.dump, init.init, schema.schema)
 
 for command in COMMANDS:
+    command.context_settings["auto_envvar_prefix"] = PREFIX
     cli.add_command(command)
 
 
@@ -84,7 +88,11 @@ def _usage(error: click.ClickException) -> str:
     """click's message in the form of our own: what is wrong, and where to read on."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "gradcheck"
-    return f"error: {error.format_message()}\n      = help: see {command} --help"
+    message = error.format_message()
+    if isinstance(error, click.BadParameter) and isinstance(error.param, click.Option):
+        said = said_by(str(error.param.name), context)
+        message = message if said.startswith("-") else f"{said}: {message}"
+    return f"error: {message}\n      = help: see {command} --help"
 
 
 def _defect() -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradcheck_cli.cli.defaults import is_projects, said_by
 from gradcheck_cli.errors import Complaint, InputError
 
 if TYPE_CHECKING:
@@ -40,16 +41,29 @@ def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
 
 def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Complaint:
     for option, place in _OVERRIDES.items():
-        if changes.get(option) not in (None, ()) and complaint.where[: len(place)] == place:
-            return replace(complaint, where=(), message=f"{read.path}: --{option}: {complaint.message}")
+        overridden = changes.get(option) not in (None, ()) and not _says_otherwise(read.spec, option)
+        if overridden and complaint.where[: len(place)] == place:
+            return replace(
+                complaint, where=(), message=f"{read.path}: {said_by(option)}: {complaint.message}"
+            )
     return read.located(InputError(complaint)).complaints[0]
+
+
+def _says_otherwise(spec: Spec, option: str) -> bool:
+    """Whether the option is but the project's default, and the spec has a word of its own."""
+    key = "parameters" if option == "only" else option
+    return is_projects(option) and key in spec.check.model_fields_set
 
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     """The spec with what the command line says instead. The options have been validated by click."""
     from gradcheck_cli.spec import PythonFunction, TorchModule
 
-    given = {key: value for key, value in changes.items() if value not in (None, ())}
+    given = {
+        key: value
+        for key, value in changes.items()
+        if value not in (None, ()) and not _says_otherwise(spec, key)
+    }
     if "only" in given:
         given["parameters"] = given.pop("only")
     sources: dict[str, Any] = {

@@ -51,8 +51,7 @@ if TYPE_CHECKING:
     "literal moves every entry of code, too, however long it takes.  [default: the spec's]",
 )
 @click.option(
-    "--fast",
-    is_flag=True,
+    "--fast/--no-fast",
     default=None,
     help="Difference code (Python or torch) along random directions, and only what disagrees by entries; as "
     "happens by itself where the entries take over 10 s. Networks of our own are as fast without it.  "
@@ -77,8 +76,7 @@ if TYPE_CHECKING:
 @torch_option
 @no_code_option
 @click.option(
-    "--strict",
-    is_flag=True,
+    "--strict/--no-strict",
     default=None,
     help="A single unresolved entry is exit code 3.  [default: the spec's]",
 )

@@ -21,6 +21,7 @@ from gradcheck_cli.errors import ExitCode
     "-o",
     "--output",
     required=True,
+    allow_from_autoenv=False,
     metavar="OUT",
     help="An .npz file, or a folder that gets one .npy file per array.",
 )
@@ -32,7 +33,7 @@ from gradcheck_cli.errors import ExitCode
 )
 @scheme_option
 @step_option
-@click.option("--force", is_flag=True, help="Overwrite files of the same names.")
+@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Overwrite files of the same names.")
 def dump(spec: str, output: str, force: bool, **changes: Any) -> int:
     """Write what SPEC consists of to OUT, so that code in any language can compute its gradients from it.
 

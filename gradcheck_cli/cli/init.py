@@ -17,6 +17,7 @@ from gradcheck_cli.starters import SCHEMA_FILE, STARTERS, starter
 @click.argument("file", metavar="[FILE]", default="net.yaml")
 @click.option(
     "--source",
+    allow_from_autoenv=False,
     type=click.Choice(list(STARTERS)),
     help="Whose gradients are to be checked.  [default: asked for on a terminal, else backprop]",
 )

@@ -61,18 +61,22 @@ def format_option(*formats: str) -> Callable[[Command], Command]:
     )
 
 
+# `allow_from_autoenv=False`: neither a variable nor a project says what is checked, or what is written where.
 gradients_option = click.option(
     "--gradients",
+    allow_from_autoenv=False,
     metavar="FILE",
     help="Check the gradients in this .npz, .safetensors or folder of .npy instead of those the spec names.",
 )
 python_option = click.option(
     "--python",
+    allow_from_autoenv=False,
     metavar="FILE.py:NAME",
     help="Check the gradients of this function, (parameters, x, y) -> loss, gradients, against its own loss.",
 )
 torch_option = click.option(
     "--torch",
+    allow_from_autoenv=False,
     metavar="FILE.py:NAME",
     help="Check the backward pass of the torch module that this function returns, with a loss.",
 )
