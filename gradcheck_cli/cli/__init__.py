@@ -15,8 +15,9 @@ import click
 
 from gradcheck_cli import __version__
 from gradcheck_cli.cli import check, dump, explain, init, mutate, schema, sweep
-from gradcheck_cli.cli.defaults import PREFIX, defaults_of, refuse_unknown_variables, said_by
+from gradcheck_cli.cli.defaults import defaults_of, refuse_unknown_variables, said_by
 from gradcheck_cli.cli.options import EXIT_CODES_HELP
+from gradcheck_cli.cli.settable import PREFIX
 from gradcheck_cli.cli.terminal import DEFECT, abandon_stdout, complain, print_traceback, say, unwritable
 from gradcheck_cli.errors import Complaint, ExitCode, InputError
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from gradcheck_cli.cli.terminal import write_result
@@ -21,6 +19,8 @@ def schema() -> int:
 
 
 def schema_text() -> str:
+    import json
+
     from gradcheck_cli.schema import json_schema
 
     return json.dumps(json_schema(), indent=2) + "\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from contextlib import suppress
 from typing import TextIO
@@ -38,7 +37,9 @@ def _width() -> int | None:
     named = os.environ.get("COLUMNS", "")
     if not sys.stdout.isatty() and not (named.isdecimal() and named.strip("0")):
         return None
-    return shutil.get_terminal_size().columns
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
 
 
 def wants_color(color: str, stream: TextIO) -> bool:

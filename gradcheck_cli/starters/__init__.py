@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 STARTERS = {
     "backprop": "our own, a demonstration that runs as it is",
     "file": "yours, in a file",
@@ -18,4 +16,6 @@ SCHEMA_FILE = "gradcheck.schema.json"
 
 def starter(source: str) -> str:
     """The text of a starter, which is ASCII."""
+    from importlib.resources import files
+
     return files(__name__).joinpath(f"{source}.yaml").read_text(encoding="ascii")

@@ -1,0 +1,115 @@
+"""The defaults that a project has in its pyproject.toml, under [tool.gradcheck]."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gradcheck_cli.cli.settable import PROJECT_FILE, Commands, key_of, options_of, unknown_word
+from gradcheck_cli.errors import Complaint, InputError, Position
+
+
+@dataclass(frozen=True)
+class Project:
+    """The [tool.gradcheck] of a pyproject.toml, and the text it stands in."""
+
+    file: str
+    text: str
+    table: Mapping[str, Any]
+
+    def defaults(self, command: click.Command, commands: Commands) -> dict[str, Any]:
+        """The command's defaults, by the names of its options in Python.
+
+        Raises `InputError` for every key that is no command's, and every value that none of them takes. What
+        only others take is theirs.
+        """
+        self._refuse_wrong(options_of(commands), options_of(commands, barred=True))
+        return {
+            str(option.name): _converted(option, self.table[key_of(option)])
+            for option in options_of({"": command})
+            if key_of(option) in self.table and self._reason_against(option) is None
+        }
+
+    def _refuse_wrong(self, options: Sequence[click.Option], barred: Sequence[click.Option]) -> None:
+        known, complaints = [key_of(option) for option in options], []
+        for key in self.table:
+            reasons = [self._reason_against(option) for option in options if key_of(option) == key]
+            if not reasons:
+                complaints.append(self._located(key, unknown_word("key", key, known, map(key_of, barred))))
+            elif None not in reasons:
+                complaints.append(self._located(key, Complaint(f"{key}: {reasons[0]}")))
+        if complaints:
+            raise InputError(*complaints)
+
+    def _reason_against(self, option: click.Option) -> str | None:
+        try:
+            _converted(option, self.table[key_of(option)])
+        except click.BadParameter as error:
+            return error.message.rstrip(".")
+        return None
+
+    def _located(self, key: str, complaint: Complaint) -> Complaint:
+        position = self._position(key)
+        place = "" if position else f"{self.file}: [tool.gradcheck]: "
+        return replace(complaint, message=place + complaint.message, position=position)
+
+    def _position(self, key: str) -> Position | None:
+        """Where the key stands, if the table is written in the usual way; tomllib does not say."""
+        inside = False
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if re.match(r"\s*\[", line):
+                inside = bool(re.match(r"\s*\[\s*tool\s*\.\s*gradcheck\s*\]", line))
+            found = re.match(rf"""\s*(["']?{re.escape(key)}["']?)\s*=""", line)
+            if inside and found:
+                return Position(self.file, number, found.start(1) + 1, line)
+        return None
+
+
+def _converted(option: click.Option, value: Any) -> Any:
+    """The value as the option's own type reads the words of a command line, or raises `BadParameter`."""
+    if isinstance(value, list) and not option.multiple:
+        raise click.BadParameter("a single value is needed here, not a list")
+    words = [_word(item) for item in (value if isinstance(value, list) else [value])]
+    context = click.Context(click.Command(None))
+    return option.type_cast_value(context, words if option.multiple else words[0])
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict | list):
+        kind = "list in a list" if isinstance(value, list) else "table"
+        raise click.BadParameter(f"a {kind} is not allowed")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def nearest_project() -> Project | None:
+    """The nearest pyproject.toml from here upward, if it speaks of gradcheck."""
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder is gone
+        return None
+    path = next((p for folder in (here, *here.parents) if os.path.isfile(p := folder / PROJECT_FILE)), None)
+    return _read(path) if path else None
+
+
+def _read(path: Path) -> Project | None:
+    file = os.path.relpath(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "gradcheck" not in text:
+            return None
+        import tomllib
+
+        tool = tomllib.loads(text).get("tool")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(Complaint(f"cannot read '{file}': {reason}")) from None
+    table = tool.get("gradcheck", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise InputError(Complaint(f"{file}: 'tool.gradcheck' must be a table, [tool.gradcheck]"))
+    return Project(file, text, table)
