@@ -120,6 +120,7 @@ MAY_IMPORT = {
         "report",
         "formats",
         "errors",
+        "model.problem",  # the names of parameters, for a shell to complete
         "numerical.schemes",
         "schema",
         "starters",

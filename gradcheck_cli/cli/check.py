@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.changes import changed, expand, located, refuse_code
+from gradcheck_cli.cli.completion import complete_parameters, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     OrAuto,
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
-@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...", shell_complete=complete_specs)
 @click.option(
     "--only",
     multiple=True,
+    shell_complete=complete_parameters,
     metavar="PATTERN",
     help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
 )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located
+from gradcheck_cli.cli.completion import complete_files, complete_parameters, complete_specs
 from gradcheck_cli.cli.options import EXIT_CODES_HELP, scheme_option, step_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import say, wants_color
@@ -16,18 +17,20 @@ from gradcheck_cli.errors import ExitCode
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Write a spec's arrays and numerical gradients to files.")
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
 @click.option(
     "-o",
     "--output",
     required=True,
     allow_from_autoenv=False,
+    shell_complete=complete_files,
     metavar="OUT",
     help="An .npz file, or a folder that gets one .npy file per array.",
 )
 @click.option(
     "--only",
     multiple=True,
+    shell_complete=complete_parameters,
     metavar="PATTERN",
     help="Difference the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
 )

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located
+from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
@@ -23,7 +24,7 @@ from gradcheck_cli.formats import DERIVATIONS, render_explanation
 @click.command(
     epilog=EXIT_CODES_HELP, short_help="Derive the output layer's gradients and check each factor."
 )
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
 @scheme_option
 @step_option
 @rtol_option

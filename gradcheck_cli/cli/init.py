@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gradcheck_cli.cli.completion import complete_files
 from gradcheck_cli.cli.schema import schema_text
 from gradcheck_cli.cli.terminal import say, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError
@@ -14,7 +15,7 @@ from gradcheck_cli.starters import SCHEMA_FILE, STARTERS, starter
 
 
 @click.command(short_help="Write a spec to start from.")
-@click.argument("file", metavar="[FILE]", default="net.yaml")
+@click.argument("file", metavar="[FILE]", default="net.yaml", shell_complete=complete_files)
 @click.option(
     "--source",
     allow_from_autoenv=False,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gradcheck_cli.cli.completion import complete_files
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 EXIT_CODES_HELP = """\b
@@ -65,18 +66,21 @@ def format_option(*formats: str) -> Callable[[Command], Command]:
 gradients_option = click.option(
     "--gradients",
     allow_from_autoenv=False,
+    shell_complete=complete_files,
     metavar="FILE",
     help="Check the gradients in this .npz, .safetensors or folder of .npy instead of those the spec names.",
 )
 python_option = click.option(
     "--python",
     allow_from_autoenv=False,
+    shell_complete=complete_files,
     metavar="FILE.py:NAME",
     help="Check the gradients of this function, (parameters, x, y) -> loss, gradients, against its own loss.",
 )
 torch_option = click.option(
     "--torch",
     allow_from_autoenv=False,
+    shell_complete=complete_files,
     metavar="FILE.py:NAME",
     help="Check the backward pass of the torch module that this function returns, with a loss.",
 )

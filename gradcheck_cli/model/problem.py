@@ -109,7 +109,7 @@ def _build(spec: Spec, described: NetworkSpec) -> Problem:
 def _network(spec: NetworkSpec) -> Network:
     """The network with a coefficient of 1: the true one may depend on the samples' weights."""
     loss = LOSSES[spec.loss.name].with_options(**spec.loss.options)
-    return Network(_layers(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
+    return Network(layers_of(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
@@ -128,7 +128,7 @@ def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
         return np.ascontiguousarray(array.astype(dtype).astype(np.float64))
 
 
-def _layers(spec: NetworkSpec) -> tuple[Layer, ...]:
+def layers_of(spec: NetworkSpec) -> tuple[Layer, ...]:
     inputs, layers = spec.inputs, []
     for name, layer in zip(spec.names, spec.layers, strict=True):
         activation = ACTIVATIONS[layer.activation.name].with_options(**layer.activation.options)
