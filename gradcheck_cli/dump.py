@@ -131,7 +131,8 @@ def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> Non
             else:
                 new.replace(target)
     except OSError as error:
-        raise _refused(f"'{output}' cannot be written: {error.strerror or error}") from None
+        reason = error.strerror or f"no space left on the disk? ({error})"  # numpy's own words have no errno
+        raise _refused(f"'{output}' cannot be written: {reason}") from None
 
 
 def _write_npz(arrays: Mapping[str, Array], file: Path) -> None:

@@ -356,10 +356,26 @@ def test_a_defect_in_a_format_is_no_verdict(command, error, gradcheck, monkeypat
 
 def test_interrupted_in_process_is_130(gradcheck, broken):
     broken(KeyboardInterrupt())
-    done = gradcheck("check", "good.yaml", "broken.yaml")
+    done = gradcheck("check", "broken.yaml", "good.yaml")
     assert done.code == 130
     assert done.out == ""
     assert done.err.strip() == "interrupted"
+
+
+def test_what_was_checked_before_an_interruption_is_still_told(gradcheck, broken):
+    broken(KeyboardInterrupt())
+    paths = ["wrong.yaml", "bad.yaml", "broken.yaml", "good.yaml"]
+    done = gradcheck("check", *paths)
+    assert done.code == 130
+    assert "output.bias" in done.out
+    for path in paths[2:]:
+        assert f"✗ {path}: interrupted before it was checked\n" in done.out
+    assert done.out.endswith("4 specs: 1 wrong, 1 not checked, 2 interrupted.\n")
+    assert done.err.endswith("\ninterrupted: 2 of 4 specs were checked\n")
+    document = gradcheck("check", "--format", "json", *paths).document
+    assert document["exit_code"] == 130
+    assert [spec["exit_code"] for spec in document["specs"]] == [1, 2, 130, 130]
+    assert [spec["verdict"] for spec in document["specs"]] == ["wrong", None, None, None]
 
 
 # --- options -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,15 @@ from gradcheck_cli.cli.options import (
 )
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
-from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, view_of, wants_color, write_result
+from gradcheck_cli.cli.terminal import (
+    DEFECT,
+    complain,
+    print_traceback,
+    say,
+    view_of,
+    wants_color,
+    write_result,
+)
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
 from gradcheck_cli.formats import FORMATS, refuse_missing, render
 
@@ -128,15 +137,28 @@ def check(
     formats = {format, *(file.format for file in files)}
     if heatmap and "table" not in formats:
         raise InputError(Complaint(f"--heatmap is drawn below the table, and {format} has none"))
-    outcomes = []
-    for path in paths:
-        outcome = _check_one(path, changes, no_code, wants_color(color, sys.stderr))
-        outcomes.append(outcome)
-        complain(*outcome.complaints)
-    run, view = Run(tuple(outcomes)), view_of(color, show, verbose - quiet, heatmap)
+    run, view = Run(_outcomes(paths, changes, no_code, color)), view_of(color, show, verbose - quiet, heatmap)
     code = write_result(render(format, run, view), run.exit_code)
     add_to_summary(formats, run, view)
     return write_reports(files, run, view, code)
+
+
+def _outcomes(
+    paths: Sequence[str], changes: dict[str, Any], no_code: bool, color: str
+) -> tuple[Outcome, ...]:
+    """What becomes of each spec; of an interrupted run, too, if any of them had been checked."""
+    outcomes: list[Outcome] = []
+    try:
+        for path in paths:
+            outcome = _check_one(path, changes, no_code, wants_color(color, sys.stderr))
+            outcomes.append(outcome)
+            complain(*outcome.complaints)
+    except KeyboardInterrupt:
+        if not outcomes:
+            raise
+        say(f"\ninterrupted: {len(outcomes)} of {len(paths)} specs were checked")
+        outcomes += map(_not_reached, paths[len(outcomes) :])
+    return tuple(outcomes)
 
 
 def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -> Outcome:
@@ -145,7 +167,7 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
     from gradcheck_cli.report import Outcome
     from gradcheck_cli.spec_file import read_spec
 
-    start, name = perf_counter(), "<stdin>" if path == "-" else path
+    start, name = perf_counter(), _named(path)
 
     def failed(code: ExitCode, *complaints: Complaint) -> Outcome:
         return Outcome(name, complaints=complaints, failure=code, seconds=perf_counter() - start)
@@ -167,6 +189,17 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
         return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=DEFECT))
     places = {comparison.name: read.place_of(comparison.name) for comparison in report.comparisons}
     return Outcome(name, report, seconds=perf_counter() - start, places=places)
+
+
+def _not_reached(path: str) -> Outcome:
+    from gradcheck_cli.report import Outcome
+
+    what = Complaint("interrupted before it was checked")
+    return Outcome(_named(path), complaints=(what,), failure=ExitCode.INTERRUPTED)
+
+
+def _named(path: str) -> str:
+    return "<stdin>" if path == "-" else path
 
 
 def refuse_empty_folder(path: str) -> None:

@@ -155,6 +155,8 @@ def failed(outcome: Outcome) -> str:
     """Why a spec has no report."""
     if outcome.exit_code is ExitCode.DEFECT:
         return "gradcheck itself failed, see the errors"
+    if outcome.exit_code is ExitCode.INTERRUPTED:
+        return "interrupted before it was checked"
     return "not checked, see the errors"
 
 
@@ -342,6 +344,7 @@ def summary(run: Run) -> str:
             (ExitCode.UNDECIDED, "unresolved"),
             (ExitCode.BAD_INPUT, "not checked"),
             (ExitCode.DEFECT, "where gradcheck itself failed"),
+            (ExitCode.INTERRUPTED, "interrupted"),
         )
         if code in codes
     ]

@@ -1,0 +1,221 @@
+"""What a terminal, a pipe and a disk may do to a command, for every command there is.
+
+A table of commands that do their work; `test_cli.py` looks into `check` and `explain` more closely.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+from test_cli import COMMAND, POSIX, everything, in_shell, on_terminal, run, unread
+
+from gradcheck_cli import cli
+
+__all__ = ["unread"]
+
+WORKING = {
+    "check": (["check", "wrong.yaml"], 1),
+    "explain": (["explain", "wrong.yaml"], 1),
+    "dump": (["dump", "good.yaml", "-o", "out"], 0),
+    "init": (["init", "-"], 0),
+    "schema": (["schema"], 0),
+}
+"""Of every command a line that works, and what it ends with."""
+
+PRINTING = {name: line for name, line in WORKING.items() if name != "dump"}
+"""Those whose result is on standard output."""
+
+HELP = [["--help"], ["--version"], *[[name, "--help"] for name in WORKING]]
+
+TERMINAL = [pytest.param(*line, id=name) for name, line in WORKING.items()]
+
+
+def test_the_table_speaks_of_every_command():
+    assert set(WORKING) == {command.name for command in cli.COMMANDS}
+
+
+@pytest.mark.parametrize(("arguments", "code"), TERMINAL)
+def test_off_a_terminal_there_is_no_color_and_no_progress(arguments, code, folder):
+    done = run(*arguments)
+    assert done.returncode == code
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert bool(done.stdout) == (arguments[0] in PRINTING)
+
+
+NARROW = [
+    *[(PRINTING[name][0], columns) for name in ("check", "explain") for columns in (40, 80)],
+    *[(line, 80) for line in HELP],  # click's own help is never narrower than 50
+]
+
+
+@POSIX
+@pytest.mark.parametrize(("arguments", "columns"), NARROW, ids=str)
+def test_on_a_terminal_no_line_is_wider_than_it_is(arguments, columns, folder):
+    with on_terminal(*arguments, columns=columns) as (_, texts):
+        text = everything(texts)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
+    assert lines
+    assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize(("arguments", "code"), TERMINAL)
+@pytest.mark.parametrize("variables", [{"FORCE_COLOR": "1"}, {"NO_COLOR": "1"}], ids=str)
+def test_only_tables_are_ever_colored(arguments, code, variables, folder):
+    done = run(*arguments, env={**os.environ, **variables})
+    assert done.returncode == code
+    assert ("\x1b" in done.stdout) == (variables == {"FORCE_COLOR": "1"} and code == 1)
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "code"), [*WORKING.values(), *[(line, 0) for line in HELP]], ids=str)
+@pytest.mark.parametrize("variables", [{"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}], ids=str)
+def test_a_plain_locale_gets_ascii(arguments, code, variables, folder):
+    done = run(*arguments, encoding=None, env={**os.environ, **variables})
+    assert done.returncode == code
+    assert done.stdout.isascii()
+    assert done.stderr.isascii()
+    assert b"Traceback" not in done.stderr
+
+
+@POSIX
+@pytest.mark.parametrize(("arguments", "code"), [*WORKING.values(), *[(line, 0) for line in HELP]], ids=str)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_no_exit_code(arguments, code, closed, folder):
+    done = in_shell(closed, *arguments)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+@POSIX
+@pytest.mark.parametrize(("arguments", "code"), [*PRINTING.values(), *[(line, 0) for line in HELP]], ids=str)
+def test_a_reader_that_has_left_changes_no_exit_code(arguments, code, folder, unread):
+    done = run(*arguments, capture_output=False, stdout=unread, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@POSIX
+@pytest.mark.parametrize(("arguments", "code"), PRINTING.values(), ids=str)
+def test_head_gets_the_first_line(arguments, code, folder):
+    """Of much as of little: a pipe holds 64 KiB, and what is written into it may be more."""
+    first = run(*arguments).stdout.splitlines(keepends=True)[0]
+    line = f"{{ {shlex.join([*COMMAND, *arguments])}; echo code $? >&2; }} | head -1"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
+    assert (done.stdout, done.stderr) == (first, f"code {code}\n")
+
+
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+
+
+@FULL
+@pytest.mark.parametrize("arguments", [*(line for line, _ in PRINTING.values()), *HELP], ids=" ".join)
+def test_a_full_disk_is_told(arguments, folder):
+    done = in_shell(">/dev/full", *arguments)
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write the result: No space left on device\n"
+
+
+@FULL
+@pytest.mark.parametrize(("arguments", "code"), TERMINAL)
+def test_a_full_disk_for_what_is_said_beside_it_changes_no_exit_code(arguments, code, folder):
+    done = in_shell("2>/dev/full", *arguments)
+    assert done.returncode == code
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("output", "says"), [("out.npz", "File too large"), ("out", "no space left on the disk? ")]
+)
+def test_a_dump_to_a_full_disk_is_told_and_leaves_nothing(output, says, folder):
+    before = left_in(folder)
+    line = f"ulimit -f 1; exec {shlex.join([*COMMAND, 'dump', 'large.yaml', '-o', output])}"
+    (folder / "large.yaml").write_text(LARGE.format(units=40))
+    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --output: '{output}' cannot be written: {says}")
+    assert left_in(folder) - {"large.yaml"} == before
+
+
+LARGE = (
+    "network: {{inputs: {units}, layers: [{{units: {units}, activation: tanh}}, {{units: 10}}], loss: mse}}\n"
+    "data: {{synthetic: normal, samples: 40, seed: 1}}\n"
+)
+ENDLESS = """
+from pathlib import Path
+import numpy as np
+
+parameters = {"w": np.ones((300, 400))}
+
+
+def f(parameters, x, y):
+    Path("begun").touch()
+    return (parameters["w"] ** 2).sum(axis=1), {"w": 2 * parameters["w"]}
+"""
+
+
+@pytest.fixture
+def endless(folder):
+    (folder / "endless.py").write_text(ENDLESS)
+    (folder / "endless.yaml").write_text("gradients: {python: endless.py:f}\ncheck: {differences: literal}\n")
+    return folder
+
+
+def interrupted(begun: Path, *arguments: str) -> tuple[int, str, str]:
+    """What becomes of the command if Ctrl-C is pressed once it is in the midst of its work."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        encoding="utf-8", env=dict(os.environ), start_new_session=True,
+    )  # fmt: skip
+    give_up = monotonic() + 60
+    while not begun.exists() and monotonic() < give_up:
+        sleep(0.02)
+    sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@POSIX
+@pytest.mark.parametrize("format", ["table", "json"])
+def test_ctrl_c_in_the_midst_of_several_specs_loses_none_that_was_checked(format, endless):
+    paths = ["good.yaml", "wrong.yaml", "endless.yaml", "undecided.yaml"]
+    code, out, err = interrupted(endless / "begun", "check", "--format", format, *paths)
+    assert code == 130
+    assert err == "\ninterrupted: 2 of 4 specs were checked\n"
+    assert all(path in out for path in paths)
+    assert out.count("interrupted before it was checked") == 2
+
+
+@POSIX
+def test_ctrl_c_before_anything_was_checked_leaves_stdout_empty(endless):
+    code, out, err = interrupted(endless / "begun", "check", "--format", "json", "endless.yaml", "good.yaml")
+    assert (code, out, err.strip()) == (130, "", "interrupted")
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "command", [["explain"], ["dump", "-o", "out"], ["dump", "-o", "out.npz"]], ids=" ".join
+)
+def test_ctrl_c_ends_the_other_commands_with_130_and_nothing_written(command, folder, gradcheck, monkeypatch):
+    before = left_in(folder)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradcheck_cli.explain.build_problem", interrupt)
+    monkeypatch.setattr("gradcheck_cli.dump._write_npz", interrupt)
+    monkeypatch.setattr("gradcheck_cli.dump._write_folder", interrupt)
+    done = gradcheck(*command, "good.yaml")
+    assert (done.code, done.out, done.err.strip()) == (130, "", "interrupted")
+    assert left_in(folder) == before
