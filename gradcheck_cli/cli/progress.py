@@ -9,6 +9,10 @@ from time import monotonic
 from typing import Any
 
 from gradcheck_cli.cli.terminal import ascii_only, printable
+from gradcheck_cli.errors import shortened
+
+WIDE = 80
+"""Columns enough for the bar and the rate."""
 
 
 @dataclass
@@ -44,6 +48,8 @@ class Progress:
         from rich.text import Text
 
         patience, noun = self.patience, self.noun
+        console = Console(stderr=True, no_color=not self.color, markup=False)
+        wide = console.width >= WIDE
 
         class Rate(ProgressColumn):
             """rich's own starts anew whenever more is expected."""
@@ -51,17 +57,18 @@ class Progress:
             def render(self, task: Task) -> Text:
                 per_second = task.completed / ((task.elapsed or 0.0) + patience)
                 left = (task.remaining or 0.0) / max(per_second, 1e-9)
-                return Text(f"{left:,.0f} s left, {per_second:,.0f} {noun}/s", "progress.remaining")
+                rate = f", {per_second:,.0f} {noun}/s" if wide else ""
+                return Text(f"{left:,.0f} s left{rate}", "progress.remaining")
 
         title_column, _, percentage, *_ = Progress.get_default_columns()
-        columns: tuple[ProgressColumn, ...] = (title_column, BarColumn(20), percentage, Rate())  # fits 80
-        if ascii_only(sys.stderr):
+        columns: tuple[ProgressColumn, ...] = (title_column, BarColumn(20), percentage, Rate())
+        if not wide or ascii_only(sys.stderr):
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
-        console = Console(stderr=True, no_color=not self.color, markup=False)
         self._bar = Progress(*columns, console=console, transient=True)
-        title = printable(os.path.basename(self.title), sys.stderr)
+        room = max(1, console.width - (60 if wide else 20))  # the numbers are never cut
+        title = printable(shortened(os.path.basename(self.title), room), sys.stderr)
         title = title.replace("[", r"\[")  # the column reads markup
-        self._task = self._bar.add_task(title, total=None)
+        self._task = self._bar.add_task(title, completed=self._done, total=self._expected)
         self._bar.start()
 
     def __exit__(self, *_: object) -> None:

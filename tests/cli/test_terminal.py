@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from test_cli import COMMAND, POSIX, everything, in_shell, on_terminal, run, unread
+from test_cli import COMMAND, POSIX, Terminal, everything, in_shell, on_terminal, progress_of, run, unread
 
 from gradcheck_cli import cli
 
@@ -219,3 +219,17 @@ def test_ctrl_c_ends_the_other_commands_with_130_and_nothing_written(command, fo
     done = gradcheck(*command, "good.yaml")
     assert (done.code, done.out, done.err.strip()) == (130, "", "interrupted")
     assert left_in(folder) == before
+
+
+@pytest.mark.parametrize("title", ["net.yaml", "the_network_of_chapter_eleven_with_all_its_layers.yaml"])
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_progress_stays_on_its_line_and_says_how_long_it_takes(columns, title, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    written = progress_of(Terminal(), [2.0, 3.0], monkeypatch, title)
+    shown = [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", line).strip() for line in re.split(r"[\r\n]", written)]
+    lines = [line for line in shown if line]
+    assert max(map(len, lines)) <= columns
+    for line in lines:
+        assert re.search(r"\d+%.* s left", line)
+        assert line.startswith("net.yaml " if title == "net.yaml" else "the_network_of_")
+        assert ("evaluations/s" in line) == (columns == 80)
