@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -1033,7 +1034,7 @@ def on_terminal(
 ):
     """The process and what it writes to a terminal of its own, stdout and stderr together.
 
-    typed: what is typed there as soon as it has written `after`; without it nothing can be.
+    typed: what is typed there once it has written `after`; without it nothing can be.
     """
     import fcntl
     import pty
@@ -1058,11 +1059,11 @@ def on_terminal(
 
 
 def _typing(typed: bytes, after: str, terminal: int) -> Iterator[str]:
+    """Type it when all is quiet; and again, for what comes as a prompt is being set up may be lost."""
     for text in _read(terminal):
-        if typed and after in text:
-            os.write(terminal, typed)
-            typed = b""
         yield text
+        while typed and after in text and not select.select([terminal], [], [], 0.5)[0]:
+            os.write(terminal, typed)
 
 
 def _read(terminal: int) -> Iterator[str]:
