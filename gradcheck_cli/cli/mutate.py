@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located
+from gradcheck_cli.cli.completion import complete_parameters, complete_specs
 from gradcheck_cli.cli.options import EXIT_CODES_HELP, color_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, view_of, wants_color, write_result
@@ -18,11 +19,12 @@ from gradcheck_cli.formats import MUTATION_FORMATS, render_mutation
 @click.command(
     epilog=EXIT_CODES_HELP, short_help="Plant mistakes, and see whether they are caught and named."
 )
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
 @click.option(
     "--only",
     multiple=True,
     metavar="PATTERN",
+    shell_complete=complete_parameters,
     help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
 )
 @click.option(

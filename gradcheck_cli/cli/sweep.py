@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located, refuse_code
+from gradcheck_cli.cli.completion import complete_parameters, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
@@ -25,11 +26,12 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Plot the error against the step of each scheme.")
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
 @click.option(
     "--scheme",
     "schemes",
     multiple=True,
+    allow_from_autoenv=False,  # the scheme of a check is another matter
     type=click.Choice([name for name, scheme in SCHEMES.items() if not scheme.extrapolate]),
     help="Sweep this scheme.  [repeatable; default: all; complex steps are not for code]",
 )
@@ -37,13 +39,19 @@ from gradcheck_cli.numerical.schemes import SCHEMES
     "--only",
     multiple=True,
     metavar="PATTERN",
+    shell_complete=complete_parameters,
     help="Sweep the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
 )
 @gradients_option
 @python_option
 @torch_option
 @no_code_option
-@click.option("--save", metavar="FILE", help="Also write the picture to FILE.svg or FILE.png, by matplotlib.")
+@click.option(
+    "--save",
+    allow_from_autoenv=False,
+    metavar="FILE",
+    help="Also write the picture to FILE.svg or FILE.png, by matplotlib.",
+)
 @click.option(
     "--format",
     "format",

@@ -9,7 +9,8 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 from test_cli import GOOD, run
 
 from gradcheck_cli import cli, load_spec
-from gradcheck_cli.cli.options import FORMATS, SCHEMES
+from gradcheck_cli.cli.options import SCHEMES
+from gradcheck_cli.formats import FORMATS
 from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.starters import STARTERS
 
@@ -100,7 +101,7 @@ def test_where_there_are_no_names_none_are_made_up_and_no_code_is_run(spec, tree
     ("words", "expected"),
     [
         (["check", "--scheme", ""], list(SCHEMES)),
-        (["explain", "--format", ""], list(FORMATS)),
+        (["check", "--format", ""], list(FORMATS)),
         (["init", "--source", ""], list(STARTERS)),
         (["check", "--color", "n"], ["never"]),
     ],
