@@ -73,3 +73,21 @@ def test_unit_and_literal_differences_agree_on_every_entry(path):
         known = np.isfinite(allowed)
         assert (gap[known] <= allowed[known]).all(), name
         assert known.mean() > 0.9, name
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ("wrong_gradient.yaml", "In unit 3 of layer output the derivative of sigmoid is missing."),
+        ("code/book_trap.yaml", "The loss averages over the 10 outputs, the gradient does not."),
+    ],
+)
+def test_why_the_wrong_ones_are_wrong_is_told(config, sentence, configs):
+    diagnosis = check(load_spec(configs / config)).diagnosis
+    assert diagnosis is not None
+    (cause,) = diagnosis.answers[0].causes
+    assert cause.sentence == sentence
+
+
+def test_what_is_right_has_no_cause(configs):
+    assert check(load_spec(configs / "output_layer.yaml")).diagnosis is None

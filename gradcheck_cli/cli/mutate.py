@@ -9,7 +9,7 @@ import click
 
 from gradcheck_cli.cli.changes import changed, located
 from gradcheck_cli.cli.completion import complete_parameters, complete_specs
-from gradcheck_cli.cli.options import EXIT_CODES_HELP, color_option
+from gradcheck_cli.cli.options import EXIT_CODES_HELP, color_option, format_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, view_of, wants_color, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
@@ -27,14 +27,7 @@ from gradcheck_cli.formats import MUTATION_FORMATS, render_mutation
     shell_complete=complete_parameters,
     help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
 )
-@click.option(
-    "--format",
-    "format",
-    type=click.Choice(list(MUTATION_FORMATS)),
-    default="table",
-    show_default=True,
-    help="How to print the result.",
-)
+@format_option(*MUTATION_FORMATS)
 @color_option
 def mutate(spec: str, format: str, color: str, **changes: Any) -> int:
     """Plant every mistake that is known in our own backprop on the network and data of SPEC.

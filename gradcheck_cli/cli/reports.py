@@ -37,6 +37,8 @@ def report_files(named: Sequence[str], specs: Collection[str]) -> tuple[ReportFi
 
     specs: the files that are read, and so must not be overwritten.
     """
+    if not named:
+        return ()
     gathered, taken, reports = Gathered(), {os.path.realpath(spec): "a spec" for spec in specs}, []
     for name in named:
         with gathered:

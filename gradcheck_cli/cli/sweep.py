@@ -13,6 +13,7 @@ from gradcheck_cli.cli.completion import complete_parameters, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
+    format_option,
     gradients_option,
     no_code_option,
     python_option,
@@ -52,14 +53,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
     metavar="FILE",
     help="Also write the picture to FILE.svg or FILE.png, by matplotlib.",
 )
-@click.option(
-    "--format",
-    "format",
-    type=click.Choice(list(SWEEP_FORMATS)),
-    default="table",
-    show_default=True,
-    help="How to print the result.",
-)
+@format_option(*SWEEP_FORMATS)
 @color_option
 def sweep(
     spec: str,

@@ -57,14 +57,14 @@ def draw_heatmaps(page: Page, report: Report) -> None:
         _draw(page, comparison)
     if moved:
         page.line()
-        page.picture(Text(" " * INDENT).append_text(_legend(page.view)))
+        page.drawing([Text(" " * INDENT).append_text(_legend(page.view))])
 
 
 def _draw(page: Page, comparison: Comparison) -> None:
     errors, wrong = _errors(comparison), _as_matrix(comparison.wrong | comparison.suspect)
     grid = _Grid.of(errors.shape, page.view)
     page.line(f"{comparison.name}, {shape(comparison.shape)}{grid.shrinks}", "bold", indent=INDENT)
-    page.picture(Text(grid.axis(errors.shape[1])))
+    page.drawing([Text(grid.axis(errors.shape[1]))])
     cells = _worst(errors, *grid.by)
     marks = _worst(wrong, grid.by[0] * grid.stacked, errors.shape[1])[:, 0]
     for i, mark in enumerate(marks):
@@ -72,7 +72,7 @@ def _draw(page: Page, comparison: Comparison) -> None:
         line.append_text(_line(cells[i * grid.stacked : (i + 1) * grid.stacked], grid, page.view))
         if mark:
             line.append(" !" if page.view.ascii else f" {MARKS[Verdict.WRONG]}", STYLES[Verdict.WRONG])
-        page.picture(line)
+        page.drawing([line])
 
 
 def _errors(comparison: Comparison) -> NDArray[np.float64]:

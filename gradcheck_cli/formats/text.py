@@ -74,10 +74,6 @@ class Page:
             spelt = Text(_spelt(line.plain, self.view), spans=line.spans)
             self._console.print(spelt, width=UNBOUNDED, no_wrap=True)
 
-    def picture(self, line: Text) -> None:
-        """A line as it is, with the styles it has."""
-        self._console.print(line, width=UNBOUNDED)
-
     @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self._sink.getvalue().split("\n"))
