@@ -9,16 +9,24 @@ import click
 
 from gradcheck_cli.cli.changes import changed, located
 from gradcheck_cli.cli.completion import complete_parameters, complete_specs
-from gradcheck_cli.cli.options import EXIT_CODES_HELP, color_option, format_option
+from gradcheck_cli.cli.options import color_option, format_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, view_of, wants_color, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
 from gradcheck_cli.formats import MUTATION_FORMATS, render_mutation
 
+_EXIT_CODES = """\b
+Exit codes:
+  0    every visible mistake is caught
+  1    a visible mistake passes
+  2    the command line, a spec or an input file is wrong
+  3    a visible mistake could not be decided, or none is visible
+  70   a defect in gradcheck itself
+  130  interrupted
+"""
 
-@click.command(
-    epilog=EXIT_CODES_HELP, short_help="Plant mistakes, and see whether they are caught and named."
-)
+
+@click.command(epilog=_EXIT_CODES, short_help="Plant mistakes, and see whether they are caught and named.")
 @click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
 @click.option(
     "--only",
