@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from build import spec_of
 from by_hand import Case
-from conftest import ROOT
+from paths import ROOT
 from plants import FAMILY_OF, KINDS, Plant, draw
 
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis

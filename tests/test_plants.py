@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from build import problem_of, right_gradients, spec_of
 from by_hand import Case, Gradients, by_hand
-from conftest import ROOT
 from mistakes import MISTAKES
+from paths import ROOT
 from plants import ALONE, FAMILIES, FAMILY_OF, KINDS, Plant, differ, draw, together
 
 from gradcheck_cli.model.activations import ACTIVATIONS

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.model.network import gradients
