@@ -37,7 +37,7 @@ def diagnose_arrays(
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
         tried,
-        () if answers else tuple(map(as_sentence, _observed(wrong, targets))),
+        () if answers else tuple(map(as_sentence, _observed(wrong, measured))),
         (),
         "arrays",
     )
@@ -47,7 +47,8 @@ def _target(comparison: Comparison) -> Target:
     """Held against differences, with their error bars."""
     right = np.where(np.isfinite(comparison.error), comparison.numerical, comparison.analytic)
     bar = np.where(np.isfinite(comparison.error), ERROR_BARS * comparison.error, np.inf)
-    return Target(comparison.name, comparison.analytic, right, comparison.rounding + bar, comparison.rtol)
+    bound = comparison.rounding + bar  # no measure of what it is summed from, hence the eps of 1
+    return Target(comparison.name, comparison.analytic, right, bound, comparison.rtol, eps=1.0)
 
 
 def _explained(
@@ -80,7 +81,7 @@ def _factor(target: Target) -> float | None:
     size = float(np.square(target.right).sum())
     factor = float((target.found * target.right).sum()) / size if size > 0 else np.nan
     told = np.abs(target.right) > 10.0 * target.bound
-    return factor if told.any() and target.matches(factor * target.right) else None
+    return factor if np.isfinite(factor) and told.any() and target.matches(factor * target.right) else None
 
 
 def _rounded(factor: float) -> float:
@@ -110,9 +111,10 @@ def _of_tensor(target: Target, measured: Mapping[str, Target], without: frozense
 
 
 def _observed(wrong: Mapping[str, Target], targets: Mapping[str, Target]) -> Iterator[str]:
-    right = [name for name in targets if name not in wrong]
-    if right:
+    right = [name for name, target in targets.items() if name not in wrong and target.finite.all()]
+    if right and wrong:
         are = "is" if len(right) == 1 else "are"
         yield f"{listed(right)} {are} right, and so is what they share with {listed(list(wrong))}"
-    yield from constant_ratios(wrong)
-    yield from lines_off(wrong)
+    known = {name: target for name, target in wrong.items() if name in targets}
+    yield from constant_ratios(known)
+    yield from lines_off(known)

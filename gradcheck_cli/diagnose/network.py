@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck_cli.compare import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.diagnose.mistake import Mistake
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.observe import faulty_layers, observed
 from gradcheck_cli.diagnose.search import Search
 from gradcheck_cli.diagnose.state import Made, State
@@ -55,7 +55,8 @@ def diagnose_network(
 
 def target_of(comparison: Comparison, right: Array) -> Target:
     rtol = max(RTOL, 16.0 * comparison.eps) if comparison.eps > _DOUBLE else RTOL
-    return Target(comparison.name, comparison.analytic, right, comparison.rounding, rtol)
+    bound, eps = comparison.rounding, comparison.eps
+    return Target(comparison.name, comparison.analytic, right, bound, rtol, eps=eps)
 
 
 def _silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
@@ -83,9 +84,14 @@ def _answers(
         search = Search(problem, targets, most, without)
         states = search.run()
         tried += search.tried
-        if states:
-            return in_words(states, setting), tried
+        if answers := in_words(states, setting):
+            return answers, tried
     return [], tried
+
+
+def _is_solved(wrong: Wrong) -> bool:
+    """Whether its value was read off the entries, and is none that anybody expects."""
+    return bool(wrong.unknown) and (wrong.unknown != "factor" or wrong.kind == "factor")
 
 
 class Setting(NamedTuple):
@@ -102,7 +108,7 @@ class Setting(NamedTuple):
 
 
 def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
-    norms = {name: float(np.linalg.norm(target.found)) for name, target in targets.items()}
+    norms = {name: float(np.linalg.norm(np.asarray(target.found))) for name, target in targets.items()}
     return {**norms, "": float(np.linalg.norm(list(norms.values())))}
 
 
@@ -114,7 +120,7 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
         likely = sum(ORDER[id(group[0].wrong)] for group in groups)
         names = [_names(group, state.on_penalty, setting) for group in groups]
         for k, each in enumerate(product(*names)):
-            solved = any(group[0].wrong.kind in _FREE for group in each)
+            solved = any(_is_solved(group[0].wrong) for group in each)
             if len(each) > 1 and all(group[0].wrong in DESCRIPTIONS for group in each):
                 continue  # between them two of these cover anything
             if state.informed >= (2 if solved else 1):  # of a single entry everything is a multiple

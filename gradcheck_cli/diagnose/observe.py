@@ -72,7 +72,7 @@ def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
             continue
         ratio = float((target.found * target.right).sum()) / size
         if target.matches(ratio * target.right):
-            yield f"{name} is {ratio:.6g} times what it should be, throughout"
+            yield f"the gradient of {name} is {ratio:.6g} times what it should be, throughout"
 
 
 def lines_off(targets: Mapping[str, Target]) -> Iterator[str]:

@@ -161,6 +161,8 @@ class Search:
                 yield 0.0, site
             return
         for value in self._values(unknown, state, i, steps, site):
+            if unknown.unknown == "learning rate" and value <= 0:
+                continue
             solved = self._site(state, i, steps, value)
             if solved is not None and not is_right(solved, self._plain(state, i)):
                 yield value, solved

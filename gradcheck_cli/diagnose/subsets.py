@@ -50,6 +50,8 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
     count = len(sums[0][1])
     if not 1 < count <= _MOST_SAMPLES:
         return None
+    if sum(found.size for found, _, _ in sums) < count:
+        return _tried_one_by_one(sums, count)
     # Each sum in units of its own size: of what is small the digits count as much.
     sizes = [float(np.square(found).sum()) or 1.0 for found, _, _ in sums]
     products = sum(
@@ -59,7 +61,8 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
         ((delta @ found) * f).sum(axis=1) / size for (found, delta, f), size in zip(sums, sizes, strict=True)
     )
     counts = np.diag(products) > 0
-    if np.count_nonzero(counts) < 2:
+    finite = np.isfinite(products).all() and np.isfinite(right_hand).all()
+    if not finite or np.count_nonzero(counts) < 2:
         return None
     if np.linalg.cond(products[np.ix_(counts, counts)]) > _WELL_CONDITIONED:
         return _tried_one_by_one(sums, count)
@@ -79,11 +82,17 @@ _MOST_TO_TRY = 12
 
 _MOST_ENTRIES = 32
 
+_FEWEST = 3
+"""Of fewer numbers some subset comes near by chance."""
+
 
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
     """The subset whose sums come nearest to what was found, where these are too few to solve for it."""
     found, delta, f = max(sums, key=lambda each: each[0].size)
-    of_samples = (delta[:, :, None] * f[:, None, :]).reshape(count, -1)[:, :_MOST_ENTRIES]
+    if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
+        return None
+    i, j = np.unravel_index(np.arange(min(found.size, _MOST_ENTRIES)), found.shape)
+    of_samples = delta[:, i] * f[:, j]
     if count <= _MOST_TO_TRY:
         subsets = (np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1
     else:

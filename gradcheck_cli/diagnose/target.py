@@ -25,6 +25,7 @@ class Target:
 
     bound: what rounding may do to a right one, in the arithmetic that it was computed in.
     rtol: the relative tolerance of that arithmetic.
+    eps: the machine epsilon of that arithmetic.
     silent: of which units all was found to be exactly 0, weights and bias, (units,).
     """
 
@@ -34,6 +35,7 @@ class Target:
     bound: Array
     rtol: float
     silent: Array | None = None
+    eps: float = float(np.finfo(np.float64).eps)
 
     @cached_property
     def finite(self) -> Array:
@@ -46,7 +48,7 @@ class Target:
     @cached_property
     def size(self) -> float:
         """How large the numbers are that the right one is summed from; it may be a sum that cancels."""
-        summed_from = self.bound / np.finfo(np.float64).eps
+        summed_from = self.bound / self.eps
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
 
     def tolerance(self, candidate: Array) -> Array:
@@ -61,7 +63,7 @@ class Target:
             return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
 
     def matches(self, candidate: Array) -> bool:
-        return bool(self.same(self.found, candidate).all())
+        return bool(np.isfinite(candidate).all() and self.same(self.found, candidate).all())
 
     def apart(self, candidate: Array) -> float:
         """The largest distance, as a share of the candidate's largest entry, or of its terms."""

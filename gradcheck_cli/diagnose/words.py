@@ -29,13 +29,26 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
         first.wrong.kind,
         first.wrong.family,
         tuple(layers),
-        as_sentence(_filled(first.wrong.sentence, words)),
+        " ".join(as_sentence(_filled(text, words)) for text in _sentences(made, problem, words)),
         _filled(first.wrong.wrong, words),
         _filled(first.wrong.right, words),
         first.wrong.factor,
         first.wrong.unknown,
         first.value,
     )
+
+
+def _sentences(made: Sequence[Made], problem: Problem | None, words: Mapping[str, str]) -> list[str]:
+    """What happened; where one kind was made in several ways, each with its own places."""
+    rows = {id(each.wrong): each.wrong for each in made}
+    if len(rows) == 1:
+        return [made[0].wrong.sentence]
+    texts = []
+    for row in rows.values():
+        own = [each for each in made if each.wrong is row]
+        where = _where(own, list(dict.fromkeys(each.layer for each in own)), problem)
+        texts.append(row.sentence.replace("{where}", where))
+    return list(dict.fromkeys(texts))
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
@@ -73,6 +86,8 @@ def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Pro
         return "the gradient"
     if problem is None or tensors:
         return f"the gradient of {listed(tensors)}"
+    if len(layers) > 1:
+        return f"what is handed down, at each of layers {listed(layers)} anew,"
     output, *below = reversed([layer.name for layer in problem.network.layers])
     if layers[0] == output:
         return "the gradient"

@@ -270,7 +270,7 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "σ(z) + a σ(z)": lambda z, a, _: sigmoid(z) + a * sigmoid(z),
         "σ(z) + z (1 − σ(z))": lambda z, a, _: sigmoid(z) + z * sigmoid(-z),
         "σ(z) − a (1 − σ(z))": lambda z, a, _: sigmoid(z) - a * sigmoid(-z),
-        "a + σ(z) (1 − a) with a twice": lambda z, a, _: a + sigmoid(z) * (1.0 - sigmoid(z)),
+        "a + σ(z) (1 − σ(z))": lambda z, a, _: a + sigmoid(z) * (1.0 - sigmoid(z)),
         "σ(z) (1 − a)": lambda z, a, _: sigmoid(z) * (1.0 - a),
         "a (1 − a)": lambda z, a, _: a * (1.0 - a),
     },

@@ -122,7 +122,7 @@ _MEANS = ("missing 1/N", "1/N twice", "missing 1/C", "1/C twice")
 
 def _is_round(norm: float) -> bool:
     """Whether it has at most two digits, as a limit that somebody chose."""
-    return norm > 0 and math.isclose(norm, float(f"{norm:.2g}"), rel_tol=SAME)
+    return 0 < norm < math.inf and math.isclose(norm, float(f"{norm:.2g}"), rel_tol=SAME)
 
 
 def _clipped(norm: float) -> Wrong:

@@ -121,7 +121,7 @@ def _lines(axis: int, kind: str) -> Fits:
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
-        if found.ndim < 2 or found.shape[1 - axis] < 2:
+        if found.ndim != 2 or found.shape[1 - axis] < 2:
             return None
         off = ~target.same(found, right)
         lines = np.asarray(off.any(axis=1 - axis))
@@ -143,7 +143,7 @@ def _zeroed(axis: int, kind: str) -> Fits:
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
-        if found.ndim < 2:
+        if found.ndim != 2:
             return None
         others = 1 - axis
         lines = np.asarray(np.logical_and((found == 0).all(axis=others), (right != 0).any(axis=others)))
@@ -206,7 +206,8 @@ def _clipped(target: Target, right: Array) -> Spoilt | None:
 
 
 def _clip(right: Array) -> Array | None:
-    return np.clip(right, -0.5 * np.abs(right).max(), 0.5 * np.abs(right).max()) if right.size > 4 else None
+    limit = 0.5 * float(np.abs(right).max(initial=0.0))
+    return np.clip(right, -limit, limit) if np.count_nonzero(np.abs(right) > limit) > 1 else None
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
@@ -217,10 +218,18 @@ def _precision(dtype: type[np.floating]) -> Fits:
         with np.errstate(over="ignore"):
             exact = (found.astype(dtype).astype(np.float64) == found).all()
         off = np.abs(found - right).max()
-        small = off <= np.sqrt(float(np.finfo(dtype).eps)) * target.size
-        return Spoilt(found) if exact and small and found.any() else None
+        eps = float(np.finfo(dtype).eps)
+        small = off <= _ROUNDINGS * eps * np.abs(right).max(initial=_CANCELLED * target.size)
+        return Spoilt(found) if exact and small and eps > target.eps else None
 
     return fits
+
+
+_ROUNDINGS = 64.0
+"""So many units in the last place sums may lose."""
+
+_CANCELLED = 1e-3
+"""What is so small beside its terms is a sum that cancels, and rounds as these."""
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:

@@ -77,3 +77,10 @@ def test_entries_that_were_not_measured_are_not_spoken_of():
     ]
     found = diagnose(comparisons, None)
     assert all("w" not in cause.where for answer in found.answers for cause in answer.causes)
+
+
+def test_infinity_beside_a_factor_is_no_crash_and_no_factor_of_it():
+    w = 2.0 * RIGHT["w"]
+    w[0, 0] = np.inf
+    found = said(w=w, b=2.0 * RIGHT["b"])
+    assert all("nan" not in text and "inf " not in text for text in found.observations)

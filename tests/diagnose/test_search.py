@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from diagnose.networks import NETWORKS, kinds, problem, right, why
+from diagnose.networks import NETWORKS, compared, kinds, problem, right, why
 from mistakes import Backprop
 
+from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.model.special import sigmoid
 
 SIGMOID = NETWORKS["sigmoid"]
@@ -204,21 +205,53 @@ def test_another_loss_than_the_networks_is_not_diagnosed_by_the_network():
     """Of code, whose loss may be another; only what the arrays tell is said."""
     of = replace(SIGMOID, target=1.0 - SIGMOID.target)
     wrong = {name: 3.0 * value for name, value in right(of).items()}
-    from diagnose.networks import compared
-
-    from gradcheck_cli.diagnose import diagnose
-
     found = diagnose(compared(of, wrong), SIGMOID, is_its_loss=False)
     assert found.basis == "arrays"
     assert kinds(found)[0] == ("accumulated",)
 
 
 def test_float32_gradients_are_diagnosed_by_their_own_precision():
-    from diagnose.networks import compared
-
-    from gradcheck_cli.diagnose import diagnose
-
     wrong = Backprop(vjp=lambda layer, y, dL_da, i: dL_da * sigmoid(y))(SIGMOID)
     narrow = {name: value.astype(np.float32) for name, value in wrong.items()}
     found = diagnose(compared(SIGMOID, narrow, np.float32), SIGMOID)
     assert kinds(found)[0][0] in ("slip in the activation's formula", "another activation's derivative")
+
+
+# --- what reviews have found -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_noise_in_a_narrow_type_is_not_taken_for_its_rounding(dtype):
+    rng = np.random.default_rng(0)
+    noisy = {name: rng.normal(size=value.shape).astype(dtype) for name, value in right(SIGMOID).items()}
+    assert diagnose(compared(SIGMOID, noisy, dtype), SIGMOID).answers == ()
+    wide = {name: value.astype(np.float64) for name, value in noisy.items()}
+    assert why(SIGMOID, wide).answers == ()
+
+
+def test_what_is_rounded_to_float16_is_told():
+    rounded = {name: value.astype(np.float16).astype(float) for name, value in right(SIGMOID).items()}
+    assert kinds(why(SIGMOID, rounded)) == [("float16",)]
+
+
+def test_a_sign_lost_on_the_way_down_names_no_layer_that_is_right():
+    (answer,) = why(SIGMOID, Backprop(below=lambda d, w, layer, g: -(d @ w))(SIGMOID)).answers
+    assert [cause.where for cause in answer.causes] == [("hidden3", "hidden2", "hidden1")]
+    assert "anew" in answer.causes[0].sentence
+
+
+def test_formulas_that_overflow_explain_nothing_and_break_nothing():
+    of = problem("softplus", "identity", samples=4)
+    of = replace(of, parameters={name: 500.0 * value for name, value in of.parameters.items()})
+    wrong = right(of)
+    wrong["hidden1.weight"] = noise(wrong["hidden1.weight"])
+    assert why(of, wrong).layers == ("hidden1",)
+
+
+def test_two_ways_of_one_kind_are_told_each_with_its_places():
+    def bias(delta, i):
+        return delta[0] if i % 2 else delta[-1]
+
+    (cause,) = why(SIGMOID, Backprop(bias=bias)(SIGMOID)).answers[0].causes
+    assert "layers output and hidden2 the bias's gradient is δ of the first sample" in cause.sentence
+    assert "layers hidden3 and hidden1 the bias's gradient is δ of the last sample" in cause.sentence
