@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from time import perf_counter
 
 import numpy as np
 
 from gradcheck_cli.compare import ERROR_BARS, ROUNDING_SAFETY
 from gradcheck_cli.directions import check_along_directions
-from gradcheck_cli.effort import Clock, plan
+from gradcheck_cli.effort import Clock, now, plan
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.judge import Judge
 from gradcheck_cli.numerical.estimate import Progress, differentiate
@@ -26,7 +25,7 @@ from gradcheck_cli.subject import Subject, subject_of
 
 
 @np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
-def check(spec: Spec, progress: Progress | None = None, clock: Clock = perf_counter) -> Report:
+def check(spec: Spec, progress: Progress | None = None, clock: Clock = now) -> Report:
     """Compare the analytic gradients that `spec` names with finite differences, entry by entry.
 
     progress is told how many evaluations have just been made; clock decides, of code that is slow, for random
@@ -38,7 +37,7 @@ def check(spec: Spec, progress: Progress | None = None, clock: Clock = perf_coun
 
 @np.errstate(all="ignore")
 def check_subject(
-    subject: Subject, how: CheckSpec, progress: Progress | None = None, clock: Clock = perf_counter
+    subject: Subject, how: CheckSpec, progress: Progress | None = None, clock: Clock = now
 ) -> Report:
     """The same of what has been loaded already."""
     if subject.units is not None:

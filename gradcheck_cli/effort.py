@@ -6,17 +6,38 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from time import perf_counter, process_time
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gradcheck_cli.numerical.objective import DirectedObjective
+from gradcheck_cli.numerical.objective import Array, DirectedObjective, Movable
 from gradcheck_cli.numerical.projections import DIRECTIONS, EVALUATIONS
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME
 from gradcheck_cli.spec import CheckSpec
 
-Clock = Callable[[], float]
-"""Seconds since whenever."""
+
+
+class Time(NamedTuple):
+    """Seconds since some fixed moment: of the processors, and on the wall."""
+
+    processor: float
+    wall: float
+
+
+Clock = Callable[[], Time]
+
+
+def now() -> Time:
+    """Both clocks of this machine; the processors' time includes child processes that have ended."""
+    children = os.times()
+    return Time(process_time() + children.children_user + children.children_system, perf_counter())
+
+
+WAITS = 0.05
+"""Code that keeps a processor busy for a smaller share of its time is waiting: for a device, for a server.
+
+Other work on the machine leaves code a larger share than that, unless there is twenty times as much of it."""
 
 PATIENCE = 10.0
 """Every entry is moved by itself if that takes no more seconds than this in a single process."""
@@ -26,6 +47,9 @@ SMALL = 2.0
 
 QUICK = 0.05
 """An evaluation this short, in seconds, is timed in a batch."""
+
+TIMINGS = 3
+"""A batch counts as the shortest of these, after one that compiles what is to be compiled."""
 
 CALIBRATION = 3
 """How many steps are tried for the directions of a tensor, as a rule."""
@@ -57,23 +81,29 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
 
 
 def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
-    """How long one evaluation takes; if that is quick, as one of a batch.
+    """The processor time of one evaluation, so that other work on the machine changes nothing.
 
-    Of each the second time is taken: what is compiled is compiled in the first.
+    An evaluation that is quick is timed as one of a batch. Code that waits counts by the wall clock.
     """
     moves = objective.entries(name)
     if not moves.position.size:
         return 0.0
-    seconds = 0.0
-    for points in (1, moves.batch):
-        which = np.zeros(points, dtype=np.intp)
-        for _ in range(2):
-            start = clock()
-            moves.move(which, moves.position[which])
-            seconds = (clock() - start) / points
-        if seconds > QUICK:
-            break
-    return seconds
+    once = _seconds_of_batch(moves, 1, 1, clock)
+    return once if once > QUICK else _seconds_of_batch(moves, moves.batch, TIMINGS, clock) / moves.batch
+
+
+def _seconds_of_batch(moves: Movable, points: int, timings: int, clock: Clock) -> float:
+    which = np.zeros(points, dtype=np.intp)
+    moves.move(which, moves.position[which])
+    return min(_timed(moves, which, clock) for _ in range(timings))
+
+
+def _timed(moves: Movable, which: Array, clock: Clock) -> float:
+    start = clock()
+    moves.move(which, moves.position[which])
+    end = clock()
+    processor, wall = end.processor - start.processor, end.wall - start.wall
+    return wall if processor < WAITS * wall else processor
 
 
 def _jobs(how: CheckSpec, seconds: float) -> int:

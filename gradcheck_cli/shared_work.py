@@ -59,10 +59,10 @@ class Forked:
         return np.frombuffer(mmap.mmap(-1, length), dtype=dtype, count=size)
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterator[int]:
-        began = self.clock()
+        began = self.clock().processor
         yield from map(batch, starts[:1])
         rest = starts[1:]
-        if len(rest) < 2 or (self.clock() - began) * len(rest) < _SMALL:
+        if len(rest) < 2 or (self.clock().processor - began) * len(rest) < _SMALL:
             yield from map(batch, rest)
             return
         shares = [rest[k :: self.count] for k in range(min(self.count, len(rest)))]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count
 
 import numpy as np
 import pytest
 
 from gradcheck_cli import check, load_spec
-from gradcheck_cli.effort import cores, plan, seconds_of
+from gradcheck_cli.effort import Time, cores, plan, seconds_of
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.spec import CheckSpec
 
@@ -28,8 +29,24 @@ class Objective:
 
 
 def way(seconds, **how):
+    return plan(Objective(), ["w"], CheckSpec(**how), ticking(seconds))
+
+
+def ticking(processor, wall=None):
+    """A clock on which these seconds pass from each look to the next."""
     ticks = count()
-    return plan(Objective(), ["w"], CheckSpec(**how), lambda: next(ticks) * seconds)
+    return lambda: Time((tick := next(ticks)) * processor, tick * (processor if wall is None else wall))
+
+
+@pytest.mark.parametrize("load", [1, 2, 8, 15])
+@pytest.mark.parametrize("seconds", [1e-4, 2e-3, 2.6e-3, 0.01, 1.0])
+def test_other_work_on_the_machine_changes_neither_the_way_nor_its_words(seconds, load):
+    idle = plan(Objective(), ["w"], CheckSpec(), ticking(seconds))
+    assert plan(Objective(), ["w"], CheckSpec(), ticking(seconds, load * seconds)) == idle
+
+
+def test_code_that_waits_for_a_device_or_a_server_is_slow_all_the_same():
+    assert plan(Objective(), ["w"], CheckSpec(), ticking(1e-4, 1.0)).way == "directions"
 
 
 @pytest.mark.parametrize(
@@ -75,13 +92,29 @@ def test_slow_code_is_checked_along_directions(tmp_path):
     )
     (tmp_path / "net.py").write_text(text)
     (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}\n")
-    spec, ticks = load_spec(tmp_path / "net.yaml"), count()
+    spec = load_spec(tmp_path / "net.yaml")
     assert check(spec).differences == "literal"
-    report = check(spec, clock=lambda: float(next(ticks)))
+    report = check(spec, clock=ticking(1.0))
     assert (report.differences, report.passed) == ("directions", True)
     assert report.way.endswith("since entry by entry would take about 12 s.")
 
 
-def test_what_is_compiled_first_is_not_slow():
-    ticks = iter([0.0, 9.0, 9.0, 9.001, 9.001, 99.0, 99.0, 99.016])
-    assert seconds_of(Objective(), "w", lambda: next(ticks)) == pytest.approx(0.001)
+def test_what_is_compiled_first_is_not_slow_and_one_slow_batch_of_three_is_none():
+    moves = Compiled()
+    assert seconds_of(moves, "w", moves.clock) == pytest.approx(0.001)
+
+
+class Compiled(Objective):
+    """The first call of each size takes 9 seconds more, and the second batch half a second more."""
+
+    def __init__(self):
+        self.seconds, self.calls = 0.0, Counter()
+
+    def clock(self):
+        return Time(self.seconds, self.seconds)
+
+    def move(self, which, to):
+        self.calls[len(which)] += 1
+        call = self.calls[len(which)]
+        self.seconds += 0.001 * len(which) + 9.0 * (call == 1) + 0.5 * (len(which) > 1 and call == 2)
+        return super().move(which, to)

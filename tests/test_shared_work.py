@@ -11,6 +11,7 @@ import pytest
 from build import spec_of
 
 from gradcheck_cli import check, shared_work
+from gradcheck_cli.effort import Time
 from gradcheck_cli.shared_work import Forked
 
 pytestmark = pytest.mark.skipif(sys.platform not in ("linux", "freebsd"), reason="processes cannot fork here")
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform not in ("linux", "freebsd"), reason
 def slow_clock():
     """Every batch takes a second, as far as it can tell."""
     ticks = count()
-    return lambda: float(next(ticks))
+    return lambda: Time(float(tick := next(ticks)), float(tick))
 
 
 def squares(spread, size=10):
@@ -41,7 +42,7 @@ def test_every_batch_is_evaluated_once_by_somebody(jobs):
 
 
 def test_small_work_stays_in_this_process():
-    _, by = squares(Forked(4, lambda: 0.0))
+    _, by = squares(Forked(4, lambda: Time(0.0, 0.0)))
     assert set(by) == {os.getpid()}
 
 
