@@ -33,6 +33,9 @@ ROUNDING_SAFETY = 3.0
 BY_FAR = 10.0
 """How many times as far as wrong is so clearly wrong that no closer look is worth its time."""
 
+SHOWN = 1e-8
+"""A numerical value that is shown is worth a closer look if its error is a larger share of it than this."""
+
 MEANINGFUL = 10.0
 """How many times what rounding may do to it a value must be, for agreement within rounding to count."""
 
@@ -237,19 +240,17 @@ class Comparison:
 
     @property
     def doubtful(self) -> Array:
-        """What is wrong, but not by far, or where differences say nothing but 0."""
-        bar = ERROR_BARS * self.error
-        by_far = self.difference > self.tolerance + BY_FAR * bar
-        clear = by_far & (BY_FAR * bar <= np.abs(self.numerical)) & (self.numerical != 0)
-        return self.wrong & ~clear & np.isfinite(self.analytic)
+        """What is wrong, but not by far."""
+        by_far = self.difference > self.tolerance + BY_FAR * ERROR_BARS * self.error
+        return self.wrong & ~by_far & np.isfinite(self.analytic)
 
     @property
     def worst_wrong(self) -> Array:
-        """The one that is shown, if it is wrong: its numerical value is worth all the digits it can have."""
+        """The one that is shown, if it is wrong and its numerical value has few digits yet."""
         mask = np.zeros(self.shape, dtype=bool)
         if self.wrong.any():
             mask[self.worst(1)[0].index] = True
-        return mask
+        return mask & ~(self.error <= SHOWN * np.abs(self.numerical))
 
     @property
     def verdict(self) -> Verdict:

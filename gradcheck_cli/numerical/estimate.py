@@ -58,6 +58,17 @@ class Estimate:
         error[mask] = np.maximum(error[mask], np.where(np.isnan(apart), np.inf, apart))
         return Estimate(self.value, error)
 
+    def challenged(self, mask: Array, shortly: Estimate, hidden: Array) -> Estimate:
+        """The estimate after a short step for the marked numbers, whose noise excuses part of a distance.
+
+        hidden: what kinks may do that cancel in the slopes.
+        """
+        error = self.error.copy()
+        with np.errstate(invalid="ignore"):
+            beyond = np.abs(self.value[mask] - shortly.value) - 2.0 * shortly.error
+            error[mask] = np.maximum(error[mask], np.where(np.isfinite(beyond), beyond, np.inf)) + hidden
+        return Estimate(self.value, error)
+
     def improved(self, mask: Array, other: Estimate) -> Estimate:
         """The same with those of the marked numbers replaced of which the other knows more."""
         return self.replaced(mask, other.where(other.error < self.error[mask]))
@@ -126,20 +137,65 @@ def certify(
 def confirm(
     movable: Movable,
     scheme: Scheme,
+    first: Estimate,
     step: float | None = None,
     which: Array | None = None,
     progress: Progress | None = None,
-) -> Estimate:
-    """The same from as few steps as suffice for a number that turns out to be wrong by far.
+) -> tuple[Estimate, Array]:
+    """The plain slope at one step far below those of `first`, with its noise, and what kinks may hide, (M,).
 
-    They end with the smallest of the ladder, which would show if the others had missed something narrow.
+    It shows a narrow feature or a kink that longer steps pass over.
     """
-    which, rungs = _all_or(which, movable), [scheme.ladder[i] for i in scheme.confirm]
-    estimate, crossing = _evaluate(movable, scheme, rungs, step or scheme.step, which, progress)
-    short = crossing > 0
-    if not short.any():
-        return estimate
-    return estimate.replaced(short, differentiate(movable, scheme, step, which[short], progress))
+    which, largest = _all_or(which, movable), step or scheme.step
+    steps = largest * np.clip(
+        _balanced(movable, which, first) / largest,
+        scheme.ladder[-1],
+        _SHORT * scheme.ladder[scheme.certify[-1]],
+    )
+    if progress:
+        progress.expect(len(scheme.offsets) * len(which))
+    value, noise, hidden = (movable.spread.empty(len(which)) for _ in range(3))
+
+    def batch(start: int) -> int:
+        part = slice(start, start + movable.batch)
+        slopes = _uncrossed(slopes_at(movable, scheme, which[part], steps[part]))
+        value[part], noise[part], hidden[part] = slopes.value, slopes.noise, _hidden(slopes)
+        return len(slopes.value)
+
+    for done in movable.spread(batch, range(0, len(which), movable.batch)):
+        if progress:
+            progress.advance(len(scheme.offsets) * done)
+    return Estimate(value, noise), hidden
+
+
+HIDDEN = 32.0
+"""How many times the jump of a slope is what several kinks may do whose jumps nearly cancel."""
+
+_BALANCE = 128.0
+"""How much worse a curvature is than noise: the latter may excuse a distance."""
+
+_SHORT = 2.0**-3
+"""How much shorter than the steps before it a step must be to tell anything new."""
+
+
+def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
+    """The step whose noise is about what a smooth function's curvature adds to `_hidden`, (M,).
+
+    The curvature is taken to be such that the slope changes by its own size over a step of 1, and the noise
+    to be that of the first number.
+    """
+    rounding = np.ravel(movable.move(which[:1], movable.position[which[:1]]).rounding)
+    rise = np.abs(first.value) * movable.unit[which]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        balanced: Array = np.sqrt(_EPS * np.linalg.norm(rounding) / rise / _BALANCE)
+    return np.nan_to_num(balanced, nan=np.inf)
+
+
+def _hidden(slopes: Slopes) -> Array:
+    """What kinks that nobody tells of may do to the slopes, as far as their bends are no noise, (B,)."""
+    bend = np.abs(slopes.bend)
+    beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
+    return HIDDEN * np.maximum(0.0, np.nan_to_num(beyond_noise, nan=np.inf))
 
 
 def _all_or(which: Array | None, movable: Movable) -> Array:

@@ -42,7 +42,7 @@ class Reference(Protocol):
         """Value and error of every entry of these tensors, by as few evaluations as may do."""
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
-        """The same with more steps for the entries that `wrong` marks, enough if they are wrong by far."""
+        """The estimates after one more short step for the entries that `wrong` marks."""
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         """The same with the whole ladder of steps for the entries that `undecided` marks."""
@@ -97,7 +97,11 @@ class UnitDifferences:
         if not self.scheme.escalates:
             return estimates
         units, literally = self._parted(wrong)
-        self._look_again(self.objective, units, confirm)
+        for site, mask in self._pairs_of(units).items():
+            pairs, moves = self._pairs[site], self.objective.units(site)
+            first = Estimate(pairs.value[mask], pairs.error[mask])
+            shortly = confirm(moves, self.scheme, first, self.step, np.flatnonzero(mask), self.progress)
+            self._pairs[site] = pairs.challenged(mask, *shortly)
         return self._assembled(self._literal.confirm(estimates, literally), units)
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
@@ -117,19 +121,23 @@ class UnitDifferences:
         literally = {name: mask for name, mask in masks.items() if self.objective.better_literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
-    def _look_again(
-        self, objective: UnitObjective, undecided: Mapping[str, Array], look: Look = differentiate
-    ) -> None:
-        """Give the pairs that feed these entries more steps, in the objective's arithmetic."""
+    def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
+        """The pairs that feed these entries, as a mask (units, N) for each site."""
         by_site: dict[Site, list[Any]] = {}
-        for name, entries in undecided.items():
-            units = entries.reshape(len(entries), -1).any(axis=1)
+        for name, mask in entries.items():
+            units = mask.reshape(len(mask), -1).any(axis=1)
             by_site.setdefault(self.objective.affine(name).site, []).append(units)
-        for site, masks in by_site.items():
+        return {
+            site: np.broadcast_to(reduce(np.logical_or, masks)[:, None], self._pairs[site].value.shape)
+            for site, masks in by_site.items()
+        }
+
+    def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array]) -> None:
+        """Give the pairs that feed these entries the whole ladder, in the objective's arithmetic."""
+        for site, mask in self._pairs_of(undecided).items():
             pairs = self._pairs[site]
-            mask = np.broadcast_to(reduce(np.logical_or, masks)[:, None], pairs.value.shape)
             moves, which = objective.units(site), np.flatnonzero(mask)
-            finer = look(moves, _escalated(self.scheme), self._finer_step, which, self.progress)
+            finer = differentiate(moves, _escalated(self.scheme), self._finer_step, which, self.progress)
             if not self.scheme.escalates:
                 self._pairs[site] = pairs.widened(mask, finer)
             elif objective is self.objective:
@@ -255,14 +263,20 @@ class LiteralDifferences:
         return result
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
-        return self._with_more(estimates, wrong, confirm) if self.scheme.escalates else estimates
+        if not self.scheme.escalates:
+            return estimates
+        return estimates | {name: self._confirmed(name, estimates[name], wrong[name]) for name in wrong}
+
+    def _confirmed(self, name: str, estimate: Estimate, wrong: Array) -> Estimate:
+        which, entries = np.flatnonzero(wrong), self.objective.entries(name)
+        first = Estimate(estimate.value[wrong], estimate.error[wrong])
+        shortly, hidden = confirm(entries, self.scheme, first, self.step, which, self.progress)
+        shortly = _with_penalty(shortly, self.objective, name, self.scheme, self.step, which)
+        return estimate.challenged(wrong, shortly, hidden)
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        return self._with_more(estimates, undecided, differentiate)
-
-    def _with_more(self, estimates: Estimates, which: Mapping[str, Array], look: Look) -> Estimates:
-        more = {name: self.at(name, np.flatnonzero(mask), look) for name, mask in which.items()}
-        return estimates | {name: estimates[name].replaced(which[name], more[name]) for name in more}
+        more = {name: self.at(name, np.flatnonzero(mask)) for name, mask in undecided.items()}
+        return estimates | {name: estimates[name].replaced(undecided[name], more[name]) for name in more}
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates or self.objective.widest is None:

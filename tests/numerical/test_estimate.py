@@ -105,14 +105,41 @@ def test_batches_do_not_change_the_result():
     np.testing.assert_array_equal(whole.error, parts.error)
 
 
-def test_certifying_takes_two_steps_confirming_four_and_the_whole_ladder_all():
-    first, second, whole = (Function(np.tanh, [0.5]) for _ in range(3))
-    certify(first, ADAPTIVE)
-    confirm(second, ADAPTIVE)
+def test_certifying_takes_two_steps_confirming_one_and_the_whole_ladder_all():
+    few, whole = (Function(np.tanh, [0.5, 0.7, 0.9], batch=1) for _ in range(2))
+    first = certify(few, ADAPTIVE)
+    assert few.calls == 3 * 2 * len(ADAPTIVE.certify) == 12
+    confirm(few, ADAPTIVE, first)
+    assert few.calls == 12 + 3 * 2 + 1  # and one at rest, for the noise
     differentiate(whole, ADAPTIVE)
-    assert first.calls == 2 * len(ADAPTIVE.certify) == 4
-    assert second.calls == 2 * len(ADAPTIVE.confirm) == 8
-    assert whole.calls == 2 * len(ADAPTIVE.ladder)
+    assert whole.calls == 3 * 2 * len(ADAPTIVE.ladder)
+
+
+def confirmed(function, position, kinks=()):
+    movable = Function(function, [position], kinks=kinks)
+    first, which = certify(movable, ADAPTIVE), np.ones(1, dtype=bool)
+    return first, first.challenged(which, *confirm(movable, ADAPTIVE, first))
+
+
+@pytest.mark.parametrize("function", [np.tanh, np.exp, lambda x: x**4, lambda x: np.sin(300.0 * x)])
+def test_a_smooth_function_is_confirmed(function):
+    first, after = confirmed(function, 0.7)
+    assert after.error <= max(1.1 * first.error, 1e-3 * np.abs(first.value))
+    assert after.value == first.value
+
+
+@pytest.mark.parametrize("width", [1e-4, 1e-5, 1e-6, 1e-7])
+def test_what_is_narrower_than_the_steps_before_is_seen_by_the_one_that_confirms(width):
+    """A wave of that length on a slope of 1, of which longer steps see next to nothing."""
+    first, after = confirmed(lambda x: x + width * np.sin(x / width), 1.0)
+    true = 1.0 + np.cos(1.0 / width)
+    assert np.abs(first.value - true) > 30.0 * first.error
+    assert np.abs(after.value - true) < 30.0 * after.error
+
+
+def test_a_number_on_a_kink_is_not_confirmed():
+    _, after = confirmed(np.abs, 1e-12, kinks=(0.0,))
+    assert after.error == np.inf
 
 
 def test_certifying_looks_closer_only_where_it_sees_nothing():

@@ -24,7 +24,7 @@ def problem(request) -> Problem:
 
 
 def single(name: str):
-    return replace(PLAIN[name], ladder=(1.0,), certify=(0,), confirm=(0,))
+    return replace(PLAIN[name], ladder=(1.0,), certify=(0,))
 
 
 @pytest.mark.parametrize("name", PLAIN)
