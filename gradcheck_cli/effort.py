@@ -17,7 +17,6 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME
 from gradcheck_cli.spec import CheckSpec
 
 
-
 class Time(NamedTuple):
     """Seconds since some fixed moment: of the processors, and on the wall."""
 

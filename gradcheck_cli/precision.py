@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.noise import POINTS, changes, grain, noise_level, resolution
+from gradcheck_cli.numerical.noise import POINTS, changes, grain, largest_jump, noise_level, resolution
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.sources.foreign import Function, length
+from gradcheck_cli.sources.foreign import Function, is_refusal, length
 
 Observe = Callable[[Mapping[str, Array]], Array]
 
 _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
 """Of neighbouring points on a line: for a function in float64 far above ε, and next to nothing curves. The
-longer ones are for what does not change on shorter ones, being rounded: to float32, or beside a 1."""
+longer ones are for what does not change on shorter ones, being rounded: to float32, or next to a 1."""
+
+_LONG = 2.0**-7
+"""About as far as neighbouring numbers of half precision are apart: shorter moves leave most of them as they are."""
 
 _FAR = 2.0**-6
 """Far enough to see a loss jump that is a small difference of large numbers."""
+
+_STAIRS = ((2.0**-38, 2.0**-20), (2.0**-18, 2.0**-5), (2.0**-14, 2.0**-5))
+"""A distance shorter than the stairs of a type, and one that is longer: of float32 next to what is exact, of half
+precision next to what is exact, and of half precision in float32. Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of
+their size apart."""
+
+_ENDS = np.array([1.0, 2.0, 4.0, 8.0])
+"""Where the intervals end on which stairs are looked for: short ones for many stairs, long ones for few."""
+
+_BEYOND = 3.0
+"""How many times the spread of the local slopes a slope between must lie beyond them: few of them are seen."""
 
 _SIGMAS = 4.0
 """A bound on what noise of standard deviation 1 does: the largest of many thousand samples."""
@@ -27,18 +41,60 @@ _UNDERFLOWS = 8.0
 """What a gradient may lose to underflow, in units of the smallest number of its type."""
 
 
-def measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mapping[str, Array]]:
-    """How exact each loss is, (S,), and a bound on the rounding of each gradient, in the gradient's shape.
+def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Array], dict[str, Array]]:
+    """How exact the losses are where each parameter moves, (S,), and a bound on each gradient's rounding.
 
-    Both are taken from values along short lines that start beside the parameters: at these themselves a kink
-    may sit, and numbers that are exact only there. A single entry's noise is known only roughly from so few
-    points, so none counts as less than the tensor's on the whole. Where the code can also compute in wider
-    floats, what these change counts, too.
+    Both are taken from values along short lines that start near the parameters: at these themselves a kink
+    may sit, and numbers that are exact only there. Where the losses have stairs, the lines are longer.
     """
     here = function.parameters
-    loss_level, losses = _noise(function.losses, here)
-    loss_level = np.maximum(loss_level, grain(_along(function.losses, here, _FAR)))
-    levels, _ = _noise(lambda at: _flat(function.gradients(at), analytic), here)
+    level, losses = _noise(function.losses, here)
+    level = np.maximum(level, grain(_along(function.losses, here, _equidistant(_FAR))))
+    floor = resolution(losses) * np.abs(losses).max(axis=0)
+    everywhere = np.maximum(_SIGMAS * level, floor)
+    noise, longest = {}, 0.0
+    for name in here:
+        stair = _stair(function, name, everywhere)
+        noise[name] = everywhere
+        if stair:
+            jumps = largest_jump(_along(function.losses, here, _equidistant(stair), name))
+            noise[name] = np.maximum(everywhere, _SIGMAS * jumps)
+            longest = max(longest, stair)
+    return noise, _gradient_bounds(function, analytic, longest)
+
+
+def _stair(function: Function, name: str, noise: Array) -> float:
+    """A distance longer than the stairs of the losses, as those of half precision have; 0 if there are none.
+
+    By the mean value theorem the slope between two points is one of those between them. On a staircase it is
+    not: between its jumps it is flat, or rises by no more than what is computed exactly.
+    """
+    bar = 2.0 * float(np.linalg.norm(noise))
+
+    def jumps(flat: float, stair: float) -> bool:
+        ends = stair * _ENDS
+        values = _along(function.losses, function.parameters, np.array([ends, ends + flat]).T.ravel(), name)
+        at, beyond = values.sum(axis=1).reshape(-1, 2).T
+        local, between = (beyond - at) / flat, np.diff(at) / np.diff(ends)
+        allowed = _BEYOND * np.ptp(local) + bar / flat + bar / stair
+        return bool((np.abs(between - np.median(local)) > allowed).any())
+
+    return max((stair for flat, stair in _STAIRS if jumps(flat, stair)), default=0.0)
+
+
+def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
+    """A bound on the rounding of every gradient, in its shape; stair: longer than those of the losses, if any.
+
+    A single entry's noise is known only roughly from so few points, so none counts as less than the tensor's
+    on the whole. Where the code can also compute in wider floats, what these change counts, too.
+    """
+
+    def gradients(at: Mapping[str, Array]) -> Array:
+        return _flat(function.gradients(at), analytic)
+
+    levels, _ = _noise(gradients, function.parameters)
+    if stair:
+        levels = np.fmax(levels, noise_level(_along(gradients, function.parameters, _equidistant(stair))))
     wide = function.wide_gradients()
     bounds, start = {}, 0
     for name, value in analytic.values.items():
@@ -51,8 +107,7 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[Array, Mappi
         least = float(np.finfo(analytic.dtypes[name]).smallest_subnormal)
         bounds[name] = bound + _UNDERFLOWS * least
         start += value.size
-    floor = resolution(losses) * np.abs(losses).max(axis=0)
-    return np.maximum(_SIGMAS * loss_level, floor), bounds
+    return bounds
 
 
 def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
@@ -60,15 +115,17 @@ def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
 
 
 def _noise(observe: Observe, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
-    """σ of everything that is observed, (K,), and the values (POINTS, K) of the last line.
+    """σ of everything that is observed, (K,), and the values (POINTS, K) of the last line that was needed.
 
-    Every number is judged on the shortest line on which it changes from one point to the next.
+    Every number is judged on the shortest line on which it changes from one point to the next. If none changes
+    on the shortest of all, they are no numbers of float64, and a long line shows what half precision does.
     """
-    level, unchanged = None, None
+    level, unchanged, exact = None, None, False
     for distance in _DISTANCES:
-        values = _along(observe, parameters, distance)
+        values = _along(observe, parameters, _equidistant(distance))
         if level is None or unchanged is None:
             level, unchanged = np.zeros(values.shape[1]), values.any(axis=0)
+            exact = bool(changes(values).any())
         if distance < 8.0 * resolution(values):
             continue
         told = unchanged & changes(values)
@@ -78,18 +135,48 @@ def _noise(observe: Observe, parameters: Mapping[str, Array]) -> tuple[Array, Ar
             break
     assert level is not None
     level[unchanged] = noise_level(values[:, unchanged])
+    if not exact:
+        level = np.fmax(level, noise_level(_along(observe, parameters, _equidistant(_LONG))))
     return level, values
 
 
-def _along(observe: Observe, parameters: Mapping[str, Array], distance: float) -> Array:
-    """What is observed at POINTS points on a line, (POINTS, K)."""
+def _equidistant(distance: float) -> Array:
+    return distance * np.arange(1, POINTS + 1)
+
+
+def _along(
+    observe: Observe, parameters: Mapping[str, Array], distances: Array, name: str | None = None
+) -> Array:
+    """What is observed at these distances along a random line, (len(distances), K); name: what moves alone.
+
+    Where the code refuses a point or gives no finite number, the line turns round or becomes shorter. Raises
+    what the code raises if it refuses every line.
+    """
+    values, refusal = None, None
+    for line in _lines(parameters, list(parameters) if name is None else [name]):
+        points = [{**parameters, **{n: parameters[n] + t * line[n] for n in line}} for t in distances]
+        try:
+            values = np.stack([observe(point) for point in points])
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            refusal = refusal or error
+        else:
+            if np.isfinite(values).all():
+                break
+    if values is None:
+        assert refusal is not None
+        raise refusal
+    return values
+
+
+def _lines(parameters: Mapping[str, Array], names: list[str]) -> Iterator[dict[str, Array]]:
+    """A random line through these parameters, both ways; and one on which small entries move less."""
     rng = np.random.default_rng(0)
-    lines = {  # of no round length, which even a narrow type would hold exactly
-        name: length(array) * rng.uniform(0.5, 1.0, array.shape) * rng.choice([-1.0, 1.0], array.shape)
-        for name, array in parameters.items()
+    signs = {  # of no round length, which even a narrow type would hold exactly
+        name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)
+        for name in names
     }
-    points = [
-        {name: array + k * distance * lines[name] for name, array in parameters.items()}
-        for k in range(1, POINTS + 1)
-    ]
-    return np.stack([observe(point) for point in points])
+    for size in (length, np.abs):
+        for side in (1.0, -1.0):
+            yield {name: side * size(parameters[name]) * signs[name] for name in names}

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from gradcheck_cli.errors import bad_input
+from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.model.data import read_arrays
 from gradcheck_cli.model.named_arrays import read_named
 from gradcheck_cli.model.problem import Problem, build_problem
@@ -40,6 +40,10 @@ class Function(Protocol):
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
         """The same at K points, (K, S); in one call, if the function takes a stack of parameters."""
+
+    @property
+    def terms(self) -> int:
+        """S, the number of loss terms."""
 
     @property
     def vectorized(self) -> bool:
@@ -144,11 +148,31 @@ def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[C
 
 
 def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
-    """The losses (K, S) at K points beside the parameters, in fresh arrays that the function may change."""
+    """The losses (K, S) at K points near the parameters, in fresh arrays that the function may change.
+
+    A point that the function refuses, as one outside of its domain, has NaN for its losses.
+    """
     points = [_point(parameters, change) for change in changes]
     if function.vectorized:  # what is compiled is compiled for every size: there are to be few of them
         points += points[-1:] * (2 ** (len(points) - 1).bit_length() - len(points))
-    return function.losses_at(points)[: len(changes)]
+    try:
+        return function.losses_at(points)[: len(changes)]
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+    if len(changes) == 1:
+        return np.full((1, function.terms), np.nan)
+    return np.concatenate([evaluate(function, parameters, [change]) for change in changes])
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the code may have raised this for the point that it was given, and for no other reason."""
+    raised = error.__context__ if isinstance(error, InputError) else error  # what its message is about
+    return isinstance(raised, _REFUSALS) and not isinstance(raised, _FAILURES)
+
+
+_REFUSALS = (ValueError, ArithmeticError, AssertionError, RuntimeError)
+_FAILURES = (NotImplementedError, RecursionError, UnicodeError)
 
 
 def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Array]:
@@ -161,11 +185,12 @@ def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Arra
 class ForeignObjective:
     """The function as the numerical side sees it: its losses, never its gradients.
 
-    noise: how exact each of its losses is, (S,).  evaluator: whoever evaluates it, by default this process.
+    noise: for each parameter, how exact the losses are where it moves, (S,).
+    evaluator: whoever evaluates it, by default this process.
     """
 
     function: Function
-    noise: Array
+    noise: Mapping[str, Array]
     evaluator: Evaluator | None = None
     tells_kinks: bool = False
     widest: None = None
@@ -201,9 +226,9 @@ class ForeignObjective:
         """None that are known of: where the kinks are is not told."""
         return ()
 
-    def moved(self, changes: Sequence[Change]) -> Moved:
+    def moved(self, name: str, changes: Sequence[Change]) -> Moved:
         losses = self.evaluated_by.losses_at(changes)
-        rounding = np.maximum(self.noise / _EPS, np.abs(losses))
+        rounding = np.maximum(self.noise[name] / _EPS, np.abs(losses))
         return Moved(losses, rounding, np.zeros(len(changes), dtype=bool))
 
 
@@ -240,7 +265,7 @@ class _Entries(_Moves):
 
     def move(self, which: Array, to: Array) -> Moved:
         changes = [Change(self.name, np.array([i]), np.array([v])) for i, v in zip(which, to, strict=True)]
-        return self.objective.moved(changes)
+        return self.objective.moved(self.name, changes)
 
 
 @dataclass(frozen=True)
@@ -258,7 +283,7 @@ class _Along(_Moves):
         for i, t in zip(which, to, strict=True):
             entries, weights = self.directions[i]
             changes.append(Change(self.name, entries, self.tensor[entries] + (t * span) * weights))
-        return self.objective.moved(changes)
+        return self.objective.moved(self.name, changes)
 
 
 def length(position: Array) -> Array:

@@ -31,15 +31,15 @@ _WHERE = ("gradients",)
 class Case:
     """What a process needs to evaluate the function by itself.
 
-    parameters: the point all others are beside.  losses, noise: what the function says there, and how
-    exactly, (S,): every process must say the same.
+    parameters: the point that all others are near.  losses, noise: what the function says there, (S,), and
+    how exactly, for each parameter: every process must say the same.
     """
 
     source: Gradients
     inputs: Inputs
     parameters: Mapping[str, Array]
     losses: Array
-    noise: Array
+    noise: Mapping[str, Array]
 
 
 class Workers:
@@ -100,7 +100,10 @@ def _function() -> Function:
     """The code, loaded when it is first needed: what it does wrong is then told by the evaluation."""
     (case,) = _CASES
     function = CODE_SOURCES[type(case.source)](case.source, case.inputs)
-    if not (np.abs(function.losses(case.parameters) - case.losses) <= 2.0 * case.noise).all():
+    if not (
+        np.abs(function.losses(case.parameters) - case.losses)
+        <= 2.0 * np.maximum.reduce(list(case.noise.values()))
+    ).all():
         message = f"{function.origin} computes another loss in a process of its own"
         raise bad_input(message, *_WHERE, help="seed its random numbers, or use --jobs 1")
     return function
