@@ -28,8 +28,14 @@ _STAIRS = ((2.0**-38, 2.0**-20), (2.0**-18, 2.0**-5), (2.0**-14, 2.0**-5))
 precision next to what is exact, and of half precision in float32. Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of
 their size apart."""
 
-_ENDS = np.array([1.0, 2.0, 4.0, 8.0])
+_ENDS = np.array([1.0, 3.0, 8.0])
 """Where the intervals end on which stairs are looked for: short ones for many stairs, long ones for few."""
+
+_UNEVEN = 0.3
+"""Points that are one stair apart seem to lie on a line without any; those of another distance do not."""
+
+_LINES = 2
+"""On one line the jumps may cancel, or one may lie between two points that are close."""
 
 _BEYOND = 3.0
 """How many times the spread of the local slopes a slope between must lie beyond them: few of them are seen."""
@@ -57,8 +63,8 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
         stair = _stair(function, name, everywhere)
         noise[name] = everywhere
         if stair:
-            jumps = largest_jump(_along(function.losses, here, _equidistant(stair), name))
-            noise[name] = np.maximum(everywhere, _SIGMAS * jumps)
+            lines = (_along(function.losses, here, _equidistant(d), name) for d in (stair, _UNEVEN * stair))
+            noise[name] = np.maximum(everywhere, _SIGMAS * np.maximum(*map(largest_jump, lines)))
             longest = max(longest, stair)
     return noise, _gradient_bounds(function, analytic, longest)
 
@@ -71,15 +77,17 @@ def _stair(function: Function, name: str, noise: Array) -> float:
     """
     bar = 2.0 * float(np.linalg.norm(noise))
 
-    def jumps(flat: float, stair: float) -> bool:
+    def jumps(flat: float, stair: float, seed: int) -> bool:
         ends = stair * _ENDS
-        values = _along(function.losses, function.parameters, np.array([ends, ends + flat]).T.ravel(), name)
+        points = np.array([ends, ends + flat]).T.ravel()
+        values = _along(function.losses, function.parameters, points, name, seed)
         at, beyond = values.sum(axis=1).reshape(-1, 2).T
         local, between = (beyond - at) / flat, np.diff(at) / np.diff(ends)
         allowed = _BEYOND * np.ptp(local) + bar / flat + bar / stair
         return bool((np.abs(between - np.median(local)) > allowed).any())
 
-    return max((stair for flat, stair in _STAIRS if jumps(flat, stair)), default=0.0)
+    tried = [(flat, stair, seed) for flat, stair in _STAIRS for seed in range(_LINES)]
+    return max((stair for flat, stair, seed in tried if jumps(flat, stair, seed)), default=0.0)
 
 
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
@@ -145,7 +153,11 @@ def _equidistant(distance: float) -> Array:
 
 
 def _along(
-    observe: Observe, parameters: Mapping[str, Array], distances: Array, name: str | None = None
+    observe: Observe,
+    parameters: Mapping[str, Array],
+    distances: Array,
+    name: str | None = None,
+    seed: int = 0,
 ) -> Array:
     """What is observed at these distances along a random line, (len(distances), K); name: what moves alone.
 
@@ -153,7 +165,7 @@ def _along(
     what the code raises if it refuses every line.
     """
     values, refusal = None, None
-    for line in _lines(parameters, list(parameters) if name is None else [name]):
+    for line in _lines(parameters, list(parameters) if name is None else [name], seed):
         points = [{**parameters, **{n: parameters[n] + t * line[n] for n in line}} for t in distances]
         try:
             values = np.stack([observe(point) for point in points])
@@ -170,9 +182,9 @@ def _along(
     return values
 
 
-def _lines(parameters: Mapping[str, Array], names: list[str]) -> Iterator[dict[str, Array]]:
+def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
     """A random line through these parameters, both ways; and one on which small entries move less."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     signs = {  # of no round length, which even a narrow type would hold exactly
         name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)
         for name in names
