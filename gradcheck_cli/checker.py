@@ -55,15 +55,9 @@ def check_subject(
 def _check_every_entry(judge: Judge, progress: Progress | None) -> Report:
     reference, witness = _references(judge.subject, judge.how, progress)
 
-    estimates = reference.estimate(list(judge.subject.analytic.values))
-    if wrong := judge.marked(estimates, "wrong"):  # only what does not agree is worth one step more
-        estimates = reference.confirm(estimates, wrong)
-    if undecided := judge.marked(estimates, "open", "doubtful", "worst_wrong"):
-        estimates = reference.refine(estimates, undecided)  # and only what is not wrong by far, all steps
-    if still_open := judge.marked(estimates, "still_open"):
-        estimates = reference.sharpen(estimates, still_open)  # and what that leaves open, wider arithmetic
+    estimates = judge.settled(reference, reference.estimate(list(judge.subject.analytic.values)))
     estimates, heard = _cross_examine(reference, witness, judge, estimates)
-    # Where kinks are known it costs little to try their sides; where not, only what may sit on one is worth it.
+    # Where kinks are known their sides cost little; where not, only what may sit on one is worth a search.
     open_kinds = ("unresolved", "wrong" if judge.subject.objective.tells_kinks else "doubtful")
     undecided = judge.marked(estimates, *open_kinds)
     estimates, on_kinks = judge.by_convention(reference, estimates, undecided)

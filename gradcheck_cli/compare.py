@@ -214,7 +214,7 @@ class Comparison:
         """
         bar = ERROR_BARS * self.error
         both = (np.abs(self.analytic) <= self.rounding) & (np.abs(self.numerical) <= bar)
-        return (both & (bar <= self._trifle)) | (self.covered & (self.analytic == 0))
+        return (both & (bar <= self._trifle)) | (self.covered & (np.abs(self.analytic) <= self.rounding))
 
     @cached_property
     def _trifle(self) -> Array:

@@ -10,7 +10,7 @@ from gradcheck_cli.compare import Comparison
 from gradcheck_cli.judge import Judge, Masks
 from gradcheck_cli.localise import Survey
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.estimate import Estimate, Progress
+from gradcheck_cli.numerical.estimate import Estimate, Progress, certify
 from gradcheck_cli.numerical.projections import Projector
 from gradcheck_cli.numerical.reference import LiteralDifferences
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
@@ -53,9 +53,10 @@ class _Confirm:
         unknown = Estimate(np.full(shape, np.nan), np.full(shape, np.inf))
         marked = np.zeros(shape, dtype=bool)
         marked.flat[which] = True
-        estimate = unknown.replaced(marked, self.literal.at(self.name, which))
+        first = {self.name: unknown.replaced(marked, self.literal.at(self.name, which, certify))}
+        estimate = self.judge.settled(self.literal, first, {self.name: marked})[self.name]
         found = self.judge.compare_one(self.name, estimate)
-        undecided = marked & (found.unresolved | found.wrong)
+        undecided = marked & (found.unresolved | found.doubtful)
         if not undecided.any():
             return found
         estimates, on_kinks = self.judge.by_convention(

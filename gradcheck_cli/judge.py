@@ -55,9 +55,32 @@ class Judge:
         """The entries that are of one of these kinds, properties of a `Comparison`."""
         masks = {
             c.name: reduce(np.logical_or, (getattr(c, kind) for kind in kinds))
-            for c in self.compare(estimates)
+            for c in (self._of(name, estimate) for name, estimate in estimates.items())
         }
         return {name: mask for name, mask in masks.items() if mask.any()}
+
+    def settled(
+        self, reference: Reference, estimates: Estimates, among: Mapping[str, Array] | None = None
+    ) -> Estimates:
+        """The estimates after more steps for what needs them; among: the entries that may get them.
+
+        What agrees needs none, what is wrong by far one more; the rest gets all of them, and what these leave
+        open wider arithmetic.
+        """
+
+        def marked(*kinds: str) -> Masks:
+            found = self.marked(estimates, *kinds)
+            if among is not None:
+                found = {name: mask & among[name] for name, mask in found.items()}
+            return {name: mask for name, mask in found.items() if mask.any()}
+
+        if wrong := marked("wrong"):
+            estimates = reference.confirm(estimates, wrong)
+        if undecided := marked("open", "doubtful", "worst_wrong"):
+            estimates = reference.refine(estimates, undecided)
+        if still_open := marked("still_open"):
+            estimates = reference.sharpen(estimates, still_open)
+        return estimates
 
     def by_convention(
         self, reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]

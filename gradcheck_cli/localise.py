@@ -29,11 +29,17 @@ FOLLOWED = 4
 """So many of them are followed if it is not one of rows or columns either."""
 DRAWN = 16
 """How many entries stand for all that are left."""
+DRAWN_FIRST = 4
 DRAWN_OF_A_LINE = 4
 ROUNDS = 8
+FEW = 256
+"""A tensor of so few entries is moved entry by entry where the code can be evaluated along no direction."""
 
 SECOND_LOOK = 4.0
 """How much noisier than the first the look is that has to confirm a disagreement."""
+
+NOISIER = 16.0
+"""A look that is this much noisier than the first says nothing against it."""
 
 TELLING = 0.1
 """A direction says nothing if a typical entry could be off by more than this and it would not show."""
@@ -108,7 +114,7 @@ class Survey:
         """What is known of single entries, and what the directions say of all others."""
         look = self._search()
         disagrees = look is not None and not self.excused and self._disagrees(look)
-        vouched = look is not None and not disagrees and self._tells(look)
+        vouched = look is not None and not disagrees and (self._tells(look) or self._is_zero())
         covered = ~self.explained & vouched
         least = look.least if look else np.inf
         if self.excused:
@@ -119,8 +125,11 @@ class Survey:
         return estimate, Projected(*masks, least, told, disagrees)
 
     def _search(self) -> _Look | None:
-        """Explain what disagrees until nothing does, or nothing more can be explained."""
+        """Explain what disagrees until nothing does or nothing more can be; the last look, if any."""
         look = self._look()
+        if look is not None and not np.isfinite(look.numerical.error).any() and self.analytic.size <= FEW:
+            self._moved(np.flatnonzero(~self.explained))
+            return None
         for _ in range(ROUNDS):
             if look is None or not self._disagrees(look) or not self._narrow(look):
                 break
@@ -131,6 +140,14 @@ class Survey:
         """Whether the directions would not agree if a typical entry were off."""
         size = np.sqrt(np.mean(np.square(self.analytic[~self.explained])))
         return bool(look.least <= TELLING * max(size, look.typical))
+
+    def _is_zero(self) -> bool:
+        """Whether all that is left is 0 to within rounding, and so are entries drawn at random."""
+        left = np.flatnonzero(~self.explained)
+        if (np.abs(self.analytic[left]) > self.rounding[left]).any():
+            return False
+        drawn = self._draw(left, DRAWN)
+        return bool(self._moved(drawn).zero.ravel()[drawn].all())
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -159,22 +176,33 @@ class Survey:
         return self._against(directions, self.projector.project(directions)).excess
 
     def _disagrees(self, look: _Look) -> bool:
-        """Whether one of the directions disagrees, and at another step again."""
-        off = [d for d, excess in zip(look.directions, look.excess, strict=True) if excess > 1.0]
+        """Whether one of the directions disagrees, and no other step that tells as much says otherwise."""
+        off = [i for i, excess in enumerate(look.excess) if excess > 1.0]
         if not off:
             return False
-        return bool((self._against(off, self.projector.finer.project(off)).excess > 1.0).any())
+        directions = [look.directions[i] for i in off]
+        second = self._against(directions, self.projector.finer.project(directions))
+        tells = second.numerical.error <= NOISIER * look.numerical.error[off]
+        return bool((~tells | (second.excess > 1.0)).any())
 
     # --- narrowing -----------------------------------------------------------------------------------------
 
     def _narrow(self, look: _Look) -> bool:
         """Explain some of what disagrees; whether that was possible."""
         worst = look.directions[int(look.excess.argmax())]
+        if (look.excess > 1.0).all() and self._all_are_wrong(worst.entries):
+            return self._condemn(worst.entries)
         entries = self._halve(worst, worst.entries)
         if entries is not None and entries.size:
             self._moved(entries)
             return True
         return self._narrow_what_is_spread(look, worst)
+
+    def _all_are_wrong(self, entries: Array) -> bool:
+        """Whether all of these are wrong, as far as a few entries drawn at random tell, and then some more."""
+        return _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))) and _all_wrong(
+            self._moved(self._draw(entries, DRAWN))
+        )
 
     def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
         """Where too many parts disagree, or none does by itself: everything, a trifle, or whole lines."""

@@ -18,15 +18,15 @@ _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
 longer ones are for what does not change on shorter ones, being rounded: to float32, or next to a 1."""
 
 _LONG = 2.0**-7
-"""About as far as neighbouring numbers of half precision are apart: shorter moves leave most of them as they are."""
+"""About as far as numbers of half precision are apart: shorter moves leave most of them as they are."""
 
 _FAR = 2.0**-6
 """Far enough to see a loss jump that is a small difference of large numbers."""
 
 _STAIRS = ((2.0**-38, 2.0**-20), (2.0**-18, 2.0**-5), (2.0**-14, 2.0**-5))
-"""A distance shorter than the stairs of a type, and one that is longer: of float32 next to what is exact, of half
-precision next to what is exact, and of half precision in float32. Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of
-their size apart."""
+"""A distance shorter than the stairs of a type, and one that is longer: of float32 next to what is exact, of
+half precision next to what is exact, and of half precision in float32. Numbers of half precision are 2⁻⁸ or
+2⁻¹¹ of their size apart."""
 
 _ENDS = np.array([1.0, 3.0, 8.0])
 """Where the intervals end on which stairs are looked for: short ones for many stairs, long ones for few."""
@@ -38,7 +38,7 @@ _LINES = 2
 """On one line the jumps may cancel, or one may lie between two points that are close."""
 
 _BEYOND = 3.0
-"""How many times the spread of the local slopes a slope between must lie beyond them: few of them are seen."""
+"""How many times the spread of the few local slopes a slope between must lie beyond them."""
 
 _SIGMAS = 4.0
 """A bound on what noise of standard deviation 1 does: the largest of many thousand samples."""
@@ -91,7 +91,7 @@ def _stair(function: Function, name: str, noise: Array) -> float:
 
 
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
-    """A bound on the rounding of every gradient, in its shape; stair: longer than those of the losses, if any.
+    """A bound on the rounding of every gradient, in its shape; stair: longer than those of the losses.
 
     A single entry's noise is known only roughly from so few points, so none counts as less than the tensor's
     on the whole. Where the code can also compute in wider floats, what these change counts, too.
@@ -125,8 +125,8 @@ def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
 def _noise(observe: Observe, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
     """σ of everything that is observed, (K,), and the values (POINTS, K) of the last line that was needed.
 
-    Every number is judged on the shortest line on which it changes from one point to the next. If none changes
-    on the shortest of all, they are no numbers of float64, and a long line shows what half precision does.
+    Every number is judged on the shortest line on which it changes from one point to the next. If none
+    changes on the shortest of all, they are not in float64, and a long line shows what half precision does.
     """
     level, unchanged, exact = None, None, False
     for distance in _DISTANCES:

@@ -90,17 +90,45 @@ def differentiate(
 ) -> Estimate:
     """The derivative of the summed losses by each number of `movable`, or by those of index `which`.
 
-    A number whose larger steps cross a kink gets, beside the ladder, smaller steps of its own, the largest
-    just below the one that crosses.
+    A number whose larger steps cross a kink gets, after the ladder, smaller steps of its own, the largest
+    just below the one that crosses. So does a number that is far smaller than its unit, of its own size.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     estimate, crossing = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
+    if scheme.extrapolate:
+        estimate = _of_own_size(movable, scheme, estimate, largest, which, progress)
     short = crossing > 0
     if not (scheme.extrapolate and short.any()):
         return estimate
     below = 0.5 * largest * np.array(scheme.ladder)[crossing[short] - 1]
     own, _ = _evaluate(movable, scheme, _OWN_LADDER, below, which[short], progress)
     return estimate.improved(short, own)
+
+
+def _of_own_size(
+    movable: Movable, scheme: Scheme, found: Estimate, step: float, which: Array, progress: Progress | None
+) -> Estimate:
+    """What steps of a small number's own size say, if it may be that even the shortest were too long."""
+    small = _own_size(movable, which) < _SMALL
+    if not small.any():
+        return found
+    own, _ = _evaluate(
+        movable, scheme, _OWN_LADDER, step * _own_size(movable, which[small]), which[small], progress
+    )
+    return found.challenged(small, own, np.zeros(len(own.value))).improved(small, own)
+
+
+_SMALL = 2.0**-14
+"""A number that is a smaller share of its unit has a size of its own; a random one seldom is as small."""
+
+
+def _own_size(movable: Movable, which: Array) -> Array:
+    """The share of a step of 1 that is the number's own size, (M,); 1 for those that are 0.
+
+    A network's numbers have no size of their own: their unit is what is natural.
+    """
+    size = np.abs(movable.position[which]) / movable.unit[which]
+    return np.where((size > 0) & (movable.rest is not None), size, 1.0)
 
 
 def certify(
@@ -147,11 +175,9 @@ def confirm(
     It shows a narrow feature or a kink that longer steps pass over.
     """
     which, largest = _all_or(which, movable), step or scheme.step
-    steps = largest * np.clip(
-        _balanced(movable, which, first) / largest,
-        scheme.ladder[-1],
-        _SHORT * scheme.ladder[scheme.certify[-1]],
-    )
+    fine = scheme.ladder[scheme.certify[-1]]
+    steps = largest * np.clip(_balanced(movable, which, first) / largest, scheme.ladder[-1], _SHORT * fine)
+    steps = np.minimum(steps, largest * fine * _own_size(movable, which))
     if progress:
         progress.expect(len(scheme.offsets) * len(which))
     value, noise, hidden = (movable.spread.empty(len(which)) for _ in range(3))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -75,33 +74,49 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
     """The one-sided slopes of marked entries, where these stay apart on the finest steps that still tell."""
     movable, which = reference.objective.entries(name), np.flatnonzero(mask)
     left, right, noise = _slopes(movable, which)
-    gap = np.abs(right - left)
-    tells = np.zeros(gap.shape, dtype=bool)
-    tells[1:] = 4.0 * noise[1:] < gap[:-1]
-    steps, entries = np.arange(len(gap))[:, None], np.arange(len(which))
-    finest = np.where(tells, steps, 0).max(axis=0)
-    before = np.maximum(finest - 1, 0)
-    kinked = (finest > 0) & (gap[finest, entries] > _STEADY * gap[before, entries])
-    kinked &= gap[finest, entries] > 4.0 * noise[finest, entries]
+    kinked = _stay_apart(np.abs(right - left), noise)
     (down, down_error), (up, up_error) = (_limit(slopes, noise) for slopes in (left, right))
     # By one entry several kinks may be crossed, whose slopes cancel in one side's total but not in a
     # convention's: relu'(0) = 0 for all of them is as far from the sides as these are from 0.
     margin = np.abs(down) + np.abs(up)
+    low, high = np.minimum(down, up) - margin, np.maximum(down, up) + margin
+    # At the end of its domain a function has one side alone.
+    ends = np.isfinite(down_error) != np.isfinite(up_error)
+    only, only_error = np.fmax(down, up), np.minimum(down_error, up_error)
+    down, up, low, high = (np.where(ends, only, each) for each in (down, up, low, high))
+    error = np.where(ends, only_error, np.maximum(down_error, up_error))
     at = np.zeros(mask.shape, dtype=bool)
-    at.flat[which] = kinked
+    at.flat[which] = kinked | ends
 
     def spread(numbers: Array) -> Array:
         full = np.full(mask.shape, np.nan)
         full.flat[which] = numbers
         return full
 
-    return Alternatives(
-        at,
-        np.stack([spread(down), spread(0.5 * (down + up)), spread(up)]),
-        np.stack([spread(each) for each in (down_error, np.maximum(down_error, up_error), up_error)]),
-        spread(np.minimum(down, up) - margin),
-        spread(np.maximum(down, up) + margin),
-    )
+    values = np.stack([spread(down + share * (up - down)) for share in SHARES])
+    errors = np.broadcast_to(spread(error), values.shape)
+    return Alternatives(at, values, errors, spread(low), spread(high))
+
+
+def _shares() -> tuple[float, ...]:
+    """What an entry's share of a jump may be where k equal values share it, in ascending order."""
+    shares = {0.0, 1.0} | {j / k for k in range(2, 7) for j in range(1, k)}
+    return tuple(sorted(shares | {1.0 / k for k in range(7, 17)} | {1.0 - 1.0 / k for k in range(7, 17)}))
+
+
+SHARES = _shares()
+"""Of k equal values a maximum may hand each 1/k: every k up to 16, and their sums up to 6."""
+
+
+def _stay_apart(gap: Array, noise: Array) -> Array:
+    """Whether the two sides' slopes, (steps, entries), stay apart on the finest steps that still tell."""
+    tells = np.zeros(gap.shape, dtype=bool)
+    tells[1:] = 4.0 * noise[1:] < gap[:-1]
+    steps, entries = np.arange(len(gap))[:, None], np.arange(gap.shape[1])
+    finest = np.where(tells, steps, 0).max(axis=0)
+    before = np.maximum(finest - 1, 0)
+    apart: Array = (finest > 0) & (gap[finest, entries] > _STEADY * gap[before, entries])
+    return apart & (gap[finest, entries] > 4.0 * noise[finest, entries])
 
 
 def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
@@ -111,29 +126,33 @@ def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
     """
     extrapolated = slopes[1:] + np.diff(slopes, axis=0) / 7.0
     errors = np.abs(np.diff(extrapolated, axis=0)) + 2.0 * (noise[1:-1] + noise[2:])
+    errors = np.nan_to_num(errors, nan=np.inf)  # where the function has no value
     best = errors.argmin(axis=0), np.arange(slopes.shape[1])
     return extrapolated[best], errors[best]
 
 
 def _slopes(movable: Movable, which: Array) -> tuple[Array, Array, Array]:
     """To the left, to the right, and how exact both are, each (steps, entries)."""
-    here, unit = movable.position[which], movable.unit[which]
-    left: list[Array] = []
-    right: list[Array] = []
-    noise: list[Array] = []
-    for step in _STEPS:
-        rows: list[Any] = []
-        for start in range(0, len(which), movable.batch):
-            part = slice(start, start + movable.batch)
-            rest = movable.move(which[part], here[part])
-            slopes = []
-            for side in (-1.0, 1.0):
-                to = here[part] + side * step * unit[part]
-                moved = movable.move(which[part], to)
-                rise = (moved.losses - rest.losses).reshape(len(to), -1).sum(axis=1)
-                slopes.append(rise / (to - here[part]))
-            rounding = np.sqrt(np.square(rest.rounding).reshape(len(to), -1).sum(axis=1))
-            rows.append((*slopes, 2.0 * _EPS * rounding / (step * unit[part])))
-        for found, column in zip((left, right, noise), zip(*rows, strict=True), strict=True):
-            found.append(np.concatenate(column))
-    return np.stack(left), np.stack(right), np.stack(noise)
+    rows = [_slopes_at(movable, which, step) for step in _STEPS]
+    left, right, noise = (np.stack(each) for each in zip(*rows, strict=True))
+    return left, right, noise
+
+
+def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Array, Array]:
+    parts: list[tuple[Array, Array, Array]] = []
+    for start in range(0, len(which), movable.batch):
+        part = which[start : start + movable.batch]
+        here, length = movable.position[part], step * movable.unit[part]
+        left, below = _side(movable, part, here - length)
+        right, above = _side(movable, part, here + length)
+        parts.append((left, right, 2.0 * _EPS * np.fmax(below, above) / length))
+    left, right, noise = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return left, right, noise
+
+
+def _side(movable: Movable, part: Array, to: Array) -> tuple[Array, Array]:
+    """The slope to the numbers `to`, and the rounding of its losses together, (B,)."""
+    moved = movable.move(part, to)
+    rise = (moved.losses - movable.rest).reshape(len(to), -1).sum(axis=1)
+    rounding = np.sqrt(np.square(moved.rounding).reshape(len(to), -1).sum(axis=1))
+    return rise / (to - movable.position[part]), rounding

@@ -49,7 +49,7 @@ def case(tmp_path, monkeypatch):
         inputs = Inputs(None, None, None)
         function = CODE_SOURCES[PythonFunction](source, inputs)
         losses = function.losses(function.parameters)
-        return Case(source, inputs, function.parameters, losses, 1e-15 * losses), function
+        return Case(source, inputs, function.parameters, losses, {"w": 1e-15 * losses}), function
 
     return make
 
@@ -125,7 +125,7 @@ def test_the_objective_asks_whoever_evaluates(case):
         def losses_at(self, changes):
             return np.zeros((len(changes), 7))
 
-    objective = ForeignObjective(function, np.zeros(7), Zeros())
+    objective = ForeignObjective(function, {"w": np.zeros(7)}, Zeros())
     moves = objective.entries("w")
     assert moves.batch == 5
     assert not moves.move(np.array([0, 1]), np.array([1.0, 2.0])).losses.any()
