@@ -199,7 +199,7 @@ class Survey:
         return self._narrow_what_is_spread(look, worst)
 
     def _all_are_wrong(self, entries: Array) -> bool:
-        """Whether all of these are wrong, as far as a few entries drawn at random tell, and then some more."""
+        """Whether all of these are wrong, as far as a few drawn at random tell, and then some more."""
         return _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))) and _all_wrong(
             self._moved(self._draw(entries, DRAWN))
         )
