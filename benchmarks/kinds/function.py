@@ -1,0 +1,55 @@
+"""What a kind of function is: forward and backward by hand, and the mistakes people make in the latter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+Arrays = dict[str, Array]
+Draw = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Function:
+    """A loss of some parameters at a point that was drawn.
+
+    forward: (parameters, data) → one loss per sample, and what backward needs of it.
+    backward: (parameters, data, saved, slip) → the gradients of the sum of the losses. A slip is the name of
+        a mistake in it, of those that the kind lists; "" is none.
+
+    Both keep to the type of what they are given.
+    """
+
+    parameters: Arrays
+    data: Arrays
+    forward: Callable[[Arrays, Arrays], tuple[Array, Any]]
+    backward: Callable[[Arrays, Arrays, Any, str], Arrays]
+
+
+Make = Callable[[Draw], Function]
+
+
+def whole(rng: Draw, low: int, high: int) -> int:
+    """A whole number from low to high, both included."""
+    return int(rng.integers(low, high + 1))
+
+
+def chance(rng: Draw, probability: float) -> bool:
+    return bool(rng.random() < probability)
+
+
+def one_of(rng: Draw, choices: Sequence[Any]) -> Any:
+    return choices[whole(rng, 0, len(choices) - 1)]
+
+
+def normal(rng: Draw, *shape: int, scale: float = 1.0) -> Array:
+    return scale * rng.normal(size=shape)
+
+
+def weights(rng: Draw, outputs: int, inputs: int) -> Array:
+    """[out, in], so that outputs are about as large as inputs."""
+    return rng.normal(size=(outputs, inputs)) / inputs**0.5
