@@ -23,7 +23,7 @@ def sigmoid(z: Array) -> Array:
 
 
 SMOOTH = (
-    Activation(np.tanh, lambda z: 1.0 - np.tanh(z) ** 2),
+    Activation(lambda z: np.tanh(z), lambda z: 1.0 - np.tanh(z) ** 2),
     Activation(sigmoid, lambda z: sigmoid(z) * (1.0 - sigmoid(z))),
     Activation(lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1.0 + z * (1.0 - sigmoid(z)))),
     Activation(lambda z: np.log(1.0 + np.exp(z)), sigmoid),

@@ -126,31 +126,34 @@ def _conv_backward(p: Arrays, d: Arrays, out: Array, slip: str, window: Window) 
 
 # --- pooling ----------------------------------------------------------------------------------------------
 
-MAX_POOL_SLIPS = (
+TIED_SLIPS = (
     "mask forgotten",
     "shared by all of the window",
-    "= for +=",
     "minimum for maximum",
     "stride forgotten",
     "last row of outputs left out",
     "upstream forgotten",
     "square's derivative forgotten",
 )
+MAX_POOL_SLIPS = (*TIED_SLIPS, "= for +=")
 
 
 def max_pool(rng: Draw) -> Function:
     """Maxima over windows, which may overlap; numbers all different."""
-    return _max_pool(rng, lambda x: x, shared=False)
+    size = whole(rng, 2, 3)
+    return _max_pool(rng, Window(size, whole(rng, 1, size)), lambda x: x, shared=False)
 
 
 def max_pool_ties(rng: Draw) -> Function:
-    """The same of small whole numbers, so that maxima tie; the first takes all, or each its share."""
-    return _max_pool(rng, np.round, shared=chance(rng, 0.3))
+    """Maxima of small whole numbers, many of which tie; the first takes all, or each its share.
 
-
-def _max_pool(rng: Draw, rounded: Any, shared: bool) -> Function:
+    The windows are side by side: of a number that ties in several at once no slope tells one convention.
+    """
     size = whole(rng, 2, 3)
-    window = Window(size, whole(rng, 1, size))
+    return _max_pool(rng, Window(size, size), np.round, shared=chance(rng, 0.3))
+
+
+def _max_pool(rng: Draw, window: Window, rounded: Any, shared: bool) -> Function:
     n, channels, height, width = _image(rng, window)
     rows, columns = window.outputs(height), window.outputs(width)
     return Function(

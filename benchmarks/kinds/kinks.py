@@ -22,7 +22,7 @@ PIECEWISE: tuple[Piecewise, ...] = (
     (lambda z: np.maximum(z, 0.0) + 0.1 * np.minimum(z, 0.0), lambda z: 0.1 + 0.9 * _positive(z)),
     (lambda z: np.minimum(np.maximum(z, 0.0), 1.0), lambda z: _positive(z) * _positive(1.0 - z)),
     (lambda z: np.maximum(np.minimum(0.2 * z + 0.5, 1.0), 0.0), lambda z: 0.2 * _positive(2.5 - np.abs(z))),
-    (np.abs, np.sign),
+    (lambda z: np.abs(z), np.sign),
 )
 """relu, leaky relu, relu up to 1, the hard sigmoid and the absolute value, with their derivatives."""
 
@@ -182,7 +182,7 @@ def _huber(e: Array) -> Array:
 
 
 LOSSES: dict[str, Piecewise] = {
-    "absolute": (np.abs, np.sign),
+    "absolute": (lambda e: np.abs(e), np.sign),
     "huber": (_huber, lambda e: np.clip(e, -0.5, 0.5)),
     "quantile": (lambda e: np.maximum(0.8 * e, -0.2 * e), lambda e: _positive(e) - 0.2),
 }

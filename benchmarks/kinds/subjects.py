@@ -69,11 +69,12 @@ class Subject(Protocol):
     def check(self, mistake: Mistake, fast: bool) -> Result: ...
 
 
-def finite(subject: Subject) -> bool:
-    """Whether there is anything to check at this point."""
+def checkable(subject: Subject) -> bool:
+    """Whether loss and gradients are finite at this point, and there is a slope to check."""
     with np.errstate(all="ignore"):
-        gradients = subject.gradients(RIGHT).values()
-        return all(np.isfinite(g).all() for g in (subject.losses(subject.parameters), *gradients))
+        gradients = [np.asarray(g) for g in subject.gradients(RIGHT).values()]
+        finite = all(np.isfinite(g).all() for g in (subject.losses(subject.parameters), *gradients))
+    return finite and any(g.any() for g in gradients)
 
 
 # --- a function of numpy arrays ---------------------------------------------------------------------------
@@ -112,7 +113,7 @@ class Python:
 
 def in_python(make: Make, dtype: type) -> Callable[[Draw], Python]:
     def drawn(rng: Draw) -> Python:
-        while not finite(subject := Python(make(rng), dtype, chance(rng, 0.5))):
+        while not checkable(subject := Python(make(rng), dtype, chance(rng, 0.5))):
             pass
         return subject
 

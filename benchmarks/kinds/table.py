@@ -41,7 +41,7 @@ NUMPY: tuple[Kind, ...] = tuple(
         ("cross-entropy", dense.cross_entropy, dense.ENTROPY_SLIPS),
         ("conv", images.conv, images.CONV_SLIPS),
         ("max pool", images.max_pool, images.MAX_POOL_SLIPS),
-        ("max pool, ties", images.max_pool_ties, images.MAX_POOL_SLIPS),
+        ("max pool, ties", images.max_pool_ties, images.TIED_SLIPS),
         ("average pool", images.average_pool, images.AVERAGE_POOL_SLIPS),
         ("batch norm", norms.batch_norm, norms.BATCH_NORM_SLIPS),
         ("layer norm", norms.layer_norm, norms.LAYER_NORM_SLIPS),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kinds.function import Array, Arrays, Draw, chance, normal, one_of, weights, whole
-from kinds.subjects import RIGHT, Mistake, Result, checked, finite
+from kinds.subjects import RIGHT, Mistake, Result, checkable, checked
 
 Tensor = torch.Tensor
 
@@ -98,6 +98,6 @@ def inside(dtype: torch.dtype) -> Callable[[Draw], Inside]:
             return _network(p, d, act, loss, slip)
 
         subject = Inside(parameters, forward, dtype, chance(rng, 0.5))
-        return subject if finite(subject) else drawn(rng)
+        return subject if checkable(subject) else drawn(rng)
 
     return drawn
