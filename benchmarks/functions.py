@@ -58,6 +58,10 @@ class Trial:
     seconds: float
 
     @property
+    def double(self) -> bool:
+        return KINDS[self.kind].precision is DOUBLE
+
+    @property
     def replay(self) -> str:
         words = (self.kind, str(self.seed), *([self.mistake] if self.mistake else []))
         return f"--replay {quote(':'.join(words))}"
@@ -168,22 +172,24 @@ PLANTED_VERDICTS = ("wrong", "unresolved", "refused", "raised", "convention", "a
 
 
 def table(trials: Sequence[Trial], kinds: Iterable[str]) -> str:
-    """A line for each kind, those along directions together, and a line for all."""
-    width = max(len("along directions"), *map(len, kinds))
+    """A line for each kind, entry by entry; for all of these by type; for those along directions."""
+    by_entry, directed = [t for t in trials if not t.fast], [t for t in trials if t.fast]
+    groups = {name: [t for t in by_entry if t.kind == name] for name in kinds} | {
+        "all in float64": [t for t in by_entry if t.double],
+        "all in narrower types": [t for t in by_entry if not t.double],
+        "directions, float64": [t for t in directed if t.double],
+        "directions, narrower": [t for t in directed if not t.double],
+    }
+    width = max(map(len, groups))
     head = (
         f"{'':{width}}  right: agrees undecided refused raised wrong   "
         "planted: wrong undecided refused raised convention passed   "
         "calls an entry, right / wrong: ratio   CPU s"
     )
-    by_entry = [t for t in trials if not t.fast]
-    lines = [line(name, width, [t for t in by_entry if t.kind == name]) for name in kinds]
-    directed = [t for t in trials if t.fast]
-    return "\n".join(
-        [head, *lines, line("along directions", width, directed), line("all", width, list(trials))]
-    )
+    return "\n".join([head, *(line(name, width, group) for name, group in groups.items())])
 
 
-def line(name: str, width: int, trials: list[Trial]) -> str:
+def line(name: str, width: int, trials: Sequence[Trial]) -> str:
     right, planted = [t for t in trials if not t.mistake], [t for t in trials if t.mistake]
     rights = " ".join(
         f"{count(right, verdict):>{w}}" for verdict, w in zip(RIGHT_VERDICTS, (13, 9, 7, 6, 5), strict=True)
@@ -216,7 +222,7 @@ class Target:
 
 def targets(trials: Sequence[Trial]) -> list[Target]:
     right, planted = [t for t in trials if not t.mistake], [t for t in trials if t.mistake]
-    double = [t for t in right if KINDS[t.kind].precision is DOUBLE]
+    double = [t for t in right if t.double]
     undecided = count(double, "unresolved", "refused")
     share = undecided / max(1, len(double))
     wrong, passed, raised = count(right, "wrong"), count(planted, "agrees"), count(trials, "raised")
@@ -236,14 +242,13 @@ def remarks(trials: Iterable[Trial]) -> list[str]:
     """A line for every false verdict, and for everything that is undecided where it should not be."""
     lines = []
     for t in trials:
-        double = KINDS[t.kind].precision is DOUBLE
         if t.verdict == ("agrees" if t.mistake else "wrong"):
             lines.append(
                 f"FALSE: {'wrong, and passed' if t.mistake else 'right, and called wrong'}: {t.replay}"
             )
         if t.verdict == "raised":
             lines.append(f"raised: {t.replay}")
-        if not t.mistake and double and t.verdict in ("unresolved", "refused"):
+        if not t.mistake and t.double and t.verdict in ("unresolved", "refused"):
             lines.append(f"right, and {t.verdict}: {t.replay}")
     return lines
 

@@ -183,5 +183,5 @@ def test_the_command_prints_a_line_for_each_kind_and_the_targets(capsys):
     assert benchmark.main([*how, "--kinds", "scalars", "cosine"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 functions of 2 kinds from --seed 1"
-    assert [line.split()[0] for line in lines[3:7]] == ["scalars", "cosine", "along", "all"]
+    assert [line.split()[0] for line in lines[3:7]] == ["scalars", "cosine", "all", "all"]
     assert all(line.startswith("✓") for line in lines[-4:])
