@@ -12,10 +12,10 @@ import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr  # pytest has no public name for them
 
 from gradcheck_cli.checker import check
-from gradcheck_cli.cli.terminal import view_of
 from gradcheck_cli.compare import Verdict
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.formats import render
+from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words import sentence
 from gradcheck_cli.report import Outcome, Report, Run
 from gradcheck_cli.spec import Spec

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
 from gradcheck_cli.checker import check_subject
-from gradcheck_cli.cli.terminal import view_of
 from gradcheck_cli.compare import Verdict
 from gradcheck_cli.errors import ExitCode, GradcheckError, InputError
 from gradcheck_cli.formats import render
+from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words import sentence
 from gradcheck_cli.report import Outcome, Report, Run
 from gradcheck_cli.sources.given_function import read

@@ -127,7 +127,6 @@ MAY_IMPORT = {
     },
     "testing": {
         "checker",
-        "cli.terminal",
         "compare",
         "errors",
         "formats",
@@ -140,7 +139,6 @@ MAY_IMPORT = {
     "pytest_plugin": {"pytest_specs"},
     "pytest_specs": {
         "checker",
-        "cli.terminal",
         "compare",
         "errors",
         "formats",
@@ -239,3 +237,23 @@ def test_no_module_imports_itself_in_a_circle():
 def test_every_module_can_be_imported_first(module):
     dotted = "gradcheck_cli" if module == "__init__" else f"gradcheck_cli.{module}"
     subprocess.run([sys.executable, "-c", f"import {dotted}"], check=True)
+
+
+RIGHT = """
+import numpy as np
+from gradcheck_cli import check_gradients
+check_gradients(lambda w: ((w ** 2).sum(), 2 * w), np.ones(3))
+"""
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that a process has loaded when the program has run in it."""
+    script = f"{program}\nimport sys\nprint(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", script], check=True, stdout=-1, text=True).stdout.split())
+
+
+@pytest.mark.parametrize("program", [RIGHT, "import gradcheck_cli.pytest_specs"], ids=["testing", "pytest"])
+def test_the_library_loads_no_command_line(program):
+    loaded = loaded_by(program)
+    assert "gradcheck_cli.checker" in loaded
+    assert not loaded & {"click", "gradcheck_cli.cli"}

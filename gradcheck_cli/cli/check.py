@@ -27,17 +27,10 @@ from gradcheck_cli.cli.options import (
 )
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
-from gradcheck_cli.cli.terminal import (
-    DEFECT,
-    complain,
-    print_traceback,
-    say,
-    view_of,
-    wants_color,
-    write_result,
-)
+from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, say, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
 from gradcheck_cli.formats import FORMATS, refuse_missing, render
+from gradcheck_cli.formats.view import view_of, wants_color
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome

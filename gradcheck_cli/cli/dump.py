@@ -12,8 +12,9 @@ from gradcheck_cli.cli.changes import changed, located
 from gradcheck_cli.cli.completion import complete_files, complete_parameters, complete_specs
 from gradcheck_cli.cli.options import EXIT_CODES_HELP, scheme_option, step_option
 from gradcheck_cli.cli.progress import Progress
-from gradcheck_cli.cli.terminal import say, wants_color
+from gradcheck_cli.cli.terminal import say
 from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.formats.view import wants_color
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Write a spec's arrays and numerical gradients to files.")

@@ -17,8 +17,9 @@ from gradcheck_cli.cli.options import (
     scheme_option,
     step_option,
 )
-from gradcheck_cli.cli.terminal import view_of, write_result
+from gradcheck_cli.cli.terminal import write_result
 from gradcheck_cli.formats import DERIVATIONS, render_explanation
+from gradcheck_cli.formats.view import view_of
 
 
 @click.command(

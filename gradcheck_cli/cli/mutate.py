@@ -11,9 +11,10 @@ from gradcheck_cli.cli.changes import changed, located
 from gradcheck_cli.cli.completion import complete_parameters, complete_specs
 from gradcheck_cli.cli.options import color_option, format_option
 from gradcheck_cli.cli.progress import Progress
-from gradcheck_cli.cli.terminal import DEFECT, complain, view_of, wants_color, write_result
+from gradcheck_cli.cli.terminal import DEFECT, complain, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
 from gradcheck_cli.formats import MUTATION_FORMATS, render_mutation
+from gradcheck_cli.formats.view import view_of, wants_color
 
 _EXIT_CODES = """\b
 Exit codes:

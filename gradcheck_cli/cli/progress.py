@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from gradcheck_cli.cli.terminal import ascii_only, printable
+from gradcheck_cli.cli.terminal import printable
 from gradcheck_cli.errors import shortened
+from gradcheck_cli.formats.view import ascii_only
 
 WIDE = 80
 """Columns enough for the bar and the rate."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.terminal import complain, say
 from gradcheck_cli.errors import Complaint, ExitCode, Gathered, InputError, did_you_mean, worst
-from gradcheck_cli.formats import FORMATS, View, refuse_missing, render
+from gradcheck_cli.formats import FORMATS, refuse_missing, render
+from gradcheck_cli.formats.view import View
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Run

@@ -20,9 +20,10 @@ from gradcheck_cli.cli.options import (
     torch_option,
 )
 from gradcheck_cli.cli.progress import Progress
-from gradcheck_cli.cli.terminal import DEFECT, complain, say, view_of, wants_color, write_result
+from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
 from gradcheck_cli.formats import SWEEP_FORMATS, render_sweep
+from gradcheck_cli.formats.view import view_of, wants_color
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 

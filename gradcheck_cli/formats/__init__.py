@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.formats.view import View
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation
@@ -42,26 +42,6 @@ MUTATION_FORMATS = {
 
 PACKAGES = {"html": "jinja2"}
 """What a format needs that is not installed unless the extra of its name is."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How the reader looks at the output.
-
-    width: the columns there are, or None for as many as it takes.  color, ascii: what the terminal can show.
-    palette: of how many colours.  heatmap: whether to draw the relative errors.
-    show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
-    root: the folder that a CI service tells files from.
-    """
-
-    width: int | None = None
-    color: bool = False
-    ascii: bool = False
-    palette: Literal["standard", "256"] = "standard"
-    heatmap: bool = False
-    show: int = 0
-    level: int = 0
-    root: str = ""
 
 
 def refuse_missing(format: str) -> None:

@@ -13,8 +13,8 @@ from rich.style import Style
 from rich.text import Text
 
 from gradcheck_cli.compare import Comparison, Verdict
-from gradcheck_cli.formats import View
 from gradcheck_cli.formats.text import INDENT, STYLES, Page
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import MARKS, shape
 from gradcheck_cli.report import Report
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.compare import Comparison, Entry
 from gradcheck_cli.errors import Complaint
-from gradcheck_cli.formats import View
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from gradcheck_cli.compare import Comparison, Verdict
 from gradcheck_cli.errors import ExitCode
-from gradcheck_cli.formats import View
 from gradcheck_cli.formats.files import told_from
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import FEW, describe
 from gradcheck_cli.report import Outcome, Report, Run
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Verdict
-from gradcheck_cli.formats import View
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.table import (
     ENTRY_COLUMNS,
@@ -18,6 +17,7 @@ from gradcheck_cli.formats.table import (
     tensor_row,
 )
 from gradcheck_cli.formats.text import Cell, Column
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import (
     CHAIN_RULE,
     FEW,

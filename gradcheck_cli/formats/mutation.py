@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from gradcheck_cli.compare import Verdict
-from gradcheck_cli.formats import View
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import MARKS, count, listed
 from gradcheck_cli.mutate import Mutant, Mutation, by_kind
 

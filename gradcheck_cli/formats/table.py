@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
-from gradcheck_cli.formats import View
 from gradcheck_cli.formats.heatmap import draw_heatmaps
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import (
     CHAIN_RULE,
     MARKS,

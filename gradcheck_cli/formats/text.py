@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck_cli.compare import Verdict
-from gradcheck_cli.formats import View
 from gradcheck_cli.formats.glyphs import escaped, to_ascii
+from gradcheck_cli.formats.view import View
 
 UNBOUNDED = 100_000
 """Columns enough for any line; the console itself has so many, and every print says how many it may use."""

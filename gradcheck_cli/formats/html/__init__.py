@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Verdict
-from gradcheck_cli.formats import View, words
+from gradcheck_cli.formats import words
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Report, Run, resolution_of
 
 if TYPE_CHECKING:
