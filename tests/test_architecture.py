@@ -249,7 +249,9 @@ check_gradients(lambda w: ((w ** 2).sum(), 2 * w), np.ones(3))
 def loaded_by(program: str) -> set[str]:
     """The modules that a process has loaded when the program has run in it."""
     script = f"{program}\nimport sys\nprint(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", script], check=True, stdout=-1, text=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", script], check=True, stdout=-1, text=True).stdout.split()
+    )
 
 
 @pytest.mark.parametrize("program", [RIGHT, "import gradcheck_cli.pytest_specs"], ids=["testing", "pytest"])

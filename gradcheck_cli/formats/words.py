@@ -364,7 +364,7 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
         return
     if diagnosis.answers:
         likeliest, *others = diagnosis.answers
-        yield Said(f"Why: {_both(likeliest)}", (*_formulas(likeliest), evidence(likeliest)))
+        yield Said(f"Why: {_both(likeliest)}", (*_formulas(likeliest), REPRODUCED))
         if others:
             yield Said("On these data the same follows from any of these:", tuple(_told(others)))
     yield from besides(diagnosis)
@@ -384,10 +384,8 @@ def _formulas(answer: Answer) -> Iterator[str]:
             yield f"right: {cause.right}"
 
 
-def evidence(answer: Answer) -> str:
-    """How well it explains what was found."""
-    exactly = f"to {answer.apart:.0e} of its tensor's largest" if answer.apart else "to the last digit"
-    return f"That reproduces every entry {exactly}."
+REPRODUCED = "That reproduces every entry to rounding."
+"""How well an answer explains what was found. How far rounding went differs from processor to processor."""
 
 
 def _told(others: Sequence[Answer]) -> Iterator[str]:

@@ -61,7 +61,7 @@ def test_a_wrong_tensor_is_an_error_at_its_layer():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  That reproduces every entry to 1e-15 of its tensor's largest.",
+        "  That reproduces every entry to rounding.",
     ]
 
 

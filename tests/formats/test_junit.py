@@ -52,7 +52,7 @@ def test_a_wrong_tensor_is_a_failure_that_says_what_and_where_and_why():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  That reproduces every entry to 1e-15 of its tensor's largest.",
+        "  That reproduces every entry to rounding.",
         "net.yaml:5:7",
     ]
 

@@ -162,7 +162,7 @@ def test_why_it_is_wrong_comes_right_after_the_verdict():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  · wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
         "  · right: δ = ∂L/∂a · a (1 − a)",
-        "  · That reproduces every entry to 1e-15 of its tensor's largest.",
+        "  · That reproduces every entry to rounding.",
     ]
 
 

@@ -66,7 +66,7 @@ def test_a_diagnosis_is_part_of_what_is_wrong_and_of_nothing_else():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  That reproduces every entry to 1e-15 of its tensor's largest.",
+        "  That reproduces every entry to rounding.",
     ]
     assert not any("Why" in line for line in describe(whole, UNKNOWN))
 
