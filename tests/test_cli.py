@@ -11,26 +11,23 @@ import io
 import json
 import os
 import re
-import select
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
 import numpy as np
 import pytest
+from processes import COMMAND, POSIX, ended, everything, in_shell, on_terminal, run, started
 
 import gradcheck_cli
 from gradcheck_cli import cli
 from gradcheck_cli.cli import progress
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.formats import FORMATS
-
-POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX streams, signals or terminals")
 
 NETWORK = """\
 network:
@@ -86,32 +83,6 @@ def environment(monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("TERM", "xterm")
-
-
-COMMAND = [sys.executable, "-W", "error", "-m", "gradcheck_cli"]
-
-
-def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own.
-
-    env is given always: behind os.environ's back, readline puts COLUMNS into what a process inherits.
-    """
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        **{
-            "capture_output": True,
-            "stdin": subprocess.DEVNULL,
-            "encoding": "utf-8",
-            "env": dict(os.environ),
-            **options,
-        },
-    )
-
-
-def in_shell(redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command with the shell's redirections."""
-    line = f"exec {shlex.join([*COMMAND, *arguments])} {redirected}"
-    return subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
 
 
 class Result:
@@ -1028,68 +999,11 @@ def test_a_file_name_cannot_spoil_the_output(name, folder):
 # --- on a terminal -----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def on_terminal(
-    *arguments: str, columns: int = 100, typed: bytes | None = None, after: str = "", **variables: str
-):
-    """The process and what it writes to a terminal of its own, stdout and stderr together.
-
-    typed: what is typed there once it has written `after`; without it nothing can be.
-    """
-    import fcntl
-    import pty
-    import struct
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdin=subprocess.DEVNULL if typed is None else theirs, stdout=theirs, stderr=theirs,
-        env={**os.environ, **variables}, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # or a Ctrl-C typed there is for nobody
-    )  # fmt: skip
-    os.close(theirs)
-    try:
-        yield process, _typing(typed or b"", after, ours)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-
-
-def _typing(typed: bytes, after: str, terminal: int) -> Iterator[str]:
-    """Type it when all is quiet; and again, for what comes as a prompt is being set up may be lost."""
-    for text in _read(terminal):
-        yield text
-        while typed and after in text and not select.select([terminal], [], [], 0.5)[0]:
-            os.write(terminal, typed)
-
-
-def _read(terminal: int) -> Iterator[str]:
-    """What has been written so far, again and again, until the other side is closed."""
-    written = b""
-    while True:
-        try:
-            piece = os.read(terminal, 4096)
-        except OSError:  # Linux's way to say that there is nobody left
-            return
-        if not piece:
-            return
-        written += piece
-        yield written.decode("utf-8", "replace")
-
-
-def everything(texts: Iterator[str]) -> str:
-    *_, last = texts
-    return last
-
-
 @POSIX
 def test_a_terminal_gets_color_and_lines_of_its_width(folder):
     with on_terminal("check", "wrong.yaml", columns=60) as (process, texts):
         text = everything(texts)
-        assert process.wait() == 1
+        assert ended(process) == 1
     assert "\x1b[1;31m" in text
     lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
     assert max(map(len, lines)) <= 60
@@ -1115,7 +1029,7 @@ def test_a_long_check_shows_its_progress_on_a_terminal_and_can_be_interrupted(tm
         assert any("large.yaml" in text and "%" in text for text in texts)
         process.send_signal(signal.SIGINT)
         text = everything(texts)
-        assert process.wait() == 130
+        assert ended(process) == 130
     assert "interrupted" in text
     assert "Traceback" not in text
 
@@ -1332,18 +1246,12 @@ def test_ctrl_c_ends_the_processes_too(my_net):
     (my_net / "slow.yaml").write_text(
         "gradients: {python: slow.py:f}\ncheck: {jobs: 2, differences: literal}\n"
     )
-    process = subprocess.Popen(
-        [*COMMAND, "check", "slow.yaml"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    give_up = monotonic() + 60
-    while len(list(my_net.glob("pid-*"))) < 3 and monotonic() < give_up:
-        sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    with started("check", "slow.yaml") as process:
+        give_up = monotonic() + 60
+        while len(list(my_net.glob("pid-*"))) < 3 and monotonic() < give_up:
+            sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == "interrupted"
     pids = [int(path.name.removeprefix("pid-")) for path in my_net.glob("pid-*")]

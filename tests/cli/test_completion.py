@@ -6,7 +6,8 @@ import os
 
 import pytest
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
-from test_cli import GOOD, run
+from processes import run
+from test_cli import GOOD
 
 from gradcheck_cli import cli, load_spec
 from gradcheck_cli.cli.options import SCHEMES

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jsonschema import Draft7Validator
+from processes import COMMAND, POSIX, ended, everything, on_terminal, run
 from ruamel.yaml import YAML
-from test_cli import COMMAND, POSIX, everything, on_terminal, run
 
 from gradcheck_cli import load_spec
 from gradcheck_cli.schema import json_schema
@@ -127,7 +127,7 @@ def asked(answers: bytes, *arguments: str) -> tuple[int, str]:
     """What becomes of `gradcheck init` on a terminal where these answers are typed."""
     with on_terminal("init", *arguments, typed=answers, after="Source (") as (process, texts):
         text = everything(texts)
-        return process.wait(), text
+        return ended(process), text
 
 
 @POSIX

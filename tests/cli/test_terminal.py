@@ -14,7 +14,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from test_cli import COMMAND, POSIX, Terminal, everything, in_shell, on_terminal, progress_of, run, unread
+from processes import COMMAND, POSIX, everything, in_shell, on_terminal, run, started
+from test_cli import Terminal, progress_of, unread
 
 from gradcheck_cli import cli
 
@@ -177,17 +178,14 @@ def endless(folder):
 
 def interrupted(begun: Path, *arguments: str) -> tuple[int, str, str]:
     """What becomes of the command if Ctrl-C is pressed once it is in the midst of its work."""
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        encoding="utf-8", env=dict(os.environ), start_new_session=True,
-    )  # fmt: skip
-    give_up = monotonic() + 60
-    while not begun.exists() and monotonic() < give_up:
-        sleep(0.02)
-    sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+    with started(*arguments) as process:
+        give_up = monotonic() + 60
+        while not begun.exists() and monotonic() < give_up:
+            sleep(0.02)
+        sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
 
 
 @POSIX
