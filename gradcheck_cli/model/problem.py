@@ -74,7 +74,7 @@ def build_problem(spec: Spec) -> Problem:
         raise bad_input(
             "there is not enough memory for a network and batch of this size", "network"
         ) from None
-    _refuse_overflow(problem)
+    refuse_overflow(problem.objective)
     return problem
 
 
@@ -236,15 +236,23 @@ def _refuse_too_many(spec: NetworkSpec, samples: int) -> None:
             raise bad_input(message, "network", "layers", i, "units", help="check a smaller batch")
 
 
-def _refuse_overflow(problem: Problem) -> None:
-    """Without a finite loss there is no gradient to check; say where the numbers ran away."""
-    objective = problem.objective
-    if np.isfinite(objective.total) and np.isfinite(objective.activity.output).all():
+def refuse_overflow(objective: NetworkObjective) -> None:
+    """Refuse a forward pass that is not finite: say where the numbers ran away, and in which type."""
+    network, activity, dtype = objective.network, objective.activity, objective.x.dtype
+    deviations = [np.ones(1) if norm is None else norm.deviation for norm in activity.normalised]
+    if np.isfinite(objective.total) and all(
+        np.isfinite(each).all() for each in (activity.output, *deviations)
+    ):
         return
-    for i, (layer, z) in enumerate(zip(problem.network.layers, objective.activity.z, strict=True)):
-        if not np.isfinite(z).all():
-            message = f"the forward pass overflows: pre-activations of layer '{layer.name}' are not finite"
-            raise bad_input(message, "network", "layers", i, help="the parameters or inputs are too large")
+    in_type = "" if dtype == np.float64 else f" in {dtype}"
+    help = f"the parameters or inputs are too large{in_type and f' for {dtype}; try float64'}"
+    for i, (layer, z, deviation) in enumerate(zip(network.layers, activity.z, deviations, strict=True)):
+        for what, numbers in (("pre-activations", z), ("variances", deviation)):
+            if not np.isfinite(numbers).all():
+                message = (
+                    f"the forward pass overflows{in_type}: {what} of layer '{layer.name}' are not finite"
+                )
+                raise bad_input(message, "network", "layers", i, help=help)
     with np.errstate(over="ignore"):
         at = "loss" if not np.isfinite(objective.losses.sum()) else "penalty"
-    raise bad_input(f"the {at} is not a finite number at these parameters", "network", at)
+    raise bad_input(f"the {at} is not a finite number{in_type} at these parameters", "network", at)

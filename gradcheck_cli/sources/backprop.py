@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from gradcheck_cli.errors import bad_input
+from gradcheck_cli.model.arrays import listed
+from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.network import gradients
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.problem import Problem, refuse_overflow
+from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import Backprop
 
 
 def read(source: Backprop, problem: Problem) -> Analytic:
-    """The gradients of `model.network.gradients` at the problem's parameters and data."""
+    """The gradients of `model.network.gradients` at the problem's parameters and data.
+
+    Raises `InputError` where they overflow on the way: that is the arithmetic, and no mistake to report.
+    """
     dtype = problem.dtype
     parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
-    with np.errstate(all="ignore"):  # an overflow shows as inf or NaN, and those are judged
-        values = gradients(problem.network, parameters, problem.x.astype(dtype), problem.target.astype(dtype))
+    x, target = problem.x.astype(dtype), problem.target.astype(dtype)
+    with np.errstate(all="ignore"):  # what is not finite is refused
+        refuse_overflow(NetworkObjective(problem.network, parameters, x, target))
+        values = gradients(problem.network, parameters, x, target)
+    checked = {name: values[name] for name in problem.checked}
+    _refuse_infinite(checked, dtype)
     origin = "backprop" if dtype == np.float64 else f"backprop in {dtype.name}"
-    return Analytic(
-        {name: values[name] for name in problem.checked}, dict.fromkeys(problem.checked, dtype), origin
-    )
+    return Analytic(checked, dict.fromkeys(checked, dtype), origin)
+
+
+def _refuse_infinite(values: Mapping[str, Array], dtype: np.dtype[np.floating]) -> None:
+    infinite = [name for name, value in values.items() if not np.isfinite(value).all()]
+    if infinite:
+        smaller = "scale the loss, the parameters or the inputs down"
+        help = smaller if dtype == np.float64 else f"{smaller}, or try float64"
+        message = f"our own backprop overflows in {dtype}: the gradient of {listed(infinite)} is not finite"
+        raise bad_input(message, "network", help=help)
