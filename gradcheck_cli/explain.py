@@ -16,7 +16,7 @@ from gradcheck_cli.errors import ExitCode, bad_input
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.model.network import backprop
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.rounding import Arithmetic, derivative_error, factor_rounding, gradient_rounding
+from gradcheck_cli.model.rounding import Arithmetic, factor_rounding, gradient_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, differentiate
 from gradcheck_cli.numerical.objective import Movable
@@ -133,7 +133,7 @@ def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_S
             "da_dz",
             layer.activation.derivative(z),
             z_to_a,
-            derivative_error(layer.activation, z, z_error, arithmetic.eps),
+            layer.activation.rounding.derivative(layer.activation, z, z_error, arithmetic.eps),
         ),
         _Step(
             "δ",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.model.options import bound
+from gradcheck_cli.model.row_rounding import NUDGED_ACTIVATION, ActivationRounding, SoftmaxRounding
 from gradcheck_cli.model.special import Array, normal_cdf, normal_pdf, sigmoid, softmax, softplus
 
 Function = Callable[..., Array]
@@ -33,6 +34,7 @@ class Activation:
     bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
     absolute:   how large the numbers are, shape of z, that people subtract to get a small φ(z), as 1 + erf.
     flat_left:  φ is constant on the left of its kink.
+    rounding:   how exact value and derivative are; the default finds out for any row.
     options:    names and defaults of φ's parameters.
     formula:    the derivative as a textbook writes it.
     """
@@ -46,6 +48,7 @@ class Activation:
     bounded: bool = False
     absolute: Callable[[Array], Array] | None = None
     flat_left: bool = False
+    rounding: ActivationRounding = NUDGED_ACTIVATION
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "φ'(z)"
 
@@ -195,5 +198,12 @@ ACTIVATIONS: Mapping[str, Activation] = {
         formula="σ(z) + a (1 − σ(z))",
     ),
     "softplus": Activation(softplus, sigmoid, absolute=np.ones_like, formula="σ(z)"),
-    "softmax": _Softmax(softmax, _softmax_jacobian, coupled=True, bounded=True, formula="aᵢ (1[i=j] − aⱼ)"),
+    "softmax": _Softmax(
+        softmax,
+        _softmax_jacobian,
+        coupled=True,
+        bounded=True,
+        rounding=SoftmaxRounding(),
+        formula="aᵢ (1[i=j] − aⱼ)",
+    ),
 }

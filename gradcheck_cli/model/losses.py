@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.model.options import bound
+from gradcheck_cli.model.row_rounding import NUDGED_LOSS, CrossEntropyRounding, HingeRounding, LossRounding
 from gradcheck_cli.model.special import Array, log1p, row_max, row_sums, sigmoid, softmax
 
 Function = Callable[..., Array]
@@ -33,6 +34,7 @@ class Loss:
     target:     what y must be: "values" for each output (labels become one-hot), a "distribution" over
                 the outputs (or labels), or "labels" alone.
     applies:    the activation that the loss applies to its logits itself, if it does.
+    rounding:   how exact value and gradient are; the default finds out for any row.
     options:    names and defaults of the loss's parameters.
     formula:    the gradient as a textbook writes it.
     """
@@ -45,6 +47,7 @@ class Loss:
     per_output: bool = True
     target: Literal["values", "distribution", "labels"] = "values"
     applies: str | None = None
+    rounding: LossRounding = NUDGED_LOSS
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "∂ℓ/∂a"
 
@@ -158,6 +161,7 @@ LOSSES: Mapping[str, Loss] = {
         per_output=False,
         target="distribution",
         applies="softmax",
+        rounding=CrossEntropyRounding(),
         formula="(softmax(a) − y)",
     ),
     "bce_with_logits": Loss(
@@ -171,6 +175,7 @@ LOSSES: Mapping[str, Loss] = {
         sides=(False, True),
         per_output=False,
         target="labels",
+        rounding=HingeRounding(),
         formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",
     ),
 }

@@ -15,7 +15,8 @@ import numpy as np
 from gradcheck_cli.model.at_rest import AtRest
 from gradcheck_cli.model.batch_norm import normalise
 from gradcheck_cli.model.near import NEAR, Near, NearLosses, short_inner_loops
-from gradcheck_cli.model.rounding import FUNCTION_ULPS, loss_and_rounding
+from gradcheck_cli.model.rounding import loss_and_rounding
+from gradcheck_cli.model.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import Moved, Spread
 

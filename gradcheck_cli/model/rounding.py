@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.activations import Activation, Function
+from gradcheck_cli.model.activations import Activation
 from gradcheck_cli.model.batch_norm import Normalised, normalised_rounding
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.network import Activity, Arrays, Layer, Network, forward
 from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.special import Array, softmax
-
-FUNCTION_ULPS = 4.0
-"""An elementary function's result is good to a few units in the last place."""
+from gradcheck_cli.model.row_rounding import FUNCTION_ULPS
+from gradcheck_cli.model.special import Array
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,9 @@ def forward_rounding(
             z_hat_errors.append(eps * normalised_rounding(z, z_error / eps, z_hat))
             y_errors.append(eps * scaled_rounding(layer, parameters, z, z_error / eps, z_hat))
         a = layer.activation.value(y)
-        a_error = _value_error(layer.activation, y, y_errors[-1]) + FUNCTION_ULPS * eps * np.abs(a) + tiny
+        exact = layer.activation.rounding
+        a_error = exact.value(layer.activation, y, y_errors[-1]) + tiny
+        a_error = a_error + eps * exact.own_value(layer.activation, y)
         if layer.activation.absolute is not None:
             a_error = a_error + eps * layer.activation.absolute(y)
     return ForwardRounding(tuple(a_errors), tuple(z_hat_errors), tuple(y_errors), a_error)
@@ -106,7 +107,10 @@ class FactorRounding:
 def gradient_rounding(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> dict[str, Array]:
-    """A bound, to first order, on |computed − exact| for each entry of each right gradient."""
+    """A bound, to first order, on |computed − exact| for each entry of each right gradient.
+
+    It is infinite where it overflows: nothing is known there.
+    """
     bounds: dict[str, Array] = {}
     eps, x_eps = arithmetic.eps, arithmetic.input_eps
     for rounding in factor_rounding(network, parameters, x, target, arithmetic):
@@ -115,7 +119,14 @@ def gradient_rounding(
         for penalty, strength in network.penalties_on(name).items():
             term = PENALTIES[penalty].derivative(parameters[name], strength)
             bounds[name] = bounds[name] + 2 * (eps + x_eps) * np.abs(term)
-    return bounds
+    return {name: _sound(bound) for name, bound in bounds.items()}
+
+
+def _sound(bound: Array) -> Array:
+    """The bound, infinite where it overflowed on the way; a negative one would condemn what is right."""
+    known: Array = np.where(np.isnan(bound), np.inf, bound)
+    assert (known >= 0).all(), "a rounding bound is negative"
+    return known
 
 
 def factor_rounding(
@@ -132,16 +143,18 @@ def factor_rounding(
     a, a_error = activity.output, errors.output
     dL_da = network.coefficient * network.loss.gradient(a, target)
     beside = abs(network.coefficient) * _beside_kinks(network.loss, a, a_error, target) - np.abs(dL_da)
-    dL_da_error = abs(network.coefficient) * _loss_gradient_error(network.loss, a, a_error, target, eps)
+    dL_da_error = abs(network.coefficient) * network.loss.rounding.gradient(
+        network.loss, a, a_error, target, eps
+    )
     dL_da_error = dL_da_error + 2 * eps * np.abs(dL_da) + tiny
     for i in reversed(range(len(network.layers))):
         layer, y, a_h = network.layers[i], activity.y[i], np.abs(activity.inputs[i])
         delta = layer.activation.vjp(y, dL_da)
         # What a kink keeps from counting may count on its other side, with its own rounding.
-        slope = _slope_beside(layer.activation, y, y_errors[i])
-        beside = slope * (np.abs(dL_da) + beside) - np.abs(delta)
-        error = _delta_error(layer.activation, y, y_errors[i], dL_da, dL_da_error, eps) + tiny
-        error = np.maximum(error, slope * dL_da_error)
+        at_most = partial(_at_most_beside, layer.activation, y, y_errors[i])
+        beside = at_most(np.abs(dL_da) + beside) - np.abs(delta)
+        error = layer.activation.rounding.delta(layer.activation, y, y_errors[i], dL_da, dL_da_error, eps)
+        error = np.maximum(error + tiny, at_most(dL_da_error))
         bounds, z_hat, z_hat_error = {}, activity.normalised[i], z_hat_errors[i]
         if z_hat is not None and z_hat_error is not None:
             carried = (np.maximum(beside, 0.0) * z_hat_error).sum(axis=0)
@@ -169,15 +182,12 @@ def factor_rounding(
         beside = beside @ np.abs(w)
 
 
-def _slope_beside(activation: Activation, y: Array, y_error: Array) -> Array:
-    """The larger slope (N, units) of the two sides, where rounding may put y on either side of a kink."""
-    if activation.coupled:
-        return np.ones_like(y)
-    slope = np.abs(activation.derivative(y))
-    if activation.pieces is None:
-        return slope
-    reach = 3.0 * y_error
-    return np.maximum.reduce([slope, *(np.abs(activation.derivative(y + s)) for s in (-reach, reach))])
+def _at_most_beside(activation: Activation, y: Array, y_error: Array, sizes: Array) -> Array:
+    """How large a δ (N, units) can be, of ∂L/∂a of these sizes, on either side that rounding may put y on."""
+    reach = 3.0 * y_error if activation.pieces else None
+    sides = [y] if reach is None else [y, y - reach, y + reach]
+    largest: Array = np.maximum.reduce([activation.rounding.at_most(activation, z, sizes) for z in sides])
+    return largest
 
 
 def _beside_kinks(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
@@ -238,9 +248,8 @@ _NUDGE = 2.0**-40
 
 def value_rounding(activation: Activation, z: Array, z_rounding: Array) -> Array:
     """How exact a = φ(z) is, in units of ε, for a z exact to z_rounding (same units); from values alone."""
-    return _value_error(activation, z, _NUDGE * z_rounding) / _NUDGE + FUNCTION_ULPS * np.abs(
-        activation.value(z)
-    )
+    carried = activation.rounding.value(activation, z, _NUDGE * z_rounding)
+    return carried / _NUDGE + activation.rounding.own_value(activation, z)
 
 
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
@@ -249,90 +258,5 @@ def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) ->
     From values alone: what a nudge of every output changes.
     """
     nudge = _NUDGE * (a_rounding + FUNCTION_ULPS * np.abs(a))
-    if loss.per_output:  # every output's own term, whose changes cannot cancel
-        column = np.broadcast_to(target, a.shape).reshape(-1, 1)
-        terms = loss.value(a.reshape(-1, 1), column).reshape(a.shape)
-        nudged = loss.value((a + nudge).reshape(-1, 1), column).reshape(a.shape)
-        change = np.abs(np.real(nudged - terms)) / _NUDGE + np.abs(np.real(terms))
-        return terms.sum(axis=-1), change.sum(axis=-1)
-    against = np.where(target >= target.max(axis=-1, keepdims=True), -nudge, nudge)
-    value = loss.value(a, target)
-    change = np.abs(np.real(loss.value(a + against, target) - value)) / _NUDGE
-    return value, change + np.abs(np.real(value))
-
-
-def _value_error(activation: Activation, z: Array, z_error: Array) -> Array:
-    """The error of φ(z) for a z known to ± z_error."""
-    if activation.coupled:  # softmax: relative errors are differences of logit errors
-        return activation.value(z) * 2.0 * z_error.max(axis=-1, keepdims=True)
-    return _spread(activation.value, z, z_error)
-
-
-def _delta_error(
-    activation: Activation, z: Array, z_error: Array, dL_da: Array, dL_da_error: Array, eps: float
-) -> Array:
-    """The error of δ = ∂L/∂a · ∂a/∂z."""
-    size = np.abs(dL_da)
-    if activation.coupled:  # without the Jacobian, as the vjp is
-        a, a_error = _softmax_with_error(z, z_error, eps)
-        inner = (size * a).sum(axis=-1, keepdims=True)
-        carried = (dL_da_error * a + size * a_error).sum(axis=-1, keepdims=True)
-        return a * (dL_da_error + carried + 2 * eps * (size + inner)) + a_error * (size + inner)
-    slope = np.abs(activation.derivative(z))
-    return dL_da_error * slope + size * (derivative_error(activation, z, z_error, eps) + eps * slope)
-
-
-def derivative_error(activation: Activation, z: Array, z_error: Array, eps: float) -> Array:
-    """The error of ∂a/∂z, in its shape."""
-    if activation.coupled:
-        a, a_error = _softmax_with_error(z, z_error, eps)
-        return (np.eye(a.shape[-1]) + a[..., None, :]) * a_error[..., :, None] + a[..., :, None] * (
-            a_error[..., None, :] + eps
-        )
-    pieces = activation.pieces
-    changes = _changes(activation.derivative, z, z_error, pieces)
-    error = np.maximum(*changes) + FUNCTION_ULPS * eps * np.abs(activation.derivative(z))
-    # a(1 − a) and the like are exact only to the rounding of 1.
-    error = error + eps if activation.bounded else error
-    return error if activation.absolute is None else error + eps * activation.absolute(z)
-
-
-def _softmax_with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:
-    a = softmax(z)
-    return a, a * (2.0 * z_error.max(axis=-1, keepdims=True) + FUNCTION_ULPS * eps)
-
-
-def _loss_gradient_error(loss: Loss, a: Array, a_error: Array, target: Array, eps: float) -> Array:
-    """The error of ∂ℓ/∂a for an output known to ± a_error."""
-    if loss.per_output:
-        rounding = eps * (np.abs(loss.gradient(a, target)) + np.abs(a) + np.abs(target))
-        pieces = loss.pieces if len(loss.sides) > 1 else None
-        own_side = pieces and (lambda moved: pieces(moved, target))
-        changes = _changes(lambda moved: loss.gradient(moved, target), a, a_error, own_side)
-        return np.maximum(*changes) + rounding
-    # Coupled through a row of logits: a softmax, or margins against the labelled output.
-    most = a_error.max(axis=-1, keepdims=True)
-    if loss.pieces is None:
-        total = target.sum(axis=-1, keepdims=True)
-        p = softmax(a) * total
-        return p * (2.0 * most + FUNCTION_ULPS * eps) + 2 * eps * (p + np.abs(target) + eps * total)
-    return np.zeros_like(a)  # whole numbers
-
-
-def _spread(function: Function, at: Array, by: Array) -> Array:
-    """How much `function` changes if its argument is off by ± `by`."""
-    spread: Array = np.maximum(*_changes(function, at, by))
-    return spread
-
-
-def _changes(function: Function, at: Array, by: Array, pieces: Function | None = None) -> tuple[Array, Array]:
-    """How much `function` changes to either side; not at all where that side is another piece."""
-    here = function(at)
-    changes = [np.abs(function(moved) - here) for moved in (at - by, at + by)]
-    if pieces is not None:
-        own = pieces(at)
-        changes = [
-            np.where(pieces(moved) == own, change, 0.0)
-            for moved, change in zip((at - by, at + by), changes, strict=True)
-        ]
-    return changes[0], changes[1]
+    value, carried, size = loss.rounding.value(loss, a, nudge, target)
+    return value, carried / _NUDGE + size

@@ -1,0 +1,72 @@
+"""Rows that the tables do not have, written as CONTRIBUTING says, and no more than that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli import spec
+from gradcheck_cli.model.activations import ACTIVATIONS, Activation
+from gradcheck_cli.model.losses import LOSSES, Loss
+from gradcheck_cli.model.special import Array, row_sums, sigmoid, softmax, softplus
+
+
+def _log_softmax(z: Array) -> Array:
+    shifted = z - z.real.max(axis=-1, keepdims=True)
+    return shifted - np.log(row_sums(np.exp(shifted)))[..., None]
+
+
+def _log_softmax_jacobian(z: Array) -> Array:
+    return np.eye(z.shape[-1], dtype=z.dtype) - softmax(z)[..., None, :]
+
+
+def _row_normalised(z: Array) -> Array:
+    """Each a is a share of the row: neither positive nor bounded by 1."""
+    return z / (1.0 + row_sums(z * z))[..., None]
+
+
+def _row_normalised_jacobian(z: Array) -> Array:
+    size = (1.0 + row_sums(z * z))[..., None, None]
+    return np.eye(z.shape[-1], dtype=z.dtype) / size - 2.0 * z[..., :, None] * z[..., None, :] / size**2
+
+
+def _mish_derivative(z: Array) -> Array:
+    tanh = np.tanh(softplus(z))
+    return tanh + z * (1.0 - tanh * tanh) * sigmoid(z)
+
+
+def _brier_gradient(a: Array, target: Array) -> Array:
+    p = softmax(a)
+    off = 2.0 * (p - target)
+    return p * (off - row_sums(off * p)[..., None])
+
+
+NEW_ACTIVATIONS = {
+    "log_softmax": Activation(_log_softmax, _log_softmax_jacobian, coupled=True, bounded=True),
+    "row_normalised": Activation(_row_normalised, _row_normalised_jacobian, coupled=True, bounded=True),
+    "mish": Activation(lambda z: z * np.tanh(softplus(z)), _mish_derivative, bounded=True),
+    "square": Activation(lambda z: z * z, lambda z: 2.0 * z),
+}
+
+NEW_LOSSES = {
+    "log_cosh": Loss(
+        lambda a, y: row_sums(softplus(2.0 * (a - y)) - (a - y) - np.log(2.0)), lambda a, y: np.tanh(a - y)
+    ),
+    "brier": Loss(lambda a, y: row_sums((softmax(a) - y) ** 2), _brier_gradient, per_output=False),
+    "square of the sum": Loss(
+        lambda a, y: row_sums(a - y) ** 2,
+        lambda a, y: np.broadcast_to(2.0 * row_sums(a - y)[..., None], a.shape),
+        per_output=False,
+    ),
+}
+
+
+def add_rows(monkeypatch: Any) -> None:
+    """Put them into the tables, and into the spec's, while the test lasts."""
+    for name, activation in NEW_ACTIVATIONS.items():
+        monkeypatch.setitem(ACTIVATIONS, name, activation)
+        monkeypatch.setitem(spec._OPTIONS_OF_ACTIVATION, name, ())
+    for name, loss in NEW_LOSSES.items():
+        monkeypatch.setitem(LOSSES, name, loss)
+        monkeypatch.setitem(spec._OPTIONS_OF_LOSS, name, ("reduction", "scale"))
