@@ -210,11 +210,14 @@ class Comparison:
         """Zero on both sides: they agree, but there was nothing to get wrong.
 
         a to within rounding, and n to within its error, which must be next to nothing: as the bias below a
-        batch normalisation, whose gradient is a sum that cancels.
+        batch normalisation, whose gradient is a sum that cancels. Or a exactly, and n far below all that the
+        arithmetic of a can tell from 0: as φ' = 1 − tanh² far in its tail.
         """
-        bar = ERROR_BARS * self.error
-        both = (np.abs(self.analytic) <= self.rounding) & (np.abs(self.numerical) <= bar)
-        return (both & (bar <= self._trifle)) | (self.covered & (np.abs(self.analytic) <= self.rounding))
+        bar, size = ERROR_BARS * self.error, np.abs(self.numerical)
+        both = (np.abs(self.analytic) <= self.rounding) & (size <= bar) & (bar <= self._trifle)
+        nothing = (self.analytic == 0) & (size + bar <= TRIFLE * self.rounding)
+        in_a_group = self.covered & (np.abs(self.analytic) <= self.rounding)
+        return ((both | nothing) & np.isfinite(self.rounding)) | in_a_group
 
     @cached_property
     def _trifle(self) -> Array:
@@ -263,7 +266,9 @@ class Comparison:
             return Verdict.WRONG
         at_most = self.difference + ERROR_BARS * self.error
         largest = np.nanmax(self.scale, initial=0.0)
-        little = np.maximum(EXCUSABLE * largest, np.minimum(self.rounding, EXCUSED_BY_ROUNDING * largest))
+        excused = np.minimum(self.rounding, EXCUSED_BY_ROUNDING * largest)
+        excused = np.where(np.isfinite(self.rounding), excused, 0.0)  # a bound that overflows excuses nothing
+        little = np.maximum(EXCUSABLE * largest, excused)
         beyond_knowing = self.unresolved & ~(at_most <= little)
         if beyond_knowing.any() or 2 * np.count_nonzero(self.unresolved) > np.count_nonzero(~self.zero):
             return Verdict.UNRESOLVED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,15 @@ class AtRest:
         return self.activity.output if last else self.activity.inputs[i + 1]
 
     @cached_property
+    def heard(self) -> tuple[Array, ...]:
+        """For each layer, of which of its pre-activations anything above takes notice, (units,)."""
+        heard = [np.ones(self.network.output.units, dtype=bool)]
+        for below, layer in reversed(list(pairwise(self.network.layers))):
+            own = (self.parameters[layer.weight][heard[0]] != 0).any(axis=0)
+            heard.insert(0, np.full_like(own, own.any()) if below.activation.coupled else own)
+        return tuple(heard)
+
+    @cached_property
     def layer_pieces(self) -> tuple[Array | None, ...]:
         """The smooth piece of its activation that every pre-activation is on, where there are several."""
         return tuple(
@@ -133,7 +143,7 @@ class AtRest:
         Losses, their rounding and whether a branch changed are all (…).
         """
         crossed = np.zeros(z.shape[:-1], dtype=bool)
-        silent = np.zeros(z.shape[:-1], dtype=bool)
+        silent = np.full(z.shape[:-1], not self.heard[first].any())
         a = z
         for i in range(first, len(self.network.layers)):
             layer = self.network.layers[i]

@@ -171,7 +171,7 @@ class UnitMoves(_Moves):
         z = objective.activity.z[i + 1][samples] + rise[:, None] * w.T[units]
         losses, rounding, crossed = objective.above(i + 1, z, samples, self._output_rounding, itself=False)
         # A unit that is off is off exactly, and one that nothing above listens to changes nothing.
-        silent = ((rise == 0) & (a == 0)) | np.all(w == 0, axis=0)[units]
+        silent = ((rise == 0) & (a == 0)) | ~objective.heard[i][units]
         rounding = np.where(silent, 0.0, rounding)
         if changed is not None:
             np.logical_or(crossed, changed, out=crossed)
@@ -237,6 +237,7 @@ class BatchMoves(_Moves):
         losses, rounding, crossed = self.objective.above(
             self.i, z, slice(None), self._output_rounding, self.kind == "y"
         )
+        rounding = np.where(self.objective.heard[self.i][units, None], rounding, 0.0)
         return Moved(losses, rounding, np.asarray(crossed.any(axis=-1)))
 
 
@@ -314,6 +315,7 @@ class _EntryMoves(_Moves):
         losses, rounding, crossed = self.objective.above(
             self.i, z, slice(None), self._output_rounding, normalised
         )
+        rounding = np.where(self.objective.heard[self.i][units, None], rounding, 0.0)
         return Moved(losses, rounding, np.asarray(crossed.any(axis=-1)))
 
 

@@ -119,7 +119,8 @@ class Near:
     def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
         losses, crossed = self._above(self.i, z, samples)
         nowhere = np.zeros(losses.shape, dtype=bool)
-        return NearLosses(losses, nowhere if crossed is None else crossed, nowhere)
+        silent = np.full(losses.shape, not self.objective.heard[self.i].any())
+        return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
         """at: (units, samples) of each of y."""
@@ -134,7 +135,7 @@ class Near:
             losses, changed = self._own_terms(a, at)
         else:
             losses, changed = raised(rise)
-            silent |= ~self._heard[at[0]]
+            silent |= ~self.objective.heard[self.i][at[0]]
         if changed is not None:
             crossed |= changed
         return NearLosses(losses, crossed, silent)
@@ -157,11 +158,6 @@ class Near:
     def _weights(self) -> Array:
         """Of the layer next above, (units, its units)."""
         return self._weights_above[self.i + 1]
-
-    @cached_property
-    def _heard(self) -> Array:
-        """Which units anything above listens to, (units,)."""
-        return np.asarray(self._weights.any(axis=1))
 
     def _transposed(self, i: int) -> Array:
         objective = self.objective

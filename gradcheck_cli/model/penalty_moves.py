@@ -52,4 +52,6 @@ class PenaltyMoves:
                 crossed |= (penalty.pieces(to) != penalty.pieces(here)) & ~kept
                 term = np.where(kept, penalty.branch(to, self.sign or 0.0, strength), term)
             losses = losses + term
-        return Moved(losses, 2.0 * np.abs(np.real(losses)) + _UNDERFLOW, crossed)
+        rounding = 2.0 * np.abs(np.real(losses)) + _UNDERFLOW
+        # Both penalties are functions of |w|: at w = 0 their two sides round alike, and nothing is left.
+        return Moved(losses, np.where(here == 0, 0.0, rounding), crossed)
