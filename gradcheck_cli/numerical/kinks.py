@@ -52,7 +52,8 @@ def _by_convention(
     under = []
     for convention in reference.objective.conventions:
         each = reference.under(convention)
-        under.append(each.refine(each.estimate(list(undecided)), undecided))
+        refined = each.refine(each.estimate(list(undecided)), undecided)
+        under.append(each.sharpen(refined, undecided))  # what is near a kink besides leaves short steps alone
     result = {}
     for name, mask in undecided.items():
         found = [*(each[name] for each in under), estimates[name]]

@@ -1,0 +1,111 @@
+"""Deep relu networks in which a sample dies: all layers above sit at z = 0, on all kinks at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradcheck_cli import Spec, Verdict, check
+from gradcheck_cli.model.network import gradients
+from gradcheck_cli.model.problem import Problem, build_problem
+
+
+def spec_of_depth(seed: int, folder: Path) -> Spec:
+    """6 to 9 layers of relu with small weights and no biases, as people build to see gradients vanish."""
+    rng = np.random.default_rng(seed)
+    units, outputs = int(rng.integers(6, 13)), int(rng.integers(2, 9))
+    sizes = [int(rng.integers(4, 13)), *[units] * int(rng.integers(5, 9)), outputs]
+    samples = int(rng.integers(1, 4))
+    parameters = {}
+    for i, (below, above) in enumerate(pairwise(sizes), start=1):
+        name = f"hidden{i}" if i + 1 < len(sizes) else "output"
+        parameters |= {
+            f"{name}.weight": 0.15 * rng.normal(size=(above, below)),
+            f"{name}.bias": np.zeros(above),
+        }
+    np.savez(folder / "p.npz", **parameters)
+    layers = [{"units": size, "activation": "relu"} for size in sizes[1:-1]] + [{"units": outputs}]
+    return Spec.model_validate(
+        {
+            "network": {
+                "inputs": sizes[0],
+                "layers": layers,
+                "loss": str(rng.choice(["cross_entropy", "mse"])),
+            },
+            "parameters": {"file": folder / "p.npz"},
+            "data": {"x": rng.normal(size=(samples, sizes[0])).tolist(), "y": [0] * samples},
+        }
+    )
+
+
+def is_dead(problem: Problem) -> bool:
+    """Whether a layer sits on its kinks as a whole, in one sample, and what lies above with it."""
+    dead = [bool(mask.all(axis=1).any()) for mask in problem.objective.kinks.of_layers[:-1]]
+    return sum(dead) > 1
+
+
+@cache
+def seeds_of_the_dead(count: int = 6) -> list[int]:
+    import tempfile
+
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(1000, 2000):
+            if is_dead(build_problem(spec_of_depth(seed, Path(folder)))):
+                found.append(seed)
+            if len(found) == count:
+                return found
+    raise AssertionError("no network with a dead layer among a thousand")
+
+
+def with_slope_at_0(problem: Problem, slope: float) -> dict[str, np.ndarray]:
+    """The right gradients, if relu'(0) is `slope`."""
+
+    def relu_derivative(z: np.ndarray) -> np.ndarray:
+        return np.where(z == 0, slope, (z > 0).astype(float))
+
+    layers = tuple(
+        replace(layer, activation=replace(layer.activation, derivative=relu_derivative))
+        if layer.activation_name == "relu"
+        else layer
+        for layer in problem.network.layers
+    )
+    at = problem.parameters, problem.x, problem.target
+    return gradients(replace(problem.network, layers=layers), *at)
+
+
+def verdict_on(spec: Spec, values: dict[str, np.ndarray], folder: Path) -> Verdict:
+    np.savez(folder / "g.npz", **values)
+    raw = {**spec.model_dump(exclude_unset=True), "gradients": {"file": folder / "g.npz"}}
+    return check(Spec.model_validate(raw)).verdict
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_dead_layer_is_decided_under_every_usual_convention(tmp_path, number):
+    spec = spec_of_depth(seeds_of_the_dead()[number], tmp_path)
+    assert check(spec).verdict is Verdict.AGREES
+    problem = build_problem(spec)
+    for slope in (0.0, 0.5, 1.0):
+        assert verdict_on(spec, with_slope_at_0(problem, slope), tmp_path) is Verdict.AGREES, slope
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_mistake_in_a_network_with_a_dead_layer_is_wrong(tmp_path, number):
+    spec = spec_of_depth(seeds_of_the_dead()[number], tmp_path)
+    right = with_slope_at_0(build_problem(spec), 0.0)
+    rng = np.random.default_rng(number)
+    visible = [name for name, value in right.items() if value.any()]
+    for mistake in ("sign", "zeroed", "off"):
+        name = str(rng.choice(visible))
+        value = right[name].copy()
+        largest = np.unravel_index(np.abs(value).argmax(), value.shape)
+        value[largest] *= {"sign": -1.0, "zeroed": 0.0, "off": 1.0 + rng.uniform(0.01, 1.0)}[mistake]
+        verdict = verdict_on(spec, {**right, name: value}, tmp_path)
+        # What a bias may be is wide where its samples sit on kinks; a weight's share of these is 0.
+        allowed = {Verdict.WRONG, *([Verdict.UNRESOLVED] if name.endswith("bias") else [])}
+        assert verdict in allowed, (name, mistake)
