@@ -14,6 +14,7 @@ from gradcheck_cli.effort import Clock, now, plan
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.judge import Judge
 from gradcheck_cli.numerical.estimate import Progress, differentiate
+from gradcheck_cli.numerical.looks import Looks, taken
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.numerical.witness import Testimony, contradictions, hear
@@ -37,12 +38,16 @@ def check(spec: Spec, progress: Progress | None = None, clock: Clock = now) -> R
 
 @np.errstate(all="ignore")
 def check_subject(
-    subject: Subject, how: CheckSpec, progress: Progress | None = None, clock: Clock = now
+    subject: Subject,
+    how: CheckSpec,
+    progress: Progress | None = None,
+    clock: Clock = now,
+    looks: Looks = taken,
 ) -> Report:
-    """The same of what has been loaded already."""
+    """The same of what has been loaded already; looks: who takes those at a network."""
     if subject.units is not None:
         with shared_work(subject.units, how.jobs, clock):
-            return _check_every_entry(Judge(subject, how), progress)
+            return _check_every_entry(Judge(subject, how), progress, looks)
     assert subject.code is not None
     way = plan(subject.code, list(subject.analytic.values), how, clock)
     with _evaluated_by(subject, subject.code, way.jobs) as (code, subject):
@@ -52,8 +57,8 @@ def check_subject(
         return check_along_directions(judge, code, progress, way.told)
 
 
-def _check_every_entry(judge: Judge, progress: Progress | None) -> Report:
-    reference, witness = _references(judge.subject, judge.how, progress)
+def _check_every_entry(judge: Judge, progress: Progress | None, looks: Looks = taken) -> Report:
+    reference, witness = _references(judge.subject, judge.how, progress, looks)
 
     estimates = judge.settled(reference, reference.estimate(list(judge.subject.analytic.values)))
     estimates, heard = _cross_examine(reference, witness, judge, estimates)
@@ -67,14 +72,14 @@ def _check_every_entry(judge: Judge, progress: Progress | None) -> Report:
 
 
 def _references(
-    subject: Subject, how: CheckSpec, progress: Progress | None
+    subject: Subject, how: CheckSpec, progress: Progress | None, looks: Looks
 ) -> tuple[Reference, LiteralDifferences | None]:
     """The reference, and the witness it is held against: the literal way needs none."""
     scheme = SCHEMES[how.scheme]
-    literal = LiteralDifferences(subject.objective, scheme, how.step, progress)
+    literal = LiteralDifferences(subject.objective, scheme, how.step, progress, looks)
     if subject.units is None or how.differences == "literal":
         return literal, None
-    return UnitDifferences(subject.units, scheme, how.step, progress), literal
+    return UnitDifferences(subject.units, scheme, how.step, progress, looks), literal
 
 
 @contextmanager

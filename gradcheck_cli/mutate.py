@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,8 +17,10 @@ from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
 from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, Progress
+from gradcheck_cli.numerical.looks import Looks, Remembered
+from gradcheck_cli.shared_work import each_in_processes
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import Backprop, Spec
+from gradcheck_cli.spec import Backprop, CheckSpec, Spec
 from gradcheck_cli.subject import Subject, subject_of
 
 NOTICEABLE = 1e-5
@@ -60,6 +64,8 @@ class Mutation:
     """All mutants of one spec, and the verdict on the gradients that nothing was done to.
 
     kinked: whether something sits on a kink, where what looks like a mistake may be another convention.
+    applicable: how many mistakes apply.  planned: how many of these were to be planted, all or a sample; an
+    interruption leaves out some.
     """
 
     network: str
@@ -67,6 +73,12 @@ class Mutation:
     right: Verdict
     mutants: tuple[Mutant, ...]
     kinked: bool = False
+    applicable: int = 0
+    planned: int = 0
+
+    @property
+    def interrupted(self) -> bool:
+        return len(self.mutants) < self.planned
 
     @property
     def visible(self) -> tuple[Mutant, ...]:
@@ -88,42 +100,74 @@ class Mutation:
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 if a visible mistake passes, 3 if one is left undecided or none is visible."""
+        """130 if interrupted, 1 if a visible mistake passes, 3 if one is undecided or none is visible."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
         if self.passed and not self.kinked:
             return ExitCode.WRONG
         return ExitCode.AGREES if 0 < len(self.visible) == self.caught else ExitCode.UNDECIDED
 
 
 @np.errstate(all="ignore")  # mistakes overflow, too
-def mutate(spec: Spec, progress: Progress | None = None) -> Mutation:
+def mutate(spec: Spec, progress: Progress | None = None, sample: int | None = None) -> Mutation:
     """Plant every mistake that applies in the network of `spec`, and check and diagnose each.
 
     The gradients that the spec names have no part in it. progress is told of mistakes, not of evaluations.
-    Raises `InputError` where the spec has no network or does not fit its data, and
+    sample: so many of them are drawn, by the seed of the check. An interruption leaves out those that have
+    not been checked. Raises `InputError` where the spec has no network or does not fit its data, and
     `UntrustedReferenceError` if our own right gradients are called wrong.
     """
     if spec.network is None:
         help = "mistakes are planted in our own backprop"
         raise bad_input("this needs a network, and the spec describes none", "network", help=help)
     subject = subject_of(spec.model_copy(update={"gradients": Backprop()}))
-    right = check_subject(subject, spec.check).verdict
+    looks = Remembered()  # differences are the same whatever the gradient is: each is taken once
+    right = check_subject(subject, spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
         raise UntrustedReferenceError("our own backprop, with nothing planted, is called wrong")
     assert subject.problem is not None
     assert subject.units is not None
-    planted = list(plants(subject.problem))
+    all_planted = list(plants(subject.problem))
+    planted = all_planted if sample is None else _drawn(all_planted, sample, spec.check.seed)
     if progress:
         progress.expect(len(planted))
-    mutants = []
-    for plant in planted:
-        mutants.append(_mutant(subject, spec, plant))
-        if progress:
-            progress.advance(1)
-    kinked = subject.units.kinks.any
-    return Mutation(subject.described, subject.loss_name, right, tuple(mutants), kinked)
+    found: dict[int, Mutant] = {}
+    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are what is shared out
+    mutants = each_in_processes(partial(_mutant, subject, how, looks), planted, spec.check.jobs)
+    try:
+        for i, mutant in mutants:
+            found[i] = mutant
+            if progress:
+                progress.advance(1)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+    finally:
+        mutants.close()
+    return Mutation(
+        subject.described,
+        subject.loss_name,
+        right,
+        tuple(found[i] for i in sorted(found)),
+        subject.units.kinks.any,
+        len(all_planted),
+        len(planted),
+    )
 
 
-def _mutant(subject: Subject, spec: Spec, plant: Plant) -> Mutant:
+def _drawn(planted: Sequence[Plant], count: int, seed: int) -> list[Plant]:
+    """So many of them in their order: of every kind one, then of every kind another, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(planted))
+    kinds: Counter[str] = Counter()
+    rounds = {}
+    for i in map(int, order):
+        rounds[i] = kinds[planted[i].wrong.kind]
+        kinds[planted[i].wrong.kind] += 1
+    chosen = sorted(map(int, order), key=rounds.__getitem__)[:count]
+    return [planted[i] for i in sorted(chosen)]
+
+
+def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
     right = subject.analytic.values
     values = {name: plant.gradients[name].astype(subject.analytic.dtypes[name]) for name in right}
     effect = max(_effect(values[name], right[name]) for name in right)
@@ -132,7 +176,7 @@ def _mutant(subject: Subject, spec: Spec, plant: Plant) -> Mutant:
     if not effect > NOTICEABLE or not any(_is_visible(subject, name, values[name]) for name in right):
         return replace(mutant, shown_by=_shown_by(plant, subject))
     analytic = Analytic(values, subject.analytic.dtypes, "a planted mistake")
-    report = check_subject(replace(subject, analytic=analytic), spec.check)
+    report = check_subject(replace(subject, analytic=analytic), how, looks=looks)
     answers = report.diagnosis.answers if report.diagnosis else ()
     kinds = [tuple(cause.kind for cause in answer.causes) for answer in answers]
     return replace(

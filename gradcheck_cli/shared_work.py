@@ -12,9 +12,9 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,12 @@ from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE
 from gradcheck_cli.spec import Jobs
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
+
+_FORKING = ("linux", "freebsd")
+"""Systems whose libraries survive a fork; macOS has some that do not."""
 
 _SMALL = 0.15
 """Seconds of work that one process does as soon as several: what these write to has to be copied first."""
@@ -36,7 +42,7 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
     and so there is as long as the clock says that the work is small.
     """
     count = cores() if jobs == "auto" else jobs
-    if count == 1 or sys.platform not in ("linux", "freebsd"):  # macOS has libraries that do not survive it
+    if count == 1 or sys.platform not in _FORKING:
         yield
         return
     objective.spread = Forked(count, clock)
@@ -44,6 +50,46 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
         yield
     finally:
         objective.spread = ALONE
+
+
+def each_in_processes(
+    work: Callable[[_Item], _Done], items: Sequence[_Item], jobs: Jobs
+) -> Generator[tuple[int, _Done], None, None]:
+    """What `work` makes of each item, with its number, in whatever order it is done.
+
+    The processes are forked, and see everything as it is now. Where they cannot fork, there is one.
+    """
+    count = min(cores() if jobs == "auto" else jobs, len(items))
+    if count <= 1 or sys.platform not in _FORKING:
+        yield from enumerate(map(work, items))
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(count, get_context("fork"), _share, (work, items))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads, as below
+            numbers = [pool.submit(_one_of_shared, i) for i in range(len(items))]
+        for done in as_completed(numbers):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_shared: tuple[Callable[[Any], Any], Sequence[Any]]
+"""In a forked process: the work, and the items. They are too large to be sent, and there already."""
+
+
+def _share(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    global _shared
+    _shared = work, items
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the parent's affair
+
+
+def _one_of_shared(number: int) -> tuple[int, Any]:
+    work, items = _shared
+    return number, work(items[number])
 
 
 class Forked:

@@ -90,6 +90,8 @@ MAY_IMPORT = {
         "errors",
         "model",
         "numerical.estimate",
+        "numerical.looks",
+        "shared_work",
         "sources.analytic",
         "spec",
         "subject",

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from gradcheck_cli import InputError, Verdict, load_spec
+from gradcheck_cli.checker import check_subject
 from gradcheck_cli.cli import main
+from gradcheck_cli.diagnose.plant import plants
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats import View, render_mutation
-from gradcheck_cli.mutate import Mutant, Mutation, by_kind, mutate
+from gradcheck_cli.mutate import Mutant, Mutation, _drawn, by_kind, mutate
+from gradcheck_cli.numerical.looks import Remembered
 from gradcheck_cli.spec import Spec
+from gradcheck_cli.subject import subject_of
 
 
 def spec(samples: int = 7, bias: str = "same", **check: object) -> Spec:
@@ -77,6 +82,112 @@ def test_progress_counts_mistakes():
     count = Count()
     found = mutate(spec(samples=2), count)
     assert count.expected == count.done == len(found.mutants)
+
+
+KINKED = {"units": 4, "activation": "relu", "batch_norm": True}
+
+
+def kinked(**check: object) -> Spec:
+    """With kinks, a normalisation and a penalty: everything that a check looks at more closely."""
+    raw = spec(samples=9, **check).model_dump(exclude_unset=True)
+    raw["network"]["layers"] = [KINKED, *raw["network"]["layers"]]
+    return Spec.model_validate(raw)
+
+
+@pytest.mark.parametrize(
+    "of", [spec(samples=4), kinked(), kinked(differences="literal"), kinked(scheme="central")]
+)
+def test_looks_that_are_shared_change_no_verdict(of):
+    subject = subject_of(of)
+    looks = Remembered()
+    check_subject(subject, of.check, looks=looks)
+    planted = list(plants(subject.problem))
+    for plant in planted[:: max(1, len(planted) // 12)]:
+        values = {name: plant.gradients[name] for name in subject.analytic.values}
+        wrong = replace(subject, analytic=replace(subject.analytic, values=values))
+        alone, shared = check_subject(wrong, of.check), check_subject(wrong, of.check, looks=looks)
+        for one, other in zip(alone.comparisons, shared.comparisons, strict=True):
+            assert (one.wrong == other.wrong).all(), (plant.wrong.kind, one.name)
+            assert (one.unresolved == other.unresolved).all(), (plant.wrong.kind, one.name)
+            assert np.allclose(one.numerical, other.numerical, rtol=1e-9, atol=1e-14, equal_nan=True)
+        assert alone.diagnosis == shared.diagnosis
+
+
+def test_each_look_is_taken_once():
+    class Counted:
+        evaluations = 0
+
+        def expect(self, evaluations: int) -> None:
+            self.evaluations += evaluations
+
+        def advance(self, evaluations: int) -> None: ...
+
+    of = kinked()
+    subject, looks, first, again = subject_of(of), Remembered(), Counted(), Counted()
+    check_subject(subject, of.check, first, looks=looks)
+    check_subject(subject, of.check, again, looks=looks)
+    assert first.evaluations > 500
+    assert again.evaluations == 0
+
+
+def test_several_processes_find_the_same(mutation):
+    assert mutate(spec(jobs=2)) == mutation
+
+
+def test_a_sample_is_drawn_by_the_seed_over_all_kinds(mutation):
+    kinds = len(by_kind(mutation.mutants))
+    assert len(by_kind(mutate(spec(), sample=kinds).mutants)) == kinds
+    few = mutate(spec(), sample=10)
+    assert len(few.mutants) == len(by_kind(few.mutants)) == 10
+    assert few.applicable == len(mutation.mutants)
+    assert set(few.mutants) <= set(mutation.mutants)
+    assert mutate(spec(), sample=10) == few
+    assert mutate(spec(seed=1), sample=10).mutants != few.mutants
+    everything = list(plants(subject_of(spec()).problem))
+    assert _drawn(everything, 10_000, 0) == everything
+    assert few.exit_code is ExitCode.AGREES
+    assert f"10 of {few.applicable} mistakes, of 10 kinds" in render_mutation("table", "n.yaml", few, View())
+
+
+class Impatient:
+    """Interrupts after so many mistakes."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def expect(self, evaluations: int) -> None: ...
+
+    def advance(self, evaluations: int) -> None:
+        self.patience -= evaluations
+        if self.patience <= 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interruption_keeps_what_was_found(mutation, jobs):
+    some = mutate(spec(jobs=jobs), Impatient(12))
+    assert some.interrupted
+    assert some.exit_code is ExitCode.INTERRUPTED
+    assert 12 <= len(some.mutants) < len(mutation.mutants)
+    assert set(some.mutants) <= set(mutation.mutants)
+
+
+def test_an_interrupted_command_prints_its_table_and_ends_with_130(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "net.yaml"
+    file.write_text(
+        "network: {inputs: 2, layers: [{units: 2, activation: tanh}, {units: 1}], loss: mse}\n"
+        "data: {synthetic: normal, samples: 5}\n",
+        encoding="utf-8",
+    )
+    impatient = Impatient(7)
+    monkeypatch.setattr("gradcheck_cli.cli.progress.Progress.advance", lambda self, n: impatient.advance(n))
+    with pytest.raises(SystemExit) as end:
+        main(["mutate", str(file)])
+    out, err = capsys.readouterr()
+    assert end.value.code == 130
+    assert "7 of " in out
+    assert "interrupted: 7 of " in err
+    assert out.splitlines()[-1].startswith("? caught")
 
 
 def test_a_network_is_needed():

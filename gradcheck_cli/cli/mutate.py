@@ -9,9 +9,9 @@ import click
 
 from gradcheck_cli.cli.changes import changed, located
 from gradcheck_cli.cli.completion import complete_parameters, complete_specs
-from gradcheck_cli.cli.options import color_option, format_option
+from gradcheck_cli.cli.options import OrAuto, color_option, format_option
 from gradcheck_cli.cli.progress import Progress
-from gradcheck_cli.cli.terminal import DEFECT, complain, write_result
+from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
 from gradcheck_cli.formats import MUTATION_FORMATS, render_mutation
 from gradcheck_cli.formats.view import view_of, wants_color
@@ -23,7 +23,7 @@ Exit codes:
   2    the command line, a spec or an input file is wrong
   3    a visible mistake could not be decided, or none is visible
   70   a defect in gradcheck itself
-  130  interrupted
+  130  interrupted; what had been checked until then is shown
 """
 
 
@@ -36,9 +36,23 @@ Exit codes:
     shell_complete=complete_parameters,
     help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
 )
+@click.option(
+    "--sample",
+    metavar="N",
+    type=click.IntRange(min=1),
+    allow_from_autoenv=False,
+    help="Plant only N mistakes, drawn by the spec's seed: one of every kind, then another, and so on.",
+)
+@click.option(
+    "--jobs",
+    metavar="N|auto",
+    type=OrAuto(min=1, max=1024),
+    help="Check so many mistakes at once, each in a process; the result is the same.  "
+    "[default: the spec's, or 1]",
+)
 @format_option(*MUTATION_FORMATS)
 @color_option
-def mutate(spec: str, format: str, color: str, **changes: Any) -> int:
+def mutate(spec: str, sample: int | None, format: str, color: str, **changes: Any) -> int:
     """Plant every mistake that is known in our own backprop on the network and data of SPEC.
 
     Each is checked as any gradient, and diagnosed. What is not caught would make no difference on these data,
@@ -52,8 +66,10 @@ def mutate(spec: str, format: str, color: str, **changes: Any) -> int:
     try:
         bar = Progress(read.path, wants_color(color, sys.stderr), noun="mistakes")
         with located(read, changes), bar as progress:
-            mutation = plant_mistakes(changed(read.spec, changes), progress)
+            mutation = plant_mistakes(changed(read.spec, changes), progress, sample)
     except UntrustedReferenceError as error:
         complain(Complaint(f"{read.path}: {error}", help=DEFECT))
         return int(error.exit_code)
+    if mutation.interrupted:
+        say(f"\ninterrupted: {len(mutation.mutants)} of {mutation.planned} mistakes were checked")
     return write_result(render_mutation(format, read.path, mutation, view_of(color)), mutation.exit_code)

@@ -58,8 +58,8 @@ class Progress:
             def render(self, task: Task) -> Text:
                 per_second = task.completed / ((task.elapsed or 0.0) + patience)
                 left = (task.remaining or 0.0) / max(per_second, 1e-9)
-                rate = f", {per_second:,.0f} {noun}/s" if wide else ""
-                return Text(f"{left:,.0f} s left{rate}", "progress.remaining")
+                rate = f", {_rate(per_second)} {noun}/s" if wide else ""
+                return Text(f"{_time(left)} left{rate}", "progress.remaining")
 
         title_column, _, percentage, *_ = Progress.get_default_columns()
         columns: tuple[ProgressColumn, ...] = (title_column, BarColumn(20), percentage, Rate())
@@ -75,3 +75,13 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _rate(per_second: float) -> str:
+    """``1,234``, ``0.2``"""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
+def _time(seconds: float) -> str:
+    """``90 s``, ``34 min``"""
+    return f"{seconds:,.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"

@@ -55,6 +55,7 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
         "network": mutation.network,
         "loss_name": mutation.loss_name,
         "verdict": mutation.right,
+        "applicable": mutation.applicable,
         "planted": len(mutation.mutants),
         "visible": len(mutation.visible),
         "caught": mutation.caught,

@@ -16,7 +16,7 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
     page = Page(view)
     page.line(spec, "bold")
     page.line(f"{mutation.network}; {mutation.loss_name}", indent=INDENT)
-    planted = count(len(mutation.mutants), "mistake")
+    planted = _planted(mutation)
     page.line(
         f"{planted} of {count(len(by_kind(mutation.mutants)), 'kind')} planted in our own backprop",
         indent=INDENT,
@@ -37,6 +37,13 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
     verdict = _verdict(mutation)
     page.line(f"{MARKS[verdict]} {_sentence(mutation)}", STYLES[verdict])
     return page.text
+
+
+def _planted(mutation: Mutation) -> str:
+    """``167 mistakes``, or ``40 of 167 mistakes``"""
+    all_of_them = count(max(mutation.applicable, len(mutation.mutants)), "mistake")
+    some = len(mutation.mutants) < mutation.applicable
+    return f"{len(mutation.mutants):,} of {all_of_them}," if some else all_of_them
 
 
 _COLUMNS = (

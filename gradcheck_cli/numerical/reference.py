@@ -17,7 +17,7 @@ is the witness.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Protocol
@@ -25,14 +25,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, confirm, differentiate
-from gradcheck_cli.numerical.objective import Affine, Array, Movable, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.looks import Look, Looks, taken
+from gradcheck_cli.numerical.objective import Affine, Array, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 
 _EPS = float(np.finfo(np.float64).eps)
 
 Estimates = dict[str, Estimate]
-Look = Callable[[Movable, Scheme, float | None, Array, Progress | None], Estimate]
-"""A way to take derivatives: as many steps as suffice for one purpose or another."""
 
 
 class Reference(Protocol):
@@ -70,17 +69,19 @@ class UnitDifferences:
         scheme: Scheme,
         step: float | None = None,
         progress: Progress | None = None,
+        looks: Looks = taken,
     ) -> None:
         self.objective = objective
         self.scheme = scheme
         self.step = step
         self.progress = progress
+        self.looks = looks
         self._pairs: dict[Site, Estimate] = {}  # of each site: D_nj, shape (units, N)
-        self._literal = LiteralDifferences(objective, scheme, step, progress)
+        self._literal = LiteralDifferences(objective, scheme, step, progress, looks)
 
     def under(self, convention: UnitObjective) -> UnitDifferences:
         """The same of another objective."""
-        return UnitDifferences(convention, self.scheme, self.step, self.progress)
+        return UnitDifferences(convention, self.scheme, self.step, self.progress, self.looks)
 
     def estimate(self, names: Sequence[str]) -> Estimates:
         literally = [name for name in names if self.objective.better_literally(name)]
@@ -88,8 +89,7 @@ class UnitDifferences:
         for name in names:
             site = self.objective.affine(name).site
             if name not in estimates and site not in self._pairs:
-                units = self.objective.units(site)
-                pairs = certify(units, self.scheme, self.step, progress=self.progress)
+                pairs = self._look(certify, self.objective, site, self.scheme, self.step)
                 self._pairs[site] = pairs.reshape(self.objective.shapes[name][0], -1)
         return {name: estimates.get(name) or self._assemble(name) for name in names}
 
@@ -136,14 +136,28 @@ class UnitDifferences:
         """Give the pairs that feed these entries the whole ladder, in the objective's arithmetic."""
         for site, mask in self._pairs_of(undecided).items():
             pairs = self._pairs[site]
-            moves, which = objective.units(site), np.flatnonzero(mask)
-            finer = differentiate(moves, _escalated(self.scheme), self._finer_step, which, self.progress)
+            scheme, which = _escalated(self.scheme), np.flatnonzero(mask)
+            finer = self._look(differentiate, objective, site, scheme, self._finer_step, which)
             if not self.scheme.escalates:
                 self._pairs[site] = pairs.widened(mask, finer)
             elif objective is self.objective:
                 self._pairs[site] = pairs.replaced(mask, finer)
             else:
                 self._pairs[site] = pairs.improved(mask, finer)
+
+    def _look(
+        self,
+        look: Look,
+        objective: UnitObjective,
+        site: Site,
+        scheme: Scheme,
+        step: float | None,
+        which: Array | None = None,
+    ) -> Estimate:
+        """At these pairs of a site, or at all of them."""
+        moves = objective.units(site)
+        which = np.arange(len(moves.position)) if which is None else which
+        return self.looks(look, (objective, site), moves, scheme, step, which, self.progress)
 
     @property
     def _finer_step(self) -> float | None:
@@ -249,6 +263,7 @@ class LiteralDifferences:
     scheme: Scheme
     step: float | None = None
     progress: Progress | None = None
+    looks: Looks = taken
 
     def under(self, convention: Objective) -> LiteralDifferences:
         """The same of another objective."""
@@ -257,8 +272,8 @@ class LiteralDifferences:
     def estimate(self, names: Sequence[str]) -> Estimates:
         result = {}
         for name in names:
-            entries = certify(self.objective.entries(name), self.scheme, self.step, progress=self.progress)
-            entries = entries.reshape(*self.objective.shapes[name])
+            size = int(np.prod(self.objective.shapes[name]))
+            entries = self._look(certify, name, np.arange(size)).reshape(*self.objective.shapes[name])
             result[name] = _with_penalty(entries, self.objective, name, self.scheme, self.step)
         return result
 
@@ -302,9 +317,12 @@ class LiteralDifferences:
 
     def plainly(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
         """The same by this scheme alone, whatever becomes of it where its steps are too large."""
-        entries = self.objective.entries(name)
-        estimate = look(entries, self.scheme, self.step, which, self.progress)
+        estimate = self._look(look, name, which)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
+
+    def _look(self, look: Look, name: str, which: Array) -> Estimate:
+        entries, of = self.objective.entries(name), (self.objective, name)
+        return self.looks(look, of, entries, self.scheme, self.step, which, self.progress)
 
 
 def _escalated(scheme: Scheme) -> Scheme:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, certify
+from gradcheck_cli.numerical.looks import Look
 from gradcheck_cli.numerical.objective import Array
-from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Look
+from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences
 
 ENTRIES = 4
 """How many entries of each tensor are drawn."""
