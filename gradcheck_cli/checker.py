@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.compare import ERROR_BARS, ROUNDING_SAFETY
+from gradcheck_cli.compare import ERROR_BARS, ROUNDING_SAFETY, Verdict
 from gradcheck_cli.directions import check_along_directions
 from gradcheck_cli.effort import Clock, now, plan
 from gradcheck_cli.errors import UntrustedReferenceError
@@ -44,7 +44,22 @@ def check_subject(
     clock: Clock = now,
     looks: Looks = taken,
 ) -> Report:
-    """The same of what has been loaded already; looks: who takes those at a network."""
+    """Check what has been loaded already; looks: who takes those at a network.
+
+    Code that is not wrong is checked under its other upstreams, too.
+    """
+    report = _check_once(subject, how, progress, clock, looks)
+    for other in subject.others:
+        if report.verdict is Verdict.WRONG:
+            break
+        found = _check_once(other(), how, progress, clock, looks)
+        report = found if found.verdict is Verdict.WRONG else report
+    return report
+
+
+def _check_once(
+    subject: Subject, how: CheckSpec, progress: Progress | None, clock: Clock, looks: Looks
+) -> Report:
     if subject.units is not None:
         with shared_work(subject.units, how.jobs, clock):
             return _check_every_entry(Judge(subject, how), progress, looks)

@@ -301,10 +301,10 @@ class Comparison:
     @cached_property
     def resolution(self) -> Array:
         """The relative error above which an entry would have been called wrong; inf where none would."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             needed = (self.tolerance + ERROR_BARS * self.error) / self.scale
         if self.projected is not None:
-            with np.errstate(divide="ignore"):
+            with np.errstate(all="ignore"):
                 shows = np.maximum(self.rtol, self.projected.least / np.abs(self.analytic))
             needed = np.where(self.covered, shows, needed)
         return np.where(np.isfinite(needed), needed, np.inf)

@@ -125,6 +125,7 @@ class Judge:
             unusual=subject.unusual,
             kinks=subject.kinks(on_kinks) if on_kinks else (),
             way=way,
+            weighted=subject.weighted,
         )
         return (
             report
@@ -133,9 +134,13 @@ class Judge:
         )
 
     def _why(self, comparisons: list[Comparison]) -> Diagnosis:
-        from gradcheck_cli.diagnose import diagnose  # only what is wrong pays for it
+        from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # only what is wrong pays for it
 
         subject = self.subject
+        wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
+        shown = [finding.sentence for finding in subject.findings if wrong & set(finding.tensors)]
+        if shown:
+            return diagnosis_of_trials(shown)
         return diagnose(comparisons, subject.problem, subject.code is None, subject.samples)
 
     def _of(self, name: str, estimate: Estimate) -> Comparison:

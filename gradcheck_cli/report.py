@@ -47,6 +47,7 @@ class Report:
 
     way: of code, how it was differenced and why so, in a sentence.
     diagnosis: why it is wrong, if it is.
+    weighted: of code, how the loss that was judged differs from its author's, in a sentence or two.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -64,6 +65,7 @@ class Report:
     kinks: tuple[str, ...] = ()
     way: str = ""
     diagnosis: Diagnosis | None = None
+    weighted: str = ""
 
     @property
     def passed(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -21,7 +22,8 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.precision import measured_noise
 from gradcheck_cli.sources import CODE_SOURCES, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
-from gradcheck_cli.sources.foreign import ForeignObjective, Function, Inputs, read_inputs
+from gradcheck_cli.sources.foreign import Finding, ForeignObjective, Function, Inputs, read_inputs
+from gradcheck_cli.sources.unwritten import refuse_erratic
 from gradcheck_cli.sources.workers import Case, Workers
 from gradcheck_cli.spec import CheckSpec, Spec
 
@@ -39,6 +41,9 @@ class Subject:
     size: of code, the largest entry of its gradients: what is next to nothing beside it is 0.
     workers: so many processes that evaluate the code.
     problem: the network, where the spec describes one.  samples: how many there are, if there are data.
+    weighted: of code, how the loss that is judged differs from its author's; empty if it does not.
+    findings: of code, what running it in other ways has shown.
+    others: the same code with its loss weighted in other ways, to be judged if nothing wrong is found.
     """
 
     analytic: Analytic
@@ -56,6 +61,9 @@ class Subject:
     workers: Callable[[int], Workers] | None = None
     problem: Problem | None = None
     samples: int | None = None
+    weighted: str = ""
+    findings: tuple[Finding, ...] = ()
+    others: Sequence[Callable[[], Subject]] = ()
 
 
 def subject_of(spec: Spec) -> Subject:
@@ -172,6 +180,7 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
         function.origin,
     )
     loss_noise, rounding = measured_noise(function, analytic)
+    refuse_erratic(gradients, function.gradients(function.parameters), function.origin)
     objective = ForeignObjective(function, loss_noise)
     losses = objective.losses
     return Subject(
@@ -181,14 +190,17 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
         rounding,
         _describe_code(function, inputs),
         f"its own loss{f', {len(losses)} terms' if len(losses) > 1 else ''}",
-        float(losses.sum()),
+        function.loss,
         unexercised(replace(inputs.problem, checked=checked)) if inputs.problem else (),
-        (*function.remarks, *_other_loss(inputs, float(losses.sum()))),
+        (*function.remarks, *_other_loss(inputs, function.loss)),
         _kinked,
         _largest(analytic.values.values()),
         objective,
         problem=inputs.problem,
         samples=None if inputs.x is None else len(inputs.x),
+        weighted=function.weighted,
+        findings=function.findings,
+        others=[partial(subject_of_function, other, inputs, how) for other in function.others],
     )
 
 

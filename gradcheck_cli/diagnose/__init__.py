@@ -42,6 +42,11 @@ def diagnose(
     return diagnose_arrays(comparisons, samples, without)
 
 
+def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
+    """That which running the code in other ways has shown: what else is off may follow from it."""
+    return Diagnosis((), 0, (), (), "arrays", tuple(shown))
+
+
 def _agrees(right: Mapping[str, Array], comparisons: Sequence[Comparison]) -> bool:
     """Whether differences of the code's loss confirm the network's gradients."""
     with np.errstate(invalid="ignore"):

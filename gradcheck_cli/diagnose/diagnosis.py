@@ -47,6 +47,7 @@ class Diagnosis:
     observations: what is known all the same, a sentence each: where the fault lies, what is constant.
     layers: the layers that the fault lies in as far as that is known, the output's first.
     basis: whether the network was known, or nothing but arrays.
+    trials: what running the code in other ways has shown, a sentence each: then that is why.
     """
 
     answers: tuple[Answer, ...]
@@ -54,3 +55,4 @@ class Diagnosis:
     observations: tuple[str, ...]
     layers: tuple[str, ...]
     basis: Literal["network", "arrays"]
+    trials: tuple[str, ...] = ()

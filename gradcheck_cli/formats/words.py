@@ -223,6 +223,8 @@ def remarks(report: Report) -> list[str]:
     noisy = report.unresolved - report.suspect - unknown - lost - more - unseen
     if report.way:
         remarks.append(report.way)
+    if report.weighted and report.verdict is Verdict.WRONG:
+        remarks.append(report.weighted)
     if report.projected:
         remarks.append(_BLIND)
     if report.ratio is not None:
@@ -309,6 +311,8 @@ def details(outcome: Outcome, report: Report) -> Iterator[str]:
             f"they are at most {report.witness.largest:.2g} of what their error bars allow away, and "
             f"{report.witness.complex_step:.2g} from the complex step"
         )
+    if report.weighted and report.verdict is not Verdict.WRONG:
+        yield report.weighted
     yield f"{outcome.seconds:.3f} s"
 
 
@@ -362,6 +366,8 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
     """Why it is wrong: the mistakes that lead to this very gradient, and what is known besides."""
     if diagnosis is None:
         return
+    if diagnosis.trials:
+        yield Said(f"Why: {' '.join(f'{sentence}.' for sentence in diagnosis.trials)}")
     if diagnosis.answers:
         likeliest, *others = diagnosis.answers
         yield Said(f"Why: {_both(likeliest)}", (*_formulas(likeliest), REPRODUCED))

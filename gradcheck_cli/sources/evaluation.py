@@ -45,7 +45,7 @@ def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise _of(code, "data", f"is {a(data)}; (x, y) is needed")
     with code.running("reading its data"):
-        x, y = (None if value is None else _own_array(value, code, "data") for value in data)
+        x, y = (None if value is None else _own_array(value, code, "data", "buifc") for value in data)
     return x, y
 
 
@@ -69,9 +69,9 @@ def as_point(arrays: Mapping[str, Array], where: tuple[str, ...]) -> dict[str, A
     return point
 
 
-def _own_array(value: Any, code: UserCode, what: str) -> Array:
+def _own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Array:
     array = plain(value)
-    if array.dtype.kind not in "buif":
+    if array.dtype.kind not in kinds:
         raise _of(code, what, f"holds {array.dtype}; real numbers are needed")
     return array
 
@@ -86,7 +86,7 @@ def _of(code: UserCode, what: str, message: str) -> InputError:
 def plain(value: Any) -> Array:
     """Whatever numpy, torch, jax or Python make of numbers, as an array; no copy unless one is needed."""
     if hasattr(value, "detach"):
-        value = value.detach()
+        value = value.detach().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     array = np.asarray(value)
     return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
@@ -185,12 +185,10 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
 def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
     """Two calls with the same arguments must agree: in every bit, or as nearly as threads that race do."""
     help = "seed its random numbers in the function, or switch dropout off"
-    if not _same(first.losses, second.losses, first.apart):
+    if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
         raise code.complain(f"called twice with the same arguments gives another loss: {totals}", help)
-    different = [
-        n for n in first.gradients if not _same(first.gradients[n], second.gradients[n], first.apart)
-    ]
+    different = [n for n in first.gradients if not same(first.gradients[n], second.gradients[n], first.apart)]
     if not different:
         return
     names = ", ".join(f"'{name}'" for name in different)
@@ -213,12 +211,23 @@ def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
     beside = {name: array * (1.0 + 2.0**-10) for name, array in here.items()}
     both = function.losses_at([here, beside])
     for together, alone in zip(both, (here, beside), strict=True):
-        if not _same(function.losses(alone), together, apart):
+        if not same(function.losses(alone), together, apart):
             message = "says something else of a point in a stack with others than of the point alone"
             raise code.complain(message, _VECTORIZED)
 
 
-def _same(first: Array, second: Array, apart: float) -> bool:
+def differing(first: Evaluation, second: Evaluation) -> list[str]:
+    """What two calls say otherwise: ``the loss``, ``the gradient of w``."""
+    loss = [] if same(first.losses, second.losses, first.apart) else ["the loss"]
+    return loss + [
+        f"the gradient of {name}"
+        for name, gradient in first.gradients.items()
+        if not same(gradient, second.gradients[name], first.apart)
+    ]
+
+
+def same(first: Array, second: Array, apart: float) -> bool:
+    """Whether two arrays are alike to within this share of the largest number of the first."""
     if first.shape != second.shape:
         return False
     if np.array_equal(first, second, equal_nan=True):
@@ -232,4 +241,4 @@ def _ratio(first: Array, second: Array, apart: float) -> float | None:
     a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     square = float(a @ a)
     k = float(a @ b) / square if square else np.nan
-    return k if np.isfinite(k) and _same(k * a, b, apart) else None
+    return k if np.isfinite(k) and same(k * a, b, apart) else None

@@ -24,6 +24,14 @@ from gradcheck_cli.spec import ParameterFile, Spec
 _EPS = float(np.finfo(np.float64).eps)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What running the code in another way has shown of the gradients of these tensors, in a sentence."""
+
+    tensors: tuple[str, ...]
+    sentence: str
+
+
 class Function(Protocol):
     """A loss L of named parameters, and the gradients that its author computes for it."""
 
@@ -58,6 +66,22 @@ class Function(Protocol):
     @property
     def remarks(self) -> tuple[str, ...]:
         """One short line for each thing that is allowed, and seldom meant."""
+
+    @property
+    def loss(self) -> float:
+        """What its author's loss is at the parameters."""
+
+    @property
+    def weighted(self) -> str:
+        """How L differs from its author's loss; empty if it does not."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Why the gradients may be wrong, as far as running the code in other ways has shown."""
+
+    @property
+    def others(self) -> Sequence[Function]:
+        """The same with L weighted in other ways, under which the gradients must be right, too."""
 
 
 @dataclass(frozen=True)

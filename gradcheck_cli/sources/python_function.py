@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from gradcheck_cli.sources.evaluation import (
     refuse_unrepeatable,
     samples,
 )
-from gradcheck_cli.sources.foreign import Function, Inputs
+from gradcheck_cli.sources.foreign import Finding, Function, Inputs
+from gradcheck_cli.sources.unwritten import refuse_unwritten
 from gradcheck_cli.sources.user_code import Callee, UserCode, a, load
 from gradcheck_cli.spec import PythonFunction
 
@@ -61,8 +62,10 @@ def observed(
     """
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
+    refuse_unwritten(first, second, lambda: _observe(code, parameters, x, y)[0], code)
     refuse_unrepeatable(first, second, code)
-    function = _Function(code, parameters, x, y, len(first.losses), remarks, stacked)
+    loss = float(first.losses.astype(np.float64).sum())
+    function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, stacked)
     refuse_mixed(function, first.apart, code)
     return function
 
@@ -74,8 +77,13 @@ class _Function:
     x: Any
     y: Any
     terms: int
+    loss: float
     remarks: tuple[str, ...]
     stacked: Callee | None = None  # the code as it is, where it takes a stack of parameters
+
+    weighted: ClassVar[str] = ""
+    findings: ClassVar[tuple[Finding, ...]] = ()
+    others: ClassVar[tuple[Function, ...]] = ()
 
     @property
     def origin(self) -> str:

@@ -1,0 +1,329 @@
+"""A torch module and its loss as a function of some tensors, at any point and in two types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.arrays import match_shapes
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.sources.evaluation import as_point, plain, real
+from gradcheck_cli.sources.torch_upstream import Node, Upstream, Weights, own_nodes
+from gradcheck_cli.sources.user_code import UserCode, a
+
+WHERE = ("gradients", "torch")
+
+_FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
+
+Tensor = Any
+"""A torch.Tensor; torch is imported only where it is asked for."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A parameter of the module. A complex one is checked as two real tensors, NAME.real and NAME.imag.
+
+    torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its parts are the gradients of these two.
+    own: the type that the module gives it.
+    """
+
+    name: str
+    tensor: Tensor
+    own: Any
+
+    def parts(self, whole: Tensor) -> dict[str, Array]:
+        """The real tensors that the parameter, or its gradient, consists of."""
+        if not self.own.is_complex:
+            return {self.name: plain(whole)}
+        return {f"{self.name}.real": plain(whole.real), f"{self.name}.imag": plain(whole.imag)}
+
+    def whole(self, parts: Mapping[str, Array]) -> Array:
+        """The parameter that consists of these parts, in the wide type."""
+        if not self.own.is_complex:
+            return np.array(parts[self.name], dtype=np.float64)
+        re, im = parts[f"{self.name}.real"], parts[f"{self.name}.imag"]
+        whole = np.empty(re.shape, dtype=np.complex128)
+        whole.real, whole.imag = re, im
+        return whole
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The forward pass and the loss as a function of some tensors, which are assigned before each run.
+
+    functional: the forward pass as a function of the parameters by name, and x.
+    leaves: the parameters.  held: all other tensors of the module, with what they held at first.
+    x, y: as given, in the module's type.
+    differentiates: whether the forward pass takes derivatives itself, and so needs autograd.
+    """
+
+    torch: Any
+    code: UserCode
+    forward: Callable[..., Any]
+    functional: Callable[..., Any]
+    loss: Callable[..., Tensor]
+    leaves: Sequence[Leaf]
+    held: tuple[tuple[Tensor, Tensor], ...]
+    x: Tensor | None
+    y: Tensor | None
+    differentiates: bool = False
+
+    def begin_at(self, parameters: Mapping[str, Array] | None) -> None:
+        """Copy the spec's parameters, if it has any, into the module."""
+        if parameters is None:
+            return
+        shapes = {name: array.shape for name, array in self.point().items()}
+        match_shapes(parameters, shapes, "parameter", WHERE, "name the layers as the module does")
+        self._assign(as_point(parameters, ("parameters", "file")), wide=False)
+
+    def point(self) -> dict[str, Array]:
+        """The parameters as the module holds them, which float64 does exactly."""
+        return as_point(self._values(), WHERE)
+
+    def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
+        """(S,), of the forward pass in float64."""
+        with self._autograd(), _one_thread(self.torch):
+            self._assign(parameters, wide=True)
+            return real(plain(self._terms(True, weights).cpu()))
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
+        """(K, S): the same at K points, by vmap over the parameters."""
+        self._assign(points[0], wide=True)
+        stack = {name: np.stack([point[name] for point in points]) for name in points[0]}
+        leaves = {
+            leaf.name: self.torch.from_numpy(leaf.whole(stack)).to(leaf.tensor.device) for leaf in self.leaves
+        }
+        with self._autograd(), _one_thread(self.torch):
+            terms = self.torch.func.vmap(lambda one: self._terms(True, weights, one))(leaves)
+            return real(plain(terms.cpu()))
+
+    def gradients(
+        self,
+        parameters: Mapping[str, Array],
+        upstream: Upstream,
+        wide: bool = False,
+        watch: Callable[[Sequence[Node]], None] | None = None,
+    ) -> dict[str, Array]:
+        """Of backward in the module's own type, or in float64; 0 for a parameter that gets none.
+
+        watch: is given those steps of backward that are not torch's own, before they run.
+        """
+        self._assign(parameters, wide)
+        with self.torch.enable_grad():
+            terms = self._terms(wide, upstream.weights)
+            nodes = own_nodes(self.torch, terms)
+            upstream.lay_out(nodes)
+            if watch:
+                watch(nodes)
+            if terms.requires_grad:
+                terms.sum().backward()
+        return {name: real(part) for leaf in self.leaves for name, part in leaf.parts(_grad(leaf)).items()}
+
+    def upstream_of_output(self, parameters: Mapping[str, Array]) -> Tensor | None:
+        """The gradient of the loss with respect to the output, if that is one tensor of real numbers."""
+        arrived: list[Tensor] = []
+        self._assign(parameters, wide=False)
+        with self.torch.enable_grad():
+            x, y = self._data(wide=False)
+            output = self.forward(*x)
+            if not isinstance(output, self.torch.Tensor) or not output.is_floating_point():
+                return None
+            if not output.requires_grad or output.layout != self.torch.strided:
+                return None
+            hook = output.register_hook(arrived.append)
+            terms = self._read(self.loss(output, *y))
+            if terms.requires_grad:
+                terms.sum().backward()
+            hook.remove()
+        return arrived[0].detach() if len(arrived) == 1 else None
+
+    @property
+    def silent(self) -> list[str]:
+        """The parameters to which the last run of backward gave no gradient."""
+        return [leaf.name for leaf in self.leaves if leaf.tensor.grad is None]
+
+    @property
+    def types(self) -> set[Any]:
+        """Those of the parameters, as the module has them."""
+        return {leaf.own for leaf in self.leaves}
+
+    @property
+    def eps(self) -> float:
+        """That of the narrowest of these types."""
+        return max(float(self.torch.finfo(own).eps) for own in self.types)
+
+    def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Everything that the code is given and should leave as it is."""
+        if point is not None:
+            self._assign(point, wide=False)
+        arrays = {f"parameter '{name}'": array for name, array in self._values().items()}
+        given = (("x", self.x), ("y", self.y))
+        return arrays | {name: plain(t.cpu()).copy() for name, t in given if t is not None}
+
+    def _values(self) -> dict[str, Array]:
+        return {
+            name: part.copy()
+            for leaf in self.leaves
+            for name, part in leaf.parts(_widened(leaf.tensor.detach(), True).cpu()).items()
+        }
+
+    def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
+        """Put the module at a point; what else it holds is what it held at first."""
+        for leaf in self.leaves:
+            value = self.torch.from_numpy(leaf.whole(parameters))
+            leaf.tensor.data = value.to(leaf.tensor.device, value.dtype if wide else leaf.own)
+            leaf.tensor.grad = None
+        for tensor, first in self.held:
+            tensor.data = _widened(first.clone(), wide)
+
+    def _terms(self, wide: bool, weights: Weights, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The loss terms, with the tensors that are checked as they are or, in their place, `leaves`."""
+        x, y = self._data(wide)
+        output = self.forward(*x) if leaves is None else self.functional(leaves, *x)
+        return weights.weigh(output, self._read(self.loss(output, *y)))
+
+    def _data(self, wide: bool) -> tuple[list[Tensor], list[Tensor]]:
+        x, y = ([] if t is None else [_widened(t, wide)] for t in (self.x, self.y))
+        return x, y
+
+    def _read(self, terms: Any) -> Tensor:
+        if not isinstance(terms, self.torch.Tensor):
+            raise self.code.complain(f"returns {a(terms)} for a loss; a tensor is needed")
+        if terms.is_complex():
+            help = "take its .real, or .abs().square() for a distance"
+            raise self.code.complain(f"returns a loss in {_type_name(terms)}; a real one is needed", help)
+        if terms.ndim > 1 or not terms.numel():
+            found = f"a loss of shape {list(terms.shape)}"
+            raise self.code.complain(f"returns {found}; a number or one term per sample is needed")
+        return terms.reshape(-1)
+
+    def _autograd(self) -> Any:
+        return self.torch.enable_grad() if self.differentiates else self.torch.no_grad()
+
+
+def _widened(tensor: Tensor, wide: bool) -> Tensor:
+    """In the types that differences need, float64 and complex128."""
+    if wide and tensor.is_complex():
+        return tensor.cdouble()
+    return tensor.double() if wide and tensor.is_floating_point() else tensor
+
+
+def _grad(leaf: Leaf) -> Tensor:
+    """As a dense tensor; a gradient that was never computed is 0."""
+    grad = leaf.tensor.grad
+    if grad is None:
+        return leaf.tensor.detach().new_zeros(leaf.tensor.shape).cpu()
+    return grad.to_dense().cpu()
+
+
+def _type_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _one_thread(torch: Any) -> Iterator[None]:
+    """Of a pass this short, threads do little but wait for each other: on a busy machine 20 times as long.
+
+    Backward keeps its threads: what is wrong with it may be that they race.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# --- from what build() returns ---------------------------------------------------------------------------
+
+
+def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
+    """The graph of (module, loss) or (function, loss, tensors). Raises `InputError` for anything else."""
+    if not isinstance(built, tuple | list) or len(built) not in (2, 3):
+        found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
+        raise code.complain(f"returns {found}; {_FORMS}")
+    loss = built[1]
+    if not callable(loss):
+        raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
+    if len(built) == 2:
+        forward, functional, named = _of_module(torch, code, built[0])
+    else:
+        forward, functional, named = _of_function(torch, code, built[0], built[2])
+    leaves = _leaves(torch, code, named)
+    others = _tensors(torch, built[0]) + _tensors(torch, loss) + list(named.values())
+    checked = {id(leaf.tensor) for leaf in leaves}
+    held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
+    x, y = (_as_tensor(torch, array, leaves[0].tensor) for array in (x, y))
+    return Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), x, y)
+
+
+def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:
+    leaves = [Leaf(name, tensor, tensor.dtype) for name, tensor in named.items() if tensor.requires_grad]
+    if not leaves:
+        raise code.complain("returns nothing that requires a gradient")
+    for leaf in leaves:
+        if leaf.tensor.layout != torch.strided:
+            help = f"let '{leaf.name}' hold the values, and make it sparse in the forward pass"
+            raise code.complain(f"returns '{leaf.name}' as a sparse tensor; a dense one is needed", help)
+        for part in (f"{leaf.name}.real", f"{leaf.name}.imag"):
+            if leaf.own.is_complex and part in named:
+                raise code.complain(f"calls a tensor '{part}', which is a part of the complex '{leaf.name}'")
+    return leaves
+
+
+_Forward = Callable[..., Any]
+
+
+def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
+    """Its forward pass, the same as a function of tensors in the place of its own, and its own by name."""
+    if not isinstance(module, torch.nn.Module):
+        raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
+
+    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
+        return torch.func.functional_call(module, leaves, x)
+
+    return module, functional, dict(module.named_parameters())
+
+
+def _of_function(
+    torch: Any, code: UserCode, function: Any, tensors: Any
+) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
+    """The same of a function that takes its tensors after x; of a torch.autograd.Function, its `apply`."""
+    is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
+    function = getattr(function, "apply", None) if is_function else function
+    named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
+    if not named or not callable(function):
+        raise code.complain(f"returns {a(function)} and {a(tensors)}; {_FORMS}")
+    if not all(tensor.is_leaf for tensor in tensors.values()):
+        raise code.complain("returns tensors that were computed from others", "detach() them")
+    if not any(tensor.requires_grad for tensor in tensors.values()):
+        for tensor in tensors.values():
+            tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex())
+
+    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
+        return function(*x, *{**tensors, **leaves}.values())
+
+    return lambda *x: functional({}, *x), functional, dict(tensors)
+
+
+def _tensors(torch: Any, module: Any) -> list[Tensor]:
+    """The parameters and buffers of what may be a module."""
+    is_module = isinstance(module, torch.nn.Module)
+    return [*module.parameters(), *module.buffers()] if is_module else []
+
+
+def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
+    """Whole numbers as long, all others in the type of the module, complex ones in its complex type."""
+    if array is None:
+        return None
+    kinds = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float64, "c": np.complex128}
+    tensor = torch.tensor(array.astype(kinds[array.dtype.kind])).to(like.device)
+    if tensor.is_complex():
+        return tensor.to(torch.promote_types(like.dtype, torch.complex64))
+    if tensor.is_floating_point():
+        return tensor.to(like.real.dtype)
+    return tensor

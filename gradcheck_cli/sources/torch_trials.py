@@ -1,0 +1,214 @@
+"""Backward run in other ways that must not change its result: another factor, another memory layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.model.arrays import listed
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.sources.foreign import Finding
+from gradcheck_cli.sources.torch_graph import Graph
+from gradcheck_cli.sources.torch_upstream import Node, Upstream, contiguous, strided
+from gradcheck_cli.sources.user_code import UserCode
+
+Tensor = Any
+Gradients = Mapping[str, Array]
+
+FACTOR = -0.5
+"""The loss times this has the gradient times this, bit for bit: no rounding comes of a power of two."""
+
+_ROUNDINGS = 64.0
+"""The same numbers in another layout may be added up in another order."""
+
+_UNDERFLOWS = 8.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a second run of backward showed, and the upstream under which its gradients are to be judged."""
+
+    finding: Finding
+    upstream: Upstream
+
+
+@dataclass(frozen=True)
+class Trials:
+    """All that was found, and a remark for each way that backward does not take."""
+
+    found: tuple[Trial, ...]
+    remarks: tuple[str, ...]
+
+
+def tried(code: UserCode, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
+    """Run backward with another factor and in other layouts, and hold it against itself.
+
+    plain: its author's loss.  judged: that of which the gradients are judged anyway.
+    """
+    laboratory = _Laboratory(code, graph, point)
+    found: dict[str, Trial] = {}
+    for trial in laboratory.trials(plain, judged):
+        found.setdefault(trial.finding.sentence, trial)
+    return Trials(tuple(found.values()), tuple(laboratory.remarks))
+
+
+@dataclass(frozen=True)
+class _Run:
+    gradients: Gradients
+    steps: Sequence[_Step]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one step of backward that is not torch's own was handed, and what it handed down."""
+
+    name: str
+    up: Sequence[Tensor | None]
+    down: Sequence[Tensor | None]
+
+
+@dataclass
+class _Laboratory:
+    code: UserCode
+    graph: Graph
+    point: Gradients
+    remarks: list[str] = field(default_factory=list)
+
+    def trials(self, plain: Upstream, judged: Upstream) -> Iterator[Trial]:
+        first = self._run(judged, "as it is judged")
+        if first is None:
+            return
+        if first.steps:
+            yield from self._layouts(plain, judged, first)
+        other = self._run(judged.times(FACTOR), f"with its loss times {FACTOR:g}")
+        if other:
+            yield from self._disproportion(first, other, judged.times(FACTOR))
+
+    def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
+        """As it comes against contiguous, and as it comes against the opposite."""
+        usual = first if plain is judged else self._run(plain, "with its own loss")
+        orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream")
+        if usual and orderly:
+            yield from self._misread(orderly, usual, plain)
+        opposite = replace(judged, layout=strided)
+        scattered = self._run(opposite, "with an upstream that is not contiguous")
+        if scattered:
+            yield from self._misread(first, scattered, opposite)
+
+    def _misread(self, first: _Run, second: _Run, upstream: Upstream) -> Iterator[Trial]:
+        differ = _apart_by_more_than_rounding(first.gradients, second.gradients, self.graph.eps)
+        if differ:
+            who = _culprit(first, second, 1.0, float(np.sqrt(self.graph.eps)))
+            yield Trial(Finding(differ, f"{who} {_MISREADS.format(listed(differ))}"), upstream)
+
+    def _disproportion(self, first: _Run, second: _Run, upstream: Upstream) -> Iterator[Trial]:
+        differ = _not_in_proportion(first.gradients, second.gradients, FACTOR)
+        if not differ:
+            return
+        who = _culprit(first, second, FACTOR, 1e-3)
+        stay = not set(differ) & set(_not_in_proportion(first.gradients, second.gradients, 1.0))
+        sentence = (_IGNORES if stay else _DISTORTS).format(listed(differ))
+        yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
+
+    def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
+        """None, and a remark, where the code fails."""
+        steps: list[_Step] = []
+        try:
+            with self.code.running(circumstances):
+                gradients = self.graph.gradients(self.point, upstream, watch=_recorder(steps))
+        except InputError as error:
+            self.remarks += [complaint.message for complaint in error.complaints]
+            return None
+        return _Run(gradients, steps)
+
+
+_IGNORES = f"does not use its upstream: with the loss times {FACTOR:g}, the gradient of {{}} stays the same"
+_DISTORTS = (
+    f"is not linear in its upstream: with the loss times {FACTOR:g}, the gradient of {{}} is not {FACTOR:g} "
+    "times what it was"
+)
+_MISREADS = (
+    "reads its upstream as if it were contiguous: the same numbers in another memory layout give another "
+    "gradient of {}"
+)
+
+
+def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
+    """Keep what these steps of backward are handed and hand down, in the order in which they run."""
+
+    def record(name: str) -> Callable[[Any, Any], None]:
+        return lambda down, up: steps.append(_Step(name, tuple(up), tuple(down)))
+
+    def watch(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            node.register_hook(record(node.name()))
+
+    return watch
+
+
+# --- held against each other -------------------------------------------------------------------------------
+
+
+def _not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
+    """The tensors whose second gradient is not `factor` times the first, but for threads that race."""
+    return tuple(name for name in first if not _is_multiple(first[name], second[name], factor))
+
+
+def _is_multiple(first: Array, second: Array, factor: float) -> bool:
+    kind = np.finfo(first.dtype)
+    expected = factor * first.astype(np.float64)
+    apart = 1e3 * float(kind.eps) * np.abs(expected).max(initial=0.0)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(second.astype(np.float64) - expected)
+    same = np.isnan(expected) & np.isnan(second) | (expected == second)
+    return bool((same | (off <= apart + _UNDERFLOWS * float(kind.smallest_subnormal))).all())
+
+
+def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
+    """The tensors that differ in half of their digits, and by more than rounding of the largest of all."""
+    largest = max((_largest(array) for array in first.values()), default=0.0)
+    return tuple(
+        name
+        for name, array in first.items()
+        if not np.array_equal(array, second[name], equal_nan=True)
+        and not _largest(array.astype(np.float64) - second[name])
+        <= max(np.sqrt(eps) * _largest(array), _ROUNDINGS * eps * largest)
+    )
+
+
+def _largest(array: Array) -> float:
+    """NaN where any is."""
+    return float(np.abs(array).max(initial=0.0))
+
+
+def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
+    """The first step that gets `factor` times as much in the second run, and does not hand down as much."""
+    for one, other in zip(first.steps, second.steps, strict=False):
+        if _alike(one.up, other.up, factor, apart) and not _alike(one.down, other.down, factor, apart):
+            return f"The backward of {_function_name(one.name)}"
+    return "Backward"
+
+
+def _alike(
+    first: Sequence[Tensor | None], second: Sequence[Tensor | None], factor: float, apart: float
+) -> bool:
+    return len(first) == len(second) and all(
+        a is b if a is None or b is None else _close(a.to_dense(), b.to_dense(), factor, apart)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:
+    if a.shape != b.shape or not a.numel():
+        return bool(a.shape == b.shape)
+    largest = max(float(a.abs().max()) * abs(factor), float(b.abs().max()))
+    return bool((b - factor * a).abs().max() <= apart * largest)
+
+
+def _function_name(node: str) -> str:
+    """``Cube`` for ``CubeBackward`` or ``torch::autograd::CppNode<Cube>``"""
+    return node.removesuffix(">").rpartition("<")[2].removesuffix("Backward")

@@ -1,0 +1,162 @@
+"""What backward begins with: how the loss is weighted, and how the upstream lies in memory.
+
+An upstream of ones hides a backward that ignores it, and a contiguous one hides a backward that takes any
+memory for contiguous. So the loss that is judged is weighted at random, and backward is also run with its
+upstream in another layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+
+Tensor = Any
+Node = Any
+"""A step of backward, as torch.autograd.graph.Node."""
+
+Layout = Callable[[Tensor], Tensor]
+"""A copy of a tensor, the same numbers elsewhere in memory."""
+
+# --- how the loss is weighted -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The loss that is judged: the sum of its terms, each times its weight, and of outputs times theirs.
+
+    terms: (S,); where there are not S terms, nothing is weighted.  outputs: in the shape and type of the
+    output, or None.  factor: of the whole.
+    """
+
+    terms: Array
+    outputs: Tensor | None = None
+    factor: float = 1.0
+
+    def weigh(self, output: Any, terms: Tensor) -> Tensor:
+        """The terms of the loss that is judged, (S,)."""
+        if len(self.terms) != len(terms) or not terms.is_floating_point():
+            return terms
+        if (self.terms != 1.0).any():
+            terms = terms * terms.new_tensor(self.terms)
+        if self.outputs is not None:
+            weighted = output * self.outputs.to(output.device, output.dtype)
+            terms = terms + weighted.reshape(len(terms), -1).sum(dim=1)
+        return terms if self.factor == 1.0 else terms * self.factor
+
+    @property
+    def told(self) -> Iterator[str]:
+        """How the loss differs from its author's, a sentence each."""
+        if (self.terms != 1.0).any():
+            yield f"The {len(self.terms)} loss terms are weighted at random."
+        if self.outputs is not None:
+            yield "The loss has the same upstream for every output, so the outputs are weighted at random."
+        if self.factor != 1.0:
+            yield f"The loss is multiplied by {self.factor:g}."
+
+
+AS_IT_IS = Weights(np.ones(0))
+"""The loss as its author has it, of however many terms."""
+
+
+def plain_weights(terms: int) -> Weights:
+    """The loss as its author has it."""
+    return Weights(np.ones(terms))
+
+
+def random_weights(terms: int, upstream: Tensor | None) -> Weights:
+    """The terms weighted at random; and the outputs, too, where the loss has one upstream for all of them.
+
+    upstream: the gradient of the loss with respect to the output, where that is known. The weights have few
+    binary digits, so they are the same numbers in every floating-point type.
+    """
+    rng = np.random.default_rng(0)
+    of_terms = _drawn(rng, terms) if terms > 1 else np.ones(1)
+    if upstream is None or not _is_uniform(upstream) or not _has_rows(upstream, terms):
+        return Weights(of_terms)
+    drawn = upstream.new_tensor(_drawn(rng, upstream.numel())).reshape(upstream.shape)
+    return Weights(of_terms, upstream * (drawn - 1.0))
+
+
+def _drawn(rng: np.random.Generator, count: int) -> Array:
+    """Between ½ and 2, and no two alike as long as there are enough."""
+    grid = np.arange(32, 129) / 64.0
+    return rng.choice(grid, count, replace=count > len(grid))
+
+
+def _is_uniform(upstream: Tensor) -> bool:
+    return bool(upstream.numel() > 1 and upstream.any() and (upstream == upstream.reshape(-1)[0]).all())
+
+
+def _has_rows(upstream: Tensor, terms: int) -> bool:
+    return terms == 1 or (upstream.ndim > 0 and len(upstream) == terms)
+
+
+# --- how it lies in memory ---------------------------------------------------------------------------------
+
+
+def as_it_comes(upstream: Tensor) -> Tensor:
+    """As the steps above hand it down."""
+    return upstream
+
+
+def contiguous(upstream: Tensor) -> Tensor:
+    """Of its own memory, row by row."""
+    return upstream.clone().contiguous()
+
+
+def strided(upstream: Tensor) -> Tensor:
+    """Column by column, with another number after each of its own, as of a slice of a transposed tensor."""
+    columns = upstream.permute(*reversed(range(upstream.ndim)))
+    pairs = upstream.new_empty((*columns.shape, 2))
+    pairs[..., 0], pairs[..., 1] = columns, -1.0 - columns
+    return pairs[..., 0].permute(*reversed(range(upstream.ndim)))
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What backward begins with; as text, what is unusual about it."""
+
+    weights: Weights
+    layout: Layout = as_it_comes
+
+    def lay_out(self, nodes: Sequence[Node]) -> None:
+        """Hand these steps of backward their upstream in this layout."""
+        if self.layout is as_it_comes:
+            return
+        for node in nodes:
+            node.register_prehook(lambda grads: tuple(map(self._laid_out, grads)))
+
+    def _laid_out(self, grad: Tensor | None) -> Tensor | None:
+        return grad if grad is None or "strided" not in str(grad.layout) else self.layout(grad)
+
+    def times(self, factor: float) -> Upstream:
+        """That of the same loss times a factor."""
+        return replace(self, weights=replace(self.weights, factor=factor * self.weights.factor))
+
+    def __str__(self) -> str:
+        told = list(self.weights.told)
+        if told:
+            told.append("The gradients shown are those of that loss.")
+        if self.layout is not as_it_comes:
+            told.append("Backward is handed its upstream in another memory layout.")
+        return " ".join(told)
+
+
+def own_nodes(torch: Any, terms: Tensor) -> list[Node]:
+    """The steps of backward that are not torch's own: those of autograd functions, in Python or C++."""
+    seen: set[Node] = set()
+    left, own = [terms.grad_fn], []
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction) or "CppNode" in node.name():
+            own.append(node)
+        left += [below for below, _ in node.next_functions]
+    return own
