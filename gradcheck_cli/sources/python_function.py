@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -172,9 +175,35 @@ def _observe(
         losses = read_losses(loss, code)
         arrays = read_gradients(gradients, {name: array.shape for name, array in parameters.items()}, code)
     refuse_infinite(losses, code)
-    return Evaluation(losses, {name: real(array) for name, array in arrays.items()}), _aliases(
-        arrays, arguments
-    )
+    remarks = (*_aliases(arrays, arguments), *_narrow_jax(code, [loss, *gradients.values()]))
+    return Evaluation(losses, {name: real(array) for name, array in arrays.items()}), remarks
+
+
+def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
+    """A remark where jax computed this, and was not told to compute in float64."""
+    jax = sys.modules.get("jax")
+    if jax is None or jax.config.jax_enable_x64 or not any(map(_is_float32, returned)):
+        return
+    if any(map(_is_of_jax, (*returned, *_in_sight_of(code.value)))):
+        yield "jax computes in float32; jax.config.update('jax_enable_x64', True) would decide more"
+
+
+def _in_sight_of(function: Any) -> Iterator[Any]:
+    """The globals of a function, and what it closes over."""
+    yield from getattr(function, "__globals__", {}).values()
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # one that holds nothing yet
+            yield cell.cell_contents
+
+
+def _is_float32(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")) == "float32"
+
+
+def _is_of_jax(value: Any) -> bool:
+    """One of its arrays, its modules, or its compiled functions."""
+    module = getattr(value, "__name__", "") if isinstance(value, ModuleType) else type(value).__module__
+    return module.split(".")[0] in ("jax", "jaxlib")
 
 
 def _aliases(gradients: Mapping[str, Array], arguments: Mapping[str, Array]) -> tuple[str, ...]:

@@ -111,10 +111,11 @@ def contiguous(upstream: Tensor) -> Tensor:
 
 def strided(upstream: Tensor) -> Tensor:
     """Column by column, with another number after each of its own, as of a slice of a transposed tensor."""
-    columns = upstream.permute(*reversed(range(upstream.ndim)))
+    turned = tuple(reversed(range(upstream.ndim)))
+    columns = upstream.permute(turned)
     pairs = upstream.new_empty((*columns.shape, 2))
     pairs[..., 0], pairs[..., 1] = columns, -1.0 - columns
-    return pairs[..., 0].permute(*reversed(range(upstream.ndim)))
+    return pairs[..., 0].permute(turned)
 
 
 @dataclass(frozen=True)
