@@ -72,12 +72,17 @@ def as_point(arrays: Mapping[str, Array], where: tuple[str, ...]) -> dict[str, A
 def _own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Array:
     array = plain(value)
     if array.dtype.kind not in kinds:
-        raise _of(code, what, f"holds {array.dtype}; real numbers are needed")
+        raise _of(code, what, f"holds {array.dtype}; real numbers are needed", in_two_parts(array))
     return array
 
 
-def _of(code: UserCode, what: str, message: str) -> InputError:
-    return InputError(Complaint(f"{what} of {code.code.file.name} {message}", code.where))
+def in_two_parts(array: Array) -> str | None:
+    """What to do about complex numbers."""
+    return "give its real and its imaginary part as two arrays" if array.dtype.kind == "c" else None
+
+
+def _of(code: UserCode, what: str, message: str, help: str | None = None) -> InputError:
+    return InputError(Complaint(f"{what} of {code.code.file.name} {message}", code.where, help))
 
 
 # --- what comes out --------------------------------------------------------------------------------------
@@ -116,7 +121,9 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Cal
     arrays = {str(name): plain(value) for name, value in values.items()}
     complaints = [
         Complaint(
-            f"{code} returns {_found(values[name], arrays[name])} for the gradient of '{name}'", code.where
+            f"{code} returns {_found(values[name], arrays[name])} for the gradient of '{name}'",
+            code.where,
+            in_two_parts(arrays[name]),
         )
         for name in shapes
         if name in arrays and arrays[name].dtype.kind not in "buif"

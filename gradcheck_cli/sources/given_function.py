@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradcheck_cli.errors import InputError, Location, bad_input
-from gradcheck_cli.sources.evaluation import as_point, plain
+from gradcheck_cli.sources.evaluation import as_point, in_two_parts, plain
 from gradcheck_cli.sources.foreign import Function, Inputs
 from gradcheck_cli.sources.python_function import observed
 from gradcheck_cli.sources.user_code import a
@@ -102,5 +102,6 @@ def _point(parameters: Mapping[str, Any]) -> dict[str, Any]:
     arrays = {str(name): plain(value) for name, value in parameters.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "buif":
-            raise bad_input(f"parameter '{name}' holds {array.dtype}; real numbers are needed")
+            message = f"parameter '{name}' holds {array.dtype}; real numbers are needed"
+            raise bad_input(message, help=in_two_parts(array))
     return as_point(arrays, ())

@@ -201,9 +201,12 @@ def _is_float32(value: Any) -> bool:
 
 
 def _is_of_jax(value: Any) -> bool:
-    """One of its arrays, its modules, or its compiled functions."""
-    module = getattr(value, "__name__", "") if isinstance(value, ModuleType) else type(value).__module__
-    return module.split(".")[0] in ("jax", "jaxlib")
+    """One of its arrays, its modules, or the functions that it makes of others."""
+    if isinstance(value, ModuleType):
+        module = value.__name__
+    else:
+        module = getattr(value, "__globals__", {}).get("__name__") or type(value).__module__
+    return str(module).split(".")[0] in ("jax", "jaxlib")
 
 
 def _aliases(gradients: Mapping[str, Array], arguments: Mapping[str, Array]) -> tuple[str, ...]:
