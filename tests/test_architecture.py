@@ -125,6 +125,7 @@ MAY_IMPORT = {
         "model.problem",  # the names of parameters, for a shell to complete
         "numerical.schemes",
         "schema",
+        "sources.own_process",
         "starters",
     },
     "testing": {

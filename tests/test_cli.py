@@ -1148,8 +1148,13 @@ def my_net(tmp_path, monkeypatch) -> Path:
 def test_a_function_is_checked_without_a_network(my_net, gradcheck):
     done = gradcheck("check", "net.yaml", "--format", "json")
     assert done.code == 0
-    assert done.document["specs"][0]["gradients"] == "right of my_net.py"  # what it prints goes elsewhere
-    assert "hello" in done.err
+    assert done.document["specs"][0]["gradients"] == "right of my_net.py"
+
+
+def test_what_code_prints_goes_to_stderr(my_net):
+    done = run("check", "net.yaml", "--format", "json")
+    assert strict(done.stdout)["specs"]
+    assert done.stderr == "hello\n"
 
 
 def test_the_command_line_may_name_another_function_than_the_spec(my_net, gradcheck):

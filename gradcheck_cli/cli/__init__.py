@@ -81,7 +81,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return int(ExitCode.AGREES)
     except OSError as error:
         return unwritable(error) if error.errno in _WRITE_FAILURES else _defect()
-    except Exception:
+    except BaseException:  # whatever it is, it is not a wrong gradient
         return _defect()
 
 

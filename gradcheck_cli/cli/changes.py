@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradcheck_cli.cli.defaults import is_projects, said_by
 from gradcheck_cli.errors import Complaint, InputError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gradcheck_cli.spec import Code, GradientFile, Model, Spec
     from gradcheck_cli.spec_file import SpecFile
 
+
+T = TypeVar("T")
 
 _OVERRIDES = {
     "only": ("check", "parameters"),
@@ -108,6 +110,15 @@ def refuse_code(spec: Spec) -> None:
     if spec.names_code:
         message = f"this runs {spec.names_code}, and --no-code refuses to run anything"
         raise InputError(Complaint(message, ("gradients",)))
+
+
+def run_apart(spec: Spec, work: Callable[..., T], *arguments: Any) -> T:
+    """What `work` makes of the arguments; if the spec names code, in a process of its own."""
+    if not spec.names_code:
+        return work(*arguments)
+    from gradcheck_cli.sources.own_process import in_own_process
+
+    return in_own_process(spec.names_code, None, work, *arguments)
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradcheck_cli.cli.changes import changed, expand, located, refuse_code
+from gradcheck_cli.cli.changes import changed, expand, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_parameters, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
@@ -33,7 +33,8 @@ from gradcheck_cli.formats import FORMATS, refuse_missing, render
 from gradcheck_cli.formats.view import view_of, wants_color
 
 if TYPE_CHECKING:
-    from gradcheck_cli.report import Outcome
+    from gradcheck_cli.report import Outcome, Report
+    from gradcheck_cli.spec import Spec
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
@@ -156,7 +157,6 @@ def _outcomes(
 
 def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -> Outcome:
     """Read and check one spec; what is wrong with it is part of the outcome, so that the others go on."""
-    from gradcheck_cli.checker import check as check_spec
     from gradcheck_cli.report import Outcome
     from gradcheck_cli.spec_file import read_spec
 
@@ -168,11 +168,11 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
     try:
         refuse_empty_folder(path)
         read = read_spec(path)
-        with located(read, changes), Progress(name, color) as progress:
+        with located(read, changes):
             spec = changed(read.spec, changes)
             if no_code:
                 refuse_code(spec)
-            report = check_spec(spec, progress)
+            report = run_apart(spec, _checked, spec, Progress(name, color))
     except InputError as error:
         return failed(error.exit_code, *error.complaints)
     except UntrustedReferenceError as error:
@@ -182,6 +182,13 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
         return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=DEFECT))
     places = {comparison.name: read.place_of(comparison.name) for comparison in report.comparisons}
     return Outcome(name, report, seconds=perf_counter() - start, places=places)
+
+
+def _checked(spec: Spec, bar: Progress) -> Report:
+    from gradcheck_cli.checker import check as check_spec
+
+    with bar as progress:
+        return check_spec(spec, progress)
 
 
 def _not_reached(path: str) -> Outcome:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradcheck_cli.cli.changes import changed, located, refuse_code
+from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_parameters, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
@@ -25,6 +25,10 @@ from gradcheck_cli.errors import Complaint, UntrustedReferenceError
 from gradcheck_cli.formats import SWEEP_FORMATS, render_sweep
 from gradcheck_cli.formats.view import view_of, wants_color
 from gradcheck_cli.numerical.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from gradcheck_cli.spec import Spec
+    from gradcheck_cli.sweep import Sweep
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Plot the error against the step of each scheme.")
@@ -74,16 +78,16 @@ def sweep(
     that of a check of all.
     """
     from gradcheck_cli.spec_file import read_spec
-    from gradcheck_cli.sweep import sweep as sweep_spec
 
     to = _picture(save)
     read = read_spec(spec)
     try:
-        with located(read, changes), Progress(read.path, wants_color(color, sys.stderr)) as progress:
+        with located(read, changes):
             spec_now = changed(read.spec, changes)
             if no_code:
                 refuse_code(spec_now)
-            swept = sweep_spec(spec_now, schemes, progress)
+            bar = Progress(read.path, wants_color(color, sys.stderr))
+            swept = run_apart(spec_now, _swept, spec_now, schemes, bar)
     except UntrustedReferenceError as error:
         complain(Complaint(f"{read.path}: {error}", help=DEFECT))
         return int(error.exit_code)
@@ -93,6 +97,13 @@ def sweep(
         write_picture(to, read.path, swept)
         say(f"{read.path}: the picture is in {to}")
     return write_result(render_sweep(format, read.path, swept, view_of(color)), swept.exit_code)
+
+
+def _swept(spec: Spec, schemes: tuple[str, ...], bar: Progress) -> Sweep:
+    from gradcheck_cli.sweep import sweep as sweep_spec
+
+    with bar as progress:
+        return sweep_spec(spec, schemes, progress)
 
 
 def _picture(save: str | None) -> Path | None:

@@ -46,7 +46,7 @@ def complain(*complaints: Complaint) -> None:
 
 def say(text: str) -> None:
     """A line on stderr; if nobody is there to read it, the exit code still tells."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError, AttributeError):  # a stream that code has closed, or set to None
         print(printable(text, sys.stderr), file=sys.stderr, flush=True)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from gradcheck_cli.errors import (
     InputError,
@@ -110,34 +111,110 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     Whatever it raises becomes an `InputError` at `where`, also sys.exit and os._exit; only Ctrl-C passes.
     """
     folder = _folder(file)
-    sys.path.insert(0, folder)
     try:
-        with redirect_stdout(sys.stderr), _no_way_out():
+        with _child_ends_here(), _no_way_out(), _streams_lent(), _importing_from(folder):
             yield
-    except (InputError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(error, InputError) and error.complaints:  # one of ours
+            raise
         raise bad_input(f"{what} {_failure(error, folder)}", *where, help=_help(error)) from None
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    """The code may import its neighbours. It may add to the path, and what it takes away is put back."""
+    before = list(sys.path)
+    sys.path.insert(0, folder)
+    try:
+        yield
     finally:
         with suppress(ValueError):  # it may have been removed already
             sys.path.remove(folder)
+        sys.path += [place for place in before if place not in sys.path]
+
+
+@contextmanager
+def _streams_lent() -> Iterator[None]:
+    """What it prints goes to stderr. What it closes, or puts in their place, is gone when it is through."""
+    stdout, stderr = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = stdout, stderr
+
+
+class _Lent:
+    """A stream of ours in all but this: to close it closes nothing."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def buffer(self) -> _Lent:
+        return _Lent(self._stream.buffer)
+
+    def detach(self) -> _Lent:
+        return self.buffer
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> _Lent:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_EXITS = tuple(
+    (module, name)
+    for module in (os, import_module(os.name))
+    for name in ("_exit", "execv", "execve")  # what else there is calls these
+)
 
 
 @contextmanager
 def _no_way_out() -> Iterator[None]:
-    """os._exit would end this process at once, and with 0 as if all were right. A child may still call it."""
-    leave, own = os._exit, os.getpid()
+    """os._exit would end this process at once, and with 0 as if all were right. A child may still call it.
 
-    def refuse(status: int) -> NoReturn:
-        if os.getpid() != own:
-            leave(status)
-        raise SystemExit(status)
-
-    os._exit = refuse
+    In the command, nothing that ends the process passes for a verdict (see `own_process`); what is refused
+    here can be told with its line, and does not end a run of tests that calls for a check.
+    """
+    before = [(module, name, getattr(module, name)) for module, name in _EXITS]
+    own = os.getpid()
+    for module, name, leave in before:
+        setattr(module, name, _refusing(name, leave, own))
     try:
         yield
     finally:
-        os._exit = leave
+        for module, name, leave in before:
+            setattr(module, name, leave)
+
+
+def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., Any]:
+    def refuse(*arguments: Any) -> Any:
+        if os.getpid() != own:
+            return leave(*arguments)
+        if name == "_exit":
+            raise SystemExit(*arguments)
+        raise PermissionError(f"os.{name} would put another program in the place of gradcheck")
+
+    return refuse
+
+
+@contextmanager
+def _child_ends_here() -> Iterator[None]:
+    """A process that the code has forked does not go on as a second gradcheck."""
+    own, leave = os.getpid(), os._exit
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            leave(0)
 
 
 # --- what went wrong -------------------------------------------------------------------------------------
@@ -159,12 +236,17 @@ def _place(error: BaseException, folder: str) -> str | None:
         places = [(error.filename, error.lineno)]
     else:
         places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    return place_among(places, folder)
+
+
+def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
+    """The last of these files and lines that is the user's: ``my_net.py:7``."""
     own = [(file, line) for file, line in places if _is_users(file, folder)]
     return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
 
 
 def _is_users(file: str, folder: str) -> bool:
-    library = "site-packages" in file or file.startswith(_PACKAGE)
+    library = "site-packages" in file or file.startswith((_PACKAGE, "<frozen "))
     return os.path.abspath(file).startswith(os.path.join(folder, "")) and not library
 
 

@@ -22,6 +22,7 @@ from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources import CODE_SOURCES
 from gradcheck_cli.sources.foreign import STACK, Change, Function, Inputs, evaluate, stacks
+from gradcheck_cli.sources.own_process import end_with_parent
 from gradcheck_cli.spec import Gradients
 
 _WHERE = ("gradients",)
@@ -92,6 +93,7 @@ _CASES: list[Case] = []
 
 def _begin(case: Case) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    end_with_parent()
     _CASES.append(case)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from textwrap import dedent
 
@@ -194,3 +195,42 @@ def test_what_the_module_defines_can_be_asked_for(written):
     assert (code.own("data"), code.own("parameters"), code.own("nothing")) == (1, 2, None)
     with pytest.raises(InputError, match=r"bad of net\.py raises ZeroDivisionError at net\.py:4"):
         code.own("bad")
+
+
+ENDS = ["os._exit(0)", "os.execv('/bin/true', ['true'])", "os.execlp('true', 'true')", "posix._exit(0)"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs posix")
+@pytest.mark.parametrize("ends", ENDS)
+def test_what_would_end_the_process_is_refused_and_told_with_its_line(written, ends):
+    code = load(written(f"import os, posix\ndef f():\n    {ends}"), WHERE)
+    before = os._exit, os.execv
+    with (
+        pytest.raises(InputError, match=r"(calls sys\.exit\(0\)|raises PermissionError) at net\.py:3"),
+        code.running(),
+    ):
+        code.value()
+    assert (os._exit, os.execv) == before
+
+
+@pytest.mark.parametrize(
+    "spoils",
+    [
+        "sys.stdout.close(); sys.stderr.close()",
+        "sys.stdout.buffer.close()",
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout.detach().close()",
+    ],
+)
+def test_streams_that_the_code_spoils_are_not_ours(written, spoils):
+    code = load(written(f"import sys\ndef f():\n    {spoils}"), WHERE)
+    ours = sys.stdout, sys.stderr
+    with code.running():
+        code.value()
+    assert (sys.stdout, sys.stderr) == ours
+    assert not any(stream.closed for stream in ours)
+
+
+def test_an_input_error_of_the_codes_own_is_told_as_any_other(written):
+    text = "from gradcheck_cli.errors import InputError\nraise InputError()"
+    assert refused(written(text)).message == "net.py raises InputError at net.py:2"

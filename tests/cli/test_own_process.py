@@ -1,0 +1,235 @@
+"""Code that does its worst to its process: every case ends in a stated code, and in 1 only if it is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from textwrap import dedent
+
+import pytest
+from test_cli import POSIX, run
+
+from gradcheck_cli import cli
+
+CODE = """
+import ctypes, os, subprocess, sys, threading, time
+import numpy as np
+
+def parameters():
+    return {{"w": np.array([1.0, -2.0, 3.0])}}
+
+{before}
+
+def f(p, x, y):
+    {inside}
+    return np.exp(p["w"]).sum(), {{"w": {factor} / 2 * np.exp(p["w"])}}
+"""
+
+ENDINGS = {
+    "C's exit": "ctypes.CDLL(None).exit(0)",
+    "C's exit, 1": "ctypes.CDLL(None).exit(1)",
+    "C's _exit": "ctypes.CDLL(None)._exit(0)",
+    "C's quick_exit": "ctypes.CDLL(None).quick_exit(3)",
+    "os._exit": "os._exit(0)",
+    "os._exit, from os": "leave(0)",
+    "posix._exit": "import posix; posix._exit(0)",
+    "os.execv": "os.execv(sys.executable, ['python', '-c', ''])",
+    "os.execlp": "os.execlp('true', 'true')",
+    "posix.execv": "import posix; posix.execv('/bin/true', ['true'])",
+    "C's execv": "ctypes.CDLL(None).execl(b'/bin/true', b'true', None)",
+    "sys.exit": "sys.exit(0)",
+    "SIGKILL": "os.kill(os.getpid(), 9)",
+    "SIGTERM": "os.kill(os.getpid(), 15)",
+    "abort": "os.abort()",
+    "a crash": "ctypes.string_at(0)",
+    "all files closed": "os.closerange(0, 200)",
+    "no modules": "sys.modules.clear()",
+}
+"""Of every kind of end that code can make of its process, one way."""
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes a spec of code that does something before it is called, or in every call."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name="net", inside="pass", before="", factor=2):
+        text = CODE.format(inside=inside, before=dedent(before), factor=factor)
+        (tmp_path / f"{name}.py").write_text(text)
+        (tmp_path / f"{name}.yaml").write_text(f"gradients: {{python: {name}.py:f}}\n")
+        return f"{name}.yaml"
+
+    return write
+
+
+def checked(*arguments, **options):
+    return run("check", *arguments, timeout=60, **options)
+
+
+@POSIX
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+def test_what_ends_the_process_is_no_verdict(ending, written, tmp_path):
+    spec = written(inside=ending, before="from os import _exit as leave", factor=3)
+    done = checked(spec, "--report", "json=report.json")
+    assert done.returncode == 2
+    assert done.stderr.startswith("net.yaml:1:")
+    assert "of net.py" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 2
+
+
+@POSIX
+@pytest.mark.parametrize("ending", ["os._exit(0)", "ctypes.CDLL(None).exit(0)", "ctypes.CDLL(None)._exit(1)"])
+@pytest.mark.parametrize("when", ["between calls", "at the import"])
+def test_nor_is_what_ends_it_beside_the_calls(ending, when, written):
+    before = {
+        "at the import": ending,
+        "between calls": f"""
+            def end():
+                time.sleep(0.05)
+                while True:
+                    try:
+                        {ending}
+                    except SystemExit:
+                        pass
+
+            threading.Thread(target=end).start()
+            """,
+    }
+    done = checked(written(before=before[when], inside="time.sleep(0.02)", factor=3))
+    assert done.returncode == 2
+    assert "✗ net.yaml: not checked" in done.stdout
+
+
+@POSIX
+def test_where_it_crashed_is_told(written):
+    done = checked(written(inside="ctypes.string_at(0)"))
+    assert "f of net.py ends the process by SIGSEGV at net.py:11, before there is a verdict" in done.stderr
+
+
+@POSIX
+def test_the_other_specs_keep_their_verdicts(written, tmp_path):
+    right, wrong = written("right"), written("wrong", factor=3)
+    ends = written("ends", inside="ctypes.CDLL(None).exit(0)")
+    done = checked(right, ends, wrong, "--format", "json", "--report", "junit=report.xml")
+    assert done.returncode == 2
+    verdicts = [spec["verdict"] for spec in json.loads(done.stdout)["specs"]]
+    assert (verdicts[0], verdicts[2]) == ("agrees", "wrong")
+    assert (tmp_path / "report.xml").exists()
+
+
+@POSIX
+def test_a_sweep_of_it_has_no_verdict_either(written):
+    assert run("sweep", written(), "--scheme", "central").returncode == 0
+    done = run("sweep", written(inside="ctypes.CDLL(None).exit(0)"), "--scheme", "central")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@POSIX
+@pytest.mark.parametrize("ending", ["ctypes.CDLL(None).exit(0)", "os._exit(0)", "ctypes.string_at(0)"])
+def test_nor_has_what_ends_one_of_several_processes(ending, written, monkeypatch, capfd):
+    monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
+    spec = written(
+        inside=f"if os.environ['FIRST'] != str(os.getpid()): {ending}",
+        before="os.environ.setdefault('FIRST', str(os.getpid()))",
+        factor=3,
+    )
+    with pytest.raises(SystemExit) as left:
+        cli.main(["check", spec, "--jobs", "2"])
+    assert left.value.code == 2
+    assert "✗ net.yaml: not checked" in capfd.readouterr().out
+
+
+SPOILT = {
+    "both closed": "sys.stdout.close(); sys.stderr.close()",
+    "their own closed": "sys.__stdout__.close(); sys.__stderr__.close()",
+    "their buffers closed": "sys.stdout.buffer.close(); sys.stderr.detach().close()",
+    "set to None": "sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = None",
+    "another's": "sys.stdout = sys.stderr = open(os.devnull)",
+    "without write": "sys.stdout = sys.stderr = object()",
+    "descriptors closed": "os.closerange(0, 3)",
+    "used in a with": "with sys.stderr: pass",
+    "a raising excepthook": "sys.excepthook = sys.unraisablehook = None",
+    "a path that is gone": "sys.path.clear()",
+    "the folder left": "os.chdir('/')",
+    "a fork": "os.fork()",
+    "a thread that never ends": "threading.Thread(target=time.sleep, args=(1000,)).start()",
+}
+"""What code may do to all that it shares with us, without an effect on its gradients."""
+
+
+@POSIX
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_what_is_spoilt_changes_no_verdict(spoilt, factor, written, tmp_path):
+    done = checked(written(inside=spoilt, factor=factor), "--format", "json", "--report", "json=report.json")
+    assert done.returncode == (0 if factor == 2 else 1)
+    (spec,) = json.loads(done.stdout)["specs"]
+    assert spec["verdict"] == ("agrees" if factor == 2 else "wrong")
+    assert (tmp_path / "report.json").exists()
+
+
+@POSIX
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_nor_is_it_the_wrong_gradient_if_it_then_raises(spoilt, written):
+    done = checked(written(inside=f"{spoilt}\n    raise ValueError('no')", before="sys.stderr = None"))
+    assert done.returncode == 2
+    assert "f of net.py raises ValueError at net.py:1" in done.stderr
+
+
+@POSIX
+def test_what_goes_to_standard_output_by_whatever_way_goes_to_stderr(written):
+    prints = """
+        def shout(who):
+            print(f"{who} prints")
+            sys.__stdout__.write(f"{who} __stdout__"); sys.__stdout__.flush()
+            os.write(1, b"os.write\\n")
+            subprocess.run(["echo", "a subprocess"])
+            libc = ctypes.CDLL(None); libc.puts(b"C's puts"); libc.fflush(None)
+
+        shout("import")
+        thread = threading.Thread(target=shout, args=("thread",)); thread.start(); thread.join()
+        """
+    done = checked(written(before=prints, inside="shout('call')"), "--format", "json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["specs"]
+    for said in (
+        "import prints",
+        "thread prints",
+        "call prints",
+        "call __stdout__",
+        "os.write",
+        "a subprocess",
+        "C's",
+    ):
+        assert said in done.stderr
+
+
+@POSIX
+def test_code_may_ask_what_is_typed(written):
+    done = checked(written(before="print('read', input())"), stdin=None, input="something\n")
+    assert (done.returncode, done.stderr) == (0, "read something\n")
+
+
+def test_a_defect_of_ours_in_there_is_told_with_its_traceback(written, monkeypatch, capfd):
+    def fail(*_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("gradcheck_cli.checker.plan", fail)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["check", written()])
+    assert left.value.code == 70
+    assert "in fail" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "freebsd"), reason="is how it is done elsewhere")
+@pytest.mark.parametrize(
+    ("inside", "code"), [("pass", 0), ("os._exit(0)", 2), ("ctypes.CDLL(None)._exit(0)", 2)]
+)
+def test_it_works_where_processes_cannot_fork(inside, code, written, monkeypatch, capfd):
+    monkeypatch.setattr("gradcheck_cli.sources.own_process.START", "spawn")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    with pytest.raises(SystemExit) as left:
+        cli.main(["check", written(inside=inside)])
+    assert left.value.code == code
