@@ -112,13 +112,13 @@ def refuse_code(spec: Spec) -> None:
         raise InputError(Complaint(message, ("gradients",)))
 
 
-def run_apart(spec: Spec, work: Callable[..., T], *arguments: Any) -> T:
-    """What `work` makes of the arguments; if the spec names code, in a process of its own."""
-    if not spec.names_code:
+def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *arguments: Any) -> T:
+    """What `work` makes of the arguments; if the spec names code or time is limited, in another process."""
+    if timeout is None and not spec.names_code:
         return work(*arguments)
     from gradcheck_cli.sources.own_process import in_own_process
 
-    return in_own_process(spec.names_code, None, work, *arguments)
+    return in_own_process(spec.names_code, timeout, work, *arguments)
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from gradcheck_cli.cli.options import (
     rtol_option,
     scheme_option,
     step_option,
+    timeout_option,
     torch_option,
 )
 from gradcheck_cli.cli.progress import Progress
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
 @python_option
 @torch_option
 @no_code_option
+@timeout_option
 @click.option(
     "--strict/--no-strict",
     default=None,
@@ -120,6 +122,7 @@ def check(
     verbose: bool,
     color: str,
     no_code: bool,
+    timeout: float | None,
     **changes: Any,
 ) -> int:
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input."""
@@ -131,20 +134,23 @@ def check(
     formats = {format, *(file.format for file in files)}
     if heatmap and "table" not in formats:
         raise InputError(Complaint(f"--heatmap is drawn below the table, and {format} has none"))
-    run, view = Run(_outcomes(paths, changes, no_code, color)), view_of(color, show, verbose - quiet, heatmap)
+    run, view = (
+        Run(_outcomes(paths, changes, no_code, timeout, color)),
+        view_of(color, show, verbose - quiet, heatmap),
+    )
     code = write_result(render(format, run, view), run.exit_code)
     add_to_summary(formats, run, view)
     return write_reports(files, run, view, code)
 
 
 def _outcomes(
-    paths: Sequence[str], changes: dict[str, Any], no_code: bool, color: str
+    paths: Sequence[str], changes: dict[str, Any], no_code: bool, timeout: float | None, color: str
 ) -> tuple[Outcome, ...]:
     """What becomes of each spec; of an interrupted run, too, if any of them had been checked."""
     outcomes: list[Outcome] = []
     try:
         for path in paths:
-            outcome = _check_one(path, changes, no_code, wants_color(color, sys.stderr))
+            outcome = _check_one(path, changes, no_code, timeout, wants_color(color, sys.stderr))
             outcomes.append(outcome)
             complain(*outcome.complaints)
     except KeyboardInterrupt:
@@ -155,7 +161,9 @@ def _outcomes(
     return tuple(outcomes)
 
 
-def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -> Outcome:
+def _check_one(
+    path: str, changes: dict[str, Any], no_code: bool, timeout: float | None, color: bool
+) -> Outcome:
     """Read and check one spec; what is wrong with it is part of the outcome, so that the others go on."""
     from gradcheck_cli.report import Outcome
     from gradcheck_cli.spec_file import read_spec
@@ -172,7 +180,7 @@ def _check_one(path: str, changes: dict[str, Any], no_code: bool, color: bool) -
             spec = changed(read.spec, changes)
             if no_code:
                 refuse_code(spec)
-            report = run_apart(spec, _checked, spec, Progress(name, color))
+            report = run_apart(spec, timeout, _checked, spec, Progress(name, color))
     except InputError as error:
         return failed(error.exit_code, *error.complaints)
     except UntrustedReferenceError as error:

@@ -96,6 +96,12 @@ step_option = click.option(
     type=Finite(min=0, max=1, min_open=True),
     help="Largest step of the scheme: how far a pre-activation moves.  [default: the scheme's]",
 )
+timeout_option = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=Finite(min=0, min_open=True),
+    help="Give up on a spec that has no verdict after SECONDS, with exit code 2.  [default: no limit]",
+)
 rtol_option = click.option(
     "--rtol",
     metavar="RTOL",

@@ -17,6 +17,7 @@ from gradcheck_cli.cli.options import (
     gradients_option,
     no_code_option,
     python_option,
+    timeout_option,
     torch_option,
 )
 from gradcheck_cli.cli.progress import Progress
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @python_option
 @torch_option
 @no_code_option
+@timeout_option
 @click.option(
     "--save",
     allow_from_autoenv=False,
@@ -64,6 +66,7 @@ def sweep(
     spec: str,
     schemes: tuple[str, ...],
     no_code: bool,
+    timeout: float | None,
     save: str | None,
     format: str,
     color: str,
@@ -87,7 +90,7 @@ def sweep(
             if no_code:
                 refuse_code(spec_now)
             bar = Progress(read.path, wants_color(color, sys.stderr))
-            swept = run_apart(spec_now, _swept, spec_now, schemes, bar)
+            swept = run_apart(spec_now, timeout, _swept, spec_now, schemes, bar)
     except UntrustedReferenceError as error:
         complain(Complaint(f"{read.path}: {error}", help=DEFECT))
         return int(error.exit_code)

@@ -46,14 +46,14 @@ _LOOK = 0.2
 T = TypeVar("T")
 
 
-def in_own_process(code: Code, limit: float | None, work: Callable[..., T], *arguments: Any) -> T:
+def in_own_process(code: Code | None, limit: float | None, work: Callable[..., T], *arguments: Any) -> T:
     """What `work` returns or raises, in a process that is over when this returns.
 
     code: what it runs, for messages.  limit: how many seconds it may take.
     Raises `InputError` if the process ends without an answer, or takes longer.
     """
-    with _started(work, arguments) as child:
-        answer = child.answer(code, limit)
+    with _started(code, work, arguments) as child:
+        answer = child.answer(limit)
     return answer.given()
 
 
@@ -88,7 +88,7 @@ class _ElsewhereError(Exception):
 
 
 @contextmanager
-def _started(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Iterator[_Child]:
+def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Iterator[_Child]:
     context: Any = multiprocessing.get_context(START)
     with _pipe(context) as (answers, to), _pipe(context) as (last_words, crash), _stdin() as stdin:
         process = context.Process(target=_serve, args=(to, crash, stdin, work, arguments))
@@ -100,7 +100,7 @@ def _started(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Iterator[_
         to.close()
         crash.close()
         try:
-            yield _Child(process, answers, last_words)
+            yield _Child(code, process, answers, last_words)
         finally:
             _end(process)
 
@@ -110,8 +110,17 @@ def _end(process: BaseProcess) -> None:
     try:
         process.join(_GRACE)
     finally:
-        process.kill()
-        process.join()
+        if process.is_alive():
+            process.kill()
+            process.join()
+            _tidy_terminal()
+
+
+def _tidy_terminal() -> None:
+    """The process may have drawn a bar, which hides the cursor."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        sys.stderr.write("\r\x1b[2K\x1b[?25h")
+        sys.stderr.flush()
 
 
 @contextmanager
@@ -150,37 +159,45 @@ def _no_interruption() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Child:
+    code: Code | None
     process: BaseProcess
     answers: Connection
     last_words: Connection
 
-    def answer(self, code: Code, limit: float | None) -> _Returned | _Raised:
+    def answer(self, limit: float | None) -> _Returned | _Raised:
         give_up = monotonic() + (inf if limit is None else limit)
         while not self.answers.poll(max(0.0, min(_LOOK, give_up - monotonic()))):
             if self.process.exitcode is not None and not self.answers.poll(0):
-                raise self._no_answer(code)
+                raise self._no_answer()
             if monotonic() > give_up:
-                raise bad_input(f"{code} has come to no verdict within {limit:g} s", *_WHERE, help=_LONGER)
+                message = f"there is no verdict after {limit:g} s"
+                raise bad_input(
+                    f"{message}; {self._what} runs on", *_WHERE, help="--timeout SECONDS gives it longer"
+                )
         try:
             answer: _Returned | _Raised = pickle.loads(self.answers.recv_bytes())
         except (EOFError, OSError, pickle.UnpicklingError):
-            raise self._no_answer(code) from None
+            raise self._no_answer() from None
         return answer
 
-    def _no_answer(self, code: Code) -> InputError:
+    @property
+    def _what(self) -> str:
+        return str(self.code or "the check")
+
+    def _no_answer(self) -> InputError:
         self.process.join(_GRACE)
         status = self.process.exitcode
-        message = f"{code} {_how_it_ended(status)}{self._place(code)}, before there is a verdict"
+        message = f"{self._what} {_how_it_ended(status)}{self._place()}, before there is a verdict"
         return bad_input(message, *_WHERE, help=_OF_MEMORY if status == -9 else None)
 
-    def _place(self, code: Code) -> str:
+    def _place(self) -> str:
         """`` at my_net.py:7``, if the code crashed and left word of it"""
-        if not self.last_words.poll(0):
+        if self.code is None or not self.last_words.poll(0):
             return ""
         with suppress(EOFError, OSError):
             said = os.read(self.last_words.fileno(), 2**16).decode("utf-8", "replace")
             places = [(file, int(line)) for file, line in _FRAME.findall(said)]
-            place = place_among(reversed(places), os.path.abspath(code.file.parent))
+            place = place_among(reversed(places), os.path.abspath(self.code.file.parent))
             return f" at {place}" if place else ""
         return ""
 
@@ -188,7 +205,6 @@ class _Child:
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 """One of faulthandler's, which begins with the innermost."""
 
-_LONGER = "--timeout gives it longer"
 _OF_MEMORY = "a system that runs out of memory does that"
 
 

@@ -35,6 +35,10 @@ _BEFORE: dict[str, frozenset[str]] = {}
 """By folder, the names of the modules that were there before code of that folder was last loaded."""
 
 
+_GONE_TO: dict[str, str] = {}
+"""By folder, where code of that folder has gone by os.chdir: it finds itself there in its next call."""
+
+
 class Callee(Protocol):
     """A function of the user's, wherever it comes from; as text, its name."""
 
@@ -90,6 +94,7 @@ def load(code: Code, where: Location) -> UserCode:
     _refuse_no_file(code.file, where)
     _forget_neighbours()
     _BEFORE[_folder(code.file)] = frozenset(sys.modules)
+    _GONE_TO.pop(_folder(code.file), None)
     with guard(code.file, where, code.file.name):
         module = _import(code.file)
         value = _find(module, code, where)
@@ -112,7 +117,13 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     """
     folder = _folder(file)
     try:
-        with _child_ends_here(), _no_way_out(), _streams_lent(), _importing_from(folder):
+        with (
+            _child_ends_here(),
+            _no_way_out(),
+            _streams_lent(),
+            _importing_from(folder),
+            _folder_of_its_own(folder),
+        ):
             yield
     except KeyboardInterrupt:
         raise
@@ -133,6 +144,33 @@ def _importing_from(folder: str) -> Iterator[None]:
         with suppress(ValueError):  # it may have been removed already
             sys.path.remove(folder)
         sys.path += [place for place in before if place not in sys.path]
+
+
+@contextmanager
+def _folder_of_its_own(folder: str) -> Iterator[None]:
+    """Whatever it makes the current folder is that for itself alone: our files stay where they were named."""
+    ours = _current_folder()
+    if folder in _GONE_TO:
+        _go(_GONE_TO[folder])
+    try:
+        yield
+    finally:
+        if ours and (theirs := _current_folder()) != ours:
+            _GONE_TO[folder] = theirs
+            _go(ours)
+
+
+def _current_folder() -> str:
+    """Nothing if it has been deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _go(folder: str) -> None:
+    with suppress(OSError):  # it may have been deleted
+        os.chdir(folder)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import os
 import sys
 from textwrap import dedent
 
+import numpy as np
 import pytest
-from test_cli import POSIX, run
+from test_cli import POSIX, everything, on_terminal, run
 
 from gradcheck_cli import cli
 
@@ -204,6 +205,97 @@ def test_what_goes_to_standard_output_by_whatever_way_goes_to_stderr(written):
         "C's",
     ):
         assert said in done.stderr
+
+
+@POSIX
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_script_that_changes_the_folder_is_at_home_there(jobs, written, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
+    (tmp_path / "sub").mkdir()
+    np.save(tmp_path / "sub" / "w.npy", np.ones(3))
+    spec = written(
+        before="os.chdir(os.path.join(os.path.dirname(__file__), 'sub'))", inside="np.load('w.npy')"
+    )
+    line = ["check", spec, spec, "--jobs", jobs, "--differences", "literal", "--report", "json=report.json"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(line)
+    assert left.value.code == 0, capfd.readouterr().err
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 0
+
+
+HANGING = {
+    "a loop": "while True: pass",
+    "a sleep": "time.sleep(1000)",
+    "C": "ctypes.PyDLL(None).sleep(1000)",  # without letting go of the interpreter
+    "a loop that catches everything": """
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass""",
+}
+
+
+@POSIX
+@pytest.mark.parametrize("hangs", HANGING.values(), ids=HANGING)
+def test_code_that_hangs_is_given_up_after_the_time_that_is_set(hangs, written):
+    done = checked(written(inside=hangs), written("right"), "--timeout", "4")
+    assert done.returncode == 2
+    assert "net.yaml:1:12: error: there is no verdict after 4 s; f of net.py runs on" in done.stderr
+    assert "agrees" in done.stdout
+
+
+SLOWER_AND_SLOWER = """
+import time
+import numpy as np
+
+parameters, calls = {name: np.array([1.0]) for name in "abcdefghijkl"}, []
+
+def f(p, x, y):
+    calls.append(1)
+    time.sleep(0.03 if len(calls) < 130 else 1000)
+    return sum(np.exp(a).sum() for a in p.values()), {name: np.exp(a) for name, a in p.items()}
+"""
+
+
+@POSIX
+def test_the_terminal_gets_its_cursor_back(written, tmp_path):
+    spec = written()
+    (tmp_path / "net.py").write_text(SLOWER_AND_SLOWER)
+    with on_terminal("check", spec, "--timeout", "8") as (_, texts):
+        text = everything(texts)
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+@POSIX
+@pytest.mark.parametrize("said", ["variable", "project"])
+def test_a_variable_or_the_project_may_set_the_time(said, written, tmp_path, monkeypatch):
+    if said == "variable":
+        monkeypatch.setenv("GRADCHECK_TIMEOUT", "0.5")
+    else:
+        (tmp_path / "pyproject.toml").write_text("[tool.gradcheck]\ntimeout = 0.5\n")
+    done = checked(written(inside="time.sleep(1000)"))
+    assert done.returncode == 2
+    assert "after 0.5 s" in done.stderr
+
+
+@POSIX
+def test_the_time_is_limited_of_networks_and_sweeps_too(written, configs):
+    for command, spec in (
+        ("check", configs / "relu_huber.yaml"),
+        ("sweep", written(inside="time.sleep(9)")),
+    ):
+        done = run(command, str(spec), "--timeout", "0.001")
+        assert done.returncode == 2
+        assert "there is no verdict after 0.001 s" in done.stderr
+
+
+@POSIX
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(seconds, written):
+    done = checked(written(), "--timeout", seconds)
+    assert done.returncode == 2
+    assert "--timeout" in done.stderr
 
 
 @POSIX

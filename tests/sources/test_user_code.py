@@ -231,6 +231,33 @@ def test_streams_that_the_code_spoils_are_not_ours(written, spoils):
     assert not any(stream.closed for stream in ours)
 
 
+@pytest.mark.parametrize(
+    "when", ["import os; os.chdir('sub')", "def go():\n    import os; os.chdir('sub')\ngo()"]
+)
+def test_the_folder_that_the_code_goes_to_is_its_own(written, when, tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code = load(written(f"import os\n{when}\ndef f(): return os.getcwd()"), WHERE)
+    assert os.getcwd() == str(tmp_path)
+    for _ in range(2):
+        with code.running():
+            assert code.value() == str(tmp_path / "sub")
+        assert os.getcwd() == str(tmp_path)
+    with load(written("import os\ndef f(): return os.getcwd()"), WHERE).running():
+        assert os.getcwd() == str(tmp_path)
+
+
+def test_a_folder_that_the_code_deletes_is_no_trouble(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = load(
+        written("import os\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\ndef f(): return 1"),
+        WHERE,
+    )
+    with code.running():
+        assert code.value() == 1
+    assert os.getcwd() == str(tmp_path)
+
+
 def test_an_input_error_of_the_codes_own_is_told_as_any_other(written):
     text = "from gradcheck_cli.errors import InputError\nraise InputError()"
     assert refused(written(text)).message == "net.py raises InputError at net.py:2"
