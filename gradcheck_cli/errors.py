@@ -129,7 +129,11 @@ def closest(word: object, known: Iterable[str]) -> str | None:
     """The known word that this one is most likely a misspelling of, if any is close."""
     import difflib  # only a failing run needs it
 
-    return next(iter(difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)), None)
+    words = list(known)
+    exact = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
+    lower = {word.lower(): word for word in reversed(words)}  # the first of two that differ in case alone
+    folded = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
+    return next(iter([*exact, *(lower[word] for word in folded)]), None)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str | None:

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,8 +23,8 @@ from gradcheck_cli.errors import Complaint, InputError, Position, did_you_mean_f
 from gradcheck_cli.spec import Spec
 
 _MAX_MIB = 2
-_MAX_NODES = 100_000
-"""As they are written: a quarter of a minute of ruamel.yaml."""
+_MAX_NODES = 15_000
+"""As they are written: two seconds of ruamel.yaml."""
 _MAX_EXPANDED = 1_000_000
 """With the aliases written out."""
 _MAX_DEPTH = 64
@@ -128,6 +129,8 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
     values = _Values(document, _converters(yaml))
     written = values.of(document.root)
     complaints = list(values.complaints)
+    if written is None:  # its tag is not allowed
+        raise InputError(*complaints)
     try:
         spec = Spec.model_validate(written, context={"folder": Path() if name == "-" else Path(name).parent})
     except ValidationError as error:
@@ -190,6 +193,10 @@ def _decode(data: bytes, name: str) -> str:
         raise _unreadable(name, f"it is larger than {_MAX_MIB} MiB", "put the numbers into an .npz file")
     if data.startswith(b"PK\x03\x04"):
         raise _unreadable(name, "it is an .npz, not a spec", "a spec is a YAML file that names the .npz")
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise _unreadable(
+            name, "it is UTF-16 text", "save it as UTF-8; in PowerShell, `… | Out-File -Encoding utf8`"
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -241,7 +248,7 @@ def _compose(yaml: YAML, source: Source) -> MappingNode:
         root = yaml.compose(source.text)
     except Exception as error:  # on garbage ruamel.yaml raises more than its own errors
         raise InputError(_syntax_complaint(error, source)) from None
-    if root is None or _is_absent(root):
+    if root is None or (isinstance(root, ScalarNode) and _is_absent(root)):
         raise InputError(Complaint(f"'{source.name}' is empty; a spec needs at least 'network' and 'data'"))
     if not isinstance(root, MappingNode):
         found = "a list" if isinstance(root, SequenceNode) else "a single value"
@@ -262,7 +269,8 @@ def _syntax_complaint(error: Exception, source: Source) -> Complaint:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return Complaint(f"{source.name}: this is not YAML: {problem}")
-    return Complaint(f"this is not YAML: {problem}", position=source.position(mark.line, mark.column))
+    help = "indent with spaces, not with tabs" if "'\\t'" in problem else None
+    return Complaint(f"this is not YAML: {problem}", (), help, source.position(mark.line, mark.column))
 
 
 def _refuse_unbounded(document: Document) -> None:

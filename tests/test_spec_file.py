@@ -267,12 +267,47 @@ def test_standard_input_that_cannot_be_read_is_bad_input(monkeypatch, stream, re
     assert unreadable("-") == f"error: cannot read '<stdin>': {reason}"
 
 
-@pytest.mark.parametrize(
-    "data", [b"network: 1\nloss: \xe9\n", b"ok: 1\n\xff", "a: 1\n# \u00e9\n".encode("utf-16")]
-)
+@pytest.mark.parametrize("data", [b"network: 1\nloss: \xe9\n", b"ok: 1\n\xff", b"ok: 1\n\xfe\xff\n"])
 def test_what_is_not_utf8_is_refused_with_its_line(data):
-    at = 1 if data.startswith(b"\xff") else 2
-    assert only(data).message == f"cannot read 'net.yaml': line {at} is not UTF-8 text"
+    assert only(data).message == "cannot read 'net.yaml': line 2 is not UTF-8 text"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_named(encoding):
+    complaint = only(f"\ufeff{NETWORK}{DATA}".encode(encoding))
+    assert complaint.message == "cannot read 'net.yaml': it is UTF-16 text"
+    assert complaint.help.startswith("save it as UTF-8")
+
+
+@pytest.mark.parametrize("text", ["network:\n\tinputs: 2\n", "network:\n  layers:\n\t- units: 2\n"])
+def test_a_tab_is_answered_with_spaces(text):
+    complaint = only(text)
+    assert "\\t" in complaint.message
+    assert complaint.help == "indent with spaces, not with tabs"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("ReLU", "relu"), ("RELU", "relu"), ("Sigmoid", "sigmoid"), ("LeakyReLU", "leaky_relu")],
+)
+def test_a_word_in_capitals_is_recognised(word, meant):
+    text = f"network: {{inputs: 2, layers: [{{units: 1, activation: {word}}}], loss: mse}}\n{DATA}"
+    assert only(text).help == f"did you mean '{meant}'?"
+    assert only(text.replace(word, meant).replace("mse", "MSE")).help == "did you mean 'mse'?"
+
+
+@pytest.mark.parametrize("tag", ["!foo", "!!str", "!!python/object:os.x", "!!omap", "!!null", "!!set"])
+@pytest.mark.parametrize("before", ["", "--- "])
+def test_a_tag_on_the_whole_is_refused_at_its_place(tag, before):
+    (complaint,) = refused(f"{before}{tag}\n{NETWORK}{DATA}").complaints
+    assert complaint.message == f"tag '{tag}' is not allowed; a spec is plain data"
+    assert complaint.position.file == "net.yaml"
+
+
+def test_more_keys_than_any_spec_has_are_refused_before_all_are_read():
+    complaint = only("".join(f"key{i}: 1\n" for i in range(60_000)))
+    assert complaint.message == "the spec has more than 15,000 values; put the numbers into an .npz file"
+    assert complaint.position.line == 7500
 
 
 def test_a_file_beyond_the_limit_is_refused_unparsed():
