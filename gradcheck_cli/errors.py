@@ -110,6 +110,13 @@ class UntrustedReferenceError(GradcheckError):
     """Unit and literal differences contradict each other: the tool, not the gradient, is at fault."""
 
 
+def is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: what is interrupted in the midst of an import may raise something else."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def bad_input(message: str, *where: str | int, help: str | None = None) -> InputError:
     """An `InputError` with one complaint about the place `where` in the spec."""
     return InputError(Complaint(message, where, help))

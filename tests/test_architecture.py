@@ -151,7 +151,7 @@ MAY_IMPORT = {
         "subject",
         "testing",
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "errors"},
     "__init__": {"checker", "compare", "errors", "report", "spec", "spec_file", "testing"},
 }
 

@@ -19,7 +19,7 @@ from gradcheck_cli.cli.defaults import defaults_of, refuse_unknown_variables, sa
 from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.settable import PREFIX
 from gradcheck_cli.cli.terminal import DEFECT, abandon_stdout, complain, print_traceback, say, unwritable
-from gradcheck_cli.errors import Complaint, ExitCode, InputError
+from gradcheck_cli.errors import Complaint, ExitCode, InputError, is_interruption
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -81,7 +81,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return int(ExitCode.AGREES)
     except OSError as error:
         return unwritable(error) if error.errno in _WRITE_FAILURES else _defect()
-    except BaseException:  # whatever it is, it is not a wrong gradient
+    except BaseException as error:  # whatever it is, it is not a wrong gradient
+        if is_interruption(error):
+            say("interrupted")
+            return int(ExitCode.INTERRUPTED)
         return _defect()
 
 

@@ -29,7 +29,7 @@ from gradcheck_cli.cli.options import (
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
 from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, say, write_result
-from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError
+from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError, is_interruption
 from gradcheck_cli.formats import FORMATS, refuse_missing, render
 from gradcheck_cli.formats.view import view_of, wants_color
 
@@ -185,7 +185,9 @@ def _check_one(
         return failed(error.exit_code, *error.complaints)
     except UntrustedReferenceError as error:
         return failed(error.exit_code, Complaint(f"{name}: {error}", help=DEFECT))
-    except Exception:
+    except Exception as error:
+        if is_interruption(error):
+            raise KeyboardInterrupt from None
         print_traceback()
         return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=DEFECT))
     places = {comparison.name: read.place_of(comparison.name) for comparison in report.comparisons}

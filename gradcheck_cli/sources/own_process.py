@@ -28,7 +28,7 @@ from threading import Thread
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
-from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.errors import InputError, bad_input, is_interruption
 from gradcheck_cli.sources.user_code import place_among
 from gradcheck_cli.spec import Code
 
@@ -258,7 +258,9 @@ def _answer(
 
 def _failed(error: BaseException) -> bytes:
     trace = "".join(traceback.format_exception(error))
-    if not isinstance(error, InputError) and _out_of_files():
+    if is_interruption(error) and not isinstance(error, InputError):
+        error = KeyboardInterrupt()
+    elif not isinstance(error, InputError) and _out_of_files():
         error = bad_input("the code leaves so many files open that there are none left", *_WHERE)
     try:
         answer = pickle.dumps(_Raised(error, trace))

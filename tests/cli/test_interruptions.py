@@ -1,0 +1,106 @@
+"""Ctrl-C at any moment, from the first import on: 130, one line, no traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+from test_cli import COMMAND, POSIX, SLOW, folder, gradcheck, is_running, right
+
+from gradcheck_cli.errors import is_interruption
+
+__all__ = ["folder", "gradcheck", "right"]
+
+INTERRUPTING = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["gradcheck", "check", "good.yaml"]
+from gradcheck_cli.__main__ import main
+main()
+"""
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "module",
+    [
+        "click",
+        "gradcheck_cli.cli.check",
+        "gradcheck_cli.cli.defaults",
+        "numpy",
+        "pydantic",
+        "gradcheck_cli.checker",
+    ],
+)
+def test_ctrl_c_while_something_is_imported_is_130_without_a_traceback(module, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTING.format(module=module)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "interrupted")
+
+
+def raised(error: BaseException, beneath: BaseException, explicit: bool) -> BaseException:
+    try:
+        try:
+            raise beneath
+        except BaseException as cause:
+            if explicit:
+                raise error from cause
+            raise error  # noqa: B904 - the context is what is meant
+    except BaseException as result:
+        return result
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_an_interruption_is_seen_beneath_another_error(explicit):
+    assert is_interruption(KeyboardInterrupt())
+    assert is_interruption(raised(RuntimeError("Error calling __set_name__"), KeyboardInterrupt(), explicit))
+    assert not is_interruption(raised(RuntimeError(), ValueError(), explicit))
+
+
+def test_an_interruption_beneath_another_error_is_130(gradcheck, monkeypatch):
+    def fail(*_: object) -> None:
+        raise raised(RuntimeError("Error calling __set_name__"), KeyboardInterrupt(), True)
+
+    for place in ("gradcheck_cli.checker.check", "gradcheck_cli.explain.explain"):
+        monkeypatch.setattr(place, fail)
+    for command in ("check", "explain"):
+        done = gradcheck(command, "good.yaml")
+        assert (done.code, done.out, done.err.strip()) == (130, "", "interrupted")
+
+
+def pids_in(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
+
+
+@POSIX
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_whatever_ends_the_command_ends_its_processes(how, folder):
+    (folder / "slow.py").write_text(SLOW)
+    (folder / "slow.yaml").write_text("gradients: {python: slow.py:f}\ncheck: {differences: literal}\n")
+    process = subprocess.Popen(
+        [*COMMAND, "check", "slow.yaml", "--jobs", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
+    give_up = monotonic() + 60
+    while len(pids_in(folder)) < 3 and monotonic() < give_up:
+        sleep(0.05)
+    process.send_signal(how)
+    process.communicate(timeout=30)
+    assert process.returncode == -how
+    assert len(pids_in(folder)) == 3
+    while any(map(is_running, pids_in(folder))) and monotonic() < give_up:
+        sleep(0.05)
+    assert not any(map(is_running, pids_in(folder)))
