@@ -23,19 +23,22 @@ _LONG = 2.0**-7
 _FAR = 2.0**-6
 """Far enough to see a loss jump that is a small difference of large numbers."""
 
-_STAIRS = ((2.0**-38, 2.0**-20), (2.0**-18, 2.0**-5), (2.0**-14, 2.0**-5))
-"""A distance shorter than the stairs of a type, and one that is longer: of float32 next to what is exact, of
-half precision next to what is exact, and of half precision in float32. Numbers of half precision are 2⁻⁸ or
-2⁻¹¹ of their size apart."""
+_STAIRS = {
+    True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
+    False: ((2.0**-18, 2.0**-5, 2), (2.0**-14, 2.0**-5, 2)),
+}
+"""A distance shorter than the stairs of a type, a longer one, and the lines to look along, on each of which the
+jumps may cancel: for losses that are exact but for float32, or for half precision, in parts; and for others.
+Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of their size apart."""
+
+_EXACT = 2.0**-40
+"""Losses whose noise is a smaller share of them are those of float64."""
 
 _ENDS = np.array([1.0, 3.0, 8.0])
 """Where the intervals end on which stairs are looked for: short ones for many stairs, long ones for few."""
 
 _UNEVEN = 0.3
 """Points that are one stair apart seem to lie on a line without any; those of another distance do not."""
-
-_LINES = 2
-"""On one line the jumps may cancel, or one may lie between two points that are close."""
 
 _BEYOND = 3.0
 """How many times the spread of the few local slopes a slope between must lie beyond them."""
@@ -58,18 +61,17 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
     level = np.maximum(level, grain(_along(function.losses, here, _equidistant(_FAR))))
     floor = resolution(losses) * np.abs(losses).max(axis=0)
     everywhere = np.maximum(_SIGMAS * level, floor)
-    noise, longest = {}, 0.0
+    noise, longest = dict.fromkeys(here, everywhere), 0.0
     for name in here:
-        stair = _stair(function, name, everywhere)
-        noise[name] = everywhere
+        stair = _stair(function, name, everywhere, losses)
+        longest = max(longest, stair)
         if stair:
-            lines = (_along(function.losses, here, _equidistant(d), name) for d in (stair, _UNEVEN * stair))
+            lines = [_along(function.losses, here, _equidistant(d), name) for d in (stair, _UNEVEN * stair)]
             noise[name] = np.maximum(everywhere, _SIGMAS * np.maximum(*map(largest_jump, lines)))
-            longest = max(longest, stair)
     return noise, _gradient_bounds(function, analytic, longest)
 
 
-def _stair(function: Function, name: str, noise: Array) -> float:
+def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
     """A distance longer than the stairs of the losses, as those of half precision have; 0 if there are none.
 
     By the mean value theorem the slope between two points is one of those between them. On a staircase it is
@@ -86,8 +88,10 @@ def _stair(function: Function, name: str, noise: Array) -> float:
         allowed = _BEYOND * np.ptp(local) + bar / flat + bar / stair
         return bool((np.abs(between - np.median(local)) > allowed).any())
 
-    tried = [(flat, stair, seed) for flat, stair in _STAIRS for seed in range(_LINES)]
-    return max((stair for flat, stair, seed in tried if jumps(flat, stair, seed)), default=0.0)
+    exact = bar <= _EXACT * float(np.linalg.norm(losses))
+    most = function.parameters[name].size  # of a single number every line is the same
+    searched = [(flat, stair, k) for flat, stair, lines in _STAIRS[exact] for k in range(min(lines, most))]
+    return max((stair for flat, stair, line in searched if jumps(flat, stair, line)), default=0.0)
 
 
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
