@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Projected, Verdict, by_convention, compare, default_rtol
-from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import alternatives
@@ -17,6 +17,9 @@ from gradcheck_cli.numerical.reference import Estimates, Reference
 from gradcheck_cli.report import Report, Witness
 from gradcheck_cli.spec import CheckSpec
 from gradcheck_cli.subject import Subject
+
+if TYPE_CHECKING:
+    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # its package is for what is wrong
 
 Masks = dict[str, Array]
 """Which entries are meant, by tensor, of the tensors that have any."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Entry, Verdict, overall, three_digits
-from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.errors import Complaint, ExitCode, Position, worst
+
+if TYPE_CHECKING:
+    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # its package is for what is wrong
 
 EXIT_CODES = {
     Verdict.AGREES: ExitCode.AGREES,

@@ -19,10 +19,14 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from paths import ROOT
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX streams, signals or terminals")
 
 COMMAND = [sys.executable, "-W", "error", "-m", "gradcheck_cli"]
+
+LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "tests" / "launch.py")]
+"""What gives the command signals of its own, and its terminal."""
 
 PATIENCE = 120.0
 """Seconds after which a command that still runs has failed, however busy the machine is."""
@@ -58,7 +62,7 @@ def in_shell(redirected: str, *arguments: str) -> subprocess.CompletedProcess[st
 def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """The command in a session of its own, at the head of its processes; none outlives the context."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*LAUNCH, *COMMAND, *arguments],
         **{
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
@@ -66,7 +70,6 @@ def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
             "encoding": "utf-8",
             "env": dict(os.environ),
             "start_new_session": True,
-            "preexec_fn": own_signals,
             **options,
         },
     )
@@ -76,12 +79,6 @@ def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def own_signals() -> None:
-    """Take every signal as usual: a script's background job, or nohup, would pass on that it ignores some."""
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -97,10 +94,6 @@ def on_terminal(
     import struct
     import termios
 
-    def take_the_terminal() -> None:
-        own_signals()
-        fcntl.ioctl(1, termios.TIOCSCTTY, 0)  # or a Ctrl-C typed there is for nobody
-
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     streams = {"stdin": subprocess.DEVNULL if typed is None else theirs, "stdout": theirs, "stderr": theirs}
@@ -109,7 +102,6 @@ def on_terminal(
         **streams,
         encoding=None,
         env={**os.environ, **variables},
-        preexec_fn=take_the_terminal,
     )
     try:
         with command as process:

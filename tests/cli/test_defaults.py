@@ -231,7 +231,8 @@ def test_a_folder_that_is_gone_has_no_project(folder, monkeypatch):
 
 def test_tomllib_is_loaded_for_a_project_that_speaks_of_gradcheck_alone(folder):
     code = (
-        "import sys\nfrom gradcheck_cli import cli\n"
+        "import sys\nsys.modules.pop('tomllib', None)  # which coverage has loaded\n"
+        "from gradcheck_cli import cli\n"
         "try:\n    cli.main(['check', 'good.yaml', '-q'])\n"
         "finally:\n    print('tomllib' in sys.modules, file=sys.stderr)\n"
     )
