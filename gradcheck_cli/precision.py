@@ -27,8 +27,8 @@ _STAIRS = {
     True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
     False: ((2.0**-18, 2.0**-5, 2), (2.0**-14, 2.0**-5, 2)),
 }
-"""A distance shorter than the stairs of a type, a longer one, and how many lines to look along, since on one the
-jumps may cancel: for losses that are exact but for parts in float32 or half precision, and for others.
+"""A distance shorter than the stairs of a type, a longer one, and how many lines to look along, since on one
+the jumps may cancel: for losses that are exact but for parts in float32 or half precision, and for others.
 Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of their size apart."""
 
 _EXACT = 2.0**-40
