@@ -40,7 +40,7 @@ _ENDS = np.array([1.0, 3.0, 8.0])
 _UNEVEN = 0.3
 """Points that are one stair apart seem to lie on a line without any; those of another distance do not."""
 
-_BEYOND = 3.0
+_BEYOND = 2.0
 """How many times the spread of the few local slopes a slope between must lie beyond them."""
 
 _SIGMAS = 4.0
