@@ -114,7 +114,7 @@ def _pairs(t: Tensor) -> Array:
 
 
 def _like(array: Array, t: Tensor) -> Tensor:
-    made = torch.from_numpy(np.ascontiguousarray(array))
+    made = torch.from_numpy(np.array(array, order="C"))
     return (torch.view_as_complex(made) if t.is_complex() else made).to(t.dtype)
 
 
