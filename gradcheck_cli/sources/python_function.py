@@ -66,6 +66,7 @@ def observed(
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
     refuse_unwritten(first, second, lambda: _observe(code, parameters, x, y)[0], code)
+    refuse_infinite(first.losses, code)
     refuse_unrepeatable(first, second, code)
     loss = float(first.losses.astype(np.float64).sum())
     function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, stacked)
@@ -174,7 +175,6 @@ def _observe(
         refuse_changed(before, arguments, code)
         losses = read_losses(loss, code)
         arrays = read_gradients(gradients, {name: array.shape for name, array in parameters.items()}, code)
-    refuse_infinite(losses, code)
     remarks = (*_aliases(arrays, arguments), *_narrow_jax(code, [loss, *gradients.values()]))
     return Evaluation(losses, {name: real(array) for name, array in arrays.items()}), remarks
 

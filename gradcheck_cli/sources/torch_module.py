@@ -145,6 +145,7 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
     first, remarks = _observe(code, graph, point)
     second, _ = _observe(code, graph, point)
     refuse_unwritten(first, second, lambda: _observe(code, graph, point)[0], code)
+    refuse_infinite(first.losses, code)
     refuse_unrepeatable(first, second, code)
     upstream = Upstream(plain_weights(len(first.losses)))
     loss = float(first.losses.astype(np.float64).sum())
@@ -170,7 +171,6 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
     with _hint_at_types(), code.running(_WIDE):
         losses = graph.losses(point, AS_IT_IS)
     refuse_changed(before, graph.arguments(), code)
-    refuse_infinite(losses, code)
     remarks = [f"backward gives no gradient for '{name}': it counts as 0" for name in silent]
     if losses.dtype != np.float64:
         remarks.append(f"the loss is computed in {losses.dtype} even where everything is given in float64")

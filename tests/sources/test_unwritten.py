@@ -39,8 +39,11 @@ def test_a_gradient_half_written_is_named(kind):
         check_gradients(f, PARAMETERS)
 
 
-def test_a_loss_of_what_was_never_written_is_named():
+@pytest.mark.parametrize("before", [0.0, 1.0, 1e300, np.inf, np.nan])
+def test_a_loss_of_what_was_never_written_is_named_whatever_was_there(before):
     def f(parameters, x, y):
+        for array in [np.empty(8) for _ in range(8)]:
+            array[:] = before
         squares = np.empty((8,))
         squares[:7] = parameters["w"] ** 2
         return squares.sum(), {"w": 2.0 * parameters["w"]}
