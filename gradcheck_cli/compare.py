@@ -219,6 +219,11 @@ class Comparison:
         in_a_group = self.covered & (np.abs(self.analytic) <= self.rounding)
         return ((both | nothing) & np.isfinite(self.rounding)) | in_a_group
 
+    @property
+    def untested(self) -> bool:
+        """Whether every entry is zero on both sides, so that a mistake in it could not show."""
+        return bool(self.zero.all())
+
     @cached_property
     def _trifle(self) -> Array:
         summed_from = self.rounding / self.eps

@@ -44,6 +44,10 @@ class Resolution:
     largest: float
 
 
+RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+"""The tolerances that are worth a hint: a larger one would let mistakes pass that people make."""
+
+
 @dataclass(frozen=True)
 class Report:
     """One spec's result, a comparison per checked tensor, the output layer's first.
@@ -78,13 +82,15 @@ class Report:
     def verdict(self) -> Verdict:
         """Wrong if any tensor is, unresolved if any is or if nothing but zeros was compared, else agrees.
 
-        Strictly, a single unresolved entry leaves the whole unresolved.
+        Strictly, a single unresolved entry leaves the whole unresolved, and so does a tensor of nothing but
+        zeros.
         """
         return overall([self.verdict_of(c) for c in self.comparisons])
 
     def verdict_of(self, comparison: Comparison) -> Verdict:
         """A tensor's part in the verdict: unresolved, too, if that is why the whole is."""
-        doubtful = self.entries == self.zero or (self.strict and comparison.unresolved.any())
+        open_strictly = comparison.unresolved.any() or comparison.untested
+        doubtful = self.entries == self.zero or (self.strict and open_strictly)
         if doubtful and comparison.verdict is not Verdict.WRONG:
             return Verdict.UNRESOLVED
         return comparison.verdict
@@ -128,6 +134,20 @@ class Report:
     @property
     def zero(self) -> int:
         return sum(int(np.count_nonzero(c.zero)) for c in self.comparisons)
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """The tensors that are 0 on both sides throughout, where others are not."""
+        return () if self.entries == self.zero else tuple(c.name for c in self.comparisons if c.untested)
+
+    @cached_property
+    def deciding_rtol(self) -> float | None:
+        """The smallest of `RTOLS` with which every entry would agree; None if none is large enough."""
+        for rtol in RTOLS:
+            wider = [replace(c, rtol=max(c.rtol, rtol)) for c in self.comparisons]
+            if all(c.agrees.all() for c in wider):
+                return rtol
+        return None
 
     @cached_property
     def ratio(self) -> float | None:

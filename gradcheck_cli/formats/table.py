@@ -13,7 +13,6 @@ from gradcheck_cli.formats.words import (
     MARKS,
     THEMSELVES,
     Said,
-    all_zero,
     asides,
     catches,
     count,
@@ -124,7 +123,7 @@ def _worst(comparison: Comparison) -> list[Cell]:
 
 def _style(comparison: Comparison) -> str:
     """Nothing but zeros agrees, yet says nothing: no green for that."""
-    return STYLES[Verdict.UNRESOLVED if all_zero(comparison) else comparison.verdict]
+    return STYLES[Verdict.UNRESOLVED if comparison.untested else comparison.verdict]
 
 
 ENTRY_COLUMNS = (

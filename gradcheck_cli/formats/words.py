@@ -79,11 +79,7 @@ def tensor_verdict(comparison: Comparison) -> str:
         return unresolved
     if comparison.unresolved.any():
         return f"agrees, {unresolved}"
-    return "agrees, all 0" if all_zero(comparison) else "agrees"
-
-
-def all_zero(comparison: Comparison) -> bool:
-    return bool(comparison.zero.all())
+    return "agrees, all 0" if comparison.untested else "agrees"
 
 
 def against(entry: Entry) -> str:
@@ -177,16 +173,26 @@ def sentence(report: Report) -> str:
         return f"wrong: {entries}, {_where(report)}."
     if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
         return f"unresolved: {_NOTHING_TESTED}."
+    untested = [_untested(report)] if report.untested else []
     if report.verdict is Verdict.UNRESOLVED:
         strictly = "strictly " if all(c.verdict is Verdict.AGREES for c in report.comparisons) else ""
-        undecided = f"{report.unresolved:,} of {count(report.entries, 'entry')}"
-        return f"{strictly}unresolved: nothing wrong was found, but {undecided} could not be decided."
+        undecided = f"{report.unresolved:,} of {count(report.entries, 'entry')} could not be decided"
+        reasons = "; ".join([undecided] * bool(report.unresolved) + untested)
+        return f"{strictly}unresolved: nothing wrong was found, but {reasons}."
     if report.unresolved:
-        return (
-            f"agrees: {report.agree:,} of {count(report.entries, 'entry')}; the others could not be decided."
-        )
-    how = ", along random directions" if report.projected else ""
-    return f"agrees: all {count(report.entries, 'entry')}{how}."
+        agree = f"{report.agree:,} of {count(report.entries, 'entry')}"
+        return f"agrees: {'; '.join([agree, 'the others could not be decided', *untested])}."
+    all_of_them = f"all {count(report.entries, 'entry')}" + ", along random directions" * bool(
+        report.projected
+    )
+    return f"agrees: {'; '.join([all_of_them, *untested])}."
+
+
+def _untested(report: Report) -> str:
+    """``x and gamma were not put to the test: 0 on both sides``"""
+    names, tensors = report.untested, len(report.comparisons)
+    which = listed(names) if len(names) <= 3 else f"{len(names)} of {tensors} tensors"
+    return f"{which} {'was' if len(names) == 1 else 'were'} not put to the test: 0 on both sides"
 
 
 _NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was put to the test"
@@ -246,6 +252,8 @@ def remarks(report: Report) -> list[str]:
         )
     if noisy:
         remarks.append(f"{_are(noisy)} off by more than the tolerance, but not by 3 error bars more.")
+    if report.verdict is Verdict.UNRESOLVED and report.unresolved and report.deciding_rtol:
+        remarks.append(f"With --rtol {report.deciding_rtol:.0e} all entries agree.".replace("e-0", "e-"))
     if 0 < report.zero < report.entries:
         remarks.append(f"{_are(report.zero)} 0 on both sides, which puts nothing to the test.")
     if report.verdict is not Verdict.WRONG and report.zero < report.entries:

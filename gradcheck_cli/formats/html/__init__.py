@@ -84,7 +84,7 @@ def _tone(of: Outcome | Comparison) -> str:
     """The verdict whose colour it has: nothing but zeros agrees, yet says nothing."""
     if isinstance(of, Outcome):
         return of.report.verdict if of.report else UNCHECKED
-    return Verdict.UNRESOLVED if words.all_zero(of) else of.verdict
+    return Verdict.UNRESOLVED if of.untested else of.verdict
 
 
 def _tone_of_run(run: Run) -> str:
