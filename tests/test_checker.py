@@ -9,6 +9,7 @@ from build import spec_of
 from mistakes import MISTAKES, conventions, effect
 from pydantic import ValidationError
 from random_networks import FAMILIES, problem_or_none
+from shares import first
 
 from gradcheck_cli import InputError, Spec, UntrustedReferenceError, Verdict, check, load_spec, subject
 from gradcheck_cli.model.network import gradients
@@ -22,7 +23,7 @@ def report_of(raw):
     return None if problem_or_none(raw) is None else check(Spec.model_validate(raw))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", first(4, range(12)))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_right_gradients_are_never_called_wrong(family, seed):
     report = report_of(FAMILIES[family](seed))
@@ -39,25 +40,25 @@ def test_fresh_seeds_every_day_are_no_different(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_mistakes_planted_in_random_networks_never_pass(family, tmp_path):
+@pytest.mark.parametrize("seed", first(1, (1, 2)))
+def test_mistakes_planted_in_random_networks_never_pass(family, seed, tmp_path):
     """Unless they change nothing, or no more than rounding does, or are a convention at a kink."""
-    for seed in (1, 2):
-        raw = FAMILIES[family](seed)
-        problem = problem_or_none(raw)
-        if problem is None:
+    raw = FAMILIES[family](seed)
+    problem = problem_or_none(raw)
+    if problem is None:
+        pytest.skip("its loss is not finite")
+    at = (problem.network, problem.parameters, problem.x, problem.target)
+    right, usual = gradients(*at), conventions(problem)
+    bounds = gradient_rounding(*at, Arithmetic.of(problem.dtype))
+    for name, mistake in MISTAKES.items():
+        wrong = {key: np.asarray(value, problem.dtype) for key, value in mistake(problem, right).items()}
+        off = {key: np.abs(wrong[key] - right[key]) for key in right}
+        if not effect(wrong, right) > 1e-5 or all((off[key] <= 6 * bounds[key]).all() for key in right):
             continue
-        at = (problem.network, problem.parameters, problem.x, problem.target)
-        right, usual = gradients(*at), conventions(problem)
-        bounds = gradient_rounding(*at, Arithmetic.of(problem.dtype))
-        for name, mistake in MISTAKES.items():
-            wrong = {key: np.asarray(value, problem.dtype) for key, value in mistake(problem, right).items()}
-            off = {key: np.abs(wrong[key] - right[key]) for key in right}
-            if not effect(wrong, right) > 1e-5 or all((off[key] <= 6 * bounds[key]).all() for key in right):
-                continue
-            if any(all(np.allclose(each[key], wrong[key], 1e-6, 0) for key in right) for each in usual):
-                continue
-            report = check(with_gradients(Spec.model_validate(raw), wrong, tmp_path))
-            assert report.verdict is not Verdict.AGREES, (seed, name, effect(wrong, right))
+        if any(all(np.allclose(each[key], wrong[key], 1e-6, 0) for key in right) for each in usual):
+            continue
+        report = check(with_gradients(Spec.model_validate(raw), wrong, tmp_path))
+        assert report.verdict is not Verdict.AGREES, (seed, name, effect(wrong, right))
 
 
 TARGETS = {
@@ -71,21 +72,21 @@ TARGETS = {
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", "identity", "elu"])
 @pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
+@pytest.mark.parametrize("seed", first(1, range(3)))
 def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
-    activation, loss, targets, offset, monkeypatch
+    activation, loss, targets, offset, seed, monkeypatch
 ):
     """Saturated, fitted and far-off outputs: the loss is small, and what it is made of is not."""
-    for seed in range(3):
-        rng = np.random.default_rng(seed)
-        scaled = {"init": "xavier", "scale": 20.0 if offset == 0 else 1.0, "seed": seed, "bias": "same"}
-        spec = spec_of((4, "tanh"), (3, activation), loss=loss, parameters=scaled, samples=1 + seed)
-        problem = build_problem(spec)
-        parameters = {**problem.parameters, "output.bias": problem.parameters["output.bias"] + offset}
-        problem = replace(problem, parameters=parameters)
-        problem = replace(problem, target=TARGETS[targets](problem.objective.activity.output, rng))
-        monkeypatch.setattr(subject, "build_problem", lambda _, fixed=problem: fixed)
-        report = check(spec)  # and no UntrustedReferenceError
-        assert report.wrong == 0, report.worst(2)
+    rng = np.random.default_rng(seed)
+    scaled = {"init": "xavier", "scale": 20.0 if offset == 0 else 1.0, "seed": seed, "bias": "same"}
+    spec = spec_of((4, "tanh"), (3, activation), loss=loss, parameters=scaled, samples=1 + seed)
+    problem = build_problem(spec)
+    parameters = {**problem.parameters, "output.bias": problem.parameters["output.bias"] + offset}
+    problem = replace(problem, parameters=parameters)
+    problem = replace(problem, target=TARGETS[targets](problem.objective.activity.output, rng))
+    monkeypatch.setattr(subject, "build_problem", lambda _, fixed=problem: fixed)
+    report = check(spec)  # and no UntrustedReferenceError
+    assert report.wrong == 0, report.worst(2)
 
 
 def test_a_gradient_of_any_size_on_a_kink_does_not_pass(tmp_path):
@@ -369,15 +370,15 @@ def test_kinks_that_act_through_each_other_are_not_judged_one_by_one(tmp_path):
         assert check(spec).wrong == 0
 
 
-def test_zeros_of_samples_that_are_all_alike_are_no_mistake():
+@pytest.mark.parametrize("seed", first(5, range(20)))
+def test_zeros_of_samples_that_are_all_alike_are_no_mistake(seed):
     """Batch normalisation leaves nothing of them but rounding, which a relu may let pass or not."""
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        layers = {"units": 1, "activation": "relu", "batch_norm": True}, (2, "identity")
-        data = {"x": [rng.normal(size=2).tolist()] * 5, "y": [[1.0, 0.0]] * 5}
-        parameters = {"init": "normal", "scale": 1.0, "seed": seed}
-        spec = spec_of(*layers, inputs=2, data=data, parameters=parameters, dtype="float32")
-        assert check(spec).wrong == 0
+    rng = np.random.default_rng(seed)
+    layers = {"units": 1, "activation": "relu", "batch_norm": True}, (2, "identity")
+    data = {"x": [rng.normal(size=2).tolist()] * 5, "y": [[1.0, 0.0]] * 5}
+    parameters = {"init": "normal", "scale": 1.0, "seed": seed}
+    spec = spec_of(*layers, inputs=2, data=data, parameters=parameters, dtype="float32")
+    assert check(spec).wrong == 0
 
 
 @pytest.mark.parametrize("step", [0.01, 0.3, 1.0])

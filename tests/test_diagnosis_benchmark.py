@@ -125,6 +125,17 @@ def test_mistakes_that_nothing_diagnoses_are_unknown(monkeypatch):
     assert tally.count("known", "planted") == 3
 
 
+def test_the_mistakes_of_one_network_are_named():
+    tally = examine("mildly scaled", SEED, list(KINDS)[::6], pairs=4)
+    count = tally.count("known", "planted")
+    assert count >= 5
+    assert tally.count("known", "tied") == tally.count("known", "where") == count
+    assert tally.count("removed", "wrong family") <= 1
+    assert tally.count("removed", "layer") == tally.count("removed", "single layer") > 0
+    assert tally.count("pairs", "both") >= tally.count("pairs", "planted") // 2 > 0
+    assert tally.count("pairs", "wrong single") == 0
+
+
 @pytest.fixture(scope="module")
 def tally() -> Tally:
     """Every kind is asked for once, spread over a few networks."""
@@ -134,6 +145,7 @@ def tally() -> Tally:
     return result
 
 
+@pytest.mark.slow
 def test_the_mistakes_of_a_few_networks_are_named(tally):
     count = tally.count("known", "planted")
     assert count >= 40
@@ -142,11 +154,13 @@ def test_the_mistakes_of_a_few_networks_are_named(tally):
     assert tally.count("known", "where") >= tally.count("known", "found") - 2
 
 
+@pytest.mark.slow
 def test_the_layer_at_fault_is_found_without_a_name_for_it(tally):
     assert tally.count("removed", "wrong family") <= 2
     assert tally.count("removed", "layer") >= tally.count("removed", "single layer") - 2
 
 
+@pytest.mark.slow
 def test_two_mistakes_at_once_are_mostly_named(tally):
     count = tally.count("pairs", "planted")
     assert count >= 10

@@ -19,13 +19,21 @@ from gradcheck_cli.numerical.looks import Remembered
 from gradcheck_cli.spec import Spec
 from gradcheck_cli.subject import subject_of
 
+LARGER = ({"units": 4, "activation": "tanh"}, {"units": 2, "activation": "sigmoid"})
+SMALL = ({"units": 2, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"})
 
-def spec(samples: int = 7, bias: str = "same", **check: object) -> Spec:
+
+def spec(
+    *layers: dict[str, object],
+    samples: int = 7,
+    bias: str = "same",
+    **check: object,
+) -> Spec:
     return Spec.model_validate(
         {
             "network": {
                 "inputs": 3,
-                "layers": [{"units": 4, "activation": "tanh"}, {"units": 2, "activation": "sigmoid"}],
+                "layers": layers or LARGER,
                 "loss": "mse",
                 "penalty": {"l2": 0.01},
             },
@@ -56,7 +64,9 @@ def test_the_smooth_config_of_an_output_layer_catches_all_it_can_see(configs):
 
 
 def test_an_invisible_one_says_what_would_show_it():
-    hidden = [mutant for mutant in mutate(spec(samples=1, bias="zeros")).mutants if not mutant.visible]
+    hidden = [
+        mutant for mutant in mutate(spec(*SMALL, samples=1, bias="zeros")).mutants if not mutant.visible
+    ]
     kinds = by_kind(hidden)
     assert {mutant.shown_by for mutant in kinds["bias averaged"]} == {"more than one sample"}
     assert {mutant.shown_by for mutant in kinds["penalty on the biases too"]} == {"biases other than 0"}
@@ -64,7 +74,7 @@ def test_an_invisible_one_says_what_would_show_it():
 
 
 def test_what_is_left_unchecked_is_told():
-    found = mutate(spec(parameters=["output.*"]))
+    found = mutate(spec(*SMALL, parameters=["output.*"]))
     hidden = [m for m in found.mutants if m.where == "hidden1" and m.kind == "bias averaged"]
     assert [m.shown_by for m in hidden] == ["the parameters that this check leaves out"]
 
@@ -80,7 +90,7 @@ def test_progress_counts_mistakes():
             self.done += evaluations
 
     count = Count()
-    found = mutate(spec(samples=2), count)
+    found = mutate(spec(SMALL[-1]), count)
     assert count.expected == count.done == len(found.mutants)
 
 
@@ -175,7 +185,7 @@ def test_an_interruption_keeps_what_was_found(mutation, jobs):
 def test_an_interrupted_command_prints_its_table_and_ends_with_130(tmp_path, capsys, monkeypatch):
     file = tmp_path / "net.yaml"
     file.write_text(
-        "network: {inputs: 2, layers: [{units: 2, activation: tanh}, {units: 1}], loss: mse}\n"
+        "network: {inputs: 2, layers: [{units: 1, activation: tanh}], loss: mse}\n"
         "data: {synthetic: normal, samples: 5}\n",
         encoding="utf-8",
     )

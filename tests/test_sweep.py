@@ -7,6 +7,7 @@ import pytest
 from build import problem_of, right_gradients, spec_of
 from mistakes import MISTAKES
 from random_networks import FAMILIES, problem_or_none
+from shares import first
 
 from gradcheck_cli import InputError, Verdict, load_spec
 from gradcheck_cli.convergence import Branch
@@ -109,7 +110,7 @@ def test_a_small_gradient_near_an_optimum_converges_all_the_same(swept):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first(1, range(4)))
 def test_a_right_gradient_is_never_called_wrong(family, seed):
     raw = FAMILIES[family](seed)
     if problem_or_none(raw) is not None:
