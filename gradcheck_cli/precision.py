@@ -43,6 +43,9 @@ _UNEVEN = 0.3
 _BEYOND = 2.0
 """How many times the spread of the few local slopes a slope between must lie beyond them."""
 
+_SHARES = (1.0, 2.0**-8, 2.0**-16)
+"""How much shorter the lines become where the code can be evaluated on none."""
+
 _SIGMAS = 4.0
 """A bound on what noise of standard deviation 1 does: the largest of many thousand samples."""
 
@@ -187,12 +190,12 @@ def _along(
 
 
 def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
-    """A random line through these parameters, both ways; and one on which small entries move less."""
+    """A random line through these parameters, both ways; then ones on which small entries move less, or all."""
     rng = np.random.default_rng(seed)
     signs = {  # of no round length, which even a narrow type would hold exactly
         name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)
         for name in names
     }
-    for size in (length, np.abs):
-        for side in (1.0, -1.0):
+    for size, share in ((length, 1.0), *((np.abs, share) for share in _SHARES)):
+        for side in (share, -share):
             yield {name: side * size(parameters[name]) * signs[name] for name in names}

@@ -58,6 +58,7 @@ class Graph:
     functional: the forward pass as a function of the parameters by name, and x.
     leaves: the parameters.  held: all other tensors of the module, with what they held at first.
     x, y: as given, in the module's type.
+    shared: the first name of each tensor, by each of its names.
     differentiates: whether the forward pass takes derivatives itself, and so needs autograd.
     """
 
@@ -70,7 +71,17 @@ class Graph:
     held: tuple[tuple[Tensor, Tensor], ...]
     x: Tensor | None
     y: Tensor | None
+    shared: Mapping[str, str]
     differentiates: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is odd about its tensors, a line each."""
+        return tuple(
+            f"'{name}' is the same tensor as '{first}': both move at once, and their gradient is {first}'s"
+            for name, first in self.shared.items()
+            if name != first
+        )
 
     def begin_at(self, parameters: Mapping[str, Array] | None) -> None:
         """Copy the spec's parameters, if it has any, into the module."""
@@ -253,12 +264,14 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
         forward, functional, named = _of_module(torch, code, built[0])
     else:
         forward, functional, named = _of_function(torch, code, built[0], built[2])
+    shared = _first_names(named)
+    named = {name: named[name] for name in shared.values()}
     leaves = _leaves(torch, code, named)
     others = _tensors(torch, built[0]) + _tensors(torch, loss) + list(named.values())
     checked = {id(leaf.tensor) for leaf in leaves}
     held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
     x, y = (_as_tensor(torch, array, leaves[0].tensor) for array in (x, y))
-    return Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), x, y)
+    return Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), x, y, shared)
 
 
 def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:
@@ -304,10 +317,18 @@ def _of_function(
         for tensor in tensors.values():
             tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex())
 
+    first_names = _first_names(tensors)
+
     def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
-        return function(*x, *{**tensors, **leaves}.values())
+        return function(*x, *(leaves.get(first_names[name], tensor) for name, tensor in tensors.items()))
 
     return lambda *x: functional({}, *x), functional, dict(tensors)
+
+
+def _first_names(named: Mapping[str, Tensor]) -> dict[str, str]:
+    """The first name of each tensor, by each of its names: under all of them it moves at once."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
 
 
 def _tensors(torch: Any, module: Any) -> list[Tensor]:

@@ -172,6 +172,7 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
         losses = graph.losses(point, AS_IT_IS)
     refuse_changed(before, graph.arguments(), code)
     remarks = [f"backward gives no gradient for '{name}': it counts as 0" for name in silent]
+    remarks += graph.remarks
     if losses.dtype != np.float64:
         remarks.append(f"the loss is computed in {losses.dtype} even where everything is given in float64")
     return Evaluation(losses, gradients), tuple(remarks)

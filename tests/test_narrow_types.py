@@ -1,0 +1,134 @@
+"""Functions that compute in half precision: a right gradient is never called wrong, and a wrong one never passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcheck_cli import check_gradients
+from gradcheck_cli.compare import Verdict
+from gradcheck_cli.testing import WrongGradientError
+
+
+def bfloat16(values):
+    """The nearest numbers of bfloat16, in float32."""
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    return (rounded & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def float16(values):
+    return np.asarray(values, np.float16).astype(np.float32)
+
+
+def float32(values):
+    return np.asarray(values, np.float32)
+
+
+def squares(rng, to):
+    """Σ tanh(w a)² / N."""
+    a = to(rng.normal(size=(4, 5)))
+
+    def f(p):
+        w = to(p["w"])
+        t = to(np.tanh(to(w @ a)))
+        d = to(2 * t / 5) * (1 - t * t)
+        return float(to((t * t).sum() / 5)), {"w": to(to(d) @ a.T)}
+
+    return f, {"w": rng.normal(size=(3, 4))}
+
+
+def cross_entropy(rng, to):
+    """The loss itself is rounded, and hardly moves."""
+    labels = rng.integers(0, 4, 6)
+
+    def f(p):
+        z = to(p["w"])
+        e = to(np.exp(z - z.max(axis=1, keepdims=True)))
+        share = to(e / to(e.sum(axis=1, keepdims=True)))
+        picked = share[np.arange(6), labels]
+        gradient = share.copy()
+        gradient[np.arange(6), labels] -= 1
+        return float(to(-np.log(picked).mean())), {"w": to(gradient / 6)}
+
+    return f, {"w": rng.normal(size=(6, 4))}
+
+
+def scalar(rng, to):
+    c = float(rng.normal())
+
+    def f(p):
+        w = to(p["w"])
+        return float(to(c * w * w)[0]), {"w": to(2 * c * w)}
+
+    return f, {"w": np.array([rng.normal() + 2.0])}
+
+
+def with_exact_parts(rng, to):
+    """A weight decay in float64, and a tensor that no rounding touches: they move where the rest stands still."""
+    a = to(rng.normal(size=(4, 5)))
+
+    def f(p):
+        w = to(p["w"])
+        t = to(np.tanh(to(w @ a)))
+        data = to(to(to(2 * t) * (1 - t * t)) @ a.T).astype(np.float64)
+        loss = float(to((t * t).sum())) + 0.05 * (p["w"] ** 2).sum() + (p["s"] ** 3).sum()
+        return loss, {"w": data + 0.1 * p["w"], "s": 3 * p["s"] ** 2}
+
+    return f, {"w": rng.normal(size=(3, 4)), "s": rng.normal(size=3)}
+
+
+KINDS = (squares, cross_entropy, scalar, with_exact_parts)
+TYPES = (bfloat16, float16, float32)
+SEEDS = range(6)
+
+
+def verdict(f, parameters, factor=1.0, **how):
+    def scaled(p):
+        loss, gradients = f(p)
+        return loss, {name: factor * gradient for name, gradient in gradients.items()}
+
+    try:
+        return check_gradients(scaled, parameters, allow_undecided=True, **how).verdict
+    except WrongGradientError:
+        return Verdict.WRONG
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("to", TYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_right_gradient_is_never_wrong(kind, to, fast):
+    for seed in SEEDS:
+        assert verdict(*kind(np.random.default_rng(seed), to), fast=fast) is not Verdict.WRONG, seed
+
+
+@pytest.mark.parametrize("factor", [-1.0, 3.0])
+@pytest.mark.parametrize("to", TYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_gradient_never_passes(kind, to, factor):
+    for seed in SEEDS:
+        assert verdict(*kind(np.random.default_rng(seed), to), factor) is not Verdict.AGREES, seed
+
+
+@pytest.mark.parametrize("kind", [squares, cross_entropy, with_exact_parts])
+def test_float16_tells_a_sign_and_float32_a_tenth(kind):
+    for seed in SEEDS:
+        assert verdict(*kind(np.random.default_rng(seed), float16), -1.0) is Verdict.WRONG
+        assert verdict(*kind(np.random.default_rng(seed), float32), 1.1) is Verdict.WRONG
+
+
+def test_what_would_decide_is_said():
+    f, parameters = squares(np.random.default_rng(0), float32)
+    report = check_gradients(f, parameters, allow_undecided=True)
+    assert report.verdict is Verdict.UNRESOLVED
+    assert report.deciding_rtol is not None
+    assert check_gradients(f, parameters, rtol=report.deciding_rtol).passed
+    assert (
+        verdict(f, parameters, 1.0 + 30 * report.deciding_rtol, rtol=report.deciding_rtol)
+        is not Verdict.AGREES
+    )
+
+
+def test_nothing_would_decide_what_is_lost_in_noise():
+    f, parameters = cross_entropy(np.random.default_rng(0), bfloat16)
+    assert check_gradients(f, parameters, allow_undecided=True).deciding_rtol is None
