@@ -23,9 +23,7 @@ def guarded(function, gradient, inside=lambda w: (w > 0).all(), error=ValueError
 
 LOG = guarded(np.log, lambda w: 1 / w)
 POWER = guarded(lambda w: w**1.5, lambda w: 1.5 * np.sqrt(w), lambda w: (w >= 0).all())
-ARCSIN = guarded(
-    np.arcsin, lambda w: 1 / np.sqrt(1 - w * w), lambda w: (np.abs(w) < 1).all(), AssertionError()
-)
+ARCSIN = guarded(np.arcsin, lambda w: 1 / np.sqrt(1 - w * w), lambda w: (np.abs(w) < 1).all(), AssertionError)
 ZERO_DIVISION = guarded(np.sqrt, lambda w: 0.5 / np.sqrt(w), error=ZeroDivisionError)
 
 

@@ -1,4 +1,4 @@
-"""Functions that compute in half precision: a right gradient is never called wrong, and a wrong one never passes."""
+"""Functions that compute in half precision: what is right is never called wrong, and no mistake passes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def scalar(rng, to):
 
 
 def with_exact_parts(rng, to):
-    """A weight decay in float64, and a tensor that no rounding touches: they move where the rest stands still."""
+    """A weight decay in float64, and a tensor that nothing rounds: they move where the rest stands still."""
     a = to(rng.normal(size=(4, 5)))
 
     def f(p):
@@ -80,7 +80,7 @@ def with_exact_parts(rng, to):
 
 KINDS = (squares, cross_entropy, scalar, with_exact_parts)
 TYPES = (bfloat16, float16, float32)
-SEEDS = range(6)
+SEEDS = range(3)
 
 
 def verdict(f, parameters, factor=1.0, **how):
@@ -123,10 +123,8 @@ def test_what_would_decide_is_said():
     assert report.verdict is Verdict.UNRESOLVED
     assert report.deciding_rtol is not None
     assert check_gradients(f, parameters, rtol=report.deciding_rtol).passed
-    assert (
-        verdict(f, parameters, 1.0 + 30 * report.deciding_rtol, rtol=report.deciding_rtol)
-        is not Verdict.AGREES
-    )
+    off = 1.0 + 30 * report.deciding_rtol
+    assert verdict(f, parameters, off, rtol=report.deciding_rtol) is not Verdict.AGREES
 
 
 def test_nothing_would_decide_what_is_lost_in_noise():
