@@ -190,7 +190,7 @@ def _along(
 
 
 def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
-    """A random line through these parameters, both ways; then ones on which small entries move less, or all."""
+    """A random line through these parameters, both ways; then lines on which small entries move less."""
     rng = np.random.default_rng(seed)
     signs = {  # of no round length, which even a narrow type would hold exactly
         name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)
