@@ -431,7 +431,7 @@ def default_rtol(dtype: np.dtype[Any]) -> float:
 def by_convention(
     analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
 ) -> Estimate:
-    """The estimate with each entry on a kink replaced by the usual value nearest to the analytic one.
+    """The estimate with each entry on a kink replaced by the usual value that explains the analytic one best.
 
     An entry between the sides that no convention explains could be meant or could be wrong: it is unknown.
     Outside of them no slope of either side can make it right.
@@ -439,10 +439,12 @@ def by_convention(
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
         allowed = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + ROUNDING_SAFETY * rounding
-        nearest = np.nan_to_num(apart - allowed, nan=np.inf).argmin(axis=0)[None]
+        excess = np.nan_to_num(apart - allowed, nan=np.inf)
+        # Of those that explain it, the one that is known best; else the nearest.
+        known_best = np.where(excess <= 0, kinks.errors, np.inf).argmin(axis=0)
+        nearest = np.where((excess <= 0).any(axis=0), known_best, excess.argmin(axis=0))[None]
         value, error, excess = (
-            np.take_along_axis(each, nearest, axis=0)[0]
-            for each in (kinks.values, kinks.errors, apart - allowed)
+            np.take_along_axis(each, nearest, axis=0)[0] for each in (kinks.values, kinks.errors, excess)
         )
         slack = np.take_along_axis(allowed + ERROR_BARS * kinks.errors, nearest, axis=0)[0]
         beyond = (analytic < kinks.low - slack) | (analytic > kinks.high + slack)

@@ -111,3 +111,26 @@ def test_huge_numbers_are_refused_or_judged_and_never_called_wrong(activation, s
     with suppress(InputError):
         verdict = check(spec).verdict
     assert verdict is not Verdict.WRONG
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("seed", range(12))
+def test_whole_numbers_that_cancel_are_0(seed, dtype):
+    """Hinge loss hands down whole numbers: the gradient of a bias is exactly 0 where as many rise as fall."""
+    spec = spec_of((2, "identity"), loss="hinge", samples=6, seed=seed, dtype=dtype)
+    assert check(spec).verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("loss", ["huber", "l1", "hinge", "mse"])
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_an_output_that_is_dead_or_on_its_kink_is_decided(tmp_path, loss, target):
+    layers = (4, "relu"), (3, "relu"), (3, "relu")
+    parameters = {name: -np.abs(value) for name, value in problem_of(*layers).parameters.items()}
+    y = [0] * 2 if loss == "hinge" else [[target, 0.0, 0.0]] * 2
+    data = {"x": [[1.0, 2.0, 0.5, 1.5], [0.3, 0.1, 0.7, 2.0]], "y": y}
+    for bias in (-0.1, 0.0):
+        biased = {k: np.full_like(v, bias) if k.endswith("bias") else v for k, v in parameters.items()}
+        np.savez(tmp_path / "p.npz", **biased)
+        spec = spec_of(*layers, loss=loss, parameters={"file": tmp_path / "p.npz"}, data=data)
+        report = check(spec)  # as a whole it may have put nothing to the test
+        assert [c.name for c in report.comparisons if c.verdict is not Verdict.AGREES] == []

@@ -54,4 +54,5 @@ def capped(
 
 def _cap(seen: Array, size: float) -> Array:
     whole = np.sqrt(np.mean(np.square(seen)))
-    return np.maximum(_UNLIKE * np.maximum(seen, whole), _FLOOR * size)
+    cap = np.maximum(_UNLIKE * np.maximum(seen, whole), _FLOOR * size)
+    return np.where(cap > 0, cap, np.inf)  # where all is exactly 0, nothing was seen
