@@ -123,7 +123,8 @@ class SoftmaxRounding(ActivationRounding):
 
     def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
         a = row.value(z)
-        return a * (sizes + _row_sum(sizes * a))
+        largest: Array = np.maximum(sizes, a * (sizes + _row_sum(sizes * a)))
+        return largest  # what is near 0 is known to the rounding of 1, as of all that is bounded
 
     @staticmethod
     def _with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:
