@@ -11,6 +11,7 @@ from paths import ROOT
 MOST_PROCESSES = 8
 """More would take their memory from each other where a container may use few of the cores that it sees."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the same again
 for library in ("OMP", "OPENBLAS", "MKL"):  # before numpy is loaded: a thread for each core in every process
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 

@@ -41,6 +41,7 @@ data: {synthetic: normal, samples: 5, seed: 2}
 """
 GOOD = NETWORK.replace("ACTIVATION", "sigmoid").replace("INIT", "xavier")
 UNDECIDED = NETWORK.replace("ACTIVATION", "relu").replace("INIT", "zeros")
+TINY = "network: {inputs: 1, layers: [{units: 1}], loss: mse}\ndata: {synthetic: normal, samples: 2}\n"
 WRONG = GOOD + "gradients: {file: wrong.npz}\n"
 BAD = GOOD.replace("activation", "activaton", 1)
 
@@ -61,9 +62,10 @@ def right(tmp_path_factory) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path, right, monkeypatch) -> Path:
-    """The working directory, with a spec for every exit code."""
+    """The working directory, with a spec for every exit code, and one with next to nothing to check."""
     for name, text in zip(CODES, (GOOD, WRONG, BAD, UNDECIDED), strict=True):
         (tmp_path / name).write_text(text)
+    (tmp_path / "tiny.yaml").write_text(TINY)
     save(tmp_path / "wrong.npz", right, **{"output.bias": 2 * right["output.bias"]})
     monkeypatch.chdir(tmp_path)
     return tmp_path

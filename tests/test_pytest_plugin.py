@@ -13,6 +13,13 @@ from textwrap import dedent
 
 import pytest
 
+import gradcheck_cli.pytest_specs  # noqa: F401 - or each run of pytest in here would load all of it again
+
+pytest_plugins = ("pytester",)
+
+PLAIN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error")
+"""Without hypothesis, which would be loaded again in every run for the last lines of its report."""
+
 HEAVY = {"click", "numpy", "pydantic", "rich", "ruamel"}
 
 RIGHT = """\
@@ -35,29 +42,33 @@ def f(p, x, y):
 
 
 class Project:
-    """A folder in which pytest is run as by somebody who has the package installed."""
+    """A folder in which pytest is run as by somebody who has the package installed.
 
-    def __init__(self, folder):
-        self.folder = folder
+    In this process, unless it matters what a process has loaded: `alone`.
+    """
+
+    def __init__(self, pytester):
+        self.folder = pytester.path
+        self._pytester = pytester
 
     def write(self, name, text):
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(dedent(text), encoding="utf-8")
 
-    def run(self, *command):
-        environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR")}
+    def pytest(self, *arguments):
+        done = self._pytester.runpytest_inprocess(*PLAIN, *arguments)
+        return subprocess.CompletedProcess(arguments, done.ret, str(done.stdout), str(done.stderr))
+
+    def alone(self, *command):
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.folder,
             capture_output=True,
             encoding="utf-8",
             check=False,
-            env={**environment, "PYTHONUTF8": "1", "CI": "true"},  # which lets pytest write whole lines
+            env={**os.environ, "PYTHONUTF8": "1"},
         )
-
-    def pytest(self, *arguments):
-        return self.run("pytest", "-p", "no:cacheprovider", "-W", "error", *arguments)
 
     def collected(self, *arguments):
         """What is found, by file."""
@@ -66,8 +77,11 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path):
-    return Project(tmp_path)
+def project(pytester, monkeypatch):
+    for name in ("COLUMNS", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CI", "true")  # which lets pytest write whole lines
+    return Project(pytester)
 
 
 @pytest.fixture
@@ -146,7 +160,7 @@ def test_nothing_heavy_is_imported_before_there_is_a_spec(project):
             print("loaded:", *{name.split(".")[0] for name in sys.modules})
         """,
     )
-    (loaded,) = re.findall(r"loaded:(.*)", project.pytest("-s").stdout)
+    (loaded,) = re.findall(r"loaded:(.*)", project.alone("pytest", *PLAIN, "-s").stdout)
     assert "gradcheck_cli" in loaded.split()
     assert not HEAVY & set(loaded.split())
 
@@ -165,7 +179,7 @@ def test_every_tensor_is_an_item_of_its_own(project):
 def test_a_failure_reads_as_the_command_says_it(project):
     project.write("my_net.py", CODE)
     project.write("net.yaml", "gradients: {python: my_net.py:f}\ncheck: {parameters: w}\n")
-    said = project.run("gradcheck_cli", "check", "net.yaml").stdout
+    said = project.alone("gradcheck_cli", "check", "net.yaml").stdout
     assert "w[2]" in said
     assert said in project.pytest("net.yaml").stdout
 
@@ -228,7 +242,7 @@ def test_code_that_fails_only_when_it_is_differenced_fails_in_words(project):
 def test_a_defect_of_gradcheck_shows_where_it_is(project):
     project.write("net.yaml", RIGHT)
     project.write("conftest.py", "import gradcheck_cli.pytest_specs as us\n\nus.check = lambda spec: 1 // 0")
-    done = project.pytest("net.yaml")
+    done = project.alone("pytest", *PLAIN, "net.yaml")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stdout
     assert "pytest_specs.py" in done.stdout
@@ -250,6 +264,6 @@ def test_a_report_for_machines_has_the_verdict_as_its_message(project):
 
 @pytest.mark.skipif(find_spec("xdist") is None, reason="pytest-xdist is not installed")
 def test_several_processes_say_the_same(with_configs):
-    done = with_configs.pytest("-n2", "configs")
+    done = with_configs.alone("pytest", *PLAIN, "-n2", "configs")
     assert re.search(r"2 failed, \d+ passed", done.stdout)
     assert "the worst, output.weight[3, " in " ".join(done.stdout.split())
