@@ -40,6 +40,9 @@ _ENDS = np.array([1.0, 3.0, 8.0])
 _UNEVEN = 0.3
 """Points that are one stair apart seem to lie on a line without any; those of another distance do not."""
 
+_CLOSER = 14
+"""At how many points a closer look is taken where few make it seem that there are stairs."""
+
 _BEYOND = 2.0
 """How many times the spread of the few local slopes a slope between must lie beyond them."""
 
@@ -82,14 +85,23 @@ def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
     """
     bar = 2.0 * float(np.linalg.norm(noise))
 
-    def jumps(flat: float, stair: float, seed: int) -> bool:
-        ends = stair * _ENDS
-        points = np.array([ends, ends + flat]).T.ravel()
-        values = _along(function.losses, function.parameters, points, name, seed)
+    def local(points: Array, flat: float, seed: int) -> tuple[Array, Array]:
+        """The losses' sum at these points of a line, and its slope from each to a point that is close."""
+        both = np.array([points, points + flat]).T.ravel()
+        values = _along(function.losses, function.parameters, both, name, seed)
         at, beyond = values.sum(axis=1).reshape(-1, 2).T
-        local, between = (beyond - at) / flat, np.diff(at) / np.diff(ends)
-        allowed = _BEYOND * np.ptp(local) + bar / flat + bar / stair
-        return bool((np.abs(between - np.median(local)) > allowed).any())
+        return at, (beyond - at) / flat
+
+    def jumps(flat: float, stair: float, seed: int) -> bool:
+        ends, noise_of_slopes = stair * _ENDS, bar / flat + bar / stair
+        at, slopes = local(ends, flat, seed)
+        between = np.diff(at) / np.diff(ends)
+        if (np.abs(between - np.median(slopes)) <= _BEYOND * np.ptp(slopes) + noise_of_slopes).all():
+            return False
+        _, more = local(np.linspace(ends[0], ends[-1], _CLOSER), flat, seed)  # kinks may lie between the ends
+        most = np.sort([*slopes, *more])[1:-1]  # one may lie on a jump itself
+        off = np.abs(between - np.median(most))
+        return bool((off > _BEYOND * np.ptp(most) + noise_of_slopes).any())
 
     exact = bar <= _EXACT * float(np.linalg.norm(losses))
     most = function.parameters[name].size  # of a single number every line is the same
@@ -196,6 +208,7 @@ def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iter
         name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)
         for name in names
     }
-    for size, share in ((length, 1.0), *((np.abs, share) for share in _SHARES)):
+    sizes: list[tuple[Callable[[Array], Array], float]] = [(length, 1.0), *((np.abs, s) for s in _SHARES)]
+    for size, share in sizes:
         for side in (share, -share):
             yield {name: side * size(parameters[name]) * signs[name] for name in names}

@@ -132,15 +132,7 @@ def test_a_mistake_is_seen_from_a_ten_thousandth_of_the_largest_entry(off, expec
 # --- verdicts, and what is made of them --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="half precision is a staircase"))
-        if name == "RMS norm, float16"
-        else name
-        for name in KINDS
-    ],
-)
+@pytest.mark.parametrize("name", KINDS)
 def test_no_verdict_is_false(name):
     trials = examine((name, 1, 1))
     assert len(trials) == 2
