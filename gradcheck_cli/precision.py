@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,35 +79,52 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
 
 
 def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
-    """A distance longer than the stairs of the losses, as those of half precision have; 0 if there are none.
+    """A distance longer than the stairs of the losses where a parameter moves; 0 if there are none."""
+    bar = 2.0 * float(np.linalg.norm(noise))
+    exact = bar <= _EXACT * float(np.linalg.norm(losses))
+    most = function.parameters[name].size  # of a single number every line is the same
+    searched = [
+        (stair, _Line(function, name, seed, flat))
+        for flat, stair, lines in _STAIRS[exact]
+        for seed in range(min(lines, most))
+    ]
+    return max((stair for stair, line in searched if _has_stairs(line, stair, bar)), default=0.0)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A random line on which a parameter moves alone; flat: how close two points are for a local slope."""
+
+    function: Function
+    name: str
+    seed: int
+    flat: float
+
+    def __call__(self, points: Array) -> tuple[Array, Array]:
+        """The losses' sum at these points, and the local slope there."""
+        both = np.array([points, points + self.flat]).T.ravel()
+        values = _along(self.function.losses, self.function.parameters, both, self.name, self.seed)
+        at, beyond = values.sum(axis=1).reshape(-1, 2).T
+        return at, (beyond - at) / self.flat
+
+
+def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
+    """Whether the losses rise by jumps along a line, as those of half precision do.
 
     By the mean value theorem the slope between two points is one of those between them. On a staircase it is
     not: between its jumps it is flat, or rises by no more than what is computed exactly.
     """
-    bar = 2.0 * float(np.linalg.norm(noise))
+    ends, noise = stair * _ENDS, bar / line.flat + bar / stair
+    at, local = line(ends)
+    between = np.diff(at) / np.diff(ends)
 
-    def local(points: Array, flat: float, seed: int) -> tuple[Array, Array]:
-        """The losses' sum at these points of a line, and its slope from each to a point that is close."""
-        both = np.array([points, points + flat]).T.ravel()
-        values = _along(function.losses, function.parameters, both, name, seed)
-        at, beyond = values.sum(axis=1).reshape(-1, 2).T
-        return at, (beyond - at) / flat
+    def beyond(slopes: Array) -> bool:
+        return bool((np.abs(between - np.median(slopes)) > _BEYOND * np.ptp(slopes) + noise).any())
 
-    def jumps(flat: float, stair: float, seed: int) -> bool:
-        ends, noise_of_slopes = stair * _ENDS, bar / flat + bar / stair
-        at, slopes = local(ends, flat, seed)
-        between = np.diff(at) / np.diff(ends)
-        if (np.abs(between - np.median(slopes)) <= _BEYOND * np.ptp(slopes) + noise_of_slopes).all():
-            return False
-        _, more = local(np.linspace(ends[0], ends[-1], _CLOSER), flat, seed)  # kinks may lie between the ends
-        most = np.sort([*slopes, *more])[1:-1]  # one may lie on a jump itself
-        off = np.abs(between - np.median(most))
-        return bool((off > _BEYOND * np.ptp(most) + noise_of_slopes).any())
-
-    exact = bar <= _EXACT * float(np.linalg.norm(losses))
-    most = function.parameters[name].size  # of a single number every line is the same
-    searched = [(flat, stair, k) for flat, stair, lines in _STAIRS[exact] for k in range(min(lines, most))]
-    return max((stair for flat, stair, line in searched if jumps(flat, stair, line)), default=0.0)
+    if not beyond(local):
+        return False
+    _, closer = line(np.linspace(ends[0], ends[-1], _CLOSER))  # kinks may lie between the ends
+    return beyond(np.sort([*local, *closer])[1:-1])  # and one of the points may lie on a jump
 
 
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
