@@ -80,6 +80,14 @@ def test_an_interruption_beneath_another_error_is_130(gradcheck, monkeypatch):
         assert (done.code, done.out, done.err.strip()) == (130, "", "interrupted")
 
 
+def test_an_end_of_file_somewhere_inside_is_a_defect_and_no_interruption(gradcheck, monkeypatch):
+    def fail(*_: object) -> None:
+        raise EOFError("marshal data too short")
+
+    monkeypatch.setattr("gradcheck_cli.cli.explain.explain.callback", fail)
+    assert gradcheck("explain", "good.yaml").code == 70
+
+
 def pids_in(folder: Path) -> list[int]:
     return [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
 

@@ -145,7 +145,8 @@ def left_in(folder: Path) -> set[str]:
 )
 def test_a_dump_to_a_full_disk_is_told_and_leaves_nothing(output, says, folder):
     before = left_in(folder)
-    line = f"ulimit -f 1; exec {shlex.join([*COMMAND, 'dump', 'large.yaml', '-o', output])}"
+    command = shlex.join([*COMMAND, "dump", "large.yaml", "-o", output])
+    line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f 1; exec {command}"
     (folder / "large.yaml").write_text(LARGE.format(units=40))
     done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
     assert done.returncode == 2
