@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck_cli.compare import ERROR_BARS, ROUNDING_SAFETY, Verdict
-from gradcheck_cli.directions import check_along_directions
 from gradcheck_cli.effort import Clock, now, plan
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.judge import Judge
@@ -20,9 +20,11 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.numerical.witness import Testimony, contradictions, hear
 from gradcheck_cli.report import Report, Witness
 from gradcheck_cli.shared_work import shared_work
-from gradcheck_cli.sources.foreign import ForeignObjective
 from gradcheck_cli.spec import CheckSpec, Spec
 from gradcheck_cli.subject import Subject, subject_of
+
+if TYPE_CHECKING:
+    from gradcheck_cli.sources.foreign import ForeignObjective
 
 
 @np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
@@ -69,6 +71,8 @@ def _check_once(
         judge = Judge(subject, how)
         if way.way == "literal":
             return _check_every_entry(judge, progress)
+        from gradcheck_cli.directions import check_along_directions  # only large code needs it
+
         return check_along_directions(judge, code, progress, way.told)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison, Entry, Verdict, overall, three_digits
+from gradcheck_cli.compare import Comparison, Entry, Verdict, median, overall, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, Position, worst
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
     needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in comparisons])
     if not needed.size:
         return None
-    return Resolution(float(needed.min()), float(np.median(needed)), float(needed.max()))
+    return Resolution(float(needed.min()), median(needed), float(needed.max()))
 
 
 def _sortable(relative_error: float) -> float:

@@ -36,7 +36,13 @@ MAX_NUMBERS = 250_000_000
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,  # until one is validated: most are parts of others
+    )
 
 
 def _one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,13 +20,13 @@ from gradcheck_cli.model.sampled_rounding import capped
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import Objective
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.precision import measured_noise
-from gradcheck_cli.sources import CODE_SOURCES, read_gradients
+from gradcheck_cli.sources import read_code, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
-from gradcheck_cli.sources.foreign import Finding, ForeignObjective, Function, Inputs, read_inputs
-from gradcheck_cli.sources.unwritten import refuse_erratic
-from gradcheck_cli.sources.workers import Case, Workers
 from gradcheck_cli.spec import CheckSpec, Spec
+
+if TYPE_CHECKING:
+    from gradcheck_cli.sources.foreign import Finding, ForeignObjective, Function, Inputs
+    from gradcheck_cli.sources.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,12 @@ def _samples(x: Array) -> str:
 # --- code of the user's ------------------------------------------------------------------------------------
 
 
+# What code needs is loaded where there is code: it is half of what a network would wait for.
+
+
 def _of_code(spec: Spec) -> Subject:
+    from gradcheck_cli.sources.workers import Case, Workers
+
     function, inputs = _read_code(spec)
     subject = subject_of_function(function, inputs, spec.check)
     assert subject.code is not None
@@ -151,9 +157,11 @@ def _of_code(spec: Spec) -> Subject:
 
 
 def _read_code(spec: Spec) -> tuple[Function, Inputs]:
+    from gradcheck_cli.sources.foreign import read_inputs
+
     _refuse_complex(spec.check)  # before any of it is run
     inputs = read_inputs(spec)
-    return CODE_SOURCES[type(spec.gradients)](spec.gradients, inputs), inputs
+    return read_code(spec.gradients, inputs), inputs
 
 
 def _checked(function: Function, inputs: Inputs, how: CheckSpec) -> tuple[str, ...]:
@@ -171,6 +179,10 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
 
     Raises `InputError`.
     """
+    from gradcheck_cli.precision import measured_noise
+    from gradcheck_cli.sources.foreign import ForeignObjective
+    from gradcheck_cli.sources.unwritten import refuse_erratic
+
     _refuse_complex(how)
     gradients = function.gradients(function.parameters)
     checked = _checked(function, inputs, how)

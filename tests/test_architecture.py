@@ -255,25 +255,3 @@ def test_every_module_can_be_imported_first():
     command = [sys.executable, "-c", FIRST, *modules]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == ""
-
-
-RIGHT = """
-import numpy as np
-from gradcheck_cli import check_gradients
-check_gradients(lambda w: ((w ** 2).sum(), 2 * w), np.ones(3))
-"""
-
-
-def loaded_by(program: str) -> set[str]:
-    """The modules that a process has loaded when the program has run in it."""
-    script = f"{program}\nimport sys\nprint(*sys.modules)"
-    return set(
-        subprocess.run([sys.executable, "-c", script], check=True, stdout=-1, text=True).stdout.split()
-    )
-
-
-@pytest.mark.parametrize("program", [RIGHT, "import gradcheck_cli.pytest_specs"], ids=["testing", "pytest"])
-def test_the_library_loads_no_command_line(program):
-    loaded = loaded_by(program)
-    assert "gradcheck_cli.checker" in loaded
-    assert not loaded & {"click", "gradcheck_cli.cli"}

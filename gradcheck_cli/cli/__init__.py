@@ -68,7 +68,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return int(cli.main(arguments, prog_name="gradcheck", standalone_mode=False) or 0)
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
-        if isinstance(error.__cause__, EOFError):  # click takes any for Ctrl-D at a prompt, which has no cause
+        if isinstance(
+            error.__cause__, EOFError
+        ):  # click takes any for Ctrl-D at a prompt, which has no cause
             return _defect()
         say("interrupted")
         return int(ExitCode.INTERRUPTED)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.terminal import complain, say
@@ -95,6 +93,8 @@ def _refuse_unwritable(report: ReportFile) -> None:
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
     """A place for a file that is going to be the target."""
+    from tempfile import TemporaryDirectory  # only reports need it
+
     with TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
         yield Path(folder, target.name)
 
@@ -123,7 +123,9 @@ def _write(text: str, target: Path) -> None:
     with _scratch(target) as new:
         new.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
         if target.exists():
-            shutil.copymode(target, new)
+            from shutil import copymode
+
+            copymode(target, new)
         new.replace(target)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
-from gradcheck_cli.formats.heatmap import draw_heatmaps
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import (
@@ -73,6 +72,8 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
         page.line(f"The worst of all {count(moved(report), 'entry')}{THEMSELVES[report.differences]}:")
         page.table(ENTRY_COLUMNS, [entry_row(name, entry) for name, entry in worst])
     if page.view.heatmap:
+        from gradcheck_cli.formats.heatmap import draw_heatmaps
+
         draw_heatmaps(page, report)
     if page.view.level > 0:
         page.line()

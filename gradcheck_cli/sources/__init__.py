@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.sources import array_file, backprop, python_function, torch_module
+from gradcheck_cli.sources import array_file, backprop
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.sources.foreign import Function, Inputs
 from gradcheck_cli.spec import Backprop, GradientFile, Gradients, PythonFunction, TorchModule
 
-CODE_SOURCES: Mapping[type, Callable[[Any, Inputs], Function]] = {
-    PythonFunction: python_function.read,
-    TorchModule: torch_module.read,
+if TYPE_CHECKING:
+    from gradcheck_cli.sources.foreign import Function, Inputs
+
+CODE_SOURCES: Mapping[type, str] = {
+    PythonFunction: "gradcheck_cli.sources.python_function",
+    TorchModule: "gradcheck_cli.sources.torch_module",
 }
-"""Code of the user's that has a loss of its own: not only gradients, but what to difference as well."""
+"""Code of the user's that has a loss of its own: not only gradients, but what to difference as well.
+
+Each has a module with `read(source, inputs)`, loaded when it is asked for.
+"""
 
 SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
     Backprop: backprop.read,
@@ -31,3 +37,9 @@ def read_gradients(source: Gradients, problem: Problem) -> Analytic:
             "gradients from code have a loss of their own; only `check` can judge them", "gradients"
         )
     return SOURCES[type(source)](source, problem)
+
+
+def read_code(source: Gradients, inputs: Inputs) -> Function:
+    """The code the spec names, loaded and called once. Raises `InputError` at the place in the spec."""
+    function: Function = import_module(CODE_SOURCES[type(source)]).read(source, inputs)
+    return function

@@ -20,7 +20,7 @@ import numpy as np
 
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.sources import CODE_SOURCES
+from gradcheck_cli.sources import read_code
 from gradcheck_cli.sources.foreign import STACK, Change, Function, Inputs, evaluate, stacks
 from gradcheck_cli.sources.own_process import end_with_parent
 from gradcheck_cli.spec import Gradients
@@ -101,7 +101,7 @@ def _begin(case: Case) -> None:
 def _function() -> Function:
     """The code, loaded when it is first needed: what it does wrong is then told by the evaluation."""
     (case,) = _CASES
-    function = CODE_SOURCES[type(case.source)](case.source, case.inputs)
+    function = read_code(case.source, case.inputs)
     if not (
         np.abs(function.losses(case.parameters) - case.losses)
         <= 2.0 * np.maximum.reduce(list(case.noise.values()))

@@ -12,7 +12,7 @@ import pytest
 
 from gradcheck_cli import check, load_spec
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.sources import CODE_SOURCES
+from gradcheck_cli.sources import read_code
 from gradcheck_cli.sources.foreign import Change, ForeignObjective, InProcess, Inputs
 from gradcheck_cli.sources.workers import Case, Workers
 from gradcheck_cli.spec import Code, PythonFunction
@@ -47,7 +47,7 @@ def case(tmp_path, monkeypatch):
         (tmp_path / "net.py").write_text(dedent(NET).replace("BEFORE", before))
         source = PythonFunction(python=Code(tmp_path / "net.py", name), vectorized=name == "many")
         inputs = Inputs(None, None, None)
-        function = CODE_SOURCES[PythonFunction](source, inputs)
+        function = read_code(source, inputs)
         losses = function.losses(function.parameters)
         return Case(source, inputs, function.parameters, losses, {"w": 1e-15 * losses}), function
 

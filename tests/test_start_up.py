@@ -1,0 +1,92 @@
+"""What a process loads, and what only when it is needed: most of a small check is start-up."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+from gradcheck_cli import __main__ as command
+
+CHECKED = """
+from gradcheck_cli import cli
+try:
+    cli.main(["check", "configs/{spec}", "--color", "never"])
+except SystemExit as left:
+    assert left.code == {code}
+"""
+
+GIVEN = """
+import numpy as np
+from gradcheck_cli import check_gradients
+check_gradients(lambda w: ((w ** 2).sum(), 2 * w), np.ones(3))
+"""
+
+OF_CODE = (
+    "sources.foreign",
+    "sources.python_function",
+    "sources.torch_module",
+    "sources.workers",
+    "directions",
+)
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that a process has loaded when the program has run in it."""
+    script = f"{program}\nimport sys\nprint('', *sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def own(*names: str) -> set[str]:
+    return {f"gradcheck_cli.{name}" for name in names}
+
+
+@pytest.fixture(scope="module")
+def by_a_right_spec() -> set[str]:
+    return loaded_by(CHECKED.format(spec="output_layer.yaml", code=0))
+
+
+def test_what_agrees_loads_nothing_of_the_diagnosis(by_a_right_spec):
+    assert "gradcheck_cli.checker" in by_a_right_spec
+    assert not [name for name in by_a_right_spec if name.startswith("gradcheck_cli.diagnose")]
+
+
+def test_what_is_wrong_loads_it():
+    assert "gradcheck_cli.diagnose.search" in loaded_by(CHECKED.format(spec="wrong_gradient.yaml", code=1))
+
+
+def test_a_network_loads_nothing_that_code_needs(by_a_right_spec):
+    assert not by_a_right_spec & own(*OF_CODE)
+    assert own("sources.foreign") < loaded_by(GIVEN)
+
+
+def test_a_table_loads_no_pictures(by_a_right_spec):
+    assert not by_a_right_spec & {"gradcheck_cli.formats.heatmap", "numpy.ma"}
+
+
+@pytest.mark.parametrize("program", [GIVEN, "import gradcheck_cli.pytest_specs"], ids=["testing", "pytest"])
+def test_the_library_loads_no_command_line(program):
+    loaded = loaded_by(program)
+    assert "gradcheck_cli.checker" in loaded
+    assert not loaded & {"click", "rich", "gradcheck_cli.cli"}
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_only_tells_of_the_command_loads_neither_numpy_nor_pydantic(option):
+    program = f"from gradcheck_cli import cli\ntry:\n    cli.main([{option!r}])\nexcept SystemExit:\n    pass"
+    assert not loaded_by(program) & {"numpy", "pydantic", "rich", "ruamel.yaml"}
+
+
+def test_garbage_is_looked_for_as_usual_once_there_may_be_some():
+    usual, others = gc.get_threshold(), list(gc.callbacks)
+    command.put_off_garbage()
+    try:
+        assert gc.get_threshold()[0] > 100 * usual[0]
+    finally:
+        gc.collect()
+    assert (gc.get_threshold(), gc.callbacks) == (usual, others)
