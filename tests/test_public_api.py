@@ -83,7 +83,7 @@ def test_a_check_loads_the_libraries_that_the_others_do_without(configs):
 
 def test_both_script_names_are_the_same_command():
     scripts = {script.name: script.value for script in entry_points(group="console_scripts")}
-    assert scripts["gradcheck"] == scripts["gradcheck-cli"] == "gradcheck_cli.cli:main"
+    assert scripts["gradcheck"] == scripts["gradcheck-cli"] == "gradcheck_cli.__main__:main"
 
 
 def test_the_package_says_that_it_is_typed():
