@@ -26,7 +26,7 @@ WORKING = {
     "explain": (["explain", "wrong.yaml"], 1),
     "dump": (["dump", "good.yaml", "-o", "out"], 0),
     "sweep": (["sweep", "good.yaml", "--only", "output.bias"], 0),
-    "mutate": (["mutate", "tiny.yaml"], 0),
+    "mutate": (["mutate", "tiny.yaml", "--sample", "3"], 0),
     "init": (["init", "-"], 0),
     "schema": (["schema"], 0),
 }
