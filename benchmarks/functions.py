@@ -41,7 +41,7 @@ UNDECIDED = 0.03
 """The share of right gradients in float64 that may be left undecided."""
 
 ALONG_DIRECTIONS = 6
-"""One in so many functions is looked at along random directions."""
+"""One function in this number is checked along random directions."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Trial:
 
 
 def examine(job: tuple[str, int, int]) -> list[Trial]:
-    """The right gradient of one function, and so many mistakes in it that can be seen."""
+    """The right gradient of one function, and a number of visible mistakes in it."""
     name, seed, planted = job
     kind, subject = KINDS[name], drawn(name, seed)
     trials = [trial(name, seed, subject, RIGHT)]
@@ -123,7 +123,7 @@ def visible(kind: Kind, subject: Subject, mistake: Mistake) -> bool:
 
 
 def effect(gradients: Arrays, exact: Arrays) -> float:
-    """The largest change of an entry, as a share of its tensor's largest; of the largest of all beside 0."""
+    """The largest change of an entry, as a share of its tensor's largest, or of the largest of all if that is 0."""
     sizes = sizes_of(exact)
     changes = (np.abs(np.asarray(gradients[n], dtype=np.float64) - exact[n]) / sizes[n] for n in exact)
     return max(float(np.nan_to_num(c, nan=np.inf).max(initial=0.0)) for c in changes)

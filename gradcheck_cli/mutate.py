@@ -113,7 +113,7 @@ def mutate(spec: Spec, progress: Progress | None = None, sample: int | None = No
     """Plant every mistake that applies in the network of `spec`, and check and diagnose each.
 
     The gradients that the spec names have no part in it. progress is told of mistakes, not of evaluations.
-    sample: so many of them are drawn, by the seed of the check. An interruption leaves out those that have
+    sample: how many of them are drawn, by the seed of the check. An interruption leaves out those that have
     not been checked. Raises `InputError` where the spec has no network or does not fit its data, and
     `UntrustedReferenceError` if our own right gradients are called wrong.
     """
@@ -156,7 +156,7 @@ def mutate(spec: Spec, progress: Progress | None = None, sample: int | None = No
 
 
 def _drawn(planted: Sequence[Plant], count: int, seed: int) -> list[Plant]:
-    """So many of them in their order: of every kind one, then of every kind another, drawn at random."""
+    """A random sample in the order of the mistakes: one of every kind, then another of every kind."""
     order = np.random.default_rng(seed).permutation(len(planted))
     kinds: Counter[str] = Counter()
     rounds = {}

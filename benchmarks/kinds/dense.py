@@ -77,7 +77,7 @@ def badly_scaled(rng: Draw) -> Function:
 
 
 def large_loss(rng: Draw) -> Function:
-    """Dense layers beside a constant that is thousands of times larger than the loss."""
+    """Dense layers plus a constant that is thousands of times larger than the loss."""
     function, constant = dense(rng), 10.0 ** rng.uniform(2, 4)
 
     def forward(p: Arrays, d: Arrays) -> tuple[Array, Any]:

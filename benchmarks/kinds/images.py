@@ -37,7 +37,7 @@ class Window:
         return [(u, v) for u in range(self.size) for v in range(self.size)]
 
     def under(self, u: int, v: int, rows: int, columns: int) -> tuple[Any, ...]:
-        """What lies under place (u, v) of the window, for so many outputs."""
+        """What lies under place (u, v) of the window, for the given number of outputs."""
         s, u, v = self.stride, u * self.dilation, v * self.dilation
         return (
             slice(None),

@@ -1,4 +1,4 @@
-"""Functions with kinks: beside them, near them and right on them."""
+"""Functions with kinks: far from them, near them and right on them."""
 
 from __future__ import annotations
 

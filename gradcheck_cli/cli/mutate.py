@@ -47,7 +47,7 @@ Exit codes:
     "--jobs",
     metavar="N|auto",
     type=OrAuto(min=1, max=1024),
-    help="Check so many mistakes at once, each in a process; the result is the same.  "
+    help="Check N mistakes at a time, each in a process; the result is the same.  "
     "[default: the spec's, or 1]",
 )
 @format_option(*MUTATION_FORMATS)

@@ -18,7 +18,7 @@ FUNCTION_ULPS = 4.0
 """An elementary function's result is good to a few units in the last place."""
 
 _MOST_NUDGES = 32
-"""Of a wider row, so many groups of its numbers are nudged one after the other, with random signs inside."""
+"""The number of groups of a wider row that are nudged one after the other, with random signs inside."""
 
 _SAMPLES = 4
 _APART = 2.0**-10
