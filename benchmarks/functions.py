@@ -123,7 +123,7 @@ def visible(kind: Kind, subject: Subject, mistake: Mistake) -> bool:
 
 
 def effect(gradients: Arrays, exact: Arrays) -> float:
-    """The largest change of an entry, as a share of its tensor's largest, or of the largest of all if that is 0."""
+    """The largest change of an entry, as a share of its tensor's largest, or of all if that is 0."""
     sizes = sizes_of(exact)
     changes = (np.abs(np.asarray(gradients[n], dtype=np.float64) - exact[n]) / sizes[n] for n in exact)
     return max(float(np.nan_to_num(c, nan=np.inf).max(initial=0.0)) for c in changes)

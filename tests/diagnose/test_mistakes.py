@@ -15,7 +15,7 @@ from gradcheck_cli.diagnose.table import MISTAKES, ORDER, OVERFLOW, PLANTABLE, S
 from gradcheck_cli.formats.glyphs import to_ascii
 
 PARTS = 8
-"""Every so many-th mistake is one part of them."""
+"""How many parts the mistakes are split into, by every n-th of them."""
 
 
 def visible(problem, gradients) -> bool:
