@@ -20,7 +20,7 @@ for library in ("OMP", "OPENBLAS", "MKL"):  # before numpy is loaded: a thread f
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run whole folders of tests in a process for each core; what is named is quicker in this one."""
     option = config.option
-    covered = getattr(option, "cov_source", None)  # has begun in one process by now: -n auto --cov is for more
+    covered = getattr(option, "cov_source", None)  # has begun in one process by now; -n auto --cov takes more
     alone = covered or option.usepdb or option.capture == "no" or os.environ.get("PYTEST_XDIST_WORKER")
     if getattr(option, "numprocesses", 0) is None and not alone and all(map(os.path.isdir, config.args)):
         option.numprocesses, option.maxprocesses = "auto", MOST_PROCESSES
