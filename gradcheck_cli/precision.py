@@ -14,6 +14,8 @@ from gradcheck_cli.sources.foreign import Function, is_refusal, length
 
 Observe = Callable[[Mapping[str, Array]], Array]
 
+_EPS = float(np.finfo(np.float64).eps)
+
 _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
 """Of neighbouring points on a line: for a function in float64 far above ε, and next to nothing curves. The
 longer ones are for what does not change on shorter ones, being rounded: to float32, or next to a 1."""
@@ -30,7 +32,8 @@ _STAIRS = {
 }
 """A distance shorter than the stairs of a type, a longer one, and how many lines to look along, since on one
 the jumps may cancel: for losses that are exact but for parts in float32 or half precision, and for others.
-Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of their size apart."""
+Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of their size apart, those of float32 2⁻²⁴: a function that is known
+to be wide may still hide these in a kernel."""
 
 _EXACT = 2.0**-40
 """Losses whose noise is a smaller share of them are those of float64."""
@@ -64,9 +67,10 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
     may sit, and numbers that are exact only there. Where the losses have stairs, the lines are longer.
     """
     here = function.parameters
-    level, losses = _noise(function.losses, here)
+    level, losses = _noise(function.losses, here, function.is_wide)
     level = np.maximum(level, grain(_along(function.losses, here, _equidistant(_FAR))))
-    floor = resolution(losses) * np.abs(losses).max(axis=0)
+    digits = _EPS if function.is_wide else resolution(losses)
+    floor = digits * np.abs(losses).max(axis=0)
     everywhere = np.maximum(_SIGMAS * level, floor)
     noise, longest = dict.fromkeys(here, everywhere), 0.0
     for name in here:
@@ -82,10 +86,11 @@ def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
     """A distance longer than the stairs of the losses where a parameter moves; 0 if there are none."""
     bar = 2.0 * float(np.linalg.norm(noise))
     exact = bar <= _EXACT * float(np.linalg.norm(losses))
+    of_types = _STAIRS[exact][:1] if exact and function.is_wide else _STAIRS[exact]
     most = function.parameters[name].size  # of a single number every line is the same
     searched = [
         (stair, _Line(function, name, seed, flat))
-        for flat, stair, lines in _STAIRS[exact]
+        for flat, stair, lines in of_types
         for seed in range(min(lines, most))
     ]
     return max((stair for stair, line in searched if _has_stairs(line, stair, bar)), default=0.0)
@@ -137,7 +142,7 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     def gradients(at: Mapping[str, Array]) -> Array:
         return _flat(function.gradients(at), analytic)
 
-    levels, _ = _noise(gradients, function.parameters)
+    levels, _ = _noise(gradients, function.parameters, wide=False)
     if stair:
         levels = np.fmax(levels, noise_level(_along(gradients, function.parameters, _equidistant(stair))))
     wide = function.wide_gradients()
@@ -159,11 +164,12 @@ def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
     return np.concatenate([np.asarray(gradients[name], np.float64).ravel() for name in analytic.values])
 
 
-def _noise(observe: Observe, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
+def _noise(observe: Observe, parameters: Mapping[str, Array], wide: bool) -> tuple[Array, Array]:
     """σ of everything that is observed, (K,), and the values (POINTS, K) of the last line that was needed.
 
     Every number is judged on the shortest line on which it changes from one point to the next. If none
-    changes on the shortest of all, they are not in float64, and a long line shows what half precision does.
+    changes on the shortest of all, they are not in float64 unless `wide` says so, and a long line shows what
+    half precision does.
     """
     level, unchanged, exact = None, None, False
     for distance in _DISTANCES:
@@ -171,7 +177,7 @@ def _noise(observe: Observe, parameters: Mapping[str, Array]) -> tuple[Array, Ar
         if level is None or unchanged is None:
             level, unchanged = np.zeros(values.shape[1]), values.any(axis=0)
             exact = bool(changes(values).any())
-        if distance < 8.0 * resolution(values):
+        if not wide and distance < 8.0 * resolution(values):
             continue
         told = unchanged & changes(values)
         level[told] = noise_level(values[:, told])
@@ -180,7 +186,7 @@ def _noise(observe: Observe, parameters: Mapping[str, Array]) -> tuple[Array, Ar
             break
     assert level is not None
     level[unchanged] = noise_level(values[:, unchanged])
-    if not exact:
+    if not exact and not wide:
         level = np.fmax(level, noise_level(_along(observe, parameters, _equidistant(_LONG))))
     return level, values
 

@@ -57,6 +57,10 @@ class Function(Protocol):
     def vectorized(self) -> bool:
         """Whether the function takes a stack of parameters."""
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the losses are known to be computed in float64 throughout: half precision is not inside."""
+
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         """∂L/∂ every parameter, each in its parameter's shape and in the type it was computed in."""
 

@@ -85,6 +85,7 @@ class _Function:
     remarks: tuple[str, ...]
     stacked: Callee | None = None  # the code as it is, where it takes a stack of parameters
 
+    is_wide: ClassVar[bool] = False  # what it computes in is the code's own choice
     weighted: ClassVar[str] = ""
     findings: ClassVar[tuple[Finding, ...]] = ()
     others: ClassVar[tuple[Function, ...]] = ()

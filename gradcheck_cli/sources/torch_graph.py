@@ -12,7 +12,8 @@ import numpy as np
 from gradcheck_cli.model.arrays import match_shapes
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import as_point, plain, real
-from gradcheck_cli.sources.torch_upstream import Node, Upstream, Weights, own_nodes
+from gradcheck_cli.sources.torch_types import is_wide
+from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.sources.user_code import UserCode, a
 
 WHERE = ("gradients", "torch")
@@ -100,6 +101,12 @@ class Graph:
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return real(plain(self._terms(True, weights).cpu()))
+
+    def is_wide(self, parameters: Mapping[str, Array]) -> bool:
+        """Whether the losses are known to be computed in float64 throughout."""
+        with self._autograd(), _one_thread(self.torch):
+            self._assign(parameters, wide=True)
+            return is_wide(self.torch, lambda: self._terms(True, AS_IT_IS))
 
     def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
         """(K, S): the same at K points, by vmap over the parameters."""

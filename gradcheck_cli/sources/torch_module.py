@@ -81,6 +81,7 @@ class _Function:
     """The module with its loss weighted in one way.
 
     loss: what its author's loss is, without weights.  apart: how far two runs may be apart.
+    is_wide: whether its losses are known to be computed in float64 throughout.
     findings: what backward, run in other ways, showed.  others: the same under other upstreams.
     """
 
@@ -91,6 +92,7 @@ class _Function:
     loss: float
     apart: float
     remarks: tuple[str, ...]
+    is_wide: bool
     vectorized: bool = False
     findings: tuple[Finding, ...] = ()
     others: tuple[_Function, ...] = ()
@@ -149,7 +151,16 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
     refuse_unrepeatable(first, second, code)
     upstream = Upstream(plain_weights(len(first.losses)))
     loss = float(first.losses.astype(np.float64).sum())
-    return _Function(code, graph, point, upstream, loss, first.apart, remarks, vectorized)
+    return _Function(
+        code, graph, point, upstream, loss, first.apart, remarks, _is_wide(code, graph, point), vectorized
+    )
+
+
+def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
+    """Whether the losses are known to be computed in float64 throughout."""
+    with suppress(InputError), code.running(_WIDE):  # what is compiled, say, may not run while watched
+        return graph.is_wide(point)
+    return False
 
 
 def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:

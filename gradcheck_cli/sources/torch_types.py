@@ -1,0 +1,57 @@
+"""Whether a torch forward pass computes everything in float64, watched while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+_LEAVES_TORCH = frozenset(
+    ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
+)
+"""What is done with the numbers afterwards is not seen."""
+
+_TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
+"""Namespaces of operators that compute in the type they are given."""
+
+
+def is_wide(torch: Any, run: Callable[[], object]) -> bool:
+    """Whether no number of this run is narrower than float64, as far as torch shows.
+
+    Then no rounding of half precision makes the loss rise by jumps: a loss that does so is a staircase by
+    its author's will, as of a quantiser. False where numbers leave torch, for numpy or a kernel.
+    """
+    calls: Any = import_module("torch.overrides").TorchFunctionMode
+    operators: Any = import_module("torch.utils._python_dispatch").TorchDispatchMode
+    narrow: list[str] = []
+
+    class Calls(calls):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            name = getattr(function, "__name__", "")
+            if name in _LEAVES_TORCH:
+                narrow.append(name)
+            return function(*args, **(kwargs or {}))
+
+    class Results(operators):  # type: ignore[misc]
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            result = function(*args, **(kwargs or {}))
+            leaves = torch.utils._pytree.tree_leaves(result)
+            narrow.extend(str(leaf.dtype) for leaf in leaves if _is_narrow(torch, leaf))
+            if function.namespace not in _TORCH_ITSELF:
+                narrow.append(str(function))
+            return result
+
+    with Calls(), Results():
+        run()
+    return not narrow
+
+
+def _is_narrow(torch: Any, value: Any) -> bool:
+    """Whether it is a tensor of real or complex numbers with fewer digits than float64."""
+    if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
+        return False
+    return bool(value.real.dtype != torch.float64)
