@@ -40,12 +40,14 @@ def check_along_directions(
 class _Confirm:
     """Moves entries of one tensor by themselves, and judges them as any other.
 
+    has_worst: whether the best of differences have been taken of a wrong one.
     on_kinks: which of them were, as a mask, if any.
     """
 
     literal: LiteralDifferences
     judge: Judge
     name: str
+    has_worst: bool = False
     on_kinks: Masks = field(default_factory=dict)
 
     def __call__(self, which: Array) -> Comparison:
@@ -54,8 +56,9 @@ class _Confirm:
         marked = np.zeros(shape, dtype=bool)
         marked.flat[which] = True
         first = {self.name: unknown.replaced(marked, self.literal.at(self.name, which, certify))}
-        estimate = self.judge.settled(self.literal, first, {self.name: marked})[self.name]
+        estimate = self.judge.settled(self.literal, first, {self.name: marked}, not self.has_worst)[self.name]
         found = self.judge.compare_one(self.name, estimate)
+        self.has_worst |= bool(found.wrong.any())
         undecided = marked & (found.unresolved | found.doubtful)
         if not undecided.any():
             return found

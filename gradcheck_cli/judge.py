@@ -63,12 +63,16 @@ class Judge:
         return {name: mask for name, mask in masks.items() if mask.any()}
 
     def settled(
-        self, reference: Reference, estimates: Estimates, among: Mapping[str, Array] | None = None
+        self,
+        reference: Reference,
+        estimates: Estimates,
+        among: Mapping[str, Array] | None = None,
+        worst: bool = True,
     ) -> Estimates:
         """The estimates after more steps for what needs them; among: the entries that may get them.
 
         What agrees needs none, what is wrong by far one more; the rest gets all of them, and what these leave
-        open wider arithmetic.
+        open wider arithmetic. worst: whether the entry that is the most wrong gets all of them, too.
         """
 
         def marked(*kinds: str) -> Masks:
@@ -79,7 +83,7 @@ class Judge:
 
         if wrong := marked("wrong"):
             estimates = reference.confirm(estimates, wrong)
-        if undecided := marked("open", "doubtful", "worst_wrong"):
+        if undecided := marked("open", "doubtful", *(["worst_wrong"] if worst else [])):
             estimates = reference.refine(estimates, undecided)
         if still_open := marked("still_open"):
             estimates = reference.sharpen(estimates, still_open)

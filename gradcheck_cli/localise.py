@@ -177,13 +177,14 @@ class Survey:
 
     def _disagrees(self, look: _Look) -> bool:
         """Whether one of the directions disagrees, and no other step that tells as much says otherwise."""
-        off = [i for i, excess in enumerate(look.excess) if excess > 1.0]
-        if not off:
-            return False
-        directions = [look.directions[i] for i in off]
-        second = self._against(directions, self.projector.finer.project(directions))
-        tells = second.numerical.error <= NOISIER * look.numerical.error[off]
-        return bool((~tells | (second.excess > 1.0)).any())
+        worst_first = np.argsort(-look.excess, kind="stable")
+        return any(self._is_borne_out(look, int(i)) for i in worst_first if look.excess[i] > 1.0)
+
+    def _is_borne_out(self, look: _Look, i: int) -> bool:
+        direction = [look.directions[i]]
+        second = self._against(direction, self.projector.finer.project(direction))
+        tells = second.numerical.error[0] <= NOISIER * look.numerical.error[i]
+        return bool(not tells or second.excess[0] > 1.0)
 
     # --- narrowing -----------------------------------------------------------------------------------------
 
@@ -200,9 +201,10 @@ class Survey:
 
     def _all_are_wrong(self, entries: Array) -> bool:
         """Whether all of these are wrong, as far as a few drawn at random tell, and then some more."""
-        return _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))) and _all_wrong(
-            self._moved(self._draw(entries, DRAWN))
-        )
+        if not _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))):
+            return False
+        others = entries[~self.explained[entries]]
+        return not others.size or _all_wrong(self._moved(self._draw(others, DRAWN - DRAWN_FIRST)))
 
     def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
         """Where too many parts disagree, or none does by itself: everything, a trifle, or whole lines."""
