@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.noise import POINTS, changes, grain, largest_jump, noise_level, resolution
+from gradcheck_cli.numerical.noise import (
+    POINTS,
+    changes,
+    grain,
+    largest_jump,
+    noise_level,
+    noise_of_types,
+    resolution,
+)
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.sources.foreign import Function, is_refusal, length
 
@@ -142,9 +150,9 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     def gradients(at: Mapping[str, Array]) -> Array:
         return _flat(function.gradients(at), analytic)
 
-    levels, _ = _noise(gradients, function.parameters, wide=False)
+    levels, _ = _noise(gradients, function.parameters, level_of=noise_of_types)
     if stair:
-        levels = np.fmax(levels, noise_level(_along(gradients, function.parameters, _equidistant(stair))))
+        levels = np.fmax(levels, noise_of_types(_along(gradients, function.parameters, _equidistant(stair))))
     wide = function.wide_gradients()
     bounds, start = {}, 0
     for name, value in analytic.values.items():
@@ -164,7 +172,12 @@ def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
     return np.concatenate([np.asarray(gradients[name], np.float64).ravel() for name in analytic.values])
 
 
-def _noise(observe: Observe, parameters: Mapping[str, Array], wide: bool) -> tuple[Array, Array]:
+def _noise(
+    observe: Observe,
+    parameters: Mapping[str, Array],
+    wide: bool = False,
+    level_of: Callable[[Array], Array] = noise_level,
+) -> tuple[Array, Array]:
     """σ of everything that is observed, (K,), and the values (POINTS, K) of the last line that was needed.
 
     Every number is judged on the shortest line on which it changes from one point to the next. If none
@@ -180,14 +193,14 @@ def _noise(observe: Observe, parameters: Mapping[str, Array], wide: bool) -> tup
         if not wide and distance < 8.0 * resolution(values):
             continue
         told = unchanged & changes(values)
-        level[told] = noise_level(values[:, told])
+        level[told] = level_of(values[:, told])
         unchanged &= ~told
         if not unchanged.any():
             break
     assert level is not None
-    level[unchanged] = noise_level(values[:, unchanged])
+    level[unchanged] = level_of(values[:, unchanged])
     if not exact and not wide:
-        level = np.fmax(level, noise_level(_along(observe, parameters, _equidistant(_LONG))))
+        level = np.fmax(level, level_of(_along(observe, parameters, _equidistant(_LONG))))
     return level, values
 
 

@@ -130,3 +130,34 @@ def test_what_would_decide_is_said():
 def test_nothing_would_decide_what_is_lost_in_noise():
     f, parameters = cross_entropy(np.random.default_rng(0), bfloat16)
     assert check_gradients(f, parameters, allow_undecided=True).deciding_rtol is None
+
+
+ROUNDED = {
+    "to a decimal": lambda g: np.round(g, 1),
+    "to two decimals": lambda g: np.round(g, 2),
+    "to four decimals": lambda g: np.round(g, 4),
+    "to three digits": lambda g: np.vectorize(lambda v: float(f"{v:.3g}"))(g),
+}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("how", ROUNDED)
+def test_a_gradient_rounded_to_decimals_is_wrong(how, seed, fast):
+    """It stands still where the point moves a little, as one of half precision does, and is none."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.uniform(1, 9, (4, 3))
+
+    def f(p):
+        t = np.tanh(p["w"])
+        return (sizes * t).sum(), {"w": ROUNDED[how](sizes * (1 - t * t))}
+
+    with pytest.raises(WrongGradientError):
+        check_gradients(f, {"w": rng.normal(size=(4, 3))}, fast=fast)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decimals_at_the_point_alone_are_no_rounding(seed):
+    tenths = np.random.default_rng(seed).integers(1, 30, (4, 3)) / 10
+    report = check_gradients(lambda p: ((p["w"] ** 2).sum(), {"w": 2 * p["w"]}), {"w": tenths})
+    assert report.verdict is Verdict.AGREES

@@ -26,6 +26,9 @@ _OF_NORMAL = 0.967
 _SQUARES = {2: 6.0, 4: 70.0}
 """(2k)! / (k!)² of the orders k."""
 
+_FEW_DIGITS = 8
+"""Decimal digits of a number that somebody has rounded; what is computed in a narrow type needs more."""
+
 
 def noise_level(values: Array) -> Array:
     """σ of every component, (…), of values (POINTS, …) at equidistant points along a line."""
@@ -36,6 +39,23 @@ def noise_level(values: Array) -> Array:
     ]
     level: Array = np.minimum(*levels)
     return level
+
+
+def noise_of_types(values: Array) -> Array:
+    """The same, but none for what its author rounds to a few decimals: that is no type's rounding."""
+    level: Array = np.where(_are_short_decimals(values), 0.0, noise_level(values))
+    return level
+
+
+def _are_short_decimals(values: Array) -> Array:
+    """Whether all of a component's values, (…), have few decimal digits, and some have many binary ones."""
+    flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    with np.errstate(over="ignore"):
+        binary = (flat.astype(np.float32) == flat).all(axis=0)
+    short = ~binary
+    for i in np.flatnonzero(short):
+        short[i] = all(float(f"{value:.{_FEW_DIGITS}g}") == value for value in flat[:, i])
+    return short.reshape(values.shape[1:])
 
 
 def largest_jump(values: Array) -> Array:
