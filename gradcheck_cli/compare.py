@@ -227,8 +227,8 @@ class Comparison:
     @cached_property
     def _trifle(self) -> Array:
         summed_from = self.rounding / self.eps
-        largest = max(self.beside, float(np.nanmax(self.scale, initial=0.0)))
-        beside = np.where(self.analytic == 0, largest, 0.0)
+        largest = float(np.nanmax(self.scale, initial=0.0))
+        beside = np.where(self.analytic == 0, max(self.beside, largest), largest)
         return TRIFLE * np.nan_to_num(np.maximum(summed_from, beside), nan=0.0, posinf=0.0)
 
     @property
