@@ -11,8 +11,9 @@ import numpy as np
 
 from gradcheck_cli.compare import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
+from gradcheck_cli.diagnose.fair import is_fair
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
-from gradcheck_cli.diagnose.observe import faulty_layers, observed
+from gradcheck_cli.diagnose.observe import faulty_layers, layer_of, observed
 from gradcheck_cli.diagnose.search import Search
 from gradcheck_cli.diagnose.state import Made, State
 from gradcheck_cli.diagnose.subsets import as_sentence
@@ -77,6 +78,7 @@ def _answers(
 ) -> tuple[list[Answer], int]:
     """What explains the finite numbers, and how much was tried: one mistake, or if none does, two."""
     tried = 0
+    second_best: list[Answer] = []
     if all(target.is_right for target in targets.values()):
         return [], tried
     setting = Setting(problem, Sizes.of(problem), norms_of(targets), without)
@@ -84,9 +86,11 @@ def _answers(
         search = Search(problem, targets, most, without)
         states = search.run()
         tried += search.tried
-        if answers := in_words(states, setting):
+        fair = [state for state in states if is_fair(state.made, problem, targets)]
+        if answers := in_words(fair, setting):
             return answers, tried
-    return [], tried
+        second_best = second_best or in_words(states, setting)
+    return second_best, tried
 
 
 def _is_solved(wrong: Wrong) -> bool:
@@ -97,7 +101,7 @@ def _is_solved(wrong: Wrong) -> bool:
 class Setting(NamedTuple):
     """What mistakes are named by.
 
-    problem: the network, where one is known.  norms: that of every tensor found, and at "" that of all.
+    problem: the network, where one is known.  norms: that of every tensor found.
     without: kinds that are not to be named.
     """
 
@@ -106,10 +110,21 @@ class Setting(NamedTuple):
     norms: Mapping[str, float]
     without: frozenset[str]
 
+    def norm(self, made: Sequence[Made]) -> float:
+        """That of all tensors together that a factor bears on; 0 where it bears on some of them again."""
+        if self.problem is None or made[0].tensor:
+            names = {each.tensor for each in made if each.tensor} or set(self.norms)
+        elif len(made) > 1:
+            return 0.0
+        else:
+            layers = [layer.name for layer in self.problem.network.layers]
+            below = layers[: layers.index(made[0].layer) + 1]
+            names = {name for name in self.norms if layer_of(name) in below}
+        return float(np.linalg.norm([self.norms[name] for name in names]))
+
 
 def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
-    norms = {name: float(np.linalg.norm(np.asarray(target.found))) for name, target in targets.items()}
-    return {**norms, "": float(np.linalg.norm(list(norms.values())))}
+    return {name: float(np.linalg.norm(np.asarray(target.found))) for name, target in targets.items()}
 
 
 def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
@@ -140,6 +155,7 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
 _SPECIAL: Mapping[str, frozenset[str]] = {
     "batch subset": frozenset({"last sample lost", "first sample lost", "bias not summed"}),
     "delta before the activation": frozenset({"activation derivative missing"}),
+    "1/N twice": frozenset({"bias averaged"}),
 }
 """What is said of each of these is the same, and more to the point."""
 
@@ -167,8 +183,7 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
     first = group[0]
     if first.wrong not in (SCALED, TENSOR_FACTOR) or first.value is None:
         return [group]
-    norm = setting.norms.get(first.tensor, 0.0)
-    names = named(first.value, setting.sizes, norm, on_penalty, setting.without)
+    names = named(first.value, setting.sizes, setting.norm(group), on_penalty, setting.without)
     return [
         [replace(each, wrong=replace(wrong, factor=first.wrong.factor)) for each in group] for wrong in names
     ]

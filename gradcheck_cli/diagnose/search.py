@@ -16,12 +16,20 @@ from typing import TypeVar
 
 import numpy as np
 
+from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
 from gradcheck_cli.diagnose.fit import affine, is_right, projected, times, unlike
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
 from gradcheck_cli.diagnose.state import Made, State, number_of
 from gradcheck_cli.diagnose.subsets import kept_samples, numbered
-from gradcheck_cli.diagnose.table import MISTAKES, SOME_OF_LOSS, SOME_OF_TENSOR, SWAPPED, TENSOR_FACTOR
+from gradcheck_cli.diagnose.table import (
+    CLIPPED,
+    MISTAKES,
+    SOME_OF_LOSS,
+    SOME_OF_TENSOR,
+    SWAPPED,
+    TENSOR_FACTOR,
+)
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
@@ -33,9 +41,9 @@ from gradcheck_cli.model.special import Array
 _MOST_STATES = 64
 """So many states are continued, those with the fewest mistakes first."""
 
+_NOTHING = 1e-11
+"""A smaller factor leaves nothing but rounding."""
 
-Candidate = tuple[tuple[Made, ...], Array]
-"""Mistakes in a single tensor, and the gradient that they lead to."""
 
 W = TypeVar("W", bound=Wrong)
 
@@ -252,7 +260,7 @@ class Search:
             factors.append(projected(self._without_penalty(name), data))
             if penalty.any():
                 factors.append(projected(self.targets[name].found, data + penalty))
-        return unlike([f for f in factors if np.isfinite(f) and f != 0 and not is_same(f, 1.0)])
+        return unlike([f for f in factors if np.isfinite(f) and abs(f) > _NOTHING and not is_same(f, 1.0)])
 
     # --- some units alone ----------------------------------------------------------------------------------
 
@@ -389,7 +397,7 @@ class Search:
 
     @cached_property
     def _spoils(self) -> list[Wrong]:
-        known = (TENSOR_FACTOR, SWAPPED, *TENSOR_MISTAKES)
+        known = (TENSOR_FACTOR, CLIPPED, SWAPPED, *TENSOR_MISTAKES)
         return [wrong for wrong in known if wrong.kind not in self.without or wrong is TENSOR_FACTOR]
 
     def _multiple(self, wrong: WrongPenalty, name: str, data: Array) -> float:
@@ -397,28 +405,18 @@ class Search:
         return 0.0 if term is None else projected(self.targets[name].found - data, term)
 
     def _spoilt(self, state: State, name: str, data: Array, penalty: Array) -> Iterator[Candidate]:
-        target, whole, layer = self.targets[name], data + penalty, name.rsplit(".", 1)[0]
+        target, layer = self.targets[name], name.rsplit(".", 1)[0]
         for wrong in self._allowed(self._spoils, state):
-            if wrong is TENSOR_FACTOR:
-                for factor, candidate in self._tensor_factors(target, data, penalty):
-                    if name.endswith(".bias") and is_same(factor, 1.0 / len(self.problem.x)):
-                        continue  # "bias averaged", which has a row of its own
-                    yield (Made(wrong, layer, name, factor),), candidate
+            if isinstance(wrong, WrongTensor):
+                for spoilt, early in fitted(wrong, target, data, penalty):
+                    yield (Made(wrong, layer, name, spoilt.value, spoilt.place, early),), spoilt.gradient
             elif wrong is SWAPPED:
                 for other in self.targets.values():
                     if other.name != name and other.right.shape == target.right.shape:
                         yield (Made(wrong, layer, name, place=other.name),), other.right
-            elif isinstance(wrong, WrongTensor):
-                spoilt = wrong.fits(target, whole)
-                if spoilt is not None:
-                    yield (Made(wrong, layer, name, spoilt.value, spoilt.place),), spoilt.gradient
-
-    def _tensor_factors(self, target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-        factor = projected(target.found, data + penalty)
-        yield factor, factor * (data + penalty)
-        if penalty.any():
-            factor = projected(target.found - penalty, data)
-            yield factor, factor * data + penalty
+            elif not target.is_nothing:
+                for factor, candidate in tensor_factors(target, data, penalty):
+                    yield from scaled_to(wrong, layer, target, factor, candidate)
 
 
 def _distinct(states: Sequence[State]) -> list[State]:

@@ -15,13 +15,17 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Made:
-    """A mistake that was made: where, with which value of its unknown, and in which entries."""
+    """A mistake that was made: where, with which value of its unknown, and in which entries.
+
+    early: whether it spoilt the data's part alone, and the penalty was added afterwards.
+    """
 
     wrong: Wrong
     layer: str
     tensor: str = ""
     value: float | None = None
     place: str = ""
+    early: bool = False
 
     def is_like(self, other: Made) -> bool:
         """Whether both are the same mistake, made in two places."""

@@ -31,6 +31,16 @@ MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
 TENSOR_FACTOR = Wrong("factor", SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor")
 """A factor on one tensor alone."""
 
+CLIPPED = Wrong(
+    "clipped by norm",
+    "entries",
+    "the gradient of {tensor} is scaled to a norm of {value}, as gradient clipping does",
+    "∂L · {value} / ‖∂L‖",
+    "∂L",
+    unknown="norm",
+)
+"""Each tensor clipped for itself."""
+
 SWAPPED = Wrong("tensors swapped", PRODUCT, "the gradient of {tensor} is that of {place}", "", "")
 """One tensor's gradient in another's place."""
 
@@ -48,7 +58,7 @@ PLANTABLE: tuple[Wrong, ...] = (
 )
 """What can be planted in a backprop of ours."""
 
-(ZERO,) = (wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
+ZERO = next(wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
 """What is exactly 0 was never computed, whatever else might have cancelled."""
 
 _LIKELY = (
@@ -57,6 +67,7 @@ _LIKELY = (
     *_STEPS,
     *PENALTY_MISTAKES,
     TENSOR_FACTOR,
+    CLIPPED,
     SOME_OF_LOSS,
     SOME_OF_TENSOR,
     *TENSOR_MISTAKES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -44,6 +44,19 @@ class Target:
     @cached_property
     def is_right(self) -> bool:
         return self.matches(self.right)
+
+    @cached_property
+    def is_nothing(self) -> bool:
+        """Whether what was found is 0 up to rounding, where something else should be."""
+        rounding = float(self.bound.max(initial=0.0)) if self.eps < 1.0 else 0.0
+        nothing = max(rounding, _TRIFLE * float(np.abs(self.right).max(initial=0.0)))
+        return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
+
+    def without(self, penalty: Array) -> Target:
+        """The data's part alone, if the penalty was added to it last."""
+        found = self.found - penalty
+        found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0
+        return replace(self, found=found, right=self.right - penalty)
 
     @cached_property
     def size(self) -> float:

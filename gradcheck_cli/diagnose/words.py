@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gradcheck_cli.diagnose.diagnosis import Cause
 from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
+from gradcheck_cli.diagnose.table import SWAPPED
 from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.model.problem import Problem
 
@@ -15,40 +16,71 @@ from gradcheck_cli.model.problem import Problem
 def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
     """One mistake, made in one place or in several; problem: the network, where one is known."""
     first = made[0]
-    layers = list(dict.fromkeys(each.layer for each in made))
-    tensors = [each.tensor for each in made if each.tensor]
-    words = {
-        "where": _where(made, layers, problem),
-        "tensor": listed(tensors),
-        "it": _it(first, layers, tensors, problem),
-        "place": _place(made),
-        "value": "" if first.value is None else f"{first.value:.6g}",
-        **(_of_network(problem, layers) if problem else {}),
-    }
+    words = _words(made, problem)
+    wrong, right = _filled(first.wrong.wrong, words), _filled(first.wrong.right, words)
     return Cause(
         first.wrong.kind,
         first.wrong.family,
-        tuple(layers),
-        " ".join(as_sentence(_filled(text, words)) for text in _sentences(made, problem, words)),
-        _filled(first.wrong.wrong, words),
-        _filled(first.wrong.right, words),
+        tuple(_layers(made)),
+        " ".join(map(as_sentence, _sentences(made, problem))),
+        wrong,
+        "" if wrong == right else right,
         first.wrong.factor,
         first.wrong.unknown,
         first.value,
     )
 
 
-def _sentences(made: Sequence[Made], problem: Problem | None, words: Mapping[str, str]) -> list[str]:
-    """What happened; where one kind was made in several ways, each with its own places."""
-    rows = {id(each.wrong): each.wrong for each in made}
-    if len(rows) == 1:
-        return [made[0].wrong.sentence]
-    texts = []
-    for row in rows.values():
-        own = [each for each in made if each.wrong is row]
-        where = _where(own, list(dict.fromkeys(each.layer for each in own)), problem)
-        texts.append(row.sentence.replace("{where}", where))
+def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
+    """What stands in the braces of a sentence or a formula."""
+    first = made[0]
+    layers = _layers(made)
+    tensors = _in_order([each.tensor for each in made if each.tensor], problem)
+    return {
+        "where": _where(made, layers, problem),
+        "tensor": listed(tensors),
+        "it": _it(first, layers, tensors, problem),
+        "place": first.place,
+        "value": "" if first.value is None else f"{first.value:.6g}",
+        **(_of_network(problem, layers) if problem else {}),
+    }
+
+
+def _in_order(tensors: Sequence[str], problem: Problem | None) -> list[str]:
+    """As the network has them, the output's first."""
+    if problem is None:
+        return list(tensors)
+    layers = reversed(problem.network.layers)
+    return [name for layer in layers for name in layer.shapes if name in tensors]
+
+
+def _layers(made: Sequence[Made]) -> list[str]:
+    return list(dict.fromkeys(each.layer for each in made))
+
+
+def _sentences(made: Sequence[Made], problem: Problem | None) -> list[str]:
+    """What happened, one for each way and place that it happened in."""
+    if made[0].wrong is SWAPPED:
+        return list(_swapped(made))
+    ways: dict[tuple[str, str], list[Made]] = {}
+    for each in made:
+        ways.setdefault((each.wrong.sentence, each.place), []).append(each)
+    texts = [_filled(way[0].wrong.sentence, _words(way, problem)) + _when(way) for way in ways.values()]
     return list(dict.fromkeys(texts))
+
+
+def _when(made: Sequence[Made]) -> str:
+    return ", before the penalty is added" if any(each.early for each in made) else ""
+
+
+def _swapped(made: Sequence[Made]) -> Iterator[str]:
+    """Two tensors in each other's place are one sentence."""
+    stands_for = {each.tensor: each.place for each in made}
+    for tensor, other in stands_for.items():
+        if stands_for.get(other) != tensor:
+            yield f"the gradient of {tensor} is that of {other}"
+        elif list(stands_for).index(tensor) < list(stands_for).index(other):
+            yield f"the gradients of {tensor} and {other} are swapped"
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
@@ -76,8 +108,7 @@ def _where(made: Sequence[Made], layers: Sequence[str], problem: Problem | None)
     where = f"layer{'s' if len(layers) > 1 else ''} {listed(layers)}"
     if len(layers) == len(names) > 1:
         where = "every layer"
-    places = [each.place for each in made if each.place]
-    return f"{places[0]} of {where}" if places and len(layers) == 1 else where
+    return f"{made[0].place} of {where}" if made[0].place else where
 
 
 def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Problem | None) -> str:
@@ -92,10 +123,3 @@ def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Pro
     if layers[0] == output:
         return "the gradient"
     return f"the gradient of layer {layers[0]}" + (" and of all below it" if layers[0] != below[-1] else "")
-
-
-def _place(made: Sequence[Made]) -> str:
-    places = list(dict.fromkeys(each.place for each in made if each.place))
-    if len(places) == 1:
-        return places[0]
-    return listed([f"{each.place} of {each.tensor}" for each in made if each.place])

@@ -82,6 +82,22 @@ def _factors(sizes: Sizes) -> Iterator[Named]:
     )
 
 
+_BATCHES = tuple(2**k for k in range(2, 11))
+"""How many samples batches often have."""
+
+
+def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
+    """A mean over so many samples as there are not: N − 1, or those of another batch."""
+    count = sizes.samples
+    if count is None or count < 2 or not (sizes.over_samples or sizes.outputs is None):
+        return
+    for other, called in ((count - 1, "N − 1"), *((size, str(size)) for size in _BATCHES if size != count)):
+        if other > 1 and is_same(factor, count / other):
+            sentence = f"{{it}} is divided by {other}, and there are {count} samples"
+            yield _wrong("mean over another number", sentence, f"1/({called}) Σₙ", "1/N Σₙ")
+            return
+
+
 _MOST_TIMES = 1000
 
 
@@ -105,8 +121,9 @@ def named(
     norm: that of what was found.  on_penalty: whether the factor bears on a penalty, too, as no mean does.
     """
     names = [wrong for value, wrong in _factors(sizes) if value != 1.0 and is_same(factor, value)]
-    if 0 < factor < 1 and _is_round(norm):
-        names.insert(0, _clipped(norm))
+    names += _of_another_count(factor, sizes)
+    if 0 < factor < 1 and is_round(norm):
+        names.append(_clipped(norm))
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
         names.append(_accumulated(round(factor)))
     if on_penalty and factor < _MANY_TIMES:
@@ -120,7 +137,7 @@ _MANY_TIMES = 10.0
 _MEANS = ("missing 1/N", "1/N twice", "missing 1/C", "1/C twice")
 
 
-def _is_round(norm: float) -> bool:
+def is_round(norm: float) -> bool:
     """Whether it has at most two digits, as a limit that somebody chose."""
     return 0 < norm < math.inf and math.isclose(norm, float(f"{norm:.2g}"), rel_tol=SAME)
 

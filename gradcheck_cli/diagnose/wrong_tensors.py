@@ -58,11 +58,19 @@ def _is_zero(target: Target, right: Array) -> Spoilt | None:
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
+def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
+    """Up to rounding: it may be a sum that cancels."""
+    return Spoilt(target.found) if target.is_nothing and target.found.any() else None
+
+
 # --- permuted ----------------------------------------------------------------------------------------------
 
 
 def _permuted(axis: int) -> Fits:
-    """Rows or columns in another order: both are sorted by their sums, and must then be the same."""
+    """Rows or columns in another order: both are sorted, and must then be the same.
+
+    They are sorted by sums with weights that have no pattern: plain ones are all 0 where Σⱼ δⱼ is.
+    """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -70,12 +78,17 @@ def _permuted(axis: int) -> Fits:
             return None
         a, b = np.moveaxis(found, axis, 0), np.moveaxis(right, axis, 0)
         order = np.empty(len(a), dtype=np.intp)
-        order[np.argsort(a.reshape(len(a), -1).sum(axis=1))] = np.argsort(b.reshape(len(b), -1).sum(axis=1))
+        order[_sorted_lines(a)] = _sorted_lines(b)
         if (order == np.arange(len(order))).all():
             return None
         return Spoilt(np.moveaxis(b[order], 0, axis))
 
     return fits
+
+
+def _sorted_lines(lines: Array) -> Array:
+    flat = lines.reshape(len(lines), -1)
+    return np.argsort(flat @ np.cos(np.square(1.0 + np.arange(flat.shape[1]))))
 
 
 def _rolled(axis: int) -> Callable[[Array], Array | None]:
@@ -202,7 +215,9 @@ def _clipped(target: Target, right: Array) -> Spoilt | None:
     found = target.found
     limit = float(np.abs(found).max())
     beyond = (np.abs(right) > limit * (1.0 + 1e-6)).any()
-    return Spoilt(np.clip(right, -limit, limit), limit) if limit > 0 and beyond else None
+    if target.is_nothing or not beyond:
+        return None
+    return Spoilt(np.clip(right, -limit, limit), limit)
 
 
 def _clip(right: Array) -> Array | None:
@@ -324,6 +339,14 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         _spoil_line(1, 1.5),
     ),
     _row(
+        "gradient zero",
+        ENTRIES,
+        "the gradient of {tensor} is 0 up to rounding",
+        "0, up to rounding",
+        _is_nearly_zero,
+        lambda right: 1e-18 * right if right.any() else None,
+    ),
+    _row(
         "float16",
         PRECISION,
         "the gradient of {tensor} is right to the precision of float16",
@@ -342,6 +365,8 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
 )
 
 DESCRIPTIONS = tuple(
-    wrong for wrong in TENSOR_MISTAKES if wrong.family == PRECISION or "but for" in wrong.sentence
+    wrong
+    for wrong in TENSOR_MISTAKES
+    if wrong.family == PRECISION or "but for" in wrong.sentence or wrong.wrong == "0, up to rounding"
 )
 """What says where the gradient is off rather than why; anything that says why comes first."""

@@ -1,0 +1,49 @@
+"""What may have been done to a tensor's gradient when all else was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradcheck_cli.diagnose.fit import projected
+from gradcheck_cli.diagnose.mistake import Spoilt, Wrong, WrongTensor
+from gradcheck_cli.diagnose.state import Made
+from gradcheck_cli.diagnose.table import TENSOR_FACTOR
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.wrong_scales import is_round
+from gradcheck_cli.model.special import Array
+
+Candidate = tuple[tuple[Made, ...], Array]
+"""Mistakes in a single tensor, and the gradient that they lead to."""
+
+
+def scaled_to(
+    wrong: Wrong, layer: str, target: Target, factor: float, candidate: Array
+) -> Iterator[Candidate]:
+    """A factor on one tensor; or the norm that the tensor was clipped to, apart from all others."""
+    if wrong is TENSOR_FACTOR:
+        yield (Made(wrong, layer, target.name, factor),), candidate
+    elif 0 < factor < 1 and is_round(norm := float(np.linalg.norm(target.found))):
+        yield (Made(wrong, layer, target.name, norm),), candidate
+
+
+def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
+    """The factor on the whole gradient that meets it best, and that on the data's part alone."""
+    factor = projected(target.found, data + penalty)
+    yield factor, factor * (data + penalty)
+    if penalty.any():
+        factor = projected(target.found - penalty, data)
+        yield factor, factor * data + penalty
+
+
+def fitted(wrong: WrongTensor, target: Target, data: Array, penalty: Array) -> Iterator[tuple[Spoilt, bool]]:
+    """The whole gradient spoilt; or the data's part, to which the penalty is added afterwards."""
+    spoilt = wrong.fits(target, data + penalty)
+    if spoilt is not None:
+        yield spoilt, False
+    if not penalty.any() or (spoilt is not None and target.matches(spoilt.gradient)):
+        return
+    spoilt = wrong.fits(target.without(penalty), data)
+    if spoilt is not None:
+        yield spoilt._replace(gradient=spoilt.gradient + penalty), True
