@@ -8,8 +8,15 @@ import numpy as np
 
 from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.diagnose.network import Setting, in_words, norms_of, with_overflow
-from gradcheck_cli.diagnose.observe import constant_ratios, lines_off
+from gradcheck_cli.diagnose.entries_off import entries_off
+from gradcheck_cli.diagnose.network import (
+    Setting,
+    in_words,
+    likeliest,
+    norms_of,
+    sentences_of,
+    with_overflow,
+)
 from gradcheck_cli.diagnose.state import Made, State, number_of
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED, TENSOR_FACTOR
@@ -19,6 +26,9 @@ from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 
 _MOST = 2
 
+_FEWEST = 4
+"""Of a tensor of which not all is known, so many entries stand for the others."""
+
 
 @np.errstate(all="ignore")
 def diagnose_arrays(
@@ -26,62 +36,98 @@ def diagnose_arrays(
 ) -> Diagnosis:
     """Why these gradients are wrong, as far as they and their numerical values tell by themselves."""
     targets = {c.name: _target(c) for c in comparisons}
-    measured = {c.name: targets[c.name] for c in comparisons if np.isfinite(c.error).all()}
+    setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}
-    answers: list[Answer] = []
-    tried = 0
-    if wrong and wrong.keys() <= measured.keys():
-        found = list(_explained(wrong, measured, without))
-        tried = len(found)
-        answers = in_words(found, Setting(None, Sizes(samples), norms_of(targets), without))
+    ways = {c.name: list(_of_tensor(c, targets, without)) for c in comparisons if c.name in wrong}
+    found = list(_explained(ways, targets))
+    answers: list[Answer] = in_words(found, setting)
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
-        tried,
-        () if answers else tuple(map(as_sentence, _observed(wrong, measured))),
+        len(found),
+        () if answers else tuple(_observed(ways, targets, comparisons, setting)),
         (),
         "arrays",
     )
 
 
 def _target(comparison: Comparison) -> Target:
-    """Held against differences, with their error bars."""
-    right = np.where(np.isfinite(comparison.error), comparison.numerical, comparison.analytic)
-    bar = np.where(np.isfinite(comparison.error), ERROR_BARS * comparison.error, np.inf)
+    """Held against differences, with their error bars; of what is not known at all these are infinite."""
+    measured = np.isfinite(comparison.error)
+    right = np.where(measured, comparison.numerical, comparison.analytic)
+    unmeasured = np.inf if comparison.projected is None else comparison.projected.least
+    beyond = np.where(comparison.covered, unmeasured, np.inf)
+    bar = np.where(measured, ERROR_BARS * comparison.error, beyond)
     bound = comparison.rounding + bar  # no measure of what it is summed from, hence the eps of 1
     return Target(comparison.name, comparison.analytic, right, bound, comparison.rtol, eps=1.0)
 
 
-def _explained(
-    wrong: Mapping[str, Target], measured: Mapping[str, Target], without: frozenset[str]
-) -> Iterator[State]:
+def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
     """Mistakes that explain all tensors that are wrong: one factor of everything first."""
-    common = _common_factor(wrong)
-    if common is not None and len(wrong) == len(measured):
-        yield State((Made(SCALED, "", value=common),), informed=sum(t.found.size for t in wrong.values()))
-    ways: list[tuple[Made, ...]] = [()]
-    for target in wrong.values():
-        each = list(_of_tensor(target, measured, without))
-        ways = [(*way, made) for way in ways for made in each if number_of((*way, made)) <= _MOST]
-    yield from (State(way, informed=sum(t.found.size for t in wrong.values())) for way in ways)
+    if not ways:
+        return
+    informed = sum(targets[name].found.size for name in ways)
+    common = _common_factor(list(ways.values())) if len(ways) == len(targets) else None
+    if common is not None:
+        yield State((Made(SCALED, "", value=common),), informed=informed)
+    together: list[tuple[Made, ...]] = [()]
+    for each in ways.values():
+        together = [(*made, more) for made in together for more in each if number_of((*made, more)) <= _MOST]
+    yield from (State(made, informed=informed) for made in together)
 
 
-def _common_factor(wrong: Mapping[str, Target]) -> float | None:
-    factors = [_factor(target) for target in wrong.values()]
-    if any(factor is None for factor in factors):
-        return None
+def _common_factor(ways: Sequence[Sequence[Made]]) -> float | None:
+    factors = [next((m.value for m in each if m.wrong is TENSOR_FACTOR), None) for each in ways]
     first = factors[0]
     same = all(
-        is_same(factor or 0.0, first or 0.0) or np.isclose(factor or 0, first or 0, rtol=1e-5)
+        factor is not None and first is not None and (is_same(factor, first) or np.isclose(factor, first))
         for factor in factors
     )
-    return _rounded(first) if same and first is not None else None
+    return first if same else None
+
+
+# --- one tensor --------------------------------------------------------------------------------------------
+
+
+def _of_tensor(
+    comparison: Comparison, targets: Mapping[str, Target], without: frozenset[str]
+) -> Iterator[Made]:
+    """What may have been done to this tensor alone."""
+    target = targets[comparison.name]
+    if not target.is_known.all() and not _stands_for_all(comparison, target):
+        return
+    factor = _factor(target)
+    if factor is not None:
+        yield Made(TENSOR_FACTOR, "", target.name, _rounded(factor))
+    for wrong in TENSOR_MISTAKES if target.is_known.all() else ():
+        spoilt = wrong.fits(target, target.right) if wrong.kind not in without else None
+        if spoilt is not None and target.matches(spoilt.gradient):
+            yield Made(wrong, "", target.name, spoilt.value, spoilt.place)
+    if SWAPPED.kind not in without:
+        yield from _in_place_of(target, targets)
+
+
+def _stands_for_all(comparison: Comparison, target: Target) -> bool:
+    """Whether entries drawn at random are all wrong, and tell of the others."""
+    return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
+
+
+def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
+    """Other tensors whose right gradient this is, in every entry of them that is known."""
+    for other in targets.values():
+        if other.name == target.name or other.right.shape != target.right.shape:
+            continue
+        known = np.count_nonzero(other.is_known)
+        if known >= min(_FEWEST, target.found.size) and other.same(target.found, other.right).all():
+            yield Made(SWAPPED, "", target.name, place=other.name)
 
 
 def _factor(target: Target) -> float | None:
-    size = float(np.square(target.right).sum())
-    factor = float((target.found * target.right).sum()) / size if size > 0 else np.nan
-    told = np.abs(target.right) > 10.0 * target.bound
-    return factor if np.isfinite(factor) and told.any() and target.matches(factor * target.right) else None
+    known = target.is_known
+    size = float(np.square(target.right[known]).sum())
+    factor = float((target.found[known] * target.right[known]).sum()) / size if size > 0 else np.nan
+    told = known & (np.abs(target.right) > 10.0 * target.bound)
+    is_one = np.isfinite(factor) and target.right.size > 1 and told.any() and not target.is_nothing
+    return factor if is_one and target.same(target.found, factor * target.right)[known].all() else None
 
 
 def _rounded(factor: float) -> float:
@@ -92,29 +138,23 @@ def _rounded(factor: float) -> float:
     return factor
 
 
-def _of_tensor(target: Target, measured: Mapping[str, Target], without: frozenset[str]) -> Iterator[Made]:
-    """What may have been done to this tensor alone."""
-    factor = _factor(target)
-    if factor is not None and target.right.size > 1:
-        yield Made(TENSOR_FACTOR, "", target.name, _rounded(factor))
-    for wrong in TENSOR_MISTAKES:
-        spoilt = wrong.fits(target, target.right) if wrong.kind not in without else None
-        if spoilt is not None and target.matches(spoilt.gradient):
-            yield Made(wrong, "", target.name, spoilt.value, spoilt.place)
-    for other in measured.values():
-        if (
-            other.name != target.name
-            and other.right.shape == target.right.shape
-            and target.matches(other.right)
-        ):
-            yield Made(SWAPPED, "", target.name, place=other.name)
+# --- what is known all the same ----------------------------------------------------------------------------
 
 
-def _observed(wrong: Mapping[str, Target], targets: Mapping[str, Target]) -> Iterator[str]:
-    right = [name for name, target in targets.items() if name not in wrong and target.finite.all()]
-    if right and wrong:
-        are = "is" if len(right) == 1 else "are"
-        yield f"{listed(right)} {are} right, and so is what they share with {listed(list(wrong))}"
-    known = {name: target for name, target in wrong.items() if name in targets}
-    yield from constant_ratios(known)
-    yield from lines_off(known)
+def _observed(
+    ways: Mapping[str, Sequence[Made]],
+    targets: Mapping[str, Target],
+    comparisons: Sequence[Comparison],
+    setting: Setting,
+) -> Iterator[str]:
+    agree = [c.name for c in comparisons if c.name not in ways and not c.wrong.any() and c.agrees.any()]
+    if agree and ways:
+        are = "is" if len(agree) == 1 else "are"
+        right = f"{listed(agree)} {are} right, and so is what they share with {listed(list(ways))}"
+        yield as_sentence(right, agree)
+    alone = [likeliest(each) for each in ways.values() if each]
+    yield from sentences_of(alone, setting)
+    puzzling = {name: targets[name] for name, each in ways.items() if not each}
+    whole = {name: target for name, target in puzzling.items() if target.is_known.all()}
+    vectors = {name: target for name, target in targets.items() if target.right.ndim == 1}
+    yield from map(as_sentence, entries_off(whole, vectors))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
@@ -163,6 +163,17 @@ _SPECIAL: Mapping[str, frozenset[str]] = {
 def says(kinds: Collection[str], kind: str) -> bool:
     """Whether one of these kinds is this one, or says the same more to the point."""
     return kind in kinds or bool(_SPECIAL.get(kind, frozenset()) & set(kinds))
+
+
+def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
+    """What is known of single tensors, by the likeliest name; the same mistake in several of them once."""
+    for group in _grouped(made):
+        yield cause_of(_names(group, False, setting)[0], setting.problem).sentence
+
+
+def likeliest(made: Sequence[Made]) -> Made:
+    """Of what one tensor may have suffered, what says why, and is seen most."""
+    return min(made, key=lambda each: (each.wrong in DESCRIPTIONS, ORDER[id(each.wrong)]))
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:

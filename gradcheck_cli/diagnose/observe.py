@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from gradcheck_cli.diagnose.diagnosis import Answer
+from gradcheck_cli.diagnose.entries_off import entries_off
 from gradcheck_cli.diagnose.subsets import listed, numbered
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.model.network import forward
@@ -41,7 +42,7 @@ def observed(problem: Problem, targets: Mapping[str, Target]) -> Iterator[str]:
         return
     yield _where(problem, targets, off)
     yield from constant_ratios(targets)
-    yield from lines_off(targets)
+    yield from entries_off(targets, targets)
     yield from _samples_off(problem, targets, off[0])
 
 
@@ -73,19 +74,6 @@ def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
         ratio = float((target.found * target.right).sum()) / size
         if target.matches(ratio * target.right):
             yield f"the gradient of {name} is {ratio:.6g} times what it should be, throughout"
-
-
-def lines_off(targets: Mapping[str, Target]) -> Iterator[str]:
-    """Rows or columns of weights that are off, where others are right."""
-    for name, target in targets.items():
-        off = ~target.same(target.found, target.right)
-        if target.right.ndim != 2 or not off.any():
-            continue
-        for axis, kind, whose in ((0, "row", "outputs"), (1, "column", "inputs")):
-            lines = np.asarray(off.any(axis=1 - axis))
-            if 0 < lines.sum() < len(lines):
-                yield f"of {name} only {numbered(kind, lines)} of {len(lines)} are off, those of some {whose}"
-                break
 
 
 def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> Iterator[str]:

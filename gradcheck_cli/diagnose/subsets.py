@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -112,15 +112,19 @@ _NEAR = 1e-3
 """So near is near enough: what follows from it is held against the whole gradient."""
 
 
-_MOST_NAMED = 6
-"""Of more rows, columns or samples only the number is told."""
+MOST_NAMED = 12
+"""Of more rows, columns, samples or entries only the number is told."""
+
+
+_PLURALS = {"entry": "entries", "index": "indices"}
 
 
 def numbered(noun: str, mask: Array) -> str:
-    """``rows 3, 7 and 9``, or ``12 rows``"""
+    """``rows 3, 7 and 9``, or ``15 rows``"""
     which = [str(i) for i in np.flatnonzero(mask)]
-    plural = noun if len(which) == 1 else f"{noun}s"
-    return f"{plural} {listed(which)}" if len(which) <= _MOST_NAMED else f"{len(which)} {plural}"
+    several = _PLURALS.get(noun, f"{noun}s")
+    named = noun if len(which) == 1 else several
+    return f"{named} {listed(which)}" if len(which) <= MOST_NAMED else f"{len(which)} {named}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -128,7 +132,8 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
 
 
-def as_sentence(text: str) -> str:
-    """With a capital letter, unless it begins with a symbol or a name, and a full stop."""
-    begins = text.split(" ", 1)[0]
-    return f"{text[0].upper() if begins.isalpha() and begins.isascii() else text[0]}{text[1:]}."
+def as_sentence(text: str, names: Collection[str] = ()) -> str:
+    """With a full stop, and a capital letter unless it begins with a symbol or one of these names."""
+    begins = text.split(" ", 1)[0].rstrip(",")
+    is_word = begins.isalpha() and begins.isascii() and begins not in names
+    return f"{text[0].upper() if is_word else text[0]}{text[1:]}."

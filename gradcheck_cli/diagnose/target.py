@@ -42,6 +42,11 @@ class Target:
         return np.isfinite(self.found)
 
     @cached_property
+    def is_known(self) -> Array:
+        """Where the right one is known, and what was found is a number."""
+        return self.finite & np.isfinite(self.bound)
+
+    @cached_property
     def is_right(self) -> bool:
         return self.matches(self.right)
 

@@ -90,7 +90,8 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
     """The loss and its gradient; the activation and its derivative, if it is one in all of these layers."""
     loss = problem.network.loss
-    return {"loss": name_of(loss), "dloss": loss.formula, **_activation(problem, layers)}
+    formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
+    return {"loss": name_of(loss), "dloss": formula, **_activation(problem, layers)}
 
 
 def _activation(problem: Problem, layers: Sequence[str]) -> dict[str, str]:

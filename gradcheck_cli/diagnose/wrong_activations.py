@@ -305,7 +305,9 @@ def _slip(name: str, formula: str, slope: Slope) -> Mistake:
 
 
 def _another(name: str, activation: Activation) -> Mistake:
-    def step(site: Site, _: float) -> Array:
+    def step(site: Site, _: float) -> Array | None:
+        if site.layer.activation_name == name:  # with another option, which is solved for
+            return None
         return site.dL_da * activation.derivative(site.y)
 
     return _row(

@@ -378,9 +378,9 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
         yield Said(f"Why: {' '.join(f'{sentence}.' for sentence in diagnosis.trials)}")
     if diagnosis.answers:
         likeliest, *others = diagnosis.answers
-        yield Said(f"Why: {_both(likeliest)}", (*_formulas(likeliest), REPRODUCED))
+        yield Said(f"Why: {_both(likeliest)}", (*_formulas(likeliest), REPRODUCED[diagnosis.basis]))
         if others:
-            yield Said("On these data the same follows from any of these:", tuple(_told(others)))
+            yield Said("Or, equally on these data:", tuple(_told(others)))
     yield from besides(diagnosis)
 
 
@@ -398,7 +398,10 @@ def _formulas(answer: Answer) -> Iterator[str]:
             yield f"right: {cause.right}"
 
 
-REPRODUCED = "That reproduces every entry to rounding."
+REPRODUCED = {
+    "network": "That reproduces every entry to rounding.",
+    "arrays": "That reproduces all that was measured, to within the error bars.",
+}
 """How well an answer explains what was found. How far rounding went differs from processor to processor."""
 
 
@@ -412,15 +415,21 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
     """What there is to know beside the answers, or without any."""
     if diagnosis.basis == "arrays" and diagnosis.answers:
-        yield Said(
-            "No network is described that would tell more: other mistakes may lead to these arrays, too."
-        )
+        yield Said("Other mistakes may lead to these arrays, too.")
     if not diagnosis.answers and diagnosis.tried:
         yield Said(
             f"Why: not known; none of {count(diagnosis.tried, 'wrong formula')} leads to this gradient."
         )
     if diagnosis.observations:
         yield Said("What is known:", diagnosis.observations)
+    if diagnosis.basis == "arrays" and (diagnosis.answers or diagnosis.observations):
+        yield Said(NETWORK_TELLS_MORE)
+
+
+NETWORK_TELLS_MORE = (
+    "If the code is a network of dense layers, describe it in the spec, and the wrong formula may be named: "
+    "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}"
+)
 
 
 # --- the derivation ----------------------------------------------------------------------------------------

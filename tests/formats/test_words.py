@@ -79,14 +79,16 @@ def test_every_answer_is_told_the_likeliest_first():
     said = list(diagnosed(replace(diagnosis(), answers=(one, both))))
     assert [each.text for each in said] == [
         f"Why: {cause.sentence}",
-        "On these data the same follows from any of these:",
+        "Or, equally on these data:",
     ]
     assert said[1].items == (f"Two mistakes at once. {cause.sentence} The gradient is scaled.",)
 
 
 def test_arrays_alone_are_spoken_of_with_modesty():
     said = list(diagnosed(replace(diagnosis(), basis="arrays")))
-    assert said[-1].text.startswith("No network is described")
+    assert said[0].items[-1] == "That reproduces all that was measured, to within the error bars."
+    assert said[-2].text == "Other mistakes may lead to these arrays, too."
+    assert "network: {inputs: N" in said[-1].text
 
 
 def test_of_many_answers_the_first_few_are_told():

@@ -1,0 +1,85 @@
+"""Where in a tensor the gradient is off: in some rows or columns, in a few entries, where it is 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from gradcheck_cli.diagnose.subsets import MOST_NAMED, listed, numbered
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.model.special import Array
+
+
+def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:
+    """A sentence for each tensor that is off in a part of it alone, and how it is off there.
+
+    others: those that may be off at the same numbers.
+    """
+    told: set[str] = set()
+    for name, target in targets.items():
+        off = _off(target)
+        if off.any() and not off.all() and name not in told:
+            also = _off_alike(name, off, others)
+            told.update(also)
+            yield from _lines_or_entries(name, off, also)
+        if np.count_nonzero(off) > 1 and (target.found[off] == 0).all():
+            yield f"{'' if off.all() else 'where it is off, '}the gradient of {name} is 0"
+
+
+def _off(target: Target) -> Array:
+    return ~target.same(target.found, target.right)
+
+
+def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[str]:
+    axis = _axis(off)
+    few = np.count_nonzero(off) <= MOST_NAMED
+    if axis is not None and not (few and (off != _whole(off, axis)).any()):
+        same = f", and of {listed(also)} the entries of the same numbers" if also else ""
+        yield f"of {name} only {_called(_lines(off, axis), axis, off.ndim)} are off{same}"
+    elif few:
+        yield f"of {name} only {_entries(off)} of {off.size:,} are off"
+
+
+def _axis(off: Array) -> int | None:
+    """The first axis along which some lines are off, and others are right."""
+    axes = range(off.ndim if off.ndim > 1 else 0)
+    return next((axis for axis in axes if not _lines(off, axis).all()), None)
+
+
+def _lines(off: Array, axis: int) -> Array:
+    """Which rows (of axis 0) or columns (of axis 1) have an entry that is off."""
+    return np.asarray(off.any(axis=tuple(k for k in range(off.ndim) if k != axis)))
+
+
+def _whole(off: Array, axis: int) -> Array:
+    """All entries of these lines."""
+    others = tuple(k for k in range(off.ndim) if k != axis)
+    return np.broadcast_to(np.expand_dims(_lines(off, axis), others), off.shape)
+
+
+def _called(lines: Array, axis: int, ndim: int) -> str:
+    """``columns 0 and 3 of 9``; of more than two axes ``indices 0 and 3 of 9 along axis 1``"""
+    noun, where = (("row", "column")[axis], "") if ndim == 2 else ("index", f" along axis {axis}")
+    return f"{numbered(noun, lines)} of {len(lines)}{where}"
+
+
+def _entries(off: Array) -> str:
+    """``entries 1, 3 and 4``, ``entry [0, 2]``"""
+    if off.ndim == 1:
+        return numbered("entry", off)
+    which = ["[" + ", ".join(map(str, index)) + "]" for index in np.argwhere(off)]
+    return f"entr{'y' if len(which) == 1 else 'ies'} {listed(which)}"
+
+
+def _off_alike(name: str, off: Array, others: Mapping[str, Target]) -> list[str]:
+    """The vectors that are off at the numbers of these lines: they tell what the lines are."""
+    axis = _axis(off)
+    if axis is None:
+        return []
+    lines = _lines(off, axis)
+    return [
+        other
+        for other, target in others.items()
+        if other != name and target.right.shape == lines.shape and (_off(target) == lines).all()
+    ]
