@@ -148,7 +148,8 @@ class Judge:
         shown = [finding.sentence for finding in subject.findings if wrong & set(finding.tensors)]
         if shown:
             return diagnosis_of_trials(shown)
-        return diagnose(comparisons, subject.problem, subject.code is None, subject.samples)
+        known = comparisons, subject.problem, subject.code is None, subject.samples
+        return diagnose(*known, in_out=subject.in_out)
 
     def _of(self, name: str, estimate: Estimate) -> Comparison:
         kept = self._kept.get(name)

@@ -22,7 +22,7 @@ from gradcheck_cli.numerical.objective import Objective
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.sources import read_code, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
-from gradcheck_cli.spec import CheckSpec, Spec
+from gradcheck_cli.spec import ArrayFile, CheckSpec, Spec
 
 if TYPE_CHECKING:
     from gradcheck_cli.sources.foreign import Finding, ForeignObjective, Function, Inputs
@@ -42,6 +42,7 @@ class Subject:
     size: of code, the largest entry of its gradients: what is next to nothing beside it is 0.
     workers: so many processes that evaluate the code.
     problem: the network, where the spec describes one.  samples: how many there are, if there are data.
+    in_out: whether the gradients are those of a file that holds weights as [in, out].
     weighted: of code, how the loss that is judged differs from its author's; empty if it does not.
     findings: of code, what running it in other ways has shown.
     others: the same code with its loss weighted in other ways, to be judged if nothing wrong is found.
@@ -62,6 +63,7 @@ class Subject:
     workers: Callable[[int], Workers] | None = None
     problem: Problem | None = None
     samples: int | None = None
+    in_out: bool = False
     weighted: str = ""
     findings: tuple[Finding, ...] = ()
     others: Sequence[Callable[[], Subject]] = ()
@@ -108,6 +110,7 @@ def _of_network(spec: Spec) -> Subject:
         lambda _: tuple(objective.kinks.told(problem.network)),
         problem=problem,
         samples=len(problem.x),
+        in_out=isinstance(spec.gradients, ArrayFile) and spec.gradients.layout == "in_out",
     )
 
 

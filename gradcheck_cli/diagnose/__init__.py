@@ -16,6 +16,7 @@ from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.arrays import diagnose_arrays
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.diagnose.network import diagnose_network
+from gradcheck_cli.diagnose.turned import turned
 from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
@@ -27,13 +28,26 @@ def diagnose(
     is_its_loss: bool = True,
     samples: int | None = None,
     without: frozenset[str] = frozenset(),
+    in_out: bool = False,
 ) -> Diagnosis:
     """Why the gradients compared are wrong.
 
     problem: the network, where the spec describes one.
     is_its_loss: whether what was differenced is the network's loss, and not code that may compute another.
     samples: how many there are, if that is known.  without: kinds of mistakes to leave out.
+    in_out: whether the author's file holds weights as [in, out], so that its rows are our columns.
     """
+    found = _diagnosed(comparisons, problem, is_its_loss, samples, without)
+    return turned(found) if in_out else found
+
+
+def _diagnosed(
+    comparisons: Sequence[Comparison],
+    problem: Problem | None,
+    is_its_loss: bool,
+    samples: int | None,
+    without: frozenset[str],
+) -> Diagnosis:
     if problem is not None:
         with np.errstate(all="ignore"):
             right = gradients(problem.network, problem.parameters, problem.x, problem.target)

@@ -43,7 +43,7 @@ def diagnose_arrays(
     answers: list[Answer] = in_words(found, setting)
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
-        len(found),
+        len(found) if answers else 0,
         () if answers else tuple(_observed(ways, targets, comparisons, setting)),
         (),
         "arrays",
@@ -152,9 +152,13 @@ def _observed(
         are = "is" if len(agree) == 1 else "are"
         right = f"{listed(agree)} {are} right, and so is what they share with {listed(list(ways))}"
         yield as_sentence(right, agree)
-    alone = [likeliest(each) for each in ways.values() if each]
-    yield from sentences_of(alone, setting)
-    puzzling = {name: targets[name] for name, each in ways.items() if not each}
-    whole = {name: target for name, target in puzzling.items() if target.is_known.all()}
-    vectors = {name: target for name, target in targets.items() if target.right.ndim == 1}
-    yield from map(as_sentence, entries_off(whole, vectors))
+    alone = {name: likeliest(each) for name, each in ways.items() if each}
+    throughout = {name: made for name, made in alone.items() if made.wrong is SWAPPED or not made.place}
+    yield from sentences_of(list(throughout.values()), setting)
+    unexplained = [name for name, each in ways.items() if not each and targets[name].is_off_throughout]
+    if throughout and unexplained:
+        are = "is" if len(unexplained) == 1 else "are"
+        yield as_sentence(f"{listed(unexplained)} {are} wrong in another way", unexplained)
+    others = {name: target for name, target in targets.items() if name in ways and name not in throughout}
+    known = {name: target for name, target in others.items() if target.is_known.all()}
+    yield from map(as_sentence, entries_off(known, known))

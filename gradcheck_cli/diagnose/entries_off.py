@@ -23,8 +23,14 @@ def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> 
             also = _off_alike(name, off, others)
             told.update(also)
             yield from _lines_or_entries(name, off, also)
-        if np.count_nonzero(off) > 1 and (target.found[off] == 0).all():
-            yield f"{'' if off.all() else 'where it is off, '}the gradient of {name} is 0"
+    silent = [name for name, target in targets.items() if _is_zero_where_off(target)]
+    if silent:
+        yield f"where it is off, the gradient of {listed(silent)} is 0"
+
+
+def _is_zero_where_off(target: Target) -> bool:
+    off = _off(target)
+    return bool(np.count_nonzero(off) > 1 and not (off.all() or target.found[off].any()))
 
 
 def _off(target: Target) -> Array:

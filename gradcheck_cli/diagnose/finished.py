@@ -32,7 +32,7 @@ def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tupl
     """The factor on the whole gradient that meets it best, and that on the data's part alone."""
     factor = projected(target.found, data + penalty)
     yield factor, factor * (data + penalty)
-    if penalty.any():
+    if penalty.any() and not target.without(penalty).is_nothing:
         factor = projected(target.found - penalty, data)
         yield factor, factor * data + penalty
 

@@ -57,6 +57,10 @@ class Target:
         nothing = max(rounding, _TRIFLE * float(np.abs(self.right).max(initial=0.0)))
         return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
 
+    @property
+    def is_off_throughout(self) -> bool:
+        return not self.same(self.found, self.right)[self.is_known].any()
+
     def without(self, penalty: Array) -> Target:
         """The data's part alone, if the penalty was added to it last."""
         found = self.found - penalty

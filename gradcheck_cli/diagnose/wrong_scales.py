@@ -89,12 +89,13 @@ _BATCHES = tuple(2**k for k in range(2, 11))
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
     """A mean over so many samples as there are not: N − 1, or those of another batch."""
     count = sizes.samples
-    if count is None or count < 2 or not (sizes.over_samples or sizes.outputs is None):
+    if count is None or not (sizes.over_samples or sizes.outputs is None):
         return
-    for other, called in ((count - 1, "N − 1"), *((size, str(size)) for size in _BATCHES if size != count)):
+    for other in (count - 1, *_BATCHES):
         if other > 1 and is_same(factor, count / other):
             sentence = f"{{it}} is divided by {other}, and there are {count} samples"
-            yield _wrong("mean over another number", sentence, f"1/({called}) Σₙ", "1/N Σₙ")
+            divisor = "(N − 1)" if other == count - 1 else str(other)
+            yield _wrong("mean over another number", sentence, f"1/{divisor} Σₙ", "1/N Σₙ")
             return
 
 
@@ -121,11 +122,11 @@ def named(
     norm: that of what was found.  on_penalty: whether the factor bears on a penalty, too, as no mean does.
     """
     names = [wrong for value, wrong in _factors(sizes) if value != 1.0 and is_same(factor, value)]
-    names += _of_another_count(factor, sizes)
-    if 0 < factor < 1 and is_round(norm):
-        names.append(_clipped(norm))
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
         names.append(_accumulated(round(factor)))
+    names += () if names else _of_another_count(factor, sizes)
+    if 0 < factor < 1 and is_round(norm):
+        names.append(_clipped(norm))
     if on_penalty and factor < _MANY_TIMES:
         names.sort(key=lambda wrong: wrong.kind in _MEANS)
     return [wrong for wrong in names if wrong.kind not in without] or [_FREE]

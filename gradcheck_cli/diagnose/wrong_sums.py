@@ -123,6 +123,11 @@ def _transposed(site: Site) -> Array:
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
+def _transposed_of_in_out(site: Site) -> Array:
+    """δᵀa, which is [out, in], read as if it were [in, out]."""
+    return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
+
+
 _MOST_BEHIND = 32
 """Rolls of the batch by less than this are looked for."""
 
@@ -220,6 +225,13 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         _transposed,
         "the product is a⁽ʰ⁾ᵀ δ, read as if it were [out, in]",
         "∂L/∂w = a⁽ʰ⁾ᵀ δ",
+    ),
+    (
+        "transposed product",
+        TRANSPOSED,
+        _transposed_of_in_out,
+        "the product is δᵀ a⁽ʰ⁾, read as if it were [in, out]",
+        "∂L/∂w = (δᵀ a⁽ʰ⁾ reshaped to [in, out])ᵀ",
     ),
     *(
         ("samples out of order", PRODUCT, _reordered(order), sentence, f"∂L/∂w = {wrong}", alike)

@@ -49,6 +49,20 @@ def _transpose(right: Array) -> Array | None:
     return right.T if square else None
 
 
+def _reshaped(right: Array) -> Array | None:
+    """wᵀ, [in, out], read as if it were [out, in]."""
+    return right.T.reshape(right.shape) if _is_oblong(right) else None
+
+
+def _reshaped_of_in_out(right: Array) -> Array | None:
+    """w, [out, in], read as if it were [in, out]."""
+    return right.reshape(right.shape[::-1]).T if _is_oblong(right) else None
+
+
+def _is_oblong(right: Array) -> bool:
+    return right.ndim == 2 and right.shape[0] != right.shape[1] and min(right.shape) > 1
+
+
 def _zero(right: Array) -> Array | None:
     return np.zeros_like(right) if right.any() else None
 
@@ -258,6 +272,16 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "the gradient of {tensor} is transposed",
         "(∂L/∂w)ᵀ",
         *_plainly(_transpose),
+    ),
+    *(
+        _row(
+            "transposed gradient",
+            TRANSPOSED,
+            "the gradient of {tensor} is reshaped where it should be transposed",
+            "∂L/∂w reshaped",
+            *_plainly(change),
+        )
+        for change in (_reshaped, _reshaped_of_in_out)
     ),
     _row("gradient zero", ENTRIES, "the gradient of {tensor} is 0 throughout", "0", _is_zero, _zero),
     _row(

@@ -1,0 +1,44 @@
+"""Rows and columns as the author has them, whose file holds every weight as [in, out]."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+
+_OTHER = {"row": "column", "column": "row", "Row": "Column", "Column": "Row"}
+
+_NOTE = " (Rows and columns are those of [in, out], as in the file.)"
+
+
+def turned(diagnosis: Diagnosis) -> Diagnosis:
+    """The same with rows called columns, and columns rows."""
+    return replace(
+        diagnosis,
+        answers=tuple(_answer(answer) for answer in diagnosis.answers),
+        observations=tuple(_noted(text) for text in diagnosis.observations),
+    )
+
+
+def _answer(answer: Answer) -> Answer:
+    return replace(answer, causes=tuple(_cause(cause) for cause in answer.causes))
+
+
+def _cause(cause: Cause) -> Cause:
+    return replace(
+        cause,
+        kind=_swapped(cause.kind),
+        sentence=_noted(cause.sentence),
+        wrong=_swapped(cause.wrong),
+        right=_swapped(cause.right),
+    )
+
+
+def _noted(text: str) -> str:
+    swapped = _swapped(text)
+    return swapped if swapped == text else swapped + _NOTE
+
+
+def _swapped(text: str) -> str:
+    return re.sub(r"\b([Rr]ow|[Cc]olumn)(?=s?\b)", lambda found: _OTHER[found[1]], text)
