@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ def is_right(site: Site, right: Site | None) -> bool:
     if right is None:
         return False
     pairs = ((site.delta, right.delta), (site.dL_dy, right.dL_dy), (site.dL_da, right.dL_da))
-    return all(np.allclose(a, b, rtol=1e-12, atol=1e-14 * np.abs(b).max(initial=0.0)) for a, b in pairs)
+    return all(np.abs(a - b).max(initial=0.0) <= 1e-13 * np.abs(b).max(initial=0.0) for a, b in pairs)
 
 
 def times(site: Site, factor: float) -> Site:
@@ -40,6 +41,6 @@ def unlike(values: Sequence[float]) -> list[float]:
     """The values without those that are the same."""
     kept: list[float] = []
     for value in values:
-        if not any(np.isclose(value, other, rtol=1e-9) for other in kept):
+        if not any(math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-8) for other in kept):
             kept.append(value)
     return kept

@@ -103,6 +103,8 @@ class Search:
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
         full = state.number + len(fresh) >= self.most
         solved = any(mistake.unknown for mistake in (steps or {}).values())
+        if not full and not solved:
+            return list(options)
         return [
             wrong
             for wrong in options
@@ -177,22 +179,21 @@ class Search:
 
     def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
         """The layer's site after these steps; None where one of them does not apply."""
-        nothing = np.empty(0)
-        above = state.deltas
-        known = self._found, nothing, nothing, nothing, above, self._right_deltas
-        site = Site(self.problem, self._activity, i, *known)
-        handed = state.site or site
+        nothing, above = np.empty(0), state.deltas
+
+        def site(dL_da: Array = nothing, dL_dy: Array = nothing, delta: Array = nothing) -> Site:
+            at = self.problem, self._activity, i, self._found
+            return Site(*at, dL_da, dL_dy, delta, above, self._right_deltas)
+
         first = Part.BELOW if state.site else Part.LOSS
-        dL_da = self._step(first, steps, handed, value)
+        dL_da = self._step(first, steps, state.site or site(), value)
         if dL_da is None:
             return None
-        site = replace(site, dL_da=dL_da)
-        dL_dy = self._step(Part.ACTIVATION, steps, site, value)
+        dL_dy = self._step(Part.ACTIVATION, steps, site(dL_da), value)
         if dL_dy is None:
             return None
-        site = replace(site, dL_dy=dL_dy)
-        delta = self._step(Part.NORM, steps, site, value)
-        return None if delta is None else replace(site, delta=delta)
+        delta = self._step(Part.NORM, steps, site(dL_da, dL_dy), value)
+        return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
         """The layer's site with no further mistake."""
@@ -234,7 +235,15 @@ class Search:
         return self.targets[name].found - self._penalty(name)
 
     def _penalty(self, name: str) -> Array:
-        return sum(penalty_terms(self.problem, name).values(), np.zeros(self.problem.network.shapes[name]))
+        return self._penalties_on[name]
+
+    @cached_property
+    def _penalties_on(self) -> dict[str, Array]:
+        shapes = self.problem.network.shapes
+        return {
+            name: sum(penalty_terms(self.problem, name).values(), np.zeros(shape))
+            for name, shape in shapes.items()
+        }
 
     def _checked(self, site: Site) -> list[tuple[Part, str]]:
         """The layer's parameters whose gradients were found."""
@@ -346,6 +355,8 @@ class Search:
                 reached = replace(state, on_penalty=state.on_penalty or multiple != 1.0)
                 yield self._reproduced(reached, target, data + (multiple or 1.0) * penalty)
                 return
+        if target.is_right:
+            return  # two mistakes that undo each other blame what is right
         for made, candidate in self._wrongly(state, part, name, data, penalty):
             if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)

@@ -40,6 +40,8 @@ class Made:
 
 def number_of(made: Sequence[Made]) -> int:
     """How many mistakes these are; the same one in several layers is one."""
+    if len(made) < 2:
+        return len(made)
     return sum(not any(each.is_like(before) for before in made[:i]) for i, each in enumerate(made))
 
 

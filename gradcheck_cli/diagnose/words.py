@@ -47,11 +47,10 @@ def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
 
 
 def _in_order(tensors: Sequence[str], problem: Problem | None) -> list[str]:
-    """As the network has them, the output's first."""
+    """In the order of every table."""
     if problem is None:
         return list(tensors)
-    layers = reversed(problem.network.layers)
-    return [name for layer in layers for name in layer.shapes if name in tensors]
+    return [name for name in problem.network.shapes if name in tensors]
 
 
 def _layers(made: Sequence[Made]) -> list[str]:
