@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from diagnose.networks import kinds
 
-from gradcheck_cli.compare import compare
+from gradcheck_cli.compare import Comparison, Projected, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.numerical.estimate import Estimate
@@ -84,3 +84,106 @@ def test_infinity_beside_a_factor_is_no_crash_and_no_factor_of_it():
     w[0, 0] = np.inf
     found = said(w=w, b=2.0 * RIGHT["b"])
     assert all("nan" not in text and "inf " not in text for text in found.observations)
+
+
+# --- where, and how much of it -----------------------------------------------------------------------------
+
+
+def observed(**changed: np.ndarray) -> tuple[str, ...]:
+    found = said(**changed)
+    assert found.answers == ()
+    return found.observations
+
+
+def off(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.where(mask, value + np.cos(np.arange(value.size)).reshape(value.shape), value)
+
+
+def test_columns_are_columns_and_vectors_off_at_the_same_numbers_are_named():
+    units = np.isin(np.arange(4), (1, 3))
+    texts = observed(w=off(RIGHT["w"], units), b=off(RIGHT["b"], units))
+    assert "Of w only columns 1 and 3 of 4 are off, and of b the entries of the same numbers." in texts
+    assert not any(word in text for text in texts for word in ("inputs", "outputs"))
+
+
+def test_up_to_a_dozen_entries_are_listed():
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[[0, 1, 2, 3, 0], [1, 1, 2, 0, 3]] = True
+    assert observed(w=off(RIGHT["w"], mask))[1:] == (
+        "Of w only entries [0, 1], [0, 3], [1, 1], [2, 2] and [3, 0] of 16 are off.",
+    )
+    assert "Of b only entries 0, 1 and 3 of 4 are off." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
+
+
+def test_what_is_0_where_it_is_off_is_told():
+    units = np.isin(np.arange(4), (0, 2, 3))
+    texts = observed(w=np.where(units, 0.0, RIGHT["w"]), b=np.where(units, 0.0, RIGHT["b"]))
+    assert "Where it is off, the gradient of w and b is 0." in texts
+
+
+def test_a_name_keeps_its_case():
+    texts = observed(v=RIGHT["v"] * np.cos(RIGHT["v"]))
+    assert texts[0].startswith("w, b and c are right")
+
+
+def test_two_mistakes_are_both_named_with_all_their_tensors():
+    found = said(w=-RIGHT["w"], b=-RIGHT["b"], v=10 * RIGHT["v"], c=10 * RIGHT["c"])
+    sentences = {cause.sentence for cause in found.answers[0].causes}
+    assert sentences == {
+        "The gradient of w and b has the wrong sign.",
+        "The gradient of v and c is 10 times too large, as if it had been added up 10 times.",
+    }
+
+
+def test_what_one_mistake_explains_is_told_beside_what_nothing_does():
+    texts = observed(w=10 * RIGHT["w"], b=10 * RIGHT["b"], v=RIGHT["v"] * np.cos(RIGHT["v"]))
+    assert texts[1] == "The gradient of w and b is 10 times too large, as if it had been added up 10 times."
+    assert texts[2] == "v is wrong in another way."
+
+
+def test_gradients_in_each_others_place_are_swapped():
+    (cause,) = said(b=RIGHT["c"], c=RIGHT["b"]).answers[0].causes
+    assert cause.sentence == "The gradients of b and c are swapped."
+
+
+# --- along directions --------------------------------------------------------------------------------------
+
+
+def drawn(name: str, found: np.ndarray, wrong: bool, seed: int) -> Comparison:
+    """As if five entries had been moved, and all others belonged to what is wrong, or agreed as a group."""
+    value = RIGHT[name]
+    moved = np.zeros(value.size, dtype=bool)
+    moved[np.random.default_rng(seed).choice(value.size, 5, replace=False)] = wrong
+    moved = moved.reshape(value.shape)
+    numbers = Estimate(np.where(moved, value, np.nan), np.where(moved, 1e-11, np.inf))
+    rest = Projected(covered=~moved & (not wrong), suspect=~moved & wrong, least=1e-6)
+    return compare(name, found, numbers, 1e-15 * np.abs(value), 1e-6, projected=rest)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda g: {"w": g["u"], "u": g["w"]}, "The gradients of w and u are swapped."),
+        (lambda g: {"w": 10 * g["w"], "u": 10 * g["u"]}, "The gradient of w and u is 10 times too large"),
+    ],
+)
+def test_entries_drawn_at_random_tell_of_the_others(monkeypatch, change, told):
+    monkeypatch.setitem(RIGHT, "u", np.random.default_rng(7).normal(size=(4, 4)))
+    changed = change(RIGHT)
+    comparisons = [
+        drawn(name, changed.get(name, RIGHT[name]), name in changed, seed=k)
+        for k, name in enumerate(("w", "u", "v"))
+    ]
+    (cause,) = diagnose(comparisons, None).answers[0].causes
+    assert cause.sentence.startswith(told)
+
+
+def test_of_what_agrees_as_a_group_no_factor_is_told():
+    mostly = np.where(np.arange(16).reshape(4, 4) < 2, 10.0, 1.0) * RIGHT["w"]
+    moved = np.arange(16).reshape(4, 4) < 2
+    numbers = Estimate(np.where(moved, RIGHT["w"], np.nan), np.where(moved, 1e-11, np.inf))
+    rest = Projected(covered=~moved, suspect=np.zeros((4, 4), dtype=bool), least=1e-6)
+    one = compare("w", mostly, numbers, np.zeros((4, 4)), 1e-6, projected=rest)
+    other = drawn("v", RIGHT["v"], False, seed=1)
+    (cause,) = diagnose([one, other], None).answers[0].causes
+    assert cause.sentence == "The gradient of w is right but for entries [0, 0], [0, 1]."

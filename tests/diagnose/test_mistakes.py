@@ -63,6 +63,7 @@ def test_what_is_said_is_whole_sentences_without_loose_ends(name, part):
                 for text in (cause.sentence, cause.wrong, cause.right):
                     assert "{" not in text
                     assert "?" not in to_ascii(text)
+                assert not cause.wrong or cause.wrong != cause.right
                 assert cause.sentence.endswith(".")
                 assert not cause.sentence[0].islower() or not cause.sentence[0].isascii()
                 assert set(cause.where) <= {layer.name for layer in problem.network.layers}

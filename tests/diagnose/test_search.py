@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from diagnose.networks import NETWORKS, compared, kinds, problem, right, why
+from diagnose.networks import NETWORKS, Gradients, compared, kinds, problem, right, why
 from mistakes import Backprop
 
 from gradcheck_cli.diagnose import diagnose
+from gradcheck_cli.diagnose.site import penalty_terms
+from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import sigmoid
 
 SIGMOID = NETWORKS["sigmoid"]
@@ -78,6 +81,29 @@ def test_a_norm_that_is_clipped_to_is_told():
     assert kinds(found)[0] == ("clipped by norm",)
 
 
+def test_a_round_norm_of_one_tensor_is_no_clipping_of_all():
+    exact = right(SIGMOID)
+    factor = 0.1 / np.linalg.norm(exact["output.bias"])
+    (answer,) = why(SIGMOID, {name: factor * value for name, value in exact.items()}).answers
+    assert [cause.kind for cause in answer.causes] == ["factor"]
+
+
+def test_tensors_that_are_clipped_each_for_itself_are_one_mistake():
+    exact = right(SIGMOID)
+    clipped = {name: 0.001 / np.linalg.norm(value) * value for name, value in exact.items()}
+    (cause,) = why(SIGMOID, clipped).answers[0].causes
+    assert cause.kind == "clipped by norm"
+    assert "hidden1.bias is scaled to a norm of 0.001" in cause.sentence
+
+
+def test_a_mean_over_another_batch_is_named_before_its_factor():
+    for other, formula in ((32, "1/32 Σₙ"), (10, "1/(N − 1) Σₙ")):
+        found = why(SIGMOID, {name: 11 / other * value for name, value in right(SIGMOID).items()})
+        (cause,) = found.answers[0].causes
+        assert cause.sentence == f"The gradient is divided by {other}, and there are 11 samples."
+        assert cause.wrong == formula
+
+
 def test_which_samples_count_is_solved_for():
     of = problem("sigmoid", "tanh", samples=20, units=9)
     some = np.isin(np.arange(20), (2, 3, 7, 11, 19))[:, None]
@@ -127,6 +153,90 @@ def test_with_one_layer_checked_what_hands_down_to_it_is_found():
     wrong = Backprop(below=lambda d, w, layer, g: d @ w.T if w.shape[0] == w.shape[1] else d @ w)(SIGMOID)
     found = why(SIGMOID, {name: wrong[name] for name in ("hidden1.weight", "hidden1.bias")})
     assert ("transposed weights",) in kinds(found)
+
+
+# --- finished gradients ------------------------------------------------------------------------------------
+
+CROSS_ENTROPY = NETWORKS["tanh, cross-entropy"]
+"""With penalties on the weights, and Σⱼ δⱼ = 0 in the output layer."""
+
+
+def penalty(of: Problem, name: str) -> np.ndarray:
+    return sum(penalty_terms(of, name).values(), np.zeros(of.network.shapes[name]))
+
+
+def sentence_of(of: Problem, found: Gradients, **options: bool) -> str:
+    (cause,) = why(of, found, **options).answers[0].causes
+    return cause.sentence
+
+
+def spoilt(of: Problem, name: str, change: Callable[[np.ndarray], np.ndarray], early: bool) -> Gradients:
+    exact, added = right(of), penalty(of, name) if early else 0.0
+    return {**exact, name: change(exact[name] - added) + added}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("early", [False, True])
+def test_lines_in_another_order_are_seen_where_their_sums_are_0_and_before_a_penalty(axis, early):
+    lines = ("rows", "columns")[axis]
+    found = spoilt(CROSS_ENTROPY, "output.weight", lambda g: np.roll(g, 1, axis), early)
+    when = ", before the penalty is added" if early else ""
+    assert sentence_of(CROSS_ENTROPY, found) == (
+        f"The {lines} of output.weight's gradient are in another order{when}."
+    )
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_is_reshaped_in_place_of_transposed_is_seen_in_either_layout(early):
+    for change in (lambda g: g.T.reshape(g.shape), lambda g: g.reshape(g.shape[::-1]).T):
+        found = spoilt(CROSS_ENTROPY, "hidden1.weight", change, early)
+        assert kinds(why(CROSS_ENTROPY, found))[0][0].startswith("transposed")
+
+
+def test_rows_are_those_of_the_authors_file():
+    found = spoilt(CROSS_ENTROPY, "output.weight", lambda g: np.roll(g, 1, 0), False)
+    said = why(CROSS_ENTROPY, found, in_out=True)
+    assert kinds(said)[0] == ("columns permuted",)
+    assert said.answers[0].causes[0].sentence == (
+        "The columns of output.weight's gradient are in another order. "
+        "(Rows and columns are those of [in, out], as in the file.)"
+    )
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_is_0_up_to_rounding_is_no_factor_and_not_clipped(early):
+    noise = 1e-18 * np.random.default_rng(0).normal(size=(4, 5))
+    found = why(CROSS_ENTROPY, spoilt(CROSS_ENTROPY, "output.weight", lambda _: noise, early))
+    said = [cause.sentence for answer in found.answers for cause in answer.causes]
+    assert "is 0 up to rounding" in said[0] or "is 0 throughout" in said[0]
+    assert not any("times" in each or "clipped" in each for each in said)
+
+
+def test_two_gradients_in_each_others_place_are_swapped():
+    found = right(SIGMOID)
+    names = "hidden2.weight", "hidden3.weight"
+    found |= {names[0]: found[names[1]], names[1]: found[names[0]]}
+    assert sentence_of(SIGMOID, found) == "The gradients of hidden3.weight and hidden2.weight are swapped."
+
+
+def test_the_same_in_two_places_is_a_sentence_for_each():
+    found = right(SIGMOID)
+    for name, line in (("output.weight", 1), ("hidden2.weight", 3)):
+        found[name] = np.where(np.arange(len(found[name]))[:, None] == line, 0.0, found[name])
+    assert sentence_of(SIGMOID, found) == (
+        "The gradient of output.weight is 0 in row 1. The gradient of hidden2.weight is 0 in row 3."
+    )
+
+
+def test_a_slope_is_not_told_as_another_activation():
+    of = problem("tanh", {"name": "leaky_relu", "negative_slope": 0.2}, "identity")
+
+    def vjp(layer, y, dL_da, i):
+        return dL_da * np.where(y > 0, 1, 0.01) if i == 1 else layer.activation.vjp(y, dL_da)
+
+    said = [cause for answer in why(of, Backprop(vjp=vjp)(of)).answers for cause in answer.causes]
+    assert said[0].kind == "activation option"
+    assert not any("that of leaky_relu" in cause.sentence for cause in said)
 
 
 # --- what is not known -------------------------------------------------------------------------------------
