@@ -19,9 +19,9 @@ import numpy as np
 from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
 from gradcheck_cli.diagnose.fit import affine, is_right, projected, times, unlike
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
+from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, sum_over_some
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
-from gradcheck_cli.diagnose.state import Made, State, number_of
-from gradcheck_cli.diagnose.subsets import kept_samples, numbered
+from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
 from gradcheck_cli.diagnose.table import (
     CLIPPED,
     MISTAKES,
@@ -72,7 +72,7 @@ class Search:
         states = [State()]
         for i in reversed(range(len(self.problem.network.layers))):
             found = [new for state in states for new in self._continued(state, i)]
-            states = sorted(_distinct(found), key=lambda state: number_of(state.made))[:_MOST_STATES]
+            states = sorted(distinct(found), key=lambda state: number_of(state.made))[:_MOST_STATES]
         return [state for state in states if state.made and state.informed]
 
     # --- one layer -----------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Search:
         for steps in self._choices(state, i):
             yield from self._with_steps(state, i, steps)
         if state.site is None and self._allowed(self._known(SOME_OF_LOSS), state):
-            yield from self._of_some_samples(state, i)
+            yield from self._of_some_samples(state)
 
     def _choices(self, state: State, i: int) -> Iterator[Steps]:
         """Every combination of wrong steps that the number of mistakes allows."""
@@ -220,19 +220,19 @@ class Search:
         if unknown.solver is not None:
             layer = at_zero.layer
             name = layer.bias if layer.batch_norm is None else layer.beta  # whose gradient is Σ ∂L/∂y
-            return list(unknown.solver(at_zero, self._without_penalty(name))) if name in self.targets else []
+            return list(unknown.solver(at_zero, self._data_found[name])) if name in self.targets else []
         at_one = self._site(state, i, steps, 1.0)
         if at_one is None:
             return []
-        parts = [
-            (self._without_penalty(name), RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names
-        ]
+        parts = [(self._data_found[name], RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names]
         values = [affine(*(np.concatenate([p[k].ravel() for p in parts]) for k in range(3)))] if parts else []
         values += [affine(*(each.ravel() for each in part)) for part in parts if len(parts) > 1]
         return unlike([value for value in values if np.isfinite(value)])
 
-    def _without_penalty(self, name: str) -> Array:
-        return self.targets[name].found - self._penalty(name)
+    @cached_property
+    def _data_found(self) -> dict[str, Array]:
+        """What was found without its penalties."""
+        return {name: target.found - self._penalty(name) for name, target in self.targets.items()}
 
     def _penalty(self, name: str) -> Array:
         return self._penalties_on[name]
@@ -266,12 +266,12 @@ class Search:
         factors = []
         for part, name in self._checked(site):
             data, penalty = RIGHT[part](site), self._penalty(name)
-            factors.append(projected(self._without_penalty(name), data))
+            factors.append(projected(self._data_found[name], data))
             if penalty.any():
                 factors.append(projected(self.targets[name].found, data + penalty))
         return unlike([f for f in factors if np.isfinite(f) and abs(f) > _NOTHING and not is_same(f, 1.0)])
 
-    # --- some units alone ----------------------------------------------------------------------------------
+    # --- some units or samples alone -----------------------------------------------------------------------
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
         """The same where every row of the weight is either right or has these mistakes."""
@@ -279,60 +279,30 @@ class Search:
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
             return
-        target, penalty = self.targets[name], self._penalty(name)
-        as_right, as_wrong = (
-            target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1)
-            for site in (right, wrong)
-        )
-        units = ~as_right
-        if not units.any() or units.all() or not (as_right | as_wrong).all():
-            return
-        site = replace(
-            wrong,
-            dL_dy=np.where(units, wrong.dL_dy, right.dL_dy),
-            delta=np.where(units, wrong.delta, right.delta),
-        )
-        which = ", ".join(str(j) for j in np.flatnonzero(units))
-        place = f"unit {which}" if np.count_nonzero(units) == 1 else f"units {which}"
-        fresh = len(reached.made) - len(steps)
-        made = (*reached.made[:fresh], *(replace(each, place=place) for each in reached.made[fresh:]))
-        yield from self._through_tensors(replace(reached, made=made, site=site))
-
-    # --- some samples alone --------------------------------------------------------------------------------
-
-    def _of_some_samples(self, state: State, i: int) -> Iterator[State]:
-        """The loss of some samples alone, solved from the output layer's gradients."""
-        site = self._right[i]
-        some = kept_samples(list(self._sums_over_samples()))
+        some = in_some_units(wrong, right, self.targets[name], self._penalty(name))
         if some is not None:
-            made = Made(SOME_OF_LOSS, site.layer.name, place=numbered("sample", some[:, 0] > 0))
-            site = replace(site, dL_da=some * site.dL_da, dL_dy=some * site.dL_dy, delta=some * site.delta)
-            yield from self._through_tensors(replace(state, made=(*state.made, made), site=site))
+            place, site = some
+            fresh = len(reached.made) - len(steps)
+            made = (*reached.made[:fresh], *(replace(each, place=place) for each in reached.made[fresh:]))
+            yield from self._through_tensors(replace(reached, made=made, site=site))
 
-    def _sums_over_samples(self) -> Iterator[tuple[Array, Array, Array]]:
-        """What was found of every Σₙ δₙᵀ fₙ that is linear in each sample's loss, with δ and f."""
-        for site in reversed(self._right):
-            if site.normalised is not None:  # of which every sample depends on all
-                return
-            if site.layer.weight in self.targets:
-                yield self._without_penalty(site.layer.weight), site.delta, site.a_h
-            if site.layer.bias in self.targets:
-                yield self._without_penalty(site.layer.bias)[:, None], site.delta, np.ones((site.samples, 1))
+    def _of_some_samples(self, state: State) -> Iterator[State]:
+        """The loss of some samples alone."""
+        some = of_some_samples(self._right, self._data_found)
+        if some is not None:
+            place, site = some
+            made = (*state.made, Made(SOME_OF_LOSS, site.layer.name, place=place))
+            yield from self._through_tensors(replace(state, made=made, site=site))
 
     def _sum_over_some(self, state: State, part: Part, name: str) -> Iterator[Candidate]:
         site = state.site
-        if (
-            site is None
-            or part not in (Part.WEIGHT, Part.BIAS)
-            or not self._allowed(self._known(SOME_OF_TENSOR), state)
-        ):
+        is_sum = part in (Part.WEIGHT, Part.BIAS)
+        if site is None or not is_sum or not self._allowed(self._known(SOME_OF_TENSOR), state):
             return
-        factors = site.a_h if part is Part.WEIGHT else np.ones((site.samples, 1))
-        found = self._without_penalty(name).reshape(len(site.w), -1)
-        some = kept_samples([(found, site.delta, factors)])
+        some = sum_over_some(site, part, self._data_found[name])
         if some is not None:
-            made = Made(SOME_OF_TENSOR, site.layer.name, name, place=numbered("sample", some[:, 0] > 0))
-            yield (made,), RIGHT[part](replace(site, delta=some * site.delta))
+            place, gradient = some
+            yield (Made(SOME_OF_TENSOR, site.layer.name, name, place=place),), gradient
 
     def _known(self, *wrong: W) -> list[W]:
         return [each for each in wrong if each.kind not in self.without]
@@ -428,14 +398,3 @@ class Search:
             elif not target.is_nothing:
                 for factor, candidate in tensor_factors(target, data, penalty):
                     yield from scaled_to(wrong, layer, target, factor, candidate)
-
-
-def _distinct(states: Sequence[State]) -> list[State]:
-    """One of each set of mistakes."""
-    seen: dict[object, State] = {}
-    for state in states:
-        key = tuple(
-            (id(m.wrong), m.layer, m.tensor, m.place, m.value and float(f"{m.value:.6g}")) for m in state.made
-        )
-        seen.setdefault(key, state)
-    return list(seen.values())

@@ -70,3 +70,14 @@ class State:
     @cached_property
     def kinds(self) -> frozenset[str]:
         return frozenset(each.wrong.kind for each in self.made)
+
+
+def distinct(states: Sequence[State]) -> list[State]:
+    """One of each set of mistakes."""
+    seen: dict[object, State] = {}
+    for state in states:
+        key = tuple(
+            (id(m.wrong), m.layer, m.tensor, m.place, m.value and float(f"{m.value:.6g}")) for m in state.made
+        )
+        seen.setdefault(key, state)
+    return list(seen.values())

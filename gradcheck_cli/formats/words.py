@@ -427,7 +427,7 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
 
 
 NETWORK_TELLS_MORE = (
-    "If the code is a network of dense layers, describe it in the spec, and the wrong formula may be named: "
+    "Where the spec's network section describes the code, and has its loss, the wrong formula may be named: "
     "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}"
 )
 
