@@ -350,6 +350,8 @@ class Comparison:
         if not self.wrong[told].any():
             return None
         ratio = median(a / n)
+        if 0.0 < abs(ratio) <= _NOTHING:  # what is left is rounding
+            return None
         allowed = self.rtol * np.abs(a) + abs(ratio) * bar[told] + (1.0 + abs(ratio)) * self.rounding[told]
         return ratio if (np.abs(a - ratio * n) <= allowed).all() else None
 
@@ -385,6 +387,8 @@ class Comparison:
             verdict,
         )
 
+
+_NOTHING = 1e-11
 
 _MOST_LINES = 8
 

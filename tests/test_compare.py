@@ -101,6 +101,12 @@ def test_a_ratio_that_is_the_same_everywhere_is_told(numerical, ratio):
     assert right.ratio is None
 
 
+def test_what_is_0_up_to_rounding_has_no_ratio():
+    noise, rounding = np.array([1e-17, -3e-17, 2e-17]), np.full(3, 1e-16)
+    assert Comparison("w", noise, np.ones(3), np.full(3, 1e-12), rounding, 1e-6).ratio is None
+    assert Comparison("w", 0.0 * noise, np.ones(3), np.full(3, 1e-12), rounding, 1e-6).ratio == 0.0
+
+
 def test_one_entry_beyond_knowing_leaves_the_tensor_unresolved():
     """On a kink any number could stand there, a billion too."""
     analytic, numerical = np.array([1e9, 1.0, 1.0]), np.array([math.nan, 1.0, 1.0])

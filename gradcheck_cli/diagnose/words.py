@@ -21,7 +21,7 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
     return Cause(
         first.wrong.kind,
         first.wrong.family,
-        tuple(_layers(made)),
+        tuple(filter(None, _layers(made))) or tuple(each.tensor for each in made if each.tensor),
         " ".join(map(as_sentence, _sentences(made, problem))),
         wrong,
         "" if wrong == right else right,

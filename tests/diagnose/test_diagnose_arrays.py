@@ -144,6 +144,7 @@ def test_what_one_mistake_explains_is_told_beside_what_nothing_does():
 def test_gradients_in_each_others_place_are_swapped():
     (cause,) = said(b=RIGHT["c"], c=RIGHT["b"]).answers[0].causes
     assert cause.sentence == "The gradients of b and c are swapped."
+    assert cause.where == ("b", "c")
 
 
 # --- along directions --------------------------------------------------------------------------------------

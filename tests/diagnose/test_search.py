@@ -96,6 +96,11 @@ def test_tensors_that_are_clipped_each_for_itself_are_one_mistake():
     assert "hidden1.bias is scaled to a norm of 0.001" in cause.sentence
 
 
+def test_of_a_bias_alone_a_mean_is_told_as_that_of_the_bias():
+    found = right(SIGMOID) | {"hidden2.bias": right(SIGMOID)["hidden2.bias"] / 11}
+    assert kinds(why(SIGMOID, found)) == [("bias averaged",)]
+
+
 def test_a_mean_over_another_batch_is_named_before_its_factor():
     for other, formula in ((32, "1/32 Σₙ"), (10, "1/(N − 1) Σₙ")):
         found = why(SIGMOID, {name: 11 / other * value for name, value in right(SIGMOID).items()})
