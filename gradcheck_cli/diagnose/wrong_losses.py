@@ -1,10 +1,8 @@
-"""Mistakes in ∂L/∂a: the loss's formula, its targets, and which samples it is summed over."""
+"""Mistakes in ∂L/∂a: the loss's formula, and which samples it is summed over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -22,7 +20,7 @@ Gradient = Callable[[Array, Array], Array]
 """∂ℓ/∂a (N, C) of the output a and the target, both (N, C)."""
 
 
-def _row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
+def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
     return Mistake(
         kind, LOSS, sentence, f"∂L/∂a = {wrong}", "∂L/∂a = c · {dloss}", "∂L/∂a", part=Part.LOSS, step=step
     )
@@ -37,7 +35,7 @@ def name_of_loss(site: Site) -> str:
     return name_of(site.problem.network.loss)
 
 
-def _of(gradient: Gradient, *losses: str) -> Step:
+def of_loss(gradient: Gradient, *losses: str) -> Step:
     """A wrong gradient of one of these losses, or of any, times the network's own coefficient."""
 
     def step(site: Site, _: float) -> Array | None:
@@ -48,7 +46,7 @@ def _of(gradient: Gradient, *losses: str) -> Step:
     return step
 
 
-def _total(target: Array) -> Array:
+def total_of(target: Array) -> Array:
     total: Array = target.sum(axis=-1, keepdims=True)
     return total
 
@@ -64,7 +62,7 @@ def _of_logits(
     twice, missing = "output activation twice", "output activation missing"
 
     def row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
-        return _row(kind, _of(gradient, loss), sentence, f"c · {wrong}")
+        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}")
 
     yield row(
         twice,
@@ -106,66 +104,23 @@ def _of_logits(
 
 
 def _softmax_over_the_batch(a: Array, target: Array) -> Array:
-    return softmax(a.T).T * _total(target) - target
+    return softmax(a.T).T * total_of(target) - target
 
 
-_LOGITS = (
-    *_of_logits("cross_entropy", "softmax", softmax, _total),
+LOGIT_MISTAKES: tuple[Mistake, ...] = (
+    *_of_logits("cross_entropy", "softmax", softmax, total_of),
     *_of_logits("bce_with_logits", "σ", sigmoid, np.ones_like),
-    _row(
+    loss_row(
         "output activation missing",
-        _of(lambda a, t: -t / sigmoid(a) + (1.0 - t) / sigmoid(-a), "bce_with_logits"),
+        of_loss(lambda a, t: -t / sigmoid(a) + (1.0 - t) / sigmoid(-a), "bce_with_logits"),
         "the derivative is taken by p, and that of p = σ(a) is missing",
         "c · (−y / p + (1 − y) / (1 − p))",
     ),
-    _row(
+    loss_row(
         "softmax along the wrong axis",
-        _of(_softmax_over_the_batch, "cross_entropy"),
+        of_loss(_softmax_over_the_batch, "cross_entropy"),
         "softmax is taken over the samples, not over the outputs",
         "c · (softmax over n − y)",
-    ),
-)
-
-
-# --- targets -----------------------------------------------------------------------------------------------
-
-
-def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
-    """The right gradient, of another target."""
-
-    def step(site: Site, _: float) -> Array | None:
-        if losses and name_of_loss(site) not in losses:
-            return None
-        return RIGHT[Part.LOSS](
-            replace(site, problem=replace(site.problem, target=change(site.problem.target)))
-        )
-
-    return step
-
-
-_VALUES = ("mse", "l1", "huber")
-
-_TARGETS = (
-    _row(
-        "sign of the target",
-        _with_target(np.negative, *_VALUES),
-        "the target is added, where it should be subtracted",
-        "c · {dloss} with −y for y",
-    ),
-    _row(
-        "target forgotten",
-        _with_target(np.zeros_like, *_VALUES),
-        "the target is not subtracted",
-        "c · {dloss} with 0 for y",
-    ),
-    *(
-        _row("labels shifted", _with_target(partial(np.roll, shift=by, axis=axis)), sentence, wrong)
-        for by, axis, sentence, wrong in (
-            (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
-            (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
-            (1, 0, "every sample has the target of the one before it", "c · {dloss} with yₙ₋₁ for yₙ"),
-            (-1, 0, "every sample has the target of the next one", "c · {dloss} with yₙ₊₁ for yₙ"),
-        )
     ),
 )
 
@@ -178,7 +133,7 @@ _OTHERS: Mapping[str, tuple[str, Gradient]] = {
     "½ mse": ("(a − y)", lambda a, t: a - t),
     "l1": ("sign(a − y)", lambda a, t: np.sign(a - t)),
     "huber": ("clip(a − y, ± 1)", lambda a, t: np.clip(a - t, -1.0, 1.0)),
-    "cross_entropy": ("(softmax(a) − y)", lambda a, t: softmax(a) * _total(t) - t),
+    "cross_entropy": ("(softmax(a) − y)", lambda a, t: softmax(a) * total_of(t) - t),
     "bce_with_logits": ("(σ(a) − y)", lambda a, t: sigmoid(a) - t),
     "cross_entropy of probabilities": ("(−y / a)", lambda a, t: -t / a),
     "bce of probabilities": ("(a − y) / (a (1 − a))", lambda a, t: (a - t) / (a * (1.0 - a))),
@@ -200,12 +155,14 @@ def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
             return None
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
 
-    return _row(
+    return loss_row(
         "another loss", step, f"this is the gradient of {name}, and the loss is {{loss}}", f"c · {formula}"
     )
 
 
-_ANOTHER = tuple(_another(name, formula, gradient) for name, (formula, gradient) in _OTHERS.items())
+OTHER_LOSS_MISTAKES = tuple(
+    _another(name, formula, gradient) for name, (formula, gradient) in _OTHERS.items()
+)
 
 
 # --- Huber -------------------------------------------------------------------------------------------------
@@ -288,19 +245,19 @@ _HUBER = (
         solver=_thresholds,
         planted=0.3,
     ),
-    _row(
+    loss_row(
         "huber sign",
         _signless,
         "beyond its threshold the Huber loss has + delta on either side",
         "c · delta where |a − y| > delta",
     ),
-    _row(
+    loss_row(
         "huber sign",
         _one_sided,
         "the Huber loss is not clipped below: its delta is held against a − y, not against |a − y|",
         "c · min(a − y, delta)",
     ),
-    _row(
+    loss_row(
         "huber slope",
         _unit_slope,
         "beyond its threshold the Huber loss has the slope ± 1, not ± delta",
@@ -332,7 +289,7 @@ def _largest_only(a: Array, target: Array) -> Array:
 
 
 def _hinge_row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
-    return _row(kind, _of(gradient, "hinge"), sentence, f"c · {wrong}")
+    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}")
 
 
 _HINGE = (
@@ -364,89 +321,6 @@ _HINGE = (
 )
 
 
-# --- smoothing and class weights ---------------------------------------------------------------------------
-
-
-def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
-    """Cross-entropy's gradient for another target and coefficient."""
-    if name_of_loss(site) != "cross_entropy":
-        return None
-    return coefficient * (softmax(site.a) * _total(target) - target)
-
-
-def _smoothed(site: Site, by: float) -> Array:
-    plain = site.problem.plain_target
-    return (1.0 - by) * plain + by / plain.shape[1]
-
-
-def _weights(site: Site) -> Array | None:
-    return site.problem.class_weight
-
-
-def _other_smoothing(site: Site, by: float) -> Array | None:
-    weights = _weights(site)
-    target = _smoothed(site, by) * (1.0 if weights is None else weights)
-    return _distribution(site, target, site.problem.network.coefficient)
-
-
-def _no_smoothing(site: Site, _: float) -> Array | None:
-    return _other_smoothing(site, 0.0) if site.problem.label_smoothing else None
-
-
-def _weight_per_sample(site: Site) -> float:
-    """The mean weight of a sample: by that a mean over samples differs from one over weights."""
-    weights = _weights(site)
-    return 1.0 if weights is None else float((site.problem.plain_target * weights).sum()) / site.samples
-
-
-def _unweighted(site: Site, normalised: bool) -> Array | None:
-    if _weights(site) is None:
-        return None
-    c = site.problem.network.coefficient * (_weight_per_sample(site) if normalised else 1.0)
-    return _distribution(site, _smoothed(site, site.problem.label_smoothing), c)
-
-
-def _normalised_by_count(site: Site, _: float) -> Array | None:
-    if _weights(site) is None:
-        return None
-    return RIGHT[Part.LOSS](site) * _weight_per_sample(site)
-
-
-_CLASSES = (
-    _row("label smoothing", _no_smoothing, "the labels are not smoothed", "c · (softmax(a) − one-hot y)"),
-    Mistake(
-        "label smoothing",
-        LOSS,
-        "the labels are smoothed by {value}, which is not the loss's label_smoothing",
-        "∂L/∂a = c · (softmax(a) − y smoothed by {value})",
-        "∂L/∂a = c · {dloss}",
-        "∂L/∂a",
-        "label_smoothing",
-        part=Part.LOSS,
-        step=_other_smoothing,
-        planted=0.05,
-    ),
-    _row(
-        "class weights",
-        lambda site, _: _unweighted(site, True),
-        "the class weights are forgotten",
-        "1/N (softmax(a) − y)",
-    ),
-    _row(
-        "class weights",
-        lambda site, _: _unweighted(site, False),
-        "the class weights are forgotten, but for their sum",
-        "c · (softmax(a) − y)",
-    ),
-    _row(
-        "class weights normalised by N",
-        _normalised_by_count,
-        "the class weights are summed, and divided by the number of samples in place of their sum",
-        "1/N · {dloss}",
-    ),
-)
-
-
 # --- which samples -----------------------------------------------------------------------------------------
 
 
@@ -462,7 +336,7 @@ def _only(samples: Samples, mean: bool) -> Step:
     return step
 
 
-_SAMPLES = tuple(
+SAMPLE_MISTAKES = tuple(
     Mistake(
         kind,
         SAMPLES,
@@ -478,12 +352,4 @@ _SAMPLES = tuple(
 )
 
 
-LOSS_MISTAKES: tuple[Mistake, ...] = (
-    *_LOGITS,
-    *_TARGETS,
-    *_HUBER,
-    *_HINGE,
-    *_CLASSES,
-    *_ANOTHER,
-    *_SAMPLES,
-)
+MARGIN_MISTAKES: tuple[Mistake, ...] = (*_HUBER, *_HINGE)

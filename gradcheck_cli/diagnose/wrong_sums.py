@@ -1,4 +1,4 @@
-"""Mistakes in the products and sums of a dense layer, and in what it hands down."""
+"""Mistakes in the products and sums of a dense layer."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.diagnose.mistake import Mistake, Step
-from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
+from gradcheck_cli.diagnose.mistake import Mistake
+from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.subsets import SUBSETS, kept
 from gradcheck_cli.model.special import Array
 
 BIAS = "bias reduction"
 PRODUCT = "wrong tensor"
 TRANSPOSED = "transposed"
-EARLY = "updated too early"
 SAMPLES = "samples"
 
 Of = Callable[[Site], Array | None]
 
 
-def _row(
+def sum_row(
     part: Part, kind: str, family: str, step: Of, sentence: str, wrong: str, alike: bool = False
 ) -> Mistake:
-    right, factor = _FORMULAS[part]
+    right, factor = FORMULAS[part]
     return Mistake(
         kind,
         family,
@@ -39,7 +38,7 @@ def _row(
     )
 
 
-_FORMULAS = {
+FORMULAS = {
     Part.WEIGHT: ("∂L/∂w = δᵀ a⁽ʰ⁾", "∂L/∂w"),
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
@@ -100,18 +99,18 @@ _BIASES = (
 )
 
 
-def _before_activation(site: Site) -> Array | None:
+def before_activation(site: Site) -> Array | None:
     """dL/da (N, out), where that is something else than δ."""
     return None if site.dL_da is site.delta else site.dL_da
 
 
 def _bias_before(site: Site) -> Array | None:
-    dL_da = _before_activation(site)
+    dL_da = before_activation(site)
     return None if dL_da is None else dL_da.sum(axis=0)
 
 
 def _weight_before(site: Site) -> Array | None:
-    dL_da = _before_activation(site)
+    dL_da = before_activation(site)
     return None if dL_da is None else dL_da.T @ site.a_h
 
 
@@ -196,7 +195,7 @@ def _other_delta(by: int) -> Of:
     return delta
 
 
-_FURTHER = tuple(
+FURTHER = tuple(
     (by, f"{abs(by)} {'above' if by > 0 else 'below'}") for near in range(1, 12) for by in (near, -near)
 )
 """How many layers further up or down, and in words."""
@@ -260,7 +259,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "∂L/∂w = δᵀ a of another layer",
             abs(by) > 1,
         )
-        for by, further in _FURTHER
+        for by, further in FURTHER
     ),
     *(
         (
@@ -271,7 +270,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾",
             abs(by) > 1,
         )
-        for by, further in _FURTHER
+        for by, further in FURTHER
     ),
     (
         "delta before the activation",
@@ -294,7 +293,7 @@ def _subset_rows() -> Iterator[Mistake]:
             some = kept(site.samples, samples)
             return None if some is None else (site.delta * some).sum(axis=0)
 
-        yield _row(
+        yield sum_row(
             Part.WEIGHT,
             kind,
             SAMPLES,
@@ -302,108 +301,14 @@ def _subset_rows() -> Iterator[Mistake]:
             f"{sentence}, in the weight's gradient",
             f"∂L/∂w = δᵀ a⁽ʰ⁾ {wrong}",
         )
-        yield _row(
+        yield sum_row(
             Part.BIAS, kind, SAMPLES, bias, f"{sentence}, in the bias's gradient", f"∂L/∂b = Σₙ δₙ {wrong}"
         )
 
 
-# --- what is handed down -----------------------------------------------------------------------------------
-
-
-def _updated(with_penalty: bool) -> Step:
-    def step(site: Site, rate: float) -> Array | None:
-        name = site.layer.weight
-        if name not in site.found:
-            return None
-        gradient = site.found[name]
-        terms = penalty_terms(site.problem, name)
-        if not with_penalty and not terms:
-            return None
-        used = gradient if with_penalty else gradient - sum(terms.values())
-        return site.delta @ (site.w - rate * used)
-
-    return step
-
-
-def _early(with_penalty: bool) -> Mistake:
-    right, _ = _FORMULAS[Part.BELOW]
-    return Mistake(
-        "weights updated first",
-        EARLY,
-        "the weights of {where} are updated, by a learning rate of {value}, before δ goes down through them",
-        "∂L/∂a⁽ʰ⁾ = δ (w − {value} ∂L/∂w)",
-        right,
-        "∂L/∂a",
-        "learning rate",
-        part=Part.BELOW,
-        step=_updated(with_penalty),
-        planted=0.1,
-    )
-
-
-def _square(of: Of) -> Of:
-    return lambda site: of(site) if site.layer.units == site.layer.inputs else None
-
-
-def _other_weight(site: Site, by: int) -> Array | None:
-    j = site.i + by
-    layers = site.problem.network.layers
-    if not 0 <= j < len(layers):
-        return None
-    w = site.problem.parameters[layers[j].weight]
-    return site.delta @ w if w.shape == site.w.shape else None
-
-
-def _below_before(site: Site) -> Array | None:
-    dL_da = _before_activation(site)
-    return None if dL_da is None else dL_da @ site.w
-
-
-_HANDED_DOWN = (
-    (
-        "transposed weights",
-        TRANSPOSED,
-        _square(lambda s: s.delta @ s.w.T),
-        "δ goes down through wᵀ, not w",
-        "∂L/∂a⁽ʰ⁾ = δ wᵀ",
-    ),
-    (
-        "transposed weights",
-        TRANSPOSED,
-        lambda s: s.delta @ s.w.T.reshape(s.w.shape),
-        "δ goes down through a w whose numbers are in the order of wᵀ",
-        "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped",
-    ),
-    (
-        "delta before the activation",
-        PRODUCT,
-        _below_before,
-        "∂L/∂a goes down to the layer below, not δ",
-        "∂L/∂a⁽ʰ⁾ = ∂L/∂a w",
-    ),
-    (
-        "weights left out on the way down",
-        PRODUCT,
-        _square(lambda s: s.delta),
-        "δ goes down without the weights",
-        "∂L/∂a⁽ʰ⁾ = δ",
-    ),
-    *(
-        (
-            "another layer's weights",
-            PRODUCT,
-            lambda s, by=by: _other_weight(s, by),
-            "δ goes down through another layer's weights",
-            "∂L/∂a⁽ʰ⁾ = δ w of another layer",
-        )
-        for by in (1, -1)
-    ),
-)
-
-
 SUM_MISTAKES: tuple[Mistake, ...] = (
-    *(_row(Part.BIAS, kind, BIAS, step, sentence, wrong) for kind, step, sentence, wrong in _BIASES),
-    _row(
+    *(sum_row(Part.BIAS, kind, BIAS, step, sentence, wrong) for kind, step, sentence, wrong in _BIASES),
+    sum_row(
         Part.BIAS,
         "delta before the activation",
         PRODUCT,
@@ -412,7 +317,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         "∂L/∂b = Σₙ ∂L/∂aₙ",
     ),
     *(
-        _row(
+        sum_row(
             Part.BIAS,
             "another layer's delta",
             PRODUCT,
@@ -421,11 +326,8 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
             "∂L/∂b = Σₙ δₙ of another layer",
             abs(by) > 1,
         )
-        for by, further in _FURTHER
+        for by, further in FURTHER
     ),
-    *(_row(Part.WEIGHT, *row) for row in _WEIGHTS),
+    *(sum_row(Part.WEIGHT, *row) for row in _WEIGHTS),
     *_subset_rows(),
-    _early(with_penalty=True),
-    _early(with_penalty=False),
-    *(_row(Part.BELOW, *row) for row in _HANDED_DOWN),
 )

@@ -1,0 +1,108 @@
+"""Mistakes in what a layer hands down to the layer below."""
+
+from __future__ import annotations
+
+from gradcheck_cli.diagnose.mistake import Mistake, Step
+from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
+from gradcheck_cli.diagnose.wrong_sums import FORMULAS, PRODUCT, TRANSPOSED, Of, before_activation, sum_row
+from gradcheck_cli.model.special import Array
+
+EARLY = "updated too early"
+
+
+def _updated(with_penalty: bool) -> Step:
+    def step(site: Site, rate: float) -> Array | None:
+        name = site.layer.weight
+        if name not in site.found:
+            return None
+        gradient = site.found[name]
+        terms = penalty_terms(site.problem, name)
+        if not with_penalty and not terms:
+            return None
+        used = gradient if with_penalty else gradient - sum(terms.values())
+        return site.delta @ (site.w - rate * used)
+
+    return step
+
+
+def _early(with_penalty: bool) -> Mistake:
+    right, _ = FORMULAS[Part.BELOW]
+    return Mistake(
+        "weights updated first",
+        EARLY,
+        "the weights of {where} are updated, by a learning rate of {value}, before δ goes down through them",
+        "∂L/∂a⁽ʰ⁾ = δ (w − {value} ∂L/∂w)",
+        right,
+        "∂L/∂a",
+        "learning rate",
+        part=Part.BELOW,
+        step=_updated(with_penalty),
+        planted=0.1,
+    )
+
+
+def _square(of: Of) -> Of:
+    return lambda site: of(site) if site.layer.units == site.layer.inputs else None
+
+
+def _other_weight(site: Site, by: int) -> Array | None:
+    j = site.i + by
+    layers = site.problem.network.layers
+    if not 0 <= j < len(layers):
+        return None
+    w = site.problem.parameters[layers[j].weight]
+    return site.delta @ w if w.shape == site.w.shape else None
+
+
+def _below_before(site: Site) -> Array | None:
+    dL_da = before_activation(site)
+    return None if dL_da is None else dL_da @ site.w
+
+
+_HANDED_DOWN = (
+    (
+        "transposed weights",
+        TRANSPOSED,
+        _square(lambda s: s.delta @ s.w.T),
+        "δ goes down through wᵀ, not w",
+        "∂L/∂a⁽ʰ⁾ = δ wᵀ",
+    ),
+    (
+        "transposed weights",
+        TRANSPOSED,
+        lambda s: s.delta @ s.w.T.reshape(s.w.shape),
+        "δ goes down through a w whose numbers are in the order of wᵀ",
+        "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped",
+    ),
+    (
+        "delta before the activation",
+        PRODUCT,
+        _below_before,
+        "∂L/∂a goes down to the layer below, not δ",
+        "∂L/∂a⁽ʰ⁾ = ∂L/∂a w",
+    ),
+    (
+        "weights left out on the way down",
+        PRODUCT,
+        _square(lambda s: s.delta),
+        "δ goes down without the weights",
+        "∂L/∂a⁽ʰ⁾ = δ",
+    ),
+    *(
+        (
+            "another layer's weights",
+            PRODUCT,
+            lambda s, by=by: _other_weight(s, by),
+            "δ goes down through another layer's weights",
+            "∂L/∂a⁽ʰ⁾ = δ w of another layer",
+        )
+        for by in (1, -1)
+    ),
+)
+
+
+HANDED_DOWN_MISTAKES: tuple[Mistake, ...] = (
+    _early(with_penalty=True),
+    _early(with_penalty=False),
+    *(sum_row(Part.BELOW, *row) for row in _HANDED_DOWN),
+)

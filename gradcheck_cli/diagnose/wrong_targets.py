@@ -1,0 +1,137 @@
+"""Mistakes in what the loss compares with: targets, smoothing, class weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake, Step
+from gradcheck_cli.diagnose.site import RIGHT, Part, Site
+from gradcheck_cli.diagnose.wrong_losses import LOSS, loss_row, name_of_loss, total_of
+from gradcheck_cli.model.special import Array, softmax
+
+
+def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
+    """The right gradient, of another target."""
+
+    def step(site: Site, _: float) -> Array | None:
+        if losses and name_of_loss(site) not in losses:
+            return None
+        return RIGHT[Part.LOSS](
+            replace(site, problem=replace(site.problem, target=change(site.problem.target)))
+        )
+
+    return step
+
+
+_VALUES = ("mse", "l1", "huber")
+
+TARGET_MISTAKES: tuple[Mistake, ...] = (
+    loss_row(
+        "sign of the target",
+        _with_target(np.negative, *_VALUES),
+        "the target is added, where it should be subtracted",
+        "c · {dloss} with −y for y",
+    ),
+    loss_row(
+        "target forgotten",
+        _with_target(np.zeros_like, *_VALUES),
+        "the target is not subtracted",
+        "c · {dloss} with 0 for y",
+    ),
+    *(
+        loss_row("labels shifted", _with_target(partial(np.roll, shift=by, axis=axis)), sentence, wrong)
+        for by, axis, sentence, wrong in (
+            (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
+            (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
+            (1, 0, "every sample has the target of the one before it", "c · {dloss} with yₙ₋₁ for yₙ"),
+            (-1, 0, "every sample has the target of the next one", "c · {dloss} with yₙ₊₁ for yₙ"),
+        )
+    ),
+)
+
+
+# --- smoothing and class weights ---------------------------------------------------------------------------
+
+
+def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
+    """Cross-entropy's gradient for another target and coefficient."""
+    if name_of_loss(site) != "cross_entropy":
+        return None
+    return coefficient * (softmax(site.a) * total_of(target) - target)
+
+
+def _smoothed(site: Site, by: float) -> Array:
+    plain = site.problem.plain_target
+    return (1.0 - by) * plain + by / plain.shape[1]
+
+
+def _weights(site: Site) -> Array | None:
+    return site.problem.class_weight
+
+
+def _other_smoothing(site: Site, by: float) -> Array | None:
+    weights = _weights(site)
+    target = _smoothed(site, by) * (1.0 if weights is None else weights)
+    return _distribution(site, target, site.problem.network.coefficient)
+
+
+def _no_smoothing(site: Site, _: float) -> Array | None:
+    return _other_smoothing(site, 0.0) if site.problem.label_smoothing else None
+
+
+def _weight_per_sample(site: Site) -> float:
+    """The mean weight of a sample: by that a mean over samples differs from one over weights."""
+    weights = _weights(site)
+    return 1.0 if weights is None else float((site.problem.plain_target * weights).sum()) / site.samples
+
+
+def _unweighted(site: Site, normalised: bool) -> Array | None:
+    if _weights(site) is None:
+        return None
+    c = site.problem.network.coefficient * (_weight_per_sample(site) if normalised else 1.0)
+    return _distribution(site, _smoothed(site, site.problem.label_smoothing), c)
+
+
+def _normalised_by_count(site: Site, _: float) -> Array | None:
+    if _weights(site) is None:
+        return None
+    return RIGHT[Part.LOSS](site) * _weight_per_sample(site)
+
+
+CLASS_MISTAKES: tuple[Mistake, ...] = (
+    loss_row("label smoothing", _no_smoothing, "the labels are not smoothed", "c · (softmax(a) − one-hot y)"),
+    Mistake(
+        "label smoothing",
+        LOSS,
+        "the labels are smoothed by {value}, which is not the loss's label_smoothing",
+        "∂L/∂a = c · (softmax(a) − y smoothed by {value})",
+        "∂L/∂a = c · {dloss}",
+        "∂L/∂a",
+        "label_smoothing",
+        part=Part.LOSS,
+        step=_other_smoothing,
+        planted=0.05,
+    ),
+    loss_row(
+        "class weights",
+        lambda site, _: _unweighted(site, True),
+        "the class weights are forgotten",
+        "1/N (softmax(a) − y)",
+    ),
+    loss_row(
+        "class weights",
+        lambda site, _: _unweighted(site, False),
+        "the class weights are forgotten, but for their sum",
+        "c · (softmax(a) − y)",
+    ),
+    loss_row(
+        "class weights normalised by N",
+        _normalised_by_count,
+        "the class weights are summed, and divided by the number of samples in place of their sum",
+        "1/N · {dloss}",
+    ),
+)
