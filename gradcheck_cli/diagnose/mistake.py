@@ -61,7 +61,7 @@ Term = Callable[[Problem, str, float], Array | None]
 
 @dataclass(frozen=True, kw_only=True)
 class WrongPenalty(Wrong):
-    """A wrong penalty; its term is linear in the unknown."""
+    """A wrong penalty; its term is affine in the unknown."""
 
     term: Term
     planted: float = 0.0

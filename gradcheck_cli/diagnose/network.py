@@ -213,7 +213,14 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
     )
 
 
-_FREE = {"factor": 2, "penalty strength": 1, "activation option": 1, "label smoothing": 1}
+_FREE = {
+    "factor": 2,
+    "penalty strength": 1,
+    "penalty that the spec lacks": 1,
+    "activation option": 1,
+    "flat spot added": 1,
+    "label smoothing": 1,
+}
 """What a value had to be found for that says nothing by itself, as a mere factor does least."""
 
 

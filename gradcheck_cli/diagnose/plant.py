@@ -53,7 +53,7 @@ def _same(gradients: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
 
 def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]) -> Iterator[Plant]:
     terms = {name: wrong.term(problem, name, wrong.planted) for name in right}
-    if problem.network.penalties and any(term is not None for term in terms.values()):
+    if any(term is not None for term in terms.values()):
         yield Plant(
             wrong,
             "",

@@ -372,8 +372,6 @@ class Search:
 
     @cached_property
     def _penalties(self) -> list[WrongPenalty]:
-        if not self.problem.network.penalties:
-            return []
         return [wrong for wrong in PENALTY_MISTAKES if wrong.kind not in self.without]
 
     @cached_property
@@ -382,8 +380,10 @@ class Search:
         return [wrong for wrong in known if wrong.kind not in self.without or wrong is TENSOR_FACTOR]
 
     def _multiple(self, wrong: WrongPenalty, name: str, data: Array) -> float:
-        term = wrong.term(self.problem, name, 1.0)
-        return 0.0 if term is None else projected(self.targets[name].found - data, term)
+        at_zero, at_one = (wrong.term(self.problem, name, value) for value in (0.0, 1.0))
+        if at_zero is None or at_one is None:
+            return 0.0
+        return affine(self.targets[name].found - data, at_zero, at_one)
 
     def _spoilt(self, state: State, name: str, data: Array, penalty: Array) -> Iterator[Candidate]:
         target, layer = self.targets[name], name.rsplit(".", 1)[0]

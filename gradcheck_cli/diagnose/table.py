@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.site import Part
-from gradcheck_cli.diagnose.wrong_activations import MISPLACED_MISTAKES
+from gradcheck_cli.diagnose.wrong_activations import FLAT_SPOT, MISPLACED_MISTAKES
 from gradcheck_cli.diagnose.wrong_formulas import FORMULA_MISTAKES
 from gradcheck_cli.diagnose.wrong_handed_down import HANDED_DOWN_MISTAKES
 from gradcheck_cli.diagnose.wrong_losses import (
@@ -19,17 +19,19 @@ from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
 from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
-from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, TARGET_MISTAKES
+from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 
 _STEPS: tuple[Mistake, ...] = (
     *MISPLACED_MISTAKES,
     SCALED,
     *FORMULA_MISTAKES,
+    FLAT_SPOT,
     *LOGIT_MISTAKES,
     *TARGET_MISTAKES,
     *MARGIN_MISTAKES,
     *CLASS_MISTAKES,
+    *ENTRY_MISTAKES,
     *OTHER_LOSS_MISTAKES,
     *SAMPLE_MISTAKES,
     *SUM_MISTAKES,

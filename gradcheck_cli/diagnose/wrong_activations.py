@@ -73,6 +73,24 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
     return site.dL_da * np.where(site.dL_da > 0, 1.0, slope)
 
 
+def _own_slope(site: Site) -> Array:
+    """φ'(z) of each z; of a softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    activation = site.layer.activation
+    return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
+
+
+def _averaged_slope(site: Site, _: float) -> Array | None:
+    """Where 1/N waits for the end: then it is multiplied in though ∂L/∂a is not."""
+    c = site.problem.network.coefficient
+    return None if c == 1.0 else c * _own_slope(site)
+
+
+def _with_flat_spot(site: Site, offset: float) -> Array | None:
+    if site.layer.activation_name == "identity" or site.layer.activation.coupled:
+        return None
+    return site.layer.activation.vjp(site.y, site.dL_da) + offset * site.dL_da
+
+
 MISPLACED_MISTAKES = (
     activation_row(
         "activation derivative missing",
@@ -123,4 +141,31 @@ MISPLACED_MISTAKES = (
         "in {where} {activation} lets through where ∂L/∂a > 0, not where z > 0",
         "δ = ∂L/∂a where ∂L/∂a > 0",
     ),
+    activation_row(
+        "upstream gradient dropped",
+        DERIVATIVE,
+        lambda site, _: _own_slope(site),
+        "in {where} ∂L/∂a, what is handed down, is dropped: δ is the derivative of {activation} alone",
+        "δ = {phi}",
+    ),
+    activation_row(
+        "upstream gradient dropped",
+        DERIVATIVE,
+        _averaged_slope,
+        "in {where} ∂L/∂a is dropped but for the loss's c: δ is c times the derivative of {activation}",
+        "δ = c · {phi}",
+    ),
+)
+
+FLAT_SPOT = Mistake(
+    "flat spot added",
+    DERIVATIVE,
+    "in {where} {value} is added to the derivative of {activation}, as is done to leave its flat spots",
+    "δ = ∂L/∂a · ({phi} + {value})",
+    "δ = ∂L/∂a · {phi}",
+    "∂a/∂z",
+    "flat spot",
+    part=Part.ACTIVATION,
+    step=_with_flat_spot,
+    planted=0.1,
 )

@@ -75,7 +75,6 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "a": lambda z, a, _: a,
         "1 − a": lambda z, a, _: 1.0 - a,
         "a (1 + a)": lambda z, a, _: a * (1.0 + a),
-        "1 − a²": lambda z, a, _: 1.0 - a * a,
         "a²": lambda z, a, _: a * a,
         "a² (1 − a)": lambda z, a, _: a * a * (1.0 - a),
         "a (1 − a)²": lambda z, a, _: a * (1.0 - a) ** 2,
@@ -89,9 +88,9 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "1 − a": lambda z, a, _: 1.0 - a,
         "1 + a": lambda z, a, _: 1.0 + a,
         "1 + a²": lambda z, a, _: 1.0 + a * a,
-        "a (1 − a)": lambda z, a, _: a * (1.0 - a),
         "(1 − a)²": lambda z, a, _: (1.0 - a) ** 2,
         "a²": lambda z, a, _: a * a,
+        "−a²": lambda z, a, _: -a * a,
         "a": lambda z, a, _: a,
         "1 − 2a²": lambda z, a, _: 1.0 - 2.0 * a * a,
     },
@@ -157,7 +156,6 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "σ(z) − a (1 − σ(z))": lambda z, a, _: sigmoid(z) - a * sigmoid(-z),
         "a + σ(z) (1 − σ(z))": lambda z, a, _: a + sigmoid(z) * (1.0 - sigmoid(z)),
         "σ(z) (1 − a)": lambda z, a, _: sigmoid(z) * (1.0 - a),
-        "a (1 − a)": lambda z, a, _: a * (1.0 - a),
     },
     "softplus": {
         "σ(−z)": lambda z, a, _: sigmoid(-z),
@@ -213,6 +211,39 @@ def _others() -> Iterator[Mistake]:
             yield _another(name, row.with_options())
 
 
+_OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...]], ...] = (
+    ("sigmoid", "a (1 − a)", lambda a: a * (1.0 - a), ("softmax",)),
+    ("tanh", "1 − a²", lambda a: 1.0 - a * a, ()),
+    ("softplus", "1 − exp(−a)", lambda a: -np.expm1(-a), ()),
+    (
+        "elu",
+        "1 if a > 0, else a + 1",
+        lambda a: np.where(a > 0, 1.0, a + 1.0),
+        ("sigmoid", "relu", "softplus", "softmax"),
+    ),
+)
+"""Whose derivative, how it is written by the activation, the formula, and where that has another name.
+
+Of a that is never negative elu's is 1, a derivative that is missing.
+"""
+
+
+def _written_by_a(
+    name: str, formula: str, slope: Callable[[Array], Array], not_of: tuple[str, ...]
+) -> Mistake:
+    def step(site: Site, _: float) -> Array | None:
+        return None if site.layer.activation_name in (name, *not_of) else site.dL_da * slope(site.a)
+
+    return activation_row(
+        "another activation's derivative",
+        FORMULA,
+        step,
+        f"in {{where}} the derivative is written {formula}, that of {name}, "
+        "and the forward pass takes {activation}",
+        f"δ = ∂L/∂a · {formula if name == 'sigmoid' else f'({formula})'}",
+    )
+
+
 # --- softmax -----------------------------------------------------------------------------------------------
 
 
@@ -255,6 +286,7 @@ _SOFTMAX = (
 FORMULA_MISTAKES: tuple[Mistake, ...] = (
     *_SOFTMAX,
     *(_slip(name, formula, slope) for name, slips in _SLIPS.items() for formula, slope in slips.items()),
+    *(_written_by_a(*row) for row in _OF_A),
     *_others(),
     *_OPTIONS,
 )

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
-from gradcheck_cli.diagnose.wrong_sums import FORMULAS, PRODUCT, TRANSPOSED, Of, before_activation, sum_row
+from gradcheck_cli.diagnose.wrong_sums import (
+    FORMULAS,
+    FURTHER,
+    PRODUCT,
+    TRANSPOSED,
+    Of,
+    before_activation,
+    sum_row,
+)
 from gradcheck_cli.model.special import Array
 
 EARLY = "updated too early"
@@ -59,7 +71,7 @@ def _below_before(site: Site) -> Array | None:
     return None if dL_da is None else dL_da @ site.w
 
 
-_HANDED_DOWN = (
+_HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
     (
         "transposed weights",
         TRANSPOSED,
@@ -88,15 +100,30 @@ _HANDED_DOWN = (
         "δ goes down without the weights",
         "∂L/∂a⁽ʰ⁾ = δ",
     ),
+    (
+        "weights left out on the way down",
+        PRODUCT,
+        lambda s: np.repeat(s.delta.sum(axis=1, keepdims=True), s.layer.inputs, axis=1),
+        "δ goes down without the weights, summed over the units",
+        "∂L/∂a⁽ʰ⁾ᵢ = Σⱼ δⱼ",
+    ),
+    (
+        "absolute weights on the way down",
+        PRODUCT,
+        lambda s: s.delta @ np.abs(s.w),
+        "δ goes down through weights that have lost their signs",
+        "∂L/∂a⁽ʰ⁾ = δ |w|",
+    ),
     *(
         (
             "another layer's weights",
             PRODUCT,
             lambda s, by=by: _other_weight(s, by),
-            "δ goes down through another layer's weights",
+            f"δ goes down through the weights of the layer {further}",
             "∂L/∂a⁽ʰ⁾ = δ w of another layer",
+            abs(by) > 1,
         )
-        for by in (1, -1)
+        for by, further in FURTHER
     ),
 )
 

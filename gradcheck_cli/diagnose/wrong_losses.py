@@ -305,6 +305,18 @@ _HINGE = (
         "at the label stands −1, whether margins are violated or not",
         "1[…], at y always −1",
     ),
+    _hinge_row(
+        "hinge not counted",
+        lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) + 1.0),
+        "the label's own margin is counted with those that are violated",
+        "1[…], at y −1 − Σ of these",
+    ),
+    _hinge_row(
+        "hinge not counted",
+        lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) - 1.0),
+        "the label's own margin is not set to 0",
+        "1[…], at y 1 − Σ of these",
+    ),
     _hinge_row("hinge label forgotten", _over, "at the label stands 0", "1[…], at y 0"),
     _hinge_row(
         "hinge margin",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -84,6 +84,18 @@ _NORMS: tuple[tuple[str, Of, str, str], ...] = (
         "δ = (g − mean g) / √(…)",
     ),
     (
+        "batch norm: mean subtracted twice",
+        lambda at, g, s: (_centred(g) - g.mean(axis=0) - _along(at.value, g)) / at.deviation,
+        "batch normalisation's backward subtracts the mean's part twice",
+        "δ = (g − 2 mean g − ẑ mean(g ẑ)) / √(…)",
+    ),
+    (
+        "batch norm: variance term twice",
+        lambda at, g, s: (_centred(g) - 2.0 * _along(at.value, g)) / at.deviation,
+        "batch normalisation's backward has the variance's part twice",
+        "δ = (g − mean g − 2 ẑ mean(g ẑ)) / √(…)",
+    ),
+    (
         "batch norm: statistics held constant",
         lambda at, g, s: g / at.deviation,
         "batch normalisation's mean and variance are held constant",
@@ -153,15 +165,70 @@ _NORMS: tuple[tuple[str, Of, str, str], ...] = (
     ),
     (
         "batch norm: eps forgotten",
-        lambda at, g, s: (
-            at.vjp(g)
-            * at.deviation
-            / np.sqrt(np.maximum(at.deviation**2 - (s.layer.batch_norm or 0.0), np.finfo(float).tiny))
-        ),
+        lambda at, g, s: at.vjp(g) * at.deviation / np.sqrt(_variance(at, s)),
         "batch normalisation's backward lacks eps",
         "δ = (…) / √(var z)",
     ),
 )
+
+
+def _variance(at: Normalised, site: Site) -> Array:
+    """var z, without its eps."""
+    variance: Array = np.maximum(at.deviation**2 - (site.layer.batch_norm or 0.0), np.finfo(float).tiny)
+    return variance
+
+
+def _with_deviation(at: Normalised, g: Array, deviation: Array) -> Array:
+    """The exact gradient of a normalisation by another deviation, (z − mean z) / deviation being its ẑ."""
+    z_hat = at.value * at.deviation / deviation
+    return (_centred(g) - _along(z_hat, g)) / deviation
+
+
+_EPS: tuple[tuple[str, float], ...] = (
+    ("1e-3", 1e-3),
+    ("1e-4", 1e-4),
+    ("1e-5", 1e-5),
+    ("1e-6", 1e-6),
+    ("1e-7", 1e-7),
+    ("1e-8", 1e-8),
+)
+"""What is usual."""
+
+
+def _divided_with(eps: float) -> Of:
+    return lambda at, g, s: at.vjp(g) * at.deviation / np.sqrt(_variance(at, s) + eps)
+
+
+def _throughout_with(eps: float) -> Of:
+    return lambda at, g, s: _with_deviation(at, g, np.sqrt(_variance(at, s) + eps))
+
+
+def _other_eps() -> Iterator[tuple[str, Of, str, str]]:
+    """Another eps in the divisor alone, the forward pass's ẑ being kept, and everywhere."""
+    for text, eps in _EPS:
+        yield (
+            "batch norm: another eps",
+            _divided_with(eps),
+            f"batch normalisation's backward divides by a root with eps = {text}, unlike the forward pass",
+            f"δ = (…) / √(var z + {text})",
+        )
+        yield (
+            "batch norm: another eps",
+            _throughout_with(eps),
+            f"batch normalisation's backward has eps = {text} throughout, unlike the forward pass",
+            f"δ = (…) / √(var z + {text}), in ẑ too",
+        )
+
+
+_EPS_OUTSIDE: tuple[tuple[str, Of, str, str], ...] = (
+    (
+        "batch norm: eps outside the root",
+        lambda at, g, s: at.vjp(g) * at.deviation / (np.sqrt(_variance(at, s)) + (s.layer.batch_norm or 0.0)),
+        "batch normalisation's backward adds eps to the root, not to the variance",
+        "δ = (…) / (√(var z) + eps)",
+    ),
+)
+
 
 _GAMMAS: tuple[tuple[str, Of, str, str], ...] = (
     (
@@ -238,7 +305,7 @@ NORM_MISTAKES: tuple[Mistake, ...] = (
         "the bias's gradient is taken above the normalisation, as β's is",
         "∂L/∂b = Σₙ ∂L/∂yₙ",
     ),
-    *(_row(Part.NORM, *row) for row in _NORMS),
+    *(_row(Part.NORM, *row) for row in (*_NORMS, *_EPS_OUTSIDE, *_other_eps())),
     *(_row(Part.GAMMA, *row) for row in _GAMMAS),
     *(_row(Part.BETA, *row) for row in _BETAS),
 )

@@ -16,14 +16,20 @@ PENALTY = "penalty"
 
 
 def _row(
-    kind: str, term: Term, sentence: str, wrong: str, unknown: str = "", planted: float = 0.0
+    kind: str,
+    term: Term,
+    sentence: str,
+    wrong: str,
+    unknown: str = "",
+    planted: float = 0.0,
+    right: str = "∂L/∂w = δᵀ a⁽ʰ⁾ + l2 w + l1 sign(w)",
 ) -> WrongPenalty:
     return WrongPenalty(
         kind,
         PENALTY,
         sentence,
         wrong,
-        "∂L/∂w = δᵀ a⁽ʰ⁾ + l2 w + l1 sign(w)",
+        right,
         "∂L/∂w",
         unknown,
         term=term,
@@ -42,6 +48,102 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
         return sum((multiple(problem) if p in chosen else 1.0) * t for p, t in terms.items())  # type: ignore[return-value]
 
     return term
+
+
+def _swapped(problem: Problem, name: str, _: float) -> Array | None:
+    """Each penalty with the other's strength."""
+    strengths = problem.network.penalties_on(name)
+    if len(strengths) < 2:
+        return None
+    return _mixture(problem, name, strengths["l2"], strengths["l1"])
+
+
+def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
+    w = problem.parameters[name]
+    return PENALTIES["l1"].derivative(w, l1) + PENALTIES["l2"].derivative(w, l2)
+
+
+def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
+    """The strengths' sum shared out otherwise."""
+    strengths = problem.network.penalties_on(name)
+    if len(strengths) < 2:
+        return None
+    total = sum(strengths.values())
+    return _mixture(problem, name, l1_ratio * total, (1.0 - l1_ratio) * total)
+
+
+def _one_strength(of: str) -> Term:
+    """The strength of one penalty for both."""
+
+    def term(problem: Problem, name: str, _: float) -> Array | None:
+        strengths = problem.network.penalties_on(name)
+        return _mixture(problem, name, strengths[of], strengths[of]) if len(strengths) > 1 else None
+
+    return term
+
+
+def _other_strength(of: str) -> Term:
+    """One of two penalties with another strength."""
+
+    def term(problem: Problem, name: str, multiple: float) -> Array | None:
+        return _times(lambda _: multiple, of)(problem, name, multiple)
+
+    return term
+
+
+def _added(penalty: str) -> Term:
+    """A penalty that the spec does not have, beside those that it has."""
+
+    def term(problem: Problem, name: str, strength: float) -> Array | None:
+        if penalty in problem.network.penalties:
+            return None
+        w = problem.parameters[name]
+        return sum(penalty_terms(problem, name).values(), PENALTIES[penalty].derivative(w, strength))
+
+    return term
+
+
+_MIXED: tuple[WrongPenalty, ...] = (
+    _row(
+        "elastic net mixed up",
+        _swapped,
+        "the l1 penalty has the strength of the l2 penalty, and the other way round",
+        "… + l1 w + l2 sign(w)",
+    ),
+    *(
+        _row(
+            "elastic net mixed up",
+            _one_strength(of),
+            f"both penalties have the strength of the {of} penalty",
+            f"… + {of} w + {of} sign(w)",
+        )
+        for of in ("l1", "l2")
+    ),
+    _row(
+        "elastic net mixed up",
+        _by_share,
+        "of the two penalties' strengths together l1 has a share of {value}, which is not the spec's",
+        "… + (l1 + l2) ({value} sign(w) + (1 − {value}) w)",
+        "l1_ratio",
+        0.15,
+    ),
+)
+
+_ADDED: tuple[WrongPenalty, ...] = tuple(
+    _row(
+        "penalty that the spec lacks",
+        _added(penalty),
+        f"the gradient has {name} with a strength of {{value}}, and the spec has not",
+        f"∂L/∂w + {{value}} {derivative}",
+        f"{penalty} strength",
+        0.01,
+        "∂L/∂w",
+    )
+    for penalty, name, derivative in (
+        ("l2", "weight decay, an l2 penalty,", "w"),
+        ("l1", "an l1 penalty", "sign(w)"),
+    )
+)
 
 
 def _any_multiple(problem: Problem, name: str, multiple: float) -> Array | None:
@@ -115,6 +217,7 @@ _INSTEAD = tuple(
         ("l1", lambda w: w, "λ w"),
         ("l1", np.abs, "λ |w|"),
         ("l1", np.ones_like, "λ"),
+        ("l1", lambda w: (w > 0).astype(float), "λ where w > 0, else 0"),
     )
 )
 
@@ -122,6 +225,7 @@ _INSTEAD = tuple(
 PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
     *_fixed(),
     *_INSTEAD,
+    *_MIXED,
     _row(
         "penalty on the biases too", _on_biases, "the penalty bears on the biases, too", "∂L/∂b = Σₙ δₙ + λ b"
     ),
@@ -133,4 +237,16 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
         "multiple",
         3.5,
     ),
+    *(
+        _row(
+            "penalty strength",
+            _other_strength(of),
+            f"the {of} penalty counts {{value}} times",
+            f"… + {{value}} {of} {derivative}",
+            "multiple",
+            3.5,
+        )
+        for of, derivative in (("l2", "w"), ("l1", "sign(w)"))
+    ),
+    *_ADDED,
 )

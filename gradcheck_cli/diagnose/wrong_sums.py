@@ -96,6 +96,12 @@ _BIASES = (
         "the bias's gradient is one mean over samples and units",
         "∂L/∂b = mean of all δ",
     ),
+    (
+        "bias summed with its input",
+        lambda s: (s.delta.T @ s.a_h).sum(axis=1),
+        "the bias's gradient is the sum of the weight's, as if its input were that of the weight, not 1",
+        "∂L/∂b = Σᵢ (δᵀ a⁽ʰ⁾)ᵢ",
+    ),
 )
 
 
@@ -217,6 +223,26 @@ def _bias_of(delta: Of) -> Of:
     return step
 
 
+_OUTER: tuple[tuple[Of, str, str], ...] = (
+    (
+        lambda s: np.outer(s.delta.sum(axis=0), s.a_h.mean(axis=0)),
+        "the weight's gradient is the sum of δ times the mean input, not a sum of products",
+        "(Σₙ δₙ)ᵀ mean a⁽ʰ⁾",
+    ),
+    (
+        lambda s: np.outer(s.delta.sum(axis=0), s.a_h.sum(axis=0)),
+        "the weight's gradient is the sum of δ times the sum of the inputs, not a sum of products",
+        "(Σₙ δₙ)ᵀ Σₙ a⁽ʰ⁾ₙ",
+    ),
+    (
+        lambda s: np.outer(s.delta.mean(axis=0), s.a_h.mean(axis=0)),
+        "the weight's gradient is the mean of δ times the mean input, not a sum of products",
+        "(mean δ)ᵀ mean a⁽ʰ⁾",
+    ),
+)
+"""Of a batch that is summed too early: the product, in words, and its formula."""
+
+
 _WEIGHTS: tuple[tuple[Any, ...], ...] = (
     (
         "transposed product",
@@ -272,6 +298,17 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         )
         for by, further in FURTHER
     ),
+    *(
+        ("outer product of sums", PRODUCT, outer, sentence, f"∂L/∂w = {wrong}")
+        for outer, sentence, wrong in _OUTER
+    ),
+    (
+        "parameters in place of the gradient",
+        PRODUCT,
+        lambda s: s.w,
+        "the weight itself stands where its gradient should",
+        "∂L/∂w = w",
+    ),
     (
         "delta before the activation",
         PRODUCT,
@@ -315,6 +352,14 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         _bias_before,
         "the bias's gradient is summed of ∂L/∂a, not of δ",
         "∂L/∂b = Σₙ ∂L/∂aₙ",
+    ),
+    sum_row(
+        Part.BIAS,
+        "parameters in place of the gradient",
+        PRODUCT,
+        lambda s: s.problem.parameters[s.layer.bias],
+        "the bias itself stands where its gradient should",
+        "∂L/∂b = b",
     ),
     *(
         sum_row(

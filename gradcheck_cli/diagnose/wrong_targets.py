@@ -1,4 +1,4 @@
-"""Mistakes in what the loss compares with: targets, smoothing, class weights."""
+"""Mistakes in what the loss compares with: targets, some of their entries, smoothing, class weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
-from gradcheck_cli.diagnose.wrong_losses import LOSS, loss_row, name_of_loss, total_of
-from gradcheck_cli.model.special import Array, softmax
+from gradcheck_cli.diagnose.wrong_losses import LOSS, loss_row, name_of_loss, of_loss, total_of
+from gradcheck_cli.model.special import Array, sigmoid, softmax
 
 
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
@@ -133,5 +133,45 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         _normalised_by_count,
         "the class weights are summed, and divided by the number of samples in place of their sum",
         "1/N · {dloss}",
+    ),
+)
+
+
+# --- some entries of the target alone ----------------------------------------------------------------------
+
+
+def _at_the_target(site: Site, _: float) -> Array | None:
+    """p − y where y is the label, and 0 elsewhere."""
+    if name_of_loss(site) != "cross_entropy":
+        return None
+    return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)
+
+
+_BCE = "bce_with_logits"
+
+ENTRY_MISTAKES: tuple[Mistake, ...] = (
+    loss_row(
+        "target's entry alone",
+        _at_the_target,
+        "only the labelled output has a gradient; the others, whose softmax it shares, have 0",
+        "c · (softmax(a) − y) at y, else 0",
+    ),
+    loss_row(
+        "positive targets alone",
+        of_loss(lambda a, t: -t * sigmoid(-a), _BCE),
+        "the loss's second half is forgotten, that of (1 − y) log(1 − p)",
+        "−c · y (1 − σ(a))",
+    ),
+    loss_row(
+        "positive targets alone",
+        of_loss(lambda a, t: np.where(t > 0, sigmoid(a) - t, 0.0), _BCE),
+        "only outputs with a positive target have a gradient",
+        "c · (σ(a) − y) where y > 0, else 0",
+    ),
+    loss_row(
+        "negative targets alone",
+        of_loss(lambda a, t: (1.0 - t) * sigmoid(a), _BCE),
+        "the loss's first half is forgotten, that of y log p",
+        "c · (1 − y) σ(a)",
     ),
 )
