@@ -1,4 +1,4 @@
-"""What is done to a finished gradient: transposed, permuted, zeroed, clipped, rounded, spoilt."""
+"""What is done to a finished gradient: transposed, permuted, zeroed, clipped, spoilt."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
 from gradcheck_cli.diagnose.subsets import numbered
 from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.wrong_precision import PRECISION, PRECISION_MISTAKES
 from gradcheck_cli.model.special import Array
 
 ENTRIES = "entries"
-PRECISION = "precision"
 TRANSPOSED = "transposed"
 
 Fits = Callable[[Target, Array], Spoilt | None]
@@ -222,7 +222,7 @@ def _zero_unit(right: Array) -> Array | None:
     return wrong
 
 
-# --- clipped, rounded --------------------------------------------------------------------------------------
+# --- clipped -----------------------------------------------------------------------------------------------
 
 
 def _clipped(target: Target, right: Array) -> Spoilt | None:
@@ -237,32 +237,6 @@ def _clipped(target: Target, right: Array) -> Spoilt | None:
 def _clip(right: Array) -> Array | None:
     limit = 0.5 * float(np.abs(right).max(initial=0.0))
     return np.clip(right, -limit, limit) if np.count_nonzero(np.abs(right) > limit) > 1 else None
-
-
-def _precision(dtype: type[np.floating]) -> Fits:
-    """Numbers that this type holds exactly, and that are off by no more than sums may lose in it."""
-
-    def fits(target: Target, right: Array) -> Spoilt | None:
-        found = target.found
-        with np.errstate(over="ignore"):
-            exact = (found.astype(dtype).astype(np.float64) == found).all()
-        off = np.abs(found - right).max()
-        eps = float(np.finfo(dtype).eps)
-        small = off <= _ROUNDINGS * eps * np.abs(right).max(initial=_CANCELLED * target.size)
-        return Spoilt(found) if exact and small and eps > target.eps else None
-
-    return fits
-
-
-_ROUNDINGS = 64.0
-"""So many units in the last place sums may lose."""
-
-_CANCELLED = 1e-3
-"""What is so small beside its terms is a sum that cancels, and rounds as these."""
-
-
-def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
-    return lambda right: right.astype(dtype).astype(np.float64)
 
 
 TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
@@ -370,22 +344,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         _is_nearly_zero,
         lambda right: 1e-18 * right if right.any() else None,
     ),
-    _row(
-        "float16",
-        PRECISION,
-        "the gradient of {tensor} is right to the precision of float16",
-        "in float16",
-        _precision(np.float16),
-        _round(np.float16),
-    ),
-    _row(
-        "float32",
-        PRECISION,
-        "the gradient of {tensor} is right to the precision of float32",
-        "in float32",
-        _precision(np.float32),
-        _round(np.float32),
-    ),
+    *PRECISION_MISTAKES,
 )
 
 DESCRIPTIONS = tuple(

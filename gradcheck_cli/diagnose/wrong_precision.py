@@ -1,0 +1,125 @@
+"""A finished gradient with fewer digits: in a narrower type, or rounded as it was printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.model.special import Array
+
+PRECISION = "precision"
+
+Fits = Callable[[Target, Array], Spoilt | None]
+
+# --- in a narrower type ------------------------------------------------------------------------------------
+
+
+def _precision(dtype: type[np.floating]) -> Fits:
+    """Numbers that this type holds exactly, and that are off by no more than sums may lose in it."""
+
+    def fits(target: Target, right: Array) -> Spoilt | None:
+        found = target.found
+        with np.errstate(over="ignore"):
+            exact = (found.astype(dtype).astype(np.float64) == found).all()
+        off = np.abs(found - right).max()
+        eps = float(np.finfo(dtype).eps)
+        small = off <= _ROUNDINGS * eps * np.abs(right).max(initial=_CANCELLED * target.size)
+        return Spoilt(found) if exact and small and eps > target.eps else None
+
+    return fits
+
+
+_ROUNDINGS = 64.0
+"""So many units in the last place sums may lose."""
+
+_CANCELLED = 1e-3
+"""What is so small beside its terms is a sum that cancels, and rounds as these."""
+
+
+def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
+    return lambda right: right.astype(dtype).astype(np.float64)
+
+
+# --- rounded as it was printed -----------------------------------------------------------------------------
+
+
+def _to_decimals(value: Array, decimals: int) -> tuple[Array, Array]:
+    """The value rounded, and one unit of its last place."""
+    return np.round(value, decimals), np.full(value.shape, 10.0**-decimals)
+
+
+def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
+    """The same to so many digits, wherever the point is."""
+    exponent = np.floor(np.log10(np.abs(value), where=value != 0, out=np.zeros(value.shape)))
+    unit = 10.0 ** (exponent - digits + 1)
+    return np.round(value / unit) * unit, unit
+
+
+_MOST_DECIMALS = 8
+"""More can hardly be told from the right ones."""
+
+
+def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
+    """Numbers with the fewest decimals, or digits, that hold them, if the right ones round to these."""
+
+    def fits(target: Target, right: Array) -> Spoilt | None:
+        found = target.found
+        eps = target.eps if target.eps < 1.0 else float(np.finfo(np.float64).eps)
+        if not found.any() or not np.isfinite(found).all():
+            return None
+        for count in range(1, _MOST_DECIMALS + 1):
+            rounded, unit = to(found, count)
+            if (np.abs(found - rounded) <= 4.0 * eps * np.abs(found)).all():
+                near = (np.abs(found - right) <= _HALF * unit).all()
+                return Spoilt(found, None, f"{count} {noun}{'s' if count > 1 else ''}") if near else None
+        return None
+
+    return fits
+
+
+_HALF = 0.5 * (1.0 + 1e-6)
+"""Half a unit in the last place, and what rounding adds."""
+
+
+def _print(right: Array) -> Array | None:
+    """The largest entry to two digits, all with as many decimals."""
+    largest = float(np.abs(right).max(initial=0.0))
+    decimals = 1 - int(np.floor(np.log10(largest))) if largest > 0 else 0
+    return np.round(right, decimals) if 0 < decimals <= _MOST_DECIMALS else None
+
+
+PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
+    WrongTensor(
+        "few decimals",
+        PRECISION,
+        "the gradient of {tensor} is rounded to {place}, as where it was printed",
+        "∂L/∂w to {place}",
+        "as computed",
+        fits=_printed(_to_decimals, "decimal"),
+        plant=_print,
+    ),
+    WrongTensor(
+        "few digits",
+        PRECISION,
+        "the gradient of {tensor} is rounded to {place}, as where it was printed",
+        "∂L/∂w to {place}",
+        "as computed",
+        fits=_printed(_to_digits, "digit"),
+        plant=lambda right: _to_digits(right, 3)[0] if right.any() else None,
+    ),
+    *(
+        WrongTensor(
+            name,
+            PRECISION,
+            f"the gradient of {{tensor}} is right to the precision of {name}",
+            f"in {name}",
+            "as computed",
+            fits=_precision(dtype),
+            plant=_round(dtype),
+        )
+        for name, dtype in (("float16", np.float16), ("float32", np.float32))
+    ),
+)
