@@ -41,6 +41,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "activation derivative at the input",
         "activation derivative twice",
         "mask of the gradient",
+        "upstream gradient dropped",
+        "flat spot added",
     ),
     "activation formula": (
         "another activation's derivative",
@@ -61,6 +63,9 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "label smoothing",
         "class weights",
         "class weights normalised by N",
+        "target's entry alone",
+        "positive targets alone",
+        "negative targets alone",
     ),
     "scale or reduction": (
         "missing 1/N",
@@ -78,6 +83,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "bias not summed",
         "bias summed along the wrong axis",
         "bias summed over everything",
+        "bias summed with its input",
     ),
     "batch norm": (
         "batch norm: mean term missing",
@@ -89,6 +95,10 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "batch norm: left out",
         "batch norm: gamma gradient of z",
         "batch norm: gamma or beta averaged",
+        "batch norm: mean subtracted twice",
+        "batch norm: variance term twice",
+        "batch norm: another eps",
+        "batch norm: eps outside the root",
     ),
     "overflow": ("overflow",),
     "updated too early": ("weights updated first",),
@@ -101,6 +111,9 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "penalty divided by N",
         "penalty on the biases too",
         "penalty of the other kind",
+        "elastic net mixed up",
+        "penalty strength",
+        "penalty that the spec lacks",
     ),
     "wrong tensor": (
         "samples out of order",
@@ -109,6 +122,11 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "another layer's delta",
         "delta before the activation",
         "tensors swapped",
+        "outer product of sums",
+        "parameters in place of the gradient",
+        "weights left out on the way down",
+        "absolute weights on the way down",
+        "another layer's weights",
     ),
     "samples": ("last sample lost", "first sample lost", "batch subset"),
     "entries": (
@@ -121,7 +139,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "clipped",
         "clipped by norm",
     ),
-    "precision": ("float16", "float32"),
+    "precision": ("few decimals", "few digits", "float16", "float32"),
 }
 FAMILY_OF: Mapping[str, str] = {kind: family for family, kinds in FAMILIES.items() for kind in kinds}
 
@@ -273,7 +291,7 @@ SLIPS: Mapping[str, Mapping[str, Callable[..., Array]]] = {
     "tanh": {
         "1 - a": lambda z, a, o: 1.0 - a,
         "1 + a²": lambda z, a, o: 1.0 + a**2,
-        "a (1 - a)": lambda z, a, o: a * (1.0 - a),
+        "-a²": lambda z, a, o: -(a**2),
     },
     "sigmoid": {
         "a": lambda z, a, o: a,
@@ -301,6 +319,42 @@ def _slips(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
             yield from _in_layers(kind, case, rng, {f"{own}: {text}": parts}, also)
 
 
+WRITTEN_BY_A: Mapping[str, tuple[str, ...]] = {
+    "sigmoid": (),
+    "tanh": (),
+    "softplus": (),
+    "elu": ("sigmoid", "relu", "softplus", "softmax"),
+}
+"""Derivatives that are written by a alone, and of whose a elu's is 1: the derivative is then missing."""
+
+
+def _anothers_by_a(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    for own in sorted(set(case.names)):
+        for other, but in WRITTEN_BY_A.items():
+            if own not in (other, *but):
+
+                def slope(p: Pass, i: int, other: str = other) -> Array:
+                    of_a = BY_HAND[other].of_a
+                    assert of_a is not None
+                    return of_a(p.a[i], p.y[i], {})
+
+                also = ["softmax diagonal only"] if (own, other) == ("softmax", "sigmoid") else []
+                yield from _in_layers(
+                    kind, case, rng, {f"{other}, of a, for {own}": _slope(slope, own)}, also
+                )
+    for other in WRITTEN_BY_A:  # hard-coded, whatever the layer's own
+
+        def same(p: Pass, i: int, rng: Rng, other: str = other) -> Array | None:
+            of_a = BY_HAND[other].of_a
+            assert of_a is not None
+            if p.names[i] in ("softmax", *WRITTEN_BY_A[other]):
+                return None
+            return p.dL_da[i] * of_a(p.a[i], p.y[i], p.options[i] if p.names[i] == other else {})
+
+        everywhere = tuple(Edit("activation", i, same) for i in range(len(case.layers)))
+        yield Plant(kind, f"{other}, of a, everywhere", everywhere)
+
+
 def _the_same_said_otherwise(own: str, other: str) -> list[str]:
     if (own, other) in {("sigmoid", "softplus"), ("silu", "softplus"), ("silu", "sigmoid")}:
         return ["slip in the activation's formula"]
@@ -320,6 +374,26 @@ def _anothers(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
                 also = _the_same_said_otherwise(own, other)
                 yield from _in_layers(kind, case, rng, {f"{other} for {own}": _slope(slope, own)}, also)
+    yield from _anothers_by_a(kind, case, rng)
+
+
+def _phi(p: Pass, i: int) -> Array | None:
+    """φ'(z) alone; a softmax has none of each z."""
+    name = p.names[i]
+    return None if name == "softmax" else BY_HAND[name].slope(p.y[i], p.a[i], p.options[i])
+
+
+def _upstream_dropped(averaged: bool) -> Formula:
+    def do(p: Pass, i: int, rng: Rng) -> Array | None:
+        phi, c = _phi(p, i), float(p.case.problem.network.coefficient)
+        return None if phi is None else phi * (c if averaged else 1.0)
+
+    return do
+
+
+def _flat_spot(p: Pass, i: int, rng: Rng) -> Array | None:
+    phi, offset = _phi(p, i), float(rng.choice([0.1, rng.uniform(0.01, 0.5)]))
+    return None if phi is None or p.names[i] == "identity" else p.dL_da[i] * (phi + offset)
 
 
 def _other_leaky_slope(p: Pass, i: int, rng: Rng) -> Array | None:
@@ -366,6 +440,26 @@ def _normed(f: Callable[[Array, Array, Array], Array]) -> Parts:
 
 def _unnormed(g: Array, z_hat: Array, deviation: Array) -> Array:
     return (g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation
+
+
+def _other_eps(throughout: bool) -> Formula:
+    def do(p: Pass, i: int, rng: Rng) -> Array | None:
+        if p.z_hat[i] is None:
+            return None
+        own, usual = p.layers[i].batch_norm, [1e-3, 1e-4, 1e-5, 1e-6, 1e-8]
+        eps = float(rng.choice([each for each in usual if not np.isclose(each, own)]))
+        g, deviation = p.parameters[p.layers[i].gamma] * p.dL_dy[i], np.sqrt(p.z[i].var(axis=0) + eps)
+        z_hat = (p.z[i] - p.z[i].mean(axis=0)) / deviation if throughout else p.z_hat[i]
+        return _unnormed(g, z_hat, deviation)
+
+    return do
+
+
+def _eps_outside(p: Pass, i: int, rng: Rng) -> Array | None:
+    if p.z_hat[i] is None:
+        return None
+    deviation = p.z[i].std(axis=0) + p.layers[i].batch_norm
+    return _unnormed(p.parameters[p.layers[i].gamma] * p.dL_dy[i], p.z_hat[i], deviation)
 
 
 def _gamma_forgotten(p: Pass, i: int, rng: Rng) -> Array | None:
@@ -483,6 +577,40 @@ def _sum_before_the_activation(p: Pass, i: int, rng: Rng) -> Array:
     return p.dL_da[i].sum(axis=0)
 
 
+def _outer(delta: Callable[[Array], Array], inputs: Callable[[Array], Array]) -> Formula:
+    """Of a batch that is summed, or averaged, before the product is taken."""
+    return lambda p, i, rng: np.outer(delta(p.delta[i]), inputs(p.a_h[i]))
+
+
+def _total(values: Array) -> Array:
+    return values.sum(axis=0)
+
+
+def _mean(values: Array) -> Array:
+    return values.mean(axis=0)
+
+
+def _summed_with_its_input(p: Pass, i: int, rng: Rng) -> Array:
+    return (p.delta[i].T @ p.a_h[i]).sum(axis=1)
+
+
+def _the_bias_itself(p: Pass, i: int, rng: Rng) -> Array:
+    return p.parameters[p.layers[i].bias]
+
+
+def _summed_over_units(p: Pass, i: int, rng: Rng) -> Array:
+    return np.tile(p.delta[i].sum(axis=1)[:, None], (1, p.w(i).shape[1]))
+
+
+def _without_weights(p: Pass, i: int, rng: Rng) -> Array | None:
+    return p.delta[i] if _square(p, i) else None
+
+
+def _through_other_weights(p: Pass, i: int, rng: Rng) -> Array | None:
+    others = [p.w(j) for j in range(len(p.layers)) if j != i and p.w(j).shape == p.w(i).shape]
+    return p.delta[i] @ others[int(rng.integers(len(others)))] if others and i else None
+
+
 def _of_samples(counted: Callable[[int, Rng], Array | None]) -> Formula:
     """The weight product over these samples alone."""
 
@@ -520,6 +648,11 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
     "activation derivative of z taken for a": {"": {"activation": _z_for_a}},
     "activation derivative at the input": {"": {"activation": _at_the_input}},
     "activation derivative twice": {"": {"activation": _twice}},
+    "upstream gradient dropped": {
+        "": {"activation": _upstream_dropped(averaged=False)},
+        "but for c": {"activation": _upstream_dropped(averaged=True)},
+    },
+    "flat spot added": {"": {"activation": _flat_spot}},
     "mask of the gradient": {"": {"activation": _mask_of_the_gradient}},
     "activation option": {
         "another slope": {"activation": _other_leaky_slope},
@@ -537,6 +670,41 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
     "bias summed over everything": {
         "": {"bias": lambda p, i, rng: np.full(p.delta[i].shape[1], p.delta[i].sum())}
     },
+    "bias summed with its input": {"": {"bias": _summed_with_its_input}},
+    "outer product of sums": {
+        "sum and mean": {"weight": _outer(_total, _mean)},
+        "sums": {"weight": _outer(_total, _total)},
+        "means": {"weight": _outer(_mean, _mean)},
+    },
+    "parameters in place of the gradient": {
+        "bias": {"bias": _the_bias_itself},
+        "weight": {"weight": lambda p, i, rng: p.w(i)},
+    },
+    "weights left out on the way down": {
+        "summed over the units": {"below": _summed_over_units},
+        "as they are": {"below": _without_weights},
+    },
+    "absolute weights on the way down": {"": {"below": lambda p, i, rng: p.delta[i] @ np.abs(p.w(i))}},
+    "another layer's weights": {"": {"below": _through_other_weights}},
+    "batch norm: mean subtracted twice": {
+        "": _normed(
+            lambda g, z_hat, deviation: (
+                (g - 2.0 * g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation
+            )
+        )
+    },
+    "batch norm: variance term twice": {
+        "": _normed(
+            lambda g, z_hat, deviation: (
+                (g - g.mean(axis=0) - 2.0 * z_hat * (g * z_hat).mean(axis=0)) / deviation
+            )
+        )
+    },
+    "batch norm: another eps": {
+        "the divisor": {"norm": _other_eps(throughout=False)},
+        "throughout": {"norm": _other_eps(throughout=True)},
+    },
+    "batch norm: eps outside the root": {"": {"norm": _eps_outside}},
     "batch norm: mean term missing": {
         "": _normed(lambda g, z_hat, deviation: (g - z_hat * (g * z_hat).mean(axis=0)) / deviation)
     },
@@ -583,7 +751,7 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
         "bias": {"bias": _sum_before_the_activation},
     },
 }
-ONE_LAYER_ONLY = {"another layer's activation", "another layer's delta"}
+ONE_LAYER_ONLY = {"another layer's activation", "another layer's delta", "another layer's weights"}
 """Elsewhere the same draw would pick something else."""
 
 
@@ -684,6 +852,33 @@ def _without_margin(p: Pass, at: None, rng: Rng) -> Array:
     return over - p.target * over.sum(axis=1, keepdims=True)
 
 
+def _label_counted(p: Pass, at: None, rng: Rng) -> Array:
+    over = margins(p.a[-1], p.target)
+    return over - p.target * (over.sum(axis=1, keepdims=True) + 1.0)
+
+
+def _own_margin_kept(p: Pass, at: None, rng: Rng) -> Array:
+    over = margins(p.a[-1], p.target)
+    return over + p.target * (1.0 - over.sum(axis=1, keepdims=True))
+
+
+def _at_the_label(p: Pass, at: None, rng: Rng) -> Array:
+    labels = np.eye(p.a[-1].shape[1])[p.case.problem.y.astype(int)]
+    return p.loss_gradient() * labels
+
+
+def _of_positive(p: Pass, at: None, rng: Rng) -> Array:
+    return p.target * (sigmoid(p.a[-1]) - 1.0)
+
+
+def _of_negative(p: Pass, at: None, rng: Rng) -> Array:
+    return (1.0 - p.target) * sigmoid(p.a[-1])
+
+
+def _where_positive(p: Pass, at: None, rng: Rng) -> Array:
+    return p.loss_gradient() * (p.target > 0)
+
+
 def _worked_in(p: Pass, smoothing: bool, weights: bool) -> Array:
     """The gradient of cross-entropy with one of them left out of the target."""
     loss, classes = p.case.loss, p.a[-1].shape[1]
@@ -725,7 +920,12 @@ LOSS_PLANTS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Parts]]] = {
     "huber sign": (("huber",), {"": {"loss": _huber_without_sign}}),
     "hinge not counted": (
         ("hinge",),
-        {"-1 always": {"loss": _minus_one}, "-1 if any is over": {"loss": _minus_one_if_any}},
+        {
+            "-1 always": {"loss": _minus_one},
+            "-1 if any is over": {"loss": _minus_one_if_any},
+            "the label counted too": {"loss": _label_counted},
+            "the label's margin kept": {"loss": _own_margin_kept},
+        },
     ),
     "hinge margin": (("hinge",), {"": {"loss": _without_margin}}),
     "label smoothing": (("cross_entropy",), {"": {"loss": _smoothing_forgotten}}),
@@ -737,6 +937,12 @@ LOSS_PLANTS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Parts]]] = {
         },
     ),
     "class weights normalised by N": (("cross_entropy",), {"": {"coefficient": _normalised_by_n}}),
+    "target's entry alone": (("cross_entropy",), {"": {"loss": _at_the_label}}),
+    "positive targets alone": (
+        ("bce_with_logits",),
+        {"half of the loss": {"loss": _of_positive}, "masked": {"loss": _where_positive}},
+    ),
+    "negative targets alone": (("bce_with_logits",), {"": {"loss": _of_negative}}),
 }
 
 
@@ -865,15 +1071,54 @@ def _penalty_times(f: Callable[[Case], float]) -> Maker:
 
 
 def _of_the_other_kind(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
-    strengths, size = case.problem.network.penalties, bool(rng.integers(2))
+    strengths, how = case.problem.network.penalties, int(rng.integers(3))
 
     def term(p: Pass, name: str, each: str) -> Array:
         w, strength = p.parameters[name], strengths[each]
-        if each == "l1" and size:
-            return strength * np.abs(w)
+        if each == "l1" and how:
+            return strength * (np.abs(w) if how == 1 else (w > 0).astype(w.dtype))
         return penalty_slope({"l1": "l2", "l2": "l1"}[each], w, strength)
 
     return _penalties(kind, case, rng, term)
+
+
+def _of_any_strength(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    multiple = float(rng.uniform(2.5, 6.0))
+    return _penalties(kind, case, rng, lambda p, name, each: multiple * p.penalties(name)[each])
+
+
+def _mixed_up(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    """Of two penalties with strengths l1 and l2: which is whose, or what share each has."""
+    strengths = case.problem.network.penalties
+    if len(strengths) < 2 or strengths["l1"] == strengths["l2"]:
+        return
+    l1, l2, share = strengths["l1"], strengths["l2"], float(rng.uniform(0.05, 0.95))
+    variants = {
+        "swapped": (l2, l1),
+        "l1's for both": (l1, l1),
+        "l2's for both": (l2, l2),
+        "another share": (share * (l1 + l2), (1.0 - share) * (l1 + l2)),
+    }
+    for variant, (of_l1, of_l2) in variants.items():
+        yield _penalised(kind, variant, case, {"l1": of_l1, "l2": of_l2})
+
+
+def _lacked(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+    strengths, strength = case.problem.network.penalties, float(10 ** rng.uniform(-4, -1))
+    for penalty in ("l1", "l2"):
+        if penalty not in strengths:
+            yield _penalised(kind, penalty, case, {**strengths, penalty: strength})
+
+
+def _penalised(kind: str, variant: str, case: Case, strengths: Mapping[str, float]) -> Plant:
+    """Every weight with these penalties."""
+
+    def term(p: Pass, name: str, rng: Rng) -> Array:
+        w = p.parameters[name]
+        return sum((penalty_slope(each, w, strength) for each, strength in strengths.items()), 0.0)
+
+    names = (layer.weight for layer in case.layers)
+    return Plant(kind, variant, tuple(Edit("penalty", name, term) for name in names), whole=True)
 
 
 def _on_the_biases(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
@@ -928,6 +1173,31 @@ def _swapped(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
         a, b = pairs[k]
         swap = {a: lambda p, at, rng, b=b: p.gradient(b), b: lambda p, at, rng, a=a: p.gradient(a)}
         yield _result(kind, f"{a} and {b}", swap, rng)
+
+
+def _to_decimals(g: Array, largest: float, count: int) -> Array:
+    """With so many digits of the largest number, and as many decimals in all."""
+    return np.round(g, max(1, count - 1 - int(np.floor(np.log10(largest)))))
+
+
+def _to_digits(g: Array, largest: float, count: int) -> Array:
+    return np.array([float(f"{entry:.{count}g}") for entry in g.flat]).reshape(g.shape)
+
+
+def _printed(to: Callable[[Array, float, int], Array]) -> Maker:
+    """Every gradient, or one, as it reads where it is printed."""
+
+    def make(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
+        names, count = list(case.problem.network.shapes), int(rng.integers(2, 5))
+
+        def do(p: Pass, at: str, rng: Rng) -> Array:
+            largest = max(float(np.abs(p.gradient(name)).max()) for name in names)
+            return to(p.gradient(at), largest, count) if largest > 0 else p.gradient(at)
+
+        yield _result(kind, "all", dict.fromkeys(names, do), rng, whole=True)
+        yield from (_result(kind, "one", {name: do}, rng) for name in _drawn(names, rng))
+
+    return make
 
 
 def _lost(counted: Callable[[int, Rng], Array | None]) -> Maker:
@@ -1113,6 +1383,9 @@ KINDS: Mapping[str, Maker] = {
     "penalty divided by N": _penalty_times(lambda case: 1.0 / case.samples),
     "penalty on the biases too": _on_the_biases,
     "penalty of the other kind": _of_the_other_kind,
+    "elastic net mixed up": _mixed_up,
+    "penalty strength": _of_any_strength,
+    "penalty that the spec lacks": _lacked,
     "tensors swapped": _swapped,
     "last sample lost": _lost(_all_but_last),
     "first sample lost": _lost(_all_but_first),
@@ -1126,6 +1399,8 @@ KINDS: Mapping[str, Maker] = {
     "clipped": _clipped,
     "clipped by norm": _clipped_by_norm,
     "overflow": _overflow,
+    "few decimals": _printed(_to_decimals),
+    "few digits": _printed(_to_digits),
     "float16": _precision(np.float16),
     "float32": _precision(np.float32),
 }
