@@ -327,9 +327,17 @@ class Search:
                 return
         if target.is_right:
             return  # two mistakes that undo each other blame what is right
+        if state.number >= self.most and not state.kinds & self._kinds_of_tensors:
+            return
         for made, candidate in self._wrongly(state, part, name, data, penalty):
             if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
+
+    @cached_property
+    def _kinds_of_tensors(self) -> frozenset[str]:
+        """Of what can go wrong in a single tensor."""
+        products = (mistake for part in TENSORS for mistake in MISTAKES[part])
+        return frozenset(wrong.kind for wrong in (*products, SOME_OF_TENSOR, *self._penalties, *self._spoils))
 
     def _reproduced(self, state: State, target: Target, candidate: Array) -> State:
         return replace(

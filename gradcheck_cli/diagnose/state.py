@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.site import Site
@@ -35,7 +34,7 @@ class Made:
             return False  # one goes on into all layers below, the other does not
         if self.value is None or other.value is None or not self.wrong.unknown:
             return True
-        return bool(np.isclose(self.value, other.value, rtol=1e-5))
+        return math.isclose(self.value, other.value, rel_tol=1e-5, abs_tol=1e-8)
 
 
 def number_of(made: Sequence[Made]) -> int:

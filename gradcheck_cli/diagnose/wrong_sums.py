@@ -98,7 +98,7 @@ _BIASES = (
     ),
     (
         "bias summed with its input",
-        lambda s: (s.delta.T @ s.a_h).sum(axis=1),
+        lambda s: s.delta.T @ s.a_h.sum(axis=1),
         "the bias's gradient is the sum of the weight's, as if its input were that of the weight, not 1",
         "∂L/∂b = Σᵢ (δᵀ a⁽ʰ⁾)ᵢ",
     ),
