@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from gradcheck_cli.diagnose.mistake import Mistake, Step
-from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.mistake import Mistake, Solver, Step
+from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
 from gradcheck_cli.model.batch_norm import Normalised
 from gradcheck_cli.model.special import Array
 
@@ -178,46 +178,78 @@ def _variance(at: Normalised, site: Site) -> Array:
     return variance
 
 
-def _with_deviation(at: Normalised, g: Array, deviation: Array) -> Array:
-    """The exact gradient of a normalisation by another deviation, (z − mean z) / deviation being its ẑ."""
-    z_hat = at.value * at.deviation / deviation
-    return (_centred(g) - _along(z_hat, g)) / deviation
+def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
+    """Another eps in the divisor alone: ẑ is the forward pass's."""
+    divided: Array = at.vjp(g) * at.deviation / np.sqrt(_variance(at, site) + eps)
+    return divided
 
 
-_EPS: tuple[tuple[str, float], ...] = (
-    ("1e-3", 1e-3),
-    ("1e-4", 1e-4),
-    ("1e-5", 1e-5),
-    ("1e-6", 1e-6),
-    ("1e-7", 1e-7),
-    ("1e-8", 1e-8),
+def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
+    """The exact gradient of a normalisation with another eps."""
+    deviation = np.sqrt(_variance(at, site) + eps)
+    return (_centred(g) - _along(at.value * at.deviation / deviation, g)) / deviation
+
+
+def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
+    """The eps that would give a row of the weight's gradient: that of the unit with the least variance.
+
+    terms: of r = 1 / √(var + eps), what δ (N, out) has times r, and times r³ if it has.
+    """
+
+    def solve(site: Site, _: Array) -> Iterator[float]:
+        at, name = site.normalised, site.layer.weight
+        if at is None or name not in site.found:
+            return
+        parts = [term.T @ site.a_h for term in terms(at, site.gamma * site.dL_dy)]
+        variance = np.where(parts[0].any(axis=1), np.ravel(_variance(at, site)), np.inf)
+        j = int(variance.argmin())
+        found = site.found[name][j] - sum(term[j] for term in penalty_terms(site.problem, name).values())
+        if np.isfinite([found, *(part[j] for part in parts)]).all():
+            r = np.linalg.lstsq(np.stack([part[j] for part in parts], axis=1), found, rcond=None)[0][0]
+            if r > 0 and r**-2 > variance[j]:
+                yield float(r**-2 - variance[j])
+
+    return solve
+
+
+def _other_eps(
+    of: Callable[[Normalised, Array, Site, float], Array], solver: Solver, sentence: str, wrong: str
+) -> Mistake:
+    right, factor = _FORMULAS[Part.NORM]
+
+    def step(site: Site, eps: float) -> Array | None:
+        at = site.normalised
+        return None if at is None else of(at, site.gamma * site.dL_dy, site, eps)
+
+    return Mistake(
+        "batch norm: another eps",
+        NORM,
+        f"in {{where}} {sentence}, unlike the forward pass",
+        wrong,
+        right,
+        factor,
+        "eps",
+        part=Part.NORM,
+        step=step,
+        solver=solver,
+        planted=1e-3,
+    )
+
+
+_OTHER_EPS = (
+    _other_eps(
+        _divided_with,
+        _eps_found(lambda at, g: [at.vjp(g) * at.deviation]),
+        "batch normalisation's backward divides by a root with eps = {value}",
+        "δ = (…) / √(var z + {value})",
+    ),
+    _other_eps(
+        _throughout_with,
+        _eps_found(lambda at, g: [_centred(g), -_along(at.value * at.deviation, g)]),
+        "batch normalisation's backward has eps = {value} throughout",
+        "δ = (…) / √(var z + {value}), in ẑ too",
+    ),
 )
-"""What is usual."""
-
-
-def _divided_with(eps: float) -> Of:
-    return lambda at, g, s: at.vjp(g) * at.deviation / np.sqrt(_variance(at, s) + eps)
-
-
-def _throughout_with(eps: float) -> Of:
-    return lambda at, g, s: _with_deviation(at, g, np.sqrt(_variance(at, s) + eps))
-
-
-def _other_eps() -> Iterator[tuple[str, Of, str, str]]:
-    """Another eps in the divisor alone, the forward pass's ẑ being kept, and everywhere."""
-    for text, eps in _EPS:
-        yield (
-            "batch norm: another eps",
-            _divided_with(eps),
-            f"batch normalisation's backward divides by a root with eps = {text}, unlike the forward pass",
-            f"δ = (…) / √(var z + {text})",
-        )
-        yield (
-            "batch norm: another eps",
-            _throughout_with(eps),
-            f"batch normalisation's backward has eps = {text} throughout, unlike the forward pass",
-            f"δ = (…) / √(var z + {text}), in ẑ too",
-        )
 
 
 _EPS_OUTSIDE: tuple[tuple[str, Of, str, str], ...] = (
@@ -305,7 +337,8 @@ NORM_MISTAKES: tuple[Mistake, ...] = (
         "the bias's gradient is taken above the normalisation, as β's is",
         "∂L/∂b = Σₙ ∂L/∂yₙ",
     ),
-    *(_row(Part.NORM, *row) for row in (*_NORMS, *_EPS_OUTSIDE, *_other_eps())),
+    *(_row(Part.NORM, *row) for row in (*_NORMS, *_EPS_OUTSIDE)),
+    *_OTHER_EPS,
     *(_row(Part.GAMMA, *row) for row in _GAMMAS),
     *(_row(Part.BETA, *row) for row in _BETAS),
 )
