@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import prod
+from typing import Protocol
 
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, shortened
-from gradcheck_cli.model.special import Array
 
 _MOST_NAMED = 20
 """How many arrays that should not be there are named one by one."""
@@ -24,8 +24,15 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return shortened("[" + ", ".join(map(str, shape)) + "]")
 
 
+class Shaped(Protocol):
+    """An array, or the header of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
 def match_shapes(
-    given: Mapping[str, Array],
+    given: Mapping[str, Shaped],
     expected: Mapping[str, tuple[int, ...]],
     what: str,
     where: Location,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.npy import read_npz
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.model.stored import Header
 from gradcheck_cli.spec import MAX_NUMBERS, Data, DataFile, InlineData, Rescale, SyntheticData
 
 
@@ -45,7 +46,7 @@ def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
         batch = _READERS[type(data)](data, inputs, outputs, loss)
     x, y = batch.x, batch.y
     where: Location = ("data", "file") if isinstance(data, DataFile) else ("data", "x")
-    _refuse_width(x, inputs, where)
+    _refuse_width(x.shape, inputs, where)
     if len(x) != len(y):
         raise bad_input(f"x has {len(x)} samples and y has {len(y)}", *where)
     _refuse_infinite("x", batch, x, place_of(data, "x"))
@@ -53,9 +54,9 @@ def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
     return batch
 
 
-def _refuse_width(x: Array, inputs: int, where: Location) -> None:
-    if x.ndim != 2 or x.shape[1] != inputs:
-        message = f"x has shape {list(x.shape)}; with {inputs} inputs [samples, {inputs}] is needed"
+def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
+    if len(shape) != 2 or shape[1] != inputs:
+        message = f"x has shape {list(shape)}; with {inputs} inputs [samples, {inputs}] is needed"
         raise bad_input(message, *where)
 
 
@@ -74,46 +75,56 @@ def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> 
         raise bad_input(f"{place} is {found}; finite numbers are needed", *where)
 
 
-def _sliced(data: DataFile) -> tuple[Array, Array]:
-    """The asked-for samples of the file's x and y."""
-    where = ("data", "file")
+def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
+    """The asked-for samples of the file's x and y, of so many inputs if that is known."""
     named = {
-        getattr(data, key): ("data", key) if key in data.model_fields_set else where for key in ("x", "y")
+        getattr(data, key): ("data", key) if key in data.model_fields_set else _FILE for key in ("x", "y")
     }
-    arrays = read_npz(data.file, where, named)
+    arrays = read_npz(data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, inputs))
     x, y = arrays[data.x], arrays[data.y]
-    for name, array in ((data.x, x), (data.y, y)):
-        if array.ndim == 0:
-            raise bad_input(f"array '{name}' of {data.file.name} is a single number, not a batch", *where)
-    if len(x) != len(y):
-        raise bad_input(f"'{data.x}' has {len(x)} samples and '{data.y}' has {len(y)}", *where)
-    x, y = _slice(data, x), _slice(data, y)
-    if x.size > MAX_NUMBERS or y.size > MAX_NUMBERS:
-        message = f"a batch of {max(x.size, y.size):,} numbers is over the limit of {MAX_NUMBERS:,}"
+    samples = _samples(data, len(x))
+    return x[samples], y[samples]
+
+
+_FILE: Location = ("data", "file")
+
+
+def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | None) -> None:
+    """What is known of a batch before it is read."""
+    x, y = headers[data.x].shape, headers[data.y].shape
+    for name, shape in ((data.x, x), (data.y, y)):
+        if not shape:
+            raise bad_input(f"array '{name}' of {data.file.name} is a single number, not a batch", *_FILE)
+    if x[0] != y[0]:
+        raise bad_input(f"'{data.x}' has {x[0]} samples and '{data.y}' has {y[0]}", *_FILE)
+    samples = _samples(data, x[0])
+    count = samples.stop - samples.start
+    largest = count * max(math.prod(x[1:]), math.prod(y[1:]))
+    if largest > MAX_NUMBERS:
+        message = f"a batch of {largest:,} numbers is over the limit of {MAX_NUMBERS:,}"
         raise bad_input(message, "data", "batch", help="check a smaller batch")
-    return x, y
+    if inputs is not None:
+        _refuse_width((count, math.prod(x[1:])), inputs, _FILE)
 
 
 def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
-    x, y = _sliced(data)
-    rows = x.reshape(len(x), -1)
-    _refuse_width(rows, inputs, ("data", "file"))  # before it is widened to float64
+    x, y = _sliced(data, inputs)
     wide = y.astype(np.float64) if y.dtype.kind == "f" else y
-    return Batch(_rescaled(rows.astype(np.float64), data.rescale), wide, data.start)
+    return Batch(_rescaled(x.reshape(len(x), -1).astype(np.float64), data.rescale), wide, data.start)
 
 
-def _slice(data: DataFile, array: Array) -> Array:
+def _samples(data: DataFile, held: int) -> slice:
     """The samples that are asked for, all of which must be there."""
-    samples, name = len(array), data.file.name
-    if not samples:
+    name = data.file.name
+    if not held:
         raise bad_input(f"there are no samples in {name}", "data", "file")
-    if data.start >= samples:
-        raise bad_input(f"{name} has {samples} samples, so start is at most {samples - 1}", "data", "start")
-    stop = samples if data.batch is None else data.start + data.batch
-    if stop > samples:
-        message = f"{name} has {samples} samples; samples {data.start} to {stop - 1} were asked for"
+    if data.start >= held:
+        raise bad_input(f"{name} has {held} samples, so start is at most {held - 1}", "data", "start")
+    stop = held if data.batch is None else data.start + data.batch
+    if stop > held:
+        message = f"{name} has {held} samples; samples {data.start} to {stop - 1} were asked for"
         raise bad_input(message, "data", "batch")
-    return array[data.start : stop]
+    return slice(data.start, stop)
 
 
 def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss | None = None) -> Batch:

@@ -15,23 +15,25 @@ from gradcheck_cli.model.arrays import listed, match_shapes
 from gradcheck_cli.model.npy import read_npy_folder, read_npz
 from gradcheck_cli.model.safetensors_file import read_safetensors
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.model.stored import Place, refuse_absent
+from gradcheck_cli.model.stored import Accept, Header, Place, as_they_are, refuse_absent
 from gradcheck_cli.spec import ArrayFile
 
 Shape = tuple[int, ...]
 
 
-def read_array_file(file: Path, where: Location) -> dict[str, Array]:
+def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
     """The arrays of a folder of .npy, a .safetensors or an .npz, by the names they have there.
 
-    Raises `InputError` at `where`.
+    accept: looks at their headers before any is read. Raises `InputError` at `where`.
     """
     if os.path.isdir(file):
-        return read_npy_folder(file, where)
+        return read_npy_folder(file, where, accept)
     if file.suffix == ".npy" and os.path.exists(file):
         message = f"'{file.name}' is one array; a folder of .npy, an .npz or a .safetensors is needed here"
         raise bad_input(message, *where, help="name the folder that it is in")
-    return (read_safetensors if file.suffix == ".safetensors" else read_npz)(file, where)
+    if file.suffix == ".safetensors":
+        return read_safetensors(file, where, accept)
+    return read_npz(file, where, accept=accept)
 
 
 def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
@@ -41,7 +43,7 @@ def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
     """
     dialect = Dialect(source, section)
     dialect.refuse_unfit()
-    return dialect.ours(_read(dialect))
+    return dialect.ours(_read(dialect, as_they_are))
 
 
 def read_fitting(
@@ -60,28 +62,34 @@ def read_fitting(
     dialect = Dialect(source, section)
     dialect.refuse_unfit(shapes)
     needed = shapes if needed is None else needed
-    given = _read(dialect, needless=[name for name in shapes if name not in needed])
     theirs = {dialect.name(ours): dialect.shape(ours, shape) for ours, shape in shapes.items()}
     must = {dialect.name(ours) for ours in needed}
-    match_shapes(
-        given,
-        {name: shape for name, shape in theirs.items() if name in must or name in given},
-        what,
-        (section, "file"),
-        if_missing,
-        {dialect.name(ours): dialect.if_transposed for ours in shapes if _is_weight(ours)},
-    )
-    return dialect.ours(given)
+
+    def accept(headers: Mapping[str, Header]) -> None:
+        match_shapes(
+            headers,
+            {name: shape for name, shape in theirs.items() if name in must or name in headers},
+            what,
+            (section, "file"),
+            if_missing,
+            {dialect.name(ours): dialect.if_transposed for ours in shapes if _is_weight(ours)},
+        )
+
+    needless = [name for name in shapes if name not in needed]
+    return dialect.ours(_read(dialect, accept, needless))
 
 
-def _read(dialect: Dialect, needless: Collection[str] = ()) -> dict[str, Array]:
+def _read(dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
     """What the file holds, which is all that the spec gives a name to, but for what it need not hold."""
     place = Place(dialect.source.file, (dialect.section, "file"))
-    given = read_array_file(place.file, place.where)
     named = [theirs for theirs, ours in dialect.source.names.items() if ours not in needless]
-    refuse_absent(given, {name: dialect.place(name) for name in named}, place)
-    dialect.refuse_hidden(given)
-    return given
+
+    def accept_names(headers: Mapping[str, Header]) -> None:
+        refuse_absent(headers, {name: dialect.place(name) for name in named}, place)
+        dialect.refuse_hidden(headers)
+        accept(headers)
+
+    return read_array_file(place.file, place.where, accept_names)
 
 
 @dataclass(frozen=True)

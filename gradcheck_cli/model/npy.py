@@ -14,10 +14,13 @@ from typing import IO
 import numpy as np
 
 from gradcheck_cli.errors import Gathered, Location, shortened
+from gradcheck_cli.model.file_kinds import kind_of
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import (
+    Accept,
     Header,
     Place,
+    as_they_are,
     reading,
     reading_array,
     refuse_absent,
@@ -28,27 +31,37 @@ from gradcheck_cli.model.stored import (
 _Names = Mapping[str, Location] | None
 
 
-def read_npz(file: Path, where: Location, names: _Names = None) -> dict[str, Array]:
+def read_npz(
+    file: Path, where: Location, names: _Names = None, accept: Accept = as_they_are
+) -> dict[str, Array]:
     """The arrays of an .npz file, or those of `names`, each with the place in the spec that asks for it.
 
+    accept: looks at their headers before any is read.
     Raises `InputError` at `where`, or at the place of an array that is not there, with what is wrong.
     """
     place = Place(file, where)
     with reading(place, "an .npz file", "write one with numpy.savez(file, **arrays)"):
         refuse_irregular(file, place, f"'{file}'", "an .npz file")
         with zipfile.ZipFile(file) as archive:
-            return _read_members(_members_of(archive), place, names)
+            members = _members_of(archive, place)
+            found = None if members else kind_of(file)
+            if found:
+                raise place.refuse_kind(found, "an .npz file")
+            return _read_members(members, place, names, accept)
 
 
-def read_npy_folder(folder: Path, where: Location) -> dict[str, Array]:
-    """The arrays of a folder, one in each `NAME.npy`. Raises `InputError` at `where`."""
+def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
+    """The arrays of a folder, one in each `NAME.npy`, if their headers are accepted.
+
+    Raises `InputError` at `where`.
+    """
     place = Place(folder, where)
     help = "write each array with numpy.save(f'{folder}/{name}.npy', array)"
     with reading(place, "a folder of .npy files", help):
         members = _members_in(folder, place)
         if not members:
             raise place.complain(f"folder '{folder}' holds no .npy file", help)
-        return _read_members(members, place, None)
+        return _read_members(members, place, None, accept)
 
 
 @dataclass(frozen=True)
@@ -59,12 +72,16 @@ class _Member:
     size: int
 
 
-def _members_of(archive: zipfile.ZipFile) -> dict[str, _Member]:
-    return {
-        info.filename.removesuffix(".npy"): _Member(partial(archive.open, info), info.file_size)
-        for info in archive.infolist()
-        if info.filename.endswith(".npy")
-    }
+def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, _Member]:
+    """By name, of which each must be there once: of two, readers do not agree which one counts."""
+    members: dict[str, _Member] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name in members:
+            raise place.complain(f"{place.array(name)} is in it twice", "write each array once")
+        if info.filename.endswith(".npy"):
+            members[name] = _Member(partial(archive.open, info), info.file_size)
+    return members
 
 
 def _members_in(folder: Path, place: Place) -> dict[str, _Member]:
@@ -86,15 +103,18 @@ def _opener(path: Path) -> Callable[[], IO[bytes]]:
     return lambda: path.open("rb")
 
 
-def _read_members(members: Mapping[str, _Member], place: Place, names: _Names) -> dict[str, Array]:
+def _read_members(
+    members: Mapping[str, _Member], place: Place, names: _Names, accept: Accept
+) -> dict[str, Array]:
     wanted = dict.fromkeys(members, place.where) if names is None else names
     refuse_absent(members, wanted, place)
-    headers, found = [], Gathered()
+    headers, found = {}, Gathered()
     for name in wanted:
         with found:
-            headers.append(_read_header(name, members[name], place))
+            headers[name] = _read_header(name, members[name], place)
     found.raise_any()
-    refuse_too_large(headers, place)
+    refuse_too_large(headers.values(), place)
+    accept(headers)
     return {name: _read_data(name, members[name], place) for name in wanted}
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from gradcheck_cli.errors import Gathered, Location
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import (
+    Accept,
     Header,
     Place,
+    as_they_are,
     reading,
     reading_array,
     refuse_irregular,
@@ -30,14 +32,19 @@ _FOREIGN = {"BF16": "bfloat16", "F8_E4M3": "float8", "F8_E5M2": "float8"}
 _COMPLEX = {"C64": "complex64"}
 
 
-def read_safetensors(file: Path, where: Location) -> dict[str, Array]:
-    """The arrays of a .safetensors file. Raises `InputError` at `where`, also without the package."""
+def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
+    """The arrays of a .safetensors file, if their headers are accepted.
+
+    Raises `InputError` at `where`, also without the package.
+    """
     place = Place(file, where)
     with reading(place, "a .safetensors file", "write one with safetensors.numpy.save_file(arrays, file)"):
         refuse_irregular(file, place, f"'{file}'", "a .safetensors file")
         with _opened(place) as archive:
             names = list(archive.keys())
-            refuse_too_large(_headers(archive, names, place), place)
+            headers = _headers(archive, names, place)
+            refuse_too_large(headers.values(), place)
+            accept(headers)
             return {name: _read_data(archive, name, place) for name in names}
 
 
@@ -52,11 +59,11 @@ def _opened(place: Place) -> Any:
     return safe_open(place.file, framework="numpy")
 
 
-def _headers(archive: Any, names: Iterable[str], place: Place) -> list[Header]:
-    headers, found = [], Gathered()
+def _headers(archive: Any, names: Iterable[str], place: Place) -> dict[str, Header]:
+    headers, found = {}, Gathered()
     for name in names:
         with found:
-            headers.append(_header(archive, name, place))
+            headers[name] = _header(archive, name, place)
     found.raise_any()
     return headers
 

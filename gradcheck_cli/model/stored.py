@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +14,7 @@ import numpy as np
 
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, did_you_mean_file, shortened
 from gradcheck_cli.model.arrays import listed, shape_text
+from gradcheck_cli.model.file_kinds import Kind, kind_of
 
 MAX_BYTES = 2**31
 """What the arrays that are read from one file may take together."""
@@ -36,6 +37,9 @@ class Place:
     def complain(self, message: str, help: str | None = None) -> InputError:
         return InputError(Complaint(message, self.where, help))
 
+    def refuse_kind(self, found: Kind, needed: str) -> InputError:
+        return self.complain(f"'{self.name}' is {found.name}; {needed} is needed here", found.help)
+
 
 @dataclass(frozen=True)
 class Header:
@@ -50,6 +54,14 @@ class Header:
     stored: int | None = None
 
 
+Accept = Callable[[Mapping[str, Header]], None]
+"""Raises an `InputError` for headers that are not those that are needed, before the arrays are read."""
+
+
+def as_they_are(headers: Mapping[str, Header]) -> None:
+    """Accepts arrays of any names and shapes."""
+
+
 @contextmanager
 def reading(place: Place, kind: str, help: str) -> Iterator[None]:
     """Turn whatever goes wrong with the file as a whole into an `InputError`; it is to be one of `kind`."""
@@ -62,6 +74,9 @@ def reading(place: Place, kind: str, help: str) -> Iterator[None]:
     except OSError as error:
         raise place.complain(f"'{place.file}' cannot be read: {reason(error)}") from None
     except Exception as error:  # a damaged file raises more than its reader's own errors
+        found = kind_of(place.file)
+        if found and found.name != kind:
+            raise place.refuse_kind(found, kind) from None
         raise place.complain(f"'{place.name}' is not {kind}: {reason(error)}", help) from None
 
 

@@ -171,8 +171,8 @@ def test_a_file_that_may_not_be_read_is_bad_input(file, monkeypatch):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"hello", b"\x80\x04K\x01.", npy(np.ones(3)), b"PK\x03\x04" + bytes(50)],
-    ids=["empty", "text", "pickle", "an .npy", "the beginning of a zip"],
+    [b"", b"hello", b"PK\x03\x04" + bytes(50)],
+    ids=["empty", "text", "the beginning of a zip"],
 )
 def test_what_is_no_archive_is_refused_with_what_to_do(file, data):
     file.write_bytes(data)
