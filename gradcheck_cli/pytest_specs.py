@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import chdir
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr  # pytest has no public name for them
@@ -15,6 +15,7 @@ from gradcheck_cli.checker import check
 from gradcheck_cli.compare import Verdict
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.formats import render
+from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words import sentence
 from gradcheck_cli.report import Outcome, Report, Run
@@ -37,7 +38,7 @@ class GradientSpec(pytest.File):
             names = self._ask(tensors_of)
         except InputError as error:
             raise self.CollectError(str(error)) from None
-        return [Tensor.from_parent(self, name=name) for name in names]
+        return [Tensor.from_parent(self, name=escaped(name), tensor=name) for name in names]
 
     @cached_property
     def report(self) -> Report:
@@ -63,9 +64,13 @@ class Tensor(pytest.Item):
 
     parent: GradientSpec
 
+    def __init__(self, *, tensor: str, **others: Any) -> None:
+        super().__init__(**others)
+        self.tensor = tensor
+
     def runtest(self) -> None:
         report = self.parent.report
-        alone = report.of(self.name)
+        alone = report.of(self.tensor)
         if report.verdict_of(*alone.comparisons) is not Verdict.AGREES:
             raise failure_of(alone)
 

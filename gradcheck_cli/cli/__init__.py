@@ -36,7 +36,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 def cli(context: click.Context) -> None:
     """Is this backprop gradient right, and if not, which entry is wrong?"""
     if context.invoked_subcommand is None:
-        say(context.get_help())
+        say(*context.get_help().split("\n"))
         context.exit(ExitCode.BAD_INPUT)
     refuse_unknown_variables(cli.commands)
     context.default_map = defaults_of(cli.commands)
@@ -75,7 +75,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         say("interrupted")
         return int(ExitCode.INTERRUPTED)
     except click.ClickException as error:
-        say(_usage(error))
+        say(*_usage(error))
         return int(ExitCode.BAD_INPUT)
     except InputError as error:
         complain(*error.complaints)
@@ -92,7 +92,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _defect()
 
 
-def _usage(error: click.ClickException) -> str:
+def _usage(error: click.ClickException) -> tuple[str, str]:
     """click's message in the form of our own: what is wrong, and where to read on."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "gradcheck"
@@ -100,7 +100,7 @@ def _usage(error: click.ClickException) -> str:
     if isinstance(error, click.BadParameter) and isinstance(error.param, click.Option):
         said = said_by(str(error.param.name), context)
         message = message if said.startswith("-") else f"{said}: {message}"
-    return f"error: {message}\n      = help: see {command} --help"
+    return f"error: {message}", f"      = help: see {command} --help"
 
 
 def _defect() -> int:

@@ -156,7 +156,7 @@ def _outcomes(
     except KeyboardInterrupt:
         if not outcomes:
             raise
-        say(f"\ninterrupted: {len(outcomes)} of {len(paths)} specs were checked")
+        say("", f"interrupted: {len(outcomes)} of {len(paths)} specs were checked")
         outcomes += map(_not_reached, paths[len(outcomes) :])
     return tuple(outcomes)
 

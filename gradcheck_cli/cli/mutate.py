@@ -71,5 +71,5 @@ def mutate(spec: str, sample: int | None, format: str, color: str, **changes: An
         complain(Complaint(f"{read.path}: {error}", help=DEFECT))
         return int(error.exit_code)
     if mutation.interrupted:
-        say(f"\ninterrupted: {len(mutation.mutants)} of {mutation.planned} mistakes were checked")
+        say("", f"interrupted: {len(mutation.mutants)} of {mutation.planned} mistakes were checked")
     return write_result(render_mutation(format, read.path, mutation, view_of(color)), mutation.exit_code)

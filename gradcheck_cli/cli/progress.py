@@ -10,6 +10,7 @@ from typing import Any
 
 from gradcheck_cli.cli.terminal import printable
 from gradcheck_cli.errors import shortened
+from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import ascii_only
 
 WIDE = 80
@@ -67,7 +68,7 @@ class Progress:
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
         self._bar = Progress(*columns, console=console, transient=True)
         room = max(1, console.width - (60 if wide else 20))  # the numbers are never cut
-        title = printable(shortened(os.path.basename(self.title), room), sys.stderr)
+        title = printable(shortened(escaped(os.path.basename(self.title)), room), sys.stderr)
         title = title.replace("[", r"\[")  # the column reads markup
         self._task = self._bar.add_task(title, completed=self._done, total=self._expected)
         self._bar.start()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from gradcheck_cli.errors import Complaint, ExitCode
-from gradcheck_cli.formats.glyphs import to_ascii
+from gradcheck_cli.formats.glyphs import escaped, to_ascii, without_commands
 from gradcheck_cli.formats.view import ascii_only
 
 DEFECT = "this is a defect in gradcheck; please report it"
@@ -41,11 +41,15 @@ def unwritable(error: OSError) -> int:
 
 def complain(*complaints: Complaint) -> None:
     for complaint in complaints:
-        say(str(complaint))
+        say(*str(complaint).split("\n"))
 
 
-def say(text: str) -> None:
-    """A line on stderr; if nobody is there to read it, the exit code still tells."""
+def say(*lines: str) -> None:
+    """Lines on stderr; if nobody is there to read them, the exit code still tells.
+
+    What is in a line is text: no name in it steers the terminal, or begins a line of its own.
+    """
+    text = "\n".join(without_commands(escaped(line)) for line in lines)
     with suppress(OSError, ValueError, AttributeError):  # a stream that code has closed, or set to None
         print(printable(text, sys.stderr), file=sys.stderr, flush=True)
 
@@ -53,7 +57,7 @@ def say(text: str) -> None:
 def print_traceback() -> None:
     import traceback
 
-    say(traceback.format_exc().rstrip())
+    say(*traceback.format_exc().rstrip().split("\n"))
 
 
 def abandon_stdout() -> None:

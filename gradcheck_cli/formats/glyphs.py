@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 _ASCII = {
     "±": "+-", "×": "x", "·": "*", "✓": "+", "✗": "!", "…": "...", "−": "-", "–": "-", "—": "-", "’": "'",
     "∂": "d", "δ": "delta", "Σ": "sum", "σ": "sigma", "Φ": "Phi", "φ": "phi", "∈": "in", "ε": "eps",
@@ -26,3 +29,20 @@ def to_ascii(text: str) -> str:
 def escaped(text: str) -> str:
     """The text with control characters spelt out: a file's name must not be able to steer the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+_COMMAND = re.compile(r"^((?: |\t|\x1b\[[\d;]*m)*)([:#])(?=:|#\[)", re.MULTILINE)
+"""The first character of what the log of a job on GitHub takes for a command, and what stands before it."""
+
+
+def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}") -> str:
+    """No line of the text begins with ``::`` or ``##[``: a name must not be able to steer a job.
+
+    spelt: how the first character of one is written instead.
+    """
+    return _COMMAND.sub(lambda match: match[1] + spelt(match[2]), text)
+
+
+def reference(character: str) -> str:
+    """The character as XML and HTML refer to it."""
+    return f"&#{ord(character)};"

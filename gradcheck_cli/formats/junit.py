@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from gradcheck_cli.compare import Comparison, Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.files import told_from
+from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import FEW, describe
 from gradcheck_cli.report import Outcome, Report, Run
@@ -29,7 +30,8 @@ def render(run: Run, view: View) -> str:
         suites.append(_suite(outcome, _unique(outcome.spec, times_seen[outcome.spec]), view))
     _add_totals(suites, list(suites.iter("testcase")), run.outcomes)
     indent(suites)
-    return tostring(suites, encoding="us-ascii", xml_declaration=True).decode("ascii") + "\n"
+    text = tostring(suites, encoding="us-ascii", xml_declaration=True).decode("ascii")
+    return without_commands(text, reference) + "\n"
 
 
 def _unique(spec: str, times_seen: int) -> str:
@@ -69,7 +71,7 @@ def _case(outcome: Outcome, report: Report, comparison: Comparison, seconds: flo
     verdict = report.verdict_of(comparison)
     if verdict is not Verdict.AGREES:
         lines = describe(report, comparison, most)
-        body = "\n".join([*lines, *_place(outcome, comparison.name)])
+        body = "\n".join(map(escaped, [*lines, *_place(outcome, comparison.name)]))
         SubElement(case, "failure", _attributes(message=lines[0], type=verdict)).text = _legal(body)
     return case
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Verdict
-from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.formats.glyphs import escaped, without_commands
 from gradcheck_cli.formats.table import (
     ENTRY_COLUMNS,
     FACTOR_COLUMNS,
@@ -120,12 +120,13 @@ _SPECIAL = re.compile(r"[\\`*_~|<>&$#\[]")
 
 def _text(text: str) -> str:
     """The text as it is: nothing in it is markup, a column's end or HTML."""
-    return _SPECIAL.sub(lambda match: "\\" + match[0], escaped(text))
+    plain = _SPECIAL.sub(lambda match: "\\" + match[0], escaped(text))
+    return without_commands(plain, lambda character: "\\" + character)
 
 
 def _fenced(text: str) -> str:
     """A block as it is, in a fence that is longer than any in it."""
-    lines = [escaped(line) for line in text.split("\n")]
+    lines = [without_commands(escaped(line)) for line in text.split("\n")]
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}text", *lines, fence])

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck_cli.compare import Verdict
-from gradcheck_cli.formats.glyphs import escaped, to_ascii
+from gradcheck_cli.formats.glyphs import escaped, to_ascii, without_commands
 from gradcheck_cli.formats.view import View
 
 UNBOUNDED = 100_000
@@ -76,7 +76,8 @@ class Page:
 
     @property
     def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self._sink.getvalue().split("\n"))
+        lines = (line.rstrip() for line in self._sink.getvalue().split("\n"))
+        return without_commands("\n".join(lines))
 
     @property
     def _columns(self) -> int:

@@ -142,7 +142,7 @@ def test_no_name_breaks_the_xml(name):
     refused = Outcome("bad.yaml", complaints=(Complaint(name, help=name),))
     (case, error) = cases(read(outcome, refused))
     assert case.name == case.classname
-    assert case.result[0].text.startswith(case.name)
+    assert case.result[0].text.startswith(escaped(case.name))
     assert error.result[0].message
     if name.isprintable():
         assert case.name == name

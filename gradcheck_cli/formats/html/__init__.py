@@ -13,7 +13,7 @@ import numpy as np
 
 from gradcheck_cli.compare import Comparison, Verdict
 from gradcheck_cli.formats import words
-from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Report, Run, resolution_of
@@ -31,7 +31,7 @@ UNCHECKED = "not checked"
 def render(run: Run, view: View) -> str:
     """In ASCII, so that no terminal's encoding can change the page: the script's hash is part of it."""
     page = _environment().get_template("report.html.jinja").render(_context(run, view))
-    return page.encode("ascii", "xmlcharrefreplace").decode("ascii") + "\n"
+    return without_commands(page.encode("ascii", "xmlcharrefreplace").decode("ascii"), reference) + "\n"
 
 
 def _context(run: Run, view: View) -> dict[str, Any]:
