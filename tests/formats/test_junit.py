@@ -12,6 +12,7 @@ from reports import EVERY_KIND, HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, compari
 from gradcheck_cli.compare import Verdict
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.formats import View, render
+from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.report import Outcome, Report, Run
 
 
