@@ -781,7 +781,7 @@ def test_all_that_is_wrong_with_reports_is_told_at_once(folder, gradcheck):
 
 @POSIX
 def test_a_report_takes_the_place_of_the_last_one_through_a_link_and_with_its_mode(folder, gradcheck):
-    (folder / "out").write_text("old")
+    (folder / "out").write_text("{}")
     (folder / "out").chmod(0o640)
     os.symlink("out", folder / "link")
     assert gradcheck("check", "good.yaml", "--report", "json=link").code == 0
@@ -790,12 +790,15 @@ def test_a_report_takes_the_place_of_the_last_one_through_a_link_and_with_its_mo
     assert (folder / "out").stat().st_mode & 0o777 == 0o640
 
 
+OLD = {"a": "<testsuites/>", "b": "{}"}
+
+
 @pytest.mark.parametrize(("spec", "code"), [("good.yaml", 2), ("wrong.yaml", 2)])
 def test_a_report_that_fails_in_the_end_is_told_and_leaves_the_table_and_the_last_one(
     spec, code, folder, gradcheck, monkeypatch
 ):
-    for name in ("a", "b"):
-        (folder / name).write_text("old")
+    for name, old in OLD.items():
+        (folder / name).write_text(old)
     table = gradcheck("check", spec).out
     write = Path.write_text
 
@@ -808,7 +811,7 @@ def test_a_report_that_fails_in_the_end_is_told_and_leaves_the_table_and_the_las
     done = gradcheck("check", spec, "--report", "junit=a", "--report", "json=b")
     assert (done.code, done.out) == (code, table)
     assert done.err == "error: --report: 'a' cannot be written: No space left on device\n"
-    assert (folder / "a").read_text() == "old"
+    assert (folder / "a").read_text() == OLD["a"]
     assert strict((folder / "b").read_text())["version"] == 1
     assert not list(folder.glob(".report-*"))
 

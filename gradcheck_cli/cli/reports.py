@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.terminal import complain, say
 from gradcheck_cli.errors import Complaint, ExitCode, Gathered, InputError, did_you_mean, worst
-from gradcheck_cli.formats import FORMATS, refuse_missing, render
+from gradcheck_cli.formats import FORMATS, may_replace, refuse_missing, render
 from gradcheck_cli.formats.view import View
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ def _refuse_unwritable(report: ReportFile) -> None:
     if os.path.exists(target) and not os.access(target, os.W_OK):
         raise _refused(f"'{report.file}' cannot be written: Permission denied")
     try:
+        if target.exists() and not may_replace(report.format, target):
+            raise _refused(
+                f"'{report.file}' is there already, and is no file that {report.format} writes",
+                "name another file, or delete it",
+            )
         with _scratch(target) as new:
             new.touch()
     except OSError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.view import View
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ FORMATS = {
     "markdown": "gradcheck_cli.formats.markdown",
     "html": "gradcheck_cli.formats.html",
 }
-"""Each format's module, loaded when it is asked for, with `render(run, view)`."""
+"""Each format's module, loaded when it is asked for, with `render(run, view)`, and `WRITTEN`: its files."""
 
 DERIVATIONS = ("table", "json", "markdown")
 """The formats whose modules have `render_explanation(spec, explanation, view)`, too."""
@@ -50,6 +52,12 @@ def refuse_missing(format: str) -> None:
     if package and find_spec(package) is None:
         message = f"format {format} needs the package {package}, which is not installed"
         raise InputError(Complaint(message, help=f"pip install 'gradcheck-cli[{format}]'"))
+
+
+def may_replace(format: str, file: Path) -> bool:
+    """Whether a report in this format may take the place of the file."""
+    written: Written = import_module(FORMATS[format]).WRITTEN
+    return written.may_replace(file)
 
 
 def render(format: str, run: Run, view: View) -> str:

@@ -12,11 +12,13 @@ from typing import Literal
 
 from gradcheck_cli.compare import Comparison, Verdict, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, Position
-from gradcheck_cli.formats.files import told_from
+from gradcheck_cli.formats.files import PLAIN, told_from
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import count, describe, one_line, summary
 from gradcheck_cli.report import Outcome, Report, Run
+
+WRITTEN = PLAIN
 
 MOST = 10
 """GitHub shows so many errors and so many warnings of a step; of more, the worst."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.compare import Comparison, Entry
 from gradcheck_cli.errors import Complaint
+from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation, Factor
     from gradcheck_cli.mutate import Mutation
     from gradcheck_cli.sweep import Sweep
+
+WRITTEN = Written((".json",), re.compile(r"\A\s*\{"))
 
 VERSION = 1
 

@@ -14,11 +14,13 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from gradcheck_cli.compare import Comparison, Verdict
 from gradcheck_cli.errors import ExitCode
-from gradcheck_cli.formats.files import told_from
+from gradcheck_cli.formats.files import Written, told_from
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import FEW, describe
 from gradcheck_cli.report import Outcome, Report, Run
+
+WRITTEN = Written((".xml",), re.compile(r"\A\s*<(\?xml|testsuite)"))
 
 
 def render(run: Run, view: View) -> str:

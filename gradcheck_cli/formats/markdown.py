@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, without_commands
 from gradcheck_cli.formats.table import (
     ENTRY_COLUMNS,
@@ -38,6 +39,8 @@ from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation
+
+WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- )[✓✗?] ", re.MULTILINE))
 
 
 def render(run: Run, view: View) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
+from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import (
@@ -36,6 +37,8 @@ from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Explanation, Factor
+
+WRITTEN = PLAIN
 
 
 def render(run: Run, view: View) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from dataclasses import asdict
 from hashlib import sha256
@@ -13,6 +14,7 @@ import numpy as np
 
 from gradcheck_cli.compare import Comparison, Verdict
 from gradcheck_cli.formats import words
+from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
 from gradcheck_cli.formats.view import View
@@ -20,6 +22,8 @@ from gradcheck_cli.report import Outcome, Report, Run, resolution_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+WRITTEN = Written((".html", ".htm"), re.compile(r"\A\s*<!doctype html", re.IGNORECASE))
 
 WORST = 10
 """How many entries of a tensor are listed, if not more are asked for."""
