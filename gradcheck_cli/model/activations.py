@@ -33,6 +33,7 @@ class Activation:
     coupled:    each a depends on the whole row of z (softmax).
     bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
     absolute:   how large the numbers are, shape of z, that people subtract to get a small φ(z), as 1 + erf.
+    shares:     every a is between 0 and 1: a probability.
     flat_left:  φ is constant on the left of its kink.
     rounding:   how exact value and derivative are; the default finds out for any row.
     options:    names and defaults of φ's parameters.
@@ -47,6 +48,7 @@ class Activation:
     coupled: bool = False
     bounded: bool = False
     absolute: Callable[[Array], Array] | None = None
+    shares: bool = False
     flat_left: bool = False
     rounding: ActivationRounding = NUDGED_ACTIVATION
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -147,6 +149,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         lambda z: sigmoid(z) * sigmoid(-z),
         in_place=lambda z: sigmoid(z, out=z),
         bounded=True,
+        shares=True,
         formula="a (1 − a)",
     ),
     # 1 − tanh²(z) = 4 σ(2z) σ(−2z), which keeps its digits where tanh is near ±1.
@@ -203,6 +206,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
         _softmax_jacobian,
         coupled=True,
         bounded=True,
+        shares=True,
         rounding=SoftmaxRounding(),
         formula="aᵢ (1[i=j] − aⱼ)",
     ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from gradcheck_cli.model.problem import Problem
 
 
@@ -14,10 +16,32 @@ def unexercised(problem: Problem) -> tuple[str, ...]:
 
 def unusual(problem: Problem) -> tuple[str, ...]:
     """One short line for each thing that is allowed, and seldom meant."""
-    activation, loss = problem.network.output.activation_name, problem.network.loss
-    if activation == loss.applies:
-        return (f"the loss takes logits and applies {activation} itself, here on top of the output's own",)
-    return ()
+    return (*_output(problem), *_targets(problem))
+
+
+def _output(problem: Problem) -> Iterator[str]:
+    layer, loss = problem.network.output, problem.network.loss
+    name = layer.activation_name
+    if name == loss.applies:
+        yield f"the loss takes logits and applies {name} itself, here on top of the output's own"
+    elif loss.unbounded and layer.activation.shares:
+        yield f"the loss takes numbers of any size, and the output's {name} leaves none outside 0 to 1"
+
+
+_SUM_APART = 0.01
+"""Probabilities that were rounded to two decimals add up to 1 as nearly."""
+
+
+def _targets(problem: Problem) -> Iterator[str]:
+    """Targets of samples that the loss is not meant for; before they are smoothed and weighted."""
+    loss, target = problem.network.loss, problem.plain_target
+    low, high = loss.limits
+    outside = int(((target < low) | (target > high)).any(axis=1).sum())
+    if outside:
+        yield f"targets of {outside} of {len(target)} samples are not between {low:g} and {high:g}"
+    apart = int((np.abs(target.sum(axis=1) - 1) > _SUM_APART).sum()) if loss.target == "distribution" else 0
+    if apart:
+        yield f"targets of {apart} of {len(target)} samples do not add up to 1, as probabilities do"
 
 
 def _data(problem: Problem) -> Iterator[str]:

@@ -153,7 +153,9 @@ def _synthetic(data: SyntheticData, inputs: int, outputs: int, loss: Loss) -> Ba
     x = data.scale * draw(size=(data.samples, inputs))
     if outputs > 1 or loss.target != "values":
         return Batch(x, rng.randint(outputs, size=data.samples))
-    return Batch(x, draw(size=(data.samples, 1)))
+    low, high = loss.limits
+    size = (data.samples, 1)
+    return Batch(x, draw(size=size) if math.isinf(high - low) else rng.uniform(low, high, size=size))
 
 
 _READERS: dict[type, Callable[[Any, int, int, Loss], Batch]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +35,8 @@ class Loss:
     target:     what y must be: "values" for each output (labels become one-hot), a "distribution" over
                 the outputs (or labels), or "labels" alone.
     applies:    the activation that the loss applies to its logits itself, if it does.
+    unbounded:  a is meant to be of any size: logits, or scores that are compared with a margin.
+    limits:     what each target is meant to lie between.
     rounding:   how exact value and gradient are; the default finds out for any row.
     options:    names and defaults of the loss's parameters.
     formula:    the gradient as a textbook writes it.
@@ -47,6 +50,8 @@ class Loss:
     per_output: bool = True
     target: Literal["values", "distribution", "labels"] = "values"
     applies: str | None = None
+    unbounded: bool = False
+    limits: tuple[float, float] = (-inf, inf)
     rounding: LossRounding = NUDGED_LOSS
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "∂ℓ/∂a"
@@ -161,11 +166,17 @@ LOSSES: Mapping[str, Loss] = {
         per_output=False,
         target="distribution",
         applies="softmax",
+        unbounded=True,
         rounding=CrossEntropyRounding(),
         formula="(softmax(a) − y)",
     ),
     "bce_with_logits": Loss(
-        _bce_with_logits, lambda a, target: sigmoid(a) - target, applies="sigmoid", formula="(σ(a) − y)"
+        _bce_with_logits,
+        lambda a, target: sigmoid(a) - target,
+        applies="sigmoid",
+        unbounded=True,
+        limits=(0.0, 1.0),
+        formula="(σ(a) − y)",
     ),
     "hinge": Loss(
         _hinge,
@@ -175,6 +186,7 @@ LOSSES: Mapping[str, Loss] = {
         sides=(False, True),
         per_output=False,
         target="labels",
+        unbounded=True,
         rounding=HingeRounding(),
         formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",
     ),

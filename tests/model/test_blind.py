@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 from build import problem_of
 
+from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.blind import unexercised, unusual
+from gradcheck_cli.model.losses import LOSSES
 
 NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}
 SEEN = {"inputs": 5, "samples": 9, "seed": 3}
@@ -44,7 +46,46 @@ def test_what_a_mistake_could_hide_behind_has_its_line(layers, changes, line):
     assert any(line in each for each in lines), lines
 
 
-def test_logits_that_are_no_logits_are_remarked_upon():
-    problem = problem_of((4, "tanh"), (3, "softmax"), loss="cross_entropy")
-    assert "applies softmax itself" in unusual(problem)[0]
-    assert unusual(problem_of((4, "tanh"), (3, "identity"), loss="cross_entropy")) == ()
+OUTPUTS = [
+    ("softmax", "cross_entropy", "applies softmax itself"),
+    ("sigmoid", "bce_with_logits", "applies sigmoid itself"),
+    ("softmax", "bce_with_logits", "the output's softmax leaves none outside 0 to 1"),
+    ("softmax", "hinge", "the output's softmax leaves none outside 0 to 1"),
+    ("sigmoid", "hinge", "the output's sigmoid leaves none outside 0 to 1"),
+    ("sigmoid", "cross_entropy", "the output's sigmoid leaves none outside 0 to 1"),
+]
+
+
+@pytest.mark.parametrize(("activation", "loss", "line"), OUTPUTS)
+def test_scores_that_are_none_are_remarked_upon(activation, loss, line):
+    (said,) = unusual(problem_of((4, "tanh"), (3, activation), loss=loss))
+    assert line in said
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_nothing_else_is_of_an_output(outputs, activation, loss):
+    remarked = (activation, loss) in [each[:2] for each in OUTPUTS]
+    said = unusual(problem_of((4, "tanh"), (outputs, activation), loss=loss))
+    assert len(said) == remarked
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "line"),
+    [
+        ("cross_entropy", [[1, 0.5], [1, 0]], "targets of 1 of 2 samples do not add up to 1"),
+        ("cross_entropy", [[0.5, 0.5], [0.333, 0.667]], None),
+        ("cross_entropy", [[0.334, 0.667], [1, 0]], None),
+        ({"name": "cross_entropy", "label_smoothing": 0.1, "weight": [1, 3]}, [[0.5, 0.5], [1, 0]], None),
+        ("cross_entropy", [0, 1], None),
+        ("bce_with_logits", [[1.5, 0], [-0.1, 1]], "targets of 2 of 2 samples are not between 0 and 1"),
+        ("bce_with_logits", [[1, 0], [0.3, 1]], None),
+        ("bce_with_logits", [0, 1], None),
+        ("mse", [[1.5, -3], [0, 7]], None),
+        ("hinge", [0, 1], None),
+    ],
+)
+def test_targets_that_the_loss_is_not_meant_for_are_remarked_upon(loss, y, line):
+    said = unusual(problem_of((2, "identity"), inputs=2, loss=loss, data={"x": [[1, 2], [3, 4]], "y": y}))
+    assert (line in said[0] and len(said) == 1) if line else said == ()
