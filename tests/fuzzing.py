@@ -1,0 +1,332 @@
+"""Input broken at random, and the command on it: a verdict, or exit code 2 and a message. Nothing else.
+
+python tests/fuzzing.py --seconds 60 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from time import monotonic, process_time
+from typing import Any
+
+import broken_arrays
+import broken_text
+import numpy as np
+from safetensors.numpy import save
+
+from gradcheck_cli import cli
+from gradcheck_cli.cli import check
+from gradcheck_cli.spec import Backprop, Spec, SyntheticData
+
+SECONDS = 2.0
+"""Of the processor, that a single input may take."""
+MEBIBYTES = 500.0
+"""That the process may grow by."""
+LARGEST = 20_000
+"""Numbers of a network or its activations; a valid spec of more is right to take longer, and is not run."""
+
+SHAPES = {"hidden1.weight": (4, 3), "hidden1.bias": (4,), "output.weight": (2, 4), "output.bias": (2,)}
+
+NETWORK = """\
+network:
+  inputs: 3
+  layers:
+    - {units: 4, activation: {name: leaky_relu, negative_slope: 0.1}, batch_norm: {eps: 1.0e-3}, name: a}
+    - {units: 2, activation: sigmoid}
+  loss: {name: huber, reduction: mean, scale: 0.5, delta: 2}
+  penalty: {l2: 0.1, l1: 1.0e-3, biases: true}
+parameters: {init: uniform, seed: 1, scale: 0.5, bias: same}
+data: {synthetic: normal, samples: 4, seed: 2, scale: 1.5}
+check: {scheme: central, step: 1.0e-5, rtol: 1.0e-6, parameters: ["a.*", output.bias], strict: false}
+dtype: float32
+"""
+INLINE = """\
+gradients: {source: backprop}
+network:
+  inputs: 2
+  layers: [{units: 3}]
+  loss: {name: cross_entropy, label_smoothing: 0.1, weight: [1, 2, 0.5]}
+data:
+  x: [[1, -2], [0.5, 3]]
+  y: [0, 2]
+  rescale: {from: [0, 1], to: [-1, 1]}
+"""
+FILES = """\
+network: {inputs: 3, layers: [{units: 4, activation: tanh}, {units: 2}], loss: mse}
+parameters: {file: parameters.npz, layout: out_in}
+data: {file: data.npz, x: x, y: y, start: 0, batch: 4}
+gradients:
+  file: gradients.npz
+  names: {output.bias: output.bias}
+"""
+CODE = "gradients: {python: code.py:f, vectorized: false}\nparameters: {file: parameters.npz}\n"
+
+PROJECT = """\
+[project]
+name = "x"
+[tool.gradcheck]
+scheme = "five-point"
+step = 1e-4
+rtol = 1e-6
+strict = false
+fast = true
+jobs = 1
+memory = 256
+only = ["output.*", "*.weight"]
+differences = "units"
+color = "never"
+"""
+
+
+def fixed(file: str) -> str:
+    """The spec of files with another file of gradients."""
+    return FILES.replace("gradients.npz", file).replace("  names: {output.bias: output.bias}\n", "")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file that is broken, and the spec that leads to it."""
+
+    file: str
+    spec: str
+    breaks: Callable[[Random], bytes]
+
+
+def arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape) for name, shape in SHAPES.items()}
+
+
+def batch() -> dict[str, np.ndarray]:
+    return {"x": np.ones((5, 3)), "y": np.zeros((5, 2))}
+
+
+SUBJECTS = {
+    "spec": Subject(
+        "net.yaml", NETWORK, broken_text.breaker([NETWORK, INLINE, FILES, CODE], broken_text.YAML)
+    ),
+    "tree": Subject("net.yaml", NETWORK, broken_text.tree_breaker([NETWORK, INLINE, FILES])),
+    "project": Subject("pyproject.toml", INLINE, broken_text.breaker([PROJECT], broken_text.TOML)),
+    "parameters": Subject("parameters.npz", fixed("gradients.npz"), broken_arrays.npz_breaker(arrays())),
+    "gradients": Subject("gradients.npz", fixed("gradients.npz"), broken_arrays.npz_breaker(arrays())),
+    "data": Subject("data.npz", fixed("gradients.npz"), broken_arrays.npz_breaker(batch())),
+    "npy": Subject("folder/output.bias.npy", fixed("folder"), broken_arrays.npy_breaker(np.ones(2))),
+    "safetensors": Subject(
+        "gradients.safetensors", fixed("gradients.safetensors"), broken_arrays.safetensors_breaker(arrays())
+    ),
+}
+"""What is broken, by name: every kind of file that the command reads."""
+
+
+# --- one input ---------------------------------------------------------------------------------------------
+
+
+class TooLongError(BaseException):
+    """The clock's: nothing of the command catches it for an error of its own."""
+
+
+@dataclass
+class Found:
+    """What became of all inputs, by subject and exit code; and those that ended as none may."""
+
+    ends: Counter[str] = field(default_factory=Counter)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    slowest: float = 0.0
+    grown: float = 0.0
+
+    @property
+    def inputs(self) -> int:
+        return sum(self.ends.values())
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the command ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    own: bool
+    large: bool
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it, if anything."""
+        if self.code not in (0, 1, 2, 3):
+            return f"exit code {self.code}"
+        if "Traceback" in self.err:
+            return "a traceback"
+        if self.code == 2 and "error" not in self.err:
+            return "no message"
+        if self.code == 1 and self.own:
+            return "our own gradients are called wrong"
+        if self.seconds > SECONDS:
+            return f"{self.seconds:.1f} s"
+        if steering := STEERING.search(self.out + self.err):
+            return f"{steering[0]!r} reaches the terminal"
+        return ""
+
+
+STEERING = re.compile(
+    r"[^\n\x20-\x7e\xa1-\u2027\u2030-\ud7ff\ue000-\U0010ffff]|[\u202a-\u202e]|^\s*(?:::|##\[)", re.M
+)
+"""What a terminal, or the log of a job, would take for a command."""
+
+
+def ending_of(arguments: Sequence[str]) -> Ending:
+    """The command in this process."""
+    out, err, specs = io.StringIO(), io.StringIO(), []
+    with _watched(specs), _clock(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        start = process_time()
+        try:
+            cli.main(arguments)
+        except SystemExit as left:
+            code = int(left.code or 0)
+        except TooLongError:
+            code, _ = -1, err.write(traceback.format_exc())
+    seconds = process_time() - start
+    own = bool(specs) and isinstance(specs[-1].gradients, Backprop)
+    large = bool(specs) and numbers(specs[-1]) > LARGEST
+    return Ending(code, out.getvalue(), err.getvalue(), seconds, own, large)
+
+
+@contextlib.contextmanager
+def _clock() -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise TooLongError
+
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, 10 * SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@contextlib.contextmanager
+def _watched(specs: list[Spec]) -> Iterator[None]:
+    """Notes what is checked, and lets nothing large be."""
+    usual = check.run_apart
+
+    def run(spec: Spec, *arguments: Any) -> Any:
+        specs.append(spec)
+        if numbers(spec) > LARGEST:
+            raise check.InputError(check.Complaint("error: valid, and large"))
+        return usual(spec, *arguments)
+
+    check.run_apart = run
+    try:
+        yield
+    finally:
+        check.run_apart = usual
+
+
+def numbers(spec: Spec) -> int:
+    """Of its largest weight, or of all activations, as near as the spec tells."""
+    if spec.network is None:
+        return 0
+    widths = [spec.network.inputs, *(layer.units for layer in spec.network.layers)]
+    samples = spec.data.samples if isinstance(spec.data, SyntheticData) else 5
+    return max(samples * sum(widths), sum(a * b for a, b in pairwise(widths)))
+
+
+# --- many --------------------------------------------------------------------------------------------------
+
+
+def fuzz(seconds: float, seed: int, only: str = "", keep: Path | None = None) -> Found:
+    """Break files for some seconds.  only: of these subjects, separated by commas."""
+    found, start, rng = Found(), monotonic(), Random(seed)
+    names = only.split(",") if only else list(SUBJECTS)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        prepare(Path())
+        ending_of(["check", "net.yaml"])  # what is loaded once is no input's
+        before = _peak()
+        while monotonic() - start < seconds:
+            name = rng.choice(names)
+            once(name, rng.getrandbits(64), found, before, keep)
+        os.chdir("/")
+    return found
+
+
+def once(name: str, seed: int, found: Found, before: float, keep: Path | None = None) -> None:
+    """One input of this subject."""
+    subject, at = SUBJECTS[name], Path(SUBJECTS[name].file)
+    content = subject.breaks(Random(seed))
+    prepare(Path(), subject)
+    at.write_bytes(content)
+    peak = _peak()
+    ending = ending_of(
+        ["check", "--format", Random(seed).choice(["table", "json", "markdown", "junit"]), "net.yaml"]
+    )
+    at.unlink()
+    found.ends[f"{name}: {'large' if ending.large else ending.code}"] += 1
+    found.slowest, found.grown = max(found.slowest, ending.seconds), _peak() - before
+    fault = ending.fault or (
+        f"{_peak() - before:.0f} MiB" if _peak() > peak and _peak() - before > MEBIBYTES else ""
+    )
+    if fault:
+        found.faults.append({"subject": name, "seed": seed, "fault": fault, "says": ending.err[-1500:]})
+        if keep:
+            (keep / f"{name}-{seed}").write_bytes(content)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+
+
+def prepare(folder: Path, subject: Subject = SUBJECTS["gradients"]) -> None:
+    """All files that the spec of the subject leads to, whole."""
+    (folder / "net.yaml").write_text(subject.spec)
+    if (folder / "folder").exists() and subject.file == "net.yaml":
+        return
+    (folder / "folder").mkdir(exist_ok=True)
+    for name, array in arrays().items():
+        np.save(folder / "folder" / f"{name}.npy", array)
+    np.savez(folder / "parameters.npz", **arrays())
+    np.savez(folder / "gradients.npz", **arrays(1))
+    np.savez(folder / "data.npz", **batch())
+    (folder / "gradients.safetensors").write_bytes(save(arrays(1)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help=f"some of {', '.join(SUBJECTS)}")
+    parser.add_argument("--keep", type=Path, help="a folder for the inputs that ended as none may")
+    given = parser.parse_args()
+    if given.keep:
+        given.keep = given.keep.absolute()
+    found = fuzz(given.seconds, given.seed, given.only, given.keep)
+    document = {
+        "inputs": found.inputs,
+        "ends": dict(sorted(found.ends.items())),
+        "slowest_s": round(found.slowest, 3),
+        "grown_mib": round(found.grown, 1),
+        "faults": found.faults,
+    }
+    print(json.dumps(document, indent=1))
+    sys.exit(bool(found.faults))
+
+
+if __name__ == "__main__":
+    main()
