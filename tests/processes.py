@@ -32,6 +32,11 @@ PATIENCE = 120.0
 """Seconds after which a command that still runs has failed, however busy the machine is."""
 
 
+def without_coverage() -> dict[str, str]:
+    """The environment for a command that may not write, or open, what coverage does at its end."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own.
 

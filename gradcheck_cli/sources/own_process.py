@@ -241,6 +241,8 @@ def _serve(
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
+        with suppress(Exception):
+            ctypes.CDLL(None).fflush(None)  # what C has printed lies in a buffer of its own
         _exit(_MUTE)
 
 

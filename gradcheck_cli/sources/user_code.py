@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -128,9 +129,15 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if isinstance(error, InputError) and error.complaints:  # one of ours
+        if isinstance(error, InputError) and _is_ours(error):
             raise
         raise bad_input(f"{what} {_failure(error, folder)}", *where, help=_help(error)) from None
+
+
+def _is_ours(error: InputError) -> bool:
+    """Whether we raised it, about the code: the code may raise one, too."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 @contextmanager
@@ -302,6 +309,8 @@ def _help(error: BaseException) -> str | None:
         return f"install '{error.name}' for the Python that runs gradcheck"
     if isinstance(error, SystemExit):
         return "what a script does on its own belongs under if __name__ == '__main__':"
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "it leaves files open; close each, as by `with open(…) as file:`"
     return None
 
 

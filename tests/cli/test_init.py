@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jsonschema import Draft7Validator
-from processes import COMMAND, POSIX, ended, everything, on_terminal, run
+from processes import COMMAND, POSIX, ended, everything, on_terminal, run, without_coverage
 from ruamel.yaml import YAML
 
 from gradcheck_cli import load_spec
@@ -109,7 +108,7 @@ def test_a_folder_that_is_not_there_is_told(gradcheck):
 def test_on_a_full_disk_nothing_is_left(blocks, folder):
     before = sorted(folder.iterdir())
     line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f {blocks}; exec {shlex.join([*COMMAND, 'init'])}"
-    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
+    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=without_coverage())
     assert done.returncode == 2
     assert "cannot be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
-from test_cli import POSIX, everything, on_terminal, run
+from processes import POSIX, everything, on_terminal, run
 
 from gradcheck_cli import cli
 
@@ -205,6 +205,43 @@ def test_what_goes_to_standard_output_by_whatever_way_goes_to_stderr(written):
         "C's",
     ):
         assert said in done.stderr
+
+
+@POSIX
+def test_what_c_has_in_its_buffer_is_not_lost(written, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    done = checked(written(before='ctypes.CDLL(None).puts(b"C, and no flush")'), "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "C, and no flush\n")
+    assert json.loads(done.stdout)["specs"]
+
+
+JAX = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+parameters = {"w": np.ones(3)}
+
+@jax.value_and_grad
+def traced(w):
+    jax.debug.print("jax prints {}", w.sum())
+    return jnp.exp(w).sum()
+
+def f(p, x, y):
+    loss, gradient = traced(jnp.asarray(p["w"]))
+    return loss, {"w": gradient}
+"""
+
+
+@POSIX
+def test_what_jax_prints_goes_to_stderr(tmp_path, monkeypatch):
+    pytest.importorskip("jax")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(JAX)
+    (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}\n")
+    done = checked("net.yaml", "--format", "json")
+    assert json.loads(done.stdout)["specs"][0]["verdict"] != "wrong"
+    assert "jax prints 3.0" in done.stderr
 
 
 @POSIX

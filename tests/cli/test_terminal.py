@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from processes import COMMAND, POSIX, everything, in_shell, on_terminal, run, started
+from processes import COMMAND, POSIX, everything, in_shell, on_terminal, run, started, without_coverage
 from test_cli import Terminal, progress_of, unread
 
 from gradcheck_cli import cli
@@ -148,7 +148,7 @@ def test_a_dump_to_a_full_disk_is_told_and_leaves_nothing(output, says, folder):
     command = shlex.join([*COMMAND, "dump", "large.yaml", "-o", output])
     line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f 1; exec {command}"
     (folder / "large.yaml").write_text(LARGE.format(units=40))
-    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
+    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=without_coverage())
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --output: '{output}' cannot be written: {says}")
     assert left_in(folder) - {"large.yaml"} == before

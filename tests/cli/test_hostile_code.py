@@ -1,0 +1,96 @@
+"""Code that leaves files open, catches everything, or raises errors that mean something to us."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+
+import pytest
+from processes import COMMAND, POSIX, started, without_coverage
+from test_own_process import checked, written
+
+__all__ = ["written"]
+
+LEAKS = {
+    "until it fails": "kept.append(open(__file__))",
+    "all there are": """
+    try:
+        while True:
+            kept.append(os.dup(2))
+    except OSError:
+        pass""",
+    "by pipes and sockets": "kept.extend([os.pipe(), __import__('socket').socketpair()])",
+}
+
+
+@POSIX
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
+def test_code_that_leaves_files_open_is_told_so(leak, jobs, written):
+    spec = written(inside=leak, before="kept = []", factor=3)
+    line = shlex.join([*COMMAND, "check", spec, "--differences", "literal", "--jobs", jobs])
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -n 64; exec {line}"],
+        capture_output=True, encoding="utf-8", env=without_coverage(), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("net.yaml:1:")
+    assert "files open" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@POSIX
+def test_ctrl_c_ends_code_that_catches_everything(written, tmp_path):
+    catching = """
+    open("begun", "w").close()
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass"""
+    with started("check", written(inside=catching)) as process:
+        give_up = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < give_up:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
+
+
+OURS = {
+    "nothing": "InputError()",
+    "a text": "InputError('mine')",
+    "a complaint": "InputError(Complaint('mine', ('network', 'layers', 0)))",
+    "no complaint": "InputError(None, 3)",
+    "an untrusted reference": "UntrustedReferenceError('mine')",
+    "a failed check": "FailedCheckError('mine')",
+    "click's": "click.UsageError('mine')",
+    "click's end": "click.exceptions.Exit(0)",
+    "click's abortion": "click.Abort()",
+}
+"""Errors that mean something to us, raised by code of the user's."""
+
+
+@POSIX
+@pytest.mark.parametrize("where", ["call", "array"])
+@pytest.mark.parametrize("error", OURS.values(), ids=OURS)
+def test_an_error_of_ours_that_the_code_raises_is_the_codes(error, where, written):
+    before = f"""
+        import click
+        from gradcheck_cli.errors import Complaint, InputError, UntrustedReferenceError
+        from gradcheck_cli.testing import FailedCheckError
+
+        def fail(*_, **__):
+            raise {error}
+
+        class Lazy:
+            __array__ = fail
+        """
+    done = checked(written(before=before, inside="fail()" if where == "call" else "return Lazy(), {}"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("net.yaml:1:")
+    assert "error: f of net.py raises " in done.stderr
+    assert "Traceback" not in done.stderr
