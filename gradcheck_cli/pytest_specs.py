@@ -91,7 +91,7 @@ class _Found(TerminalRepr):
     """What the command says of one tensor, for the terminal that shows it; in the summary, a sentence."""
 
     def __init__(self, spec: str, report: Report) -> None:
-        self.reprcrash = ReprFileLocation(spec, 1, sentence(report))
+        self.reprcrash = ReprFileLocation(spec, 1, escaped(sentence(report)))
         self._run = Run((Outcome(spec, report),))
 
     def toterminal(self, tw: TerminalWriter) -> None:

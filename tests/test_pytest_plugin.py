@@ -267,3 +267,12 @@ def test_several_processes_say_the_same(with_configs):
     done = with_configs.alone("pytest", *PLAIN, "-n2", "configs")
     assert re.search(r"2 failed, \d+ passed", done.stdout)
     assert "the worst, output.weight[3, " in " ".join(done.stdout.split())
+
+
+def test_no_name_of_a_tensor_steers_the_terminal(project):
+    name = "\x1b]0;OWNED\x07\n\u202e::error::x"
+    project.write("net.py", CODE.replace('"w":', f"{name!r}:").replace('p["w"]', f"p[{name!r}]"))
+    project.write("net.gradcheck.yaml", "gradients: {python: net.py:f}\n")
+    done = project.pytest("-v", "-rA")
+    assert r"\x1b]0;OWNED\x07\n\u202e::error::x" in done.stdout
+    assert not re.search(r"[\x1b\x07\u202e]|^\s*::", done.stdout, re.MULTILINE)
