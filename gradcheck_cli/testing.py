@@ -14,6 +14,7 @@ from gradcheck_cli.checker import check_subject
 from gradcheck_cli.compare import Verdict
 from gradcheck_cli.errors import ExitCode, GradcheckError, InputError
 from gradcheck_cli.formats import render
+from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words import sentence
 from gradcheck_cli.report import Outcome, Report, Run
@@ -37,7 +38,7 @@ class FailedCheckError(GradcheckError, AssertionError):
         if view.width:
             view = replace(view, width=max(1, view.width - _MARGIN))
         run = Run((Outcome(self.report.source, self.report),))
-        return f"{sentence(self.report)}\n\n{render('table', run, view)}".rstrip()
+        return f"{escaped(sentence(self.report))}\n\n{render('table', run, view)}".rstrip()
 
 
 class WrongGradientError(FailedCheckError):

@@ -157,3 +157,11 @@ def softplus(w):
 def test_numbers_that_overflow_on_the_way_are_judged_and_not_warned_of():
     """With filterwarnings = error, as these tests are run, a warning would be an error."""
     assert check_gradients(softplus, np.array([-1.0, 2.0, 800.0])).passed
+
+
+def test_no_name_steers_the_terminal_that_shows_the_text():
+    name = "w\x1b[2J\n"
+    with pytest.raises(WrongGradientError) as caught:
+        check_gradients(lambda p: ((p[name] ** 2).sum(), {name: p[name]}), {name: np.ones(2)})
+    assert "\x1b" not in str(caught.value)
+    assert str(caught.value).startswith(r"wrong: 2 of 2 entries, in w\x1b[2J\n")
