@@ -15,13 +15,17 @@ from gradcheck_cli.model.special import Array
 # --- units -------------------------------------------------------------------------------------------------
 
 
-def in_some_units(wrong: Site, right: Site, target: Target, penalty: Array) -> tuple[str, Site] | None:
+def rows_as(site: Site, target: Target, penalty: Array) -> Array:
+    """Which rows of the weight's gradient are as this site makes them."""
+    return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
+
+
+def in_some_units(
+    wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
+) -> tuple[str, Site] | None:
     """Which units, and the site, if each row of the weight's gradient is right or wrong in this way."""
-    as_right, as_wrong = (
-        target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1) for site in (right, wrong)
-    )
-    units = np.asarray(~as_right)
-    if not units.any() or units.all() or not (as_right | as_wrong).all():
+    units = ~right_rows
+    if not units.any() or units.all() or not rows_as(wrong, target, penalty)[units].all():
         return None
     dL_dy, delta = np.where(units, wrong.dL_dy, right.dL_dy), np.where(units, wrong.delta, right.delta)
     return numbered("unit", units), replace(wrong, dL_dy=dL_dy, delta=delta)

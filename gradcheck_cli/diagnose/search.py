@@ -19,7 +19,7 @@ import numpy as np
 from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
 from gradcheck_cli.diagnose.fit import affine, is_right, projected, times, unlike
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
-from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, sum_over_some
+from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, rows_as, sum_over_some
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
 from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
 from gradcheck_cli.diagnose.table import (
@@ -65,6 +65,7 @@ class Search:
         self._options: dict[tuple[Part, int], list[Mistake]] = {}
         self._right_deltas: tuple[Array, ...] = ()
         self._latest: tuple[State, int, Site | None] | None = None
+        self._latest_rows: tuple[Site, Array] | None = None
 
     def run(self) -> list[State]:
         """Every state that has come down to the first layer."""
@@ -279,12 +280,19 @@ class Search:
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
             return
-        some = in_some_units(wrong, right, self.targets[name], self._penalty(name))
+        at = self.targets[name], self._penalty(name)
+        some = in_some_units(wrong, right, self._right_rows(right, *at), *at)
         if some is not None:
             place, site = some
             fresh = len(reached.made) - len(steps)
             made = (*reached.made[:fresh], *(replace(each, place=place) for each in reached.made[fresh:]))
             yield from self._through_tensors(replace(reached, made=made, site=site))
+
+    def _right_rows(self, right: Site, target: Target, penalty: Array) -> Array:
+        """Many wrong steps ask for the rows that are as the same right site makes them."""
+        if self._latest_rows is None or self._latest_rows[0] is not right:
+            self._latest_rows = right, rows_as(right, target, penalty)
+        return self._latest_rows[1]
 
     def _of_some_samples(self, state: State) -> Iterator[State]:
         """The loss of some samples alone."""

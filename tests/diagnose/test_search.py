@@ -373,3 +373,81 @@ def test_two_ways_of_one_kind_are_told_each_with_its_places():
     (cause,) = why(SIGMOID, Backprop(bias=bias)(SIGMOID)).answers[0].causes
     assert "layers output and hidden2 the bias's gradient is δ of the first sample" in cause.sentence
     assert "layers hidden3 and hidden1 the bias's gradient is δ of the last sample" in cause.sentence
+
+
+# --- causes that need more than a row ----------------------------------------------------------------------
+
+
+def test_a_derivative_that_is_hard_coded_by_a_is_one_mistake_in_every_layer():
+    """Sigmoid's, below a linear output and in a layer of tanh: each is written a (1 − a)."""
+    of = problem("tanh", "identity")
+
+    def vjp(layer, y, dL_da, i):
+        a = layer.activation.value(y)
+        return dL_da * a * (1.0 - a)
+
+    everywhere = Backprop(vjp=vjp)(of)
+    (cause,) = why(of, everywhere).answers[0].causes
+    assert (cause.kind, cause.where) == ("another activation's derivative", ("output", "hidden1"))
+    assert "every layer the derivative is written a (1 − a), that of sigmoid" in cause.sentence
+    output = {**right(of), **{name: everywhere[name] for name in everywhere if name.startswith("output.")}}
+    assert "a (1 − a)" in why(of, output).answers[0].causes[0].sentence
+
+
+def test_weight_decay_that_the_spec_lacks_is_solved_for():
+    wrong = right(SIGMOID)
+    for name in (layer.weight for layer in SIGMOID.network.layers):
+        wrong[name] = wrong[name] + 0.03 * SIGMOID.parameters[name]
+    (cause,) = why(SIGMOID, wrong).answers[0].causes
+    assert cause.kind == "penalty that the spec lacks"
+    assert cause.value == pytest.approx(0.03)
+    assert "weight decay" in cause.sentence
+
+
+@pytest.mark.parametrize("eps", [1e-3, 4e-4, 1e-8])
+def test_another_eps_of_batch_norm_is_solved_for(eps):
+    of = NETWORKS["batch norm"]
+
+    def norm_vjp(at, g):
+        deviation = np.sqrt(at.deviation**2 - of.network.layers[0].batch_norm + eps)
+        return at.vjp(g) * at.deviation / deviation
+
+    (cause,) = why(of, Backprop(norm_vjp=norm_vjp)(of)).answers[0].causes
+    assert cause.kind == "batch norm: another eps"
+    assert cause.value == pytest.approx(eps, rel=1e-4)
+
+
+def test_the_offset_of_a_flat_spot_is_solved_for():
+    wrong = Backprop(vjp=lambda layer, y, dL_da, i: layer.activation.vjp(y, dL_da) + 0.1 * dL_da)(SIGMOID)
+    (cause,) = why(SIGMOID, wrong).answers[0].causes
+    assert cause.kind == "flat spot added"
+    assert cause.value == pytest.approx(0.1)
+
+
+def test_the_share_of_an_elastic_net_is_solved_for():
+    of = NETWORKS["tanh, cross-entropy"]
+    total = sum(of.network.penalties.values())
+    wrong = right(of)
+    for name in (layer.weight for layer in of.network.layers):
+        w, terms = of.parameters[name], penalty_terms(of, name)
+        wrong[name] = wrong[name] - sum(terms.values()) + total * (0.3 * np.sign(w) + 0.7 * w)
+    (cause,) = why(of, wrong).answers[0].causes
+    assert cause.kind == "elastic net mixed up"
+    assert cause.value == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("printed", "kind"),
+    [
+        (lambda g: np.round(g, 4), "few decimals"),
+        (lambda g: np.vectorize(lambda entry: float(f"{entry:.3g}"))(g), "few digits"),
+    ],
+)
+def test_a_gradient_as_it_was_printed_is_told(printed, kind):
+    wrong = {name: printed(value) for name, value in right(SIGMOID).items()}
+    assert kinds(why(SIGMOID, wrong))[0] == (kind,)
+
+
+def test_numbers_that_are_no_rounding_of_the_right_ones_are_not_called_so():
+    wrong = {name: np.round(value, 3) + 0.001 for name, value in right(SIGMOID).items()}
+    assert not {"few decimals", "few digits"} & {kind for each in kinds(why(SIGMOID, wrong)) for kind in each}
