@@ -12,6 +12,7 @@ import numpy as np
 
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.blind import unexercised, unusual
+from gradcheck_cli.model.losses import same_loss
 from gradcheck_cli.model.memory import MIB
 from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.problem import Problem, build_problem, matching
@@ -68,6 +69,11 @@ class Subject:
     findings: tuple[Finding, ...] = ()
     others: Sequence[Callable[[], Subject]] = ()
 
+    @property
+    def authors_loss(self) -> float | None:
+        """What their author says the loss is: of code always known, of a file if it is there."""
+        return self.analytic.loss if self.code is None else self.loss
+
 
 def subject_of(spec: Spec) -> Subject:
     """Load, draw or import everything the spec names. Raises `InputError`."""
@@ -106,7 +112,7 @@ def _of_network(spec: Spec) -> Subject:
         loss_name(spec),
         float(objective.total),
         unexercised(problem),
-        unusual(problem),
+        (*unusual(problem), *_other_loss_in_file(problem, analytic)),
         lambda _: tuple(objective.kinks.told(problem.network)),
         problem=problem,
         samples=len(problem.x),
@@ -246,10 +252,21 @@ def _describe_code(function: Function, inputs: Inputs) -> str:
 
 def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
     """Where the spec describes a network and the code computes another loss."""
-    if inputs.problem is None:
+    return (
+        () if inputs.problem is None else _unlike(inputs.problem, loss, "the code's loss", "network section")
+    )
+
+
+def _other_loss_in_file(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
+    if analytic.loss is None:
         return ()
-    ours = float(inputs.problem.objective.total)
-    if abs(ours - loss) <= 1e-6 * max(abs(ours), abs(loss)):
+    eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
+    return _unlike(problem, analytic.loss, f"the loss in {analytic.origin}", "spec", eps)
+
+
+def _unlike(problem: Problem, loss: float, whose: str, described: str, eps: float = 0.0) -> tuple[str, ...]:
+    ours = float(problem.objective.total)
+    if same_loss(ours, loss, eps):
         return ()
     ratio = f", {ours / loss:.6g} times as much" if loss else ""
-    return (f"the code's loss is {loss:.6g}; that of the network section is {ours:.6g}{ratio}",)
+    return (f"{whose} is {loss:.6g}; that of the {described} is {ours:.6g}{ratio}",)

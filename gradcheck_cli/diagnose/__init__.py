@@ -1,22 +1,27 @@
 """Why a gradient is wrong: the mistake that leads to it, by name.
 
 Of a network that we know, every wrong formula in the tables (`table.py`) is computed on this very network
-and data, and the one that reproduces the gradient to rounding is the answer (`search.py`). Of anything else
-the arrays are looked at (`arrays.py`). Nothing is guessed: where nothing fits, what is known is said
-(`observe.py`).
+and data, and the one that reproduces the gradient to rounding is the answer (`search.py`). The spec may
+also describe another network than the author's (`other_networks.py`). Of anything else the arrays are looked
+at (`arrays.py`). Nothing is guessed: where nothing fits, what is known is said (`observe.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.compare import ERROR_BARS, Comparison
+from gradcheck_cli.compare import Comparison
 from gradcheck_cli.diagnose.arrays import diagnose_arrays
-from gradcheck_cli.diagnose.diagnosis import Diagnosis
-from gradcheck_cli.diagnose.network import diagnose_network
+from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+from gradcheck_cli.diagnose.network import diagnose_network, target_of
+from gradcheck_cli.diagnose.other_networks import KIND, are_measured, explain_gradients, with_this_loss
+from gradcheck_cli.diagnose.subsets import as_sentence
+from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.turned import turned
+from gradcheck_cli.model.losses import same_loss
 from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
@@ -29,6 +34,7 @@ def diagnose(
     samples: int | None = None,
     without: frozenset[str] = frozenset(),
     in_out: bool = False,
+    loss: float | None = None,
 ) -> Diagnosis:
     """Why the gradients compared are wrong.
 
@@ -36,8 +42,9 @@ def diagnose(
     is_its_loss: whether what was differenced is the network's loss, and not code that may compute another.
     samples: how many there are, if that is known.  without: kinds of mistakes to leave out.
     in_out: whether the author's file holds weights as [in, out], so that its rows are our columns.
+    loss: what the author's loss is, if that is known.
     """
-    found = _diagnosed(comparisons, problem, is_its_loss, samples, without)
+    found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)
     return turned(found) if in_out else found
 
 
@@ -47,13 +54,17 @@ def _diagnosed(
     is_its_loss: bool,
     samples: int | None,
     without: frozenset[str],
+    loss: float | None,
 ) -> Diagnosis:
-    if problem is not None:
-        with np.errstate(all="ignore"):
-            right = gradients(problem.network, problem.parameters, problem.x, problem.target)
-        if is_its_loss or _agrees(right, comparisons):
+    if problem is None:
+        return diagnose_arrays(comparisons, samples, without)
+    with np.errstate(all="ignore"):
+        right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+        if is_its_loss:
+            return _of_network(problem, right, comparisons, without, loss)
+        if are_measured(right.items(), {c.name: c for c in comparisons}):
             return diagnose_network(problem, right, comparisons, without)
-    return diagnose_arrays(comparisons, samples, without)
+        return _of_another_loss(problem, right, comparisons, samples, without, loss)
 
 
 def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
@@ -61,10 +72,93 @@ def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
     return Diagnosis((), 0, (), (), "arrays", tuple(shown))
 
 
-def _agrees(right: Mapping[str, Array], comparisons: Sequence[Comparison]) -> bool:
-    """Whether differences of the code's loss confirm the network's gradients."""
-    with np.errstate(invalid="ignore"):
-        return not any(
-            (np.abs(right[c.name] - c.numerical) > c.tolerance + ERROR_BARS * c.error).any()
-            for c in comparisons
-        )
+# --- the network's own loss --------------------------------------------------------------------------------
+
+
+def _of_network(
+    problem: Problem,
+    right: Mapping[str, Array],
+    comparisons: Sequence[Comparison],
+    without: frozenset[str],
+    loss: float | None,
+) -> Diagnosis:
+    """The losses are compared first: with another one no mistake in backprop is the whole answer."""
+    ours, eps = float(problem.objective.total), _coarsest(comparisons)
+    is_another = loss is not None and not same_loss(loss, ours, eps)
+    targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
+    if is_another and (answers := _other_networks(problem, targets, loss, eps, without)):
+        return Diagnosis(tuple(answers), 0, (), _layers(answers), "network")
+    found = diagnose_network(problem, right, comparisons, without)
+    if all(target.is_right for target in targets.values()):
+        return found
+    if all(len(answer.causes) > 1 for answer in found.answers) and (
+        answers := _other_networks(problem, targets, loss, eps, without)
+    ):
+        return replace(found, answers=tuple(answers), observations=(), layers=_layers(answers))
+    if not is_another:
+        return replace(found, observations=(*found.observations, *_doubts(found, problem, loss)))
+    known = (
+        f"Your loss is {loss:.6g}, and that of the spec {ours:.6g}: it describes another network than yours."
+    )
+    return replace(found, observations=(known,), layers=found.layers if found.answers else ())
+
+
+def _other_networks(
+    problem: Problem,
+    targets: Mapping[str, Target],
+    loss: float | None,
+    eps: float,
+    without: frozenset[str],
+) -> list[Answer]:
+    return [] if KIND in without else explain_gradients(problem, targets, loss, eps)
+
+
+def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
+    return answers[0].causes[0].where
+
+
+def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
+    """Where nothing fits and all is off from the top on, the spec may describe another network."""
+    if found.answers or loss is not None or found.layers[:1] != (problem.network.output.name,):
+        return []
+    ours = float(problem.objective.total)
+    return [f"If your loss is not {ours:.6g}, the spec describes another network than yours."]
+
+
+# --- code with another loss than the network's -------------------------------------------------------------
+
+
+def _of_another_loss(
+    problem: Problem,
+    right: Mapping[str, Array],
+    comparisons: Sequence[Comparison],
+    samples: int | None,
+    without: frozenset[str],
+    loss: float | None,
+) -> Diagnosis:
+    if all(target_of(c, right[c.name]).is_right for c in comparisons):
+        return _loss_returned(float(problem.objective.total), loss, comparisons)
+    other = None if loss is None else with_this_loss(problem, comparisons, loss, _coarsest(comparisons))
+    if other is None:
+        return replace(diagnose_arrays(comparisons, samples, without), basis="another network")
+    known = as_sentence(other.told("the loss returned is that", "the network section"))
+    if other.factors:  # its backprop is not this network's: only the arrays tell
+        found = replace(diagnose_arrays(comparisons, samples, without), basis="another network")
+    else:
+        found = diagnose_network(other.problem, dict(other.gradients()), comparisons, without)
+    return replace(found, observations=(known, *found.observations))
+
+
+def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
+    """The gradients are right for the network described: what is wrong is the loss."""
+    another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
+    theirs = "is another" + ("" if loss is None else f", {loss:.6g}") if another else "has other gradients"
+    sentence = (
+        f"The gradients are those of the network section, whose loss is {ours:.6g}; the loss that the "
+        f"function returned {theirs}."
+    )
+    return Diagnosis((Answer((Cause(KIND, KIND, (), sentence, "", ""),), 0.0),), 0, (), (), "network")
+
+
+def _coarsest(comparisons: Sequence[Comparison]) -> float:
+    return max((c.eps for c in comparisons), default=0.0)

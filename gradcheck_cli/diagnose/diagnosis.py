@@ -46,7 +46,7 @@ class Diagnosis:
     tried: how many wrong formulas were computed.
     observations: what is known all the same, a sentence each: where the fault lies, what is constant.
     layers: the layers that the fault lies in as far as that is known, the output's first.
-    basis: whether the network was known, or nothing but arrays.
+    basis: whether the network was known, or nothing but arrays; or one is described, and it is another.
     trials: what running the code in other ways has shown, a sentence each: then that is why.
     """
 
@@ -54,5 +54,5 @@ class Diagnosis:
     tried: int
     observations: tuple[str, ...]
     layers: tuple[str, ...]
-    basis: Literal["network", "arrays"]
+    basis: Literal["network", "arrays", "another network"]
     trials: tuple[str, ...] = ()

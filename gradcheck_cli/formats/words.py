@@ -416,6 +416,11 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
     """What there is to know beside the answers, or without any."""
     if diagnosis.basis == "arrays" and diagnosis.answers:
         yield Said("Other mistakes may lead to these arrays, too.")
+    if diagnosis.basis == "another network" and diagnosis.answers:
+        yield Said(
+            "The network section has another loss, which tells no more: other mistakes may lead to these "
+            "arrays, too."
+        )
     if not diagnosis.answers and diagnosis.tried:
         yield Said(
             f"Why: not known; none of {count(diagnosis.tried, 'wrong formula')} leads to this gradient."

@@ -205,3 +205,8 @@ def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: int, we
         "mean": weight * outputs if loss.per_output else weight,
     }
     return scale / divisor[reduction]
+
+
+def same_loss(one: float, other: float, eps: float) -> bool:
+    """Whether both are the same loss, computed in types of this machine epsilon and summed in any order."""
+    return abs(one - other) <= max(1e-6, 1e3 * eps) * max(abs(one), abs(other))

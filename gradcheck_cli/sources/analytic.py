@@ -20,12 +20,14 @@ class Analytic:
     origin: where they come from, in a few words.
     factors: of the output layer, the chain rule's factors where the source has them, by name: dL_da, da_dz,
             delta, dz_dw.
+    loss: what the author's loss is, where the source says it.
     """
 
     values: Mapping[str, Array]
     dtypes: Mapping[str, np.dtype[Any]]
     origin: str
     factors: Mapping[str, Array] = field(default_factory=dict)
+    loss: float | None = None
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:

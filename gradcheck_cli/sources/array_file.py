@@ -15,10 +15,11 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     """The arrays as they are: NaN and inf are a wrong gradient, not a wrong file.
 
     Raises `InputError` naming every missing, extra and misshapen array. Parameters that are not checked
-    may be left out; the output layer's factors, as `output.delta`, may be there for `explain`.
+    may be left out; the output layer's factors, as `output.delta`, may be there for `explain`, and `loss`, to
+    be held against the network's.
     """
     factors = factor_shapes(problem)
-    shapes = {**problem.network.shapes, **factors}
+    shapes = {**problem.network.shapes, **factors, **({} if LOSS in source.names else {LOSS: ()})}
     help = "say under names what they are called there, or check fewer parameters with --only PATTERN"
     arrays = read_fitting(source, "gradients", "gradient", shapes, problem.checked, help)
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
@@ -28,7 +29,12 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
         {name: dtype_of(value) for name, value in values.items()},
         source.file.name or str(source.file),
         {name.rsplit(".", 1)[1]: arrays[name] for name in factors if name in arrays},
+        float(arrays[LOSS]) if LOSS in arrays else None,
     )
+
+
+LOSS = "loss"
+"""What a file calls the author's loss, as `gradcheck dump` does."""
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,283 @@
+"""Networks that the author may have meant: the one described with a single thing changed.
+
+A spec is copied from code by hand, and what is copied wrong makes right gradients look wrong. So the
+gradients of these networks are computed, too: where all tensors match, the spec is wrong, and not backprop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from math import sqrt
+
+import numpy as np
+
+from gradcheck_cli.compare import ERROR_BARS, Comparison
+from gradcheck_cli.diagnose.diagnosis import Answer, Cause
+from gradcheck_cli.diagnose.site import penalty_terms
+from gradcheck_cli.diagnose.subsets import as_sentence, listed
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.wrong_losses import name_of
+from gradcheck_cli.model.activations import ACTIVATIONS, Activation
+from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient, same_loss
+from gradcheck_cli.model.network import Layer, Network, backprop
+from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.model.special import Array
+
+KIND = "another network"
+"""The kind of mistake, and its family: nothing in backprop is wrong."""
+
+
+@dataclass(frozen=True)
+class OtherNetwork:
+    """A network that is like the one described but for one thing.
+
+    has, says: that thing here, and what the spec says of it.  layers: those that differ.
+    factors: what the gradient of `problem` is to be multiplied by, for parameters that stand for others.
+    """
+
+    problem: Problem
+    has: str
+    says: str
+    layers: tuple[str, ...] = ()
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        return float(self.problem.objective.total)
+
+    def gradients(self) -> Iterator[tuple[str, Array]]:
+        """Of every parameter, from the output down: whoever looks for one that differs may stop there."""
+        problem = self.problem
+        for step in backprop(problem.network, problem.parameters, problem.x, problem.target):
+            for name, value in step.gradients().items():
+                yield name, self.factors.get(name, 1.0) * sum(penalty_terms(problem, name).values(), value)
+
+    def told(self, what: str, described: str) -> str:
+        """The sentence of it; what: whose network it is, described: where the other one is described."""
+        return f"{what} of a network {self.has}; {described} says {self.says}"
+
+
+# --- which of them it is -----------------------------------------------------------------------------------
+
+
+def explain_gradients(
+    problem: Problem, targets: Mapping[str, Target], loss: float | None, eps: float
+) -> list[Answer]:
+    """The networks whose gradients these are, to rounding, and whose loss, where that is known."""
+    others = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
+    return [
+        _answer(other, targets)
+        for other in other_networks(problem, others)
+        if _matches(other, targets) and (loss is None or same_loss(other.loss, loss, eps))
+    ]
+
+
+def _answer(other: OtherNetwork, targets: Mapping[str, Target]) -> Answer:
+    told = as_sentence(other.told("the gradients are those", "the spec"))
+    cause = Cause(KIND, KIND, other.layers, told, "", "")
+    return Answer((cause,), max(targets[name].apart(g) for name, g in other.gradients() if name in targets))
+
+
+def _matches(other: OtherNetwork, targets: Mapping[str, Target]) -> bool:
+    return all(targets[name].matches(g) for name, g in other.gradients() if name in targets)
+
+
+def with_this_loss(
+    problem: Problem, comparisons: Sequence[Comparison], loss: float, eps: float
+) -> OtherNetwork | None:
+    """The first network whose loss is this one, and whose gradients differences of it confirm."""
+    by_name = {c.name: c for c in comparisons}
+    for other in other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS)):
+        if same_loss(other.loss, loss, eps) and are_measured(other.gradients(), by_name):
+            return other
+    return None
+
+
+def are_measured(gradients: Iterable[tuple[str, Array]], comparisons: Mapping[str, Comparison]) -> bool:
+    """Whether differences confirm these gradients."""
+    return not any(_is_off(g, comparisons[name]) for name, g in gradients if name in comparisons)
+
+
+def _is_off(gradient: Array, c: Comparison) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(gradient - c.numerical) > c.tolerance + ERROR_BARS * c.error).any())
+
+
+# --- the networks ------------------------------------------------------------------------------------------
+
+
+_Change = Callable[[Problem], Iterator[OtherNetwork]]
+
+
+def other_networks(problem: Problem, changes: Iterable[_Change]) -> Iterator[OtherNetwork]:
+    """Those whose forward pass can be computed."""
+    for other in chain.from_iterable(change(problem) for change in changes):
+        if np.isfinite(other.loss):
+            yield other
+
+
+def _with_layers(problem: Problem, changed: Mapping[str, Layer]) -> Problem:
+    network = problem.network
+    layers = tuple(changed.get(layer.name, layer) for layer in network.layers)
+    return replace(problem, network=replace(network, layers=layers))
+
+
+_VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
+    *((name, {}) for name in ACTIVATIONS),
+    *(("leaky_relu", {"negative_slope": slope}) for slope in (0.1, 0.2, 0.3, 1.0 / 3.0, 5.5)),
+    *(("elu", {"alpha": alpha}) for alpha in (0.1, 0.5, 2.0)),
+    ("gelu", {"approximate": "tanh"}),
+)
+"""Activations with the options that are usual."""
+
+
+def _activations(problem: Problem) -> Iterator[OtherNetwork]:
+    """Another activation in one layer, or in all layers that share one."""
+    for layers in _of_one_activation(problem.network):
+        says = f"{layers[0].activation_name}{_its_options(layers[0])}"
+        where = f"layer{'s' if len(layers) > 1 else ''} {listed([layer.name for layer in layers])}"
+        for name, options in _VARIANTS:
+            activation = ACTIVATIONS[name].with_options(**options)
+            if not _is_same(layers[0], name, activation):
+                changed = {
+                    layer.name: replace(layer, activation=activation, activation_name=name)
+                    for layer in layers
+                }
+                has = f"whose {where} {'have' if len(layers) > 1 else 'has'} {name}{_of(options)}"
+                yield OtherNetwork(_with_layers(problem, changed), has, says, tuple(changed)[::-1])
+
+
+def _of_one_activation(network: Network) -> Iterator[tuple[Layer, ...]]:
+    """Each layer, then all those that share an activation; of hidden layers, too, without the output."""
+    yield from ((layer,) for layer in network.layers)
+    together: dict[tuple[str, ...], tuple[Layer, ...]] = {}
+    for layers in (network.layers, network.layers[:-1]):
+        for name in {layer.activation_name for layer in layers}:
+            same = tuple(layer for layer in layers if layer.activation_name == name)
+            if len(same) > 1:
+                together[tuple(layer.name for layer in same)] = same
+    yield from together.values()
+
+
+_PROBE = np.array([[-3.0, -0.5, 0.25, 2.0]])
+
+
+def _is_same(layer: Layer, name: str, activation: Activation) -> bool:
+    at, its = activation.value(_PROBE), layer.activation.value(_PROBE)
+    return layer.activation_name == name and np.allclose(at, its, rtol=1e-12)
+
+
+def _its_options(layer: Layer) -> str:
+    """What its options are, if they are not the usual ones."""
+    row = ACTIVATIONS[layer.activation_name].with_options()
+    return "" if _is_same(layer, layer.activation_name, row) else " with other options"
+
+
+def _of(options: Mapping[str, float | str]) -> str:
+    return "".join(
+        f" with {name} {value:.6g}" if isinstance(value, float) else f" with {name} {value}"
+        for name, value in options.items()
+    )
+
+
+def _normalised(problem: Problem) -> list[Layer]:
+    return [layer for layer in problem.network.layers if layer.batch_norm is not None]
+
+
+def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
+    """Batch norm with the variance over N − 1: ours with γ √((N − 1) / N), and an eps to suit."""
+    layers, samples = _normalised(problem), len(problem.x)
+    if not layers or samples < 2:
+        return
+    ratio = (samples - 1) / samples
+    changed = {layer.name: replace(layer, batch_norm=(layer.batch_norm or 0.0) * ratio) for layer in layers}
+    factors = {layer.gamma: sqrt(ratio) for layer in layers}
+    parameters = {name: factors.get(name, 1.0) * value for name, value in problem.parameters.items()}
+    has = "whose batch norm takes the variance over N − 1, as torch.var does"
+    other = _with_layers(replace(problem, parameters=parameters), changed)
+    yield OtherNetwork(other, has, "batch_norm, which is over N", tuple(changed)[::-1], factors)
+
+
+_EPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 0.0)
+"""What people add to a variance."""
+
+
+def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
+    layers = _normalised(problem)
+    if not layers:
+        return
+    says = listed(list(dict.fromkeys(f"{layer.batch_norm:g}" for layer in layers)))
+    for eps in _EPS:
+        changed = {layer.name: replace(layer, batch_norm=eps) for layer in layers}
+        if any(layer.batch_norm != eps for layer in layers):
+            names = tuple(changed)[::-1]
+            yield OtherNetwork(
+                _with_layers(problem, changed), f"whose batch norm has eps {eps:g}", says, names
+            )
+
+
+def _losses(problem: Problem) -> Iterator[OtherNetwork]:
+    """Another loss, another reduction, or another factor of it."""
+    own, outputs, weight = name_of(problem.network.loss), problem.network.output.units, _weight(problem)
+    own_scale = problem.network.coefficient / coefficient(
+        problem.network.loss, problem.reduction, 1.0, outputs, weight
+    )
+    says = _loss_text(own, problem.reduction, own_scale)
+    for name, reduction, scale in _choices(own, problem.reduction, own_scale):
+        loss = problem.network.loss if name == own else LOSSES[name].with_options()
+        by = coefficient(loss, reduction, scale, outputs, weight)
+        network = replace(problem.network, loss=loss, coefficient=by)
+        has = f"whose loss is {_loss_text(name, reduction, scale)}"
+        if name != own or not np.isclose(by, problem.network.coefficient):
+            yield OtherNetwork(replace(problem, network=network), has, says)
+
+
+def _choices(own: str, reduction: Reduction, scale: float) -> Iterator[tuple[str, Reduction, float]]:
+    reductions: tuple[Reduction, ...] = ("batchmean", "mean", "sum")
+    yield from ((own, other, scale) for other in reductions if other != reduction)
+    yield from ((own, reduction, other) for other in (0.5, 1.0, 2.0) if not np.isclose(other, scale))
+    scales = dict.fromkeys((scale, 1.0, 0.5))
+    yield from ((name, reduction, by) for name in LOSSES if name != own for by in scales)
+
+
+def _weight(problem: Problem) -> float:
+    """The samples' total weight, as the network's coefficient has it."""
+    if problem.class_weight is None or problem.y.ndim > 1:
+        return float(len(problem.x))
+    return float(problem.class_weight[problem.y.astype(np.int64)].sum())
+
+
+def _loss_text(name: str, reduction: Reduction, scale: float) -> str:
+    return f"{name} ({reduction})" + ("" if np.isclose(scale, 1.0) else f" times {scale:.6g}")
+
+
+def _smoothings(problem: Problem) -> Iterator[OtherNetwork]:
+    if problem.network.loss.target != "distribution":
+        return
+    own, outputs = problem.label_smoothing, problem.network.output.units
+    weight = 1.0 if problem.class_weight is None else problem.class_weight
+    for by in (0.0, 0.05, 0.1, 0.2):
+        if by != own:
+            target = weight * ((1.0 - by) * problem.plain_target + by / outputs)
+            changed = replace(problem, target=target, label_smoothing=by)
+            yield OtherNetwork(changed, f"with label_smoothing {by:g}", f"{own:g}")
+
+
+def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
+    network = problem.network
+    if not network.penalties:
+        return
+    says = listed([f"{name} {strength:g}" for name, strength in network.penalties.items()])
+    yield OtherNetwork(replace(problem, network=replace(network, penalties={})), "without a penalty", says)
+    on_biases = not network.penalize_biases
+    has = f"whose penalty {'bears' if on_biases else 'does not bear'} on biases"
+    other = replace(network, penalize_biases=on_biases)
+    yield OtherNetwork(replace(problem, network=other), has, f"biases: {str(not on_biases).lower()}")
+
+
+OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
+
+OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
+"""What leaves the forward pass as it is: only the author's loss can tell it from a mistake in ∂L/∂a."""
