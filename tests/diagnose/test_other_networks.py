@@ -24,14 +24,19 @@ from gradcheck_cli.diagnose.other_networks import (
 from gradcheck_cli.formats.words import diagnosed
 from gradcheck_cli.model.problem import Problem, build_problem
 
-BY_FORWARD_PASS, BY_LOSS = (
-    [
-        pytest.param(of, other, id=f"{name}: {other.has}")
+
+def others(changes: Any, share: int) -> list[Any]:
+    """Every other network of every network here, of which a share is for the first run."""
+    found = [
+        (of, each, f"{name}: {each.has}")
         for name, of in NETWORKS.items()
-        for other in other_networks(of, changes)
+        for each in other_networks(of, changes)
     ]
-    for changes in (OF_FORWARD_PASS, OF_LOSS)
-)
+    marks = [() if k % share == 0 else (pytest.mark.slow,) for k in range(len(found))]
+    return [
+        pytest.param(of, each, id=label, marks=mark)
+        for (of, each, label), mark in zip(found, marks, strict=True)
+    ]
 
 
 def said(of: Problem, other: OtherNetwork, loss: float | None) -> list[str]:
@@ -39,17 +44,14 @@ def said(of: Problem, other: OtherNetwork, loss: float | None) -> list[str]:
     return [cause.sentence for answer in found.answers for cause in answer.causes]
 
 
-@pytest.mark.parametrize(("of", "other"), [*BY_FORWARD_PASS, *BY_LOSS])
+@pytest.mark.parametrize(("of", "other"), others((*OF_FORWARD_PASS, *OF_LOSS), share=7))
 def test_what_the_spec_says_otherwise_is_named_where_the_loss_is_known(of, other):
-    (first, *others) = said(of, other, other.loss)
-    assert f"The gradients are those of a network {other.has}; the spec says {other.says}." in [
-        first,
-        *others,
-    ]
-    assert first.startswith("The gradients are those of a network ")
+    sentences = said(of, other, other.loss)
+    assert f"The gradients are those of a network {other.has}; the spec says {other.says}." in sentences
+    assert sentences[0].startswith("The gradients are those of a network ")
 
 
-@pytest.mark.parametrize(("of", "other"), BY_FORWARD_PASS)
+@pytest.mark.parametrize(("of", "other"), others(OF_FORWARD_PASS, share=23))
 def test_without_the_loss_it_is_named_unless_one_mistake_in_backprop_does_the_same(of, other):
     found = diagnose(compared(of, dict(other.gradients())), of)
     assert found.answers

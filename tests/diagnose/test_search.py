@@ -321,7 +321,7 @@ def test_another_loss_than_the_networks_is_not_diagnosed_by_the_network():
     of = replace(SIGMOID, target=1.0 - SIGMOID.target)
     wrong = {name: 3.0 * value for name, value in right(of).items()}
     found = diagnose(compared(of, wrong), SIGMOID, is_its_loss=False)
-    assert found.basis == "arrays"
+    assert found.basis == "another network"
     assert kinds(found)[0] == ("accumulated",)
 
 
