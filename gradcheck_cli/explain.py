@@ -1,22 +1,25 @@
-"""The chain rule of the output layer, factor by factor, each checked against differences of exactly its map.
+"""The chain rule, layer by layer and factor by factor, each checked against differences of exactly its map.
 
 ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
+
+∂L/∂a of the output layer comes from the loss, that of a layer below is δ w of the layer above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Verdict, compare, default_rtol, overall
-from gradcheck_cli.errors import ExitCode, bad_input
+from gradcheck_cli.errors import ExitCode, bad_input, did_you_mean, shortened
+from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
-from gradcheck_cli.model.network import backprop
+from gradcheck_cli.model.network import Factors, Layer, backprop
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.rounding import Arithmetic, factor_rounding, gradient_rounding
+from gradcheck_cli.model.rounding import Arithmetic, FactorRounding, factor_rounding, gradient_rounding
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, differentiate
 from gradcheck_cli.numerical.objective import Movable
@@ -44,19 +47,36 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class Derivation:
+    """The derivation of one layer's gradients, from ∂L/∂a down to ∂L/∂w and ∂L/∂b.
+
+    above: the layer that hands ∂L/∂a down; empty of the output layer.
+    normalised: whether y = γ ẑ + β stands between z and the activation.
+    """
+
+    layer: str
+    activation: str
+    above: str
+    normalised: bool
+    factors: tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
 class Explanation:
-    """The derivation for one spec's output layer, from ∂L/∂a down to ∂L/∂w and ∂L/∂b.
+    """The derivation for one spec, the output layer first.
 
     notes: what the loss has beside its name: smoothed or weighted targets, penalties.
     """
 
-    layer: str
     network: str
-    activation: str
     loss: str
     coefficient: float
     notes: tuple[str, ...]
-    factors: tuple[Factor, ...]
+    layers: tuple[Derivation, ...]
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return tuple(factor for derivation in self.layers for factor in derivation.factors)
 
     @property
     def verdict(self) -> Verdict:
@@ -68,28 +88,33 @@ class Explanation:
 
 
 @np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
-def explain(spec: Spec) -> Explanation:
-    """Derive the output layer's gradients of `spec`, checking every factor.
+def explain(spec: Spec, only: str = "") -> Explanation:
+    """Derive the gradients of `spec` layer by layer, checking every factor.
 
-    Factors come from our backprop; ∂L/∂w, ∂L/∂b and any factor the user's gradient file holds come from
-    there. Raises `InputError` where the spec does not fit its data.
+    only: the one layer to derive; else those with a parameter that is checked. Factors come from our
+    backprop; the gradients and any factor the user's gradient file holds come from there.
+    Raises `InputError` where the spec does not fit its data, or has no such layer.
     """
     problem = build_problem(spec)
-    layer = problem.network.output
-    if layer.batch_norm is not None:
-        message = "the chain rule of an output layer with batch normalisation is not derived here"
-        raise bad_input(message, "network", "layers", len(problem.network.layers) - 1, "batch_norm")
-    problem = replace(problem, checked=(layer.weight, layer.bias))
+    if only:
+        problem = replace(problem, checked=_parameters_of(problem, only))
     analytic = read_gradients(spec.gradients, problem)
     return Explanation(
-        layer.name,
         describe(problem),
-        layer.activation_name,
         spec.network.loss.name if spec.network else "",
         problem.network.coefficient,
         tuple(_notes(spec.network)) if spec.network else (),
-        tuple(_factor(step, analytic, spec.check) for step in _derivation(problem, analytic, spec.check)),
+        tuple(_derived(problem, analytic, spec.check)),
     )
+
+
+def _parameters_of(problem: Problem, name: str) -> tuple[str, ...]:
+    for layer in problem.network.layers:
+        if layer.name == name:
+            return tuple(layer.shapes)
+    names = [layer.name for layer in reversed(problem.network.layers)]
+    help = did_you_mean(name, names) or f"there is {listed(names)}"
+    raise bad_input(f"--layer: there is no layer '{shortened(name)}'", "network", "layers", help=help)
 
 
 def _notes(network: NetworkSpec) -> Iterator[str]:
@@ -114,56 +139,112 @@ class _Step:
     rounding: Array
 
 
-def _derivation(problem: Problem, analytic: Analytic, how: CheckSpec) -> list[_Step]:
-    network, layer = problem.network, problem.network.output
+def _derived(problem: Problem, analytic: Analytic, how: CheckSpec) -> Iterator[Derivation]:
+    """Of every layer with a checked parameter, from the output down."""
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
-    at = (network, problem.parameters, problem.x, problem.target)
-    ours, bounds = next(backprop(*at)), next(factor_rounding(*at, arithmetic))
+    at = (problem.network, problem.parameters, problem.x, problem.target)
     whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
-    z_to_a = activation_map(problem)
-    some = slice(z_to_a.shape[0])  # of a large softmax, the Jacobians of the first samples alone
-    z, z_error = ours.y[some], bounds.y[some]
-    penalty = " + penalty" if network.penalties_on(layer.weight) else ""
-    w, b = layer.weight, layer.bias
-    return [
-        _Step("∂L/∂a", f"c · {network.loss.formula}", "dL_da", ours.dL_da, loss_map(problem), bounds.dL_da),
-        _Step(
-            "∂a/∂z",
-            layer.activation.formula,
-            "da_dz",
-            layer.activation.derivative(z),
-            z_to_a,
-            layer.activation.rounding.derivative(layer.activation, z, z_error, arithmetic.eps),
-        ),
-        _Step(
-            "δ",
-            "∂L/∂a · ∂a/∂z",
-            "delta",
-            ours.delta,
-            _delta(problem, how),
-            bounds.delta,
-        ),
-        _Step("∂z/∂w", "a⁽ʰ⁾", "dz_dw", ours.dz_dw, weight_map(problem), arithmetic.eps * np.abs(ours.dz_dw)),
-        _Step("∂z/∂b", "1", "dz_db", np.ones_like(ours.y), bias_map(problem), np.zeros_like(ours.y)),
-        _Step("∂L/∂w", f"δᵀ a⁽ʰ⁾{penalty}", w, analytic.values[w], whole[w], rounding[w]),
-        _Step("∂L/∂b", "Σₙ δₙ", b, analytic.values[b], whole[b], rounding[b]),
-    ]
+    layers = problem.network.layers
+    for i, ours, bounds in zip(
+        reversed(range(len(layers))), backprop(*at), factor_rounding(*at, arithmetic), strict=True
+    ):
+        layer, above = layers[i], layers[i + 1].name if i + 1 < len(layers) else ""
+        checked = [name for name in layer.shapes if name in problem.checked]
+        if checked:
+            steps = [
+                *_steps(_Place(problem, i, arithmetic.eps, how), ours, bounds),
+                *(_product(problem, name, analytic, whole, rounding) for name in checked),
+            ]
+            factors = tuple(_factor(step, analytic, how) for step in steps)
+            yield Derivation(layer.name, layer.activation_name, above, layer.batch_norm is not None, factors)
+
+
+class _Place(NamedTuple):
+    """The layer of a problem that is derived, and how: eps is that of the gradients' arithmetic."""
+
+    problem: Problem
+    i: int
+    eps: float
+    how: CheckSpec
+
+    @property
+    def layer(self) -> Layer:
+        return self.problem.network.layers[self.i]
+
+
+def _steps(at: _Place, ours: Factors, bounds: FactorRounding) -> Iterator[_Step]:
+    """The factors from ∂L/∂a to ∂z/∂b."""
+    layer, normalised = at.layer, ours.normalised is not None
+    y = "y" if normalised else "z"
+    yield _handed_down(at, ours, bounds)
+    yield _slope(at, ours, bounds, f"∂a/∂{y}")
+    if normalised:
+        dL_dy = _differences(at.problem, at.i, "y", at.how)
+        yield _Step("∂L/∂y", "∂L/∂a · ∂a/∂y", f"{layer.name}.dL_dy", ours.dL_dy, dL_dy, bounds.dL_dy)
+    through = "∂L/∂y · ∂y/∂z" if normalised else "∂L/∂a · ∂a/∂z"
+    delta = _differences(at.problem, at.i, "z", at.how)
+    yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bounds.delta)
+    weights, biases = weight_map(at.problem, at.i), bias_map(at.problem, at.i)
+    size = at.eps * np.abs(ours.dz_dw)
+    yield _Step("∂z/∂w", "a⁽ʰ⁾", f"{layer.name}.dz_dw", ours.dz_dw, weights, size)
+    yield _Step("∂z/∂b", "1", f"{layer.name}.dz_db", np.ones_like(ours.y), biases, np.zeros_like(ours.y))
+
+
+def _handed_down(at: _Place, ours: Factors, bounds: FactorRounding) -> _Step:
+    """∂L/∂a: of the output layer from the loss; below it δ w, since z of the layer above is affine in a."""
+    problem, name = at.problem, f"{at.layer.name}.dL_da"
+    if at.layer is problem.network.output:
+        formula = f"c · {problem.network.loss.formula}"
+        return _Step("∂L/∂a", formula, name, ours.dL_da, loss_map(problem), bounds.dL_da)
+    above = problem.network.layers[at.i + 1]
+    delta, w = _differences(problem, at.i + 1, "z", at.how), problem.parameters[above.weight]
+    numerical = Estimate(delta.value @ w, delta.error @ np.abs(w))
+    return _Step("∂L/∂a", f"δ w of {above.name}", name, ours.dL_da, numerical, bounds.dL_da)
+
+
+def _slope(at: _Place, ours: Factors, bounds: FactorRounding, symbol: str) -> _Step:
+    slopes = activation_map(at.problem, at.i)
+    some = slice(slopes.shape[0])  # of a large softmax, the Jacobians of the first samples alone
+    y, y_error, activation = ours.y[some], bounds.y[some], at.layer.activation
+    rounding = activation.rounding.derivative(activation, y, y_error, at.eps)
+    value = activation.derivative(y)
+    return _Step(symbol, activation.formula, f"{at.layer.name}.da_dz", value, slopes, rounding)
+
+
+_PRODUCTS = {
+    "weight": ("∂L/∂w", "δᵀ a⁽ʰ⁾"),
+    "bias": ("∂L/∂b", "Σₙ δₙ"),
+    "gamma": ("∂L/∂γ", "Σₙ ∂L/∂yₙ ẑₙ"),
+    "beta": ("∂L/∂β", "Σₙ ∂L/∂yₙ"),
+}
+"""What the gradients are made of, by the kind of parameter."""
+
+
+def _product(
+    problem: Problem,
+    name: str,
+    analytic: Analytic,
+    whole: Estimates,
+    rounding: Mapping[str, Array],
+) -> _Step:
+    symbol, formula = _PRODUCTS[name.rpartition(".")[2]]
+    penalty = " + penalty" if problem.network.penalties_on(name) else ""
+    return _Step(symbol, f"{formula}{penalty}", name, analytic.values[name], whole[name], rounding[name])
 
 
 def _whole(problem: Problem, how: CheckSpec) -> Estimates:
-    """The numerical gradients of the output layer, with the whole ladder of steps."""
+    """The numerical gradients that are checked, with the whole ladder of steps."""
     units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
     estimates = units.estimate(problem.checked)
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
 
-def _delta(problem: Problem, how: CheckSpec) -> Estimate:
-    """∂L/∂z of the output layer (N, C), whose numbers the objective has in the order of its units."""
-    z = problem.objective.activity.z[-1]
-    flat = differentiate(
-        problem.objective.units((problem.network.output.name, "z")), SCHEMES[how.scheme], how.step
-    )
-    return Estimate(flat.value.reshape(z.T.shape).T, flat.error.reshape(z.T.shape).T)
+def _differences(problem: Problem, i: int, kind: str, how: CheckSpec) -> Estimate:
+    """∂L/∂y or ∂L/∂z of layer i (N, units); the objective has the numbers in the order of its units."""
+    layer, shape = problem.network.layers[i], problem.objective.activity.z[i].T.shape
+    units = problem.objective.units((layer.name, kind))
+    flat = differentiate(units, SCHEMES[how.scheme], how.step)
+    return Estimate(flat.value.reshape(shape).T, flat.error.reshape(shape).T)
 
 
 def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:

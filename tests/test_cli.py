@@ -1102,8 +1102,9 @@ def test_a_wrong_factor_of_the_users_own_stands_out_by_itself(name, folder, righ
     save(folder / "mine.npz", right, **{f"output.{name}": -getattr(ours, name)})
     done = gradcheck("explain", "--gradients", "mine.npz", "--format", "json", "good.yaml")
     assert done.code == done.document["exit_code"] == 1
-    wrong = [factor for factor in done.document["factors"] if factor["verdict"] != "agrees"]
-    assert [(factor["name"], factor["origin"]) for factor in wrong] == [(name, "mine.npz")]
+    factors = [factor for layer in done.document["layers"] for factor in layer["factors"]]
+    wrong = [factor for factor in factors if factor["verdict"] != "agrees"]
+    assert [(factor["name"], factor["origin"]) for factor in wrong] == [(f"output.{name}", "mine.npz")]
     assert gradcheck("check", "--gradients", "mine.npz", "good.yaml").code == 0
 
 

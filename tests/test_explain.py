@@ -2,23 +2,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from build import spec_of
+from build import right_gradients, spec_of
 
-from gradcheck_cli import Spec, Verdict, load_spec
+from gradcheck_cli import InputError, Spec, Verdict, load_spec
 from gradcheck_cli.explain import explain
+from gradcheck_cli.formats.words import explained
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.model.network import backprop, gradients
 from gradcheck_cli.model.problem import build_problem
 
 SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b"]
+NORMALISED = ["∂L/∂a", "∂a/∂y", "∂L/∂y", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b", "∂L/∂γ", "∂L/∂β"]
+DEEP = [(4, "tanh"), (5, "silu"), (3, "sigmoid")]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_factor_of_a_right_gradient_agrees(activation, loss):
     explanation = explain(spec_of((4, "tanh"), (3, activation), loss=loss, penalty={"l2": 0.1}))
-    assert [factor.symbol for factor in explanation.factors] == SYMBOLS
+    assert [[factor.symbol for factor in layer.factors] for layer in explanation.layers] == [SYMBOLS] * 2
     assert all(factor.verdict is not Verdict.WRONG for factor in explanation.factors)
     # relu that is off meets a target of 0 (l1) or of 1 (huber's delta) exactly on the loss's kink.
     on_a_kink = any(np.isinf(factor.comparison.error).any() for factor in explanation.factors)
@@ -28,7 +31,7 @@ def test_every_factor_of_a_right_gradient_agrees(activation, loss):
 
 def test_shapes_are_those_of_the_derivation():
     spec = spec_of((4, "tanh"), (3, "sigmoid"), samples=5)
-    shapes = [factor.comparison.shape for factor in explain(spec).factors]
+    shapes = [factor.comparison.shape for factor in explain(spec, "output").factors]
     assert shapes == [(5, 3), (5, 3), (5, 3), (5, 4), (5, 3), (3, 4), (3,)]
 
 
@@ -46,25 +49,32 @@ def given(spec: Spec, tmp_path, **factors: np.ndarray) -> Spec:
     """The spec with a gradient file of right gradients and these factors."""
     problem = build_problem(spec)
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
-    np.savez(tmp_path / "g.npz", **right, **{f"output.{name}": value for name, value in factors.items()})
+    np.savez(tmp_path / "g.npz", **{**right, **factors})
     return Spec.model_validate(
         {**spec.model_dump(by_alias=True, exclude_unset=True), "gradients": {"file": tmp_path / "g.npz"}}
     )
 
 
-@pytest.mark.parametrize("name", ["dL_da", "da_dz", "delta", "dz_dw"])
-def test_a_wrong_factor_stands_out_by_itself(spec, name, tmp_path):
+FACTORS = ["dL_da", "da_dz", "delta", "dz_dw"]
+
+
+def ours(spec: Spec, layer: str, name: str) -> np.ndarray:
     problem = build_problem(spec)
-    ours = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
-    factors = explain(given(spec, tmp_path, **{name: 2 * getattr(ours, name)})).factors
+    steps = backprop(problem.network, problem.parameters, problem.x, problem.target)
+    return next(getattr(step, name) for step in steps if step.layer.name == layer)
+
+
+@pytest.mark.parametrize("name", FACTORS)
+@pytest.mark.parametrize("layer", ["output", "hidden1"])
+def test_a_wrong_factor_stands_out_by_itself(spec, layer, name, tmp_path):
+    factors = explain(given(spec, tmp_path, **{f"{layer}.{name}": 2 * ours(spec, layer, name)})).factors
     verdicts = {factor.comparison.name: factor.verdict for factor in factors}
-    assert [key for key, verdict in verdicts.items() if verdict is Verdict.WRONG] == [name]
+    assert [key for key, verdict in verdicts.items() if verdict is Verdict.WRONG] == [f"{layer}.{name}"]
 
 
 def test_given_factors_that_are_right_agree_and_say_where_they_are_from(spec, tmp_path):
-    problem = build_problem(spec)
-    ours = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
-    factors = explain(given(spec, tmp_path, delta=ours.delta)).factors
+    with_delta = given(spec, tmp_path, **{"output.delta": ours(spec, "output", "delta")})
+    factors = explain(with_delta, "output").factors
     assert [factor.origin for factor in factors] == [
         "backprop", "backprop", "g.npz", "backprop", "backprop", "g.npz", "g.npz",
     ]  # fmt: skip
@@ -89,7 +99,61 @@ def test_what_the_loss_has_beside_its_name_is_noted():
     assert explain(spec_of((4, "tanh"), (3, "identity"))).notes == ()
 
 
-def test_only_the_output_layer_is_explained_whatever_is_checked():
-    explanation = explain(spec_of((4, "tanh"), (3, "sigmoid"), check={"parameters": "hidden1.bias"}))
-    assert explanation.layer == "output"
+# --- layer by layer ----------------------------------------------------------------------------------------
+
+
+def test_every_layer_of_the_check_is_derived_from_the_output_down():
+    explanation = explain(spec_of(*DEEP))
+    assert [(each.layer, each.above) for each in explanation.layers] == [
+        ("output", ""),
+        ("hidden2", "output"),
+        ("hidden1", "hidden2"),
+    ]
+    assert [each.factors[0].formula for each in explanation.layers] == [
+        "c · 2 (a − y)",
+        "δ w of output",
+        "δ w of hidden2",
+    ]
     assert explanation.verdict is Verdict.AGREES
+
+
+def test_what_is_not_checked_is_not_derived():
+    explanation = explain(spec_of(*DEEP, check={"parameters": "hidden1.bias"}))
+    (derivation,) = explanation.layers
+    assert derivation.layer == "hidden1"
+    assert [factor.symbol for factor in derivation.factors] == [each for each in SYMBOLS if each != "∂L/∂w"]
+
+
+@pytest.mark.parametrize("layer", ["output", "hidden2", "hidden1"])
+def test_one_layer_alone_may_be_asked_for(layer):
+    (derivation,) = explain(spec_of(*DEEP, check={"parameters": "hidden1.bias"}), layer).layers
+    assert derivation.layer == layer
+    assert [factor.symbol for factor in derivation.factors] == SYMBOLS
+
+
+def test_a_layer_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="no layer 'hiden1'"):
+        explain(spec_of(*DEEP), "hiden1")
+
+
+@pytest.mark.parametrize("layer", ["hidden2", "hidden1", "output"])
+@pytest.mark.parametrize("parameter", ["weight", "bias"])
+def test_a_layer_that_is_wrong_is_named_with_its_factor_and_no_other(layer, parameter, tmp_path):
+    spec = spec_of(*DEEP)
+    wrong = 1.001 * right_gradients(build_problem(spec))[f"{layer}.{parameter}"]
+    explanation = explain(given(spec, tmp_path, **{f"{layer}.{parameter}": wrong}))
+    verdicts = {factor.comparison.name: factor.verdict for factor in explanation.factors}
+    assert [key for key, each in verdicts.items() if each is Verdict.WRONG] == [f"{layer}.{parameter}"]
+    assert explanation.exit_code == 1
+    symbol = "∂L/∂w = δᵀ a⁽ʰ⁾" if parameter == "weight" else "∂L/∂b = Σₙ δₙ"
+    said = explained(explanation)
+    assert said.startswith(f"wrong: {symbol} of layer {layer} is the first factor that is off")
+    assert f"put {layer}.dL_da" in said
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_batch_normalisation_has_its_factors_and_they_agree(activation):
+    layers = [{"units": 4, "activation": activation, "batch_norm": True}, {"units": 3, "batch_norm": True}]
+    explanation = explain(spec_of(*layers, samples=9))
+    assert [[factor.symbol for factor in each.factors] for each in explanation.layers] == [NORMALISED] * 2
+    assert all(factor.verdict is not Verdict.WRONG for factor in explanation.factors)

@@ -23,27 +23,34 @@ from gradcheck_cli.formats.view import view_of
 
 
 @click.command(
-    epilog=EXIT_CODES_HELP, short_help="Derive the output layer's gradients and check each factor."
+    epilog=EXIT_CODES_HELP, short_help="Derive the gradients layer by layer and check each factor."
 )
 @click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
+@click.option(
+    "--layer",
+    metavar="NAME",
+    default="",
+    allow_from_autoenv=False,
+    help="Derive this layer alone.  [default: every layer of the check]",
+)
 @scheme_option
 @step_option
 @rtol_option
 @gradients_option
 @format_option(*DERIVATIONS)
 @color_option
-def explain(spec: str, format: str, color: str, **changes: Any) -> int:
-    """Derive the output layer's gradients of SPEC factor by factor, and check every factor.
+def explain(spec: str, layer: str, format: str, color: str, **changes: Any) -> int:
+    """Derive the gradients of SPEC layer by layer, factor by factor, and check every factor.
 
-    SPEC is a YAML file, or - for standard input. A gradient file may also hold the factors output.dL_da,
-    output.da_dz, output.delta and output.dz_dw; they are then checked in place of ours.
+    SPEC is a YAML file, or - for standard input. A gradient file may also hold the factors of a layer, as
+    output.dL_da, output.da_dz, output.delta and output.dz_dw; they are then checked in place of ours.
     """
     from gradcheck_cli.explain import explain as derive
     from gradcheck_cli.spec_file import read_spec
 
     read = read_spec(spec)
     with located(read, changes):
-        explanation = derive(changed(read.spec, changes))
+        explanation = derive(changed(read.spec, changes), layer)
     return write_result(
         render_explanation(format, read.path, explanation, view_of(color)), explanation.exit_code
     )

@@ -16,7 +16,7 @@ from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.convergence import Curve
-    from gradcheck_cli.explain import Explanation, Factor
+    from gradcheck_cli.explain import Derivation, Explanation, Factor
     from gradcheck_cli.mutate import Mutation
     from gradcheck_cli.sweep import Sweep
 
@@ -40,15 +40,23 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
         "exit_code": int(explanation.exit_code),
         "spec": spec,
         "verdict": explanation.verdict,
-        "layer": explanation.layer,
         "network": explanation.network,
-        "activation": explanation.activation,
         "loss": explanation.loss,
         "coefficient": explanation.coefficient,
         "notes": explanation.notes,
-        "factors": [_factor(factor) for factor in explanation.factors],
+        "layers": [_derivation(derivation) for derivation in explanation.layers],
     }
     return _dump(document)
+
+
+def _derivation(derivation: Derivation) -> dict[str, Any]:
+    return {
+        "layer": derivation.layer,
+        "activation": derivation.activation,
+        "above": derivation.above,
+        "batch_norm": derivation.normalised,
+        "factors": [_factor(factor) for factor in derivation.factors],
+    }
 
 
 def render_mutation(spec: str, mutation: Mutation, view: View) -> str:

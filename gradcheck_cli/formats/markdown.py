@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Verdict
@@ -20,12 +20,13 @@ from gradcheck_cli.formats.table import (
 from gradcheck_cli.formats.text import Cell, Column
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import (
-    CHAIN_RULE,
     FEW,
     MARKS,
     Said,
     asides,
+    chain_rule,
     definitions,
+    derives,
     details,
     diagnosed,
     explained,
@@ -38,7 +39,7 @@ from gradcheck_cli.formats.words import (
 from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain import Explanation
+    from gradcheck_cli.explain import Derivation, Explanation
 
 WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- )[✓✗?] ", re.MULTILINE))
 
@@ -82,16 +83,19 @@ def _marked(report: Report, comparison: Comparison) -> list[Cell]:
 
 
 def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
-    formulas = [f"{formula}  {remark}".strip() for formula, remark in definitions(explanation)]
-    chain_rule = ["  ".join(parts) for parts in CHAIN_RULE]
     return _blocks(
         f"### {MARKS[explanation.verdict]} {_text(spec)}",
         _text(explanation.network),
-        f"The gradients of layer {_text(explanation.layer)}, by the chain rule:",
-        _fenced("\n".join([*formulas, "", *chain_rule])),
-        _table(FACTOR_COLUMNS, factor_rows(explanation.factors)),
+        *(block for derivation in explanation.layers for block in _derivation(explanation, derivation)),
         f"**{_text(explained(explanation))}**",
     )
+
+
+def _derivation(explanation: Explanation, derivation: Derivation) -> Iterator[str]:
+    formulas = [f"{formula}  {remark}".strip() for formula, remark in definitions(explanation, derivation)]
+    yield _text(derives(derivation))
+    yield _fenced("\n".join([*formulas, "", *("  ".join(parts) for parts in chain_rule(derivation))]))
+    yield _table(FACTOR_COLUMNS, factor_rows(derivation.factors))
 
 
 def _blocks(*blocks: str) -> str:

@@ -9,14 +9,15 @@ from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import (
-    CHAIN_RULE,
     MARKS,
     THEMSELVES,
     Said,
     asides,
     catches,
+    chain_rule,
     count,
     definitions,
+    derives,
     details,
     diagnosed,
     explained,
@@ -36,7 +37,7 @@ from gradcheck_cli.formats.words import (
 from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain import Explanation, Factor
+    from gradcheck_cli.explain import Derivation, Explanation, Factor
 
 WRITTEN = PLAIN
 
@@ -160,16 +161,21 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
     page.line(spec, "bold")
     page.line(explanation.network, indent=INDENT)
     page.line()
-    page.line(f"The gradients of layer '{explanation.layer}', by the chain rule:")
-    page.line()
-    page.table((Column(), Column(rank=1)), definitions(explanation))
-    page.line()
-    page.table((Column(), Column(rank=1), Column(), Column(rank=2)), CHAIN_RULE)
-    page.line()
-    page.table(FACTOR_COLUMNS, factor_rows(explanation.factors))
-    page.line()
+    for derivation in explanation.layers:
+        _derivation(page, explanation, derivation)
     page.line(f"{MARKS[explanation.verdict]} {explained(explanation)}", STYLES[explanation.verdict])
     return page.text
+
+
+def _derivation(page: Page, explanation: Explanation, derivation: Derivation) -> None:
+    page.line(derives(derivation))
+    page.line()
+    page.table((Column(), Column(rank=1)), definitions(explanation, derivation))
+    page.line()
+    page.table((Column(), Column(rank=1), Column(), Column(rank=2)), chain_rule(derivation))
+    page.line()
+    page.table(FACTOR_COLUMNS, factor_rows(derivation.factors))
+    page.line()
 
 
 GLIMPSE = 3

@@ -1,4 +1,4 @@
-"""The maps of the output layer one by one, as things that can be differenced: a → L, z → a, w → z, b → z."""
+"""The maps of a layer one by one, as things that can be differenced: a → L, y → a, w → z, b → z."""
 
 from __future__ import annotations
 
@@ -64,13 +64,14 @@ def loss_map(problem: Problem) -> Map:
     )
 
 
-def activation_map(problem: Problem) -> Map:
-    """z → a: each a_nj by its own z_nj, P = N × C.
+def activation_map(problem: Problem, i: int) -> Map:
+    """y → a of layer i: each a_nj by its own y_nj, P = N × units; y is z without batch normalisation.
 
-    For a coupled activation every a_ni by every z_nj, P = N × C × C, of as many samples as stay cheap.
+    For a coupled activation every a_nk by every y_nj, P = N × units², of as many samples as stay cheap.
     """
-    activation, z = problem.network.output.activation, problem.objective.activity.z[-1]
-    a, units = problem.objective.activity.output, problem.network.output.units
+    layer, z = problem.network.layers[i], problem.objective.activity.y[i]
+    activation, units = layer.activation, layer.units
+    a = (*problem.objective.activity.inputs, problem.objective.activity.output)[i + 1]
     if not activation.coupled:
         pieces = activation.pieces
         return Map(
@@ -96,9 +97,9 @@ def activation_map(problem: Problem) -> Map:
     return Map(shape, position, magnitude, observe, batch=_batch(units))
 
 
-def weight_map(problem: Problem) -> Map:
+def weight_map(problem: Problem, i: int) -> Map:
     """w → z: z_nj by w_jk for every sample n and input k, at unit j = k mod units. P = N × inputs."""
-    layer, a_h = problem.network.output, problem.objective.activity.inputs[-1]
+    layer, a_h = problem.network.layers[i], problem.objective.activity.inputs[i]
     w, b = problem.parameters[layer.weight], problem.parameters[layer.bias]
     inputs = np.tile(np.arange(layer.inputs), len(a_h))
     units = inputs % layer.units
@@ -114,12 +115,12 @@ def weight_map(problem: Problem) -> Map:
     return Map(a_h.shape, w[units, inputs], size, observe, batch=_batch(layer.inputs))
 
 
-def bias_map(problem: Problem) -> Map:
+def bias_map(problem: Problem, i: int) -> Map:
     """b → z: z_nj by b_j for every sample n. P = N × units."""
-    layer, a_h = problem.network.output, problem.objective.activity.inputs[-1]
+    layer, a_h = problem.network.layers[i], problem.objective.activity.inputs[i]
     product = a_h @ problem.parameters[layer.weight].T
     position = np.tile(problem.parameters[layer.bias], len(a_h))
-    size = np.abs(problem.objective.activity.z[-1]).ravel()
+    size = np.abs(problem.objective.activity.z[i]).ravel()
     return Map(product.shape, position, size, lambda which, to: product.ravel()[which] + to)
 
 

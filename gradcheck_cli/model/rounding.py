@@ -94,12 +94,14 @@ class FactorRounding:
     """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor, and of its y.
 
     That of ∂a/∂y is `derivative_error` at y: for a coupled activation it is a Jacobian, built on demand.
+    dL_dy: that of ∂L/∂y, which is δ without batch normalisation.
     gradients: of every parameter of the layer, by name.
     """
 
     layer: Layer
     y: Array
     dL_da: Array
+    dL_dy: Array
     delta: Array
     gradients: Mapping[str, Array]
 
@@ -155,7 +157,7 @@ def factor_rounding(
         beside = at_most(np.abs(dL_da) + beside) - np.abs(delta)
         error = layer.activation.rounding.delta(layer.activation, y, y_errors[i], dL_da, dL_da_error, eps)
         error = np.maximum(error + tiny, at_most(dL_da_error))
-        bounds, z_hat, z_hat_error = {}, activity.normalised[i], z_hat_errors[i]
+        dL_dy_error, bounds, z_hat, z_hat_error = error, {}, activity.normalised[i], z_hat_errors[i]
         if z_hat is not None and z_hat_error is not None:
             carried = (np.maximum(beside, 0.0) * z_hat_error).sum(axis=0)
             bounds[layer.gamma] = _sum_error(delta, error, z_hat.value, z_hat_error, eps) + carried + tiny
@@ -174,7 +176,7 @@ def factor_rounding(
             + tiny
         )
         bounds[layer.bias] = _sum_error(delta, error, None, None, eps) + tiny
-        yield FactorRounding(layer, y_errors[i], dL_da_error, error, bounds)
+        yield FactorRounding(layer, y_errors[i], dL_da_error, dL_dy_error, error, bounds)
         w = parameters[layer.weight]
         dL_da = delta @ w
         terms = size @ np.abs(w)

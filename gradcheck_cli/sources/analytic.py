@@ -18,8 +18,7 @@ class Analytic:
     values: one array per checked parameter, each in its parameter's shape.
     dtypes: for each, the floating-point type it was computed in.
     origin: where they come from, in a few words.
-    factors: of the output layer, the chain rule's factors where the source has them, by name: dL_da, da_dz,
-            delta, dz_dw.
+    factors: the chain rule's factors of any layer where the source has them, by name, as output.delta.
     loss: what the author's loss is, where the source says it.
     """
 

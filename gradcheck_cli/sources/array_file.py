@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck_cli.model.named_arrays import read_fitting
+from gradcheck_cli.model.network import Layer
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
@@ -15,7 +16,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     """The arrays as they are: NaN and inf are a wrong gradient, not a wrong file.
 
     Raises `InputError` naming every missing, extra and misshapen array. Parameters that are not checked
-    may be left out; the output layer's factors, as `output.delta`, may be there for `explain`, and `loss`, to
+    may be left out; the factors of any layer, as `output.delta`, may be there for `explain`, and `loss`, to
     be held against the network's.
     """
     factors = factor_shapes(problem)
@@ -28,7 +29,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
         values,
         {name: dtype_of(value) for name, value in values.items()},
         source.file.name or str(source.file),
-        {name.rsplit(".", 1)[1]: arrays[name] for name in factors if name in arrays},
+        {name: arrays[name] for name in factors if name in arrays},
         float(arrays[LOSS]) if LOSS in arrays else None,
     )
 
@@ -38,14 +39,22 @@ LOSS = "loss"
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
-    """The chain rule's factors of the output layer, by the names that a file may give them."""
-    layer, samples = problem.network.output, len(problem.x)
+    """The chain rule's factors of every layer, by the names that a file may give them."""
+    return {
+        f"{layer.name}.{factor}": shape
+        for layer in problem.network.layers
+        for factor, shape in _factors_of(layer, len(problem.x)).items()
+    }
+
+
+def _factors_of(layer: Layer, samples: int) -> dict[str, tuple[int, ...]]:
     row = (samples, layer.units)
     return {
-        f"{layer.name}.dL_da": row,
-        f"{layer.name}.da_dz": (*row, layer.units) if layer.activation.coupled else row,
-        f"{layer.name}.delta": row,
-        f"{layer.name}.dz_dw": (samples, layer.inputs),
+        "dL_da": row,
+        "da_dz": (*row, layer.units) if layer.activation.coupled else row,
+        **({} if layer.batch_norm is None else {"dL_dy": row}),
+        "delta": row,
+        "dz_dw": (samples, layer.inputs),
     }
 
 

@@ -68,7 +68,7 @@ def test_the_formats_that_derive_are_those_that_can(format):
 
 @pytest.mark.parametrize("format", DERIVATIONS)
 def test_every_factor_is_in_a_derivation(format):
-    explanation = explain(spec_of((3, "tanh"), (2, "sigmoid")))
+    explanation = explain(spec_of((3, "tanh"), (2, "sigmoid")), "output")
     text = render_explanation(format, "net.yaml", explanation, View())
     for factor in explanation.factors:
         assert re.search(factor.symbol if format != "json" else factor.comparison.name, text)

@@ -151,12 +151,13 @@ def test_no_view_changes_the_document_or_leaves_ascii():
 def test_the_explanation_has_seven_factors_in_the_order_of_the_derivation():
     document = strict(render_explanation("json", "net.yaml", explain(SPEC), View()))
     assert (document["spec"], document["verdict"], document["exit_code"]) == ("net.yaml", "agrees", 0)
-    assert document["layer"] == "output"
+    layer = document["layers"][0]
+    assert (layer["layer"], layer["above"], layer["batch_norm"]) == ("output", "", False)
     assert document["coefficient"] == pytest.approx(1 / len(problem_of((2, "sigmoid")).x))
-    assert [factor["symbol"] for factor in document["factors"]] == [
+    assert [factor["symbol"] for factor in layer["factors"]] == [
         "∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b",
     ]  # fmt: skip
-    delta = document["factors"][2]
+    delta = layer["factors"][2]
     assert (delta["formula"], delta["origin"]) == ("∂L/∂a · ∂a/∂z", "backprop")
     assert (delta["shape"], delta["verdict"], delta["agree"]) == ([5, 2], "agrees", 10)
 

@@ -144,7 +144,7 @@ def test_a_tensor_has_its_part_in_the_verdict():
 
 
 def test_a_derivation_has_a_row_for_every_factor():
-    explanation = explain(spec_of((3, "tanh"), (2, "sigmoid")))
+    explanation = explain(spec_of((3, "tanh"), (2, "sigmoid")), "output")
     text = render_explanation("markdown", "net.yaml", explanation, View())
     assert [row[0] for row in rows_of(text)] == [factor.symbol for factor in explanation.factors]
     (formulas,) = [token.content for token in PARSER.parse(text) if token.type == "fence"]

@@ -321,18 +321,19 @@ SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w"
 
 @pytest.fixture(scope="module")
 def explanation() -> Explanation:
-    return explain(spec_of((3, "tanh"), (2, "sigmoid")))
+    return explain(spec_of((3, "tanh"), (2, "sigmoid")), "output")
 
 
 def spoilt(explanation: Explanation, symbol: str, factor: float) -> Explanation:
     """With one factor's analytic values multiplied."""
+    (derivation,) = explanation.layers
     factors = [
         replace(f, comparison=replace(f.comparison, analytic=factor * f.comparison.analytic))
         if f.symbol == symbol
         else f
-        for f in explanation.factors
+        for f in derivation.factors
     ]
-    return replace(explanation, factors=tuple(factors))
+    return replace(explanation, layers=(replace(derivation, factors=tuple(factors)),))
 
 
 def explained(explanation: Explanation, **view) -> str:
@@ -388,7 +389,7 @@ def test_a_factor_on_a_kink_is_unresolved_and_says_why():
     spec = spec_of((3, "tanh"), (2, "relu"), parameters={"init": "zeros"})
     *_, last = explained(explain(spec)).splitlines()
     assert last == (
-        "? unresolved: ∂a/∂z could not be decided; at [0, 0] it is 0; every step crosses a kink or overflows."
+        "? unresolved: ∂a/∂z of layer output could not be decided; at [0, 0] it is 0; every step crosses a kink or overflows."
     )
 
 

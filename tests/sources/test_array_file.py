@@ -151,7 +151,9 @@ ROW = (5, 2)
 )
 def test_a_factor_of_the_output_layer_may_be_there_in_its_shape(source, factor, shape):
     value = np.random.RandomState(0).randn(*shape)
-    np.testing.assert_array_equal(read(source, **RIGHT, **{f"output.{factor}": value}).factors[factor], value)
+    np.testing.assert_array_equal(
+        read(source, **RIGHT, **{f"output.{factor}": value}).factors[f"output.{factor}"], value
+    )
     (message,) = refused(source, **RIGHT, **{f"output.{factor}": value[:4]})
     assert message == (f"the gradient for 'output.{factor}' has shape [4, {shape[1]}], not [5, {shape[1]}]")
 
@@ -159,7 +161,11 @@ def test_a_factor_of_the_output_layer_may_be_there_in_its_shape(source, factor, 
 def test_a_coupled_activation_has_a_jacobian_for_each_sample(source):
     problem = problem_of((3, "tanh"), (2, "softmax"), samples=5)
     jacobian = np.random.RandomState(0).randn(5, 2, 2)
-    assert read(source, problem, **RIGHT, **{"output.da_dz": jacobian}).factors["da_dz"].shape == (5, 2, 2)
+    assert read(source, problem, **RIGHT, **{"output.da_dz": jacobian}).factors["output.da_dz"].shape == (
+        5,
+        2,
+        2,
+    )
     (message,) = refused(source, problem, **RIGHT, **{"output.da_dz": np.zeros(ROW)})
     assert message == "the gradient for 'output.da_dz' has shape [5, 2], not [5, 2, 2]"
 
@@ -173,10 +179,22 @@ def test_a_transposed_factor_is_named_as_such(source):
     assert complaint.help == "store its .T"
 
 
-def test_factors_of_other_layers_are_unknown(source):
-    assert refused(source, **RIGHT, **{"hidden1.delta": np.zeros((5, 3))}) == [
-        "'hidden1.delta' is no parameter"
+def test_a_factor_of_a_hidden_layer_may_be_there_too(source):
+    delta = np.ones((5, 3))
+    found = read(source, **RIGHT, **{"hidden1.delta": delta}).factors
+    np.testing.assert_array_equal(found["hidden1.delta"], delta)
+
+
+def test_factors_of_layers_that_are_not_there_are_unknown(source):
+    assert refused(source, **RIGHT, **{"hidden7.delta": np.zeros((5, 3))}) == [
+        "'hidden7.delta' is no parameter"
     ]
+
+
+def test_the_loss_may_be_there_as_a_number(source):
+    assert read(source, **RIGHT).loss is None
+    assert read(source, **RIGHT, loss=np.array(2.5)).loss == 2.5
+    assert refused(source, **RIGHT, loss=np.ones(5)) == ["the gradient for 'loss' has shape [5], not []"]
 
 
 # --- other files, names and layouts ----------------------------------------------------------------------
@@ -220,8 +238,8 @@ def test_factors_keep_their_layout_and_may_have_names_too(tmp_path):
     delta, dz_dw = np.ones((5, 2)), np.ones((5, 3))
     analytic = read(source, **in_theirs(RIGHT), d2=delta, **{"output.dz_dw": dz_dw})
     assert {name: value.shape for name, value in analytic.factors.items()} == {
-        "delta": (5, 2),
-        "dz_dw": (5, 3),
+        "output.delta": (5, 2),
+        "output.dz_dw": (5, 3),
     }
 
 
