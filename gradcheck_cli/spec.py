@@ -289,7 +289,18 @@ class InitialisedParameters(Model):
     bias: Literal["zeros", "same"] = "zeros"
 
 
-class ArrayFile(Model):
+class Named(Model):
+    """Arrays by names, and in a layout, of their author's.
+
+    names: what the author calls a parameter, and what the network calls it (`fc1.weight: hidden1.weight`).
+    layout: whether the author's weights are [out, in], as in PyTorch, or [in, out].
+    """
+
+    names: dict[str, str] = {}
+    layout: Literal["out_in", "in_out"] = "out_in"
+
+
+class ArrayFile(Named):
     """Arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
 
     file: the file or folder, relative to the spec.
@@ -298,8 +309,6 @@ class ArrayFile(Model):
     """
 
     file: File
-    names: dict[str, str] = {}
-    layout: Literal["out_in", "in_out"] = "out_in"
 
 
 class ParameterFile(ArrayFile):
@@ -426,10 +435,12 @@ def _code(value: object, info: ValidationInfo) -> object:
 CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
-class PythonFunction(Model):
+class PythonFunction(Named):
     """A function of the user's: (parameters, x, y) → the loss and a dict of gradients.
 
     python: FILE.py:NAME, the file relative to the spec.
+    names: what the function calls a parameter, and what the network calls it (`W1: hidden1.weight`).
+    layout: whether the function's weights are [out, in], as in PyTorch, or [in, out].
     vectorized: whether it takes K points at once, every parameter, loss and gradient with a first axis of K.
     """
 

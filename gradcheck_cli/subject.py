@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck_cli.errors import bad_input
+from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.blind import unexercised, unusual
 from gradcheck_cli.model.losses import same_loss
 from gradcheck_cli.model.memory import MIB
@@ -21,7 +22,7 @@ from gradcheck_cli.model.sampled_rounding import capped
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import Objective
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.sources import read_code, read_gradients
+from gradcheck_cli.sources import read_code, read_data, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.spec import ArrayFile, CheckSpec, Spec
 
@@ -169,6 +170,8 @@ def _read_code(spec: Spec) -> tuple[Function, Inputs]:
     from gradcheck_cli.sources.foreign import read_inputs
 
     _refuse_complex(spec.check)  # before any of it is run
+    if spec.network is not None and spec.data is None:
+        spec = spec.model_copy(update={"data": read_data(spec.gradients)})
     inputs = read_inputs(spec)
     return read_code(spec.gradients, inputs), inputs
 
@@ -212,7 +215,9 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
         _describe_code(function, inputs),
         f"its own loss{f', {len(losses)} terms' if len(losses) > 1 else ''}",
         function.loss,
-        unexercised(replace(inputs.problem, checked=checked)) if inputs.problem else (),
+        unexercised(replace(inputs.problem, checked=checked))
+        if inputs.problem
+        else tuple(_hiding(function.parameters)),
         (*function.remarks, *_other_loss(inputs, function.loss)),
         _kinked,
         _largest(analytic.values.values()),
@@ -223,6 +228,21 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
         findings=function.findings,
         others=[partial(subject_of_function, other, inputs, how) for other in function.others],
     )
+
+
+_HIDES = {
+    1.0: "a factor of it that backward lacks would not show",
+    0.0: "a term with it that backward lacks would not show, nor what it multiplies",
+}
+"""Of what a mistake hides behind a parameter that has this value throughout."""
+
+
+def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
+    """A short line for the tensors that are 1 or 0 throughout: what multiplies by them changes nothing."""
+    for value, what in _HIDES.items():
+        names = [name for name, array in parameters.items() if array.size and (array == value).all()]
+        if names:
+            yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {value:g} in every entry: {what}"
 
 
 def _largest(arrays: Iterable[Array]) -> float:

@@ -427,7 +427,7 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
         )
     if diagnosis.observations:
         yield Said("What is known:", diagnosis.observations)
-    if diagnosis.basis == "arrays" and (diagnosis.answers or diagnosis.observations):
+    if diagnosis.basis == "arrays" and not diagnosis.trials:
         yield Said(NETWORK_TELLS_MORE)
 
 

@@ -16,7 +16,7 @@ from gradcheck_cli.model.npy import read_npy_folder, read_npz
 from gradcheck_cli.model.safetensors_file import read_safetensors
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import Accept, Header, Place, as_they_are, refuse_absent
-from gradcheck_cli.spec import ArrayFile
+from gradcheck_cli.spec import ArrayFile, Named
 
 Shape = tuple[int, ...]
 
@@ -43,7 +43,7 @@ def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
     """
     dialect = Dialect(source, section)
     dialect.refuse_unfit()
-    return dialect.ours(_read(dialect, as_they_are))
+    return dialect.ours(_read(source.file, dialect, as_they_are))
 
 
 def read_fitting(
@@ -76,12 +76,12 @@ def read_fitting(
         )
 
     needless = [name for name in shapes if name not in needed]
-    return dialect.ours(_read(dialect, accept, needless))
+    return dialect.ours(_read(source.file, dialect, accept, needless))
 
 
-def _read(dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
+def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
     """What the file holds, which is all that the spec gives a name to, but for what it need not hold."""
-    place = Place(dialect.source.file, (dialect.section, "file"))
+    place = Place(file, (dialect.section, "file"))
     named = [theirs for theirs, ours in dialect.source.names.items() if ours not in needless]
 
     def accept_names(headers: Mapping[str, Header]) -> None:
@@ -99,12 +99,17 @@ class Dialect:
     section: of the spec, the one that tells them.
     """
 
-    source: ArrayFile
+    source: Named
     section: str
 
     @cached_property
     def _theirs(self) -> Mapping[str, str]:
         return {ours: theirs for theirs, ours in self.source.names.items()}
+
+    @property
+    def says_otherwise(self) -> bool:
+        """Whether the author has any name, or the layout, otherwise than we do."""
+        return bool(self.source.names) or self.source.layout != "out_in"
 
     def name(self, ours: str) -> str:
         """What the author calls this."""
@@ -129,6 +134,18 @@ class Dialect:
 
     def _turned(self, ours: str, array: Array) -> Array:
         return np.ascontiguousarray(array.T) if self._turns(ours, array.ndim) else array
+
+    def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """The same as `ours` of arrays that have one more axis in front, of so many points."""
+        named = {self.source.names.get(name, name): array for name, array in arrays.items()}
+        return {name: self._stack_turned(name, array) for name, array in named.items()}
+
+    def stacks_of_theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {self.name(name): self._stack_turned(name, array) for name, array in arrays.items()}
+
+    def _stack_turned(self, ours: str, array: Array) -> Array:
+        turns = self._turns(ours, array.ndim - 1)
+        return np.ascontiguousarray(np.swapaxes(array, 1, 2)) if turns else array
 
     def _turns(self, ours: str, axes: int) -> bool:
         return self.source.layout == "in_out" and axes == 2 and _is_weight(ours)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,11 @@ def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]
     """x and y of the spec; without data there, `data` of the code's own module, or nothing."""
     if inputs.x is not None or inputs.y is not None:
         return inputs.x, inputs.y
+    return own_data(code)
+
+
+def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
+    """`data` of the code's own module, or nothing."""
     data = code.own("data")
     if data is None:
         return None, None
@@ -83,6 +89,24 @@ def in_two_parts(array: Array) -> str | None:
 
 def _of(code: UserCode, what: str, message: str, help: str | None = None) -> InputError:
     return InputError(Complaint(f"{what} of {code.code.file.name} {message}", code.where, help))
+
+
+def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
+    """The function of (parameters, x, y), also if it is one of the parameters alone and there are no data."""
+    if x is not None or y is not None or takes(function, {}, x, y):
+        return function
+    return lambda parameters, x, y: function(parameters)
+
+
+def takes(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether it may be called so, as far as it says."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # one of those that do not say what they take
+        return True
+    return True
 
 
 # --- what comes out --------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradcheck_cli.errors import InputError, Location, bad_input
-from gradcheck_cli.sources.evaluation import as_point, in_two_parts, plain
+from gradcheck_cli.sources.evaluation import as_point, in_two_parts, plain, taking_data
 from gradcheck_cli.sources.foreign import Function, Inputs
 from gradcheck_cli.sources.python_function import observed
 from gradcheck_cli.sources.user_code import a
@@ -30,7 +29,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
-    called = function if _takes_data(function, x, y) else _without_data(function)
+    called = taking_data(function, x, y)
     arrays = parameters if isinstance(parameters, Mapping) else {ALONE: parameters}
     if arrays is not parameters:
         called = _of_one_array(called)
@@ -65,22 +64,6 @@ class _Given:
 
     def complain(self, message: str, help: str | None = None) -> InputError:
         return bad_input(f"{self.name} {message}", help=help)
-
-
-def _takes_data(function: Callable[..., Any], x: Any, y: Any) -> bool:
-    if x is not None or y is not None:
-        return True
-    try:
-        inspect.signature(function).bind({}, x, y)
-    except TypeError:
-        return False
-    except ValueError:  # one of those that do not say what they take
-        return True
-    return True
-
-
-def _without_data(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda parameters, x, y: function(parameters)
 
 
 def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.model.arrays import listed
+from gradcheck_cli.model.named_arrays import Dialect
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
     as_point,
     first_of_two,
     named_arrays,
+    plain,
     read_gradients,
     read_losses,
     read_stack,
@@ -26,6 +30,7 @@ from gradcheck_cli.sources.evaluation import (
     refuse_mixed,
     refuse_unrepeatable,
     samples,
+    taking_data,
 )
 from gradcheck_cli.sources.foreign import Finding, Function, Inputs
 from gradcheck_cli.sources.unwritten import refuse_unwritten
@@ -39,6 +44,8 @@ _MOVED = "with parameters moved a little"
 def read(source: PythonFunction, inputs: Inputs) -> Function:
     """The function f(parameters, x, y) → (loss, gradients), after two calls that show it can be used.
 
+    Without data it may be f(parameters).
+
     loss is a number, or one term per sample, (S,), that **add up to L** (of a mean over N, ℓₙ / N): their
     differences carry 10 to 20 times less noise than those of the total. One that is vectorized takes K points
     at once, every parameter being (K, …), and returns losses (K,) or (K, S) and gradients (K, …).
@@ -49,8 +56,10 @@ def read(source: PythonFunction, inputs: Inputs) -> Function:
     Raises `InputError` at the place in the spec where the code fails, returns what is neither, changes its
     arguments, or does not return the same again.
     """
-    code = load(source.python, _WHERE)
-    parameters, (x, y) = _point(inputs, code), samples(inputs, code)
+    code, dialect = load(source.python, _WHERE), Dialect(source, "gradients")
+    parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
+    dialect.refuse_unfit(parameters)
+    code = replace(code, value=_in_its_words(taking_data(code.value, x, y), dialect, source.vectorized))
     if source.vectorized:
         return observed(replace(code, value=_of_one(code)), parameters, x, y, stacked=code)
     return observed(code, parameters, x, y)
@@ -124,7 +133,7 @@ class _Function:
         """What it computes in is the code's own choice."""
 
 
-def _point(inputs: Inputs, code: UserCode) -> Mapping[str, Array]:
+def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Array]:
     if inputs.parameters is not None:
         return as_point(inputs.parameters, ("parameters", "file"))
     own = code.own("parameters")
@@ -133,7 +142,25 @@ def _point(inputs: Inputs, code: UserCode) -> Mapping[str, Array]:
         help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
         raise code.complain("has no parameters to start from: neither the spec nor its file gives any", help)
     with code.running("reading its parameters"):
-        return as_point(named_arrays(own, code, "parameters"), _WHERE)
+        return as_point(dialect.ours(named_arrays(own, code, "parameters")), _WHERE)
+
+
+def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
+    """A function of parameters by our names, in our layout, whose author has others."""
+    if not dialect.says_otherwise:
+        return function
+    to, back = (
+        (dialect.stacks_of_theirs, dialect.stacks_of_ours) if stacked else (dialect.theirs, dialect.ours)
+    )
+
+    def translated(parameters: dict[str, Array], x: Any, y: Any) -> Any:
+        match function(to(parameters), x, y):
+            case (loss, Mapping() as gradients):
+                return loss, back({str(name): plain(gradient) for name, gradient in gradients.items()})
+            case other:
+                return other
+
+    return translated
 
 
 def _call(code: Callee, parameters: dict[str, Array], x: Any, y: Any) -> tuple[Any, Any]:
@@ -171,13 +198,25 @@ def _observe(
     arguments = {f"parameter '{name}'": array for name, array in given.items()}
     arguments |= {name: array for name, array in (("x", x), ("y", y)) if isinstance(array, np.ndarray)}
     before = {name: array.copy() for name, array in arguments.items()}
-    with code.running():
+    with _hint_at_names(given), code.running():
         loss, gradients = _call(code, dict(given), x, y)
         refuse_changed(before, arguments, code)
         losses = read_losses(loss, code)
         arrays = read_gradients(gradients, {name: array.shape for name, array in parameters.items()}, code)
     remarks = (*_aliases(arrays, arguments), *_narrow_jax(code, [loss, *gradients.values()]))
     return Evaluation(losses, {name: real(array) for name, array in arrays.items()}), remarks
+
+
+@contextmanager
+def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
+    """Say what the parameters are called to code that asks for another name."""
+    try:
+        yield
+    except InputError as error:
+        names = listed(parameters)
+        help = f"the parameters are {names}; if the code has other names, say names: {{ITS: OURS}} beside it"
+        told = (replace(c, help=help) if "raises KeyError" in c.message else c for c in error.complaints)
+        raise InputError(*told) from None
 
 
 def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck_cli.model.arrays import match_shapes
 from gradcheck_cli.model.special import Array
-from gradcheck_cli.sources.evaluation import as_point, plain, real
+from gradcheck_cli.sources.evaluation import as_point, plain, real, takes
 from gradcheck_cli.sources.torch_types import is_wide
 from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.sources.user_code import UserCode, a
@@ -264,7 +264,7 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
         found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
         raise code.complain(f"returns {found}; {_FORMS}")
-    loss = built[1]
+    loss = _without_y(built[1]) if y is None and callable(built[1]) else built[1]
     if not callable(loss):
         raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
     if len(built) == 2:
@@ -274,11 +274,16 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
     shared = _first_names(named)
     named = {name: named[name] for name in shared.values()}
     leaves = _leaves(torch, code, named)
-    others = _tensors(torch, built[0]) + _tensors(torch, loss) + list(named.values())
+    others = _tensors(torch, built[0]) + _tensors(torch, built[1]) + list(named.values())
     checked = {id(leaf.tensor) for leaf in leaves}
     held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
     x, y = (_as_tensor(torch, array, leaves[0].tensor) for array in (x, y))
     return Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), x, y, shared)
+
+
+def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The loss of an output alone: one that takes y as well gets None for it."""
+    return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
 
 
 def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:

@@ -389,7 +389,8 @@ def test_a_factor_on_a_kink_is_unresolved_and_says_why():
     spec = spec_of((3, "tanh"), (2, "relu"), parameters={"init": "zeros"})
     *_, last = explained(explain(spec)).splitlines()
     assert last == (
-        "? unresolved: ∂a/∂z of layer output could not be decided; at [0, 0] it is 0; every step crosses a kink or overflows."
+        "? unresolved: ∂a/∂z of layer output could not be decided; "
+        "at [0, 0] it is 0; every step crosses a kink or overflows."
     )
 
 
