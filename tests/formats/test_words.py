@@ -10,7 +10,7 @@ from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnos
 
 from gradcheck_cli.compare import Projected
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.formats.words import describe, diagnosed, headline
+from gradcheck_cli.formats.words import Said, describe, diagnosed, headline
 
 
 def test_words_need_no_terminal():
@@ -104,7 +104,7 @@ def test_a_diagnosis_without_an_answer_says_what_was_tried_and_what_is_known():
         "What is known:",
     ]
     assert said[1].items == ("The fault lies in layer output.",)
-    assert list(diagnosed(None)) == list(diagnosed(Diagnosis((), 0, (), (), "arrays"))) == []
+    assert list(diagnosed(None)) == list(diagnosed(Diagnosis((), 0, (), (), "network"))) == []
 
 
 def test_what_is_wrong_as_a_whole_is_named_by_its_place():
@@ -116,3 +116,11 @@ def test_what_is_wrong_as_a_whole_is_named_by_its_place():
     )
     whole = replace(report(tensor), differences="directions")
     assert headline(whole, tensor) == "row 0 of w: 2 of 4 entries are wrong"
+
+
+def test_without_an_answer_or_a_network_it_says_what_to_type():
+    (said,) = diagnosed(Diagnosis((), 0, (), (), "arrays"))
+    assert "network: {inputs: N" in said.text
+    assert list(diagnosed(Diagnosis((), 0, (), (), "arrays", ("this is why",)))) == [
+        Said("Why: this is why.")
+    ]
