@@ -401,6 +401,7 @@ def _formulas(answer: Answer) -> Iterator[str]:
 REPRODUCED = {
     "network": "That reproduces every entry to rounding.",
     "arrays": "That reproduces all that was measured, to within the error bars.",
+    "another network": "That reproduces all that was measured, to within the error bars.",
 }
 """How well an answer explains what was found. How far rounding went differs from processor to processor."""
 

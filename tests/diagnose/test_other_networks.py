@@ -202,7 +202,9 @@ def test_where_no_network_has_that_loss_the_arrays_tell_and_no_missing_section_i
     found = of_code(of, other, {name: 3.0 * value for name, value in right(other).items()})
     assert found.basis == "another network"
     assert kinds(found)[0] == ("accumulated",)
-    assert not any("No network is described" in said.text for said in diagnosed(found))
+    said = " ".join(each.text for each in diagnosed(found))
+    assert "The network section has another loss" in said
+    assert "network: {inputs" not in said
 
 
 # --- a file ------------------------------------------------------------------------------------------------
