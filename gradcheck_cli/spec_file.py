@@ -104,7 +104,7 @@ class SpecFile:
 
     def located(self, error: InputError) -> InputError:
         """The same complaints, each with its position in this file."""
-        return InputError(*_in_reading_order(map(self.document.located, error.complaints)))
+        return InputError(*in_reading_order(map(self.document.located, error.complaints)))
 
     def place_of(self, tensor: str) -> Position | None:
         """Where the layer that a tensor belongs to stands; if to none, where the code is named."""
@@ -140,11 +140,11 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
         located = [document.located(*each) for each in explain(error.errors(include_url=False))]
         complaints += [complaint for complaint in located if complaint.position not in seen]
     if complaints:
-        raise InputError(*_in_reading_order(complaints))
+        raise InputError(*in_reading_order(complaints))
     return SpecFile(spec, document)
 
 
-def _in_reading_order(complaints: Iterable[Complaint]) -> list[Complaint]:
+def in_reading_order(complaints: Iterable[Complaint]) -> list[Complaint]:
     """Each complaint once, as they stand in the file; of very many, the first."""
     once = {(complaint.position, complaint.message): complaint for complaint in complaints}
     ordered = sorted(once.values(), key=_place)

@@ -16,6 +16,7 @@ from gradcheck_cli.model.blind import unexercised, unusual
 from gradcheck_cli.model.losses import same_loss
 from gradcheck_cli.model.memory import MIB
 from gradcheck_cli.model.moved import NetworkObjective
+from gradcheck_cli.model.named_files import refuse_absent_files
 from gradcheck_cli.model.problem import Problem, build_problem, matching
 from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.sampled_rounding import capped
@@ -78,6 +79,7 @@ class Subject:
 
 def subject_of(spec: Spec) -> Subject:
     """Load, draw or import everything the spec names. Raises `InputError`."""
+    refuse_absent_files(spec)
     return _of_code(spec) if spec.names_code else _of_network(spec)
 
 
@@ -87,6 +89,7 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
 
     Raises `InputError` for what keeps it from being checked, as far as that shows before any difference.
     """
+    refuse_absent_files(spec)
     if spec.names_code:
         return _checked(*_read_code(spec), spec.check)
     return tuple(read_gradients(spec.gradients, build_problem(spec)).values)

@@ -34,7 +34,10 @@ def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(*(_blame(complaint, read, changes) for complaint in error.complaints)) from None
+        from gradcheck_cli.spec_file import in_reading_order
+
+        blamed = (_blame(complaint, read, changes) for complaint in error.complaints)
+        raise InputError(*in_reading_order(blamed)) from None
     except MemoryError as error:
         raise InputError(Complaint(f"{read.path}: out of memory; {error}".rstrip("; "))) from None
     except (SystemExit, EOFError, BrokenPipeError) as error:  # to click a wish to end, and with which code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from gradcheck_cli.cli.completion import complete_files
 from gradcheck_cli.cli.schema import schema_text
 from gradcheck_cli.cli.terminal import say, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError
-from gradcheck_cli.starters import SCHEMA_FILE, STARTERS, starter
+from gradcheck_cli.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, starter_code
 
 
 @click.command(short_help="Write a spec to start from.")
@@ -25,25 +26,43 @@ from gradcheck_cli.starters import SCHEMA_FILE, STARTERS, starter
 def init(file: str, source: str | None) -> int:
     """Write a spec with comments to FILE (net.yaml), or with - to standard output.
 
-    Beside it goes the JSON Schema by which an editor completes and checks it, unless there is one already.
-    Nothing is overwritten. The spec of backprop runs as it is; the others say which files they need.
+    The code that it names goes into my_net.py, and the JSON Schema by which an editor completes and checks
+    it into a file of its own. It runs as it is; put your code in the place of ours. Nothing is overwritten.
     """
     source = source or (_ask() if _on_terminal() else "backprop")
-    text = starter(source)
+    text, row = starter(source), STARTERS[source]
     if file == "-":
         return write_result(text, ExitCode.AGREES)
-    spec, schema = Path(file), Path(file).with_name(SCHEMA_FILE)
-    if not _write_new(spec, text):
-        another = f"another name, as in `gradcheck init {spec.with_stem(spec.stem + '2').name}`"
-        raise InputError(Complaint(f"'{spec}' is there already, and stays as it is", help=another))
-    try:
-        told = _write_new(schema, schema_text())
-    except InputError:
-        spec.unlink()
-        raise
-    say(f"{spec} written{f', and {schema} for editors' if told else ''}")
-    say(f"next: {'' if source == 'backprop' else 'fill it in, then '}gradcheck check {spec}")
+    spec = Path(file)
+    code, schema = spec.with_name(CODE_FILE), spec.with_name(SCHEMA_FILE)
+    beside = {code: starter_code(source)} if row.has_code else {}
+    written = _write_all(spec, {spec: text, **beside, schema: schema_text()})
+    for new in written:
+        say(f"{new} written{', for editors' if new == schema else ''}")
+    for old in beside.keys() - set(written):
+        say(f"{old} {_KEPT}")
+    program = f"python {code} && " if row.is_run else ""
+    say(f"next: {program}gradcheck check {spec}")
     return int(ExitCode.AGREES)
+
+
+_KEPT = "already exists; not overwritten"
+
+
+def _write_all(spec: Path, texts: Mapping[Path, str]) -> list[Path]:
+    """Write the spec, and of the others those that are not there yet; nothing at all if one cannot be."""
+    written: list[Path] = []
+    try:
+        for file, text in texts.items():
+            written += [file] * _write_new(file, text)
+            if not written:
+                another = f"another name, as in `gradcheck init {spec.with_stem(spec.stem + '2').name}`"
+                raise InputError(Complaint(f"'{spec}' {_KEPT}", help=another))
+    except InputError:
+        for new in written:
+            new.unlink()
+        raise
+    return written
 
 
 def _on_terminal() -> bool:
@@ -52,8 +71,8 @@ def _on_terminal() -> bool:
 
 def _ask() -> str:
     say("Whose gradients are to be checked?")
-    for name, what in STARTERS.items():
-        say(f"  {name:8}  {what}")
+    for name, row in STARTERS.items():
+        say(f"  {name:8}  {row.what}")
     try:
         answer: str = click.prompt("Source", type=click.Choice(list(STARTERS)), default="backprop", err=True)
     except click.Abort:

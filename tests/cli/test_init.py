@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from jsonschema import Draft7Validator
 from processes import COMMAND, POSIX, ended, everything, on_terminal, run, without_coverage
@@ -14,13 +15,15 @@ from ruamel.yaml import YAML
 
 from gradcheck_cli import load_spec
 from gradcheck_cli.schema import json_schema
-from gradcheck_cli.starters import SCHEMA_FILE, STARTERS, starter
+from gradcheck_cli.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, starter_code
 
 
 def test_the_first_spec_runs_as_it_is(gradcheck):
     done = gradcheck("init")
     assert (done.code, done.out) == (0, "")
-    assert done.err == f"net.yaml written, and {SCHEMA_FILE} for editors\nnext: gradcheck check net.yaml\n"
+    assert (
+        done.err == f"net.yaml written\n{SCHEMA_FILE} written, for editors\nnext: gradcheck check net.yaml\n"
+    )
     assert gradcheck("check", "--strict", "net.yaml").code == 0
 
 
@@ -31,13 +34,14 @@ def test_every_starter_is_valid_and_of_its_source(source, gradcheck):
     assert getattr(gradients, "source" if source == "backprop" else source)
     text = Path("sub.yaml").read_text()
     Draft7Validator(json_schema()).validate(YAML(typ="safe", pure=True).load(text))
-    assert max(map(len, text.splitlines())) <= 110
+    code = starter_code(source) if STARTERS[source].has_code else ""
+    assert max(map(len, [*text.splitlines(), *code.splitlines()])) <= 110
 
 
 @pytest.mark.parametrize("source", STARTERS)
 def test_what_a_starter_leaves_to_be_uncommented_is_valid_too(source, folder):
     lines = starter(source).splitlines()
-    keys = ("layout", "names", "penalty", "parameters", "rtol", "strict", "fast")
+    keys = ("layout", "names", "penalty", "parameters", "data", "rtol", "strict", "fast")
     uncommented = [
         line.replace("# ", "", 1) if line.strip().startswith(tuple(f"# {key}: " for key in keys)) else line
         for line in lines
@@ -47,19 +51,41 @@ def test_what_a_starter_leaves_to_be_uncommented_is_valid_too(source, folder):
     load_spec(folder / "all.yaml")
 
 
-def test_it_can_be_followed_to_a_check_of_a_file(gradcheck):
-    gradcheck("init", "--source", "file")
-    rng = np.random.default_rng(1)
-    shapes = {
-        "hidden1.weight": (50, 64),
-        "hidden1.bias": (50,),
-        "output.weight": (10, 50),
-        "output.bias": (10,),
-    }
-    np.savez("weights.npz", **{name: rng.normal(0, 0.1, shape) for name, shape in shapes.items()})
-    np.savez("batch.npz", x=rng.normal(size=(5, 64)), y=rng.integers(0, 10, 5))
-    np.savez("gradients.npz", **{name: np.zeros(shape) for name, shape in shapes.items()})
+@pytest.mark.parametrize("source", STARTERS)
+@pytest.mark.parametrize("spec", ["net.yaml", "sub/net.yaml"])
+def test_what_it_says_comes_next_agrees(source, spec, folder, gradcheck):
+    if source == "torch":
+        pytest.importorskip("torch")
+    (folder / "sub").mkdir()
+    *_, last = gradcheck("init", "--source", source, spec).err.splitlines()
+    for command in last.removeprefix("next: ").split(" && "):
+        program, *arguments = command.split()
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], check=True)
+        else:
+            done = gradcheck(*arguments, "--strict")
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("source", [source for source, row in STARTERS.items() if row.has_code])
+def test_the_mistake_that_a_starter_proposes_is_found(source, folder, gradcheck):
+    if source == "torch":
+        pytest.importorskip("torch")
+    gradcheck("init", "--source", source)
+    code = Path(CODE_FILE)
+    right, factor = re.search(r"( \* .*)  # leave out (.*), and see", code.read_text()).groups()
+    assert right.endswith(f" * {factor}")
+    code.write_text(code.read_text().replace(right, right.removesuffix(f" * {factor}")))
+    if STARTERS[source].is_run:
+        subprocess.run([sys.executable, CODE_FILE], check=True)
     assert gradcheck("check", "net.yaml").code == 1
+
+
+def test_code_that_is_there_stays_as_it_is(folder, gradcheck):
+    (folder / CODE_FILE).write_text("mine\n")
+    done = gradcheck("init", "--source", "python")
+    assert f"\n{CODE_FILE} already exists; not overwritten\n" in done.err
+    assert (folder / CODE_FILE).read_text() == "mine\n"
 
 
 def test_editors_find_the_schema_that_the_first_line_names(folder, gradcheck):
@@ -78,7 +104,7 @@ def test_nothing_is_overwritten(name, folder, gradcheck):
         (folder / file).write_text("mine\n")
     done = gradcheck("init", name)
     assert done.code == 2
-    assert done.err.startswith(f"error: '{name}' is there already, and stays as it is\n      = help: ")
+    assert done.err.startswith(f"error: '{name}' already exists; not overwritten\n      = help: ")
     assert (folder / "net.yaml").read_text() == (folder / "net").read_text() == "mine\n"
     assert not (folder / SCHEMA_FILE).exists()
     assert not (folder / "nowhere.yaml").exists()
@@ -134,7 +160,7 @@ def asked(answers: bytes, *arguments: str) -> tuple[int, str]:
 def test_a_terminal_is_asked_whose_gradients_they_are(typed, source, folder):
     code, text = asked(typed)
     assert code == 0
-    assert all(what in text for what in STARTERS.values())
+    assert all(row.what in text for row in STARTERS.values())
     assert (folder / "net.yaml").read_text() == starter(source)
 
 

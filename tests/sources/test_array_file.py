@@ -282,6 +282,7 @@ def test_a_mistake_in_names_is_shown_where_it_stands_in_the_spec(tmp_path):
         "    fc.weight: outptu.weight\n"
         "    fc.bias: output.bias\n"
     )
+    np.savez(tmp_path / "g.npz")
     spec = read_spec(path)
     with pytest.raises(InputError) as caught:
         check(spec.spec)

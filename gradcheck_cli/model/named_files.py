@@ -1,0 +1,48 @@
+"""The files that a spec names: whether all of them are there, before any is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean_file
+from gradcheck_cli.spec import ArrayFile, DataFile, PythonFunction, Spec, TorchModule
+
+
+def refuse_absent_files(spec: Spec) -> None:
+    """Raise an `InputError` with every file that the spec names and that is not there."""
+    complaints = [
+        Complaint(f"there is no file '{file}'", where, did_you_mean_file(file))
+        for where, file in files_of(spec)
+        if _is_absent(file)
+    ]
+    if complaints:
+        raise InputError(*complaints)
+
+
+def _is_absent(file: Path) -> bool:
+    """What cannot be told is left to whoever reads the file."""
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def files_of(spec: Spec) -> Iterator[tuple[Location, Path]]:
+    """Each file, and the place in the spec that names it."""
+    for section, named in (
+        ("parameters", spec.parameters),
+        ("data", spec.data),
+        ("gradients", spec.gradients),
+    ):
+        match named:
+            case ArrayFile() | DataFile():
+                yield (section, "file"), named.file
+            case PythonFunction():
+                yield (section, "python"), named.python.file
+            case TorchModule():
+                yield (section, "torch"), named.torch.file
