@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -289,6 +289,10 @@ class InitialisedParameters(Model):
     bias: Literal["zeros", "same"] = "zeros"
 
 
+Layout = Literal["out_in", "in_out"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+
 class Named(Model):
     """Arrays by names, and in a layout, of their author's.
 
@@ -297,7 +301,7 @@ class Named(Model):
     """
 
     names: dict[str, str] = {}
-    layout: Literal["out_in", "in_out"] = "out_in"
+    layout: Layout = "out_in"
 
 
 class ArrayFile(Named):

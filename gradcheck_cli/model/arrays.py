@@ -31,6 +31,11 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
+def as_vector(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[n] of a column [n, 1] or a row [1, n]; any other shape as it is."""
+    return (prod(shape),) if len(shape) == 2 and 1 in shape else shape
+
+
 def match_shapes(
     given: Mapping[str, Shaped],
     expected: Mapping[str, tuple[int, ...]],
@@ -58,7 +63,8 @@ def match_shapes(
     ]
     extra = [name for name in given if name not in expected]
     for name in extra[:_MOST_NAMED]:
-        help = did_you_mean(name, expected) or f"the parameters are {listed(expected)}"
+        all_of_them = f"the parameters are {listed(expected)}" if expected else None
+        help = did_you_mean(name, expected) or all_of_them
         complaints.append(Complaint(f"'{shortened(name)}' is no parameter", where, help))
     if len(extra) > _MOST_NAMED:
         more = f"and {len(extra) - _MOST_NAMED} more arrays are no parameters"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
+from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.npy import read_npz
 from gradcheck_cli.model.special import Array
@@ -57,7 +57,8 @@ def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
 def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
     if len(shape) != 2 or shape[1] != inputs:
         message = f"x has shape {list(shape)}; with {inputs} inputs [samples, {inputs}] is needed"
-        raise bad_input(message, *where)
+        turned = len(shape) == 2 and shape[0] == inputs
+        raise bad_input(message, *where, help=_turned("x") if turned else None)
 
 
 def place_of(data: Data, name: str) -> Location:
@@ -80,7 +81,9 @@ def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
     named = {
         getattr(data, key): ("data", key) if key in data.model_fields_set else _FILE for key in ("x", "y")
     }
-    arrays = read_npz(data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, inputs))
+    arrays = read_npz(
+        data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, inputs), _key_to_say
+    )
     x, y = arrays[data.x], arrays[data.y]
     samples = _samples(data, len(x))
     return x[samples], y[samples]
@@ -96,7 +99,9 @@ def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | N
         if not shape:
             raise bad_input(f"array '{name}' of {data.file.name} is a single number, not a batch", *_FILE)
     if x[0] != y[0]:
-        raise bad_input(f"'{data.x}' has {x[0]} samples and '{data.y}' has {y[0]}", *_FILE)
+        message = f"'{data.x}' has {x[0]} samples and '{data.y}' has {y[0]}"
+        turned = len(x) == 2 and x[1] == y[-1]
+        raise bad_input(message, *_FILE, help=_turned(data.x) if turned else None)
     samples = _samples(data, x[0])
     count = samples.stop - samples.start
     largest = count * max(math.prod(x[1:]), math.prod(y[1:]))
@@ -105,6 +110,23 @@ def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | N
         raise bad_input(message, "data", "batch", help="check a smaller batch")
     if inputs is not None:
         _refuse_width((count, math.prod(x[1:])), inputs, _FILE)
+
+
+_USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")}
+"""How the names begin that people give to the two arrays of a batch."""
+
+
+def _key_to_say(name: str, held: Collection[str]) -> str | None:
+    """What the spec can say of an array with a name of its author's own."""
+    if name not in _USUAL:
+        return did_you_mean(name, held)
+    likely = [each for each in held if each.lower().startswith(_USUAL[name])]
+    return f"say under data what it is called: {name}: {likely[0] if len(likely) == 1 else 'NAME'}"
+
+
+def _turned(name: str) -> str:
+    """What to do about [features, samples], which is how some courses have them."""
+    return f"'{name}' seems to be [features, samples]; store its .T, one row for each sample"
 
 
 def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
@@ -192,7 +214,8 @@ def one_target_per_output(
         return y.astype(np.float64)[:, None], None
     needed = _needed(outputs, loss)
     if y.ndim != 1:
-        raise bad_input(f"y has shape {list(y.shape)}; {needed}", *where)
+        help = "store its .ravel()" if y.ndim == 2 and 1 in y.shape else None
+        raise bad_input(f"y has shape {list(y.shape)}; {needed}", *where, help=help)
     labels = y.astype(np.int64) if float(np.abs(y).max()) < 2**53 else y
     if (labels != y).any():
         i = int(np.flatnonzero(labels != y)[0])

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean, shortened
-from gradcheck_cli.model.arrays import listed, match_shapes
+from gradcheck_cli.errors import Complaint, Gathered, InputError, Location, bad_input, did_you_mean, shortened
+from gradcheck_cli.model.arrays import as_vector, listed, match_shapes
 from gradcheck_cli.model.npy import read_npy_folder, read_npz
+from gradcheck_cli.model.other_names import OtherNames, by_shape, without
 from gradcheck_cli.model.safetensors_file import read_safetensors
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import Accept, Header, Place, as_they_are, refuse_absent
-from gradcheck_cli.spec import ArrayFile, Named
+from gradcheck_cli.spec import LAYOUTS, ArrayFile, Named
 
 Shape = tuple[int, ...]
 
@@ -66,17 +67,54 @@ def read_fitting(
     must = {dialect.name(ours) for ours in needed}
 
     def accept(headers: Mapping[str, Header]) -> None:
-        match_shapes(
-            headers,
-            {name: shape for name, shape in theirs.items() if name in must or name in headers},
-            what,
-            (section, "file"),
-            if_missing,
-            {dialect.name(ours): dialect.if_transposed for ours in shapes if _is_weight(ours)},
-        )
+        given = {name: _as_needed(header, theirs.get(name)) for name, header in headers.items()}
+        other, found = _other_names(dialect, given, shapes, needed), Gathered()
+        with found:
+            if other.pairs:
+                raise InputError(other.complaint(source, section))
+        with found:
+            match_shapes(
+                {name: header for name, header in given.items() if name not in other.pairs},
+                {
+                    name: shape
+                    for name, shape in theirs.items()
+                    if name in given or (name in must and name not in other.pairs.values())
+                },
+                what,
+                (section, "file"),
+                if_missing,
+                {dialect.name(ours): dialect.if_transposed for ours in shapes if _is_weight(ours)},
+            )
+        found.raise_any()
 
     needless = [name for name in shapes if name not in needed]
-    return dialect.ours(_read(source.file, dialect, accept, needless))
+    read = _read(source.file, dialect, accept, needless)
+    return dialect.ours({name: array.reshape(theirs[name]) for name, array in read.items()})
+
+
+def _as_needed(header: Header, needed: Shape | None) -> Header:
+    """A bias that is a column or a row, as many have it, is taken as the vector that it is."""
+    return replace(header, shape=needed) if needed and as_vector(header.shape) == needed else header
+
+
+def _other_names(
+    dialect: Dialect, given: Mapping[str, Header], shapes: Mapping[str, Shape], needed: Collection[str]
+) -> OtherNames:
+    """Which parameters the arrays are that have no name of ours, in the layout in which more of them fit."""
+    layouts = (dialect.source.layout, *(each for each in LAYOUTS if each != dialect.source.layout))
+    named = {dialect.name(ours) for ours in shapes}
+    held = {name: header.shape for name, header in given.items() if name not in named}
+    found = []
+    for layout in layouts:
+        turned = replace(dialect, source=dialect.source.model_copy(update={"layout": layout}))
+        absent = {
+            ours: turned.shape(ours, shape)
+            for ours, shape in shapes.items()
+            if dialect.name(ours) == ours and ours not in given
+        }
+        must = {ours: shape for ours, shape in absent.items() if ours in needed}
+        found.append(replace(by_shape(held, must, without(absent, must)), layout=layout))
+    return max(found, key=lambda other: len(other.pairs))
 
 
 def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:

@@ -13,12 +13,13 @@ from typing import IO
 
 import numpy as np
 
-from gradcheck_cli.errors import Gathered, Location, shortened
+from gradcheck_cli.errors import Gathered, Location, did_you_mean, shortened
 from gradcheck_cli.model.file_kinds import kind_of
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import (
     Accept,
     Header,
+    Hint,
     Place,
     as_they_are,
     reading,
@@ -32,11 +33,15 @@ _Names = Mapping[str, Location] | None
 
 
 def read_npz(
-    file: Path, where: Location, names: _Names = None, accept: Accept = as_they_are
+    file: Path,
+    where: Location,
+    names: _Names = None,
+    accept: Accept = as_they_are,
+    hint: Hint = did_you_mean,
 ) -> dict[str, Array]:
     """The arrays of an .npz file, or those of `names`, each with the place in the spec that asks for it.
 
-    accept: looks at their headers before any is read.
+    accept: looks at their headers before any is read.  hint: what to do about a name that is not there.
     Raises `InputError` at `where`, or at the place of an array that is not there, with what is wrong.
     """
     place = Place(file, where)
@@ -47,7 +52,7 @@ def read_npz(
             found = None if members else kind_of(file)
             if found:
                 raise place.refuse_kind(found, "an .npz file")
-            return _read_members(members, place, names, accept)
+            return _read_members(members, place, names, accept, hint)
 
 
 def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
@@ -104,10 +109,10 @@ def _opener(path: Path) -> Callable[[], IO[bytes]]:
 
 
 def _read_members(
-    members: Mapping[str, _Member], place: Place, names: _Names, accept: Accept
+    members: Mapping[str, _Member], place: Place, names: _Names, accept: Accept, hint: Hint = did_you_mean
 ) -> dict[str, Array]:
     wanted = dict.fromkeys(members, place.where) if names is None else names
-    refuse_absent(members, wanted, place)
+    refuse_absent(members, wanted, place, hint)
     headers, found = {}, Gathered()
     for name in wanted:
         with found:

@@ -165,7 +165,8 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
         normalised = [layer.name for layer in network.layers if layer.batch_norm is not None]
         with np.errstate(over="ignore"):  # seen, and refused, in the forward pass
             return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes, normalised)
-    arrays = read_fitting(source, "parameters", "parameter", network.shapes)
+    help = "say under names what it is called there"
+    arrays = read_fitting(source, "parameters", "parameter", network.shapes, if_missing=help)
     where, theirs = ("parameters", "file"), Dialect(source, "parameters").name
     infinite = [theirs(name) for name, array in arrays.items() if not np.isfinite(array).all()]
     if infinite:

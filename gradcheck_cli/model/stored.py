@@ -100,13 +100,19 @@ def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
         raise place.complain(f"{what} is a pipe or device; {needed} is needed here")
 
 
-def refuse_absent(held: Collection[str], wanted: Mapping[str, Location], place: Place) -> None:
+Hint = Callable[[str, Collection[str]], str | None]
+"""What to do about a name that is not among those that are held."""
+
+
+def refuse_absent(
+    held: Collection[str], wanted: Mapping[str, Location], place: Place, hint: Hint = did_you_mean
+) -> None:
     """Every array that is wanted must be held; each is complained about where it is asked for."""
     complaints = [
         Complaint(
             f"{place.name} has no array '{shortened(name)}'; it holds {listed(held)}",
             where,
-            did_you_mean(name, held),
+            hint(name, held),
         )
         for name, where in wanted.items()
         if name not in held

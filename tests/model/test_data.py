@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.model.data import Batch, one_target_per_output, read_batch
+from gradcheck_cli.model.data import Batch, one_target_per_output, read_arrays, read_batch
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.spec import DataFile, InlineData, Rescale, SyntheticData
 
@@ -359,3 +359,26 @@ def test_a_distribution_is_nowhere_negative():
     with pytest.raises(InputError, match="y holds negative numbers; this loss takes labels or probabilities"):
         targets([[0.5, 0.5, 0.5, -0.5]])
     assert targets([[0.5, 0.5, 0.5, -0.5]], loss=MSE)[0].min() == -0.5
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [(("X", "Y"), ("X", "Y")), (("images", "labels"), ("images", "labels")), ("ab", ("NAME", "NAME"))],
+)
+def test_other_names_of_the_arrays_are_what_the_spec_can_say(held, said, tmp_path):
+    np.savez(tmp_path / "b.npz", **{held[0]: np.zeros((3, 2)), held[1]: np.zeros(3)})
+    with pytest.raises(InputError) as caught:
+        read_arrays(DataFile(file=tmp_path / "b.npz"))
+    assert [complaint.help for complaint in caught.value.complaints] == [
+        f"say under data what it is called: x: {said[0]}",
+        f"say under data what it is called: y: {said[1]}",
+    ]
+
+
+@pytest.mark.parametrize("y", [np.zeros(5), np.zeros((1, 5))])
+def test_features_by_samples_are_guessed(y, tmp_path):
+    np.savez(tmp_path / "b.npz", x=np.zeros((2, 5)), y=y)
+    with pytest.raises(InputError) as caught:
+        read_arrays(DataFile(file=tmp_path / "b.npz"))
+    (complaint,) = caught.value.complaints
+    assert complaint.help == "'x' seems to be [features, samples]; store its .T, one row for each sample"

