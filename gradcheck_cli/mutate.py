@@ -23,6 +23,9 @@ from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import Backprop, CheckSpec, Spec
 from gradcheck_cli.subject import Subject, subject_of
 
+LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
+"""What would show a mistake that is in none of the checked tensors."""
+
 NOTICEABLE = 1e-5
 """A mistake that changes no tensor by more than this share of its largest entry is none to speak of."""
 
@@ -214,7 +217,7 @@ def _shown_by(plant: Plant, subject: Subject) -> str:
         _effect(plant.gradients[name], right[name]) > NOTICEABLE
         for name in right.keys() - subject.analytic.values
     ):
-        return "the parameters that this check leaves out"
+        return LEFT_OUT
     if len(problem.x) == 1 and wrong.family in _NEED_SAMPLES:
         return "more than one sample"
     return _SHOWN_BY.get(wrong.kind) or _BY_FAMILY.get(wrong.family, "other data or parameters")

@@ -508,8 +508,9 @@ def test_help_is_everywhere_and_lists_the_exit_codes(arguments, gradcheck):
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_version_is_the_packages_own(gradcheck):
-    assert gradcheck("--version").out == f"gradcheck, version {gradcheck_cli.__version__}\n"
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version_is_the_packages_own(option, gradcheck):
+    assert gradcheck(option).out == f"gradcheck, version {gradcheck_cli.__version__}\n"
 
 
 # --- specs from folders and from standard input ------------------------------------------------------------

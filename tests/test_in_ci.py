@@ -117,7 +117,8 @@ def test_the_action_installs_gradcheck_and_what_the_code_needs(project, tmp_path
     environment = environment_of(step, {"install": "pytest --no-compile"})
     done = shell(step["run"], project, scripts, GITHUB_ACTION_PATH=str(ROOT), **environment)
     assert done.returncode == 0, done.stderr
-    assert shell("gradcheck check configs && pytest configs", project, scripts).returncode == 0
+    check = "gradcheck check configs --report html=report.html && pytest configs"
+    assert shell(check, project, scripts).returncode == 0
 
 
 # --- GitLab ----------------------------------------------------------------------------------------------

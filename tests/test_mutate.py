@@ -14,7 +14,7 @@ from gradcheck_cli.cli import main
 from gradcheck_cli.diagnose.plant import plants
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats import View, render_mutation
-from gradcheck_cli.mutate import Mutant, Mutation, _drawn, by_kind, mutate
+from gradcheck_cli.mutate import LEFT_OUT, Mutant, Mutation, _drawn, by_kind, mutate
 from gradcheck_cli.numerical.looks import Remembered
 from gradcheck_cli.spec import Spec
 from gradcheck_cli.subject import subject_of
@@ -76,7 +76,7 @@ def test_an_invisible_one_says_what_would_show_it():
 def test_what_is_left_unchecked_is_told():
     found = mutate(spec(*SMALL, parameters=["output.*"]))
     hidden = [m for m in found.mutants if m.where == "hidden1" and m.kind == "bias averaged"]
-    assert [m.shown_by for m in hidden] == ["the parameters that this check leaves out"]
+    assert [m.shown_by for m in hidden] == [LEFT_OUT]
 
 
 def test_progress_counts_mistakes():
@@ -235,6 +235,31 @@ def test_one_that_passes_is_named():
     passed = replace(SEEN, verdict=Verdict.AGREES)
     text = render_mutation("table", "net.yaml", Mutation("3-2", "mse", Verdict.AGREES, (passed,)), View())
     assert "✗ passed: sign in layer output." in text
+
+
+def test_the_table_has_only_what_is_not_caught_and_named_unless_all_is_asked_for():
+    unnamed = replace(SEEN, kind="another", named=False)
+    found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, replace(SEEN, kind="third"), unnamed, HIDDEN))
+    # HIDDEN is another sign: a kind that is caught and named wherever it is visible
+    rows = {
+        level: rows_of(render_mutation("table", "net.yaml", found, View(level=level))) for level in (0, 1)
+    }
+    assert rows[0] == ["another"]
+    assert set(rows[1]) == {"sign", "third", "another"}
+
+
+def rows_of(text):
+    """The kinds that have a row in the table."""
+    _, table = text.split("  mistake ", maxsplit=1)
+    _, *rows = table.split("\n\n")[0].splitlines()
+    return [row.split()[0] for row in rows]
+
+
+def test_of_parameters_that_are_left_out_a_number_and_what_to_say_is_enough():
+    hidden = tuple(replace(HIDDEN, kind=kind, shown_by=LEFT_OUT) for kind in ("sign", "row"))
+    found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, *hidden))
+    assert f"· {LEFT_OUT}: 2 mistakes\n" in render_mutation("table", "net.yaml", found, View())
+    assert f"· {LEFT_OUT}: sign and row\n" in render_mutation("table", "net.yaml", found, View(level=1))
 
 
 @pytest.mark.parametrize("width", [40, 80, 200, None])

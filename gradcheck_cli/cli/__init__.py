@@ -31,7 +31,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     invoke_without_command=True,
     no_args_is_help=False,
 )
-@click.version_option(__version__, prog_name="gradcheck")
+@click.version_option(__version__, "-V", "--version", prog_name="gradcheck")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Is this backprop gradient right, and if not, which entry is wrong?"""

@@ -51,8 +51,9 @@ Exit codes:
     "[default: the spec's, or 1]",
 )
 @format_option(*MUTATION_FORMATS)
+@click.option("-v", "--verbose", is_flag=True, help="Also the kinds that are all caught and named.")
 @color_option
-def mutate(spec: str, sample: int | None, format: str, color: str, **changes: Any) -> int:
+def mutate(spec: str, sample: int | None, format: str, verbose: bool, color: str, **changes: Any) -> int:
     """Plant every mistake that is known in our own backprop on the network and data of SPEC.
 
     Each is checked as any gradient, and diagnosed. What is not caught would make no difference on these data,
@@ -72,4 +73,6 @@ def mutate(spec: str, sample: int | None, format: str, color: str, **changes: An
         return int(error.exit_code)
     if mutation.interrupted:
         say("", f"interrupted: {len(mutation.mutants)} of {mutation.planned} mistakes were checked")
-    return write_result(render_mutation(format, read.path, mutation, view_of(color)), mutation.exit_code)
+    return write_result(
+        render_mutation(format, read.path, mutation, view_of(color, level=int(verbose))), mutation.exit_code
+    )

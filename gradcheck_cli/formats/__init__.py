@@ -51,7 +51,7 @@ def refuse_missing(format: str) -> None:
     package = PACKAGES.get(format)
     if package and find_spec(package) is None:
         message = f"format {format} needs the package {package}, which is not installed"
-        raise InputError(Complaint(message, help=f"pip install 'gradcheck-cli[{format}]'"))
+        raise InputError(Complaint(message, help=f"pip install {package}"))
 
 
 def may_replace(format: str, file: Path) -> bool:

@@ -9,7 +9,7 @@ from gradcheck_cli.compare import Verdict
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import MARKS, count, listed
-from gradcheck_cli.mutate import Mutant, Mutation, by_kind
+from gradcheck_cli.mutate import LEFT_OUT, Mutant, Mutation, by_kind
 
 
 def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
@@ -22,14 +22,20 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
         indent=INDENT,
     )
     page.line()
-    page.table(_COLUMNS, [_row(kind, mutants) for kind, mutants in by_kind(mutation.mutants).items()])
-    page.line()
+    kinds = by_kind(mutation.mutants)
+    shown = kinds if view.level > 0 else {kind: of for kind, of in kinds.items() if not _perfect(of)}
+    if shown:
+        page.table(_COLUMNS, [_row(kind, mutants) for kind, mutants in shown.items()])
+        page.line()
+    if folded := len(kinds) - len(shown):
+        page.line(f"{_other(folded, bool(shown))} caught and named wherever visible; -v lists them.")
+        page.line()
     hidden = [mutant for mutant in mutation.mutants if not mutant.visible]
     if hidden:
         page.line(
             f"{count(len(hidden), 'mistake')} would make no difference on these data. What would show them:"
         )
-        for line in _shown_by(hidden):
+        for line in _shown_by(hidden, view.level > 0):
             page.item(line)
         page.line()
     for mutant in mutation.passed:
@@ -44,6 +50,17 @@ def _planted(mutation: Mutation) -> str:
     all_of_them = count(max(mutation.applicable, len(mutation.mutants)), "mistake")
     some = len(mutation.mutants) < mutation.applicable
     return f"{len(mutation.mutants):,} of {all_of_them}," if some else all_of_them
+
+
+def _perfect(mutants: Sequence[Mutant]) -> bool:
+    """Whether each that is visible is caught, and named first."""
+    return all(mutant.caught and mutant.named for mutant in mutants if mutant.visible)
+
+
+def _other(kinds: int, some_are_shown: bool) -> str:
+    """``The 33 other kinds are``"""
+    are = "is" if kinds == 1 else "are"
+    return f"The {kinds:,} {'other ' * some_are_shown}{'kind' if kinds == 1 else 'kinds'} {are}"
 
 
 _COLUMNS = (
@@ -87,12 +104,14 @@ def _instead(mutants: Sequence[Mutant]) -> str:
     return "; ".join(what for what, _ in said.most_common(_MOST)) + ("; …" if len(said) > _MOST else "")
 
 
-def _shown_by(hidden: Sequence[Mutant]) -> Iterator[str]:
+def _shown_by(hidden: Sequence[Mutant], in_full: bool) -> Iterator[str]:
+    """What would show them, and which kinds they are; or how many, where that is all that matters."""
     reasons: dict[str, list[str]] = {}
     for mutant in hidden:
         reasons.setdefault(mutant.shown_by, []).append(mutant.kind)
     for reason, kinds in reasons.items():
-        yield f"{reason}: {listed(list(dict.fromkeys(kinds)))}"
+        of_kinds = listed(list(dict.fromkeys(kinds)))
+        yield f"{reason}: {of_kinds if in_full or reason != LEFT_OUT else count(len(kinds), 'mistake')}"
 
 
 def _where(mutant: Mutant) -> str:

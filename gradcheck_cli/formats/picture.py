@@ -66,7 +66,7 @@ def _matplotlib(module: str = "") -> Any:
         return import_module(f"matplotlib.{module}".rstrip("."))
     except ImportError:
         message = "this needs the package matplotlib, which is not installed"
-        raise _refused(message, "pip install 'gradcheck-cli[plot]'") from None
+        raise _refused(message, "pip install matplotlib") from None
 
 
 def _refused(message: str, help: str | None = None) -> InputError:

@@ -54,7 +54,7 @@ def _opened(place: Place) -> Any:
     except ImportError:
         raise place.complain(
             f"'{place.name}' needs the package safetensors, which is not installed",
-            "pip install 'gradcheck-cli[safetensors]'",
+            "pip install safetensors",
         ) from None
     return safe_open(place.file, framework="numpy")
 

@@ -225,5 +225,5 @@ def _torch() -> Any:
     try:
         return import_module("torch")
     except ImportError as error:
-        help = "pip install 'gradcheck-cli[torch]'"
+        help = "pip install torch"
         raise bad_input(f"torch cannot be imported: {error}", *WHERE, help=help) from None

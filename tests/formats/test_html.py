@@ -370,7 +370,7 @@ def test_a_missing_package_is_told_before_anything_is_checked(
     assert out == ""
     assert err == (
         f"error: format {format} needs the package {PACKAGES[format]}, which is not installed\n"
-        f"      = help: pip install 'gradcheck-cli[{format}]'\n"
+        f"      = help: pip install {PACKAGES[format]}\n"
     )
     assert not list(tmp_path.iterdir())
 

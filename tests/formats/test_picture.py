@@ -100,7 +100,7 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(picture, "import_module", missing)
-    with pytest.raises(InputError, match=r"needs the package matplotlib(.|\n)*gradcheck-cli\[plot\]"):
+    with pytest.raises(InputError, match=r"needs the package matplotlib(.|\n)*help: pip install matplotlib"):
         refuse_unwritable(tmp_path / "sweep.svg")
 
 

@@ -116,6 +116,6 @@ def test_without_the_package_it_is_said_what_to_install(file, monkeypatch):
     assert refused(file) == [
         (
             "'a.safetensors' needs the package safetensors, which is not installed",
-            "pip install 'gradcheck-cli[safetensors]'",
+            "pip install safetensors",
         )
     ]

@@ -65,7 +65,7 @@ def test_torch_that_is_not_there_is_asked_for(written, monkeypatch):
         read(written(LINEAR), DATA)
     (complaint,) = caught.value.complaints
     assert complaint.message == "torch cannot be imported: No module named 'torch'"
-    assert complaint.help == "pip install 'gradcheck-cli[torch]'"
+    assert complaint.help == "pip install torch"
 
 
 # --- what is right ---------------------------------------------------------------------------------------
