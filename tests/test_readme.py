@@ -79,11 +79,11 @@ SHOWN = "\n".join(blocks("console"))
 @pytest.mark.parametrize(
     ("shown", "printed"),
     [
-        ("1.1e-13", "5.0e-14"),
+        ("1.7e-13", "5.0e-14"),
         ("2.2e-16", "0"),
-        ("[8, 48]", "[3, 1]"),
-        ("0.1549194965 ± 1e-13", "0.1549194964 ± 7e-14"),
-        ("0.84s", "12.31s"),
+        ("[4, 20]", "[3, 1]"),
+        ("0.1549194965 ± 9e-10", "0.1549194964 ± 7e-10"),
+        ("in 1.29s", "in 12.31s"),
     ],
 )
 def test_what_rounding_changes_is_no_other_output(shown, printed):
@@ -99,12 +99,12 @@ def test_what_rounding_changes_is_no_other_output(shown, printed):
         ("in output.weight and output.bias", "in output.weight and hidden1.bias"),
         ("50 wrong", "49 wrong"),
         ("7.5e-01", "7.4e-01"),
-        ("1.1e-13", "1.1e-03"),
+        ("1.7e-13", "1.7e-03"),
         ("0.1549194965", "0.1549294965"),
         ("-0.0945", "0.0945"),
         ("2.80392", "2.80393"),
         ("[3, 27]", "[3, 26]"),
-        ("[8, 48]", "[8]"),
+        ("[4, 20]", "[8]"),
         ("3,760", "3,761"),
         ("50 × 64", "64 × 50"),
         ("✗ wrong: 51", "\n✗ wrong: 51"),

@@ -109,6 +109,11 @@ if TYPE_CHECKING:
     metavar="FORMAT=FILE",
     help="Also write the result to FILE, in any of these formats, e.g. junit=report.xml.  [repeatable]",
 )
+@click.option(
+    "--only-wrong",
+    is_flag=True,
+    help="List only the tensors that do not agree, as happens where there are many, unless -v is given.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="One line per spec.")
 @click.option("-v", "--verbose", is_flag=True, help="Also tolerances, the witness and the time taken.")
 @color_option
@@ -116,6 +121,7 @@ def check(
     specs: tuple[str, ...],
     show: int,
     heatmap: bool,
+    only_wrong: bool,
     format: str,
     reports: tuple[str, ...],
     quiet: bool,
@@ -136,7 +142,7 @@ def check(
         raise InputError(Complaint(f"--heatmap is drawn below the table, and {format} has none"))
     run, view = (
         Run(_outcomes(paths, changes, no_code, timeout, color)),
-        view_of(color, show, verbose - quiet, heatmap),
+        view_of(color, show, verbose - quiet, heatmap, only_wrong),
     )
     code = write_result(render(format, run, view), run.exit_code)
     add_to_summary(formats, run, view)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, without_commands
 from gradcheck_cli.formats.table import (
@@ -30,6 +32,8 @@ from gradcheck_cli.formats.words import (
     details,
     diagnosed,
     explained,
+    folded,
+    listed_tensors,
     one_line,
     remarks,
     sentence,
@@ -41,14 +45,19 @@ from gradcheck_cli.report import Outcome, Report, Run
 if TYPE_CHECKING:
     from gradcheck_cli.explain import Derivation, Explanation
 
-WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- )[✓✗?] ", re.MULTILINE))
+WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary>)[✓✗?] ", re.MULTILINE))
 
 
 def render(run: Run, view: View) -> str:
-    """A section for each spec, or quietly a line."""
+    """A section for each spec, or quietly a line. Of several, those that agree are folded."""
     if view.level < 0:
         return _list(one_line(outcome) for outcome in run.outcomes)
-    sections = [_section(outcome, view) for outcome in run.outcomes]
+    sections = [
+        (_folded if len(run.outcomes) > 1 and outcome.exit_code is ExitCode.AGREES else _section)(
+            outcome, view
+        )
+        for outcome in run.outcomes
+    ]
     if len(run.outcomes) > 1:
         sections.append(_text(summary(run)) + "\n")
     return "\n".join(sections)
@@ -58,22 +67,38 @@ def _section(outcome: Outcome, view: View) -> str:
     if outcome.report is None:
         complaints = "\n\n".join(map(str, outcome.complaints))
         return _blocks(f"### {_text(one_line(outcome))}", _fenced(complaints) if complaints else "")
-    return _checked(outcome, outcome.report, view)
+    heading = f"### {MARKS[outcome.report.verdict]} {_text(outcome.spec)}"
+    verdict = f"**{_text(sentence(outcome.report))}**"
+    return _blocks(heading, _subject(outcome.report), verdict, *_found(outcome, outcome.report, view))
 
 
-def _checked(outcome: Outcome, report: Report, view: View) -> str:
-    said = (*diagnosed(report.diagnosis), *map(Said, remarks(report)), *asides(report))
+def _folded(outcome: Outcome, view: View) -> str:
+    """One that agrees: a line, which unfolds."""
+    assert outcome.report is not None
+    summary = f"<details><summary>{escape(escaped(one_line(outcome)))}</summary>"
+    found = _found(outcome, outcome.report, view)
+    return _blocks(summary, _subject(outcome.report), *found, "</details>")
+
+
+def _subject(report: Report) -> str:
+    return "  \n".join(map(_text, subject(report)))
+
+
+def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
+    """What stands below the verdict: why, the numbers, and notes."""
+    shown = listed_tensors(report, view)
+    yield from map(_said, diagnosed(report.diagnosis))
+    if shown:
+        yield _table(TENSOR_COLUMNS, [_marked(report, comparison) for comparison in shown])
+    if len(shown) < len(report.comparisons):
+        yield _text(folded(report, shown))
+    yield from map(_said, (*map(Said, remarks(report)), *asides(report)))
     worst = report.worst(view.show or (FEW if report.verdict is Verdict.WRONG else 0))
-    return _blocks(
-        f"### {MARKS[report.verdict]} {_text(outcome.spec)}",
-        "  \n".join(map(_text, subject(report))),
-        _table(TENSOR_COLUMNS, [_marked(report, comparison) for comparison in report.comparisons]),
-        f"**{_text(sentence(report))}**",
-        *map(_said, said),
-        "The worst entries:" if worst else "",
-        _table(ENTRY_COLUMNS, [entry_row(name, entry) for name, entry in worst]) if worst else "",
-        _list(details(outcome, report)) if view.level > 0 else "",
-    )
+    if worst:
+        yield "The worst entries:"
+        yield _table(ENTRY_COLUMNS, [entry_row(name, entry) for name, entry in worst])
+    if view.level > 0:
+        yield _list(details(outcome, report))
 
 
 def _marked(report: Report, comparison: Comparison) -> list[Cell]:

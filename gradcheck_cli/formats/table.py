@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
@@ -21,7 +22,9 @@ from gradcheck_cli.formats.words import (
     details,
     diagnosed,
     explained,
+    folded,
     index,
+    listed_tensors,
     measured,
     moved,
     number,
@@ -63,13 +66,14 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
     for line in subject(report):
         page.line(line, indent=INDENT)
     page.line()
-    page.table(TENSOR_COLUMNS, [tensor_row(comparison) for comparison in report.comparisons])
-    page.line()
     page.line(f"{MARKS[report.verdict]} {sentence(report)}", STYLES[report.verdict])
-    for said in (*diagnosed(report.diagnosis), *map(Said, remarks(report)), *asides(report)):
-        page.line(said.text)
-        for item in said.items:
-            page.item(item)
+    _say(page, diagnosed(report.diagnosis))
+    page.line()
+    _tensors(page, report)
+    notes = (*map(Said, remarks(report)), *asides(report))
+    if notes:
+        page.line()
+    _say(page, notes)
     worst = report.worst(page.view.show)
     if worst:
         page.line()
@@ -85,16 +89,36 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
             page.item(line)
 
 
+def _tensors(page: Page, report: Report) -> None:
+    """The table of the tensors; verbosely with what its columns mean."""
+    shown = listed_tensors(report, page.view)
+    if shown:
+        columns = page.table(TENSOR_COLUMNS, [tensor_row(comparison) for comparison in shown])
+        if page.view.level > 0:
+            page.line("; ".join(f"{c.heading}: {c.means}" for c in columns if c.means), indent=INDENT)
+    if len(shown) < len(report.comparisons):
+        page.line(folded(report, shown), indent=INDENT)
+
+
+def _say(page: Page, said: Iterable[Said]) -> None:
+    for each in said:
+        page.line(each.text)
+        for item in each.items:
+            page.item(item)
+
+
 TENSOR_COLUMNS = (
     Column("tensor", folds=True),
-    Column("shape", rank=4, right=True),
+    Column("shape", rank=5, right=True),
     Column("entries", rank=6, right=True),
-    Column("max rel err", rank=1, right=True),
-    Column("median", rank=5, right=True),
-    Column("catches", rank=7, right=True),
+    Column("max rel err", rank=1, right=True, means="the largest |a − n| / max(|a|, |n|) of an entry"),
+    Column("median", rank=7, right=True, means="that of the median entry"),
+    Column(
+        "catches", rank=4, right=True, means="the least that would have been called wrong in the median entry"
+    ),
     Column("worst entry", rank=2),
-    Column("analytic", rank=3, right=True),
-    Column("numerical ± error", rank=3, right=True),
+    Column("analytic", rank=3, right=True, means="a, the gradient that is checked"),
+    Column("numerical ± error", rank=3, right=True, means="n, of differences, and how far off it may be"),
     Column("verdict"),
 )
 
@@ -185,8 +209,8 @@ FACTOR_COLUMNS = (
     Column("factor"),
     Column("formula", folds=True),
     Column("shape", rank=1, right=True),
-    Column("first numbers", rank=4),
-    Column("from", rank=2),
+    Column("first numbers", rank=2),
+    Column("from", rank=4),
     Column("max rel err", rank=3, right=True),
     Column("check"),
 )

@@ -59,14 +59,15 @@ class Page:
         grid.add_row(_spelt("·", self.view), Text(_spelt(text, self.view), style=style))
         self._console.print(_indented(grid, INDENT), width=self._columns)
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[Column]:
         """The rows below their headings, or without if all headings are empty.
 
         On a narrow terminal columns stay away, then one folds; what is still too wide stands over the edge:
-        a number is never cut.
+        a number is never cut. Returns the columns that there was room for.
         """
-        table, width = _table(columns, rows, self.view)
-        self._console.print(table, width=width)
+        table, widths = _table(columns, rows, self.view)
+        self._console.print(table, width=_together(widths.values()))
+        return [columns[i] for i in widths]
 
     def drawing(self, lines: Iterable[Text]) -> None:
         """Lines that are as long as they are, glyph for glyph."""
@@ -90,12 +91,14 @@ class Column:
 
     rank: 0 is always there; the others come in this order, those of one rank together, if there is room.
     folds: broken over several lines if there is too little room even so.
+    means: what stands in it, for a legend.
     """
 
     heading: str = ""
     rank: int = 0
     right: bool = False
     folds: bool = False
+    means: str = ""
 
 
 def _indented(content: RenderableType, by: int) -> Padding:
@@ -106,8 +109,10 @@ Cell = str | tuple[str, str]
 """Text, or text with its style."""
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], view: View) -> tuple[Table, int]:
-    """The columns that fit, each as wide as its widest cell if need be, and their width together."""
+def _table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], view: View
+) -> tuple[Table, dict[int, int]]:
+    """The columns that fit, each as wide as its widest cell if need be; and their widths, by index."""
     texts = [[_cell(cell, view) for cell in row] for row in rows]
     headings = [_spelt(column.heading, view) for column in columns]
     needed = [max([cell_len(head), *(row[i].cell_len for row in texts)]) for i, head in enumerate(headings)]
@@ -118,7 +123,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], view: View
         table.add_column(headings[i], justify=justified, width=width, overflow="fold")
     for row in texts:
         table.add_row(*(row[i] for i in widths))
-    return table, _together(widths.values())
+    return table, widths
 
 
 def _cell(cell: Cell, view: View) -> Text:

@@ -15,6 +15,7 @@ class View:
     width: the columns there are, or None for as many as it takes.  color, ascii: what the terminal can show.
     palette: of how many colours.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
+    only_wrong: whether the table of tensors leaves out those that agree.
     root: the folder that a CI service tells files from.
     """
 
@@ -25,10 +26,13 @@ class View:
     heatmap: bool = False
     show: int = 0
     level: int = 0
+    only_wrong: bool = False
     root: str = ""
 
 
-def view_of(color: str, show: int = 0, level: int = 0, heatmap: bool = False) -> View:
+def view_of(
+    color: str, show: int = 0, level: int = 0, heatmap: bool = False, only_wrong: bool = False
+) -> View:
     return View(
         width=_width(),
         color=wants_color(color, sys.stdout),
@@ -37,6 +41,7 @@ def view_of(color: str, show: int = 0, level: int = 0, heatmap: bool = False) ->
         show=show,
         level=level,
         heatmap=heatmap,
+        only_wrong=only_wrong,
         root=_repository(),
     )
 

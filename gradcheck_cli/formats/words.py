@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.compare import Comparison, Entry, Verdict
 from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
@@ -85,6 +86,25 @@ def tensor_verdict(comparison: Comparison) -> str:
 def against(entry: Entry) -> str:
     says = f"differences say {measured(entry.numerical, entry.error)}"
     return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else _NO_DIFFERENCE}"
+
+
+MANY = 12
+"""Of more tensors than that, those that agree are not listed one by one where others do not."""
+
+
+def listed_tensors(report: Report, view: View) -> Sequence[Comparison]:
+    """The tensors that have a row: all, or those that do not agree."""
+    failed = [c for c in report.comparisons if report.verdict_of(c) is not Verdict.AGREES]
+    fold = view.only_wrong or (failed and len(report.comparisons) > MANY and view.level <= 0)
+    return failed if fold else report.comparisons
+
+
+def folded(report: Report, shown: Sequence[Comparison]) -> str:
+    """``19 other tensors, of 39,000 entries, agree``"""
+    others = len(report.comparisons) - len(shown)
+    entries = report.entries - sum(c.entries for c in shown)
+    which = count(others, "other tensor" if shown else "tensor")
+    return f"{which}, of {count(entries, 'entry')}, {'agrees' if others == 1 else 'agree'}."
 
 
 # --- a tensor that failed ----------------------------------------------------------------------------------
@@ -232,7 +252,7 @@ def remarks(report: Report) -> list[str]:
     if report.weighted and report.verdict is Verdict.WRONG:
         remarks.append(report.weighted)
     if report.projected:
-        remarks.append(_BLIND)
+        remarks.append(_blind(report))
     if report.ratio is not None:
         remarks.append(_constant(report, report.ratio))
     if report.witness and report.witness.complex_step > 1:
@@ -267,10 +287,16 @@ def _constant(report: Report, ratio: float) -> str:
     return f"analytic / numerical is {ratio:.6g} in every entry{_that_was_moved(report)} of {where}."
 
 
-_BLIND = (
-    "What they could not have seen: errors that cancel in every direction, and smaller ones than the column "
-    "catches says."
-)
+def _blind(report: Report) -> str:
+    """What random directions cannot see, and from which size on they see a single entry."""
+    needed = [resolution_of([c]) for c in report.comparisons if c.directions]
+    least = max((each.median for each in needed if each and np.isfinite(each.median)), default=None)
+    single = (
+        "" if least is None else f", and a relative error below {least:.0e} in a single entry of median size"
+    )
+    return f"What they could not have seen: errors that cancel in every direction{single}."
+
+
 _NO_DIFFERENCE = "every step crosses a kink or overflows"
 _NO_CONVENTION = "on a kink, and none of the values that are usual there"
 
@@ -333,12 +359,12 @@ class Said:
 
 
 def asides(report: Report) -> Iterator[Said]:
-    """What is worth a note whatever the verdict is."""
+    """What is worth a note; what was not exercised matters where nothing is wrong."""
     for line in report.unusual:
         yield Said(f"Note: {line}.")
     if report.kinks:
         yield Said("On a kink, where any usual convention is right:", report.kinks)
-    if report.unexercised:
+    if report.unexercised and report.verdict is not Verdict.WRONG:
         yield Said("Not exercised by these data and parameters:", report.unexercised)
 
 

@@ -61,13 +61,13 @@ def test_a_table_of_all_tensors_with_every_column():
 
 
 def test_the_verdict_the_reason_and_the_worst_entries_of_what_is_wrong():
-    text = text_of(report(WRONG, diagnosis=diagnosis(), unexercised=("one sample",)))
+    text = text_of(report(WRONG, diagnosis=diagnosis(), unusual=("one sample",)))
     assert text.startswith("### ✗ net0.yaml\n\n")
     verdict, why, *rest = [line for line in texts(text, "p") if line][1:]
     assert verdict.startswith("wrong: 2 of 3 entries, in output.bias; the worst, output.bias[2], is 3e-07")
     assert why == "Why: the activation's derivative is missing from δ of layer output."
     assert "right: δ = ∂L/∂a · a (1 − a)" in rest
-    assert "one sample" in rest
+    assert "Note: one sample." in rest
     assert "| output.bias | \\[1] | 2.0e-01 | -2 | -2.5 ± 1e-12 | wrong |" in text
 
 
@@ -102,7 +102,7 @@ def test_no_fence_is_closed_by_what_is_in_it():
     ],
 )  # fmt: skip
 def test_no_name_is_taken_for_markup(name):
-    text = text_of(report(comparison(name, [1.0], [2.0]), unexercised=(name,)))
+    text = text_of(report(comparison(name, [1.0], [1.0]), unexercised=(name,)))
     assert rows_of(text)[0][0] == name
     assert name in texts(text, "p")
     run = Run((Outcome(name, report(RIGHT)),))
@@ -133,9 +133,21 @@ def test_quiet_is_a_list_with_a_line_for_every_spec_and_verbose_says_more():
 
 def test_several_specs_have_a_section_each_and_are_summed_up():
     text = text_of(*map(report, EVERY_KIND))
-    assert len(re.findall(r"^### ", text, re.MULTILINE)) == len(EVERY_KIND)
+    assert len(re.findall(r"^(?:### |<details><summary>)", text, re.MULTILINE)) == len(EVERY_KIND)
     assert text.endswith("\n6 specs: 2 agree, 2 wrong, 2 unresolved.\n")
     assert "\n\n\n" not in text
+
+
+def test_of_several_those_that_agree_are_folded():
+    run = Run((Outcome("a<b.yaml", report(RIGHT)), Outcome("c.yaml", report(WRONG))))
+    text = render("markdown", run, View())
+    folded = re.search(
+        r"^<details><summary>✓ a&lt;b.yaml: agrees: (.*?)</summary>\n\n(.*)\n\n</details>$", text, re.M | re.S
+    )
+    assert folded
+    assert RIGHT.name in folded[2]
+    assert WRONG.name not in folded[2]
+    assert text.count("<details>") == 1
 
 
 def test_a_tensor_has_its_part_in_the_verdict():

@@ -14,7 +14,7 @@ from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.explain import Explanation, explain
 from gradcheck_cli.formats import View, render, render_explanation
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
-from gradcheck_cli.formats.words import caught
+from gradcheck_cli.formats.words import MANY, caught
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, Witness
@@ -29,7 +29,7 @@ def table_of(text: str, first: str = "tensor") -> list[str]:
     """The lines from the heading on to the next empty line."""
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.split()[:1] == [first])
-    return lines[start : lines.index("", start)]
+    return lines[start : [*lines, ""].index("", start)]
 
 
 def row_of(text: str, tensor: str) -> str:
@@ -158,12 +158,68 @@ def test_blind_spots_are_listed_below_the_verdict():
 def test_why_it_is_wrong_comes_right_after_the_verdict():
     lines = text_of(report(WRONG, diagnosis=diagnosis())).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("✗ wrong"))
-    assert lines[start + 1 :] == [
+    assert lines[start + 1 : start + 6] == [
         "Why: the activation's derivative is missing from δ of layer output.",
         "  · wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
         "  · right: δ = ∂L/∂a · a (1 − a)",
         "  · That reproduces every entry to rounding.",
+        "",
     ]
+    assert lines[start + 6].split()[0] == "tensor"
+
+
+def test_notes_come_after_the_numbers():
+    lines = text_of(report(RIGHT, unusual=("one sample",), unexercised=("all biases are 0",))).splitlines()
+    start = lines.index("Note: one sample.")
+    assert lines.index(next(line for line in lines if line.split()[:1] == ["tensor"])) < start
+    assert lines[start + 1 :] == ["Not exercised by these data and parameters:", "  · all biases are 0"]
+
+
+@pytest.mark.parametrize(("tensors", "told"), [((RIGHT,), True), ((UNKNOWN,), True), ((RIGHT, WRONG), False)])
+def test_what_was_not_exercised_is_told_where_nothing_is_wrong(tensors, told):
+    assert ("all biases" in text_of(report(*tensors, unexercised=("all biases are 0",)))) == told
+
+
+# --- many tensors ------------------------------------------------------------------------------------------
+
+
+def many(*more, agree=20):
+    return report(*(replace(RIGHT, name=f"w{i}") for i in range(agree)), *more)
+
+
+def test_of_many_tensors_those_that_agree_are_one_line():
+    lines = table_of(text_of(many(WRONG, UNKNOWN)))
+    assert [line.split()[0] for line in lines[1:3]] == [WRONG.name, UNKNOWN.name]
+    assert lines[3:] == ["  20 other tensors, of 60 entries, agree."]
+
+
+@pytest.mark.parametrize(
+    ("found", "view"),
+    [(many(WRONG), {"level": 1}), (many(), {}), (many(WRONG, agree=MANY - 1), {})],
+    ids=["verbose", "all agree", "few"],
+)
+def test_they_have_their_rows_if_asked_for_or_nothing_else_is_there_or_they_are_few(found, view):
+    text = text_of(found, **view)
+    assert [row_of(text, comparison.name) for comparison in found.comparisons]
+    assert "other tensor" not in text
+
+
+def test_only_what_is_wrong_is_listed_if_asked_for():
+    text = text_of(report(RIGHT, WRONG), only_wrong=True)
+    assert [line.split()[0] for line in table_of(text)[1:-1]] == [WRONG.name]
+    assert "  1 other tensor, of 3 entries, agrees.\n" in text
+    assert "\n  1 tensor, of 3 entries, agrees.\n" in text_of(report(RIGHT), only_wrong=True)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, None])
+def test_a_legend_tells_of_the_columns_that_are_there(width):
+    text = text_of(report(RIGHT, WRONG), width=width, level=1)
+    heading = table_of(text)[0]
+    told = " ".join(text.split())
+    for column in TENSOR_COLUMNS:
+        if column.means:
+            assert (f"{column.heading}: {column.means}" in told) == (column.heading in heading)
+    assert "the gradient that is checked" not in text_of(report(RIGHT, WRONG), width=width)
 
 
 # --- options of the view -----------------------------------------------------------------------------------
@@ -400,7 +456,8 @@ def test_a_narrow_explanation_fits_and_keeps_factor_formula_and_check(explanatio
     assert max(map(len, text.splitlines())) <= width
     heading, *rows = table_of(text, "factor")
     assert {"factor", "formula", "check"} <= set(heading.split())
-    assert ("first numbers" in heading) == (width >= 120)
+    assert ("first numbers" in heading) == (width >= 80)
+    assert width >= 80 or "from" not in heading
     assert [row.split()[0] for row in rows] == SYMBOLS
 
 
@@ -444,7 +501,8 @@ def test_what_agrees_along_directions_shows_the_worst_of_them():
     assert row.split()[-1] == "agrees"
     assert "✓ agrees: all 6 entries, along random directions." in text
     assert "Moved along 3 random directions." in text
-    assert "errors that cancel in every direction" in text
+    blind = "errors that cancel in every direction, and a relative error below 1e-05 in a single entry"
+    assert blind in text
     assert "1.0e-05 in the median entry, 2.0e-05 in the hardest" in text
 
 
