@@ -70,6 +70,8 @@ def _check_once(
     with _evaluated_by(subject, subject.code, way.jobs) as (code, subject):
         judge = Judge(subject, how)
         if way.way == "literal":
+            if progress:
+                progress.doing("moving every entry")
             return _check_every_entry(judge, progress)
         from gradcheck_cli.directions import check_along_directions  # only large code needs it
 
@@ -81,6 +83,8 @@ def _check_every_entry(judge: Judge, progress: Progress | None, looks: Looks = t
 
     estimates = judge.settled(reference, reference.estimate(list(judge.subject.analytic.values)))
     estimates, heard = _cross_examine(reference, witness, judge, estimates)
+    if progress:
+        progress.doing("a closer look at what is undecided")
     # Where kinks are known their sides cost little; where not, only what may sit on one is worth a search.
     open_kinds = ("unresolved", "wrong" if judge.subject.objective.tells_kinks else "doubtful")
     undecided = judge.marked(estimates, *open_kinds)

@@ -28,6 +28,8 @@ def check_along_directions(
     comparisons: list[Comparison] = []
     on_kinks: Masks = {}
     for name, analytic in subject.analytic.values.items():
+        if progress:
+            progress.doing(f"{name} along random directions")
         confirm = _Confirm(literal, judge, name)
         projector = Projector(code, name, progress=progress)
         survey = Survey(projector, analytic, subject.rounding[name], judge.rtol(name), confirm, rng)
@@ -51,6 +53,8 @@ class _Confirm:
     on_kinks: Masks = field(default_factory=dict)
 
     def __call__(self, which: Array) -> Comparison:
+        if self.literal.progress:
+            self.literal.progress.doing(f"single entries of {self.name}")
         shape = self.judge.subject.analytic.values[self.name].shape
         unknown = Estimate(np.full(shape, np.nan), np.full(shape, np.inf))
         marked = np.zeros(shape, dtype=bool)

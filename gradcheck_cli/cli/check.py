@@ -26,7 +26,7 @@ from gradcheck_cli.cli.options import (
     timeout_option,
     torch_option,
 )
-from gradcheck_cli.cli.progress import Progress
+from gradcheck_cli.cli.progress import Activity, Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
 from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, say, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError, is_interruption
@@ -186,7 +186,8 @@ def _check_one(
             spec = changed(read.spec, changes)
             if no_code:
                 refuse_code(spec)
-            report = run_apart(spec, timeout, _checked, spec, Progress(name, color))
+            bar = (Activity if spec.names_code else Progress)(name, color)
+            report = run_apart(spec, timeout, _checked, spec, bar)
     except InputError as error:
         return failed(error.exit_code, *error.complaints)
     except UntrustedReferenceError as error:
@@ -200,7 +201,7 @@ def _check_one(
     return Outcome(name, report, seconds=perf_counter() - start, places=places)
 
 
-def _checked(spec: Spec, bar: Progress) -> Report:
+def _checked(spec: Spec, bar: Progress | Activity) -> Report:
     from gradcheck_cli.checker import check as check_spec
 
     with bar as progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from threading import Lock, Timer
 from time import monotonic
 from typing import Any
 
@@ -27,6 +28,7 @@ class Progress:
     noun: str = "evaluations"
     _expected: int = 0
     _done: int = 0
+    _most: float = 0.0
     _bar: Any = None
     _task: Any = None
 
@@ -42,14 +44,23 @@ class Progress:
         if self._bar is None and sys.stderr.isatty() and monotonic() - self._start > self.patience:
             self._open()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, total=self._expected)
+            self._bar.update(self._task, completed=self._shown, total=100.0)
+
+    @property
+    def _shown(self) -> float:
+        """The percentage: it never falls when more turns out to be needed, and is 100 only at the end."""
+        self._most = max(self._most, min(_LAST, 100.0 * self._done / max(1, self._expected)))
+        return self._most
+
+    def doing(self, what: str) -> None:
+        """The bar shows how much there is to do, and needs no words."""
 
     def _open(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, ProgressColumn, Task
         from rich.text import Text
 
-        patience, noun = self.patience, self.noun
+        progress = self
         console = Console(stderr=True, no_color=not self.color, markup=False)
         wide = console.width >= WIDE
 
@@ -57,9 +68,9 @@ class Progress:
             """rich's own starts anew whenever more is expected."""
 
             def render(self, task: Task) -> Text:
-                per_second = task.completed / ((task.elapsed or 0.0) + patience)
-                left = (task.remaining or 0.0) / max(per_second, 1e-9)
-                rate = f", {_rate(per_second)} {noun}/s" if wide else ""
+                per_second = progress._done / ((task.elapsed or 0.0) + progress.patience)
+                left = max(0, progress._expected - progress._done) / max(per_second, 1e-9)
+                rate = f", {_rate(per_second)} {progress.noun}/s" if wide else ""
                 return Text(f"{_time(left)} left{rate}", "progress.remaining")
 
         title_column, _, percentage, *_ = Progress.get_default_columns()
@@ -67,15 +78,90 @@ class Progress:
         if not wide or ascii_only(sys.stderr):
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
         self._bar = Progress(*columns, console=console, transient=True)
-        room = max(1, console.width - (60 if wide else 20))  # the numbers are never cut
-        title = printable(shortened(escaped(os.path.basename(self.title)), room), sys.stderr)
-        title = title.replace("[", r"\[")  # the column reads markup
-        self._task = self._bar.add_task(title, completed=self._done, total=self._expected)
+        title = _titled(self.title, max(1, console.width - (60 if wide else 20)))  # the numbers are never cut
+        self._task = self._bar.add_task(title, completed=self._shown, total=100.0)
         self._bar.start()
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+_LAST = 99.0
+"""What is shown at the most while there is work left."""
+
+
+@dataclass
+class Activity:
+    """What is being done to code, on stderr, on a terminal, once it has taken longer than a second.
+
+    How much there is to do nobody can tell before it is done: it depends on what disagrees.
+    """
+
+    title: str
+    color: bool = False
+    patience: float = 1.0
+    _what: str = "running the code"
+    _done: int = 0
+    _bar: Any = None
+
+    def __enter__(self) -> Activity:
+        self._lock, self._over, self._start = Lock(), False, monotonic()
+        self._timer = Timer(self.patience, self._open)
+        self._timer.daemon = True
+        if sys.stderr.isatty():
+            self._timer.start()
+        return self
+
+    def expect(self, evaluations: int) -> None:
+        """More may come, or less."""
+
+    def advance(self, evaluations: int) -> None:
+        self._done += evaluations
+
+    def doing(self, what: str) -> None:
+        self._what = what
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+        from rich.text import Text
+
+        activity, plain = self, ascii_only(sys.stderr)
+        console = Console(stderr=True, no_color=not self.color, markup=False)
+
+        class What(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                seconds = _time(monotonic() - activity._start)
+                done = f"{activity._done:,} evaluations, {seconds}" if activity._done else seconds
+                room = max(1, console.width - len(task.description) - len(done) - _BESIDE)
+                what = printable(shortened(escaped(activity._what), room), sys.stderr)
+                return Text(", ".join(filter(None, (what, done))))
+
+        columns = (SpinnerColumn("line" if plain else "dots"), TextColumn("{task.description}", markup=False))
+        with self._lock:
+            if not self._over:
+                self._bar = Progress(*columns, What(), console=console, transient=True)
+                self._bar.add_task(
+                    printable(shortened(escaped(os.path.basename(self.title)), 24), sys.stderr), total=None
+                )
+                self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._over = True
+            if self._bar is not None:
+                self._bar.stop()
+
+
+_BESIDE = 6
+"""Columns for the spinner and what is between the words."""
+
+
+def _titled(title: str, room: int) -> str:
+    """The file's name, for a column that reads markup."""
+    return printable(shortened(escaped(os.path.basename(title)), room), sys.stderr).replace("[", r"\[")
 
 
 def _rate(per_second: float) -> str:

@@ -22,6 +22,9 @@ class Progress(Protocol):
     def advance(self, evaluations: int) -> None:
         """So many have just been made."""
 
+    def doing(self, what: str) -> None:
+        """What is done from now on, in a few words."""
+
 
 _PLAUSIBLE = 10.0
 """A sample of noise is rarely ten times another."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from processes import COMMAND, POSIX, everything, in_shell, on_terminal, run, started, without_coverage
+from processes import COMMAND, POSIX, ended, everything, in_shell, on_terminal, run, started, without_coverage
 from test_cli import Terminal, progress_of, unread
 
 from gradcheck_cli import cli
@@ -237,3 +237,33 @@ def test_the_progress_stays_on_its_line_and_says_how_long_it_takes(columns, titl
         assert re.search(r"\d+%.* s left", line)
         assert line.startswith("net.yaml " if title == "net.yaml" else "the_network_of_")
         assert ("evaluations/s" in line) == (columns == 80)
+
+
+SLOW = """\
+import time
+import numpy as np
+
+def parameters():
+    return {"w": np.ones(20)}
+
+def f(parameters, x, y):
+    time.sleep(0.02)
+    return (parameters["w"] ** 2).sum(), {"w": parameters["w"]}
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("columns", [40, 100])
+def test_of_slow_code_it_is_told_what_is_done_and_no_percentage(columns, folder):
+    (folder / "slow.py").write_text(SLOW)
+    (folder / "slow.yaml").write_text("gradients: {python: slow.py:f}\n")
+    with on_terminal("check", "--fast", "slow.yaml", columns=columns) as (process, texts):
+        text = everything(texts)
+        assert ended(process) == 1
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text)
+    lines = [line for line in re.split(r"[\r\n]+", shown) if "slow.yaml " in line]
+    assert lines
+    assert max(map(len, lines)) <= columns
+    assert any("running the code" in line or "w along" in line for line in lines)
+    assert any(re.search(r"\d+ evaluations, \d+ s", line) for line in lines)
+    assert "%" not in shown
