@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,13 +31,13 @@ _T = TypeVar("_T")
 
 
 class GradientSpec(pytest.File):
-    """A spec. What is wrong with it is an error of collection; it is checked when its first tensor is run."""
+    """A spec, checked when its first tensor is run; one that cannot be checked is a test that fails."""
 
-    def collect(self) -> list[Tensor]:
+    def collect(self) -> Sequence[Tensor | Unchecked]:
         try:
             names = self._ask(tensors_of)
         except InputError as error:
-            raise self.CollectError(str(error)) from None
+            return [Unchecked.from_parent(self, name="spec", error=error)]
         return [Tensor.from_parent(self, name=escaped(name), tensor=name) for name in names]
 
     @cached_property
@@ -85,6 +85,25 @@ class Tensor(pytest.Item):
         if isinstance(excinfo.value, InputError):
             return str(excinfo.value)
         return super().repr_failure(excinfo)
+
+
+class Unchecked(pytest.Item):
+    """A spec of which not even the tensors are known: it fails with what is wrong, and the others go on."""
+
+    parent: GradientSpec
+
+    def __init__(self, *, error: InputError, **given: Any) -> None:
+        super().__init__(**given)
+        self._error = error
+
+    def runtest(self) -> None:
+        raise self._error
+
+    def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
+        return self.path, None, f"{self.parent.name}: {self.name}"
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
+        return str(self._error)
 
 
 class _Found(TerminalRepr):

@@ -210,12 +210,14 @@ def test_what_is_unresolved_does_not_pass(project):
         ("gradients: {python: net.py:f}\n", "error: f of net.py raises KeyError at net.py:1: 'w'"),
     ],
 )
-def test_what_is_wrong_with_a_spec_is_an_error_of_collection(project, written, said):
+def test_a_spec_that_cannot_be_checked_is_one_test_that_fails_and_others_go_on(project, written, said):
     project.write("net.py", "def f(p, x, y): p['w']\nparameters = {'v': [1.0]}\n")
     project.write("net.yaml", written)
-    done = project.pytest("net.yaml")
-    assert done.returncode == 2
-    assert "ERROR collecting net.yaml" in done.stdout
+    project.write("right.yaml", RIGHT)
+    done = project.pytest("net.yaml", "right.yaml")
+    assert done.returncode == 1
+    assert re.search(r"1 failed, [1-9] passed", done.stdout)
+    assert "FAILED net.yaml::spec" in done.stdout
     assert said in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
