@@ -349,3 +349,26 @@ def test_a_tensor_too_large_for_the_page_says_of_how_many_entries_a_cell_is_the_
     assert "6 × 9, every cell the worst of 1 × 2 entries" in page.texts("figcaption")[0]
     *tip, note = page.hover("0-0", 0, 1).splitlines()
     assert (tip, note) == (tip_of(WEIGHT, (0, 3)), "the worst of 1 × 2 entries")
+
+
+USUAL = [comparison("hidden1.weight", [[-1.161837336e-06] * 64], [[-1.161837304e-06] * 64], 3e-11)]
+
+
+@pytest.fixture
+def usual(tmp_path, driver):
+    """A page of rows as wide as they usually are, all of them folded."""
+    file = tmp_path / "usual.html"
+    outcomes = (Outcome("configs/digits_mlp.yaml", report(*USUAL)), Outcome("configs/b.yaml", report(RIGHT)))
+    file.write_text(render("html", Run(outcomes), View()), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("width", [1440, 1280, 1200, 1000, 800, 600, 400])
+def test_the_tables_fit_the_window_and_keep_the_verdict(usual, driver, width):
+    show(driver, width, "light")
+    page = Page(driver, usual)
+    page.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
+    scrolls = "[...document.querySelectorAll('.scroll')].map((each) => each.scrollWidth - each.clientWidth)"
+    assert page.run(scrolls) == [0, 0, 0]
+    headings = page.texts(".tensors > thead th")[:3]
+    assert headings[:2] == ["tensor", "verdict"]
