@@ -253,5 +253,7 @@ def test_progress_is_told_and_kept(configs):
         def advance(self, evaluations: int) -> None:
             told["done"] += evaluations
 
+        def doing(self, what: str) -> None: ...
+
     sweep(load_spec(configs / "output_layer.yaml"), progress=Told())
     assert told["expected"] == told["done"] > 0  # an end that is reached

@@ -27,8 +27,15 @@ WIDEST = 100
 SMALLEST, BRIGHT = -16, -6
 """The powers of ten of the first colour and of the first bright one, which is rtol's."""
 
-COLORS = (232, 232, 233, 233, 234, 234, 17, 17, 18, 19, 125, 161, 202, 208, 214, 220, 229)
-"""Of xterm's 256, one for each power of ten up to 1; that also tell good from bad as the nearest of 16."""
+EDGE = "dim"
+"""The style of what stands around a picture in colour."""
+
+PAPER = -1
+"""No colour: that of the terminal, be it dark or light."""
+
+COLORS = (PAPER, PAPER, PAPER, PAPER, PAPER, PAPER, 60, 67, 72, 107, 227, 220, 214, 208, 202, 196, 197)
+"""Of xterm's 256, one for each power of ten up to 1: calm ones that are seen on black and on white, then
+yellow to red."""
 
 GREY = 244
 
@@ -135,10 +142,10 @@ def _line(cells: NDArray[np.float64], grid: _Grid, view: View) -> Text:
     """A line of the picture: one row of cells, or two."""
     if not view.color:
         return Text("|" + "".join(_shade(power, view) * grid.wide for power in cells[0]) + "|")
-    line = Text(" ")
+    line = Text().append("|", EDGE)
     for powers in cells.T:
         line.append(*_colored(powers, grid, view))
-    return line
+    return line.append("|", EDGE)
 
 
 def _shade(power: float, view: View) -> str:
@@ -148,11 +155,14 @@ def _shade(power: float, view: View) -> str:
 
 
 def _colored(powers: NDArray[np.float64], grid: _Grid, view: View) -> tuple[str, Style]:
+    colors = [_color(_number(power), view) for power in powers]
     if grid.stacked == 1:
         filling = UNKNOWN if math.isnan(powers[0]) else " "
-        return filling * grid.wide, Style(bgcolor=_color(_number(powers[0]), view))
-    colors = [_color(_number(power), view) for power in powers]
-    return "▀", Style(color=colors[0], bgcolor=colors[1] if len(colors) > 1 else None)
+        return filling * grid.wide, Style(bgcolor=colors[0])
+    upper, lower = (*colors, None)[:2]
+    if upper is None:  # a glyph without a colour would have that of the text
+        return ("▄", Style(color=lower)) if lower else (" ", Style())
+    return "▀", Style(color=upper, bgcolor=lower)
 
 
 def _number(power: float) -> int:
@@ -162,8 +172,10 @@ def _number(power: float) -> int:
     return COLORS[max(0, math.floor(min(power, 0.0)) - SMALLEST) if power > -math.inf else 0]
 
 
-def _color(number: int, view: View) -> Color:
+def _color(number: int, view: View) -> Color | None:
     """rich would find the nearest of fewer colours, too, but keeps a style as it was first used."""
+    if number == PAPER:
+        return None
     color = Color.from_ansi(number)
     return color if view.palette == "256" else color.downgrade(ColorSystem.STANDARD)
 
@@ -171,11 +183,14 @@ def _color(number: int, view: View) -> Color:
 def _legend(view: View) -> Text:
     """What stands for which error."""
     if not view.color:
-        named = [f"{_shade(least, view)} 1e{least}" for least, *_ in SHADES[1:]]
-        return Text(f"relative error from {'  '.join(named)}  {UNKNOWN} unknown")
-    legend = Text("relative error ")
+        named = {least: f"{_shade(least, view)} 1e{least:.0f}" for least, *_ in SHADES[1:]}
+        agree = "  ".join(text for least, text in named.items() if least < BRIGHT)
+        wrong = "  ".join(text for least, text in named.items() if least >= BRIGHT)
+        return Text(f"rel err from {agree}  agree, {wrong}  wrong, {UNKNOWN} unknown")
+    legend = Text("rel err  agree")
     for decade, color in enumerate(COLORS, SMALLEST):
         if decade in (SMALLEST, BRIGHT):
             legend.append(f" 1e{decade} ")
-        legend.append("  ", Style(bgcolor=_color(color, view)))
-    return legend.append(" 1  ").append(UNKNOWN, Style(bgcolor=_color(GREY, view))).append(" unknown")
+        legend.append(" ", Style(bgcolor=_color(color, view)))
+    legend.append(" 1 wrong  ").append(UNKNOWN, Style(bgcolor=_color(GREY, view)))
+    return legend.append(" unknown")

@@ -8,10 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from reports import RIGHT, UNKNOWN, WRONG, comparison, report
+from rich.color import Color
 
 from gradcheck_cli.compare import Comparison, Projected
 from gradcheck_cli.formats import View, render
-from gradcheck_cli.formats.heatmap import COLORS, SHADES, SMALLEST, TALLEST
+from gradcheck_cli.formats.heatmap import BRIGHT, COLORS, PAPER, SHADES, SMALLEST, TALLEST
 from gradcheck_cli.report import Outcome, Report, Run
 
 SHOWN = "".join(shade for _, shade, _ in SHADES) + "?"
@@ -81,7 +82,7 @@ def test_however_far_it_is_shrunk_no_bad_entry_is_lost(shape, at, width, color):
     assert sum(line.endswith(" ✗") for line in picture) == 1
     assert "each cell the worst of" in " ".join(map(plain, lines[1:3]))
     if color:
-        assert sum(line.count("48;5;220") + line.count("38;5;220") for line in lines[:-2]) == 1
+        assert sum(line.count("48;5;196") + line.count("38;5;196") for line in lines[:-2]) == 1
     else:
         (row,) = [row for row in rows_of(lines) if "█" in row]
         assert row.count("█") == (2 if len(row) == 2 * shape[1] else 1)
@@ -155,15 +156,36 @@ def test_in_colour_each_power_of_ten_has_its_own():
     errors = 10.0 ** powers[None] * 1.001
     lines = drawing(report(off(errors)), color=True, palette="256")
     (line,) = [line for line in lines if plain(line).endswith(" ✗")]
-    assert {int(color) for color in re.findall(r"48;5;(\d+)m", line)} >= set(COLORS[5:])
+    assert {int(color) for color in re.findall(r"48;5;(\d+)m", line)} == set(COLORS) - {PAPER}
+
+
+def brightness(number: int) -> float:
+    """How bright one of xterm's 256 colours is, from 0 to 1."""
+    return float(np.dot(Color.from_ansi(number).get_truecolor(), (0.299, 0.587, 0.114))) / 255
+
+
+def test_what_agrees_has_the_terminals_own_colour_or_a_calm_one_on_black_and_on_white():
+    good = COLORS[: BRIGHT - SMALLEST]
+    assert set(good[:6]) == {PAPER}
+    assert all(0.3 < brightness(number) < 0.7 for number in good if number != PAPER)
+
+
+@pytest.mark.parametrize("rows", [10, 100])
+def test_an_entry_without_a_colour_is_no_glyph_in_the_colour_of_the_text(rows):
+    errors = np.full((rows, 6), 1e-15)
+    errors[rows // 2, 3] = 0.5
+    for line in drawing(report(off(errors)), color=True, palette="256")[3:-2]:
+        for glyph in re.findall(r"(?:^|m)[^\x1b]*?([▀▄])", line):
+            assert re.search(rf"38;5;\d+(?:;48;5;\d+)?m{glyph}", line)
 
 
 @pytest.mark.parametrize("ascii", [False, True])
 @pytest.mark.parametrize("palette", ["standard", "256"])
 def test_the_legend_shows_what_the_pictures_are_made_of(palette, ascii):
-    tall = np.full((100, 4), 1e-13)
+    tall = np.full((100, 4), 1e-8)
     lines = drawing(report(off(tall)), color=True, palette=palette, ascii=ascii)
-    assert plain(lines[-1]).split() == ["relative", "error", "1e-16", "1e-6", "1", "?", "unknown"]
+    said = ["rel", "err", "agree", "1e-16", "1e-6", "1", "wrong", "?", "unknown"]
+    assert plain(lines[-1]).split() == said
     assert ("▀" in "".join(lines)) == (not ascii)
     assert ("48;5;" in lines[-1]) == (palette == "256")
     legend = drawing(report(off(tall)), ascii=ascii)[-1]
