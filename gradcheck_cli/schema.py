@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from gradcheck_cli import __version__
 from gradcheck_cli.spec import Spec
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -23,7 +24,11 @@ def json_schema() -> dict[str, Any]:
     """What a spec may hold, with a description of every key."""
     schema = Spec.model_json_schema(ref_template="#/definitions/{model}", schema_generator=_Draft7)
     schema |= {"title": "gradcheck spec", "definitions": schema.pop("$defs")}
-    return {"$schema": DRAFT, **_without_siblings(schema)}
+    return {
+        "$schema": DRAFT,
+        "$id": f"urn:gradcheck:spec:{__version__}",
+        **_with_names(_without_siblings(schema)),
+    }
 
 
 class _Draft7(GenerateJsonSchema):
@@ -90,3 +95,16 @@ def _without_siblings(schema: Any) -> Any:
     if "$ref" in schema and len(schema) > 1:
         schema = {"allOf": [{"$ref": schema.pop("$ref")}], **schema}
     return {key: _without_siblings(value) for key, value in schema.items()}
+
+
+def _with_names(schema: Any) -> Any:
+    """What is a name or a mapping is, as text, one of the names: a validator lists them for a misspelt one."""
+    if isinstance(schema, list):
+        return [_with_names(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: _with_names(value) for key, value in schema.items()}
+    names = [each for each in schema.get("anyOf", ()) if {"enum", "type"} == each.keys()]
+    if len(names) == 1 and names[0]["type"] == "string" and len(schema["anyOf"]) > 1:
+        schema |= {"if": {"type": "string"}, "then": {"enum": names[0]["enum"]}}
+    return schema

@@ -26,7 +26,7 @@ MAY_IMPORT = {
         "model.penalties",
         "numerical.schemes",
     },
-    "schema": {"spec"},
+    "schema": {"", "spec"},
     "starters": set(),
     "spec_errors": {"spec", "errors"},
     "spec_file": {"spec", "spec_errors", "errors"},

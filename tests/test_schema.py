@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from test_readme import blocks
 from test_spec import DATA, NETWORK, changed
 
+import gradcheck_cli
 from gradcheck_cli import Spec
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
@@ -194,3 +195,19 @@ def test_anything_else_does(spec):
 )
 def test_typical_mistakes_are_found(path, value):
     assert not agree(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("place", "misspelt", "known"),
+    [("activation", "sigmod", "sigmoid"), ("loss", "msee", "mse")],
+)
+def test_a_misspelt_name_is_answered_with_the_names(place, misspelt, known):
+    layer = {"units": 1} | ({"activation": misspelt} if place == "activation" else {})
+    loss = misspelt if place == "loss" else "mse"
+    spec = {"network": {"inputs": 2, "layers": [layer], "loss": loss}, "data": DATA}
+    messages = [error.message for error in VALIDATOR.iter_errors(spec)]
+    assert any(f"'{misspelt}' is not one of" in message and f"'{known}'" in message for message in messages)
+
+
+def test_a_copy_says_of_which_version_it_is():
+    assert SCHEMA["$id"].endswith(f":{gradcheck_cli.__version__}")
