@@ -98,7 +98,7 @@ def _without_siblings(schema: Any) -> Any:
 
 
 def _with_names(schema: Any) -> Any:
-    """What is a name or a mapping is, as text, one of the names: a validator lists them for a misspelt one."""
+    """What is a name or a mapping is, as text, one of the names: validators list them for a misspelt one."""
     if isinstance(schema, list):
         return [_with_names(each) for each in schema]
     if not isinstance(schema, dict):

@@ -131,7 +131,10 @@ def check(
     timeout: float | None,
     **changes: Any,
 ) -> int:
-    """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input."""
+    """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input.
+
+    Without any, those that `specs` names in the [tool.gradcheck] of the nearest pyproject.toml.
+    """
     from gradcheck_cli.report import Run
 
     refuse_missing(format)

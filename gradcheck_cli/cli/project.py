@@ -14,6 +14,9 @@ import click
 from gradcheck_cli.cli.settable import PROJECT_FILE, Commands, key_of, options_of, unknown_word
 from gradcheck_cli.errors import Complaint, InputError, Position
 
+SPECS = "specs"
+"""The key, and the argument of `gradcheck check`, that say what is checked: the key if no argument does."""
+
 
 @dataclass(frozen=True)
 class Project:
@@ -30,15 +33,26 @@ class Project:
         only others take is theirs.
         """
         self._refuse_wrong(options_of(commands), options_of(commands, barred=True))
-        return {
+        return self._specs_of(command) | {
             str(option.name): _converted(option, self.table[key_of(option)])
             for option in options_of({"": command})
             if key_of(option) in self.table and self._reason_against(option) is None
         }
 
+    def _specs_of(self, command: click.Command) -> dict[str, Any]:
+        """What a command checks that takes any number of specs: paths from the folder of the project."""
+        if SPECS not in self.table or all(parameter.name != SPECS for parameter in command.params):
+            return {}
+        return {SPECS: [os.path.join(os.path.dirname(self.file), path) for path in self.table[SPECS]]}
+
     def _refuse_wrong(self, options: Sequence[click.Option], barred: Sequence[click.Option]) -> None:
-        known, complaints = [key_of(option) for option in options], []
-        for key in self.table:
+        known, complaints = [SPECS, *(key_of(option) for option in options)], []
+        for key, value in self.table.items():
+            if key == SPECS:
+                if not (isinstance(value, list) and value and all(isinstance(each, str) for each in value)):
+                    message = f'{SPECS}: a list of files and folders is needed, as ["configs"]'
+                    complaints.append(self._located(key, Complaint(message)))
+                continue
             reasons = [self._reason_against(option) for option in options if key_of(option) == key]
             if not reasons:
                 complaints.append(self._located(key, unknown_word("key", key, known, map(key_of, barred))))

@@ -112,10 +112,10 @@ def test_the_nearest_pyproject_counts_and_no_other(folder, gradcheck, project, m
     [
         ("rtoll = 1e-5", 1, "unknown key 'rtoll'", "did you mean 'rtol'?"),
         ('  "no_code" = true', 3, "unknown key 'no_code'", "did you mean 'no-code'?"),
-        ("zzz = 1", 1, "unknown key 'zzz'", "there is only, scheme, "),
-        ('gradients = "mine.npz"', 1, "'gradients' is for the command line alone", "there is only, "),
-        ('output = "o.npz"', 1, "'output' is for the command line alone", "there is only, "),
-        ("[tool.gradcheck.check]", None, "unknown key 'check'", "there is only, "),
+        ("zzz = 1", 1, "unknown key 'zzz'", "there is specs, only, scheme, "),
+        ('gradients = "mine.npz"', 1, "'gradients' is for the command line alone", "there is specs, only, "),
+        ('output = "o.npz"', 1, "'output' is for the command line alone", "there is specs, only, "),
+        ("[tool.gradcheck.check]", None, "unknown key 'check'", "there is specs, only, "),
         ("rtol = 2", 1, "rtol: 2.0 is not in the range 0<x<1", None),
         ('scheme = "centrall"', 1, "scheme: 'centrall' is not one of 'adaptive', ", None),
         ("scheme = ['central']", 1, "scheme: a single value is needed here, not a list", None),
@@ -247,3 +247,32 @@ def test_tomllib_is_loaded_for_a_project_that_speaks_of_gradcheck_alone(folder):
     assert loaded() == "False"
     (folder / "pyproject.toml").write_text("[tool.gradcheck]\n")
     assert loaded() == "True"
+
+
+# --- which specs -------------------------------------------------------------------------------------------
+
+
+def test_a_project_names_the_specs_that_are_checked_wherever_it_is_called(folder, gradcheck, monkeypatch):
+    (folder / "inside").mkdir()
+    (folder / "pyproject.toml").write_text('[tool.gradcheck]\nspecs = ["good.yaml", "wrong.yaml"]\n')
+    monkeypatch.chdir(folder / "inside")
+    done = gradcheck("check", "-q")
+    assert done.code == 1
+    names = [line.split(":")[0].split()[1] for line in done.out.splitlines()]
+    assert names == [os.path.join("..", name) for name in ("good.yaml", "wrong.yaml")]
+    assert gradcheck("check", "-q", "../good.yaml").out.count("\n") == 1  # the command line decides
+
+
+def test_without_specs_anywhere_the_argument_is_missing(folder, gradcheck):
+    (folder / "pyproject.toml").write_text("[tool.gradcheck]\nstrict = true\n")
+    done = gradcheck("check")
+    assert (done.code, done.out) == (2, "")
+    assert "Missing argument" in done.err
+
+
+@pytest.mark.parametrize("value", ['"configs"', "[]", "[1]", "{a = 1}"])
+def test_specs_are_a_list_of_names(value, folder, gradcheck):
+    (folder / "pyproject.toml").write_text(f"[tool.gradcheck]\nspecs = {value}\n")
+    done = gradcheck("check")
+    assert done.code == 2
+    assert done.err.startswith("pyproject.toml:2:1: error: specs: a list of files and folders is needed")
