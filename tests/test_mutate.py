@@ -130,6 +130,8 @@ def test_each_look_is_taken_once():
         def expect(self, evaluations: int) -> None:
             self.evaluations += evaluations
 
+        def doing(self, what: str) -> None: ...
+
         def advance(self, evaluations: int) -> None: ...
 
     of = kinked()
