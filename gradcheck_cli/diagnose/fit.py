@@ -11,6 +11,9 @@ import numpy as np
 from gradcheck_cli.diagnose.site import Site
 from gradcheck_cli.model.special import Array
 
+NOTHING = 1e-11
+"""A smaller factor leaves nothing but rounding."""
+
 
 def is_right(site: Site, right: Site | None) -> bool:
     """Whether wrong steps have led to the same δ as right ones."""
@@ -35,6 +38,11 @@ def projected(found: Array, candidate: Array) -> float:
 def affine(found: Array, at_zero: Array, at_one: Array) -> float:
     """The value at which a function that is affine in it comes nearest to what was found."""
     return projected(found - at_zero, at_one - at_zero)
+
+
+def affine_if_any(found: Array, at_zero: Array | None, at_one: Array | None) -> float:
+    """The same of what may not apply, and is then 0."""
+    return 0.0 if at_zero is None or at_one is None else affine(found, at_zero, at_one)
 
 
 def unlike(values: Sequence[float]) -> list[float]:

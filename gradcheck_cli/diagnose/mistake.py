@@ -55,6 +55,9 @@ class Mistake(Wrong):
     alike: bool = False
 
 
+Steps = dict[Part, Mistake]
+"""The wrong steps on the way from what a layer is handed to its δ; those not named are right."""
+
 Term = Callable[[Problem, str, float], Array | None]
 """The wrong penalty term of a parameter's gradient; None where it is no other than the right one."""
 

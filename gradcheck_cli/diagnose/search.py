@@ -17,8 +17,8 @@ from typing import TypeVar
 import numpy as np
 
 from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
-from gradcheck_cli.diagnose.fit import affine, is_right, projected, times, unlike
-from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
+from gradcheck_cli.diagnose.fit import NOTHING, affine, affine_if_any, is_right, projected, times, unlike
+from gradcheck_cli.diagnose.mistake import Mistake, Steps, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, rows_as, sum_over_some
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
 from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
@@ -29,6 +29,7 @@ from gradcheck_cli.diagnose.table import (
     SOME_OF_TENSOR,
     SWAPPED,
     TENSOR_FACTOR,
+    TENSOR_KINDS,
 )
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
@@ -41,14 +42,7 @@ from gradcheck_cli.model.special import Array
 _MOST_STATES = 64
 """So many states are continued, those with the fewest mistakes first."""
 
-_NOTHING = 1e-11
-"""A smaller factor leaves nothing but rounding."""
-
-
 W = TypeVar("W", bound=Wrong)
-
-Steps = dict[Part, Mistake]
-"""The wrong steps on the way from what a layer is handed to its δ; those not named are right."""
 
 
 class Search:
@@ -270,7 +264,7 @@ class Search:
             factors.append(projected(self._data_found[name], data))
             if penalty.any():
                 factors.append(projected(self.targets[name].found, data + penalty))
-        return unlike([f for f in factors if np.isfinite(f) and abs(f) > _NOTHING and not is_same(f, 1.0)])
+        return unlike([f for f in factors if np.isfinite(f) and abs(f) > NOTHING and not is_same(f, 1.0)])
 
     # --- some units or samples alone -----------------------------------------------------------------------
 
@@ -335,17 +329,11 @@ class Search:
                 return
         if target.is_right:
             return  # two mistakes that undo each other blame what is right
-        if state.number >= self.most and not state.kinds & self._kinds_of_tensors:
+        if state.number >= self.most and not state.kinds & TENSOR_KINDS:
             return
         for made, candidate in self._wrongly(state, part, name, data, penalty):
             if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
-
-    @cached_property
-    def _kinds_of_tensors(self) -> frozenset[str]:
-        """Of what can go wrong in a single tensor."""
-        products = (mistake for part in TENSORS for mistake in MISTAKES[part])
-        return frozenset(wrong.kind for wrong in (*products, SOME_OF_TENSOR, *self._penalties, *self._spoils))
 
     def _reproduced(self, state: State, target: Target, candidate: Array) -> State:
         return replace(
@@ -381,7 +369,8 @@ class Search:
     def _wrong_penalties(self, state: State, name: str, data: Array) -> Iterator[Candidate]:
         layer = name.rsplit(".", 1)[0]
         for wrong in self._allowed(self._penalties, state):
-            value = self._multiple(wrong, name, data) if wrong.unknown else 0.0
+            terms = [wrong.term(self.problem, name, value) for value in (0.0, 1.0)]
+            value = affine_if_any(self.targets[name].found - data, *terms) if wrong.unknown else 0.0
             term = wrong.term(self.problem, name, value)
             if term is not None:
                 yield (Made(wrong, layer, name, value if wrong.unknown else None),), term
@@ -394,12 +383,6 @@ class Search:
     def _spoils(self) -> list[Wrong]:
         known = (TENSOR_FACTOR, CLIPPED, SWAPPED, *TENSOR_MISTAKES)
         return [wrong for wrong in known if wrong.kind not in self.without or wrong is TENSOR_FACTOR]
-
-    def _multiple(self, wrong: WrongPenalty, name: str, data: Array) -> float:
-        at_zero, at_one = (wrong.term(self.problem, name, value) for value in (0.0, 1.0))
-        if at_zero is None or at_one is None:
-            return 0.0
-        return affine(self.targets[name].found - data, at_zero, at_one)
 
     def _spoilt(self, state: State, name: str, data: Array, penalty: Array) -> Iterator[Candidate]:
         target, layer = self.targets[name], name.rsplit(".", 1)[0]

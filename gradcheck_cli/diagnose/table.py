@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
-from gradcheck_cli.diagnose.site import Part
+from gradcheck_cli.diagnose.site import TENSORS, Part
 from gradcheck_cli.diagnose.wrong_activations import FLAT_SPOT, MISPLACED_MISTAKES
 from gradcheck_cli.diagnose.wrong_formulas import FORMULA_MISTAKES
 from gradcheck_cli.diagnose.wrong_handed_down import HANDED_DOWN_MISTAKES
@@ -64,6 +64,17 @@ _SOME = "batch subset", "samples", "{it} is summed over {place} alone"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a")
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
 """Samples of which only some count: in the loss, or in one product or sum."""
+
+TENSOR_KINDS = frozenset(
+    wrong.kind
+    for wrong in (
+        *(mistake for part in TENSORS for mistake in MISTAKES[part]),
+        *PENALTY_MISTAKES,
+        *(TENSOR_FACTOR, CLIPPED, SWAPPED, SOME_OF_TENSOR),
+        *TENSOR_MISTAKES,
+    )
+)
+"""The kinds of what can go wrong in a single tensor."""
 
 OVERFLOW = Wrong("overflow", "overflow", "the gradient of {tensor} has {place}", "", "")
 

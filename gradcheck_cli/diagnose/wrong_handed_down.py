@@ -71,6 +71,18 @@ def _below_before(site: Site) -> Array | None:
     return None if dL_da is None else dL_da @ site.w
 
 
+def _summed_over_units(site: Site) -> Array | None:
+    """Σⱼ δⱼ for every input; not where that cancels, as below a softmax: what is left is rounding."""
+    total = site.delta.sum(axis=1, keepdims=True)
+    if (np.abs(total) <= _CANCELLED * np.abs(site.delta).sum(axis=1, keepdims=True)).all():
+        return None
+    return np.repeat(total, site.layer.inputs, axis=1)
+
+
+_CANCELLED = 1e-12
+"""A smaller share of what it is summed from is rounding."""
+
+
 _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
     (
         "transposed weights",
@@ -103,7 +115,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
     (
         "weights left out on the way down",
         PRODUCT,
-        lambda s: np.repeat(s.delta.sum(axis=1, keepdims=True), s.layer.inputs, axis=1),
+        _summed_over_units,
         "δ goes down without the weights, summed over the units",
         "∂L/∂a⁽ʰ⁾ᵢ = Σⱼ δⱼ",
     ),
