@@ -594,8 +594,10 @@ def _summed_with_its_input(p: Pass, i: int, rng: Rng) -> Array:
     return (p.delta[i].T @ p.a_h[i]).sum(axis=1)
 
 
-def _the_bias_itself(p: Pass, i: int, rng: Rng) -> Array:
-    return p.parameters[p.layers[i].bias]
+def _the_bias_itself(p: Pass, i: int, rng: Rng) -> Array | None:
+    """Not where it is 0, which is a gradient of 0."""
+    bias = p.parameters[p.layers[i].bias]
+    return bias if bias.any() else None
 
 
 def _summed_over_units(p: Pass, i: int, rng: Rng) -> Array | None:
@@ -1082,7 +1084,10 @@ def _of_the_other_kind(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
             return strength * (np.abs(w) if how == 1 else (w > 0).astype(w.dtype))
         return penalty_slope({"l1": "l2", "l2": "l1"}[each], w, strength)
 
-    return _penalties(kind, case, rng, term)
+    swapped = len(strengths) > 1 and not how  # each as the other: the strengths are swapped
+    for plant in _penalties(kind, case, rng, term):
+        both = swapped and plant.variant.count(" and ")
+        yield replace(plant, also=frozenset(["elastic net mixed up"] if both else []))
 
 
 def _of_any_strength(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:

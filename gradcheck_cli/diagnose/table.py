@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.site import TENSORS, Part
-from gradcheck_cli.diagnose.wrong_activations import FLAT_SPOT, MISPLACED_MISTAKES
+from gradcheck_cli.diagnose.wrong_activations import DROPPED_MISTAKES, FLAT_SPOT, MISPLACED_MISTAKES
 from gradcheck_cli.diagnose.wrong_formulas import FORMULA_MISTAKES
 from gradcheck_cli.diagnose.wrong_handed_down import HANDED_DOWN_MISTAKES
 from gradcheck_cli.diagnose.wrong_losses import (
@@ -34,6 +34,7 @@ _STEPS: tuple[Mistake, ...] = (
     *ENTRY_MISTAKES,
     *OTHER_LOSS_MISTAKES,
     *SAMPLE_MISTAKES,
+    *DROPPED_MISTAKES,
     *SUM_MISTAKES,
     *HANDED_DOWN_MISTAKES,
     *NORM_MISTAKES,

@@ -141,6 +141,22 @@ MISPLACED_MISTAKES = (
         "in {where} {activation} lets through where ∂L/∂a > 0, not where z > 0",
         "δ = ∂L/∂a where ∂L/∂a > 0",
     ),
+)
+
+FLAT_SPOT = Mistake(
+    "flat spot added",
+    DERIVATIVE,
+    "in {where} {value} is added to the derivative of {activation}, as is done to leave its flat spots",
+    "δ = ∂L/∂a · ({phi} + {value})",
+    "δ = ∂L/∂a · {phi}",
+    "∂a/∂z",
+    "flat spot",
+    part=Part.ACTIVATION,
+    step=_with_flat_spot,
+    planted=0.1,
+)
+
+DROPPED_MISTAKES = (
     activation_row(
         "upstream gradient dropped",
         DERIVATIVE,
@@ -155,17 +171,4 @@ MISPLACED_MISTAKES = (
         "in {where} ∂L/∂a is dropped but for the loss's c: δ is c times the derivative of {activation}",
         "δ = c · {phi}",
     ),
-)
-
-FLAT_SPOT = Mistake(
-    "flat spot added",
-    DERIVATIVE,
-    "in {where} {value} is added to the derivative of {activation}, as is done to leave its flat spots",
-    "δ = ∂L/∂a · ({phi} + {value})",
-    "δ = ∂L/∂a · {phi}",
-    "∂a/∂z",
-    "flat spot",
-    part=Part.ACTIVATION,
-    step=_with_flat_spot,
-    planted=0.1,
 )

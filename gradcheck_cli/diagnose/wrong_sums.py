@@ -223,6 +223,11 @@ def _bias_of(delta: Of) -> Of:
     return step
 
 
+def _unless_zero(parameter: Array) -> Array | None:
+    """What is 0 throughout is a gradient of 0."""
+    return parameter if parameter.any() else None
+
+
 _OUTER: tuple[tuple[Of, str, str], ...] = (
     (
         lambda s: np.outer(s.delta.sum(axis=0), s.a_h.mean(axis=0)),
@@ -305,7 +310,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
     (
         "parameters in place of the gradient",
         PRODUCT,
-        lambda s: s.w,
+        lambda s: _unless_zero(s.w),
         "the weight itself stands where its gradient should",
         "∂L/∂w = w",
     ),
@@ -357,7 +362,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         Part.BIAS,
         "parameters in place of the gradient",
         PRODUCT,
-        lambda s: s.problem.parameters[s.layer.bias],
+        lambda s: _unless_zero(s.problem.parameters[s.layer.bias]),
         "the bias itself stands where its gradient should",
         "∂L/∂b = b",
     ),
