@@ -29,6 +29,9 @@ _MOST = 2
 _FEWEST = 4
 """Of a tensor of which not all is known, so many entries stand for the others."""
 
+_BY_FAR = 100.0
+"""A gradient so many bounds from 0 is not 0."""
+
 
 @np.errstate(all="ignore")
 def diagnose_arrays(
@@ -162,3 +165,22 @@ def _observed(
     others = {name: target for name, target in targets.items() if name in ways and name not in throughout}
     known = {name: target for name, target in others.items() if target.is_known.all()}
     yield from map(as_sentence, entries_off(known, known))
+    yield from _of_stairs([targets[name] for name in others])
+
+
+def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
+    """What to look for where the gradient is not 0 and the loss stands still."""
+    still = [target.name for target in targets if _stands_still(target)]
+    if still:
+        yield (
+            f"The loss does not change when most entries of {listed(still)} move a little: it does not use "
+            "them, or the forward pass rounds, as a quantiser or a sign does. A straight-through gradient is "
+            "not a derivative."
+        )
+
+
+def _stands_still(target: Target) -> bool:
+    """Whether differences are 0 at most of the entries where the gradient is not."""
+    told = target.is_known & (np.abs(target.found) > _BY_FAR * target.bound)
+    still = told & (np.abs(target.right) <= target.bound)
+    return int(still.sum()) > max(1, int(told.sum()) // 2)

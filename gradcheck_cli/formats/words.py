@@ -459,7 +459,7 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
 
 
 NETWORK_TELLS_MORE = (
-    "Where the spec's network section describes the code, and has its loss, the wrong formula may be named: "
+    "If the code is a dense network, describe it in the spec and the wrong formula may be named: "
     "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}"
 )
 

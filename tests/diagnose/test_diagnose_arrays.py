@@ -188,3 +188,11 @@ def test_of_what_agrees_as_a_group_no_factor_is_told():
     other = drawn("v", RIGHT["v"], False, seed=1)
     (cause,) = diagnose([one, other], None).answers[0].causes
     assert cause.sentence == "The gradient of w is right but for entries [0, 0], [0, 1]."
+
+
+@pytest.mark.parametrize("most", [True, False])
+def test_a_loss_that_stands_still_is_told(most):
+    numerical = np.where(np.arange(8) < (2 if most else 6), 1.0, 0.0)
+    comparison = compare("x", RNG.normal(size=8), Estimate(numerical, np.full(8, 1e-12)), np.zeros(8), 1e-6)
+    told = [line for line in diagnose([comparison], None).observations if "straight-through" in line]
+    assert [("most entries of x" in line) for line in told] == [True] * most
