@@ -23,7 +23,7 @@ from gradcheck_cli.model.sampled_rounding import capped
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import Objective
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.sources import read_code, read_data, read_gradients
+from gradcheck_cli.sources import read_code, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.spec import ArrayFile, CheckSpec, Spec
 
@@ -171,11 +171,10 @@ def _of_code(spec: Spec) -> Subject:
 
 def _read_code(spec: Spec) -> tuple[Function, Inputs]:
     from gradcheck_cli.sources.foreign import read_inputs
+    from gradcheck_cli.sources.own_inputs import completed
 
     _refuse_complex(spec.check)  # before any of it is run
-    if spec.network is not None and spec.data is None:
-        spec = spec.model_copy(update={"data": read_data(spec.gradients)})
-    inputs = read_inputs(spec)
+    inputs = read_inputs(*completed(spec))
     return read_code(spec.gradients, inputs), inputs
 
 

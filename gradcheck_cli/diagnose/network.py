@@ -133,13 +133,14 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
     for state in found:
         groups = _grouped(state.made)
         likely = sum(ORDER[id(group[0].wrong)] for group in groups)
+        places = sum(_says_less(group, setting) for group in groups), sum(map(len, groups))
         names = [_names(group, state.on_penalty, setting) for group in groups]
         for k, each in enumerate(product(*names)):
             solved = any(_is_solved(group[0].wrong) for group in each)
             if len(each) > 1 and all(group[0].wrong in DESCRIPTIONS for group in each):
                 continue  # between them two of these cover anything
             if state.informed >= (2 if solved else 1):  # of a single entry everything is a multiple
-                ranked.append(((*_rank(each), likely, k), each, state.apart))
+                ranked.append(((*_rank(each), *places, likely, k), each, state.apart))
     answers: dict[tuple[str, ...], Answer] = {}
     for _, called, apart in sorted(ranked, key=lambda each: each[0]):
         causes = tuple(cause_of(group, setting.problem) for group in called)
@@ -201,7 +202,7 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 
 
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
-    """Few mistakes first, then what says why, needs no solving, is of whole layers, and of few places."""
+    """Few mistakes first, then what says why, needs no solving, and is of whole layers."""
     firsts = [group[0] for group in groups]
     return (
         len(firsts),
@@ -209,8 +210,15 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
         sum(first.wrong in DESCRIPTIONS for first in firsts),
         sum(_FREE.get(first.wrong.kind, 0) for first in firsts),
         sum(isinstance(first.wrong, Mistake) and bool(first.place) for first in firsts),
-        sum(map(len, groups)),
     )
+
+
+def _says_less(group: Sequence[Made], setting: Setting) -> bool:
+    """Whether it blames what is handed down for a factor that some layer's gradients alone may have."""
+    if group[0].wrong is not SCALED or setting.problem is None:
+        return False
+    lowest, *above = (layer.name for layer in setting.problem.network.layers)
+    return len(group) > 1 or bool(above and group[0].layer == lowest)
 
 
 _FREE = {

@@ -459,8 +459,9 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
 
 
 NETWORK_TELLS_MORE = (
-    "If the code is a dense network, describe it in the spec and the wrong formula may be named: "
-    "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}"
+    "If the code is a dense network, a spec that describes it may name the wrong formula: "
+    "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}, and under gradients the "
+    "code's own names: {ITS: hidden1.weight, …}, and layout: in_out for weights [in, out]."
 )
 
 

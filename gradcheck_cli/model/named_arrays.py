@@ -63,15 +63,44 @@ def read_fitting(
     dialect = Dialect(source, section)
     dialect.refuse_unfit(shapes)
     needed = shapes if needed is None else needed
-    theirs = {dialect.name(ours): dialect.shape(ours, shape) for ours, shape in shapes.items()}
-    must = {dialect.name(ours) for ours in needed}
+    author = Author(source.file.name, (section, "file"), dialect)
 
     def accept(headers: Mapping[str, Header]) -> None:
-        given = {name: _as_needed(header, theirs.get(name)) for name, header in headers.items()}
+        author.refuse_misfits(headers, shapes, needed, what, if_missing)
+
+    needless = [name for name in shapes if name not in needed]
+    return author.ours(_read(source.file, dialect, accept, needless), shapes)
+
+
+@dataclass(frozen=True)
+class Author:
+    """A file, or code, that holds arrays by names and in a layout of its own; where: of it in the spec."""
+
+    called: str
+    where: Location
+    dialect: Dialect
+
+    def ours(self, arrays: Mapping[str, Array], shapes: Mapping[str, Shape]) -> dict[str, Array]:
+        """Arrays that fit these shapes, by our names."""
+        theirs = self.dialect.shapes(shapes)
+        return self.dialect.ours({name: array.reshape(theirs[name]) for name, array in arrays.items()})
+
+    def refuse_misfits(
+        self,
+        given: Mapping[str, Header],
+        shapes: Mapping[str, Shape],
+        needed: Collection[str],
+        what: str,
+        if_missing: str | None,
+    ) -> None:
+        """Raise an `InputError` with all that is missing, extra or misshapen, or what else it seems to be."""
+        dialect, theirs = self.dialect, self.dialect.shapes(shapes)
+        must = {dialect.name(ours) for ours in needed}
+        given = {name: _as_needed(header, theirs.get(name)) for name, header in given.items()}
         other, found = _other_names(dialect, given, shapes, needed), Gathered()
         with found:
             if other.pairs:
-                raise InputError(other.complaint(source, section))
+                raise InputError(other.complaint(dialect.source, dialect.section, self.called, self.where))
         with found:
             match_shapes(
                 {name: header for name, header in given.items() if name not in other.pairs},
@@ -81,15 +110,26 @@ def read_fitting(
                     if name in given or (name in must and name not in other.pairs.values())
                 },
                 what,
-                (section, "file"),
+                self.where,
                 if_missing,
                 {dialect.name(ours): dialect.if_transposed for ours in shapes if _is_weight(ours)},
             )
         found.raise_any()
 
-    needless = [name for name in shapes if name not in needed]
-    read = _read(source.file, dialect, accept, needless)
-    return dialect.ours({name: array.reshape(theirs[name]) for name, array in read.items()})
+
+@dataclass(frozen=True)
+class OwnParameters:
+    """The parameters that the user's code defines, by its names."""
+
+    arrays: Mapping[str, Array]
+    author: Author
+
+    def fitting(self, shapes: Mapping[str, Shape]) -> dict[str, Array]:
+        """Those of a network of these shapes, by our names. Raises `InputError` where they are others."""
+        help = "say under names what the code calls it, or give the spec parameters of its own"
+        headers = {name: Header(name, array.shape, array.dtype) for name, array in self.arrays.items()}
+        self.author.refuse_misfits(headers, shapes, shapes, "parameter", help)
+        return self.author.ours(self.arrays, shapes)
 
 
 def _as_needed(header: Header, needed: Shape | None) -> Header:
@@ -161,6 +201,10 @@ class Dialect:
         """The author's shape of an array that has this shape with us."""
         return shape[::-1] if self._turns(ours, len(shape)) else shape
 
+    def shapes(self, ours: Mapping[str, Shape]) -> dict[str, Shape]:
+        """The author's, by the author's names, of arrays that have these shapes with us."""
+        return {self.name(name): self.shape(name, shape) for name, shape in ours.items()}
+
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """The author's arrays by our names, in our layout."""
         named = {self.source.names.get(name, name): array for name, array in arrays.items()}
@@ -193,7 +237,7 @@ class Dialect:
         """What to do about a weight that is the other way round."""
         if self.source.layout == "in_out":
             return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
-        return "weights are [out, in], as in PyTorch; store its .T, or say 'layout: in_out' beside the file"
+        return "weights are [out, in], as in PyTorch; store its .T, or say 'layout: in_out' beside it"
 
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` with every name that cannot be: of two for one, of nothing known, in the way.

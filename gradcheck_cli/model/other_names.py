@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from gradcheck_cli.errors import Complaint
+from gradcheck_cli.errors import Complaint, Location
 from gradcheck_cli.model.arrays import as_vector, listed
-from gradcheck_cli.spec import ArrayFile, Layout
+from gradcheck_cli.spec import Layout, Named
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -28,17 +28,17 @@ class OtherNames:
     guessed: tuple[str, ...]
     layout: Layout = "out_in"
 
-    def complaint(self, source: ArrayFile, section: str) -> Complaint:
+    def complaint(self, source: Named, section: str, author: str, where: Location) -> Complaint:
         """The one error, with the line to paste."""
-        found = f"{source.file.name} has other names than the network: {listed(self.pairs)}"
+        found = f"{author} has other names than the network: {listed(self.pairs)}"
         names = ", ".join(f"{_word(theirs)}: {_word(ours)}" for theirs, ours in self._all(source).items())
         layout = "" if self.layout == source.layout else f", layout: {self.layout}"
         help = f"by their shapes; say under {section}: names: {{{names}}}{layout}"
         if self.guessed:
             help += f"   (make sure of {listed(self.guessed)}, which share their shape with others)"
-        return Complaint(found, (section, "file"), help)
+        return Complaint(found, where, help)
 
-    def _all(self, source: ArrayFile) -> Mapping[str, str]:
+    def _all(self, source: Named) -> Mapping[str, str]:
         return {**source.names, **self.pairs}
 
 

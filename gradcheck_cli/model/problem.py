@@ -18,7 +18,7 @@ from gradcheck_cli.model.data import Batch, one_target_per_output, place_of, rea
 from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.model.memory import refuse_oversized
 from gradcheck_cli.model.moved import NetworkObjective
-from gradcheck_cli.model.named_arrays import Dialect, read_fitting
+from gradcheck_cli.model.named_arrays import Dialect, OwnParameters, read_fitting
 from gradcheck_cli.model.network import Layer, Network
 from gradcheck_cli.model.parameters import initialise
 from gradcheck_cli.model.rounding import Arithmetic
@@ -63,13 +63,16 @@ class Problem:
             return NetworkObjective(self.network, self.parameters, self.x, self.target, arithmetic)
 
 
-def build_problem(spec: Spec) -> Problem:
-    """Load or draw everything the spec names. Raises `InputError` with every place in the spec that fails."""
+def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
+    """Load or draw everything the spec names. Raises `InputError` with every place in the spec that fails.
+
+    own: the parameters of a Python function's own file, in place of what the spec names.
+    """
     if spec.network is None:
         raise bad_input("this needs a network, and the spec describes none", "network")
     _refuse_impossible(spec.network)
     try:
-        problem = _build(spec, spec.network)
+        problem = _build(spec, spec.network, own)
     except MemoryError:
         raise bad_input(
             "there is not enough memory for a network and batch of this size", "network"
@@ -78,7 +81,7 @@ def build_problem(spec: Spec) -> Problem:
     return problem
 
 
-def _build(spec: Spec, described: NetworkSpec) -> Problem:
+def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Problem:
     dtype, loss = np.dtype(spec.dtype), described.loss
     network = _network(described)
     found = Gathered()
@@ -86,7 +89,8 @@ def _build(spec: Spec, described: NetworkSpec) -> Problem:
         batch, plain, target, total = _samples(spec, described, network)
         refuse_oversized(network, len(batch.x), spec.check.memory)
     with found:
-        parameters = _parameters(spec.parameters or InitialisedParameters(), network)
+        source = spec.parameters or InitialisedParameters()
+        parameters = _parameters(source, network) if own is None else own.fitting(network.shapes)
     with found:
         checked = matching(network.shapes, spec.check.parameters)
     found.raise_any()

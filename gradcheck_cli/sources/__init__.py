@@ -10,7 +10,7 @@ from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.sources import array_file, backprop
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import Backprop, GradientFile, Gradients, InlineData, PythonFunction, TorchModule
+from gradcheck_cli.spec import Backprop, GradientFile, Gradients, PythonFunction, TorchModule
 
 if TYPE_CHECKING:
     from gradcheck_cli.sources.foreign import Function, Inputs
@@ -43,17 +43,3 @@ def read_code(source: Gradients, inputs: Inputs) -> Function:
     """The code the spec names, loaded and called once. Raises `InputError` at the place in the spec."""
     function: Function = import_module(CODE_SOURCES[type(source)]).read(source, inputs)
     return function
-
-
-def read_data(source: Gradients) -> InlineData:
-    """The data that the code's own file defines, for a network whose spec names none. Raises `InputError`."""
-    from gradcheck_cli.sources.evaluation import own_data
-    from gradcheck_cli.sources.user_code import load
-
-    where = ("gradients", "python" if isinstance(source, PythonFunction) else "torch")
-    code = load(getattr(source, where[1]), where)
-    x, y = own_data(code)
-    if x is None or y is None:
-        help = f"say data: {{file: batch.npz}}, or define data in {code.code.file.name}: (x, y)"
-        raise bad_input("this needs data, and neither the spec nor its code names any", *where, help=help)
-    return InlineData.model_construct(x=x.tolist(), y=y.tolist(), rescale=None)

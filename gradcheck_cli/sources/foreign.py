@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.model.data import read_arrays
-from gradcheck_cli.model.named_arrays import read_named
+from gradcheck_cli.model.named_arrays import OwnParameters, read_named
 from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Shape, Spread
@@ -102,10 +102,13 @@ class Inputs:
     problem: Problem | None = None
 
 
-def read_inputs(spec: Spec) -> Inputs:
-    """The network's parameters and batch; without a network section, the arrays of the files as they are."""
+def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
+    """The network's parameters and batch; without a network section, the arrays of the files as they are.
+
+    own: the network's parameters, where the code's file defines them and the spec does not.
+    """
     if spec.network is not None:
-        problem = build_problem(spec)
+        problem = build_problem(spec, own)
         return Inputs(problem.parameters, problem.x, _labels_whole(problem), problem)
     parameters = None
     if isinstance(spec.parameters, ParameterFile):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -79,10 +79,20 @@ def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
     return named
 
 
+def _array(name: str, value: Any) -> Any:
+    """One parameter as an array. Raises `InputError` for what is no array of numbers, as a list of arrays."""
+    with suppress(ValueError):  # of lists of unlike lengths
+        if (array := plain(value)).dtype.kind != "O":
+            return array
+    called = "the parameters are" if name == ALONE else f"parameter '{name}' is"
+    needed = "a dict of arrays by name, or an array" if name == ALONE else "an array of numbers"
+    raise bad_input(f"{called} {a(value)}; {needed} is needed")
+
+
 def _point(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if not parameters:
         raise bad_input("there are no parameters: a dict of arrays by name, or an array, is needed")
-    arrays = {str(name): plain(value) for name, value in parameters.items()}
+    arrays = {str(name): _array(str(name), value) for name, value in parameters.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "buif":
             message = f"parameter '{name}' holds {array.dtype}; real numbers are needed"

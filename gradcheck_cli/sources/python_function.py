@@ -19,7 +19,6 @@ from gradcheck_cli.sources.evaluation import (
     Evaluation,
     as_point,
     first_of_two,
-    named_arrays,
     plain,
     read_gradients,
     read_losses,
@@ -33,6 +32,7 @@ from gradcheck_cli.sources.evaluation import (
     taking_data,
 )
 from gradcheck_cli.sources.foreign import Finding, Function, Inputs
+from gradcheck_cli.sources.own_inputs import own_parameters
 from gradcheck_cli.sources.unwritten import refuse_unwritten
 from gradcheck_cli.sources.user_code import Callee, UserCode, a, load
 from gradcheck_cli.spec import PythonFunction
@@ -136,13 +136,12 @@ class _Function:
 def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Array]:
     if inputs.parameters is not None:
         return as_point(inputs.parameters, ("parameters", "file"))
-    own = code.own("parameters")
+    own = own_parameters(code)
     if own is None:
         file = code.code.file.name
         help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
         raise code.complain("has no parameters to start from: neither the spec nor its file gives any", help)
-    with code.running("reading its parameters"):
-        return as_point(dialect.ours(named_arrays(own, code, "parameters")), _WHERE)
+    return dialect.ours(own)
 
 
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
@@ -209,14 +208,24 @@ def _observe(
 
 @contextmanager
 def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Say what the parameters are called to code that asks for another name."""
+    """Say what the parameters are called, and how they lie, to code that takes them otherwise."""
     try:
         yield
     except InputError as error:
-        names = listed(parameters)
-        help = f"the parameters are {names}; if the code has other names, say names: {{ITS: OURS}} beside it"
-        told = (replace(c, help=help) if "raises KeyError" in c.message else c for c in error.complaints)
+        told = (replace(c, help=_on_names(c.message, parameters) or c.help) for c in error.complaints)
         raise InputError(*told) from None
+
+
+def _on_names(failure: str, parameters: Mapping[str, Array]) -> str | None:
+    if "raises KeyError" in failure:
+        names = listed(parameters)
+        return f"the parameters are {names}; if the code has other names, add names: {{ITS: OURS}}"
+    of_a_network = any(name.endswith(".weight") for name in parameters)
+    of_shapes = any(word in failure for word in ("matmul", "broadcast", "shapes", "aligned"))
+    return _LAYOUT if "raises ValueError" in failure and of_a_network and of_shapes else None
+
+
+_LAYOUT = "weights of a network section are [out, in]; where the code has them [in, out], add layout: in_out"
 
 
 def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:

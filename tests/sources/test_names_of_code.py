@@ -85,16 +85,52 @@ def test_a_square_weight_in_the_wrong_layout_is_another_function(checked):
 def test_names_of_nothing_are_refused_where_they_stand(checked):
     names = NAMES.replace("output.bias", "outptu.bias")
     with pytest.raises(InputError, match=r"outptu\.bias") as caught:
-        checked(book("1.0"), f"{NETWORK}gradients: {{python: net.py:f, {names}, layout: in_out}}\n")
+        spec = f"{NETWORK}parameters: {{init: xavier}}\n"
+        checked(book("1.0"), f"{spec}gradients: {{python: net.py:f, {names}, layout: in_out}}\n")
     assert ("gradients", "names", "b2") in {complaint.where for complaint in caught.value.complaints}
 
 
 def test_a_name_that_the_code_does_not_find_is_told_with_those_there_are(checked):
     with pytest.raises(InputError, match="raises KeyError") as caught:
-        checked(book("1.0"), f"{NETWORK}gradients: {{python: net.py:f}}\n")
+        checked(book("1.0"), f"{NETWORK}parameters: {{init: xavier}}\ngradients: {{python: net.py:f}}\n")
     (complaint,) = caught.value.complaints
     assert "hidden1.weight" in complaint.help
     assert "names:" in complaint.help
+
+
+# --- parameters --------------------------------------------------------------------------------------------
+
+ALL_NAMED = f"{NETWORK}gradients: {{python: net.py:f, {NAMES}, layout: in_out}}\n"
+
+
+def test_with_a_network_the_parameters_are_the_codes_own(tmp_path):
+    (tmp_path / "net.py").write_text(dedent(book("1.0")), encoding="utf-8")
+    (tmp_path / "net.yaml").write_text(ALL_NAMED, encoding="utf-8")
+    parameters = subject_of(load_spec(tmp_path / "net.yaml")).problem.parameters
+    drawn = np.random.default_rng(3).normal(size=(3, 4))
+    np.testing.assert_array_equal(parameters["hidden1.weight"].T, drawn)
+
+
+def test_those_of_the_spec_come_first(tmp_path):
+    (tmp_path / "net.py").write_text(dedent(book("1.0")), encoding="utf-8")
+    (tmp_path / "net.yaml").write_text(f"{ALL_NAMED}parameters: {{init: zeros}}\n", encoding="utf-8")
+    parameters = subject_of(load_spec(tmp_path / "net.yaml")).problem.parameters
+    assert not any(value.any() for value in parameters.values())
+
+
+def test_a_mistake_that_shows_at_the_codes_own_parameters_alone_is_seen(checked):
+    """Drawn ones have biases of 0, where a penalty on them has no gradient."""
+    penalised = book("(1.0 - a**2)").replace(
+        "len(x), gradients", "len(x) + p['b1'] @ p['b1'] / 50, gradients"
+    )
+    assert checked(penalised, ALL_NAMED).exit_code == 1
+
+
+def test_other_names_are_one_error_with_the_line_to_paste(checked):
+    with pytest.raises(InputError) as caught:
+        checked(book("1.0"), f"{NETWORK}gradients: {{python: net.py:f}}\n")
+    (complaint,) = caught.value.complaints
+    assert f"say under gradients: {NAMES}, layout: in_out" in complaint.help.replace("   (make", ", (make")
 
 
 # --- data --------------------------------------------------------------------------------------------------
