@@ -208,7 +208,14 @@ def _slope(at: _Place, ours: Factors, bounds: FactorRounding, symbol: str) -> _S
     y, y_error, activation = ours.y[some], bounds.y[some], at.layer.activation
     rounding = activation.rounding.derivative(activation, y, y_error, at.eps)
     value = activation.derivative(y)
-    return _Step(symbol, activation.formula, f"{at.layer.name}.da_dz", value, slopes, rounding)
+    formula = activation.formula
+    if at.layer.batch_norm is not None:
+        formula = formula.translate(_OF_Y)
+    return _Step(symbol, formula, f"{at.layer.name}.da_dz", value, slopes, rounding)
+
+
+_OF_Y = str.maketrans("zᶻ", "yʸ")
+"""What a formula says of z holds of y, where that is what the activation is given."""
 
 
 _PRODUCTS = {

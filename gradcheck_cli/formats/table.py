@@ -194,7 +194,7 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
 def _derivation(page: Page, explanation: Explanation, derivation: Derivation) -> None:
     page.line(derives(derivation))
     page.line()
-    page.table((Column(), Column(rank=1)), definitions(explanation, derivation))
+    page.table((Column(), Column()), definitions(explanation, derivation))
     page.line()
     page.table((Column(), Column(rank=1), Column(), Column(rank=2)), chain_rule(derivation))
     page.line()

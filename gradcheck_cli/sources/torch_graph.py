@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,13 @@ class Leaf:
     """A parameter of the module. A complex one is checked as two real tensors, NAME.real and NAME.imag.
 
     torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its parts are the gradients of these two.
-    own: the type that the module gives it.
+    own: the type that the module gives it.  padding: rows that no gradient is due to, and what they hold.
     """
 
     name: str
     tensor: Tensor
     own: Any
+    padding: Mapping[int, Array] = field(default_factory=dict)
 
     def parts(self, whole: Tensor) -> dict[str, Array]:
         """The real tensors that the parameter, or its gradient, consists of."""
@@ -45,7 +46,10 @@ class Leaf:
     def whole(self, parts: Mapping[str, Array]) -> Array:
         """The parameter that consists of these parts, in the wide type."""
         if not self.own.is_complex:
-            return np.array(parts[self.name], dtype=np.float64)
+            whole = np.array(parts[self.name], dtype=np.float64)
+            for row, held in self.padding.items():
+                whole[..., row, :] = held
+            return whole
         re, im = parts[f"{self.name}.real"], parts[f"{self.name}.imag"]
         whole = np.empty(re.shape, dtype=np.complex128)
         whole.real, whole.imag = re, im
@@ -78,11 +82,17 @@ class Graph:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is odd about its tensors, a line each."""
-        return tuple(
+        same = (
             f"'{name}' is the same tensor as '{first}': both move at once, and their gradient is {first}'s"
             for name, first in self.shared.items()
             if name != first
         )
+        padding = (
+            f"row {row} of '{leaf.name}' is its padding_idx, which torch gives no gradient: it is not moved"
+            for leaf in self.leaves
+            for row in leaf.padding
+        )
+        return (*same, *padding)
 
     def begin_at(self, parameters: Mapping[str, Array] | None) -> None:
         """Copy the spec's parameters, if it has any, into the module."""
@@ -273,7 +283,7 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
         forward, functional, named = _of_function(torch, code, built[0], built[2])
     shared = _first_names(named)
     named = {name: named[name] for name in shared.values()}
-    leaves = _leaves(torch, code, named)
+    leaves = [_with_padding(torch, built[0], leaf) for leaf in _leaves(torch, code, named)]
     others = _tensors(torch, built[0]) + _tensors(torch, built[1]) + list(named.values())
     checked = {id(leaf.tensor) for leaf in leaves}
     held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
@@ -298,6 +308,19 @@ def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Lea
             if leaf.own.is_complex and part in named:
                 raise code.complain(f"calls a tensor '{part}', which is a part of the complex '{leaf.name}'")
     return leaves
+
+
+def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
+    """The leaf with the row that an embedding keeps for padding, if it is the weight of one."""
+    kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
+    modules = module.modules() if isinstance(module, torch.nn.Module) else ()
+    rows = {
+        each.padding_idx
+        for each in modules
+        if isinstance(each, kinds) and each.weight is leaf.tensor and each.padding_idx is not None
+    }
+    held = {row: plain(_widened(leaf.tensor.detach()[row], True).cpu()).copy() for row in rows}
+    return replace(leaf, padding=held)
 
 
 _Forward = Callable[..., Any]

@@ -84,8 +84,8 @@ def test_a_square_weight_in_the_wrong_layout_is_another_function(checked):
 
 def test_names_of_nothing_are_refused_where_they_stand(checked):
     names = NAMES.replace("output.bias", "outptu.bias")
+    spec = f"{NETWORK}parameters: {{init: xavier}}\n"
     with pytest.raises(InputError, match=r"outptu\.bias") as caught:
-        spec = f"{NETWORK}parameters: {{init: xavier}}\n"
         checked(book("1.0"), f"{spec}gradients: {{python: net.py:f, {names}, layout: in_out}}\n")
     assert ("gradients", "names", "b2") in {complaint.where for complaint in caught.value.complaints}
 

@@ -255,6 +255,28 @@ def test_a_bare_function_has_the_parameters_of_its_dict(written):
     assert function.gradients(function.parameters)["w"].dtype == np.float32
 
 
+@pytest.mark.parametrize("kind", ["Embedding", "EmbeddingBag"])
+def test_the_row_of_an_embeddings_padding_is_not_moved(written, tmp_path, kind):
+    """torch gives that row no gradient, whatever the output depends on."""
+    text = f"""
+        def build():
+            module = nn.Sequential(nn.{kind}(4, 3, padding_idx=1), nn.Linear(3, 2)).double()
+            with torch.no_grad():
+                module[0].weight[1] = 0.5
+            return module, lambda out, y: (out**2).sum()
+    """
+    code = written(text).torch
+    np.savez(tmp_path / "data.npz", x=np.array([[0, 1, 3], [1, 1, 2]]), y=np.zeros(2))
+    spec = tmp_path / "net.yaml"
+    spec.write_text(f"data: {{file: data.npz}}\ngradients: {{torch: {code.file.name}:build}}\n")
+    report = check(load_spec(spec))
+    assert report.verdict is Verdict.AGREES
+    assert any("padding_idx" in line for line in report.unusual)
+    (weight,) = (c for c in report.comparisons if c.name == "0.weight")
+    assert not weight.numerical[1].any()
+    assert weight.numerical[[0, 2, 3]].all()
+
+
 def test_a_constant_of_a_bare_function_is_no_parameter(written):
     text = """
         def build():
