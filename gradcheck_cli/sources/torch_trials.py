@@ -64,11 +64,15 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Step:
-    """What one step of backward that is not torch's own was handed, and what it handed down."""
+    """What one step of backward that is not torch's own was handed, and what it handed down.
+
+    overwrites: whether it left other numbers in what it was handed.
+    """
 
     name: str
     up: Sequence[Tensor | None]
     down: Sequence[Tensor | None]
+    overwrites: bool
 
 
 @dataclass
@@ -103,7 +107,10 @@ class _Laboratory:
         differ = _apart_by_more_than_rounding(first.gradients, second.gradients, self.graph.eps)
         if differ:
             who = _culprit(first, second, 1.0, float(np.sqrt(self.graph.eps)))
-            yield Trial(Finding(differ, f"{who} {_MISREADS.format(listed(differ))}"), upstream)
+            what = _MISREADS
+            if overwriting := next((step for step in second.steps if step.overwrites), None):
+                who, what = f"The backward of {_function_name(overwriting.name)}", _OVERWRITES
+            yield Trial(Finding(differ, f"{who} {what.format(listed(differ))}"), upstream)
 
     def _disproportion(self, first: _Run, second: _Run, upstream: Upstream) -> Iterator[Trial]:
         differ = _not_in_proportion(first.gradients, second.gradients, FACTOR)
@@ -135,17 +142,31 @@ _MISREADS = (
     "reads its upstream as if it were contiguous: the same numbers in another memory layout give another "
     "gradient of {}"
 )
+_OVERWRITES = (
+    "changes its upstream in place, which other steps may still read: on a copy of the upstream the gradient "
+    "of {} is another"
+)
 
 
 def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
     """Keep what these steps of backward are handed and hand down, in the order in which they run."""
 
-    def record(name: str) -> Callable[[Any, Any], None]:
-        return lambda down, up: steps.append(_Step(name, tuple(up), tuple(down)))
+    def record(node: Node) -> None:
+        handed: list[Sequence[Tensor | None]] = []
+
+        def before(up: Sequence[Tensor | None]) -> None:
+            handed.append([grad if grad is None else grad.clone() for grad in up])
+
+        def after(down: Sequence[Tensor | None], up: Sequence[Tensor | None]) -> None:
+            changed = not all(map(_are_equal, handed.pop(), up))
+            steps.append(_Step(node.name(), tuple(up), tuple(down), changed))
+
+        node.register_prehook(before)
+        node.register_hook(after)
 
     def watch(nodes: Sequence[Node]) -> None:
         for node in nodes:
-            node.register_hook(record(node.name()))
+            record(node)
 
     return watch
 
@@ -200,6 +221,12 @@ def _alike(
         a is b if a is None or b is None else _close(a.to_dense(), b.to_dense(), factor, apart)
         for a, b in zip(first, second, strict=True)
     )
+
+
+def _are_equal(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return bool(((first == second) | (first != first)).all()) if "strided" in str(first.layout) else True
 
 
 def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:

@@ -222,6 +222,22 @@ def test_a_backward_that_reads_any_memory_as_contiguous_is_named(checked, kind, 
     assert why(report).startswith("Why: The backward of Fn reads its upstream as if it were contiguous: ")
 
 
+SKIPPED = "(lambda a: a**2 + Fn.apply(a))"  # the later step comes first on the way back
+
+
+@pytest.mark.parametrize(
+    "statement", ["return g.mul_(2)", "g *= 2; return g", "torch.mul(g, 2, out=g); return g"]
+)
+def test_a_backward_that_overwrites_its_upstream_is_named_where_others_read_it(checked, statement):
+    text = function("a", "2 * a", statement)
+    assert (
+        checked(text, f"(lambda a: Fn.apply(a)), {SQUARES}, {{'a': drawn(3, 2)}}").verdict is Verdict.AGREES
+    )
+    report = checked(text, f"{SKIPPED}, {SQUARES}, {{'a': drawn(3, 2)}}")
+    assert report.verdict is Verdict.WRONG
+    assert "The backward of Fn changes its upstream in place" in why(report)
+
+
 def test_a_backward_that_refuses_another_layout_is_right_and_remarked_upon(checked):
     text = function("x", "x**3", "return 3 * x**2 * g.view(-1).view(x.shape)")
     report = checked(text, f"Fn.apply, {SQUARES}, {{'x': drawn(4, 3)}}")
