@@ -153,7 +153,8 @@ def _observed(
     agree = [c.name for c in comparisons if c.name not in ways and not c.wrong.any() and c.agrees.any()]
     if agree and ways:
         are = "is" if len(agree) == 1 else "are"
-        right = f"{listed(agree)} {are} right, and so is what they share with {listed(list(ways))}"
+        share = "it shares" if len(agree) == 1 else "they share"
+        right = f"{listed(agree)} {are} right, and so is what {share} with {listed(list(ways))}"
         yield as_sentence(right, agree)
     alone = {name: likeliest(each) for name, each in ways.items() if each}
     throughout = {name: made for name, made in alone.items() if made.wrong is SWAPPED or not made.place}

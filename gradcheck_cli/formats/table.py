@@ -194,7 +194,12 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
 def _derivation(page: Page, explanation: Explanation, derivation: Derivation) -> None:
     page.line(derives(derivation))
     page.line()
-    page.table((Column(), Column()), definitions(explanation, derivation))
+    rows = definitions(explanation, derivation)
+    formulas = [row for row in rows if row[0]]
+    shown = page.table((Column(), Column(rank=1)), formulas)
+    for formula, remark in rows:
+        if remark and (not formula or len(shown) == 1):  # what has no room next to its formula
+            page.line(remark, indent=INDENT)
     page.line()
     page.table((Column(), Column(rank=1), Column(), Column(rank=2)), chain_rule(derivation))
     page.line()

@@ -404,7 +404,9 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
         yield Said(f"Why: {' '.join(f'{sentence}.' for sentence in diagnosis.trials)}")
     if diagnosis.answers:
         likeliest, *others = diagnosis.answers
-        yield Said(f"Why: {_both(likeliest)}", (*_formulas(likeliest), REPRODUCED[diagnosis.basis]))
+        yield Said(
+            f"Why: {_both(likeliest)}", (*_formulas(likeliest, diagnosis.basis), REPRODUCED[diagnosis.basis])
+        )
         if others:
             yield Said("Or, equally on these data:", tuple(_told(others)))
     yield from besides(diagnosis)
@@ -415,10 +417,12 @@ def _both(answer: Answer) -> str:
     return both + " ".join(cause.sentence for cause in answer.causes)
 
 
-def _formulas(answer: Answer) -> Iterator[str]:
+def _formulas(answer: Answer, basis: str) -> Iterator[str]:
+    of_a_network = basis == "network"  # which is what `explain` derives
     for cause in answer.causes:
         if cause.wrong:
-            factor = f"   (the factor {cause.factor} of gradcheck explain)" if cause.factor else ""
+            pointed = of_a_network and cause.factor
+            factor = f"   (the factor {cause.factor} of gradcheck explain)" if pointed else ""
             yield f"wrong: {cause.wrong}{factor}"
         if cause.right:
             yield f"right: {cause.right}"

@@ -133,8 +133,10 @@ class OwnParameters:
 
 
 def _as_needed(header: Header, needed: Shape | None) -> Header:
-    """A bias that is a column or a row, as many have it, is taken as the vector that it is."""
-    return replace(header, shape=needed) if needed and as_vector(header.shape) == needed else header
+    """A bias that is a column or a row, as many have it, is taken as a vector; a single entry as a number."""
+    as_number = () if header.shape in ((1,), (1, 1)) else header.shape
+    fits = needed is not None and needed in (as_vector(header.shape), as_number)
+    return replace(header, shape=needed) if fits and needed is not None else header
 
 
 def _other_names(

@@ -33,8 +33,11 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 def read_gradients(source: Gradients, problem: Problem) -> Analytic:
     """The gradients the spec names, for a loss of ours. Raises `InputError` at the place in the spec."""
     if type(source) not in SOURCES:
+        help = "save the gradients to a file and say gradients: {file: FILE.npz}, or leave the key out"
         raise bad_input(
-            "gradients from code have a loss of their own; only `check` can judge them", "gradients"
+            "gradients from code have a loss of their own; only `check` can judge them",
+            "gradients",
+            help=help,
         )
     return SOURCES[type(source)](source, problem)
 
