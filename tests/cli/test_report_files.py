@@ -48,8 +48,9 @@ def test_nothing_that_is_read_is_overwritten(format, inputs, folder, gradcheck):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("specs", [*([spec] for spec in CODES), list(CODES)], ids=" ".join)
-@pytest.mark.parametrize("name", ["out", "report.v1"])
+@pytest.mark.parametrize(
+    ("name", "specs"), [*(("out", [spec]) for spec in CODES), ("report.v1", list(CODES))], ids=str
+)
 def test_a_report_takes_the_place_of_an_earlier_one_whatever_its_name(name, specs, format, folder, gradcheck):
     if format == "html":
         pytest.importorskip("jinja2")

@@ -135,7 +135,7 @@ def test_nor_does_a_word_of_the_command_line(name, folder, gradcheck):
 @pytest.mark.parametrize("name", ["a\x1b]0;OWNED\x07", "\x9b31mc", "d\u202ee"], ids=ascii)
 def test_the_progress_is_not_steered_by_its_title(name, folder):
     Path("code.py").write_text(
-        CODE.format(name="v", factor=1).replace("return sum", "import time; time.sleep(0.2); return sum")
+        CODE.format(name="v", factor=1).replace("return sum", "import time; time.sleep(0.04); return sum")
     )
     Path(f"{name}.yaml").write_text("gradients: {python: code.py:f}\ncheck: {differences: literal}\n")
     with on_terminal("check", f"{name}.yaml") as (_, texts):
