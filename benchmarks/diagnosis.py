@@ -38,6 +38,7 @@ from random_networks import FAMILIES, Raw, problem_or_none, random_spec
 from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.spec import GradientFile
 
 NOTHING = Diagnosis((), 0, (), (), "network")
@@ -172,12 +173,13 @@ CONSTANT_FACTORS = frozenset(
 
 
 def related(cause: Cause, plant: Plant) -> bool:
-    """Whether another kind tells of the same mistake."""
+    """Whether another kind tells of the same mistake, more generally or by its kin."""
     scales = "scale or reduction"
     return (
         cause.family == plant.family
         or (cause.family == scales and plant.kind in CONSTANT_FACTORS)
         or (plant.family == scales and cause.kind in CONSTANT_FACTORS)
+        or says(plant.right_kinds, cause.kind)
     )
 
 

@@ -15,7 +15,7 @@ from gradcheck_cli.model.problem import Problem
 Rng = np.random.Generator
 Gradient = np.ndarray
 
-CASES, PARTS = 3000, 60
+CASES, PARTS = 600, 12
 """How many cases there are in all, and how many tests they are split into."""
 
 HANDED_DOWN = "∂L/∂a⁽ʰ⁾"
