@@ -228,8 +228,8 @@ class Comparison:
     def _trifle(self) -> Array:
         summed_from = self.rounding / self.eps
         largest = float(np.nanmax(self.scale, initial=0.0))
-        beside = np.where(self.analytic == 0, max(self.beside, largest), largest)
-        return TRIFLE * np.nan_to_num(np.maximum(summed_from, beside), nan=0.0, posinf=0.0)
+        compared_with = np.where(self.analytic == 0, max(self.beside, largest), largest)
+        return TRIFLE * np.nan_to_num(np.maximum(summed_from, compared_with), nan=0.0, posinf=0.0)
 
     @property
     def open(self) -> Array:
@@ -389,6 +389,7 @@ class Comparison:
 
 
 _NOTHING = 1e-11
+"""A ratio this small is rounding: it tells of no factor."""
 
 _MOST_LINES = 8
 

@@ -1184,7 +1184,7 @@ def _swapped(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _to_decimals(g: Array, largest: float, count: int) -> Array:
-    """With so many digits of the largest number, and as many decimals in all."""
+    """Rounded as numpy prints: the largest number has this many digits, and all have its decimals."""
     return np.round(g, max(1, count - 1 - int(np.floor(np.log10(largest)))))
 
 

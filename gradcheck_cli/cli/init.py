@@ -35,11 +35,11 @@ def init(file: str, source: str | None) -> int:
         return write_result(text, ExitCode.AGREES)
     spec = Path(file)
     code, schema = spec.with_name(CODE_FILE), spec.with_name(SCHEMA_FILE)
-    beside = {code: starter_code(source)} if row.has_code else {}
-    written = _write_all(spec, {spec: text, **beside, schema: schema_text()})
+    code_files = {code: starter_code(source)} if row.has_code else {}
+    written = _write_all(spec, {spec: text, **code_files, schema: schema_text()})
     for new in written:
         say(f"{new} written{', for editors' if new == schema else ''}")
-    for old in beside.keys() - set(written):
+    for old in code_files.keys() - set(written):
         say(f"{old} {_KEPT}")
     program = f"python {code} && " if row.is_run else ""
     say(f"next: {program}gradcheck check {spec}")

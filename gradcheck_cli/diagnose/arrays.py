@@ -27,10 +27,10 @@ from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 _MOST = 2
 
 _FEWEST = 4
-"""Of a tensor of which not all is known, so many entries stand for the others."""
+"""The fewest known entries that stand for a whole tensor."""
 
 _BY_FAR = 100.0
-"""A gradient so many bounds from 0 is not 0."""
+"""A gradient is not 0 if it is at least this many bounds away from 0."""
 
 
 @np.errstate(all="ignore")

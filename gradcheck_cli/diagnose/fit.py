@@ -41,7 +41,7 @@ def affine(found: Array, at_zero: Array, at_one: Array) -> float:
 
 
 def affine_if_any(found: Array, at_zero: Array | None, at_one: Array | None) -> float:
-    """The same of what may not apply, and is then 0."""
+    """The value of `affine`, or 0 where one of the two does not apply."""
     return 0.0 if at_zero is None or at_one is None else affine(found, at_zero, at_one)
 
 

@@ -92,7 +92,7 @@ def _other_strength(of: str) -> Term:
 
 
 def _added(penalty: str) -> Term:
-    """A penalty that the spec does not have, beside those that it has."""
+    """A penalty that the spec lacks, added to those it has."""
 
     def term(problem: Problem, name: str, strength: float) -> Array | None:
         if penalty in problem.network.penalties:

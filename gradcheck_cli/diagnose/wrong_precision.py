@@ -33,10 +33,10 @@ def _precision(dtype: type[np.floating]) -> Fits:
 
 
 _ROUNDINGS = 64.0
-"""So many units in the last place sums may lose."""
+"""How many units in the last place a sum may lose."""
 
 _CANCELLED = 1e-3
-"""What is so small beside its terms is a sum that cancels, and rounds as these."""
+"""A sum this small compared with its terms cancels, and rounds as the terms do."""
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
@@ -52,7 +52,7 @@ def _to_decimals(value: Array, decimals: int) -> tuple[Array, Array]:
 
 
 def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
-    """The same to so many digits, wherever the point is."""
+    """The value rounded to this many significant digits, and one unit of the last of them."""
     exponent = np.floor(np.log10(np.abs(value), where=value != 0, out=np.zeros(value.shape)))
     unit = 10.0 ** (exponent - digits + 1)
     return np.round(value / unit) * unit, unit

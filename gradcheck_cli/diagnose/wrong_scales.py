@@ -87,7 +87,7 @@ _BATCHES = tuple(2**k for k in range(2, 11))
 
 
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
-    """A mean over so many samples as there are not: N − 1, or those of another batch."""
+    """A mean over a wrong number of samples: N − 1, or the size of another batch."""
     count = sizes.samples
     if count is None or not (sizes.over_samples or sizes.outputs is None):
         return

@@ -77,7 +77,7 @@ def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> 
 
 
 def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
-    """The asked-for samples of the file's x and y, of so many inputs if that is known."""
+    """The samples of the file's x and y that the spec asks for. inputs: the size of one, if known."""
     named = {
         getattr(data, key): ("data", key) if key in data.model_fields_set else _FILE for key in ("x", "y")
     }

@@ -220,7 +220,7 @@ class Dialect:
         return np.ascontiguousarray(array.T) if self._turns(ours, array.ndim) else array
 
     def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """The same as `ours` of arrays that have one more axis in front, of so many points."""
+        """Stacks of the author's arrays by our names, in our layout: their first axis counts points."""
         named = {self.source.names.get(name, name): array for name, array in arrays.items()}
         return {name: self._stack_turned(name, array) for name, array in named.items()}
 
@@ -239,7 +239,7 @@ class Dialect:
         """What to do about a weight that is the other way round."""
         if self.source.layout == "in_out":
             return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
-        return "weights are [out, in], as in PyTorch; store its .T, or say 'layout: in_out' beside it"
+        return "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'"
 
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` with every name that cannot be: of two for one, of nothing known, in the way.

@@ -37,6 +37,11 @@ class Leaf:
     own: Any
     padding: Mapping[int, Array] = field(default_factory=dict)
 
+    def holding(self, gradients: Mapping[str, Array]) -> Leaf:
+        """The same leaf, with only those padding rows whose gradient is 0."""
+        rows = {row: held for row, held in self.padding.items() if not gradients[self.name][row].any()}
+        return replace(self, padding=rows)
+
     def parts(self, whole: Tensor) -> dict[str, Array]:
         """The real tensors that the parameter, or its gradient, consists of."""
         if not self.own.is_complex:
@@ -93,6 +98,16 @@ class Graph:
             for row in leaf.padding
         )
         return (*same, *padding)
+
+    def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
+        """The same graph, with the padding rows of embeddings held where they get no gradient.
+
+        A weight that is used elsewhere too has one in every row.
+        """
+        if not any(leaf.padding for leaf in self.leaves):
+            return self
+        gradients = self.gradients(point, Upstream(AS_IT_IS))
+        return replace(self, leaves=[leaf.holding(gradients) for leaf in self.leaves])
 
     def begin_at(self, parameters: Mapping[str, Array] | None) -> None:
         """Copy the spec's parameters, if it has any, into the module."""

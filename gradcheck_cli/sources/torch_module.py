@@ -59,6 +59,7 @@ def read(source: TorchModule, inputs: Inputs) -> Function:
         graph = build_graph(torch, code, code.value(), x, y)
         graph.begin_at(inputs.parameters)
         point = graph.point()
+        graph = graph.keeping_padding(point)
     graph = _evaluable(code, graph, point)
     function = _observed(code, graph, point, source.vectorized)
     refuse_mixed(function, function.apart, code)

@@ -8,7 +8,7 @@ SCHEMA_FILE = "gradcheck.schema.json"
 """What the first line of every starter names, beside it."""
 
 CODE_FILE = "my_net.py"
-"""What a starter that needs code names, beside it."""
+"""The file of code that a starter names, written to the same folder."""
 
 
 @dataclass(frozen=True)

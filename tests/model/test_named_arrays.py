@@ -198,7 +198,7 @@ def test_shapes_are_told_in_the_authors_names_and_layout(source):
         (
             "out_in",
             "in_out",
-            "weights are [out, in], as in PyTorch; store its .T, or say 'layout: in_out' beside it",
+            "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'",
         ),
         (
             "in_out",

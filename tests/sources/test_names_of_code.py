@@ -43,7 +43,7 @@ BOOK = """
 
 @pytest.fixture
 def checked(tmp_path):
-    """The report on a spec with this code beside it."""
+    """The report on a spec in the folder of this code."""
 
     def run(code: str, spec: str) -> Report:
         (tmp_path / "net.py").write_text(dedent(code), encoding="utf-8")

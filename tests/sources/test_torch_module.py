@@ -277,6 +277,32 @@ def test_the_row_of_an_embeddings_padding_is_not_moved(written, tmp_path, kind):
     assert weight.numerical[[0, 2, 3]].all()
 
 
+def test_a_padding_row_that_is_used_elsewhere_is_checked(written, tmp_path):
+    """As where the output layer has the embedding's weight."""
+    text = """
+        class Tied(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embedding = nn.Embedding(4, 3, padding_idx=1)
+
+            def forward(self, x):
+                return self.embedding(x).tanh() @ self.embedding.weight.T
+
+        def build():
+            module = Tied().double()
+            with torch.no_grad():
+                module.embedding.weight[1] = 0.5
+            return module, lambda out, y: (out**2).sum()
+    """
+    code = written(text).torch
+    np.savez(tmp_path / "data.npz", x=np.array([0, 3, 2]), y=np.zeros(3))
+    spec = tmp_path / "net.yaml"
+    spec.write_text(f"data: {{file: data.npz}}\ngradients: {{torch: {code.file.name}:build}}\n")
+    report = check(load_spec(spec))
+    assert report.verdict is Verdict.AGREES
+    assert report.comparisons[0].numerical[1].all()
+
+
 def test_a_constant_of_a_bare_function_is_no_parameter(written):
     text = """
         def build():
