@@ -6,7 +6,7 @@ from build import right_gradients, spec_of
 
 from gradcheck_cli import InputError, Spec, Verdict, load_spec
 from gradcheck_cli.explain import explain
-from gradcheck_cli.formats.words import explained
+from gradcheck_cli.formats.derivation import explained
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.model.network import backprop, gradients

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Verdict
 from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, without_commands
 from gradcheck_cli.formats.table import (
@@ -26,12 +27,8 @@ from gradcheck_cli.formats.words import (
     MARKS,
     Said,
     asides,
-    chain_rule,
-    definitions,
-    derives,
     details,
     diagnosed,
-    explained,
     folded,
     listed_tensors,
     one_line,

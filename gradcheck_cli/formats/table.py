@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
+from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained
 from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
@@ -15,13 +16,9 @@ from gradcheck_cli.formats.words import (
     Said,
     asides,
     catches,
-    chain_rule,
     count,
-    definitions,
-    derives,
     details,
     diagnosed,
-    explained,
     folded,
     index,
     listed_tensors,

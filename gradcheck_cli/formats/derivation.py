@@ -1,0 +1,88 @@
+"""The words of a derivation by the chain rule: definitions, steps, and the first factor that is off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gradcheck_cli.compare import Verdict
+from gradcheck_cli.formats.words import against, index
+
+if TYPE_CHECKING:
+    from gradcheck_cli.explain import Derivation, Explanation
+
+
+def derives(derivation: Derivation) -> str:
+    """The heading of one layer's derivation."""
+    return f"The gradients of layer '{derivation.layer}', by the chain rule:"
+
+
+def definitions(explanation: Explanation, derivation: Derivation) -> list[tuple[str, str]]:
+    """What is differentiated: each formula with its remark."""
+    normed = derivation.normalised
+    return [
+        ("z = a⁽ʰ⁾ wᵀ + b", "with a⁽ʰ⁾ the layer's input"),
+        *([("y = γ ẑ + β", "with ẑ = (z − mean z) / √(var z + eps) over the samples")] if normed else []),
+        (f"a = {derivation.activation}({'y' if normed else 'z'})", _becomes(derivation)),
+        *([] if derivation.above else _loss(explanation)),
+    ]
+
+
+def _becomes(derivation: Derivation) -> str:
+    return f"the input of layer {derivation.above}" if derivation.above else ""
+
+
+def _loss(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    yield f"L = c Σₙ {explanation.loss}(aₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"
+    yield from (("", note) for note in explanation.notes)
+
+
+def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
+    """The steps from ∂L/∂a to the gradients, a row each."""
+    return list(_chain_rule(derivation))
+
+
+def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
+    """The steps from ∂L/∂a to the gradients; below the output, the step between the layers first."""
+    if derivation.above:
+        through = "= ∂L/∂z · ∂z/∂a"
+        yield "∂L/∂a", through, "= δ w", f"with z, δ and w of layer {derivation.above}"
+    delta = "∂L/∂a · ∂a/∂y · ∂y/∂z" if derivation.normalised else "∂L/∂a · ∂a/∂z"
+    yield "∂L/∂w", f"= {delta} · ∂z/∂w", "= δᵀ a⁽ʰ⁾", "because ∂z/∂w = a⁽ʰ⁾"
+    yield "∂L/∂b", f"= {delta} · ∂z/∂b", "= Σₙ δₙ", "because ∂z/∂b = 1"
+    if derivation.normalised:
+        yield "∂L/∂γ", "= ∂L/∂a · ∂a/∂y · ∂y/∂γ", "= Σₙ ∂L/∂yₙ ẑₙ", "because ∂y/∂γ = ẑ"
+        yield "∂L/∂β", "= ∂L/∂a · ∂a/∂y · ∂y/∂β", "= Σₙ ∂L/∂yₙ", "because ∂y/∂β = 1"
+
+
+_OWN_FACTORS = (
+    " The factors above it are gradcheck's own: to see which of yours is off, put {0}.dL_da, {0}.da_dz and "
+    "{0}.delta into the gradient file."
+)
+
+
+def _only_products_given(derivation: Derivation) -> bool:
+    """Whether the gradients are the user's, and the factors they are made of are not."""
+    given = [factor.symbol for factor in derivation.factors if factor.origin != "backprop"]
+    return bool(given) and set(given) <= {"∂L/∂w", "∂L/∂b", "∂L/∂γ", "∂L/∂β"}
+
+
+def explained(explanation: Explanation) -> str:
+    """Name the first factor that is off: what follows from it is off as well."""
+    if explanation.verdict is Verdict.AGREES:
+        return "agrees: every factor, with differences of its own map."
+    derivation, first = next(
+        (derivation, factor)
+        for derivation in explanation.layers
+        for factor in derivation.factors
+        if factor.verdict is explanation.verdict
+    )
+    where = f" of layer {derivation.layer}" if len(explanation.layers) > 1 else ""
+    worst = first.comparison.worst()[0]
+    there = f"at {index(worst.index)} it {against(worst)}"
+    if explanation.verdict is Verdict.WRONG:
+        hint = _OWN_FACTORS.format(derivation.layer) if _only_products_given(derivation) else ""
+        return (
+            f"wrong: {first.symbol} = {first.formula}{where} is the first factor that is off; {there}.{hint}"
+        )
+    return f"unresolved: {first.symbol}{where} could not be decided; {there}."
