@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from gradcheck_cli import Spec
-from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.network.network import gradients
 from gradcheck_cli.numerical.objective import Movable, Site
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.spec import GradientFile
@@ -42,10 +42,10 @@ def plain_by_units(problem: Problem) -> dict[str, Array]:
     pairs: dict[Site, Array] = {}
     result = {}
     for name in names:
-        site, inputs, _ = problem.objective.affine(name)
+        ((site, factors),) = problem.objective.uses(name)
         if site not in pairs:
             pairs[site] = slopes(problem.objective.units(site)).reshape(-1, len(problem.x))
-        result[name] = pairs[site].sum(axis=1) if inputs is None else pairs[site] @ inputs
+        result[name] = factors.sums(pairs[site])
     return result
 
 

@@ -17,10 +17,12 @@ from gradcheck_cli.compare import Comparison, Verdict, compare, default_rtol, ov
 from gradcheck_cli.errors import ExitCode, bad_input, did_you_mean, shortened
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
-from gradcheck_cli.model.network import Factors, Layer, backprop
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.rounding import Arithmetic, FactorRounding, factor_rounding, gradient_rounding
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.network import ChainRule, Places, backprop
+from gradcheck_cli.network.rounding import Rounding, gradient_rounding, rounding_of
 from gradcheck_cli.numerical.estimate import Estimate, differentiate
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
@@ -144,10 +146,8 @@ def _derived(problem: Problem, analytic: Analytic, how: CheckSpec) -> Iterator[D
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (problem.network, problem.parameters, problem.x, problem.target)
     whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
-    layers = problem.network.layers
-    for i, ours, bounds in zip(
-        reversed(range(len(layers))), backprop(*at), factor_rounding(*at, arithmetic), strict=True
-    ):
+    layers, bounds = problem.network.layers, rounding_of(*at, arithmetic)
+    for i, ours in zip(reversed(range(len(layers))), backprop(*at), strict=True):
         layer, above = layers[i], layers[i + 1].name if i + 1 < len(layers) else ""
         checked = [name for name in layer.shapes if name in problem.checked]
         if checked:
@@ -171,41 +171,50 @@ class _Place(NamedTuple):
     def layer(self) -> Layer:
         return self.problem.network.layers[self.i]
 
+    @property
+    def places(self) -> Places:
+        return self.problem.network.places[self.i]
 
-def _steps(at: _Place, ours: Factors, bounds: FactorRounding) -> Iterator[_Step]:
+
+def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
     """The factors from ∂L/∂a to ∂z/∂b."""
-    layer, normalised = at.layer, ours.normalised is not None
+    layer, normalised = at.layer, at.layer.batch_norm is not None
     y = "y" if normalised else "z"
     yield _handed_down(at, ours, bounds)
     yield _slope(at, ours, bounds, f"∂a/∂{y}")
     if normalised:
-        dL_dy = _differences(at.problem, at.i, "y", at.how)
-        yield _Step("∂L/∂y", "∂L/∂a · ∂a/∂y", f"{layer.name}.dL_dy", ours.dL_dy, dL_dy, bounds.dL_dy)
+        dL_dy = _differences(at.problem, at.places.y, at.how)
+        yield _Step(
+            "∂L/∂y", "∂L/∂a · ∂a/∂y", f"{layer.name}.dL_dy", ours.dL_dy, dL_dy, bounds.of(at.places.y)
+        )
     through = "∂L/∂y · ∂y/∂z" if normalised else "∂L/∂a · ∂a/∂z"
-    delta = _differences(at.problem, at.i, "z", at.how)
-    yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bounds.delta)
+    delta = _differences(at.problem, at.places.z, at.how)
+    yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bounds.of(at.places.z))
     weights, biases = weight_map(at.problem, at.i), bias_map(at.problem, at.i)
     size = at.eps * np.abs(ours.dz_dw)
     yield _Step("∂z/∂w", "a⁽ʰ⁾", f"{layer.name}.dz_dw", ours.dz_dw, weights, size)
     yield _Step("∂z/∂b", "1", f"{layer.name}.dz_db", np.ones_like(ours.y), biases, np.zeros_like(ours.y))
 
 
-def _handed_down(at: _Place, ours: Factors, bounds: FactorRounding) -> _Step:
+def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
     """∂L/∂a: of the output layer from the loss; below it δ w, since z of the layer above is affine in a."""
     problem, name = at.problem, f"{at.layer.name}.dL_da"
     if at.layer is problem.network.output:
         formula = f"c · {problem.network.loss.formula}"
-        return _Step("∂L/∂a", formula, name, ours.dL_da, loss_map(problem), bounds.dL_da)
+        return _Step("∂L/∂a", formula, name, ours.dL_da, loss_map(problem), bounds.of(at.places.a))
     above = problem.network.layers[at.i + 1]
-    delta, w = _differences(problem, at.i + 1, "z", at.how), problem.parameters[above.weight]
+    delta, w = (
+        _differences(problem, problem.network.places[at.i + 1].z, at.how),
+        problem.parameters[above.weight],
+    )
     numerical = Estimate(delta.value @ w, delta.error @ np.abs(w))
-    return _Step("∂L/∂a", f"δ w of {above.name}", name, ours.dL_da, numerical, bounds.dL_da)
+    return _Step("∂L/∂a", f"δ w of {above.name}", name, ours.dL_da, numerical, bounds.of(at.places.a))
 
 
-def _slope(at: _Place, ours: Factors, bounds: FactorRounding, symbol: str) -> _Step:
+def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
     slopes = activation_map(at.problem, at.i)
     some = slice(slopes.shape[0])  # of a large softmax, the Jacobians of the first samples alone
-    y, y_error, activation = ours.y[some], bounds.y[some], at.layer.activation
+    y, y_error, activation = ours.y[some], bounds.values[at.places.y][some], at.layer.activation
     rounding = activation.rounding.derivative(activation, y, y_error, at.eps)
     value = activation.derivative(y)
     formula = activation.formula
@@ -246,12 +255,12 @@ def _whole(problem: Problem, how: CheckSpec) -> Estimates:
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
 
-def _differences(problem: Problem, i: int, kind: str, how: CheckSpec) -> Estimate:
-    """∂L/∂y or ∂L/∂z of layer i (N, units); the objective has the numbers in the order of its units."""
-    layer, shape = problem.network.layers[i], problem.objective.activity.z[i].T.shape
-    units = problem.objective.units((layer.name, kind))
-    flat = differentiate(units, SCHEMES[how.scheme], how.step)
-    return Estimate(flat.value.reshape(shape).T, flat.error.reshape(shape).T)
+def _differences(problem: Problem, site: int, how: CheckSpec) -> Estimate:
+    """∂L/∂ value `site` (N, units); the objective has its numbers in the order of its units."""
+    features, samples = problem.objective.site_shape(site)
+    flat = differentiate(problem.objective.units(site), SCHEMES[how.scheme], how.step)
+    by_unit = flat.reshape(features, samples)
+    return Estimate(by_unit.value.T, by_unit.error.T)
 
 
 def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:

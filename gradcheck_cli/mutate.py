@@ -14,8 +14,8 @@ from gradcheck_cli.compare import Verdict, compare, default_rtol
 from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.plant import Plant, plants
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
-from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.network import gradients
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
 from gradcheck_cli.shared_work import each_in_processes

@@ -15,12 +15,13 @@ from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.blind import unexercised, unusual
 from gradcheck_cli.model.losses import same_loss
 from gradcheck_cli.model.memory import MIB
-from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.named_files import refuse_absent_files
 from gradcheck_cli.model.problem import Problem, build_problem, matching
-from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.sampled_rounding import capped
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.moving.objective import NetworkObjective
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.numerical.objective import Objective
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.sources import read_code, read_gradients

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.moving.objective import NetworkObjective
+from gradcheck_cli.network.network import gradients
 from gradcheck_cli.spec import Spec
 
 
@@ -40,3 +41,9 @@ def problem_of(*layers: Any, **rest: Any) -> Problem:
 
 def right_gradients(problem: Problem) -> dict[str, np.ndarray]:
     return gradients(problem.network, problem.parameters, problem.x, problem.target)
+
+
+def units_of(objective: NetworkObjective, layer: str, kind: str = "z") -> Any:
+    """The numbers of a layer's z, or of the y of a normalised one, as moves."""
+    (i,) = (i for i, each in enumerate(objective.network.layers) if each.name == layer)
+    return objective.units(getattr(objective.network.places[i], kind))

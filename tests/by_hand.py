@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.network import Layer
 from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.spec import LossSpec, Spec
 
 Array = np.ndarray

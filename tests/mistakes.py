@@ -14,11 +14,13 @@ import numpy as np
 
 from gradcheck_cli.compare import ROUNDING_SAFETY
 from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.network import Layer, forward
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.special import sigmoid
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.network import forward
+from gradcheck_cli.network.rounding import gradient_rounding
 
 Array = np.ndarray
 Gradients = dict[str, Array]

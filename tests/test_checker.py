@@ -12,10 +12,12 @@ from random_networks import FAMILIES, problem_or_none
 from shares import first
 
 from gradcheck_cli import InputError, Spec, UntrustedReferenceError, Verdict, check, load_spec, subject
-from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import build_problem
-from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
-from gradcheck_cli.numerical.objective import Affine
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.factors import Rows
+from gradcheck_cli.network.network import gradients
+from gradcheck_cli.network.rounding import gradient_rounding
+from gradcheck_cli.numerical.objective import Use
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 
@@ -248,15 +250,17 @@ def test_an_overflow_that_the_loss_hides_is_refused():
 
 def test_reference_that_contradicts_itself_is_not_trusted(monkeypatch):
     """If z were not affine in w with factor a, the unit differences would be off, and the witness says so."""
-    from gradcheck_cli.model.moved import NetworkObjective
+    from gradcheck_cli.moving.objective import NetworkObjective
 
-    honest = NetworkObjective.affine
+    honest = NetworkObjective.uses
 
     def dishonest(self, name):
-        site, inputs, _ = honest(self, name)
-        return Affine(site, None if inputs is None else 1.001 * inputs)
+        ((site, factors),) = honest(self, name)
+        if isinstance(factors, Rows):
+            factors = replace(factors, rows=1.001 * factors.rows)
+        return (Use(site, factors),)
 
-    monkeypatch.setattr(NetworkObjective, "affine", dishonest)
+    monkeypatch.setattr(NetworkObjective, "uses", dishonest)
     with pytest.raises(UntrustedReferenceError, match=r"output\.weight\[\d, \d\] contradict each other"):
         check(spec_of((4, "tanh"), (3, "sigmoid")))
 

@@ -51,8 +51,8 @@ CODES = {"good.yaml": 0, "wrong.yaml": 1, "bad.yaml": 2, "undecided.yaml": 3}
 @pytest.fixture(scope="session")
 def right(tmp_path_factory) -> dict[str, np.ndarray]:
     """The right gradients of the good spec."""
-    from gradcheck_cli.model.network import gradients
     from gradcheck_cli.model.problem import build_problem
+    from gradcheck_cli.network.network import gradients
 
     path = tmp_path_factory.mktemp("right") / "good.yaml"
     path.write_text(GOOD)
@@ -1112,8 +1112,8 @@ def test_explain_has_the_same_exit_codes(spec, code, folder):
 
 @pytest.mark.parametrize("name", ["dL_da", "da_dz", "delta", "dz_dw"])
 def test_a_wrong_factor_of_the_users_own_stands_out_by_itself(name, folder, right, gradcheck):
-    from gradcheck_cli.model.network import backprop
     from gradcheck_cli.model.problem import build_problem
+    from gradcheck_cli.network.network import backprop
 
     problem = build_problem(gradcheck_cli.load_spec("good.yaml"))
     ours = next(backprop(problem.network, problem.parameters, problem.x, problem.target))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import Verdict, check, load_spec
-from gradcheck_cli.model.network import backprop
 from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.network.network import backprop
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.subject import tensors_of

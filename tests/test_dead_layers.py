@@ -12,8 +12,8 @@ import pytest
 from shares import first
 
 from gradcheck_cli import Spec, Verdict, check
-from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.network.network import gradients
 
 
 def spec_of_depth(seed: int, folder: Path) -> Spec:
@@ -46,7 +46,9 @@ def spec_of_depth(seed: int, folder: Path) -> Spec:
 
 def is_dead(problem: Problem) -> bool:
     """Whether a layer sits on its kinks as a whole, in one sample, and what lies above with it."""
-    dead = [bool(mask.all(axis=1).any()) for mask in problem.objective.kinks.of_layers[:-1]]
+    dead = [
+        bool(kink.mask.all(axis=1).any()) for kink in list(problem.objective.kinks.of_nodes.values())[:-1]
+    ]
     return sum(dead) > 1
 
 

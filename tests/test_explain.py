@@ -9,8 +9,8 @@ from gradcheck_cli.explain import explain
 from gradcheck_cli.formats.derivation import explained
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.network import backprop, gradients
 from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.network.network import backprop, gradients
 
 SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b"]
 NORMALISED = ["∂L/∂a", "∂a/∂y", "∂L/∂y", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b", "∂L/∂γ", "∂L/∂β"]

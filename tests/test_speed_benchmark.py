@@ -9,8 +9,8 @@ import pytest
 from paths import ROOT
 
 from gradcheck_cli import Spec, Verdict, check
-from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.network.network import gradients
 
 sys.path.append(str(ROOT / "benchmarks"))  # behind the tests, some of whose names it shares
 

@@ -21,9 +21,10 @@ from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.model.activations import ACTIVATIONS, Activation
 from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient, same_loss
-from gradcheck_cli.model.network import Layer, Network, backprop
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.network import Network, backprop
 
 KIND = "another network"
 """The kind of mistake, and its family: nothing in backprop is wrong."""
@@ -51,7 +52,7 @@ class OtherNetwork:
         """Of every parameter, from the output down: whoever looks for one that differs may stop there."""
         problem = self.problem
         for step in backprop(problem.network, problem.parameters, problem.x, problem.target):
-            for name, value in step.gradients().items():
+            for name, value in step.gradients.items():
                 yield name, self.factors.get(name, 1.0) * sum(penalty_terms(problem, name).values(), value)
 
     def told(self, what: str, described: str) -> str:

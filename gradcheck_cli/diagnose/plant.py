@@ -10,9 +10,9 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
 from gradcheck_cli.diagnose.table import PLANTABLE
-from gradcheck_cli.model.network import backprop, forward
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.network import backprop, forward
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def plants(problem: Problem) -> Iterator[Plant]:
 def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> Iterator[Plant]:
     layers = problem.network.layers
     deltas = tuple(
-        factors.delta for factors in backprop(problem.network, problem.parameters, problem.x, problem.target)
+        rule.delta for rule in backprop(problem.network, problem.parameters, problem.x, problem.target)
     )[::-1]
     for i in [len(layers) - 1] if mistake.part is Part.LOSS else range(len(layers)):
         gradients = _backprop(problem, mistake, i, deltas)

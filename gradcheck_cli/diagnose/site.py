@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from gradcheck_cli.model.batch_norm import Normalised
-from gradcheck_cli.model.network import Activity, Layer
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.network import Activity
+from gradcheck_cli.network.steps.batch_norm import Normalised
 
 
 class Part(StrEnum):

@@ -77,7 +77,8 @@ def _parameters(problem: Problem) -> Iterator[str]:
 
 
 def _activations(problem: Problem) -> Iterator[str]:
-    for layer, y in zip(problem.network.layers, problem.objective.activity.y, strict=True):
+    for layer, at in zip(problem.network.layers, problem.network.places, strict=True):
+        y = problem.objective.values[at.y]
         if layer.activation.pieces is None:
             continue
         for side, seen in (("negative", y < 0), ("positive", y > 0)):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.network import sample_losses
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.network import sample_losses
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 
@@ -45,7 +45,7 @@ class Map:
 
 def loss_map(problem: Problem) -> Map:
     """a → L: each a_nj of the output, seen through its sample's loss. P = N × C."""
-    network, a, target = problem.network, problem.objective.activity.output, problem.target
+    network, a, target = problem.network, problem.objective.output, problem.target
     loss_pieces = network.loss.pieces
 
     def rows(which: Array, to: Array) -> tuple[Array, Array]:
@@ -71,7 +71,7 @@ def activation_map(problem: Problem, i: int) -> Map:
     """
     layer, z = problem.network.layers[i], problem.objective.activity.y[i]
     activation, units = layer.activation, layer.units
-    a = (*problem.objective.activity.inputs, problem.objective.activity.output)[i + 1]
+    a = (*problem.objective.activity.inputs, problem.objective.output)[i + 1]
     if not activation.coupled:
         pieces = activation.pieces
         return Map(
@@ -99,7 +99,7 @@ def activation_map(problem: Problem, i: int) -> Map:
 
 def weight_map(problem: Problem, i: int) -> Map:
     """w → z: z_nj by w_jk for every sample n and input k, at unit j = k mod units. P = N × inputs."""
-    layer, a_h = problem.network.layers[i], problem.objective.activity.inputs[i]
+    layer, a_h = problem.network.layers[i], problem.objective.values[problem.network.places[i].input]
     w, b = problem.parameters[layer.weight], problem.parameters[layer.bias]
     inputs = np.tile(np.arange(layer.inputs), len(a_h))
     units = inputs % layer.units
@@ -117,10 +117,10 @@ def weight_map(problem: Problem, i: int) -> Map:
 
 def bias_map(problem: Problem, i: int) -> Map:
     """b → z: z_nj by b_j for every sample n. P = N × units."""
-    layer, a_h = problem.network.layers[i], problem.objective.activity.inputs[i]
+    layer, a_h = problem.network.layers[i], problem.objective.values[problem.network.places[i].input]
     product = a_h @ problem.parameters[layer.weight].T
     position = np.tile(problem.parameters[layer.bias], len(a_h))
-    size = np.abs(problem.objective.activity.z[i]).ravel()
+    size = np.abs(problem.objective.values[problem.network.places[i].z]).ravel()
     return Map(product.shape, position, size, lambda which, to: product.ravel()[which] + to)
 
 

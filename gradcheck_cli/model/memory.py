@@ -6,7 +6,7 @@ import os
 import sys
 
 from gradcheck_cli.errors import Complaint, InputError
-from gradcheck_cli.model.network import Network
+from gradcheck_cli.network.network import Network
 
 _PER_PARAMETER = 18 * 8
 """Bytes for each entry: gradient, reference, error bar, rounding, and what a verdict needs (measured)."""

@@ -17,12 +17,15 @@ from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.data import Batch, one_target_per_output, place_of, read_batch
 from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.model.memory import refuse_oversized
-from gradcheck_cli.model.moved import NetworkObjective
 from gradcheck_cli.model.named_arrays import Dialect, OwnParameters, read_fitting
-from gradcheck_cli.model.network import Layer, Network
 from gradcheck_cli.model.parameters import initialise
-from gradcheck_cli.model.rounding import Arithmetic
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.moving.objective import NetworkObjective
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.shape import Shape
+from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.spec import MAX_NUMBERS, InitialisedParameters, LossSpec, NetworkSpec, Parameters, Spec
 
 
@@ -133,12 +136,14 @@ def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
 
 
 def layers_of(spec: NetworkSpec) -> tuple[Layer, ...]:
-    inputs, layers = spec.inputs, []
+    features: Shape = (spec.inputs,)
+    layers = []
     for name, layer in zip(spec.names, spec.layers, strict=True):
         activation = ACTIVATIONS[layer.activation.name].with_options(**layer.activation.options)
         norm = layer.batch_norm.eps if layer.batch_norm else None
-        layers.append(Layer(name, inputs, layer.units, activation, layer.activation.name, norm))
-        inputs = layer.units
+        step = Dense(features[0], layer.units)
+        layers.append(Layer(name, step, features, activation, layer.activation.name, norm))
+        features = step.out(features)
     return tuple(layers)
 
 
@@ -243,21 +248,20 @@ def _refuse_too_many(spec: NetworkSpec, samples: int) -> None:
 
 def refuse_overflow(objective: NetworkObjective) -> None:
     """Refuse a forward pass that is not finite: say where the numbers ran away, and in which type."""
-    network, activity, dtype = objective.network, objective.activity, objective.x.dtype
-    deviations = [np.ones(1) if norm is None else norm.deviation for norm in activity.normalised]
-    if np.isfinite(objective.total) and all(
-        np.isfinite(each).all() for each in (activity.output, *deviations)
-    ):
+    network, values, dtype = objective.network, objective.values, objective.x.dtype
+    if np.isfinite(objective.total) and all(np.isfinite(value).all() for value in values):
         return
     in_type = "" if dtype == np.float64 else f" in {dtype}"
     help = f"the parameters or inputs are too large{in_type and f' for {dtype}; try float64'}"
-    for i, (layer, z, deviation) in enumerate(zip(network.layers, activity.z, deviations, strict=True)):
-        for what, numbers in (("pre-activations", z), ("variances", deviation)):
-            if not np.isfinite(numbers).all():
+    for i, (layer, at) in enumerate(zip(network.layers, network.places, strict=True)):
+        for what, value in (("pre-activations", at.z), ("variances", at.z_hat)):
+            if not np.isfinite(values[value]).all():
                 message = (
                     f"the forward pass overflows{in_type}: {what} of layer '{layer.name}' are not finite"
                 )
                 raise bad_input(message, "network", "layers", i, help=help)
     with np.errstate(over="ignore"):
-        at = "loss" if not np.isfinite(objective.losses.sum()) else "penalty"
-    raise bad_input(f"the {at} is not a finite number{in_type} at these parameters", "network", at)
+        at_fault = "loss" if not np.isfinite(objective.losses.sum()) else "penalty"
+    raise bad_input(
+        f"the {at_fault} is not a finite number{in_type} at these parameters", "network", at_fault
+    )

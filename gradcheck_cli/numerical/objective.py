@@ -126,33 +126,57 @@ class DirectedObjective(Objective, Protocol):
         """
 
 
-Site = tuple[str, str]
-"""A layer, and which of its arrays (N, units) the parameters enter."""
+Site = int
+"""The number of an array of a network that parameters enter affinely."""
 
 
-class Affine(NamedTuple):
-    """Where a parameter enters, and its factor there.
+class Factors(Protocol):
+    """How a parameter enters a site, z = J w + c.
 
-    In z = a wᵀ + b it is a (N, in) for the weight, and None, standing for 1, for the bias.
-    own_unit: the factor (N, units) belongs to the unit of its column alone, as ẑ in y = γ ẑ + β.
+    The site's numbers are (F, N): F features of each of N samples. Every sample has its own copy of the
+    parameter, so an entry's gradient is a sum over all numbers that it reaches.
     """
 
+    def sums(self, d: Array) -> Array:
+        """Return Jᵀ d, in the shape of the parameter, for numbers d (F, N)."""
+
+    def squares(self, u: Array) -> Array:
+        """Return √((J∘J)ᵀ u²): how errors u ≥ 0 add up that are independent."""
+
+    def sizes(self, u: Array) -> Array:
+        """Return |J|ᵀ u: how errors u ≥ 0 add up that are not."""
+
+    def feeding(self, entries: Array) -> Array:
+        """Return which features (F,) feed these entries, a mask in the shape of the parameter."""
+
+    def only(self, units: Array) -> Factors:
+        """Return those of the parameter's rows `units` alone, for the features that belong to them."""
+
+    def of(self, units: Array) -> Array:
+        """Return the features that belong to these rows of the parameter, by index."""
+
+
+class Use(NamedTuple):
+    """One use of a parameter: where it enters, and how."""
+
     site: Site
-    inputs: Array | None
-    own_unit: bool = False
+    factors: Factors
 
 
 class UnitObjective(Objective, Protocol):
-    """A network whose pre-activations z are affine in its parameters (NUMERICS: unit differences)."""
+    """A network of steps that are affine in their parameters (unit differences)."""
 
-    def affine(self, name: str) -> Affine:
-        """How the parameter `name` enters the pre-activations of its layer."""
+    def uses(self, name: str) -> Sequence[Use]:
+        """Every use of parameter `name`: its gradient is the sum over them."""
 
-    def better_literally(self, name: str) -> bool:
-        """Whether to move the entries of this parameter takes less than to move its site's numbers."""
+    def literally(self, name: str) -> bool:
+        """Whether it takes fewer evaluations to move the parameter's entries than its sites' numbers."""
 
     def units(self, site: Site) -> Movable:
-        """The units × N numbers of a site in C order, each moved for its own sample."""
+        """The numbers (F, N) of a site in C order, each moved for its own sample."""
+
+    def site_shape(self, site: Site) -> tuple[int, int]:
+        """F and N of a site."""
 
     @property
     def widest(self) -> UnitObjective | None:

@@ -17,7 +17,7 @@ is the witness.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, confirm, differentiate
 from gradcheck_cli.numerical.looks import Look, Looks, taken
-from gradcheck_cli.numerical.objective import Affine, Array, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.objective import Array, Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -76,7 +76,7 @@ class UnitDifferences:
         self.step = step
         self.progress = progress
         self.looks = looks
-        self._pairs: dict[Site, Estimate] = {}  # of each site: D_nj, shape (units, N)
+        self._pairs: dict[Site, Estimate] = {}  # of each site: D_fn, shape (F, N)
         self._literal = LiteralDifferences(objective, scheme, step, progress, looks)
 
     def under(self, convention: UnitObjective) -> UnitDifferences:
@@ -84,14 +84,16 @@ class UnitDifferences:
         return UnitDifferences(convention, self.scheme, self.step, self.progress, self.looks)
 
     def estimate(self, names: Sequence[str]) -> Estimates:
-        literally = [name for name in names if self.objective.better_literally(name)]
+        literally = [name for name in names if self.objective.literally(name)]
         estimates = self._literal.estimate(literally)
-        for name in names:
-            site = self.objective.affine(name).site
-            if name not in estimates and site not in self._pairs:
+        for site in self._sites_of(name for name in names if name not in estimates):
+            if site not in self._pairs:
                 pairs = self._look(certify, self.objective, site, self.scheme, self.step)
-                self._pairs[site] = pairs.reshape(self.objective.shapes[name][0], -1)
+                self._pairs[site] = pairs.reshape(*self.objective.site_shape(site))
         return {name: estimates.get(name) or self._assemble(name) for name in names}
+
+    def _sites_of(self, names: Iterable[str]) -> list[Site]:
+        return list(dict.fromkeys(use.site for name in names for use in self.objective.uses(name)))
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates:
@@ -118,15 +120,15 @@ class UnitDifferences:
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Those of parameters whose sites are moved, and those that are moved literally."""
-        literally = {name: mask for name, mask in masks.items() if self.objective.better_literally(name)}
+        literally = {name: mask for name, mask in masks.items() if self.objective.literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
-        """The pairs that feed these entries, as a mask (units, N) for each site."""
+        """The pairs that feed these entries, as a mask (F, N) for each site."""
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():
-            units = mask.reshape(len(mask), -1).any(axis=1)
-            by_site.setdefault(self.objective.affine(name).site, []).append(units)
+            for site, factors in self.objective.uses(name):
+                by_site.setdefault(site, []).append(factors.feeding(mask))
         return {
             site: np.broadcast_to(reduce(np.logical_or, masks)[:, None], self._pairs[site].value.shape)
             for site, masks in by_site.items()
@@ -165,9 +167,9 @@ class UnitDifferences:
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         """The estimates, those of every site of an undecided entry put together anew."""
-        sites = {self.objective.affine(name).site for name in undecided}
+        sites = set(self._sites_of(undecided))
         return {
-            name: self._assemble(name) if self.objective.affine(name).site in sites else estimate
+            name: self._assemble(name) if sites.intersection(self._sites_of([name])) else estimate
             for name, estimate in estimates.items()
         }
 
@@ -178,81 +180,64 @@ class UnitDifferences:
         kinks do not act through each other, at the sum of what each adds by itself.
         """
         shape = self.objective.shapes[name]
-        if self.objective.better_literally(name):
+        if self.objective.literally(name):
             return self._literal.between(name, undecided)
         corners = self.objective.corners
         each = [self.under(objective) for objective in corners or self.objective.one_by_one]
         if not each:
             return np.full(shape, -np.inf), np.full(shape, np.inf)
-        site, inputs, own_unit = self.objective.affine(name)
         for one in each:
             one.refine(one.estimate([name]), {name: undecided})
-        slopes = np.stack([one._pairs[site].value for one in each])
-        left = slopes[0]
-        if corners:
-            least, most = slopes.min(axis=0), slopes.max(axis=0)
-        else:
-            shares = slopes[1:] - left
-            least = left + np.minimum(shares, 0.0).sum(axis=0)
-            most = left + np.maximum(shares, 0.0).sum(axis=0)
-        factor = np.ones((left.shape[1], 1)) if inputs is None else inputs
-        if own_unit:
-            ends = least * factor.T, most * factor.T
-            least, most, factor = np.minimum(*ends), np.maximum(*ends), np.ones((left.shape[1], 1))
-        up, down = np.maximum(factor, 0.0), np.minimum(factor, 0.0)
-        low, high = least @ up + most @ down, most @ up + least @ down
+        low = high = np.zeros(shape)
+        for site, factors in self.objective.uses(name):
+            least, most = _extremes(np.stack([one._pairs[site].value for one in each]), bool(corners))
+            middle, half = factors.sums(0.5 * (least + most)), factors.sizes(0.5 * (most - least))
+            low, high = low + middle - half, high + middle + half
         own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
-        return low.reshape(shape) + np.min(own, axis=0), high.reshape(shape) + np.max(own, axis=0)
+        return low + np.min(own, axis=0), high + np.max(own, axis=0)
 
     def _assemble(self, name: str) -> Estimate:
-        affine = self.objective.affine(name)
-        total = assembled(affine, self._pairs[affine.site], self.scheme.extrapolate)
+        shares = [(factors, self._pairs[site]) for site, factors in self.objective.uses(name)]
+        total = assembled(shares, self.scheme.extrapolate)
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
 
 
-def assembled(affine: Affine, pairs: Estimate, independent: bool = True) -> Estimate:
-    """The entries of a parameter that enters at these pairs (units, N), in its shape."""
-    _, inputs, own_unit = affine
-    if own_unit and inputs is not None:  # Σₙ ẑ_nj D_nj: every unit has a factor of its own
-        pairs = Estimate(pairs.value * inputs.T, pairs.error * np.abs(inputs.T))
-    if inputs is None or own_unit:
-        ones = np.ones((pairs.value.shape[1], 1))
-        return entry_sums(pairs, ones, independent).reshape(-1)
-    return entry_sums(pairs, inputs, independent)
+def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
+    """The least and the most that each pair's slope can be, of slopes (K, F, N) with kinks on K choices of sides.
+
+    corners: whether these are all choices; else the first has all kinks on their left, the others one on its right.
+    """
+    if corners:
+        return slopes.min(axis=0), slopes.max(axis=0)
+    left, shares = slopes[0], slopes[1:] - slopes[0]
+    return left + np.minimum(shares, 0.0).sum(axis=0), left + np.maximum(shares, 0.0).sum(axis=0)
 
 
-def entry_sums(pairs: Estimate, inputs: Array, independent: bool = True) -> Estimate:
-    """Σₙ a_nk D_nj with its error, (units, in), of D (units, N) and a (N, in).
+def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = True) -> Estimate:
+    """The entries of a parameter, the sum over its uses of Jᵀ D, for pairs D (F, N) with their errors.
 
     Errors that are noise are independent, as are the roundings of the products, so they add as squares;
     the factor 2 allows for the few cases where they are not. The truncation error of a plain scheme is
     not: it adds up. A pair of which nothing is known leaves the entries it feeds unknown.
     """
+    each = [_share(factors, pairs, independent) for factors, pairs in shares]
+    if len(each) == 1:
+        return each[0]
+    add = np.hypot if independent else np.add
+    return Estimate(sum(one.value for one in each), reduce(add, (one.error for one in each)))
+
+
+def _share(factors: Factors, pairs: Estimate, independent: bool) -> Estimate:
     known = np.isfinite(pairs.error)
     d, u = pairs.value, pairs.error
     if not known.all():
         d, u = np.where(known, d, 0.0), np.where(known, u, 0.0)
-    value = d @ inputs
-    # The squares are taken of numbers of at most 1, which cannot overflow and lose nothing that counts.
-    errors, error_scale = _at_most_one(np.hypot(u, _EPS * d), axis=1)
-    weights, weight_scale = _at_most_one(inputs, axis=0)
-    if independent:
-        error = np.sqrt((errors * errors) @ (weights * weights))
-        error *= 2.0
-    else:
-        error = errors @ np.abs(weights)
-    error *= error_scale
-    error *= weight_scale
+    value, rounded = factors.sums(d), np.hypot(u, _EPS * d)
+    error = 2.0 * factors.squares(rounded) if independent else factors.sizes(rounded)
     if not known.all():
-        unknown = (~known).astype(float) @ (inputs != 0) > 0
+        unknown = factors.sizes((~known).astype(float)) > 0
         value[unknown], error[unknown] = np.nan, np.inf
     return Estimate(value, error)
-
-
-def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
-    """The rows (axis 1) or columns (axis 0) divided by their largest sizes, and those."""
-    scale = np.abs(numbers).max(axis=axis, keepdims=True)
-    return numbers / np.where(scale > 0, scale, 1.0), scale
 
 
 @dataclass(frozen=True)

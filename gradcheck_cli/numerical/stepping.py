@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import BESIDE, Estimate, Progress, Slopes, differentiate, slopes_at
-from gradcheck_cli.numerical.objective import Affine, Array, Movable, Moved, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.objective import Array, Factors, Movable, Moved, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.reference import assembled
 from gradcheck_cli.numerical.schemes import Scheme
 
@@ -94,26 +94,31 @@ class ByEntries:
 
 @dataclass(frozen=True)
 class ByUnits:
-    """All entries of some units: of their pairs (units, N) each is a sum."""
+    """All entries of some units: each is a sum over their pairs (F, N), for each use of the parameter."""
 
-    numbers: Numbers
-    affine: Affine
-    units: int
+    uses: tuple[tuple[Factors, Numbers], ...]
+    samples: int
 
     def at(self, scheme: Scheme, step: float) -> Stepped:
-        slopes = self.numbers.at(scheme, step)
-        total = self._sum(Estimate(slopes.value, slopes.noise))
+        slopes = [numbers.at(scheme, step) for _, numbers in self.uses]
+        total = self._sum([Estimate(of.value, of.noise) for of in slopes])
         crossed = np.zeros(len(total.value), dtype=bool)
-        if slopes.crossed.any():  # what is unknown of a pair is unknown of the entries that it feeds
-            unknown = np.where(slopes.crossed, np.inf, 0.0)
-            crossed = np.isinf(self._sum(Estimate(np.zeros_like(unknown), unknown)).error)
+        if any(
+            of.crossed.any() for of in slopes
+        ):  # what is unknown of a pair is unknown of the entries it feeds
+            unknown = [np.where(of.crossed, np.inf, 0.0) for of in slopes]
+            crossed = np.isinf(self._sum([Estimate(np.zeros_like(each), each) for each in unknown]).error)
         return Stepped(total.value, total.error, crossed)
 
     def estimate(self, scheme: Scheme) -> Estimate:
-        return self._sum(self.numbers.estimate(scheme))
+        return self._sum([numbers.estimate(scheme) for _, numbers in self.uses])
 
-    def _sum(self, pairs: Estimate) -> Estimate:
-        return assembled(self.affine, pairs.reshape(self.units, -1)).reshape(-1)
+    def _sum(self, pairs: Sequence[Estimate]) -> Estimate:
+        shares = [
+            (factors, each.reshape(-1, self.samples))
+            for (factors, _), each in zip(self.uses, pairs, strict=True)
+        ]
+        return assembled(shares).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class Drawing:
     def by_units(self, objective: UnitObjective, names: Sequence[str]) -> dict[str, Entries]:
         return {
             name: self._entries_of(objective, name, BATCHES * objective.entries(name).batch)
-            if objective.better_literally(name)
+            if objective.literally(name)
             else self._units_of(objective, name)
             for name in names
         }
@@ -174,23 +179,25 @@ class Drawing:
         )
 
     def _units_of(self, objective: UnitObjective, name: str) -> Entries:
-        affine, shape = objective.affine(name), objective.shapes[name]
-        rows, numbers = self._site(objective, name)
-        if affine.own_unit and affine.inputs is not None:
-            affine = affine._replace(inputs=affine.inputs[:, rows])
+        shape, rows, samples, uses = objective.shapes[name], np.zeros(0, dtype=int), 1, []
+        for site, factors in objective.uses(name):
+            rows, numbers = self._site(objective, name, site, factors)
+            uses.append((factors.only(rows), numbers))
+            samples = objective.site_shape(site)[1]
         which = np.arange(int(np.prod(shape))).reshape(shape)[rows].ravel()
-        return Entries(which, ByUnits(numbers, affine, len(rows)), _penalty(objective, name, which))
+        return Entries(which, ByUnits(tuple(uses), samples), _penalty(objective, name, which))
 
-    def _site(self, objective: UnitObjective, name: str) -> tuple[Array, Numbers]:
-        """The units that are drawn of the layer, and their pairs: the same for its weight and its bias."""
-        site = objective.affine(name).site
+    def _site(
+        self, objective: UnitObjective, name: str, site: Site, factors: Factors
+    ) -> tuple[Array, Numbers]:
+        """The units that are drawn of a site, and their pairs: the same for all that enters there."""
         if site not in self._sites:
             movable, (units, *inputs) = objective.units(site), objective.shapes[name]
-            samples = len(movable.position) // units
+            features, samples = objective.site_shape(site)
             included = self._included.get(name)
             row = None if included is None else included // int(np.prod(inputs))
-            rows = self._some(units, BATCHES * movable.batch // samples, row)
-            pairs = (rows[:, None] * samples + np.arange(samples)).ravel()
+            rows = self._some(units, max(1, BATCHES * movable.batch // (samples * features // units)), row)
+            pairs = (factors.of(rows)[:, None] * samples + np.arange(samples)).ravel()
             self._sites[site] = rows, Numbers(movable, pairs, self._progress)
         return self._sites[site]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck_cli.model.named_arrays import read_fitting
-from gradcheck_cli.model.network import Layer
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.spec import GradientFile
 

@@ -6,7 +6,8 @@ from build import problem_of, right_gradients
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcheck_cli.model.batch_norm import normalise, normalised_rounding
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.steps.batch_norm import normalised_at as normalise
 
 NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}
 
@@ -47,7 +48,9 @@ def test_the_rounding_bound_covers_float32():
     for scale, offset in ((1.0, 0.0), (1.0, 100.0), (1e-3, 1.0)):
         z = (offset + scale * rng.normal(size=(20, 4))).astype(np.float32)
         exact = normalise(z.astype(np.float64), 1e-5)
-        bound = np.finfo(np.float32).eps * normalised_rounding(z.astype(np.float64), np.zeros(z.shape), exact)
+        wide = (z.astype(np.float64),)
+        arithmetic = Arithmetic.of(np.dtype(np.float32))
+        bound = exact.step.error({}, wide, exact.value, (np.zeros(z.shape),), arithmetic)
         assert (np.abs(normalise(z, np.float32(1e-5)).value - exact.value) <= bound).all()
 
 

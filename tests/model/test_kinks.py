@@ -6,12 +6,14 @@ import numpy as np
 from build import problem_of
 
 ZEROS = {"inputs": 2, "data": {"x": [[0, 0], [1, 2], [0, 0]], "y": [1, 0, 2]}}
+RELU, SECOND = 1, 3
+"""The nodes of the first two activations: a dense step comes before each."""
 UNBIASED = {"parameters": {"init": "xavier", "seed": 1}}
 
 
 def test_what_is_exactly_at_zero_is_on_the_kink():
     kinks = problem_of((4, "relu"), (3, "identity"), **ZEROS, **UNBIASED).objective.kinks
-    np.testing.assert_array_equal(kinks.of_layers[0], [[True] * 4, [False] * 4, [True] * 4])
+    np.testing.assert_array_equal(kinks.of_nodes[RELU].mask, [[True] * 4, [False] * 4, [True] * 4])
     assert kinks.in_activations
     assert not kinks.in_loss
     assert not kinks.in_penalty
@@ -28,28 +30,28 @@ def test_float32_puts_more_on_a_kink_than_float64():
     problem = problem_of((1, "relu"), (2, "identity"), parameters={"init": "zeros"}, **tiny)
     parameters = {**problem.parameters, "hidden1.weight": np.array([[1.0, 1.0 - 1e-8]])}
     network = problem.network
-    from gradcheck_cli.model.moved import NetworkObjective
-    from gradcheck_cli.model.rounding import Arithmetic
+    from gradcheck_cli.moving.objective import NetworkObjective
+    from gradcheck_cli.network.arithmetic import Arithmetic
 
     found = []
     for dtype in (np.float64, np.float32):
         arithmetic = Arithmetic.of(np.dtype(dtype))
         objective = NetworkObjective(network, parameters, problem.x, problem.target, arithmetic)
-        found.append(bool(objective.kinks.of_layers[0][0, 0]))
+        found.append(bool(objective.kinks.of_nodes[RELU].mask[0, 0]))
     assert found == [False, True]
 
 
 def test_exact_kinks_of_a_layer_share_a_side_and_the_others_are_alone():
     kinks = problem_of((2, "relu"), (3, "relu"), **ZEROS, **UNBIASED).objective.kinks
     numbered = kinks.numbered(coupled=False)
-    np.testing.assert_array_equal(numbered.of_layers[0], [[0, 0], [-1, -1], [0, 0]])
-    np.testing.assert_array_equal(numbered.of_layers[1], [[1, 1, 1], [-1, -1, -1], [1, 1, 1]])
+    np.testing.assert_array_equal(numbered.of_nodes[RELU], [[0, 0], [-1, -1], [0, 0]])
+    np.testing.assert_array_equal(numbered.of_nodes[SECOND], [[1, 1, 1], [-1, -1, -1], [1, 1, 1]])
     assert (numbered.count, numbered.parallel) == (2, False)
 
     by_rounding = replace(kinks, exact=np.zeros_like(kinks.exact))
     apart, together = by_rounding.numbered(coupled=False), by_rounding.numbered(coupled=True)
-    np.testing.assert_array_equal(apart.of_layers[0], [[0, 1], [-1, -1], [0, 1]])
-    np.testing.assert_array_equal(apart.of_layers[1], [[2, 3, 4], [-1, -1, -1], [2, 3, 4]])
+    np.testing.assert_array_equal(apart.of_nodes[RELU], [[0, 1], [-1, -1], [0, 1]])
+    np.testing.assert_array_equal(apart.of_nodes[SECOND], [[2, 3, 4], [-1, -1, -1], [2, 3, 4]])
     assert (apart.count, together.count) == (5, 10)
 
 

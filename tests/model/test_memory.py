@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from build import problem_of, spec_of
+from build import problem_of, spec_of, units_of
 
 from gradcheck_cli import InputError, check
 from gradcheck_cli.model import memory
@@ -35,11 +35,11 @@ def test_blocks_are_sized_from_the_budget(budget):
     layers = ((50, "tanh"), (3, "identity"))
     spec = spec_of(*layers, samples=8, check={"memory": budget})
     objective = subject_of(spec).objective
-    assert 8 * 3 * objective.units(("hidden1", "z")).batch <= budget * memory.MIB / 4
+    assert 8 * 3 * units_of(objective, "hidden1").batch <= budget * memory.MIB / 4
     one, other = check(spec), check(spec_of(*layers, samples=8))
     assert one.verdict is other.verdict
 
 
 def test_columns_of_the_batch_are_not_split_where_they_fit():
-    units = problem_of((50, "tanh"), (3, "identity"), samples=7).objective.units(("hidden1", "z"))
+    units = units_of(problem_of((50, "tanh"), (3, "identity"), samples=7).objective, "hidden1")
     assert units.batch % 7 == 0

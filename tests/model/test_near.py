@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from build import problem_of
+from build import problem_of, units_of
 
-from gradcheck_cli.model import moves as moves_module
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.near import outer, product
+from gradcheck_cli.moving import movables as moves_module
+from gradcheck_cli.moving.short_moves import outer, product
 
 STEP = 2.0**-9
 NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}
@@ -40,7 +40,7 @@ def assert_near_is_anew(moves, monkeypatch):
 def test_units(activation, loss, layer, monkeypatch):
     top = "identity" if LOSSES[loss].applies else activation
     problem = problem_of((5, activation), (4, activation), (3, top), loss=loss, samples=7)
-    assert_near_is_anew(problem.objective.units((layer, "z")), monkeypatch)
+    assert_near_is_anew(units_of(problem.objective, layer), monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["hidden1.weight", "hidden1.bias", "output.weight", "output.bias"])
@@ -59,13 +59,13 @@ def test_entries_of_a_normalised_layer(kind, monkeypatch):
 @pytest.mark.parametrize("site", ["z", "y"])
 def test_units_of_a_normalised_layer(site, monkeypatch):
     problem = problem_of((5, "tanh"), NORMED, (3, "identity"), samples=7)
-    assert_near_is_anew(problem.objective.units(("hidden2", site)), monkeypatch)
+    assert_near_is_anew(units_of(problem.objective, "hidden2", site), monkeypatch)
 
 
 def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
     problem = problem_of((5, "tanh"), (4, "relu"), (3, "identity"), samples=50)
     problem.objective.block = 8 * 4 * 20
-    units = problem.objective.units(("hidden1", "z"))
+    units = units_of(problem.objective, "hidden1")
     assert units.batch == 20
     for start in range(0, 250, 20):
         which = np.arange(start, min(start + 20, 250))
@@ -77,7 +77,7 @@ def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
 
 def test_a_unit_that_is_off_changes_nothing_and_is_known_to():
     problem = problem_of((6, "relu"), (3, "identity"), samples=9)
-    units = problem.objective.units(("hidden1", "z"))
+    units = units_of(problem.objective, "hidden1")
     off = np.flatnonzero(units.position < -0.1)
     moved = units.move(off, units.position[off] + STEP)
     np.testing.assert_array_equal(moved.rounding, 0.0)
@@ -86,7 +86,7 @@ def test_a_unit_that_is_off_changes_nothing_and_is_known_to():
 
 def test_a_layer_below_two_normalisations_is_left_to_whole_batches():
     problem = problem_of((5, "tanh"), NORMED, NORMED, (3, "identity"), samples=7)
-    near = [problem.objective.units((f"hidden{i}", "z")).near.plain for i in (1, 2, 3)]
+    near = [units_of(problem.objective, f"hidden{i}").near.plain for i in (1, 2, 3)]
     assert near == [False, False, True]
 
 

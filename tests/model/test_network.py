@@ -6,8 +6,8 @@ from build import problem_of, right_gradients
 
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.network import backprop, forward, sample_losses
 from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.network.network import backprop, forward, sample_losses
 
 
 def total_loss(problem, parameters) -> complex:
@@ -82,8 +82,8 @@ def test_the_three_factors_of_the_output_layer_are_there_by_name():
     np.testing.assert_allclose(factors.da_dz, a * (1 - a))
     np.testing.assert_allclose(factors.dz_dw, problem.objective.activity.inputs[1])
     np.testing.assert_allclose(factors.delta, factors.dL_da * factors.da_dz)
-    np.testing.assert_allclose(factors.dL_dw, factors.delta.T @ factors.dz_dw)
-    np.testing.assert_allclose(factors.dL_db, factors.delta.sum(axis=0))
+    np.testing.assert_allclose(factors.gradients["output.weight"], factors.delta.T @ factors.dz_dw)
+    np.testing.assert_allclose(factors.gradients["output.bias"], factors.delta.sum(axis=0))
 
 
 def test_reference_network_has_the_gradient_of_the_book():

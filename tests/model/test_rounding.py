@@ -7,9 +7,10 @@ from random_networks import random_spec
 
 from gradcheck_cli import InputError, Spec
 from gradcheck_cli.compare import ROUNDING_SAFETY
-from gradcheck_cli.model.network import backprop, gradients
 from gradcheck_cli.model.problem import build_problem
-from gradcheck_cli.model.rounding import Arithmetic, factor_rounding, gradient_rounding
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.network import backprop, gradients
+from gradcheck_cli.network.rounding import gradient_rounding, rounding_of
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -63,15 +64,19 @@ def test_bound_is_not_so_loose_that_it_hides_mistakes():
 def test_every_factor_has_a_bound_of_its_shape():
     problem = problem_of((4, "softmax"), (3, "softmax"), samples=5)
     at = (problem.network, problem.parameters, problem.x, problem.target)
-    for factors, bound in zip(backprop(*at), factor_rounding(*at, Arithmetic.of(FLOAT32)), strict=True):
-        for name in ("y", "dL_da", "delta"):
-            assert getattr(bound, name).shape == getattr(factors, name).shape, name
-            assert (getattr(bound, name) > 0).all(), name
-        for name, gradient in factors.gradients().items():
+    bound = rounding_of(*at, Arithmetic.of(FLOAT32))
+    for factors, place in zip(backprop(*at), reversed(problem.network.places), strict=True):
+        for name, value in (("dL_da", place.a), ("delta", place.z)):
+            assert bound.of(value).shape == getattr(factors, name).shape, name
+            assert (bound.of(value) > 0).all(), name
+        y_error = bound.values[place.y]
+        assert y_error.shape == factors.y.shape
+        assert (y_error > 0).all()
+        for name, gradient in factors.gradients.items():
             assert bound.gradients[name].shape == gradient.shape, name
             assert (bound.gradients[name] > 0).all(), name
         activation = factors.layer.activation
-        of_derivative = activation.rounding.derivative(activation, factors.y, bound.y, 1e-7)
+        of_derivative = activation.rounding.derivative(activation, factors.y, y_error, 1e-7)
         assert of_derivative.shape == factors.da_dz.shape
         assert (of_derivative > 0).all()
 

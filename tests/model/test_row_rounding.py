@@ -16,8 +16,9 @@ from gradcheck_cli.compare import ROUNDING_SAFETY
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.rounding import Arithmetic, gradient_rounding
 from gradcheck_cli.model.row_rounding import LossRounding
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.rounding import gradient_rounding
 
 FLOAT32 = np.dtype(np.float32)
 EPS = float(np.finfo(FLOAT32).eps)

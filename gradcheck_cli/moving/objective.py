@@ -1,10 +1,11 @@
-"""A network as something whose pre-activations, entries and penalised entries can be moved one by one.
+"""A network as something whose values, entries and penalised entries can be moved one by one.
 
 This is all that the numerical side ever sees of a network: positions and losses, never a derivative.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -12,12 +13,12 @@ from itertools import combinations, product
 
 import numpy as np
 
-from gradcheck_cli.model.at_rest import AtRest, Convention
-from gradcheck_cli.model.moves import ENTRY_MOVES, BatchMoves, UnitMoves
-from gradcheck_cli.model.near import Near
 from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.penalty_moves import PenaltyMoves
-from gradcheck_cli.numerical.objective import Affine, Movable, Shape, Site
+from gradcheck_cli.moving.at_rest import AtRest, Convention
+from gradcheck_cli.moving.movables import BatchMoves, UnitMoves, entry_moves, scaled_value
+from gradcheck_cli.moving.penalty_moves import PenaltyMoves
+from gradcheck_cli.moving.short_moves import Near
+from gradcheck_cli.numerical.objective import Movable, Shape, Site, Use
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -25,14 +26,17 @@ _MOST_KINKS = 64
 """Where more meet in a sample, what lies between all their sides is not worth its evaluations."""
 
 _MOST_CORNERS = 5
-"""So many groups of kinks have 32 combinations of sides."""
+"""So few groups of kinks have 32 combinations of sides."""
 
 _MOST_WIDE = 2**25
-"""So many multiplications at one step are well under a second in a type that the processor is slow at."""
+"""So few multiplications at one step are well under a second in a type that the processor is slow at."""
 
 
 class NetworkObjective(AtRest):
-    """A network at its parameters and data, as something that can be differenced."""
+    """A network at its parameters and data, as something that can be differenced.
+
+    A site is the number of a value in the graph: the output of a step that is affine in its parameters.
+    """
 
     tells_kinks = True
 
@@ -46,22 +50,26 @@ class NetworkObjective(AtRest):
                 for penalty, strength in self.network.penalties_on(name).items()
             )
 
-    @cached_property
-    def _near(self) -> dict[int, Near]:
-        return {}
-
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {layer.name: i for i, layer in enumerate(self.network.layers)}
-
     @property
     def shapes(self) -> Mapping[str, Shape]:
         return self.network.shapes
 
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[int, str]]:
+        """The node in which each parameter is used, and what the step calls it."""
+        return {full: (i, own) for i, node in enumerate(self.graph.nodes) for own, full in node.names.items()}
+
+    @cached_property
+    def _uses(self) -> dict[str, tuple[Use, ...]]:
+        return {}
+
+    @cached_property
+    def _near(self) -> dict[Site, Near]:
+        return {}
+
     def entries(self, name: str) -> Movable:
-        layer, kind = name.rsplit(".", 1)
-        i = self._index[layer]
-        return ENTRY_MOVES[kind](self, i, self._near_of(i), name)
+        i, own = self._places[name]
+        return entry_moves(self, i + 1, self._near_of(i + 1), own)
 
     def penalty(self, name: str) -> Movable | None:
         penalties = self.network.penalties_on(name)
@@ -70,36 +78,42 @@ class NetworkObjective(AtRest):
         sign = self.convention.penalty if self.convention else None
         return PenaltyMoves(self.parameters[name], penalties, sign)
 
-    def affine(self, name: str) -> Affine:
-        """weight and bias in z = a⁽ʰ⁾ wᵀ + b, gamma and beta in y = γ ẑ + β."""
-        layer, kind = name.rsplit(".", 1)
-        i = self._index[layer]
-        normalised = self.activity.normalised[i]
-        if kind == "gamma" and normalised is not None:
-            return Affine((layer, "y"), normalised.value, own_unit=True)
-        if kind == "beta":
-            return Affine((layer, "y"), None)
-        return Affine((layer, "z"), self.activity.inputs[i] if kind == "weight" else None)
+    def uses(self, name: str) -> tuple[Use, ...]:
+        """weight and bias in z = a⁽ʰ⁾ wᵀ + b, gamma and beta in y = γ ẑ + β, a kernel over its patches."""
+        if name not in self._uses:
+            i, own = self._places[name]
+            node = self.graph.nodes[i]
+            factors = node.step.factors(own, tuple(self.values[k] for k in node.inputs))
+            self._uses[name] = () if factors is None else (Use(i + 1, factors),)
+        return self._uses[name]
 
     def units(self, site: Site) -> Movable:
-        layer, kind = site
-        i = self._index[layer]
-        normalising = [layer.batch_norm is not None for layer in self.network.layers[i:]]
-        if normalising[0] and kind == "y":
-            normalising = normalising[1:]
-        near = self._near_of(i)
-        return BatchMoves(self, i, near, kind) if any(normalising) else UnitMoves(self, i, near)
+        near = self._near_of(site)
+        return (BatchMoves if self.graph.couples_above(site) else UnitMoves)(self, site, near)
 
-    def better_literally(self, name: str) -> bool:
-        """Whether a layer's entries are fewer than its pre-activations, where each takes the batch along."""
-        site = self.affine(name).site
-        layer = self.network.layers[self._index[site[0]]]
-        return isinstance(self.units(site), BatchMoves) and layer.inputs + 1 < len(self.target)
+    def site_shape(self, site: Site) -> tuple[int, int]:
+        return math.prod(self.graph.value_features[site]), len(self.target)
 
-    def _near_of(self, i: int) -> Near:
-        if i not in self._near:
-            self._near[i] = Near(self, i)
-        return self._near[i]
+    def literally(self, name: str) -> bool:
+        """Whether the entries that enter the parameter's site take fewer evaluations than its numbers.
+
+        Each entry takes the whole batch along; each number its own sample, unless a step above couples them.
+        """
+        uses = self.uses(name)
+        if not uses:
+            return True
+        features, samples = self.site_shape(uses[0].site)
+        node = self.graph.nodes[uses[0].site - 1]
+        entries = sum(math.prod(shape) for shape in node.step.shapes.values())
+        carried = samples if self.graph.couples_above(uses[0].site) else 1
+        return entries < features * carried
+
+    def _near_of(self, site: Site) -> Near:
+        """Of the value itself, or of y where batch normalisation follows it at once."""
+        if site not in self._near:
+            scaled = scaled_value(self, site)
+            self._near[site] = Near(self, site if scaled is None else scaled)
+        return self._near[site]
 
     @cached_property
     def widest(self) -> NetworkObjective | None:
@@ -107,18 +121,20 @@ class NetworkObjective(AtRest):
 
         None where that is float64 itself, or where it would take long: it is slow.
         """
-        multiplications, above = 0, 0
-        for layer in reversed(self.network.layers):
-            multiplications += layer.units * max(above, 1)
-            above += layer.units * layer.inputs
-        if any(layer.batch_norm is not None for layer in self.network.layers):
-            multiplications *= len(self.x)  # every move carries the whole batch along
         fine = float(np.finfo(np.longdouble).eps) < _EPS / 1000
-        if not fine or len(self.x) * multiplications > _MOST_WIDE:
+        if not fine or len(self.x) * self._multiplications() > _MOST_WIDE:
             return None
         parameters = {name: value.astype(np.longdouble) for name, value in self.parameters.items()}
         x, target = self.x.astype(np.longdouble), self.target.astype(np.longdouble)
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
+
+    def _multiplications(self) -> int:
+        """How many of them moving every number of every site once takes, for one sample."""
+        total, above = 0, 0
+        for layer in reversed(self.network.layers):
+            total += math.prod(layer.out) * max(above, 1)
+            above += layer.step.multiplications(layer.features)
+        return total * (len(self.x) if self.graph.couples_above(0) else 1)
 
     @cached_property
     def conventions(self) -> tuple[NetworkObjective, ...]:
@@ -148,7 +164,7 @@ class NetworkObjective(AtRest):
     def one_by_one(self) -> tuple[NetworkObjective, ...]:
         """All kinks on their left, and then each of a sample's kinks alone on its right.
 
-        None where that does not tell what all choices lead to, or where there are too many.
+        Empty where that does not tell what all choices lead to, or where there are too many.
         """
         if self.numbered.count > _MOST_KINKS or not self.numbered.parallel:
             return ()

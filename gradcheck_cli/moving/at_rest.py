@@ -1,0 +1,233 @@
+"""A network's forward pass at its parameters, and the losses once some value has been moved.
+
+This knows every way to move: complex numbers, wider floats, coupled samples, a convention for what sits on a
+kink. Short moves through dense layers, which are most, are evaluated by `short_moves`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks
+from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
+from gradcheck_cli.network.graph import heard, run
+from gradcheck_cli.network.loss_rounding import loss_and_rounding
+from gradcheck_cli.network.network import Activity, Network, sample_losses
+from gradcheck_cli.network.rounding import errors_from
+from gradcheck_cli.network.step import Arrays
+from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
+
+BLOCK_BYTES = 2**22
+"""What fits the cache is fastest, but for short calls of numpy: 1 to 8 MiB are about equal (measured)."""
+
+_EPS = float(np.finfo(np.float64).eps)
+
+Pick = Callable[[Array], Array]
+"""Takes from an array of all samples (N, *features) what belongs to each moved number."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """On which side a kink counts, for what sits on one: a choice that every author of backprop makes.
+
+    right:   of an activation's kink, how much the piece above it counts (relu'(0) ∈ {0, ½, 1}).
+    loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
+    penalty: sign(0) of |w|.
+    others: the numbers of the groups of kinks that are on the other side, in every sample.
+    """
+
+    right: float = 0.0
+    loss: float = 0.0
+    penalty: float = 0.0
+    others: tuple[int, ...] = ()
+
+
+class AtRest:
+    """A network at its parameters and data.
+
+    values: x and the output of every step (N, *features).  losses: of every sample (N,).
+    spread: how batches of moves are distributed.  block: bytes of the largest temporary of a batch.
+
+    arithmetic: what the gradients are computed in, which tells how near to a kink is on it.
+    convention: if given, whatever sits on a kink stays on this side of it however it is moved. Every other
+    kink is crossed, and noticed, as always.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Arrays,
+        x: Array,
+        target: Array,
+        arithmetic: Arithmetic = FLOAT64,
+        convention: Convention | None = None,
+    ) -> None:
+        self.network = network
+        self.graph = network.graph
+        self.parameters = parameters
+        self.target = target
+        self.arithmetic = arithmetic
+        self.convention = convention
+        self.x = x
+        self.spread: Spread = ALONE
+        self.block = BLOCK_BYTES
+        self.values: tuple[Array, ...] = run(network.graph, parameters, x)
+        self.losses: Array = sample_losses(network, self.output, target)
+
+    @property
+    def output(self) -> Array:
+        return self.values[-1]
+
+    @cached_property
+    def activity(self) -> Activity:
+        """The same values layer by layer."""
+        return Activity(self.network, self.values)
+
+    @cached_property
+    def own(self) -> tuple[dict[str, Array], ...]:
+        """The parameters of each node's step, by the names of the step."""
+        return tuple(node.own(self.parameters) for node in self.graph.nodes)
+
+    @cached_property
+    def kinks(self) -> Kinks:
+        """What sits on a kink, as nearly as rounding can tell."""
+        return find_kinks(self.network, self.parameters, self.values, self.target, self.arithmetic)
+
+    @cached_property
+    def numbered(self) -> Numbered:
+        return self.kinks.numbered(self.graph.couples_above(0))
+
+    @property
+    def _closest(self) -> bool:
+        """Whether this is a close look, which also tells what is exactly 0 from what rounding makes 0."""
+        return self._ulp < 1.0 or self.convention is not None
+
+    @cached_property
+    def _ulp(self) -> float:
+        """The ε of this arithmetic in units of that of float64."""
+        return float(np.finfo(self.x.dtype).eps) / _EPS
+
+    @cached_property
+    def heard(self) -> tuple[Array, ...]:
+        """For each value, of which numbers of a sample (*features) anything above takes notice."""
+        return heard(self.graph, self.parameters)
+
+    @cached_property
+    def pieces(self) -> dict[int, Array]:
+        """The smooth piece that each input of a node is on, for the nodes that have several."""
+        return {
+            i: node.step.pieces(self.values[node.inputs[0]])
+            for i, node in enumerate(self.graph.nodes)
+            if node.step.has_pieces
+        }
+
+    @cached_property
+    def loss_pieces(self) -> Array | None:
+        pieces = self.network.loss.pieces
+        return pieces(self.output, self.target) if pieces else None
+
+    # --- upwards from a value ----------------------------------------------------------------------------
+
+    def above(
+        self, at: int, moved: Array, samples: Any, output_rounding: Array, itself: bool = True
+    ) -> Moved:
+        """Evaluate again whatever depends on value `at`, which is now `moved` (…, *features).
+
+        samples: the index of each row's sample, to find all that is as it was; where a step above couples
+        the samples the rows must be whole batches, (…, N, *features). output_rounding: how exact the
+        outputs are then (N, C), in units of ε. itself: whether numbers of `at` were moved singly, or
+        something below them.  Losses, their rounding and whether a branch changed are all (…).
+        """
+        rows = moved.shape[: moved.ndim - len(self.graph.value_features[at])]
+        crossed = np.zeros(rows, dtype=bool)
+        silent = np.full(rows, not self.heard[at].any())
+        fresh = {at: moved}
+
+        def pick(array: Array) -> Array:
+            picked: Array = array[samples]
+            return picked
+
+        first = next((i for i in self.graph.above[at] if self.graph.nodes[i].step.is_activation), -1)
+        for i in self.graph.above[at]:
+            node = self.graph.nodes[i]
+            inputs = [fresh[k] if k in fresh else pick(self.values[k]) for k in node.inputs]
+            if node.step.has_pieces:
+                if self._closest and node.step.flat_below:
+                    silent |= self._swallowed(i, inputs[0], pick, itself and i == first, len(rows))
+                fresh[i + 1], changed = self.activate(i, inputs[0], pick)
+                crossed |= _any(changed, len(rows))
+            else:
+                fresh[i + 1] = node.step.forward(self.own[i], *inputs)
+        losses, rounding, lost = self._losses(fresh[len(self.values) - 1], samples, output_rounding)
+        if lost is not None:
+            crossed |= lost.any(axis=-1)
+        c = self.network.coefficient
+        rounding = np.where(silent, 0.0, abs(c) * self._ulp * rounding)
+        return Moved(c * losses, rounding, crossed)
+
+    def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
+        """Where all inputs of node i (…rows, *features), or all that were moved themselves, are and were off."""
+        off = (y <= 0) & ~pick(self.pieces[i])
+        if self.convention is not None:
+            kept = pick(self.kinks.of_nodes[i].mask)
+            off = np.where(kept, self._right(i, pick) == 0.0, off)
+        if itself:
+            off = off | (y == pick(self.values[self.graph.nodes[i].inputs[0]]))
+        return np.asarray(off.reshape(*y.shape[:rows], -1).all(axis=-1))
+
+    def activate(self, i: int, y: Array, pick: Pick) -> tuple[Array, Array]:
+        """Return the output of node i, which has kinks, for inputs y, and where these are on another piece.
+
+        What sits on a kink and has a convention keeps to it.
+        """
+        step = self.graph.nodes[i].step
+        pieces = step.pieces(y)
+        changed = pieces != pick(self.pieces[i])
+        if self.convention is None or not self.kinks.of_nodes[i].mask.any():
+            return step.forward(self.own[i], y), changed
+        kink = self.kinks.of_nodes[i]
+        kept, right = pick(kink.mask), self._right(i, pick)
+        sides = [step.branch(y, np.where(kept, pick(side), pieces)) for side in (kink.below, kink.above)]
+        return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
+
+    def _right(self, i: int, pick: Pick) -> Any:
+        """How much the piece above the kink counts for what sits on one at node i."""
+        assert self.convention is not None
+        right, others = self.convention.right, self.convention.others
+        if not others:
+            return right
+        return np.where(np.isin(pick(self.numbered.of_nodes[i]), others), 1.0 - right, right)
+
+    def _losses(self, a: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array, Array | None]:
+        loss, target = self.network.loss, self.target[samples]
+        losses, rounding = loss_and_rounding(loss, a, target, output_rounding[samples])
+        if self.loss_pieces is None or loss.pieces is None or loss.branch is None:
+            return losses, rounding, None
+        pieces = loss.pieces(a, target)
+        changed = pieces != self.loss_pieces[samples]
+        if self.convention is None or not self.kinks.of_loss.any():
+            return losses, rounding, changed
+        kept = self.kinks.of_loss[samples]
+        side: Any = self.convention.loss
+        if self.convention.others:
+            other = np.isin(self.numbered.of_loss[samples], self.convention.others)
+            side = np.where(other, loss.sides[-1], side)
+        losses = loss.branch(a, target, np.where(kept, side, pieces))
+        return losses, rounding, changed & ~kept
+
+    def output_rounding(self, at: int, rounding: Array) -> Array:
+        """Return how exact the outputs (N, C) are, in units of ε, if value `at` is exact to `rounding`."""
+        start = NUDGED.eps * rounding
+        errors = errors_from(self.graph, self.parameters, self.values, at, start, NUDGED)
+        return errors[-1] / NUDGED.eps
+
+
+def _any(changed: Array, rows: int) -> Array:
+    """Whether anything of a row has changed, of (…rows, *features)."""
+    return np.asarray(changed.reshape(*changed.shape[:rows], -1).any(axis=-1))

@@ -1,0 +1,165 @@
+"""What of a network sits on a kink, so that its gradient is a matter of convention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.rounding import forward_errors
+from gradcheck_cli.network.step import Arrays, Step
+
+ROUNDING_SAFETY = 3.0
+_EXACT = 1e6
+"""What is not rounded at all has an error of a few times the smallest number, as the analysis counts it."""
+_LEAST = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True)
+class OnKink:
+    """Which inputs of a step (N, *features) are on a kink, and the smooth pieces below and above it."""
+
+    mask: Array
+    below: Array
+    above: Array
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Which kinks share a side: a number for each such group, −1 off the kinks.
+
+    of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, C).
+    count: how many numbers there are.  parallel: no sample has kinks in more than one place, so that what
+    each of them adds to a slope is independent of the others.
+    """
+
+    of_nodes: Mapping[int, Array]
+    of_loss: Array
+    count: int
+    parallel: bool
+
+
+@dataclass(frozen=True)
+class Kinks:
+    """of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name, in their shapes.
+
+    exact: which of the nodes' numbers and of the loss's, as rows of a sample, are on it in any arithmetic.
+    """
+
+    of_nodes: Mapping[int, OnKink]
+    of_loss: Array
+    of_parameters: Mapping[str, Array]
+    exact: Array
+
+    @cached_property
+    def in_activations(self) -> bool:
+        return any(bool(kink.mask.any()) for kink in self.of_nodes.values())
+
+    @cached_property
+    def in_loss(self) -> bool:
+        return bool(self.of_loss.any())
+
+    @cached_property
+    def in_penalty(self) -> bool:
+        return any(bool(mask.any()) for mask in self.of_parameters.values())
+
+    @property
+    def any(self) -> bool:
+        return self.in_activations or self.in_loss or self.in_penalty
+
+    def numbered(self, coupled: bool) -> Numbered:
+        """Return the groups of kinks that share a side, whatever a right gradient chooses.
+
+        Those of a node that are exact share one: the code's own convention. All others are alone, for
+        rounding chooses their side. They are numbered within their sample, or in the batch if its samples
+        are coupled.
+        """
+        each = [kink.mask.reshape(len(kink.mask), -1) for kink in self.of_nodes.values()]
+        masks, exact = np.concatenate([*each, self.of_loss], axis=1), self.exact
+        edges = np.cumsum([mask.shape[1] for mask in each])
+        place = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
+        shared = np.unique(np.broadcast_to(place, masks.shape)[masks & exact])
+        numbers = np.where(masks, np.searchsorted(shared, place), -1)
+        alone = masks & ~exact
+        counts = alone.ravel().cumsum().reshape(alone.shape) if coupled else alone.cumsum(axis=1)
+        numbers = np.where(alone, len(shared) + counts - 1, numbers)
+        places_with = [part.any(axis=1) for part in np.split(masks, edges, axis=1)]
+        most = np.max(np.sum(places_with, axis=0)) if not coupled else np.sum(np.any(places_with, axis=1))
+        *of_nodes, of_loss = np.split(numbers, edges, axis=1)
+        in_shape = {
+            i: part.reshape(kink.mask.shape)
+            for (i, kink), part in zip(self.of_nodes.items(), of_nodes, strict=True)
+        }
+        return Numbered(in_shape, of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
+
+    def told(self, network: Network) -> Iterator[str]:
+        """Yield a short line for each step, the loss and each parameter of which something sits on a kink."""
+        nodes = network.graph.nodes
+        for i, kink in self.of_nodes.items():
+            if kink.mask.any():
+                yield f"{_first(kink.mask, nodes[i].layer)} on the kink of {nodes[i].step.name}"
+        if self.in_loss:
+            yield f"{_first(self.of_loss, nodes[-1].layer)} on a kink of the loss"
+        for name, mask in self.of_parameters.items():
+            if mask.any():
+                entries = int(np.count_nonzero(mask))
+                yield f"{entries:,} entr{'y' if entries == 1 else 'ies'} of {name} at 0, on the kink of |w|"
+
+
+def _first(mask: Array, layer: str) -> str:
+    """``unit 3 of hidden1 in sample 0, and 4 more,``"""
+    sample, *unit = (int(i) for i in np.argwhere(mask)[0])
+    more = int(np.count_nonzero(mask)) - 1
+    which = unit[0] if len(unit) == 1 else unit
+    return f"unit {which} of {layer} in sample {sample}{f', and {more:,} more,' if more else ''}"
+
+
+def find_kinks(
+    network: Network, parameters: Arrays, values: tuple[Array, ...], target: Array, arithmetic: Arithmetic
+) -> Kinks:
+    """Find what rounding may put on either side of its kink: a little down it is on another piece than up."""
+    graph = network.graph
+    kinked = {i: node.inputs[0] for i, node in enumerate(graph.nodes) if node.step.has_pieces}
+    of_penalties = _of_penalties(network, parameters)
+    if network.loss.pieces is None and not kinked:
+        return Kinks({}, np.zeros(target.shape, dtype=bool), of_penalties, np.zeros(target.shape, dtype=bool))
+    errors = forward_errors(graph, parameters, values, arithmetic)
+    of_nodes = {i: _on(graph.nodes[i].step, values[k], errors[k]) for i, k in kinked.items()}
+    output = values[-1]
+    of_loss = _of_loss(network, output, target, ROUNDING_SAFETY * errors[-1], arithmetic.eps)
+    reaches = [errors[k].reshape(len(output), -1) for k in kinked.values()]
+    reaches.append(errors[-1] + np.abs(output) + np.abs(target))
+    exact = np.concatenate(reaches, axis=1) < _EXACT * arithmetic.tiny
+    return Kinks(of_nodes, of_loss, of_penalties, exact)
+
+
+def _on(step: Step, y: Array, y_error: Array) -> OnKink:
+    reach = ROUNDING_SAFETY * y_error + _LEAST
+    below, above = step.pieces(y - reach), step.pieces(y + reach)
+    return OnKink(below != above, below, above)
+
+
+def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: float) -> Array:
+    pieces = network.loss.pieces
+    if pieces is None:
+        return np.zeros(a.shape, dtype=bool)
+    apart = a_error + 2.0 * eps * (np.abs(a) + np.abs(target)) + _LEAST
+    if not network.loss.per_output:  # margins against the labelled output, which grow as that one falls
+        apart = apart.max(axis=-1, keepdims=True) + 2.0 * eps
+        apart = apart * np.where(target > 0, -1.0, 1.0)
+    result: Array = pieces(a - apart, target) != pieces(a + apart, target)
+    return result
+
+
+def _of_penalties(network: Network, parameters: Arrays) -> dict[str, Array]:
+    return {
+        name: parameters[name] == 0
+        for name in network.shapes
+        if any(PENALTIES[penalty].pieces for penalty in network.penalties_on(name))
+    }

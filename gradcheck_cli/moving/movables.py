@@ -1,0 +1,413 @@
+"""The numbers of a network that can be moved: those of a value, and the entries of its parameters.
+
+Short moves through dense layers are evaluated by `short_moves`, all others by `at_rest.AtRest.above`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradcheck_cli.model.row_rounding import FUNCTION_ULPS
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
+from gradcheck_cli.network.arithmetic import NUDGED
+from gradcheck_cli.network.graph import Graph
+from gradcheck_cli.network.loss_rounding import loss_and_rounding
+from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.numerical.objective import Moved, Spread
+
+
+def widest_above(graph: Graph, value: int) -> int:
+    """Return how many numbers of a sample the widest value has, of this one and those that depend on it."""
+    values = [value, *(i + 1 for i in graph.above[value])]
+    return max(math.prod(graph.value_features[each]) for each in values)
+
+
+def _batch(objective: AtRest, value: int, rows: int) -> int:
+    """How many moves fit a block, if each carries `rows` rows of this value and those above."""
+    return max(1, objective.block // (8 * widest_above(objective.graph, value) * rows))
+
+
+def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
+    """What is moved far carries more along: in blocks of its own."""
+    if len(which) <= size:
+        return move(which, to)
+    parts = [slice(start, start + size) for start in range(0, len(which), size)]
+    moved = [move(which[part], to[part]) for part in parts]
+    return Moved(*(np.concatenate(each) for each in zip(*moved, strict=True)))
+
+
+def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
+    """How exact the losses (N,) are while nothing moves far, in units of ε, by how exact the outputs are."""
+    _, rounding = loss_and_rounding(
+        objective.network.loss, objective.output, objective.target, output_rounding
+    )
+    return abs(objective.network.coefficient) * rounding
+
+
+def _rounded(near: NearLosses, rounding: Array) -> Array:
+    """How exact these losses are where those at rest are exact to `rounding`, in units of ε."""
+    return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
+
+
+def deviation_of(objective: AtRest, value: int) -> Array | None:
+    """What batch normalisation divides this value by, (*features) with ones for what is summed over; or None."""
+    for i in objective.graph.above[value]:
+        node = objective.graph.nodes[i]
+        if node.inputs == (value,) and isinstance(node.step, Normalise):
+            return node.step.deviation(objective.values[value])[0]
+    return None
+
+
+@dataclass(frozen=True)
+class _Moves:
+    """Numbers that are, or enter, value `at`: short moves are evaluated by `near`, long ones anew, in blocks.
+
+    near: of the value that short moves are made in: `at`, or y where batch normalisation follows.
+    """
+
+    objective: AtRest
+    at: int
+    near: Near
+    rest: ClassVar[None] = None
+
+    @property
+    def spread(self) -> Spread:
+        return self.objective.spread
+
+    @property
+    def position(self) -> Array:
+        raise NotImplementedError
+
+    @property
+    def unit(self) -> Array:
+        raise NotImplementedError
+
+    @property
+    def _rows(self) -> int:
+        """How many samples a move carries upwards: all of them, unless it is in one sample alone."""
+        return len(self.objective.target)
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether short moves can be evaluated by `near`."""
+        return self.near.plain
+
+    @property
+    def batch(self) -> int:
+        """Of their own value, moves that `near` evaluates carry one number, if that will do."""
+        own = not self._is_short or self.near.in_rows or self.near.is_output
+        return _batch(self.objective, self.near.at if own else self.near.first, self._rows)
+
+    def move(self, which: Array, to: Array) -> Moved:
+        with np.errstate(all="ignore"):
+            if self._are_short(which, to):
+                with short_inner_loops():
+                    return self._move_near(which, to)
+            return _in_blocks(self._move_far, _batch(self.objective, self.at, self._rows), which, to)
+
+    def _are_short(self, which: Array, to: Array) -> bool:
+        if not self._is_short or to.dtype != np.float64:
+            return False
+        return bool((np.abs(to - self.position[which]) <= NEAR * self.unit[which]).all())
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        raise NotImplementedError
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class UnitMoves(_Moves):
+    """Every number of a value, moved for its sample alone: (F, N) in C order."""
+
+    @property
+    def position(self) -> Array:
+        return self.near.y.ravel()
+
+    @property
+    def _rows(self) -> int:
+        return 1
+
+    @cached_property
+    def unit(self) -> Array:
+        return np.ones(len(self.position))
+
+    @property
+    def batch(self) -> int:
+        """Whole columns of the batch, if that is not too much at once."""
+        fitting, samples = super().batch, len(self.objective.target)
+        return fitting if fitting < samples else fitting - fitting % samples
+
+    @cached_property
+    def _near_rounding(self) -> Array:
+        in_row = self.near.in_rows or self.near.is_output
+        return _near_rounding(self.objective, self._row_rounding if in_row else self._raised_rounding)
+
+    @cached_property
+    def _raised_rounding(self) -> Array:
+        """Of outputs above a z that is moved by what this a, evaluated again, adds to it, (N, C)."""
+        chain, objective = self.near.chain, self.objective
+        assert chain is not None
+        w = np.abs(objective.own[chain.above[0]]["weight"])
+        terms = np.abs(objective.values[chain.rest]) @ w.T
+        rounding = np.abs(objective.values[self.near.first]) + FUNCTION_ULPS * terms
+        return objective.output_rounding(self.near.first, rounding)
+
+    @cached_property
+    def _row_rounding(self) -> Array:
+        """Of outputs above numbers that are exactly what they are moved to, (N, C)."""
+        return self.objective.output_rounding(self.at, np.zeros_like(self.objective.values[self.at]))
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        samples = len(self.objective.target)
+        first, count = int(which[0]), len(which)
+        feature, sample = divmod(first, samples)
+        in_order = int(which[-1]) - first + 1 == count  # as they rise, none is left out
+        if in_order and count % samples == 0 and sample == 0:
+            here: Any = slice(None)
+            features = np.arange(feature, feature + count // samples)
+            near = self.near.columns(features, here, to.reshape(-1, samples))
+        elif in_order and sample + count <= samples:
+            here = slice(sample, sample + count)
+            near = self.near.columns(np.array([feature]), here, to[None])
+        else:
+            features, here = np.divmod(which, samples)
+            near = self.near.singles(features, here, to)
+        rounding = _rounded(near, self._near_rounding[here])
+        return Moved(near.losses.ravel(), rounding.ravel(), near.crossed.ravel())
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        features, samples = np.divmod(which, len(self.objective.target))
+        if self.near.chain is None or self.near.activation.coupled:
+            return self._move_in_row(samples, features, to)
+        objective, near = self.objective, self.near
+        a, changed = self._activated(features, samples, to)
+        rise = a - near.rest[features, samples]
+        if near.is_output:
+            losses, rounding, crossed = self._move_in_row(samples, features, to)
+            return Moved(losses, np.where((rise == 0) & (a == 0), 0.0, rounding), crossed)
+        # Only this unit's a changes, so the dense step above changes by an outer product.
+        w = objective.own[near.first - 1]["weight"]
+        z = objective.values[near.first][samples] + rise[:, None] * w.T[features]
+        losses, rounding, crossed = objective.above(
+            near.first, z, samples, self._raised_rounding, itself=False
+        )
+        # A unit that is off is off exactly, and one that nothing above listens to changes nothing.
+        silent = ((rise == 0) & (a == 0)) | ~near.heard[features]
+        rounding = np.where(silent, 0.0, rounding)
+        if changed is not None:
+            np.logical_or(crossed, changed, out=crossed)
+        return Moved(losses, rounding, crossed)
+
+    def _activated(self, features: Array, samples: Array, to: Array) -> tuple[Array, Array | None]:
+        """What the activation makes of these numbers, and whether their branch changed."""
+        chain = self.near.chain
+        assert chain is not None
+        if chain.activation is None or self.near.pieces is None:
+            return self.near.activation.value(to), None
+        return self.objective.activate(
+            chain.activation, to, lambda array: array.reshape(len(array), -1)[samples, features]
+        )
+
+    def _move_in_row(self, samples: Array, features: Array, to: Array) -> Moved:
+        value = self.objective.values[self.at][samples].astype(to.dtype, copy=False)
+        value.reshape(len(to), -1)[np.arange(len(to)), features] = to
+        heard = self.objective.heard[self.at].ravel()[features]
+        losses, rounding, crossed = self.objective.above(self.at, value, samples, self._row_rounding)
+        return Moved(losses, np.where(heard, rounding, 0.0), crossed)
+
+
+@dataclass(frozen=True)
+class BatchMoves(_Moves):
+    """Every number of a value above which the samples are coupled, seen in all of them: (F, N) in C order.
+
+    Sample n has its own copy of the weights, so that it moves alone, and takes the whole batch along.
+    """
+
+    @property
+    def _value(self) -> Array:
+        return self.objective.values[self.at]
+
+    @cached_property
+    def position(self) -> Array:
+        return self._value.reshape(len(self._value), -1).T.ravel()
+
+    @cached_property
+    def unit(self) -> Array:
+        """1; or the deviation over the batch, if that is what the value is divided by."""
+        deviation = deviation_of(self.objective, self.at)
+        if deviation is None:
+            return np.ones(len(self.position))
+        by_feature = np.broadcast_to(deviation, self._value.shape[1:]).ravel()
+        return np.repeat(by_feature, len(self._value))
+
+    @cached_property
+    def _output_rounding(self) -> Array:
+        return self.objective.output_rounding(self.at, np.zeros_like(self._value))
+
+    @cached_property
+    def _near_rounding(self) -> Array:
+        return _near_rounding(self.objective, self._output_rounding)
+
+    @property
+    def _is_short(self) -> bool:
+        """Of a single normalisation, that of this value, only one column of its y changes."""
+        return self.near.plain and self.near.at != self.at
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        features, samples = np.divmod(which, len(self._value))
+        z = self._value.T[features]
+        z[np.arange(len(which)), samples] = to
+        near = self.near.columns(
+            features, slice(None), normalised_columns(self.objective, self.at, features, z)
+        )
+        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        value = np.repeat(self._value[None].astype(to.dtype, copy=False), len(which), axis=0)
+        features, samples = np.divmod(which, len(self._value))
+        value.reshape(len(which), len(self._value), -1)[np.arange(len(which)), samples, features] = to
+        losses, rounding, crossed = self.objective.above(self.at, value, slice(None), self._output_rounding)
+        heard = self.objective.heard[self.at].ravel()[features]
+        return Moved(losses, np.where(heard[:, None], rounding, 0.0), np.asarray(crossed.any(axis=-1)))
+
+
+def scaled_value(objective: AtRest, at: int) -> int | None:
+    """The number of y = γ ẑ(z) + β for a z (N, units) that batch normalisation follows at once; or None."""
+    nodes = objective.graph.nodes
+    if at + 1 >= len(nodes) or len(objective.graph.value_features[at]) != 1:
+        return None
+    follows = nodes[at].inputs == (at,) and nodes[at + 1].inputs == (at + 1,)
+    both = isinstance(nodes[at].step, Normalise) and isinstance(nodes[at + 1].step, Scale)
+    return at + 2 if follows and both else None
+
+
+def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Array:
+    """Return y (B, N) of columns z (B, N) of these units of a value that batch normalisation follows."""
+    step, p = objective.graph.nodes[at].step, objective.own[at + 1]
+    z_hat = step.forward({}, z[..., None])[..., 0]
+    y: Array = p["gamma"][units, None] * z_hat + p["beta"][units, None]
+    return y
+
+
+@dataclass(frozen=True)
+class EntryMoves(_Moves):
+    """Every entry of a parameter that is used once, moved literally, for the whole batch at once.
+
+    at: the value that the parameter's step makes.  own: what the step calls the parameter.
+    """
+
+    own: str
+
+    @property
+    def _node(self) -> int:
+        return self.at - 1
+
+    @property
+    def _parameter(self) -> Array:
+        return self.objective.own[self._node][self.own]
+
+    @property
+    def _inputs(self) -> tuple[Array, ...]:
+        return tuple(self.objective.values[k] for k in self.objective.graph.nodes[self._node].inputs)
+
+    @cached_property
+    def position(self) -> Array:
+        return self._parameter.ravel()
+
+    @cached_property
+    def unit(self) -> Array:
+        """What moves the step's output by 1, or by the deviation of the batch if it is divided by that."""
+        factors = self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
+        reach = np.ones(self._parameter.shape) if factors is None else factors.reach()
+        reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
+        deviation = deviation_of(self.objective, self.at)
+        if deviation is not None:
+            by_unit = deviation.reshape(deviation.shape[0], -1)[:, 0]
+            return (by_unit.reshape(-1, *(1,) * (reach.ndim - 1)) / reach).ravel()
+        return (1.0 / reach).ravel()
+
+    @cached_property
+    def _output_rounding(self) -> Array:
+        """Of outputs above a value that rounds as the sizes of what it is summed from, (N, C)."""
+        step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
+        exact = tuple(np.zeros_like(each) for each in self._inputs)
+        error = step.error(p, self._inputs, self.objective.values[self.at], exact, NUDGED)
+        return self.objective.output_rounding(self.at, error / NUDGED.eps)
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]
+        value = self.objective.values[self.at]
+        moved = node.step.with_entries(own, self.own, which, to, self._inputs, value)
+        losses, rounding, crossed = self.objective.above(self.at, moved, slice(None), self._output_rounding)
+        if not self.objective.heard[self.at].all():
+            rounding = np.where(self._noticed[which][:, None], rounding, 0.0)
+        return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
+
+    @cached_property
+    def _noticed(self) -> Array:
+        """Whether anything takes notice of what each entry moves, (P,)."""
+        factors = self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
+        if factors is None:
+            return np.ones(len(self.position), dtype=bool)
+        heard = self.objective.heard[self.at].ravel()[:, None]
+        units = factors.channels.by_unit(heard).any(axis=1)
+        return np.repeat(units, len(self.position) // len(units))
+
+
+@dataclass(frozen=True)
+class DenseEntryMoves(EntryMoves):
+    """Those of a dense step, or of γ and β above it, whose short moves raise one column of the batch."""
+
+    @property
+    def _is_short(self) -> bool:
+        return self.near.plain
+
+    def _move_near(self, which: Array, to: Array) -> Moved:
+        units, rise = self._risen(which, (to - self.position[which])[:, None])
+        near = self.near.columns(units, slice(None), self._columns(units, rise))
+        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
+
+    def _columns(self, units: Array, rise: Array) -> Array:
+        """These columns of y, (B, N), with the step's output that has risen."""
+        if self.near.at == self.at:
+            return self.near.y[units] + rise
+        z = self.objective.values[self.at].T[units]
+        return normalised_columns(self.objective, self.at, units, z + rise)
+
+    def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
+        """The units of these entries, and what their columns rise by, (B, N), if the entries do by `by`."""
+        if self.own in ("bias", "beta"):
+            return which, by
+        if self.own == "gamma":
+            return which, by * self._rows_of_inputs[which]
+        units, inputs = np.divmod(which, self._parameter.shape[1])
+        return units, by * self._rows_of_inputs[inputs]
+
+    @cached_property
+    def _rows_of_inputs(self) -> Array:
+        """a⁽ʰ⁾ or ẑ, (in, N)."""
+        return np.ascontiguousarray(self._inputs[0].T)
+
+    @cached_property
+    def _near_rounding(self) -> Array:
+        """That of a loss whose value is rounded once more, when it is raised."""
+        size = np.abs(self.objective.values[self.at])
+        return _near_rounding(self.objective, self.objective.output_rounding(self.at, size))
+
+
+def entry_moves(objective: AtRest, at: int, near: Near, own: str) -> EntryMoves:
+    """Return the entries of a parameter of the step that makes value `at`."""
+    plain = isinstance(objective.graph.nodes[at - 1].step, Dense | Scale)
+    kind = DenseEntryMoves if plain and len(objective.graph.value_features[at]) == 1 else EntryMoves
+    return kind(objective, at, near, own)

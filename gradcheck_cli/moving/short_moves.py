@@ -1,0 +1,334 @@
+"""Losses with numbers moved by so little that nearly all that is known at rest still holds.
+
+This is where unit differences spend their time: what is the same for many moves is computed once, and what
+rounding may do is taken from the evaluation at rest. It knows a value that feeds an activation, and dense
+layers above it. The larger steps, complex ones, wider floats and whatever stays on its side of a kink are
+`at_rest.AtRest.above`'s, and so is every other kind of step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradcheck_cli.model.activations import ACTIVATIONS, Activation
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.network.graph import Graph
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.network.steps.reshape import Flatten
+
+NEAR = 2.0**-8
+"""How far, in units of a step of 1, a number is moved by little."""
+
+_MOSTLY = 0.6
+"""With a smaller share of units alive, leaving the others out pays for gathering these."""
+
+_SMALL_PRODUCT = 10**6
+"""OpenBLAS multiplies matrices of fewer multiplications without packing them first, twice as fast."""
+
+_OUTER_BLOCK = 4096
+"""So few numbers of an outer product at a time do not evict each other from the cache."""
+
+
+class NearLosses(NamedTuple):
+    """losses;  crossed: whether a branch changed;  silent: whether nothing above takes notice of a move."""
+
+    losses: Array
+    crossed: Array
+    silent: Array
+
+
+Raised = Callable[[Array], tuple[Array, Array | None]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The way from a value to the output, where it is an activation and then dense layers alone.
+
+    activation: the node that the value feeds, or None if it feeds a dense step as it is.
+    rest: the value that the first dense step takes, or the output.
+    above: the nodes from the first dense step up; none where the activation is the output.
+    """
+
+    activation: int | None
+    rest: int
+    above: tuple[int, ...]
+
+
+def chain_from(graph: Graph, at: int) -> Chain | None:
+    """Return the way up from value `at`, or None where it is another."""
+    activation, value, above = None, at, []
+    for i in graph.above[at]:
+        step, takes = graph.nodes[i].step, graph.nodes[i].inputs
+        if takes != (value,):
+            return None
+        if (isinstance(step, Dense) and len(graph.value_features[value]) == 1) or (
+            isinstance(step, Pointwise) and above
+        ):
+            above.append(i)
+        elif (
+            isinstance(step, Pointwise) and activation is None and not _rows_of_many_axes(graph, step, value)
+        ):
+            activation = i
+        elif not isinstance(step, Flatten):
+            return None
+        value = i + 1
+    rest = graph.nodes[above[0]].inputs[0] if above else value
+    return Chain(activation, rest, tuple(above))
+
+
+def _rows_of_many_axes(graph: Graph, step: Pointwise, value: int) -> bool:
+    return step.row.coupled and len(graph.value_features[value]) > 1
+
+
+@dataclass(frozen=True)
+class Near:
+    """The losses of a network from value `at` up, in float64.
+
+    Shapes: J features of N samples, or B single numbers; a value has F features a sample.
+    """
+
+    objective: AtRest
+    at: int
+
+    @cached_property
+    def chain(self) -> Chain | None:
+        return chain_from(self.objective.graph, self.at)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether this is enough: it knows no conventions, wide floats, or other steps."""
+        objective = self.objective
+        return objective.convention is None and objective.x.dtype == np.float64 and self.chain is not None
+
+    @cached_property
+    def activation(self) -> Activation:
+        i = self._way.activation
+        return ACTIVATIONS["identity"] if i is None else self.objective.graph.nodes[i].step.row
+
+    @property
+    def _way(self) -> Chain:
+        assert self.chain is not None
+        return self.chain
+
+    @cached_property
+    def y(self) -> Array:
+        """The numbers at rest, (F, N)."""
+        return self._by_feature(self.objective.values[self.at])
+
+    @staticmethod
+    def _by_feature(value: Array) -> Array:
+        return np.ascontiguousarray(value.reshape(len(value), -1).T)
+
+    @cached_property
+    def rest(self) -> Array:
+        """What the activation makes of them at rest, (F, N)."""
+        return self._by_feature(self.objective.values[self._way.rest])
+
+    @cached_property
+    def pieces(self) -> Array | None:
+        """The smooth piece of the activation that each of them is on, (F, N)."""
+        at_rest = None if self._way.activation is None else self.objective.pieces.get(self._way.activation)
+        return None if at_rest is None else self._by_feature(at_rest)
+
+    @cached_property
+    def _targets(self) -> Array:
+        return np.ascontiguousarray(self.objective.target.T)
+
+    @cached_property
+    def _terms(self) -> Array:
+        """What every output adds to its sample's loss at rest, (F, N)."""
+        return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
+
+    @cached_property
+    def heard(self) -> Array:
+        """Of which features anything above the activation takes notice, (F,)."""
+        return self.objective.heard[self._way.rest].ravel()
+
+    @property
+    def is_output(self) -> bool:
+        return not self._way.above
+
+    def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
+        """With y (J, N) in place of that of these features and samples, one at a time, each for its sample."""
+        at = (features[:, None], np.arange(len(self.objective.target))[samples])
+        if self.in_rows:
+            z = np.repeat(self.objective.values[self.at][None, samples], len(y), axis=0)
+            z[np.arange(len(y)), :, features] = y
+            return self._whole_rows(z, samples)
+        return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise))
+
+    def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
+        """The same with single numbers y (B,) of these features and samples."""
+        if self.in_rows:
+            z = self.objective.values[self.at][samples]
+            z[np.arange(len(y)), features] = y
+            return self._whole_rows(z, samples)
+        return self._one_by_one((features, samples), y, lambda rise: self._gathered(features, samples, rise))
+
+    # --- the activation ----------------------------------------------------------------------------------
+
+    @cached_property
+    def in_rows(self) -> bool:
+        """Whether moving one number changes more than its own a, or than its own term of the loss."""
+        return self.activation.coupled or (self.is_output and not self.objective.network.loss.per_output)
+
+    def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
+        losses, crossed = self._above(self.objective.graph.above[self.at], z, samples)
+        nowhere = np.zeros(losses.shape, dtype=bool)
+        silent = np.full(losses.shape, not self.heard.any())
+        return NearLosses(losses, nowhere if crossed is None else crossed, silent)
+
+    def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
+        """at: (features, samples) of each of y."""
+        a = self.activation.value(y)
+        rise = a - self.rest[at]
+        silent = (rise == 0) & (a == 0)
+        crossed = np.zeros(y.shape, dtype=bool)
+        if self.pieces is not None and self.activation.pieces is not None:
+            crossed |= self.activation.pieces(y) != self.pieces[at]
+        if self.is_output:
+            losses, changed = self._own_terms(a, at)
+        else:
+            losses, changed = raised(rise)
+            silent |= ~self.heard[at[0]]
+        if changed is not None:
+            crossed |= changed
+        return NearLosses(losses, crossed, silent)
+
+    def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
+        """The losses where only the terms of these outputs change, of a sum over the outputs."""
+        network, target = self.objective.network, self._targets[at][..., None]
+        crossed = None
+        if self.objective.loss_pieces is not None and network.loss.pieces is not None:
+            at_rest = self.objective.loss_pieces.T[at]
+            crossed = np.not_equal(network.loss.pieces(a[..., None], target)[..., 0], at_rest)
+        rise = network.loss.value(a[..., None], target) - self._terms[at]
+        rise *= network.coefficient
+        rise += self.objective.losses[at[1]]
+        return rise, crossed
+
+    # --- what lies above ---------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> int:
+        """The value that the first dense step above makes."""
+        return self._way.above[0] + 1
+
+    @cached_property
+    def _weights(self) -> Array:
+        """Of the first dense step above, (F, its units)."""
+        return self._weights_above[self._way.above[0]]
+
+    @cached_property
+    def _weights_above(self) -> dict[int, Array]:
+        """Of every dense step above, by its node, as a product takes them: (inputs, units)."""
+        objective = self.objective
+        return {
+            i: np.ascontiguousarray(objective.own[i]["weight"].T)
+            for i in self._way.above
+            if isinstance(objective.graph.nodes[i].step, Dense)
+        }
+
+    def _raised(self, features: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
+        """The losses with a of one feature at a time raised by rise (J, N), for each of these samples."""
+        alive = rise != 0
+        if np.count_nonzero(alive) < _MOSTLY * alive.size:
+            everywhere = np.arange(len(self.objective.target))[samples]
+            which = np.repeat(features, rise.shape[1]), np.tile(everywhere, len(features))
+            losses, crossed = self._gathered(*which, rise.ravel())
+            return losses.reshape(rise.shape), None if crossed is None else crossed.reshape(rise.shape)
+        z = outer(rise, self._weights[features])
+        z += self.objective.values[self.first][samples]
+        return self._above(self._way.above[1:], z, samples)
+
+    def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
+        """The same with single ones raised, (B,). What is not raised at all leaves its losses as they are."""
+        alive = np.flatnonzero(rise)
+        if len(alive) < len(rise):
+            losses, crossed = self.objective.losses[samples], np.zeros(len(rise), dtype=bool)
+            if len(alive):
+                losses[alive], changed = self._gathered(features[alive], samples[alive], rise[alive])
+                if changed is not None:
+                    crossed[alive] = changed
+            return losses, crossed
+        z = self._weights.take(features, axis=0)
+        z *= rise[:, None]
+        z += self.objective.values[self.first].take(samples, axis=0)
+        return self._above(self._way.above[1:], z, samples)
+
+    def _above(self, nodes: tuple[int, ...], z: Array, samples: Any) -> tuple[Array, Array | None]:
+        """Feed z (…, units), which may be overwritten, through these nodes: losses, crossed (…)."""
+        objective = self.objective
+        network, crossed = objective.network, None
+        for i in nodes:
+            step = objective.graph.nodes[i].step
+            if isinstance(step, Dense):
+                z = product(z, self._weights_above[i])
+                z += objective.own[i]["bias"]
+            else:
+                at_rest = objective.pieces.get(i)
+                if at_rest is not None:
+                    crossed = _or(crossed, (step.pieces(z) != at_rest[samples]).any(axis=-1))
+                z = step.row.overwrite(z)
+        losses, target = network.loss.value(z, objective.target[samples]), objective.target[samples]
+        if objective.loss_pieces is not None and network.loss.pieces is not None:
+            changed = network.loss.pieces(z, target) != objective.loss_pieces[samples]
+            crossed = _or(crossed, changed.any(axis=-1))
+        return network.coefficient * losses, crossed
+
+
+@contextmanager
+def short_inner_loops() -> Iterator[None]:
+    """Where numpy broadcasts along rows, a small buffer makes it two to three times as fast."""
+    size = np.setbufsize(64)
+    try:
+        yield
+    finally:
+        np.setbufsize(size)
+
+
+def outer(columns: Array, rows: Array) -> Array:
+    """columns[j] ⊗ rows[j], (J, N, M) of (J, N) and (J, M): as products of two-column matrices, since BLAS
+    is faster at these than numpy's broadcasting."""
+    (count, samples), width = columns.shape, rows.shape[1]
+    left, right = np.zeros((count, samples, 2)), np.zeros((count, 2, width))
+    left[:, :, 0], right[:, 0] = columns, rows
+    result = np.empty((count, samples, width))
+    block = max(8, _OUTER_BLOCK // width)
+    whole = samples - samples % block if block < samples else 0
+    if whole:
+        in_blocks = (count, whole // block, block, -1)
+        part = result[:, :whole]
+        for j in range(count):
+            np.matmul(left[j, :whole].reshape(*in_blocks[1:]), right[j], out=part[j].reshape(*in_blocks[1:]))
+    if whole < samples:
+        np.matmul(left[:, whole:], right, out=result[:, whole:])
+    return result
+
+
+def product(a: Array, w: Array) -> Array:
+    """a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
+    rows, width = a.size // a.shape[-1], w.shape[1]
+    flat = a.reshape(rows, -1)
+    result = np.empty((rows, width))
+    block = _SMALL_PRODUCT // w.size
+    whole = rows - rows % block if 32 <= block < rows else 0
+    if whole:
+        np.matmul(
+            flat[:whole].reshape(whole // block, block, -1), w, out=result[:whole].reshape(-1, block, width)
+        )
+    if whole < rows:
+        np.matmul(flat[whole:], w, out=result[whole:])
+    return result.reshape(*a.shape[:-1], width)
+
+
+def _or(one: Array | None, other: Array) -> Array:
+    return other if one is None else one | other

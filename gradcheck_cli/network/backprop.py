@@ -1,0 +1,40 @@
+"""Backprop: one sweep over the steps from the output down, each handing ∂L/∂ its inputs to those below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.graph import Graph
+from gradcheck_cli.network.step import Arrays
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep knows once it has come through a node.
+
+    upstream: ∂L/∂ the node's output (N, *features).
+    gradients: of the node's parameters, by the names of the network: its share, if other nodes use them, too.
+    """
+
+    node: int
+    upstream: Array
+    gradients: dict[str, Array]
+
+
+def sweep(graph: Graph, parameters: Arrays, values: tuple[Array, ...], dL_dout: Array) -> Iterator[Swept]:
+    """Yield every node from the output down, for a loss whose ∂L/∂out (N, *features) is given."""
+    upstream: dict[int, Array] = {len(values) - 1: dL_dout}
+    for i in reversed(range(len(graph.nodes))):
+        node = graph.nodes[i]
+        arriving = upstream.pop(i + 1, None)
+        if arriving is None:  # nothing depends on it
+            arriving = np.zeros_like(values[i + 1])
+        inputs = tuple(values[k] for k in node.inputs)
+        handed, own = node.step.vjp(node.own(parameters), inputs, values[i + 1], arriving)
+        yield Swept(i, arriving, {node.names[name]: gradient for name, gradient in own.items()})
+        for k, share in zip(node.inputs, handed, strict=True):
+            upstream[k] = upstream[k] + share if k in upstream else share

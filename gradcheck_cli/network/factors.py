@@ -1,0 +1,176 @@
+"""How a parameter enters the output of a step, z = J w + c: of J nothing is needed but sums over it.
+
+The numbers of the output are (F, N): the F features of a sample in C order, for each of N samples. Every
+sample has its own copy of the parameter, so an entry's gradient is a sum over all numbers that it reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.shape import Shape
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The features of an output, of which one axis is the units that the parameter's first axis counts."""
+
+    features: Shape
+    axis: int = 0
+
+    @property
+    def units(self) -> int:
+        return self.features[self.axis]
+
+    def by_unit(self, numbers: Array) -> Array:
+        """Return (F, N) as (units, positions · N)."""
+        if len(self.features) == 1:
+            return numbers
+        in_axes = numbers.reshape(*self.features, -1)
+        return np.moveaxis(in_axes, self.axis, 0).reshape(self.units, -1)
+
+    def of(self, units: Array) -> Array:
+        """Return the features (indices of F, in C order) that belong to these units."""
+        return np.arange(math.prod(self.features)).reshape(self.features).take(units, axis=self.axis).ravel()
+
+    def only(self, units: Array) -> Channels:
+        """Return the same with no other units."""
+        count = (*self.features[: self.axis], len(units), *self.features[self.axis + 1 :])
+        return Channels(count, self.axis)
+
+    def fed_by(self, units: Array) -> Array:
+        """Return which features (F,) belong to a unit that this mask (units,) marks."""
+        spread = [1] * len(self.features)
+        spread[self.axis] = -1
+        return np.broadcast_to(units.reshape(spread), self.features).ravel()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Entry (j, k) has the factor a_rk in row r of unit j: a weight over its inputs or its patches.
+
+    rows: a (groups, R, K), R being (positions · N); the units are split evenly among the groups.
+    """
+
+    rows: Array
+    channels: Channels
+    shape: Shape
+
+    def sums(self, d: Array) -> Array:
+        return self._over(self.channels.by_unit(d), self.rows)
+
+    def sizes(self, u: Array) -> Array:
+        return self._over(self.channels.by_unit(u), np.abs(self.rows))
+
+    def squares(self, u: Array) -> Array:
+        # The squares are taken of numbers of at most 1, which cannot overflow and lose nothing that counts.
+        errors, error_scale = _at_most_one(self.channels.by_unit(u), axis=-1)
+        weights, weight_scale = _at_most_one(self.rows, axis=-2)
+        error = self._over(errors * errors, weights * weights)
+        np.sqrt(error, out=error)
+        parts = error.reshape(len(self.rows), -1, self.rows.shape[-1])
+        parts *= error_scale.reshape(len(self.rows), -1, 1)
+        parts *= weight_scale
+        return error
+
+    def _over(self, numbers: Array, rows: Array) -> Array:
+        if len(rows) == 1:
+            return (numbers @ rows[0]).reshape(self.shape)
+        return np.matmul(numbers.reshape(len(rows), -1, numbers.shape[-1]), rows).reshape(self.shape)
+
+    def reach(self) -> Array:
+        """Return the largest |a_rk| of every entry, in the shape of the parameter."""
+        largest = np.abs(self.rows).max(axis=1)
+        return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
+
+    def feeding(self, entries: Array) -> Array:
+        return self.channels.fed_by(entries.reshape(len(entries), -1).any(axis=1))
+
+    def of(self, units: Array) -> Array:
+        return self.channels.of(units)
+
+    def only(self, units: Array) -> Rows:
+        rows = self.rows
+        if len(rows) > 1:  # the groups are no longer of one size: a unit is a group of its own
+            rows = rows[units * len(rows) // self.channels.units]
+        return Rows(rows, self.channels.only(units), (len(units), *self.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Ones:
+    """Entry j has the factor 1 in every row of unit j: a bias."""
+
+    channels: Channels
+
+    def sums(self, d: Array) -> Array:
+        total: Array = self.channels.by_unit(d).sum(axis=1)
+        return total
+
+    def sizes(self, u: Array) -> Array:
+        return self.sums(u)
+
+    def squares(self, u: Array) -> Array:
+        errors, scale = _at_most_one(self.channels.by_unit(u), axis=-1)
+        error: Array = np.sqrt((errors * errors).sum(axis=1)) * scale[:, 0]
+        return error
+
+    def reach(self) -> Array:
+        return np.ones(self.channels.units)
+
+    def feeding(self, entries: Array) -> Array:
+        return self.channels.fed_by(entries)
+
+    def of(self, units: Array) -> Array:
+        return self.channels.of(units)
+
+    def only(self, units: Array) -> Ones:
+        return Ones(self.channels.only(units))
+
+
+@dataclass(frozen=True)
+class Own:
+    """Entry j has a factor of its own in every row of unit j, as ẑ in y = γ ẑ + β.
+
+    factor: (F, N).
+    """
+
+    factor: Array
+    ones: Ones
+
+    @property
+    def channels(self) -> Channels:
+        return self.ones.channels
+
+    def sums(self, d: Array) -> Array:
+        return self.ones.sums(d * self.factor)
+
+    def sizes(self, u: Array) -> Array:
+        return self.ones.sums(u * np.abs(self.factor))
+
+    def squares(self, u: Array) -> Array:
+        return self.ones.squares(u * np.abs(self.factor))
+
+    def reach(self) -> Array:
+        return np.ones(self.channels.units)
+
+    def feeding(self, entries: Array) -> Array:
+        return self.ones.feeding(entries)
+
+    def of(self, units: Array) -> Array:
+        return self.channels.of(units)
+
+    def only(self, units: Array) -> Own:
+        return replace(self, factor=self.factor[self.channels.of(units)], ones=self.ones.only(units))
+
+
+Factors = Rows | Ones | Own
+
+
+def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
+    """Return the numbers divided by the largest size along the axis, and those sizes."""
+    scale = np.abs(numbers).max(axis=axis, keepdims=True)
+    return numbers / np.where(scale > 0, scale, 1.0), scale

@@ -1,0 +1,113 @@
+"""A network as a graph: nodes in order, each a step with its inputs; forward, and forward from a node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.step import Arrays, Shape, Step
+
+INPUT = 0
+"""The number of x among the values of a network; node i's output has the number i + 1."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step in its place.
+
+    layer: the layer of the spec that it belongs to.
+    inputs: the numbers of the values that it takes.
+    names: what its parameters are called in the network, by their names in the step.
+    """
+
+    step: Step
+    layer: str
+    inputs: tuple[int, ...]
+    names: Mapping[str, str]
+
+    def own(self, parameters: Arrays) -> dict[str, Array]:
+        """Return the parameters of the step, by its own names."""
+        return {own: parameters[name] for own, name in self.names.items()}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in the order of evaluation; the last one is the output.
+
+    features: the shape of one sample of x.
+    """
+
+    nodes: tuple[Node, ...]
+    features: Shape
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of every parameter, from the input up."""
+        return {name: node.step.shapes[own] for node in self.nodes for own, name in node.names.items()}
+
+    @cached_property
+    def value_features(self) -> tuple[Shape, ...]:
+        """The shape of one sample of every value."""
+        shapes = [self.features]
+        for node in self.nodes:
+            shapes.append(node.step.out(*(shapes[i] for i in node.inputs)))
+        return tuple(shapes)
+
+    @cached_property
+    def above(self) -> tuple[tuple[int, ...], ...]:
+        """For each value, the nodes that depend on it, in order."""
+        result = []
+        for value in range(len(self.nodes) + 1):
+            reached, nodes = {value}, []
+            for i, node in enumerate(self.nodes):
+                if reached.intersection(node.inputs):
+                    reached.add(i + 1)
+                    nodes.append(i)
+            result.append(tuple(nodes))
+        return tuple(result)
+
+    def couples_above(self, value: int) -> bool:
+        """Whether a step that depends on this value lets the samples act on each other."""
+        return any(self.nodes[i].step.couples == "batch" for i in self.above[value])
+
+
+def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
+    """Return x (N, *features) and the output of every node."""
+    values = [x]
+    for node in graph.nodes:
+        values.append(node.step.forward(node.own(parameters), *(values[i] for i in node.inputs)))
+    return tuple(values)
+
+
+def run_from(
+    graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, moved: Array, samples: Any
+) -> dict[int, Array]:
+    """Evaluate again whatever depends on value `at`, which is now `moved` (B, *features) or (B, N, *features).
+
+    samples: the samples that the rows of `moved` stand for: an index array (B,), or slice(None) for all of them.
+    Returns the values that are not as they were, by their numbers.
+    """
+    fresh = {at: moved}
+    for i in graph.above[at]:
+        node = graph.nodes[i]
+        inputs = (fresh[k] if k in fresh else values[k][samples] for k in node.inputs)
+        fresh[i + 1] = node.step.forward(node.own(parameters), *inputs)
+    return fresh
+
+
+def heard(graph: Graph, parameters: Arrays) -> tuple[Array, ...]:
+    """Return which numbers of a sample of each value anything above takes notice of."""
+    features = graph.value_features
+    noticed = [np.zeros(shape, dtype=bool) for shape in features]
+    noticed[-1] = np.ones(features[-1], dtype=bool)
+    for i in reversed(range(len(graph.nodes))):
+        node = graph.nodes[i]
+        below = node.step.heard(node.own(parameters), tuple(features[k] for k in node.inputs), noticed[i + 1])
+        for k, mask in zip(node.inputs, below, strict=True):
+            noticed[k] = noticed[k] | mask
+    return tuple(noticed)

@@ -1,0 +1,80 @@
+"""A layer as the spec describes it: a step, then batch normalisation and an activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gradcheck_cli.model.activations import Activation
+from gradcheck_cli.network.shape import Shape
+from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
+from gradcheck_cli.network.steps.pointwise import Pointwise
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer; its parameters are `<name>.weight`, `<name>.bias`, and with batch normalisation gamma and beta.
+
+    step: what makes z of its input, of features (*features) a sample.
+    activation, activation_name: a row of the table; identity where the spec names none.
+    batch_norm: the eps of its batch normalisation, or None without one.
+    """
+
+    name: str
+    step: Step
+    features: Shape
+    activation: Activation
+    activation_name: str
+    batch_norm: float | None = None
+
+    @property
+    def out(self) -> Shape:
+        """The shape of one sample of its output."""
+        return self.step.out(self.features)
+
+    @property
+    def units(self) -> int:
+        """How many units it has: of images, channels."""
+        return self.out[0]
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs a unit has; of images, channels."""
+        return self.features[0]
+
+    @property
+    def weight(self) -> str:
+        return f"{self.name}.weight"
+
+    @property
+    def bias(self) -> str:
+        return f"{self.name}.bias"
+
+    @property
+    def gamma(self) -> str:
+        return f"{self.name}.gamma"
+
+    @property
+    def beta(self) -> str:
+        return f"{self.name}.beta"
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of each of its parameters."""
+        return {f"{self.name}.{own}": shape for step in self.steps for own, shape in step.shapes.items()}
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """From its input up."""
+        return (self.step, *self._normalisation(), *self._activation())
+
+    def _normalisation(self) -> Iterator[Step]:
+        if self.batch_norm is not None:
+            positions = len(self.out) - 1
+            yield Normalise(self.batch_norm, positions)
+            yield Scale(self.units, positions)
+
+    def _activation(self) -> Iterator[Step]:
+        if self.step.shapes:  # what has no parameters only passes numbers on
+            yield Pointwise(self.activation, self.activation_name)

@@ -1,0 +1,188 @@
+"""A network: its layers, the graph of their steps, a loss, penalties; and backprop by the chain rule.
+
+For a dense layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), a⁽ʰ⁾ (N, in), w (out, in), b (out,):
+
+    ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾      because ∂z/∂w = a⁽ʰ⁾
+    ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ          because ∂z/∂b = 1
+
+With batch normalisation y = γ ẑ(z) + β stands between z and the activation, a = φ(y).
+
+After Raschka, Liu and Mirjalili, Machine Learning with PyTorch and Scikit-Learn (2022), ch. 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradcheck_cli.model.losses import Loss
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.backprop import sweep
+from gradcheck_cli.network.graph import Graph, Node, run
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.shape import Shape
+from gradcheck_cli.network.step import Arrays
+from gradcheck_cli.network.steps.batch_norm import Normalised, normalised_at
+
+
+@dataclass(frozen=True)
+class Places:
+    """The numbers of a layer's values in the graph: its input, z, ẑ, what the activation is taken of, and a.
+
+    z_hat: that of z without batch normalisation;  y: z itself, or γ ẑ + β.
+    """
+
+    input: int
+    z: int
+    z_hat: int
+    y: int
+    a: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers from the input up, a loss per sample times a coefficient, and penalties on the parameters.
+
+    L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and the biases if asked.
+    """
+
+    layers: tuple[Layer, ...]
+    loss: Loss
+    coefficient: float
+    penalties: Mapping[str, float]
+    penalize_biases: bool = False
+
+    @property
+    def output(self) -> Layer:
+        return self.layers[-1]
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of every parameter, the output layer's first: the order of every table."""
+        return {name: shape for layer in reversed(self.layers) for name, shape in layer.shapes.items()}
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The steps of all layers, one after the other."""
+        nodes: list[Node] = []
+        for layer in self.layers:
+            for step in layer.steps:
+                names = {own: f"{layer.name}.{own}" for own in step.shapes}
+                nodes.append(Node(step, layer.name, (len(nodes),), names))
+        return Graph(tuple(nodes), self.layers[0].features)
+
+    @cached_property
+    def places(self) -> tuple[Places, ...]:
+        """Where each layer's values are."""
+        places, value = [], 0
+        for layer in self.layers:
+            z, last = value + 1, value + len(layer.steps)
+            z_hat, y = (z + 1, z + 2) if layer.batch_norm is not None else (z, z)
+            places.append(Places(value, z, z_hat, y, last))
+            value = last
+        return tuple(places)
+
+    def penalties_on(self, name: str) -> Mapping[str, float]:
+        """The penalties, by name, that bear on the parameter `name`; γ and β count as biases."""
+        return self.penalties if self.penalize_biases or name.endswith(".weight") else {}
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a forward pass leaves behind, layer by layer.
+
+    values: x and the output of every step, by their numbers in the graph.
+    """
+
+    network: Network
+    values: tuple[Array, ...]
+
+    @cached_property
+    def inputs(self) -> tuple[Array, ...]:
+        """Each layer's input (N, *features): a⁽ʰ⁾."""
+        return tuple(self.values[at.input] for at in self.network.places)
+
+    @cached_property
+    def z(self) -> tuple[Array, ...]:
+        return tuple(self.values[at.z] for at in self.network.places)
+
+    @cached_property
+    def y(self) -> tuple[Array, ...]:
+        """What each layer's activation is taken of: z itself, or γ ẑ + β."""
+        return tuple(self.values[at.y] for at in self.network.places)
+
+    @cached_property
+    def normalised(self) -> tuple[Normalised | None, ...]:
+        """ẑ, where the layer has batch normalisation."""
+        return tuple(
+            None if layer.batch_norm is None else normalised_at(self.values[at.z], layer.batch_norm)
+            for layer, at in zip(self.network.layers, self.network.places, strict=True)
+        )
+
+    @property
+    def output(self) -> Array:
+        """The last layer's activation (N, C)."""
+        return self.values[-1]
+
+
+def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
+    """Feed x (N, *features) through every layer."""
+    return Activity(network, run(network.graph, parameters, x))
+
+
+def sample_losses(network: Network, output: Array, target: Array) -> Array:
+    """Return the term that each sample adds to L, coefficient included: (…, N) of an output (…, N, C)."""
+    return network.coefficient * network.loss.value(output, target)
+
+
+@dataclass(frozen=True)
+class ChainRule:
+    """The chain rule of one layer, factor by factor.
+
+    dL_da: ∂L/∂a (N, *out);  y: where ∂a/∂y is taken (N, *out), which is z without batch normalisation.
+    dL_dy: ∂L/∂y = ∂L/∂a · ∂a/∂y (N, *out);  delta: δ = ∂L/∂z (N, *out), ∂L/∂y without batch normalisation.
+    dz_dw: ∂z/∂w = a⁽ʰ⁾ (N, in), of a dense layer.
+    gradients: of every parameter of the layer, by name, without the penalties.
+    """
+
+    layer: Layer
+    dL_da: Array
+    y: Array
+    dL_dy: Array
+    delta: Array
+    dz_dw: Array
+    gradients: Mapping[str, Array]
+
+    @property
+    def da_dz(self) -> Array:
+        """∂a/∂z = φ'(z) (N, out), or a coupled activation's Jacobian (N, out, out); normalised, at y."""
+        return self.layer.activation.derivative(self.y)
+
+
+def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[ChainRule]:
+    """Yield the chain rule of every layer, from the output down; without the penalties."""
+    values = run(network.graph, parameters, x)
+    dL_da = network.coefficient * network.loss.gradient(values[-1], target)
+    swept = sweep(network.graph, parameters, values, dL_da)
+    for layer, at in zip(reversed(network.layers), reversed(network.places), strict=True):
+        upstream: dict[int, Array] = {}
+        gradients: dict[str, Array] = {}
+        for _ in layer.steps:
+            through = next(swept)
+            upstream[through.node + 1] = through.upstream
+            gradients |= through.gradients
+        y, delta = values[at.y], upstream[at.z]
+        yield ChainRule(layer, upstream[at.a], y, upstream[at.y], delta, values[at.input], gradients)
+
+
+def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> dict[str, Array]:
+    """Return ∂L/∂ every parameter, penalties included, each in the shape of its parameter."""
+    result: dict[str, Array] = {}
+    for rule in backprop(network, parameters, x, target):
+        result |= {name: rule.gradients[name] for name in rule.layer.shapes}
+    for name in result:
+        for penalty, strength in network.penalties_on(name).items():
+            result[name] = result[name] + PENALTIES[penalty].derivative(parameters[name], strength)
+    return result

@@ -1,0 +1,141 @@
+"""How far rounding alone can carry a right gradient from the exact one: one sweep up, and one down.
+
+A running error analysis: every quantity of the forward pass and of backprop travels with a bound on its
+rounding error, of first order in ε, and of second where both factors of a product may be 0.
+(N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3, "running error analysis".)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.graph import Graph, run
+from gradcheck_cli.network.loss_rounding import loss_upstream
+from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.step import Arrays, Known, Upstream
+
+
+def forward_errors(
+    graph: Graph, parameters: Arrays, values: tuple[Array, ...], arithmetic: Arithmetic
+) -> tuple[Array, ...]:
+    """Return a bound on |computed − exact| for x and every value of a forward pass."""
+    start = arithmetic.input_eps * np.abs(values[0])
+    return errors_from(graph, parameters, values, 0, start, arithmetic)
+
+
+def errors_from(
+    graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, start: Array, arithmetic: Arithmetic
+) -> tuple[Array, ...]:
+    """Return the same where value `at` is off by `start`, and nothing that does not depend on it is off."""
+    errors = [np.zeros(1)] * len(values)
+    errors[at] = start
+    for i in graph.above[at]:
+        node = graph.nodes[i]
+        inputs = tuple(values[k] for k in node.inputs)
+        known = tuple(np.broadcast_to(errors[k], values[k].shape) for k in node.inputs)
+        errors[i + 1] = node.step.error(node.own(parameters), inputs, values[i + 1], known, arithmetic)
+    return tuple(errors)
+
+
+@dataclass(frozen=True)
+class BackwardErrors:
+    """upstream: by the number of the value;  gradients: a bound for every parameter, by name."""
+
+    upstream: tuple[Upstream | None, ...]
+    gradients: dict[str, Array]
+
+
+def backward_errors(
+    graph: Graph,
+    parameters: Arrays,
+    values: tuple[Array, ...],
+    errors: tuple[Array, ...],
+    dL_dout: Upstream,
+    arithmetic: Arithmetic,
+) -> BackwardErrors:
+    """Return bounds on the rounding errors of a backward sweep, to first order.
+
+    What sits on a kink counts as on the side where it is: the other side is a matter of convention.
+    """
+    upstream: list[Upstream | None] = [None] * len(values)
+    upstream[-1] = dL_dout
+    bounds: dict[str, Array] = {}
+    for i in reversed(range(len(graph.nodes))):
+        node, arriving = graph.nodes[i], upstream[i + 1]
+        assert arriving is not None, "a node that nothing depends on"
+        known = Known(
+            tuple(values[k] for k in node.inputs),
+            values[i + 1],
+            tuple(np.broadcast_to(errors[k], values[k].shape) for k in node.inputs),
+            errors[i + 1],
+        )
+        handed, own = node.step.vjp_error(node.own(parameters), known, arriving, arithmetic)
+        for k, share in zip(node.inputs, handed, strict=True):
+            upstream[k] = _added(upstream[k], share, arithmetic)
+        for name, bound in own.items():
+            full = node.names[name]
+            bounds[full] = bounds[full] + bound if full in bounds else bound
+    return BackwardErrors(tuple(upstream), bounds)
+
+
+def _added(one: Upstream | None, other: Upstream, arithmetic: Arithmetic) -> Upstream:
+    if one is None:
+        return other
+    value = one.value + other.value
+    error = one.error + other.error + arithmetic.eps * np.abs(value)
+    return Upstream(value, error, one.hidden + other.hidden)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding may do to every value of a network (by its number), to ∂L/∂ it, and to every gradient."""
+
+    values: tuple[Array, ...]
+    upstream: tuple[Upstream | None, ...]
+    gradients: dict[str, Array]
+
+    def of(self, value: int) -> Array:
+        """The bound on the error of ∂L/∂ this value."""
+        upstream = self.upstream[value]
+        assert upstream is not None
+        return upstream.error
+
+
+def rounding_of(
+    network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
+) -> Rounding:
+    """Return bounds, to first order, on |computed − exact| of a right backprop; without the penalties."""
+    values = run(network.graph, parameters, x)
+    errors = forward_errors(network.graph, parameters, values, arithmetic)
+    at_output = values[-1], errors[-1], target, arithmetic
+    dL_dout = loss_upstream(network.loss, network.coefficient, *at_output)
+    back = backward_errors(network.graph, parameters, values, errors, dL_dout, arithmetic)
+    return Rounding(errors, back.upstream, back.gradients)
+
+
+def gradient_rounding(
+    network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
+) -> dict[str, Array]:
+    """Return a bound on |computed − exact| for each entry of each right gradient, penalties included.
+
+    It is infinite where it overflows: nothing is known there.
+    """
+    bounds = rounding_of(network, parameters, x, target, arithmetic).gradients
+    held = 2 * (arithmetic.eps + arithmetic.input_eps)
+    for name in bounds:
+        for penalty, strength in network.penalties_on(name).items():
+            term = PENALTIES[penalty].derivative(parameters[name], strength)
+            bounds[name] = bounds[name] + held * np.abs(term)
+    return {name: _sound(bound) for name, bound in bounds.items()}
+
+
+def _sound(bound: Array) -> Array:
+    """The bound, infinite where it overflowed on the way; a negative one would condemn what is right."""
+    known: Array = np.where(np.isnan(bound), np.inf, bound)
+    assert (known >= 0).all(), "a rounding bound is negative"
+    return known

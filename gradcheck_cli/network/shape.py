@@ -1,0 +1,3 @@
+"""The shape of an array."""
+
+Shape = tuple[int, ...]

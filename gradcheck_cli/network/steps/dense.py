@@ -1,0 +1,117 @@
+"""A dense step: z = a wᵀ + b, with w (out, in) and b (out,).
+
+    ∂L/∂w = δᵀ a        because ∂z/∂w = a
+    ∂L/∂b = Σ δ          because ∂z/∂b = 1
+    ∂L/∂a = δ w
+
+Of an input (…, in) with positions before its last axis, each position is a row of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Shape, Step, Upstream
+from gradcheck_cli.network.sums import sum_error
+
+
+@dataclass(frozen=True)
+class Dense(Step):
+    """The parameters are `weight` (units, inputs) and `bias` (units,)."""
+
+    inputs: int
+    units: int
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        return {"weight": (self.units, self.inputs), "bias": (self.units,)}
+
+    def out(self, *features: Shape) -> Shape:
+        return (*features[0][:-1], self.units)
+
+    def multiplications(self, features: Shape) -> int:
+        return math.prod(features) * self.units
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        return product(inputs[0], p["weight"]) + p["bias"]
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        rows, a = _rows(upstream), _rows(inputs[0])
+        gradients = {"weight": rows.T @ a, "bias": rows.sum(axis=0)}
+        return ((rows @ p["weight"]).reshape(inputs[0].shape),), gradients
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        w = np.abs(p["weight"])
+        terms = product(np.abs(inputs[0]), w) + np.abs(p["bias"])
+        carried = product(errors[0], w) + arithmetic.input_eps * terms
+        return carried + arithmetic.summed(terms, output, self.inputs)
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        delta, error = _rows(upstream.value), _rows(upstream.error)
+        hidden = np.maximum(_rows(upstream.hidden), 0.0)
+        a, a_error = _rows(known.inputs[0]), _rows(known.input_errors[0])
+        size, a_h, w = np.abs(delta) + hidden, np.abs(a), p["weight"]
+        of_weight = (
+            error.T @ a_h
+            + (size + error).T @ a_error
+            + arithmetic.summed(size.T @ a_h, delta.T @ a, len(delta))
+            + arithmetic.tiny
+        )
+        of_bias = sum_error(delta, error, arithmetic) + arithmetic.tiny
+        terms, handed = size @ np.abs(w), delta @ w
+        carried = error @ np.abs(w) + arithmetic.input_eps * terms
+        handed_error = carried + arithmetic.summed(terms, handed, self.units)
+        shape = known.inputs[0].shape
+        below = (handed, handed_error, hidden @ np.abs(w))
+        return (Upstream(*(each.reshape(shape) for each in below)),), {"weight": of_weight, "bias": of_bias}
+
+    def factors(self, name: str, inputs: Inputs) -> Factors | None:
+        (a,) = inputs
+        positions = a.shape[1:-1]
+        channels = Channels((*positions, self.units), len(positions))
+        if name == "bias":
+            return Ones(channels)
+        rows = np.moveaxis(a, 0, -2).reshape(1, -1, self.inputs)  # positions first, then samples
+        return Rows(rows, channels, self.shapes["weight"])
+
+    def with_entries(
+        self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array
+    ) -> Array:
+        units = which if name == "bias" else which // self.inputs
+        moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
+        each = np.arange(len(which))
+        rows, bias = p["weight"][units].astype(to.dtype, copy=False), p["bias"][units]
+        if name == "bias":
+            bias = to
+        else:
+            rows[each, which % self.inputs] = to
+        a = inputs[0].reshape(-1, self.inputs)
+        column = rows @ a.T + bias[:, None]  # (B, rows): no other unit changes
+        moved[each, ..., units] = column.reshape(len(which), *output.shape[:-1])
+        return moved
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        rows = above.reshape(-1, self.units)
+        return (((p["weight"] != 0).T @ rows.T).T.reshape(features[0]),)
+
+
+def _rows(array: Array) -> Array:
+    return array.reshape(-1, array.shape[-1])
+
+
+def product(a: Array, w: Array) -> Array:
+    """Return a wᵀ over the last axis of a, as one matrix product."""
+    return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)

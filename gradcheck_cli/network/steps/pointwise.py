@@ -1,0 +1,85 @@
+"""An activation as a step: a = φ(y), number by number, or over the last axis if the row is coupled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from gradcheck_cli.model.activations import Activation
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Shape, Step, Upstream
+
+SAFETY = 3.0
+"""How many times its rounding bound a number may be away from a kink that it counts as on."""
+
+
+@dataclass(frozen=True)
+class Pointwise(Step):
+    """A row of `ACTIVATIONS`, with its name."""
+
+    row: Activation
+    name: str
+    is_activation: bool = True
+
+    @property
+    def has_pieces(self) -> bool:  # type: ignore[override]
+        return self.row.pieces is not None
+
+    @property
+    def flat_below(self) -> bool:  # type: ignore[override]
+        return self.row.flat_left
+
+    def pieces(self, x: Array) -> Array:
+        assert self.row.pieces is not None
+        return self.row.pieces(x)
+
+    def branch(self, x: Array, pieces: Array) -> Array:
+        assert self.row.branch is not None
+        return self.row.branch(x, pieces)
+
+    @property
+    def couples(self) -> Couples:  # type: ignore[override]
+        return "row" if self.row.coupled else "nothing"
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        return self.row.value(inputs[0])
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        return (self.row.vjp(inputs[0], upstream),), {}
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        (y,), (y_error,) = inputs, errors
+        carried = self.row.rounding.value(self.row, y, y_error) + arithmetic.tiny
+        own = self.row.rounding.own_value(self.row, y)
+        if self.row.absolute is not None and arithmetic.others_formulas:
+            own = own + self.row.absolute(y)
+        return carried + arithmetic.eps * own
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        (y,), (y_error,), row = known.inputs, known.input_errors, self.row
+        delta = row.vjp(y, upstream.value)
+        # What a kink keeps from counting may count on its other side, with its own rounding.
+        at_most = partial(self._at_most, y, y_error)
+        hidden = at_most(np.abs(upstream.value) + upstream.hidden) - np.abs(delta)
+        error = row.rounding.delta(row, y, y_error, upstream.value, upstream.error, arithmetic.eps)
+        error = np.maximum(error + arithmetic.tiny, at_most(upstream.error))
+        return (Upstream(delta, error, hidden),), {}
+
+    def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
+        """How large a δ can be, of ∂L/∂a of these sizes, on either side that rounding may put y on."""
+        reach = SAFETY * y_error if self.row.pieces else None
+        sides = [y] if reach is None else [y, y - reach, y + reach]
+        largest: Array = np.maximum.reduce([self.row.rounding.at_most(self.row, z, sizes) for z in sides])
+        return largest
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return super().heard(p, features, above) if self.row.coupled else (above,)

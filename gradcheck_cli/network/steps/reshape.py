@@ -1,0 +1,45 @@
+"""Flatten: every sample as one row of numbers, in C order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Shape, Step, Upstream
+
+
+@dataclass(frozen=True)
+class Flatten(Step):
+    """(…, N, *features) → (…, N, numbers)."""
+
+    axes: int
+    couples: Couples = "nothing"
+
+    def out(self, *features: Shape) -> Shape:
+        return (math.prod(features[0]),)
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        (x,) = inputs
+        return x.reshape(*x.shape[: x.ndim - self.axes], -1)
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        return (upstream.reshape(inputs[0].shape),), {}
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        return errors[0].reshape(output.shape)
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        shape = known.inputs[0].shape
+        parts = (upstream.value, upstream.error, upstream.hidden)
+        return (Upstream(*(each.reshape(shape) for each in parts)),), {}
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return (above.reshape(features[0]),)

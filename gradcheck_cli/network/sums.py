@@ -1,0 +1,24 @@
+"""How sums over rows round."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.model.special import Array
+from gradcheck_cli.network.arithmetic import Arithmetic
+
+
+def sum_error(
+    delta: Array,
+    error: Array,
+    arithmetic: Arithmetic,
+    factor: Array | None = None,
+    factor_error: Array | None = None,
+) -> Array:
+    """Return the error of Σ δ f over the rows (rows, units), for δ off by `error` and f, or 1, by factor_error."""
+    if factor is None or factor_error is None:
+        factor, factor_error = np.ones_like(delta), np.zeros_like(delta)
+    terms = delta * factor
+    carried = (error * np.abs(factor) + (np.abs(delta) + error) * factor_error).sum(axis=0)
+    total: Array = carried + arithmetic.summed(np.abs(terms).sum(axis=0), terms.sum(axis=0), len(terms))
+    return total
