@@ -126,12 +126,11 @@ def _with_layers(problem: Problem, changed: Mapping[str, Layer]) -> Problem:
 
 
 _VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
-    *((name, {}) for name in ACTIVATIONS),
     *(("leaky_relu", {"negative_slope": slope}) for slope in (0.1, 0.2, 0.3, 1.0 / 3.0, 5.5)),
     *(("elu", {"alpha": alpha}) for alpha in (0.1, 0.5, 2.0)),
     ("gelu", {"approximate": "tanh"}),
 )
-"""Activations with the options that are usual."""
+"""Options that are usual, and not the table's own."""
 
 
 def _activations(problem: Problem) -> Iterator[OtherNetwork]:
@@ -139,7 +138,7 @@ def _activations(problem: Problem) -> Iterator[OtherNetwork]:
     for layers in _of_one_activation(problem.network):
         says = f"{layers[0].activation_name}{_its_options(layers[0])}"
         where = f"layer{'s' if len(layers) > 1 else ''} {listed([layer.name for layer in layers])}"
-        for name, options in _VARIANTS:
+        for name, options in (*((name, {}) for name in ACTIVATIONS), *_VARIANTS):
             activation = ACTIVATIONS[name].with_options(**options)
             if not _is_same(layers[0], name, activation):
                 changed = {

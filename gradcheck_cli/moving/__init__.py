@@ -1,1 +1,1 @@
-"""A network as something whose numbers can be moved. The numerical side sees of it positions and losses alone."""
+"""A network as something whose numbers can be moved: positions and losses, and no derivative."""

@@ -172,7 +172,7 @@ class AtRest:
         return Moved(c * losses, rounding, crossed)
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
-        """Where all inputs of node i (…rows, *features), or all that were moved themselves, are and were off."""
+        """Where all inputs of node i (…rows, *features), or all that were moved, are and were off."""
         off = (y <= 0) & ~pick(self.pieces[i])
         if self.convention is not None:
             kept = pick(self.kinks.of_nodes[i].mask)

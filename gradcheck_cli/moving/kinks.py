@@ -47,7 +47,7 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Kinks:
-    """of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name, in their shapes.
+    """of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name.
 
     exact: which of the nodes' numbers and of the loss's, as rows of a sample, are on it in any arithmetic.
     """

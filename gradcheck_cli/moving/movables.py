@@ -59,7 +59,7 @@ def _rounded(near: NearLosses, rounding: Array) -> Array:
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """What batch normalisation divides this value by, (*features) with ones for what is summed over; or None."""
+    """What batch normalisation divides this value by, (channels, *1); or None without one."""
     for i in objective.graph.above[value]:
         node = objective.graph.nodes[i]
         if node.inputs == (value,) and isinstance(node.step, Normalise):

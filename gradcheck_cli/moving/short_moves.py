@@ -157,7 +157,7 @@ class Near:
         return not self._way.above
 
     def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
-        """With y (J, N) in place of that of these features and samples, one at a time, each for its sample."""
+        """With y (J, N) for these features and samples, one at a time, each for its sample."""
         at = (features[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
             z = np.repeat(self.objective.values[self.at][None, samples], len(y), axis=0)

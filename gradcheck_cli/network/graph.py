@@ -87,9 +87,9 @@ def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
 def run_from(
     graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, moved: Array, samples: Any
 ) -> dict[int, Array]:
-    """Evaluate again whatever depends on value `at`, which is now `moved` (B, *features) or (B, N, *features).
+    """Evaluate again whatever depends on value `at`, now `moved` (B, *features) or (B, N, *features).
 
-    samples: the samples that the rows of `moved` stand for: an index array (B,), or slice(None) for all of them.
+    samples: which samples the rows of `moved` are: an index array (B,), or slice(None) for all of them.
     Returns the values that are not as they were, by their numbers.
     """
     fresh = {at: moved}

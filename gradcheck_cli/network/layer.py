@@ -14,7 +14,7 @@ from gradcheck_cli.network.steps.pointwise import Pointwise
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer; its parameters are `<name>.weight`, `<name>.bias`, and with batch normalisation gamma and beta.
+    """A layer; its parameters are `<name>.weight`, `<name>.bias`, and normalised gamma and beta.
 
     step: what makes z of its input, of features (*features) a sample.
     activation, activation_name: a row of the table; identity where the spec names none.

@@ -14,7 +14,7 @@ _SAFETY = 3.0
 
 
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
-    """Return ℓ(a) and how exact it is, in units of ε, each (…), for outputs a exact to a_rounding, both (…, C).
+    """Return ℓ(a) and how exact it is, in units of ε, each (…), for a exact to a_rounding, both (…, C).
 
     From values alone: what a nudge of every output changes.
     """

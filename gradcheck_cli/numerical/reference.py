@@ -203,9 +203,10 @@ class UnitDifferences:
 
 
 def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
-    """The least and the most that each pair's slope can be, of slopes (K, F, N) with kinks on K choices of sides.
+    """The least and the most that each pair's slope can be, of slopes (K, F, N) for K choices of sides.
 
-    corners: whether these are all choices; else the first has all kinks on their left, the others one on its right.
+    corners: whether these are all choices; else the first has all kinks on their left, the others have one
+    of them on its right.
     """
     if corners:
         return slopes.min(axis=0), slopes.max(axis=0)

@@ -6,11 +6,18 @@ from build import problem_of, right_gradients
 
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.network.factors import Channels, Rows
 from gradcheck_cli.numerical.estimate import Estimate
-from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences, entry_sums
+from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences, assembled
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 ADAPTIVE = SCHEMES["adaptive"]
+
+
+def entry_sums(pairs: Estimate, a: np.ndarray) -> Estimate:
+    """What pairs (units, N) make of the entries of a weight whose inputs are a (N, in)."""
+    units = len(pairs.value)
+    return assembled([(Rows(a[None], Channels((units,)), (units, a.shape[1])), pairs)])
 
 
 def whole_ladder(reference, names):

@@ -67,7 +67,8 @@ def test_points_of_steps_that_fall_by_halves_are_evaluated_once(problem):
     for step in STEPS:
         for scheme in PLAIN.values():
             of.at(scheme, step)
-    numbers = len(of.losses.numbers.which)
+    ((_, moved),) = of.losses.uses
+    numbers = len(moved.which)
     # 0, ±2, ±1, … of the real schemes; one imaginary point each; and beside it, to both sides
     assert evaluations(PLAIN.values(), STEPS) == 1 + 2 * (len(STEPS) + 1) + len(STEPS) + 2
     assert sum(evaluated) == numbers * evaluations(PLAIN.values(), STEPS)
@@ -91,5 +92,5 @@ def test_of_much_some_is_drawn_and_what_must_be_is_among_it(way, monkeypatch):
 
 def test_the_weight_and_the_bias_of_a_layer_share_their_units(problem):
     entries = Drawing({}, 0).by_units(problem.objective, ["output.weight", "output.bias"])
-    numbers = [of.losses.numbers for of in entries.values()]
-    assert numbers[0] is numbers[1]
+    (weight,), (bias,) = (of.losses.uses for of in entries.values())
+    assert weight[1] is bias[1]

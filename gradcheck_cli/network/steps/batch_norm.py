@@ -1,6 +1,6 @@
 """Batch normalisation as two steps: ẑ = (z − mean z) / √(var z + eps) over the samples, and y = γ ẑ + β.
 
-    ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        the mean and the variance depend on z, too
+    ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        mean and variance depend on z, too
     ∂L/∂γ = Σ ∂L/∂y ẑ        ∂L/∂β = Σ ∂L/∂y        ∂L/∂ẑ = γ ∂L/∂y
 
 The variance is the biased one. Of images (C, H, W) the mean is over the samples and the positions.

@@ -1,4 +1,4 @@
-"""A two-dimensional convolution, as torch.nn.Conv2d: z[o, p] = Σ over (c, i, j) of w[o, c, i, j] · patch + b[o].
+"""A two-dimensional convolution, as torch.nn.Conv2d: z[o, p] = Σ over (c, i, j) of w[o, c, i, j] x[…] + b[o].
 
 A patch is what the kernel sees at one position p of the output. With a patch as a row a, this is a dense step
 whose weight all positions of all samples share:
