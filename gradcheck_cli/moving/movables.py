@@ -310,6 +310,10 @@ class EntryMoves(_Moves):
     own: str
 
     @property
+    def _is_short(self) -> bool:
+        return False
+
+    @property
     def _node(self) -> int:
         return self.at - 1
 

@@ -15,7 +15,10 @@ def sum_error(
     factor: Array | None = None,
     factor_error: Array | None = None,
 ) -> Array:
-    """Return the error of Σ δ f over rows (rows, units), for δ off by `error`, and f by factor_error or f = 1."""
+    """Return the error of Σ δ f over the rows (rows, units), for δ off by `error` and f by factor_error.
+
+    Without a factor f is 1.
+    """
     if factor is None or factor_error is None:
         factor, factor_error = np.ones_like(delta), np.zeros_like(delta)
     terms = delta * factor
