@@ -280,10 +280,10 @@ def test_a_defect_is_no_verdict_and_does_not_stop_the_others(error, gradcheck, b
 
 
 def test_an_untrusted_reference_is_a_defect_that_speaks_for_itself(gradcheck, broken):
-    broken(UntrustedReferenceError("two ways to difference output.bias[0] contradict each other"))
+    broken(UntrustedReferenceError("two derivatives of output.bias[0] contradict each other"))
     done = gradcheck("check", "broken.yaml", "wrong.yaml")
     assert done.code == 70
-    assert "error: broken.yaml: two ways to difference output.bias[0] contradict each other\n" in done.err
+    assert "error: broken.yaml: two derivatives of output.bias[0] contradict each other\n" in done.err
     assert "please report it" in done.err
     assert "Traceback" not in done.err
     assert "gradcheck itself failed" in done.out

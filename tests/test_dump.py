@@ -136,7 +136,7 @@ def test_a_name_that_the_dump_needs_itself_is_refused(taken):
 
 
 def test_names_of_what_the_network_has_not_are_refused():
-    with pytest.raises(InputError, match="is no parameter"):
+    with pytest.raises(InputError, match="is not a parameter"):
         dump(with_gradients(names={"W3": "hidden3.weight"}))
 
 

@@ -1,7 +1,7 @@
-"""A network's forward pass at its parameters, and the losses once pre-activations have been moved.
+"""The forward pass of a network, and its losses after pre-activations are perturbed.
 
-This knows every way to move: complex numbers, wider floats, batch normalisation, a convention for what sits
-on a kink. Short steps of plain networks, which are most, are evaluated by `near`.
+This module handles every kind of perturbation: complex numbers, wider floats, batch normalisation, a
+convention for numbers on a kink. Short steps of plain networks, by far the most frequent, go to `near`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 BLOCK_BYTES = 2**22
-"""What fits the cache is fastest, but for short calls of numpy: 1 to 8 MiB are about equal (measured)."""
+"""Blocks that fit the cache are fastest, but short numpy calls cost; 1 to 8 MiB measure about equal."""
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class Convention:
-    """On which side a kink counts, for what sits on one: a choice that every author of backprop makes.
+    """The side on which numbers on a kink count; every author of backprop chooses one.
 
-    right:   of an activation's kink at 0, how much the right side counts (relu'(0) ∈ {0, ½, 1}).
+    right:   the weight of the right side of an activation's kink at 0 (relu'(0) ∈ {0, ½, 1}).
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: sign(0) of |w|.
-    others: the numbers of the groups of kinks that are on the other side, in every sample.
+    others:  the groups of kinks, by number, that are on the other side in every sample.
     """
 
     right: float = 0.0
@@ -49,13 +49,13 @@ class Convention:
 
 
 class AtRest:
-    """A network at its parameters and data.
+    """A network at its given parameters and data, which can be evaluated with perturbations.
 
-    spread: how batches of moves are distributed.  block: bytes of the largest temporary of a batch.
-
-    arithmetic: what the gradients are computed in, which tells how near to a kink is on it.
-    convention: if given, whatever sits on a kink stays on this side of it however it is moved. Every other
-    kink is crossed, and noticed, as always.
+    spread: how batches of perturbations are distributed.
+    block: bytes of the largest temporary array of a batch.
+    arithmetic: the arithmetic of the gradients, which decides how near to a kink counts as on it.
+    convention: if given, numbers on a kink stay on this side of it under every perturbation. All other
+        kinks can still be crossed, and are reported.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class AtRest:
 
     @cached_property
     def kinks(self) -> Kinks:
-        """What sits on a kink, as nearly as rounding can tell."""
+        """The numbers that sit on a kink, to within rounding."""
         return find_kinks(self.network, self.parameters, self.activity, self.target, self.arithmetic)
 
     @cached_property
@@ -90,22 +90,22 @@ class AtRest:
 
     @property
     def _closest(self) -> bool:
-        """Whether this is a close look, which also tells what is exactly 0 from what rounding makes 0."""
+        """Whether to separate numbers that are exactly 0 from numbers that rounding makes 0."""
         return self._ulp < 1.0 or self.convention is not None
 
     @cached_property
     def _ulp(self) -> float:
-        """The ε of this arithmetic in units of that of float64."""
+        """The ε of this arithmetic in units of float64's."""
         return float(np.finfo(self.x.dtype).eps) / _EPS
 
     def outputs_of(self, i: int) -> Array:
-        """What layer i passes on, (N, units)."""
+        """Return the output of layer i, (N, units)."""
         last = i + 1 == len(self.network.layers)
         return self.activity.output if last else self.activity.inputs[i + 1]
 
     @cached_property
     def heard(self) -> tuple[Array, ...]:
-        """For each layer, of which of its pre-activations anything above takes notice, (units,)."""
+        """For each layer, which of its units affect anything above, (units,)."""
         heard = [np.ones(self.network.output.units, dtype=bool)]
         for below, layer in reversed(list(pairwise(self.network.layers))):
             own = (self.parameters[layer.weight][heard[0]] != 0).any(axis=0)
@@ -114,7 +114,7 @@ class AtRest:
 
     @cached_property
     def layer_pieces(self) -> tuple[Array | None, ...]:
-        """The smooth piece of its activation that every pre-activation is on, where there are several."""
+        """The smooth piece of its activation that every pre-activation is on; None if there is only one."""
         return tuple(
             layer.activation.pieces(y) if layer.activation.pieces else None
             for layer, y in zip(self.network.layers, self.activity.y, strict=True)
@@ -136,11 +136,11 @@ class AtRest:
     ) -> Moved:
         """Feed pre-activations z (…, units) of layer `first` to the top.
 
-        samples: the index of each row's sample, to find its target; with batch normalisation on the way the
-        rows must be whole batches, (…, N, units). output_rounding: how exact the outputs are then (N, C), in
-        units of ε. normalised: whether z of the first layer is y already, if it has batch normalisation.
-        itself: whether something of the first layer has been moved, or something below it.
-        Losses, their rounding and whether a branch changed are all (…).
+        samples: the sample index of each row, to find its target; if batch normalisation follows, the rows
+        must be whole batches, (…, N, units). output_rounding: the rounding error of the outputs (N, C), in
+        units of ε. normalised: whether z of the first layer is already y, if that layer has batch
+        normalisation. itself: whether the first layer itself or a layer below it was perturbed. Losses, their
+        rounding and whether a branch changed are all (…).
         """
         crossed = np.zeros(z.shape[:-1], dtype=bool)
         silent = np.full(z.shape[:-1], not self.heard[first].any())
@@ -164,7 +164,10 @@ class AtRest:
         return Moved(c * losses, rounding, crossed)
 
     def _swallowed(self, i: int, y: Array, samples: Any, itself: bool) -> Array:
-        """Where all units of layer i (…, units), or all that were moved themselves, are and were off: (…)."""
+        """Mark rows, (…), in which layer i passes nothing on: every perturbed unit was off and stays off.
+
+        itself: whether the layer itself was perturbed. If not, every unit has to be off.
+        """
         rest, at_rest = self.activity.y[i][samples], self.layer_pieces[i]
         if at_rest is None:
             return np.zeros(y.shape[:-1], dtype=bool)
@@ -175,9 +178,9 @@ class AtRest:
         return np.all(off | (y == rest), axis=-1) if itself else np.all(off, axis=-1)
 
     def activate(self, i: int, y: Array, at: Any) -> tuple[Array, Array | None]:
-        """a of the pre-activations y of layer i, and where they are on another piece than at rest.
+        """Return a for the pre-activations y of layer i, and mark those whose piece has changed.
 
-        at: their indices in the layer's (N, units). What sits on a kink and has a convention keeps to it.
+        at: the indices of y in the layer's (N, units). Numbers on a kink stay on the side of the convention.
         """
         activation, at_rest = self.network.layers[i].activation, self.layer_pieces[i]
         if at_rest is None or activation.pieces is None or activation.branch is None:
@@ -191,7 +194,7 @@ class AtRest:
         return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
 
     def _right(self, i: int, at: Any) -> Any:
-        """How much the right side counts for what sits on a kink of layer i."""
+        """Return the weight of the right side for numbers on a kink of layer i."""
         assert self.convention is not None
         right, others = self.convention.right, self.convention.others
         if not others:
@@ -216,9 +219,9 @@ class AtRest:
         return losses, rounding, changed & ~kept
 
     def output_rounding(self, first: int, z_rounding: Array, normalised: bool = True) -> Array:
-        """How exact the outputs (N, C) are, in units of ε, if z of layer `first` is exact to z_rounding.
+        """Return the rounding error of the outputs (N, C), in units of ε, given z_rounding at layer `first`.
 
-        normalised: whether it is y that is meant, if that layer has batch normalisation.
+        normalised: whether z_rounding is that of y, if that layer has batch normalisation.
         """
         a_rounding = z_rounding
         for i in range(first, len(self.network.layers)):
@@ -235,5 +238,5 @@ class AtRest:
 
 
 def _product(a: Array, w: Array) -> Array:
-    """a wᵀ over the last axis as one matrix product."""
+    """Return a wᵀ over the last axis as one matrix product."""
     return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)

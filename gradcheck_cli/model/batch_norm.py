@@ -16,13 +16,17 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Normalised:
-    """value: ẑ (…, N, units);  deviation: √(var z + eps) (…, 1, units)."""
+    """The result of batch normalisation.
+
+    value: ẑ (…, N, units).
+    deviation: √(var z + eps) (…, 1, units).
+    """
 
     value: Array
     deviation: Array
 
     def vjp(self, dL_dvalue: Array) -> Array:
-        """∂L/∂z of ∂L/∂ẑ (N, units): the mean and the variance depend on every sample's z, too.
+        """Return ∂L/∂z for ∂L/∂ẑ (N, units), including the paths through the batch's mean and variance.
 
         ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), with g = ∂L/∂ẑ.
         """
@@ -34,16 +38,16 @@ class Normalised:
 
 
 def normalise(z: Array, eps: float) -> Normalised:
-    """ẑ of z (…, N, units), which may be complex (for the complex step)."""
+    """Return ẑ for z (…, N, units), which may be complex (for the complex step)."""
     centred = z - z.mean(axis=-2, keepdims=True)
     deviation = np.sqrt((centred * centred).mean(axis=-2, keepdims=True) + eps)
     return Normalised(centred / deviation, deviation)
 
 
 def normalised_rounding(z: Array, z_rounding: Array, at: Normalised) -> Array:
-    """How exact ẑ (N, units) is, in units of ε, for a z exact to z_rounding (same units)."""
+    """Return the rounding error of ẑ (N, units) for a z with error z_rounding, both in units of ε."""
     size = np.abs(z)
-    off = z_rounding + z_rounding.mean(axis=0) + size + 2.0 * size.mean(axis=0)  # of z − mean z
+    off = z_rounding + z_rounding.mean(axis=0) + size + 2.0 * size.mean(axis=0)  # error of z − mean z
     z_hat = np.abs(at.value)
-    relative = (z_hat * off / at.deviation).mean(axis=0) + 4.0  # of the deviation
+    relative = (z_hat * off / at.deviation).mean(axis=0) + 4.0  # relative error of the deviation
     return off / at.deviation + z_hat * relative

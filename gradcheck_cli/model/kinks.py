@@ -1,4 +1,4 @@
-"""What of a network sits on a kink, so that its gradient is a matter of convention."""
+"""Find the numbers of a network on a kink, where the gradient is a matter of convention."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Numbered:
-    """Which kinks share a side, in the shapes of `Kinks`: a number for each such group, −1 off the kinks.
+    """The groups of kinks that share a side, in the shapes of `Kinks`: group numbers, and −1 off the kinks.
 
-    count: how many numbers there are.  parallel: no sample has kinks in more than one layer, so that what
-    each of them adds to a slope is independent of the others.
+    count: the number of groups.
+    parallel: whether no sample has kinks in more than one layer, so that each kink adds to a slope
+        independently of the others.
     """
 
     of_layers: tuple[Array, ...]
@@ -30,9 +31,12 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Kinks:
-    """of_layers: for each layer, (N, units);  of_loss: (N, C);  of_parameters: by name, in their shapes.
+    """The numbers that sit on a kink, as masks.
 
-    exact: those of the layers and the loss, side by side, that are on it in any arithmetic.
+    of_layers: for each layer, (N, units).
+    of_loss: (N, C).
+    of_parameters: by name, in their shapes.
+    exact: for layers and loss, concatenated along the units, those on a kink in any arithmetic.
     """
 
     of_layers: tuple[Array, ...]
@@ -57,11 +61,11 @@ class Kinks:
         return self.in_activations or self.in_loss or self.in_penalty
 
     def numbered(self, coupled: bool) -> Numbered:
-        """The groups of kinks that share a side, whatever a right gradient chooses.
+        """Number the groups of kinks that share a side under every right gradient.
 
-        Those of a layer that are exactly 0, whatever rounding does, share one: the code's own convention.
-        All others are alone, for rounding chooses their side. They are numbered within their sample, or in
-        the batch if its samples are coupled.
+        The kinks of a layer that are exactly 0, regardless of rounding, share one side: the code's own
+        convention. Every other kink forms its own group, since rounding chooses its side. These are numbered
+        within their sample, or within the batch if its samples are coupled.
         """
         masks, exact = np.concatenate([*self.of_layers, self.of_loss], axis=1), self.exact
         edges = np.cumsum([mask.shape[1] for mask in self.of_layers])
@@ -77,7 +81,7 @@ class Kinks:
         return Numbered(tuple(of_layers), of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
 
     def told(self, network: Network) -> Iterator[str]:
-        """One short line for each layer, the loss and each parameter of which something sits on a kink."""
+        """Yield one short line for each layer, loss and parameter that has something on a kink."""
         for layer, mask in zip(network.layers, self.of_layers, strict=True):
             if mask.any():
                 yield f"{_first(mask, layer.name)} on the kink of {layer.activation_name}"
@@ -90,7 +94,7 @@ class Kinks:
 
 
 def _first(mask: Array, layer: str) -> str:
-    """``unit 3 of hidden1 in sample 0, and 4 more,``"""
+    """Name the first marked unit and count the rest, as in ``unit 3 of hidden1 in sample 0, and 4 more,``."""
     sample, unit = (int(i) for i in np.argwhere(mask)[0])
     more = int(np.count_nonzero(mask)) - 1
     return f"unit {unit} of {layer} in sample {sample}{f', and {more:,} more,' if more else ''}"
@@ -99,7 +103,10 @@ def _first(mask: Array, layer: str) -> str:
 def find_kinks(
     network: Network, parameters: Arrays, activity: Activity, target: Array, arithmetic: Arithmetic
 ) -> Kinks:
-    """What rounding may put on either side of its kink: a little down it is on another piece than up."""
+    """Find the numbers that rounding may put on either side of a kink.
+
+    A number is on a kink if a shift by its rounding error, down or up, changes its piece.
+    """
     width = sum(layer.units for layer in network.layers) + network.output.units
     exact = np.zeros((len(target), width), dtype=bool)
     if network.loss.pieces is None and all(layer.activation.pieces is None for layer in network.layers):
@@ -119,7 +126,7 @@ def find_kinks(
 
 ROUNDING_SAFETY = 3.0
 _EXACT = 1e6
-"""What is not rounded at all has an error of a few times the smallest number, as the analysis counts it."""
+"""Threshold in units of the smallest number; the analysis gives unrounded numbers errors of a few units."""
 _LEAST = float(np.finfo(np.float64).tiny)
 
 
@@ -128,7 +135,7 @@ def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: flo
     if pieces is None:
         return np.zeros(a.shape, dtype=bool)
     apart = a_error + 2.0 * eps * (np.abs(a) + np.abs(target)) + _LEAST
-    if not network.loss.per_output:  # margins against the labelled output, which grow as that one falls
+    if not network.loss.per_output:  # margins against the labelled output grow as that output falls
         apart = apart.max(axis=-1, keepdims=True) + 2.0 * eps
         apart = apart * np.where(target > 0, -1.0, 1.0)
     result: Array = pieces(a - apart, target) != pieces(a + apart, target)

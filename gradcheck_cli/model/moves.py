@@ -1,4 +1,4 @@
-"""The numbers of a network that can be moved: its pre-activations, and the entries of its parameters.
+"""The perturbable numbers of a network: its pre-activations, and the entries of its parameters.
 
 Small steps are evaluated by `near`, all others by `at_rest.AtRest.above`.
 """
@@ -22,23 +22,23 @@ from gradcheck_cli.numerical.objective import Moved, Spread
 
 
 def _is_near(near: Near, here: Array, unit: Array, to: Array) -> bool:
-    """Whether numbers at `here` move so little that `near` can evaluate it, which takes plain float64."""
+    """Return whether `near` can evaluate these steps: they are short, real and in plain float64."""
     return near.plain and to.dtype == np.float64 and bool((np.abs(to - here) <= NEAR * unit).all())
 
 
 def _batch(objective: AtRest, first: int, rows: int) -> int:
-    """How many moves fit a block, if each carries `rows` rows through layer `first` and those above."""
+    """Return how many perturbations fit a block, each with `rows` rows through layers `first` and up."""
     width = max((layer.units for layer in objective.network.layers[first:]), default=1)
     return max(1, objective.block // (8 * width * rows))
 
 
 def _near_batch(near: Near, rows: int) -> int:
-    """The same of moves that `near` evaluates: of their own layer they carry one number, if that will do."""
+    """Return how many perturbations fit a block in `near`, which often skips their own layer."""
     return _batch(near.objective, near.i if near.in_rows or not near.plain else near.i + 1, rows)
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """What is moved far carries more along: in blocks of its own."""
+    """Evaluate perturbations in blocks of this size: longer steps need more memory each."""
     if len(which) <= size:
         return move(which, to)
     parts = [slice(start, start + size) for start in range(0, len(which), size)]
@@ -47,20 +47,20 @@ def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, t
 
 
 def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
-    """How exact the losses (N,) are while nothing moves far, in units of ε, by how exact the outputs are."""
+    """Return the rounding error of the losses (N,), in units of ε, for short steps."""
     loss, output = objective.network.loss, objective.activity.output
     _, rounding = loss_and_rounding(loss, output, objective.target, output_rounding)
     return abs(objective.network.coefficient) * rounding
 
 
 def _rounded(near: NearLosses, rounding: Array) -> Array:
-    """How exact these losses are where those at rest are exact to `rounding`, in units of ε."""
+    """Return the rounding error of these losses, in units of ε, given that of the unperturbed ones."""
     return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
 
 
 @dataclass(frozen=True)
 class _Moves:
-    """Numbers of layer `i`: short moves are evaluated by `near`, long ones anew, in blocks of their own."""
+    """Numbers of layer `i`: `near` evaluates short steps; longer ones are computed in full, in blocks."""
 
     objective: AtRest
     i: int
@@ -81,7 +81,7 @@ class _Moves:
 
     @property
     def _rows(self) -> int:
-        """How many samples a move carries upwards: all of them, unless it is in one sample alone."""
+        """How many samples a perturbation carries upwards: all, unless it affects only one."""
         return len(self.objective.target)
 
     @property
@@ -104,7 +104,7 @@ class _Moves:
 
 @dataclass(frozen=True)
 class UnitMoves(_Moves):
-    """Every y_nj that the activation of a layer is taken of, moved for sample n alone."""
+    """Every input y_nj of a layer's activation, perturbed for sample n only."""
 
     @property
     def position(self) -> Array:
@@ -120,7 +120,7 @@ class UnitMoves(_Moves):
 
     @property
     def batch(self) -> int:
-        """Whole columns of the batch, if that is not too much at once."""
+        """Whole columns of the batch, if they fit."""
         fitting, samples = _near_batch(self.near, rows=1), len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
 
@@ -131,7 +131,7 @@ class UnitMoves(_Moves):
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """Of outputs above a z that is moved by what this layer's a, evaluated anew, adds to it, (N, C)."""
+        """Rounding of the outputs, (N, C), when this layer's a is recomputed and its change added to z."""
         above, a = self.objective.network.layers[self.i + 1], self.objective.activity.inputs[self.i + 1]
         w = np.abs(self.objective.parameters[above.weight])
         z_rounding = np.abs(self.objective.activity.z[self.i + 1]) + FUNCTION_ULPS * (np.abs(a) @ w.T)
@@ -141,7 +141,7 @@ class UnitMoves(_Moves):
         samples = len(self.objective.target)
         first, count = int(which[0]), len(which)
         unit, sample = divmod(first, samples)
-        in_order = int(which[-1]) - first + 1 == count  # as they rise, none is left out
+        in_order = int(which[-1]) - first + 1 == count  # `which` is sorted, so this means no gaps
         if in_order and count % samples == 0 and sample == 0:
             here: Any = slice(None)
             units = np.arange(unit, unit + count // samples)
@@ -170,7 +170,7 @@ class UnitMoves(_Moves):
         w = objective.parameters[objective.network.layers[i + 1].weight]
         z = objective.activity.z[i + 1][samples] + rise[:, None] * w.T[units]
         losses, rounding, crossed = objective.above(i + 1, z, samples, self._output_rounding, itself=False)
-        # A unit that is off is off exactly, and one that nothing above listens to changes nothing.
+        # A unit that is off is exactly 0, and a unit that nothing above uses changes no loss.
         silent = ((rise == 0) & (a == 0)) | ~objective.heard[i][units]
         rounding = np.where(silent, 0.0, rounding)
         if changed is not None:
@@ -184,15 +184,16 @@ class UnitMoves(_Moves):
 
     @cached_property
     def _row_rounding(self) -> Array:
-        """Of outputs above pre-activations that are exactly what they are moved to, (N, C)."""
+        """Rounding of the outputs, (N, C), above pre-activations that are exactly what they were set to."""
         return self.objective.output_rounding(self.i, np.zeros_like(self.objective.activity.y[self.i]))
 
 
 @dataclass(frozen=True)
 class BatchMoves(_Moves):
-    """Every z_nj or y_nj of a layer from which batch normalisation couples the samples, seen in all of them.
+    """Every z_nj or y_nj of a layer below a batch normalisation that couples the samples.
 
-    Sample n has its own copy of the weights, so that it moves alone, and takes the whole batch along.
+    Sample n has its own copy of the weights, so it is perturbed alone, but the loss of the whole batch
+    responds.
     """
 
     kind: str
@@ -208,7 +209,7 @@ class BatchMoves(_Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """1; or the deviation of the column over the batch, if that is what z_nj is divided by."""
+        """1, or the batch deviation of the column if z_nj is divided by it."""
         z_hat = self.objective.activity.normalised[self.i]
         if self.kind == "y" or z_hat is None:
             return np.ones(len(self.position))
@@ -223,7 +224,7 @@ class BatchMoves(_Moves):
         return _near_rounding(self.objective, self._output_rounding)
 
     def _move_near(self, which: Array, to: Array) -> Moved:
-        """Of a single normalisation, that of this layer: only one column of its y changes."""
+        """Evaluate short steps below a single normalisation, this layer's: only one column of y changes."""
         units, samples = np.divmod(which, len(self._rest))
         z = self._rest.T[units]
         z[np.arange(len(which)), samples] = to
@@ -242,7 +243,7 @@ class BatchMoves(_Moves):
 
 
 def _normalised(objective: AtRest, i: int, units: Array, z: Array) -> Array:
-    """y (B, N) of columns z (B, N) of these units of layer i, which has batch normalisation."""
+    """Return y (B, N) for columns z (B, N) of these units of layer i, which has batch normalisation."""
     layer, parameters = objective.network.layers[i], objective.parameters
     assert layer.batch_norm is not None
     z_hat = normalise(z[..., None], layer.batch_norm).value[..., 0]
@@ -252,7 +253,7 @@ def _normalised(objective: AtRest, i: int, units: Array, z: Array) -> Array:
 
 @dataclass(frozen=True)
 class _EntryMoves(_Moves):
-    """Every entry of one parameter of layer `i`, moved literally, for the whole batch at once."""
+    """Every entry of one parameter of layer `i`, perturbed literally, for the whole batch at once."""
 
     name: str
 
@@ -266,7 +267,7 @@ class _EntryMoves(_Moves):
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """Of outputs above pre-activations that round as Σ |a⁽ʰ⁾ w| + |b|, (N, C)."""
+        """Rounding of the outputs, (N, C), above pre-activations that round like Σ |a⁽ʰ⁾ w| + |b|."""
         layer = self.objective.network.layers[self.i]
         w, b = self.objective.parameters[layer.weight], self.objective.parameters[layer.bias]
         terms = np.abs(self.objective.activity.inputs[self.i]) @ np.abs(w.T) + np.abs(b)
@@ -278,7 +279,7 @@ class _EntryMoves(_Moves):
         return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:
-        """These columns of y, (B, N), with z that has risen."""
+        """Return the columns of y, (B, N), of these units after z has risen."""
         if self.objective.network.layers[self.i].batch_norm is None:
             return self.near.y[units] + rise
         z = self.objective.activity.z[self.i].T[units]
@@ -286,28 +287,28 @@ class _EntryMoves(_Moves):
 
     @property
     def _scale(self) -> Array:
-        """What a move of z is held against, (units,): the deviation of the batch, if z is divided by that."""
+        """The natural size of a change of z, (units,): 1, or the batch deviation if z is divided by it."""
         z_hat = self.objective.activity.normalised[self.i]
         units = self.objective.network.layers[self.i].units
         return np.ones(units) if z_hat is None else z_hat.deviation.ravel()
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """The units of these entries, and what their columns of y rise by, (B, N), if they do by `by`."""
+        """Return the units of these entries and the rise of their columns, (B, N), for a rise `by`."""
         raise NotImplementedError
 
     @property
     def unit(self) -> Array:
-        """What moves the pre-activations by 1, or by the deviation of the batch."""
+        """The change that moves the pre-activations by 1, or by the batch deviation."""
         return self._scale
 
     @cached_property
     def _near_rounding(self) -> Array:
-        """That of a loss whose z is rounded once more, when it is raised."""
+        """Rounding of the losses, (N,), including one more rounding of z when it is raised."""
         size = np.abs(self.objective.activity.z[self.i])
         return _near_rounding(self.objective, self.objective.output_rounding(self.i, size, normalised=False))
 
     def _above(self, units: Array, column: Array, normalised: bool = False) -> Moved:
-        """The losses (B, N) with column units[b] of this layer's z, or y, replaced by column[b] (B, N)."""
+        """Return the losses (B, N) with column units[b] of this layer's z, or y, replaced by column[b]."""
         activity = self.objective.activity
         rest = activity.y[self.i] if normalised else activity.z[self.i]
         z = np.repeat(rest[None].astype(column.dtype, copy=False), len(units), axis=0)
@@ -323,12 +324,12 @@ class _EntryMoves(_Moves):
 class _WeightMoves(_EntryMoves):
     @cached_property
     def _inputs(self) -> Array:
-        """a⁽ʰ⁾, (in, N)."""
+        """The layer's inputs a⁽ʰ⁾, (in, N)."""
         return np.ascontiguousarray(self.objective.activity.inputs[self.i].T)
 
     @cached_property
     def unit(self) -> Array:
-        """The same over max |a⁽ʰ⁾|."""
+        """The change that moves the pre-activations by at most 1, or by one deviation of the batch."""
         reach = np.abs(self.objective.activity.inputs[self.i]).max(axis=0)
         reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
         return (self._scale[:, None] / reach).ravel()
@@ -359,7 +360,7 @@ class _BiasMoves(_EntryMoves):
 
 @dataclass(frozen=True)
 class _NormMoves(_EntryMoves):
-    """γ or β of a batch normalisation."""
+    """The entries of γ or β of a batch normalisation."""
 
     def _columns(self, units: Array, rise: Array) -> Array:
         return self.near.y[units] + rise
@@ -370,7 +371,7 @@ class _NormMoves(_EntryMoves):
 
     @cached_property
     def _normalised(self) -> Array:
-        """ẑ, (units, N)."""
+        """The normalised pre-activations ẑ, (units, N)."""
         z_hat = self.objective.activity.normalised[self.i]
         assert z_hat is not None
         return np.ascontiguousarray(z_hat.value.T)

@@ -1,8 +1,8 @@
-"""Losses with pre-activations moved by so little that nearly all that is known at rest still holds.
+"""Compute losses after short steps in pre-activations, reusing most of the unperturbed forward pass.
 
-This is where unit differences spend their time: what is the same for many moves is computed once, and what
-rounding may do is taken from the evaluation at rest. The larger steps,
-complex ones, wider floats and whatever stays on its side of a kink are `at_rest.AtRest.above`'s.
+Unit differences spend most of their time here. Whatever many perturbations share is computed once, and
+rounding bounds come from the unperturbed network. Longer steps, complex ones, wider floats and numbers kept
+on one side of a kink are left to `at_rest.AtRest.above`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,24 @@ from gradcheck_cli.model.at_rest import AtRest
 from gradcheck_cli.model.special import Array
 
 NEAR = 2.0**-8
-"""How far, in units of a step of 1, a pre-activation is moved by little."""
+"""The longest short step of a pre-activation, in units of a step of 1."""
 
 _MOSTLY = 0.6
-"""With a smaller share of units alive, leaving the others out pays for gathering these."""
+"""If a smaller share of units is alive, gathering those and leaving out the rest pays."""
 
 _SMALL_PRODUCT = 10**6
-"""OpenBLAS multiplies matrices of fewer multiplications without packing them first, twice as fast."""
+"""OpenBLAS does not pack matrices for products of fewer multiplications, and is twice as fast on them."""
 
 _OUTER_BLOCK = 4096
-"""So many numbers of an outer product at a time do not evict each other from the cache."""
+"""Numbers of an outer product to compute at once without evicting each other from the cache."""
 
 
 class NearLosses(NamedTuple):
-    """losses;  crossed: whether a branch changed;  silent: whether nothing above takes notice of a move."""
+    """The losses after short steps.
+
+    crossed: whether a branch changed.
+    silent: whether the perturbation has no effect on anything above.
+    """
 
     losses: Array
     crossed: Array
@@ -54,9 +58,9 @@ class Near:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether this is enough: it knows no conventions, wide floats, or samples coupled from above.
+        """Whether `Near` applies: it handles no conventions, no wide floats and no coupled samples above.
 
-        Batch normalisation of the layer itself is none of its business: it is y that is moved.
+        Batch normalisation of the layer itself does not matter, since y is perturbed.
         """
         objective = self.objective
         coupled = any(layer.batch_norm is not None for layer in objective.network.layers[self.i + 1 :])
@@ -64,17 +68,17 @@ class Near:
 
     @cached_property
     def y(self) -> Array:
-        """What the layer's activation is taken of at rest, (units, N)."""
+        """The unperturbed input of the layer's activation, (units, N)."""
         return np.ascontiguousarray(self.objective.activity.y[self.i].T)
 
     @cached_property
     def rest(self) -> Array:
-        """a of the layer at rest, (units, N)."""
+        """The layer's unperturbed output a, (units, N)."""
         return np.ascontiguousarray(self.objective.outputs_of(self.i).T)
 
     @cached_property
     def pieces(self) -> Array | None:
-        """The smooth piece of the activation that each of them is on, (units, N)."""
+        """The smooth piece of the activation that each unperturbed y is on, (units, N)."""
         at_rest = self.objective.layer_pieces[self.i]
         return None if at_rest is None else np.ascontiguousarray(at_rest.T)
 
@@ -84,7 +88,7 @@ class Near:
 
     @cached_property
     def _terms(self) -> Array:
-        """What every output adds to its sample's loss at rest, (units, N)."""
+        """What every output adds to its sample's unperturbed loss, (units, N)."""
         return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
 
     @property
@@ -92,7 +96,7 @@ class Near:
         return self.i + 1 == len(self.objective.network.layers)
 
     def columns(self, units: Array, samples: slice, y: Array) -> NearLosses:
-        """With y (J, N) in place of that of these units and samples, one at a time, each for its sample."""
+        """Return the losses with y (J, N) in place of these units and samples, one number at a time."""
         at = (units[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
             z = np.repeat(self.objective.activity.y[self.i][None, samples], len(y), axis=0)
@@ -101,7 +105,7 @@ class Near:
         return self._one_by_one(at, y, lambda rise: self._raised(units, samples, rise))
 
     def singles(self, units: Array, samples: Array, y: Array) -> NearLosses:
-        """The same with single pre-activations y (B,) of these units and samples."""
+        """Return the losses with single pre-activations y (B,) in place of these units and samples."""
         if self.in_rows:
             z = self.objective.activity.y[self.i][samples]
             z[np.arange(len(y)), units] = y
@@ -112,7 +116,7 @@ class Near:
 
     @property
     def in_rows(self) -> bool:
-        """Whether moving one y changes more than its own a, or than its own term of the loss."""
+        """Whether perturbing one y changes more than its own a, or more than its own term of the loss."""
         network = self.objective.network
         return network.layers[self.i].activation.coupled or (self.is_output and not network.loss.per_output)
 
@@ -123,7 +127,11 @@ class Near:
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
-        """at: (units, samples) of each of y."""
+        """Return the losses when each y changes only its own a.
+
+        at: the (units, samples) of each y.
+        raised: returns the losses when a of this layer rises.
+        """
         activation = self.objective.network.layers[self.i].activation
         a = activation.value(y)
         rise = a - self.rest[at]
@@ -141,7 +149,7 @@ class Near:
         return NearLosses(losses, crossed, silent)
 
     def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
-        """The losses where only the terms of these outputs change, of a sum over the outputs."""
+        """Return the losses, sums over the outputs, when only the terms of these outputs change."""
         network, target = self.objective.network, self._targets[at][..., None]
         crossed = None
         if self.objective.loss_pieces is not None and network.loss.pieces is not None:
@@ -156,7 +164,7 @@ class Near:
 
     @cached_property
     def _weights(self) -> Array:
-        """Of the layer next above, (units, its units)."""
+        """The weights of the next layer above, (units, its units)."""
         return self._weights_above[self.i + 1]
 
     def _transposed(self, i: int) -> Array:
@@ -165,11 +173,11 @@ class Near:
 
     @cached_property
     def _weights_above(self) -> dict[int, Array]:
-        """Of every layer above, by its number, as a product takes them: (inputs, units)."""
+        """The weights of every layer above, by number, as the products need them: (inputs, units)."""
         return {i: self._transposed(i) for i in range(self.i + 1, len(self.objective.network.layers))}
 
     def _raised(self, units: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
-        """The losses with a of one unit at a time raised by rise (J, N), for each of these samples."""
+        """Return the losses with a of one unit at a time raised by rise (J, N), for each of these samples."""
         alive = rise != 0
         if np.count_nonzero(alive) < _MOSTLY * alive.size:
             everywhere = np.arange(len(self.objective.target))[samples]
@@ -181,7 +189,10 @@ class Near:
         return self._above(self.i + 1, z, samples)
 
     def _gathered(self, units: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
-        """The same with single ones raised, (B,). What is not raised at all leaves its losses as they are."""
+        """Return the losses with a of single units and samples raised by rise (B,).
+
+        Where the rise is 0, the losses stay the same.
+        """
         alive = np.flatnonzero(rise)
         if len(alive) < len(rise):
             losses, crossed = self.objective.losses[samples], np.zeros(len(rise), dtype=bool)
@@ -196,7 +207,10 @@ class Near:
         return self._above(self.i + 1, z, samples)
 
     def _above(self, first: int, z: Array, samples: Any) -> tuple[Array, Array | None]:
-        """Feed y (…, units) of layer `first`, which may be overwritten, to the top: losses, crossed (…)."""
+        """Feed y (…, units) of layer `first` to the top and return losses and crossed, (…).
+
+        y may be overwritten.
+        """
         objective = self.objective
         network, crossed = objective.network, None
         for i in range(first, len(network.layers)):
@@ -216,7 +230,7 @@ class Near:
 
 @contextmanager
 def short_inner_loops() -> Iterator[None]:
-    """Where numpy broadcasts along rows, a small buffer makes it two to three times as fast."""
+    """Use a small numpy buffer: broadcasting along rows is then two to three times as fast."""
     size = np.setbufsize(64)
     try:
         yield
@@ -225,8 +239,10 @@ def short_inner_loops() -> Iterator[None]:
 
 
 def outer(columns: Array, rows: Array) -> Array:
-    """columns[j] ⊗ rows[j], (J, N, M) of (J, N) and (J, M): as products of two-column matrices, since BLAS
-    is faster at these than numpy's broadcasting."""
+    """Return columns[j] ⊗ rows[j], (J, N, M), for (J, N) and (J, M).
+
+    The products are of two-column matrices, because BLAS is faster at these than numpy's broadcasting.
+    """
     (count, samples), width = columns.shape, rows.shape[1]
     left, right = np.zeros((count, samples, 2)), np.zeros((count, 2, width))
     left[:, :, 0], right[:, 0] = columns, rows
@@ -244,7 +260,7 @@ def outer(columns: Array, rows: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
+    """Return a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
     rows, width = a.size // a.shape[-1], w.shape[1]
     flat = a.reshape(rows, -1)
     result = np.empty((rows, width))

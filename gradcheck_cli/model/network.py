@@ -5,7 +5,7 @@ For a layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), a⁽ʰ⁾ (N, in), w (out, in
     ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾      because ∂z/∂w = a⁽ʰ⁾
     ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ          because ∂z/∂b = 1
 
-With batch normalisation y = γ ẑ(z) + β stands between z and the activation, a = φ(y).
+With batch normalisation, y = γ ẑ(z) + β comes between z and the activation: a = φ(y).
 
 After Raschka, Liu and Mirjalili, Machine Learning with PyTorch and Scikit-Learn (2022), ch. 11.
 """
@@ -27,9 +27,10 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Layer:
-    """A dense layer; its parameters are `<name>.weight` (units, inputs) and `<name>.bias` (units,).
+    """A dense layer with parameters `<name>.weight` (units, inputs) and `<name>.bias` (units,).
 
-    batch_norm: the eps of its batch normalisation, with `<name>.gamma` and `<name>.beta` (units,); or None.
+    batch_norm: the eps of its batch normalisation, which adds `<name>.gamma` and `<name>.beta` (units,); None
+    without.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Layer:
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shape of each of its parameters."""
+        """The shape of each of the layer's parameters."""
         shapes: dict[str, tuple[int, ...]] = {
             self.weight: (self.units, self.inputs),
             self.bias: (self.units,),
@@ -69,9 +70,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """Layers from the input up, a loss per sample times a coefficient, and penalties on the parameters.
+    """A network: layers from the input up, a loss per sample times a coefficient, and penalties.
 
-    L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and the biases if asked.
+    L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and over the biases if asked.
     """
 
     layers: tuple[Layer, ...]
@@ -86,21 +87,22 @@ class Network:
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shape of every parameter, the output layer's first: the order of every table."""
+        """The shape of every parameter, the output layer's first, which is the order of every table."""
         return {name: shape for layer in reversed(self.layers) for name, shape in layer.shapes.items()}
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
-        """The penalties, by name, that bear on the parameter `name`; γ and β count as biases."""
+        """Return the penalties on the parameter `name`, by name; γ and β count as biases."""
         return self.penalties if self.penalize_biases or name.endswith(".weight") else {}
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What a forward pass leaves behind, a tuple entry for each layer.
+    """The results of a forward pass, one tuple entry per layer.
 
-    inputs: a⁽ʰ⁾, the layer's input (N, in);  z: a⁽ʰ⁾ wᵀ + b (N, out).
-    normalised: ẑ, where the layer has batch normalisation.
-    y: what the activation is taken of (N, out): z itself, or γ ẑ + β.
+    inputs: a⁽ʰ⁾, the layer's input (N, in).
+    z: a⁽ʰ⁾ wᵀ + b (N, out).
+    normalised: ẑ, if the layer has batch normalisation.
+    y: the input of the activation (N, out): z itself, or γ ẑ + β.
     output: the last layer's activation (N, C).
     """
 
@@ -128,13 +130,13 @@ def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
 
 
 def scaled(layer: Layer, parameters: Arrays, z_hat: Normalised) -> Array:
-    """y = γ ẑ + β."""
+    """Return y = γ ẑ + β."""
     y: Array = parameters[layer.gamma] * z_hat.value + parameters[layer.beta]
     return y
 
 
 def sample_losses(network: Network, output: Array, target: Array) -> Array:
-    """The term each sample adds to L, coefficient included: (…, N) of an output (…, N, C)."""
+    """Return the term that each sample adds to L, coefficient included: (…, N) for an output (…, N, C)."""
     return network.coefficient * network.loss.value(output, target)
 
 
@@ -142,8 +144,10 @@ def sample_losses(network: Network, output: Array, target: Array) -> Array:
 class Factors:
     """The chain rule of one dense layer, factor by factor.
 
-    dL_da: ∂L/∂a (N, out);  y: where ∂a/∂y is taken (N, out), which is z without batch normalisation;
-    dz_dw: ∂z/∂w = a⁽ʰ⁾ (N, in);  normalised, gamma: ẑ and γ of a layer with batch normalisation.
+    dL_da: ∂L/∂a (N, out).
+    y: where ∂a/∂y is evaluated (N, out); this is z without batch normalisation.
+    dz_dw: ∂z/∂w = a⁽ʰ⁾ (N, in).
+    normalised, gamma: ẑ and γ of a layer with batch normalisation.
     """
 
     layer: Layer
@@ -155,31 +159,34 @@ class Factors:
 
     @cached_property
     def da_dz(self) -> Array:
-        """∂a/∂z = φ'(z) (N, out), or a coupled activation's Jacobian (N, out, out); normalised, at y."""
+        """The factor ∂a/∂z = φ'(z) (N, out), or a coupled activation's Jacobian (N, out, out).
+
+        With batch normalisation it is ∂a/∂y.
+        """
         return self.layer.activation.derivative(self.y)
 
     @cached_property
     def dL_dy(self) -> Array:
-        """∂L/∂y = ∂L/∂a · ∂a/∂y (N, out)."""
+        """The product ∂L/∂y = ∂L/∂a · ∂a/∂y (N, out)."""
         return self.layer.activation.vjp(self.y, self.dL_da)
 
     @cached_property
     def delta(self) -> Array:
-        """δ = ∂L/∂z (N, out): ∂L/∂a · ∂a/∂z, or through batch normalisation."""
+        """The error signal δ = ∂L/∂z (N, out): ∂L/∂a · ∂a/∂z, passed through batch normalisation if any."""
         return self.dL_dy if self.normalised is None else self.normalised.vjp(self.gamma * self.dL_dy)
 
     @cached_property
     def dL_dw(self) -> Array:
-        """∂L/∂w = δᵀ a⁽ʰ⁾ (out, in)."""
+        """The weight gradient ∂L/∂w = δᵀ a⁽ʰ⁾ (out, in)."""
         return self.delta.T @ self.dz_dw
 
     @cached_property
     def dL_db(self) -> Array:
-        """∂L/∂b = Σₙ δₙ (out,), because ∂z/∂b = 1."""
+        """The bias gradient ∂L/∂b = Σₙ δₙ (out,), because ∂z/∂b = 1."""
         return self.delta.sum(axis=0)
 
     def gradients(self) -> dict[str, Array]:
-        """Of every parameter of the layer, by name."""
+        """Return the gradient of every parameter of the layer, by name."""
         result = {self.layer.weight: self.dL_dw, self.layer.bias: self.dL_db}
         if self.normalised is not None:
             result[self.layer.gamma] = (self.dL_dy * self.normalised.value).sum(axis=0)
@@ -188,7 +195,7 @@ class Factors:
 
 
 def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[Factors]:
-    """The factors of every layer, from the output down; without the penalties."""
+    """Yield the factors of every layer, from the output down, without the penalties."""
     activity = forward(network, parameters, x)
     dL_da = network.coefficient * network.loss.gradient(activity.output, target)
     for i in reversed(range(len(network.layers))):
@@ -200,7 +207,7 @@ def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> I
 
 
 def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> dict[str, Array]:
-    """∂L/∂ every parameter, penalties included, each in the shape of its parameter."""
+    """Return ∂L/∂θ for every parameter θ, penalties included, each in the shape of its parameter."""
     result: dict[str, Array] = {}
     for factors in backprop(network, parameters, x, target):
         result |= factors.gradients()

@@ -1,8 +1,8 @@
-"""How far rounding alone can carry a right gradient from the exact one.
+"""Bound how far rounding alone can carry a right gradient from the exact one.
 
-A running error analysis: every quantity of the forward pass and of backprop travels with a bound on its
-rounding error, of first order in ε, and of second where both factors of a product may be 0. Where a
-function's slope is needed, the function is evaluated at its argument moved by that argument's own error.
+A running error analysis: every quantity of the forward pass and of backprop carries a bound on its
+rounding error, to first order in ε, and to second where both factors of a product may be 0. Where the
+slope of a function is needed, the function is evaluated at its argument shifted by that argument's error.
 (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3, "running error analysis".)
 """
 
@@ -26,9 +26,10 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The floating-point arithmetic a gradient was computed in.
+    """The floating-point arithmetic in which a gradient was computed.
 
-    eps:       its machine epsilon;  tiny: what it may lose to underflow.
+    eps:       its machine epsilon.
+    tiny:      the most that it may lose to underflow.
     input_eps: the relative error with which it holds x and the parameters; 0 if it holds them exactly.
     """
 
@@ -38,10 +39,10 @@ class Arithmetic:
 
     @classmethod
     def of(cls, dtype: np.dtype[Any], held: np.dtype[Any] | None = None) -> Arithmetic:
-        """That of `dtype`, for numbers that `held` represents exactly (by default, `dtype` itself)."""
+        """Return the arithmetic of `dtype`, for numbers that `held` (default: `dtype`) represents exactly."""
         info = np.finfo(dtype)
         exact = held is None or np.finfo(held).eps >= info.eps
-        # Many a processor takes what is below the normal numbers for 0, though hardly in half precision.
+        # Many processors flush subnormal numbers to 0, but rarely in half precision.
         tiny = 4.0 * info.smallest_subnormal if info.bits == 16 else info.tiny
         return cls(float(info.eps), float(tiny), 0.0 if exact else float(info.eps))
 
@@ -62,7 +63,7 @@ class ForwardRounding:
 def forward_rounding(
     network: Network, parameters: Arrays, activity: Activity, arithmetic: Arithmetic
 ) -> ForwardRounding:
-    """A bound on |computed − exact| for everything a forward pass computes."""
+    """Return bounds on |computed − exact| for everything a forward pass computes."""
     eps, x_eps, tiny = arithmetic.eps, arithmetic.input_eps, arithmetic.tiny
     a_errors, y_errors = [], []
     z_hat_errors: list[Array | None] = []
@@ -91,11 +92,12 @@ def forward_rounding(
 
 @dataclass(frozen=True)
 class FactorRounding:
-    """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor, and of its y.
+    """Bounds on the rounding errors of one layer's `Factors`, each in the shape of its factor.
 
-    That of ∂a/∂y is `derivative_error` at y: for a coupled activation it is a Jacobian, built on demand.
-    dL_dy: that of ∂L/∂y, which is δ without batch normalisation.
-    gradients: of every parameter of the layer, by name.
+    y: the bound on y, from which `ActivationRounding.derivative` gives the bound on ∂a/∂y on demand, because
+        that is a Jacobian for a coupled activation.
+    dL_dy: the bound on ∂L/∂y, which is δ without batch normalisation.
+    gradients: the bounds on the gradient of every parameter of the layer, by name.
     """
 
     layer: Layer
@@ -109,9 +111,9 @@ class FactorRounding:
 def gradient_rounding(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> dict[str, Array]:
-    """A bound, to first order, on |computed − exact| for each entry of each right gradient.
+    """Return first-order bounds on |computed − exact| for each entry of each right gradient.
 
-    It is infinite where it overflows: nothing is known there.
+    A bound that overflows is infinite: nothing is known there.
     """
     bounds: dict[str, Array] = {}
     eps, x_eps = arithmetic.eps, arithmetic.input_eps
@@ -125,7 +127,7 @@ def gradient_rounding(
 
 
 def _sound(bound: Array) -> Array:
-    """The bound, infinite where it overflowed on the way; a negative one would condemn what is right."""
+    """Return the bound, infinite where it overflowed; a negative one would condemn a right gradient."""
     known: Array = np.where(np.isnan(bound), np.inf, bound)
     assert (known >= 0).all(), "a rounding bound is negative"
     return known
@@ -134,9 +136,9 @@ def _sound(bound: Array) -> Array:
 def factor_rounding(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> Iterator[FactorRounding]:
-    """The same for every factor of every layer, from the output down; without the penalties.
+    """Yield rounding bounds for the factors of every layer, from the output down, without the penalties.
 
-    What sits on a kink counts as on the side where it is: the other side is a matter of convention.
+    A number on a kink counts as on its current side: the other side is a matter of convention.
     """
     eps, x_eps, tiny = arithmetic.eps, arithmetic.input_eps, arithmetic.tiny
     activity = forward(network, parameters, x)
@@ -152,7 +154,7 @@ def factor_rounding(
     for i in reversed(range(len(network.layers))):
         layer, y, a_h = network.layers[i], activity.y[i], np.abs(activity.inputs[i])
         delta = layer.activation.vjp(y, dL_da)
-        # What a kink keeps from counting may count on its other side, with its own rounding.
+        # Terms that a kink switches off may count on its other side, with their own rounding.
         at_most = partial(_at_most_beside, layer.activation, y, y_errors[i])
         beside = at_most(np.abs(dL_da) + beside) - np.abs(delta)
         error = layer.activation.rounding.delta(layer.activation, y, y_errors[i], dL_da, dL_da_error, eps)
@@ -185,7 +187,7 @@ def factor_rounding(
 
 
 def _at_most_beside(activation: Activation, y: Array, y_error: Array, sizes: Array) -> Array:
-    """How large a δ (N, units) can be, of ∂L/∂a of these sizes, on either side that rounding may put y on."""
+    """Return the largest δ (N, units), for ∂L/∂a of these sizes, on any side that rounding may put y on."""
     reach = 3.0 * y_error if activation.pieces else None
     sides = [y] if reach is None else [y, y - reach, y + reach]
     largest: Array = np.maximum.reduce([activation.rounding.at_most(activation, z, sizes) for z in sides])
@@ -193,7 +195,7 @@ def _at_most_beside(activation: Activation, y: Array, y_error: Array, sizes: Arr
 
 
 def _beside_kinks(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
-    """The same of |∂ℓ/∂a|."""
+    """Return the largest |∂ℓ/∂a| on any side of the kinks that rounding may put a on."""
     slopes = [np.abs(loss.gradient(a, target))]
     if loss.pieces is not None and loss.per_output:
         reach = 3.0 * a_error + np.finfo(np.float64).tiny
@@ -205,7 +207,10 @@ def _beside_kinks(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
 def _sum_error(
     delta: Array, error: Array, factor: Array | None, factor_error: Array | None, eps: float
 ) -> Array:
-    """The error of Σₙ δₙ fₙ (units,), for δ (N, units) known to ± error and f, or 1, to ± factor_error."""
+    """Return the error of Σₙ δₙ fₙ (units,), for δ (N, units) known to ± error and f to ± factor_error.
+
+    Without a factor, f is 1.
+    """
     if factor is None or factor_error is None:
         factor, factor_error = np.ones_like(delta), np.zeros_like(delta)
     terms = delta * factor
@@ -215,7 +220,7 @@ def _sum_error(
 
 
 def _norm_vjp_error(z_hat: Normalised, z_hat_error: Array, g: Array, g_error: Array, eps: float) -> Array:
-    """The error of (g − mean g − ẑ mean(g ẑ)) / deviation, of g and ẑ known to ± their errors."""
+    """Return the error of (g − mean g − ẑ mean(g ẑ)) / deviation, for g and ẑ known to ± their errors."""
     count = len(g)
     size, z_size = np.abs(g), np.abs(z_hat.value)
     along = (size * z_size).mean(axis=0)
@@ -229,35 +234,41 @@ def _norm_vjp_error(z_hat: Normalised, z_hat_error: Array, g: Array, g_error: Ar
 
 
 def scaled_rounding(layer: Layer, parameters: Arrays, z: Array, z_rounding: Array, at: Normalised) -> Array:
-    """How exact y = γ ẑ + β (N, units) is, in units of ε, for a z exact to z_rounding (same units)."""
+    """Return the rounding error of y = γ ẑ + β (N, units), in units of ε.
+
+    z_rounding: the error of z, also in units of ε.
+    """
     gamma, beta = np.abs(parameters[layer.gamma]), np.abs(parameters[layer.beta])
     return gamma * (normalised_rounding(z, z_rounding, at) + 2.0 * np.abs(at.value)) + beta
 
 
 def _summed(terms: Array, total: Array, count: int) -> Array:
-    """The rounding error, in units of ε, of a sum of `count` terms whose sizes add up to `terms`.
+    """Return the rounding error, in units of ε, of a sum of `count` terms whose sizes add up to `terms`.
 
-    Terms of mixed sign round as their sizes; terms of one sign in whatever order add an ε of every
-    partial sum, √count of the total if these are independent (N. J. Higham and T. Mary, SIAM J. Sci.
-    Comput. 41, 2019). In a plain loop over many terms that are all alike they are not: count / 16 covers it.
+    Terms of mixed sign round according to their sizes. Terms of one sign, in any order, add an ε of every
+    partial sum, √count of the total if these are independent (N. J. Higham and T. Mary, SIAM J. Sci. Comput.
+    41, 2019). In a plain loop over many equal terms they are not independent: count / 16 covers that.
     """
     return terms + max(np.sqrt(count), count / 16.0) * np.abs(total)
 
 
 _NUDGE = 2.0**-40
-"""A relative change far above ε, whose effect still shows in all digits, and far below what bends a curve."""
+"""Relative nudge: far above ε, so its effect shows in all digits, yet too small for curvature to matter."""
 
 
 def value_rounding(activation: Activation, z: Array, z_rounding: Array) -> Array:
-    """How exact a = φ(z) is, in units of ε, for a z exact to z_rounding (same units); from values alone."""
+    """Return the rounding error of a = φ(z), in units of ε, from values only.
+
+    z_rounding: the error of z, also in units of ε.
+    """
     carried = activation.rounding.value(activation, z, _NUDGE * z_rounding)
     return carried / _NUDGE + activation.rounding.own_value(activation, z)
 
 
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
-    """ℓ(a) and how exact it is, in units of ε, each (…), for outputs a exact to a_rounding, both (…, C).
+    """Return ℓ(a) and its rounding error in units of ε, each (…), from values only.
 
-    From values alone: what a nudge of every output changes.
+    The error shows when every output is nudged. a_rounding: the error of the outputs a, both (…, C).
     """
     nudge = _NUDGE * (a_rounding + FUNCTION_ULPS * np.abs(a))
     value, carried, size = loss.rounding.value(loss, a, nudge, target)

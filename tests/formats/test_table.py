@@ -487,7 +487,7 @@ def along(analytic, covered, suspect=False, measured=(), disagrees=False) -> Com
 
 
 def by_directions(*comparisons: Comparison) -> Report:
-    return replace(report(*comparisons), differences="directions", way="Moved along 3 random directions.")
+    return replace(report(*comparisons), differences="directions", way="Checked along 3 random directions.")
 
 
 W = [[1.0, -2.0], [4.0, 0.5], [1.0, 1.0]]
@@ -500,7 +500,7 @@ def test_what_agrees_along_directions_shows_the_worst_of_them():
     assert "5.0e-07" in row
     assert row.split()[-1] == "agrees"
     assert "✓ agrees: all 6 entries, along random directions." in text
-    assert "Moved along 3 random directions." in text
+    assert "Checked along 3 random directions." in text
     blind = "errors that cancel in every direction, and a relative error below 1e-05 in a single entry"
     assert blind in text
     assert "1.0e-05 in the median entry, 2.0e-05 in the hardest" in text

@@ -29,8 +29,8 @@ def test_missing_misshapen_and_extra_arrays_are_all_named():
     assert mismatches(**{"output.weight": (2, 4), "output.bia": (2,), "qqq": ()}) == [
         ("there is no gradient for 'output.bias', of shape [2]", None),
         ("the gradient for 'output.weight' has shape [2, 4], not [2, 3]", None),
-        ("'output.bia' is no parameter", "did you mean 'output.bias'?"),
-        ("'qqq' is no parameter", "the parameters are output.weight, output.bias"),
+        ("'output.bia' is not a parameter", "did you mean 'output.bias'?"),
+        ("'qqq' is not a parameter", "the parameters are output.weight, output.bias"),
     ]
 
 
@@ -56,4 +56,4 @@ def test_a_bias_with_an_axis_too_many_is_told_how_to_lose_it(shape):
 def test_of_very_many_extra_arrays_the_first_are_named_and_the_others_counted():
     found = mismatches(**EXPECTED, **{f"extra{i}": () for i in range(50)})
     assert len(found) == 21
-    assert found[-1] == ("and 30 more arrays are no parameters", None)
+    assert found[-1] == ("30 more arrays are not parameters", None)

@@ -49,10 +49,10 @@ def test_what_a_mistake_could_hide_behind_has_its_line(layers, changes, line):
 OUTPUTS = [
     ("softmax", "cross_entropy", "applies softmax itself"),
     ("sigmoid", "bce_with_logits", "applies sigmoid itself"),
-    ("softmax", "bce_with_logits", "the output's softmax leaves none outside 0 to 1"),
-    ("softmax", "hinge", "the output's softmax leaves none outside 0 to 1"),
-    ("sigmoid", "hinge", "the output's sigmoid leaves none outside 0 to 1"),
-    ("sigmoid", "cross_entropy", "the output's sigmoid leaves none outside 0 to 1"),
+    ("softmax", "bce_with_logits", "but softmax limits them to between 0 and 1"),
+    ("softmax", "hinge", "but softmax limits them to between 0 and 1"),
+    ("sigmoid", "hinge", "but sigmoid limits them to between 0 and 1"),
+    ("sigmoid", "cross_entropy", "but sigmoid limits them to between 0 and 1"),
 ]
 
 

@@ -62,7 +62,7 @@ def test_ragged_rows_are_all_named_where_they_stand():
 
 def test_rows_of_another_width_than_the_network_are_refused():
     assert refused(inline([[1, 2], [3, 4]], [0, 0])) == [
-        ("x has shape [2, 2]; with 3 inputs [samples, 3] is needed", ("data", "x"))
+        ("x has shape [2, 2]; 3 inputs need [samples, 3]", ("data", "x"))
     ]
 
 
@@ -144,9 +144,9 @@ def test_whatever_type_x_has_it_is_computed_with_in_float64(file, dtype):
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (np.zeros((3, 5)), LABELS[:3], "x has shape [3, 5]; with 3 inputs [samples, 3] is needed"),
-        (np.zeros((3, 8, 8)), LABELS[:3], "x has shape [3, 64]; with 3 inputs [samples, 3] is needed"),
-        (np.zeros((3, 0)), LABELS[:3], "x has shape [3, 0]; with 3 inputs [samples, 3] is needed"),
+        (np.zeros((3, 5)), LABELS[:3], "x has shape [3, 5]; 3 inputs need [samples, 3]"),
+        (np.zeros((3, 8, 8)), LABELS[:3], "x has shape [3, 64]; 3 inputs need [samples, 3]"),
+        (np.zeros((3, 0)), LABELS[:3], "x has shape [3, 0]; 3 inputs need [samples, 3]"),
         (X, LABELS[:9], "'x' has 10 samples and 'y' has 9"),
         (np.zeros((0, 3)), LABELS[:0], "there are no samples in d.npz"),
         (np.float64(3), LABELS, "array 'x' of d.npz is a single number, not a batch"),
@@ -217,7 +217,7 @@ def test_rescaling_takes_one_interval_to_the_other(file, source, target, expecte
 def test_rescaling_beyond_what_numbers_reach_is_refused(source, target):
     rescale = {"from": source, "to": target}
     assert refused(inline([[1e3, 1, 1]], [0], rescale)) == [
-        ("rescaled so, x is no longer finite", ("data", "rescale"))
+        ("x is not finite after rescaling", ("data", "rescale"))
     ]
 
 
@@ -319,7 +319,7 @@ def test_a_single_output_takes_one_number_per_sample(shape):
         ([0, 1e300], "y[1] is 1e+300, but there are 4 outputs: labels are 0 to 3"),
         (
             [0, 0.5],
-            "y[1] is 0.5, no label; labels [N], one whole number per sample, or targets [N, 4] are needed",
+            "y[1] is 0.5, not a label; labels [N], one whole number per sample, or targets [N, 4] are needed",
         ),
     ],
 )
@@ -370,8 +370,8 @@ def test_other_names_of_the_arrays_are_what_the_spec_can_say(held, said, tmp_pat
     with pytest.raises(InputError) as caught:
         read_arrays(DataFile(file=tmp_path / "b.npz"))
     assert [complaint.help for complaint in caught.value.complaints] == [
-        f"say under data what it is called: x: {said[0]}",
-        f"say under data what it is called: y: {said[1]}",
+        f"give its name under data: x: {said[0]}",
+        f"give its name under data: y: {said[1]}",
     ]
 
 
@@ -381,4 +381,4 @@ def test_features_by_samples_are_guessed(y, tmp_path):
     with pytest.raises(InputError) as caught:
         read_arrays(DataFile(file=tmp_path / "b.npz"))
     (complaint,) = caught.value.complaints
-    assert complaint.help == "'x' seems to be [features, samples]; store its .T, one row for each sample"
+    assert complaint.help == "'x' seems to be [features, samples]; store its .T, with one row per sample"

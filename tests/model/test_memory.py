@@ -18,7 +18,8 @@ def test_a_move_over_the_budget_is_refused_at_its_layer():
     (complaint,) = caught.value.complaints
     assert complaint.where == ("network", "layers", 0, "units")
     assert (
-        "a single move at layer 'hidden1' takes about 37 MiB, over the budget of 8 MiB" in complaint.message
+        "one perturbation at layer 'hidden1' takes about 37 MiB, over the budget of 8 MiB"
+        in complaint.message
     )
     assert "--memory" in complaint.help
 
@@ -27,7 +28,7 @@ def test_what_the_machine_has_no_room_for_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "_machine", lambda: 100 * memory.MIB)
     with pytest.raises(InputError) as caught:
         build_problem(spec_of((1000, "tanh"), (2, "identity"), inputs=1000, samples=20))
-    assert "takes about 210 MiB of memory, and the machine has 100 MiB" in str(caught.value)
+    assert "needs about 210 MiB of memory, but the machine has 100 MiB" in str(caught.value)
 
 
 @pytest.mark.parametrize("budget", [1, 4, 64])

@@ -138,12 +138,12 @@ def test_a_parameter_that_the_network_has_not_is_blamed_where_it_stands(source):
     names = {**NAMES, "fc1.weight": "hiden1.weight", "b1": "qqq"}
     first, second = refused(source(theirs(), names=names))
     assert first == (
-        "'hiden1.weight' is no parameter",
+        "'hiden1.weight' is not a parameter",
         (*NAMED, "fc1.weight"),
         "did you mean 'hidden1.weight'?",
     )
     assert second == (
-        "'qqq' is no parameter",
+        "'qqq' is not a parameter",
         (*NAMED, "b1"),
         "the parameters are hidden1.weight, hidden1.bias, output.weight, output.bias",
     )
@@ -159,7 +159,7 @@ def test_two_names_for_one_parameter_are_refused(source):
 
 def test_two_arrays_for_one_parameter_are_refused(source):
     arrays = {**theirs(), "hidden1.bias": np.zeros(3)}
-    message = "'b1' stands for 'hidden1.bias', but the file holds that too"
+    message = "'b1' stands for 'hidden1.bias', but the file has both"
     assert refused(source(arrays, names=NAMES)) == [(message, (*NAMED, "b1"), None)]
 
 
@@ -167,7 +167,7 @@ def test_a_name_of_ours_that_stands_for_another_leaves_none_for_its_own(source):
     names = {"hidden1.bias": "output.bias"}
     assert refused(source(ours(), names=names)) == [
         (
-            "'hidden1.bias' stands for 'output.bias', and nothing for the network's 'hidden1.bias'",
+            "'hidden1.bias' stands for 'output.bias', but nothing for the network's 'hidden1.bias'",
             (*NAMED, "hidden1.bias"),
             "say what the file calls 'hidden1.bias'",
         )
@@ -185,10 +185,10 @@ def test_shapes_are_told_in_the_authors_names_and_layout(source):
     arrays["bb2"] = np.zeros(2)
     names = {name: of for name, of in NAMES.items() if name != "b2"}
     assert [message for message, *_ in refused(source(arrays, names=names, layout="in_out"))] == [
-        "w.npz has other names than the network: bb2",
+        "w.npz uses different names from the network: bb2",
         "the parameter for 'b1' has shape [3, 1, 1], not [3]",
         "the parameter for 'W2' has shape [3, 5], not [3, 2]",
-        "'extra' is no parameter",
+        "'extra' is not a parameter",
     ]
 
 
@@ -248,7 +248,7 @@ def test_shapes_tell_which_is_which_and_the_line_works_as_it_is(names, layout, b
         for name, array in theirs(called, layout).items()
     }
     ((message, where, help),) = refused(source(arrays))
-    assert message.startswith("w.npz has other names than the network: ")
+    assert message.startswith("w.npz uses different names from the network: ")
     assert where == FILE
     said = line_to_paste(help)
     assert said == {"names": called} | ({} if layout == "out_in" else {"layout": layout})
@@ -270,17 +270,17 @@ def test_of_one_shape_the_first_in_the_file_is_the_first_layer_but_the_author_is
         read_fitting(source(arrays), "parameters", "parameter", shapes)
     (complaint,) = caught.value.complaints
     assert line_to_paste(complaint.help) == {"names": called}
-    assert "make sure of A, B, a, b," in complaint.help
+    assert "check A, B, a, b," in complaint.help
 
 
 def test_a_name_may_be_that_of_what_is_not_needed(source):
     arrays = {"W1": np.zeros((3, 4)), "W2": np.zeros((2, 3)), "other": np.zeros((7, 7))}
     first, second = refused(source(arrays), needed=["output.weight"])
     assert line_to_paste(first[2]) == {"names": {"W1": "hidden1.weight", "W2": "output.weight"}}
-    assert second[0] == "'other' is no parameter"
+    assert second[0] == "'other' is not a parameter"
 
 
 def test_arrays_that_fit_no_name_are_named_one_by_one(source):
     messages = [message for message, *_ in refused(source({"W": np.zeros((7, 7))}))]
     assert len(messages) == 5
-    assert messages[-1] == "'W' is no parameter"
+    assert messages[-1] == "'W' is not a parameter"

@@ -166,7 +166,7 @@ def test_parameters_that_do_not_fit_are_all_named(with_parameters):
     _, spec = with_parameters(output__weight=np.zeros((3, 2)), hidden1__bias=None, hidden__bias=np.zeros(3))
     where = ("parameters", "file")
     assert refused(spec) == [
-        ("w.npz has other names than the network: hidden.bias", where),
+        ("w.npz uses different names from the network: hidden.bias", where),
         ("the parameter for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed", where),
     ]
 
@@ -203,7 +203,7 @@ def test_patterns_that_match_nothing_are_all_named():
     spec = spec_of((3, "tanh"), (2, "tanh"), check={"parameters": ["output.wieght", "*", "OUTPUT.*", "["]})
     with pytest.raises(InputError) as caught:
         build_problem(spec)
-    there_is = "there is output.weight, output.bias, hidden1.weight, hidden1.bias"
+    there_is = "the parameters are output.weight, output.bias, hidden1.weight, hidden1.bias"
     assert [(c.message, c.where, c.help) for c in caught.value.complaints] == [
         ("'output.wieght' matches no parameter", ("check", "parameters", 0), "did you mean 'output.weight'?"),
         ("'OUTPUT.*' matches no parameter", ("check", "parameters", 2), "did you mean 'output.*'?"),
@@ -217,7 +217,7 @@ def test_of_a_deep_network_the_first_parameters_are_listed():
         build_problem(spec)
     (complaint,) = caught.value.complaints
     assert complaint.message == f"'{'x' * 39}…' matches no parameter"
-    assert complaint.help.startswith("there is output.weight, output.bias, hidden9.weight, ")
+    assert complaint.help.startswith("the parameters are output.weight, output.bias, hidden9.weight, ")
     assert complaint.help.endswith(", hidden7.bias and 12 more")
 
 

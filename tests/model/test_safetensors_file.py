@@ -115,7 +115,7 @@ def test_without_the_package_it_is_said_what_to_install(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     assert refused(file) == [
         (
-            "'a.safetensors' needs the package safetensors, which is not installed",
+            "reading 'a.safetensors' needs the package safetensors, which is not installed",
             "pip install safetensors",
         )
     ]

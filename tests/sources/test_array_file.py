@@ -96,7 +96,7 @@ def test_missing_misshapen_transposed_and_extra_arrays_are_all_named(source):
         "hidden1.bias": RIGHT["hidden1.bias"],
     }
     assert refused(source, **arrays) == [
-        "g.npz has other names than the network: hidden1.wieght",
+        "g.npz uses different names from the network: hidden1.wieght",
         "the gradient for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed",
         "the gradient for 'output.bias' has shape [1, 1, 2], not [2]",
     ]
@@ -186,7 +186,7 @@ def test_a_factor_of_a_hidden_layer_may_be_there_too(source):
 
 def test_factors_of_layers_that_are_not_there_are_unknown(source):
     assert refused(source, **RIGHT, **{"hidden7.delta": np.zeros((5, 3))}) == [
-        "'hidden7.delta' is no parameter"
+        "'hidden7.delta' is not a parameter"
     ]
 
 

@@ -274,7 +274,7 @@ def test_missing_extra_misshapen_and_transposed_gradients_are_all_named(returnin
     assert [complaint.message for complaint in found] == [
         "there is no gradient for 'b', of shape [2]",
         "the gradient for 'w' has shape [3, 2], not [2, 3]: it is transposed",
-        "'bias' is no parameter",
+        "'bias' is not a parameter",
     ]
 
 

@@ -348,7 +348,7 @@ def test_names_and_shapes_of_given_parameters_must_be_the_modules(written):
     assert [complaint.message for complaint in caught.value.complaints] == [
         "there is no parameter for 'bias', of shape [2]",
         "the parameter for 'weight' has shape [3, 2], not [2, 3]: it is transposed",
-        "'bais' is no parameter",
+        "'bais' is not a parameter",
     ]
     assert {complaint.where for complaint in caught.value.complaints} == {WHERE}
 
