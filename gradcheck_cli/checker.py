@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 def check(spec: Spec, progress: Progress | None = None, clock: Clock = now) -> Report:
     """Compare the analytic gradients that `spec` names with finite differences, entry by entry.
 
-    progress: receives the number of evaluations as they finish. clock: measures the speed of the user's code;
-    slow code is checked along random directions. Raises `InputError` if the spec does not fit its data or its
-    code, and `UntrustedReferenceError` if unit and literal differences contradict each other.
+    progress: receives the number of evaluations as they finish.
+    clock: measures the speed of the user's code; slow code is checked along random directions.
+
+    Raises `InputError` if the spec does not fit its data or its code, and `UntrustedReferenceError` if unit
+    and literal differences contradict each other.
     """
     return check_subject(subject_of(spec), spec.check, progress, clock)
 
@@ -125,9 +127,9 @@ def _cross_examine(
     judge: Judge,
     estimates: Estimates,
 ) -> tuple[Estimates, Witness | None]:
-    """Compare the reference with its witness, and take the closest look at both before they may contradict.
+    """Compare the reference with its witness, and refine both before reporting a contradiction.
 
-    The complex step, which subtracts nothing, is a second witness for the first.
+    The complex step, which subtracts nothing, is a second witness for the first entry of each tensor.
     """
     if witness is None:
         return estimates, None

@@ -44,11 +44,11 @@ TRIFLE = 1e-9
 """The share of an entry's summands, or of a tensor's largest entry, that counts as zero."""
 
 EXCUSABLE = 1e-5
-"""An undecided entry whose possible error is a larger share of its tensor's largest makes it unresolved."""
+"""An undecided entry that may be off by more than this share of the largest leaves its tensor unresolved."""
 
 
 EXCUSED_BY_ROUNDING = 1e-3
-"""The corresponding share for errors that rounding can explain; a larger rounding bound says too little."""
+"""The same limit for errors that rounding explains; a larger rounding bound says too little."""
 
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -63,7 +63,10 @@ class Verdict(StrEnum):
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return wrong if any verdict is wrong, else unresolved if any is or if there are none, else agrees."""
+    """Return the overall verdict: wrong if any is wrong, agrees if all agree, otherwise unresolved.
+
+    It is unresolved if there are no verdicts.
+    """
     if Verdict.WRONG in verdicts:
         return Verdict.WRONG
     return Verdict.UNRESOLVED if Verdict.UNRESOLVED in verdicts or not verdicts else Verdict.AGREES
@@ -171,14 +174,17 @@ class Comparison:
 
     @cached_property
     def known(self) -> Array:
-        """Where n is informative: its error bar is within its size, or within what rounding can do anyway."""
+        """The entries whose numerical value is informative.
+
+        Its error bar is within its size, or within what rounding can do anyway.
+        """
         bar = ERROR_BARS * self.error
         small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
         return small & np.isfinite(self.numerical) & np.isfinite(self.error)
 
     @cached_property
     def agrees(self) -> Array:
-        """Where the values agree within tolerance and that is evidence of a right gradient.
+        """The entries that agree: within tolerance, where that is evidence of a right gradient.
 
         If rounding may be a tenth of the value, agreement within rounding says nothing: a right gradient may
         be far off, and so may a wrong one. Two zeros agree.
@@ -215,11 +221,12 @@ class Comparison:
 
     @cached_property
     def zero(self) -> Array:
-        """Where both sides are zero: they agree, but there was nothing to get wrong.
+        """The entries that are zero on both sides: they agree, but there was nothing to get wrong.
 
-        Either a is 0 to within rounding and n to within its error, which must be negligible: the bias below a
-        batch normalisation, whose gradient is a sum that cancels. Or a is exactly 0 and n is far below
-        anything that the arithmetic of a can distinguish from 0: φ' = 1 − tanh² far in its tail.
+        There are two cases. Either a is 0 to within rounding and n to within its error, which must be
+        negligible, as for the bias below a batch normalisation, whose gradient is a sum that cancels. Or a is
+        exactly 0 and n is far below anything that the arithmetic of a can distinguish from 0, as for φ' = 1 −
+        tanh² far in its tail.
         """
         bar, size = ERROR_BARS * self.error, np.abs(self.numerical)
         both = (np.abs(self.analytic) <= self.rounding) & (size <= bar) & (bar <= self._trifle)
@@ -262,7 +269,7 @@ class Comparison:
 
     @property
     def worst_wrong(self) -> Array:
-        """The entry to display, if it is wrong and its numerical value has few digits so far."""
+        """Marks the entry to display, if it is wrong and its numerical value is still imprecise."""
         mask = np.zeros(self.shape, dtype=bool)
         if self.wrong.any():
             mask[self.worst(1)[0].index] = True
@@ -270,10 +277,11 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Wrong if any entry is; unresolved if one is beyond knowing, or more than half are undecided.
+        """The tensor's verdict: wrong if any entry is, unresolved if too much is unknown, otherwise agrees.
 
-        An entry is beyond knowing if its error may be more than a small share of the tensor's largest entry,
-        like one on a kink, where it could have any value. Entries that are zero on both sides do not count.
+        Too much is unknown if more than half of the entries are unresolved, or if the error of one may be
+        more than a small share of the tensor's largest entry, like one on a kink, where it could have any
+        value. Entries that are zero on both sides do not count.
         """
         if self.wrong.any():
             return Verdict.WRONG
@@ -289,7 +297,7 @@ class Comparison:
 
     @cached_property
     def telling(self) -> Array:
-        """Where the relative error is meaningful.
+        """The entries whose relative error is meaningful.
 
         A value within rounding and error bar of 0 has only noise for a relative error, unless it is wrong all
         the same.
@@ -329,7 +337,7 @@ class Comparison:
 
     @cached_property
     def place(self) -> str:
-        """The wrong place, if it is a whole: `everything`, `rows 3 and 7`, `column 5`; otherwise empty."""
+        """The wrong rows, columns or `everything`, as in `rows 3 and 7`; empty if the error has no such shape."""
         wrong = self.wrong | self.suspect
         whole = wrong | self.zero
         if not wrong.any() or self.projected is None:
@@ -444,7 +452,7 @@ def default_rtol(dtype: np.dtype[Any]) -> float:
 def by_convention(
     analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
 ) -> Estimate:
-    """Return the estimate with the best-fitting usual value for each entry on a kink.
+    """Return the estimate, with each entry on a kink set to the conventional value that fits it best.
 
     An entry between the sides that no convention explains could be intended or wrong: it is unknown. An entry
     outside of them is wrong under every convention.

@@ -49,10 +49,10 @@ QUICK = 0.05
 """An evaluation shorter than this, in seconds, is timed as part of a batch."""
 
 TIMINGS = 3
-"""Timings of a batch, of which the shortest counts; one more run first lets compilers finish."""
+"""Number of timings of a batch, of which the shortest counts; a warm-up comes first."""
 
 CALIBRATION = 3
-"""Steps that are usually tried for the directions of a tensor."""
+"""Number of steps usually tried for the directions of a tensor."""
 
 
 @dataclass(frozen=True)

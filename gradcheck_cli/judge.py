@@ -74,8 +74,8 @@ class Judge:
     ) -> Estimates:
         """Return the estimates after more steps for the entries that need them.
 
-        Entries that agree need none, entries that are far off one; the rest get the whole ladder, and those
-        still open get wider arithmetic.
+        Entries that agree need no more steps; entries that are far off need one. The rest get the whole
+        ladder, and those still open get wider arithmetic.
         among: the entries that may get more steps.
         worst: whether the worst entry gets the whole ladder as well.
         """
@@ -97,7 +97,7 @@ class Judge:
     def by_convention(
         self, reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
     ) -> tuple[Estimates, Masks]:
-        """Give each entry on a kink the usual value nearest to its gradient; return these entries as well."""
+        """Set each entry on a kink to the conventional value nearest to its gradient; also return masks."""
         kinks = alternatives(reference, estimates, undecided)
         chosen = {
             name: by_convention(

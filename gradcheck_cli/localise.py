@@ -28,7 +28,7 @@ BUDGET = 32
 FOLLOWED = 4
 """The number of parts to follow if the mistake is not in whole rows or columns either."""
 DRAWN = 16
-"""Entries to sample from all that remain."""
+"""Number of entries to sample from those still unexplained."""
 DRAWN_FIRST = 4
 DRAWN_OF_A_LINE = 4
 ROUNDS = 8
@@ -209,7 +209,7 @@ class Survey:
         return not others.size or _all_wrong(self._moved(self._draw(others, DRAWN - DRAWN_FIRST)))
 
     def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
-        """Handle a disagreement that is not in a few entries: everything, rounding, or whole lines."""
+        """Handle a disagreement over many entries: all wrong, tiny errors that add up, or whole lines."""
         drawn = self._moved(self._draw(worst.entries, DRAWN))
         if _all_wrong(drawn):
             return self._condemn(worst.entries)
@@ -227,9 +227,9 @@ class Survey:
         return False
 
     def _wrong_lines(self, direction: Direction, lines: Array) -> list[int]:
-        """Return the lines whose sampled entries are all wrong.
+        """Return the rows or columns whose sampled entries are all wrong.
 
-        lines: the line of each entry of the direction, (M,).
+        lines: the row or column of each entry of the direction, (M,).
         """
         found = self._halve(direction, lines)
         drawn = [] if found is None else [(line, direction.entries[lines == line]) for line in found]
@@ -238,10 +238,10 @@ class Survey:
         ]
 
     def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
-        """Bisect a permutation of the labels (of a direction's entries, (M,)) and return those that disagree.
+        """Bisect a permutation of the labels and return those that disagree; None if over budget.
 
-        If more than the budget disagree, return None. followed: keep only this many, those that disagree
-        most.
+        labels: a label for each entry of the direction, (M,).
+        followed: at each step, keep only this many parts, those that disagree most.
         """
         kinds, of_kind = np.unique(labels, return_inverse=True)
         place = self.rng.permutation(len(kinds))

@@ -35,7 +35,7 @@ _LONG = 2.0**-7
 """About the spacing of half-precision numbers: shorter steps leave most of them unchanged."""
 
 _FAR = 2.0**-6
-"""Long enough to see jumps in a loss that is a small difference of large numbers."""
+"""Distance long enough to see jumps in a loss that is a small difference of large numbers."""
 
 _STAIRS = {
     True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
@@ -58,7 +58,7 @@ _UNEVEN = 0.3
 """Points spaced exactly one stair apart hide it; a spacing smaller by this factor does not."""
 
 _CLOSER = 14
-"""Points of the closer look, taken if a few points suggest stairs."""
+"""Number of points of the closer look, which is taken if a few points suggest stairs."""
 
 _BEYOND = 2.0
 """A slope must exceed the range of the local slopes by this multiple of their spread to indicate stairs."""
@@ -152,9 +152,9 @@ def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
     """Return a rounding bound for every gradient, in its shape.
 
-    stair: a distance longer than the stairs of the losses; 0 if there are none. So few points show the noise
-    of a single entry only roughly, so no entry counts as less noisy than its tensor overall. If the code can
-    also compute in wider floats, the change that they make counts as well.
+    So few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
+    tensor overall. If the code can also compute in wider floats, the change that they make counts as well.
+    stair: a distance longer than the stairs of the losses; 0 if there are none.
     """
 
     def gradients(at: Mapping[str, Array]) -> Array:
@@ -227,9 +227,10 @@ def _along(
 ) -> Array:
     """Return the values observed at these distances along a random line, (len(distances), K).
 
-    name: the only parameter to move; by default all of them. If the code refuses a point or returns a number
-    that is not finite, the line is reversed or shortened. Raises the code's exception if it refuses every
-    line.
+    name: the only parameter to move; by default all of them.
+
+    If the code refuses a point or returns a number that is not finite, the line is reversed or shortened.
+    Raises the code's exception if it refuses every line.
     """
     values, refusal = None, None
     for line in _lines(parameters, list(parameters) if name is None else [name], seed):

@@ -9,7 +9,7 @@ from typing import Protocol
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, shortened
 
 _MOST_NAMED = 20
-"""Unexpected arrays to name individually; the rest are only counted."""
+"""Number of unexpected arrays to name individually; the rest are only counted."""
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

@@ -27,14 +27,14 @@ from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 BLOCK_BYTES = 2**22
-"""Blocks that fit the cache are fastest, but short numpy calls cost; 1 to 8 MiB measure about equal."""
+"""Size of a block of perturbations, to fit the cache; 1 to 8 MiB perform about equally (measured)."""
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class Convention:
-    """The side on which numbers on a kink count; every author of backprop chooses one.
+    """A choice of side for numbers that sit on a kink; every implementation of backprop makes one.
 
     right:   the weight of the right side of an activation's kink at 0 (relu'(0) ∈ {0, ½, 1}).
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
@@ -95,7 +95,7 @@ class AtRest:
 
     @cached_property
     def _ulp(self) -> float:
-        """The ε of this arithmetic in units of float64's."""
+        """The ε of this arithmetic, in units of float64's ε."""
         return float(np.finfo(self.x.dtype).eps) / _EPS
 
     def outputs_of(self, i: int) -> Array:
@@ -134,13 +134,13 @@ class AtRest:
         normalised: bool = True,
         itself: bool = True,
     ) -> Moved:
-        """Feed pre-activations z (…, units) of layer `first` to the top.
+        """Feed pre-activations z (…, units) of layer `first` to the top and return the losses, (…).
 
         samples: the sample index of each row, to find its target; if batch normalisation follows, the rows
-        must be whole batches, (…, N, units). output_rounding: the rounding error of the outputs (N, C), in
-        units of ε. normalised: whether z of the first layer is already y, if that layer has batch
-        normalisation. itself: whether the first layer itself or a layer below it was perturbed. Losses, their
-        rounding and whether a branch changed are all (…).
+            must be whole batches, (…, N, units).
+        output_rounding: the rounding error of the outputs (N, C), in units of ε.
+        normalised: whether z of the first layer is already y, if that layer has batch normalisation.
+        itself: whether the first layer itself or a layer below it was perturbed.
         """
         crossed = np.zeros(z.shape[:-1], dtype=bool)
         silent = np.full(z.shape[:-1], not self.heard[first].any())
@@ -178,7 +178,7 @@ class AtRest:
         return np.all(off | (y == rest), axis=-1) if itself else np.all(off, axis=-1)
 
     def activate(self, i: int, y: Array, at: Any) -> tuple[Array, Array | None]:
-        """Return a for the pre-activations y of layer i, and mark those whose piece has changed.
+        """Return the activations of the pre-activations y of layer i, and mark those whose piece has changed.
 
         at: the indices of y in the layer's (N, units). Numbers on a kink stay on the side of the convention.
         """
@@ -238,5 +238,5 @@ class AtRest:
 
 
 def _product(a: Array, w: Array) -> Array:
-    """Return a wᵀ over the last axis as one matrix product."""
+    """Return the product a wᵀ over the last axis, computed as one matrix product."""
     return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)

@@ -126,7 +126,7 @@ _USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")
 
 
 def _key_to_say(name: str, held: Collection[str]) -> str | None:
-    """Suggest the key of the spec that tells which array to use."""
+    """Return the help for a missing array: the key to set under data, or a similar name."""
     if name not in _USUAL:
         return did_you_mean(name, held)
     likely = [each for each in held if each.lower().startswith(_USUAL[name])]
@@ -145,7 +145,7 @@ def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
 
 
 def _samples(data: DataFile, held: int) -> slice:
-    """Return the samples asked for, all of which must exist."""
+    """Return the slice of the samples asked for, all of which must exist."""
     name = data.file.name
     if not held:
         raise bad_input(f"there are no samples in {name}", "data", "file")

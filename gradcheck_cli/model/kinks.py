@@ -1,4 +1,4 @@
-"""Find the numbers of a network on a kink, where the gradient is a matter of convention."""
+"""Find the numbers of a network that sit on a kink, where the gradient is a matter of convention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Numbered:
-    """The groups of kinks that share a side, in the shapes of `Kinks`: group numbers, and −1 off the kinks.
+    """The groups of kinks that share a side, by number, in the shapes of `Kinks`; −1 off the kinks.
 
     count: the number of groups.
     parallel: whether no sample has kinks in more than one layer, so that each kink adds to a slope

@@ -123,7 +123,7 @@ def _bce_with_logits(a: Array, target: Array) -> Array:
 
 
 def _margins(a: Array, target: Array) -> Array:
-    """Return s_j − s_y + 1 for every output j; at the labelled one −1, so that it never counts."""
+    """Return s_j − s_y + 1 for every output j; −1 at the labelled one, so that it never counts."""
     labelled = row_sums(a * target)[..., None]
     return np.where(target > 0, -1.0, a - labelled + 1.0)
 
@@ -194,7 +194,7 @@ LOSSES: Mapping[str, Loss] = {
 
 
 def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: int, weight: float) -> float:
-    """Return the factor of ℓ in the plain sum over the samples.
+    """Return the factor that multiplies ℓ in the plain sum over the samples.
 
     weight is the samples' total: N, or the sum of their class weights. `batchmean` averages over the
     samples and sums over the outputs, `mean` averages over both, `sum` sums over both.

@@ -67,9 +67,9 @@ def loss_map(problem: Problem) -> Map:
 
 
 def activation_map(problem: Problem, i: int) -> Map:
-    """Return the map y → a of layer i: each a_nj by its own y_nj, P = N × units.
+    """Return the map y → a of layer i: each a_nj as a function of its own y_nj, P = N × units.
 
-    Without batch normalisation, y is z. For a coupled activation, it is every a_nk by every y_nj,
+    Without batch normalisation, y is z. For a coupled activation, it is each a_nk as a function of each y_nj,
     P = N × units², for as many samples as stay cheap.
     """
     layer, z = problem.network.layers[i], problem.objective.activity.y[i]
@@ -101,9 +101,9 @@ def activation_map(problem: Problem, i: int) -> Map:
 
 
 def weight_map(problem: Problem, i: int) -> Map:
-    """Return the map w → z: z_nj by w_jk for every sample n and input k, at unit j = k mod units.
+    """Return the map w → z: z_nj as a function of w_jk for each sample n and input k, P = N × inputs.
 
-    P = N × inputs.
+    The unit is j = k mod units.
     """
     layer, a_h = problem.network.layers[i], problem.objective.activity.inputs[i]
     w, b = problem.parameters[layer.weight], problem.parameters[layer.bias]
@@ -122,7 +122,7 @@ def weight_map(problem: Problem, i: int) -> Map:
 
 
 def bias_map(problem: Problem, i: int) -> Map:
-    """Return the map b → z: z_nj by b_j for every sample n. P = N × units."""
+    """Return the map b → z: z_nj as a function of b_j for every sample n. P = N × units."""
     layer, a_h = problem.network.layers[i], problem.objective.activity.inputs[i]
     product = a_h @ problem.parameters[layer.weight].T
     position = np.tile(problem.parameters[layer.bias], len(a_h))

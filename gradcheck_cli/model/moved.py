@@ -38,7 +38,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def total(self) -> float:
-        """The loss, penalties included."""
+        """The loss of the whole batch, penalties included."""
         with np.errstate(over="ignore"):  # the caller refuses results that are not finite
             return self.losses.sum() + sum(
                 PENALTIES[penalty].value(self.parameters[name], strength).sum()
@@ -94,9 +94,10 @@ class NetworkObjective(AtRest):
         return BatchMoves(self, i, near, kind) if any(normalising) else UnitMoves(self, i, near)
 
     def better_literally(self, name: str) -> bool:
-        """Return whether a batch-coupled layer has fewer entries per unit than samples.
+        """Return whether perturbing this parameter's entries costs less than perturbing its site.
 
-        Each perturbation there carries the whole batch along, so literal differences are then cheaper.
+        That is so if batch normalisation couples the samples and a unit has fewer entries than there are
+        samples: each perturbation then carries the whole batch along.
         """
         site = self.affine(name).site
         layer = self.network.layers[self._index[site[0]]]

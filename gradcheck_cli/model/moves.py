@@ -38,7 +38,7 @@ def _near_batch(near: Near, rows: int) -> int:
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """Evaluate perturbations in blocks of this size: longer steps need more memory each."""
+    """Evaluate long steps in blocks of this size; each needs more memory than a short step."""
     if len(which) <= size:
         return move(which, to)
     parts = [slice(start, start + size) for start in range(0, len(which), size)]
@@ -60,7 +60,7 @@ def _rounded(near: NearLosses, rounding: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Moves:
-    """Numbers of layer `i`: `near` evaluates short steps; longer ones are computed in full, in blocks."""
+    """Perturbations of layer `i`: `near` evaluates short steps; longer ones are computed in full."""
 
     objective: AtRest
     i: int
@@ -120,7 +120,7 @@ class UnitMoves(_Moves):
 
     @property
     def batch(self) -> int:
-        """Whole columns of the batch, if they fit."""
+        """The batch size: whole columns of samples, if they fit."""
         fitting, samples = _near_batch(self.near, rows=1), len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
 
@@ -209,7 +209,7 @@ class BatchMoves(_Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """1, or the batch deviation of the column if z_nj is divided by it."""
+        """The unit of a step: 1, or the batch deviation of the column if z_nj is divided by it."""
         z_hat = self.objective.activity.normalised[self.i]
         if self.kind == "y" or z_hat is None:
             return np.ones(len(self.position))
@@ -253,7 +253,7 @@ def _normalised(objective: AtRest, i: int, units: Array, z: Array) -> Array:
 
 @dataclass(frozen=True)
 class _EntryMoves(_Moves):
-    """Every entry of one parameter of layer `i`, perturbed literally, for the whole batch at once."""
+    """Every entry of one parameter of layer `i`, each perturbed for the whole batch at once."""
 
     name: str
 

@@ -85,7 +85,7 @@ class Author:
     dialect: Dialect
 
     def ours(self, arrays: Mapping[str, Array], shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Return arrays that fit these shapes, by gradcheck's names."""
+        """Return the author's arrays, which fit these shapes, under gradcheck's names and in its layout."""
         theirs = self.dialect.shapes(shapes)
         return self.dialect.ours({name: array.reshape(theirs[name]) for name, array in arrays.items()})
 
@@ -229,7 +229,7 @@ class Dialect:
     def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Translate stacks of the author's arrays to gradcheck's names and layout.
 
-        Their first axis counts points.
+        The first axis of a stack counts evaluation points.
         """
         named = {self.source.names.get(name, name): array for name, array in arrays.items()}
         return {name: self._stack_turned(name, array) for name, array in named.items()}

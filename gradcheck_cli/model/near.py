@@ -19,16 +19,16 @@ from gradcheck_cli.model.at_rest import AtRest
 from gradcheck_cli.model.special import Array
 
 NEAR = 2.0**-8
-"""The longest short step of a pre-activation, in units of a step of 1."""
+"""Steps of a pre-activation up to this length count as short, in units of a step of 1."""
 
 _MOSTLY = 0.6
-"""If a smaller share of units is alive, gathering those and leaving out the rest pays."""
+"""If fewer units than this share are alive, it pays to gather them and skip the rest."""
 
 _SMALL_PRODUCT = 10**6
 """OpenBLAS does not pack matrices for products of fewer multiplications, and is twice as fast on them."""
 
 _OUTER_BLOCK = 4096
-"""Numbers of an outer product to compute at once without evicting each other from the cache."""
+"""Size of the blocks of an outer product, small enough not to evict each other from the cache."""
 
 
 class NearLosses(NamedTuple):
@@ -116,7 +116,7 @@ class Near:
 
     @property
     def in_rows(self) -> bool:
-        """Whether perturbing one y changes more than its own a, or more than its own term of the loss."""
+        """Whether perturbing one y changes more than its own activation, or than its own term of the loss."""
         network = self.objective.network
         return network.layers[self.i].activation.coupled or (self.is_output and not network.loss.per_output)
 
@@ -127,10 +127,10 @@ class Near:
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
-        """Return the losses when each y changes only its own a.
+        """Return the losses when each y changes only its own activation.
 
         at: the (units, samples) of each y.
-        raised: returns the losses when a of this layer rises.
+        raised: returns the losses for a rise of these activations.
         """
         activation = self.objective.network.layers[self.i].activation
         a = activation.value(y)
@@ -177,7 +177,7 @@ class Near:
         return {i: self._transposed(i) for i in range(self.i + 1, len(self.objective.network.layers))}
 
     def _raised(self, units: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses with a of one unit at a time raised by rise (J, N), for each of these samples."""
+        """Return the losses after raising one unit's activation at a time by rise (J, N), for each sample."""
         alive = rise != 0
         if np.count_nonzero(alive) < _MOSTLY * alive.size:
             everywhere = np.arange(len(self.objective.target))[samples]
@@ -189,7 +189,7 @@ class Near:
         return self._above(self.i + 1, z, samples)
 
     def _gathered(self, units: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses with a of single units and samples raised by rise (B,).
+        """Return the losses after raising the activations of single units and samples by rise (B,).
 
         Where the rise is 0, the losses stay the same.
         """
@@ -260,7 +260,7 @@ def outer(columns: Array, rows: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
+    """Return the product a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
     rows, width = a.size // a.shape[-1], w.shape[1]
     flat = a.reshape(rows, -1)
     result = np.empty((rows, width))

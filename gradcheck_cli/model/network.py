@@ -29,8 +29,8 @@ Arrays = Mapping[str, Array]
 class Layer:
     """A dense layer with parameters `<name>.weight` (units, inputs) and `<name>.bias` (units,).
 
-    batch_norm: the eps of its batch normalisation, which adds `<name>.gamma` and `<name>.beta` (units,); None
-    without.
+    batch_norm: the eps of its batch normalisation, or None. With it, the layer also has `<name>.gamma` and
+    `<name>.beta` (units,).
     """
 
     name: str
@@ -91,7 +91,7 @@ class Network:
         return {name: shape for layer in reversed(self.layers) for name, shape in layer.shapes.items()}
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
-        """Return the penalties on the parameter `name`, by name; γ and β count as biases."""
+        """Return the strengths of the penalties on parameter `name`, by penalty; γ and β count as biases."""
         return self.penalties if self.penalize_biases or name.endswith(".weight") else {}
 
 

@@ -80,7 +80,7 @@ class _Member:
 
 
 def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, _Member]:
-    """Return the members by name; duplicates are refused, since readers disagree on which one counts."""
+    """Return the members by name; refuse duplicates, since readers disagree on which one counts."""
     members: dict[str, _Member] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")

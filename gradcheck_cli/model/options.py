@@ -1,4 +1,4 @@
-"""Table rows of functions with options, for activations and losses."""
+"""Bind options to the functions in a row of the activation and loss tables."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty: value(w, λ) and derivative(w, λ), both in w's shape.
+    """A penalty on parameters: value(w, λ) and derivative(w, λ), both in w's shape.
 
-    pieces(w) tells the side of the kink of |w|; branch(w, sign, λ) is the value extended past the kink.
+    For penalties with the kink of |w|, pieces(w) tells the side of each entry, and branch(w, sign, λ) is the
+    value extended past the kink.
     """
 
     value: Callable[[Array, float], Array]

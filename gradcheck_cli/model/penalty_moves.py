@@ -14,7 +14,7 @@ from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 _UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
-"""What a tiny number may lose to underflow, in units of ε."""
+"""The most that a tiny number may lose to underflow, in units of ε."""
 
 
 @dataclass(frozen=True)

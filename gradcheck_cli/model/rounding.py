@@ -187,7 +187,7 @@ def factor_rounding(
 
 
 def _at_most_beside(activation: Activation, y: Array, y_error: Array, sizes: Array) -> Array:
-    """Return the largest δ (N, units), for ∂L/∂a of these sizes, on any side that rounding may put y on."""
+    """Return the largest δ (N, units) for ∂L/∂a of these sizes, on any side that rounding may choose."""
     reach = 3.0 * y_error if activation.pieces else None
     sides = [y] if reach is None else [y, y - reach, y + reach]
     largest: Array = np.maximum.reduce([activation.rounding.at_most(activation, z, sizes) for z in sides])
@@ -195,7 +195,7 @@ def _at_most_beside(activation: Activation, y: Array, y_error: Array, sizes: Arr
 
 
 def _beside_kinks(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
-    """Return the largest |∂ℓ/∂a| on any side of the kinks that rounding may put a on."""
+    """Return the largest |∂ℓ/∂a|, on any side of a kink that rounding may choose."""
     slopes = [np.abs(loss.gradient(a, target))]
     if loss.pieces is not None and loss.per_output:
         reach = 3.0 * a_error + np.finfo(np.float64).tiny
@@ -268,7 +268,8 @@ def value_rounding(activation: Activation, z: Array, z_rounding: Array) -> Array
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
     """Return ℓ(a) and its rounding error in units of ε, each (…), from values only.
 
-    The error shows when every output is nudged. a_rounding: the error of the outputs a, both (…, C).
+    The error shows when every output is nudged.
+    a_rounding: the error of the outputs a, both (…, C).
     """
     nudge = _NUDGE * (a_rounding + FUNCTION_ULPS * np.abs(a))
     value, carried, size = loss.rounding.value(loss, a, nudge, target)

@@ -56,7 +56,7 @@ class ActivationRounding:
     """Rounding of an activation whose z (…, units) is known to ± z_error, found by nudging z."""
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
-        """Return how far the error of z carries a = φ(z), from values only."""
+        """Return the error of a = φ(z) caused by the error of z, from values only."""
         return _moved(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
@@ -158,7 +158,7 @@ class LossRounding:
     """Rounding of a loss whose outputs a (…, C) are known to ± a_error, found by nudging a."""
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
-        """Return ℓ, how far the error of a carries it, and the size of its summands, each (…)."""
+        """Return ℓ, its error caused by the error of a, and the total size of its terms, each (…)."""
         if not row.per_output:
             value = row.value(a, target)
             carried = _moved(lambda moved: np.real(row.value(moved, target)), a, a_error, True)
@@ -247,8 +247,8 @@ def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
 def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None) -> Array:
     """Return how much `function` changes if its argument is off by ± `by`.
 
-    Where the nudge crosses to another piece, the change counts as 0. coupled: whether each result depends on
-    the whole row.
+    Where the nudge crosses to another piece, the change counts as 0.
+    coupled: whether each result depends on the whole row.
     """
     here: Array = function(at)
     total = np.zeros(here.shape)
@@ -264,7 +264,7 @@ def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Func
 
 
 def _same_pieces(pieces: Function, at: Array, moved: Array, coupled: bool, axes: int) -> Array:
-    """Mark where nothing has crossed to another piece; in a coupled row, nothing in all of it."""
+    """Mark the numbers that stay on their piece; in a coupled row, only if the whole row does."""
     same = np.equal(pieces(moved), pieces(at))
     if not coupled:
         return same

@@ -14,7 +14,7 @@ _NUDGE = 2.0**-10
 """Relative distance between the samples, large enough for their roundings to be independent."""
 
 _UNLIKE = 10.0
-"""Other authors' formulas may round this many times worse than gradcheck's own."""
+"""Other authors' formulas may round this many times worse than gradcheck's."""
 
 _FLOOR = 3e-6
 """A bound below this share of a tensor's largest entry does no harm."""

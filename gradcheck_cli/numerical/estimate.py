@@ -54,7 +54,7 @@ class Estimate:
         return Estimate(value, error)
 
     def widened(self, mask: Array, other: Estimate) -> Estimate:
-        """Return a copy in which each marked error covers the distance to `other` and the error of that."""
+        """Return a copy whose marked errors cover both the distance to `other` and its error."""
         error = self.error.copy()
         with np.errstate(invalid="ignore"):
             apart = np.abs(self.value[mask] - other.value) + other.error
@@ -133,7 +133,7 @@ _SMALL = 2.0**-14
 def _own_size(movable: Movable, which: Array) -> Array:
     """Return the factor, (M,), that scales a unit step to each number's own size; 1 for numbers that are 0.
 
-    The numbers of a described network are not scaled: their unit is already the natural length.
+    It is 1 for the numbers of a network described by a spec, whose unit is already the natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)
@@ -206,7 +206,7 @@ HIDDEN = 32.0
 """Bound on what several kinks with nearly cancelling jumps may add, as a multiple of their net jump."""
 
 _BALANCE = 128.0
-"""Weight of curvature against noise: noise can excuse a disagreement, curvature cannot."""
+"""Weight of curvature against noise; curvature weighs more, because only noise can excuse a disagreement."""
 
 _SHORT = 2.0**-3
 """A confirming step must be shorter than the earlier steps by this factor to reveal anything new."""

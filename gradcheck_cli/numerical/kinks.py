@@ -1,8 +1,8 @@
 """Find the values that a gradient may take at a kink: the slopes of both sides and everything between.
 
-A described network knows its own kinks: each number on a kink is held on either side in turn, which gives
-the value under every usual convention (`Objective.conventions`). A foreign function offers only its losses:
-there, a kink shows as two one-sided differences that stay apart however small the step.
+A network described by a spec knows its own kinks: each number on a kink is held on either side in turn, which
+gives the value under every usual convention (`Objective.conventions`). A foreign function offers only its
+losses: there, a kink shows as two one-sided differences that stay apart however small the step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Alternatives:
 def alternatives(
     reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
 ) -> dict[str, Alternatives]:
-    """Return the alternatives for each tensor in which a kink leaves entries marked in `undecided` open."""
+    """Return the possible values of the `undecided` entries that a kink leaves open, by tensor."""
     if reference.objective.conventions and undecided:
         return _by_convention(reference, estimates, undecided)
     if isinstance(reference, LiteralDifferences) and not reference.objective.tells_kinks:
@@ -72,7 +72,7 @@ def _by_convention(
 
 _STEPS = 2.0 ** -np.arange(2.0, 30.0, 3.0)
 _STEADY = 0.5
-"""Two sides stay apart if their gap shrinks less than this per step.
+"""The two sides stay apart if their gap shrinks by less than this factor per step.
 
 The steps shrink by a factor of 8; on a smooth function the gap shrinks as fast, at a kink not at all.
 """

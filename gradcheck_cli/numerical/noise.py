@@ -91,7 +91,8 @@ def grain(values: Array) -> Array:
 def resolution(values: Array) -> float:
     """Return ε of the narrowest type that holds all changing values, taken as the type of the computation.
 
-    If no value changes, float32 may have lost a small loss next to a large one without any noise to show it.
+    If no value changes, only float32 is considered: in it, a small loss may vanish next to a large one and
+    leave no noise to measure.
     """
     changing = values[:, np.ptp(values, axis=0) > 0]
     types, told = ((np.float16, np.float32), changing) if changing.size else ((np.float32,), values)

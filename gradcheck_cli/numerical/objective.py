@@ -1,7 +1,7 @@
 """Protocols for functions that can be differentiated by finite differences.
 
 The numerical side knows only what these protocols offer: where each number is, and the losses after it is
-perturbed. Anything that can be evaluated can be an `Objective`. A described network is also a
+perturbed. Anything that can be evaluated can be an `Objective`. A network described by a spec is also a
 `UnitObjective`, whose pre-activations can be perturbed individually.
 """
 
@@ -77,18 +77,18 @@ class Movable(Protocol):
         """The unperturbed losses (S,), needed where `Moved.crossed` does not report kinks; else None."""
 
     def move(self, which: Array, to: Array) -> Moved:
-        """Return the losses with only number which[i] set to to[i], for each i of a batch (B,)."""
+        """Return the losses after setting only number which[i] to to[i], for each i of a batch (B,)."""
 
 
 class Direction(NamedTuple):
-    """Entries of a tensor, by flat index, and how far each of them moves, both (M,)."""
+    """A direction in parameter space: entries of a tensor, by flat index, and their weights, both (M,)."""
 
     entries: Array
     weights: Array
 
 
 class Objective(Protocol):
-    """A loss as a function of named parameters, all that literal differences need."""
+    """A loss as a function of named parameters; literal differences need nothing more."""
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -143,7 +143,7 @@ class Affine(NamedTuple):
 
 
 class UnitObjective(Objective, Protocol):
-    """A network whose pre-activations z are affine in its parameters (see NUMERICS: unit differences)."""
+    """A network whose pre-activations z are affine in its parameters (see `reference`: unit differences)."""
 
     def affine(self, name: str) -> Affine:
         """Return how the parameter `name` enters the pre-activations of its layer."""

@@ -347,7 +347,7 @@ def _with_penalty(
     step: float | None,
     which: Array | None = None,
 ) -> Estimate:
-    """Add the penalty's own differences; differenced separately, they carry none of the losses' noise."""
+    """Add the penalty's own differences, which are free of the losses' noise if taken separately."""
     penalty = objective.penalty(name)
     if penalty is None:
         return estimate

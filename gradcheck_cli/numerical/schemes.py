@@ -1,7 +1,7 @@
 """The difference schemes as rows of data, which `estimate` interprets.
 
 value = Re(Σ wₖ f(x + oₖ h)) / h. A scheme of order p satisfies Re Σ w oᵏ = [k = 1] for k = 0 … p.
-Steps are in units of `Movable.unit`: for described networks, the change of a pre-activation.
+Steps are in units of `Movable.unit`: in a network, the change of a pre-activation.
 
 Sources: forward, backward, central and five-point are the classical stencils (Fornberg, "Generation of
 finite difference formulas on arbitrarily spaced grids", Math. Comp. 51, 1988); the complex step is Squire

@@ -14,10 +14,10 @@ from gradcheck_cli.numerical.reference import assembled
 from gradcheck_cli.numerical.schemes import Scheme
 
 BATCHES = 4
-"""Batches of a network to perturb at every step: everything, unless the network is large."""
+"""Number of batches of a network to perturb at every step, which covers all but large networks."""
 
 ENTRIES = 64
-"""Entries to perturb in a user's function, over all tensors together."""
+"""Number of entries of a user's function to perturb, over all tensors together."""
 
 _POINTS = 16
 """Points to remember for each number: those of two steps of every scheme."""
@@ -83,7 +83,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class ByEntries:
-    """Entries that are perturbed directly."""
+    """Entries of a parameter that are perturbed directly."""
 
     numbers: Numbers
 

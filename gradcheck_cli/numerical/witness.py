@@ -47,7 +47,7 @@ class Testimony:
         return Testimony(self.name, self.which[:1], literal, self.rounding[:1])
 
     def apart_from(self, other: Estimate) -> Array:
-        """Return the same relative distance from another estimate of these entries."""
+        """Return the relative distance from another estimate of the same entries, as in `distance`."""
         allowed = (
             ERROR_BARS * (other.error + self.literal.error)
             + FLOOR * np.abs(self.literal.value)
@@ -65,7 +65,7 @@ def hear(
     seed: int,
     look: Look = certify,
 ) -> list[Testimony]:
-    """Draw entries of every tensor, reproducibly for a seed, and difference them literally."""
+    """Draw entries of every tensor, the same for the same seed, and difference them literally."""
     rng = np.random.default_rng(seed)
     testimony = []
     for name, estimate in estimates.items():
