@@ -48,7 +48,10 @@ EXCUSABLE = 1e-5
 
 
 EXCUSED_BY_ROUNDING = 1e-3
-"""The same limit for errors that rounding explains; a larger rounding bound says too little."""
+"""Share of the largest entry up to which rounding can excuse an undecided entry.
+
+A larger rounding bound says too little.
+"""
 
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -337,7 +340,7 @@ class Comparison:
 
     @cached_property
     def place(self) -> str:
-        """The wrong rows, columns or `everything`, as in `rows 3 and 7`; empty if the error has no such shape."""
+        """The wrong rows, columns or `everything`, as in `rows 3 and 7`; empty if no such whole is wrong."""
         wrong = self.wrong | self.suspect
         whole = wrong | self.zero
         if not wrong.any() or self.projected is None:

@@ -102,7 +102,7 @@ _FILE: Location = ("data", "file")
 
 
 def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | None) -> None:
-    """Refuse a batch by its headers, before reading it."""
+    """Refuse an unusable batch after reading only its headers."""
     x, y = headers[data.x].shape, headers[data.y].shape
     for name, shape in ((data.x, x), (data.y, y)):
         if not shape:

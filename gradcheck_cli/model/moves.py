@@ -22,7 +22,7 @@ from gradcheck_cli.numerical.objective import Moved, Spread
 
 
 def _is_near(near: Near, here: Array, unit: Array, to: Array) -> bool:
-    """Return whether `near` can evaluate these steps: they are short, real and in plain float64."""
+    """Return whether `near` can evaluate these steps, which have to be short, real and float64."""
     return near.plain and to.dtype == np.float64 and bool((np.abs(to - here) <= NEAR * unit).all())
 
 

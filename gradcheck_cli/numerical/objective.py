@@ -127,7 +127,7 @@ class DirectedObjective(Objective, Protocol):
 
 
 Site = tuple[str, str]
-"""A layer, and the name of its array (N, units) that the parameters enter."""
+"""The name of a layer, and of its array (N, units) that the parameters enter."""
 
 
 class Affine(NamedTuple):
