@@ -1,7 +1,7 @@
-"""The command as a script meets it: exit codes, streams, terminals.
+"""The command as a script sees it: exit codes, streams, terminals.
 
-What depends on the process itself, as signals, streams and the locale, runs in one of its own, with
-warnings as errors; the rest runs `main` in this one.
+Tests of the process itself, such as signals, streams and the locale, start their own process with warnings as
+errors; the others run `main` in this one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CODES = {"good.yaml": 0, "wrong.yaml": 1, "bad.yaml": 2, "undecided.yaml": 3}
 
 @pytest.fixture(scope="session")
 def right(tmp_path_factory) -> dict[str, np.ndarray]:
-    """The right gradients of the good spec."""
+    """Return the right gradients of the good spec."""
     from gradcheck_cli.model.network import gradients
     from gradcheck_cli.model.problem import build_problem
 
@@ -62,7 +62,7 @@ def right(tmp_path_factory) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path, right, monkeypatch) -> Path:
-    """The working directory, with a spec for every exit code, and one with next to nothing to check."""
+    """Change to a folder with a spec for every exit code, and one with almost nothing to check."""
     for name, text in zip(CODES, (GOOD, WRONG, BAD, UNDECIDED), strict=True):
         (tmp_path / name).write_text(text)
     (tmp_path / "tiny.yaml").write_text(TINY)
@@ -77,7 +77,7 @@ def save(path: Path, right: dict[str, np.ndarray], **changed: np.ndarray) -> Non
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch) -> None:
-    """No wish of the tester's own terminal reaches the command."""
+    """Remove the preferences of the tester's own terminal."""
     for name in (
         "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8",
         "PYTHONCOERCECLOCALE", "PYTHONWARNINGS",
@@ -98,7 +98,7 @@ class Result:
 
 @pytest.fixture
 def gradcheck(folder, capsys):
-    """The command in this process."""
+    """Run the command in this process."""
 
     def call(*arguments: str) -> Result:
         with pytest.raises(SystemExit) as left:
@@ -237,7 +237,7 @@ def test_of_several_specs_the_worst_decides_and_none_stops_the_others(specs, cod
 
 
 def failing(error: BaseException, where: str):
-    """gradcheck's own check, but for one spec that it fails on."""
+    """Return gradcheck's own check, except that it fails for one spec."""
     from gradcheck_cli.checker import check
 
     def wrapped(spec, progress=None):
@@ -250,7 +250,7 @@ def failing(error: BaseException, where: str):
 
 @pytest.fixture
 def broken(folder, monkeypatch):
-    """Plants an exception in the check of the spec broken.yaml."""
+    """Plant an exception in the check of broken.yaml."""
 
     def plant(error: BaseException) -> None:
         (folder / "broken.yaml").write_text(GOOD + "check: {seed: 4711}\n")
@@ -394,7 +394,7 @@ def test_the_option_is_blamed_and_not_the_line_it_overrides(option, value, says,
     assert done.code == 2
     assert done.err.startswith(f"error: own.yaml: {option}: ")
     assert says in done.err
-    assert "|" not in done.err  # no line of the spec
+    assert "|" not in done.err  # no line of the spec is quoted
 
 
 def test_what_is_wrong_in_the_spec_is_shown_in_its_place(folder, gradcheck):
@@ -708,7 +708,7 @@ def test_one_run_prints_a_table_and_leaves_its_reports(folder, gradcheck):
     assert done.code == 1
     assert done.out == gradcheck("check", "good.yaml", "wrong.yaml").out
     assert {path.name for path in (folder / "sub").iterdir()} == set(FORMATS)
-    assert {path.suffix for path in folder.iterdir()} == {".yaml", ".npz", ""}  # nothing is left over
+    assert {path.suffix for path in folder.iterdir()} == {".yaml", ".npz", ""}  # no temporary file
 
 
 @pytest.mark.parametrize("options", [["-q"], ["--color", "always"]], ids=" ".join)
@@ -1052,7 +1052,10 @@ class Terminal(io.StringIO):
 def progress_of(
     stream: io.StringIO, seconds: Sequence[float], monkeypatch, title: str = "folder/net.yaml"
 ) -> str:
-    """What the progress of 100 evaluations writes, each of `seconds` being the clock's time at one report."""
+    """Return what the progress of 100 evaluations writes.
+
+    seconds: the clock's reading at each report.
+    """
     clock = iter([0.0, *seconds])
     monkeypatch.setattr(progress, "monotonic", lambda: next(clock))
     monkeypatch.setattr(sys, "stderr", stream)
@@ -1086,7 +1089,7 @@ def test_progress_is_never_at_its_end_before_it_is_over_and_never_falls(monkeypa
     monkeypatch.setattr(sys, "stderr", Terminal())
     shown = []
     with progress.Progress("net.yaml") as bar:
-        for expected in (10, 10, 50):  # more turns out to be needed each time all seems done
+        for expected in (10, 10, 50):  # more work appears whenever all seems done
             bar.expect(expected)
             for _ in range(expected // 2):
                 bar.advance(2)
@@ -1186,7 +1189,7 @@ def test_the_command_line_may_name_another_function_than_the_spec(my_net, gradch
     assert done.code == 1
     assert done.document["specs"][0]["ratio"] == pytest.approx(2.0)
     (my_net / "bare.yaml").write_text(OF_CODE)
-    assert gradcheck("check", "bare.yaml").code == 2  # nothing says whose gradients they are
+    assert gradcheck("check", "bare.yaml").code == 2  # no gradients section
 
 
 @pytest.mark.parametrize(
@@ -1306,7 +1309,7 @@ def test_explain_and_dump_need_a_network(my_net, gradcheck):
 
 
 def test_strictly_a_single_undecided_entry_is_3(folder, gradcheck):
-    """Plain central differences are not good enough for such a tolerance in every entry."""
+    """Plain central differences cannot reach this tolerance in every entry."""
     loose = ["check", "good.yaml", "--scheme", "central", "--rtol", "1e-9"]
     report = gradcheck(*loose, "--format", "json")
     undecided = report.document["specs"][0]["unresolved"]

@@ -69,7 +69,7 @@ def test_tensor_is_unresolved_when_more_than_half_of_what_is_not_zero_is(noisy, 
 
 @pytest.mark.parametrize(("off", "verdict"), [(1e-6, "agrees"), (1e-4, "unresolved"), (1.0, "unresolved")])
 def test_what_is_left_undecided_may_be_off_by_a_little_of_the_tensors_largest_entry_alone(off, verdict):
-    """Else a unit that has been zeroed passes among many that are right."""
+    """Otherwise a zeroed unit could pass among many right ones."""
     analytic, numerical = np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, off])
     error = np.array([0.0, 0.0, 0.0, off])
     assert Comparison("w", analytic, numerical, error, np.zeros(4), 1e-6).verdict == verdict
@@ -78,10 +78,10 @@ def test_what_is_left_undecided_may_be_off_by_a_little_of_the_tensors_largest_en
 @pytest.mark.parametrize(
     ("analytic", "numerical", "error", "verdict"),
     [
-        (1e-17, 1e-13, 1e-12, "agrees"),  # the sum cancels: 0 to within rounding, and to within the error
-        (1e-17, 1e-8, 1e-7, "unresolved"),  # … but this error is no trifle of the 1e-1 that is summed
-        (1e-17, 1e-11, 1e-12, "wrong"),  # … and this is no zero
-        (1e-13, 1e-13, 1e-12, "unresolved"),  # more than rounding can make of 0
+        (1e-17, 1e-13, 1e-12, "agrees"),  # the sum cancels: 0 to within both rounding and the error
+        (1e-17, 1e-8, 1e-7, "unresolved"),  # … but this error is too large compared with the terms of 1e-1
+        (1e-17, 1e-11, 1e-12, "wrong"),  # … and this is not zero
+        (1e-13, 1e-13, 1e-12, "unresolved"),  # more than rounding can produce from 0
     ],
 )
 def test_zero_on_both_sides_is_zero_to_within_rounding_and_error(analytic, numerical, error, verdict):
@@ -108,7 +108,7 @@ def test_what_is_0_up_to_rounding_has_no_ratio():
 
 
 def test_one_entry_beyond_knowing_leaves_the_tensor_unresolved():
-    """On a kink any number could stand there, a billion too."""
+    """On a kink, the entry could have any value, even a billion."""
     analytic, numerical = np.array([1e9, 1.0, 1.0]), np.array([math.nan, 1.0, 1.0])
     error = np.array([math.inf, 0.0, 0.0])
     assert Comparison("w", analytic, numerical, error, np.zeros(3), 1e-6).verdict == "unresolved"

@@ -1,4 +1,4 @@
-"""The example specs are what they say they are."""
+"""The example specs have the verdicts that they promise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_wrong_one_is_wrong_in_row_3_alone(configs):
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
 def test_unit_and_literal_differences_agree_on_every_entry(path):
-    """Of large tensors on some of them; benchmarks/differences.py takes them all."""
+    """Large tensors are sampled; benchmarks/differences.py checks every entry."""
     problem = build_problem(load_spec(path))
     reference = UnitDifferences(problem.objective, SCHEMES["adaptive"])
     units = reference.estimate(problem.checked)

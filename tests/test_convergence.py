@@ -10,11 +10,14 @@ from gradcheck_cli.sweep import PLAIN, STEPS
 
 NOISE = 1e-16
 BOUND = 100.0
-"""How far what rounding may do is above what it does."""
+"""Ratio of the rounding bound to the actual rounding."""
 
 
 def curve(order: float, expected: int, off: float = 0.0, kinked: float = np.inf, seed: int = 0) -> Curve:
-    """Of a gradient that is off by `off`, whose truncation error is hᵒʳᵈᵉʳ / 3; kinks from a step on."""
+    """Return the curve of a gradient that is off by `off`, with truncation error hᵒʳᵈᵉʳ / 3.
+
+    kinks: the step from which on kinks are crossed.
+    """
     rng = np.random.default_rng(seed)
     measured = []
     for h in STEPS:
@@ -68,7 +71,7 @@ def test_a_lower_order_cannot_be_told_from_an_unseen_kink():
 
 
 def test_nothing_but_noise_tells_nothing():
-    found = curve(60, 2)  # 2⁻⁶⁰ is no truncation to speak of
+    found = curve(60, 2)  # 2⁻⁶⁰ is a negligible truncation error
     assert (found.order, found.flat, found.verdict) == (None, None, Verdict.UNRESOLVED)
     assert len(found.on(Branch.TRUNCATION)) < 4
 
@@ -85,7 +88,7 @@ def test_kinks_at_every_step_that_would_tell_leave_the_order_open():
 
 
 def test_where_small_steps_change_nothing_the_error_of_1_is_noise():
-    """As of code that computes in float32 inside."""
+    """Code that computes in float32 inside behaves like this."""
     measured = [
         Measured(h, float(h**2 / 3 + 1e-7 / h if h > 1e-7 else 1.0), BOUND * 1e-7 / h, 0) for h in STEPS
     ]

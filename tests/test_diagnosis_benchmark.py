@@ -1,4 +1,4 @@
-"""The benchmark of the diagnosis counts right, and a small share of it is run."""
+"""The diagnosis benchmark counts correctly; a small share of it runs here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plants import FAMILY_OF, KINDS, Plant, draw
 
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 
-sys.path.append(str(ROOT / "benchmarks"))  # behind the tests, some of whose names it shares
+sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
 import diagnosis as benchmark
 from diagnosis import NETWORKS, NOTHING, Tally, both, examine, known, removed
@@ -28,10 +28,10 @@ def case() -> Case:
 
 
 def planted(kind: str, case: Case, where: tuple[str, ...] | None = None) -> Plant:
-    """A plant of the kind, made there."""
+    """Return a plant of this kind at this place."""
     plants = (
         draw(kind, case, np.random.default_rng(seed), lambda wrong: True) for seed in range(100)
-    )  # in one scope or another
+    )  # in any of the scopes
     return next(plant for plant in plants if plant and where in (None, plant.layers(case)))
 
 
@@ -138,7 +138,7 @@ def test_the_mistakes_of_one_network_are_named():
 
 @pytest.fixture(scope="module")
 def tally() -> Tally:
-    """Every kind is asked for once, spread over a few networks."""
+    """Plant every kind once, spread over a few networks."""
     result, families = Tally(), list(NETWORKS)
     for i in range(COUNT):
         result += examine(families[i % len(families)], SEED + i, list(KINDS)[i::COUNT], pairs=4)

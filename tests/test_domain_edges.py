@@ -1,4 +1,4 @@
-"""Functions that are not defined everywhere, and numbers of unlike sizes in one tensor."""
+"""Functions that are not defined everywhere, and tensors with numbers of very different sizes."""
 
 from __future__ import annotations
 

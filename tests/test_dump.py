@@ -1,4 +1,4 @@
-"""`gradcheck dump`: what a problem consists of, in files, for code in any language."""
+"""`gradcheck dump` writes a problem to files, for code in any language."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_options_of_the_command_line_count(folder):
         == 0
     )
     assert [p.stem for p in Path("a").glob("numerical.*")] == ["numerical.output.bias"]
-    assert np.load("a/error.output.bias.npy").max() > 1e-8  # a long step, and no ladder of them
+    assert np.load("a/error.output.bias.npy").max() > 1e-8  # a single long step, without a ladder
 
 
 def test_options_that_do_not_fit_are_named(folder, capsys):
@@ -251,7 +251,7 @@ def test_where_nothing_can_be_written_nothing_is(folder, capsys, out, message):
 
 @pytest.fixture
 def full(monkeypatch):
-    """A disk with room for three arrays."""
+    """Return a disk with room for three arrays."""
     write_array, room = np.lib.format.write_array, iter(range(3))
 
     def until_full(*arguments, **options):

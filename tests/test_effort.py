@@ -1,4 +1,4 @@
-"""Which way is gone is a matter of time, and of nothing else."""
+"""The choice between literal differences and directions depends only on time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.spec import CheckSpec
 
 
 class Objective:
-    """A tensor of 1,000 entries."""
+    """An objective with one tensor of 1,000 entries."""
 
     shapes = {"w": (10, 100)}  # noqa: RUF012
     batch = 16
@@ -33,7 +33,7 @@ def way(seconds, **how):
 
 
 def ticking(processor, wall=None):
-    """A clock on which these seconds pass from each look to the next."""
+    """Return a clock that advances by these seconds between successive readings."""
     ticks = count()
     return lambda: Time((tick := next(ticks)) * processor, tick * (processor if wall is None else wall))
 
@@ -105,7 +105,7 @@ def test_what_is_compiled_first_is_not_slow_and_one_slow_batch_of_three_is_none(
 
 
 class Compiled(Objective):
-    """The first call of each size takes 9 seconds more, and the second batch half a second more."""
+    """An objective whose first call of each size takes 9 s longer, and whose second batch 0.5 s longer."""
 
     def __init__(self):
         self.seconds, self.calls = 0.0, Counter()

@@ -1,4 +1,4 @@
-"""Complaints as they are printed, and the exit code of what went wrong."""
+"""Complaints as printed, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_complaint_about_no_place_in_the_spec_is_its_message():
 
 
 def caret_and_character(text: str, column: int) -> tuple[int, str]:
-    """The terminal column of the caret, and the character of the excerpt at that string index."""
+    """Return the terminal column of the caret, and the character at that string index of the excerpt."""
     _, line, caret = str(Complaint("m", position=Position("f", 1, column, text))).splitlines()
     at = caret.index("^")
     return at, line[at : at + 1]

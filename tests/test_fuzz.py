@@ -1,6 +1,6 @@
-"""Thousands of broken files, and new ones with every seed: each ends in a verdict or in a message.
+"""Thousands of broken files, with a new seed in every run: each ends in a verdict or a message.
 
-A subject has its own process, for the most memory that a process has had is not to be lowered again.
+Each subject has its own process, because the peak memory of a process never falls.
 `python tests/fuzzing.py --seconds 1800` is the long run.
 """
 
@@ -23,7 +23,7 @@ pytest.importorskip("safetensors")
 import fuzzing
 
 SEED = Random(os.environ.get("GRADCHECK_FUZZ_SEED") or None).getrandbits(32)
-"""Another one every time; a failure tells it, and the seed of the input."""
+"""A new seed in every run; a failure reports it together with the seed of the input."""
 
 
 def fuzzed(subject: str, seconds: float) -> dict:
@@ -46,7 +46,7 @@ def test_every_broken_file_ends_in_a_verdict_or_a_message(subject, seconds):
     assert found["faults"] == [], f"seed {SEED}"
     ends = {end.rpartition(" ")[2] for end in found["ends"]}
     assert found["inputs"]
-    assert "2" in ends or found["inputs"] < 20  # or nothing was broken
+    assert "2" in ends or found["inputs"] < 20  # otherwise nothing was broken
 
 
 @pytest.mark.parametrize("subject", fuzzing.SUBJECTS)

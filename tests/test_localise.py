@@ -1,4 +1,4 @@
-"""Code differenced along random directions: what is wrong is named, what is right is never blamed."""
+"""Code checked along random directions: wrong entries are named, right ones are never blamed."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_somewhat_more_than_rtol_everywhere_is_not(tmp_path, more):
 
 
 def test_a_direction_that_says_nothing_vouches_for_nothing(tmp_path):
-    """A loss in which noise drowns the gradient."""
+    """The noise of this loss drowns the gradient."""
     text = dedent(NET).format(seed=0, plant="pass", activation=TANH, dtype="float64")
     text = text.replace("(off * off).sum(axis=1) / 12", "(off * off).sum(axis=1) / 12 + 1e13")
     (tmp_path / "net.py").write_text(text)

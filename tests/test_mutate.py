@@ -1,4 +1,4 @@
-"""Mistakes planted in a spec's own network: what a check is worth is told, and told truly."""
+"""Mistakes planted in a spec's network: the report on what a check can find is true."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ KINKED = {"units": 4, "activation": "relu", "batch_norm": True}
 
 
 def kinked(**check: object) -> Spec:
-    """With kinks, a normalisation and a penalty: everything that a check looks at more closely."""
+    """A spec with kinks, a normalisation and a penalty, which all need closer looks."""
     raw = spec(samples=9, **check).model_dump(exclude_unset=True)
     raw["network"]["layers"] = [KINKED, *raw["network"]["layers"]]
     return Spec.model_validate(raw)
@@ -162,7 +162,7 @@ def test_a_sample_is_drawn_by_the_seed_over_all_kinds(mutation):
 
 
 class Impatient:
-    """Interrupts after so many mistakes."""
+    """A progress that interrupts after this many mistakes."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -242,7 +242,7 @@ def test_one_that_passes_is_named():
 def test_the_table_has_only_what_is_not_caught_and_named_unless_all_is_asked_for():
     unnamed = replace(SEEN, kind="another", named=False)
     found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, replace(SEEN, kind="third"), unnamed, HIDDEN))
-    # HIDDEN is another sign: a kind that is caught and named wherever it is visible
+    # HIDDEN marks something else: a kind that is caught and named wherever it is visible
     rows = {
         level: rows_of(render_mutation("table", "net.yaml", found, View(level=level))) for level in (0, 1)
     }
@@ -251,7 +251,7 @@ def test_the_table_has_only_what_is_not_caught_and_named_unless_all_is_asked_for
 
 
 def rows_of(text):
-    """The kinds that have a row in the table."""
+    """Return the kinds that have a row in the table."""
     _, table = text.split("  mistake ", maxsplit=1)
     _, *rows = table.split("\n\n")[0].splitlines()
     return [row.split()[0] for row in rows]

@@ -1,4 +1,4 @@
-"""Functions that compute in half precision: what is right is never called wrong, and no mistake passes."""
+"""Functions that compute in half precision: right is never called wrong, and no mistake passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck_cli.testing import WrongGradientError
 
 
 def bfloat16(values):
-    """The nearest numbers of bfloat16, in float32."""
+    """Round to the nearest bfloat16 numbers, in float32."""
     bits = np.asarray(values, np.float32).view(np.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
     return (rounded & 0xFFFF0000).astype(np.uint32).view(np.float32)
@@ -26,7 +26,7 @@ def float32(values):
 
 
 def squares(rng, to):
-    """Σ tanh(w a)² / N."""
+    """Return Σ tanh(w a)² / N."""
     a = to(rng.normal(size=(4, 5)))
 
     def f(p):
@@ -39,7 +39,7 @@ def squares(rng, to):
 
 
 def cross_entropy(rng, to):
-    """The loss itself is rounded, and hardly moves."""
+    """Return a loss that is itself rounded, so that it hardly moves."""
     labels = rng.integers(0, 4, 6)
 
     def f(p):
@@ -65,7 +65,7 @@ def scalar(rng, to):
 
 
 def with_exact_parts(rng, to):
-    """A weight decay in float64, and a tensor that nothing rounds: they move where the rest stands still."""
+    """Return a loss with weight decay in float64 and one unrounded tensor; the rest stands still."""
     a = to(rng.normal(size=(4, 5)))
 
     def f(p):
@@ -144,7 +144,7 @@ ROUNDED = {
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("how", ROUNDED)
 def test_a_gradient_rounded_to_decimals_is_wrong(how, seed, fast):
-    """It stands still where the point moves a little, as one of half precision does, and is none."""
+    """It is constant for small changes, like a gradient in half precision, but has another cause."""
     rng = np.random.default_rng(seed)
     sizes = rng.uniform(1, 9, (4, 3))
 

@@ -1,4 +1,4 @@
-"""The tests of terminals end, wherever they are run, and say what they saw."""
+"""The terminal tests always end, wherever they run, and report what they saw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from processes import POSIX, ended, everything, on_terminal, texts_on
 
 @pytest.fixture
 def deaf():
-    """As in a script's background job: a Ctrl-C is ignored, here and in what is started from here."""
+    """Ignore Ctrl-C here and in child processes, like a background job of a script."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)

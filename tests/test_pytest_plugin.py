@@ -1,4 +1,4 @@
-"""Specs in other people's pytest runs: which are found, and what is said of them."""
+"""Specs in other projects' pytest runs: which are collected, and how they are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import gradcheck_cli.pytest_specs  # noqa: F401 - or each run of pytest in here 
 pytest_plugins = ("pytester",)
 
 PLAIN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error")
-"""Without hypothesis, which would be loaded again in every run for the last lines of its report."""
+"""Options that disable hypothesis, whose reporting would otherwise load in every run."""
 
 HEAVY = {"click", "numpy", "pydantic", "rich", "ruamel"}
 
@@ -42,9 +42,9 @@ def f(p, x, y):
 
 
 class Project:
-    """A folder in which pytest is run as by somebody who has the package installed.
+    """A folder in which pytest runs as in a project with the package installed.
 
-    In this process, unless it matters what a process has loaded: `alone`.
+    pytest runs in this process, unless it matters which modules a process has loaded: see `alone`.
     """
 
     def __init__(self, pytester):
@@ -71,7 +71,7 @@ class Project:
         )
 
     def collected(self, *arguments):
-        """What is found, by file."""
+        """Return the collected items by file."""
         listed = self.pytest("--collect-only", "-q", *arguments).stdout
         return sorted({line.split("::")[0] for line in listed.splitlines() if "::" in line})
 
@@ -80,7 +80,7 @@ class Project:
 def project(pytester, monkeypatch):
     for name in ("COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CI", "true")  # which lets pytest write whole lines
+    monkeypatch.setenv("CI", "true")  # so that pytest writes whole lines
     return Project(pytester)
 
 
@@ -189,7 +189,7 @@ def test_a_spec_is_checked_once_for_all_its_tensors(project):
     project.write("net.gradcheck.yaml", "gradients: {python: my_net.py:f}\n")
     done = project.pytest()
     assert "1 failed, 1 passed" in done.stdout
-    assert (project.folder / "loaded.txt").read_text() == "xx"  # for the names, and for the check
+    assert (project.folder / "loaded.txt").read_text() == "xx"  # once for the names, once for the check
 
 
 def test_what_is_unresolved_does_not_pass(project):

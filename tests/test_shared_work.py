@@ -1,4 +1,4 @@
-"""Processes that share the work give what one gives, bit for bit."""
+"""Processes that share the work give the results of a single process, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform not in ("linux", "freebsd"), reason
 
 
 def slow_clock():
-    """Every batch takes a second, as far as it can tell."""
+    """Return a clock that makes every batch seem to take a second."""
     ticks = count()
     return lambda: Time(float(tick := next(ticks)), float(tick))
 

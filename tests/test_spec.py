@@ -1,4 +1,4 @@
-"""What a spec may hold, and what it is told when it holds something else."""
+"""Valid specs, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def network_with(**parts):
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """told(network={…}, …): what the spec with these parts is told, as (what stands there, message, help)."""
+    """Return the complaints about a spec with the parts told(network={…}, …), as (value, message, help)."""
     monkeypatch.chdir(tmp_path)
 
     def told(**parts):
-        # One value a line, so that the rest of the line is the value.
+        # Each line has one value, so the rest of the line is the value.
         Path("net.yaml").write_text(json.dumps({"network": NETWORK, "data": DATA, **parts}, indent=1))
         with pytest.raises(InputError) as caught:
             read_spec("net.yaml")
@@ -131,7 +131,7 @@ def test_every_scheme_can_be_asked_for(name):
 
 def test_the_defaults_are_the_safe_ones():
     spec = spec_with()
-    assert spec.parameters is None  # drawn as by InitialisedParameters(), or the code's own
+    assert spec.parameters is None  # drawn as by InitialisedParameters(), or defined by the code
     assert InitialisedParameters() == InitialisedParameters(init="xavier", seed=0, bias="zeros")
     assert spec.gradients == Backprop()
     assert (spec.check.scheme, spec.check.differences) == (DEFAULT_SCHEME, "units")
@@ -140,7 +140,7 @@ def test_the_defaults_are_the_safe_ones():
     assert spec.network.layers[0].activation.name == "identity"
 
 
-# --- the kinds of a section are told apart by their keys -------------------------------------------------
+# --- the keys of a section tell its kind -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -242,14 +242,14 @@ def test_an_endless_name_is_refused(told):
 
 
 def beginnings(value):
-    """The first lines of a value and of everything in it, as `told` writes them."""
+    """Return the first lines of a value and of everything in it, as `told` formats them."""
     yield json.dumps(value, indent=1).split("\n")[0]
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from beginnings(item)
 
 
 def changed(path: str, value):
-    """The parts of a good spec, but for the value at a path like network.layers.0.units."""
+    """Return the parts of a good spec with another value at a path like network.layers.0.units."""
     parts = {
         "network": {
             "inputs": 2,
@@ -422,5 +422,5 @@ def test_the_schema_lists_every_name_and_lets_activation_and_loss_be_a_word():
         assert {"enum": list(table), "type": "string"} in definitions[definition]["properties"][field][
             "anyOf"
         ]
-    assert "required" not in schema  # gradients from code may do without network and data
+    assert "required" not in schema  # gradients from code need neither network nor data
     assert schema["additionalProperties"] is False

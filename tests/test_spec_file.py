@@ -1,4 +1,4 @@
-"""Reading a spec: what YAML may say, and where every error is."""
+"""Reading a spec: which YAML is valid, and where errors are located."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATA = "data: {synthetic: normal}\n"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Every spec is called net.yaml, in the current folder."""
+    """Change to a folder in which every spec is called net.yaml."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -44,7 +44,7 @@ def refused(text: str | bytes) -> InputError:
 
 
 def places(error: InputError) -> list[tuple[int, int, str]]:
-    """Line, column and message of every complaint."""
+    """Return line, column and message of every complaint."""
     return [(c.position.line, c.position.column, c.message) for c in error.complaints]
 
 
@@ -245,7 +245,7 @@ def test_a_pipe_is_read_to_its_end(monkeypatch):
     os.write(writer, (NETWORK + DATA).encode())
     set_blocking = os.set_blocking
 
-    def and_close(descriptor, blocking):  # once the reader has opened it
+    def and_close(descriptor, blocking):  # after the reader has opened it
         set_blocking(descriptor, blocking)
         os.close(writer)
 
@@ -360,7 +360,7 @@ def test_a_syntax_error_is_located(text, line, column, message):
 
 
 def test_a_crash_of_the_parser_is_a_syntax_error():
-    complaint = only('network: "\\U99999999"\n')  # no such code point: chr() raises
+    complaint = only('network: "\\U99999999"\n')  # no such code point, so chr() raises
     assert complaint.message.startswith("net.yaml: this is not YAML: ")
 
 
@@ -602,9 +602,9 @@ def located(text: str, *where: str | int) -> Complaint:
         (("network",), 1, 10),
         (("network", "layers", 0), 1, 31),
         (("network", "layers", 0, "units"), 1, 39),
-        (("network", "layers", 0, "name"), 1, 31),  # not there: the layer
-        (("network", "layers", 7, "units"), 1, 30),  # not there: the list
-        (("network", "loss", "weight", 2), 1, 50),  # loss is a word: that
+        (("network", "layers", 0, "name"), 1, 31),  # absent, so it points to the layer
+        (("network", "layers", 7, "units"), 1, 30),  # absent, so it points to the list
+        (("network", "loss", "weight", 2), 1, 50),  # loss is a word, so it points to that
         (("data", "seed"), 2, 7),
         ((), 1, 1),
     ],
@@ -680,7 +680,7 @@ def paths(value, path=()):
 
 
 def mutated(spec, path, change):
-    """A copy of the spec after change(container of the path's last step, that step)."""
+    """Return a copy of the spec after change(container of the path's last step, that step)."""
     spec = copy.deepcopy(spec)
     container = spec
     for step in path[:-1]:
@@ -718,7 +718,7 @@ CHANGES = {
 
 
 def dump(value) -> str:
-    """JSON is YAML, but for the numbers that JSON does not have."""
+    """Write JSON, which is YAML except for numbers that JSON lacks."""
     text = json.dumps(value, indent=1)
     return text.replace("NaN", ".nan").replace("Infinity", ".inf").replace("-.inf", " -.inf")
 
@@ -736,7 +736,7 @@ def check_complaints(error: InputError, lines: list[str]) -> None:
 
 
 def read_and_build(text: str) -> bool:
-    """Whether the text is a good spec; if it is a bad one, its complaints must be presentable."""
+    """Return whether the text is a good spec; the complaints about a bad one must be presentable."""
     try:
         read = read_spec(written(text.encode("utf-8", "surrogatepass")))
         try:

@@ -1,4 +1,4 @@
-"""What a process loads, and what only when it is needed: most of a small check is start-up."""
+"""Modules load only when needed, because most of the time of a small check is start-up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_CODE = (
 
 
 def loaded_by(program: str) -> set[str]:
-    """The modules that a process has loaded when the program has run in it."""
+    """Return the modules that a process has loaded after running the program."""
     script = f"{program}\nimport sys\nprint('', *sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ SMOOTH = ("digits_mlp.yaml", "output_layer.yaml", "deep_tanh_cross_entropy.yaml"
 
 @pytest.fixture(scope="module")
 def swept(configs):
-    """The sweep of an example spec."""
+    """Return the sweep of an example spec."""
     known: dict[str, Sweep] = {}
 
     def of(name: str) -> Sweep:
@@ -77,7 +77,7 @@ def test_steps_over_kinks_are_marked(swept):
     assert max(STEPS[20:]) < min(kinks)
     assert all(point.crossed for point in curves["central"].on(Branch.KINK))
     assert curves["forward"].verdict is Verdict.AGREES
-    assert curves["central"].verdict is Verdict.UNRESOLVED  # it is exact wherever no kink is crossed
+    assert curves["central"].verdict is Verdict.UNRESOLVED  # exact wherever no kink is crossed
 
 
 def test_a_gradient_in_float32_stays_at_its_own_rounding_and_agrees():
@@ -120,7 +120,7 @@ def test_a_right_gradient_is_never_called_wrong(family, seed):
 
 
 def test_any_convention_on_a_kink_is_not_called_wrong(tmp_path):
-    """With relu'(0) = 1 for a unit that sits on its kink in every sample."""
+    """The gradient uses relu'(0) = 1 for a unit that is on its kink in every sample."""
     spec = spec_of((2, "relu"), (2, "sigmoid"), parameters={"init": "zeros"}, samples=4)
     of = sweep(spec)
     assert of.report.verdict is not Verdict.WRONG
@@ -256,4 +256,4 @@ def test_progress_is_told_and_kept(configs):
         def doing(self, what: str) -> None: ...
 
     sweep(load_spec(configs / "output_layer.yaml"), progress=Told())
-    assert told["expected"] == told["done"] > 0  # an end that is reached
+    assert told["expected"] == told["done"] > 0  # the announced total is reached

@@ -1,4 +1,4 @@
-"""`gradcheck sweep` as a script meets it."""
+"""`gradcheck sweep` as a script sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradcheck_cli.errors import UntrustedReferenceError
 
 @pytest.fixture
 def gradcheck(capsys, configs, monkeypatch):
-    """The command in this process, among the example specs: its exit code, stdout and stderr."""
+    """Run the command in the folder of example specs, and return its exit code, stdout and stderr."""
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")

@@ -1,4 +1,4 @@
-"""`check_gradients`, as it is used in tests of other people's."""
+"""`check_gradients` as used in other projects' tests."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def softplus(w):
 
 
 def test_numbers_that_overflow_on_the_way_are_judged_and_not_warned_of():
-    """With filterwarnings = error, as these tests are run, a warning would be an error."""
+    """These tests run with filterwarnings = error, so a warning would fail."""
     assert check_gradients(softplus, np.array([-1.0, 2.0, 800.0])).passed
 
 

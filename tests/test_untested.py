@@ -1,4 +1,4 @@
-"""Tensors that are 0 on both sides throughout: they agree, and the verdict says that they were not tested."""
+"""Tensors that are 0 on both sides: they agree, and the verdict says that they were not tested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAYS = [{}, {"fast": True}]
 
 
 class Normalised:
-    """A dense layer under batch normalisation, so that its bias has a gradient of 0 by symmetry."""
+    """A dense layer below batch normalisation, whose bias has a gradient of 0 by symmetry."""
 
     def __init__(self, upstream):
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What a shell completes, as click's own classes ask for it."""
+"""Shell completion, as click's own classes request it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NORMALISED = GOOD.replace("{units: 4,", "{units: 4, batch_norm: true,")
 
 
 def completed(*words: str) -> list[str]:
-    """What can take the place of the last word."""
+    """Return the completions of the last word."""
     *arguments, incomplete = words
     shell = ShellComplete(cli.cli, {}, "gradcheck", "_GRADCHECK_COMPLETE")
     return [item.value for item in shell.get_completions(arguments, incomplete)]

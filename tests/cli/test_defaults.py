@@ -1,4 +1,4 @@
-"""Who says what an option is: the command line, a variable, the spec, the project, gradcheck itself."""
+"""Where option values come from: the command line, a variable, the spec, the project, or a default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMANDS = {command.name: command for command in cli.COMMANDS}
 
 @pytest.fixture
 def project(folder):
-    """Writes the lines of [tool.gradcheck] into the folder's pyproject.toml."""
+    """Write these lines to [tool.gradcheck] in the folder's pyproject.toml."""
 
     def write(*lines: str, file: Path = folder / "pyproject.toml") -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ WHO = {
 
 @pytest.mark.parametrize(("who", "below"), list(pairwise([*WHO, None])))
 def test_the_closest_to_the_run_decides(who, below, folder, gradcheck, project, monkeypatch):
-    """Each in turn has the last word where those before it are silent."""
+    """Each source decides if all sources before it are silent."""
     said = list(WHO)[list(WHO).index(who) :]
     (folder / "spec.yaml").write_text(GOOD + ("check: {rtol: 3e-2}\n" if "spec" in said else ""))
     if "project" in said:
@@ -94,7 +94,7 @@ def test_a_switch_can_be_undone_by_whoever_is_closer(folder, gradcheck, project,
     monkeypatch.setenv("GRADCHECK_STRICT", "1")
     assert gradcheck("check", "lax.yaml", *loose).code == 3
     assert gradcheck("check", "lax.yaml", *loose, "--no-strict").code == 0
-    monkeypatch.setenv("GRADCHECK_STRICT", "")  # an empty variable says nothing
+    monkeypatch.setenv("GRADCHECK_STRICT", "")  # an empty variable sets nothing
     assert gradcheck("check", "lax.yaml", *loose).code == 0
 
 
@@ -154,7 +154,7 @@ def test_all_that_is_wrong_is_told_at_once(gradcheck, project):
         ("[tool]\ngradcheck = 3\n", "error: pyproject.toml: 'tool.gradcheck' must be a table"),
         ("tool.gradcheck.x = 3\n", "error: pyproject.toml: [tool.gradcheck]: unknown key 'x'"),
         (b"[tool.gradcheck] # \xff\n", "error: cannot read 'pyproject.toml': "),
-        ("[tool.other\n", None),  # not ours to complain about
+        ("[tool.other\n", None),  # not gradcheck's to complain about
     ],
 )
 def test_a_file_that_is_no_project_is_told_if_it_speaks_of_gradcheck(content, says, folder, gradcheck):
@@ -177,7 +177,7 @@ def test_a_value_that_another_command_takes_is_that_commands(gradcheck, project,
     ("name", "help"),
     [
         ("GRADCHECK_STRCIT", "did you mean 'GRADCHECK_STRICT'?"),
-        ("GRADCHECK_HELP", "did you mean "),  # the help would end with 0, and nothing checked
+        ("GRADCHECK_HELP", "did you mean "),  # the help would exit with 0 without checking anything
         ("GRADCHECK_GRADIENTS", "there is GRADCHECK_ONLY, "),
     ],
 )
@@ -260,7 +260,7 @@ def test_a_project_names_the_specs_that_are_checked_wherever_it_is_called(folder
     assert done.code == 1
     names = [line.split(":")[0].split()[1] for line in done.out.splitlines()]
     assert names == [os.path.join("..", name) for name in ("good.yaml", "wrong.yaml")]
-    assert gradcheck("check", "-q", "../good.yaml").out.count("\n") == 1  # the command line decides
+    assert gradcheck("check", "-q", "../good.yaml").out.count("\n") == 1  # the command line wins
 
 
 def test_without_specs_anywhere_the_argument_is_missing(folder, gradcheck):

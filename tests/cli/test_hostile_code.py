@@ -1,4 +1,4 @@
-"""Code that leaves files open, catches everything, or raises errors that mean something to us."""
+"""Code that leaves files open, catches everything, or raises errors that gradcheck uses itself."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ OURS = {
     "click's end": "click.exceptions.Exit(0)",
     "click's abortion": "click.Abort()",
 }
-"""Errors that mean something to us, raised by code of the user's."""
+"""Errors that gradcheck uses itself, raised by the user's code."""
 
 
 @POSIX

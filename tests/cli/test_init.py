@@ -1,4 +1,4 @@
-"""`gradcheck init`: a spec to start from, and nothing overwritten."""
+"""`gradcheck init` writes a first spec and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_folder_that_is_not_there_is_told(gradcheck):
 
 
 @POSIX
-@pytest.mark.parametrize("blocks", [1, 8])  # too few for the spec, and for the schema
+@pytest.mark.parametrize("blocks", [1, 8])  # too few bytes for the spec, and for the schema
 def test_on_a_full_disk_nothing_is_left(blocks, folder):
     before = sorted(folder.iterdir())
     line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f {blocks}; exec {shlex.join([*COMMAND, 'init'])}"
@@ -149,7 +149,7 @@ def test_nothing_is_asked_of_what_is_no_terminal(folder):
 
 
 def asked(answers: bytes, *arguments: str) -> tuple[int, str]:
-    """What becomes of `gradcheck init` on a terminal where these answers are typed."""
+    """Return the result of `gradcheck init` on a terminal where these answers are typed."""
     with on_terminal("init", *arguments, typed=answers, after="Source (") as (process, texts):
         text = everything(texts)
         return ended(process), text

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment, from the first import on: 130, one line, no traceback."""
+"""Ctrl-C at any moment, from the first import on: exit code 130, one line, no traceback."""
 
 from __future__ import annotations
 

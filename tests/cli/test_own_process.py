@@ -1,4 +1,4 @@
-"""Code that does its worst to its process: every case ends in a stated code, and in 1 only if it is wrong."""
+"""Code that harms its process ends in a documented exit code, and in 1 only for wrong gradients."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ ENDINGS = {
     "all files closed": "os.closerange(0, 200)",
     "no modules": "sys.modules.clear()",
 }
-"""Of every kind of end that code can make of its process, one way."""
+"""One example of every way in which code can end its process."""
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Writes a spec of code that does something before it is called, or in every call."""
+    """Write a spec of code that does something before it is called, or in every call."""
     monkeypatch.chdir(tmp_path)
 
     def write(name="net", inside="pass", before="", factor=2):
@@ -157,7 +157,7 @@ SPOILT = {
     "a fork": "os.fork()",
     "a thread that never ends": "threading.Thread(target=time.sleep, args=(1000,)).start()",
 }
-"""What code may do to all that it shares with us, without an effect on its gradients."""
+"""Damage to shared state that has no effect on the code's gradients."""
 
 
 @POSIX
@@ -263,7 +263,7 @@ def test_a_script_that_changes_the_folder_is_at_home_there(jobs, written, tmp_pa
 HANGING = {
     "a loop": "while True: pass",
     "a sleep": "time.sleep(1000)",
-    "C": "ctypes.PyDLL(None).sleep(1000)",  # without letting go of the interpreter
+    "C": "ctypes.PyDLL(None).sleep(1000)",  # without releasing the GIL
     "a loop that catches everything": """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What a report may take the place of: an earlier one, or a file of its kind. Never of what is read."""
+"""A report may replace an earlier report or a file of its kind, but never an input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = "parameters = {'w': [1.0]}\ndef f(p, x, y):\n    return p['w'][0] ** 2, {
 
 @pytest.fixture
 def inputs(folder) -> dict[str, bytes]:
-    """Every file that specs name, or that lies in their folder, by its name."""
+    """Return every file that specs name, or that lies in their folder, by its name."""
     np.savez("data.npz", x=np.ones((5, 3)), y=np.zeros((5, 2)))
     shapes = {"hidden1.weight": (4, 3), "hidden1.bias": (4,), "output.weight": (2, 4), "output.bias": (2,)}
     for file in ("parameters.npz", "gradients.npz", "gradients"):

@@ -1,4 +1,4 @@
-"""`gradcheck schema`: the schema of `test_schema.py`, on standard output."""
+"""`gradcheck schema` prints the schema that `test_schema.py` checks."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ def test_it_is_all_there_is_on_stdout_and_ascii(gradcheck):
     done = gradcheck("schema")
     assert (done.code, done.err) == (0, "")
     assert done.document == json_schema()
-    assert done.out.isascii()  # whatever the locale is, and wherever it is redirected to
+    assert done.out.isascii()  # for every locale and redirection

@@ -1,4 +1,4 @@
-"""Names that try to steer a terminal, or the job whose log it is: of files, of tensors, of layers of code."""
+"""Names of files, tensors and layers that try to control a terminal or a CI job's log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = {
     "old command": " ##[error]x",
     "half a pair": "f\udc80g",
 }
-"""One of each kind that does something where it is printed."""
+"""One name of each kind that does something when printed."""
 
 STEERS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]"

@@ -1,6 +1,6 @@
-"""What a terminal, a pipe and a disk may do to a command, for every command there is.
+"""Every command on a terminal, in a pipe and on a full disk.
 
-A table of commands that do their work; `test_cli.py` looks into `check` and `explain` more closely.
+The commands come from a table; `test_cli.py` covers `check` and `explain` in more detail.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ WORKING = {
     "init": (["init", "-"], 0),
     "schema": (["schema"], 0),
 }
-"""Of every command a line that works, and what it ends with."""
+"""A working command line for every command, and its exit code."""
 
 PRINTING = {name: line for name, line in WORKING.items() if name != "dump"}
-"""Those whose result is on standard output."""
+"""The commands whose result goes to standard output."""
 
 TABLES = ("check", "explain", "sweep", "mutate")
 
@@ -57,7 +57,7 @@ def test_off_a_terminal_there_is_no_color_and_no_progress(arguments, code, gradc
 
 NARROW = [
     *[(PRINTING[name][0], columns) for name in ("check", "explain") for columns in (40, 80)],
-    *[(line, 80) for line in HELP],  # click's own help is never narrower than 50
+    *[(line, 80) for line in HELP],  # click's help is never narrower than 50
 ]
 
 
@@ -110,7 +110,7 @@ def test_a_reader_that_has_left_changes_no_exit_code(arguments, code, folder, un
 @POSIX
 @pytest.mark.parametrize(("arguments", "code"), PRINTING.values(), ids=str)
 def test_head_gets_the_first_line(arguments, code, folder):
-    """Of much as of little: a pipe holds 64 KiB, and what is written into it may be more."""
+    """The output is small or large: a pipe holds 64 KiB, and more may be written to it."""
     first = run(*arguments).stdout.splitlines(keepends=True)[0]
     line = f"{{ {shlex.join([*COMMAND, *arguments])}; echo code $? >&2; }} | head -1"
     done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
@@ -179,7 +179,7 @@ def endless(folder):
 
 
 def interrupted(begun: Path, *arguments: str) -> tuple[int, str, str]:
-    """What becomes of the command if Ctrl-C is pressed once it is in the midst of its work."""
+    """Return the result of the command if Ctrl-C is pressed in the middle of its work."""
     with started(*arguments) as process:
         give_up = monotonic() + 60
         while not begun.exists() and monotonic() < give_up:

@@ -1,4 +1,4 @@
-"""What arrays tell by themselves, of code whose network nobody described."""
+"""What arrays alone reveal about code without a described network."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_gradients_in_each_others_place_are_swapped():
 
 
 def drawn(name: str, found: np.ndarray, wrong: bool, seed: int) -> Comparison:
-    """As if five entries had been moved, and all others belonged to what is wrong, or agreed as a group."""
+    """Pretend that five entries were checked individually; the others are suspect, or agree as a group."""
     value = RIGHT[name]
     moved = np.zeros(value.size, dtype=bool)
     moved[np.random.default_rng(seed).choice(value.size, 5, replace=False)] = wrong

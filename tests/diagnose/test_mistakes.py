@@ -1,4 +1,4 @@
-"""Every row of the tables of mistakes: planted in a network, it is the answer, and it is said well."""
+"""Every row of the mistake tables: planted in a network, it is diagnosed, and worded well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.diagnose.table import MISTAKES, ORDER, OVERFLOW, PLANTABLE, S
 from gradcheck_cli.formats.glyphs import to_ascii
 
 PARTS = 8
-"""How many parts the mistakes are split into, by every n-th of them."""
+"""Number of parts into which the mistakes are split, each with every n-th mistake."""
 
 
 def visible(problem, gradients) -> bool:

@@ -1,4 +1,4 @@
-"""A spec that describes another network than the author's: what differs is named, and no layer is blamed."""
+"""Specs that describe another network than the code: the difference is named, and no layer is blamed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gradcheck_cli.model.problem import Problem, build_problem
 
 
 def others(changes: Any, share: int) -> list[Any]:
-    """Other networks of every network here: a share for the first run, and more for the gate."""
+    """Return variants of every network here: a share for every run, and more for the gate."""
     found = [
         (of, each, f"{name}: {each.has}")
         for name, of in NETWORKS.items()
@@ -57,7 +57,7 @@ def test_without_the_loss_it_is_named_unless_one_mistake_in_backprop_does_the_sa
     assert found.answers
     assert all(len(answer.causes) == 1 for answer in found.answers)
     if found.answers[0].causes[0].kind != KIND:
-        assert found.layers == ("output",)  # whose activation bears on nothing but its own derivative
+        assert found.layers == ("output",)  # whose activation affects only its own derivative
 
 
 def test_it_says_which_layer_and_what_the_spec_says():
@@ -78,7 +78,7 @@ def test_an_activation_that_several_layers_share_is_one_thing():
 
 
 def by_hand(of: Problem) -> np.ndarray:
-    """The loss of a network with one batch-normed tanh layer, its variance over N − 1."""
+    """Return the loss of a network with one batch-normalised tanh layer, with its variance over N − 1."""
     h, o = (lambda name: of.parameters[f"hidden1.{name}"]), (lambda name: of.parameters[f"output.{name}"])
     z = of.x @ h("weight").T + h("bias")
     centred = z - z.mean(axis=0)
@@ -171,7 +171,7 @@ def test_the_kind_can_be_withheld():
 
 
 def of_code(of: Problem, loss_of: Problem, found: dict[str, np.ndarray], **options: Any) -> Diagnosis:
-    """Of code that returns one network's loss, where `of` is described."""
+    """Return the diagnosis of code that returns one network's loss while the spec describes `of`."""
     loss = float(loss_of.objective.total)
     return diagnose(compared(loss_of, found), of, is_its_loss=False, loss=loss, samples=11, **options)
 
@@ -221,7 +221,7 @@ gradients: {file: g.npz}
 
 
 def checked(folder: Path, described: str, computed: str, **more: Any) -> Report:
-    """The check of one network's gradients, with the other one in the spec."""
+    """Check one network's gradients with another network in the spec."""
     (folder / "net.yaml").write_text(SPEC.replace("ACTIVATION", computed), encoding="utf-8")
     theirs = build_problem(load_spec(folder / "net.yaml"))
     more = {name: value(theirs) for name, value in more.items()}

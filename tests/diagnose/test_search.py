@@ -1,4 +1,4 @@
-"""Unknowns are solved for, pairs are found, and what is not known is not guessed."""
+"""The search solves for unknowns and finds pairs of mistakes; it does not guess."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_with_one_layer_checked_what_hands_down_to_it_is_found():
 # --- finished gradients ------------------------------------------------------------------------------------
 
 CROSS_ENTROPY = NETWORKS["tanh, cross-entropy"]
-"""With penalties on the weights, and Σⱼ δⱼ = 0 in the output layer."""
+"""A network with penalties on the weights, and with Σⱼ δⱼ = 0 in the output layer."""
 
 
 def penalty(of: Problem, name: str) -> np.ndarray:
@@ -317,7 +317,7 @@ def test_a_right_gradient_has_no_cause():
 
 
 def test_another_loss_than_the_networks_is_not_diagnosed_by_the_network():
-    """Of code, whose loss may be another; only what the arrays tell is said."""
+    """The code's loss may differ from the network's; then only the arrays count."""
     of = replace(SIGMOID, target=1.0 - SIGMOID.target)
     wrong = {name: 3.0 * value for name, value in right(of).items()}
     found = diagnose(compared(of, wrong), SIGMOID, is_its_loss=False)
@@ -352,7 +352,7 @@ def test_what_is_rounded_to_float16_is_told():
 def test_a_sign_lost_on_the_way_down_names_no_layer_that_is_right():
     (answer,) = why(SIGMOID, Backprop(below=lambda d, w, layer, g: -(d @ w))(SIGMOID)).answers
     (cause,) = answer.causes
-    assert cause.where == ("hidden3", "hidden1")  # twice lost it is right again in hidden2
+    assert cause.where == ("hidden3", "hidden1")  # lost twice, it is right again in hidden2
     assert cause.sentence == (
         "The gradient of hidden3.weight, hidden3.bias, hidden1.weight and hidden1.bias has the wrong sign."
     )
@@ -379,7 +379,7 @@ def test_two_ways_of_one_kind_are_told_each_with_its_places():
 
 
 def test_a_derivative_that_is_hard_coded_by_a_is_one_mistake_in_every_layer():
-    """Sigmoid's, below a linear output and in a layer of tanh: each is written a (1 − a)."""
+    """Sigmoid's a (1 − a) is used in a tanh layer and in the layer below a linear output."""
     of = problem("tanh", "identity")
 
     def vjp(layer, y, dL_da, i):

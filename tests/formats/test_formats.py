@@ -1,4 +1,4 @@
-"""What holds of every format."""
+"""Properties that every format shares."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from gradcheck_cli.report import Outcome, Run
 
 @dataclass
 class Read:
-    """A command as GitHub's runner understands it."""
+    """A workflow command as GitHub's runner parses it."""
 
     kind: str
     properties: dict[str, str]

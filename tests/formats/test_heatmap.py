@@ -20,7 +20,7 @@ SHOWN_IN_ASCII = "".join(ascii for _, _, ascii in SHADES) + "?"
 
 
 def drawing(whole: Report, **view) -> list[str]:
-    """What is printed beyond the report without pictures."""
+    """Return what is printed in addition to the report without pictures."""
     plain, drawn = (
         render("table", Run((Outcome("net.yaml", whole),)), View(**view, heatmap=heatmap))
         for heatmap in (False, True)
@@ -30,12 +30,12 @@ def drawing(whole: Report, **view) -> list[str]:
 
 
 def rows_of(lines: list[str]) -> list[str]:
-    """The pictures' lines, between their edges."""
+    """Return the pictures' lines, between their edges."""
     return [match[1] for line in lines if (match := re.match(r" *\d+ \|(.*)\|", line))]
 
 
 def off(relative_errors) -> Comparison:
-    """A tensor with these relative errors."""
+    """Return a tensor with these relative errors."""
     numerical = np.ones(np.shape(relative_errors))
     return comparison("w", numerical * (1.0 - np.array(relative_errors)), numerical, 1e-18)
 
@@ -160,7 +160,7 @@ def test_in_colour_each_power_of_ten_has_its_own():
 
 
 def brightness(number: int) -> float:
-    """How bright one of xterm's 256 colours is, from 0 to 1."""
+    """Return the brightness of one of xterm's 256 colours, from 0 to 1."""
     return float(np.dot(Color.from_ansi(number).get_truecolor(), (0.299, 0.587, 0.114))) / 255
 
 

@@ -1,4 +1,4 @@
-"""The page as a parser reads it: what it says, what it escapes, and that it needs nothing but itself."""
+"""The HTML report as a parser reads it: its contents, its escaping, and that it is self-contained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Element:
         return "".join(parts) if self.tag == "pre" else " ".join("".join(parts).split())
 
     def all(self, tag: str, **attributes: str | None) -> list[Element]:
-        """The elements below that have such attributes; `class_` is one class of several."""
+        """Return the elements below with these attributes; `class_` matches one class of several."""
         inside = [child for child in self.children if isinstance(child, Element)]
         below = [found for child in inside for found in child.all(tag, **attributes)]
         return [child for child in inside if child._is(tag, attributes)] + below
@@ -54,7 +54,7 @@ class Element:
 
 
 class Reader(HTMLParser):
-    """The tree of a page in which every element is closed where it should be."""
+    """A parser that builds the tree of a page and checks that every element is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def outcome_of(*comparisons, name="net.yaml", **fields) -> Outcome:
 
 
 def rows_of(tree: Element, kind: str = "tensors") -> list[list[str]]:
-    """The cells of the first table of its kind, without what is unfolded below its rows."""
+    """Return the cells of the first table of this kind, without the details below its rows."""
     (table, *_) = tree.all("table", class_=kind)
     bodies = [child for child in table.children if isinstance(child, Element) and child.tag == "tbody"]
     firsts = [next(c for c in body.children if isinstance(c, Element)) for body in bodies]
@@ -289,7 +289,7 @@ def everything(element: Element) -> list[Element]:
 
 @pytest.fixture(scope="module")
 def whole() -> str:
-    """A page with everything on it."""
+    """Return a page that contains everything."""
     return page_of(
         outcome_of(*EVERY_KIND, diagnosis=diagnosis()), Outcome("b.yaml", complaints=(Complaint("no"),))
     )

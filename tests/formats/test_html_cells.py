@@ -1,4 +1,4 @@
-"""The cells of a heat map: every entry, or the worst of each block, in no more bytes than it takes."""
+"""The cells of a heat map: every entry, or the worst of each block, encoded compactly."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SPEC = spec_of((3, "tanh"), (2, "sigmoid"))
 
 
 def strict(text: str) -> dict:
-    """What a parser reads that knows no NaN and no Infinity."""
+    """Parse JSON without NaN and Infinity."""
 
     def refuse(literal: str) -> None:
         raise AssertionError(f"{literal} is no JSON")
@@ -31,7 +31,7 @@ def rendered(*outcomes: Outcome, **view) -> dict:
 
 
 def outcome_of(analytic, numerical, error) -> Outcome:
-    """A spec of one tensor."""
+    """Return the outcome of a spec with one tensor."""
     analytic, numerical, error = (np.array(values, dtype=float) for values in (analytic, numerical, error))
     comparison = Comparison("output.bias", analytic, numerical, error, np.zeros(analytic.shape), 1e-6)
     report = Report(

@@ -25,7 +25,7 @@ def cases(xml: JUnitXml) -> Iterator[TestCase]:
 
 
 def failures(whole: Report) -> dict[str, str]:
-    """The type of failure of each tensor that has one."""
+    """Return the type of failure of each tensor that has one."""
     xml = read(Outcome("net.yaml", whole))
     return {case.name: case.result[0].type for case in cases(xml) if case.result}
 

@@ -24,11 +24,11 @@ def text_of(*reports: Report, **view) -> str:
 
 
 SEEN = {"text", "text_special", "hardbreak", "strong_open", "strong_close"}
-"""No link, no code and no HTML is meant by anything we write."""
+"""Markdown elements that count; gradcheck never writes links, code or HTML on purpose."""
 
 
 def elements(markdown: str) -> Iterator[tuple[str, str]]:
-    """What a reader sees, each with the kind of element it is in; a row begins with an empty one."""
+    """Return what a reader sees, each piece with the kind of its element; a row begins with an empty one."""
     for before, token in pairwise(PARSER.parse(markdown)):
         if token.type == "inline":
             assert {child.type for child in token.children} <= SEEN

@@ -1,4 +1,4 @@
-"""The picture of a sweep for the terminal, and its document for scripts."""
+"""The plot of a sweep on the terminal, and its JSON document for scripts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines_of(of: Sweep, **view) -> list[str]:
 
 
 def plot_of(lines: list[str]) -> list[str]:
-    """What is right of the axis of the errors."""
+    """Return the part of the plot to the right of the error axis."""
     edges = ("┤", "│", "+", "|")
     return [line[LABEL + 1 :] for line in lines if line[LABEL : LABEL + 1] in edges and "---" not in line]
 

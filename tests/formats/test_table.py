@@ -26,7 +26,7 @@ def text_of(*reports: Report, **view) -> str:
 
 
 def table_of(text: str, first: str = "tensor") -> list[str]:
-    """The lines from the heading on to the next empty line."""
+    """Return the lines from the heading to the next empty line."""
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.split()[:1] == [first])
     return lines[start : [*lines, ""].index("", start)]
@@ -333,7 +333,7 @@ def test_sentences_wrap_between_words():
 def test_an_ascii_terminal_gets_ascii_in_columns_that_fit(width):
     text = text_of(report(RIGHT, WRONG, UNKNOWN), width=width, ascii=True, show=2, level=1)
     assert text.isascii()
-    assert "?" not in text.replace("? unresolved", "")  # every glyph of ours has a spelling
+    assert "?" not in text.replace("? unresolved", "")  # every glyph has an ASCII spelling
     if width:
         assert max(map(len, text.splitlines())) <= width
     else:
@@ -381,7 +381,7 @@ def explanation() -> Explanation:
 
 
 def spoilt(explanation: Explanation, symbol: str, factor: float) -> Explanation:
-    """With one factor's analytic values multiplied."""
+    """Return the derivation with one factor's analytic values multiplied."""
     (derivation,) = explanation.layers
     factors = [
         replace(f, comparison=replace(f.comparison, analytic=factor * f.comparison.analytic))
@@ -474,7 +474,7 @@ def test_every_formula_of_the_tables_can_be_spelt_in_ascii_and_folded(activation
 
 
 def along(analytic, covered, suspect=False, measured=(), disagrees=False) -> Comparison:
-    """A tensor of which only the entries `measured` were moved by themselves, and found to be half."""
+    """Return a tensor of which only the entries `measured` were checked individually; they are half."""
     analytic = np.array(analytic, dtype=float)
     numerical, error = np.full(analytic.shape, np.nan), np.full(analytic.shape, np.inf)
     for index in measured:

@@ -14,7 +14,7 @@ from gradcheck_cli.formats.words import Said, describe, diagnosed, headline
 
 
 def test_words_need_no_terminal():
-    """A plain text of somebody else's may use them."""
+    """Other tools may use them in plain text."""
     seen = "import sys, gradcheck_cli.formats.words; print({'rich', 'click'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

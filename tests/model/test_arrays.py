@@ -1,4 +1,4 @@
-"""Arrays by name: what is missing, misshapen or too many is named."""
+"""Arrays by name: missing, misshapen and extra ones are named."""
 
 from __future__ import annotations
 

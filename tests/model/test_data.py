@@ -1,4 +1,4 @@
-"""Where a batch comes from, and which batches are refused."""
+"""Sources of batches, and batches that are refused."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_synthetic_data_suits_every_loss_and_its_seed_is_all_it_depends_on(synth
     assert (first.x != other.x).all()
     target, _ = one_target_per_output(first, outputs, LOSSES[loss], TARGET)
     assert target.shape == (200, outputs)
-    # Every output is a target, or every one a label.
+    # Every output has a target, or every sample a label.
     assert np.count_nonzero(target.any(axis=0)) == outputs
 
 
@@ -251,7 +251,7 @@ def test_synthetic_samples_are_spread_as_they_say():
 
 
 def test_synthetic_samples_never_change():
-    """RandomState's stream is frozen; so are the specs that rely on it."""
+    """RandomState's stream is frozen, and so are the specs that rely on it."""
     batch = read(SyntheticData(synthetic="normal", samples=2, seed=123))
     np.testing.assert_allclose(batch.x[0], [-1.0856306, 0.99734545, 0.2829785], rtol=1e-7)
 

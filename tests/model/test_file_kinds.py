@@ -1,4 +1,4 @@
-"""What a file of arrays turns out to be: named by its content, with what to do about it."""
+"""Array files of the wrong kind are recognised by their content, with advice on what to do."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_two_arrays_of_one_name_are_refused(read, tmp_path):
 
 
 NUMBERS = 2**24
-"""128 MiB of them, in a file of a tenth of a MiB."""
+"""128 MiB of numbers, in a file of a tenth of a MiB."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What cannot fit is refused before it is tried, and what is evaluated at once stays within its budget."""
+"""Checks that do not fit in memory are refused in advance, and blocks stay within their budget."""
 
 from __future__ import annotations
 

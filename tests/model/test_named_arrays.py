@@ -24,7 +24,7 @@ def ours():
 
 @pytest.fixture
 def source(tmp_path):
-    """A function that writes arrays and names them in a spec."""
+    """Return a function that writes arrays and names them in a spec."""
 
     def write(arrays, **spec):
         np.savez(tmp_path / "w.npz", **arrays)
@@ -229,7 +229,7 @@ def test_biases_that_are_columns_or_rows_are_vectors(source):
 
 
 def line_to_paste(help):
-    """What the help says to write under the section."""
+    """Return the line that the help says to add under the section."""
     return YAML(typ="safe", pure=True).load(
         f"{{{re.search('(names: {.*}(?:, layout: [a-z_]+)?)', help)[1]}}}"
     )

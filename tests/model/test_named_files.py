@@ -1,4 +1,4 @@
-"""Every file that is not there is told at once, in the order of the spec."""
+"""All missing files are reported at once, in the order of the spec."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_each_file_is_named_at_its_place(gradients, place, file, tmp_path):
     }
     for name in ("w.npz", "b.npz"):
         (tmp_path / name).touch()
-    (tmp_path / file).mkdir()  # a folder of .npy, say: whoever reads it says whether it is one
+    (tmp_path / file).mkdir()  # it may be a folder of .npy files; its reader decides
     refuse_absent_files(spec)
 
 

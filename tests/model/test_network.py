@@ -11,7 +11,7 @@ from gradcheck_cli.model.penalties import PENALTIES
 
 
 def total_loss(problem, parameters) -> complex:
-    """L written out: the losses summed, and the penalties."""
+    """Return L written out: the sum of the losses, plus the penalties."""
     network = problem.network
     with np.errstate(all="ignore"):
         output = forward(network, parameters, problem.x.astype(complex)).output
@@ -23,7 +23,7 @@ def total_loss(problem, parameters) -> complex:
 
 
 def by_complex_step(problem) -> dict[str, np.ndarray]:
-    """∂L/∂ every parameter entry, one entry at a time: h = 1e-30 leaves no truncation and no cancellation."""
+    """Return ∂L/∂θ entry by entry: a step of h = 1e-30 leaves no truncation and no cancellation."""
     gradient = {}
     for name, value in problem.parameters.items():
         gradient[name] = np.empty(value.shape)
@@ -87,7 +87,7 @@ def test_the_three_factors_of_the_output_layer_are_there_by_name():
 
 
 def test_reference_network_has_the_gradient_of_the_book():
-    """Raschka's NeuralNetMLP: δ = 2/N (a − y) a (1 − a), the weights from RandomState(123), hidden first."""
+    """Raschka's NeuralNetMLP: δ = 2/N (a − y) a (1 − a), weights from RandomState(123), hidden layer first."""
     problem = problem_of(
         (50, "sigmoid"),
         (10, "sigmoid"),

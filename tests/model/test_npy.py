@@ -1,4 +1,4 @@
-"""Reading .npy, in an .npz or a folder: nothing is run, nothing large allocated, only `InputError` raised."""
+"""Reading .npy files in an .npz or folder: nothing is executed, and only `InputError` is raised."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def npy(array, **options) -> bytes:
 
 
 def npy_of(header: bytes, data: bytes = b"", version=(1, 0)) -> bytes:
-    """An .npy file with whatever header."""
+    """Return an .npy file with this header."""
     length = struct.pack("<H" if version[0] == 1 else "<I", len(header) + 1)
     return b"\x93NUMPY" + bytes(version) + length + header + b"\n" + data
 
@@ -294,7 +294,7 @@ def test_many_large_arrays_are_refused_together(file):
         for name in "abc":
             info = zipfile.ZipInfo(f"{name}.npy")
             archive.writestr(info, npy_of(header("'|i1'", "(1000000000,)")))
-            info.file_size = 2**40  # what a forged directory claims
+            info.file_size = 2**40  # as a forged directory claims
     assert message_of(file).startswith("with array 'c' of a.npz, of shape [1000000000], the arrays are over")
 
 

@@ -1,4 +1,4 @@
-"""From a spec to a problem: what is built, and what is refused before anything is allocated."""
+"""From a spec to a problem: what is built, and what is refused before any allocation."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_label_smoothing_spreads_part_of_the_target_evenly():
 
 @pytest.mark.parametrize("reduction", ["batchmean", "mean", "sum"])
 def test_class_weights_are_normalised_by_their_sum_over_the_samples(reduction):
-    """As in PyTorch, where labels weigh what their class weighs."""
+    """PyTorch does the same: a label has the weight of its class."""
     loss = {"name": "cross_entropy", "weight": [1.0, 0.5, 2.0], "reduction": reduction}
     problem = build_problem(of_labels(loss, y=(0, 2, 2, 1)))
     np.testing.assert_array_equal(problem.target, np.eye(3)[[0, 2, 2, 1]] * [1.0, 0.5, 2.0])

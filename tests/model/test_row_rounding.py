@@ -1,4 +1,4 @@
-"""Every row of every table, and rows written tomorrow, against the bound on what rounding may do to it."""
+"""Rounding bounds hold for every row of every table, and for rows that are yet to be written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOSS_ROWS = {**LOSSES, **NEW_LOSSES}
 
 
 def numbers(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> np.ndarray:
-    """Numbers that float32 holds exactly, as float64."""
+    """Return numbers that float32 holds exactly, as float64."""
     return (size * rng.normal(size=shape)).astype(FLOAT32).astype(np.float64)
 
 
@@ -57,7 +57,7 @@ def test_what_is_off_below_an_activation_is_carried_within_its_bound(name, units
     for size in 10.0 ** rng.uniform(-4, 1, size=12):
         z, dL_da = numbers(rng, (6, units), size), numbers(rng, (6, units), 1.0)
         z_error, error = 1e-6 * np.abs(numbers(rng, z.shape, size)), 1e-6 * np.abs(numbers(rng, z.shape, 1.0))
-        z_error = np.where(np.abs(z) > 2.0 * z_error, z_error, 0.0)  # across a kink is another matter
+        z_error = np.where(np.abs(z) > 2.0 * z_error, z_error, 0.0)  # nudges across a kink do not count
         moved, other = (at + by * rng.uniform(-1, 1, z.shape) for at, by in ((z, z_error), (dL_da, error)))
         assert within(row.value(moved) - row.value(z), row.rounding.value(row, z, z_error) + 1e-15)
         bound = row.rounding.delta(row, z, z_error, dL_da, error, 1e-15)
@@ -114,7 +114,7 @@ def test_networks_of_new_rows_in_float32_are_never_wrong(monkeypatch, seed):
         int(rng.integers(2**31)), tuple(NEW_ACTIVATIONS), tuple(NEW_LOSSES), "float32", (1, 3), (-1, 1)
     )
     if problem_or_none(raw) is None:
-        return  # no finite loss
+        return  # the loss is not finite
     assert check(Spec.model_validate(raw)).verdict is not Verdict.WRONG
 
 

@@ -1,4 +1,4 @@
-"""Reading .safetensors files, as far as numpy has their types."""
+"""Reading .safetensors files, for the types that numpy has."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save():
 
 
 def write(file, data=b"", **entries):
-    """The format by hand: the length of a JSON header, the header, the numbers."""
+    """Write the format by hand: the length of a JSON header, the header, the numbers."""
     pytest.importorskip("safetensors")
     header = json.dumps(entries).encode()
     file.write_bytes(struct.pack("<Q", len(header)) + header + data)
@@ -72,7 +72,7 @@ def test_types_that_numpy_has_not_are_all_named_and_what_to_do(file):
 
 
 def test_complex_numbers_are_refused_as_such(file):
-    pytest.importorskip("safetensors", minversion="0.7")  # before, the format had none
+    pytest.importorskip("safetensors", minversion="0.7")  # older versions of the format had none
     write(file, bytes(8), a={"dtype": "C64", "shape": [1], "data_offsets": [0, 8]})
     assert refused(file) == [("array 'a' of a.safetensors holds complex64; real numbers are needed", None)]
 

@@ -1,4 +1,4 @@
-"""numerical.kinks: what a gradient may be where a function has a kink, told from its values alone."""
+"""The values that a gradient may take at a kink of a function, found from its values alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 
 @dataclass(frozen=True)
 class OfOne:
-    """A function of each of some numbers, of which nothing is known but its values."""
+    """A function of each of some numbers that reveals only its values."""
 
     function: Callable[[np.ndarray], np.ndarray]
     position: np.ndarray

@@ -1,4 +1,4 @@
-"""Random directions as numbers that are moved."""
+"""Projections along random directions, and their steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradcheck_cli.numerical.projections import (
 
 @dataclass
 class Layer:
-    """Σ f(x wᵀ) over 20 samples, one term each, in w (4, 6)."""
+    """The loss Σ f(x wᵀ) over 20 samples, one term each, with w (4, 6)."""
 
     function: object
     evaluations: int = 0

@@ -9,7 +9,7 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 
 
 class Scalars:
-    """exp at some points, as something that can be moved."""
+    """The function exp at some points, as a movable."""
 
     def __init__(self, *points: float) -> None:
         self.position = np.array(points)

@@ -50,7 +50,7 @@ def test_a_step_that_crosses_a_kink_has_a_value_and_is_marked(name):
     (of,) = Drawing({}, seed=0).by_units(problem.objective, ["hidden1.weight"]).values()
     far, near = of.at(PLAIN[name], 1.0), of.at(PLAIN[name], 2.0**-40)
     assert np.isfinite(far.value).all()
-    assert far.crossed.any() == PLAIN[name].cancels  # an imaginary step stays where it is
+    assert far.crossed.any() == PLAIN[name].cancels  # an imaginary step crosses nothing
     assert not near.crossed.any()
 
 
@@ -68,7 +68,7 @@ def test_points_of_steps_that_fall_by_halves_are_evaluated_once(problem):
         for scheme in PLAIN.values():
             of.at(scheme, step)
     numbers = len(of.losses.numbers.which)
-    # 0, ±2, ±1, … of the real schemes; one imaginary point each; and beside it, to both sides
+    # 0, ±2, ±1, … of the real schemes; one imaginary point each; and a look to both sides of it
     assert evaluations(PLAIN.values(), STEPS) == 1 + 2 * (len(STEPS) + 1) + len(STEPS) + 2
     assert sum(evaluated) == numbers * evaluations(PLAIN.values(), STEPS)
 

@@ -1,4 +1,4 @@
-"""The user's gradients from a file: what is taken as it is, and what is refused."""
+"""The user's gradients from a file: what is accepted unchanged, and what is refused."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_the_loss_may_be_there_as_a_number(source):
 # --- other files, names and layouts ----------------------------------------------------------------------
 
 SQUARE = problem_of((4, "tanh"), (4, "sigmoid"), inputs=4, samples=5)
-"""Weights in the wrong layout have the right shape."""
+"""A network with square weights, whose shapes fit either layout."""
 NAMES = {
     "fc1.weight": "hidden1.weight",
     "fc1.bias": "hidden1.bias",
@@ -209,7 +209,7 @@ NAMES = {
 
 
 def in_theirs(gradients):
-    """Under the names of NAMES, and [in, out]."""
+    """Return the arrays under the names of NAMES, and as [in, out]."""
     return {theirs: gradients[ours].T for theirs, ours in NAMES.items()}
 
 

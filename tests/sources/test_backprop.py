@@ -1,4 +1,4 @@
-"""Our own backprop, where the spec's arithmetic cannot hold the numbers: that is no mistake in a gradient."""
+"""gradcheck's own backprop, where overflow in the spec's arithmetic is not a wrong gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function that is given as it is: what it is called with, and what it may do wrong."""
+"""A function given directly: its arguments, and its possible faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that have names, layouts and arguments of their own."""
+"""Functions with their own names, layouts and arguments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BOOK = """
 
 @pytest.fixture
 def checked(tmp_path):
-    """The report on a spec in the folder of this code."""
+    """Return the report on a spec in the folder of this code."""
 
     def run(code: str, spec: str) -> Report:
         (tmp_path / "net.py").write_text(dedent(code), encoding="utf-8")
@@ -77,7 +77,7 @@ def test_a_mistake_is_named_in_the_networks_terms(checked):
 
 
 def test_a_square_weight_in_the_wrong_layout_is_another_function(checked):
-    """Both weights fit their shapes transposed only if the layout is said."""
+    """Both weights fit their shapes when transposed, so only the layout decides."""
     with pytest.raises(InputError):
         checked(book("(1.0 - a**2)"), f"{NETWORK}gradients: {{python: net.py:f, {NAMES}}}\n")
 
@@ -119,7 +119,7 @@ def test_those_of_the_spec_come_first(tmp_path):
 
 
 def test_a_mistake_that_shows_at_the_codes_own_parameters_alone_is_seen(checked):
-    """Drawn ones have biases of 0, where a penalty on them has no gradient."""
+    """Drawn parameters have biases of 0, where a penalty on them has no gradient."""
     penalised = book("(1.0 - a**2)").replace(
         "len(x), gradients", "len(x) + p['b1'] @ p['b1'] / 50, gradients"
     )
@@ -204,7 +204,7 @@ SCALED = """
 
 def test_parameters_that_hide_a_mistake_are_told(checked):
     report = checked(SCALED.replace("GAMMA", "np.ones(2)"), "gradients: {python: net.py:f}\n")
-    assert report.passed  # wrongly so: the gradient of w lacks the factor gamma
+    assert report.passed  # the gradient of w wrongly lacks the factor gamma
     assert [line.partition(":")[0] for line in report.unexercised] == [
         "gamma is 1 in every entry",
         "beta is 0 in every entry",

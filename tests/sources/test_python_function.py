@@ -1,4 +1,4 @@
-"""A function of the user's: what it may return, and everything it may do wrong."""
+"""The user's Python function: what it may return, and all its possible faults."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def written(tmp_path):
 
 @pytest.fixture
 def returning(written):
-    """A function that returns this expression of the right loss, the right gradients g, p, x and y."""
+    """Return a function that returns this expression of the right loss, the right gradients g, p, x and y."""
 
     def write(expression, before="", at_first=""):
         body = dedent(RIGHT).replace("def f(", "def right(")
@@ -464,7 +464,7 @@ def test_a_function_is_judged_tensor_by_tensor(tmp_path, factor, wrong):
 @pytest.mark.parametrize("returned", ["loss", "float(loss)", "np.float64(loss)"])
 @pytest.mark.parametrize("factor", ["1", "1e-4"])
 def test_a_loss_that_float32_keeps_from_changing_makes_no_gradient_wrong(tmp_path, returned, factor):
-    """Beside 1e5, float32 tells no smaller changes than 0.004: there is no noise to see, and no slope."""
+    """Next to 1e5, float32 shows no changes below 0.004: there is neither noise nor slope to see."""
     text = f"""
         import numpy as np
 
@@ -608,7 +608,7 @@ def test_a_function_of_one_point_that_is_called_vectorized_is_told_what_to_do(wr
 
 
 def test_stacks_are_of_few_sizes(vectorized):
-    """What is compiled is compiled for every size."""
+    """A compiler compiles once for every size."""
     sizes = []
     function = read(vectorized("0.5 * (z * z).sum(axis=2)"), POINT)
 

@@ -1,4 +1,4 @@
-"""A torch module of the user's: held against its own forward pass in float64."""
+"""The user's torch module, compared with its own forward pass in float64."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_data_may_be_the_modules_own(written):
 
 
 def test_a_loss_that_looks_at_the_module_sees_the_moved_parameters(written):
-    """As a penalty does. The very module is widened, not a copy of it."""
+    """A penalty reads the module itself, so the module is widened in place, not a copy of it."""
     text = """
         def build():
             net = nn.Linear(3, 2)
@@ -257,7 +257,7 @@ def test_a_bare_function_has_the_parameters_of_its_dict(written):
 
 @pytest.mark.parametrize("kind", ["Embedding", "EmbeddingBag"])
 def test_the_row_of_an_embeddings_padding_is_not_moved(written, tmp_path, kind):
-    """torch gives that row no gradient, whatever the output depends on."""
+    """torch gives that row no gradient, even if the output depends on it."""
     text = f"""
         def build():
             module = nn.Sequential(nn.{kind}(4, 3, padding_idx=1), nn.Linear(3, 2)).double()
@@ -278,7 +278,7 @@ def test_the_row_of_an_embeddings_padding_is_not_moved(written, tmp_path, kind):
 
 
 def test_a_padding_row_that_is_used_elsewhere_is_checked(written, tmp_path):
-    """As where the output layer has the embedding's weight."""
+    """The output layer shares the embedding's weight."""
     text = """
         class Tied(nn.Module):
             def __init__(self):

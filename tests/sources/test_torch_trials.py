@@ -1,4 +1,4 @@
-"""What one run of backward does not show: complex parts, upstreams that are ignored, memory never written."""
+"""Faults that one run of backward does not show: complex parts, ignored upstreams, unwritten memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def why(report):
 
 PAIR = "{'a': drawn(2, 3, dtype=T), 'b': drawn(3, 2, seed=1, dtype=T)}"
 
-CONJUGATED = {  # the forward pass, and backward with and without what is easily forgotten
+CONJUGATED = {  # the forward pass, and backward with and without the steps that are easily forgotten
     "product": ("a * b.mT", "return g * b.mH, (g * a.conj()).mT", "return g * b.mT, (g * a.conj()).mT"),
     "matmul": ("a @ b", "return g @ b.mH, a.mH @ g", "return g @ b.mH, a.mT @ g"),
     "square": ("a * a + b.mT", "return 2 * g * a.conj(), g.mT", "return 2 * g * a, g.mT"),
@@ -95,7 +95,7 @@ def test_real_and_imaginary_part_are_checked_as_two_tensors(checked, kind, dtype
 
 
 def test_half_a_gradient_as_others_define_it_is_wrong(checked):
-    """∂L/∂z* is half of what torch calls the gradient."""
+    """∂L/∂z* is half of torch's gradient."""
     text = function("a", "a.abs()", "return 0.5 * g * a / a.abs()")
     report = checked(text, f"Fn.apply, {SQUARES}, {{'a': drawn(3, dtype=torch.complex128)}}")
     assert report.ratio == pytest.approx(0.5)
@@ -121,7 +121,7 @@ def test_a_module_of_both_kinds_of_numbers_agrees(checked):
     report = checked(FOURIER, "Layer(), lambda output: output.square().sum(dim=1)")
     assert report.verdict is Verdict.AGREES
     assert [c.name for c in report.comparisons][:2] == ["w.real", "w.imag"]
-    assert max(c.error.max() for c in report.comparisons) < 1e-6  # of losses in float64
+    assert max(c.error.max() for c in report.comparisons) < 1e-6  # losses in float64
 
 
 def test_data_may_be_complex_and_a_loss_may_take_the_imaginary_part(checked):
@@ -222,7 +222,7 @@ def test_a_backward_that_reads_any_memory_as_contiguous_is_named(checked, kind, 
     assert why(report).startswith("Why: The backward of Fn reads its upstream as if it were contiguous: ")
 
 
-SKIPPED = "(lambda a: a**2 + Fn.apply(a))"  # the later step comes first on the way back
+SKIPPED = "(lambda a: a**2 + Fn.apply(a))"  # backward runs the later step first
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Torch code that computes in float64 throughout: its jumps are its author's, and are no rounding."""
+"""Torch code that computes in float64 throughout: its jumps are intended, not rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that a function asks for and never writes; right functions use such memory, too."""
+"""Functions that read memory they never wrote; right functions may use empty memory, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck_cli.sources.evaluation import Evaluation
 from gradcheck_cli.sources.unwritten import refuse_erratic, refuse_unwritten
 
 PARAMETERS = {"w": np.linspace(-1.0, 2.0, 7)}
-empty_like = np.empty_like  # under a name of this module's own
+empty_like = np.empty_like  # under a name of its own in this module
 
 
 def half(w, gradient):

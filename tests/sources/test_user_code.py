@@ -1,4 +1,4 @@
-"""Code of the user's: found, loaded afresh, and stopped from ending anything but its own check."""
+"""User code is found, loaded again each time, and can end only its own check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHERE = ("gradients", "python")
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file of Python and names something in it."""
+    """Write a Python file and name something in it."""
 
     def write(text, name="f", file="net.py"):
         path = tmp_path / file

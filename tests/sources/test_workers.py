@@ -1,4 +1,4 @@
-"""Processes that evaluate code: the same result, bit for bit, however many there are."""
+"""Worker processes that evaluate code: the results are the same bit for bit, for any number of them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_code_that_differs_from_process_to_process_is_refused(case):
 
 
 def _ends(process, seconds=60.0):
-    """The pool's own thread may be the one that sees it end, and tell a moment later."""
+    """Wait until the worker has ended: the pool's own thread may notice a moment later."""
     deadline = time.monotonic() + seconds
     while process.exitcode is None and time.monotonic() < deadline:
         process.join(0.05)
