@@ -65,7 +65,7 @@ def test_a_seed_gives_the_same_input_again(subject):
         ({"code": -1}, "exit code -1"),
         ({"err": "error: x\nTraceback (most"}, "a traceback"),
         ({"err": ""}, "no message"),
-        ({"code": 1, "own": True}, "our own gradients are called wrong"),
+        ({"code": 1, "own": True}, "gradcheck's own gradients are called wrong"),
         ({"code": 1, "own": False}, ""),
         ({"seconds": 3.0}, "3.0 s"),
         ({"out": "a\x1b[2Jb"}, r"'\x1b' reaches the terminal"),

@@ -87,7 +87,7 @@ def test_the_three_factors_of_the_output_layer_are_there_by_name():
 
 
 def test_reference_network_has_the_gradient_of_the_book():
-    """Raschka's NeuralNetMLP: δ = 2/N (a − y) a (1 − a), weights from RandomState(123), hidden layer first."""
+    """Raschka's NeuralNetMLP: δ = 2/N (a − y) a (1 − a), weights from RandomState(123), hidden first."""
     problem = problem_of(
         (50, "sigmoid"),
         (10, "sigmoid"),
