@@ -50,7 +50,7 @@ EXCUSABLE = 1e-5
 EXCUSED_BY_ROUNDING = 1e-3
 """Share of the largest entry up to which rounding can excuse an undecided entry.
 
-A larger rounding bound says too little.
+Larger rounding bounds are capped at this share.
 """
 
 

@@ -211,7 +211,7 @@ class Dialect:
         return shape[::-1] if self._turns(ours, len(shape)) else shape
 
     def shapes(self, ours: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the author's shapes by the author's names."""
+        """Return the shapes in the author's layout, by the author's names."""
         return {self.name(name): self.shape(name, shape) for name, shape in ours.items()}
 
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
