@@ -33,7 +33,7 @@ def test_right_gradients_are_never_called_wrong(family, seed):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fresh_seeds_every_day_are_no_different(family):
+def test_fresh_seeds_give_the_same_verdicts(family):
     """Draw new seeds in every run."""
     fresh = int(np.random.default_rng().integers(2**31))
     report = report_of(FAMILIES[family](fresh))
@@ -183,7 +183,7 @@ def test_gradients_of_a_coarser_type_are_judged_by_their_own_precision(dtype, tm
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_gradient_that_is_no_finite_number_is_wrong(value, tmp_path):
+def test_a_gradient_that_is_not_finite_is_wrong(value, tmp_path):
     spec = NETWORKS["sigmoid mse"]
     problem = build_problem(spec)
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
@@ -226,7 +226,7 @@ def test_a_badly_chosen_step_is_never_blamed_on_the_gradient(scheme, step):
     assert report.wrong == 0
 
 
-def test_a_step_that_says_nothing_is_refused():
+def test_a_useless_step_is_refused():
     with pytest.raises(ValidationError, match="less than or equal to 1"):
         spec_of((4, "tanh"), (3, "sigmoid"), check={"step": 1e6})
 
@@ -268,12 +268,12 @@ def test_literal_differences_need_no_witness():
     assert check(spec_of((4, "tanh"), (3, "sigmoid"))).witness.entries == 3 * 4 + 3
 
 
-def test_only_the_asked_for_parameters_are_checked():
+def test_only_the_requested_parameters_are_checked():
     report = check(spec_of((4, "tanh"), (3, "sigmoid"), check={"parameters": ["*.bias", "output.*"]}))
     assert [c.name for c in report.comparisons] == ["output.weight", "output.bias", "hidden1.bias"]
 
 
-def test_nothing_but_zeros_is_no_pass():
+def test_a_network_of_zeros_does_not_pass():
     report = check(spec_of((4, "relu"), (3, "relu"), parameters={"init": "zeros"}))
     assert report.verdict is Verdict.UNRESOLVED
     assert report.exit_code == 3
@@ -313,7 +313,7 @@ def test_the_usual_conventions_on_a_kink_agree(name, differences):
 
 
 @pytest.mark.parametrize("right", [0.0, 0.5, 1.0])
-def test_every_value_of_relu_prime_at_0_is_one_that_someone_chose(right, tmp_path, monkeypatch):
+def test_every_common_value_of_relu_prime_at_0_agrees(right, tmp_path, monkeypatch):
     spec = ON_KINKS["relu, a sample of zeros"]
     problem = build_problem(spec)
 
@@ -348,7 +348,7 @@ def test_between_the_sides_of_a_kink_is_unresolved_and_beyond_them_wrong(tmp_pat
         assert report.verdict is verdict, (share, report.worst(2))
 
 
-def test_kinks_that_act_through_each_other_are_not_judged_one_by_one(tmp_path):
+def test_interacting_kinks_are_not_judged_one_by_one(tmp_path):
     """While one unit is off, the units above it do not count: the effects of single kinks do not add up."""
     rng = np.random.default_rng(0)
     for _ in range(5):
@@ -373,7 +373,7 @@ def test_kinks_that_act_through_each_other_are_not_judged_one_by_one(tmp_path):
 
 
 @pytest.mark.parametrize("seed", first(5, range(20)))
-def test_zeros_of_samples_that_are_all_alike_are_no_mistake(seed):
+def test_zeros_of_identical_samples_are_not_a_mistake(seed):
     """Batch normalisation reduces them to rounding errors, which a relu may or may not pass."""
     rng = np.random.default_rng(seed)
     layers = {"units": 1, "activation": "relu", "batch_norm": True}, (2, "identity")
@@ -385,7 +385,7 @@ def test_zeros_of_samples_that_are_all_alike_are_no_mistake(seed):
 
 @pytest.mark.parametrize("step", [0.01, 0.3, 1.0])
 @pytest.mark.parametrize("scheme", ["forward", "central", "five-point", "complex"])
-def test_a_plain_scheme_calls_nothing_wrong_before_the_default_has_been_asked(scheme, step):
+def test_a_plain_scheme_calls_nothing_wrong_without_the_default_scheme(scheme, step):
     """Three steps that are all too large for a steep function agree with each other."""
     for seed in range(4):
         steep = {"init": "normal", "scale": 30.0, "seed": seed}
@@ -394,7 +394,7 @@ def test_a_plain_scheme_calls_nothing_wrong_before_the_default_has_been_asked(sc
 
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-7, 1e-9, 1e-11, 1e-13])
-def test_beside_a_kink_the_gradient_is_that_of_its_side(distance, tmp_path):
+def test_near_a_kink_the_gradient_is_that_of_its_side(distance, tmp_path):
     """A pair that crosses gets its own smaller steps, however near the kink is."""
     for side in (-1, 1):
         spec = spec_of(
@@ -488,7 +488,7 @@ def test_gelu_may_be_computed_as_in_any_textbook(tmp_path, z, dtype):
 @pytest.mark.parametrize("scheme", ["forward", "backward", "central", "five-point"])
 @pytest.mark.parametrize("step", [1e-5, 1e-3, 3e-3, 0.02])
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-def test_a_scheme_whose_points_are_near_and_far_is_no_less_right(scheme, step, loss):
+def test_a_scheme_with_near_and_far_points_is_right(scheme, step, loss):
     """Different code evaluates short and long steps, and must agree on the loss."""
     spec = spec_of((4, "tanh"), (3, "identity"), loss=loss, check={"scheme": scheme, "step": step})
     problem = build_problem(spec)

@@ -40,12 +40,12 @@ def ticking(processor, wall=None):
 
 @pytest.mark.parametrize("load", [1, 2, 8, 15])
 @pytest.mark.parametrize("seconds", [1e-4, 2e-3, 2.6e-3, 0.01, 1.0])
-def test_other_work_on_the_machine_changes_neither_the_way_nor_its_words(seconds, load):
+def test_other_work_on_the_machine_changes_neither_the_choice_nor_its_wording(seconds, load):
     idle = plan(Objective(), ["w"], CheckSpec(), ticking(seconds))
     assert plan(Objective(), ["w"], CheckSpec(), ticking(seconds, load * seconds)) == idle
 
 
-def test_code_that_waits_for_a_device_or_a_server_is_slow_all_the_same():
+def test_code_that_waits_for_a_device_or_a_server_counts_as_slow():
     assert plan(Objective(), ["w"], CheckSpec(), ticking(1e-4, 1.0)).way == "directions"
 
 
@@ -62,12 +62,12 @@ def test_code_that_waits_for_a_device_or_a_server_is_slow_all_the_same():
         (1.0, {"scheme": "central", "fast": True}, "directions"),
     ],
 )
-def test_literally_where_that_is_quick_or_asked_for(seconds, how, expected):
+def test_literal_differences_if_quick_or_requested(seconds, how, expected):
     assert way(seconds, **how).way == expected
 
 
 @pytest.mark.parametrize("jobs", [1, 7, "auto"])
-def test_how_many_processes_there_are_decides_nothing(jobs):
+def test_the_number_of_processes_does_not_affect_the_choice(jobs):
     for seconds in (1e-4, 1e-3, 2e-3, 1.0):
         assert way(seconds, jobs=jobs).way == way(seconds).way
 
@@ -99,7 +99,7 @@ def test_slow_code_is_checked_along_directions(tmp_path):
     assert report.way.endswith("since every entry would take about 12 s.")
 
 
-def test_what_is_compiled_first_is_not_slow_and_one_slow_batch_of_three_is_none():
+def test_compilation_and_one_slow_batch_of_three_do_not_count_as_slow():
     moves = Compiled()
     assert seconds_of(moves, "w", moves.clock) == pytest.approx(0.001)
 

@@ -107,7 +107,7 @@ def test_a_slope_far_beyond_both_sides_of_a_kink_is_wrong(tmp_path, factor):
 
 
 @pytest.mark.parametrize("factor", ["1.001", "1.00001"])
-def test_round_numbers_are_not_taken_for_a_narrow_type(tmp_path, factor):
+def test_round_numbers_are_not_mistaken_for_a_narrow_type(tmp_path, factor):
     words = {"setup": 'parameters = {"w": np.array([1.0, 2.0, -3.0])}', "loss": "(w ** 4).sum()"}
     assert report_of(tmp_path, HERE, gradient="4 * w ** 3", **words).verdict is Verdict.AGREES
     assert report_of(tmp_path, HERE, gradient=f"{factor} * 4 * w ** 3", **words).verdict is Verdict.WRONG

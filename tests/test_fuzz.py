@@ -72,12 +72,12 @@ def test_a_seed_gives_the_same_input_again(subject):
         ({"out": "a\n  ::error::x"}, "'  ::' reaches the terminal"),
     ],
 )
-def test_what_may_not_be_is_seen(ending, fault):
+def test_forbidden_endings_are_detected(ending, fault):
     usual = {"code": 2, "out": "", "err": "error: x", "seconds": 0.1, "own": True, "large": False}
     assert fuzzing.Ending(**{**usual, **ending}).fault == fault
 
 
-def test_what_takes_too_much_memory_is_seen(tmp_path, monkeypatch):
+def test_excessive_memory_is_detected(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fuzzing, "MEBIBYTES", 0.0)
     peaks = iter([10.0, 20.0, 20.0, 20.0, 20.0])
@@ -87,7 +87,7 @@ def test_what_takes_too_much_memory_is_seen(tmp_path, monkeypatch):
     assert [fault["fault"] for fault in found.faults] == ["15 MiB"]
 
 
-def test_what_hangs_is_ended_and_seen(tmp_path, monkeypatch):
+def test_hangs_are_ended_and_detected(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fuzzing.prepare(Path())
     monkeypatch.setattr(fuzzing, "SECONDS", 0.02)

@@ -63,7 +63,7 @@ def test_the_smooth_config_of_an_output_layer_catches_all_it_can_see(configs):
     assert found.exit_code is ExitCode.AGREES
 
 
-def test_an_invisible_one_says_what_would_show_it():
+def test_an_invisible_mistake_says_what_would_reveal_it():
     hidden = [
         mutant for mutant in mutate(spec(*SMALL, samples=1, bias="zeros")).mutants if not mutant.visible
     ]
@@ -73,7 +73,7 @@ def test_an_invisible_one_says_what_would_show_it():
     assert all(mutant.shown_by for mutant in hidden)
 
 
-def test_what_is_left_unchecked_is_told():
+def test_unchecked_parameters_are_reported():
     found = mutate(spec(*SMALL, parameters=["output.*"]))
     hidden = [m for m in found.mutants if m.where == "hidden1" and m.kind == "bias averaged"]
     assert [m.shown_by for m in hidden] == [LEFT_OUT]
@@ -107,7 +107,7 @@ def kinked(**check: object) -> Spec:
 @pytest.mark.parametrize(
     "of", [spec(samples=4), kinked(), kinked(differences="literal"), kinked(scheme="central")]
 )
-def test_looks_that_are_shared_change_no_verdict(of):
+def test_shared_looks_change_no_verdict(of):
     subject = subject_of(of)
     looks = Remembered()
     check_subject(subject, of.check, looks=looks)
@@ -233,7 +233,7 @@ def test_the_last_line_is_the_share_that_was_caught_and_named():
     assert last == "✓ caught 2 of 2 visible mistakes (100.0%), and named 1 of these (50.0%)."
 
 
-def test_one_that_passes_is_named():
+def test_a_mistake_that_passes_is_named():
     passed = replace(SEEN, verdict=Verdict.AGREES)
     text = render_mutation("table", "net.yaml", Mutation("3-2", "mse", Verdict.AGREES, (passed,)), View())
     assert "✗ passed: sign in layer output." in text

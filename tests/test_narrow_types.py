@@ -111,13 +111,13 @@ def test_a_wrong_gradient_never_passes(kind, to, factor):
 
 
 @pytest.mark.parametrize("kind", [squares, cross_entropy, with_exact_parts])
-def test_float16_tells_a_sign_and_float32_a_tenth(kind):
+def test_float16_reveals_a_sign_and_float32_a_tenth(kind):
     for seed in SEEDS:
         assert verdict(*kind(np.random.default_rng(seed), float16), -1.0) is Verdict.WRONG
         assert verdict(*kind(np.random.default_rng(seed), float32), 1.1) is Verdict.WRONG
 
 
-def test_what_would_decide_is_said():
+def test_the_report_says_what_would_decide():
     f, parameters = squares(np.random.default_rng(0), float32)
     report = check_gradients(f, parameters, allow_undecided=True)
     assert report.verdict is Verdict.UNRESOLVED
@@ -127,7 +127,7 @@ def test_what_would_decide_is_said():
     assert verdict(f, parameters, off, rtol=report.deciding_rtol) is not Verdict.AGREES
 
 
-def test_nothing_would_decide_what_is_lost_in_noise():
+def test_nothing_is_suggested_for_gradients_lost_in_noise():
     f, parameters = cross_entropy(np.random.default_rng(0), bfloat16)
     assert check_gradients(f, parameters, allow_undecided=True).deciding_rtol is None
 
@@ -157,7 +157,7 @@ def test_a_gradient_rounded_to_decimals_is_wrong(how, seed, fast):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_decimals_at_the_point_alone_are_no_rounding(seed):
+def test_decimals_only_at_the_point_do_not_count_as_rounding(seed):
     tenths = np.random.default_rng(seed).integers(1, 30, (4, 3)) / 10
     report = check_gradients(lambda p: ((p["w"] ** 2).sum(), {"w": 2 * p["w"]}), {"w": tenths})
     assert report.verdict is Verdict.AGREES

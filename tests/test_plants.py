@@ -63,7 +63,7 @@ def test_every_kind_can_be_planted_and_belongs_to_one_family():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plant_is_wrong_where_it_was_made_and_below_alone(kind):
+def test_a_plant_is_wrong_only_where_it_was_made_and_below(kind):
     for family in NETWORKS:
         for seed, case in cases(family, 4):
             if plant := drawn(kind, case, seed):
@@ -93,7 +93,7 @@ def test_two_mistakes_at_once_are_the_same_in_either_order(family):
                 assert not differ(by_hand(case, edits), by_hand(case, again), 0.0)
 
 
-def test_what_touches_the_same_part_or_hides_everything_is_not_planted_together(case):
+def test_interfering_mistakes_are_not_planted_together(case):
     whole = [drawn(kind, case) for kind in ("factor", "accumulated", "sign")]
     for first in whole:
         for second in whole:

@@ -86,7 +86,7 @@ SHOWN = "\n".join(blocks("console"))
         ("in 1.29s", "in 12.31s"),
     ],
 )
-def test_what_rounding_changes_is_no_other_output(shown, printed):
+def test_rounding_differences_do_not_count_as_other_output(shown, printed):
     assert shown in SHOWN
     ours, readers = settled(SHOWN.replace(shown, printed), SHOWN)
     assert ours == readers
@@ -114,7 +114,7 @@ def test_what_rounding_changes_is_no_other_output(shown, printed):
         ("100.0%", "99.9%"),
     ],
 )
-def test_any_other_change_is(shown, printed):
+def test_any_other_difference_counts(shown, printed):
     assert shown in SHOWN
     ours, readers = settled(SHOWN.replace(shown, printed), SHOWN)
     assert ours != readers

@@ -146,7 +146,7 @@ def test_code_needs_neither_network_nor_data(source):
     [{}, {"network": NETWORK}, {"data": DATA}, {"data": DATA, "gradients": {"file": "mine.npz"}}],
     ids=str,
 )
-def test_anything_else_does(spec):
+def test_other_sections_need_network_and_data(spec):
     assert not agree(spec)
 
 

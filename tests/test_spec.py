@@ -197,7 +197,7 @@ def test_a_section_is_the_kind_that_its_keys_say(section, value, kind):
         ("gradients", {"sorce": "backprop"}, [("unknown key 'sorce'", "did you mean 'source'?")]),
     ],
 )  # fmt: skip
-def test_a_section_of_no_kind_is_taken_for_the_likeliest(told, section, value, expected):
+def test_a_section_of_unknown_kind_is_read_as_the_likeliest(told, section, value, expected):
     assert [(message, help) for _, message, help in told(**{section: value})] == expected
 
 
@@ -228,7 +228,7 @@ def test_layers_are_named_hidden1_hidden2_output_unless_they_say_otherwise():
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a.b", "a b", "é", "-a", "a\n", "a/b"])
-def test_a_name_that_a_parameter_or_a_file_could_not_bear_is_refused(told, name):
+def test_a_name_unfit_for_a_parameter_or_a_file_is_refused(told, name):
     ((_, message, _),) = told(network={**NETWORK, "layers": [{"units": 1, "name": name}]})
     assert message.endswith("; a name is letters, digits, _ and -, and begins with a letter or _")
 
@@ -330,7 +330,7 @@ def changed(path: str, value):
         ("dtype", None, "'dtype' is nothing; allowed: float64, float32"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_told_what_was_found_and_what_is_allowed(told, path, value, message):
+def test_a_wrong_value_is_reported_with_what_is_allowed(told, path, value, message):
     found = told(**changed(path, value))
     assert [said for _, said, _ in found] == [message]
     ((place, _, _),) = found
@@ -368,7 +368,7 @@ def test_an_unknown_name_lists_the_table_and_suggests_the_closest(told, path, ki
     assert help == f"did you mean '{max(table, key=len)}'?"
 
 
-def test_a_quoted_number_is_told_what_the_quotes_do(told):
+def test_a_quoted_number_gets_help_about_the_quotes(told):
     ((_, message, help),) = told(**changed("check.step", "1e-5"))
     assert (message, help) == ("'step' must be a number, not '1e-5'", "without quotes it is a number")
 

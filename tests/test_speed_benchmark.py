@@ -155,13 +155,13 @@ def way_of(entries: int, most: int) -> tuple[Way, list[int]]:
     return Way("a way", sizes.append, entries, most, chunk=10), sizes
 
 
-def test_what_is_within_the_patience_is_run_in_full():
+def test_runs_within_the_patience_are_complete():
     way, sizes = way_of(1000, most=1000)
     assert look(way, 60.0, affine) == Timing(12.0)
     assert sizes[-1] == 1000
 
 
-def test_what_is_not_is_extrapolated_from_growing_samples():
+def test_longer_runs_are_extrapolated_from_growing_samples():
     way, sizes = way_of(10**6, most=10**6)
     timing = look(way, 200.0, affine)
     assert timing.extrapolated
@@ -176,7 +176,7 @@ def test_a_sample_is_no_larger_than_it_can_be():
     assert sizes == [10, 10, 25]
 
 
-def test_what_knows_no_sample_is_run_in_full():
+def test_methods_without_samples_are_run_in_full():
     way, sizes = way_of(10**6, most=0)
     assert look(way, 1.0, affine) == Timing(2.0 + 0.01 * 10**6)
     assert sizes == [10**6]
@@ -205,5 +205,5 @@ def test_a_first_run_counts_only_where_patience_allows_no_other(patience, runs, 
 @pytest.mark.parametrize(
     ("seconds", "told"), [(1.5e-5, "15 µs"), (0.012345, "12.3 ms"), (2.0, "2 s"), (7200.0, "2 h")]
 )
-def test_durations_have_the_unit_that_suits(seconds, told):
+def test_durations_have_a_suitable_unit(seconds, told):
     assert duration(seconds) == told

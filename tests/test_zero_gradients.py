@@ -79,7 +79,7 @@ def one(analytic, numerical, error, rounding):
 
 
 @pytest.mark.parametrize("share", [1e-6, 1e-3, 0.1, 1.0])
-def test_a_zero_that_is_small_beside_rounding_alone_is_undecided(share):
+def test_a_zero_that_is_small_only_next_to_rounding_is_undecided(share):
     assert one(0.0, 1e-16 * share, 1e-25, 1e-16).verdict is Verdict.UNRESOLVED
 
 

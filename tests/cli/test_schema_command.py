@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradcheck_cli.schema import json_schema
 
 
-def test_it_is_all_there_is_on_stdout_and_ascii(gradcheck):
+def test_only_the_schema_is_on_stdout_in_ascii(gradcheck):
     done = gradcheck("schema")
     assert (done.code, done.err) == (0, "")
     assert done.document == json_schema()

@@ -173,7 +173,7 @@ def test_the_cause_stands_with_the_wrong_formula_beside_the_right_one():
     ]
 
 
-def test_two_mistakes_at_once_and_another_answer_are_told_apart():
+def test_two_mistakes_at_once_differ_from_alternative_answers():
     (answer,) = diagnosis().answers
     (cause,) = answer.causes
     scaled = replace(
@@ -198,7 +198,7 @@ def test_a_gradient_that_no_known_mistake_leads_to_keeps_what_is_known():
     assert not tree_of(outcome_of(WRONG)).all("section", class_="why")
 
 
-def test_what_else_there_is_to_know_is_said_in_the_words_of_the_table():
+def test_other_notes_use_the_words_of_the_table():
     fields = {
         "witness": Witness(4, 0.5, 0.25),
         "unexercised": ("all biases are 0",),
@@ -225,7 +225,7 @@ def test_a_spec_that_was_not_checked_has_its_complaints_as_a_compiler_writes_the
     assert "gradcheck itself failed, see the errors" in tree_of(failed).text
 
 
-def test_a_tensor_moved_along_directions_alone_shows_these_and_no_map():
+def test_a_tensor_checked_only_along_directions_shows_these_and_no_map():
     unknown = comparison("w", np.ones(4), np.full(4, math.nan), math.inf)
     covered, nothing = np.ones(4, dtype=bool), np.zeros(4, dtype=bool)
     projected = Projected(covered, nothing, 1e-8, (Projection(1.0, 1.0, 1e-9), Projection(2.0, 2.1, 1e-9)))
@@ -277,7 +277,7 @@ def test_a_hostile_name_is_text_wherever_it_stands(name):
     assert json.loads(tree.all("script", id="data")[0].children[0])["maps"][0][0]["name"] == name
 
 
-def test_what_cannot_be_printed_is_spelt_out():
+def test_unprintable_characters_are_escaped():
     text = page_of(outcome_of(WRONG, name="a\x1b[31m\u202e\udcff\n.yaml"))
     assert "a\\x1b[31m\\u202e\\udcff\\n.yaml" in text
 
@@ -358,7 +358,7 @@ def in_order(element: Element) -> list[Element]:
 
 @pytest.mark.parametrize("asked", [["--format", "{}"], ["--report", "{}=report"]])
 @pytest.mark.parametrize("format", PACKAGES)
-def test_a_missing_package_is_told_before_anything_is_checked(
+def test_a_missing_package_is_reported_before_anything_is_checked(
     format, asked, monkeypatch, configs, capsys, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
@@ -375,6 +375,6 @@ def test_a_missing_package_is_told_before_anything_is_checked(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_needs_no_package_of_its_own_is_never_refused():
+def test_formats_without_packages_are_never_refused():
     for format in FORMATS.keys() - PACKAGES.keys():
         refuse_missing(format)

@@ -237,7 +237,7 @@ def test_the_pointer_reads_index_and_values_of_a_cell(page, index):
 
 
 @pytest.mark.parametrize("column", [0, 1, 2])
-def test_the_pointer_reads_what_is_no_finite_number(page, column):
+def test_the_pointer_reads_numbers_that_are_not_finite(page, column):
     assert page.hover("3-1", 0, column).splitlines() == tip_of(NOT_FINITE, (column,))
 
 
@@ -289,7 +289,7 @@ def test_a_finger_reads_a_cell(page):
     assert page.find("#tip").text.splitlines() == tip_of(WEIGHT, (3, 4))
 
 
-def test_what_is_wrong_is_outlined_and_has_a_colour_of_its_own(page):
+def test_wrong_entries_are_outlined_and_have_their_own_colour(page):
     page.hover("0-0", 0, 0)
     x, y = page.centre("0-0", 1, 4)
     left, _ = page.centre("0-0", 1, 3)

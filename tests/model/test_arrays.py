@@ -19,7 +19,7 @@ def mismatches(**given):
     return [(complaint.message, complaint.help) for complaint in caught.value.complaints]
 
 
-def test_what_fits_passes():
+def test_fitting_arrays_pass():
     assert (
         match_shapes({name: np.zeros(shape) for name, shape in EXPECTED.items()}, EXPECTED, "g", ()) is None
     )
@@ -44,7 +44,7 @@ def test_a_transposed_shape_is_named_as_such():
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 1)])
-def test_a_bias_with_an_axis_too_many_is_told_how_to_lose_it(shape):
+def test_a_bias_with_an_extra_axis_gets_help(shape):
     assert mismatches(**{"output.weight": (2, 3), "output.bias": shape}) == [
         (
             f"the gradient for 'output.bias' has shape {list(shape)}, not [2]",
@@ -53,7 +53,7 @@ def test_a_bias_with_an_axis_too_many_is_told_how_to_lose_it(shape):
     ]
 
 
-def test_of_very_many_extra_arrays_the_first_are_named_and_the_others_counted():
+def test_the_first_of_many_extra_arrays_are_named_and_the_others_counted():
     found = mismatches(**EXPECTED, **{f"extra{i}": () for i in range(50)})
     assert len(found) == 21
     assert found[-1] == ("30 more arrays are not parameters", None)

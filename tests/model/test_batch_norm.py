@@ -37,7 +37,7 @@ def test_the_vjp_is_that_of_the_complex_step(samples, seed):
             assert vjp[n, j] == pytest.approx(slope, rel=1e-9, abs=1e-12)
 
 
-def test_batches_of_batches_are_normalised_each_by_itself():
+def test_batches_of_batches_are_normalised_individually():
     z = np.random.default_rng(1).normal(size=(3, 5, 2))
     np.testing.assert_array_equal(normalise(z, 1e-5).value[1], normalise(z[1], 1e-5).value)
 

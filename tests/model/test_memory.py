@@ -11,7 +11,7 @@ from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.subject import subject_of
 
 
-def test_a_move_over_the_budget_is_refused_at_its_layer():
+def test_a_perturbation_over_the_budget_is_refused_at_its_layer():
     spec = spec_of((3000, "tanh"), (2, "identity"), samples=200, check={"memory": 8})
     with pytest.raises(InputError) as caught:
         build_problem(spec)
@@ -24,7 +24,7 @@ def test_a_move_over_the_budget_is_refused_at_its_layer():
     assert "--memory" in complaint.help
 
 
-def test_what_the_machine_has_no_room_for_is_refused(monkeypatch):
+def test_checks_beyond_the_machines_memory_are_refused(monkeypatch):
     monkeypatch.setattr(memory, "_machine", lambda: 100 * memory.MIB)
     with pytest.raises(InputError) as caught:
         build_problem(spec_of((1000, "tanh"), (2, "identity"), inputs=1000, samples=20))

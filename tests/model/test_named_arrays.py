@@ -46,7 +46,7 @@ def refused(source, **options):
 # --- what a path is --------------------------------------------------------------------------------------
 
 
-def test_what_is_read_depends_on_what_is_there(tmp_path):
+def test_the_reader_depends_on_the_kind_of_path(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     np.save(tmp_path / "folder.npz" / "a.npy", 1.0)
     np.savez(tmp_path / "b", b=1.0)
@@ -81,7 +81,7 @@ def test_an_impossible_path_is_bad_input(tmp_path, name):
 
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
 @pytest.mark.parametrize("names", [{}, NAMES, {"W2": "output.weight"}], ids=["ours", "theirs", "mixed"])
-def test_arrays_come_back_under_our_names_and_in_our_layout(source, names, layout):
+def test_arrays_are_returned_with_gradchecks_names_and_layout(source, names, layout):
     read = read_fitting(
         source(theirs(names, layout), names=names, layout=layout), "parameters", "parameter", SHAPES
     )
@@ -91,7 +91,7 @@ def test_arrays_come_back_under_our_names_and_in_our_layout(source, names, layou
         assert read[name].flags.c_contiguous
 
 
-def test_in_the_authors_layout_weights_alone_are_turned():
+def test_only_weights_are_transposed_in_the_authors_layout():
     turned = theirs(layout="in_out")
     assert {name: array.shape for name, array in turned.items()} == {
         "fc1.weight": (4, 3), "b1": (3,), "W2": (3, 2), "b2": (2,),
@@ -115,7 +115,7 @@ def test_without_a_network_any_name_and_any_shape_will_do(source):
 # --- what cannot be --------------------------------------------------------------------------------------
 
 
-def test_a_name_that_the_file_has_not_is_blamed_where_it_stands(source):
+def test_a_name_missing_in_the_file_is_reported_at_its_place(source):
     names = {**NAMES, "fc1.wieght": "hidden1.weight"}
     del names["fc1.weight"]
     assert refused(source(theirs(), names=names)) == [
@@ -134,7 +134,7 @@ def test_a_name_may_be_missing_in_the_file_if_nobody_needs_it(source):
     assert list(read) == needed
 
 
-def test_a_parameter_that_the_network_has_not_is_blamed_where_it_stands(source):
+def test_an_unknown_parameter_is_reported_at_its_place(source):
     names = {**NAMES, "fc1.weight": "hiden1.weight", "b1": "qqq"}
     first, second = refused(source(theirs(), names=names))
     assert first == (
@@ -163,7 +163,7 @@ def test_two_arrays_for_one_parameter_are_refused(source):
     assert refused(source(arrays, names=NAMES)) == [(message, (*NAMED, "b1"), None)]
 
 
-def test_a_name_of_ours_that_stands_for_another_leaves_none_for_its_own(source):
+def test_a_parameter_name_used_for_another_leaves_its_own_without_a_source(source):
     names = {"hidden1.bias": "output.bias"}
     assert refused(source(ours(), names=names)) == [
         (
@@ -174,7 +174,7 @@ def test_a_name_of_ours_that_stands_for_another_leaves_none_for_its_own(source):
     ]
 
 
-def test_shapes_are_told_in_the_authors_names_and_layout(source):
+def test_shapes_are_reported_in_the_authors_names_and_layout(source):
     arrays = {
         **theirs(layout="in_out"),
         "W2": np.zeros((3, 5)),
@@ -241,7 +241,7 @@ STRANGE = ["W 1", "yes", "1", "{b}"]
 @pytest.mark.parametrize("names", [["W1", "b1", "W2", "b2"], STRANGE])
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
 @pytest.mark.parametrize("bias", [(-1,), (-1, 1), (1, -1)])
-def test_shapes_tell_which_is_which_and_the_line_works_as_it_is(names, layout, bias, source):
+def test_arrays_are_matched_by_shape_and_the_suggested_line_works(names, layout, bias, source):
     called = dict(zip(names, SHAPES, strict=True))
     arrays = {
         name: array if array.ndim == 2 else array.reshape(bias)
@@ -257,12 +257,12 @@ def test_shapes_tell_which_is_which_and_the_line_works_as_it_is(names, layout, b
         np.testing.assert_array_equal(read[name], array)
 
 
-def test_what_the_spec_says_of_some_names_stays_in_the_line(source):
+def test_names_already_in_the_spec_stay_in_the_suggested_line(source):
     ((_, _, help),) = refused(source(theirs(), names={"W2": "output.weight", "b2": "output.bias"}))
     assert line_to_paste(help) == {"names": NAMES}
 
 
-def test_of_one_shape_the_first_in_the_file_is_the_first_layer_but_the_author_is_asked(source):
+def test_arrays_of_equal_shape_are_matched_in_order_with_a_warning(source):
     shapes = {"output.weight": (3, 3), "output.bias": (3,), "hidden1.weight": (3, 3), "hidden1.bias": (3,)}
     called = {"A": "hidden1.weight", "a": "hidden1.bias", "B": "output.weight", "b": "output.bias"}
     arrays = {name: np.zeros(shapes[of]) for name, of in called.items()}
@@ -273,7 +273,7 @@ def test_of_one_shape_the_first_in_the_file_is_the_first_layer_but_the_author_is
     assert "check A, B, a, b," in complaint.help
 
 
-def test_a_name_may_be_that_of_what_is_not_needed(source):
+def test_optional_arrays_are_matched_by_shape_too(source):
     arrays = {"W1": np.zeros((3, 4)), "W2": np.zeros((2, 3)), "other": np.zeros((7, 7))}
     first, second = refused(source(arrays), needed=["output.weight"])
     assert line_to_paste(first[2]) == {"names": {"W1": "hidden1.weight", "W2": "output.weight"}}

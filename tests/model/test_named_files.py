@@ -35,5 +35,5 @@ def test_each_file_is_named_at_its_place(gradients, place, file, tmp_path):
     refuse_absent_files(spec)
 
 
-def test_what_names_no_file_needs_none():
+def test_specs_without_files_need_none():
     refuse_absent_files(Spec.model_validate({"network": NETWORK, "data": {"synthetic": "normal"}}))

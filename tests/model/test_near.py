@@ -75,7 +75,7 @@ def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
             np.testing.assert_allclose(rise, differences(units, which)[0], rtol=1e-7, atol=1e-12)
 
 
-def test_a_unit_that_is_off_changes_nothing_and_is_known_to():
+def test_a_unit_that_is_off_changes_nothing_and_is_silent():
     problem = problem_of((6, "relu"), (3, "identity"), samples=9)
     units = problem.objective.units(("hidden1", "z"))
     off = np.flatnonzero(units.position < -0.1)

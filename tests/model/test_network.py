@@ -74,7 +74,7 @@ def test_options_and_penalised_biases_reach_the_gradient(loss, biases):
         np.testing.assert_allclose(right[name], expected[name], rtol=1e-10, atol=1e-14)
 
 
-def test_the_three_factors_of_the_output_layer_are_there_by_name():
+def test_the_three_factors_of_the_output_layer_exist_by_name():
     problem = problem_of((3, "tanh"), (2, "sigmoid"))
     factors = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
     a = problem.objective.activity.output

@@ -76,7 +76,7 @@ def test_weights_are_spread_as_the_papers_say(init, spread, bound):
     assert np.abs(weight).max() <= bound
 
 
-def test_the_table_of_spreads_speaks_of_every_initialiser():
+def test_the_table_of_spreads_covers_every_initialiser():
     spreads = next(
         mark for mark in test_weights_are_spread_as_the_papers_say.pytestmark if mark.name == "parametrize"
     )

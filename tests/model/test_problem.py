@@ -153,7 +153,7 @@ def with_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", ">f8", "i8", "g"])
-def test_parameters_of_a_file_are_taken_as_they_are(with_parameters, dtype):
+def test_parameters_of_a_file_are_used_unchanged(with_parameters, dtype):
     arrays, spec = with_parameters(hidden1__weight=np.asfortranarray(RNG.randn(3, 4) * 4).astype(dtype))
     parameters = build_problem(spec).parameters
     for name, value in arrays.items():
@@ -211,7 +211,7 @@ def test_patterns_that_match_nothing_are_all_named():
     ]
 
 
-def test_of_a_deep_network_the_first_parameters_are_listed():
+def test_only_the_first_parameters_of_a_deep_network_are_listed():
     spec = spec_of(*[(1, "tanh")] * 10, check={"parameters": "x" * 1000})
     with pytest.raises(InputError) as caught:
         build_problem(spec)
@@ -222,7 +222,7 @@ def test_of_a_deep_network_the_first_parameters_are_listed():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_how_to_check_is_no_part_of_the_problem(scheme):
+def test_the_check_section_is_not_part_of_the_problem(scheme):
     plain = problem_of((2, "tanh"))
     problem = problem_of((2, "tanh"), check={"scheme": scheme, "step": 1e-3})
     np.testing.assert_array_equal(plain.x, problem.x)
@@ -346,12 +346,12 @@ def test_an_overflowing_forward_pass_is_reported_at_the_layer_where_it_happens()
     ]
 
 
-def test_parameters_drawn_beyond_what_numbers_reach_are_reported_in_the_first_layer():
+def test_parameters_drawn_beyond_float64_are_reported_in_the_first_layer():
     spec = spec_of((3, "tanh"), (2, "tanh"), parameters={"init": "normal", "scale": 1.7e308})
     assert [where for _, where in refused(spec)] == [("network", "layers", 0)]
 
 
-def test_what_float32_cannot_hold_overflows_there_alone():
+def test_numbers_beyond_float32_overflow_only_in_float32():
     def spec(dtype):
         return spec_of((2, "tanh"), data={"synthetic": "normal", "scale": 1e39}, dtype=dtype)
 

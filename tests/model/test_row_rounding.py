@@ -52,7 +52,7 @@ def test_an_activation_in_float32_stays_within_its_bound(name, units):
 
 @pytest.mark.parametrize("units", [1, 3, 10, 50])
 @pytest.mark.parametrize("name", ROWS)
-def test_what_is_off_below_an_activation_is_carried_within_its_bound(name, units):
+def test_errors_below_an_activation_are_carried_within_its_bound(name, units):
     row, rng = ROWS[name].with_options(), np.random.default_rng(len(name) + 200 * units)
     for size in 10.0 ** rng.uniform(-4, 1, size=12):
         z, dL_da = numbers(rng, (6, units), size), numbers(rng, (6, units), 1.0)
@@ -65,7 +65,7 @@ def test_what_is_off_below_an_activation_is_carried_within_its_bound(name, units
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_no_row_hands_on_more_than_it_says(name):
+def test_no_row_passes_on_more_than_its_bound(name):
     row, rng = ROWS[name].with_options(), np.random.default_rng(len(name))
     z, sizes = numbers(rng, (6, 7), 2.0), np.abs(numbers(rng, (6, 7), 1.0))
     at_most = row.rounding.at_most(row, z, sizes)
@@ -94,7 +94,7 @@ def test_a_loss_in_float32_stays_within_its_bound(name, outputs):
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("penalty", [{}, *({name: 0.1} for name in PENALTIES)])
 @pytest.mark.parametrize("loss", LOSS_ROWS)
-def test_whole_networks_of_every_loss_penalty_and_normalisation_stay_within_theirs(
+def test_networks_of_every_loss_penalty_and_normalisation_stay_within_their_bounds(
     monkeypatch, loss, penalty, batch_norm
 ):
     add_rows(monkeypatch)
@@ -118,7 +118,7 @@ def test_networks_of_new_rows_in_float32_are_never_wrong(monkeypatch, seed):
     assert check(Spec.model_validate(raw)).verdict is not Verdict.WRONG
 
 
-def test_the_networks_that_were_called_wrong_agree(monkeypatch):
+def test_networks_once_called_wrong_agree(monkeypatch):
     add_rows(monkeypatch)
     verdicts = [
         check(

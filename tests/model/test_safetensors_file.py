@@ -52,7 +52,7 @@ def test_every_type_that_numpy_has_is_read_as_it_is(file, save, dtype):
         np.testing.assert_array_equal(read[name], array)
 
 
-def test_types_that_numpy_has_not_are_all_named_and_what_to_do(file):
+def test_types_that_numpy_lacks_are_all_named_with_help(file):
     write(
         file,
         bytes(4),
@@ -92,7 +92,7 @@ def test_a_file_shorter_than_its_header_says_is_refused(file):
     assert message.startswith("'a.safetensors' is not a .safetensors file: ")
 
 
-def test_too_much_is_refused_before_it_is_read(file, save, monkeypatch):
+def test_oversized_arrays_are_refused_before_they_are_read(file, save, monkeypatch):
     monkeypatch.setattr(stored, "MAX_BYTES", 100)
     save({"a": np.zeros((2, 7))}, file)
     ((message, _),) = refused(file)
@@ -110,7 +110,7 @@ def test_a_missing_file_and_a_pipe_are_refused(file):
         assert message == f"'{file}' is a pipe or device; a .safetensors file is needed here"
 
 
-def test_without_the_package_it_is_said_what_to_install(file, monkeypatch):
+def test_without_the_package_it_says_what_to_install(file, monkeypatch):
     file.touch()
     monkeypatch.setitem(sys.modules, "safetensors", None)
     assert refused(file) == [

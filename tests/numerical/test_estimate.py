@@ -42,7 +42,7 @@ def test_smooth_functions_come_out_to_rounding():
 
 
 @pytest.mark.parametrize("steepness", [1e2, 1e4, 1e6])
-def test_steep_functions_are_resolved_on_finer_rungs_or_said_to_be_unknown(steepness):
+def test_steep_functions_are_resolved_on_finer_rungs_or_unknown(steepness):
     """Coarse steps see a function that is flat on both sides, and agree by accident."""
     points = np.linspace(-3, 3, 61) / steepness
     estimate = differentiate(Function(lambda x: np.tanh(steepness * x), points), ADAPTIVE)
@@ -129,7 +129,7 @@ def test_a_smooth_function_is_confirmed(function):
 
 
 @pytest.mark.parametrize("width", [1e-4, 1e-5, 1e-6, 1e-7])
-def test_what_is_narrower_than_the_steps_before_is_seen_by_the_one_that_confirms(width):
+def test_the_confirming_step_sees_features_narrower_than_earlier_steps(width):
     """Longer steps see almost nothing of a wave of this length on a slope of 1."""
     first, after = confirmed(lambda x: x + width * np.sin(x / width), 1.0)
     true = 1.0 + np.cos(1.0 / width)
@@ -149,7 +149,7 @@ def test_certifying_looks_closer_only_where_it_sees_nothing():
     assert np.isfinite(estimate.error).all()
 
 
-def test_progress_hears_of_every_evaluation():
+def test_progress_counts_every_evaluation():
     class Tally:
         expected = done = 0
 

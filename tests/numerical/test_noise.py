@@ -32,7 +32,7 @@ def test_the_noise_of_float32_shows_in_float64():
     assert 1e-7 < noise_level(sums - exact) < 1e-3
 
 
-def test_every_component_has_a_level_of_its_own():
+def test_every_component_has_its_own_noise_level():
     rng = np.random.default_rng(2)
     sigma = np.array([[1.0, 1e-4], [1e-8, 0.0]])
     level = noise_level(sigma * rng.normal(size=(POINTS, 2, 2)))
@@ -42,7 +42,7 @@ def test_every_component_has_a_level_of_its_own():
     np.testing.assert_array_less(sigma[sigma > 0] / 4, level[sigma > 0])
 
 
-def test_what_mostly_stands_still_does_not_change():
+def test_components_that_are_mostly_constant_do_not_change():
     values = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0], [1.0, 4.0], [2.0, 4.0]])
     np.testing.assert_array_equal(changes(values), [False, True])
 
@@ -59,7 +59,7 @@ def test_numbers_that_never_change_may_be_lost_in_float32():
 
 
 @pytest.mark.parametrize("at", range(1, POINTS))
-def test_a_jump_is_no_noise(at):
+def test_a_jump_does_not_count_as_noise(at):
     """A gradient jumps like this if its point is on a kink."""
     jump = (np.arange(POINTS) >= at).astype(float)
     assert noise_level(jump) == 0

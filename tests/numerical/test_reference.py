@@ -57,7 +57,7 @@ def test_error_bars_hold_the_right_gradient_for_every_scheme(way, scheme):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_badly_scaled_inputs_need_no_step_of_their_own(scale):
+def test_badly_scaled_inputs_need_no_special_step(scale):
     problem = problem_of(
         (5, "sigmoid"),
         (3, "sigmoid"),
@@ -109,7 +109,7 @@ def test_entry_sums_are_the_sums_over_the_samples():
     np.testing.assert_allclose(estimate.error, 2e-3 * np.sqrt(np.einsum("jn,nk->jk", d**0, a**2)), rtol=1e-9)
 
 
-def test_a_pair_of_which_nothing_is_known_leaves_just_what_it_feeds_unknown():
+def test_an_unknown_pair_leaves_only_the_entries_that_it_feeds_unknown():
     d, u = np.ones((3, 2)), np.full((3, 2), 1e-9)
     d[2, 1], u[2, 1] = np.nan, np.inf
     a = np.array([[1.0, 2.0], [0.0, 3.0]])

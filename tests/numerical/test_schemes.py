@@ -49,7 +49,7 @@ def test_stated_error_covers_the_true_one(name):
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_ladder_falls_and_holds_what_it_certifies_on(name):
+def test_the_ladder_falls_and_contains_its_certifying_rungs(name):
     scheme = SCHEMES[name]
     assert list(scheme.ladder) == sorted(scheme.ladder, reverse=True)
     assert all(0 <= rung < len(scheme.ladder) for rung in scheme.certify)

@@ -29,7 +29,7 @@ def single(name: str):
 
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("way", ["units", "literal"])
-def test_a_value_at_one_step_is_that_of_the_reference_with_no_other_step(name, way, problem):
+def test_a_value_at_one_step_equals_the_reference_at_that_step(name, way, problem):
     names, step = list(problem.network.shapes), 2.0**-5
     drawing = Drawing({}, seed=0)
     if way == "units":
@@ -74,7 +74,7 @@ def test_points_of_steps_that_fall_by_halves_are_evaluated_once(problem):
 
 
 @pytest.mark.parametrize("way", ["by_units", "literally"])
-def test_of_much_some_is_drawn_and_what_must_be_is_among_it(way, monkeypatch):
+def test_large_tensors_are_sampled_and_include_the_required_entries(way, monkeypatch):
     monkeypatch.setattr(stepping, "BATCHES", 1)
     problem = problem_of((40, "tanh"), (3, "sigmoid"), samples=6)
     problem.objective.block = 2000
