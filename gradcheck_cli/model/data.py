@@ -54,7 +54,7 @@ def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
     where: Location = ("data", "file") if isinstance(data, DataFile) else ("data", "x")
     _refuse_width(x.shape, inputs, where)
     if len(x) != len(y):
-        raise bad_input(f"x has {len(x)} samples and y has {len(y)}", *where)
+        raise bad_input(f"x has {len(x)} samples, but y has {len(y)}", *where)
     _refuse_infinite("x", batch, x, place_of(data, "x"))
     _refuse_infinite("y", batch, y, place_of(data, "y"))
     return batch
@@ -108,7 +108,7 @@ def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | N
         if not shape:
             raise bad_input(f"array '{name}' of {data.file.name} is a single number, not a batch", *_FILE)
     if x[0] != y[0]:
-        message = f"'{data.x}' has {x[0]} samples and '{data.y}' has {y[0]}"
+        message = f"'{data.x}' has {x[0]} samples, but '{data.y}' has {y[0]}"
         turned = len(x) == 2 and x[1] == y[-1]
         raise bad_input(message, *_FILE, help=_turned(data.x) if turned else None)
     samples = _samples(data, x[0])
@@ -153,7 +153,7 @@ def _samples(data: DataFile, held: int) -> slice:
         raise bad_input(f"{name} has {held} samples, so start is at most {held - 1}", "data", "start")
     stop = held if data.batch is None else data.start + data.batch
     if stop > held:
-        message = f"{name} has {held} samples; samples {data.start} to {stop - 1} were asked for"
+        message = f"{name} has {held} samples; samples {data.start} to {stop - 1} were requested"
         raise bad_input(message, "data", "batch")
     return slice(data.start, stop)
 

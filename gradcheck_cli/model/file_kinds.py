@@ -79,7 +79,7 @@ KINDS = (
     Kind(
         "a single array (.npy)",
         _begins(b"\x93NUMPY"),
-        "give it its name: numpy.savez('….npz', NAME=numpy.load(file))",
+        "name it: numpy.savez('….npz', NAME=numpy.load(file))",
     ),
     Kind(
         "a MATLAB file (.mat)",

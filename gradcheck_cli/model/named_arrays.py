@@ -31,7 +31,7 @@ def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -
         return read_npy_folder(file, where, accept)
     if file.suffix == ".npy" and os.path.exists(file):
         message = f"'{file.name}' is one array; a folder of .npy, an .npz or a .safetensors is needed here"
-        raise bad_input(message, *where, help="name the folder that it is in")
+        raise bad_input(message, *where, help="name its folder instead")
     if file.suffix == ".safetensors":
         return read_safetensors(file, where, accept)
     return read_npz(file, where, accept=accept)
@@ -283,7 +283,7 @@ class Dialect:
                 message = (
                     f"'{theirs}' stands for '{shortened(ours)}', but nothing for the network's '{theirs}'"
                 )
-                yield Complaint(message, self.place(theirs), f"say what the file calls '{theirs}'")
+                yield Complaint(message, self.place(theirs), f"add the file's own name for '{theirs}'")
 
     def refuse_hidden(self, given: Collection[str]) -> None:
         """Raise an `InputError` for every array of the file whose name the spec gives to another one."""

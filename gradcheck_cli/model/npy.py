@@ -85,7 +85,7 @@ def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, _Member]:
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         if name in members:
-            raise place.complain(f"{place.array(name)} is in it twice", "write each array once")
+            raise place.complain(f"{place.array(name)} appears twice", "write each array once")
         if info.filename.endswith(".npy"):
             members[name] = _Member(partial(archive.open, info), info.file_size)
     return members

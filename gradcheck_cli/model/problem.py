@@ -225,8 +225,8 @@ def _too_large(spec: NetworkSpec) -> Iterator[Complaint]:
         total += (inputs + 1) * layer.units
         if total > MAX_NUMBERS:
             message = (
-                f"with a weight of {layer.units:,} × {inputs:,} numbers the parameters are over the limit "
-                f"of {MAX_NUMBERS:,}"
+                f"a weight of {layer.units:,} × {inputs:,} takes the parameters over the limit of "
+                f"{MAX_NUMBERS:,} numbers"
             )
             yield Complaint(message, ("network", "layers", i, "units"))
             return
@@ -239,8 +239,8 @@ def _refuse_too_many(spec: NetworkSpec, samples: int) -> None:
         total += samples * layer.units
         if total > MAX_NUMBERS:
             message = (
-                f"with {samples:,} samples of {layer.units:,} units the activations are over the limit "
-                f"of {MAX_NUMBERS:,} numbers"
+                f"{samples:,} samples of {layer.units:,} units take the activations over the limit of "
+                f"{MAX_NUMBERS:,} numbers"
             )
             raise bad_input(message, "network", "layers", i, "units", help="check a smaller batch")
 

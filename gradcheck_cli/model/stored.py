@@ -134,7 +134,7 @@ def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
         size = prod(header.shape) * header.dtype.itemsize
         total += size
         if total > MAX_BYTES:
-            raise place.complain(f"with {array}, of shape {shape}, the arrays are over the limit of 2 GiB")
+            raise place.complain(f"{array}, of shape {shape}, takes the arrays over the limit of 2 GiB")
         if header.stored is not None and header.stored < size:
             raise place.complain(f"{array} is cut short: its shape is {shape}")
 

@@ -67,7 +67,7 @@ def test_rows_of_another_width_than_the_network_are_refused():
 
 
 def test_as_many_targets_as_samples_are_needed():
-    assert refused(inline([[1, 2, 3]], [0, 1])) == [("x has 1 samples and y has 2", ("data", "x"))]
+    assert refused(inline([[1, 2, 3]], [0, 1])) == [("x has 1 samples, but y has 2", ("data", "x"))]
 
 
 # --- from a file -----------------------------------------------------------------------------------------
@@ -98,8 +98,8 @@ def test_a_slice_of_a_file_is_read(file, start, batch, which):
 @pytest.mark.parametrize(
     ("start", "batch", "message", "key"),
     [
-        (0, 11, "d.npz has 10 samples; samples 0 to 10 were asked for", "batch"),
-        (8, 3, "d.npz has 10 samples; samples 8 to 10 were asked for", "batch"),
+        (0, 11, "d.npz has 10 samples; samples 0 to 10 were requested", "batch"),
+        (8, 3, "d.npz has 10 samples; samples 8 to 10 were requested", "batch"),
         (10, None, "d.npz has 10 samples, so start is at most 9", "start"),
         (2**62, 1, "d.npz has 10 samples, so start is at most 9", "start"),
     ],
@@ -147,7 +147,7 @@ def test_x_of_any_type_becomes_float64(file, dtype):
         (np.zeros((3, 5)), LABELS[:3], "x has shape [3, 5]; 3 inputs need [samples, 3]"),
         (np.zeros((3, 8, 8)), LABELS[:3], "x has shape [3, 64]; 3 inputs need [samples, 3]"),
         (np.zeros((3, 0)), LABELS[:3], "x has shape [3, 0]; 3 inputs need [samples, 3]"),
-        (X, LABELS[:9], "'x' has 10 samples and 'y' has 9"),
+        (X, LABELS[:9], "'x' has 10 samples, but 'y' has 9"),
         (np.zeros((0, 3)), LABELS[:0], "there are no samples in d.npz"),
         (np.float64(3), LABELS, "array 'x' of d.npz is a single number, not a batch"),
         (X, np.int64(3), "array 'y' of d.npz is a single number, not a batch"),

@@ -107,7 +107,7 @@ def test_two_arrays_of_one_name_are_refused(read, tmp_path):
         for value in (1.0, 2.0):
             archive.writestr("x.npy", saved(np.save, np.full((2, 3), value)))
         archive.writestr("y.npy", saved(np.save, np.zeros((2, 1))))
-    with pytest.raises(InputError, match=r"array 'x' of a\.npz is in it twice"):
+    with pytest.raises(InputError, match=r"array 'x' of a\.npz appears twice"):
         read(file)
 
 

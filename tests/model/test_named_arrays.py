@@ -169,7 +169,7 @@ def test_a_parameter_name_used_for_another_leaves_its_own_without_a_source(sourc
         (
             "'hidden1.bias' stands for 'output.bias', but nothing for the network's 'hidden1.bias'",
             (*NAMED, "hidden1.bias"),
-            "say what the file calls 'hidden1.bias'",
+            "add the file's own name for 'hidden1.bias'",
         )
     ]
 

@@ -260,7 +260,7 @@ def nothing_is_allocated(monkeypatch):
 def test_a_weight_beyond_the_limit_is_refused_before_it_is_allocated():
     assert refused(spec_of((1_000_000, "relu"), inputs=1_000_000)) == [
         (
-            "with a weight of 1,000,000 × 1,000,000 numbers the parameters are over the limit of 250,000,000",
+            "a weight of 1,000,000 × 1,000,000 takes the parameters over the limit of 250,000,000 numbers",
             ("network", "layers", 0, "units"),
         )
     ]
@@ -269,7 +269,7 @@ def test_a_weight_beyond_the_limit_is_refused_before_it_is_allocated():
 @pytest.mark.usefixtures("nothing_is_allocated")
 def test_many_layers_are_refused_together_where_they_pass_the_limit():
     ((message, where),) = refused(spec_of(*[(15_000, "relu")] * 1000, inputs=1))
-    assert message.startswith("with a weight of 15,000 × 15,000 numbers the parameters are over the limit")
+    assert message.startswith("a weight of 15,000 × 15,000 takes the parameters over the limit")
     assert where == ("network", "layers", 2, "units")
 
 
@@ -295,7 +295,7 @@ def test_activations_beyond_the_limit_are_refused_before_the_parameters_are_draw
         problem_of((9, "relu"), (9, "relu"), samples=100)
     (complaint,) = caught.value.complaints
     assert complaint.message == (
-        "with 100 samples of 9 units the activations are over the limit of 1,000 numbers"
+        "100 samples of 9 units take the activations over the limit of 1,000 numbers"
     )
     assert (complaint.where, complaint.help) == (("network", "layers", 1, "units"), "check a smaller batch")
 
