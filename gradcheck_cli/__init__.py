@@ -1,4 +1,4 @@
-"""gradcheck: is this backprop gradient right, and if not, which entry is wrong?"""
+"""gradcheck: check backprop gradients entry by entry, and find the wrong ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are first used: `--version` must not pay for numpy."""
+    """Import public names on first use, so that `--version` does not pay for numpy."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gradcheck_cli' has no attribute '{name}'")
     from importlib import import_module

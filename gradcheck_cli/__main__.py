@@ -1,4 +1,4 @@
-"""The command, and `python -m gradcheck_cli`: nothing is imported before Ctrl-C can be dealt with."""
+"""Run the command, also as `python -m gradcheck_cli`; imports wait until Ctrl-C is handled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import sys
 
 _LOADED = 150_000
-"""More objects than all modules together are made of."""
+"""An allocation threshold above the number of objects that all modules create."""
 
 
 def main() -> None:
@@ -23,11 +23,11 @@ def main() -> None:
     try:
         command()
     finally:
-        gc.freeze()  # or Python would look once more through all that the system is about to free
+        gc.freeze()  # skip a last pass over memory that the system is about to free
 
 
 def put_off_garbage() -> None:
-    """Look for no garbage while modules are loaded, of which everything stays; later on as usual."""
+    """Postpone garbage collection while modules load, since all of their objects stay."""
     usual = gc.get_threshold()
 
     def as_usual(*_: object) -> None:

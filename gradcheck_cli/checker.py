@@ -1,4 +1,4 @@
-"""The straight line from a spec to a report."""
+"""Check a spec from start to finish and return a report."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from gradcheck_cli.sources.foreign import ForeignObjective
 
 
-@np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
+@np.errstate(all="ignore")  # numbers that are not finite get a verdict or an error, not a warning
 def check(spec: Spec, progress: Progress | None = None, clock: Clock = now) -> Report:
     """Compare the analytic gradients that `spec` names with finite differences, entry by entry.
 
-    progress is told how many evaluations have just been made; clock decides, of code that is slow, for random
-    directions instead of entries. Raises `InputError` where the spec does not fit its data or its code, and
-    `UntrustedReferenceError` if unit and literal differences contradict each other.
+    progress: receives the number of evaluations as they finish.
+    clock: measures the speed of the user's code; slow code is checked along random directions.
+
+    Raises `InputError` if the spec does not fit its data or its code, and `UntrustedReferenceError` if unit
+    and literal differences contradict each other.
     """
     return check_subject(subject_of(spec), spec.check, progress, clock)
 
@@ -46,9 +48,10 @@ def check_subject(
     clock: Clock = now,
     looks: Looks = taken,
 ) -> Report:
-    """Check what has been loaded already; looks: who takes those at a network.
+    """Check a subject that is already loaded.
 
-    Code that is not wrong is checked under its other upstreams, too.
+    If nothing is wrong with the user's code, its other upstream gradients are checked, too.
+    looks: takes the looks at a network, possibly from a cache.
     """
     report = _check_once(subject, how, progress, clock, looks)
     for other in subject.others:
@@ -71,9 +74,9 @@ def _check_once(
         judge = Judge(subject, how)
         if way.way == "literal":
             if progress:
-                progress.doing("moving every entry")
+                progress.doing("checking every entry")
             return _check_every_entry(judge, progress)
-        from gradcheck_cli.directions import check_along_directions  # only large code needs it
+        from gradcheck_cli.directions import check_along_directions  # only slow code needs it
 
         return check_along_directions(judge, code, progress, way.told)
 
@@ -84,8 +87,8 @@ def _check_every_entry(judge: Judge, progress: Progress | None, looks: Looks = t
     estimates = judge.settled(reference, reference.estimate(list(judge.subject.analytic.values)))
     estimates, heard = _cross_examine(reference, witness, judge, estimates)
     if progress:
-        progress.doing("a closer look at what is undecided")
-    # Where kinks are known their sides cost little; where not, only what may sit on one is worth a search.
+        progress.doing("a closer look at undecided entries")
+    # Known kinks make their sides cheap; otherwise only entries that may sit on one are worth a search.
     open_kinds = ("unresolved", "wrong" if judge.subject.objective.tells_kinks else "doubtful")
     undecided = judge.marked(estimates, *open_kinds)
     estimates, on_kinks = judge.by_convention(reference, estimates, undecided)
@@ -97,7 +100,7 @@ def _check_every_entry(judge: Judge, progress: Progress | None, looks: Looks = t
 def _references(
     subject: Subject, how: CheckSpec, progress: Progress | None, looks: Looks
 ) -> tuple[Reference, LiteralDifferences | None]:
-    """The reference, and the witness it is held against: the literal way needs none."""
+    """Return the reference and its witness; literal differences need no witness."""
     scheme = SCHEMES[how.scheme]
     literal = LiteralDifferences(subject.objective, scheme, how.step, progress, looks)
     if subject.units is None or how.differences == "literal":
@@ -109,7 +112,7 @@ def _references(
 def _evaluated_by(
     subject: Subject, code: ForeignObjective, jobs: int
 ) -> Iterator[tuple[ForeignObjective, Subject]]:
-    """The code and its subject, evaluated in so many processes while the context lasts."""
+    """Yield the code and its subject, evaluated in this many processes while the context lasts."""
     if jobs == 1 or subject.workers is None:
         yield code, subject
         return
@@ -124,9 +127,9 @@ def _cross_examine(
     judge: Judge,
     estimates: Estimates,
 ) -> tuple[Estimates, Witness | None]:
-    """Hold the reference against its witness; where they differ, only after the closest look at both.
+    """Compare the reference with its witness, and refine both before reporting a contradiction.
 
-    The complex step, which subtracts nothing, is a second witness to the first.
+    The complex step, which subtracts nothing, is a second witness for the first entry of each tensor.
     """
     if witness is None:
         return estimates, None
@@ -139,7 +142,7 @@ def _cross_examine(
         if contradictions(testimony, estimates):
             raise UntrustedReferenceError(_contradiction(testimony, estimates))
     complex_step = replace(witness, scheme=replace(SCHEMES["complex"], ladder=(1.0,)), step=None)
-    firsts = [t.first for t in testimony]  # complex numbers take their time
+    firsts = [t.first for t in testimony]  # complex numbers are slow
     entries = sum(len(t.which) for t in testimony)
     return estimates, Witness(
         entries,
@@ -154,7 +157,8 @@ def _contradiction(testimony: list[Testimony], estimates: Estimates) -> str:
     units = estimates[worst.name]
     index = [int(k) for k in np.unravel_index(worst.which[i], units.value.shape)]
     return (
-        f"two ways to difference {worst.name}{index} contradict each other: by units "
-        f"{units.value.ravel()[worst.which[i]]:.9e} ± {units.error.ravel()[worst.which[i]]:.1e}, literally "
-        f"{worst.literal.value[i]:.9e} ± {worst.literal.error[i]:.1e} (over {ERROR_BARS:g} error bars apart)"
+        f"two derivatives of {worst.name}{index} contradict each other: unit differences give "
+        f"{units.value.ravel()[worst.which[i]]:.9e} ± {units.error.ravel()[worst.which[i]]:.1e}, "
+        f"literal differences give {worst.literal.value[i]:.9e} ± {worst.literal.error[i]:.1e} "
+        f"(over {ERROR_BARS:g} error bars apart)"
     )

@@ -1,11 +1,11 @@
-"""Relative error and verdict, entry by entry.
+"""Compute relative errors and verdicts, entry by entry.
 
     agrees      |a − n| ≤ tolerance            tolerance = rtol · max(|a|, |n|) + rounding
     wrong       |a − n| > tolerance + 3u
     unresolved  between the two: the reference cannot tell; or both values are lost in rounding
 
-with a the analytic and n the numerical value, u the error of n, and rounding what first-order error
-analysis allows a right gradient in the arithmetic it was computed in.
+Here a is the analytic and n the numerical value, u is the error of n, and rounding is what first-order
+error analysis allows a right gradient in the arithmetic of its computation.
 """
 
 from __future__ import annotations
@@ -24,44 +24,52 @@ from gradcheck_cli.numerical.kinks import Alternatives
 from gradcheck_cli.numerical.objective import Array
 
 ERROR_BARS = 3.0
-"""How many of its own errors the reference must be away before a gradient is called wrong."""
+"""The distance, in units of the reference's own error, beyond which a gradient may be called wrong."""
 
 ROUNDING_SAFETY = 3.0
-"""The factor c on the first-order rounding bound."""
+"""The safety factor on the first-order rounding bound."""
 
 
 BY_FAR = 10.0
-"""How many times as far as wrong is so clearly wrong that no closer look is worth its time."""
+"""Multiple of the error bars beyond which an entry is so clearly wrong that no closer look is needed."""
 
 SHOWN = 1e-8
-"""A numerical value that is shown is worth a closer look if its error is a larger share of it than this."""
+"""Displayed numerical values with a larger relative error than this deserve a closer look."""
 
 MEANINGFUL = 10.0
-"""How many times what rounding may do to it a value must be, for agreement within rounding to count."""
+"""A value must exceed its rounding by this factor for agreement within rounding to count."""
 
 
 TRIFLE = 1e-9
-"""The share of what an entry is summed from, or of a tensor's largest entry, that is as good as nothing."""
+"""The share of an entry's summands, or of a tensor's largest entry, that counts as zero."""
 
 EXCUSABLE = 1e-5
-"""An undecided entry that may be off by more than this share of its tensor's largest is not left at that."""
+"""An undecided entry that may be off by more than this share of the largest leaves its tensor unresolved."""
 
 
 EXCUSED_BY_ROUNDING = 1e-3
-"""The same where rounding may do it; a bound on rounding that is larger than this says too little."""
+"""Share of the largest entry up to which rounding can excuse an undecided entry.
+
+Larger rounding bounds are capped at this share.
+"""
 
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
 class Verdict(StrEnum):
+    """The verdict on an entry, a tensor or a whole check: agrees, wrong or unresolved."""
+
     AGREES = "agrees"
     WRONG = "wrong"
     UNRESOLVED = "unresolved"
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """Wrong if any is wrong, else unresolved if any is; of nothing, unresolved."""
+    """Return the overall verdict: wrong if any is wrong, agrees if all agree, otherwise unresolved.
+
+    It is unresolved if there are no verdicts.
+    """
     if Verdict.WRONG in verdicts:
         return Verdict.WRONG
     return Verdict.UNRESOLVED if Verdict.UNRESOLVED in verdicts or not verdicts else Verdict.AGREES
@@ -69,7 +77,7 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a tensor, with everything its verdict rests on."""
+    """One entry of a tensor, with everything that its verdict depends on."""
 
     index: tuple[int, ...]
     analytic: float
@@ -81,7 +89,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Projection:
-    """The gradient along one random direction d, Σ d g: analytic, and by differences with their error."""
+    """The gradient along one random direction d, Σ d g: analytic, and numerical with its error."""
 
     analytic: float
     numerical: float
@@ -95,11 +103,13 @@ class Projection:
 
 @dataclass(frozen=True)
 class Projected:
-    """What random directions say of the entries of one tensor that were not moved by themselves.
+    """What random directions show about the entries of one tensor that were not checked individually.
 
-    covered: the entries that agree as a group.  least: the smallest error in one of them that would show.
-    suspect: those of rows, columns or a tensor of which all entries drawn at random are wrong.
-    directions: the last that were looked along.  disagrees: whether all others still disagree along these.
+    covered: the entries that agree as a group.
+    suspect: entries of rows, columns or a tensor of which every sampled entry is wrong.
+    least: the smallest error in a single covered entry that would show.
+    directions: the last directions checked.
+    disagrees: whether the remaining entries still disagree along them.
     """
 
     covered: Array = field(repr=False)
@@ -111,12 +121,12 @@ class Projected:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One tensor: analytic against numerical, all arrays of its shape.
+    """The analytic and numerical gradient of one tensor, with verdicts; every array has its shape.
 
     rounding: how far rounding alone may carry a right analytic value.
-    eps: the machine epsilon of the arithmetic that the analytic value was computed in.
-    beside: how large the entries of other tensors are; beside these, less than a trifle of it is 0.
-    projected: of a tensor of which not every entry was moved by itself, what is known of the others.
+    eps: the machine epsilon of the arithmetic that computed the analytic value.
+    beside: the size of the entries of other tensors; a trifle compared with these counts as 0.
+    projected: what is known of the entries not checked individually; None if all were.
     """
 
     name: str
@@ -139,19 +149,22 @@ class Comparison:
 
     @cached_property
     def scale(self) -> Array:
-        """max(|a|, |n|)."""
+        """The larger magnitude of each pair of values, max(|a|, |n|)."""
         return np.fmax(np.abs(self.analytic), np.abs(self.numerical))
 
     @cached_property
     def difference(self) -> Array:
-        """|a − n|; infinite where a is not a finite number, NaN where only n is unknown."""
+        """The difference |a − n|; infinite where a is not finite, NaN where only n is unknown."""
         with np.errstate(invalid="ignore"):
             difference = np.abs(self.analytic - self.numerical)
         return np.where(np.isfinite(self.analytic), difference, np.inf)
 
     @cached_property
     def relative_error(self) -> Array:
-        """|a − n| / max(|a|, |n|), 0 where both are 0; NaN where either is unknown."""
+        """The relative error |a − n| / max(|a|, |n|), with 0/0 = 0.
+
+        It is infinite where a is not finite, and NaN where only n is unknown.
+        """
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = self.difference / self.scale
         ratio = np.where(self.difference == 0, 0.0, ratio)
@@ -164,16 +177,20 @@ class Comparison:
 
     @cached_property
     def known(self) -> Array:
-        """Where n says anything: its error bar is within its size, or within what rounding can do anyway."""
+        """The entries whose numerical value is informative.
+
+        Its error bar is within its size, or within what rounding can do anyway.
+        """
         bar = ERROR_BARS * self.error
         small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
         return small & np.isfinite(self.numerical) & np.isfinite(self.error)
 
     @cached_property
     def agrees(self) -> Array:
-        """Within tolerance; but where rounding alone may be a tenth of the value, that says nothing.
+        """The entries that agree: within tolerance, where that is evidence of a right gradient.
 
-        Of such a pair a right gradient may be off by much, and so may a wrong one. Two zeros agree.
+        If rounding may be a tenth of the value, agreement within rounding says nothing: a right gradient may
+        be far off, and so may a wrong one. Two zeros agree.
         """
         within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
         without_rounding = self.difference <= self.rtol * self.scale
@@ -187,17 +204,17 @@ class Comparison:
 
     @property
     def suspect(self) -> Array:
-        """The undecided entries that belong to what is wrong, as far as entries drawn at random tell."""
+        """The undecided entries that are presumably wrong, because all sampled entries around them are."""
         return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.suspect
 
     @property
     def measured(self) -> Array:
-        """The entries that were moved by themselves, or need not be to be judged."""
+        """The entries that were checked individually, or can be judged without that."""
         return np.isfinite(self.error) | ~np.isfinite(self.analytic) if self.projected else ~self.covered
 
     @cached_property
     def wrong(self) -> Array:
-        """A gradient that is not a finite number is wrong whatever the reference knows."""
+        """The wrong entries; a gradient that is not finite is always one."""
         beyond = self.difference > self.tolerance + ERROR_BARS * self.error
         return beyond | ~np.isfinite(self.analytic)
 
@@ -207,11 +224,12 @@ class Comparison:
 
     @cached_property
     def zero(self) -> Array:
-        """Zero on both sides: they agree, but there was nothing to get wrong.
+        """The entries that are zero on both sides: they agree, but there was nothing to get wrong.
 
-        a to within rounding, and n to within its error, which must be next to nothing: as the bias below a
-        batch normalisation, whose gradient is a sum that cancels. Or a exactly, and n far below all that the
-        arithmetic of a can tell from 0: as φ' = 1 − tanh² far in its tail.
+        There are two cases. Either a is 0 to within rounding and n to within its error, which must be
+        negligible, as for the bias below a batch normalisation, whose gradient is a sum that cancels. Or a is
+        exactly 0 and n is far below anything that the arithmetic of a can distinguish from 0, as for φ' = 1 −
+        tanh² far in its tail.
         """
         bar, size = ERROR_BARS * self.error, np.abs(self.numerical)
         both = (np.abs(self.analytic) <= self.rounding) & (size <= bar) & (bar <= self._trifle)
@@ -221,7 +239,7 @@ class Comparison:
 
     @property
     def untested(self) -> bool:
-        """Whether every entry is zero on both sides, so that a mistake in it could not show."""
+        """Whether every entry is zero on both sides, so that no mistake in it could show."""
         return bool(self.zero.all())
 
     @cached_property
@@ -233,28 +251,28 @@ class Comparison:
 
     @property
     def open(self) -> Array:
-        """What a closer look might decide: the unresolved, and what is zero only as far as could be seen."""
+        """The entries that a closer look may decide: unresolved ones, and zeros known only roughly."""
         return self.unresolved | (self.zero & (ERROR_BARS * self.error > self.rounding))
 
     @property
     def still_open(self) -> Array:
-        """What wider arithmetic is worth its time for."""
+        """The entries that justify wider arithmetic."""
         return self.unresolved | (self.zero & (self.error > 1e-3 * self._trifle))
 
     @cached_property
     def lost(self) -> Array:
-        """What is unresolved because rounding may change it by as much as it is off, or by a tenth of it."""
+        """The entries within tolerance that stay unresolved, because rounding is too large a part of them."""
         return self.unresolved & (self.difference <= self.tolerance)
 
     @property
     def doubtful(self) -> Array:
-        """What is wrong, but not by far."""
+        """The entries that are wrong, but not by far."""
         by_far = self.difference > self.tolerance + BY_FAR * ERROR_BARS * self.error
         return self.wrong & ~by_far & np.isfinite(self.analytic)
 
     @property
     def worst_wrong(self) -> Array:
-        """The one that is shown, if it is wrong and its numerical value has few digits yet."""
+        """Marks the entry to display, if it is wrong and its numerical value is still imprecise."""
         mask = np.zeros(self.shape, dtype=bool)
         if self.wrong.any():
             mask[self.worst(1)[0].index] = True
@@ -262,10 +280,11 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Wrong if any entry is; unresolved if one is beyond knowing, or more than half are undecided.
+        """The tensor's verdict: wrong if any entry is, unresolved if too much is unknown, otherwise agrees.
 
-        Beyond knowing is an entry that may be off by more than a little of the tensor's largest, as one on a
-        kink, where any number could stand. Entries that are zero on both sides decide nothing.
+        Too much is unknown if more than half of the entries are unresolved, or if the error of one may be
+        more than a small share of the tensor's largest entry, like one on a kink, where it could have any
+        value. Entries that are zero on both sides do not count.
         """
         if self.wrong.any():
             return Verdict.WRONG
@@ -281,19 +300,19 @@ class Comparison:
 
     @cached_property
     def telling(self) -> Array:
-        """Where the relative error says something.
+        """The entries whose relative error is meaningful.
 
-        A value that cannot be told from 0, being below rounding and error bar, has noise for a relative
-        error; unless it is wrong all the same.
+        A value within rounding and error bar of 0 has only noise for a relative error, unless it is wrong all
+        the same.
         """
         distinct = self.scale > self.rounding + ERROR_BARS * self.error
         return (distinct | self.wrong) & ~np.isnan(self.relative_error)
 
     @property
     def max_relative_error(self) -> float:
-        """Over the entries that can be told from zero; NaN where there are none.
+        """The largest relative error over entries distinguishable from zero; NaN if there are none.
 
-        Where no entry was moved by itself, over the random directions.
+        If no entry was checked individually, it is the largest over the random directions.
         """
         if self.directions:
             return max(direction.relative_error for direction in self.directions)
@@ -305,7 +324,7 @@ class Comparison:
 
     @cached_property
     def resolution(self) -> Array:
-        """The relative error above which an entry would have been called wrong; inf where none would."""
+        """The relative error above which an entry would have been called wrong; inf if none would."""
         with np.errstate(all="ignore"):
             needed = (self.tolerance + ERROR_BARS * self.error) / self.scale
         if self.projected is not None:
@@ -316,12 +335,12 @@ class Comparison:
 
     @property
     def directions(self) -> tuple[Projection, ...]:
-        """What there is to show where no entry was moved by itself."""
+        """The random directions, if no entry was checked individually; empty otherwise."""
         return () if self.projected is None or self.measured.any() else self.projected.directions
 
     @cached_property
     def place(self) -> str:
-        """What is wrong, if that is whole: `everything`, `rows 3 and 7`, `column 5`; else nothing."""
+        """The wrong rows, columns or `everything`, as in `rows 3 and 7`; empty if no such whole is wrong."""
         wrong = self.wrong | self.suspect
         whole = wrong | self.zero
         if not wrong.any() or self.projected is None:
@@ -337,9 +356,9 @@ class Comparison:
 
     @cached_property
     def ratio(self) -> float | None:
-        """a / n where that is the same in all entries that tell, and not 1; else None.
+        """The ratio a / n if it is the same in all meaningful entries and not 1; else None.
 
-        Of a tensor of which only some entries were moved by themselves, if everything is wrong.
+        If only some entries were checked individually, it is None unless everything is wrong.
         """
         if self.projected is not None and self.place != "everything":
             return None
@@ -350,24 +369,24 @@ class Comparison:
         if not self.wrong[told].any():
             return None
         ratio = median(a / n)
-        if 0.0 < abs(ratio) <= _NOTHING:  # what is left is rounding
+        if 0.0 < abs(ratio) <= _NOTHING:  # such a ratio is only rounding
             return None
         allowed = self.rtol * np.abs(a) + abs(ratio) * bar[told] + (1.0 + abs(ratio)) * self.rounding[told]
         return ratio if (np.abs(a - ratio * n) <= allowed).all() else None
 
     @property
     def ranked(self) -> Array:
-        """The flat indices of all entries, the worst first: the wrong, then the unresolved, then the others.
+        """The flat indices of all entries, worst first: wrong, then unresolved, then the others.
 
-        Those that were not moved by themselves come last.
+        Entries that were not checked individually come last.
         """
         rank = np.where(self.wrong, 3, np.where(self.unresolved, 2, self.telling)).ravel()
         relative_error = np.nan_to_num(self.relative_error.ravel(), nan=-1.0, posinf=np.inf)
-        alike = three_digits(relative_error)  # what differs by less is as bad, and the larger comes first
+        alike = three_digits(relative_error)  # of equally bad entries, the largest comes first
         return np.lexsort((-self.scale.ravel(), -alike, -rank, ~self.measured.ravel()))
 
     def worst(self, count: int = 1) -> list[Entry]:
-        """The entries of largest relative error, of those only that were moved by themselves."""
+        """Return the entries with the largest relative errors, among those checked individually."""
         count = min(count, int(np.count_nonzero(self.measured)))
         indices = (np.unravel_index(flat, self.shape) for flat in self.ranked[:count])
         return [self.entry(tuple(map(int, index))) for index in indices]
@@ -389,13 +408,13 @@ class Comparison:
 
 
 _NOTHING = 1e-11
-"""A ratio this small is rounding: it tells of no factor."""
+"""A ratio this small comes from rounding, not from a factor."""
 
 _MOST_LINES = 8
 
 
 def _lines(kind: str, lines: Array) -> str:
-    """``rows 3, 7 and 9``"""
+    """Format row or column numbers, such as ``rows 3, 7 and 9``."""
     if len(lines) > _MOST_LINES:
         return f"{len(lines)} {kind}s"
     *most, last = map(str, lines)
@@ -412,9 +431,9 @@ def compare(
     beside: float = 0.0,
     projected: Projected | None = None,
 ) -> Comparison:
-    """Hold one tensor's analytic gradient against its numerical estimate, all of one shape.
+    """Compare one tensor's analytic gradient with its numerical estimate, all of one shape.
 
-    rounding: a bound, to first order, on the rounding of a right gradient computed with machine epsilon eps.
+    rounding: a first-order bound on the rounding of a right gradient computed with machine epsilon eps.
     beside: the size of the entries of other tensors.
     """
     wide = analytic.astype(np.float64, copy=False)
@@ -423,29 +442,29 @@ def compare(
 
 
 def three_digits(numbers: Any) -> Any:
-    """The numbers to about three significant digits."""
+    """Round the numbers to about three significant digits."""
     digits, exponent = np.frexp(numbers)
     return np.ldexp(np.round(digits * 1024.0) / 1024.0, exponent)
 
 
 def default_rtol(dtype: np.dtype[Any]) -> float:
-    """1e-6, or 16 ε of the type the gradient was computed in if that is larger."""
+    """Return 1e-6, or 16 ε of the gradient's type if that is larger."""
     return max(1e-6, 16 * float(np.finfo(dtype).eps))
 
 
 def by_convention(
     analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
 ) -> Estimate:
-    """The estimate with each entry on a kink replaced by the usual value that explains the analytic one best.
+    """Return the estimate, with each entry on a kink set to the conventional value that fits it best.
 
-    An entry between the sides that no convention explains could be meant or could be wrong: it is unknown.
-    Outside of them no slope of either side can make it right.
+    An entry between the sides that no convention explains could be intended or wrong: it is unknown. An entry
+    outside of them is wrong under every convention.
     """
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
         allowed = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + ROUNDING_SAFETY * rounding
         excess = np.nan_to_num(apart - allowed, nan=np.inf)
-        # Of those that explain it, the one that is known best; else the nearest.
+        # Prefer the most precise value that explains the entry; else take the nearest.
         known_best = np.where(excess <= 0, kinks.errors, np.inf).argmin(axis=0)
         nearest = np.where((excess <= 0).any(axis=0), known_best, excess.argmin(axis=0))[None]
         value, error, excess = (
@@ -461,6 +480,6 @@ def by_convention(
 
 
 def median(values: Array) -> float:
-    """As np.median, which loads the masked arrays of numpy to look for NaN; here there is none."""
+    """Return the median; np.median would load numpy.ma to look for NaN, which cannot occur here."""
     ordered = np.sort(values, axis=None)
     return float(0.5 * ordered[(ordered.size - 1) // 2] + 0.5 * ordered[ordered.size // 2])

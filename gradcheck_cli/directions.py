@@ -1,4 +1,4 @@
-"""Code that is too slow to be moved entry by entry, along random directions instead."""
+"""Check code along random directions if checking every entry would be too slow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from gradcheck_cli.sources.foreign import ForeignObjective
 def check_along_directions(
     judge: Judge, code: ForeignObjective, progress: Progress | None, way: str
 ) -> Report:
-    """Every tensor along a few directions, and by entries where these disagree; way: why, for the reader."""
+    """Check every tensor along a few directions, and single entries where these disagree.
+
+    way: the sentence in the report that explains this choice.
+    """
     subject, how = judge.subject, judge.how
     literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
     rng = np.random.default_rng(how.seed)
@@ -40,10 +43,10 @@ def check_along_directions(
 
 @dataclass
 class _Confirm:
-    """Moves entries of one tensor by themselves, and judges them as any other.
+    """Perturbs entries of one tensor individually and judges them like any others.
 
-    has_worst: whether the best of differences have been taken of a wrong one.
-    on_kinks: which of them were, as a mask, if any.
+    has_worst: whether some wrong entry already has the most precise differences.
+    on_kinks: masks of the entries on a kink, by tensor.
     """
 
     literal: LiteralDifferences

@@ -1,4 +1,4 @@
-"""How code is differenced, by the time that its evaluations take: literally, or along random directions."""
+"""Choose between literal differences and random directions by the time that the code takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradcheck_cli.spec import CheckSpec
 
 
 class Time(NamedTuple):
-    """Seconds since some fixed moment: of the processors, and on the wall."""
+    """Seconds since a fixed moment, of processor time and of wall-clock time."""
 
     processor: float
     wall: float
@@ -28,35 +28,36 @@ Clock = Callable[[], Time]
 
 
 def now() -> Time:
-    """Both clocks of this machine; the processors' time includes child processes that have ended."""
+    """Return both clocks of this machine; processor time includes child processes that have ended."""
     children = os.times()
     return Time(process_time() + children.children_user + children.children_system, perf_counter())
 
 
 WAITS = 0.05
-"""Code that keeps a processor busy for a smaller share of its time is waiting: for a device, for a server.
+"""Code that uses a processor for less than this share of its time is waiting for a device or a server.
 
-Other work on the machine leaves code a larger share than that, unless there is twenty times as much of it."""
+Other work on the machine leaves the code a larger share, unless there is twenty times as much of it.
+"""
 
 PATIENCE = 10.0
-"""Every entry is moved by itself if that takes no more seconds than this in a single process."""
+"""Every entry is checked individually if that takes at most this many seconds in a single process."""
 
 SMALL = 2.0
-"""Work of fewer seconds stays in this process: the others would take as long to start."""
+"""Work of fewer seconds stays in this process, because starting others takes as long."""
 
 QUICK = 0.05
-"""An evaluation this short, in seconds, is timed in a batch."""
+"""An evaluation shorter than this, in seconds, is timed as part of a batch."""
 
 TIMINGS = 3
-"""A batch counts as the shortest of these, after one that compiles what is to be compiled."""
+"""Number of timings of a batch, of which the shortest counts; a warm-up comes first."""
 
 CALIBRATION = 3
-"""How many steps are tried for the directions of a tensor, as a rule."""
+"""Number of steps usually tried for the directions of a tensor."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The way to go, how many processes are worth it, and both in a sentence for the reader."""
+    """The method to use, the number of processes worth starting, and a sentence for the reader."""
 
     way: Literal["literal", "directions"]
     jobs: int
@@ -64,25 +65,25 @@ class Plan:
 
 
 def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clock: Clock) -> Plan:
-    """Literally where that takes no longer than `PATIENCE`, or is asked for; else along directions.
+    """Choose literal differences if asked for or if they take at most `PATIENCE`; else random directions.
 
-    How many processes there are has no part in it: they change the time that it takes, never the result.
+    The number of processes does not affect the choice: it changes the time, never the result.
     """
     each = seconds_of(objective, names[0], clock) if names else 0.0
     literally = each * EVALUATIONS * sum(prod(objective.shapes[name]) for name in names)
     own_scheme = how.scheme != DEFAULT_SCHEME or how.step is not None
     if how.differences == "literal" or (not how.fast and (own_scheme or literally <= PATIENCE)):
         return Plan("literal", _jobs(how, literally), "")
-    reason = "as --fast asks" if how.fast else f"since entry by entry would take about {_time(literally)}"
-    told = f"Moved along {DIRECTIONS} random directions of every tensor, {reason}."
+    reason = "as --fast asks" if how.fast else f"since every entry would take about {_time(literally)}"
+    told = f"Checked along {DIRECTIONS} random directions per tensor, {reason}."
     work = each * EVALUATIONS * CALIBRATION * DIRECTIONS * len(names)
     return Plan("directions", _jobs(how, work), told)
 
 
 def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
-    """The processor time of one evaluation, so that other work on the machine changes nothing.
+    """Return the processor time of one evaluation, which other work on the machine does not affect.
 
-    An evaluation that is quick is timed as one of a batch. Code that waits counts by the wall clock.
+    Quick evaluations are timed in a batch. Code that waits is timed by the wall clock.
     """
     moves = objective.entries(name)
     if not moves.position.size:
@@ -112,12 +113,12 @@ def _jobs(how: CheckSpec, seconds: float) -> int:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _time(seconds: float) -> str:
-    """``40 s``, ``5 min``, ``3 h``"""
+    """Format a duration, such as ``40 s``, ``5 min`` or ``3 h``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -1,4 +1,4 @@
-"""The verdicts of one subject: its gradients held against whatever is known of them so far."""
+"""Judge the gradients of one subject by the numerical estimates available so far."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gradcheck_cli.spec import CheckSpec
 from gradcheck_cli.subject import Subject
 
 if TYPE_CHECKING:
-    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # its package is for what is wrong
+    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
 Masks = dict[str, Array]
-"""Which entries are meant, by tensor, of the tensors that have any."""
+"""Masks of entries by tensor; tensors without any marked entry are left out."""
 
 
 class Judge:
-    """Compares the gradients of a subject; a comparison is kept as long as its estimate is."""
+    """Compares the gradients of a subject, and caches each comparison as long as its estimate is the same."""
 
     def __init__(self, subject: Subject, how: CheckSpec) -> None:
         self.subject = subject
@@ -34,11 +34,14 @@ class Judge:
         self._kept: dict[str, tuple[Estimate, Comparison]] = {}
 
     def compare(self, estimates: Estimates) -> list[Comparison]:
-        """Of every tensor, in the order of the table."""
+        """Return the comparison of every tensor, in the order of the table."""
         return [self._of(name, estimates[name]) for name in self.subject.analytic.values]
 
     def compare_one(self, name: str, estimate: Estimate, projected: Projected | None = None) -> Comparison:
-        """Of one tensor; projected: what is known of the entries that were not moved by themselves."""
+        """Return the comparison of one tensor.
+
+        projected: what is known of the entries that were not checked individually.
+        """
         analytic = self.subject.analytic
         return compare(
             name,
@@ -55,7 +58,7 @@ class Judge:
         return self.how.rtol or default_rtol(self.subject.analytic.dtypes[name])
 
     def marked(self, estimates: Estimates, *kinds: str) -> Masks:
-        """The entries that are of one of these kinds, properties of a `Comparison`."""
+        """Return the entries of any of these kinds, which are properties of `Comparison`."""
         masks = {
             c.name: reduce(np.logical_or, (getattr(c, kind) for kind in kinds))
             for c in (self._of(name, estimate) for name, estimate in estimates.items())
@@ -69,10 +72,12 @@ class Judge:
         among: Mapping[str, Array] | None = None,
         worst: bool = True,
     ) -> Estimates:
-        """The estimates after more steps for what needs them; among: the entries that may get them.
+        """Return the estimates after more steps for the entries that need them.
 
-        What agrees needs none, what is wrong by far one more; the rest gets all of them, and what these leave
-        open wider arithmetic. worst: whether the entry that is the most wrong gets all of them, too.
+        Entries that agree need no more steps; entries that are far off need one. The rest get the whole
+        ladder, and those still open get wider arithmetic.
+        among: the entries that may get more steps.
+        worst: whether the worst entry gets the whole ladder as well.
         """
 
         def marked(*kinds: str) -> Masks:
@@ -92,7 +97,7 @@ class Judge:
     def by_convention(
         self, reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
     ) -> tuple[Estimates, Masks]:
-        """Give the entries on a kink the usual value nearest to their gradient; and which these are."""
+        """Set each entry on a kink to the conventional value nearest to its gradient; also return masks."""
         kinks = alternatives(reference, estimates, undecided)
         chosen = {
             name: by_convention(
@@ -115,7 +120,7 @@ class Judge:
         witness: Witness | None = None,
         way: str = "",
     ) -> Report:
-        """What was found, with what there is to know about it."""
+        """Return the report of these comparisons, with a diagnosis if anything is wrong."""
         subject = self.subject
         report = Report(
             tuple(comparisons),
@@ -141,7 +146,10 @@ class Judge:
         )
 
     def _why(self, comparisons: list[Comparison]) -> Diagnosis:
-        from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # only what is wrong pays for it
+        from gradcheck_cli.diagnose import (
+            diagnose,
+            diagnosis_of_trials,
+        )  # load it only if needed
 
         subject = self.subject
         wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}

@@ -1,11 +1,11 @@
-"""Hold a tensor's gradient against random directions, and go after what does not agree down to the entries.
+"""Check a tensor's gradient along random directions, and narrow disagreements down to entries.
 
-A direction that disagrees is halved over a random permutation of its entries: each half that disagrees is
-halved again, down to single entries, and these are moved literally and judged as any other. Then the rest is
-looked at along new directions, until nothing disagrees. Where too much does, whole rows or columns are halved
-instead, and of what is then found some entries are moved literally.
+A direction that disagrees is bisected over a random permutation of its entries: each half that disagrees is
+bisected again, down to single entries, which are perturbed individually and judged like any others. The rest
+is checked along new directions until nothing disagrees. If too much disagrees, whole rows or columns are
+bisected instead, and a sample of their entries is checked individually.
 
-Everything is found twice: nothing is called wrong here but entries that were moved by themselves.
+Every finding is made twice: only entries that were checked individually are called wrong.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from gradcheck_cli.numerical.objective import Array, Direction
 from gradcheck_cli.numerical.projections import DIRECTIONS, SMALLEST, Projector, part, random_direction
 
 Confirm = Callable[[Array], Comparison]
-"""The full verdict of the entries of these flat indices, moved by themselves; all others are unknown."""
+"""Judges the entries with these flat indices individually; all others stay unknown."""
 
 BUDGET = 32
-"""So many parts of a direction are followed; where more disagree, the mistake is no matter of entries."""
+"""The most parts of a direction to follow; if more disagree, the mistake is not in single entries."""
 FOLLOWED = 4
-"""So many of them are followed if it is not one of rows or columns either."""
+"""The number of parts to follow if the mistake is not in whole rows or columns either."""
 DRAWN = 16
-"""How many entries stand for all that are left."""
+"""Number of entries to sample from those still unexplained."""
 DRAWN_FIRST = 4
 DRAWN_OF_A_LINE = 4
 ROUNDS = 8
 FEW = 256
-"""A tensor of so few entries is moved entry by entry where the code can be evaluated along no direction."""
+"""Tensors up to this size are checked entry by entry if no direction can be evaluated."""
 
 SECOND_LOOK = 4.0
-"""How much noisier than the first the look is that has to confirm a disagreement."""
+"""How much noisier the confirming look is than the first."""
 
 NOISIER = 16.0
-"""A look that is this much noisier than the first says nothing against it."""
+"""A confirming look noisier than the first by this factor cannot refute it."""
 
 TELLING = 0.1
-"""A direction says nothing if a typical entry could be off by more than this and it would not show."""
+"""A direction proves nothing if a typical entry could have a larger relative error without showing."""
 
 SPREAD = 4.0
-"""Errors of random sign, each within rtol, seldom add up to four times their root of squares."""
+"""Errors of random sign, each within rtol, rarely add up to this multiple of their root sum of squares."""
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Some directions, the gradient along them and what differences say, (K,); and what is allowed, (K,)."""
+    """Some directions with their analytic and numerical values, and the rounding allowed, each (K,)."""
 
     directions: Sequence[Direction]
     analytic: Array
@@ -61,32 +61,34 @@ class _Look:
 
     @property
     def excess(self) -> Array:
-        """|a − n| over what rounding and the error bar allow, each (K,). It disagrees beyond 1."""
+        """The distance |a − n| relative to rounding plus error bar, (K,); above 1 the values disagree."""
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.abs(self.analytic - self.numerical.value) / (self.rounding + self.numerical.error)
         return np.nan_to_num(excess, nan=0.0, posinf=np.inf)
 
     @property
     def off(self) -> float:
-        """By how much the direction that disagrees most does."""
+        """The distance |a − n| along the direction that disagrees most."""
         i = int(self.excess.argmax())
         return float(np.abs(self.analytic[i] - self.numerical.value[i]))
 
     @property
     def least(self) -> float:
-        """An error in a single entry that shows for sure, in both looks."""
+        """The smallest error in a single entry that both looks are sure to show."""
         return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min()) / SMALLEST
 
     @property
     def typical(self) -> float:
-        """The size of a typical entry, by what the directions add up to."""
+        """The size of a typical entry, estimated from the sums along the directions."""
         return float(np.median(np.abs(self.numerical.value) / np.linalg.norm(self.directions[0].weights)))
 
 
 class Survey:
-    """The search in one tensor: what is explained of it, and what is known of its entries.
+    """The search for wrong entries in one tensor.
 
-    analytic: its gradient.  rounding: a bound on that of a right one.  confirm: the verdict of entries.
+    analytic: its gradient.
+    rounding: a bound on the rounding of a right gradient.
+    confirm: judges single entries.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Survey:
         self.excused = False
 
     def result(self) -> tuple[Estimate, Projected]:
-        """What is known of single entries, and what the directions say of all others."""
+        """Return estimates of single entries, and what the directions say about all others."""
         look = self._search()
         disagrees = look is not None and not self.excused and self._disagrees(look)
         vouched = look is not None and not disagrees and (self._tells(look) or self._is_zero())
@@ -125,7 +127,7 @@ class Survey:
         return estimate, Projected(*masks, least, told, disagrees)
 
     def _search(self) -> _Look | None:
-        """Explain what disagrees until nothing does or nothing more can be; the last look, if any."""
+        """Explain disagreements until none is left or none can be explained; return the last look, if any."""
         look = self._look()
         if look is not None and not np.isfinite(look.numerical.error).any() and self.analytic.size <= FEW:
             self._moved(np.flatnonzero(~self.explained))
@@ -137,12 +139,12 @@ class Survey:
         return look
 
     def _tells(self, look: _Look) -> bool:
-        """Whether the directions would not agree if a typical entry were off."""
+        """Return whether the directions would disagree if a typical entry were wrong."""
         size = np.sqrt(np.mean(np.square(self.analytic[~self.explained])))
         return bool(look.least <= TELLING * max(size, look.typical))
 
     def _is_zero(self) -> bool:
-        """Whether all that is left is 0 to within rounding, and so are entries drawn at random."""
+        """Return whether all remaining entries are 0 to within rounding, including a random sample."""
         left = np.flatnonzero(~self.explained)
         if (np.abs(self.analytic[left]) > self.rounding[left]).any():
             return False
@@ -152,7 +154,7 @@ class Survey:
     # --- looking -------------------------------------------------------------------------------------------
 
     def _look(self) -> _Look | None:
-        """All that is not explained, along new directions; None if there is nothing left."""
+        """Look at all unexplained entries along new directions; return None if there are none."""
         left = np.flatnonzero(~self.explained)
         if not left.size:
             return None
@@ -176,7 +178,7 @@ class Survey:
         return self._against(directions, self.projector.project(directions)).excess
 
     def _disagrees(self, look: _Look) -> bool:
-        """Whether one of the directions disagrees, and no other step that tells as much says otherwise."""
+        """Return whether a direction disagrees and a second, equally precise step confirms that."""
         worst_first = np.argsort(-look.excess, kind="stable")
         return any(self._is_borne_out(look, int(i)) for i in worst_first if look.excess[i] > 1.0)
 
@@ -189,7 +191,7 @@ class Survey:
     # --- narrowing -----------------------------------------------------------------------------------------
 
     def _narrow(self, look: _Look) -> bool:
-        """Explain some of what disagrees; whether that was possible."""
+        """Explain some of the disagreement, and return whether that was possible."""
         worst = look.directions[int(look.excess.argmax())]
         if (look.excess > 1.0).all() and self._all_are_wrong(worst.entries):
             return self._condemn(worst.entries)
@@ -200,14 +202,14 @@ class Survey:
         return self._narrow_what_is_spread(look, worst)
 
     def _all_are_wrong(self, entries: Array) -> bool:
-        """Whether all of these are wrong, as far as a few drawn at random tell, and then some more."""
+        """Return whether a small sample of these entries, and then a larger one, is all wrong."""
         if not _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))):
             return False
         others = entries[~self.explained[entries]]
         return not others.size or _all_wrong(self._moved(self._draw(others, DRAWN - DRAWN_FIRST)))
 
     def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
-        """Where too many parts disagree, or none does by itself: everything, a trifle, or whole lines."""
+        """Handle a disagreement over many entries: all wrong, tiny errors that add up, or whole lines."""
         drawn = self._moved(self._draw(worst.entries, DRAWN))
         if _all_wrong(drawn):
             return self._condemn(worst.entries)
@@ -225,7 +227,10 @@ class Survey:
         return False
 
     def _wrong_lines(self, direction: Direction, lines: Array) -> list[int]:
-        """Those of the lines (of a direction's entries, (M,)) of which all entries drawn are wrong."""
+        """Return the rows or columns whose sampled entries are all wrong.
+
+        lines: the row or column of each entry of the direction, (M,).
+        """
         found = self._halve(direction, lines)
         drawn = [] if found is None else [(line, direction.entries[lines == line]) for line in found]
         return [
@@ -233,9 +238,10 @@ class Survey:
         ]
 
     def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
-        """The labels (of a direction's entries, (M,)) that disagree, by halving a permutation of them all.
+        """Bisect a permutation of the labels and return those that disagree; None if over budget.
 
-        None if more than the budget do; or, of these, the `followed` that disagree most.
+        labels: a label for each entry of the direction, (M,).
+        followed: at each step, keep only this many parts, those that disagree most.
         """
         kinds, of_kind = np.unique(labels, return_inverse=True)
         place = self.rng.permutation(len(kinds))
@@ -256,7 +262,7 @@ class Survey:
     # --- explaining ----------------------------------------------------------------------------------------
 
     def _moved(self, entries: Array) -> Comparison:
-        """Move these entries by themselves."""
+        """Check these entries individually."""
         found = self.confirm(np.sort(entries))
         self.value[entries] = found.numerical.ravel()[entries]
         self.error[entries] = found.error.ravel()[entries]
@@ -267,14 +273,14 @@ class Survey:
         return self.rng.choice(entries, min(most, len(entries)), replace=False)
 
     def _condemn(self, entries: Array) -> bool:
-        """What was not moved of these shares the verdict of those that were, as far as that goes."""
+        """Mark the unchecked entries as suspect, since the sampled ones are wrong."""
         self.suspect[entries] = ~self.explained[entries]
         self.explained[entries] = True
         return True
 
     @property
     def _spread(self) -> float:
-        """What the errors of all entries that are left may add up to if none is beyond rtol."""
+        """The most that the errors of all remaining entries may add up to if each is within rtol."""
         left = self.analytic[~self.explained]
         return SPREAD * self.rtol * float(np.sqrt(left @ left))
 
@@ -285,7 +291,7 @@ def _halves(low: int, high: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _all_wrong(drawn: Comparison) -> bool:
-    """Whether most of the entries that were moved are wrong, and no other is right but those that are 0."""
+    """Return whether most of the checked entries are wrong and the only right ones are 0."""
     moved = np.isfinite(drawn.error)
     right = moved & drawn.agrees & ~drawn.zero
     return bool(not right.any() and 2 * drawn.wrong.sum() > (moved & ~drawn.zero).sum())

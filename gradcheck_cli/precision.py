@@ -1,4 +1,4 @@
-"""How exact the losses and gradients of the user's code are, measured on its own values."""
+"""Measure how exact the losses and gradients of the user's code are, from its own values."""
 
 from __future__ import annotations
 
@@ -25,54 +25,60 @@ Observe = Callable[[Mapping[str, Array]], Array]
 _EPS = float(np.finfo(np.float64).eps)
 
 _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
-"""Of neighbouring points on a line: for a function in float64 far above ε, and next to nothing curves. The
-longer ones are for what does not change on shorter ones, being rounded: to float32, or next to a 1."""
+"""Distances of neighbouring points on a line: far above ε of float64, yet too short to show curvature.
+
+The longer ones are for values that do not change on shorter ones, because they are rounded to float32 or
+added to a 1.
+"""
 
 _LONG = 2.0**-7
-"""About as far as numbers of half precision are apart: shorter moves leave most of them as they are."""
+"""About the spacing of half-precision numbers: shorter steps leave most of them unchanged."""
 
 _FAR = 2.0**-6
-"""Far enough to see a loss jump that is a small difference of large numbers."""
+"""Distance long enough to see jumps in a loss that is a small difference of large numbers."""
 
 _STAIRS = {
     True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
     False: ((2.0**-18, 2.0**-5, 2), (2.0**-14, 2.0**-5, 2)),
 }
-"""A distance shorter than the stairs of a type, a longer one, and how many lines to look along, since on one
-the jumps may cancel: for losses that are exact but for parts in float32 or half precision, and for others.
-Numbers of half precision are 2⁻⁸ or 2⁻¹¹ of their size apart, those of float32 2⁻²⁴: a function that is known
-to be wide may still hide these in a kernel."""
+"""How to search for stairs: for losses that are exact apart from narrow parts (True), and for others.
+
+Each row has a distance shorter than the stairs of a type, a longer one, and the number of lines to try, since
+jumps may cancel on one. Half-precision numbers are 2⁻⁸ or 2⁻¹¹ of their size apart, float32 numbers 2⁻²⁴.
+Even a function known to be wide may hide half precision in a kernel.
+"""
 
 _EXACT = 2.0**-40
-"""Losses whose noise is a smaller share of them are those of float64."""
+"""Losses whose relative noise is smaller than this were computed in float64."""
 
 _ENDS = np.array([1.0, 3.0, 8.0])
-"""Where the intervals end on which stairs are looked for: short ones for many stairs, long ones for few."""
+"""Ends of the intervals to search for stairs: short ones for many stairs, long ones for few."""
 
 _UNEVEN = 0.3
-"""Points that are one stair apart seem to lie on a line without any; those of another distance do not."""
+"""Points spaced exactly one stair apart hide it; a spacing smaller by this factor does not."""
 
 _CLOSER = 14
-"""At how many points a closer look is taken where few make it seem that there are stairs."""
+"""Number of points of the closer look, which is taken if a few points suggest stairs."""
 
 _BEYOND = 2.0
-"""How many times the spread of the few local slopes a slope between must lie beyond them."""
+"""A slope must exceed the range of the local slopes by this multiple of their spread to indicate stairs."""
 
 _SHARES = (1.0, 2.0**-8, 2.0**-16)
-"""How much shorter the lines become where the code can be evaluated on none."""
+"""Factors that shorten the lines if the code cannot be evaluated on longer ones."""
 
 _SIGMAS = 4.0
-"""A bound on what noise of standard deviation 1 does: the largest of many thousand samples."""
+"""Bound on noise of standard deviation 1: the largest of many thousand samples."""
 
 _UNDERFLOWS = 8.0
-"""What a gradient may lose to underflow, in units of the smallest number of its type."""
+"""The most that a gradient may lose to underflow, in units of the smallest number of its type."""
 
 
 def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Array], dict[str, Array]]:
-    """How exact the losses are where each parameter moves, (S,), and a bound on each gradient's rounding.
+    """Return the noise of the losses as each parameter moves, (S,), and a rounding bound for each gradient.
 
-    Both are taken from values along short lines that start near the parameters: at these themselves a kink
-    may sit, and numbers that are exact only there. Where the losses have stairs, the lines are longer.
+    Both come from values along short lines that start near the parameters, because there may be a kink at the
+    parameters themselves, or numbers that are exact only there. If the losses have stairs, the lines are
+    longer.
     """
     here = function.parameters
     level, losses = _noise(function.losses, here, function.is_wide)
@@ -91,11 +97,11 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
 
 
 def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
-    """A distance longer than the stairs of the losses where a parameter moves; 0 if there are none."""
+    """Return a distance longer than the stairs of the losses along a parameter; 0 if there are none."""
     bar = 2.0 * float(np.linalg.norm(noise))
     exact = bar <= _EXACT * float(np.linalg.norm(losses))
     of_types = _STAIRS[exact][:1] if exact and function.is_wide else _STAIRS[exact]
-    most = function.parameters[name].size  # of a single number every line is the same
+    most = function.parameters[name].size  # with a single number, all lines are the same
     searched = [
         (stair, _Line(function, name, seed, flat))
         for flat, stair, lines in of_types
@@ -106,7 +112,10 @@ def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
 
 @dataclass(frozen=True)
 class _Line:
-    """A random line on which a parameter moves alone; flat: how close two points are for a local slope."""
+    """A random line on which only one parameter moves.
+
+    flat: the distance of two points for a local slope.
+    """
 
     function: Function
     name: str
@@ -114,7 +123,7 @@ class _Line:
     flat: float
 
     def __call__(self, points: Array) -> tuple[Array, Array]:
-        """The losses' sum at these points, and the local slope there."""
+        """Return the losses' sum and the local slope at these points."""
         both = np.array([points, points + self.flat]).T.ravel()
         values = _along(self.function.losses, self.function.parameters, both, self.name, self.seed)
         at, beyond = values.sum(axis=1).reshape(-1, 2).T
@@ -122,10 +131,10 @@ class _Line:
 
 
 def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
-    """Whether the losses rise by jumps along a line, as those of half precision do.
+    """Return whether the losses rise in jumps along a line, as in half precision.
 
-    By the mean value theorem the slope between two points is one of those between them. On a staircase it is
-    not: between its jumps it is flat, or rises by no more than what is computed exactly.
+    By the mean value theorem, the slope between two points equals some slope between them. A staircase
+    violates that: between its jumps it is flat, or rises only by the parts that are computed exactly.
     """
     ends, noise = stair * _ENDS, bar / line.flat + bar / stair
     at, local = line(ends)
@@ -137,14 +146,15 @@ def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
     if not beyond(local):
         return False
     _, closer = line(np.linspace(ends[0], ends[-1], _CLOSER))  # kinks may lie between the ends
-    return beyond(np.sort([*local, *closer])[1:-1])  # and one of the points may lie on a jump
+    return beyond(np.sort([*local, *closer])[1:-1])  # one of the points may lie on a jump
 
 
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
-    """A bound on the rounding of every gradient, in its shape; stair: longer than those of the losses.
+    """Return a rounding bound for every gradient, in its shape.
 
-    A single entry's noise is known only roughly from so few points, so none counts as less than the tensor's
-    on the whole. Where the code can also compute in wider floats, what these change counts, too.
+    So few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
+    tensor overall. If the code can also compute in wider floats, the change that they make counts as well.
+    stair: a distance longer than the stairs of the losses; 0 if there are none.
     """
 
     def gradients(at: Mapping[str, Array]) -> Array:
@@ -178,11 +188,11 @@ def _noise(
     wide: bool = False,
     level_of: Callable[[Array], Array] = noise_level,
 ) -> tuple[Array, Array]:
-    """σ of everything that is observed, (K,), and the values (POINTS, K) of the last line that was needed.
+    """Return σ of every observed number, (K,), and the values (POINTS, K) on the last line needed.
 
-    Every number is judged on the shortest line on which it changes from one point to the next. If none
-    changes on the shortest of all, they are not in float64 unless `wide` says so, and a long line shows what
-    half precision does.
+    Each number is judged on the shortest line on which it changes from point to point. If none changes
+    on the shortest line, the values are not float64 (unless `wide` says so), and a long line reveals half
+    precision.
     """
     level, unchanged, exact = None, None, False
     for distance in _DISTANCES:
@@ -215,10 +225,12 @@ def _along(
     name: str | None = None,
     seed: int = 0,
 ) -> Array:
-    """What is observed at these distances along a random line, (len(distances), K); name: what moves alone.
+    """Return the values observed at these distances along a random line, (len(distances), K).
 
-    Where the code refuses a point or gives no finite number, the line turns round or becomes shorter. Raises
-    what the code raises if it refuses every line.
+    name: the only parameter to move; by default all of them.
+
+    If the code refuses a point or returns a number that is not finite, the line is reversed or shortened.
+    Raises the code's exception if it refuses every line.
     """
     values, refusal = None, None
     for line in _lines(parameters, list(parameters) if name is None else [name], seed):
@@ -239,9 +251,9 @@ def _along(
 
 
 def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
-    """A random line through these parameters, both ways; then lines on which small entries move less."""
+    """Yield a random line through these parameters both ways, then shorter ones for small entries."""
     rng = np.random.default_rng(seed)
-    signs = {  # of no round length, which even a narrow type would hold exactly
+    signs = {  # no round lengths, which even a narrow type would hold exactly
         name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)
         for name in names
     }

@@ -1,8 +1,8 @@
-"""Batches of moves over forked processes, which see everything as it is and write into shared memory.
+"""Distribute batches over forked processes that write into shared memory.
 
-Threads would be the natural way, since numpy lets go of Python while it computes. But it computes for less
-than a tenth of a millisecond at a time, and waking a thread takes as long: measured, two threads gained
-nothing on 784-512-512-10. Two processes take little more than half the time, of work that takes seconds.
+Threads would be the natural choice, since numpy releases the GIL while it computes. But each call computes
+for less than a tenth of a millisecond, and waking a thread takes as long: two threads gained nothing on
+784-512-512-10 (measured). Two processes need little more than half the time for work that takes seconds.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")
 
 _FORKING = ("linux", "freebsd")
-"""Systems whose libraries survive a fork; macOS has some that do not."""
+"""Systems whose libraries survive a fork; some on macOS do not."""
 
 _SMALL = 0.15
-"""Seconds of work that one process does as soon as several: what these write to has to be copied first."""
+"""Seconds of work below which one process is as fast as several, whose memory has to be copied first."""
 
 
 @contextmanager
 def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterator[None]:
-    """Evaluate the objective's batches in so many processes while the context lasts.
+    """Evaluate the objective's batches in this many processes while the context lasts.
 
-    The batches, and so the results, are the same for any number. Where processes cannot fork, there is one;
-    and so there is as long as the clock says that the work is small.
+    The batches, and so the results, are the same for any number. There is only one process if processes
+    cannot fork, or as long as the clock shows that the work is small.
     """
     count = cores() if jobs == "auto" else jobs
     if count == 1 or sys.platform not in _FORKING:
@@ -55,9 +55,9 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
 def each_in_processes(
     work: Callable[[_Item], _Done], items: Sequence[_Item], jobs: Jobs
 ) -> Generator[tuple[int, _Done], None, None]:
-    """What `work` makes of each item, with its number, in whatever order it is done.
+    """Apply `work` to each item in forked processes; yield number and result as each one finishes.
 
-    The processes are forked, and see everything as it is now. Where they cannot fork, there is one.
+    The forked processes see everything in its current state. If processes cannot fork, there is only one.
     """
     count = min(cores() if jobs == "auto" else jobs, len(items))
     if count <= 1 or sys.platform not in _FORKING:
@@ -69,7 +69,7 @@ def each_in_processes(
     pool = ProcessPoolExecutor(count, get_context("fork"), _share, (work, items))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of threads, as below
+            warnings.simplefilter("ignore")  # warnings about threads, as in `_fork`
             numbers = [pool.submit(_one_of_shared, i) for i in range(len(items))]
         for done in as_completed(numbers):
             yield done.result()
@@ -78,13 +78,13 @@ def each_in_processes(
 
 
 _shared: tuple[Callable[[Any], Any], Sequence[Any]]
-"""In a forked process: the work, and the items. They are too large to be sent, and there already."""
+"""The work and the items, set in each forked process because they are too large to send."""
 
 
 def _share(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _shared
     _shared = work, items
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the parent's affair
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
 
 
 def _one_of_shared(number: int) -> tuple[int, Any]:
@@ -93,14 +93,14 @@ def _one_of_shared(number: int) -> tuple[int, Any]:
 
 
 class Forked:
-    """The first batch shows how long they take; of the others, every process takes every n-th."""
+    """Distributes batches over processes: the first shows how long they take, then each takes every n-th."""
 
     def __init__(self, count: int, clock: Clock) -> None:
         self.count = count
         self.clock = clock
 
     def empty(self, size: int, dtype: Any = float) -> Array:
-        """Memory that all of them share."""
+        """Return an array in memory that all processes share."""
         length = max(1, size * np.dtype(dtype).itemsize)
         return np.frombuffer(mmap.mmap(-1, length), dtype=dtype, count=size)
 
@@ -115,12 +115,12 @@ class Forked:
         children = [_fork(batch, share) for share in shares[1:]]
         try:
             for done in map(batch, shares[0]):
-                yield done * len(shares)  # the others are as far, give or take a batch
+                yield done * len(shares)  # the other processes are about as far
             for child, share in zip(list(children), shares[1:], strict=True):
                 _, status = os.waitpid(child, 0)
                 children.remove(child)
                 for start in share if status else ():
-                    batch(start)  # what went wrong in a child goes wrong again here, and is told
+                    batch(start)  # an error in a child recurs here and is reported
         finally:
             for child in children:
                 os.kill(child, signal.SIGKILL)
@@ -128,10 +128,10 @@ class Forked:
 
 
 def _fork(batch: Callable[[int], int], share: Sequence[int]) -> int:
-    """A process that evaluates these batches and ends, saying by its status whether it could."""
+    """Start a process that evaluates these batches; its exit status is 0 on success."""
     with warnings.catch_warnings():
-        # Python and jax warn of threads. Those here are BLAS's, which stop for a fork, and a progress bar's
-        # or jax's, whose locks a child that only computes with numpy does not need.
+        # Python and jax warn about threads. The threads here belong to BLAS, which stops them for a fork, and
+        # to a progress bar or jax, whose locks a child that only computes with numpy does not need.
         warnings.simplefilter("ignore")
         child = os.fork()
     if child:

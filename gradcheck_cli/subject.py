@@ -1,4 +1,4 @@
-"""What is checked: gradients, the function they are held against, and how exact a right gradient can be."""
+"""Load what a check needs: gradients, the function to difference, and rounding bounds."""
 
 from __future__ import annotations
 
@@ -35,21 +35,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """The gradients of a spec and everything that is needed to judge them.
+    """The gradients of a spec, and everything needed to judge them.
 
-    objective: what is differenced.  units: the same, where its pre-activations can be moved.
-    code: the same, where it is code of the user's.
-    rounding: for each gradient, what rounding alone may do to a right one.
-    described, loss_name, loss: what it is, in a few words, and the loss at the parameters.
-    unexercised, unusual: a short line each for what the data could not show, and for what is seldom meant.
-    kinks: the same for what sits on a kink, given the entries (masks by tensor) that this leaves open.
-    size: of code, the largest entry of its gradients: what is next to nothing beside it is 0.
-    workers: so many processes that evaluate the code.
-    problem: the network, where the spec describes one.  samples: how many there are, if there are data.
-    in_out: whether the gradients are those of a file that holds weights as [in, out].
-    weighted: of code, how the loss that is judged differs from its author's; empty if it does not.
-    findings: of code, what running it in other ways has shown.
-    others: the same code with its loss weighted in other ways, to be judged if nothing wrong is found.
+    objective: the function to difference.
+    units: the same function, if its pre-activations can be perturbed.
+    code: the same function, if it is the user's code.
+    rounding: for each gradient, how far rounding alone may carry a right one.
+    described, loss_name: short descriptions of the function and its loss.
+    loss: the loss at the parameters.
+    unexercised, unusual: short notes on what the data cannot show, and on what is seldom intended.
+    kinks: takes the entries that kinks leave open (masks by tensor); returns a short note on each.
+    size: the largest entry of a code's gradients; anything negligible next to it counts as 0.
+    workers: starts worker processes that evaluate the code.
+    problem: the network, if the spec describes one.
+    samples: the number of samples, if there are data.
+    in_out: whether the gradients come from a file that holds weights as [in, out].
+    weighted: how the judged loss differs from the code's own; empty if it does not.
+    findings: what running the code in other ways has shown.
+    others: the same code with its loss weighted in other ways, to check if nothing wrong is found.
     """
 
     analytic: Analytic
@@ -74,21 +77,21 @@ class Subject:
 
     @property
     def authors_loss(self) -> float | None:
-        """What their author says the loss is: of code always known, of a file if it is there."""
+        """The loss according to its author: the code's own, or the one stored with a file's gradients."""
         return self.analytic.loss if self.code is None else self.loss
 
 
 def subject_of(spec: Spec) -> Subject:
-    """Load, draw or import everything the spec names. Raises `InputError`."""
+    """Load, draw or import everything that the spec names. Raises `InputError`."""
     refuse_absent_files(spec)
     return _of_code(spec) if spec.names_code else _of_network(spec)
 
 
 @np.errstate(all="ignore")
 def tensors_of(spec: Spec) -> tuple[str, ...]:
-    """What the tensors are called that a check of the spec compares, in that order.
+    """Return the names of the tensors that a check of the spec compares, in order.
 
-    Raises `InputError` for what keeps it from being checked, as far as that shows before any difference.
+    Raises `InputError` for anything that prevents a check and shows before any differencing.
     """
     refuse_absent_files(spec)
     if spec.names_code:
@@ -96,11 +99,11 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
     return tuple(read_gradients(spec.gradients, build_problem(spec)).values)
 
 
-# --- a network of ours -------------------------------------------------------------------------------------
+# --- a described network -----------------------------------------------------------------------------------
 
 
 _BLOCKS = 8
-"""How many temporaries of a block's size there are at once, at the most."""
+"""The most temporaries of a block's size that exist at once."""
 
 
 def _of_network(spec: Spec) -> Subject:
@@ -126,7 +129,7 @@ def _of_network(spec: Spec) -> Subject:
 
 
 def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
-    """How far rounding may carry each right gradient, in the arithmetic that it was computed in."""
+    """Return how far rounding may carry each right gradient, in the arithmetic of its computation."""
     bounds = {}
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
@@ -137,12 +140,12 @@ def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
 
 
 def loss_name(spec: Spec) -> str:
-    """``mse (batchmean)``"""
+    """Describe the loss, as in ``mse (batchmean)``."""
     return f"{spec.network.loss.name} ({spec.network.loss.reduction})" if spec.network else "its own loss"
 
 
 def describe(problem: Problem) -> str:
-    """``64-50-10, 2 × sigmoid, 100 samples``"""
+    """Describe the network, as in ``64-50-10, 2 × sigmoid, 100 samples``."""
     layers = problem.network.layers
     sizes = "-".join(str(n) for n in (layers[0].inputs, *(layer.units for layer in layers)))
     runs = [(name, len(list(run))) for name, run in groupby(layer.activation_name for layer in layers)]
@@ -154,10 +157,10 @@ def _samples(x: Array) -> str:
     return f"{len(x)} sample" + ("s" if len(x) != 1 else "")
 
 
-# --- code of the user's ------------------------------------------------------------------------------------
+# --- the user's code ---------------------------------------------------------------------------------------
 
 
-# What code needs is loaded where there is code: it is half of what a network would wait for.
+# Modules for user code load late, since they would double the start-up time of a network.
 
 
 def _of_code(spec: Spec) -> Subject:
@@ -174,7 +177,7 @@ def _read_code(spec: Spec) -> tuple[Function, Inputs]:
     from gradcheck_cli.sources.foreign import read_inputs
     from gradcheck_cli.sources.own_inputs import completed
 
-    _refuse_complex(spec.check)  # before any of it is run
+    _refuse_complex(spec.check)  # before running any of the code
     inputs = read_inputs(*completed(spec))
     return read_code(spec.gradients, inputs), inputs
 
@@ -185,14 +188,14 @@ def _checked(function: Function, inputs: Inputs, how: CheckSpec) -> tuple[str, .
 
 def _refuse_complex(how: CheckSpec) -> None:
     if SCHEMES[how.scheme].offsets[0].imag:
-        help = "the code computes with real numbers, as far as is known"
-        raise bad_input("'complex' steps are not for code", "check", "scheme", help=help)
+        help = "use the default scheme; the code may not accept complex numbers"
+        raise bad_input("the 'complex' scheme does not work with code", "check", "scheme", help=help)
 
 
 def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> Subject:
-    """The gradients of a function, to be held against its own loss; inputs: what it was given.
+    """Return the gradients of a function, ready to be compared with its own loss.
 
-    Raises `InputError`.
+    inputs: the inputs that the function was given. Raises `InputError`.
     """
     from gradcheck_cli.precision import measured_noise
     from gradcheck_cli.sources.foreign import ForeignObjective
@@ -234,14 +237,14 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
 
 
 _HIDES = {
-    1.0: "a factor of it that backward lacks would not show",
-    0.0: "a term with it that backward lacks would not show, nor what it multiplies",
+    1.0: "a missing factor in backward would not show",
+    0.0: "a missing term in backward would not show",
 }
-"""Of what a mistake hides behind a parameter that has this value throughout."""
+"""What a mistake can hide behind if a parameter has this value in every entry."""
 
 
 def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
-    """A short line for the tensors that are 1 or 0 throughout: what multiplies by them changes nothing."""
+    """Yield a short note for the tensors that are 1 or 0 in every entry, which can hide mistakes."""
     for value, what in _HIDES.items():
         names = [name for name, array in parameters.items() if array.size and (array == value).all()]
         if names:
@@ -249,16 +252,16 @@ def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _largest(arrays: Iterable[Array]) -> float:
-    """The largest size of all finite numbers in these arrays."""
+    """Return the largest absolute value of all finite numbers in these arrays."""
     sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in arrays]
     return float(max(sizes, default=0.0))
 
 
 def _kinked(at: Mapping[str, Array]) -> tuple[str, ...]:
-    """One short line for each tensor with entries on a kink."""
+    """Return one short note for each tensor with entries on a kink."""
     return tuple(
-        f"{name}{[int(i) for i in np.argwhere(mask)[0]]}{f', and {more:,} more' if more else ''}: however "
-        "small the step, the loss rises differently to the left and to the right"
+        f"{name}{[int(i) for i in np.argwhere(mask)[0]]}{f', and {more:,} more' if more else ''}: the slopes "
+        "to the left and to the right differ at every step size"
         for name, mask in at.items()
         for more in [int(np.count_nonzero(mask)) - 1]
     )
@@ -274,7 +277,7 @@ def _describe_code(function: Function, inputs: Inputs) -> str:
 
 
 def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
-    """Where the spec describes a network and the code computes another loss."""
+    """Return a note if the code computes a different loss from the network described in the spec."""
     return (
         () if inputs.problem is None else _unlike(inputs.problem, loss, "the code's loss", "network section")
     )
@@ -291,5 +294,5 @@ def _unlike(problem: Problem, loss: float, whose: str, described: str, eps: floa
     ours = float(problem.objective.total)
     if same_loss(ours, loss, eps):
         return ()
-    ratio = f", {ours / loss:.6g} times as much" if loss else ""
-    return (f"{whose} is {loss:.6g}; that of the {described} is {ours:.6g}{ratio}",)
+    ratio = f", {ours / loss:.6g} times as large" if loss else ""
+    return (f"{whose} is {loss:.6g}, but the {described} gives {ours:.6g}{ratio}",)

@@ -1,4 +1,4 @@
-"""Files of arrays broken at random: their bytes, their headers, their members, their numbers."""
+"""Array files broken at random: their bytes, headers, members and numbers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ DIMENSIONS = [
 
 
 def broken_array(array: Any, rng: Random) -> Any:
-    """Of another type or shape, or with other numbers."""
+    """Return the array with another type, another shape or other numbers."""
     how = rng.randrange(8)
     with np.errstate(all="ignore"):
         if how == 0:
@@ -80,7 +80,7 @@ def broken_array(array: Any, rng: Random) -> Any:
 
 
 def npy(array: Any, rng: Random) -> bytes:
-    """The file of an array, with another header now and then."""
+    """Return the .npy file of an array, sometimes with a different header."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

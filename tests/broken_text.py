@@ -36,7 +36,7 @@ Breaker = Callable[[Random], bytes]
 
 
 def breaker(texts: Sequence[str], words: Sequence[str]) -> Breaker:
-    """Breaks one of the texts in up to six places."""
+    """Return a function that breaks one of the texts in up to six places."""
 
     def broken(rng: Random) -> bytes:
         content = bytearray(rng.choice(texts).encode())
@@ -52,7 +52,7 @@ def _bytes(content: bytearray, rng: Random, words: Sequence[str]) -> None:
 
 
 def break_bytes(content: bytearray, rng: Random) -> None:
-    """Flip, cut, double, move or add some of them."""
+    """Flip, cut, double, move or add some bytes."""
     start = rng.randrange(len(content) + 1)
     end = min(len(content), start + rng.choice([1, 1, 2, 4, 16, 64]))
     piece = bytes(content[start:end])
@@ -79,7 +79,7 @@ def _word(content: bytearray, rng: Random, words: Sequence[str]) -> None:
 
 
 def _number(content: bytearray, rng: Random, words: Sequence[str]) -> None:
-    """A number in the place of one."""
+    """Return another number to replace this one."""
     places = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
     if places:
         place = rng.choice(places)
@@ -104,7 +104,7 @@ TAGS = ["!foo ", "!!str ", "!!int ", "!!map ", "!!seq ", "!!float ", "!!null ", 
 
 
 def tree_breaker(texts: Sequence[str]) -> Breaker:
-    """Puts other values, keys and types into the tree of a spec, and writes it as YAML in some other way."""
+    """Return a function that changes values, keys and types in a spec's tree and writes it as YAML."""
     trees = [ruamel.yaml.YAML(typ="safe", pure=True).load(text) for text in texts]
 
     def broken(rng: Random) -> bytes:
@@ -144,7 +144,7 @@ def _break_at(parent: Any, key: Any, rng: Random, trees: Sequence[Any]) -> None:
 
 
 def written(value: Any, rng: Random) -> str:
-    """As flow YAML, with a tag, an anchor or an alias here and there."""
+    """Write the value as flow YAML, sometimes with a tag, an anchor or an alias."""
     before = rng.choice(TAGS) if rng.random() < 0.01 else ""
     if isinstance(value, dict):
         pairs = [f"{_scalar(key, rng)}: {written(item, rng)}" for key, item in value.items()]

@@ -1,4 +1,4 @@
-"""Small problems from a few words, for tests of what lies below the spec."""
+"""Build small problems from a few words, for tests of the layers below the spec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def spec_of(
     seed: int = 0,
     **rest: Any,
 ) -> Spec:
-    """A spec with layers (units, activation), synthetic data and all parameters drawn."""
+    """Return a spec with layers (units, activation), synthetic data and all parameters drawn."""
     written = [
         layer if isinstance(layer, dict) else {"units": layer[0], "activation": layer[1]} for layer in layers
     ]

@@ -1,7 +1,7 @@
-"""A network's forward and backward pass written out by hand, in parts each of which can be replaced.
+"""A network's forward and backward pass written by hand, with replaceable parts.
 
-Nothing of it is the package's: formulas as textbooks have them, so that what is planted in them rounds, and
-goes wrong, as it would in somebody's own code.
+It uses textbook formulas and nothing of the package's, so that planted mistakes round, and go wrong, as they
+would in a user's own code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A spec and the problem it makes: who writes backprop knows both."""
+    """A spec and the problem built from it; the author of backprop code knows both."""
 
     spec: Spec
     problem: Problem
@@ -47,7 +47,7 @@ class Case:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of every layer's activation; GELU's two formulas count as two."""
+        """The name of every layer's activation; GELU's two formulas count as two."""
         return tuple(
             "gelu_tanh" if layer.activation.options.get("approximate") == "tanh" else layer.activation.name
             for layer in self.spec.network.layers
@@ -56,10 +56,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Edit:
-    """One part of the pass, at one layer or tensor, done in another way.
+    """A replacement for one part of the pass, at one layer or tensor.
 
-    do(pass, at, rng): the value of the part, or None where the mistake makes no sense; rng always draws the
-    same from `seed`, so that one mistake in several layers has one and the same unknown.
+    do(pass, at, rng): the value of the part, or None if the mistake makes no sense there. rng always starts
+    from `seed`, so that one mistake in several layers uses the same random unknown.
     """
 
     part: str
@@ -81,7 +81,7 @@ def softmax(z: Array) -> Array:
 
 
 def cdf(z: Array) -> Array:
-    """Φ(z)."""
+    """Return the normal distribution function Φ(z)."""
     return (0.5 * (1.0 + np.vectorize(math.erf, otypes=[float])(z / math.sqrt(2.0)))).astype(z.dtype)
 
 
@@ -99,7 +99,12 @@ def _elu_slope(z: Array, left: Array) -> Array:
 
 @dataclass(frozen=True)
 class ByHand:
-    """value(z, options);  slope(z, a, options): φ'(z);  of_a(a, z, options): φ' as a formula in a."""
+    """An activation by textbook formulas.
+
+    value(z, options): φ(z).
+    slope(z, a, options): φ'(z).
+    of_a(a, z, options): φ' as a formula in a.
+    """
 
     value: Callable[..., Array]
     slope: Callable[..., Array]
@@ -138,14 +143,14 @@ BY_HAND: Mapping[str, ByHand] = {
         lambda a, z, o: 1.0 - np.exp(-a),
     ),
 }
-"""All but softmax, which is no function of one z."""
+"""All activations but softmax, which is not a function of a single z."""
 
 
 # --- the losses --------------------------------------------------------------------------------------------
 
 
 def margins(a: Array, target: Array, margin: float = 1.0) -> Array:
-    """1 where a wrong output is less than the margin below the labelled one, else 0."""
+    """Return 1 where a wrong output is less than the margin below the labelled one, else 0."""
     labelled = (a * target).sum(axis=1, keepdims=True)
     return ((a - labelled + margin > 0) & (target == 0)).astype(a.dtype)
 
@@ -174,9 +179,9 @@ LOSS_GRADIENTS: Mapping[str, Callable[[Array, Array, LossSpec], Array]] = {
 
 
 class Pass:
-    """One forward and backward pass, and what each step of it left behind.
+    """One forward and backward pass, with the results of each step.
 
-    By layer: a_h, z, z_hat, deviation, y, a;  dL_da, dL_dy, delta.  By tensor: gradients.
+    By layer: a_h, z, z_hat, deviation, y, a; dL_da, dL_dy, delta. By tensor: gradients.
     """
 
     def __init__(self, case: Case, edits: Iterable[Edit] = ()) -> None:
@@ -223,7 +228,7 @@ class Pass:
         return softmax(y) if self.names[i] == "softmax" else BY_HAND[self.names[i]].value(y, self.options[i])
 
     def through(self, i: int, y: Array, g: Array) -> Array:
-        """g · ∂a/∂y, the activation's derivative taken at y."""
+        """Return g · ∂a/∂y, with the activation's derivative taken at y."""
         a = self.value(i, y)
         if self.names[i] == "softmax":
             return a * (g - (g * a).sum(axis=1, keepdims=True))
@@ -251,14 +256,14 @@ class Pass:
         return LOSS_GRADIENTS[self.case.loss.name](self.a[-1], self.target, self.case.loss)
 
     def unnormalised(self, i: int) -> Array:
-        """∂L/∂z of ∂L/∂y, through batch normalisation if there is any."""
+        """Return ∂L/∂z from ∂L/∂y, through batch normalisation if there is any."""
         if self.z_hat[i] is None:
             return self.dL_dy[i]
         g, z_hat = self.parameters[self.layers[i].gamma] * self.dL_dy[i], self.z_hat[i]
         return (g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / self.deviation[i]
 
     def gradient(self, name: str) -> Array:
-        """Of one tensor, its penalty included."""
+        """Return the gradient of one tensor, its penalty included."""
         if name not in self._found:
             self._found[name] = self.data_gradient(name) + self.part(
                 "penalty", name, lambda: sum(self.penalties(name).values(), 0.0)
@@ -266,7 +271,7 @@ class Pass:
         return self._found[name]
 
     def data_gradient(self, name: str) -> Array:
-        """Of one tensor without its penalty."""
+        """Return the gradient of one tensor without its penalty."""
         i, part = self.place(name)
         return self.part(part, i, lambda: self.right_gradient(name))
 
@@ -275,7 +280,7 @@ class Pass:
         return [each.name for each in self.layers].index(layer), part
 
     def right_gradient(self, name: str) -> Array:
-        """Of one tensor, from whatever δ there is."""
+        """Return the right gradient of one tensor, given the δ of this pass."""
         i, part = self.place(name)
         if part == "weight":
             return self.delta[i].T @ self.a_h[i]
@@ -284,7 +289,7 @@ class Pass:
         return (self.dL_dy[i] * self.z_hat[i] if part == "gamma" else self.dL_dy[i]).sum(axis=0)
 
     def penalties(self, name: str) -> dict[str, Array]:
-        """The derivative of every penalty on the tensor, by name."""
+        """Return the derivative of every penalty on the tensor, by name."""
         network = self.case.problem.network
         return {
             penalty: penalty_slope(penalty, self.parameters[name], strength)
@@ -293,11 +298,11 @@ class Pass:
 
 
 def penalty_slope(penalty: str, w: Array, strength: float) -> Array:
-    """λw of ½λw², λ sign(w) of λ|w|."""
+    """Return the derivative of a penalty: λw for ½λw², λ sign(w) for λ|w|."""
     return strength * (w if penalty == "l2" else np.sign(w))
 
 
 def by_hand(case: Case, edits: Iterable[Edit] = ()) -> Gradients:
-    """The gradients of every parameter, penalties included, with these parts replaced."""
+    """Return the gradients of every parameter, penalties included, with these parts replaced."""
     with np.errstate(all="ignore"):
         return Pass(case, edits).gradients

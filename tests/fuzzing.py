@@ -1,4 +1,4 @@
-"""Input broken at random, and the command on it: a verdict, or exit code 2 and a message. Nothing else.
+"""Run the command on randomly broken input: it must end with a verdict, or with exit code 2 and a message.
 
 python tests/fuzzing.py --seconds 60 --seed 1
 """
@@ -35,11 +35,11 @@ from gradcheck_cli.cli import check
 from gradcheck_cli.spec import Backprop, Spec, SyntheticData
 
 SECONDS = 2.0
-"""Of the processor, that a single input may take."""
+"""Processor time, in seconds, that a single input may take."""
 MEBIBYTES = 500.0
-"""That the process may grow by."""
+"""MiB by which the process may grow."""
 LARGEST = 20_000
-"""Numbers of a network or its activations; a valid spec of more is right to take longer, and is not run."""
+"""Numbers in a network or its activations above which a valid spec is not run, since it may take longer."""
 
 SHAPES = {"hidden1.weight": (4, 3), "hidden1.bias": (4,), "output.weight": (2, 4), "output.bias": (2,)}
 
@@ -95,13 +95,13 @@ color = "never"
 
 
 def fixed(file: str) -> str:
-    """The spec of files with another file of gradients."""
+    """Return the spec of files with another file of gradients."""
     return FILES.replace("gradients.npz", file).replace("  names: {output.bias: output.bias}\n", "")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A file that is broken, and the spec that leads to it."""
+    """A file to break, and the spec that refers to it."""
 
     file: str
     spec: str
@@ -131,19 +131,19 @@ SUBJECTS = {
         "gradients.safetensors", fixed("gradients.safetensors"), broken_arrays.safetensors_breaker(arrays())
     ),
 }
-"""What is broken, by name: every kind of file that the command reads."""
+"""The files to break, by name: one of every kind that the command reads."""
 
 
 # --- one input ---------------------------------------------------------------------------------------------
 
 
 class TooLongError(BaseException):
-    """The clock's: nothing of the command catches it for an error of its own."""
+    """Raised by the clock; a BaseException, so that the command does not catch it as an error."""
 
 
 @dataclass
 class Found:
-    """What became of all inputs, by subject and exit code; and those that ended as none may."""
+    """The outcomes of all inputs, by subject and exit code, and the faults among them."""
 
     ends: Counter[str] = field(default_factory=Counter)
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -157,7 +157,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Ending:
-    """How the command ended."""
+    """The exit code, output and resource use of one run of the command."""
 
     code: int
     out: str
@@ -168,7 +168,7 @@ class Ending:
 
     @property
     def fault(self) -> str:
-        """What is wrong with it, if anything."""
+        """A description of the fault, or nothing if the run ended as it should."""
         if self.code not in (0, 1, 2, 3):
             return f"exit code {self.code}"
         if "Traceback" in self.err:
@@ -176,7 +176,7 @@ class Ending:
         if self.code == 2 and "error" not in self.err:
             return "no message"
         if self.code == 1 and self.own:
-            return "our own gradients are called wrong"
+            return "gradcheck's own gradients are called wrong"
         if self.seconds > SECONDS:
             return f"{self.seconds:.1f} s"
         if steering := STEERING.search(self.out + self.err):
@@ -187,11 +187,11 @@ class Ending:
 STEERING = re.compile(
     r"[^\n\x20-\x7e\xa1-\u2027\u2030-\ud7ff\ue000-\U0010ffff]|[\u202a-\u202e]|^\s*(?:::|##\[)", re.M
 )
-"""What a terminal, or the log of a job, would take for a command."""
+"""Matches what a terminal, or the log of a CI job, would interpret as a command."""
 
 
 def ending_of(arguments: Sequence[str]) -> Ending:
-    """The command in this process."""
+    """Run the command in this process."""
     out, err, specs = io.StringIO(), io.StringIO(), []
     with _watched(specs), _clock(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         start = process_time()
@@ -223,7 +223,7 @@ def _clock() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(specs: list[Spec]) -> Iterator[None]:
-    """Notes what is checked, and lets nothing large be."""
+    """Record the specs that are checked, and refuse large ones."""
     usual = check.run_apart
 
     def run(spec: Spec, *arguments: Any) -> Any:
@@ -240,7 +240,7 @@ def _watched(specs: list[Spec]) -> Iterator[None]:
 
 
 def numbers(spec: Spec) -> int:
-    """Of its largest weight, or of all activations, as near as the spec tells."""
+    """Return the size of the largest weight, or of all activations if larger, as far as the spec shows."""
     if spec.network is None:
         return 0
     widths = [spec.network.inputs, *(layer.units for layer in spec.network.layers)]
@@ -252,13 +252,16 @@ def numbers(spec: Spec) -> int:
 
 
 def fuzz(seconds: float, seed: int, only: str = "", keep: Path | None = None) -> Found:
-    """Break files for some seconds.  only: of these subjects, separated by commas."""
+    """Break files for some seconds.
+
+    only: limits the subjects to these, separated by commas.
+    """
     found, start, rng = Found(), monotonic(), Random(seed)
     names = only.split(",") if only else list(SUBJECTS)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         prepare(Path())
-        ending_of(["check", "net.yaml"])  # what is loaded once is no input's
+        ending_of(["check", "net.yaml"])  # modules that load once count for no input
         before = _peak()
         while monotonic() - start < seconds:
             name = rng.choice(names)
@@ -268,7 +271,7 @@ def fuzz(seconds: float, seed: int, only: str = "", keep: Path | None = None) ->
 
 
 def once(name: str, seed: int, found: Found, before: float, keep: Path | None = None) -> None:
-    """One input of this subject."""
+    """Run one input of this subject."""
     subject, at = SUBJECTS[name], Path(SUBJECTS[name].file)
     content = subject.breaks(Random(seed))
     prepare(Path(), subject)
@@ -294,7 +297,7 @@ def _peak() -> float:
 
 
 def prepare(folder: Path, subject: Subject = SUBJECTS["gradients"]) -> None:
-    """All files that the spec of the subject leads to, whole."""
+    """Write all files that the spec of the subject refers to, unbroken."""
     (folder / "net.yaml").write_text(subject.spec)
     if (folder / "folder").exists() and subject.file == "net.yaml":
         return
@@ -312,7 +315,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help=f"some of {', '.join(SUBJECTS)}")
-    parser.add_argument("--keep", type=Path, help="a folder for the inputs that ended as none may")
+    parser.add_argument("--keep", type=Path, help="a folder for the inputs that ended in a fault")
     given = parser.parse_args()
     if given.keep:
         given.keep = given.keep.absolute()

@@ -1,7 +1,7 @@
-"""python launch.py COMMAND...: become the command, with every signal as usual, and the terminal as one's own.
+"""python launch.py COMMAND...: become the command, with default signal handling and its own terminal.
 
-A background job of a script, and nohup, pass on that they ignore some signals; so would the tests. None of it
-can be done between fork and exec: other tests may have left threads behind, which do not survive a fork.
+Background jobs of a script and nohup pass on ignored signals, and so would the tests. None of this can be
+done between fork and exec: other tests may have left threads behind, which do not survive a fork.
 """
 
 import os
@@ -15,6 +15,6 @@ if os.isatty(1):
     import fcntl
     import termios
 
-    fcntl.ioctl(1, termios.TIOCSCTTY, 0)  # or a Ctrl-C typed there is for nobody
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)  # otherwise a Ctrl-C typed there reaches no process
 
 os.execv(sys.argv[1], sys.argv[1:])

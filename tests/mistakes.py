@@ -1,7 +1,7 @@
-"""Mistakes people make in backprop, planted in a network of ours: the tester is tested.
+"""Common mistakes in backprop, planted in described networks to test the tester.
 
-A mistake is a function (problem, right) → the gradients it leads to. Where it makes no difference, because
-the network has no such part, it returns the right ones. The kinds are those of 108 real bug reports.
+A mistake is a function (problem, right) → the wrong gradients. If the network has no such part, it returns
+the right ones. The kinds come from 108 real bug reports.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Mistake = Callable[[Problem, Gradients], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Backprop:
-    """Backprop in the parts that people get wrong, each of which can be replaced."""
+    """Backprop split into the parts that people get wrong, each of which can be replaced."""
 
     loss_gradient: Callable[..., Any] = lambda problem, a: problem.network.loss.gradient(a, problem.target)
     vjp: Callable[..., Any] = lambda layer, y, dL_da, i: layer.activation.vjp(y, dL_da)
@@ -62,7 +62,7 @@ class Backprop:
 
 
 def mistaken(**parts: Callable[..., Any]) -> Mistake:
-    """Backprop with these parts in place of the right ones."""
+    """Return backprop with these parts replaced."""
     return lambda problem, right: Backprop(**parts)(problem)
 
 
@@ -74,7 +74,7 @@ def scaled(factor: Callable[[Problem], float]) -> Mistake:
 
 
 def _wrong_formula(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np.ndarray:
-    """The derivative of a close relative of the activation."""
+    """Return δ with the derivative of a closely related activation."""
     kin = {
         "sigmoid": lambda: dL_da * sigmoid(y),
         "tanh": lambda: dL_da * (1.0 - np.tanh(y)),
@@ -91,12 +91,12 @@ def _wrong_formula(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np
 
 
 def _at_a(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np.ndarray:
-    """The derivative taken at a instead of z."""
+    """Return δ with the derivative taken at a instead of z."""
     return layer.activation.vjp(layer.activation.value(y), dL_da)
 
 
 def _hidden_only(part: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """Wrong in the first layer alone."""
+    """Apply the wrong part in the first layer only."""
 
     def vjp(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np.ndarray:
         return part(layer, y, dL_da, i) if i == 0 else layer.activation.vjp(y, dL_da)
@@ -108,9 +108,9 @@ def _hidden_only(part: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 
 
 def _another_loss(problem: Problem, a: np.ndarray) -> np.ndarray:
-    """The gradient of a loss of another convention."""
+    """Return the gradient of a loss with another convention."""
     right = problem.network.loss.gradient(a, problem.target)
-    if problem.network.loss.applies:  # a softmax or sigmoid that the loss has applied already
+    if problem.network.loss.applies:  # apply the softmax or sigmoid that the loss has already applied
         e = ACTIVATIONS[problem.network.loss.applies]
         return right if a.shape[1] < 2 else e.value(right + problem.target) - problem.target
     return 0.5 * right
@@ -142,12 +142,12 @@ def _bias_along_the_wrong_axis(delta: np.ndarray, i: int) -> np.ndarray:
 def _updated_first(
     delta: np.ndarray, w: np.ndarray, layer: Layer, gradients: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """The layer below gets its δ through weights that a step of descent has already changed."""
+    """Pass δ down through weights that a step of descent has already changed."""
     return delta @ (w - 0.1 * gradients[layer.weight])
 
 
 def _one_entry(problem: Problem, right: Gradients) -> Gradients:
-    """The largest entry of the first layer's weight is off by a thousandth."""
+    """Change the largest entry of the first layer's weight by a thousandth."""
     name = problem.network.layers[0].weight
     wrong = right[name].copy()
     wrong.flat[np.abs(wrong).argmax()] *= 1.001
@@ -171,7 +171,7 @@ def _overflown(problem: Problem, right: Gradients) -> Gradients:
 
 
 MISTAKES: Mapping[str, Mistake] = {
-    # the activation's derivative missing, or taken at the wrong point
+    # activation derivative missing, or taken at the wrong point
     "activation derivative missing": mistaken(vjp=lambda layer, y, dL_da, i: dL_da),
     "activation derivative missing below": mistaken(vjp=_hidden_only(lambda layer, y, dL_da, i: dL_da)),
     "activation derivative at a": mistaken(vjp=_at_a),
@@ -215,7 +215,7 @@ MISTAKES: Mapping[str, Mistake] = {
 
 
 def effect(wrong: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> float:
-    """The largest relative difference a mistake makes in any tensor, against that tensor's largest entry."""
+    """Return the largest change of any tensor, relative to that tensor's largest entry."""
     with np.errstate(invalid="ignore", over="ignore"):
         changes = [
             float(np.abs(wrong[name] - right[name]).max() / max(np.abs(right[name]).max(), 1e-300))
@@ -225,7 +225,7 @@ def effect(wrong: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> 
 
 
 def conventions(problem: Problem) -> list[Gradients]:
-    """The gradients under every usual choice of what a derivative is at a kink itself."""
+    """Return the gradients under every usual choice of a derivative at a kink."""
     loss, results = problem.network.loss, []
     for right in (0.0, 0.5, 1.0):
         for sign in (-1.0, 0.0, 1.0):
@@ -250,14 +250,17 @@ def conventions(problem: Problem) -> list[Gradients]:
 
 
 VISIBLE = 1e-5
-"""A mistake that changes no tensor by more than this, relative to its largest entry, is not counted.
+"""A mistake that changes no tensor by more than this, relative to its largest entry, does not count.
 
-Nor is one that rounding hides: if a right gradient may be as far off, no check may blame it.
+Neither does one that rounding hides: if a right gradient may be as far off, no check may blame it.
 """
 
 
 class Excuses:
-    """Why no check of this problem may call certain wrong gradients wrong; right are those of its dtype."""
+    """Reasons why no check of this problem may call certain wrong gradients wrong.
+
+    right: the right gradients, computed in the dtype of the problem.
+    """
 
     def __init__(self, problem: Problem, right: Gradients) -> None:
         with np.errstate(all="ignore"):
@@ -272,7 +275,7 @@ class Excuses:
         self._hidden = {name: 2 * ROUNDING_SAFETY * bound for name, bound in bounds.items()}
 
     def of(self, wrong: Gradients) -> str:
-        """The excuse, or nothing if they must be called wrong."""
+        """Return the excuse, or nothing if the gradients must be called wrong."""
         right = self._right
         if not effect(wrong, right) > VISIBLE:
             return "invisible"
@@ -282,7 +285,7 @@ class Excuses:
 
 
 def is_among(usual: list[Gradients], a: Gradients) -> bool:
-    """Whether every entry is that of one of these."""
+    """Return whether every entry equals that of one of these gradients."""
     return all(
         np.any([np.abs(each[name] - a[name]) <= 1e-6 * np.abs(a[name]) for each in usual], axis=0).all()
         for name in a

@@ -1,4 +1,4 @@
-"""Rows that the tables do not have, written as CONTRIBUTING says, and no more than that."""
+"""Rows that the tables lack, written as CONTRIBUTING describes and no more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _log_softmax_jacobian(z: Array) -> Array:
 
 
 def _row_normalised(z: Array) -> Array:
-    """Each a is a share of the row: neither positive nor bounded by 1."""
+    """Return shares of the row, which are neither positive nor bounded by 1."""
     return z / (1.0 + row_sums(z * z))[..., None]
 
 
@@ -63,7 +63,7 @@ NEW_LOSSES = {
 
 
 def add_rows(monkeypatch: Any) -> None:
-    """Put them into the tables, and into the spec's, while the test lasts."""
+    """Add the new rows to the tables, and to those of the spec, for the duration of a test."""
     for name, activation in NEW_ACTIVATIONS.items():
         monkeypatch.setitem(ACTIVATIONS, name, activation)
         monkeypatch.setitem(spec._OPTIONS_OF_ACTIVATION, name, ())

@@ -1,8 +1,8 @@
 """Mistakes of every kind that a diagnosis names, made in a backward pass written by hand.
 
-`KINDS` has, for each kind, every way it can be made in a given network: its variants, each in every layer, in
-one drawn layer, in the output's or in the first hidden one alone, with freshly drawn unknowns. A `Plant` is a
-set of replaced parts of `by_hand.Pass`, so that two of them can be made at once.
+`KINDS` yields every way to make each kind of mistake in a given network: its variants, each in every layer,
+in one random layer, in the output layer and in the first hidden one, with random unknowns. A `Plant` is a set
+of replaced parts of `by_hand.Pass`, so that two of them can be combined.
 """
 
 from __future__ import annotations
@@ -146,10 +146,10 @@ FAMILY_OF: Mapping[str, str] = {kind: family for family, kinds in FAMILIES.items
 
 @dataclass(frozen=True)
 class Plant:
-    """One mistake as it is made in one network.
+    """One mistake as made in one network.
 
-    also: other kinds that say the same thing on every network of this sort, and so are right as well.
-    whole: it was made in no layer in particular.
+    also: other kinds that are equally right answers on every network of this sort.
+    whole: whether the mistake belongs to no particular layer.
     """
 
     kind: str
@@ -176,14 +176,14 @@ class Plant:
         return by_hand(case, self.edits)
 
     def layers(self, case: Case) -> tuple[str, ...]:
-        """The layers it was made in, from the output down; none if in no layer in particular."""
+        """Return the layers with the mistake, from the output down; none if it belongs to no layer."""
         if self.whole:
             return ()
         made = {_layer_of(case, edit) for edit in self.edits}
         return tuple(layer.name for i, layer in reversed(list(enumerate(case.layers))) if i in made)
 
     def trimmed(self, case: Case) -> Plant:
-        """Without the layers in which it makes no difference."""
+        """Return the plant without the layers in which it makes no difference."""
         if self.whole:
             return self
         kept, full = self.edits, self.gradients(case)
@@ -195,9 +195,10 @@ class Plant:
 
 
 def differ(some: Gradients, others: Gradients, share: float) -> bool:
-    """Whether any entry does by more than this share of its tensor's largest.
+    """Return whether any entry differs by more than this share of its tensor's largest.
 
-    What is 1e-13 of the largest entry of all is rounding: the gradients of a bias under batch normalisation.
+    Differences below 1e-13 of the largest entry of all count as rounding, like the gradients of a bias under
+    batch normalisation.
     """
 
     def largest(g: Array) -> float:
@@ -212,7 +213,7 @@ def differ(some: Gradients, others: Gradients, share: float) -> bool:
 
 
 def _layer_of(case: Case, edit: Edit) -> int:
-    """What has no place was made where the chain begins, at the output."""
+    """Return the layer of an edit; without a place it is the output, where the chain begins."""
     if edit.at is None:
         return len(case.layers) - 1
     return edit.at if isinstance(edit.at, int) else _index(case, edit.at)
@@ -230,7 +231,7 @@ def _seed(rng: Rng) -> int:
 
 
 def _scopes(case: Case, rng: Rng) -> list[tuple[int, ...]]:
-    """Every layer, the output's, the first hidden one, and one that is drawn."""
+    """Return the scopes to plant in: every layer, the output, the first hidden layer, and a random one."""
     count = len(case.layers)
     return sorted({tuple(range(count)), (count - 1,), (0,), (int(rng.integers(count)),)})
 
@@ -238,7 +239,7 @@ def _scopes(case: Case, rng: Rng) -> list[tuple[int, ...]]:
 def _in_layers(
     kind: str, case: Case, rng: Rng, variants: Mapping[str, Parts], also: Iterable[str] = ()
 ) -> Iterator[Plant]:
-    """Each variant, some parts with their formulas, in each scope."""
+    """Yield each variant, a set of parts with their formulas, in each scope."""
     for variant, parts in variants.items():
         for scope in _scopes(case, rng):
             seed = _seed(rng)
@@ -247,7 +248,7 @@ def _in_layers(
 
 
 def _slope(f: Callable[[Pass, int], Array | None], only: str = "") -> Parts:
-    """An activation's derivative, elementwise, in place of the right one."""
+    """Replace an activation's derivative elementwise."""
 
     def do(p: Pass, i: int, rng: Rng) -> Array | None:
         slope = f(p, i) if only in ("", p.names[i]) else None
@@ -257,12 +258,12 @@ def _slope(f: Callable[[Pass, int], Array | None], only: str = "") -> Parts:
 
 
 def _at_a(p: Pass, i: int, rng: Rng) -> Array:
-    """φ'(φ(z))."""
+    """Return δ with the derivative taken at a, φ'(φ(z))."""
     return p.through(i, p.a[i], p.dL_da[i])
 
 
 def _z_for_a(p: Pass, i: int, rng: Rng) -> Array | None:
-    """The textbook's φ' as a formula in a, fed with z."""
+    """Return δ with z inserted in the textbook's formula for φ' in terms of a."""
     g, y = p.dL_da[i], p.y[i]
     if p.names[i] == "softmax":
         return y * (g - (g * y).sum(axis=1, keepdims=True))
@@ -308,7 +309,7 @@ SLIPS: Mapping[str, Mapping[str, Callable[..., Array]]] = {
     "relu": {"inverted mask": lambda z, a, o: (z <= 0).astype(z.dtype)},
 }
 SLIPS_THAT_ARE_ANOTHERS = {("sigmoid", "a"), ("silu", "σ(z)"), ("silu", "σ(z) (1 - σ(z))")}
-"""softplus' = σ, and σ' = σ (1 − σ): a right answer may say the one or the other."""
+"""Slips that are another activation's derivative as well, since softplus' = σ and σ' = σ (1 − σ)."""
 
 
 def _slips(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
@@ -325,7 +326,10 @@ WRITTEN_BY_A: Mapping[str, tuple[str, ...]] = {
     "softplus": (),
     "elu": ("sigmoid", "relu", "softplus", "softmax"),
 }
-"""Derivatives that are written by a alone, and of whose a elu's is 1: the derivative is then missing."""
+"""Activations whose derivative is written in terms of a.
+
+For elu, the activations listed give 1, which is the same as a missing derivative.
+"""
 
 
 def _anothers_by_a(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
@@ -342,7 +346,7 @@ def _anothers_by_a(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
                 yield from _in_layers(
                     kind, case, rng, {f"{other}, of a, for {own}": _slope(slope, own)}, also
                 )
-    for other in WRITTEN_BY_A:  # hard-coded, whatever the layer's own
+    for other in WRITTEN_BY_A:  # hard-coded regardless of the layer's own activation
 
         def same(p: Pass, i: int, rng: Rng, other: str = other) -> Array | None:
             of_a = BY_HAND[other].of_a
@@ -366,7 +370,7 @@ def _the_same_said_otherwise(own: str, other: str) -> list[str]:
 def _anothers(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
     for own in sorted(set(case.names)):
         for other in BY_HAND:
-            if other not in ("identity", own):  # the identity's is the derivative that is missing
+            if other not in ("identity", own):  # identity is the same as a missing derivative
 
                 def slope(p: Pass, i: int, other: str = other) -> Array:
                     y, row = p.y[i], BY_HAND[other]
@@ -378,7 +382,7 @@ def _anothers(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _phi(p: Pass, i: int) -> Array | None:
-    """φ'(z) alone; a softmax has none of each z."""
+    """Return φ'(z), or None for softmax, which has no elementwise derivative."""
     name = p.names[i]
     return None if name == "softmax" else BY_HAND[name].slope(p.y[i], p.a[i], p.options[i])
 
@@ -428,7 +432,7 @@ def _default_option(p: Pass, i: int, rng: Rng) -> Array | None:
 
 
 def _normed(f: Callable[[Array, Array, Array], Array]) -> Parts:
-    """f(g, ẑ, deviation) of g = γ ∂L/∂y, in place of ∂L/∂z."""
+    """Replace ∂L/∂z by f(g, ẑ, deviation), with g = γ ∂L/∂y."""
 
     def do(p: Pass, i: int, rng: Rng) -> Array | None:
         if p.z_hat[i] is None:
@@ -471,14 +475,14 @@ def _unbiased_deviation(p: Pass, i: int) -> Array:
 
 
 def _unbiased_divisor(p: Pass, i: int, rng: Rng) -> Array | None:
-    """ẑ is kept from the forward pass; only the deviation is computed anew."""
+    """Keep ẑ from the forward pass, and recompute only the deviation, unbiased."""
     if p.z_hat[i] is None or len(p.x) < 2:
         return None
     return _unnormed(p.parameters[p.layers[i].gamma] * p.dL_dy[i], p.z_hat[i], _unbiased_deviation(p, i))
 
 
 def _unbiased_throughout(p: Pass, i: int, rng: Rng) -> Array | None:
-    """The derivative of a normalisation by the unbiased variance."""
+    """Return the derivative of a normalisation by the unbiased variance."""
     if p.z_hat[i] is None or len(p.x) < 2:
         return None
     g, deviation = p.parameters[p.layers[i].gamma] * p.dL_dy[i], _unbiased_deviation(p, i)
@@ -502,7 +506,7 @@ def _beta_averaged(p: Pass, i: int, rng: Rng) -> Array | None:
 
 
 def _along_the_wrong_axis(p: Pass, i: int, rng: Rng) -> Array | None:
-    """Of shape (N,): only with as many samples as units does nobody notice."""
+    """Sum δ to shape (N,), which goes unnoticed only with as many samples as units."""
     delta = p.delta[i]
     return delta.sum(axis=1) if delta.shape[0] == delta.shape[1] else None
 
@@ -548,7 +552,7 @@ def _pre_activation(p: Pass, i: int, rng: Rng) -> Array | None:
 
 
 def _another_activation(p: Pass, i: int, rng: Rng) -> Array | None:
-    """That of another layer, or the layer's own output in place of its input."""
+    """Use another layer's activation, or the layer's own output, in place of its input."""
     others = [*p.a_h, p.a[-1]]
     fitting = [a for j, a in enumerate(others) if j != i and a.shape == p.a_h[i].shape]
     return p.delta[i].T @ fitting[int(rng.integers(len(fitting)))] if fitting else None
@@ -578,7 +582,7 @@ def _sum_before_the_activation(p: Pass, i: int, rng: Rng) -> Array:
 
 
 def _outer(delta: Callable[[Array], Array], inputs: Callable[[Array], Array]) -> Formula:
-    """Of a batch that is summed, or averaged, before the product is taken."""
+    """Sum or average over the batch before taking the outer product."""
     return lambda p, i, rng: np.outer(delta(p.delta[i]), inputs(p.a_h[i]))
 
 
@@ -595,13 +599,13 @@ def _summed_with_its_input(p: Pass, i: int, rng: Rng) -> Array:
 
 
 def _the_bias_itself(p: Pass, i: int, rng: Rng) -> Array | None:
-    """Not where it is 0, which is a gradient of 0."""
+    """Return the bias in place of its gradient, unless it is 0."""
     bias = p.parameters[p.layers[i].bias]
     return bias if bias.any() else None
 
 
 def _summed_over_units(p: Pass, i: int, rng: Rng) -> Array | None:
-    """Not where they cancel, as below a softmax: what is left is 0 up to rounding."""
+    """Return δ summed over the units, unless the sum cancels, as below a softmax."""
     total, size = p.delta[i].sum(axis=1), np.abs(p.delta[i]).sum(axis=1)
     cancels = (np.abs(total) <= 1e-12 * size).all()
     return None if cancels else np.tile(total[:, None], (1, p.w(i).shape[1]))
@@ -617,7 +621,7 @@ def _through_other_weights(p: Pass, i: int, rng: Rng) -> Array | None:
 
 
 def _of_samples(counted: Callable[[int, Rng], Array | None]) -> Formula:
-    """The weight product over these samples alone."""
+    """Take the weight product over these samples only."""
 
     def weight(p: Pass, i: int, rng: Rng) -> Array | None:
         mask = counted(len(p.x), rng)
@@ -639,7 +643,7 @@ def _first_few(n: int, rng: Rng) -> Array | None:
 
 
 def _any_few(n: int, rng: Rng) -> Array | None:
-    """At least two are lost, and one is kept."""
+    """Mask out at least two samples, and keep at least one."""
     if n < 4:
         return None
     mask = np.zeros(n)
@@ -757,7 +761,7 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
     },
 }
 ONE_LAYER_ONLY = {"another layer's activation", "another layer's delta", "another layer's weights"}
-"""Elsewhere the same draw would pick something else."""
+"""Kinds planted in one layer only: in other layers the same draw would pick something else."""
 
 
 def _layered(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
@@ -770,7 +774,7 @@ def _layered(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _applied(loss: str) -> Callable[[Array], Array] | None:
-    """What the loss does to its logits."""
+    """Return the activation that the loss applies to its logits, if any."""
     return {"cross_entropy": softmax, "bce_with_logits": sigmoid}.get(loss)
 
 
@@ -780,7 +784,7 @@ def _p(p: Pass, twice: bool = False) -> Array:
 
 
 def _weight_of(target: Array, p: Pass) -> Array | float:
-    """Σ target of each sample, which class weights change; 1 where every output has a target of its own."""
+    """Return Σ target of each sample, which class weights change; 1 if every output has its own target."""
     return target.sum(axis=1, keepdims=True) if p.case.loss.name == "cross_entropy" else 1.0
 
 
@@ -789,7 +793,7 @@ def _activation_twice(p: Pass, at: None, rng: Rng) -> Array:
 
 
 def _derivative_again(p: Pass, at: None, rng: Rng) -> Array:
-    """a − y, passed through the derivative of the softmax or sigmoid that is in it already."""
+    """Return a − y passed once more through the derivative of the loss's softmax or sigmoid."""
     g, a = p.loss_gradient(), _p(p)
     if p.case.loss.name == "cross_entropy":
         return a * (g - (g * a).sum(axis=1, keepdims=True))
@@ -801,7 +805,7 @@ def _no_activation(p: Pass, at: None, rng: Rng) -> Array:
 
 
 def _with_target(f: Callable[[Array], Array]) -> Formula:
-    """The right formula with another target in place of y; Σ y as ever."""
+    """Return the right formula with another target in place of y, except in Σ y."""
 
     def loss(p: Pass, at: None, rng: Rng) -> Array | None:
         name, target = p.case.loss.name, f(p.target)
@@ -828,7 +832,7 @@ def _anothers_gradient(other: str) -> Formula:
         own = p.case.loss
         if other not in CONFUSED.get(own.name, ()):
             return None
-        return LOSS_GRADIENTS[other](p.a[-1], p.target, own)  # own.delta is 1, unless it is huber's own
+        return LOSS_GRADIENTS[other](p.a[-1], p.target, own)  # delta is 1 unless the loss is huber
 
     return loss
 
@@ -885,7 +889,7 @@ def _where_positive(p: Pass, at: None, rng: Rng) -> Array:
 
 
 def _worked_in(p: Pass, smoothing: bool, weights: bool) -> Array:
-    """The gradient of cross-entropy with one of them left out of the target."""
+    """Return the gradient of cross-entropy with smoothing or weights left out of the target."""
     loss, classes = p.case.loss, p.a[-1].shape[1]
     y = np.eye(classes)[p.case.problem.y.astype(int)]
     if smoothing:
@@ -963,21 +967,21 @@ def _of_the_loss(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _times(kind: str, case: Case, f: float, also: Iterable[str] = ()) -> Plant:
-    """The loss's part of every gradient, times f."""
+    """Multiply the loss's part of every gradient by f."""
     coefficient = f * float(case.problem.network.coefficient)
     edit = Edit("coefficient", None, lambda p, at, rng: coefficient)
     return Plant(kind, "the loss", (edit,), frozenset(also), whole=True)
 
 
 def _all_times(kind: str, case: Case, f: float) -> Plant:
-    """Every gradient, penalty and all."""
+    """Multiply every gradient by f, penalties included."""
     names = case.problem.network.shapes
     edits = (Edit("result", name, lambda p, at, rng: f * p.gradient(at)) for name in names)
     return Plant(kind, "penalty and all", tuple(edits), whole=True)
 
 
 def _tensors_times(kind: str, case: Case, rng: Rng, f: float, of: Iterable[str] = ()) -> Iterator[Plant]:
-    """One tensor's product or sum, times f; its penalty is right."""
+    """Multiply one tensor's product or sum by f, but not its penalty."""
     parts = list(of) or ["weight", "bias"]
     variants = {
         f"{part} alone": {
@@ -989,7 +993,7 @@ def _tensors_times(kind: str, case: Case, rng: Rng, f: float, of: Iterable[str] 
 
 
 def _delta_times(kind: str, case: Case, rng: Rng, f: float) -> Iterator[Plant]:
-    """A hidden layer's δ, and so everything below."""
+    """Multiply a hidden layer's δ, and so everything below, by f."""
     if len(case.layers) > 1:
         i = int(rng.integers(len(case.layers) - 1))
         yield Plant(kind, "δ", (Edit("delta", i, lambda p, i, rng: f * p.delta[i]),))
@@ -1016,7 +1020,7 @@ def _missing_n(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _n_twice(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
-    """Also where the loss is a sum over the samples, and its gradient a mean."""
+    """Divide by N, even where the loss is a sum over the samples."""
     yield _times(kind, case, 1.0 / case.samples)
     yield from _tensors_times(kind, case, rng, 1.0 / case.samples, ["weight"])
 
@@ -1027,7 +1031,7 @@ def _missing_c(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _c_twice(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
-    """Also where no mean over the outputs is asked for, and one is taken."""
+    """Divide by C, even where the loss takes no mean over the outputs."""
     yield _times(kind, case, 1.0 / case.layers[-1].units)
 
 
@@ -1052,7 +1056,7 @@ def _accumulated(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _penalties(kind: str, case: Case, rng: Rng, f: Callable[[Pass, str, str], Array]) -> Iterator[Plant]:
-    """f(pass, tensor, penalty) in place of that penalty's term: of all penalties, or of one."""
+    """Replace the terms of all penalties, or of one, by f(pass, tensor, penalty)."""
     names, known = list(case.problem.network.shapes), list(case.problem.network.penalties)
     if not known:
         return
@@ -1084,7 +1088,7 @@ def _of_the_other_kind(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
             return strength * (np.abs(w) if how == 1 else (w > 0).astype(w.dtype))
         return penalty_slope({"l1": "l2", "l2": "l1"}[each], w, strength)
 
-    swapped = len(strengths) > 1 and not how  # each as the other: the strengths are swapped
+    swapped = len(strengths) > 1 and not how  # each in place of the other, which swaps the strengths
     for plant in _penalties(kind, case, rng, term):
         both = swapped and plant.variant.count(" and ")
         yield replace(plant, also=frozenset(["elastic net mixed up"] if both else []))
@@ -1096,7 +1100,7 @@ def _of_any_strength(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _mixed_up(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
-    """Of two penalties with strengths l1 and l2: which is whose, or what share each has."""
+    """Mix up the strengths of an elastic net: swap them, use one for both, or change the share."""
     strengths = case.problem.network.penalties
     if len(strengths) < 2 or strengths["l1"] == strengths["l2"]:
         return
@@ -1119,7 +1123,7 @@ def _lacked(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _penalised(kind: str, variant: str, case: Case, strengths: Mapping[str, float]) -> Plant:
-    """Every weight with these penalties."""
+    """Apply these penalties to every weight."""
 
     def term(p: Pass, name: str, rng: Rng) -> Array:
         w = p.parameters[name]
@@ -1147,14 +1151,14 @@ def _on_the_biases(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _result(kind: str, variant: str, changed: Mapping[str, Formula], rng: Rng, whole: bool = False) -> Plant:
-    """These tensors as they come out in the end, done otherwise by f(pass, name, rng)."""
+    """Replace the final gradients of these tensors by f(pass, name, rng)."""
     seed = _seed(rng)
     edits = tuple(Edit("result", at, do, seed) for at, do in changed.items())
     return Plant(kind, variant, edits, whole=whole)
 
 
 def _drawn(names: Iterable[str], rng: Rng) -> list[str]:
-    """One of them, or none if there are none."""
+    """Return a list of one random name, or an empty list if there are none."""
     names = list(names)
     return [str(rng.choice(names))] if names else []
 
@@ -1184,7 +1188,7 @@ def _swapped(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _to_decimals(g: Array, largest: float, count: int) -> Array:
-    """Rounded as numpy prints: the largest number has this many digits, and all have its decimals."""
+    """Round as numpy prints: the largest number gets this many digits, all others the same decimals."""
     return np.round(g, max(1, count - 1 - int(np.floor(np.log10(largest)))))
 
 
@@ -1193,7 +1197,7 @@ def _to_digits(g: Array, largest: float, count: int) -> Array:
 
 
 def _printed(to: Callable[[Array, float, int], Array]) -> Maker:
-    """Every gradient, or one, as it reads where it is printed."""
+    """Round every gradient, or one, as it appears in print."""
 
     def make(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
         names, count = list(case.problem.network.shapes), int(rng.integers(2, 5))
@@ -1260,7 +1264,7 @@ def _unit_zeroed(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _line(axis: int) -> Maker:
-    """One row or column of a weight's gradient, zero or off by a factor."""
+    """Scale one row or column of a weight's gradient, possibly to zero."""
 
     def off(p: Pass, at: str, rng: Rng) -> Array:
         g = np.moveaxis(p.gradient(at).copy(), axis, 0)
@@ -1415,11 +1419,14 @@ KINDS: Mapping[str, Maker] = {
 
 
 def draw(kind: str, case: Case, rng: Rng, seen: Callable[[Gradients], bool]) -> Plant | None:
-    """A mistake of this kind whose gradients can be `seen` to be wrong: any variant in any scope, or None."""
+    """Draw a mistake of this kind that is visible according to `seen`, in any variant and scope.
+
+    Return None if there is none.
+    """
     variants: dict[str, list[Plant]] = {}
     for plant in KINDS[kind](kind, case, rng):
         variants.setdefault(plant.variant, []).append(plant)
-    for variant in rng.permutation(list(variants)):  # each as likely as any other, in however many scopes
+    for variant in rng.permutation(list(variants)):  # equally likely, however many scopes
         scopes = variants[str(variant)]
         for k in rng.permutation(len(scopes)):
             plant = scopes[k].trimmed(case)
@@ -1431,13 +1438,13 @@ def draw(kind: str, case: Case, rng: Rng, seen: Callable[[Gradients], bool]) -> 
 # --- two at once -------------------------------------------------------------------------------------------
 
 SCALES = ("scale or reduction", "accumulated")
-"""Two factors are one factor."""
+"""Families of plain factors: two of them cannot be separated."""
 ALONE = ("overflow", "precision")
-"""Beside these, nothing else is left to be seen."""
+"""Families that hide any other mistake, so they are planted alone."""
 
 
 def together(first: Plant, second: Plant) -> tuple[Edit, ...] | None:
-    """Both mistakes in one pass, or None where they are in each other's way."""
+    """Combine both mistakes in one pass, or return None if they interfere."""
     families = {first.family, second.family}
     touched = {(edit.part, edit.at) for edit in first.edits} & {(edit.part, edit.at) for edit in second.edits}
     if first.kind == second.kind or touched or families & set(ALONE):

@@ -1,7 +1,7 @@
-"""The command in a process of its own: behind pipes, in a shell, on a terminal, interrupted.
+"""Run the command in its own process: behind pipes, in a shell, on a terminal, interrupted.
 
-Whatever the tests were started by, as in the background of a script or by nohup, every process has the
-signals of one that is started by hand, and no process is waited for without end.
+Even if the tests run in the background of a script or under nohup, every process has the signals of one
+started by hand, and no process is awaited forever.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX streams, sign
 COMMAND = [sys.executable, "-W", "error", "-m", "gradcheck_cli"]
 
 LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "tests" / "launch.py")]
-"""What gives the command signals of its own, and its terminal."""
+"""The launcher that gives the command default signals and its own terminal."""
 
 PATIENCE = 120.0
 """Seconds after which a command that still runs has failed, however busy the machine is."""
 
 
 def without_coverage() -> dict[str, str]:
-    """The environment for a command that may not write, or open, what coverage does at its end."""
+    """Return the environment for a command that may not write or open the files of coverage at its end."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own.
+    """Run the command in its own process.
 
-    env is given always: behind os.environ's back, readline puts COLUMNS into what a process inherits.
+    env is always given, because readline puts COLUMNS into inherited environments without os.environ
+    noticing.
     """
     return subprocess.run(
         [*COMMAND, *arguments],
@@ -56,7 +57,7 @@ def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def in_shell(redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command with the shell's redirections."""
+    """Run the command with the shell's redirections."""
     line = f"exec {shlex.join([*COMMAND, *arguments])} {redirected}"
     return subprocess.run(
         ["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ), timeout=PATIENCE
@@ -65,7 +66,7 @@ def in_shell(redirected: str, *arguments: str) -> subprocess.CompletedProcess[st
 
 @contextmanager
 def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """The command in a session of its own, at the head of its processes; none outlives the context."""
+    """Start the command in its own session and process group, which ends with the context."""
     process = subprocess.Popen(
         [*LAUNCH, *COMMAND, *arguments],
         **{
@@ -90,9 +91,10 @@ def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 def on_terminal(
     *arguments: str, columns: int = 100, typed: bytes | None = None, after: str = "", **variables: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
-    """The process and what it writes to a terminal of its own, stdout and stderr together.
+    """Start the command on its own terminal; yield the process and what it writes there.
 
-    typed: what is typed there once it has written `after`; without it nothing can be.
+    stdout and stderr arrive together. typed: what to type once the command has written `after`; if None,
+    stdin is closed.
     """
     import fcntl
     import pty
@@ -117,12 +119,12 @@ def on_terminal(
 
 
 def ended(process: subprocess.Popen[Any]) -> int:
-    """The exit code of a process that has nothing left to do."""
+    """Return the exit code of a process that has nothing left to do."""
     return process.wait(PATIENCE)
 
 
 def everything(texts: Iterator[str]) -> str:
-    """All that is written to a terminal."""
+    """Return all that is written to a terminal."""
     *_, last = texts
     return last
 
@@ -132,9 +134,10 @@ def _has_more(terminal: int, seconds: float) -> bool:
 
 
 def texts_on(terminal: int, typed: bytes, after: str) -> Iterator[str]:
-    """What has been written so far, again and again, until the other side is closed.
+    """Yield everything written so far, repeatedly, until the other side closes.
 
-    It is typed when all is quiet; and again, for what comes as a prompt is being set up may be lost.
+    The text is typed when all is quiet, and again later, since input may be lost while a prompt is being set
+    up.
     """
     decode, written = getincrementaldecoder("utf-8")("replace").decode, ""
     quiet, give_up = 0.5, monotonic() + PATIENCE
@@ -143,7 +146,7 @@ def texts_on(terminal: int, typed: bytes, after: str) -> Iterator[str]:
         if _has_more(terminal, quiet if is_asked else give_up - monotonic()):
             try:
                 piece = os.read(terminal, 4096)
-            except OSError:  # Linux's way to say that there is nobody left
+            except OSError:  # Linux reports a closed terminal in this way
                 return
             if not piece:
                 return
@@ -151,5 +154,5 @@ def texts_on(terminal: int, typed: bytes, after: str) -> Iterator[str]:
             yield written
         elif is_asked:
             os.write(terminal, typed)
-            quiet = 5.0  # long, on a busy machine: a second Ctrl-C would hit what follows the first
+            quiet = 5.0  # a busy machine is slow, and a second Ctrl-C would hit what follows the first
     pytest.fail(f"it still runs after {PATIENCE:g} s, and the terminal shows:\n{written}")

@@ -1,4 +1,4 @@
-"""Random specs, for the tests and the benchmarks: right gradients of all kinds must never be called wrong."""
+"""Random specs for tests and benchmarks: right gradients of all kinds must never be called wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def random_spec(
     depth: tuple[int, int] = (1, 4),
     scale: tuple[float, float] | None = (-3, 3),
 ) -> Raw:
-    """A network with any activation and loss; one in four has weights or inputs scaled by 10 ** scale."""
+    """Draw a network with any activation and loss; one in four scales weights or inputs by 10 ** scale."""
     rng = np.random.default_rng(seed)
     layers = [
         {"units": int(rng.integers(2, 9)), "activation": str(rng.choice(activations))}
@@ -68,12 +68,12 @@ def random_spec(
 
 
 def _plain(seed: int) -> Raw:
-    """Smooth, of everyday size."""
+    """Draw a smooth network of ordinary size."""
     return random_spec(seed, SMOOTH_ACTIVATIONS, SMOOTH_LOSSES, scale=None)
 
 
 def _kinked(seed: int) -> Raw:
-    """Kinks in every layer and the loss; in one of three, samples that sit on them."""
+    """Draw kinks in every layer and in the loss; in one of three networks, some samples sit on them."""
     raw = random_spec(seed, KINKED_ACTIVATIONS, KINKED_LOSSES, scale=(-1, 1))
     if seed % 3 == 0:
         rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def _float32(seed: int) -> Raw:
 
 
 def _badly_scaled(seed: int) -> Raw:
-    """Inputs scaled by 1e±6, or weights by 1e±3."""
+    """Scale the inputs by 1e±6, or the weights by 1e±3."""
     raw = random_spec(seed, scale=None)
     rng = np.random.default_rng(seed)
     if seed % 2:
@@ -110,14 +110,14 @@ def _badly_scaled(seed: int) -> Raw:
 
 
 def _saturated(seed: int) -> Raw:
-    """Pre-activations of ten and more, of which every layer is left a small slope."""
+    """Draw pre-activations of ten and more, which leave every layer a small slope."""
     raw = random_spec(seed, ("sigmoid", "tanh", "softmax", "softplus", "elu"), scale=None)
     raw["parameters"]["scale"] = float(np.random.default_rng(seed).uniform(3, 10))
     return raw
 
 
 def _at_an_optimum(seed: int) -> Raw:
-    """The targets are what the network answers, give or take 1e-3 to 1e-9."""
+    """Set the targets to the network's outputs, give or take 1e-3 to 1e-9."""
     losses = ("mse", "huber", "cross_entropy", "bce_with_logits")
     raw = random_spec(seed, SMOOTH_ACTIVATIONS, losses, scale=None)
     raw["network"]["penalty"] = {}
@@ -151,7 +151,7 @@ FAMILIES: Mapping[str, Callable[[int], Raw]] = {
 
 
 def problem_or_none(raw: Raw) -> Problem | None:
-    """The problem, or None where the random network has no finite loss."""
+    """Return the problem, or None if the random network has no finite loss."""
     from gradcheck_cli import InputError
 
     try:

@@ -1,4 +1,4 @@
-"""Reports made by hand, for tests of the formats."""
+"""Reports built by hand, for tests of the formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def report(*comparisons: Comparison, **fields: Any) -> Report:
 
 
 def diagnosis() -> Diagnosis:
-    """One answer of one cause."""
+    """Return a diagnosis with one answer and one cause."""
     cause = Cause(
         "missing_activation_derivative",
         "activation",

@@ -1,4 +1,4 @@
-"""Of much that is tried, a share for everybody's first run; the rest is for the gate (`pytest -m slow`)."""
+"""Select a share of many test values for every run; the rest runs in the gate (`pytest -m slow`)."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import pytest
 
 
 def first(count: int, values: Sequence[Any]) -> list[Any]:
-    """Values for `parametrize`, of which all behind the first few are slow."""
+    """Return values for `parametrize`, with all but the first few marked slow."""
     return [*values[:count], *(pytest.param(value, marks=pytest.mark.slow) for value in values[count:])]

@@ -1,7 +1,7 @@
-"""Output that is shown to readers beside what a command prints: the same but for rounding.
+"""Compare the output shown in documents with what a command prints, up to rounding.
 
-Words, layout, verdicts, whole numbers and every digit that means something must be the same. How large an
-error is that rounding made, and which of the entries that agree is the worst, differs between processors.
+Words, layout, verdicts, whole numbers and every significant digit must be the same. The size of rounding
+errors, and which of the agreeing entries is the worst, differ between processors.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import re
 
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]\d+)?")
 _ERROR = re.compile(r"0|\d(?:\.\d)?e[-+]\d+")
-"""How an error is written: one digit or two, and a power of ten; or nothing at all."""
+"""The form of an error: one or two digits and a power of ten, or 0."""
 
 _WORST_THAT_AGREES = re.compile(r"(\[[\d, ]+\])\s+\S+\s+\S+( ± \S+\s+agrees)$", re.MULTILINE)
 _SECONDS = re.compile(r"\bin [\d.]+s$", re.MULTILINE)
 
 SMALL = 1e-4
-"""An error below it says that there is none."""
+"""Errors below this all count as none."""
 
 DIGITS = 1e-6
-"""By how much a number may be off, as a share of it: of ten digits six are the same."""
+"""Relative difference allowed between two numbers: of ten digits, six are the same."""
 
 
 def settled(printed: str, shown: str) -> tuple[str, str]:
-    """Both texts, to be compared: with the same number wherever two differ by no more than rounding."""
+    """Return both texts for comparison, with equal numbers wherever they differ only by rounding."""
     printed, shown = _plain(printed), _plain(shown)
     numbers = iter(_NUMBER.findall(shown))
     return _NUMBER.sub(lambda found: _chosen(found[0], next(numbers, "")), printed), shown
 
 
 def _plain(text: str) -> str:
-    """Columns are as wide as what stands in them, so that spaces between them say nothing."""
+    """Collapse the spaces between columns, since column widths depend on their contents."""
     text = _WORST_THAT_AGREES.sub(_anywhere, _SECONDS.sub("in …s", text.strip()))
     return "\n".join(line if "|" in line else " ".join(line.split()) for line in text.splitlines())
 

@@ -1,4 +1,4 @@
-"""The import table of the design, kept true: independence is what a gradient check rests on."""
+"""Check the import table of the design; a gradient check relies on the independence of its two sides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gradcheck_cli
 
 PACKAGE = Path(gradcheck_cli.__file__).parent
 
-# A module may import the modules, or whatever is in the folders, named here. Imports fall downward only.
+# A module may import only the modules and folders named here. Imports go downward only.
 MAY_IMPORT = {
     "errors": set(),
     "numerical": {"numerical", "errors"},
@@ -122,7 +122,7 @@ MAY_IMPORT = {
         "report",
         "formats",
         "errors",
-        "model.problem",  # the names of parameters, for a shell to complete
+        "model.problem",  # the names of parameters, for shell completion
         "numerical.schemes",
         "schema",
         "sources.own_process",
@@ -164,7 +164,7 @@ def name_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Everything the module imports anywhere in it, also inside functions."""
+    """Return everything that the module imports, including inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -201,7 +201,7 @@ def test_imports_only_what_the_table_allows(path):
     assert not beyond, f"{name} must not import {', '.join(sorted(beyond))}"
 
 
-def test_the_table_speaks_of_every_module():
+def test_the_table_covers_every_module():
     assert {name_of(path).split(".")[0] for path in MODULES} == set(MAY_IMPORT)
 
 
@@ -220,7 +220,7 @@ def test_click_and_rich_stay_at_the_surface(path):
 
 def test_no_module_imports_itself_in_a_circle():
     graph = {name_of(path): own(imports_of(path)) - {name_of(path)} for path in MODULES}
-    del graph["__init__"]  # the public names, imported when they are first used
+    del graph["__init__"]  # the public names are imported on first use
     state: dict[str, str] = {}
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -248,7 +248,7 @@ for module in sys.argv[1:]:
 """
 
 
-@pytest.mark.slow  # the test above says as much of the imports that are written down
+@pytest.mark.slow  # the test above covers explicit imports
 def test_every_module_can_be_imported_first():
     modules = [f"gradcheck_cli.{name_of(path)}".removesuffix(".__init__") for path in MODULES]
     modules.remove("gradcheck_cli.__main__")

@@ -1,4 +1,4 @@
-"""How often the user's function is called: a wrong gradient is no dearer than a right one."""
+"""Count the calls of the user's function: a wrong gradient costs no more than a right one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradcheck_cli.testing import WrongGradientError
 
 
 class Net:
-    """A net of one hidden layer that counts its calls; change: what becomes of its gradients."""
+    """A network of one hidden layer that counts its calls; change: alters its gradients."""
 
     def __init__(self, activation, change=lambda gradients: gradients):
         rng = np.random.default_rng(0)
@@ -65,11 +65,11 @@ def calls(activation, change=lambda gradients: gradients, **how):
 
 @pytest.mark.parametrize("activation", [tanh, relu])
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_wrong_gradient_takes_at_most_half_as_many_calls_again(mistake, activation):
+def test_a_wrong_gradient_takes_at_most_half_again_as_many_calls(mistake, activation):
     assert calls(activation, MISTAKES[mistake]) <= 1.5 * calls(activation)
 
 
 @pytest.mark.parametrize("mistake", ["all ten times", "all negated"])
-def test_along_directions_what_is_wholly_wrong_is_drawn_and_not_halved(mistake):
-    """Some 16 entries of each tensor are moved on top of the directions, however many it has."""
+def test_a_wholly_wrong_tensor_is_sampled_and_not_bisected(mistake):
+    """Check about 16 entries of each tensor on top of the directions, regardless of its size."""
     assert calls(tanh, MISTAKES[mistake], fast=True) <= calls(tanh, fast=True) + 4 * 16 * 8

@@ -22,7 +22,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 
 
 def report_of(raw):
-    """The report, or None where the random network has no finite loss."""
+    """Return the report, or None if the random network has no finite loss."""
     return None if problem_or_none(raw) is None else check(Spec.model_validate(raw))
 
 
@@ -35,8 +35,8 @@ def test_right_gradients_are_never_called_wrong(family, seed):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fresh_seeds_every_day_are_no_different(family):
-    """Not yesterday's seeds: these are drawn anew in every run."""
+def test_fresh_seeds_give_the_same_verdicts(family):
+    """Draw new seeds in every run."""
     fresh = int(np.random.default_rng().integers(2**31))
     report = report_of(FAMILIES[family](fresh))
     assert report is None or report.wrong == 0, (fresh, report.worst(3))
@@ -45,7 +45,7 @@ def test_fresh_seeds_every_day_are_no_different(family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("seed", first(1, (1, 2)))
 def test_mistakes_planted_in_random_networks_never_pass(family, seed, tmp_path):
-    """Unless they change nothing, or no more than rounding does, or are a convention at a kink."""
+    """The exceptions change nothing, no more than rounding does, or are a convention at a kink."""
     raw = FAMILIES[family](seed)
     problem = problem_or_none(raw)
     if problem is None:
@@ -79,7 +79,7 @@ TARGETS = {
 def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
     activation, loss, targets, offset, seed, monkeypatch
 ):
-    """Saturated, fitted and far-off outputs: the loss is small, and what it is made of is not."""
+    """Saturated, fitted and distant outputs have a small loss that is made of large numbers."""
     rng = np.random.default_rng(seed)
     scaled = {"init": "xavier", "scale": 20.0 if offset == 0 else 1.0, "seed": seed, "bias": "same"}
     spec = spec_of((4, "tanh"), (3, activation), loss=loss, parameters=scaled, samples=1 + seed)
@@ -88,7 +88,7 @@ def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
     problem = replace(problem, parameters=parameters)
     problem = replace(problem, target=TARGETS[targets](problem.objective.activity.output, rng))
     monkeypatch.setattr(subject, "build_problem", lambda _, fixed=problem: fixed)
-    report = check(spec)  # and no UntrustedReferenceError
+    report = check(spec)  # this also excludes an UntrustedReferenceError
     assert report.wrong == 0, report.worst(2)
 
 
@@ -102,7 +102,7 @@ def test_a_gradient_of_any_size_on_a_kink_does_not_pass(tmp_path):
 
 
 def test_the_complex_step_sees_kinks_too(tmp_path):
-    """An imaginary step crosses nothing: at w = 0 it would take |w| for w."""
+    """An imaginary step crosses no kink: at w = 0 it would mistake |w| for w."""
     spec = spec_of(
         (1, "identity"), inputs=1, penalty={"l1": 0.1}, data={"x": [[1]], "y": [1]},
         parameters={"init": "zeros"}, check={"scheme": "complex"},
@@ -111,7 +111,7 @@ def test_the_complex_step_sees_kinks_too(tmp_path):
 
 
 def test_errors_that_all_point_the_same_way_add_up():
-    """A plain scheme's truncation error is no noise: over many samples it does not average out."""
+    """The truncation error of a plain scheme is not noise: it does not average out over many samples."""
     x = [[0.01 * (-1) ** n * (1 + n % 7)] for n in range(3000)]
     y = [(-1.0) ** n for n in range(3000)]
     spec = spec_of(
@@ -158,7 +158,7 @@ def test_planted_mistakes_are_called_wrong(network, mistake, tmp_path):
     assert report.verdict is Verdict.WRONG
     for comparison in report.comparisons:
         if np.abs(right[comparison.name]).max() < 1e-12:
-            continue  # the bias below a batch normalisation, whose gradient is 0
+            continue  # the bias below a batch normalisation has a gradient of 0
         differs = effect({"": wrong[comparison.name]}, {"": right[comparison.name]}) > 1e-5
         assert (comparison.verdict is Verdict.WRONG) == differs, comparison.name
 
@@ -185,7 +185,7 @@ def test_gradients_of_a_coarser_type_are_judged_by_their_own_precision(dtype, tm
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_gradient_that_is_no_finite_number_is_wrong(value, tmp_path):
+def test_a_gradient_that_is_not_finite_is_wrong(value, tmp_path):
     spec = NETWORKS["sigmoid mse"]
     problem = build_problem(spec)
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
@@ -198,7 +198,7 @@ def test_a_gradient_that_is_no_finite_number_is_wrong(value, tmp_path):
 
 
 def test_certifying_and_escalating_give_the_verdict_of_the_whole_ladder(tmp_path):
-    """Only the entries that do not agree at once pay for the ladder; the verdicts are those of all paying."""
+    """Only entries that do not agree at once take the whole ladder, without a change of the verdicts."""
     spec = NETWORKS["deep tanh cross-entropy"]
     problem = build_problem(spec)
     wrong = MISTAKES["one entry"](
@@ -214,7 +214,7 @@ def test_certifying_and_escalating_give_the_verdict_of_the_whole_ladder(tmp_path
 @pytest.mark.parametrize("scheme", ["forward", "backward", "central", "five-point", "complex"])
 @pytest.mark.parametrize("differences", ["units", "literal"])
 def test_every_scheme_finds_a_right_gradient_right(scheme, differences):
-    """One-sided differences know half of the digits: an entry may be off by more than 1e-6 by rounding."""
+    """One-sided differences have half the digits, so rounding may shift an entry by more than 1e-6."""
     how = {"scheme": scheme, "differences": differences, "rtol": 1e-5 if SCHEMES[scheme].order == 1 else 1e-6}
     report = check(spec_of((4, "tanh"), (3, "sigmoid"), check=how))
     assert report.passed
@@ -228,13 +228,13 @@ def test_a_badly_chosen_step_is_never_blamed_on_the_gradient(scheme, step):
     assert report.wrong == 0
 
 
-def test_a_step_that_says_nothing_is_refused():
+def test_a_useless_step_is_refused():
     with pytest.raises(ValidationError, match="less than or equal to 1"):
         spec_of((4, "tanh"), (3, "sigmoid"), check={"step": 1e6})
 
 
 def test_an_overflow_that_the_loss_hides_is_refused():
-    """hinge of NaN is 0: the loss is finite, and no gradient is."""
+    """The hinge loss of NaN is 0, so the loss is finite but no gradient is."""
     with pytest.raises(InputError, match="overflows: pre-activations of layer 'hidden1'"):
         check(
             spec_of(
@@ -249,7 +249,7 @@ def test_an_overflow_that_the_loss_hides_is_refused():
 
 
 def test_reference_that_contradicts_itself_is_not_trusted(monkeypatch):
-    """If z were not affine in w with factor a, the unit differences would be off, and the witness says so."""
+    """If z were not affine in w with factor a, unit differences would be wrong; the witness shows that."""
     from gradcheck_cli.moving.objective import NetworkObjective
 
     honest = NetworkObjective.uses
@@ -272,12 +272,12 @@ def test_literal_differences_need_no_witness():
     assert check(spec_of((4, "tanh"), (3, "sigmoid"))).witness.entries == 3 * 4 + 3
 
 
-def test_only_the_asked_for_parameters_are_checked():
+def test_only_the_requested_parameters_are_checked():
     report = check(spec_of((4, "tanh"), (3, "sigmoid"), check={"parameters": ["*.bias", "output.*"]}))
     assert [c.name for c in report.comparisons] == ["output.weight", "output.bias", "hidden1.bias"]
 
 
-def test_nothing_but_zeros_is_no_pass():
+def test_a_network_of_zeros_does_not_pass():
     report = check(spec_of((4, "relu"), (3, "relu"), parameters={"init": "zeros"}))
     assert report.verdict is Verdict.UNRESOLVED
     assert report.exit_code == 3
@@ -317,7 +317,7 @@ def test_the_usual_conventions_on_a_kink_agree(name, differences):
 
 
 @pytest.mark.parametrize("right", [0.0, 0.5, 1.0])
-def test_every_value_of_relu_prime_at_0_is_one_that_someone_chose(right, tmp_path, monkeypatch):
+def test_every_common_value_of_relu_prime_at_0_agrees(right, tmp_path, monkeypatch):
     spec = ON_KINKS["relu, a sample of zeros"]
     problem = build_problem(spec)
 
@@ -352,8 +352,8 @@ def test_between_the_sides_of_a_kink_is_unresolved_and_beyond_them_wrong(tmp_pat
         assert report.verdict is verdict, (share, report.worst(2))
 
 
-def test_kinks_that_act_through_each_other_are_not_judged_one_by_one(tmp_path):
-    """With one unit off, the units above it do not count: mixed sides lie outside of what each adds alone."""
+def test_interacting_kinks_are_not_judged_one_by_one(tmp_path):
+    """While one unit is off, the units above it do not count: the effects of single kinks do not add up."""
     rng = np.random.default_rng(0)
     for _ in range(5):
         x = rng.integers(-3, 4, size=3) / 10
@@ -377,8 +377,8 @@ def test_kinks_that_act_through_each_other_are_not_judged_one_by_one(tmp_path):
 
 
 @pytest.mark.parametrize("seed", first(5, range(20)))
-def test_zeros_of_samples_that_are_all_alike_are_no_mistake(seed):
-    """Batch normalisation leaves nothing of them but rounding, which a relu may let pass or not."""
+def test_zeros_of_identical_samples_are_not_a_mistake(seed):
+    """Batch normalisation reduces them to rounding errors, which a relu may or may not pass."""
     rng = np.random.default_rng(seed)
     layers = {"units": 1, "activation": "relu", "batch_norm": True}, (2, "identity")
     data = {"x": [rng.normal(size=2).tolist()] * 5, "y": [[1.0, 0.0]] * 5}
@@ -389,7 +389,7 @@ def test_zeros_of_samples_that_are_all_alike_are_no_mistake(seed):
 
 @pytest.mark.parametrize("step", [0.01, 0.3, 1.0])
 @pytest.mark.parametrize("scheme", ["forward", "central", "five-point", "complex"])
-def test_a_plain_scheme_calls_nothing_wrong_before_the_default_has_been_asked(scheme, step):
+def test_a_plain_scheme_calls_nothing_wrong_without_the_default_scheme(scheme, step):
     """Three steps that are all too large for a steep function agree with each other."""
     for seed in range(4):
         steep = {"init": "normal", "scale": 30.0, "seed": seed}
@@ -398,8 +398,8 @@ def test_a_plain_scheme_calls_nothing_wrong_before_the_default_has_been_asked(sc
 
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-7, 1e-9, 1e-11, 1e-13])
-def test_beside_a_kink_the_gradient_is_that_of_its_side(distance, tmp_path):
-    """However near: a pair that crosses gets smaller steps of its own."""
+def test_near_a_kink_the_gradient_is_that_of_its_side(distance, tmp_path):
+    """A pair that crosses gets its own smaller steps, however near the kink is."""
     for side in (-1, 1):
         spec = spec_of(
             (1, "relu"), (1, "identity"), inputs=1, data={"x": [[1.0], [2.0]], "y": [3.0, 1.0]},
@@ -470,7 +470,7 @@ def test_float32_through_a_stack_of_batch_normalisations_excuses_no_mistake(tmp_
 @pytest.mark.parametrize("z", [-2.0, -3.0, -5.0, -8.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gelu_may_be_computed_as_in_any_textbook(tmp_path, z, dtype):
-    """½ z (1 + erf(z/√2)) loses digits where erf is near −1, as torch's does."""
+    """½ z (1 + erf(z/√2)), as in torch, loses digits where erf is near −1."""
     spec = spec_of(
         (1, "gelu"), (1, "identity"), inputs=1, data={"x": [[z]], "y": [[1.0]]},
         parameters={"init": "normal", "scale": 1.0, "seed": 3},
@@ -492,8 +492,8 @@ def test_gelu_may_be_computed_as_in_any_textbook(tmp_path, z, dtype):
 @pytest.mark.parametrize("scheme", ["forward", "backward", "central", "five-point"])
 @pytest.mark.parametrize("step", [1e-5, 1e-3, 3e-3, 0.02])
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-def test_a_scheme_whose_points_are_near_and_far_is_no_less_right(scheme, step, loss):
-    """Short and long moves are evaluated by different code, which must agree on what a loss is."""
+def test_a_scheme_with_near_and_far_points_is_right(scheme, step, loss):
+    """Different code evaluates short and long steps, and must agree on the loss."""
     spec = spec_of((4, "tanh"), (3, "identity"), loss=loss, check={"scheme": scheme, "step": step})
     problem = build_problem(spec)
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)

@@ -1,7 +1,7 @@
-"""The command as a script meets it: exit codes, streams, terminals.
+"""The command as a script sees it: exit codes, streams, terminals.
 
-What depends on the process itself, as signals, streams and the locale, runs in one of its own, with
-warnings as errors; the rest runs `main` in this one.
+Tests of the process itself, such as signals, streams and the locale, start their own process with warnings as
+errors; the others run `main` in this one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CODES = {"good.yaml": 0, "wrong.yaml": 1, "bad.yaml": 2, "undecided.yaml": 3}
 
 @pytest.fixture(scope="session")
 def right(tmp_path_factory) -> dict[str, np.ndarray]:
-    """The right gradients of the good spec."""
+    """Return the right gradients of the good spec."""
     from gradcheck_cli.model.problem import build_problem
     from gradcheck_cli.network.network import gradients
 
@@ -62,7 +62,7 @@ def right(tmp_path_factory) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path, right, monkeypatch) -> Path:
-    """The working directory, with a spec for every exit code, and one with next to nothing to check."""
+    """Change to a folder with a spec for every exit code, and one with almost nothing to check."""
     for name, text in zip(CODES, (GOOD, WRONG, BAD, UNDECIDED), strict=True):
         (tmp_path / name).write_text(text)
     (tmp_path / "tiny.yaml").write_text(TINY)
@@ -77,7 +77,7 @@ def save(path: Path, right: dict[str, np.ndarray], **changed: np.ndarray) -> Non
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch) -> None:
-    """No wish of the tester's own terminal reaches the command."""
+    """Remove the preferences of the tester's own terminal."""
     for name in (
         "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8",
         "PYTHONCOERCECLOCALE", "PYTHONWARNINGS",
@@ -98,7 +98,7 @@ class Result:
 
 @pytest.fixture
 def gradcheck(folder, capsys):
-    """The command in this process."""
+    """Run the command in this process."""
 
     def call(*arguments: str) -> Result:
         with pytest.raises(SystemExit) as left:
@@ -150,7 +150,7 @@ def test_exit_code_of_one_spec(spec, code, folder):
     ],
 )
 @pytest.mark.parametrize("command", ["check", "explain"])
-def test_bad_input_is_told_without_a_traceback(command, content, folder, gradcheck):
+def test_bad_input_is_reported_without_a_traceback(command, content, folder, gradcheck):
     (folder / "spec.yaml").write_bytes(content)
     done = gradcheck(command, "spec.yaml")
     assert done.code == 2
@@ -197,7 +197,7 @@ def test_a_file_that_cannot_be_read_is_bad_input(missing, gradcheck):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_bad_command_line_is_bad_input_and_says_where_to_read_on(arguments, says, gradcheck):
+def test_a_bad_command_line_is_bad_input_and_points_to_the_help(arguments, says, gradcheck):
     done = gradcheck(*arguments)
     assert done.code == 2
     assert done.out == ""
@@ -226,7 +226,7 @@ def test_no_arguments_show_the_help_on_stderr_and_are_bad_input():
         ("good bad", 2),
     ],
 )
-def test_of_several_specs_the_worst_decides_and_none_stops_the_others(specs, code, gradcheck):
+def test_the_worst_of_several_specs_decides_and_none_stops_the_others(specs, code, gradcheck):
     paths = [f"{name}.yaml" for name in specs.split()]
     done = gradcheck("check", "--format", "json", *paths)
     assert done.code == done.document["exit_code"] == code
@@ -237,7 +237,7 @@ def test_of_several_specs_the_worst_decides_and_none_stops_the_others(specs, cod
 
 
 def failing(error: BaseException, where: str):
-    """gradcheck's own check, but for one spec that it fails on."""
+    """Return gradcheck's own check, except that it fails for one spec."""
     from gradcheck_cli.checker import check
 
     def wrapped(spec, progress=None):
@@ -250,7 +250,7 @@ def failing(error: BaseException, where: str):
 
 @pytest.fixture
 def broken(folder, monkeypatch):
-    """Plants an exception in the check of the spec broken.yaml."""
+    """Plant an exception in the check of broken.yaml."""
 
     def plant(error: BaseException) -> None:
         (folder / "broken.yaml").write_text(GOOD + "check: {seed: 4711}\n")
@@ -268,7 +268,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("error", ODD, ids=repr)
-def test_a_defect_is_no_verdict_and_does_not_stop_the_others(error, gradcheck, broken):
+def test_a_defect_is_not_a_verdict_and_does_not_stop_the_others(error, gradcheck, broken):
     broken(error)
     done = gradcheck("check", "--format", "json", "wrong.yaml", "broken.yaml", "bad.yaml", "good.yaml")
     assert done.code == done.document["exit_code"] == 70
@@ -279,11 +279,11 @@ def test_a_defect_is_no_verdict_and_does_not_stop_the_others(error, gradcheck, b
     assert "this is a defect in gradcheck; please report it" in done.err
 
 
-def test_an_untrusted_reference_is_a_defect_that_speaks_for_itself(gradcheck, broken):
-    broken(UntrustedReferenceError("two ways to difference output.bias[0] contradict each other"))
+def test_an_untrusted_reference_is_a_defect_without_a_traceback(gradcheck, broken):
+    broken(UntrustedReferenceError("two derivatives of output.bias[0] contradict each other"))
     done = gradcheck("check", "broken.yaml", "wrong.yaml")
     assert done.code == 70
-    assert "error: broken.yaml: two ways to difference output.bias[0] contradict each other\n" in done.err
+    assert "error: broken.yaml: two derivatives of output.bias[0] contradict each other\n" in done.err
     assert "please report it" in done.err
     assert "Traceback" not in done.err
     assert "gradcheck itself failed" in done.out
@@ -309,7 +309,7 @@ def raising(error: BaseException):
 
 
 @pytest.mark.parametrize("error", ODD, ids=repr)
-def test_a_defect_in_an_explanation_is_no_verdict(error, gradcheck, monkeypatch):
+def test_a_defect_in_an_explanation_is_not_a_verdict(error, gradcheck, monkeypatch):
     monkeypatch.setattr("gradcheck_cli.explain.build_problem", raising(error))
     done = gradcheck("explain", "good.yaml")
     assert done.code == 70
@@ -320,7 +320,7 @@ def test_a_defect_in_an_explanation_is_no_verdict(error, gradcheck, monkeypatch)
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("planted"), OSError("planted")], ids=repr)
 @pytest.mark.parametrize("command", ["check", "explain"])
-def test_a_defect_in_a_format_is_no_verdict(command, error, gradcheck, monkeypatch):
+def test_a_defect_in_a_format_is_not_a_verdict(command, error, gradcheck, monkeypatch):
     for module, name in (("check", "render"), ("explain", "render_explanation")):
         monkeypatch.setattr(f"gradcheck_cli.cli.{module}.{name}", raising(error))
     done = gradcheck(command, "good.yaml")
@@ -336,7 +336,7 @@ def test_interrupted_in_process_is_130(gradcheck, broken):
     assert done.err.strip() == "interrupted"
 
 
-def test_what_was_checked_before_an_interruption_is_still_told(gradcheck, broken):
+def test_results_before_an_interruption_are_still_reported(gradcheck, broken):
     broken(KeyboardInterrupt())
     paths = ["wrong.yaml", "bad.yaml", "broken.yaml", "good.yaml"]
     done = gradcheck("check", *paths)
@@ -374,7 +374,7 @@ def test_only_limits_the_check_and_may_be_repeated(only, names, gradcheck):
     assert checked(gradcheck("check", "--format", "json", *options, "good.yaml").document) == names
 
 
-def test_only_takes_the_place_of_the_specs_own_choice(folder, gradcheck):
+def test_only_replaces_the_specs_own_choice(folder, gradcheck):
     (folder / "one.yaml").write_text(GOOD + "check: {parameters: hidden1.bias}\n")
     assert checked(gradcheck("check", "--format", "json", "one.yaml").document) == ["hidden1.bias"]
     done = gradcheck("check", "--format", "json", "--only", "output.bias", "one.yaml")
@@ -394,10 +394,10 @@ def test_the_option_is_blamed_and_not_the_line_it_overrides(option, value, says,
     assert done.code == 2
     assert done.err.startswith(f"error: own.yaml: {option}: ")
     assert says in done.err
-    assert "|" not in done.err  # no line of the spec
+    assert "|" not in done.err  # no line of the spec is quoted
 
 
-def test_what_is_wrong_in_the_spec_is_shown_in_its_place(folder, gradcheck):
+def test_errors_in_the_spec_are_shown_at_their_place(folder, gradcheck):
     (folder / "own.yaml").write_text(GOOD + "check: {parameters: outptu.*}\n")
     done = gradcheck("check", "own.yaml")
     assert done.err.startswith("own.yaml:9:21: error: 'outptu.*' matches no parameter\n")
@@ -430,7 +430,7 @@ def test_rtol_decides_between_right_and_wrong(folder, right, gradcheck):
         assert gradcheck(command, "--gradients", "off.npz", "--rtol", "1e-3", "good.yaml").code == 0
 
 
-def test_seed_draws_other_witnesses(gradcheck):
+def test_another_seed_draws_other_witnesses(gradcheck):
     def largest(*options: str) -> float:
         (spec,) = gradcheck("check", "--format", "json", *options, "good.yaml").document["specs"]
         return spec["witness"]["largest"]
@@ -439,7 +439,7 @@ def test_seed_draws_other_witnesses(gradcheck):
     assert len({largest("--seed", str(seed)) for seed in range(4)}) > 1
 
 
-def test_gradients_take_the_place_of_the_specs_own_and_are_relative_to_the_caller(folder, right, gradcheck):
+def test_gradients_replace_the_specs_own_and_are_relative_to_the_caller(folder, right, gradcheck):
     (folder / "specs").mkdir()
     (folder / "specs" / "wrong.yaml").write_text(WRONG)
     save(folder / "right.npz", right)
@@ -456,7 +456,7 @@ def test_show_lists_as_many_entries(gradcheck):
     assert [line.split()[-1] for line in (first, second, third)] == ["wrong", "wrong", "agrees"]
 
 
-def test_more_entries_than_there_are_can_be_asked_for(gradcheck):
+def test_more_entries_than_exist_can_be_requested(gradcheck):
     (spec,) = gradcheck("check", "--show", "1000", "--format", "json", "good.yaml").document["specs"]
     assert len(spec["worst"]) == spec["entries"] == 2 * 4 + 2 + 4 * 3 + 4
 
@@ -471,7 +471,7 @@ def test_quiet_is_a_line_per_spec_and_verbose_says_more(gradcheck):
     assert "witness: " not in normal
 
 
-def test_heatmap_draws_what_is_wrong_below_the_table_and_in_reports_of_it(folder, gradcheck):
+def test_heatmap_draws_wrong_tensors_below_the_table_and_in_reports(folder, gradcheck):
     plain = gradcheck("check", "wrong.yaml").out
     drawn = gradcheck("check", "wrong.yaml", "--heatmap", "--report", "table=out").out
     assert drawn == (folder / "out").read_text("utf-8")
@@ -518,7 +518,7 @@ def test_version_is_the_packages_own(option, gradcheck):
 # --- specs from folders and from standard input ------------------------------------------------------------
 
 
-def test_a_folder_stands_for_every_spec_in_it_and_below(folder, gradcheck):
+def test_a_folder_means_every_spec_in_it_and_below(folder, gradcheck):
     for name in (
         "set/b.yaml",
         "set/a.yml",
@@ -585,7 +585,7 @@ def test_closed_standard_input_is_bad_input(folder):
 # --- data on stdout, the rest on stderr --------------------------------------------------------------------
 
 
-def test_json_is_all_there_is_on_stdout_even_with_errors(folder):
+def test_only_json_is_on_stdout_even_with_errors(folder):
     done = run("check", "--format", "json", "bad.yaml", "no-such.yaml", "good.yaml")
     document = strict(done.stdout)
     assert document["version"] == 1
@@ -595,7 +595,7 @@ def test_json_is_all_there_is_on_stdout_even_with_errors(folder):
     assert "no-such.yaml" in done.stderr
 
 
-def test_gradients_that_are_not_finite_are_wrong_and_not_bad_input(folder, right):
+def test_gradients_that_are_not_finite_are_wrong_rather_than_bad_input(folder, right):
     bias = np.array([np.nan, -np.inf])
     save(folder / "wrong.npz", right, **{"output.bias": bias})
     done = run("check", "--format", "json", "wrong.yaml")
@@ -672,7 +672,7 @@ def test_closed_streams_change_no_exit_code(closed, spec, code, folder):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [["check", "good.yaml"], ["explain", "good.yaml"], ["--help"]])
-def test_a_full_disk_is_told(arguments, folder):
+def test_a_full_disk_is_reported(arguments, folder):
     done = in_shell(">/dev/full", *arguments)
     assert done.returncode == 2
     assert done.stderr == "error: cannot write the result: No space left on device\n"
@@ -708,18 +708,18 @@ def test_one_run_prints_a_table_and_leaves_its_reports(folder, gradcheck):
     assert done.code == 1
     assert done.out == gradcheck("check", "good.yaml", "wrong.yaml").out
     assert {path.name for path in (folder / "sub").iterdir()} == set(FORMATS)
-    assert {path.suffix for path in folder.iterdir()} == {".yaml", ".npz", ""}  # nothing is left over
+    assert {path.suffix for path in folder.iterdir()} == {".yaml", ".npz", ""}  # no temporary file
 
 
 @pytest.mark.parametrize("options", [["-q"], ["--color", "always"]], ids=" ".join)
-def test_how_the_terminal_is_served_does_not_matter_to_a_report(options, folder, gradcheck, monkeypatch):
+def test_the_terminals_settings_do_not_affect_a_report(options, folder, gradcheck, monkeypatch):
     gradcheck("check", "wrong.yaml", "--report", "table=plain")
     monkeypatch.setenv("COLUMNS", "40")
     gradcheck("check", "wrong.yaml", "--report", "table=out", *options)
     assert (folder / "out").read_bytes() == (folder / "plain").read_bytes()
 
 
-def test_a_report_has_as_many_entries_as_are_asked_for(folder, gradcheck):
+def test_a_report_has_as_many_entries_as_requested(folder, gradcheck):
     gradcheck("check", "wrong.yaml", "--show", "2", "-v", "--report", "table=out")
     assert (folder / "out").read_text("utf-8").count(" wrong\n") == 3
     assert "witness: " in (folder / "out").read_text("utf-8")
@@ -740,7 +740,7 @@ def test_a_report_has_as_many_entries_as_are_asked_for(folder, gradcheck):
         ("junit=" + "a" * 300, "File name too long"),
     ],
 )
-def test_a_report_that_cannot_be_is_refused_before_the_work(report, says, folder, gradcheck, broken):
+def test_an_impossible_report_is_refused_before_the_work(report, says, folder, gradcheck, broken):
     broken(AssertionError("checked"))
     before = sorted(folder.iterdir())
     done = gradcheck("check", "broken.yaml", "good.yaml", "--report", report)
@@ -751,7 +751,7 @@ def test_a_report_that_cannot_be_is_refused_before_the_work(report, says, folder
 
 
 @POSIX
-def test_a_device_is_no_report(gradcheck):
+def test_a_device_is_not_a_valid_report(gradcheck):
     done = gradcheck("check", "good.yaml", "--report", "junit=/dev/null")
     assert done.code == 2
     assert "'/dev/null' is a pipe or device" in done.err
@@ -773,7 +773,7 @@ def test_a_report_that_may_not_be_written_is_refused_before_the_work(protected, 
 
 
 @POSIX
-def test_all_that_is_wrong_with_reports_is_told_at_once(folder, gradcheck):
+def test_all_errors_in_reports_are_reported_at_once(folder, gradcheck):
     os.symlink("out", folder / "link")
     done = gradcheck("check", "good.yaml", *("--report", "x"), *("--report", "html5=y"),
                      *("--report", "json=out"), *("--report", "junit=./link"))  # fmt: skip
@@ -783,7 +783,7 @@ def test_all_that_is_wrong_with_reports_is_told_at_once(folder, gradcheck):
 
 
 @POSIX
-def test_a_report_takes_the_place_of_the_last_one_through_a_link_and_with_its_mode(folder, gradcheck):
+def test_a_report_replaces_the_last_one_through_a_link_and_keeps_its_mode(folder, gradcheck):
     (folder / "out").write_text("{}")
     (folder / "out").chmod(0o640)
     os.symlink("out", folder / "link")
@@ -797,7 +797,7 @@ OLD = {"a": "<testsuites/>", "b": "{}"}
 
 
 @pytest.mark.parametrize(("spec", "code"), [("good.yaml", 2), ("wrong.yaml", 2)])
-def test_a_report_that_fails_in_the_end_is_told_and_leaves_the_table_and_the_last_one(
+def test_a_report_that_fails_at_the_end_is_reported_and_leaves_the_table_and_the_last_one(
     spec, code, folder, gradcheck, monkeypatch
 ):
     for name, old in OLD.items():
@@ -832,7 +832,7 @@ def test_a_reader_that_has_left_takes_no_report_with_it(folder, unread):
     assert strict((folder / "out").read_text())["exit_code"] == 1
 
 
-def test_annotations_stand_at_the_layer_that_is_wrong_and_at_every_error(folder, gradcheck, monkeypatch):
+def test_annotations_point_at_the_wrong_layer_and_at_every_error(folder, gradcheck, monkeypatch):
     monkeypatch.setenv("GITHUB_WORKSPACE", str(folder.parent))
     commands = [
         line for line in gradcheck("check", ".", "--format", "github").out.splitlines() if line[:2] == "::"
@@ -848,7 +848,7 @@ def test_annotations_stand_at_the_layer_that_is_wrong_and_at_every_error(folder,
     ]
 
 
-def test_junit_tells_files_from_the_root_of_the_project(folder, gradcheck, monkeypatch):
+def test_junit_names_files_relative_to_the_root_of_the_project(folder, gradcheck, monkeypatch):
     monkeypatch.setenv("CI_PROJECT_DIR", str(folder.parent))
     assert f' file="{folder.name}/good.yaml"' in gradcheck("check", "good.yaml", "--format", "junit").out
 
@@ -865,7 +865,7 @@ def test_junit_tells_files_from_the_root_of_the_project(folder, gradcheck, monke
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_the_summary_of_the_job_gets_the_markdown_where_a_format_of_github_is_asked_for(
+def test_the_job_summary_gets_markdown_if_a_github_format_is_requested(
     options, appended, folder, gradcheck, monkeypatch
 ):
     markdown = gradcheck("check", "wrong.yaml", "--format", "markdown").out
@@ -913,7 +913,7 @@ def test_columns_of_the_environment_bound_every_line(command, width, gradcheck, 
 
 
 @pytest.mark.parametrize("columns", ["", "0", "-5", "many", "²"])
-def test_columns_that_are_no_number_are_ignored(columns, gradcheck, monkeypatch):
+def test_columns_that_are_not_a_number_are_ignored(columns, gradcheck, monkeypatch):
     expected = gradcheck("check", "wrong.yaml").out
     monkeypatch.setenv("COLUMNS", columns)
     assert gradcheck("check", "wrong.yaml").out == expected
@@ -1052,7 +1052,10 @@ class Terminal(io.StringIO):
 def progress_of(
     stream: io.StringIO, seconds: Sequence[float], monkeypatch, title: str = "folder/net.yaml"
 ) -> str:
-    """What the progress of 100 evaluations writes, each of `seconds` being the clock's time at one report."""
+    """Return what the progress of 100 evaluations writes.
+
+    seconds: the clock's reading at each report.
+    """
     clock = iter([0.0, *seconds])
     monkeypatch.setattr(progress, "monotonic", lambda: next(clock))
     monkeypatch.setattr(sys, "stderr", stream)
@@ -1080,13 +1083,13 @@ def test_progress_is_ascii_on_a_plain_terminal(monkeypatch):
     assert text.isascii()
 
 
-def test_progress_is_never_at_its_end_before_it_is_over_and_never_falls(monkeypatch):
+def test_progress_never_reaches_its_end_early_and_never_falls(monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr(progress, "monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(sys, "stderr", Terminal())
     shown = []
     with progress.Progress("net.yaml") as bar:
-        for expected in (10, 10, 50):  # more turns out to be needed each time all seems done
+        for expected in (10, 10, 50):  # more work appears whenever all seems done
             bar.expect(expected)
             for _ in range(expected // 2):
                 bar.advance(2)
@@ -1111,7 +1114,7 @@ def test_explain_has_the_same_exit_codes(spec, code, folder):
 
 
 @pytest.mark.parametrize("name", ["dL_da", "da_dz", "delta", "dz_dw"])
-def test_a_wrong_factor_of_the_users_own_stands_out_by_itself(name, folder, right, gradcheck):
+def test_only_the_wrong_factor_of_the_user_stands_out(name, folder, right, gradcheck):
     from gradcheck_cli.model.problem import build_problem
     from gradcheck_cli.network.network import backprop
 
@@ -1186,7 +1189,7 @@ def test_the_command_line_may_name_another_function_than_the_spec(my_net, gradch
     assert done.code == 1
     assert done.document["specs"][0]["ratio"] == pytest.approx(2.0)
     (my_net / "bare.yaml").write_text(OF_CODE)
-    assert gradcheck("check", "bare.yaml").code == 2  # nothing says whose gradients they are
+    assert gradcheck("check", "bare.yaml").code == 2  # no gradients section
 
 
 @pytest.mark.parametrize(
@@ -1200,14 +1203,14 @@ def test_the_command_line_may_name_another_function_than_the_spec(my_net, gradch
         (["--python", "my_net.py:right", "--no-code"], "--no-code refuses"),
     ],
 )
-def test_code_that_cannot_be_run_or_must_not_is_bad_input(my_net, gradcheck, arguments, message):
+def test_code_that_cannot_or_must_not_run_is_bad_input(my_net, gradcheck, arguments, message):
     done = gradcheck("check", "net.yaml", *arguments)
     assert done.code == 2
     assert message in done.err
     assert "Traceback" not in done.err
 
 
-def test_no_code_is_run_that_is_refused(my_net, gradcheck):
+def test_refused_code_is_not_run(my_net, gradcheck):
     (my_net / "my_net.py").write_text("open('ran', 'w')\n")
     assert gradcheck("check", "net.yaml", "--no-code").code == 2
     assert not (my_net / "ran").exists()
@@ -1231,7 +1234,7 @@ def test_fast_finds_what_is_wrong(my_net, gradcheck):
     assert "everything" in done.out
 
 
-def test_networks_of_ours_are_as_fast_as_they_are(gradcheck):
+def test_fast_changes_nothing_for_described_networks(gradcheck):
     fast, slow = (gradcheck("check", "good.yaml", "--format", "json", *how) for how in (["--fast"], []))
     assert fast.document["specs"][0]["tensors"] == slow.document["specs"][0]["tensors"]
     assert gradcheck("check", "good.yaml", "--jobs", "auto").code == 0
@@ -1247,7 +1250,7 @@ def test_jobs_change_nothing(my_net, gradcheck, jobs, monkeypatch):
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "many", "1.5", "100000"])
-def test_jobs_that_cannot_be_are_refused(my_net, gradcheck, jobs):
+def test_impossible_jobs_are_refused(my_net, gradcheck, jobs):
     assert gradcheck("check", "net.yaml", "--jobs", jobs).code == 2
     (my_net / "jobs.yaml").write_text((my_net / "net.yaml").read_text() + f"check: {{jobs: {jobs}}}\n")
     done = gradcheck("check", "jobs.yaml")
@@ -1305,8 +1308,8 @@ def test_explain_and_dump_need_a_network(my_net, gradcheck):
         assert "network" in done.err
 
 
-def test_strictly_a_single_undecided_entry_is_3(folder, gradcheck):
-    """Plain central differences are not good enough for such a tolerance in every entry."""
+def test_with_strict_a_single_undecided_entry_exits_with_3(folder, gradcheck):
+    """Plain central differences cannot reach this tolerance in every entry."""
     loose = ["check", "good.yaml", "--scheme", "central", "--rtol", "1e-9"]
     report = gradcheck(*loose, "--format", "json")
     undecided = report.document["specs"][0]["unresolved"]

@@ -60,7 +60,7 @@ def test_relative_error_is_against_the_larger():
 
 
 @pytest.mark.parametrize(("noisy", "verdict"), [(0, "agrees"), (2, "agrees"), (3, "unresolved")])
-def test_tensor_is_unresolved_when_more_than_half_of_what_is_not_zero_is(noisy, verdict):
+def test_a_tensor_is_unresolved_if_more_than_half_of_its_nonzero_entries_are(noisy, verdict):
     analytic, error = np.array([1e-6, 1e-6, 1e-6, 1.0, 0.0, 0.0]), np.zeros(6)
     numerical = analytic.copy()
     error[:noisy], numerical[:noisy] = 1e-10, 1e-6 + 2e-10
@@ -68,8 +68,8 @@ def test_tensor_is_unresolved_when_more_than_half_of_what_is_not_zero_is(noisy, 
 
 
 @pytest.mark.parametrize(("off", "verdict"), [(1e-6, "agrees"), (1e-4, "unresolved"), (1.0, "unresolved")])
-def test_what_is_left_undecided_may_be_off_by_a_little_of_the_tensors_largest_entry_alone(off, verdict):
-    """Else a unit that has been zeroed passes among many that are right."""
+def test_undecided_entries_may_be_off_by_only_a_little_of_the_largest_entry(off, verdict):
+    """Otherwise a zeroed unit could pass among many right ones."""
     analytic, numerical = np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, off])
     error = np.array([0.0, 0.0, 0.0, off])
     assert Comparison("w", analytic, numerical, error, np.zeros(4), 1e-6).verdict == verdict
@@ -78,10 +78,10 @@ def test_what_is_left_undecided_may_be_off_by_a_little_of_the_tensors_largest_en
 @pytest.mark.parametrize(
     ("analytic", "numerical", "error", "verdict"),
     [
-        (1e-17, 1e-13, 1e-12, "agrees"),  # the sum cancels: 0 to within rounding, and to within the error
-        (1e-17, 1e-8, 1e-7, "unresolved"),  # … but this error is no trifle of the 1e-1 that is summed
-        (1e-17, 1e-11, 1e-12, "wrong"),  # … and this is no zero
-        (1e-13, 1e-13, 1e-12, "unresolved"),  # more than rounding can make of 0
+        (1e-17, 1e-13, 1e-12, "agrees"),  # the sum cancels: 0 to within both rounding and the error
+        (1e-17, 1e-8, 1e-7, "unresolved"),  # … but this error is too large compared with the terms of 1e-1
+        (1e-17, 1e-11, 1e-12, "wrong"),  # … and this is not zero
+        (1e-13, 1e-13, 1e-12, "unresolved"),  # more than rounding can produce from 0
     ],
 )
 def test_zero_on_both_sides_is_zero_to_within_rounding_and_error(analytic, numerical, error, verdict):
@@ -93,7 +93,7 @@ def test_zero_on_both_sides_is_zero_to_within_rounding_and_error(analytic, numer
 @pytest.mark.parametrize(
     ("numerical", "ratio"), [([0.1, 0.2, 0.3], 10.0), ([0.1, 0.2, 0.31], None), ([-1.0, -2.0, -3.0], -1.0)]
 )
-def test_a_ratio_that_is_the_same_everywhere_is_told(numerical, ratio):
+def test_a_ratio_that_is_the_same_everywhere_is_reported(numerical, ratio):
     error = np.full(3, 1e-12)
     comparison = Comparison("w", np.array([1.0, 2.0, 3.0]), np.array(numerical), error, np.zeros(3), 1e-6)
     assert comparison.ratio == (None if ratio is None else pytest.approx(ratio))
@@ -101,14 +101,14 @@ def test_a_ratio_that_is_the_same_everywhere_is_told(numerical, ratio):
     assert right.ratio is None
 
 
-def test_what_is_0_up_to_rounding_has_no_ratio():
+def test_zeros_up_to_rounding_have_no_ratio():
     noise, rounding = np.array([1e-17, -3e-17, 2e-17]), np.full(3, 1e-16)
     assert Comparison("w", noise, np.ones(3), np.full(3, 1e-12), rounding, 1e-6).ratio is None
     assert Comparison("w", 0.0 * noise, np.ones(3), np.full(3, 1e-12), rounding, 1e-6).ratio == 0.0
 
 
 def test_one_entry_beyond_knowing_leaves_the_tensor_unresolved():
-    """On a kink any number could stand there, a billion too."""
+    """On a kink, the entry could have any value, even a billion."""
     analytic, numerical = np.array([1e9, 1.0, 1.0]), np.array([math.nan, 1.0, 1.0])
     error = np.array([math.inf, 0.0, 0.0])
     assert Comparison("w", analytic, numerical, error, np.zeros(3), 1e-6).verdict == "unresolved"
@@ -120,7 +120,7 @@ def test_one_wrong_entry_makes_the_tensor_wrong():
     assert Comparison("w", np.ones(4), numerical, error, np.zeros(4), 1e-6).verdict == "wrong"
 
 
-def test_worst_entries_are_the_wrong_then_the_unresolved_then_the_rest_by_relative_error():
+def test_worst_entries_are_wrong_then_unresolved_then_by_relative_error():
     analytic = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, math.nan]])
     numerical = np.array([[1.0 + 5e-7, math.nan, 1.5], [1.0, 2.0, 1.0]])
     error = np.array([[0.0, math.inf, 0.0], [0.0, 0.0, 0.0]])

@@ -1,4 +1,4 @@
-"""The example specs are what they say they are."""
+"""The example specs have the verdicts that they promise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWN = [path for path in CONFIGS if load_spec(path).names_code is None]
 WRONG = ("wrong_gradient.yaml", "book_trap.yaml")
 
 
-def test_the_promised_ones_are_there():
+def test_the_promised_configs_exist():
     assert {path.name for path in CONFIGS} >= {
         "output_layer.yaml",
         "digits_mlp.yaml",
@@ -44,7 +44,7 @@ def test_the_names_of_its_tensors_are_known_beforehand(path):
     assert list(tensors_of(spec)) == [comparison.name for comparison in check(spec).comparisons]
 
 
-def test_the_wrong_one_is_wrong_in_row_3_alone(configs):
+def test_the_wrong_config_is_wrong_only_in_row_3(configs):
     problem = build_problem(load_spec(configs / "digits_mlp.yaml"))
     ours = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
     report = check(load_spec(configs / WRONG[0]))
@@ -58,7 +58,7 @@ def test_the_wrong_one_is_wrong_in_row_3_alone(configs):
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
 def test_unit_and_literal_differences_agree_on_every_entry(path):
-    """Of large tensors on some of them; benchmarks/differences.py takes them all."""
+    """Large tensors are sampled; benchmarks/differences.py checks every entry."""
     problem = build_problem(load_spec(path))
     reference = UnitDifferences(problem.objective, SCHEMES["adaptive"])
     units = reference.estimate(problem.checked)
@@ -82,12 +82,12 @@ def test_unit_and_literal_differences_agree_on_every_entry(path):
         ("code/book_trap.yaml", "The loss averages over the 10 outputs, the gradient does not."),
     ],
 )
-def test_why_the_wrong_ones_are_wrong_is_told(config, sentence, configs):
+def test_the_wrong_configs_get_a_diagnosis(config, sentence, configs):
     diagnosis = check(load_spec(configs / config)).diagnosis
     assert diagnosis is not None
     (cause,) = diagnosis.answers[0].causes
     assert cause.sentence == sentence
 
 
-def test_what_is_right_has_no_cause(configs):
+def test_right_configs_get_no_diagnosis(configs):
     assert check(load_spec(configs / "output_layer.yaml")).diagnosis is None

@@ -10,11 +10,14 @@ from gradcheck_cli.sweep import PLAIN, STEPS
 
 NOISE = 1e-16
 BOUND = 100.0
-"""How far what rounding may do is above what it does."""
+"""Ratio of the rounding bound to the actual rounding."""
 
 
 def curve(order: float, expected: int, off: float = 0.0, kinked: float = np.inf, seed: int = 0) -> Curve:
-    """Of a gradient that is off by `off`, whose truncation error is hᵒʳᵈᵉʳ / 3; kinks from a step on."""
+    """Return the curve of a gradient that is off by `off`, with truncation error hᵒʳᵈᵉʳ / 3.
+
+    kinks: the step from which on kinks are crossed.
+    """
     rng = np.random.default_rng(seed)
     measured = []
     for h in STEPS:
@@ -43,32 +46,32 @@ def test_truncation_comes_first_and_noise_after_the_best_step(order):
 
 
 @pytest.mark.parametrize("off", [0.9, 0.1, 1e-3, 1e-5])
-def test_a_wrong_gradient_stays_at_what_it_is_off_by(off):
+def test_the_error_of_a_wrong_gradient_levels_off(off):
     found = curve(2, 2, off)
     assert found.flat == pytest.approx(off, rel=0.1)
     assert found.verdict is Verdict.WRONG
     assert {point.branch for point in found.points} >= {Branch.FLAT, Branch.NOISE}
 
 
-def test_below_what_is_allowed_a_level_is_no_mistake_and_the_order_above_it_counts():
+def test_a_level_within_tolerance_is_not_a_mistake_and_the_order_above_it_counts():
     found = curve(2, 2, off=1e-7)
     assert found.flat == pytest.approx(1e-7, rel=0.1)
     assert found.order == pytest.approx(2, abs=0.1)
     assert found.verdict is Verdict.AGREES
 
 
-def test_a_higher_order_is_no_fault():
+def test_a_higher_order_is_not_a_fault():
     assert curve(3, 2).verdict is Verdict.AGREES
 
 
-def test_a_lower_order_cannot_be_told_from_an_unseen_kink():
+def test_a_lower_order_cannot_be_distinguished_from_an_unseen_kink():
     found = curve(1, 2)
     assert found.order == pytest.approx(1, abs=0.1)
     assert found.verdict is Verdict.UNRESOLVED
 
 
-def test_nothing_but_noise_tells_nothing():
-    found = curve(60, 2)  # 2⁻⁶⁰ is no truncation to speak of
+def test_pure_noise_is_undecided():
+    found = curve(60, 2)  # 2⁻⁶⁰ is a negligible truncation error
     assert (found.order, found.flat, found.verdict) == (None, None, Verdict.UNRESOLVED)
     assert len(found.on(Branch.TRUNCATION)) < 4
 
@@ -79,13 +82,13 @@ def test_steps_that_cross_kinks_are_left_out():
     assert found.order == pytest.approx(1, abs=0.1)
 
 
-def test_kinks_at_every_step_that_would_tell_leave_the_order_open():
+def test_kinks_at_every_useful_step_leave_the_order_open():
     found = curve(2, 2, kinked=2.0**-16)
     assert (found.order, found.verdict) == (None, Verdict.UNRESOLVED)
 
 
 def test_where_small_steps_change_nothing_the_error_of_1_is_noise():
-    """As of code that computes in float32 inside."""
+    """Code that computes in float32 inside behaves like this."""
     measured = [
         Measured(h, float(h**2 / 3 + 1e-7 / h if h > 1e-7 else 1.0), BOUND * 1e-7 / h, 0) for h in STEPS
     ]
@@ -94,7 +97,7 @@ def test_where_small_steps_change_nothing_the_error_of_1_is_noise():
 
 
 @pytest.mark.parametrize("error", [np.nan, np.inf])
-def test_no_error_at_all_is_no_point(error):
+def test_without_usable_errors_there_is_no_best_step(error):
     found = curve_of("central", 2, [Measured(h, error, 1e-10, 0) for h in STEPS], 1e-6)
     assert (found.best, found.verdict) == (None, Verdict.UNRESOLVED)
 

@@ -1,4 +1,4 @@
-"""Deep relu networks in which a sample dies: all layers above sit at z = 0, on all kinks at once."""
+"""Deep relu networks in which a sample dies, so that all layers above are on all kinks at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.network.network import gradients
 
 
 def spec_of_depth(seed: int, folder: Path) -> Spec:
-    """6 to 9 layers of relu with small weights and no biases, as people build to see gradients vanish."""
+    """Return a spec of 6 to 9 relu layers with small weights and no biases, whose gradients vanish."""
     rng = np.random.default_rng(seed)
     units, outputs = int(rng.integers(6, 13)), int(rng.integers(2, 9))
     sizes = [int(rng.integers(4, 13)), *[units] * int(rng.integers(5, 9)), outputs]
@@ -45,7 +45,7 @@ def spec_of_depth(seed: int, folder: Path) -> Spec:
 
 
 def is_dead(problem: Problem) -> bool:
-    """Whether a layer sits on its kinks as a whole, in one sample, and what lies above with it."""
+    """Return whether, for one sample, all units of a layer and all above it are on their kinks."""
     dead = [
         bool(kink.mask.all(axis=1).any()) for kink in list(problem.objective.kinks.of_nodes.values())[:-1]
     ]
@@ -67,7 +67,7 @@ def seeds_of_the_dead(count: int = 6) -> list[int]:
 
 
 def with_slope_at_0(problem: Problem, slope: float) -> dict[str, np.ndarray]:
-    """The right gradients, if relu'(0) is `slope`."""
+    """Return the right gradients for relu'(0) = `slope`."""
 
     def relu_derivative(z: np.ndarray) -> np.ndarray:
         return np.where(z == 0, slope, (z > 0).astype(float))
@@ -109,6 +109,6 @@ def test_a_mistake_in_a_network_with_a_dead_layer_is_wrong(tmp_path, number):
         largest = np.unravel_index(np.abs(value).argmax(), value.shape)
         value[largest] *= {"sign": -1.0, "zeroed": 0.0, "off": 1.0 + rng.uniform(0.01, 1.0)}[mistake]
         verdict = verdict_on(spec, {**right, name: value}, tmp_path)
-        # What a bias may be is wide where its samples sit on kinks; a weight's share of these is 0.
+        # A bias has a wide range of valid values if its samples are on kinks; their share in a weight is 0.
         allowed = {Verdict.WRONG, *([Verdict.UNRESOLVED] if name.endswith("bias") else [])}
         assert verdict in allowed, (name, mistake)

@@ -1,4 +1,4 @@
-"""The benchmark of the diagnosis counts right, and a small share of it is run."""
+"""The diagnosis benchmark counts correctly; a small share of it runs here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plants import FAMILY_OF, KINDS, Plant, draw
 
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 
-sys.path.append(str(ROOT / "benchmarks"))  # behind the tests, some of whose names it shares
+sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
 import diagnosis as benchmark
 from diagnosis import NETWORKS, NOTHING, Tally, both, examine, known, removed
@@ -28,10 +28,10 @@ def case() -> Case:
 
 
 def planted(kind: str, case: Case, where: tuple[str, ...] | None = None) -> Plant:
-    """A plant of the kind, made there."""
+    """Return a plant of this kind at this place."""
     plants = (
         draw(kind, case, np.random.default_rng(seed), lambda wrong: True) for seed in range(100)
-    )  # in one scope or another
+    )  # in any of the scopes
     return next(plant for plant in plants if plant and where in (None, plant.layers(case)))
 
 
@@ -55,7 +55,7 @@ def test_an_answer_counts_by_its_rank(case):
     assert known(NOTHING, plant, case) == {"unknown"}
 
 
-def test_two_causes_are_no_right_answer_to_one_mistake(case):
+def test_two_causes_are_a_wrong_answer_to_one_mistake(case):
     plant = planted("bias averaged", case)
     assert "top" not in known(said(answer("bias averaged", "row")), plant, case)
 
@@ -75,13 +75,13 @@ def test_a_place_is_a_layer_or_a_tensor_of_it(case, where, right):
     assert ("where" in known(said(answer("bias averaged", where=where)), plant, case)) == right
 
 
-def test_what_is_everywhere_needs_no_place(case):
+def test_a_mistake_everywhere_needs_no_place(case):
     plant = planted("bias averaged", case, ("output", "hidden2", "hidden1"))
     for where in ((), ("output", "hidden2", "hidden1")):
         assert "where" in known(said(answer("bias averaged", where=where)), plant, case)
 
 
-def test_without_its_kind_a_mistake_is_unknown_or_told_by_a_relative(case):
+def test_without_its_kind_a_mistake_is_unknown_or_named_as_a_related_one(case):
     plant = planted("bias not summed", case, ("hidden1",))
     before = said(answer("bias not summed"), answer("last sample lost"))
     for diagnosis, counted in [
@@ -94,7 +94,7 @@ def test_without_its_kind_a_mistake_is_unknown_or_told_by_a_relative(case):
         assert removed(diagnosis, before, plant, case) == {"single layer", counted}
 
 
-def test_the_layer_at_fault_is_named_or_it_is_not(case):
+def test_naming_the_layer_at_fault_is_counted(case):
     plant = planted("bias not summed", case, ("hidden1",))
     for layers, counted in [
         (("hidden1",), {"layer", "no other layer"}),
@@ -105,7 +105,7 @@ def test_the_layer_at_fault_is_named_or_it_is_not(case):
         assert found == {"single layer", "unknown", *counted}
 
 
-def test_two_mistakes_are_both_named_or_not(case):
+def test_naming_both_of_two_mistakes_is_counted(case):
     plants = (planted("bias averaged", case), planted("penalty forgotten", case))
     for diagnosis, counted in [
         (NOTHING, {"unknown"}),
@@ -138,7 +138,7 @@ def test_the_mistakes_of_one_network_are_named():
 
 @pytest.fixture(scope="module")
 def tally() -> Tally:
-    """Every kind is asked for once, spread over a few networks."""
+    """Plant every kind once, spread over a few networks."""
     result, families = Tally(), list(NETWORKS)
     for i in range(COUNT):
         result += examine(families[i % len(families)], SEED + i, list(KINDS)[i::COUNT], pairs=4)

@@ -1,4 +1,4 @@
-"""Functions that are not defined everywhere, and numbers of unlike sizes in one tensor."""
+"""Functions that are not defined everywhere, and tensors with numbers of very different sizes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_near_an_edge_a_mistake_is_caught(f, at, how):
         check_gradients(lambda w: f(w, 1.01), np.array(at), **how)
 
 
-def test_code_that_can_be_moved_nowhere_is_refused(tmp_path):
+def test_code_that_cannot_be_evaluated_at_any_other_point_is_refused(tmp_path):
     (tmp_path / "net.py").write_text(
         "import numpy as np\nparameters = {'w': np.array([0.25, 0.75])}\n"
         "def f(p, *_):\n    if p['w'].sum() != 1.0: raise ValueError('must sum to 1')\n"
@@ -66,7 +66,7 @@ def test_code_that_can_be_moved_nowhere_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("error", [TypeError("no"), KeyError("no"), MemoryError("no")])
-def test_what_is_no_matter_of_the_point_is_not_swallowed(error):
+def test_errors_independent_of_the_point_are_not_swallowed(error):
     calls = []
 
     def f(w):
@@ -81,7 +81,7 @@ def test_what_is_no_matter_of_the_point_is_not_swallowed(error):
 
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("size", [1e6, 1e8, 1e10, 1e12])
-def test_a_number_far_smaller_than_its_tensor_has_steps_of_its_own(size, how):
+def test_a_number_far_smaller_than_its_tensor_has_its_own_steps(size, how):
     def f(w, factor=1.0):
         slopes = [factor * (1 - np.tanh(w[0] - 0.7) ** 2), np.cos(w[1] / size) / size]
         return np.tanh(w[0] - 0.7) + np.sin(w[1] / size), np.array(slopes)

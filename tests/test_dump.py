@@ -1,4 +1,4 @@
-"""`gradcheck dump`: what a problem consists of, in files, for code in any language."""
+"""`gradcheck dump` writes a problem to files, for code in any language."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def with_gradients(**options):
 # --- what is dumped --------------------------------------------------------------------------------------
 
 
-def test_everything_that_the_loss_depends_on_is_there():
+def test_everything_that_the_loss_depends_on_is_written():
     problem, arrays = build_problem(SPEC), dump(SPEC)
     for name, value in problem.parameters.items():
         np.testing.assert_array_equal(arrays.pop(name), value)
@@ -99,7 +99,7 @@ def test_targets_are_those_that_the_loss_compares_with():
     np.testing.assert_array_equal(arrays["target"], [[0.75, 0.75], [0.25, 2.25]])
 
 
-def test_targets_that_are_no_labels_are_given_as_they_are():
+def test_targets_that_are_not_labels_are_written_unchanged():
     data = {"x": [[1, 2, 3, 4], [0, 0, 0, 1]], "y": [0.5, 1]}
     arrays = dump(spec_of((1, "identity"), data=data))
     np.testing.assert_array_equal(arrays["y"], [0.5, 1.0])
@@ -135,8 +135,8 @@ def test_a_name_that_the_dump_needs_itself_is_refused(taken):
     assert complaint.where == ("gradients", "names", taken)
 
 
-def test_names_of_what_the_network_has_not_are_refused():
-    with pytest.raises(InputError, match="is no parameter"):
+def test_names_that_the_network_lacks_are_refused():
+    with pytest.raises(InputError, match="is not a parameter"):
         dump(with_gradients(names={"W3": "hidden3.weight"}))
 
 
@@ -189,7 +189,7 @@ def test_options_of_the_command_line_count(folder):
         == 0
     )
     assert [p.stem for p in Path("a").glob("numerical.*")] == ["numerical.output.bias"]
-    assert np.load("a/error.output.bias.npy").max() > 1e-8  # a long step, and no ladder of them
+    assert np.load("a/error.output.bias.npy").max() > 1e-8  # a single long step, without a ladder
 
 
 def test_options_that_do_not_fit_are_named(folder, capsys):
@@ -199,7 +199,7 @@ def test_options_that_do_not_fit_are_named(folder, capsys):
     assert "Missing option '-o'" in capsys.readouterr().err
 
 
-def test_what_is_there_is_not_overwritten_unless_forced(folder, capsys):
+def test_existing_files_are_not_overwritten_unless_forced(folder, capsys):
     for out in ("case", "case.npz"):
         assert gradcheck("dump", "net.yaml", "-o", out) == 0
         (folder / "net.yaml").write_text(TEXT.replace("samples: 5", "samples: 6"))
@@ -241,7 +241,7 @@ def test_an_empty_folder_is_filled_even_the_one_we_are_in(folder, monkeypatch):
         ("x" * 300, "cannot be written: File name too long"),
     ],
 )
-def test_where_nothing_can_be_written_nothing_is(folder, capsys, out, message):
+def test_nothing_is_written_where_nothing_can_be(folder, capsys, out, message):
     Path("dir.npz").mkdir()
     assert gradcheck("dump", "net.yaml", "-o", out, "--force") == 2
     assert message in capsys.readouterr().err
@@ -251,7 +251,7 @@ def test_where_nothing_can_be_written_nothing_is(folder, capsys, out, message):
 
 @pytest.fixture
 def full(monkeypatch):
-    """A disk with room for three arrays."""
+    """Return a disk with room for three arrays."""
     write_array, room = np.lib.format.write_array, iter(range(3))
 
     def until_full(*arguments, **options):

@@ -1,4 +1,4 @@
-"""Which way is gone is a matter of time, and of nothing else."""
+"""The choice between literal differences and directions depends only on time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.spec import CheckSpec
 
 
 class Objective:
-    """A tensor of 1,000 entries."""
+    """An objective with one tensor of 1,000 entries."""
 
     shapes = {"w": (10, 100)}  # noqa: RUF012
     batch = 16
@@ -33,19 +33,19 @@ def way(seconds, **how):
 
 
 def ticking(processor, wall=None):
-    """A clock on which these seconds pass from each look to the next."""
+    """Return a clock that advances by these seconds between successive readings."""
     ticks = count()
     return lambda: Time((tick := next(ticks)) * processor, tick * (processor if wall is None else wall))
 
 
 @pytest.mark.parametrize("load", [1, 2, 8, 15])
 @pytest.mark.parametrize("seconds", [1e-4, 2e-3, 2.6e-3, 0.01, 1.0])
-def test_other_work_on_the_machine_changes_neither_the_way_nor_its_words(seconds, load):
+def test_other_work_on_the_machine_changes_neither_the_choice_nor_its_wording(seconds, load):
     idle = plan(Objective(), ["w"], CheckSpec(), ticking(seconds))
     assert plan(Objective(), ["w"], CheckSpec(), ticking(seconds, load * seconds)) == idle
 
 
-def test_code_that_waits_for_a_device_or_a_server_is_slow_all_the_same():
+def test_code_that_waits_for_a_device_or_a_server_counts_as_slow():
     assert plan(Objective(), ["w"], CheckSpec(), ticking(1e-4, 1.0)).way == "directions"
 
 
@@ -62,12 +62,12 @@ def test_code_that_waits_for_a_device_or_a_server_is_slow_all_the_same():
         (1.0, {"scheme": "central", "fast": True}, "directions"),
     ],
 )
-def test_literally_where_that_is_quick_or_asked_for(seconds, how, expected):
+def test_literal_differences_if_quick_or_requested(seconds, how, expected):
     assert way(seconds, **how).way == expected
 
 
 @pytest.mark.parametrize("jobs", [1, 7, "auto"])
-def test_how_many_processes_there_are_decides_nothing(jobs):
+def test_the_number_of_processes_does_not_affect_the_choice(jobs):
     for seconds in (1e-4, 1e-3, 2e-3, 1.0):
         assert way(seconds, jobs=jobs).way == way(seconds).way
 
@@ -80,7 +80,7 @@ def test_small_work_stays_in_this_process():
 
 def test_the_reader_is_told_why():
     assert way(1e-4).told == ""
-    assert "since entry by entry would take about 67 min" in way(1.0).told
+    assert "since every entry would take about 67 min" in way(1.0).told
     assert "about 11 h" in way(10.0).told
     assert "about 4 min" in way(0.06).told
     assert "as --fast asks" in way(1e-4, fast=True).told
@@ -96,16 +96,16 @@ def test_slow_code_is_checked_along_directions(tmp_path):
     assert check(spec).differences == "literal"
     report = check(spec, clock=ticking(1.0))
     assert (report.differences, report.passed) == ("directions", True)
-    assert report.way.endswith("since entry by entry would take about 12 s.")
+    assert report.way.endswith("since every entry would take about 12 s.")
 
 
-def test_what_is_compiled_first_is_not_slow_and_one_slow_batch_of_three_is_none():
+def test_compilation_and_one_slow_batch_of_three_do_not_count_as_slow():
     moves = Compiled()
     assert seconds_of(moves, "w", moves.clock) == pytest.approx(0.001)
 
 
 class Compiled(Objective):
-    """The first call of each size takes 9 seconds more, and the second batch half a second more."""
+    """An objective whose first call of each size takes 9 s longer, and whose second batch 0.5 s longer."""
 
     def __init__(self):
         self.seconds, self.calls = 0.0, Counter()

@@ -1,4 +1,4 @@
-"""Complaints as they are printed, and the exit code of what went wrong."""
+"""Complaints as printed, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_exit_codes_are_those_that_scripts_rely_on():
 
 
 @pytest.mark.parametrize(("i", "j"), list(itertools.combinations_with_replacement(range(6), 2)))
-def test_of_two_specs_the_worse_exit_code_wins_in_either_order(i, j):
+def test_the_worse_exit_code_of_two_specs_wins_in_either_order(i, j):
     codes = [ExitCode(WORST_FIRST[i]), ExitCode(WORST_FIRST[j])]
     assert worst(codes) == worst(reversed(codes)) == WORST_FIRST[i]
 
 
-def test_of_no_spec_at_all_nothing_was_decided():
+def test_without_any_spec_nothing_was_decided():
     assert worst([]) == 3
 
 
@@ -97,14 +97,14 @@ def test_a_complaint_about_no_place_in_the_spec_is_its_message():
 
 
 def caret_and_character(text: str, column: int) -> tuple[int, str]:
-    """The terminal column of the caret, and the character of the excerpt at that string index."""
+    """Return the terminal column of the caret, and the character at that string index of the excerpt."""
     _, line, caret = str(Complaint("m", position=Position("f", 1, column, text))).splitlines()
     at = caret.index("^")
     return at, line[at : at + 1]
 
 
 @pytest.mark.parametrize("column", [1, 40, 96, 97, 500, 1000])
-def test_of_a_long_line_the_stretch_around_the_caret_is_shown(column):
+def test_a_long_line_is_cut_around_the_caret(column):
     text = "".join(chr(ord("a") + i % 26) for i in range(1000))
     line = str(Complaint("m", position=Position("f", 1, column, text))).splitlines()[1]
     assert len(line) <= 110
@@ -177,7 +177,7 @@ def test_without_a_failure_nothing_is_raised():
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UntrustedReferenceError])
-def test_what_is_no_input_error_is_not_gathered(error):
+def test_other_errors_are_not_gathered(error):
     with pytest.raises(error), Gathered():
         raise error
 

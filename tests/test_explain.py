@@ -23,7 +23,7 @@ def test_every_factor_of_a_right_gradient_agrees(activation, loss):
     explanation = explain(spec_of((4, "tanh"), (3, activation), loss=loss, penalty={"l2": 0.1}))
     assert [[factor.symbol for factor in layer.factors] for layer in explanation.layers] == [SYMBOLS] * 2
     assert all(factor.verdict is not Verdict.WRONG for factor in explanation.factors)
-    # relu that is off meets a target of 0 (l1) or of 1 (huber's delta) exactly on the loss's kink.
+    # An inactive relu with a target of 0 (l1) or 1 (huber's delta) is exactly on the loss's kink.
     on_a_kink = any(np.isinf(factor.comparison.error).any() for factor in explanation.factors)
     assert on_a_kink == (activation == "relu" and loss in ("l1", "huber"))
     assert explanation.verdict is (Verdict.UNRESOLVED if on_a_kink else Verdict.AGREES)
@@ -46,7 +46,7 @@ def spec() -> Spec:
 
 
 def given(spec: Spec, tmp_path, **factors: np.ndarray) -> Spec:
-    """The spec with a gradient file of right gradients and these factors."""
+    """Return the spec with a gradient file of right gradients and these factors."""
     problem = build_problem(spec)
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
     np.savez(tmp_path / "g.npz", **{**right, **factors})
@@ -66,13 +66,13 @@ def ours(spec: Spec, layer: str, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", FACTORS)
 @pytest.mark.parametrize("layer", ["output", "hidden1"])
-def test_a_wrong_factor_stands_out_by_itself(spec, layer, name, tmp_path):
+def test_only_the_wrong_factor_stands_out(spec, layer, name, tmp_path):
     factors = explain(given(spec, tmp_path, **{f"{layer}.{name}": 2 * ours(spec, layer, name)})).factors
     verdicts = {factor.comparison.name: factor.verdict for factor in factors}
     assert [key for key, verdict in verdicts.items() if verdict is Verdict.WRONG] == [f"{layer}.{name}"]
 
 
-def test_given_factors_that_are_right_agree_and_say_where_they_are_from(spec, tmp_path):
+def test_right_given_factors_agree_and_name_their_source(spec, tmp_path):
     with_delta = given(spec, tmp_path, **{"output.delta": ours(spec, "output", "delta")})
     factors = explain(with_delta, "output").factors
     assert [factor.origin for factor in factors] == [
@@ -87,7 +87,7 @@ def test_a_wrong_product_of_right_factors_is_found_in_the_product(configs):
     assert explanation.exit_code == 1
 
 
-def test_what_the_loss_has_beside_its_name_is_noted():
+def test_options_of_the_loss_are_noted():
     loss = {"name": "cross_entropy", "label_smoothing": 0.1, "weight": [1, 2, 3]}
     explanation = explain(spec_of((4, "tanh"), (3, "identity"), loss=loss, penalty={"l2": 0.1, "l1": 1e-3}))
     assert explanation.notes == (
@@ -125,7 +125,7 @@ def test_what_is_not_checked_is_not_derived():
 
 
 @pytest.mark.parametrize("layer", ["output", "hidden2", "hidden1"])
-def test_one_layer_alone_may_be_asked_for(layer):
+def test_a_single_layer_can_be_requested(layer):
     (derivation,) = explain(spec_of(*DEEP, check={"parameters": "hidden1.bias"}), layer).layers
     assert derivation.layer == layer
     assert [factor.symbol for factor in derivation.factors] == SYMBOLS

@@ -1,4 +1,4 @@
-"""Code of the user's, known by its values alone: right is never called wrong, and wrong never passes."""
+"""User code, known only by its values: right is never called wrong, and wrong never passes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_kinks_of_many_samples_are_not_blamed_on_the_gradient(tmp_path, samp
 @pytest.mark.parametrize("loss", TERMS)
 @pytest.mark.parametrize("factor", [1.01, 1.001, -1])
 def test_a_sample_on_a_kink_hides_no_mistake(tmp_path, loss, factor):
-    """Where the gradient jumps, its noise is still that of rounding."""
+    """Where the gradient jumps, its noise is still only rounding."""
     words = {"samples": 100, "seed": 0, "loss": loss, "first": 0, "offset": 0}
     assert report_of(tmp_path, REGRESSION, factor=1, **words).verdict is Verdict.AGREES
     assert report_of(tmp_path, REGRESSION, factor=factor, **words).verdict is not Verdict.AGREES
@@ -107,7 +107,7 @@ def test_a_slope_far_beyond_both_sides_of_a_kink_is_wrong(tmp_path, factor):
 
 
 @pytest.mark.parametrize("factor", ["1.001", "1.00001"])
-def test_round_numbers_are_not_taken_for_a_narrow_type(tmp_path, factor):
+def test_round_numbers_are_not_mistaken_for_a_narrow_type(tmp_path, factor):
     words = {"setup": 'parameters = {"w": np.array([1.0, 2.0, -3.0])}', "loss": "(w ** 4).sum()"}
     assert report_of(tmp_path, HERE, gradient="4 * w ** 3", **words).verdict is Verdict.AGREES
     assert report_of(tmp_path, HERE, gradient=f"{factor} * 4 * w ** 3", **words).verdict is Verdict.WRONG
@@ -130,7 +130,7 @@ def test_steeper_than_the_coarse_steps_is_not_wrong(tmp_path, setup, loss, gradi
 
 
 def test_small_differences_of_large_numbers_are_known_as_such(tmp_path):
-    """As confident as this, neither q − y nor log(1 + eᶻ) − z has many digits left."""
+    """At such confidence, neither q − y nor log(1 + eᶻ) − z has many digits left."""
     setup = (
         "w0, rng = np.array([30.0, -40.0, 20.0]), np.random.default_rng(0); x = rng.normal(size=(20, 3)); "
         'x = x[np.abs(x @ w0) > 25]; y = 1.0 * (x @ w0 > 0); parameters = {"w": w0}'

@@ -1,4 +1,4 @@
-"""What the benchmark of functions takes for right is right, and a small share of it is run."""
+"""The functions benchmark's right gradients are right; a small share of it runs here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-sys.path.append(str(ROOT / "benchmarks"))  # behind the tests, some of whose names it shares
+sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
 import functions as benchmark
 from functions import (
@@ -31,14 +31,14 @@ from kinds.table import KINDS, NUMPY
 MODULES = (attention, dense, formulas, images, kinks, norms, recurrent)
 BY_HAND = [kind.name for kind in NUMPY]
 ON_KINKS = ["max pool, ties", "dead relu", "on a kink"]
-"""Those at points where autograd may take another slope."""
+"""Kinds at points where autograd may choose another slope."""
 
 
 # --- the right ones are right ------------------------------------------------------------------------------
 
 
 def autograd(function: Function, monkeypatch: pytest.MonkeyPatch) -> Arrays:
-    """By torch, whose own numpy takes the place of numpy in the forward pass."""
+    """Return the gradient by torch, which replaces numpy in the forward pass."""
     torch, numpy = pytest.importorskip("torch"), pytest.importorskip("torch._numpy")
     leaves = {n: torch.tensor(v, requires_grad=True) for n, v in function.parameters.items()}
     data = {name: numpy.asarray(value) for name, value in function.data.items()}
@@ -93,7 +93,7 @@ def test_what_is_drawn_follows_from_the_kind_and_the_seed():
 
 
 def of_one(loss, gradient, *numbers: float) -> Python:
-    """A subject with a single tensor, w."""
+    """Return a subject with a single tensor, w."""
     return Python(
         Function(
             {"w": np.array(numbers)},

@@ -1,6 +1,6 @@
-"""Thousands of broken files, and new ones with every seed: each ends in a verdict or in a message.
+"""Thousands of broken files, with a new seed in every run: each ends in a verdict or a message.
 
-A subject has its own process, for the most memory that a process has had is not to be lowered again.
+Each subject has its own process, because the peak memory of a process never falls.
 `python tests/fuzzing.py --seconds 1800` is the long run.
 """
 
@@ -23,7 +23,7 @@ pytest.importorskip("safetensors")
 import fuzzing
 
 SEED = Random(os.environ.get("GRADCHECK_FUZZ_SEED") or None).getrandbits(32)
-"""Another one every time; a failure tells it, and the seed of the input."""
+"""A new seed in every run; a failure reports it together with the seed of the input."""
 
 
 def fuzzed(subject: str, seconds: float) -> dict:
@@ -46,7 +46,7 @@ def test_every_broken_file_ends_in_a_verdict_or_a_message(subject, seconds):
     assert found["faults"] == [], f"seed {SEED}"
     ends = {end.rpartition(" ")[2] for end in found["ends"]}
     assert found["inputs"]
-    assert "2" in ends or found["inputs"] < 20  # or nothing was broken
+    assert "2" in ends or found["inputs"] < 20  # otherwise nothing was broken
 
 
 @pytest.mark.parametrize("subject", fuzzing.SUBJECTS)
@@ -65,19 +65,19 @@ def test_a_seed_gives_the_same_input_again(subject):
         ({"code": -1}, "exit code -1"),
         ({"err": "error: x\nTraceback (most"}, "a traceback"),
         ({"err": ""}, "no message"),
-        ({"code": 1, "own": True}, "our own gradients are called wrong"),
+        ({"code": 1, "own": True}, "gradcheck's own gradients are called wrong"),
         ({"code": 1, "own": False}, ""),
         ({"seconds": 3.0}, "3.0 s"),
         ({"out": "a\x1b[2Jb"}, r"'\x1b' reaches the terminal"),
         ({"out": "a\n  ::error::x"}, "'  ::' reaches the terminal"),
     ],
 )
-def test_what_may_not_be_is_seen(ending, fault):
+def test_forbidden_endings_are_detected(ending, fault):
     usual = {"code": 2, "out": "", "err": "error: x", "seconds": 0.1, "own": True, "large": False}
     assert fuzzing.Ending(**{**usual, **ending}).fault == fault
 
 
-def test_what_takes_too_much_memory_is_seen(tmp_path, monkeypatch):
+def test_excessive_memory_is_detected(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fuzzing, "MEBIBYTES", 0.0)
     peaks = iter([10.0, 20.0, 20.0, 20.0, 20.0])
@@ -87,7 +87,7 @@ def test_what_takes_too_much_memory_is_seen(tmp_path, monkeypatch):
     assert [fault["fault"] for fault in found.faults] == ["15 MiB"]
 
 
-def test_what_hangs_is_ended_and_seen(tmp_path, monkeypatch):
+def test_hangs_are_ended_and_detected(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fuzzing.prepare(Path())
     monkeypatch.setattr(fuzzing, "SECONDS", 0.02)

@@ -1,4 +1,4 @@
-"""The action, the hook, and what the README says of CI, tried as far as that is possible on one machine."""
+"""The action, the hook and the README's CI section, tested as far as one machine allows."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ GITHUB, GITLAB, PRE_COMMIT = map(parsed, re.findall(r"^```yml\n(.*?)^```$", READ
 
 needs_pre_commit = pytest.mark.skipif(
     find_spec("pre_commit") is None or shutil.which("git") is None,
-    reason="pre-commit or git is not installed; .ci/run installs what is needed to install gradcheck anew",
+    reason="pre-commit or git is not installed; .ci/run installs what a fresh installation needs",
 )
 
 
 @pytest.fixture
 def project(tmp_path, configs):
-    """A repository of somebody's, with specs that are right."""
+    """Create a user's repository with specs that are right."""
     folder = tmp_path / "project"
     shutil.copytree(configs / "data", folder / "configs" / "data")
     shutil.copy(configs / "output_layer.yaml", folder / "configs")
@@ -50,12 +50,12 @@ def project(tmp_path, configs):
 
 @pytest.fixture
 def break_it(project, configs):
-    """Adds a spec whose gradient is wrong."""
+    """Add a spec whose gradient is wrong."""
     return lambda: shutil.copy(configs / "wrong_gradient.yaml", project / "configs")
 
 
 def shell(script, folder, scripts=SCRIPTS, **environment):
-    """As CI runs a line of a script, where what is in the folder `scripts` has been installed."""
+    """Run a line of a script as CI does, with the commands installed in the folder `scripts`."""
     path = os.pathsep.join([str(scripts), os.environ["PATH"]])
     return subprocess.run(
         ["bash", "-eo", "pipefail", "-c", script],
@@ -76,7 +76,7 @@ def step_of_the_action(name):
 
 
 def environment_of(step, given):
-    """What GitHub makes of the step's env, for these inputs."""
+    """Return the environment that GitHub derives from the step's env, for these inputs."""
     values = {name: given.get(name, of.get("default")) for name, of in ACTION["inputs"].items()}
     return {
         name: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda found: values[found[1]], value)
@@ -182,11 +182,13 @@ def test_pre_commit_installs_and_runs_the_hook(project, break_it, tmp_path):
     committed(project)
     done = shell(run, project, PRE_COMMIT_HOME=home)
     assert done.returncode == 1
-    assert "the worst, output.weight[3, " in " ".join(done.stdout.split())  # however wide the terminal is
+    assert "the worst, output.weight[3, " in " ".join(
+        done.stdout.split()
+    )  # whatever the width of the terminal
 
 
 def committed(folder):
-    """Everything in the folder, in a repository; its commit."""
+    """Commit everything in the folder to a new repository, and return the commit."""
     author = "-c user.name=tester -c user.email=tester@localhost -c core.hooksPath=/dev/null"
     done = shell(f"git init -q && git add -A && git {author} commit -qm all && git rev-parse HEAD", folder)
     assert done.returncode == 0, done.stderr

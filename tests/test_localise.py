@@ -1,4 +1,4 @@
-"""Code differenced along random directions: what is wrong is named, what is right is never blamed."""
+"""Code checked along random directions: wrong entries are named, right ones are never blamed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_two_errors_that_cancel_in_some_directions_are_both_named(tmp_path):
         ('g["b2"] *= 1.001', "everything"),
     ],
 )
-def test_what_is_wrong_as_a_whole_is_named_as_a_whole(tmp_path, plant, place):
+def test_wholly_wrong_parts_are_named_as_a_whole(tmp_path, plant, place):
     report = report_of(tmp_path, plant)
     name = plant[3:5]
     assert places(report) == {name: place}
@@ -125,7 +125,7 @@ def test_entries_scattered_all_over_are_wrong_and_never_pass(tmp_path):
     assert not tensor.covered.any()
 
 
-def test_a_row_beside_a_single_entry(tmp_path):
+def test_a_row_and_a_single_entry(tmp_path):
     report = report_of(tmp_path, 'g["w1"][3] *= 1.01; g["w1"][20, 4] *= 1.01')
     (tensor,) = (c for c in report.comparisons if c.name == "w1")
     assert (tensor.wrong | tensor.suspect)[3].all()
@@ -139,7 +139,7 @@ def test_numbers_that_are_not_finite_are_wrong_and_hide_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("trifle", [5e-7, 1e-7, 1e-8, 3e-9, 1e-9, 1e-10, 1e-11])
-def test_a_trifle_within_rtol_everywhere_is_excused(tmp_path, trifle):
+def test_small_errors_within_rtol_everywhere_are_excused(tmp_path, trifle):
     for draw in range(3):
         report = report_of(tmp_path, f'g["w1"] *= 1 + {trifle}', draw=draw)
         assert report.verdict is Verdict.AGREES
@@ -147,15 +147,15 @@ def test_a_trifle_within_rtol_everywhere_is_excused(tmp_path, trifle):
 
 
 @pytest.mark.parametrize("more", [1e-5, 1e-4, 1e-3])
-def test_somewhat_more_than_rtol_everywhere_is_not(tmp_path, more):
+def test_errors_beyond_rtol_everywhere_are_not_excused(tmp_path, more):
     for draw in range(3):
         report = report_of(tmp_path, f'g["w1"] *= 1 + {more}', draw=draw)
         assert report.verdict is Verdict.WRONG
         assert more < 1e-4 or places(report) == {"w1": "everything"}
 
 
-def test_a_direction_that_says_nothing_vouches_for_nothing(tmp_path):
-    """A loss in which noise drowns the gradient."""
+def test_an_uninformative_direction_proves_nothing(tmp_path):
+    """The noise of this loss drowns the gradient."""
     text = dedent(NET).format(seed=0, plant="pass", activation=TANH, dtype="float64")
     text = text.replace("(off * off).sum(axis=1) / 12", "(off * off).sum(axis=1) / 12 + 1e13")
     (tmp_path / "net.py").write_text(text)
@@ -177,7 +177,7 @@ def test_literal_wins_over_fast(tmp_path):
     assert report.projected == 0
 
 
-def test_an_entry_on_a_kink_is_judged_as_any_other(tmp_path):
+def test_an_entry_on_a_kink_is_judged_like_any_other(tmp_path):
     text = """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Mistakes planted in a spec's own network: what a check is worth is told, and told truly."""
+"""Mistakes planted in a spec's network: the report on what a check can find is true."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_smooth_config_of_an_output_layer_catches_all_it_can_see(configs):
     assert found.exit_code is ExitCode.AGREES
 
 
-def test_an_invisible_one_says_what_would_show_it():
+def test_an_invisible_mistake_says_what_would_reveal_it():
     hidden = [
         mutant for mutant in mutate(spec(*SMALL, samples=1, bias="zeros")).mutants if not mutant.visible
     ]
@@ -73,7 +73,7 @@ def test_an_invisible_one_says_what_would_show_it():
     assert all(mutant.shown_by for mutant in hidden)
 
 
-def test_what_is_left_unchecked_is_told():
+def test_unchecked_parameters_are_reported():
     found = mutate(spec(*SMALL, parameters=["output.*"]))
     hidden = [m for m in found.mutants if m.where == "hidden1" and m.kind == "bias averaged"]
     assert [m.shown_by for m in hidden] == [LEFT_OUT]
@@ -98,7 +98,7 @@ KINKED = {"units": 4, "activation": "relu", "batch_norm": True}
 
 
 def kinked(**check: object) -> Spec:
-    """With kinks, a normalisation and a penalty: everything that a check looks at more closely."""
+    """A spec with kinks, a normalisation and a penalty, which all need closer looks."""
     raw = spec(samples=9, **check).model_dump(exclude_unset=True)
     raw["network"]["layers"] = [KINKED, *raw["network"]["layers"]]
     return Spec.model_validate(raw)
@@ -107,7 +107,7 @@ def kinked(**check: object) -> Spec:
 @pytest.mark.parametrize(
     "of", [spec(samples=4), kinked(), kinked(differences="literal"), kinked(scheme="central")]
 )
-def test_looks_that_are_shared_change_no_verdict(of):
+def test_shared_looks_change_no_verdict(of):
     subject = subject_of(of)
     looks = Remembered()
     check_subject(subject, of.check, looks=looks)
@@ -162,7 +162,7 @@ def test_a_sample_is_drawn_by_the_seed_over_all_kinds(mutation):
 
 
 class Impatient:
-    """Interrupts after so many mistakes."""
+    """A progress that interrupts after this many mistakes."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -233,7 +233,7 @@ def test_the_last_line_is_the_share_that_was_caught_and_named():
     assert last == "✓ caught 2 of 2 visible mistakes (100.0%), and named 1 of these (50.0%)."
 
 
-def test_one_that_passes_is_named():
+def test_a_mistake_that_passes_is_named():
     passed = replace(SEEN, verdict=Verdict.AGREES)
     text = render_mutation("table", "net.yaml", Mutation("3-2", "mse", Verdict.AGREES, (passed,)), View())
     assert "✗ passed: sign in layer output." in text
@@ -242,7 +242,7 @@ def test_one_that_passes_is_named():
 def test_the_table_has_only_what_is_not_caught_and_named_unless_all_is_asked_for():
     unnamed = replace(SEEN, kind="another", named=False)
     found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, replace(SEEN, kind="third"), unnamed, HIDDEN))
-    # HIDDEN is another sign: a kind that is caught and named wherever it is visible
+    # HIDDEN marks something else: a kind that is caught and named wherever it is visible
     rows = {
         level: rows_of(render_mutation("table", "net.yaml", found, View(level=level))) for level in (0, 1)
     }
@@ -251,7 +251,7 @@ def test_the_table_has_only_what_is_not_caught_and_named_unless_all_is_asked_for
 
 
 def rows_of(text):
-    """The kinds that have a row in the table."""
+    """Return the kinds that have a row in the table."""
     _, table = text.split("  mistake ", maxsplit=1)
     _, *rows = table.split("\n\n")[0].splitlines()
     return [row.split()[0] for row in rows]

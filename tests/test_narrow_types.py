@@ -1,4 +1,4 @@
-"""Functions that compute in half precision: what is right is never called wrong, and no mistake passes."""
+"""Functions that compute in half precision: right is never called wrong, and no mistake passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck_cli.testing import WrongGradientError
 
 
 def bfloat16(values):
-    """The nearest numbers of bfloat16, in float32."""
+    """Round to the nearest bfloat16 numbers, in float32."""
     bits = np.asarray(values, np.float32).view(np.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
     return (rounded & 0xFFFF0000).astype(np.uint32).view(np.float32)
@@ -26,7 +26,7 @@ def float32(values):
 
 
 def squares(rng, to):
-    """Σ tanh(w a)² / N."""
+    """Return Σ tanh(w a)² / N."""
     a = to(rng.normal(size=(4, 5)))
 
     def f(p):
@@ -39,7 +39,7 @@ def squares(rng, to):
 
 
 def cross_entropy(rng, to):
-    """The loss itself is rounded, and hardly moves."""
+    """Return a loss that is itself rounded, so that it hardly moves."""
     labels = rng.integers(0, 4, 6)
 
     def f(p):
@@ -65,7 +65,7 @@ def scalar(rng, to):
 
 
 def with_exact_parts(rng, to):
-    """A weight decay in float64, and a tensor that nothing rounds: they move where the rest stands still."""
+    """Return a loss with weight decay in float64 and one unrounded tensor; the rest stands still."""
     a = to(rng.normal(size=(4, 5)))
 
     def f(p):
@@ -111,13 +111,13 @@ def test_a_wrong_gradient_never_passes(kind, to, factor):
 
 
 @pytest.mark.parametrize("kind", [squares, cross_entropy, with_exact_parts])
-def test_float16_tells_a_sign_and_float32_a_tenth(kind):
+def test_float16_reveals_a_sign_and_float32_a_tenth(kind):
     for seed in SEEDS:
         assert verdict(*kind(np.random.default_rng(seed), float16), -1.0) is Verdict.WRONG
         assert verdict(*kind(np.random.default_rng(seed), float32), 1.1) is Verdict.WRONG
 
 
-def test_what_would_decide_is_said():
+def test_the_report_says_what_would_decide():
     f, parameters = squares(np.random.default_rng(0), float32)
     report = check_gradients(f, parameters, allow_undecided=True)
     assert report.verdict is Verdict.UNRESOLVED
@@ -127,7 +127,7 @@ def test_what_would_decide_is_said():
     assert verdict(f, parameters, off, rtol=report.deciding_rtol) is not Verdict.AGREES
 
 
-def test_nothing_would_decide_what_is_lost_in_noise():
+def test_nothing_is_suggested_for_gradients_lost_in_noise():
     f, parameters = cross_entropy(np.random.default_rng(0), bfloat16)
     assert check_gradients(f, parameters, allow_undecided=True).deciding_rtol is None
 
@@ -144,7 +144,7 @@ ROUNDED = {
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("how", ROUNDED)
 def test_a_gradient_rounded_to_decimals_is_wrong(how, seed, fast):
-    """It stands still where the point moves a little, as one of half precision does, and is none."""
+    """It is constant for small changes, like a gradient in half precision, but has another cause."""
     rng = np.random.default_rng(seed)
     sizes = rng.uniform(1, 9, (4, 3))
 
@@ -157,7 +157,7 @@ def test_a_gradient_rounded_to_decimals_is_wrong(how, seed, fast):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_decimals_at_the_point_alone_are_no_rounding(seed):
+def test_decimals_only_at_the_point_do_not_count_as_rounding(seed):
     tenths = np.random.default_rng(seed).integers(1, 30, (4, 3)) / 10
     report = check_gradients(lambda p: ((p["w"] ** 2).sum(), {"w": 2 * p["w"]}), {"w": tenths})
     assert report.verdict is Verdict.AGREES

@@ -1,4 +1,4 @@
-"""The mistakes that a diagnosis is measured on are what they say they are, and nothing else."""
+"""The mistakes used to measure the diagnosis are what they claim to be, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from plants import ALONE, FAMILIES, FAMILY_OF, KINDS, Plant, differ, draw, toget
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 
-sys.path.append(str(ROOT / "benchmarks"))  # behind the tests, some of whose names it shares
+sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
 from diagnosis import NETWORKS, case_or_none
 
@@ -63,7 +63,7 @@ def test_every_kind_can_be_planted_and_belongs_to_one_family():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plant_is_wrong_where_it_was_made_and_below_alone(kind):
+def test_a_plant_is_wrong_only_where_it_was_made_and_below(kind):
     for family in NETWORKS:
         for seed, case in cases(family, 4):
             if plant := drawn(kind, case, seed):
@@ -93,7 +93,7 @@ def test_two_mistakes_at_once_are_the_same_in_either_order(family):
                 assert not differ(by_hand(case, edits), by_hand(case, again), 0.0)
 
 
-def test_what_touches_the_same_part_or_hides_everything_is_not_planted_together(case):
+def test_interfering_mistakes_are_not_planted_together(case):
     whole = [drawn(kind, case) for kind in ("factor", "accumulated", "sign")]
     for first in whole:
         for second in whole:
@@ -107,7 +107,7 @@ def test_what_touches_the_same_part_or_hides_everything_is_not_planted_together(
 
 
 def variant(kind: str, case: Case, text: str, seed: int = 0) -> Gradients:
-    """The gradients of the widest plant of the kind with this variant."""
+    """Return the gradients of the widest plant of the kind with this variant."""
     plants = [
         plant for plant in KINDS[kind](kind, case, np.random.default_rng(seed)) if plant.variant == text
     ]
@@ -162,7 +162,7 @@ def test_a_missing_derivative_leaves_the_factor_of_the_activation_out():
 
 
 def test_batch_norm_that_is_left_out_keeps_gamma(case):
-    """Then the bias has a gradient, which under batch normalisation it has not."""
+    """Without batch normalisation, the bias has a gradient other than 0."""
     wrong, right = variant("batch norm: left out", case, ""), by_hand(case)
     gamma = case.problem.parameters["hidden1.gamma"]
     assert np.abs(right["hidden1.bias"]).max() < 1e-15

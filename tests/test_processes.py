@@ -1,4 +1,4 @@
-"""The tests of terminals end, wherever they are run, and say what they saw."""
+"""The terminal tests always end, wherever they run, and report what they saw."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from processes import POSIX, ended, everything, on_terminal, texts_on
 
 @pytest.fixture
 def deaf():
-    """As in a script's background job: a Ctrl-C is ignored, here and in what is started from here."""
+    """Ignore Ctrl-C here and in child processes, like a background job of a script."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @POSIX
-def test_a_command_in_the_background_can_be_interrupted_all_the_same(deaf, tmp_path, monkeypatch):
+def test_a_command_in_the_background_can_be_interrupted(deaf, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with on_terminal("init", typed=b"\x03", after="Source (") as (process, texts):
         assert everything(texts).endswith("\r\ninterrupted\r\n")
@@ -28,7 +28,7 @@ def test_a_command_in_the_background_can_be_interrupted_all_the_same(deaf, tmp_p
 
 @POSIX
 @pytest.mark.parametrize("typed", [b"", b"no such source\n"])
-def test_what_waits_for_ever_fails_with_what_the_terminal_shows(typed, monkeypatch):
+def test_an_endless_wait_fails_with_the_terminals_contents(typed, monkeypatch):
     import pty
 
     monkeypatch.setattr(processes, "PATIENCE", 1.0)

@@ -34,7 +34,7 @@ def test_every_public_name_is_there(name):
     assert getattr(gradcheck_cli, name) is not None
 
 
-def test_no_other_name_is_made_up():
+def test_no_other_name_exists():
     with pytest.raises(AttributeError, match="no attribute 'grad_check'"):
         gradcheck_cli.grad_check  # noqa: B018 - the access is the test
 
@@ -76,7 +76,7 @@ def test_help_version_and_usage_errors_load_nothing_heavy(arguments):
     assert not HEAVY & loaded
 
 
-def test_a_check_loads_the_libraries_that_the_others_do_without(configs):
+def test_a_check_loads_the_heavy_libraries(configs):
     done = python(AFTER_MAIN, "check", str(configs / "output_layer.yaml"))
     assert set(done.stderr.splitlines()[-1].split()) >= HEAVY
 

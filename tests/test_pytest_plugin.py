@@ -1,4 +1,4 @@
-"""Specs in other people's pytest runs: which are found, and what is said of them."""
+"""Specs in other projects' pytest runs: which are collected, and how they are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import gradcheck_cli.pytest_specs  # noqa: F401 - or each run of pytest in here 
 pytest_plugins = ("pytester",)
 
 PLAIN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error")
-"""Without hypothesis, which would be loaded again in every run for the last lines of its report."""
+"""Options that disable hypothesis, whose reporting would otherwise load in every run."""
 
 HEAVY = {"click", "numpy", "pydantic", "rich", "ruamel"}
 
@@ -42,9 +42,9 @@ def f(p, x, y):
 
 
 class Project:
-    """A folder in which pytest is run as by somebody who has the package installed.
+    """A folder in which pytest runs as in a project with the package installed.
 
-    In this process, unless it matters what a process has loaded: `alone`.
+    pytest runs in this process, unless it matters which modules a process has loaded: see `alone`.
     """
 
     def __init__(self, pytester):
@@ -71,7 +71,7 @@ class Project:
         )
 
     def collected(self, *arguments):
-        """What is found, by file."""
+        """Return the collected items by file."""
         listed = self.pytest("--collect-only", "-q", *arguments).stdout
         return sorted({line.split("::")[0] for line in listed.splitlines() if "::" in line})
 
@@ -80,7 +80,7 @@ class Project:
 def project(pytester, monkeypatch):
     for name in ("COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CI", "true")  # which lets pytest write whole lines
+    monkeypatch.setenv("CI", "true")  # so that pytest writes whole lines
     return Project(pytester)
 
 
@@ -92,7 +92,7 @@ def with_configs(project, configs):
     return project
 
 
-def test_pytest_finds_the_plugin_by_itself():
+def test_pytest_finds_the_plugin():
     (plugin,) = (found for found in entry_points(group="pytest11") if found.name == "gradcheck")
     assert plugin.value == "gradcheck_cli.pytest_plugin"
 
@@ -110,14 +110,14 @@ def test_a_folder_of_specs_is_checked_and_a_wrong_one_reported(with_configs):
     assert "gradcheck_cli" not in done.stdout
 
 
-def test_without_being_asked_it_takes_nothing_but_its_own_ending(with_configs):
+def test_without_options_it_collects_only_files_with_its_own_ending(with_configs):
     assert with_configs.collected() == []
     with_configs.write("nets/a.gradcheck.yaml", RIGHT)
     with_configs.write("nets/b.gradcheck.yml", RIGHT)
     assert with_configs.collected() == ["nets/a.gradcheck.yaml", "nets/b.gradcheck.yml"]
 
 
-def test_in_a_named_folder_what_is_no_spec_is_left_alone(project):
+def test_in_a_named_folder_other_files_are_ignored(project):
     project.write("configs/right.yaml", RIGHT)
     project.write("configs/compose.yaml", "services: {web: {image: nginx}}\nnetworks: {}\n")
     project.write("configs/latin1.yaml", "")
@@ -125,7 +125,7 @@ def test_in_a_named_folder_what_is_no_spec_is_left_alone(project):
     assert project.collected("configs") == ["configs/right.yaml"]
 
 
-def test_a_file_that_is_named_is_a_spec_whatever_is_in_it(project):
+def test_a_named_file_is_a_spec_whatever_it_contains(project):
     project.write("net.yaml", "layers: 3\n")
     done = project.pytest("net.yaml")
     assert "net.yaml:1:1: error: " in done.stdout
@@ -139,7 +139,7 @@ def test_folders_where_tests_are_looked_for_anyway_are_not_searched(project):
     assert project.collected("more") == ["more/net.yaml"]
 
 
-def test_patterns_of_the_project_take_the_place_of_all_guesses(project):
+def test_patterns_of_the_project_replace_all_guesses(project):
     project.write("pytest.ini", "[pytest]\ngradcheck_files = nets/*.yaml *.spec.yml\n")
     for name in ("nets/a.yaml", "b.spec.yml", "c.gradcheck.yaml", "other/d.yaml"):
         project.write(name, RIGHT)
@@ -168,7 +168,7 @@ def test_nothing_heavy_is_imported_before_there_is_a_spec(project):
 # --- what is said of them --------------------------------------------------------------------------------
 
 
-def test_every_tensor_is_an_item_of_its_own(project):
+def test_every_tensor_is_a_separate_item(project):
     project.write("net.yaml", RIGHT)
     done = project.pytest("net.yaml", "-v", "-k", "output or (hidden1 and bias)")
     passed = re.findall(r"^net.yaml::(\S+) PASSED", done.stdout, re.M)
@@ -176,7 +176,7 @@ def test_every_tensor_is_an_item_of_its_own(project):
     assert "1 passed" in project.pytest("net.yaml::hidden1.weight").stdout
 
 
-def test_a_failure_reads_as_the_command_says_it(project):
+def test_a_failure_reads_like_the_commands_output(project):
     project.write("my_net.py", CODE)
     project.write("net.yaml", "gradients: {python: my_net.py:f}\ncheck: {parameters: w}\n")
     said = project.alone("gradcheck_cli", "check", "net.yaml").stdout
@@ -189,10 +189,10 @@ def test_a_spec_is_checked_once_for_all_its_tensors(project):
     project.write("net.gradcheck.yaml", "gradients: {python: my_net.py:f}\n")
     done = project.pytest()
     assert "1 failed, 1 passed" in done.stdout
-    assert (project.folder / "loaded.txt").read_text() == "xx"  # for the names, and for the check
+    assert (project.folder / "loaded.txt").read_text() == "xx"  # once for the names, once for the check
 
 
-def test_what_is_unresolved_does_not_pass(project):
+def test_unresolved_tensors_do_not_pass(project):
     project.write("net.py", "def f(p, x, y):\n    return 0.0, {'w': [0.0]}\n\nparameters = {'w': [1.0]}\n")
     project.write("net.yaml", "gradients: {python: net.py:f}\n")
     done = project.pytest("net.yaml")
@@ -222,7 +222,7 @@ def test_a_spec_that_cannot_be_checked_is_one_test_that_fails_and_others_go_on(p
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_code_that_fails_only_when_it_is_differenced_fails_in_words(project):
+def test_code_that_fails_only_when_differenced_fails_with_a_message(project):
     project.write(
         "net.py",
         """

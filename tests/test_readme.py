@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands are run, its output, keys and specs are the real ones."""
+"""The README is true: its commands run, and its output, keys and specs are real."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def gradcheck(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """The command as a reader types it: in UTF-8, and as wide as it likes."""
+    """Run the command as a reader types it, in UTF-8 and at any width."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR", "CI")
     }
@@ -86,7 +86,7 @@ SHOWN = "\n".join(blocks("console"))
         ("in 1.29s", "in 12.31s"),
     ],
 )
-def test_what_rounding_changes_is_no_other_output(shown, printed):
+def test_rounding_differences_do_not_count_as_other_output(shown, printed):
     assert shown in SHOWN
     ours, readers = settled(SHOWN.replace(shown, printed), SHOWN)
     assert ours == readers
@@ -114,7 +114,7 @@ def test_what_rounding_changes_is_no_other_output(shown, printed):
         ("100.0%", "99.9%"),
     ],
 )
-def test_any_other_change_is(shown, printed):
+def test_any_other_difference_counts(shown, printed):
     assert shown in SHOWN
     ours, readers = settled(SHOWN.replace(shown, printed), SHOWN)
     assert ours != readers
@@ -146,7 +146,7 @@ def test_python_example_runs(example):
 
 
 def keys(document: object) -> object:
-    """The shape of a JSON document: its keys, and of a list what its first item has."""
+    """Return the shape of a JSON document: its keys, and for a list the shape of its first item."""
     if isinstance(document, dict):
         return {key: keys(value) for key, value in document.items()}
     return [keys(item) for item in document[:1]] if isinstance(document, list) else None
@@ -172,7 +172,7 @@ def test_every_config_is_listed():
 @pytest.mark.parametrize("block", [block for block in blocks("toml") if "[tool.pytest" in block])
 def test_options_of_pytest_are_those_of_the_plugin(block, pytestconfig):
     for name in tomllib.loads(block)["tool"]["pytest"]["ini_options"]:
-        assert pytestconfig.getini(name) is None  # known, and not set here
+        assert pytestconfig.getini(name) is None  # known, but not set here
 
 
 def test_links_lead_somewhere():

@@ -57,13 +57,13 @@ def test_exit_code_is_a_property_of_the_report(comparisons, code):
         ([RIGHT, NOISY], True, ["agrees", "unresolved"]),
     ],
 )
-def test_a_tensors_part_in_the_verdict_explains_the_whole(comparisons, strict, verdicts):
+def test_a_tensors_part_in_the_verdict_is_explained(comparisons, strict, verdicts):
     whole = replace(report(*comparisons), strict=strict)
     assert [whole.verdict_of(comparison) for comparison in comparisons] == verdicts
     assert whole.verdict == overall([Verdict(verdict) for verdict in verdicts])
 
 
-def test_of_one_tensor_alone_it_says_what_it_says_of_all():
+def test_one_tensor_reads_the_same_alone_and_among_all():
     whole = replace(report(RIGHT, WRONG, UNKNOWN), diagnosis=diagnosis())
     alone = whole.of("output.bias")
     assert (alone.comparisons, alone.rtol) == ((WRONG,), {"output.bias": WRONG.rtol})
@@ -71,7 +71,7 @@ def test_of_one_tensor_alone_it_says_what_it_says_of_all():
     assert alone.diagnosis is whole.diagnosis
 
 
-def test_of_a_tensor_that_is_not_wrong_there_is_no_cause_to_tell():
+def test_a_tensor_that_is_not_wrong_has_no_cause():
     whole = replace(report(RIGHT, WRONG, UNKNOWN), diagnosis=diagnosis())
     assert [whole.of(name).diagnosis for name in ("output.weight", "hidden1.bias")] == [None, None]
 
@@ -109,5 +109,5 @@ def test_resolution_leaves_out_what_is_zero_on_both_sides():
         ([Outcome("a"), Outcome("b", failure=ExitCode.DEFECT), Outcome("c", report(WRONG))], 70),
     ],
 )
-def test_of_several_specs_the_worst_wins(outcomes, code):
+def test_the_worst_of_several_specs_wins(outcomes, code):
     assert Run(tuple(outcomes)).exit_code == code

@@ -1,4 +1,4 @@
-"""What editors are told of a spec is what the spec is, as a validator of another make sees it."""
+"""The JSON schema matches the spec's models, according to an independent validator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parsed(text: str):
 
 
 def everything(node):
-    """Every part of the schema that is a mapping."""
+    """Return every part of the schema that is a mapping."""
     if isinstance(node, dict):
         yield node
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
@@ -41,7 +41,7 @@ def test_it_is_draft_7_in_the_words_of_draft_7():
     assert SCHEMA["$schema"] == Draft7Validator.META_SCHEMA["$id"]
     for node in everything(SCHEMA):
         assert not {"$defs", "prefixItems", "discriminator", "dependentSchemas"} & set(node)
-        assert "$ref" not in node or set(node) == {"$ref"}  # what stands beside it is not read
+        assert "$ref" not in node or set(node) == {"$ref"}  # draft-07 ignores whatever is next to it
     refs = {node["$ref"] for node in everything(SCHEMA) if "$ref" in node}
     assert refs == {f"#/definitions/{name}" for name in SCHEMA["definitions"]}
 
@@ -85,7 +85,7 @@ def test_a_default_is_what_may_stand_there():
 
 
 def agree(spec: dict) -> bool:
-    """Whether the spec is right; the schema and the models must be of one mind about it."""
+    """Return whether the spec is valid; the schema and the models must agree."""
     complaints = [error.message for error in VALIDATOR.iter_errors(spec)]
     try:
         Spec.model_validate(spec)
@@ -146,7 +146,7 @@ def test_code_needs_neither_network_nor_data(source):
     [{}, {"network": NETWORK}, {"data": DATA}, {"data": DATA, "gradients": {"file": "mine.npz"}}],
     ids=str,
 )
-def test_anything_else_does(spec):
+def test_other_sections_need_network_and_data(spec):
     assert not agree(spec)
 
 

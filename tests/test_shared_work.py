@@ -1,4 +1,4 @@
-"""Processes that share the work give what one gives, bit for bit."""
+"""Processes that share the work give the results of a single process, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform not in ("linux", "freebsd"), reason
 
 
 def slow_clock():
-    """Every batch takes a second, as far as it can tell."""
+    """Return a clock that makes every batch seem to take a second."""
     ticks = count()
     return lambda: Time(float(tick := next(ticks)), float(tick))
 
@@ -35,7 +35,7 @@ def squares(spread, size=10):
 
 
 @pytest.mark.parametrize("jobs", [2, 3, 20])
-def test_every_batch_is_evaluated_once_by_somebody(jobs):
+def test_every_batch_is_evaluated_exactly_once(jobs):
     result, by = squares(Forked(jobs, slow_clock()))
     np.testing.assert_array_equal(result, np.arange(10.0) ** 2)
     assert len(set(by)) == min(jobs, 9)
@@ -46,7 +46,7 @@ def test_small_work_stays_in_this_process():
     assert set(by) == {os.getpid()}
 
 
-def test_what_goes_wrong_in_a_process_is_told_here():
+def test_errors_in_a_process_are_reported_here():
     def batch(start):
         if start == 5:
             raise ZeroDivisionError
@@ -75,7 +75,7 @@ def test_an_interrupted_check_leaves_no_process_behind(monkeypatch):
 
 @pytest.mark.parametrize("differences", ["units", "literal"])
 @pytest.mark.parametrize("jobs", [2, 3])
-def test_results_do_not_depend_on_how_many_share_the_work(differences, jobs, monkeypatch):
+def test_results_do_not_depend_on_the_number_of_processes(differences, jobs, monkeypatch):
     from gradcheck_cli.model import at_rest
 
     monkeypatch.setattr(at_rest, "BLOCK_BYTES", 2**10)

@@ -1,4 +1,4 @@
-"""What a spec may hold, and what it is told when it holds something else."""
+"""Valid specs, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def network_with(**parts):
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """told(network={…}, …): what the spec with these parts is told, as (what stands there, message, help)."""
+    """Return the complaints about a spec with the parts told(network={…}, …), as (value, message, help)."""
     monkeypatch.chdir(tmp_path)
 
     def told(**parts):
-        # One value a line, so that the rest of the line is the value.
+        # Each line has one value, so the rest of the line is the value.
         Path("net.yaml").write_text(json.dumps({"network": NETWORK, "data": DATA, **parts}, indent=1))
         with pytest.raises(InputError) as caught:
             read_spec("net.yaml")
@@ -131,7 +131,7 @@ def test_every_scheme_can_be_asked_for(name):
 
 def test_the_defaults_are_the_safe_ones():
     spec = spec_with()
-    assert spec.parameters is None  # drawn as by InitialisedParameters(), or the code's own
+    assert spec.parameters is None  # drawn as by InitialisedParameters(), or defined by the code
     assert InitialisedParameters() == InitialisedParameters(init="xavier", seed=0, bias="zeros")
     assert spec.gradients == Backprop()
     assert (spec.check.scheme, spec.check.differences) == (DEFAULT_SCHEME, "units")
@@ -140,7 +140,7 @@ def test_the_defaults_are_the_safe_ones():
     assert spec.network.layers[0].activation.name == "identity"
 
 
-# --- the kinds of a section are told apart by their keys -------------------------------------------------
+# --- the keys of a section tell its kind -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_section_is_the_kind_that_its_keys_say(section, value, kind):
         ("gradients", {"sorce": "backprop"}, [("unknown key 'sorce'", "did you mean 'source'?")]),
     ],
 )  # fmt: skip
-def test_a_section_of_no_kind_is_taken_for_the_likeliest(told, section, value, expected):
+def test_a_section_of_unknown_kind_is_read_as_the_likeliest(told, section, value, expected):
     assert [(message, help) for _, message, help in told(**{section: value})] == expected
 
 
@@ -228,7 +228,7 @@ def test_layers_are_named_hidden1_hidden2_output_unless_they_say_otherwise():
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a.b", "a b", "é", "-a", "a\n", "a/b"])
-def test_a_name_that_a_parameter_or_a_file_could_not_bear_is_refused(told, name):
+def test_a_name_unfit_for_a_parameter_or_a_file_is_refused(told, name):
     ((_, message, _),) = told(network={**NETWORK, "layers": [{"units": 1, "name": name}]})
     assert message.endswith("; a name is letters, digits, _ and -, and begins with a letter or _")
 
@@ -242,14 +242,14 @@ def test_an_endless_name_is_refused(told):
 
 
 def beginnings(value):
-    """The first lines of a value and of everything in it, as `told` writes them."""
+    """Return the first lines of a value and of everything in it, as `told` formats them."""
     yield json.dumps(value, indent=1).split("\n")[0]
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from beginnings(item)
 
 
 def changed(path: str, value):
-    """The parts of a good spec, but for the value at a path like network.layers.0.units."""
+    """Return the parts of a good spec with another value at a path like network.layers.0.units."""
     parts = {
         "network": {
             "inputs": 2,
@@ -330,7 +330,7 @@ def changed(path: str, value):
         ("dtype", None, "'dtype' is nothing; allowed: float64, float32"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_told_what_was_found_and_what_is_allowed(told, path, value, message):
+def test_a_wrong_value_is_reported_with_what_is_allowed(told, path, value, message):
     found = told(**changed(path, value))
     assert [said for _, said, _ in found] == [message]
     ((place, _, _),) = found
@@ -368,7 +368,7 @@ def test_an_unknown_name_lists_the_table_and_suggests_the_closest(told, path, ki
     assert help == f"did you mean '{max(table, key=len)}'?"
 
 
-def test_a_quoted_number_is_told_what_the_quotes_do(told):
+def test_a_quoted_number_gets_help_about_the_quotes(told):
     ((_, message, help),) = told(**changed("check.step", "1e-5"))
     assert (message, help) == ("'step' must be a number, not '1e-5'", "without quotes it is a number")
 
@@ -422,5 +422,5 @@ def test_the_schema_lists_every_name_and_lets_activation_and_loss_be_a_word():
         assert {"enum": list(table), "type": "string"} in definitions[definition]["properties"][field][
             "anyOf"
         ]
-    assert "required" not in schema  # gradients from code may do without network and data
+    assert "required" not in schema  # gradients from code need neither network nor data
     assert schema["additionalProperties"] is False

@@ -1,4 +1,4 @@
-"""Reading a spec: what YAML may say, and where every error is."""
+"""Reading a spec: which YAML is valid, and where errors are located."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATA = "data: {synthetic: normal}\n"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Every spec is called net.yaml, in the current folder."""
+    """Change to a folder in which every spec is called net.yaml."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -44,7 +44,7 @@ def refused(text: str | bytes) -> InputError:
 
 
 def places(error: InputError) -> list[tuple[int, int, str]]:
-    """Line, column and message of every complaint."""
+    """Return line, column and message of every complaint."""
     return [(c.position.line, c.position.column, c.message) for c in error.complaints]
 
 
@@ -69,7 +69,7 @@ def test_any_line_ending_will_do_and_positions_count_it_once(ending):
     assert places(refused(text.encode())) == [(5, 3, "unknown key 'sample'")]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key():
+def test_a_byte_order_mark_is_not_part_of_the_first_key():
     assert load_spec(written(("\ufeff" + NETWORK + DATA).encode())).network.inputs == 2
     assert places(refused(("\ufeffnetwrk: 1\n" + DATA).encode())) == [(1, 1, "unknown key 'netwrk'")]
 
@@ -92,7 +92,7 @@ def test_numbers_are_those_of_yaml_1_2(written_as, number):
 
 
 @pytest.mark.parametrize("word", ["no", "yes", "on", "off", "2020-01-01", "2020-99-99", "1:30", "=", "<<"])
-def test_what_yaml_1_1_made_something_else_is_text(word):
+def test_special_words_of_yaml_1_1_are_text(word):
     complaint = only(f"network: {{inputs: 2, layers: [{{units: 1}}], loss: {word}}}\n{DATA}")
     assert complaint.message.startswith(f"unknown loss '{word}'; there is mse, ")
 
@@ -144,7 +144,7 @@ def test_absolute_and_home_paths_stay_what_they_are(folder, monkeypatch):
     assert (spec.data.file, spec.parameters.file) == (folder / "d.npz", folder / "w.npz")
 
 
-def test_a_home_that_nobody_has_is_bad_input(monkeypatch):
+def test_an_unknown_home_is_bad_input(monkeypatch):
     complaint = only(f"{NETWORK}data: {{file: ~nobody-of-this-name/d.npz}}\n")
     assert complaint.message == "'file': there is no home folder for ~nobody-of-this-name/d.npz"
 
@@ -208,7 +208,7 @@ def test_a_missing_file_is_named_and_a_close_one_suggested():
     assert unreadable("absent/net.yaml") == "error: cannot read 'absent/net.yaml': there is no such file"
 
 
-def test_a_folder_is_no_spec():
+def test_a_folder_is_not_a_spec():
     assert unreadable(".") == "error: cannot read '.': it is a folder; a spec is a YAML file"
 
 
@@ -245,7 +245,7 @@ def test_a_pipe_is_read_to_its_end(monkeypatch):
     os.write(writer, (NETWORK + DATA).encode())
     set_blocking = os.set_blocking
 
-    def and_close(descriptor, blocking):  # once the reader has opened it
+    def and_close(descriptor, blocking):  # after the reader has opened it
         set_blocking(descriptor, blocking)
         os.close(writer)
 
@@ -268,7 +268,7 @@ def test_standard_input_that_cannot_be_read_is_bad_input(monkeypatch, stream, re
 
 
 @pytest.mark.parametrize("data", [b"network: 1\nloss: \xe9\n", b"ok: 1\n\xff", b"ok: 1\n\xfe\xff\n"])
-def test_what_is_not_utf8_is_refused_with_its_line(data):
+def test_invalid_utf8_is_refused_with_its_line(data):
     assert only(data).message == "cannot read 'net.yaml': line 2 is not UTF-8 text"
 
 
@@ -325,7 +325,7 @@ def test_an_empty_file_is_said_to_be_empty(text):
     ("text", "found", "line"),
     [("- network\n", "a list", 1), ("# x\nhello\n", "a single value", 2), ("null\n", "a single value", 1)],
 )
-def test_a_root_that_is_no_mapping_is_refused_for_what_it_is(text, found, line):
+def test_a_root_that_is_not_a_mapping_is_refused_by_its_type(text, found, line):
     assert places(refused(text)) == [
         (line, 1, f"a spec is a mapping with 'network' and 'data'; this is {found}")
     ]
@@ -360,7 +360,7 @@ def test_a_syntax_error_is_located(text, line, column, message):
 
 
 def test_a_crash_of_the_parser_is_a_syntax_error():
-    complaint = only('network: "\\U99999999"\n')  # no such code point: chr() raises
+    complaint = only('network: "\\U99999999"\n')  # no such code point, so chr() raises
     assert complaint.message.startswith("net.yaml: this is not YAML: ")
 
 
@@ -449,7 +449,7 @@ def test_a_tag_is_refused_and_runs_nothing(folder, value, tag):
         ('"\\ud800"', "'\\ud800' is not Unicode text"),
     ],
 )
-def test_a_scalar_that_is_no_value_is_refused_once(value, message):
+def test_an_invalid_scalar_is_refused_once(value, message):
     error = refused(f"network: {{inputs: {value}, layers: [{{units: 1}}], loss: mse}}\n{DATA}")
     assert [(line, column) for line, column, _ in places(error)] == [(1, 19)]
     assert message in str(error).splitlines()[0]
@@ -462,16 +462,16 @@ def test_a_number_beyond_64_bits_is_too_large_and_nothing_worse(digits):
 
 
 @pytest.mark.parametrize(("key", "column"), [("[a, b]", 3), ("{a: 1}", 3), ("? [a]\n  ", 5)])
-def test_a_key_that_is_no_word_is_refused(key, column):
+def test_a_key_that_is_not_a_word_is_refused(key, column):
     assert (2, column, "a key must be a word") in places(refused(f"network:\n  {key}: 1\n{DATA}"))
 
 
 @pytest.mark.parametrize("key", ["1", "null", "true", "1.5", "2020-01-01", "''", "~"])
-def test_a_key_that_is_no_text_is_an_unknown_word(key):
+def test_a_key_that_is_not_text_is_an_unknown_word(key):
     assert (2, 1, f"unknown key '{key.strip(chr(39))}'") in places(refused(f"{NETWORK}{key}: 1\n{DATA}"))
 
 
-def test_half_a_surrogate_pair_is_no_key():
+def test_half_a_surrogate_pair_is_not_a_key():
     assert places(refused(f'{NETWORK}"\\udfff": 1\n{DATA}')) == [(2, 1, "'\udfff' is not Unicode text")]
 
 
@@ -563,7 +563,7 @@ def test_all_errors_of_a_file_are_reported_at_once_in_reading_order():
     )
 
 
-def test_a_value_that_is_not_there_is_pointed_at_behind_its_key():
+def test_a_missing_value_is_located_after_its_key():
     error = refused("network:\n  inputs:   # how many?\n\n  layers: [{units: }]\n  loss: mse\n" + DATA)
     assert places(error) == [
         (2, 10, "'inputs' must be a whole number, not nothing"),
@@ -571,7 +571,7 @@ def test_a_value_that_is_not_there_is_pointed_at_behind_its_key():
     ]
 
 
-def test_an_absent_key_is_pointed_at_where_its_mapping_begins():
+def test_a_missing_key_is_located_at_the_start_of_its_mapping():
     error = refused("# a\nnetwork:\n  inputs: 2\n  layers: [{activation: tanh}]\n")
     assert places(error) == [
         (2, 1, "missing key 'data'"),
@@ -602,9 +602,9 @@ def located(text: str, *where: str | int) -> Complaint:
         (("network",), 1, 10),
         (("network", "layers", 0), 1, 31),
         (("network", "layers", 0, "units"), 1, 39),
-        (("network", "layers", 0, "name"), 1, 31),  # not there: the layer
-        (("network", "layers", 7, "units"), 1, 30),  # not there: the list
-        (("network", "loss", "weight", 2), 1, 50),  # loss is a word: that
+        (("network", "layers", 0, "name"), 1, 31),  # absent, so it points to the layer
+        (("network", "layers", 7, "units"), 1, 30),  # absent, so it points to the list
+        (("network", "loss", "weight", 2), 1, 50),  # loss is a word, so it points to that
         (("data", "seed"), 2, 7),
         ((), 1, 1),
     ],
@@ -680,7 +680,7 @@ def paths(value, path=()):
 
 
 def mutated(spec, path, change):
-    """A copy of the spec after change(container of the path's last step, that step)."""
+    """Return a copy of the spec after change(container of the path's last step, that step)."""
     spec = copy.deepcopy(spec)
     container = spec
     for step in path[:-1]:
@@ -718,7 +718,7 @@ CHANGES = {
 
 
 def dump(value) -> str:
-    """JSON is YAML, but for the numbers that JSON does not have."""
+    """Write JSON, which is YAML except for numbers that JSON lacks."""
     text = json.dumps(value, indent=1)
     return text.replace("NaN", ".nan").replace("Infinity", ".inf").replace("-.inf", " -.inf")
 
@@ -736,7 +736,7 @@ def check_complaints(error: InputError, lines: list[str]) -> None:
 
 
 def read_and_build(text: str) -> bool:
-    """Whether the text is a good spec; if it is a bad one, its complaints must be presentable."""
+    """Return whether the text is a good spec; the complaints about a bad one must be presentable."""
     try:
         read = read_spec(written(text.encode("utf-8", "surrogatepass")))
         try:
@@ -762,7 +762,7 @@ def test_the_specs_to_be_mutated_are_good(arrays, spec):
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_whatever_a_spec_says_it_is_read_or_refused(arrays, name):
+def test_any_spec_is_read_or_refused(arrays, name):
     good = [
         read_and_build(dump(mutated(spec, path, CHANGES[name])))
         for spec in (INLINE, FILES)
@@ -771,7 +771,7 @@ def test_whatever_a_spec_says_it_is_read_or_refused(arrays, name):
     assert not all(good)
 
 
-def test_whatever_letters_a_spec_is_made_of_it_is_read_or_refused(arrays):
+def test_any_text_is_read_or_refused(arrays):
     letters = "ab01:-[]{},&*!|>'\"%@`#? \t\n.\\~<=é\x85\u2028\U0001f600/_+e"
     original = (
         "network:\n  inputs: 2\n  layers:\n    - {units: 2, name: h}\n  loss: {name: huber, delta: 1e-1}\n"

@@ -1,4 +1,4 @@
-"""What the speed benchmark compares computes the same thing: its timings say nothing otherwise."""
+"""All methods in the speed benchmark compute the same thing; otherwise its timings would mean nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.network.network import gradients
 
-sys.path.append(str(ROOT / "benchmarks"))  # behind the tests, some of whose names it shares
+sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
 import peers
 from floor import Rates, work
@@ -112,7 +112,7 @@ def test_torch_gradcheck_passes_in_full_and_of_a_sample(net, fast):
 
 def test_jax_is_the_gradient_of_any_number_of_entries(net, backprop, monkeypatch):
     pytest.importorskip("jax")
-    monkeypatch.setattr(peers, "JAX_BYTES", 8 * 7 * net.entries)  # batches of seven
+    monkeypatch.setattr(peers, "JAX_BYTES", 8 * 7 * net.entries)  # in batches of seven
     which = np.random.default_rng(2).permutation(net.entries)[:10]
     assert agree(peers.jax_vmap(net)(which), backprop[which])
 
@@ -127,7 +127,7 @@ def test_a_gradient_times_1_1_is_wrong_in_every_entry(spec, problem, tmp_path):
 
 
 def test_the_floor_counts_what_changes_when_a_unit_is_moved():
-    """3-5-4-3 on 6 samples: 15 pairs move 5 + 5·4 + 4 tanh, twice, and 5·3 + 4·3 + 3·1 exponentials."""
+    """3-5-4-3 on 6 samples: 15 pairs perturb 5 + 5·4 + 4 tanh, twice, and 5·3 + 4·3 + 3·1 exponentials."""
     counted = work(build_problem(spec_of(*TANH)))
     assert counted.evaluations == {"tanh": 2 * 6 * (5 + 5 * 4 + 4), "exp": 2 * 6 * (5 * 3 + 4 * 3 + 3)}
     assert counted.flops == 2 * (2 * 6 * 5 * (4 * 3)) + 2 * 6 * (3 * 5 + 5 * 4 + 4 * 3)
@@ -145,7 +145,7 @@ def test_units_that_are_off_cost_nothing():
 
 
 def affine(run, entries: int) -> float:
-    """A clock for a way that takes two seconds at once and 10 ms an entry."""
+    """Return a clock for a method that takes two seconds plus 10 ms per entry."""
     run(entries)
     return 2.0 + 0.01 * entries
 
@@ -155,13 +155,13 @@ def way_of(entries: int, most: int) -> tuple[Way, list[int]]:
     return Way("a way", sizes.append, entries, most, chunk=10), sizes
 
 
-def test_what_is_within_the_patience_is_run_in_full():
+def test_runs_within_the_patience_are_complete():
     way, sizes = way_of(1000, most=1000)
     assert look(way, 60.0, affine) == Timing(12.0)
     assert sizes[-1] == 1000
 
 
-def test_what_is_not_is_extrapolated_from_growing_samples():
+def test_longer_runs_are_extrapolated_from_growing_samples():
     way, sizes = way_of(10**6, most=10**6)
     timing = look(way, 200.0, affine)
     assert timing.extrapolated
@@ -176,7 +176,7 @@ def test_a_sample_is_no_larger_than_it_can_be():
     assert sizes == [10, 10, 25]
 
 
-def test_what_knows_no_sample_is_run_in_full():
+def test_methods_without_samples_are_run_in_full():
     way, sizes = way_of(10**6, most=0)
     assert look(way, 1.0, affine) == Timing(2.0 + 0.01 * 10**6)
     assert sizes == [10**6]
@@ -205,5 +205,5 @@ def test_a_first_run_counts_only_where_patience_allows_no_other(patience, runs, 
 @pytest.mark.parametrize(
     ("seconds", "told"), [(1.5e-5, "15 µs"), (0.012345, "12.3 ms"), (2.0, "2 s"), (7200.0, "2 h")]
 )
-def test_durations_have_the_unit_that_suits(seconds, told):
+def test_durations_have_a_suitable_unit(seconds, told):
     assert duration(seconds) == told

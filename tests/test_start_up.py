@@ -1,4 +1,4 @@
-"""What a process loads, and what only when it is needed: most of a small check is start-up."""
+"""Modules load only when needed, because most of the time of a small check is start-up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_CODE = (
 
 
 def loaded_by(program: str) -> set[str]:
-    """The modules that a process has loaded when the program has run in it."""
+    """Return the modules that a process has loaded after running the program."""
     script = f"{program}\nimport sys\nprint('', *sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
@@ -51,12 +51,12 @@ def by_a_right_spec() -> set[str]:
     return loaded_by(CHECKED.format(spec="output_layer.yaml", code=0))
 
 
-def test_what_agrees_loads_nothing_of_the_diagnosis(by_a_right_spec):
+def test_a_right_gradient_loads_no_diagnosis(by_a_right_spec):
     assert "gradcheck_cli.checker" in by_a_right_spec
     assert not [name for name in by_a_right_spec if name.startswith("gradcheck_cli.diagnose")]
 
 
-def test_what_is_wrong_loads_it():
+def test_a_wrong_gradient_loads_the_diagnosis():
     assert "gradcheck_cli.diagnose.search" in loaded_by(CHECKED.format(spec="wrong_gradient.yaml", code=1))
 
 
@@ -77,12 +77,12 @@ def test_the_library_loads_no_command_line(program):
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
-def test_what_only_tells_of_the_command_loads_neither_numpy_nor_pydantic(option):
+def test_help_and_version_load_neither_numpy_nor_pydantic(option):
     program = f"from gradcheck_cli import cli\ntry:\n    cli.main([{option!r}])\nexcept SystemExit:\n    pass"
     assert not loaded_by(program) & {"numpy", "pydantic", "rich", "ruamel.yaml"}
 
 
-def test_garbage_is_looked_for_as_usual_once_there_may_be_some():
+def test_garbage_collection_resumes_after_loading():
     usual, others = gc.get_threshold(), list(gc.callbacks)
     command.put_off_garbage()
     try:

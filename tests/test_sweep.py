@@ -20,7 +20,7 @@ SMOOTH = ("digits_mlp.yaml", "output_layer.yaml", "deep_tanh_cross_entropy.yaml"
 
 @pytest.fixture(scope="module")
 def swept(configs):
-    """The sweep of an example spec."""
+    """Return the sweep of an example spec."""
     known: dict[str, Sweep] = {}
 
     def of(name: str) -> Sweep:
@@ -77,7 +77,7 @@ def test_steps_over_kinks_are_marked(swept):
     assert max(STEPS[20:]) < min(kinks)
     assert all(point.crossed for point in curves["central"].on(Branch.KINK))
     assert curves["forward"].verdict is Verdict.AGREES
-    assert curves["central"].verdict is Verdict.UNRESOLVED  # it is exact wherever no kink is crossed
+    assert curves["central"].verdict is Verdict.UNRESOLVED  # exact wherever no kink is crossed
 
 
 def test_a_gradient_in_float32_stays_at_its_own_rounding_and_agrees():
@@ -88,7 +88,7 @@ def test_a_gradient_in_float32_stays_at_its_own_rounding_and_agrees():
     assert of.verdict is Verdict.AGREES
 
 
-def test_where_a_scheme_is_exact_another_tells():
+def test_where_one_scheme_is_exact_another_decides():
     of = sweep(spec_of((3, "identity"), loss="mse"))
     verdicts = {curve.scheme: curve.verdict for curve in of.curves}
     assert verdicts["central"] is Verdict.UNRESOLVED
@@ -96,13 +96,13 @@ def test_where_a_scheme_is_exact_another_tells():
     assert of.verdict is Verdict.AGREES
 
 
-def test_where_every_scheme_is_exact_nobody_can_tell():
+def test_where_every_scheme_is_exact_the_order_is_open():
     of = sweep(spec_of((3, "identity"), loss="hinge"))
     assert of.report.verdict is Verdict.AGREES
     assert (of.verdict, of.exit_code) == (Verdict.UNRESOLVED, 3)
 
 
-def test_a_small_gradient_near_an_optimum_converges_all_the_same(swept):
+def test_a_small_gradient_near_an_optimum_converges(swept):
     raw = FAMILIES["at an optimum"](1007)
     of = sweep(Spec.model_validate(raw))
     assert max(point.error for curve in of.curves for point in curve.points) > 10
@@ -120,7 +120,7 @@ def test_a_right_gradient_is_never_called_wrong(family, seed):
 
 
 def test_any_convention_on_a_kink_is_not_called_wrong(tmp_path):
-    """With relu'(0) = 1 for a unit that sits on its kink in every sample."""
+    """The gradient uses relu'(0) = 1 for a unit that is on its kink in every sample."""
     spec = spec_of((2, "relu"), (2, "sigmoid"), parameters={"init": "zeros"}, samples=4)
     of = sweep(spec)
     assert of.report.verdict is not Verdict.WRONG
@@ -139,7 +139,7 @@ def test_the_error_of_a_wrong_gradient_does_not_fall(swept):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_what_the_check_calls_wrong_is_never_passed(name, tmp_path):
+def test_gradients_that_the_check_calls_wrong_never_pass(name, tmp_path):
     problem = problem_of((4, "tanh"), (3, "sigmoid"), penalty={"l2": 0.1})
     right = right_gradients(problem)
     mistaken = MISTAKES[name](problem, right)
@@ -150,7 +150,7 @@ def test_what_the_check_calls_wrong_is_never_passed(name, tmp_path):
     assert of.report.verdict is of.verdict
 
 
-def test_a_mistake_too_small_to_show_is_wrong_all_the_same(tmp_path):
+def test_a_mistake_too_small_to_show_is_still_wrong(tmp_path):
     problem = problem_of((4, "tanh"), (3, "sigmoid"))
     gradients = right_gradients(problem)
     least = np.unravel_index(np.abs(gradients["hidden1.weight"]).argmin(), (4, 4))
@@ -168,7 +168,7 @@ def test_a_gradient_that_is_not_finite_has_no_curve_and_is_wrong(tmp_path):
     assert all(curve.best is None for curve in of.curves)
 
 
-def test_zeros_on_both_sides_tell_nothing(tmp_path):
+def test_zeros_on_both_sides_decide_nothing(tmp_path):
     spec = spec_of((2, "relu"), (2, "relu"), parameters={"init": "zeros"})
     assert sweep(spec).exit_code == 3
 
@@ -197,7 +197,7 @@ def test_literal_differences_are_swept_literally(configs):
         assert one.order == pytest.approx(other.order, abs=0.15)
 
 
-def test_of_code_some_entries_are_moved_with_each_tensors_worst(configs):
+def test_code_is_swept_at_sampled_entries_and_each_tensors_worst(configs):
     of = sweep(load_spec(configs / "code" / "book_trap.yaml"))
     assert of.swept <= 64 < of.report.entries
     assert [curve.scheme for curve in of.curves] == [name for name in PLAIN if SCHEMES[name].cancels]
@@ -209,7 +209,7 @@ def test_a_right_function_has_its_orders(configs):
     assert {curve.verdict for curve in of.curves} == {Verdict.AGREES}
 
 
-def test_one_wrong_entry_among_many_of_code_is_swept(tmp_path):
+def test_one_wrong_entry_among_many_in_code_is_swept(tmp_path):
     (tmp_path / "net.py").write_text(
         "import numpy as np\n"
         "def parameters():\n"
@@ -225,7 +225,7 @@ def test_one_wrong_entry_among_many_of_code_is_swept(tmp_path):
     assert {curve.verdict for curve in of.curves} == {Verdict.WRONG}
 
 
-def test_an_empty_parameter_is_no_obstacle(tmp_path):
+def test_an_empty_parameter_is_accepted(tmp_path):
     (tmp_path / "net.py").write_text(
         "import numpy as np\n"
         "def parameters():\n"
@@ -238,12 +238,12 @@ def test_an_empty_parameter_is_no_obstacle(tmp_path):
     assert (of.swept, of.verdict) == (5, of.report.verdict)
 
 
-def test_complex_steps_are_not_for_code(configs):
+def test_complex_steps_are_refused_for_code(configs):
     with pytest.raises(InputError, match="'complex' steps are not for code"):
         sweep(load_spec(configs / "code" / "softmax_regression.yaml"), ["complex"])
 
 
-def test_progress_is_told_and_kept(configs):
+def test_progress_is_announced_and_reached(configs):
     told = {"expected": 0, "done": 0}
 
     class Told:
@@ -256,4 +256,4 @@ def test_progress_is_told_and_kept(configs):
         def doing(self, what: str) -> None: ...
 
     sweep(load_spec(configs / "output_layer.yaml"), progress=Told())
-    assert told["expected"] == told["done"] > 0  # an end that is reached
+    assert told["expected"] == told["done"] > 0  # the announced total is reached

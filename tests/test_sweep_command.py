@@ -1,4 +1,4 @@
-"""`gradcheck sweep` as a script meets it."""
+"""`gradcheck sweep` as a script sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradcheck_cli.errors import UntrustedReferenceError
 
 @pytest.fixture
 def gradcheck(capsys, configs, monkeypatch):
-    """The command in this process, among the example specs: its exit code, stdout and stderr."""
+    """Run the command in the folder of example specs, and return its exit code, stdout and stderr."""
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
@@ -66,14 +66,14 @@ def test_json_is_alone_on_stdout(gradcheck):
 
 
 @pytest.mark.parametrize("file", ["sweep.jpg", "missing/sweep.png"])
-def test_what_cannot_be_saved_is_refused_before_the_work_starts(file, gradcheck, tmp_path, monkeypatch):
+def test_an_unsavable_picture_is_refused_before_the_work_starts(file, gradcheck, tmp_path, monkeypatch):
     monkeypatch.setattr("gradcheck_cli.spec_file.read_spec", lambda path: pytest.fail("the work has started"))
     code, out, err = gradcheck("digits_mlp.yaml", "--save", str(tmp_path / file))
     assert (code, out) == (2, "")
     assert "--save: " in err
 
 
-def test_the_picture_is_saved_beside_the_result(gradcheck, tmp_path):
+def test_the_picture_is_saved_in_addition_to_the_result(gradcheck, tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "sweep.svg"
     code, out, err = gradcheck("output_layer.yaml", "--save", str(file))

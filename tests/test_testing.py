@@ -1,4 +1,4 @@
-"""`check_gradients`, as it is used in tests of other people's."""
+"""`check_gradients` as used in other projects' tests."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_cause_that_was_found_is_part_of_the_text():
     assert diagnosis().answers[0].causes[0].sentence in " ".join(str(WrongGradientError(whole)).split())
 
 
-def test_a_single_entry_that_is_off_is_named():
+def test_a_single_wrong_entry_in_a_function_is_named():
     with pytest.raises(WrongGradientError, match=r"^wrong: 1 of 15 entries, in .*, weight\[2, 1\], is"):
         check_gradients(off, P, X, Y)
 
@@ -94,13 +94,13 @@ def test_its_text_is_as_wide_as_there_is_room(monkeypatch):
     assert max(map(len, str(caught.value).splitlines())) > 100
 
 
-def test_the_error_survives_the_way_to_another_process():
+def test_the_error_can_be_sent_to_another_process():
     with pytest.raises(WrongGradientError) as caught:
         check_gradients(halved, P, X, Y)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_what_could_not_be_decided_does_not_pass_unless_told():
+def test_undecided_gradients_do_not_pass_unless_allowed():
     with pytest.raises(UndecidedGradientError, match="every gradient is 0 on both sides") as caught:
         check_gradients(nothing, P)
     assert str(caught.value).startswith("unresolved: ")
@@ -108,7 +108,7 @@ def test_what_could_not_be_decided_does_not_pass_unless_told():
     assert check_gradients(nothing, P, allow_undecided=True).verdict is Verdict.UNRESOLVED
 
 
-def test_and_what_is_wrong_never_does():
+def test_wrong_gradients_never_pass():
     with pytest.raises(WrongGradientError):
         check_gradients(halved, P, X, Y, allow_undecided=True)
 
@@ -140,11 +140,11 @@ def test_fast_looks_along_random_directions(fast, how):
     [
         ({"rtol": 2.0}, "error: 'rtol' is 2.0; it must be less than 1"),
         ({"scheme": "centrl"}, "= help: did you mean 'central'?"),
-        ({"scheme": "complex"}, "error: 'complex' steps are not for code"),
+        ({"scheme": "complex"}, "error: the 'complex' scheme does not work with code"),
         ({"only": "wieght"}, "error: 'wieght' matches no parameter\n      = help: did you mean 'weight'?"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_words(how, said):
+def test_impossible_requests_are_refused_with_a_message(how, said):
     with pytest.raises(InputError) as caught:
         check_gradients(right, P, X, Y, **how)
     assert said in str(caught.value)
@@ -155,7 +155,7 @@ def softplus(w):
 
 
 def test_numbers_that_overflow_on_the_way_are_judged_and_not_warned_of():
-    """With filterwarnings = error, as these tests are run, a warning would be an error."""
+    """These tests run with filterwarnings = error, so a warning would fail."""
     assert check_gradients(softplus, np.array([-1.0, 2.0, 800.0])).passed
 
 

@@ -1,4 +1,4 @@
-"""Tensors that are 0 on both sides throughout: they agree, and the verdict says that they were not tested."""
+"""Tensors that are 0 on both sides: they agree, and the verdict says that they were not tested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAYS = [{}, {"fast": True}]
 
 
 class Normalised:
-    """A dense layer under batch normalisation, so that its bias has a gradient of 0 by symmetry."""
+    """A dense layer below batch normalisation, whose bias has a gradient of 0 by symmetry."""
 
     def __init__(self, upstream):
         rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def test_a_gradient_that_is_0_by_symmetry_agrees_and_is_named(how):
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_strictly_that_is_undecided(how):
+def test_with_strict_a_zero_gradient_is_undecided(how):
     layer = Normalised(drawn)
     with pytest.raises(UndecidedGradientError, match="bias was not put to the test"):
         check_gradients(layer, layer.parameters, strict=True, **how)
@@ -82,7 +82,7 @@ def test_a_gradient_of_0_where_there_is_one_is_wrong(how):
         check_gradients(forgotten, layer.parameters, **how)
 
 
-def test_where_all_tensors_are_tested_nothing_is_said():
+def test_if_all_tensors_are_tested_there_is_no_note():
     layer = Normalised(drawn)
     report = check_gradients(layer, layer.parameters, only=["w", "beta"], strict=True)
     assert report.untested == ()

@@ -1,4 +1,4 @@
-"""A gradient that is 0 on both sides is known to be, and what is only small is not taken for 0."""
+"""Gradients of 0 on both sides are recognised, and small ones are not mistaken for 0."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_network_of_zeros_is_decided(activation, batch_norm):
 
 
 def gradients_of(tmp_path, *layers, change, **rest):
-    """The verdict on right gradients after `change`."""
+    """Return the verdict on right gradients after `change`."""
     wrong = right_gradients(problem_of(*layers, **rest))
     change(wrong)
     np.savez(tmp_path / "g.npz", **wrong)
@@ -54,7 +54,7 @@ def test_a_wrong_entry_in_a_network_of_zeros_stays_visible(tmp_path, size):
 
 @pytest.mark.parametrize("bias", [-9.5, -10.5, -11.5, -14.0])
 def test_a_tail_that_the_usual_formula_makes_0_is_0(tmp_path, bias):
-    """1 + tanh u is 0 where σ(2u) is 1e-53: the reference knows it better than any such formula can."""
+    """1 + tanh u is 0 where σ(2u) is 1e-53: the reference is more precise than any such formula can be."""
     layers = {"units": 3, "activation": {"name": "gelu", "approximate": "tanh"}}, (2, "identity")
     parameters = {name: np.array(value) for name, value in problem_of(*layers).parameters.items()}
     parameters["hidden1.bias"][:] = bias
@@ -79,7 +79,7 @@ def one(analytic, numerical, error, rounding):
 
 
 @pytest.mark.parametrize("share", [1e-6, 1e-3, 0.1, 1.0])
-def test_a_zero_that_is_small_beside_rounding_alone_is_undecided(share):
+def test_a_zero_that_is_small_only_next_to_rounding_is_undecided(share):
     assert one(0.0, 1e-16 * share, 1e-25, 1e-16).verdict is Verdict.UNRESOLVED
 
 
@@ -117,7 +117,7 @@ def test_huge_numbers_are_refused_or_judged_and_never_called_wrong(activation, s
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("seed", range(12))
 def test_whole_numbers_that_cancel_are_0(seed, dtype):
-    """Hinge loss hands down whole numbers: the gradient of a bias is exactly 0 where as many rise as fall."""
+    """The hinge loss passes down whole numbers: a bias gradient is 0 if equally many rise and fall."""
     spec = spec_of((2, "identity"), loss="hinge", samples=6, seed=seed, dtype=dtype)
     assert check(spec).verdict is Verdict.AGREES
 
@@ -133,5 +133,5 @@ def test_an_output_that_is_dead_or_on_its_kink_is_decided(tmp_path, loss, target
         biased = {k: np.full_like(v, bias) if k.endswith("bias") else v for k, v in parameters.items()}
         np.savez(tmp_path / "p.npz", **biased)
         spec = spec_of(*layers, loss=loss, parameters={"file": tmp_path / "p.npz"}, data=data)
-        report = check(spec)  # as a whole it may have put nothing to the test
+        report = check(spec)  # as a whole, it may have tested nothing
         assert [c.name for c in report.comparisons if c.verdict is not Verdict.AGREES] == []

@@ -1,1 +1,1 @@
-"""Functions of many kinds with gradients by hand, right ones and such with mistakes, for `functions.py`."""
+"""Functions of many kinds for `functions.py`, with gradients by hand, right and wrong."""

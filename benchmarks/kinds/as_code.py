@@ -1,4 +1,4 @@
-"""The file that a spec names for torch."""
+"""The file that a torch spec refers to."""
 
 from __future__ import annotations
 

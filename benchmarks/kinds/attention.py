@@ -1,4 +1,4 @@
-"""Attention of several heads, and embeddings."""
+"""Multi-head attention and embeddings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ ATTENTION_SLIPS = (
 
 
 def attention(rng: Draw) -> Function:
-    """Self-attention with biases, heads, perhaps causal, and a residual; the key bias cannot matter."""
+    """Self-attention with biases, heads, sometimes a causal mask, and a residual.
+
+    The key bias has no effect.
+    """
     n, tokens, heads, size = whole(rng, 1, 2), whole(rng, 2, 4), whole(rng, 1, 2), whole(rng, 1, 3)
     units = heads * size
     causal = chance(rng, 0.5)
@@ -44,7 +47,7 @@ def attention(rng: Draw) -> Function:
 
 
 def _split(x: Array, heads: int) -> Array:
-    """[sample, token, unit] → [sample, head, token, size]"""
+    """Reshape [sample, token, unit] → [sample, head, token, size]."""
     return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
 
 
@@ -115,7 +118,7 @@ EMBEDDING_SLIPS = (
 
 
 def embedding(rng: Draw) -> Function:
-    """Tokens that repeat, and padding, plus positions; the logits are products with the very same rows."""
+    """Token and position embeddings with repeated tokens and padding; the logits reuse the embeddings."""
     n, tokens, letters, units = whole(rng, 1, 3), whole(rng, 2, 4), whole(rng, 3, 6), whole(rng, 2, 4)
     codes = rng.integers(letters, size=(n, tokens))
     codes[0, -1] = codes[0, 0]

@@ -1,4 +1,4 @@
-"""Mistakes that can be made with the gradient of any tensor, whatever the function."""
+"""Mistakes that can be made in the gradient of any tensor, regardless of the function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _factor(factor: float) -> Callable[[Draw, Array], Change]:
 
 
 def _one(share: float) -> Callable[[Draw, Array], Change]:
-    """One of the larger entries is off by that share of itself."""
+    """Change one of the larger entries by this share of itself."""
 
     def drawn(rng: Draw, g: Array) -> Change:
         large = np.flatnonzero(np.abs(g) >= 0.5 * np.abs(g).max())
@@ -79,4 +79,4 @@ CHANGES: dict[str, Callable[[Draw, Array], Change]] = {
     "clipped": _clipped,
     "averaged": lambda rng, g: lambda g: 0.0 * g + g.mean(),
 }
-"""name → (draw, the right gradient) → what becomes of it."""
+"""Mistakes by name: a function of (draw, the right gradient) that returns the wrong one."""

@@ -1,4 +1,4 @@
-"""Dense networks, softmax and cross-entropy, and parameters of unlike sizes."""
+"""Dense networks, softmax and cross-entropy, and parameters of very different sizes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ DENSE_SLIPS = (*UNPENALISED_SLIPS, "decay forgotten", "decay doubled", "decay of
 
 
 def dense(rng: Draw) -> Function:
-    """Some dense layers, squared error, perhaps a penalty."""
+    """A few dense layers with squared error and sometimes a penalty."""
     return _dense(rng, one_of(rng, (0.0, 0.1)))
 
 
@@ -67,7 +67,7 @@ def _dense(rng: Draw, decay: float) -> Function:
 
 
 def badly_scaled(rng: Draw) -> Function:
-    """Weights that are millions of times larger and smaller, and data that make up for it."""
+    """Weights that are millions of times larger or smaller, with data that compensate for it."""
     function = _dense(rng, decay=0.0)
     inputs = function.parameters["w0"].shape[1]
     scale = 10.0 ** rng.uniform(-6, 6, inputs)
@@ -157,7 +157,7 @@ ENTROPY_SLIPS = (
 
 
 def cross_entropy(rng: Draw) -> Function:
-    """Softmax regression with smoothing, class weights, a temperature and samples that do not count."""
+    """Softmax regression with smoothing, class weights, a temperature and ignored samples."""
     n, inputs, classes = whole(rng, 2, 7), whole(rng, 1, 5), whole(rng, 2, 5)
     smoothing, temperature = one_of(rng, (0.0, 0.1)), one_of(rng, (1.0, 0.5, 2.0))
     hot = np.eye(classes)[rng.integers(classes, size=n)]

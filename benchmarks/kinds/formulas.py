@@ -24,7 +24,7 @@ LIKELIHOOD_SLIPS = (
 
 
 def likelihood(rng: Draw) -> Function:
-    """Logarithms and roots of positive numbers of unlike sizes; outside, the code raises, or says NaN."""
+    """Logarithms and roots of positive numbers of different sizes; elsewhere, it raises or returns NaN."""
     n, k = whole(rng, 1, 5), whole(rng, 1, 4)
     width = 10.0 ** rng.uniform(-3, 1, k)
     parameters = {
@@ -100,7 +100,7 @@ WAVE_SLIPS = (
 
 
 def wave(rng: Draw) -> Function:
-    """A decaying oscillation of four scalars, fitted by squares."""
+    """A decaying oscillation with four scalar parameters, fitted by least squares."""
     n = whole(rng, 1, 8)
     parameters = {
         "amplitude": np.array(rng.uniform(0.5, 2.0)),
@@ -159,7 +159,7 @@ MATRIX_SLIPS = (
 
 
 def matrix(rng: Draw) -> Function:
-    """yᵀ A⁻¹ x and log |det A| of a matrix without symmetry."""
+    """yᵀ A⁻¹ x and log |det A| of a matrix that is not symmetric."""
     size, n = whole(rng, 2, 4), whole(rng, 1, 3)
     a = normal(rng, size, size, scale=0.5) + 2.0 * np.eye(size)
     data = {"left": normal(rng, n, size), "right": normal(rng, n, size)}
@@ -206,7 +206,7 @@ SPECTRUM_SLIPS = (
 
 
 def spectrum(rng: Draw) -> Function:
-    """A filter in frequency space, complex numbers inside: log(1 + |F x · h|²)."""
+    """A filter in frequency space, with complex numbers inside: log(1 + |F x · h|²)."""
     n, size = whole(rng, 1, 3), whole(rng, 2, 6)
     parameters = {"x": normal(rng, n, size), "re": normal(rng, size), "im": normal(rng, size)}
     k = np.arange(size)
@@ -254,7 +254,7 @@ TRAJECTORY_SLIPS = (
 
 
 def trajectory(rng: Draw) -> Function:
-    """Hunters and prey by Euler steps, and back by the adjoint."""
+    """A predator-prey model by Euler steps, and its adjoint."""
     steps = whole(rng, 3, 25)
     parameters = {"rates": rng.uniform(0.4, 1.2, 4), "start": rng.uniform(0.5, 1.5, 2)}
     data = {"goal": rng.uniform(0.5, 1.5, (steps, 2))}
@@ -312,7 +312,7 @@ COSINE_SLIPS = (
 
 
 def cosine(rng: Draw) -> Function:
-    """Similarities of normalised vectors."""
+    """Cosine similarities of normalised vectors."""
     n, size = whole(rng, 1, 4), whole(rng, 2, 5)
     parameters = {
         "left": normal(rng, n, size, scale=10.0 ** rng.uniform(-2, 2)),
@@ -354,7 +354,7 @@ ZERO_SLIPS = (
 
 
 def zeros(rng: Draw) -> Function:
-    """Parameters that cannot matter: a shift of all logits, a scale of what is normalised, an unused one."""
+    """Parameters without effect: a shift of all logits, a scale before normalisation, an unused one."""
     n, classes = whole(rng, 1, 4), whole(rng, 2, 5)
     return Function(
         {

@@ -1,4 +1,4 @@
-"""What a kind of function is: forward and backward by hand, and the mistakes people make in the latter."""
+"""A kind of function: forward and backward by hand, and common mistakes in the latter."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ Draw = np.random.Generator
 
 @dataclass(frozen=True)
 class Function:
-    """A loss of some parameters at a point that was drawn.
+    """A loss of some parameters at a random point.
 
     forward: (parameters, data) → one loss per sample, and what backward needs of it.
-    backward: (parameters, data, saved, slip) → the gradients of the sum of the losses. A slip is the name of
-        a mistake in it, of those that the kind lists; "" is none.
-
-    Both keep to the type of what they are given.
+    backward: (parameters, data, saved, slip) → the gradients of the sum of the losses. A slip names a mistake
+    from the kind's list; "" means none. Both functions keep to the type of their arguments.
     """
 
     parameters: Arrays
@@ -34,7 +32,7 @@ Make = Callable[[Draw], Function]
 
 
 def whole(rng: Draw, low: int, high: int) -> int:
-    """A whole number from low to high, both included."""
+    """Draw a whole number from low to high, both included."""
     return int(rng.integers(low, high + 1))
 
 
@@ -51,5 +49,5 @@ def normal(rng: Draw, *shape: int, scale: float = 1.0) -> Array:
 
 
 def weights(rng: Draw, outputs: int, inputs: int) -> Array:
-    """[out, in], so that outputs are about as large as inputs."""
+    """Draw weights [out, in] that make outputs about as large as inputs."""
     return rng.normal(size=(outputs, inputs)) / inputs**0.5

@@ -1,4 +1,4 @@
-"""Convolutions and pooling, of [sample, channel, row, column]."""
+"""Convolutions and pooling of [sample, channel, row, column]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinds.function import Array, Arrays, Draw, Function, chance, normal, whole
 
 @dataclass(frozen=True)
 class Window:
-    """A window that moves over rows and columns."""
+    """A window that slides over rows and columns."""
 
     size: int
     stride: int
@@ -27,7 +27,10 @@ class Window:
         return np.pad(x, ((0, 0), (0, 0), around, around))
 
     def cropped(self, x: Array, by: int = 0) -> Array:
-        """Without the padding; by: too far."""
+        """Remove the padding.
+
+        by: a shift, for a planted mistake.
+        """
         start = self.padding + by
         return x[:, :, start : x.shape[2] - 2 * self.padding + start, start:][
             ..., : x.shape[3] - 2 * self.padding
@@ -37,7 +40,7 @@ class Window:
         return [(u, v) for u in range(self.size) for v in range(self.size)]
 
     def under(self, u: int, v: int, rows: int, columns: int) -> tuple[Any, ...]:
-        """What lies under place (u, v) of the window, for the given number of outputs."""
+        """Return the values under place (u, v) of the window, for the given number of outputs."""
         s, u, v = self.stride, u * self.dilation, v * self.dilation
         return (
             slice(None),
@@ -69,7 +72,7 @@ CONV_SLIPS = (
 
 
 def conv(rng: Draw) -> Function:
-    """A convolution with stride, padding and dilation, and tanh."""
+    """A convolution with stride, padding and dilation, followed by tanh."""
     window = Window(whole(rng, 1, 3), whole(rng, 1, 2), whole(rng, 0, 1), whole(rng, 1, 2))
     n, channels, height, width = _image(rng, window)
     outputs = whole(rng, 1, 3)
@@ -139,15 +142,16 @@ MAX_POOL_SLIPS = (*TIED_SLIPS, "= for +=")
 
 
 def max_pool(rng: Draw) -> Function:
-    """Maxima over windows, which may overlap; numbers all different."""
+    """Maxima over windows that may overlap, of distinct numbers."""
     size = whole(rng, 2, 3)
     return _max_pool(rng, Window(size, whole(rng, 1, size)), lambda x: x, shared=False)
 
 
 def max_pool_ties(rng: Draw) -> Function:
-    """Maxima of small whole numbers, many of which tie; the first takes all, or each its share.
+    """Maxima of small whole numbers, many of which tie; the first takes all, or each takes a share.
 
-    The windows are side by side: of a number that ties in several at once no slope tells one convention.
+    The windows do not overlap: if a number tied in several windows at once, no slope would reveal one
+    convention.
     """
     size = whole(rng, 2, 3)
     return _max_pool(rng, Window(size, size), np.round, shared=chance(rng, 0.3))
@@ -165,7 +169,7 @@ def _max_pool(rng: Draw, window: Window, rounded: Any, shared: bool) -> Function
 
 
 def _windows(x: Array, window: Window, rows: int, columns: int) -> Array:
-    """[place, sample, channel, row, column]"""
+    """Return the values of all windows as [place, sample, channel, row, column]."""
     return np.stack([x[window.under(u, v, rows, columns)] for u, v in window.places()])
 
 
@@ -207,7 +211,7 @@ AVERAGE_POOL_SLIPS = (
 
 
 def average_pool(rng: Draw) -> Function:
-    """Means over windows, the padding counted, and tanh."""
+    """Means over windows, padding included, followed by tanh."""
     size = whole(rng, 2, 3)
     window = Window(size, whole(rng, 1, size), whole(rng, 0, 1))
     n, channels, height, width = _image(rng, window)

@@ -1,4 +1,4 @@
-"""Functions with kinks: far from them, near them and right on them."""
+"""Functions with kinks: far from them, near them and exactly on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIECEWISE: tuple[Piecewise, ...] = (
     (lambda z: np.maximum(np.minimum(0.2 * z + 0.5, 1.0), 0.0), lambda z: 0.2 * _positive(2.5 - np.abs(z))),
     (lambda z: np.abs(z), np.sign),
 )
-"""relu, leaky relu, relu up to 1, the hard sigmoid and the absolute value, with their derivatives."""
+"""relu, leaky relu, relu6, the hard sigmoid and the absolute value, with their derivatives."""
 
 ONE_RELU_SLIPS = (
     "mask forgotten",
@@ -39,13 +39,16 @@ RELU_SLIPS = (*ONE_RELU_SLIPS, "mask of the layer below", "mask at the output al
 
 
 def relu(rng: Draw) -> Function:
-    """Piecewise linear layers at a point of no special kind."""
+    """Piecewise linear layers at a random point."""
     widths = [whole(rng, 1, 4) for _ in range(whole(rng, 2, 4))]
     return _relu(rng, widths, whole(rng, 1, 6), one_of(rng, PIECEWISE), 0.4, False)
 
 
 def dead_relu(rng: Draw) -> Function:
-    """relu layers, biases all 0. Some samples die on the way, and what lies above is right on the kink."""
+    """relu layers with all biases 0, in which some samples die.
+
+    The layers above a dead sample are exactly on the kink.
+    """
     widths = [whole(rng, 1, 3) for _ in range(whole(rng, 3, 4))]
     return _relu(rng, widths, whole(rng, 1, 4), PIECEWISE[0], 0.0, False)
 
@@ -118,7 +121,7 @@ HINGE_SLIPS = (
 
 
 def hinge(rng: Draw) -> Function:
-    """The multiclass hinge loss, with an l1 penalty."""
+    """The multiclass hinge loss with an l1 penalty."""
     n, inputs, classes = whole(rng, 2, 6), whole(rng, 1, 4), whole(rng, 2, 4)
     return Function(
         {"w": weights(rng, classes, inputs), "b": normal(rng, classes, scale=0.3)},
@@ -165,7 +168,7 @@ ROBUST_SLIPS = (
 
 
 def robust(rng: Draw) -> Function:
-    """Absolute, Huber or quantile loss of a linear model, and the largest of the weights."""
+    """Absolute, Huber or quantile loss of a linear model, plus the largest weight."""
     n, inputs, outputs = whole(rng, 2, 6), whole(rng, 1, 4), whole(rng, 1, 3)
     losses = one_of(rng, tuple(LOSSES))
     return Function(

@@ -1,4 +1,4 @@
-"""Normalisations: over the batch, over the units, over groups of them."""
+"""Normalisations over the batch, over the units, and over groups of units."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH_NORM_SLIPS = (
 
 
 def batch_norm(rng: Draw) -> Function:
-    """A dense layer whose bias cannot matter, batch normalisation, tanh."""
+    """A dense layer, batch normalisation and tanh; the layer's bias has no effect."""
     n, inputs, units = whole(rng, 3, 7), whole(rng, 1, 4), whole(rng, 1, 4)
     return Function(
         {

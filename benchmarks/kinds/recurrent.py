@@ -1,4 +1,4 @@
-"""Recurrent layers, through time."""
+"""Recurrent layers, unrolled through time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RNN_SLIPS = (
 
 
 def rnn(rng: Draw) -> Function:
-    """tanh units over some steps, with a loss at every step."""
+    """tanh units over a few steps, with a loss at every step."""
     n, steps, inputs, units = whole(rng, 1, 3), whole(rng, 2, 5), whole(rng, 1, 3), whole(rng, 1, 4)
     return Function(
         {
@@ -90,7 +90,7 @@ LSTM_SLIPS = (
 
 
 def lstm(rng: Draw) -> Function:
-    """Gates i, f, g and o, one matrix for inputs and one for states."""
+    """An LSTM with gates i, f, g and o, one matrix for inputs and one for states."""
     n, steps, inputs, units = whole(rng, 1, 2), whole(rng, 2, 4), whole(rng, 1, 2), whole(rng, 1, 3)
     return Function(
         {
@@ -164,7 +164,7 @@ GRU_SLIPS = (
 
 
 def gru(rng: Draw) -> Function:
-    """Gates z and r, and a candidate of the state that r lets through."""
+    """A GRU with gates z and r, and a candidate state that r controls."""
     n, steps, inputs, units = whole(rng, 1, 2), whole(rng, 2, 4), whole(rng, 1, 2), whole(rng, 1, 3)
     parameters = {f"w_{gate}": weights(rng, units, inputs) for gate in "zrc"}
     parameters |= {f"r_{gate}": weights(rng, units, units) for gate in "zrc"}

@@ -1,4 +1,4 @@
-"""A function at a point, with any mistake in its gradients, checked by the public interface alone."""
+"""A function at a point, with any mistake in its gradients, checked through the public interface only."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from kinds.function import Array, Arrays, Draw, Function, Make, chance
 
 @dataclass(frozen=True)
 class Mistake:
-    """A slip in backward, or a change of one tensor's gradient afterwards.
+    """A slip in backward, or a later change to one tensor's gradient.
 
-    slip: "" is none.  tensor: "" is none.
+    slip: "" means none. tensor: "" means none.
     """
 
     name: str = ""
@@ -38,10 +38,13 @@ RIGHT = Mistake()
 
 @dataclass(frozen=True)
 class Result:
-    """A verdict: agrees, wrong, unresolved; refused, where there is none, or raised; and what it took.
+    """A verdict and its cost.
 
-    calls: of the function.  entries: how many numbers its parameters hold.  seconds: of processor time.
-    told: what there is to say about it.
+    verdict: agrees, wrong, unresolved; refused if there is none; or raised.
+    calls: calls of the function.
+    entries: the number of parameters.
+    seconds: processor time.
+    told: details of the verdict.
     """
 
     verdict: str
@@ -58,19 +61,19 @@ class Subject(Protocol):
     def parameters(self) -> Arrays: ...
 
     def losses(self, parameters: Arrays) -> Array:
-        """In float64."""
+        """Return the losses in float64."""
 
     def gradients(self, mistake: Mistake) -> Arrays:
-        """As the code computes them."""
+        """Return the gradients as the code computes them."""
 
     def exact(self) -> Arrays:
-        """The right ones, in float64."""
+        """Return the right gradients, in float64."""
 
     def check(self, mistake: Mistake, fast: bool) -> Result: ...
 
 
 def checkable(subject: Subject) -> bool:
-    """Whether loss and gradients are finite at this point, and there is a slope to check."""
+    """Return whether loss and gradients are finite at this point, and there is a slope to check."""
     with np.errstate(all="ignore"):
         gradients = [np.asarray(g) for g in subject.gradients(RIGHT).values()]
         finite = all(np.isfinite(g).all() for g in (subject.losses(subject.parameters), *gradients))
@@ -82,7 +85,7 @@ def checkable(subject: Subject) -> bool:
 
 @dataclass(frozen=True)
 class Python:
-    """A function that computes in some type, whatever it is given, and returns one loss, or one a sample."""
+    """A function that computes in a fixed type and returns one loss, or one per sample."""
 
     function: Function
     dtype: type
@@ -121,7 +124,7 @@ def in_python(make: Make, dtype: type) -> Callable[[Draw], Python]:
 
 
 def checked(evaluate: Callable[[Arrays], Any], parameters: Arrays, fast: bool) -> Result:
-    """What `check_gradients` says of it."""
+    """Return the result of `check_gradients`."""
     calls = 0
 
     def loss_and_gradients(p: Arrays) -> Any:
@@ -139,13 +142,13 @@ def checked(evaluate: Callable[[Arrays], Any], parameters: Arrays, fast: bool) -
 
 
 def judged(check: Callable[[], Report]) -> tuple[str, Callable[[], str]]:
-    """The verdict of a check, and what there is to say about it."""
+    """Return the verdict of a check with its details."""
     try:
         report = check()
     except WrongGradientError as error:
         return "wrong", error.__str__
     except InputError as error:
         return "refused", error.__str__
-    except Exception as error:  # of the function, at a point that it was moved to; or a defect
+    except Exception as error:  # raised by the function at a perturbed point, or a defect
         return "raised", lambda error=error: "".join(format_exception(error))
     return str(report.verdict), lambda: "\n".join(map(str, report.worst(10)))

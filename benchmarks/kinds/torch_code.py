@@ -1,4 +1,4 @@
-"""What is checked of torch: a module and a loss, as a spec names them."""
+"""Torch subjects: a module and a loss, as a spec names them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from kinds.subjects import RIGHT, Mistake, Result, judged
 Tensor = torch.Tensor
 
 HANDED: list[Callable[[], Any]] = []
-"""What `build` of `as_code.py` builds: the last of them."""
+"""Functions that build modules; `build` of `as_code.py` calls the last one."""
 
 
 @dataclass(frozen=True)
 class Module:
     """A module that takes no data, and a loss.
 
-    build: slip → a module, fresh, its parameters drawn.  loss: output → the terms.
+    build: slip → a new module with random parameters.
+    loss: output → the terms.
     """
 
     build: Callable[[str], nn.Module]
@@ -35,7 +36,7 @@ class Module:
 
     @property
     def parameters(self) -> Arrays:
-        """Complex numbers as pairs."""
+        """Return the parameters, complex numbers as pairs."""
         module = self._module("", self.dtype)
         return {name: _pairs(p.detach()).astype(np.float64) for name, p in module.named_parameters()}
 
@@ -73,7 +74,10 @@ class Module:
         return _widened(self.build(slip), dtype)
 
     def _gradients(self, mistake: Mistake, dtype: torch.dtype) -> Arrays:
-        """Of the terms weighed at random: a sum of them hides a backward that ignores its upstream."""
+        """Return the gradients of randomly weighted terms.
+
+        A plain sum would hide a backward that ignores its upstream gradient.
+        """
         module = _planted(self._module(mistake.slip, dtype), mistake)
         terms = self.loss(module()).reshape(-1)
         upstream = torch.linspace(0.7, 1.6, len(terms), dtype=terms.dtype)
@@ -85,7 +89,7 @@ class Module:
 
 
 def _widened(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """In dtype, complex numbers in that of two such."""
+    """Convert the module's floating-point tensors to dtype, and complex ones to that precision."""
     pair = {torch.float64: torch.complex128, torch.float32: torch.complex64}[dtype]
     with torch.no_grad():
         for t in (*module.parameters(), *module.buffers()):
@@ -98,7 +102,7 @@ def _whole(t: Tensor) -> bool:
 
 
 def _planted(module: nn.Module, mistake: Mistake) -> nn.Module:
-    """With a hook that changes the gradient of one tensor."""
+    """Return the module with a hook that changes the gradient of one tensor."""
 
     def hook(grad: Tensor) -> Tensor:
         return _like(mistake.change(_pairs(grad)), grad)

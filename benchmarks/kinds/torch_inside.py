@@ -1,4 +1,4 @@
-"""Python functions that compute in torch, in a type of their own, whatever they are given."""
+"""Python functions that compute in torch, in a fixed type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class Inside:
-    """A Python function that computes in a type of torch's.
+    """A Python function that computes in one of torch's types.
 
     forward: (parameters, slip) → losses.
     """
@@ -74,7 +74,7 @@ def _network(p: dict[str, Tensor], d: dict[str, Tensor], act: Any, loss: str, sl
 
 
 def _backwards(z: Tensor, factor: float) -> Tensor:
-    """z, whose gradient is multiplied on the way down."""
+    """Return z, with its gradient multiplied by a factor in backward."""
     return z.detach() + factor * (z - z.detach())
 
 

@@ -1,4 +1,4 @@
-"""torch modules: with a backward of their own, with complex parameters, and of torch's own layers."""
+"""torch modules: with custom backwards, with complex parameters, and from torch's own layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tensor = torch.Tensor
 
 
 class Linear(torch.autograd.Function):
-    """x wᵀ + b"""
+    """x wᵀ + b with a custom backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, slip: str) -> Tensor:
@@ -34,7 +34,7 @@ class Linear(torch.autograd.Function):
 
 
 class Silu(torch.autograd.Function):
-    """z σ(z)"""
+    """z σ(z) with a custom backward."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, slip: str) -> Tensor:
@@ -56,7 +56,7 @@ class Silu(torch.autograd.Function):
 
 
 class LayerNorm(torch.autograd.Function):
-    """γ (x − mean) / deviation"""
+    """γ (x − mean) / deviation with a custom backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor, slip: str) -> Tensor:
@@ -110,7 +110,7 @@ LAYERS_SLIPS = (
 
 
 class Power(torch.autograd.Function):
-    """x³ / 3 times the upstream, elementwise, which is the last thing before the sum."""
+    """x³ / 3 elementwise, the last operation before the sum, so its backward sees the upstream gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slip: str) -> Tensor:
@@ -142,7 +142,7 @@ PLAIN_SLIPS = ("upstream ignored", "cube for the square", "3 left standing")
 
 
 class Product(torch.autograd.Function):
-    """x · w of complex numbers. The gradient that torch hands on is the conjugate of ∂L/∂z."""
+    """x · w for complex numbers. torch passes on the conjugate of ∂L/∂z as the gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, slip: str) -> Tensor:
@@ -164,7 +164,7 @@ class Product(torch.autograd.Function):
 
 
 class Filter(nn.Module):
-    """A complex filter between Fourier transforms, of real or complex input."""
+    """A complex filter between Fourier transforms, for real or complex input."""
 
     def __init__(self, rng: Draw, slip: str) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ FILTER_SLIPS = (
 
 
 class Stock(nn.Module):
-    """A net of torch's own layers, and its input."""
+    """A network of torch's own layers, with its input."""
 
     def __init__(self, rng: Draw, slip: str) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Networks: forward, loss per sample, backprop by formula, and the forward pass with one thing moved."""
+"""Networks: forward pass, loss per sample, backprop by formula, and the forward pass under perturbations."""

@@ -1,4 +1,4 @@
-"""The activations: one row each, value and derivative side by side.
+"""The activations, one row each, with value and derivative next to each other.
 
 To add one, write its row in `ACTIVATIONS`; the spec, the command line and the tests read the table.
 Every function takes z of shape (…, units). Values must also accept complex z (for the complex step).
@@ -23,19 +23,19 @@ Function = Callable[..., Array]
 
 @dataclass(frozen=True)
 class Activation:
-    """a = φ(z), its derivative, and where its smooth pieces begin and end.
+    """An activation a = φ(z) with its derivative and its smooth pieces.
 
     value:      φ(z), shape of z.
     derivative: ∂a/∂z: φ'(z), shape of z; for a coupled activation the Jacobian, shape (…, units, units).
-    pieces:     for a φ with kinks, which smooth piece each z is on: True on the right of the kink at 0.
-    branch:     for a φ with kinks, φ(z) on the given pieces, continued beyond their ends, shape of z.
-    in_place:   φ(z) written over a real z, for those that are faster so.
+    pieces:     for a φ with kinks, the smooth piece that each z is on: True to the right of the kink at 0.
+    branch:     for a φ with kinks, φ(z) on the given pieces, extended past their ends, shape of z.
+    in_place:   φ(z) written over a real z, where that is faster.
     coupled:    each a depends on the whole row of z (softmax).
-    bounded:    people compute φ' from a (a(1−a), 1−a²), which is exact only to the rounding of 1.
-    absolute:   how large the numbers are, shape of z, that people subtract to get a small φ(z), as 1 + erf.
-    shares:     every a is between 0 and 1: a probability.
-    flat_left:  φ is constant on the left of its kink.
-    rounding:   how exact value and derivative are; the default finds out for any row.
+    bounded:    common code computes φ' from a, as a(1−a) or 1−a², so it is exact only to the rounding of 1.
+    absolute:   size, shape of z, of the numbers that common formulas subtract for a small φ(z), like 1 + erf.
+    shares:     every a is between 0 and 1, like a probability.
+    flat_left:  φ is constant to the left of its kink.
+    rounding:   how exact value and derivative are; the default works for any row.
     options:    names and defaults of φ's parameters.
     formula:    the derivative as a textbook writes it.
     """
@@ -55,16 +55,16 @@ class Activation:
     formula: str = "φ'(z)"
 
     def with_options(self, **given: Any) -> Activation:
-        """The same row with its options bound, so that every function takes z alone."""
+        """Return a copy with its options bound, so that every function takes only z."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
 
     def overwrite(self, z: Array) -> Array:
-        """φ(z) of a real z that is not needed any more."""
+        """Return φ(z) of a real z that is no longer needed and may be overwritten."""
         return self.value(z) if self.in_place is None else self.in_place(z)
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
-        """δ = ∂L/∂a · ∂a/∂z, shape (…, units)."""
+        """Return δ = ∂L/∂a · ∂a/∂z, shape (…, units)."""
         if not self.coupled:
             return dL_da * self.derivative(z)
         return np.einsum("...i,...ij->...j", dL_da, self.derivative(z))
@@ -104,7 +104,10 @@ def _zeros(shape: tuple[int, ...]) -> Array:
 
 
 def _relu_in_place(z: Array) -> Array:
-    """Beside an array of zeros, np.maximum takes a third of the time that it takes beside 0.0."""
+    """Apply relu in place.
+
+    With an array of zeros, np.maximum takes a third of the time that it takes with the scalar 0.0.
+    """
     result: Array = np.maximum(z, _zeros(z.shape), out=z)
     return result
 
@@ -128,7 +131,7 @@ def _gelu_derivative(z: Array, approximate: str) -> Array:
 
 
 def _softmax_jacobian(z: Array) -> Array:
-    """∂aᵢ/∂zⱼ = aᵢ (1[i=j] − aⱼ), shape (…, units, units)."""
+    """Return ∂aᵢ/∂zⱼ = aᵢ (1[i=j] − aⱼ), shape (…, units, units)."""
     a = softmax(z)
     diagonal = np.eye(a.shape[-1], dtype=a.dtype) * a[..., None, :]
     return diagonal - a[..., :, None] * a[..., None, :]
@@ -137,7 +140,7 @@ def _softmax_jacobian(z: Array) -> Array:
 @dataclass(frozen=True)
 class _Softmax(Activation):
     def vjp(self, z: Array, dL_da: Array) -> Array:
-        """δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ): the Jacobian's full product without the Jacobian."""
+        """Return δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ), the product with the Jacobian without building it."""
         a = softmax(z)
         return a * (dL_da - (dL_da * a).sum(axis=-1, keepdims=True))
 

@@ -1,4 +1,4 @@
-"""Arrays by name: whether those that are given are those that are needed."""
+"""Check that the arrays given by name are the arrays needed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Protocol
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, shortened
 
 _MOST_NAMED = 20
-"""How many arrays that should not be there are named one by one."""
+"""Number of unexpected arrays to name individually; the rest are only counted."""
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """The first names, and how many more there are."""
+    """Return the first `most` names, and how many more there are."""
     names = [shortened(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) + more) or "nothing"
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """``[2, 3]``"""
+    """Format a shape, such as ``[2, 3]``."""
     return shortened("[" + ", ".join(map(str, shape)) + "]")
 
 
@@ -32,7 +32,7 @@ class Shaped(Protocol):
 
 
 def as_vector(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """[n] of a column [n, 1] or a row [1, n]; any other shape as it is."""
+    """Return [n] for a column [n, 1] or a row [1, n]; any other shape unchanged."""
     return (prod(shape),) if len(shape) == 2 and 1 in shape else shape
 
 
@@ -44,10 +44,10 @@ def match_shapes(
     if_missing: str | None = None,
     if_transposed: Mapping[str, str] | None = None,
 ) -> None:
-    """Raise an `InputError` that names every missing, extra and misshapen array, transposed ones as such.
+    """Raise an `InputError` that names every missing, extra, misshapen and transposed array.
 
-    if_missing: what can be done about an array that is not there.
-    if_transposed: by name, what can be done about one that is transposed, where that is not the usual.
+    if_missing: the help for a missing array.
+    if_transposed: the help for transposed arrays, by name, where the usual one does not apply.
     """
     complaints = [
         Complaint(
@@ -65,9 +65,9 @@ def match_shapes(
     for name in extra[:_MOST_NAMED]:
         all_of_them = f"the parameters are {listed(expected)}" if expected else None
         help = did_you_mean(name, expected) or all_of_them
-        complaints.append(Complaint(f"'{shortened(name)}' is no parameter", where, help))
+        complaints.append(Complaint(f"'{shortened(name)}' is not a parameter", where, help))
     if len(extra) > _MOST_NAMED:
-        more = f"and {len(extra) - _MOST_NAMED} more arrays are no parameters"
+        more = f"{len(extra) - _MOST_NAMED} more arrays are not parameters"
         complaints.append(Complaint(more, where))
     if complaints:
         raise InputError(*complaints)

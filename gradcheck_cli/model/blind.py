@@ -1,4 +1,4 @@
-"""What this network, at these parameters and on this data, could not show."""
+"""List what this network, with these parameters and data, cannot reveal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gradcheck_cli.model.problem import Problem
 
 
 def unexercised(problem: Problem) -> tuple[str, ...]:
-    """One short line for each thing a mistake could hide behind."""
+    """Return one short line for each thing that could hide a mistake."""
     return (*_data(problem), *_parameters(problem), *_activations(problem))
 
 
 def unusual(problem: Problem) -> tuple[str, ...]:
-    """One short line for each thing that is allowed, and seldom meant."""
+    """Return one short line for each thing that is allowed but seldom intended."""
     return (*_output(problem), *_targets(problem))
 
 
@@ -23,17 +23,17 @@ def _output(problem: Problem) -> Iterator[str]:
     layer, loss = problem.network.output, problem.network.loss
     name = layer.activation_name
     if name == loss.applies:
-        yield f"the loss takes logits and applies {name} itself, here on top of the output's own"
+        yield f"the loss takes logits and applies {name} itself, so the output layer applies it a second time"
     elif loss.unbounded and layer.activation.shares:
-        yield f"the loss takes numbers of any size, and the output's {name} leaves none outside 0 to 1"
+        yield f"the loss expects unbounded outputs, but {name} limits them to between 0 and 1"
 
 
 _SUM_APART = 0.01
-"""Probabilities that were rounded to two decimals add up to 1 as nearly."""
+"""Tolerance for probabilities that were rounded to two decimals."""
 
 
 def _targets(problem: Problem) -> Iterator[str]:
-    """Targets of samples that the loss is not meant for; before they are smoothed and weighted."""
+    """Yield a note for targets that the loss is not meant for, before smoothing and weighting."""
     loss, target = problem.network.loss, problem.plain_target
     low, high = loss.limits
     outside = int(((target < low) | (target > high)).any(axis=1).sum())

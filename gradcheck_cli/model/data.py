@@ -1,4 +1,4 @@
-"""Where a batch comes from: an .npz, the spec itself, or a seeded generator."""
+"""Read a batch from an .npz file, from the spec itself, or from a seeded generator."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gradcheck_cli.spec import MAX_NUMBERS, Data, DataFile, InlineData, Rescale,
 
 @dataclass(frozen=True)
 class Batch:
-    """x (N, inputs) and y as given: labels (N,), or targets (N,) or (N, C).
+    """Inputs x (N, inputs) and y as given: labels (N,), or targets (N,) or (N, C).
 
-    first: the number that the source gives the first of these samples.
+    first: the index in the source of the first of these samples.
     """
 
     x: Array
@@ -30,9 +30,12 @@ class Batch:
 
 
 def read_arrays(data: Data) -> tuple[Array, Array]:
-    """x and y as they are, of any shape, for code that knows what to do with them; x rescaled if asked."""
+    """Return x and y unchanged, in any shape, for the user's code to interpret; x is rescaled if asked.
+
+    Raises `InputError` for synthetic data, which need a network.
+    """
     if isinstance(data, SyntheticData):
-        raise bad_input("synthetic data need a network section, which says how many inputs there are", "data")
+        raise bad_input("synthetic data need a network section, which gives the number of inputs", "data")
     if isinstance(data, InlineData):
         batch = _inline(data, 0, 0)
         return batch.x, batch.y
@@ -41,14 +44,17 @@ def read_arrays(data: Data) -> tuple[Array, Array]:
 
 
 def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
-    """The samples of the spec, x rescaled. Raises `InputError` at the place in the spec."""
-    with np.errstate(all="ignore"):  # what overflows is refused here
+    """Return the samples that the spec asks for, with x rescaled.
+
+    Raises `InputError` at the place in the spec.
+    """
+    with np.errstate(all="ignore"):  # overflow is refused below
         batch = _READERS[type(data)](data, inputs, outputs, loss)
     x, y = batch.x, batch.y
     where: Location = ("data", "file") if isinstance(data, DataFile) else ("data", "x")
     _refuse_width(x.shape, inputs, where)
     if len(x) != len(y):
-        raise bad_input(f"x has {len(x)} samples and y has {len(y)}", *where)
+        raise bad_input(f"x has {len(x)} samples, but y has {len(y)}", *where)
     _refuse_infinite("x", batch, x, place_of(data, "x"))
     _refuse_infinite("y", batch, y, place_of(data, "y"))
     return batch
@@ -56,13 +62,13 @@ def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
 
 def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
     if len(shape) != 2 or shape[1] != inputs:
-        message = f"x has shape {list(shape)}; with {inputs} inputs [samples, {inputs}] is needed"
+        message = f"x has shape {list(shape)}; {inputs} inputs need [samples, {inputs}]"
         turned = len(shape) == 2 and shape[0] == inputs
         raise bad_input(message, *where, help=_turned("x") if turned else None)
 
 
 def place_of(data: Data, name: str) -> Location:
-    """What of the spec the numbers of x or y come from."""
+    """Return the place in the spec that the numbers of x or y come from."""
     if isinstance(data, DataFile):
         return ("data", "file")
     return ("data", name) if isinstance(data, InlineData) else ("data", "scale")
@@ -77,7 +83,10 @@ def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> 
 
 
 def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
-    """The samples of the file's x and y that the spec asks for. inputs: the size of one, if known."""
+    """Return the samples of the file's x and y that the spec asks for.
+
+    inputs: the number of values per sample, if known.
+    """
     named = {
         getattr(data, key): ("data", key) if key in data.model_fields_set else _FILE for key in ("x", "y")
     }
@@ -93,13 +102,13 @@ _FILE: Location = ("data", "file")
 
 
 def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | None) -> None:
-    """What is known of a batch before it is read."""
+    """Refuse an unusable batch after reading only its headers."""
     x, y = headers[data.x].shape, headers[data.y].shape
     for name, shape in ((data.x, x), (data.y, y)):
         if not shape:
             raise bad_input(f"array '{name}' of {data.file.name} is a single number, not a batch", *_FILE)
     if x[0] != y[0]:
-        message = f"'{data.x}' has {x[0]} samples and '{data.y}' has {y[0]}"
+        message = f"'{data.x}' has {x[0]} samples, but '{data.y}' has {y[0]}"
         turned = len(x) == 2 and x[1] == y[-1]
         raise bad_input(message, *_FILE, help=_turned(data.x) if turned else None)
     samples = _samples(data, x[0])
@@ -113,20 +122,20 @@ def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | N
 
 
 _USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")}
-"""How the names begin that people give to the two arrays of a batch."""
+"""Common beginnings of the names that people give to the two arrays of a batch."""
 
 
 def _key_to_say(name: str, held: Collection[str]) -> str | None:
-    """What the spec can say of an array with a name of its author's own."""
+    """Return the help for a missing array: the key to set under data, or a similar name."""
     if name not in _USUAL:
         return did_you_mean(name, held)
     likely = [each for each in held if each.lower().startswith(_USUAL[name])]
-    return f"say under data what it is called: {name}: {likely[0] if len(likely) == 1 else 'NAME'}"
+    return f"give its name under data: {name}: {likely[0] if len(likely) == 1 else 'NAME'}"
 
 
 def _turned(name: str) -> str:
-    """What to do about [features, samples], which is how some courses have them."""
-    return f"'{name}' seems to be [features, samples]; store its .T, one row for each sample"
+    """Return the help for arrays stored as [features, samples], the order that some courses use."""
+    return f"'{name}' seems to be [features, samples]; store its .T, with one row per sample"
 
 
 def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
@@ -136,7 +145,7 @@ def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
 
 
 def _samples(data: DataFile, held: int) -> slice:
-    """The samples that are asked for, all of which must be there."""
+    """Return the slice of the samples asked for, all of which must exist."""
     name = data.file.name
     if not held:
         raise bad_input(f"there are no samples in {name}", "data", "file")
@@ -144,7 +153,7 @@ def _samples(data: DataFile, held: int) -> slice:
         raise bad_input(f"{name} has {held} samples, so start is at most {held - 1}", "data", "start")
     stop = held if data.batch is None else data.start + data.batch
     if stop > held:
-        message = f"{name} has {held} samples; samples {data.start} to {stop - 1} were asked for"
+        message = f"{name} has {held} samples; samples {data.start} to {stop - 1} were requested"
         raise bad_input(message, "data", "batch")
     return slice(data.start, stop)
 
@@ -165,7 +174,7 @@ def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss | None = Non
 
 
 def _synthetic(data: SyntheticData, inputs: int, outputs: int, loss: Loss) -> Batch:
-    """x from the named distribution; y: labels, or values as widely spread as x."""
+    """Draw x from the named distribution, and y as labels or as values with the spread of x."""
     if data.samples * max(inputs, outputs) > MAX_NUMBERS:
         raise bad_input(
             f"{data.samples:,} samples of {max(inputs, outputs):,} numbers are too many", "data", "samples"
@@ -194,16 +203,16 @@ def _rescaled(x: Array, rescale: Rescale | None) -> Array:
     width = high - low
     rescaled = to_low + (x - low) * ((to_high - to_low) / width)
     if math.isinf(width) or (np.isfinite(x).all() and not np.isfinite(rescaled).all()):
-        raise bad_input("rescaled so, x is no longer finite", "data", "rescale")
+        raise bad_input("x is not finite after rescaling", "data", "rescale")
     return rescaled
 
 
 def one_target_per_output(
     batch: Batch, outputs: int, loss: Loss, where: Location
 ) -> tuple[Array, Array | None]:
-    """y as (N, C) numbers, and as labels (N,) if labels they are.
+    """Return y as numbers (N, C), and as labels (N,) if it holds labels.
 
-    A list of whole numbers is labels, unless there is a single output and the loss compares values.
+    Whole numbers (N,) are labels, unless there is only one output and the loss compares values.
     """
     y = batch.y
     if y.ndim == 2 and y.shape[1] == outputs and loss.target != "labels":
@@ -219,7 +228,7 @@ def one_target_per_output(
     labels = y.astype(np.int64) if float(np.abs(y).max()) < 2**53 else y
     if (labels != y).any():
         i = int(np.flatnonzero(labels != y)[0])
-        raise bad_input(f"y[{batch.first + i}] is {y[i]}, no label; {needed}", *where, *_item(where, i))
+        raise bad_input(f"y[{batch.first + i}] is {y[i]}, not a label; {needed}", *where, *_item(where, i))
     outside = (labels < 0) | (labels >= outputs)
     if outside.any():
         i = int(np.flatnonzero(outside)[0])
@@ -240,5 +249,5 @@ def _needed(outputs: int, loss: Loss) -> str:
 
 
 def _item(where: Location, i: int) -> Location:
-    """The item itself can be pointed at only where it stands in the spec."""
+    """Return the place of item i, which exists in the spec only for inline data."""
     return (i,) if where == ("data", "y") else ()

@@ -1,4 +1,4 @@
-"""Files of arrays that are of another kind than their place needs: what they are, and what to do about it."""
+"""Recognise files of the wrong kind, and say how to convert them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 class Kind:
     """A kind of file.
 
-    name: with its article.  looks: whether a file that begins so, with these members, is one.
-    help: how its arrays get into a file that can be read here.
+    name: its name with an article, such as "a pickle".
+    looks: takes the first bytes and the names of zip members; returns whether the file is of this kind.
+    help: how to convert its arrays to a readable file.
     """
 
     name: str
@@ -22,12 +23,12 @@ class Kind:
 
 
 def kind_of(file: Path) -> Kind | None:
-    """What the file is by its content, if that is known; nothing in it is run."""
+    """Return the kind of a file by its content, or None if unknown; nothing in the file is executed."""
     try:
         with open(file, "rb") as stream:
             start = stream.read(_BEGINNING)
         members = _members(file) if start.startswith(b"PK") else ()
-    except Exception:  # whatever is wrong with it has been told
+    except Exception:  # the caller has already reported what is wrong with it
         return None
     return next((kind for kind in KINDS if kind.looks(start, members)), None)
 
@@ -78,12 +79,12 @@ KINDS = (
     Kind(
         "a single array (.npy)",
         _begins(b"\x93NUMPY"),
-        "give it its name: numpy.savez('….npz', NAME=numpy.load(file))",
+        "name it: numpy.savez('….npz', NAME=numpy.load(file))",
     ),
     Kind(
         "a MATLAB file (.mat)",
         _begins(b"MATLAB "),
-        "arrays = scipy.io.loadmat(file), or h5py.File(file) of v7.3, then numpy.savez('….npz', w=…)",
+        "arrays = scipy.io.loadmat(file), or h5py.File(file) for v7.3, then numpy.savez('….npz', w=…)",
     ),
     Kind(
         "an HDF5 file",
@@ -100,7 +101,7 @@ KINDS = (
         _begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
         "a pickle could run code when read; write its arrays with numpy.savez('….npz', **arrays)",
     ),
-    Kind("a Git LFS pointer", _begins(b"version https://git-lfs"), "git lfs pull brings the file itself"),
+    Kind("a Git LFS pointer", _begins(b"version https://git-lfs"), "fetch the file with git lfs pull"),
     Kind("gzip-compressed", _begins(b"\x1f\x8b"), "unpack it with gunzip"),
 )
-"""The first that fits counts."""
+"""The known kinds; the first match counts."""

@@ -1,8 +1,8 @@
-"""The losses: one row each, value and gradient side by side.
+"""The losses, one row each, with value and gradient next to each other.
 
 To add one, write its row in `LOSSES`; the spec, the command line and the tests read the table.
-Every function takes a of shape (…, N, C) and a target of shape (N, C), and knows one sample at a time:
-reduction over the samples is the network's business. Values must also accept complex a.
+Every function takes a of shape (…, N, C) and a target of shape (N, C), and treats each sample separately:
+the network reduces over the samples. Values must also accept complex a.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Reduction = Literal["batchmean", "mean", "sum"]
 
 @dataclass(frozen=True)
 class Loss:
-    """ℓₙ(a, target), its gradient, and where its smooth pieces begin and end.
+    """A loss ℓₙ(a, target) with its gradient and its smooth pieces.
 
     value:      ℓ, shape (…, N): summed over the outputs of a sample.
     gradient:   ∂ℓ/∂a, shape (…, N, C).
-    pieces:     for a loss with kinks, which smooth piece each a is on, shape (…, N, C).
-    branch:     for a loss with kinks, ℓ on the given pieces, continued beyond their ends, shape (…, N).
-    sides:      for a loss with kinks, the pieces whose slopes are usual at a kink itself.
+    pieces:     for a loss with kinks, the smooth piece that each a is on, shape (…, N, C).
+    branch:     for a loss with kinks, ℓ on the given pieces, extended past their ends, shape (…, N).
+    sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
     per_output: a sum of one term per output; the reduction `mean` then divides by C as well.
     target:     what y must be: "values" for each output (labels become one-hot), a "distribution" over
-                the outputs (or labels), or "labels" alone.
-    applies:    the activation that the loss applies to its logits itself, if it does.
-    unbounded:  a is meant to be of any size: logits, or scores that are compared with a margin.
-    limits:     what each target is meant to lie between.
-    rounding:   how exact value and gradient are; the default finds out for any row.
+                the outputs (or labels), or "labels" only.
+    applies:    the activation that the loss applies to its logits, if any.
+    unbounded:  a may be of any size: logits, or scores that are compared with a margin.
+    limits:     the range that each target is meant to be in.
+    rounding:   how exact value and gradient are; the default works for any row.
     options:    names and defaults of the loss's parameters.
     formula:    the gradient as a textbook writes it.
     """
@@ -57,13 +57,13 @@ class Loss:
     formula: str = "∂ℓ/∂a"
 
     def with_options(self, **given: Any) -> Loss:
-        """The same row with its options bound, so that every function takes (a, target) alone."""
+        """Return a copy with its options bound, so that every function takes only (a, target)."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch"))
 
 
 def _abs(d: Array) -> Array:
-    """|d|, continued along each branch into the complex plane."""
+    """Return |d|, extended along each branch into the complex plane."""
     return np.where(d.real < 0, -d, d) if np.iscomplexobj(d) else np.abs(d)
 
 
@@ -88,7 +88,7 @@ def _huber_pieces(a: Array, target: Array, delta: float) -> Array:
 
 
 def _cross_entropy(a: Array, target: Array) -> Array:
-    """Σ_c target_c (log Σₖ e^aₖ − a_c): a are logits, and the log-sum-exp is taken around the largest.
+    """Return Σ_c target_c (log Σₖ e^aₖ − a_c) for logits a, with the log-sum-exp taken around the largest.
 
     The largest term of the sum is 1; log1p of the others keeps the digits of a loss near 0.
     """
@@ -104,7 +104,7 @@ def _cross_entropy(a: Array, target: Array) -> Array:
 
 
 def _first_zeros(shifted: Array) -> Array:
-    """Where each row has its first 0, as a mask: where it has only one, in one sweep."""
+    """Mark the first 0 of each row; a single sweep suffices if every row has only one."""
     zero = shifted == 0
     if np.count_nonzero(zero) > zero.size // zero.shape[-1]:
         zero &= zero.cumsum(axis=-1) == 1
@@ -116,14 +116,14 @@ def _cross_entropy_gradient(a: Array, target: Array) -> Array:
 
 
 def _bce_with_logits(a: Array, target: Array) -> Array:
-    """Σ target softplus(−a) + (1 − target) softplus(a), keeping the digits of a loss near 0."""
+    """Return Σ target softplus(−a) + (1 − target) softplus(a), keeping the digits of a loss near 0."""
     right = a.real > 0
     linear = np.where(right, a * (1.0 - target), -a * target)
     return row_sums(linear + log1p(np.exp(np.where(right, -a, a))))
 
 
 def _margins(a: Array, target: Array) -> Array:
-    """s_j − s_y + 1 for every output j but the labelled one, where it is −1 and so never counts."""
+    """Return s_j − s_y + 1 for every output j; −1 at the labelled one, so that it never counts."""
     labelled = row_sums(a * target)[..., None]
     return np.where(target > 0, -1.0, a - labelled + 1.0)
 
@@ -194,7 +194,7 @@ LOSSES: Mapping[str, Loss] = {
 
 
 def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: int, weight: float) -> float:
-    """What ℓ is multiplied by before the plain sum over the samples.
+    """Return the factor that multiplies ℓ in the plain sum over the samples.
 
     weight is the samples' total: N, or the sum of their class weights. `batchmean` averages over the
     samples and sums over the outputs, `mean` averages over both, `sum` sums over both.
@@ -208,5 +208,5 @@ def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: int, we
 
 
 def same_loss(one: float, other: float, eps: float) -> bool:
-    """Whether both are the same loss, computed in types of this machine epsilon and summed in any order."""
+    """Return whether two numbers are the same loss, up to rounding in types of this machine epsilon."""
     return abs(one - other) <= max(1e-6, 1e3 * eps) * max(abs(one), abs(other))

@@ -1,4 +1,4 @@
-"""The maps of a layer one by one, as things that can be differenced: a → L, y → a, w → z, b → z."""
+"""The maps of a layer as separate functions to difference: a → L, y → a, w → z, b → z."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 @dataclass(frozen=True)
 class Map:
-    """P numbers at `position`; observe(which, to) is what becomes of each one's image when it is moved.
+    """P numbers at `position`, each of which can be perturbed to observe its image.
 
-    shape: that of the derivative, whose C order the P numbers are in;  magnitude: the images' size;
-    pieces(which, to) tells which smooth piece of the map each is on.
+    shape: the shape of the derivative, whose C order the P numbers follow.
+    magnitude: the sizes of the images, (P,).
+    observe(which, to): the image of each number when it is set to `to`.
+    pieces(which, to): the smooth piece of the map that each number is on.
     """
 
     shape: tuple[int, ...]
@@ -44,7 +46,7 @@ class Map:
 
 
 def loss_map(problem: Problem) -> Map:
-    """a → L: each a_nj of the output, seen through its sample's loss. P = N × C."""
+    """Return the map a → L: each a_nj of the output, observed through its sample's loss. P = N × C."""
     network, a, target = problem.network, problem.objective.output, problem.target
     loss_pieces = network.loss.pieces
 
@@ -65,9 +67,10 @@ def loss_map(problem: Problem) -> Map:
 
 
 def activation_map(problem: Problem, i: int) -> Map:
-    """y → a of layer i: each a_nj by its own y_nj, P = N × units; y is z without batch normalisation.
+    """Return the map y → a of layer i: each a_nj as a function of its own y_nj, P = N × units.
 
-    For a coupled activation every a_nk by every y_nj, P = N × units², of as many samples as stay cheap.
+    Without batch normalisation, y is z. For a coupled activation, it is each a_nk as a function of each y_nj,
+    P = N × units², for as many samples as stay cheap.
     """
     layer, z = problem.network.layers[i], problem.objective.activity.y[i]
     activation, units = layer.activation, layer.units
@@ -98,7 +101,10 @@ def activation_map(problem: Problem, i: int) -> Map:
 
 
 def weight_map(problem: Problem, i: int) -> Map:
-    """w → z: z_nj by w_jk for every sample n and input k, at unit j = k mod units. P = N × inputs."""
+    """Return the map w → z: z_nj as a function of w_jk for each sample n and input k, P = N × inputs.
+
+    The unit is j = k mod units.
+    """
     layer, a_h = problem.network.layers[i], problem.objective.values[problem.network.places[i].input]
     w, b = problem.parameters[layer.weight], problem.parameters[layer.bias]
     inputs = np.tile(np.arange(layer.inputs), len(a_h))
@@ -116,7 +122,7 @@ def weight_map(problem: Problem, i: int) -> Map:
 
 
 def bias_map(problem: Problem, i: int) -> Map:
-    """b → z: z_nj by b_j for every sample n. P = N × units."""
+    """Return the map b → z: z_nj as a function of b_j for every sample n. P = N × units."""
     layer, a_h = problem.network.layers[i], problem.objective.values[problem.network.places[i].input]
     product = a_h @ problem.parameters[layer.weight].T
     position = np.tile(problem.parameters[layer.bias], len(a_h))
@@ -125,5 +131,5 @@ def bias_map(problem: Problem, i: int) -> Map:
 
 
 def _batch(width: int) -> int:
-    """How many rows of `width` numbers fit a block of 2 MiB."""
+    """Return how many rows of `width` numbers fit in a block of 2 MiB."""
     return max(1, 2**18 // width)

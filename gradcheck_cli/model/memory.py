@@ -1,4 +1,4 @@
-"""How much memory a check takes, told before it is tried."""
+"""Estimate the memory that a check needs, before running it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.network.network import Network
 
 _PER_PARAMETER = 18 * 8
-"""Bytes for each entry: gradient, reference, error bar, rounding, and what a verdict needs (measured)."""
+"""Bytes per entry: gradient, reference, error bar, rounding, and verdict (measured)."""
 
 _PER_ACTIVATION = 24 * 8
-"""Bytes for each sample of each unit and input: both passes, rounding, slopes and error bars (measured)."""
+"""Bytes per sample of each unit and input: both passes, rounding, slopes and error bars (measured)."""
 
 _PER_MOVED = 8 * 8
-"""Bytes for each number that a single move carries upwards: itself, and what it takes to evaluate it."""
+"""Bytes per number that a single perturbation carries upwards, with temporaries."""
 
 _LOADED = 64 * 2**20
 """Bytes for Python, numpy and the rest of the process."""
@@ -24,16 +24,16 @@ MIB = 2**20
 
 
 def needed(network: Network, samples: int) -> int:
-    """Bytes for the arrays that are there throughout, of every entry and of every activation."""
+    """Return the bytes of arrays that exist throughout a check, for every entry and every activation."""
     parameters = sum(layer.units * layer.inputs + len(layer.shapes) * layer.units for layer in network.layers)
     activations = samples * (network.layers[0].inputs + sum(layer.units for layer in network.layers))
     return _LOADED + _PER_PARAMETER * parameters + _PER_ACTIVATION * activations
 
 
 def least_block(network: Network, samples: int) -> tuple[int, int]:
-    """Bytes for the largest single move, which no block can be smaller than, and at which layer that is.
+    """Return the bytes of the largest single perturbation, which bounds the block size, and its layer.
 
-    An entry is moved for the whole batch at once, as is a pre-activation below a batch normalisation.
+    An entry is perturbed for the whole batch at once, and so is a pre-activation below a batch normalisation.
     """
     sizes = [
         _PER_MOVED * samples * max(layer.units for layer in network.layers[i:])
@@ -44,24 +44,24 @@ def least_block(network: Network, samples: int) -> tuple[int, int]:
 
 
 def refuse_oversized(network: Network, samples: int, budget: int) -> None:
-    """Raise an `InputError` for what cannot fit the machine, or the budget (MiB) for blocks of moves."""
+    """Raise an `InputError` if the check exceeds the machine's memory or the budget (MiB) for a block."""
     block, layer = least_block(network, samples)
     if block > budget * MIB:
         message = (
-            f"with {samples:,} samples a single move at layer '{network.layers[layer].name}' takes about "
+            f"with {samples:,} samples, one perturbation at layer '{network.layers[layer].name}' takes about "
             f"{_size(block)}, over the budget of {budget} MiB"
         )
         help = "check a smaller batch, or raise --memory"
         raise InputError(Complaint(message, ("network", "layers", layer, "units"), help=help))
     total, there = needed(network, samples) + block, _machine()
     if there is not None and total > there:
-        message = f"this check takes about {_size(total)} of memory, and the machine has {_size(there)}"
+        message = f"this check needs about {_size(total)} of memory, but the machine has {_size(there)}"
         help = "check a smaller batch, or a smaller version of the network"
         raise InputError(Complaint(message, ("network", "layers"), help=help))
 
 
 def _machine() -> int | None:
-    """Bytes of memory there are for this process, as far as that can be told."""
+    """Return the bytes of memory available to this process, or None if unknown."""
     if sys.platform == "win32":
         return None
     import resource
@@ -72,5 +72,5 @@ def _machine() -> int | None:
 
 
 def _size(count: int) -> str:
-    """``320 MiB``, ``4.2 GiB``"""
+    """Format a number of bytes, such as ``320 MiB`` or ``4.2 GiB``."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / MIB:.0f} MiB"

@@ -1,4 +1,4 @@
-"""The arrays of a file, whatever its author calls them and whichever way round their weights are."""
+"""Read the arrays of a file under the names and the weight layout that its author uses."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Shape = tuple[int, ...]
 
 
 def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """The arrays of a folder of .npy, a .safetensors or an .npz, by the names they have there.
+    """Return the arrays of a folder of .npy files, a .safetensors or an .npz, by their names in the file.
 
-    accept: looks at their headers before any is read. Raises `InputError` at `where`.
+    accept: checks the headers before any array is read. Raises `InputError` at `where`.
     """
     if os.path.isdir(file):
         return read_npy_folder(file, where, accept)
     if file.suffix == ".npy" and os.path.exists(file):
         message = f"'{file.name}' is one array; a folder of .npy, an .npz or a .safetensors is needed here"
-        raise bad_input(message, *where, help="name the folder that it is in")
+        raise bad_input(message, *where, help="name its folder instead")
     if file.suffix == ".safetensors":
         return read_safetensors(file, where, accept)
     return read_npz(file, where, accept=accept)
 
 
 def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
-    """The arrays of a file by our names, weights [out, in]; of whatever shape they are.
+    """Return the arrays of a file by gradcheck's names, weights as [out, in], in any shape.
 
-    section: of the spec, the one that names the file. Raises `InputError`.
+    section: the section of the spec that names the file. Raises `InputError`.
     """
     dialect = Dialect(source, section)
     dialect.refuse_unfit()
@@ -55,10 +55,11 @@ def read_fitting(
     needed: Collection[str] | None = None,
     if_missing: str | None = None,
 ) -> dict[str, Array]:
-    """The same, each in the shape that it must have.
+    """Return the arrays of a file by gradcheck's names, each in the shape required.
 
-    shapes: all that may be there, by our names.  needed: which of them must, if not all.
-    Raises `InputError` naming every missing, extra and misshapen array as the author of the file would.
+    shapes: all allowed arrays, by gradcheck's names.
+    needed: the names that must be present; by default all.
+    Raises `InputError` that names every missing, extra and misshapen array as the author of the file would.
     """
     dialect = Dialect(source, section)
     dialect.refuse_unfit(shapes)
@@ -74,14 +75,17 @@ def read_fitting(
 
 @dataclass(frozen=True)
 class Author:
-    """A file, or code, that holds arrays by names and in a layout of its own; where: of it in the spec."""
+    """A file, or the user's code, that holds arrays under its own names and layout.
+
+    where: the place in the spec that refers to it.
+    """
 
     called: str
     where: Location
     dialect: Dialect
 
     def ours(self, arrays: Mapping[str, Array], shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Arrays that fit these shapes, by our names."""
+        """Return the author's arrays, which fit these shapes, under gradcheck's names and in its layout."""
         theirs = self.dialect.shapes(shapes)
         return self.dialect.ours({name: array.reshape(theirs[name]) for name, array in arrays.items()})
 
@@ -93,7 +97,7 @@ class Author:
         what: str,
         if_missing: str | None,
     ) -> None:
-        """Raise an `InputError` with all that is missing, extra or misshapen, or what else it seems to be."""
+        """Raise an `InputError` for all missing, extra and misshapen arrays, or suggest other names."""
         dialect, theirs = self.dialect, self.dialect.shapes(shapes)
         must = {dialect.name(ours) for ours in needed}
         given = {name: _as_needed(header, theirs.get(name)) for name, header in given.items()}
@@ -119,21 +123,24 @@ class Author:
 
 @dataclass(frozen=True)
 class OwnParameters:
-    """The parameters that the user's code defines, by its names."""
+    """The parameters that the user's code defines, under its own names."""
 
     arrays: Mapping[str, Array]
     author: Author
 
     def fitting(self, shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Those of a network of these shapes, by our names. Raises `InputError` where they are others."""
-        help = "say under names what the code calls it, or give the spec parameters of its own"
+        """Return the parameters of a network with these shapes, by gradcheck's names.
+
+        Raises `InputError` if they do not fit.
+        """
+        help = "map its name under names, or add a parameters section to the spec"
         headers = {name: Header(name, array.shape, array.dtype) for name, array in self.arrays.items()}
         self.author.refuse_misfits(headers, shapes, shapes, "parameter", help)
         return self.author.ours(self.arrays, shapes)
 
 
 def _as_needed(header: Header, needed: Shape | None) -> Header:
-    """A bias that is a column or a row, as many have it, is taken as a vector; a single entry as a number."""
+    """Accept a common variant of the needed shape: a bias as a column or row, a number as a single entry."""
     as_number = () if header.shape in ((1,), (1, 1)) else header.shape
     fits = needed is not None and needed in (as_vector(header.shape), as_number)
     return replace(header, shape=needed) if fits and needed is not None else header
@@ -142,7 +149,7 @@ def _as_needed(header: Header, needed: Shape | None) -> Header:
 def _other_names(
     dialect: Dialect, given: Mapping[str, Header], shapes: Mapping[str, Shape], needed: Collection[str]
 ) -> OtherNames:
-    """Which parameters the arrays are that have no name of ours, in the layout in which more of them fit."""
+    """Guess the parameters behind arrays with unknown names, in the layout in which more of them fit."""
     layouts = (dialect.source.layout, *(each for each in LAYOUTS if each != dialect.source.layout))
     named = {dialect.name(ours) for ours in shapes}
     held = {name: header.shape for name, header in given.items() if name not in named}
@@ -160,7 +167,7 @@ def _other_names(
 
 
 def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
-    """What the file holds, which is all that the spec gives a name to, but for what it need not hold."""
+    """Read all arrays of the file; every name in the spec must be there, except those in `needless`."""
     place = Place(file, (dialect.section, "file"))
     named = [theirs for theirs, ours in dialect.source.names.items() if ours not in needless]
 
@@ -174,9 +181,9 @@ def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str
 
 @dataclass(frozen=True)
 class Dialect:
-    """The names and the layout of an author, from and to ours: `layer.weight` as [out, in].
+    """Translates an author's names and layout to and from gradcheck's: `layer.weight` as [out, in].
 
-    section: of the spec, the one that tells them.
+    section: the section of the spec that defines them.
     """
 
     source: Named
@@ -188,39 +195,42 @@ class Dialect:
 
     @property
     def says_otherwise(self) -> bool:
-        """Whether the author has any name, or the layout, otherwise than we do."""
+        """Whether any name or the layout differs from gradcheck's."""
         return bool(self.source.names) or self.source.layout != "out_in"
 
     def name(self, ours: str) -> str:
-        """What the author calls this."""
+        """Return the author's name for this parameter."""
         return self._theirs.get(ours, ours)
 
     def place(self, theirs: str) -> Location:
-        """Where the spec speaks of this name."""
+        """Return the place in the spec that defines this name."""
         return (self.section, "names", theirs)
 
     def shape(self, ours: str, shape: Shape) -> Shape:
-        """The author's shape of an array that has this shape with us."""
+        """Return the author's shape of an array, given its shape in gradcheck's layout."""
         return shape[::-1] if self._turns(ours, len(shape)) else shape
 
     def shapes(self, ours: Mapping[str, Shape]) -> dict[str, Shape]:
-        """The author's, by the author's names, of arrays that have these shapes with us."""
+        """Return the shapes in the author's layout, by the author's names."""
         return {self.name(name): self.shape(name, shape) for name, shape in ours.items()}
 
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """The author's arrays by our names, in our layout."""
+        """Translate the author's arrays to gradcheck's names and layout."""
         named = {self.source.names.get(name, name): array for name, array in arrays.items()}
         return {name: self._turned(name, array) for name, array in named.items()}
 
     def theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Our arrays by the author's names, in the author's layout."""
+        """Translate arrays to the author's names and layout."""
         return {self.name(name): self._turned(name, array) for name, array in arrays.items()}
 
     def _turned(self, ours: str, array: Array) -> Array:
         return np.ascontiguousarray(array.T) if self._turns(ours, array.ndim) else array
 
     def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Stacks of the author's arrays by our names, in our layout: their first axis counts points."""
+        """Translate stacks of the author's arrays to gradcheck's names and layout.
+
+        The first axis of a stack counts evaluation points.
+        """
         named = {self.source.names.get(name, name): array for name, array in arrays.items()}
         return {name: self._stack_turned(name, array) for name, array in named.items()}
 
@@ -236,15 +246,15 @@ class Dialect:
 
     @property
     def if_transposed(self) -> str:
-        """What to do about a weight that is the other way round."""
+        """The help for a transposed weight."""
         if self.source.layout == "in_out":
             return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
         return "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'"
 
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
-        """Raise an `InputError` with every name that cannot be: of two for one, of nothing known, in the way.
+        """Raise an `InputError` that lists every name that is ambiguous, unknown, or hides another one.
 
-        known: all that the names may stand for, by our names, where that is known.
+        known: all names that may be referred to, by gradcheck's names, if known.
         """
         complaints = [*self._double()]
         if known is not None:
@@ -262,24 +272,24 @@ class Dialect:
     def _unknown(self, known: Collection[str]) -> Iterator[Complaint]:
         for theirs, ours in self.source.names.items():
             if ours not in known:
-                message = f"'{shortened(ours)}' is no parameter"
+                message = f"'{shortened(ours)}' is not a parameter"
                 help = did_you_mean(ours, known) or f"the parameters are {listed(known)}"
                 yield Complaint(message, self.place(theirs), help)
 
     def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:
-        """A name of ours that stands for another one, and leaves its own without any."""
+        """Complain about parameter names given to other parameters, leaving their own without a source."""
         for theirs, ours in self.source.names.items():
             if theirs in known and theirs not in self._theirs:
                 message = (
-                    f"'{theirs}' stands for '{shortened(ours)}', and nothing for the network's '{theirs}'"
+                    f"'{theirs}' stands for '{shortened(ours)}', but nothing for the network's '{theirs}'"
                 )
-                yield Complaint(message, self.place(theirs), f"say what the file calls '{theirs}'")
+                yield Complaint(message, self.place(theirs), f"add the file's own name for '{theirs}'")
 
     def refuse_hidden(self, given: Collection[str]) -> None:
         """Raise an `InputError` for every array of the file whose name the spec gives to another one."""
         complaints = [
             Complaint(
-                f"'{shortened(theirs)}' stands for '{shortened(ours)}', but the file holds that too",
+                f"'{shortened(theirs)}' stands for '{shortened(ours)}', but the file has both",
                 self.place(theirs),
             )
             for theirs, ours in self.source.names.items()

@@ -1,4 +1,4 @@
-"""The files that a spec names: whether all of them are there, before any is read."""
+"""Check that all files named by a spec exist, before reading any."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck_cli.spec import ArrayFile, DataFile, PythonFunction, Spec, TorchM
 
 
 def refuse_absent_files(spec: Spec) -> None:
-    """Raise an `InputError` with every file that the spec names and that is not there."""
+    """Raise an `InputError` that lists every missing file that the spec names."""
     complaints = [
         Complaint(f"there is no file '{file}'", where, did_you_mean_file(file))
         for where, file in files_of(spec)
@@ -22,7 +22,7 @@ def refuse_absent_files(spec: Spec) -> None:
 
 
 def _is_absent(file: Path) -> bool:
-    """What cannot be told is left to whoever reads the file."""
+    """Return whether the file is certainly missing; any other problem is left to its reader."""
     try:
         os.stat(file)
     except FileNotFoundError:
@@ -33,7 +33,7 @@ def _is_absent(file: Path) -> bool:
 
 
 def files_of(spec: Spec) -> Iterator[tuple[Location, Path]]:
-    """Each file, and the place in the spec that names it."""
+    """Yield each file with the place in the spec that names it."""
     for section, named in (
         ("parameters", spec.parameters),
         ("data", spec.data),

@@ -1,4 +1,4 @@
-"""Arrays from an .npz file, or from a folder of .npy files: read without running anything."""
+"""Read arrays from an .npz file or a folder of .npy files, without executing anything from them."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ def read_npz(
     accept: Accept = as_they_are,
     hint: Hint = did_you_mean,
 ) -> dict[str, Array]:
-    """The arrays of an .npz file, or those of `names`, each with the place in the spec that asks for it.
+    """Return the arrays of an .npz file, or only those in `names`.
 
-    accept: looks at their headers before any is read.  hint: what to do about a name that is not there.
-    Raises `InputError` at `where`, or at the place of an array that is not there, with what is wrong.
+    names: the arrays to read, each with the place in the spec that asks for it.
+    accept: checks the headers before any array is read.
+    hint: suggests a fix for a missing name.
+    Raises `InputError` at `where`, or for a missing array at the place that asks for it.
     """
     place = Place(file, where)
     with reading(place, "an .npz file", "write one with numpy.savez(file, **arrays)"):
@@ -56,7 +58,7 @@ def read_npz(
 
 
 def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """The arrays of a folder, one in each `NAME.npy`, if their headers are accepted.
+    """Return the arrays of a folder, one for each `NAME.npy`, if their headers are accepted.
 
     Raises `InputError` at `where`.
     """
@@ -71,26 +73,26 @@ def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are)
 
 @dataclass(frozen=True)
 class _Member:
-    """An .npy file somewhere: how to open it, and how many bytes it has."""
+    """An .npy file in an archive or folder: a function that opens it, and its size in bytes."""
 
     open: Callable[[], IO[bytes]]
     size: int
 
 
 def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, _Member]:
-    """By name, of which each must be there once: of two, readers do not agree which one counts."""
+    """Return the members by name; refuse duplicates, since readers disagree on which one counts."""
     members: dict[str, _Member] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         if name in members:
-            raise place.complain(f"{place.array(name)} is in it twice", "write each array once")
+            raise place.complain(f"{place.array(name)} appears twice", "write each array once")
         if info.filename.endswith(".npy"):
             members[name] = _Member(partial(archive.open, info), info.file_size)
     return members
 
 
 def _members_in(folder: Path, place: Place) -> dict[str, _Member]:
-    """By name; hidden files are not the author's."""
+    """Return the .npy files of a folder by name; hidden files are skipped."""
     files = sorted(
         path for path in folder.iterdir() if path.name.endswith(".npy") and not path.name.startswith(".")
     )
@@ -125,7 +127,7 @@ def _read_members(
 
 def _read_header(name: str, member: _Member, place: Place) -> Header:
     with reading_array(place, name), member.open() as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's, about a file of Python 2
+        warnings.simplefilter("ignore")  # numpy warns about files written by Python 2
         old = np.lib.format.read_magic(stream) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)

@@ -1,4 +1,4 @@
-"""Rows of functions with options, for the tables of activations and losses."""
+"""Bind options to the functions in a row of the activation and loss tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def bound(row: object, options: Mapping[str, Any], *functions: str) -> dict[str, Any]:
-    """The fields of `row` that change when `options` are bound to those of `functions` that it has."""
+    """Return the fields of `row` that change when `options` are bound to these functions."""
     if not options:
         return {}
     changed = {name: partial(getattr(row, name), **options) for name in functions if getattr(row, name)}

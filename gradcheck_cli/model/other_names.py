@@ -1,4 +1,4 @@
-"""Arrays under names of their author's own: which parameters they are, as far as their shapes tell."""
+"""Match arrays with unknown names to parameters by their shapes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Shapes = Mapping[str, Shape]
 
 @dataclass(frozen=True)
 class OtherNames:
-    """What the arrays of a file seem to be.
+    """The likely parameters behind the arrays of a file.
 
-    pairs: the names in the file, and the parameters of the same shape.
-    guessed: those names of `pairs` that share their shape with others, and are paired in order.
-    layout: the one in which these are the shapes.
+    pairs: names in the file, each with the parameter of the same shape.
+    guessed: names of `pairs` that share their shape with others and are paired in order.
+    layout: the layout in which the shapes match.
     """
 
     pairs: Mapping[str, str]
@@ -29,13 +29,13 @@ class OtherNames:
     layout: Layout = "out_in"
 
     def complaint(self, source: Named, section: str, author: str, where: Location) -> Complaint:
-        """The one error, with the line to paste."""
-        found = f"{author} has other names than the network: {listed(self.pairs)}"
+        """Return one error that includes the line to paste."""
+        found = f"{author} uses different names from the network: {listed(self.pairs)}"
         names = ", ".join(f"{_word(theirs)}: {_word(ours)}" for theirs, ours in self._all(source).items())
         layout = "" if self.layout == source.layout else f", layout: {self.layout}"
-        help = f"by their shapes; say under {section}: names: {{{names}}}{layout}"
+        help = f"matched by shape; add under {section}: names: {{{names}}}{layout}"
         if self.guessed:
-            help += f"   (make sure of {listed(self.guessed)}, which share their shape with others)"
+            help += f"   (check {listed(self.guessed)}, which share their shape with others)"
         return Complaint(found, where, help)
 
     def _all(self, source: Named) -> Mapping[str, str]:
@@ -43,9 +43,9 @@ class OtherNames:
 
 
 def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
-    """Pair the arrays that have no name of ours with the names that have no array, by their shapes.
+    """Pair arrays of unknown name with parameters that have no array, by their shapes.
 
-    Of what is optional only that which a single array can be, and only where some of what is needed is found.
+    Optional parameters are paired only if the match is unique and some needed parameter was found.
     """
     pairs: dict[str, str] = {}
     guessed: list[str] = []
@@ -60,9 +60,10 @@ def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
 
 
 def _groups(held: Shapes, wanted: Shapes) -> Iterator[tuple[list[str], list[str]]]:
-    """The arrays and the names of each shape; where a shape is no name's, a column or row is a vector.
+    """Yield the arrays and the parameters of each shape.
 
-    The first layer comes first, as in most files; `wanted` has the output layer first.
+    If no parameter has the shape of a column or row, it is treated as a vector. The first layer comes first,
+    as in most files; `wanted` has the output layer first.
     """
     shapes = set(wanted.values())
     alike = {name: shape if shape in shapes else as_vector(shape) for name, shape in held.items()}
@@ -75,7 +76,7 @@ def _having(shape: Shape, among: Shapes) -> list[str]:
 
 
 def without(shapes: Shapes, names: Collection[str]) -> Shapes:
-    """Those of other names."""
+    """Return the shapes except those of these names."""
     return {name: shape for name, shape in shapes.items() if name not in names}
 
 
@@ -83,5 +84,5 @@ _PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[A-Za-z_][\w.-]*
 
 
 def _word(name: str) -> str:
-    """The name as YAML reads it."""
+    """Quote the name if YAML would read it as something else."""
     return name if _PLAIN.fullmatch(name) else json.dumps(name)

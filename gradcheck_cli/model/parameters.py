@@ -1,4 +1,4 @@
-"""Where a network's parameters come from: an initialiser's seeded draws, or a file."""
+"""Draw a network's parameters from a seeded initialiser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Initialiser:
-    """draw(rng, shape, fan_in, fan_out) at a scale of 1, and the scale when none is given."""
+    """A distribution for initial parameters: draw(rng, shape, fan_in, fan_out) at scale 1.
+
+    scale: the default scale.
+    """
 
     draw: Callable[[np.random.RandomState, Shape, int, int], Array]
     scale: float = 1.0
@@ -46,8 +49,8 @@ def initialise(
 ) -> dict[str, Array]:
     """Draw the parameters of layers (name, inputs, units) from the input up, weights first, then biases.
 
-    Last come gamma, around 1, and beta, around 0, of the layers that are `normalised`; unless the biases are
-    drawn, they are 1 and 0.
+    Last come gamma, around 1, and beta, around 0, for the layers in `normalised`. Unless the biases are
+    drawn, they are exactly 1 and 0.
 
     The generator is `RandomState`, whose stream never changes: with `normal`, a scale of 0.1 and seed 123
     these are the weights of Raschka's `NeuralNetMLP`.

@@ -1,4 +1,4 @@
-"""The penalties on the parameters: one row each, value and derivative side by side.
+"""The penalties on the parameters, one row each, with value and derivative next to each other.
 
 A penalty is a sum of one term per parameter entry, so both functions work entry by entry.
 """
@@ -15,9 +15,10 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Penalty:
-    """value(w, λ) and derivative(w, λ), both of w's shape.
+    """A penalty on parameters: value(w, λ) and derivative(w, λ), both in w's shape.
 
-    Where |w| has its kink: pieces(w), and branch(w, sign, λ) which is continued beyond it.
+    For penalties with the kink of |w|, pieces(w) tells the side of each entry, and branch(w, sign, λ) is the
+    value extended past the kink.
     """
 
     value: Callable[[Array, float], Array]

@@ -1,4 +1,4 @@
-"""A spec made concrete: network, parameters, inputs and targets."""
+"""Build the network, parameters, inputs and targets that a spec describes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from gradcheck_cli.spec import MAX_NUMBERS, InitialisedParameters, LossSpec, Net
 
 @dataclass(frozen=True)
 class Problem:
-    """What is checked: L at these parameters, x (N, inputs) and target (N, C).
+    """The loss L to check, with parameters, inputs x (N, inputs) and targets (N, C).
 
-    All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so that
-    gradients computed in float32 are held against a reference at the very same point.
+    All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so gradients
+    computed in float32 are compared with a reference at exactly the same point.
     y: the labels (N,) or targets as the data give them, from which `target` was made.
     checked: the names of the parameters to check, the output layer's first.
-    plain_target: the target (N, C) before label smoothing and class weights, which are beside it.
+    plain_target: the target (N, C) before label smoothing and class weights.
     """
 
     network: Network
@@ -59,7 +59,7 @@ class Problem:
             return NetworkObjective(self.network, self.parameters, self.x, self.target)
 
     def objective_for(self, dtypes: Iterable[np.dtype[Any]]) -> NetworkObjective:
-        """The same for gradients computed in these types: the coarser, the more sits on a kink."""
+        """Return the objective for gradients in these types; coarser types put more numbers on a kink."""
         coarsest = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
         arithmetic = Arithmetic.of(coarsest, held=self.dtype)
         with np.errstate(all="ignore"):
@@ -67,12 +67,13 @@ class Problem:
 
 
 def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
-    """Load or draw everything the spec names. Raises `InputError` with every place in the spec that fails.
+    """Load or draw everything the spec names.
 
-    own: the parameters of a Python function's own file, in place of what the spec names.
+    own: parameters from the user's Python file, which replace those of the spec.
+    Raises `InputError` with every place in the spec that fails.
     """
     if spec.network is None:
-        raise bad_input("this needs a network, and the spec describes none", "network")
+        raise bad_input("this needs a network, but the spec has no network section", "network")
     _refuse_impossible(spec.network)
     try:
         problem = _build(spec, spec.network, own)
@@ -114,15 +115,15 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
 
 
 def _network(spec: NetworkSpec) -> Network:
-    """The network with a coefficient of 1: the true one may depend on the samples' weights."""
+    """Return the network with a coefficient of 1; the final one may depend on the samples' weights."""
     loss = LOSSES[spec.loss.name].with_options(**spec.loss.options)
     return Network(layers_of(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
-    """The samples, their targets before and after smoothing and weights, and their total weight."""
+    """Return the samples, their targets before and after smoothing and weights, and their total weight."""
     if spec.data is None:
-        raise bad_input("this needs data, and the spec names none", "data")
+        raise bad_input("this needs data, but the spec has no data section", "data")
     outputs = network.output.units
     batch = read_batch(spec.data, described.inputs, outputs, network.loss)
     _refuse_too_many(described, len(batch.x))
@@ -148,9 +149,9 @@ def layers_of(spec: NetworkSpec) -> tuple[Layer, ...]:
 
 
 def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Array, float]:
-    """The target with label smoothing and class weights worked in, and the samples' total weight.
+    """Return the target with label smoothing and class weights applied, and the samples' total weight.
 
-    PyTorch's convention: labels weigh what their class weighs, distributions weigh 1 each.
+    This is PyTorch's convention: a label has the weight of its class, a distribution has weight 1.
     """
     outputs = target.shape[1]
     target = (1.0 - loss.label_smoothing) * target + loss.label_smoothing / outputs
@@ -172,9 +173,9 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
         init = source
         sizes = [(layer.name, layer.inputs, layer.units) for layer in network.layers]
         normalised = [layer.name for layer in network.layers if layer.batch_norm is not None]
-        with np.errstate(over="ignore"):  # seen, and refused, in the forward pass
+        with np.errstate(over="ignore"):  # the forward pass detects and refuses overflow
             return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes, normalised)
-    help = "say under names what it is called there"
+    help = "map its name in the file under names"
     arrays = read_fitting(source, "parameters", "parameter", network.shapes, if_missing=help)
     where, theirs = ("parameters", "file"), Dialect(source, "parameters").name
     infinite = [theirs(name) for name, array in arrays.items() if not np.isfinite(array).all()]
@@ -186,13 +187,16 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
 
 
 def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """The names that match any of the patterns. Raises `InputError` for a pattern that matches none."""
+    """Return the names that match any of the patterns.
+
+    Raises `InputError` for a pattern that matches none.
+    """
     groups = dict.fromkeys(f"{name.rsplit('.', 1)[0]}.*" for name in names if "." in name)
     complaints = [
         Complaint(
             f"'{shortened(pattern)}' matches no parameter",
             ("check", "parameters", i),
-            did_you_mean(pattern, [*names, *groups]) or f"there is {listed(names)}",
+            did_you_mean(pattern, [*names, *groups]) or f"the parameters are {listed(names)}",
         )
         for i, pattern in enumerate(patterns)
         if not any(fnmatchcase(name, pattern) for name in names)
@@ -203,7 +207,7 @@ def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]
 
 
 def _refuse_impossible(spec: NetworkSpec) -> None:
-    """What is wrong with the network whatever its data, before anything is allocated."""
+    """Refuse a network that is invalid for any data, before anything is allocated."""
     complaints = [*_ambiguous_names(spec), *_too_large(spec)]
     weights, outputs = spec.loss.weight, spec.layers[-1].units
     if weights is not None and len(weights) != outputs:
@@ -226,8 +230,8 @@ def _too_large(spec: NetworkSpec) -> Iterator[Complaint]:
         total += (inputs + 1) * layer.units
         if total > MAX_NUMBERS:
             message = (
-                f"with a weight of {layer.units:,} × {inputs:,} numbers the parameters are over the limit "
-                f"of {MAX_NUMBERS:,}"
+                f"a weight of {layer.units:,} × {inputs:,} takes the parameters over the limit of "
+                f"{MAX_NUMBERS:,} numbers"
             )
             yield Complaint(message, ("network", "layers", i, "units"))
             return
@@ -240,14 +244,14 @@ def _refuse_too_many(spec: NetworkSpec, samples: int) -> None:
         total += samples * layer.units
         if total > MAX_NUMBERS:
             message = (
-                f"with {samples:,} samples of {layer.units:,} units the activations are over the limit "
-                f"of {MAX_NUMBERS:,} numbers"
+                f"{samples:,} samples of {layer.units:,} units take the activations over the limit of "
+                f"{MAX_NUMBERS:,} numbers"
             )
             raise bad_input(message, "network", "layers", i, "units", help="check a smaller batch")
 
 
 def refuse_overflow(objective: NetworkObjective) -> None:
-    """Refuse a forward pass that is not finite: say where the numbers ran away, and in which type."""
+    """Raise an `InputError` if the forward pass overflows, naming the layer and the type."""
     network, values, dtype = objective.network, objective.values, objective.x.dtype
     if np.isfinite(objective.total) and all(np.isfinite(value).all() for value in values):
         return

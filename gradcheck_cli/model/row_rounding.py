@@ -1,8 +1,8 @@
-"""How exact the functions of one row are: what rounding does to an activation or a loss and its derivative.
+"""Bound the rounding errors of single activations and losses, and of their derivatives.
 
-The default serves any row: it nudges the arguments by as much as they are off, and looks; and it looks how
-the row itself rounds in float32. Every part of it is a size, so a bound cannot be negative. A row that knows
-better, or is wide, has a rounding of its own.
+The default works for any row of the tables. It nudges the arguments by their errors and observes the
+change, and it observes how the row itself rounds in float32. Every part of a bound is an absolute value, so
+no bound can be negative. Rows with tighter bounds, or wide ones, have their own class.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 from gradcheck_cli.model.special import Array, softmax
 
 FUNCTION_ULPS = 4.0
-"""An elementary function's result is good to a few units in the last place."""
+"""Error of an elementary function's result, in units in the last place."""
 
 _MOST_NUDGES = 32
-"""The number of groups of a wider row that are nudged one after the other, with random signs inside."""
+"""Wider rows are nudged in this many groups, one after another, with random signs inside each."""
 
 _SAMPLES = 4
 _APART = 2.0**-10
-"""How far the samples are apart, relatively: far enough for every rounding to be another."""
+"""Relative distance between the samples, large enough for their roundings to be independent."""
 
 Function = Callable[..., Any]
 
 
 class ActivationRow(Protocol):
-    """What a rounding needs to know of a row of `ACTIVATIONS`."""
+    """The fields of a row of `ACTIVATIONS` that rounding analysis needs."""
 
     @property
     def value(self) -> Function: ...
@@ -49,22 +49,22 @@ class ActivationRow(Protocol):
     def absolute(self) -> Function | None: ...
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
-        """δ = ∂L/∂a · ∂a/∂z."""
+        """Return δ = ∂L/∂a · ∂a/∂z."""
 
 
 class ActivationRounding:
-    """How exact an activation is whose z (…, units) is known to ± z_error; found by nudging z."""
+    """Rounding of an activation whose z (…, units) is known to ± z_error, found by nudging z."""
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
-        """How far the error of z carries a = φ(z), from values alone."""
+        """Return the error of a = φ(z) caused by the error of z, from values only."""
         return _moved(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
-        """How exact φ of an exact z is, in units of ε, from values alone."""
+        """Return the rounding error of φ at an exact z, in units of ε, from values only."""
         return _own(row.value, z)
 
     def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
-        """The error of ∂a/∂z, in its shape."""
+        """Return the error of ∂a/∂z, in its shape."""
         carried = _moved(row.derivative, z, z_error, row.coupled, row.pieces)
         error = carried + eps * _own(row.derivative, z)
         # a(1 − a) and the like are exact only to the rounding of 1.
@@ -77,7 +77,7 @@ class ActivationRounding:
     def delta(
         self, row: ActivationRow, z: Array, z_error: Array, dL_da: Array, dL_da_error: Array, eps: float
     ) -> Array:
-        """The error of δ = ∂L/∂a · ∂a/∂z (…, units)."""
+        """Return the error of δ = ∂L/∂a · ∂a/∂z (…, units)."""
         size = np.abs(dL_da)
         if not row.coupled:
             slope = np.abs(row.derivative(z))
@@ -89,7 +89,7 @@ class ActivationRounding:
         return self.at_most(row, z, dL_da_error) + carried + eps * (own + _row_sum(size * absolute))
 
     def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
-        """How large a δ can be whose ∂L/∂a is no larger than `sizes`: Σᵢ sizesᵢ |∂aᵢ/∂zⱼ|."""
+        """Return the largest δ for any ∂L/∂a no larger than `sizes`: Σᵢ sizesᵢ |∂aᵢ/∂zⱼ|."""
         slopes = np.abs(row.derivative(z))
         if not row.coupled:
             return sizes * slopes
@@ -98,7 +98,10 @@ class ActivationRounding:
 
 
 class SoftmaxRounding(ActivationRounding):
-    """A relative error of softmax is a difference of errors of z; and its Jacobian is never built for δ."""
+    """Rounding of softmax, whose relative error is a difference of errors of z.
+
+    It never builds the Jacobian for δ.
+    """
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
         return row.value(z) * 2.0 * z_error.max(axis=-1, keepdims=True)
@@ -124,7 +127,7 @@ class SoftmaxRounding(ActivationRounding):
     def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
         a = row.value(z)
         largest: Array = np.maximum(sizes, a * (sizes + _row_sum(sizes * a)))
-        return largest  # what is near 0 is known to the rounding of 1, as of all that is bounded
+        return largest  # like all bounded activations, results near 0 are exact only to the rounding of 1
 
     @staticmethod
     def _with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:
@@ -133,7 +136,7 @@ class SoftmaxRounding(ActivationRounding):
 
 
 class LossRow(Protocol):
-    """What a rounding needs to know of a row of `LOSSES`."""
+    """The fields of a row of `LOSSES` that rounding analysis needs."""
 
     @property
     def value(self) -> Function: ...
@@ -152,15 +155,15 @@ class LossRow(Protocol):
 
 
 class LossRounding:
-    """How exact a loss is whose outputs a (…, C) are known to ± a_error; found by nudging a."""
+    """Rounding of a loss whose outputs a (…, C) are known to ± a_error, found by nudging a."""
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
-        """ℓ, how far the error of a carries it, and the size of what it is summed from, each (…)."""
+        """Return ℓ, its error caused by the error of a, and the total size of its terms, each (…)."""
         if not row.per_output:
             value = row.value(a, target)
             carried = _moved(lambda moved: np.real(row.value(moved, target)), a, a_error, True)
             return value, carried, np.abs(np.real(value))
-        # every output's own term, whose changes cannot cancel
+        # nudge every output's own term, so that the changes cannot cancel
         column = np.broadcast_to(target, a.shape).reshape(-1, 1)
         terms = row.value(a.reshape(-1, 1), column).reshape(a.shape)
         nudged = row.value((a + a_error).reshape(-1, 1), column).reshape(a.shape)
@@ -168,10 +171,10 @@ class LossRounding:
         return terms.sum(axis=-1), carried.sum(axis=-1), size.sum(axis=-1)
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
-        """The error of ∂ℓ/∂a, in its shape."""
+        """Return the error of ∂ℓ/∂a, in its shape."""
         size = np.abs(row.gradient(a, target))
         rounding = size + np.abs(a) + np.abs(target)
-        if not row.per_output:  # what is subtracted may be as large as the largest of the row
+        if not row.per_output:  # the terms subtracted may be as large as the largest of the row
             largest = np.maximum(size, np.abs(target)).max(axis=-1, keepdims=True)
             rounding = FUNCTION_ULPS * (rounding + largest)
         pieces = row.pieces if len(row.sides) > 1 else None
@@ -181,7 +184,7 @@ class LossRounding:
 
 
 class _AgainstTheLabel(LossRounding):
-    """Of a loss that falls with the labelled output and rises with all others: its errors add up."""
+    """Rounding of a loss that falls with the labelled output and rises with all others: its errors add up."""
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         against = np.where(target >= target.max(axis=-1, keepdims=True), -a_error, a_error)
@@ -191,6 +194,8 @@ class _AgainstTheLabel(LossRounding):
 
 
 class CrossEntropyRounding(_AgainstTheLabel):
+    """Rounding of cross-entropy, whose gradient is softmax(a) times the total target, less the target."""
+
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
         total = target.sum(axis=-1, keepdims=True)
         p = softmax(a) * total
@@ -199,8 +204,10 @@ class CrossEntropyRounding(_AgainstTheLabel):
 
 
 class HingeRounding(_AgainstTheLabel):
+    """Rounding of the hinge loss, whose gradient is exact."""
+
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
-        return np.zeros_like(a)  # whole numbers
+        return np.zeros_like(a)  # the gradient holds whole numbers
 
 
 NUDGED_ACTIVATION = ActivationRounding()
@@ -208,7 +215,7 @@ NUDGED_LOSS = LossRounding()
 
 
 def _own(function: Function, at: Array) -> Array:
-    """How exact `function` is, in units of ε: a few ulps, or as much worse as it is in float32 hereabouts."""
+    """Return the rounding error of `function` in units of ε, as float32 shows it nearby, or a few ulps."""
     own: Array = FUNCTION_ULPS * np.abs(function(at))
     narrow = np.finfo(np.float32)
     rng = np.random.default_rng(0)
@@ -226,7 +233,7 @@ def _row_sum(numbers: Array) -> Array:
 
 
 def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
-    """What to move at once: everything, or where numbers of a row act on each other, one after the other."""
+    """Yield the changes to apply together: all at once, or one group of a coupled row after another."""
     if not coupled:
         yield by
         return
@@ -238,8 +245,9 @@ def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
 
 
 def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None) -> Array:
-    """How much `function` changes if its argument is off by ± `by`; not at all where a side is another piece.
+    """Return how much `function` changes if its argument is off by ± `by`.
 
+    Where the nudge crosses to another piece, the change counts as 0.
     coupled: whether each result depends on the whole row.
     """
     here: Array = function(at)
@@ -256,7 +264,7 @@ def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Func
 
 
 def _same_pieces(pieces: Function, at: Array, moved: Array, coupled: bool, axes: int) -> Array:
-    """Where nothing has moved to another piece; of a coupled row, nothing in all of it."""
+    """Mark the numbers that stay on their piece; in a coupled row, only if the whole row does."""
     same = np.equal(pieces(moved), pieces(at))
     if not coupled:
         return same

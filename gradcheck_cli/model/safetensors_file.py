@@ -1,4 +1,4 @@
-"""Arrays from a .safetensors file."""
+"""Read arrays from a .safetensors file."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _DTYPES = {
     "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
     "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1",
 }  # fmt: skip
-"""The format's types that numpy has too."""
+"""The types of the format that numpy also has."""
 
 _FOREIGN = {"BF16": "bfloat16", "F8_E4M3": "float8", "F8_E5M2": "float8"}
 _COMPLEX = {"C64": "complex64"}
 
 
 def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """The arrays of a .safetensors file, if their headers are accepted.
+    """Return the arrays of a .safetensors file, if their headers are accepted.
 
-    Raises `InputError` at `where`, also without the package.
+    Raises `InputError` at `where`, also if the package safetensors is missing.
     """
     place = Place(file, where)
     with reading(place, "a .safetensors file", "write one with safetensors.numpy.save_file(arrays, file)"):
@@ -53,7 +53,7 @@ def _opened(place: Place) -> Any:
         from safetensors import safe_open
     except ImportError:
         raise place.complain(
-            f"'{place.name}' needs the package safetensors, which is not installed",
+            f"reading '{place.name}' needs the package safetensors, which is not installed",
             "pip install safetensors",
         ) from None
     return safe_open(place.file, framework="numpy")

@@ -1,4 +1,4 @@
-"""How far rounding does carry our own backprop in a narrow type: a sample of what a bound is a bound of."""
+"""Measure the actual rounding of gradcheck's own backprop in a narrow type, to limit worst-case bounds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gradcheck_cli.network.network import Arrays, Network, gradients
 
 _SAMPLES = 8
 _NUDGE = 2.0**-10
-"""How far the samples are apart, relatively: far enough for every rounding to be another."""
+"""Relative distance between the samples, large enough for their roundings to be independent."""
 
 _UNLIKE = 10.0
-"""How many times as far as ours other authors' formulas may round."""
+"""Other authors' formulas may round this many times worse than gradcheck's."""
 
 _FLOOR = 3e-6
 """A bound below this share of a tensor's largest entry does no harm."""
@@ -23,11 +23,11 @@ _FLOOR = 3e-6
 def capped(
     bounds: Arrays, network: Network, parameters: Arrays, x: Array, target: Array, dtype: np.dtype[Any]
 ) -> dict[str, Array]:
-    """The bounds of a first-order analysis, but no larger than what is seen makes plausible.
+    """Return the bounds of the first-order analysis, limited to what the observed rounding makes plausible.
 
-    The analysis takes every rounding for the worst; through a stack of batch normalisations its bound grows
-    to the size of the gradient itself, and would excuse anything. Where other authors' formulas lose digits
-    that ours keep, what is seen of ours says nothing of theirs.
+    The analysis assumes the worst of every rounding. Through a stack of batch normalisations its bound grows
+    to the size of the gradient itself and would excuse anything. Where common formulas lose digits that
+    gradcheck's keep, the observed rounding says nothing about them, and the bounds stay as they are.
     """
     if any(layer.activation.absolute is not None for layer in network.layers):
         return dict(bounds)
@@ -55,4 +55,4 @@ def capped(
 def _cap(seen: Array, size: float) -> Array:
     whole = np.sqrt(np.mean(np.square(seen)))
     cap = np.maximum(_UNLIKE * np.maximum(seen, whole), _FLOOR * size)
-    return np.where(cap > 0, cap, np.inf)  # where all is exactly 0, nothing was seen
+    return np.where(cap > 0, cap, np.inf)  # no rounding was observed if everything is exactly 0

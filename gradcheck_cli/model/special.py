@@ -1,6 +1,6 @@
 """Elementary functions that numpy lacks, or has in a form that loses digits.
 
-Each takes real arrays and complex ones near the real axis, which is what the complex step feeds it.
+Each accepts real arrays and complex ones near the real axis, as the complex step needs.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ _ERFC_LARGE = (
 
 
 def sigmoid(z: Array, out: Array | None = None) -> Array:
-    """1 / (1 + e⁻ᶻ), to full relative accuracy on both sides. out: where to write that of a real z."""
+    """Return 1 / (1 + e⁻ᶻ) to full relative accuracy on both sides.
+
+    out: where to write the result for a real z.
+    """
     if not np.iscomplexobj(z):
-        with np.errstate(over="ignore"):  # e⁻ᶻ = inf gives 0, which is the answer
+        with np.errstate(over="ignore"):  # e⁻ᶻ = inf gives 0, the right limit
             e = np.negative(z, out=out)
             np.exp(e, out=e)
             e += 1.0
@@ -50,7 +53,7 @@ def sigmoid(z: Array, out: Array | None = None) -> Array:
 
 
 def softplus(z: Array) -> Array:
-    """log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|), which cannot overflow."""
+    """Return log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|), which cannot overflow."""
     if not np.iscomplexobj(z):
         return np.maximum(z, np.zeros_like(z)) + np.log1p(np.exp(-np.abs(z)))
     right = z.real > 0
@@ -58,7 +61,7 @@ def softplus(z: Array) -> Array:
 
 
 def log1p(w: Array) -> Array:
-    """log(1 + w); numpy's own loses a tiny complex w."""
+    """Return log(1 + w); numpy's version loses a tiny complex w."""
     if not np.iscomplexobj(w):
         return np.log1p(w)
     x, y = w.real, w.imag
@@ -66,7 +69,7 @@ def log1p(w: Array) -> Array:
 
 
 def softmax(z: Array) -> Array:
-    """e^zⱼ / Σₖ e^zₖ over the last axis."""
+    """Return e^zⱼ / Σₖ e^zₖ over the last axis."""
     e = z - z.real.max(axis=-1, keepdims=True)
     np.exp(e, out=e)
     e /= row_sums(e)[..., None]
@@ -74,7 +77,10 @@ def softmax(z: Array) -> Array:
 
 
 def row_max(z: Array) -> Array:
-    """The largest of the last axis, (…, 1), which may be short: then its columns are compared."""
+    """Return the maximum over the last axis, (…, 1).
+
+    A short axis is reduced column by column, which is faster.
+    """
     width = z.shape[-1]
     if width > 64 or z.size < 64 * width:
         return z.max(axis=-1, keepdims=True)
@@ -82,24 +88,27 @@ def row_max(z: Array) -> Array:
 
 
 def row_sums(terms: Array) -> Array:
-    """Σ over the last axis, which may be short: numpy's own sum takes its time for each."""
+    """Return the sum over the last axis.
+
+    If that axis is short, a matrix product is faster than numpy's sum.
+    """
     return terms @ np.ones(terms.shape[-1], dtype=terms.dtype)
 
 
 def normal_cdf(z: Array) -> Array:
-    """Φ(z) = ½ erfc(−z/√2), relatively accurate in the left tail."""
+    """Return Φ(z) = ½ erfc(−z/√2), accurate to relative precision in the left tail."""
     return 0.5 * erfc(z * -math.sqrt(0.5))
 
 
 def normal_pdf(z: Array) -> Array:
-    """e^(−z²/2) / √(2π)."""
+    """Return the standard normal density e^(−z²/2) / √(2π)."""
     return np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
 
 
 def erfc(z: Array) -> Array:
-    """1 − erf(z) by Cody's rational approximations on |Re z| ≤ 0.46875, ≤ 4 and beyond.
+    """Return 1 − erf(z) by Cody's rational approximations on |Re z| ≤ 0.46875, ≤ 4 and beyond.
 
-    These are made for float64; a wider type takes a series and a continued fraction, which are slower.
+    These are made for float64; wider types use a series and a continued fraction, which are slower.
     """
     left = z.real < 0
     y = np.where(left, -z, z)
@@ -133,7 +142,7 @@ def _erfc_large(y: Array) -> Array:
 
 
 def _erfc_series(y: Array) -> Array:
-    """1 − 2/√π e^(−y²) Σ 2ᵏ y^(2k+1) / (2k+1)!! (DLMF 7.6.2), whose terms are all positive."""
+    """Return 1 − 2/√π e^(−y²) Σ 2ᵏ y^(2k+1) / (2k+1)!! (DLMF 7.6.2), whose terms are all positive."""
     term = total = y
     for k in range(1, 40):
         term = term * (2.0 * y * y / (2 * k + 1))
@@ -142,7 +151,10 @@ def _erfc_series(y: Array) -> Array:
 
 
 def _erfc_fraction(y: Array) -> Array:
-    """e^(−y²)/√π · 2y / (2y² + 1 − 1·2/(2y² + 5 − 3·4/(2y² + 9 − …))) (DLMF 7.9.2)."""
+    """Return erfc(y) by a continued fraction (DLMF 7.9.2).
+
+    It is e^(−y²)/√π · 2y / (2y² + 1 − 1·2/(2y² + 5 − 3·4/(2y² + 9 − …))).
+    """
     square = 2.0 * y * y
     tail = square + (4 * _FRACTION_TERMS + 1)
     for k in range(_FRACTION_TERMS, 0, -1):
@@ -151,7 +163,7 @@ def _erfc_fraction(y: Array) -> Array:
 
 
 _FRACTION_TERMS = 120
-"""Enough for 20 digits at y = 1, where it is slowest."""
+"""Enough terms for 20 digits at y = 1, where convergence is slowest."""
 
 
 def _two_over_root_pi(y: Array) -> Any:
@@ -159,7 +171,7 @@ def _two_over_root_pi(y: Array) -> Any:
 
 
 def _exp_minus_square(y: Array) -> Array:
-    """e^(−y²) with the rounding error of y² kept out of the exponent (Cody's split at sixteenths)."""
+    """Return e^(−y²) with the rounding error of y² kept out of the exponent (Cody's split at sixteenths)."""
     head = np.trunc(np.minimum(y.real, 1e3) * 16.0) / 16.0
     return np.exp(-head * head) * np.exp(-(y - head) * (y + head))
 

@@ -1,4 +1,4 @@
-"""Arrays that lie in a file: what is refused of them before any is allocated."""
+"""Refuse unusable arrays in files before allocating any memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gradcheck_cli.model.arrays import listed, shape_text
 from gradcheck_cli.model.file_kinds import Kind, kind_of
 
 MAX_BYTES = 2**31
-"""What the arrays that are read from one file may take together."""
+"""The most bytes that the arrays read from one file may take together."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A file, and what of the spec asks for it."""
+    """A file, and the place in the spec that names it."""
 
     file: Path
     where: Location
@@ -43,9 +43,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Header:
-    """An array that has not been read: what the file says of it.
+    """The header of an array that has not been read yet.
 
-    stored: how many bytes of it there are, as far as that is known.
+    stored: the number of bytes in the file, if known.
     """
 
     name: str
@@ -55,16 +55,19 @@ class Header:
 
 
 Accept = Callable[[Mapping[str, Header]], None]
-"""Raises an `InputError` for headers that are not those that are needed, before the arrays are read."""
+"""Checks headers before the arrays are read; raises an `InputError` if they are not the ones needed."""
 
 
 def as_they_are(headers: Mapping[str, Header]) -> None:
-    """Accepts arrays of any names and shapes."""
+    """Accept arrays of any names and shapes."""
 
 
 @contextmanager
 def reading(place: Place, kind: str, help: str) -> Iterator[None]:
-    """Turn whatever goes wrong with the file as a whole into an `InputError`; it is to be one of `kind`."""
+    """Turn any failure to read the file as a whole into an `InputError`.
+
+    kind: the kind of file expected, such as "an .npz file".  help: how to write one.
+    """
     try:
         yield
     except InputError:
@@ -73,7 +76,7 @@ def reading(place: Place, kind: str, help: str) -> Iterator[None]:
         raise place.complain(f"there is no file '{place.file}'", did_you_mean_file(place.file)) from None
     except OSError as error:
         raise place.complain(f"'{place.file}' cannot be read: {reason(error)}") from None
-    except Exception as error:  # a damaged file raises more than its reader's own errors
+    except Exception as error:  # a damaged file can raise anything, not only its reader's errors
         found = kind_of(place.file)
         if found and found.name != kind:
             raise place.refuse_kind(found, kind) from None
@@ -82,7 +85,7 @@ def reading(place: Place, kind: str, help: str) -> Iterator[None]:
 
 @contextmanager
 def reading_array(place: Place, name: str) -> Iterator[None]:
-    """The same for one array: whatever a reader makes of garbage."""
+    """Turn any failure to read one array into an `InputError`."""
     try:
         yield
     except InputError:
@@ -92,7 +95,7 @@ def reading_array(place: Place, name: str) -> Iterator[None]:
 
 
 def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
-    """Opening a pipe would wait for a writer, and a device may never end."""
+    """Refuse folders, pipes and devices: opening a pipe waits for a writer, and a device may never end."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise place.complain(f"{what} is a folder; {needed} is needed here")
@@ -101,13 +104,13 @@ def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
 
 
 Hint = Callable[[str, Collection[str]], str | None]
-"""What to do about a name that is not among those that are held."""
+"""Suggests a fix for a missing name, given the names that exist."""
 
 
 def refuse_absent(
     held: Collection[str], wanted: Mapping[str, Location], place: Place, hint: Hint = did_you_mean
 ) -> None:
-    """Every array that is wanted must be held; each is complained about where it is asked for."""
+    """Raise an `InputError` for every missing array, at the place in the spec that asks for it."""
     complaints = [
         Complaint(
             f"{place.name} has no array '{shortened(name)}'; it holds {listed(held)}",
@@ -122,7 +125,7 @@ def refuse_absent(
 
 
 def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
-    """Shapes that are impossible, that no memory holds, or that the file is too short for."""
+    """Refuse shapes that are impossible, exceed the memory limit, or need more bytes than the file has."""
     total = 0
     for header in headers:
         array, shape = place.array(header.name), shape_text(header.shape)
@@ -131,12 +134,12 @@ def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
         size = prod(header.shape) * header.dtype.itemsize
         total += size
         if total > MAX_BYTES:
-            raise place.complain(f"with {array}, of shape {shape}, the arrays are over the limit of 2 GiB")
+            raise place.complain(f"{array}, of shape {shape}, takes the arrays over the limit of 2 GiB")
         if header.stored is not None and header.stored < size:
             raise place.complain(f"{array} is cut short: its shape is {shape}")
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an error says."""
+    """Return the first line of an error's message."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return shortened(text.splitlines()[0], 120)

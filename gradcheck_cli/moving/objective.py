@@ -1,6 +1,6 @@
-"""A network as something whose values, entries and penalised entries can be moved one by one.
+"""Present a network as an objective whose values, entries and penalties can be moved.
 
-This is all that the numerical side ever sees of a network: positions and losses, never a derivative.
+The numerical side sees nothing else of a network: positions and losses, never a derivative.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from gradcheck_cli.numerical.objective import Movable, Shape, Site, Use
 _EPS = float(np.finfo(np.float64).eps)
 
 _MOST_KINKS = 64
-"""Where more meet in a sample, what lies between all their sides is not worth its evaluations."""
+"""If more kinks meet in a sample, finding the values between all their sides costs too many evaluations."""
 
 _MOST_CORNERS = 5
-"""So few groups of kinks have 32 combinations of sides."""
+"""The largest number of kink groups for which all combinations of sides are tried: 2⁵ = 32."""
 
 _MOST_WIDE = 2**25
-"""So few multiplications at one step are well under a second in a type that the processor is slow at."""
+"""The most multiplications per step in wide floats, which are slow; this many take well under a second."""
 
 
 class NetworkObjective(AtRest):
-    """A network at its parameters and data, as something that can be differenced.
+    """A network at its parameters and data, as an objective to difference.
 
     A site is the number of a value in the graph: the output of a step that is affine in its parameters.
     """
@@ -42,8 +42,8 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def total(self) -> float:
-        """The loss, penalties included."""
-        with np.errstate(over="ignore"):  # what is not finite is refused
+        """The loss of the whole batch, penalties included."""
+        with np.errstate(over="ignore"):  # the caller refuses results that are not finite
             return self.losses.sum() + sum(
                 PENALTIES[penalty].value(self.parameters[name], strength).sum()
                 for name in self.network.shapes
@@ -117,9 +117,9 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def widest(self) -> NetworkObjective | None:
-        """The same in the widest floating point there is, whose rounding is that much finer.
+        """The same objective in the widest floating point available, whose rounding is much finer.
 
-        None where that is float64 itself, or where it would take long: it is slow.
+        None if that is float64 itself, or if it would take too long.
         """
         fine = float(np.finfo(np.longdouble).eps) < _EPS / 1000
         if not fine or len(self.x) * self._multiplications() > _MOST_WIDE:
@@ -138,7 +138,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def conventions(self) -> tuple[NetworkObjective, ...]:
-        """The same objective under every usual convention about what sits on a kink; none if nothing does."""
+        """The same objective under every common convention for numbers on a kink; empty if there are none."""
         if self.convention is not None or not self.kinks.any:
             return ()
         sides = product(
@@ -150,7 +150,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def corners(self) -> tuple[NetworkObjective, ...]:
-        """Every choice of a side for each group of kinks; none if there are too many of them."""
+        """The objective under every choice of side for each group of kinks; empty if there are too many."""
         if self.numbered.count > _MOST_CORNERS:
             return ()
         numbers = range(self.numbered.count)
@@ -162,9 +162,9 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def one_by_one(self) -> tuple[NetworkObjective, ...]:
-        """All kinks on their left, and then each of a sample's kinks alone on its right.
+        """The objective with all kinks on their left, then with each of a sample's kinks alone on its right.
 
-        Empty where that does not tell what all choices lead to, or where there are too many.
+        Empty if these do not determine the result of every choice, or if there are too many.
         """
         if self.numbered.count > _MOST_KINKS or not self.numbered.parallel:
             return ()

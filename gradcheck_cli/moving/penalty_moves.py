@@ -1,4 +1,4 @@
-"""The entries of a parameter under its penalties alone, as numbers that can be moved."""
+"""The entries of a parameter under its penalties only, as numbers that can be perturbed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 
 _UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
-"""What a tiny number may lose to underflow, in units of ε."""
+"""The most that a tiny number may lose to underflow, in units of ε."""
 
 
 @dataclass(frozen=True)
 class PenaltyMoves:
-    """Every entry of one parameter under its penalty terms alone; sign: that of 0 by convention."""
+    """Every entry of one parameter under its penalty terms only.
+
+    sign: the convention for the sign of 0; None if there is none.
+    """
 
     parameter: Array
     penalties: Mapping[str, float]
@@ -53,5 +56,5 @@ class PenaltyMoves:
                 term = np.where(kept, penalty.branch(to, self.sign or 0.0, strength), term)
             losses = losses + term
         rounding = 2.0 * np.abs(np.real(losses)) + _UNDERFLOW
-        # Both penalties are functions of |w|: at w = 0 their two sides round alike, and nothing is left.
+        # Both penalties are functions of |w|: at w = 0 their two sides round alike and cancel exactly.
         return Moved(losses, np.where(here == 0, 0.0, rounding), crossed)

@@ -1,1 +1,1 @@
-"""Finite differences with error bars. Nothing in here ever sees a derivative."""
+"""Finite differences with error bars. This package never sees an analytic derivative."""

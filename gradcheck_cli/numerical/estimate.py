@@ -1,4 +1,4 @@
-"""A derivative and its error for each of many numbers, from losses alone."""
+"""Estimate derivatives and their errors from loss values alone."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from gradcheck_cli.numerical.schemes import Scheme
 
 
 class Progress(Protocol):
-    """Whoever wants to know how far the work is, in evaluations of single moves."""
+    """Receives progress reports, counted in evaluations of single perturbations."""
 
     def expect(self, evaluations: int) -> None:
-        """So many more are going to be made."""
+        """Announce this many further evaluations."""
 
     def advance(self, evaluations: int) -> None:
-        """So many have just been made."""
+        """Report that this many evaluations have finished."""
 
     def doing(self, what: str) -> None:
-        """What is done from now on, in a few words."""
+        """Describe the work that starts now, in a few words."""
 
 
 _PLAUSIBLE = 10.0
-"""A sample of noise is rarely ten times another."""
+"""One sample of noise is rarely more than this many times another."""
 
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
-"""The smaller steps of a number beside a kink, as factors of the largest."""
+"""Factors of the largest step for a number that gets its own ladder, such as one next to a kink."""
 
 _CLOSER = 2.0**-7
-"""How much smaller the steps are that are tried where the first ones meet a kink: few then meet it still."""
+"""Factor by which the steps shrink when the first ones cross a kink; few still cross it then."""
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A numerical value and its error, arrays of one shape; where nothing is known, NaN ± inf."""
+    """Numerical values and their errors, two arrays of one shape; NaN ± inf means unknown."""
 
     value: Array
     error: Array
 
     def replaced(self, mask: Array, finer: Estimate) -> Estimate:
-        """The same with the marked numbers replaced, except where the finer look knows nothing."""
+        """Return a copy that takes the marked numbers from `finer`, except where `finer` is unknown."""
         value, error = self.value.copy(), self.error.copy()
         known = np.isfinite(finer.error)
         value[mask] = np.where(known, finer.value, value[mask])
@@ -54,7 +54,7 @@ class Estimate:
         return Estimate(value, error)
 
     def widened(self, mask: Array, other: Estimate) -> Estimate:
-        """The same with the errors of the marked numbers no smaller than their distance from the other."""
+        """Return a copy whose marked errors cover both the distance to `other` and its error."""
         error = self.error.copy()
         with np.errstate(invalid="ignore"):
             apart = np.abs(self.value[mask] - other.value) + other.error
@@ -62,9 +62,10 @@ class Estimate:
         return Estimate(self.value, error)
 
     def challenged(self, mask: Array, shortly: Estimate, hidden: Array) -> Estimate:
-        """The estimate after a short step for the marked numbers, whose noise excuses part of a distance.
+        """Return a copy whose marked errors cover the disagreement with the slopes at a short step.
 
-        hidden: what kinks may do that cancel in the slopes.
+        shortly: the slopes at the short step, whose noise excuses part of the disagreement.
+        hidden: the most that undetected kinks with cancelling slopes could add.
         """
         error = self.error.copy()
         with np.errstate(invalid="ignore"):
@@ -73,11 +74,11 @@ class Estimate:
         return Estimate(self.value, error)
 
     def improved(self, mask: Array, other: Estimate) -> Estimate:
-        """The same with those of the marked numbers replaced of which the other knows more."""
+        """Return a copy that takes each marked number from `other` if its error is smaller there."""
         return self.replaced(mask, other.where(other.error < self.error[mask]))
 
     def where(self, mask: Array) -> Estimate:
-        """The same with all but the marked numbers unknown."""
+        """Return a copy with every unmarked number set to unknown."""
         return Estimate(np.where(mask, self.value, np.nan), np.where(mask, self.error, np.inf))
 
     def reshape(self, *shape: int) -> Estimate:
@@ -91,10 +92,11 @@ def differentiate(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """The derivative of the summed losses by each number of `movable`, or by those of index `which`.
+    """Differentiate the summed losses by each number of `movable`, or only by those with index `which`.
 
-    A number whose larger steps cross a kink gets, after the ladder, smaller steps of its own, the largest
-    just below the one that crosses. So does a number that is far smaller than its unit, of its own size.
+    A number whose larger steps cross a kink gets further, smaller steps after the ladder; the largest of
+    these is just below the one that crosses. A number far smaller than its unit gets steps scaled to its
+    own size.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     estimate, crossing = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
@@ -111,7 +113,10 @@ def differentiate(
 def _of_own_size(
     movable: Movable, scheme: Scheme, found: Estimate, step: float, which: Array, progress: Progress | None
 ) -> Estimate:
-    """What steps of a small number's own size say, if it may be that even the shortest were too long."""
+    """Improve the estimates of very small numbers, for which even the shortest step may be too long.
+
+    Their steps are scaled to the size of the number.
+    """
     small = _own_size(movable, which) < _SMALL
     if not small.any():
         return found
@@ -122,13 +127,13 @@ def _of_own_size(
 
 
 _SMALL = 2.0**-14
-"""A number that is a smaller share of its unit has a size of its own; a random one seldom is as small."""
+"""Below this share of its unit, a number sets its own step length; random numbers are rarely so small."""
 
 
 def _own_size(movable: Movable, which: Array) -> Array:
-    """The share of a step of 1 that is the number's own size, (M,); 1 for those that are 0.
+    """Return the factor, (M,), that scales a unit step to each number's own size; 1 for numbers that are 0.
 
-    A network's numbers have no size of their own: their unit is what is natural.
+    It is 1 for the numbers of a network described by a spec, whose unit is already the natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)
@@ -141,10 +146,10 @@ def certify(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """The same from as few steps as suffice for a number whose gradient turns out to agree.
+    """Estimate derivatives with only as many steps as are needed to confirm a gradient that agrees.
 
-    Numbers of which these steps say nothing, being beside a kink, get as many smaller ones, and if these do
-    not either, the whole ladder at once.
+    Numbers for which these steps give nothing, because a kink is near, get the same number of smaller steps.
+    If those fail too, they get the whole ladder.
     """
     which = _all_or(which, movable)
     if not scheme.escalates:
@@ -173,9 +178,9 @@ def confirm(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, Array]:
-    """The plain slope at one step far below those of `first`, with its noise, and what kinks may hide, (M,).
+    """Estimate slopes at one step far below those of `first`, with noise, and a bound on hidden kinks, (M,).
 
-    It shows a narrow feature or a kink that longer steps pass over.
+    The short step exposes narrow features and kinks that longer steps jump over.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     fine = scheme.ladder[scheme.certify[-1]]
@@ -198,20 +203,20 @@ def confirm(
 
 
 HIDDEN = 32.0
-"""How many times the jump of a slope is what several kinks may do whose jumps nearly cancel."""
+"""Bound on what several kinks with nearly cancelling jumps may add, as a multiple of their net jump."""
 
 _BALANCE = 128.0
-"""How much worse a curvature is than noise: the latter may excuse a distance."""
+"""Weight of curvature against noise; curvature weighs more, because only noise can excuse a disagreement."""
 
 _SHORT = 2.0**-3
-"""How much shorter than the steps before it a step must be to tell anything new."""
+"""A confirming step must be shorter than the earlier steps by this factor to reveal anything new."""
 
 
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
-    """The step whose noise is about what a smooth function's curvature adds to `_hidden`, (M,).
+    """Return the step, (M,), at which noise balances what a smooth function's curvature adds to `_hidden`.
 
-    The curvature is taken to be such that the slope changes by its own size over a step of 1, and the noise
-    to be that of the first number.
+    It assumes a curvature that changes the slope by its own size over a step of 1, and for all numbers the
+    noise of the first.
     """
     rounding = np.ravel(movable.move(which[:1], movable.position[which[:1]]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
@@ -221,7 +226,7 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
 
 
 def _hidden(slopes: Slopes) -> Array:
-    """What kinks that nobody tells of may do to the slopes, as far as their bends are no noise, (B,)."""
+    """Bound how far unreported kinks may change the slopes, (B,), from bends that exceed the noise."""
     bend = np.abs(slopes.bend)
     beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
     return HIDDEN * np.maximum(0.0, np.nan_to_num(beyond_noise, nan=np.inf))
@@ -240,9 +245,9 @@ def _evaluate(
     progress: Progress | None,
     certify: bool = False,
 ) -> tuple[Estimate, Array]:
-    """Value and error (P,) from the steps `ladder` · step, and how many of these cross a kink (P,).
+    """Return the estimate (P,) from the steps `ladder` · step, and how many steps cross a kink (P,).
 
-    step: the largest, one for all numbers or one for each.
+    step: the largest step, either one for all numbers or one for each.
     """
     rungs, largest = np.array(ladder), np.broadcast_to(step, len(which))
     evaluations = len(rungs) * len(scheme.offsets)
@@ -266,9 +271,9 @@ def _evaluate(
 
 
 def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Estimate:
-    """Value and error (B,) from the slopes on every rung.
+    """Combine the slopes of every rung into one estimate, (B,).
 
-    tells: whether kinks on the way are told of.
+    tells: whether the movable reports the kinks that it crosses.
     """
     slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
     if not scheme.extrapolate:
@@ -282,10 +287,10 @@ def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, 
 
 
 class Slopes(NamedTuple):
-    """A scheme at one step and its rounding error, each (B,); and what the step met on its way.
+    """The slopes of a scheme at one step with their rounding errors, each (B,), and what the step crossed.
 
-    value: NaN where the step was too small to be taken.
-    bend: (B, S), by how much the sides of every term differ.
+    value: NaN where the step was too small to change the number.
+    bend: (B, S), the difference between the two one-sided slopes of every term.
     crossed: (B,), whether a branch changed.
     """
 
@@ -296,7 +301,7 @@ class Slopes(NamedTuple):
 
 
 def _uncrossed(slopes: Slopes) -> Slopes:
-    """The same with NaN where a branch changed."""
+    """Return a copy with NaN where a branch changed."""
     value, noise = (np.where(slopes.crossed, np.nan, each) for each in (slopes.value, slopes.noise))
     return slopes._replace(value=value, noise=noise)
 
@@ -308,10 +313,11 @@ def slopes_at(
     step: float | Array,
     move: Callable[[Array, Array], Moved] | None = None,
 ) -> Slopes:
-    """The scheme at one step, kinks or not, for the numbers of index `which`, (B,).
+    """Apply the scheme at one step to the numbers `which`, (B,), whether or not the step crosses a kink.
 
-    The stencil is applied to the losses and to the number itself, which divides by the difference actually
-    taken. move: what evaluates it, if that is not the movable itself.
+    The stencil is applied to the losses and to the number itself, so that the slope is divided by the
+    difference actually taken in floating point.
+    move: evaluates the perturbed losses; `movable.move` by default.
     """
     move = move or movable.move
     x = movable.position[which]
@@ -330,11 +336,11 @@ def slopes_at(
         run = run + weight * point
         rounding = rounding + abs(weight) * moved.rounding
         crossed |= moved.crossed
-    if not scheme.cancels:  # an imaginary step crosses nothing, so look to both sides
+    if not scheme.cancels:  # an imaginary step crosses no kink, so look to both sides
         for beside in (x - BESIDE * movable.unit[which], x + BESIDE * movable.unit[which]):
             crossed |= move(which, beside).crossed
     rise, run = np.real(rise), np.real(run)
-    if rise.ndim == 2:  # the terms' roundings are independent, so they add as squares
+    if rise.ndim == 2:  # rounding errors of the terms are independent and add in quadrature
         rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
     with np.errstate(all="ignore"):
         slope = np.where(run == 0, np.nan, rise / run).astype(np.float64)
@@ -346,16 +352,17 @@ def slopes_at(
 
 
 BESIDE = 2.0**-30
-"""How far to the sides a scheme looks for kinks whose own steps cross nothing."""
+"""Distance to each side at which to look for kinks if the scheme's own steps cross none."""
 
 
 def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
-    """What kinks that nobody tells of may do to each slope, (steps, B).
+    """Bound what unreported kinks may add to each slope, (steps, B).
 
-    bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). Of a smooth term that falls with h; a kink on the
-    way adds to it twice what it adds to the slope. So Σ |bend(h) − h/h' · bend(h')| is what does not fall
-    from one rung to the next. A kink at a third of h escapes it, but not the next coarser pair of rungs; and
-    of a single term, the total, the kinks of many samples may cancel in part.
+    bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). The bend of a smooth term is proportional to h.
+    A kink inside the step adds twice as much to the bend as to the slope. So the bound is
+    Σ |bend(h) − h/h' · bend(h')|, the part that does not shrink with h from one rung to the next. A kink at
+    h/3 escapes this, but not the next coarser pair of rungs. If only the total loss is known, the kinks of
+    many samples may partly cancel, and the bound is doubled.
     """
     alone = 1.0 if bends[0].shape[1] > 1 else 2.0
     apart = [
@@ -367,11 +374,11 @@ def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
 
 
 def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
-    """The noise, (steps, B), no smaller than the finest rungs show it.
+    """Raise the noise, (steps, B), to at least the level that the finest rungs show.
 
-    There the slopes differ by nothing but noise, which times the step is the same on each. A truncation
-    error would be far larger on a coarser pair of rungs, so a pair counts only up to what the finest makes
-    plausible.
+    On these rungs the slopes differ by noise alone, and noise times step is the same on each. A truncation
+    error would be far larger on a coarser pair of rungs, so each pair counts only as far as the finest pair
+    makes plausible.
     """
     jumps = np.abs(np.diff(slopes[-4:], axis=0)) * steps[-3:, None]
     seen = np.fmax.reduce(np.fmin(jumps, _PLAUSIBLE * jumps[-1]), axis=0)
@@ -379,7 +386,7 @@ def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
 
 
 def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
-    """The value at the smallest step; its error is what the two larger ones say, if any, and its noise."""
+    """Return the slopes at the smallest step; the two larger steps bound the truncation error."""
     truncation = np.zeros(slopes.shape[1])
     for i, change in enumerate(reversed(np.abs(np.diff(slopes, axis=0)))):
         truncation = np.maximum(truncation, change / 3.0 ** (i * order))
@@ -387,25 +394,25 @@ def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
 
 
 def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Estimate:
-    """Extrapolate slopes (S, B) at falling steps to h → 0, and take the estimate that is best confirmed.
+    """Extrapolate slopes (S, B) at falling steps to h → 0 and choose the best confirmed estimate.
 
-    Every rung gets its best Richardson extrapolate and an error of it, never below its noise. But coarse
-    rungs may agree by accident; so an estimate's error is at least its distance from the next finer one,
-    and from every other finer one what that one's own error does not excuse. The least error so confirmed
-    wins (the idea of Lepski's rule for choosing a bandwidth).
+    Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
+    rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
+    one, and at least its distance from each finer one beyond that, less what the error of that one excuses.
+    The smallest error confirmed in this way wins (as in Lepski's rule for choosing a bandwidth).
 
-    told: the part of the noise (S, B) that can excuse a distance. A kink nobody tells of cannot: what crosses
-    it by a small step crosses it by every larger one too.
+    told: the part of the noise (S, B) that can excuse a distance. An unreported kink cannot: if a small step
+    crosses it, so does every larger one.
     """
     value, error = _extrapolate(slopes, steps)
     excuse = np.fmax(error, told)
     error = np.fmax(error, noise)
-    if certify:  # nothing finer to confirm it; that it meets the gradient will have to do
+    if certify:  # no finer rung can confirm it; agreement with the gradient has to suffice
         return _known(value[-1], error[-1])
     confirmed = error.copy()
     with np.errstate(invalid="ignore"):
         gaps = np.abs(np.diff(value, axis=0))
-        # The finest has nothing finer; but if its plain slope is that of the next, so is its value.
+        # The finest rung has no finer neighbour; a plain slope equal to the next coarser one confirms it.
         last = np.fmin(gaps[-1], np.abs(slopes[-1] - slopes[-2]))
         finer, coarser = np.vstack([gaps, last]), np.vstack([gaps[:1], gaps])
         confirmed = np.fmax(confirmed, np.where(np.isnan(finer), coarser, finer))
@@ -422,10 +429,10 @@ def _known(value: Array, error: Array) -> Estimate:
 
 
 def _extrapolate(slopes: Array, steps: Array) -> tuple[Array, Array]:
-    """For every rung its best value and error in the Richardson tableau (Neville's scheme in h²).
+    """Return the best value and error for every rung of the Richardson tableau (Neville's scheme in h²).
 
-    An extrapolate's error is its distance from the next lower order on the same rungs, as in Ridders
-    (1982), which it has already improved on.
+    As in Ridders (1982), the error of an extrapolate is its distance from the next lower order on the same
+    rungs; this is conservative, as the extrapolate is already the better of the two.
     """
     value, error = slopes.copy(), np.full_like(slopes, np.inf)
     column = slopes

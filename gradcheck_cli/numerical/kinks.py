@@ -1,8 +1,8 @@
-"""What a gradient may be where the function has a kink: the slopes of its two sides, and what lies between.
+"""Find the values that a gradient may take at a kink: the slopes of both sides and everything between.
 
-A network of ours knows its own kinks: whatever sits on one is kept on either side of it by turns, which gives
-a value for every usual convention (`Objective.conventions`). Of a foreign function nothing is known but its
-losses: there the two one-sided differences tell, if they stay apart however small the step.
+A network described by a spec knows its own kinks: each number on a kink is held on either side in turn, which
+gives the value under every usual convention (`Objective.conventions`). A foreign function offers only its
+losses: there, a kink shows as two one-sided differences that stay apart however small the step.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Alternatives:
-    """What entries of one tensor may be, all arrays of its shape.
+    """The values that entries of one tensor may take at a kink; every array has the tensor's shape.
 
-    at: the entries that are a matter of convention.
-    values, errors: (K, …) under each of K conventions;  low, high: what lies between all of them.
+    at: marks the entries whose value is a matter of convention.
+    values, errors: (K, …), the values under each of K conventions.
+    low, high: bounds of everything between all of them.
     """
 
     at: Array
@@ -36,7 +37,7 @@ class Alternatives:
 def alternatives(
     reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
 ) -> dict[str, Alternatives]:
-    """Of the tensors with entries that `undecided` marks, where a kink leaves these open."""
+    """Return the possible values of the `undecided` entries that a kink leaves open, by tensor."""
     if reference.objective.conventions and undecided:
         return _by_convention(reference, estimates, undecided)
     if isinstance(reference, LiteralDifferences) and not reference.objective.tells_kinks:
@@ -48,12 +49,15 @@ def alternatives(
 def _by_convention(
     reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
 ) -> dict[str, Alternatives]:
-    """Where the conventions differ, or nothing else is known; what differences say anyway is one more."""
+    """Return alternatives where the conventions differ or the estimate is unknown.
+
+    The plain estimate counts as one more convention.
+    """
     under = []
     for convention in reference.objective.conventions:
         each = reference.under(convention)
         refined = each.refine(each.estimate(list(undecided)), undecided)
-        under.append(each.sharpen(refined, undecided))  # what is near a kink besides leaves short steps alone
+        under.append(each.sharpen(refined, undecided))  # numbers near another kink need short steps
     result = {}
     for name, mask in undecided.items():
         found = [*(each[name] for each in under), estimates[name]]
@@ -68,20 +72,23 @@ def _by_convention(
 
 _STEPS = 2.0 ** -np.arange(2.0, 30.0, 3.0)
 _STEADY = 0.5
-"""A smooth function's sides come together by the ratio of the steps, 8; at a kink they do not at all."""
+"""The two sides stay apart if their gap shrinks by less than this factor per step.
+
+The steps shrink by a factor of 8; on a smooth function the gap shrinks as fast, at a kink not at all.
+"""
 
 
 def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alternatives:
-    """The one-sided slopes of marked entries, where these stay apart on the finest steps that still tell."""
+    """Return the one-sided slopes of marked entries that stay apart on the finest steps above the noise."""
     movable, which = reference.objective.entries(name), np.flatnonzero(mask)
     left, right, noise = _slopes(movable, which)
     kinked = _stay_apart(np.abs(right - left), noise)
     (down, down_error), (up, up_error) = (_limit(slopes, noise) for slopes in (left, right))
-    # By one entry several kinks may be crossed, whose slopes cancel in one side's total but not in a
-    # convention's: relu'(0) = 0 for all of them is as far from the sides as these are from 0.
+    # One entry may cross several kinks whose slopes cancel in a one-sided total but not under a convention:
+    # relu'(0) = 0 for all of them is as far from each side as that side is from 0.
     margin = np.abs(down) + np.abs(up)
     low, high = np.minimum(down, up) - margin, np.maximum(down, up) + margin
-    # At the end of its domain a function has one side alone.
+    # At the end of its domain, a function has only one side.
     ends = np.isfinite(down_error) != np.isfinite(up_error)
     only, only_error = np.fmax(down, up), np.minimum(down_error, up_error)
     down, up, low, high = (np.where(ends, only, each) for each in (down, up, low, high))
@@ -100,17 +107,17 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
 
 
 def _shares() -> tuple[float, ...]:
-    """What an entry's share of a jump may be where k equal values share it, in ascending order."""
+    """Return the shares of a jump that an entry may get when k equal values share it, in ascending order."""
     shares = {0.0, 1.0} | {j / k for k in range(2, 7) for j in range(1, k)}
     return tuple(sorted(shares | {1.0 / k for k in range(7, 17)} | {1.0 - 1.0 / k for k in range(7, 17)}))
 
 
 SHARES = _shares()
-"""Of k equal values a maximum may hand each 1/k: every k up to 16, and their sums up to 6."""
+"""Shares that a maximum of k equal values may give to each: 1/k for k up to 16, and j/k for k up to 6."""
 
 
 def _stay_apart(gap: Array, noise: Array) -> Array:
-    """Whether the two sides' slopes, (steps, entries), stay apart on the finest steps that still tell."""
+    """Mark entries whose two slopes, (steps, entries), stay apart on the finest steps above the noise."""
     tells = np.zeros(gap.shape, dtype=bool)
     tells[1:] = 4.0 * noise[1:] < gap[:-1]
     steps, entries = np.arange(len(gap))[:, None], np.arange(gap.shape[1])
@@ -121,19 +128,19 @@ def _stay_apart(gap: Array, noise: Array) -> Array:
 
 
 def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
-    """One side's slope at the kink itself, and its error, of slopes and noise (steps, entries).
+    """Return one side's slope in the limit at the kink, and its error; slopes and noise are (steps, entries).
 
-    Every pair of steps is extrapolated, and confirmed by the next finer one; the best confirmed wins.
+    Each pair of steps is extrapolated and compared with the next finer one; the closest agreement wins.
     """
     extrapolated = slopes[1:] + np.diff(slopes, axis=0) / 7.0
     errors = np.abs(np.diff(extrapolated, axis=0)) + 2.0 * (noise[1:-1] + noise[2:])
-    errors = np.nan_to_num(errors, nan=np.inf)  # where the function has no value
+    errors = np.nan_to_num(errors, nan=np.inf)  # where the function is undefined
     best = errors.argmin(axis=0), np.arange(slopes.shape[1])
     return extrapolated[best], errors[best]
 
 
 def _slopes(movable: Movable, which: Array) -> tuple[Array, Array, Array]:
-    """To the left, to the right, and how exact both are, each (steps, entries)."""
+    """Return the slopes to the left, to the right, and their noise, each (steps, entries)."""
     rows = [_slopes_at(movable, which, step) for step in _STEPS]
     left, right, noise = (np.stack(each) for each in zip(*rows, strict=True))
     return left, right, noise
@@ -152,7 +159,7 @@ def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Arra
 
 
 def _side(movable: Movable, part: Array, to: Array) -> tuple[Array, Array]:
-    """The slope to the numbers `to`, and the rounding of its losses together, (B,)."""
+    """Return the slopes to the numbers `to` and the rounding of their losses, both (B,)."""
     moved = movable.move(part, to)
     rise = (moved.losses - movable.rest).reshape(len(to), -1).sum(axis=1)
     rounding = np.sqrt(np.square(moved.rounding).reshape(len(to), -1).sum(axis=1))

@@ -1,7 +1,7 @@
-"""Looks at the numbers of an objective: taken as they are asked for, or remembered for whoever asks again.
+"""Take looks (derivative estimates) at the numbers of an objective, and optionally cache them.
 
-What a look finds of a number rests on that number alone, and on no gradient. So many gradients of one
-objective, as planted mistakes are, can be held against the same looks, each taken once.
+A look depends only on the numbers themselves, not on any gradient. So many gradients of one objective, such
+as planted mistakes, can be compared with the same looks, each taken once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from gradcheck_cli.numerical.objective import Array, Movable, Objective
 from gradcheck_cli.numerical.schemes import Scheme
 
 Look = Callable[[Movable, Scheme, float | None, Array | None, Progress | None], Estimate]
-"""A way to take derivatives: as many steps as suffice for one purpose or another."""
+"""A way to take derivatives, with as many steps as its purpose needs."""
 
 
 class Looks(Protocol):
-    """Whoever takes looks."""
+    """Takes looks on request."""
 
     def __call__(
         self,
@@ -32,7 +32,10 @@ class Looks(Protocol):
         which: Array,
         progress: Progress | None,
     ) -> Estimate:
-        """What `look` finds of the numbers `which`; of: the objective, and which of its movables it is."""
+        """Return what `look` finds for the numbers `which`.
+
+        of: the objective, and a key for the movable among those of the objective.
+        """
 
 
 def taken(
@@ -44,12 +47,12 @@ def taken(
     which: Array,
     progress: Progress | None,
 ) -> Estimate:
-    """Every look is taken, whether or not it was before."""
+    """Take every look, even if it was taken before."""
     return look(movable, scheme, step, which, progress)
 
 
 class Remembered:
-    """Every look is taken once at each number."""
+    """Takes each look at each number only once and caches the result."""
 
     def __init__(self) -> None:
         self._found: dict[Hashable, tuple[Array, Estimate]] = {}

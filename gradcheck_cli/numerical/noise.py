@@ -1,13 +1,13 @@
-"""How exact the values of a function are, measured on the function itself.
+"""Measure the noise of a function from its own values.
 
-The noise of a computed function is what is left of its values on a fine line of equidistant points when
-everything smooth has been differenced away: the k-th differences of independent errors of size σ have the
-mean square σ² (2k)! / (k!)². (J. J. Moré and S. M. Wild, "Estimating computational noise", SIAM J. Sci.
-Comput. 33, 2011: ECNoise.)
+The noise is what remains of values at equidistant points on a short line once differencing has removed
+everything smooth: the k-th differences of independent errors of size σ have the mean square
+σ² (2k)! / (k!)². (J. J. Moré and S. M. Wild, "Estimating computational noise", SIAM J. Sci. Comput. 33,
+2011: ECNoise.)
 
-Theirs compares several orders to find one that is smooth enough; here it is the second or the fourth,
+ECNoise compares several orders to find one that is smooth enough. Here it is the second or the fourth,
 whichever leaves less. A jump or a kink between two points spoils only some of the differences: a quantile
-passes over them, where a mean would take the jump for noise.
+ignores them, whereas a mean would count the jump as noise.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 from gradcheck_cli.numerical.objective import Array
 
 POINTS = 9
-"""How many values to take; more than six are enough (Moré and Wild)."""
+"""Number of values to take; Moré and Wild recommend more than six."""
 
 _QUANTILE = 2 / 3
 _OF_NORMAL = 0.967
-"""Two of three normal numbers of standard deviation 1 are smaller than this."""
+"""Two of three standard normal numbers are smaller than this in absolute value."""
 
 _SQUARES = {2: 6.0, 4: 70.0}
-"""(2k)! / (k!)² of the orders k."""
+"""The factor (2k)! / (k!)² for each order k."""
 
 _FEW_DIGITS = 8
-"""Decimal digits of a number that somebody has rounded; what is computed in a narrow type needs more."""
+"""Decimal digits of a number that its author rounded; results computed in a narrow type need more."""
 
 
 def noise_level(values: Array) -> Array:
-    """σ of every component, (…), of values (POINTS, …) at equidistant points along a line."""
+    """Return σ of every component, (…), from values (POINTS, …) at equidistant points along a line."""
     levels = [
         np.quantile(np.abs(np.diff(np.asarray(values, dtype=np.float64), n=order, axis=0)), _QUANTILE, axis=0)
         / (_OF_NORMAL * np.sqrt(square))
@@ -42,13 +42,16 @@ def noise_level(values: Array) -> Array:
 
 
 def noise_of_types(values: Array) -> Array:
-    """The same, but none for what its author rounds to a few decimals: that is no type's rounding."""
+    """Return `noise_level`, but 0 for components that the author rounds to a few decimals.
+
+    That rounding is not floating-point noise.
+    """
     level: Array = np.where(_are_short_decimals(values), 0.0, noise_level(values))
     return level
 
 
 def _are_short_decimals(values: Array) -> Array:
-    """Whether all of a component's values, (…), have few decimal digits, and some have many binary ones."""
+    """Mark components, (…), whose values all have few decimal digits, some of them many binary ones."""
     flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
     with np.errstate(over="ignore"):
         binary = (flat.astype(np.float32) == flat).all(axis=0)
@@ -59,25 +62,25 @@ def _are_short_decimals(values: Array) -> Array:
 
 
 def largest_jump(values: Array) -> Array:
-    """The largest sample of σ that the fourth differences give, (…): that of a staircase with few stairs.
+    """Return the largest estimate of σ from single fourth differences, (…), for values that form a staircase.
 
-    Of these most differences are 0, and `noise_level` would pass over the others. A single stair of height s
-    counts as 0.7 s.
+    With few stairs most differences are 0, and `noise_level` would ignore the rest. A single stair of height
+    s counts as 0.7 s.
     """
     jumps: Array = np.abs(np.diff(values, n=4, axis=0)).max(axis=0) / np.sqrt(_SQUARES[4])
     return jumps
 
 
 def changes(values: Array) -> Array:
-    """Which components (…) change from most points to the next."""
+    """Mark components, (…), that change between most neighbouring points."""
     return np.asarray(np.mean(np.diff(values, axis=0) != 0, axis=0) > 0.5)
 
 
 def grain(values: Array) -> Array:
-    """What components (…) that mostly stand still jump by, being small differences of large numbers.
+    """Return the largest jump of components (…) that are mostly constant and jump only by rounding.
 
-    Such a jump is a few units in the last place of those, a number of few binary digits. What moves because a
-    kink was passed has all of them.
+    Such components are small differences of large numbers. Their jumps are a few units in the last place of
+    those numbers, so they have few binary digits. A jump from crossing a kink has all of them.
     """
     jumps = np.abs(np.diff(values, axis=0))
     digits, _ = np.frexp(jumps)
@@ -86,9 +89,10 @@ def grain(values: Array) -> Array:
 
 
 def resolution(values: Array) -> float:
-    """ε of the narrowest type that holds all the values that change: what they are computed in.
+    """Return ε of the narrowest type that holds all changing values, taken as the type of the computation.
 
-    Where none changes, it may be that float32 loses a small loss beside a large one, and no noise shows.
+    If no value changes, only float32 is considered: in it, a small loss may vanish next to a large one and
+    leave no noise to measure.
     """
     changing = values[:, np.ptp(values, axis=0) > 0]
     types, told = ((np.float16, np.float32), changing) if changing.size else ((np.float32,), values)

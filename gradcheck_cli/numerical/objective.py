@@ -1,8 +1,8 @@
-"""What can be differenced.
+"""Protocols for functions that can be differentiated by finite differences.
 
-The numerical side knows of a function only what these protocols offer: where a number stands, and what
-the losses become when it is moved. Anything that can be evaluated can be an `Objective`; a network of
-ours is also a `UnitObjective`, whose pre-activations can be moved one by one.
+The numerical side knows only what these protocols offer: where each number is, and the losses after it is
+perturbed. Anything that can be evaluated can be an `Objective`. A network described by a spec is also a
+`UnitObjective`, whose pre-activations can be perturbed individually.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Shape = tuple[int, ...]
 
 
 class Moved(NamedTuple):
-    """What evaluating a batch of B moves gives.
+    """The result of evaluating a batch of B perturbations.
 
     losses:   (B,), or (B, S) for S terms that are subtracted term by term and then summed.
-    rounding: of the losses' shape, in units of ε: how far the arithmetic of their evaluation may have
-              carried each of them. The size of the loss, for a function of which no more is known.
-    crossed:  (B,) whether a branch of the function (the side of a kink) changed on the way.
+    rounding: same shape as the losses, in units of ε: how far the arithmetic may have shifted each loss.
+              For a function about which no more is known, it is the size of the loss.
+    crossed:  (B,), whether a branch of the function (the side of a kink) changed on the way.
     """
 
     losses: Array
@@ -32,13 +32,13 @@ class Moved(NamedTuple):
 
 
 class Spread(Protocol):
-    """How batches of moves are distributed."""
+    """Distributes batches of perturbations."""
 
     def empty(self, size: int, dtype: Any = float) -> Array:
-        """An array (size,) that whoever evaluates a batch can write to."""
+        """Return an array (size,) that the code evaluating a batch can write to."""
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
-        """Evaluate the batches that begin at `starts`; how many numbers each had."""
+        """Evaluate the batches that begin at `starts`; yield the size of each finished batch."""
 
 
 class _Alone:
@@ -50,15 +50,15 @@ class _Alone:
 
 
 ALONE: Spread = _Alone()
-"""One after the other."""
+"""Evaluates the batches one after another."""
 
 
 class Movable(Protocol):
-    """P numbers, each of which can be moved while all others stay."""
+    """P numbers, each of which can be perturbed while all others stay fixed."""
 
     @property
     def position(self) -> Array:
-        """Where each number stands, (P,)."""
+        """The current value of each number, (P,)."""
 
     @property
     def unit(self) -> Array:
@@ -66,7 +66,7 @@ class Movable(Protocol):
 
     @property
     def batch(self) -> int:
-        """How many moves to evaluate at once."""
+        """The number of perturbations to evaluate at once."""
 
     @property
     def spread(self) -> Spread:
@@ -74,53 +74,53 @@ class Movable(Protocol):
 
     @property
     def rest(self) -> Array | None:
-        """The losses (S,) with nothing moved, where `Moved.crossed` does not tell of kinks; else None."""
+        """The unperturbed losses (S,), needed where `Moved.crossed` does not report kinks; else None."""
 
     def move(self, which: Array, to: Array) -> Moved:
-        """The losses with number which[i] alone at to[i], for each i of a batch (B,)."""
+        """Return the losses after setting only number which[i] to to[i], for each i of a batch (B,)."""
 
 
 class Direction(NamedTuple):
-    """Entries of a tensor, by flat index, and how far each of them moves, both (M,)."""
+    """A direction in parameter space: entries of a tensor, by flat index, and their weights, both (M,)."""
 
     entries: Array
     weights: Array
 
 
 class Objective(Protocol):
-    """A loss that is a function of named parameters: the literal way needs no more than this."""
+    """A loss as a function of named parameters; literal differences need nothing more."""
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
         """The shape of every parameter."""
 
     def entries(self, name: str) -> Movable:
-        """The entries of parameter `name`, in C order, each moved for the whole batch at once."""
+        """Return the entries of parameter `name` in C order, each perturbed for the whole batch at once."""
 
     def penalty(self, name: str) -> Movable | None:
-        """The same entries under the penalty terms alone, which are differenced on their own."""
+        """Return the same entries under the penalty terms only, which are differenced separately."""
 
     @property
     def tells_kinks(self) -> bool:
-        """Whether `Moved.crossed` tells of every kink."""
+        """Whether `Moved.crossed` reports every kink."""
 
     @property
     def widest(self) -> Objective | None:
-        """The same in wider floating point, if there is such: slower, and with less rounding."""
+        """The same objective in wider floating point, slower but with less rounding; None if unavailable."""
 
     @property
     def conventions(self) -> Sequence[Objective]:
-        """The same under every usual convention about what sits on a kink; none where nothing does."""
+        """The objective under every usual convention for numbers on a kink; empty if there are none."""
 
 
 class DirectedObjective(Objective, Protocol):
-    """A loss whose parameters can also be moved many at a time."""
+    """A loss whose parameters can also be perturbed many at a time."""
 
     def span(self, name: str) -> float:
-        """The length of a step of 1 for any entry of the parameter in a direction."""
+        """Return the length of a step of 1 for any entry of the parameter in a direction."""
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
-        """The numbers t of θ + t · span · direction, one for each direction, all at 0.
+        """Return the numbers t of θ + t · span · direction, one for each direction, all at 0.
 
         unit: the length of a step of 1 for each of them.
         """
@@ -164,32 +164,32 @@ class Use(NamedTuple):
 
 
 class UnitObjective(Objective, Protocol):
-    """A network of steps that are affine in their parameters (unit differences)."""
+    """A network of steps that are affine in their parameters (see `reference`: unit differences)."""
 
     def uses(self, name: str) -> Sequence[Use]:
-        """Every use of parameter `name`: its gradient is the sum over them."""
+        """Return every use of parameter `name`; its gradient is the sum over them."""
 
     def literally(self, name: str) -> bool:
-        """Whether it takes fewer evaluations to move the parameter's entries than its sites' numbers."""
+        """Return whether perturbing this parameter's entries costs less than perturbing its sites."""
 
     def units(self, site: Site) -> Movable:
-        """The numbers (F, N) of a site in C order, each moved for its own sample."""
+        """Return the numbers (F, N) of a site in C order, each perturbed for its own sample only."""
 
     def site_shape(self, site: Site) -> tuple[int, int]:
-        """F and N of a site."""
+        """Return F and N of a site."""
 
     @property
     def widest(self) -> UnitObjective | None:
-        """As that of an `Objective`."""
+        """The same network in wider floating point, slower but with less rounding; None if unavailable."""
 
     @property
     def conventions(self) -> Sequence[UnitObjective]:
-        """As those of an `Objective`."""
+        """The network under every usual convention for numbers on a kink; empty if there are none."""
 
     @property
     def corners(self) -> Sequence[UnitObjective]:
-        """Under every combination of sides for what sits on kinks; none if there are too many."""
+        """The network under every combination of sides of its kinks; empty if there are too many."""
 
     @property
     def one_by_one(self) -> Sequence[UnitObjective]:
-        """With every kink on its left, and then with each alone on its right; none if there are too many."""
+        """The network with every kink on its left, then with each alone on its right; empty if too many."""

@@ -1,15 +1,15 @@
-"""Random directions: many entries of a tensor moved at once, and held against a single number.
+"""Check many entries of a tensor at once along random directions.
 
-With d of random signs and sizes on a set of entries, 0 elsewhere, and s the length of a step,
+With d of random signs and sizes on a set of entries, 0 elsewhere, and step length s,
 
     (ℓ(θ + t s d) − ℓ(θ − t s d)) / 2t  →  s Σ d g        for t → 0
 
-sees every entry of the set at the price of one. It is a number that is moved, as any other: value and error
-bar come from `estimate`, whose noise is that of this very function. The longest step that tells most is found
-on the run, from losses alone, so that no gradient can excuse itself.
+covers every entry of the set for the price of one. `estimate` treats t like any other number, and gives the
+derivative and its error bar. The best step length is found from losses alone, so no gradient can influence
+it.
 
-What a direction cannot see is errors that cancel in its sum; so there are several. And that is why d is not
-±1: two entries that were swapped, or are off by as much, would cancel in every second direction.
+A direction misses errors that cancel in its sum, so several are used. For the same reason d is not ±1: two
+entries that were swapped, or have equal errors, would cancel in every second direction.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from gradcheck_cli.numerical.objective import Array, DirectedObjective, Directio
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 
 DIRECTIONS = 3
-"""Errors that cancel in one direction by chance do so in a second, or a third, by another chance."""
+"""Number of directions: errors that cancel in one by chance would have to cancel in all of them."""
 
 SMALLEST = 0.5
-"""The least that an entry moves in a direction, beside one that moves by 1."""
+"""The least that an entry moves in a direction, relative to the most, 1."""
 
 EVALUATIONS = 2 * len(SCHEMES[DEFAULT_SCHEME].certify)
-"""How many a projection takes."""
+"""Evaluations per projection."""
 
 _STEPS = tuple(2.0**-k for k in (-2, 0, 2, 5, 8, 11, 14))
-"""The steps that are tried for a tensor, from long ones that may cross kinks to short ones, all noise."""
+"""Steps to try for a tensor, from long ones that may cross kinks to short ones that show only noise."""
 
 _FINE = 1e-6
-"""An error bar that is a small share of what is measured needs no better step."""
+"""An error bar below this share of a typical entry needs no better step."""
 
 
 def random_direction(entries: Array, rng: np.random.Generator) -> Direction:
-    """A random sign and a size from `SMALLEST` to 1 for each of these entries (flat index)."""
+    """Draw a random sign and a size from `SMALLEST` to 1 for each of these entries (flat index)."""
     sizes = rng.uniform(SMALLEST, 1.0, len(entries))
     return Direction(entries, sizes * rng.choice(np.array([-1.0, 1.0]), len(entries)))
 
 
 def part(direction: Direction, among: Array) -> Direction:
-    """The direction on those of its entries that `among` (M,) marks."""
+    """Restrict the direction to those of its entries that `among` (M,) marks."""
     return Direction(direction.entries[among], direction.weights[among])
 
 
 @dataclass(frozen=True)
 class Projector:
-    """Projections of one tensor, each divided by s: Σ d g and its error.
+    """Projects the gradient of one tensor onto directions: Σ d g with its error.
 
-    step: the longest step, for a direction that moves a single entry of every row.
+    step: the longest step, for a direction that moves only one entry of every row.
     """
 
     objective: DirectedObjective
@@ -67,7 +67,7 @@ class Projector:
         return self.objective.shapes[self.name]
 
     def project(self, directions: Sequence[Direction]) -> Estimate:
-        """Value and error for each of K directions, (K,)."""
+        """Return the projection and its error for each of K directions, (K,)."""
         unit = np.array([self.step / np.sqrt(most_in_a_row(d.entries, self.shape)) for d in directions])
         moves = self.objective.along(self.name, directions, unit)
         found = certify(moves, SCHEMES[DEFAULT_SCHEME], progress=self.progress)
@@ -75,10 +75,10 @@ class Projector:
         return Estimate(found.value / span, found.error / span)
 
     def calibrated(self, directions: Sequence[Direction]) -> tuple[Projector, Estimate]:
-        """The same with the step that tells most of these directions, and what it tells.
+        """Return the projector with the most precise step for these directions, and its estimates.
 
-        Beyond the best step either kinks and higher orders, or noise, spoil all others: the first that is
-        worse than the one before ends the search.
+        Above the best step, kinks and higher orders dominate; below it, noise. So the search ends at the
+        first step that is worse than the one before.
         """
         best, known = self, self.project(directions)
         for step in _STEPS[1:]:
@@ -93,18 +93,18 @@ class Projector:
 
     @property
     def finer(self) -> Projector:
-        """With a step on which other kinks lie, if any, and with more noise: a second opinion."""
+        """A projector with a shorter step, as a second opinion: it meets different kinks, with more noise."""
         return replace(self, step=self.step / 4.0)
 
 
 def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
-    """Whether the bars are a trifle beside a typical entry: |Σ d g| is about its size times √Σd²."""
+    """Return whether the error bars are negligible next to a typical entry, whose size is |Σ d g| / √Σd²."""
     size = np.median(np.abs(known.value) / [np.linalg.norm(d.weights) for d in directions])
     return bool(known.error.max() <= _FINE * size)
 
 
 def most_in_a_row(entries: Array, shape: Shape) -> int:
-    """The most of these entries that one row of the tensor has: so many add up in a pre-activation."""
+    """Return the largest number of these entries in one row, which add up in one pre-activation."""
     if not entries.size or len(shape) < 2:
         return 1
     return int(np.bincount(entries // int(np.prod(shape[1:]))).max())

@@ -1,8 +1,8 @@
-"""The numerical gradient of whole tensors: by unit differences, or literally entry by entry.
+"""Compute the numerical gradient of whole tensors, by unit differences or literally, entry by entry.
 
-Unit differences are the keystone. The loss is a sum over samples and z_nj = Σₖ a_nk w_jk + b_j. Give each
-sample n its own copy of the weights: the gradient is the sum over the copies. Moving entry (j, k) of the
-copy by η / a_nk moves z_nj by exactly η, whatever k is, so one difference in z_nj,
+Unit differences do most of the work. The loss is a sum over samples, and z_nj = Σₖ a_nk w_jk + b_j. Give each
+sample n its own copy of the weights: the gradient is the sum over the copies. Perturbing entry (j, k) of the
+copy by η / a_nk changes z_nj by exactly η, whatever k is, so one difference in z_nj,
 
     D_nj = (ℓₙ(z_nj + η) − ℓₙ(z_nj − η)) / 2η,
 
@@ -10,9 +10,9 @@ serves every k of that row:
 
     ∂L/∂w_jk = Σₙ a_nk D_nj        ∂L/∂b_j = Σₙ D_nj
 
-Every term is a true finite difference of sample n's loss in w_jk, with a step of its own, and all entries
-are had for the price of the units. It leans on z being affine in w; the literal way does not, and so it
-is the witness.
+Every term is a true finite difference of sample n's loss in w_jk, with its own step, and all entries
+cost only as much as the units. The method relies on z being affine in w. Literal differences do not, so
+they serve as the independent witness.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ Estimates = dict[str, Estimate]
 
 
 class Reference(Protocol):
-    """A way to difference an objective."""
+    """A method for computing the numerical gradient of an objective."""
 
     def estimate(self, names: Sequence[str]) -> Estimates:
-        """Value and error of every entry of these tensors, by as few evaluations as may do."""
+        """Return value and error of every entry of these tensors, with as few evaluations as possible."""
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
-        """The estimates after one more short step for the entries that `wrong` marks."""
+        """Return the estimates after one more short step for the entries that `wrong` marks."""
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """The same with the whole ladder of steps for the entries that `undecided` marks."""
+        """Return the estimates after the whole ladder of steps for the entries that `undecided` marks."""
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """The same again in the widest floating point there is, if there is such."""
+        """Return the estimates with the marked entries repeated in the widest available float type."""
 
     @property
     def objective(self) -> Objective:
-        """What is differenced."""
+        """The function to differentiate."""
 
     def under(self, convention: Any) -> Reference:
-        """The same way of another objective."""
+        """Return the same method applied to another objective."""
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """What the entries of a parameter lie between, if every kink is free to be on either side."""
+        """Return the least and the largest value of each entry if every kink may be on either side."""
 
 
 class UnitDifferences:
-    """Every entry, with its own error bar, from differences in the pre-activations."""
+    """Estimates every entry with its own error bar from differences in the pre-activations."""
 
     def __init__(
         self,
@@ -76,11 +76,11 @@ class UnitDifferences:
         self.step = step
         self.progress = progress
         self.looks = looks
-        self._pairs: dict[Site, Estimate] = {}  # of each site: D_fn, shape (F, N)
+        self._pairs: dict[Site, Estimate] = {}  # D_fn by site, shape (F, N)
         self._literal = LiteralDifferences(objective, scheme, step, progress, looks)
 
     def under(self, convention: UnitObjective) -> UnitDifferences:
-        """The same of another objective."""
+        """Return unit differences of another objective, with the same settings."""
         return UnitDifferences(convention, self.scheme, self.step, self.progress, self.looks)
 
     def estimate(self, names: Sequence[str]) -> Estimates:
@@ -119,12 +119,12 @@ class UnitDifferences:
         return self._assembled(self._literal.sharpen(estimates, literally), units)
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Those of parameters whose sites are moved, and those that are moved literally."""
+        """Split the masks into parameters checked through their sites and parameters checked literally."""
         literally = {name: mask for name, mask in masks.items() if self.objective.literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
-        """The pairs that feed these entries, as a mask (F, N) for each site."""
+        """Return the pairs that feed these entries, as a mask (F, N) for each site."""
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():
             for site, factors in self.objective.uses(name):
@@ -135,7 +135,7 @@ class UnitDifferences:
         }
 
     def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array]) -> None:
-        """Give the pairs that feed these entries the whole ladder, in the objective's arithmetic."""
+        """Apply the whole ladder to the pairs that feed these entries, in the objective's arithmetic."""
         for site, mask in self._pairs_of(undecided).items():
             pairs = self._pairs[site]
             scheme, which = _escalated(self.scheme), np.flatnonzero(mask)
@@ -156,7 +156,7 @@ class UnitDifferences:
         step: float | None,
         which: Array | None = None,
     ) -> Estimate:
-        """At these pairs of a site, or at all of them."""
+        """Take a look at these pairs of a site, or at all of them."""
         moves = objective.units(site)
         which = np.arange(len(moves.position)) if which is None else which
         return self.looks(look, (objective, site), moves, scheme, step, which, self.progress)
@@ -166,7 +166,7 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """The estimates, those of every site of an undecided entry put together anew."""
+        """Return the estimates, reassembled for every site that has an undecided entry."""
         sites = set(self._sites_of(undecided))
         return {
             name: self._assemble(name) if sites.intersection(self._sites_of([name])) else estimate
@@ -174,10 +174,10 @@ class UnitDifferences:
         }
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """The least and the largest that an entry can be if every kink is free to be on either side.
+        """Return the least and the largest value of each entry if every kink may be on either side.
 
-        A pair's slope is linear in the side of every kink, so its extremes are at the corners; and where
-        kinks do not act through each other, at the sum of what each adds by itself.
+        A pair's slope is linear in the side of every kink, so its extremes are at the corners. Where kinks do
+        not act through each other, the extremes are the sums of what each kink adds on its own.
         """
         shape = self.objective.shapes[name]
         if self.objective.literally(name):
@@ -203,10 +203,10 @@ class UnitDifferences:
 
 
 def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
-    """The least and the most that each pair's slope can be, of slopes (K, F, N) for K choices of sides.
+    """Return the least and the greatest slope of each pair, from slopes (K, F, N) for K choices of sides.
 
-    corners: whether these are all choices; else the first has all kinks on their left, the others have one
-    of them on its right.
+    corners: whether these are all choices; if not, the first has all kinks on their left, and each of the
+    others has one of them on its right.
     """
     if corners:
         return slopes.min(axis=0), slopes.max(axis=0)
@@ -215,11 +215,11 @@ def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
 
 
 def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = True) -> Estimate:
-    """The entries of a parameter, the sum over its uses of Jᵀ D, for pairs D (F, N) with their errors.
+    """Return the entries of a parameter: the sum over its uses of Jᵀ D, for pairs D (F, N) with errors.
 
-    Errors that are noise are independent, as are the roundings of the products, so they add as squares;
-    the factor 2 allows for the few cases where they are not. The truncation error of a plain scheme is
-    not: it adds up. A pair of which nothing is known leaves the entries it feeds unknown.
+    Noise is independent, and so are the roundings of the products, so these errors add in quadrature. The
+    factor 2 allows for the few cases where they are not independent. The truncation errors of a plain scheme
+    are not independent: they add up. An unknown pair leaves the entries that it feeds unknown.
     """
     each = [_share(factors, pairs, independent) for factors, pairs in shares]
     if len(each) == 1:
@@ -243,7 +243,7 @@ def _share(factors: Factors, pairs: Estimate, independent: bool) -> Estimate:
 
 @dataclass(frozen=True)
 class LiteralDifferences:
-    """Every entry moved by itself, for the whole batch at once: slow, and it leans on nothing."""
+    """Perturbs every entry individually, for the whole batch at once: slow, but free of assumptions."""
 
     objective: Objective
     scheme: Scheme
@@ -252,7 +252,7 @@ class LiteralDifferences:
     looks: Looks = taken
 
     def under(self, convention: Objective) -> LiteralDifferences:
-        """The same of another objective."""
+        """Return literal differences of another objective, with the same settings."""
         return replace(self, objective=convention)
 
     def estimate(self, names: Sequence[str]) -> Estimates:
@@ -289,12 +289,12 @@ class LiteralDifferences:
         return sharper
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Anything: moved for the whole batch at once, the kinks of its samples cannot be told apart."""
+        """Return infinite bounds: literal differences cannot separate the kinks of individual samples."""
         shape = self.objective.shapes[name]
         return np.full(shape, -np.inf), np.full(shape, np.inf)
 
     def at(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """The entries of flat index `which`, flat, with the whole ladder of steps, or what `look` takes."""
+        """Estimate the entries `which` (flat index), (M,), with the whole ladder of steps or with `look`."""
         estimate = self.plainly(name, which, look)
         if self.scheme.escalates:
             return estimate
@@ -302,7 +302,7 @@ class LiteralDifferences:
         return estimate.widened(np.ones(len(which), dtype=bool), default.plainly(name, which))
 
     def plainly(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """The same by this scheme alone, whatever becomes of it where its steps are too large."""
+        """Estimate the entries with this scheme alone, even where its steps are too large."""
         estimate = self._look(look, name, which)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
 
@@ -312,10 +312,10 @@ class LiteralDifferences:
 
 
 def _escalated(scheme: Scheme) -> Scheme:
-    """What is asked where a scheme does not agree.
+    """Return the scheme to apply to entries that this scheme calls wrong.
 
-    A plain one takes the differences between its three steps for its error, which says nothing where all
-    three are far too large. Before it may call a gradient wrong, it is held against the default.
+    A plain scheme takes its error from the differences between its three steps, which says nothing if all
+    three are far too large. So the default scheme must agree before a gradient is called wrong.
     """
     return scheme if scheme.escalates else SCHEMES[DEFAULT_SCHEME]
 
@@ -333,7 +333,7 @@ def _with_penalty(
     step: float | None,
     which: Array | None = None,
 ) -> Estimate:
-    """Add the penalty's own differences: subtracted on their own, they carry none of the losses' noise."""
+    """Add the penalty's own differences, which are free of the losses' noise if taken separately."""
     penalty = objective.penalty(name)
     if penalty is None:
         return estimate

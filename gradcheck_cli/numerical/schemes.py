@@ -1,7 +1,7 @@
-"""The difference schemes as rows of data; `estimate` interprets them.
+"""The difference schemes as rows of data, which `estimate` interprets.
 
 value = Re(Σ wₖ f(x + oₖ h)) / h. A scheme of order p satisfies Re Σ w oᵏ = [k = 1] for k = 0 … p.
-Steps are in units of `Movable.unit`: for our networks, the distance a pre-activation moves.
+Steps are in units of `Movable.unit`: in a network, the change of a pre-activation.
 
 Sources: forward, backward, central and five-point are the classical stencils (Fornberg, "Generation of
 finite difference formulas on arbitrarily spaced grids", Math. Comp. 51, 1988); the complex step is Squire
@@ -18,13 +18,14 @@ from dataclasses import dataclass
 class Scheme:
     """One difference scheme.
 
-    offsets, weights: the stencil (o, w);  order: its order p.
-    step:    the default step h; for an extrapolating scheme the largest of its ladder.
-    ladder:  the factors of h to evaluate at, largest first. A plain scheme takes 9h, 3h and h, reports
-             the value at h and takes the differences for its error.
-    certify: which rungs of the ladder are enough for an entry that agrees at once.
-    extrapolate: whether to extrapolate to h → 0 (Richardson), by powers of h².
-    cancels: whether the stencil subtracts nearly equal numbers, whose rounding is then its noise.
+    offsets, weights: the stencil (o, w).
+    order: its order p.
+    step: the default step h; for an extrapolating scheme, the largest of its ladder.
+    ladder: the factors of h to evaluate at, largest first. A plain scheme evaluates at 9h, 3h and h, reports
+        the value at h, and takes its error from the differences.
+    certify: the rungs of the ladder that suffice for an entry that agrees at once.
+    extrapolate: whether to extrapolate to h → 0 (Richardson), in powers of h².
+    cancels: whether the stencil subtracts nearly equal numbers, so that their rounding is its noise.
     """
 
     offsets: tuple[complex, ...]
@@ -38,14 +39,15 @@ class Scheme:
 
     @property
     def escalates(self) -> bool:
-        """Whether there is more to try where the first look does not agree."""
+        """Whether further steps remain if the first ones do not agree."""
         return len(self.certify) < len(self.ladder)
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    # From ¼ to 2⁻³⁰: six close rungs to extrapolate smooth functions from, where rounding is smallest; two
-    # to certify on, where truncation and rounding are about equal once extrapolated, few kinks are met, and
-    # what is known at rest still holds; three for kinks and steep functions, which also show the noise.
+    # From ¼ to 2⁻³⁰: six close rungs to extrapolate smooth functions, where rounding is smallest; two to
+    # certify, where truncation and rounding are about equal once extrapolated, few kinks are crossed, and
+    # what is known of the unperturbed network still holds; three for kinks and steep functions, which also
+    # show the noise.
     "adaptive": Scheme(
         offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=0.25,
         ladder=tuple(2.0**-k for k in (0, 1, 2, 3, 4, 5, 7, 9, 15, 21, 28)), certify=(6, 7),

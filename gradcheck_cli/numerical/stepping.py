@@ -1,4 +1,4 @@
-"""Plain schemes at one step after the other, for entries of whole tensors, kinks or not."""
+"""Apply plain schemes at one step after another to entries of whole tensors, crossing kinks or not."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gradcheck_cli.numerical.reference import assembled
 from gradcheck_cli.numerical.schemes import Scheme
 
 BATCHES = 4
-"""Of a network so many batches are moved at every step, which is everything unless it is large."""
+"""Number of batches of a network to perturb at every step, which covers all but large networks."""
 
 ENTRIES = 64
-"""Of code so many entries are moved, of all tensors together."""
+"""Number of entries of a user's function to perturb, over all tensors together."""
 
 _POINTS = 16
-"""How many points of each number are remembered: those of two steps of every scheme."""
+"""Points to remember for each number: those of two steps of every scheme."""
 
 
 class Numbers:
-    """The numbers `which` of a movable. Steps that fall by halves meet the same points again, for nothing."""
+    """The numbers `which` of a movable, with a cache: halved steps reuse the points of earlier ones."""
 
     def __init__(self, movable: Movable, which: Array, progress: Progress | None = None) -> None:
         self.movable = movable
@@ -42,7 +42,7 @@ class Numbers:
         return Slopes(*(np.concatenate(each) for each in zip(*rows, strict=True)))
 
     def estimate(self, scheme: Scheme) -> Estimate:
-        """By a scheme with steps of its own."""
+        """Estimate the derivatives with a scheme that chooses its own steps."""
         return differentiate(self.movable, scheme, which=self.which)
 
     def _remembering(self, part: Array) -> Callable[[Array, Array], Moved]:
@@ -57,7 +57,10 @@ class Numbers:
 
 
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
-    """How many points of each number all these steps meet; a scheme that cancels nothing looks beside it."""
+    """Count the distinct points per number that all these steps need.
+
+    A scheme without cancellation also looks to both sides for kinks.
+    """
     schemes = list(schemes)
     points = {offset * step for scheme in schemes for offset in scheme.offsets for step in steps}
     if not all(scheme.cancels for scheme in schemes):
@@ -67,7 +70,7 @@ def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
 
 @dataclass(frozen=True)
 class Stepped:
-    """Entries (E,) at one step: value, rounding noise, and whether a kink was crossed on the way."""
+    """Slopes of entries (E,) at one step: value, rounding noise, and whether a kink was crossed."""
 
     value: Array
     noise: Array
@@ -80,7 +83,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class ByEntries:
-    """Entries that are moved themselves."""
+    """Entries of a parameter that are perturbed directly."""
 
     numbers: Numbers
 
@@ -94,7 +97,7 @@ class ByEntries:
 
 @dataclass(frozen=True)
 class ByUnits:
-    """All entries of some units: each is a sum over their pairs (F, N), for each use of the parameter."""
+    """All entries of some units: each sums the pairs (F, N) of its unit, for each use of the parameter."""
 
     uses: tuple[tuple[Factors, Numbers], ...]
     samples: int
@@ -103,9 +106,7 @@ class ByUnits:
         slopes = [numbers.at(scheme, step) for _, numbers in self.uses]
         total = self._sum([Estimate(of.value, of.noise) for of in slopes])
         crossed = np.zeros(len(total.value), dtype=bool)
-        if any(
-            of.crossed.any() for of in slopes
-        ):  # what is unknown of a pair is unknown of the entries it feeds
+        if any(of.crossed.any() for of in slopes):  # a pair that crossed makes the entries it feeds unknown
             unknown = [np.where(of.crossed, np.inf, 0.0) for of in slopes]
             crossed = np.isinf(self._sum([Estimate(np.zeros_like(each), each) for each in unknown]).error)
         return Stepped(total.value, total.error, crossed)
@@ -134,7 +135,7 @@ class Entries:
         return stepped if self.penalty is None else stepped.plus(self.penalty.at(scheme, step))
 
     def estimate(self, scheme: Scheme) -> Estimate:
-        """By a scheme with steps of its own."""
+        """Estimate the derivatives with a scheme that chooses its own steps."""
         total = self.losses.estimate(scheme)
         if self.penalty is None:
             return total
@@ -143,9 +144,9 @@ class Entries:
 
 
 class Drawing:
-    """Chooses what is moved: every entry, or as many as there is time for, drawn at random.
+    """Chooses the entries to perturb: all of them, or a random sample if time is short.
 
-    included: of each tensor an entry, by flat index, that is always among them.
+    included: for each tensor, the flat index of an entry that is always in the sample.
     """
 
     def __init__(self, included: Mapping[str, int], seed: int, progress: Progress | None = None) -> None:
@@ -190,7 +191,7 @@ class Drawing:
     def _site(
         self, objective: UnitObjective, name: str, site: Site, factors: Factors
     ) -> tuple[Array, Numbers]:
-        """The units that are drawn of a site, and their pairs: the same for all that enters there."""
+        """Return the sampled units of a site and their pairs, shared by all parameters that enter there."""
         if site not in self._sites:
             movable, (units, *inputs) = objective.units(site), objective.shapes[name]
             features, samples = objective.site_shape(site)

@@ -1,4 +1,4 @@
-"""The witness: entries drawn at random from every tensor, moved literally, and held against the reference."""
+"""The witness: literal differences at entries drawn from every tensor, compared with the reference."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gradcheck_cli.numerical.objective import Array
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences
 
 ENTRIES = 4
-"""How many entries of each tensor are drawn."""
+"""Entries to draw from each tensor."""
 
 ERROR_BARS = 3.0
 FLOOR = 1e-8
-"""A smaller relative difference is no contradiction: no fault in either way is as small as that."""
+"""Relative differences below this are no contradiction: a fault in either method would be larger."""
 
 
 @dataclass(frozen=True)
 class Testimony:
-    """What the literal way says of the entries `which` (flat) of one tensor.
+    """The literal differences at the entries `which` (flat) of one tensor.
 
-    rounding: what the arithmetic of the forward pass alone may change in each of them.
+    rounding: how far the arithmetic of the forward pass alone may change each of them.
     """
 
     name: str
@@ -33,18 +33,21 @@ class Testimony:
     rounding: Array
 
     def distance(self, estimates: Estimates) -> Array:
-        """|units − literal| over what their error bars and rounding allow; 0 where either knows nothing."""
+        """Return |units − literal| relative to the allowed distance; 0 where either is unknown.
+
+        Error bars and rounding set what is allowed.
+        """
         whole = estimates[self.name]
         return self.apart_from(Estimate(whole.value.ravel()[self.which], whole.error.ravel()[self.which]))
 
     @property
     def first(self) -> Testimony:
-        """Of the first entry alone."""
+        """The testimony for the first entry only."""
         literal = Estimate(self.literal.value[:1], self.literal.error[:1])
         return Testimony(self.name, self.which[:1], literal, self.rounding[:1])
 
     def apart_from(self, other: Estimate) -> Array:
-        """The same of another estimate of these entries alone."""
+        """Return the relative distance from another estimate of the same entries, as in `distance`."""
         allowed = (
             ERROR_BARS * (other.error + self.literal.error)
             + FLOOR * np.abs(self.literal.value)
@@ -62,7 +65,7 @@ def hear(
     seed: int,
     look: Look = certify,
 ) -> list[Testimony]:
-    """Draw entries of every tensor, the same for a seed, and difference them literally."""
+    """Draw entries of every tensor, the same for the same seed, and difference them literally."""
     rng = np.random.default_rng(seed)
     testimony = []
     for name, estimate in estimates.items():
@@ -73,7 +76,7 @@ def hear(
 
 
 def contradictions(testimony: Sequence[Testimony], estimates: Estimates) -> dict[str, Array]:
-    """The entries, as masks by tensor, where reference and witness are further apart than their errors."""
+    """Return masks, by tensor, of entries where reference and witness differ by more than their errors."""
     masks = {}
     for t in testimony:
         apart = t.distance(estimates) > 1.0

@@ -1,4 +1,4 @@
-"""The command in this process, in a folder with a spec for every exit code, as in `test_cli.py`."""
+"""Fixtures that run the command in this process, in a folder with a spec for every exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shell completes, as click's own classes ask for it."""
+"""Shell completion, as click's own classes request it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NORMALISED = GOOD.replace("{units: 4,", "{units: 4, batch_norm: true,")
 
 
 def completed(*words: str) -> list[str]:
-    """What can take the place of the last word."""
+    """Return the completions of the last word."""
     *arguments, incomplete = words
     shell = ShellComplete(cli.cli, {}, "gradcheck", "_GRADCHECK_COMPLETE")
     return [item.value for item in shell.get_completions(arguments, incomplete)]
@@ -90,7 +90,7 @@ def test_several_specs_have_the_parameters_of_all_of_them(tree):
 
 
 @pytest.mark.parametrize("spec", ["bad.yaml", "no-such.yaml", "-", "specs", "code.yaml"])
-def test_where_there_are_no_names_none_are_made_up_and_no_code_is_run(spec, tree):
+def test_without_names_there_are_no_completions_and_no_code_is_run(spec, tree):
     (tree / "code.yaml").write_text("gradients: {python: code.py:f}\n")
     (tree / "code.py").write_text("open('ran', 'w')\n")
     assert completed("check", spec, "--only", "") == []
@@ -107,7 +107,7 @@ def test_where_there_are_no_names_none_are_made_up_and_no_code_is_run(spec, tree
         (["check", "--color", "n"], ["never"]),
     ],
 )
-def test_one_of_a_list_is_completed(words, expected):
+def test_items_of_a_list_are_completed(words, expected):
     assert completed(*words) == expected
 
 
@@ -122,7 +122,7 @@ def test_other_files_are_left_to_the_shell(words):
     assert (item.type, item.value) == ("file", "mi")
 
 
-def test_a_project_that_is_wrong_does_not_stand_in_the_way(tree):
+def test_an_invalid_project_does_not_prevent_completion(tree):
     (tree / "pyproject.toml").write_text("[tool.gradcheck]\nrtoll = 1\n")
     assert completed("check", "good") == ["good.yaml"]
     assert completed("check", "--scheme", "cent") == ["central"]

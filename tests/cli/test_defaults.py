@@ -1,4 +1,4 @@
-"""Who says what an option is: the command line, a variable, the spec, the project, gradcheck itself."""
+"""Where option values come from: the command line, a variable, the spec, the project, or a default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMANDS = {command.name: command for command in cli.COMMANDS}
 
 @pytest.fixture
 def project(folder):
-    """Writes the lines of [tool.gradcheck] into the folder's pyproject.toml."""
+    """Write these lines to [tool.gradcheck] in the folder's pyproject.toml."""
 
     def write(*lines: str, file: Path = folder / "pyproject.toml") -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ WHO = {
 
 @pytest.mark.parametrize(("who", "below"), list(pairwise([*WHO, None])))
 def test_the_closest_to_the_run_decides(who, below, folder, gradcheck, project, monkeypatch):
-    """Each in turn has the last word where those before it are silent."""
+    """Each source decides if all sources before it are silent."""
     said = list(WHO)[list(WHO).index(who) :]
     (folder / "spec.yaml").write_text(GOOD + ("check: {rtol: 3e-2}\n" if "spec" in said else ""))
     if "project" in said:
@@ -69,7 +69,7 @@ def test_what_the_spec_cannot_say_the_project_can(command, gradcheck, project):
         ('only = ["output.weight", "output.bias"]', "GRADCHECK_ONLY", "output.weight output.bias"),
     ],
 )
-def test_of_what_may_be_repeated_there_may_be_one_or_several(
+def test_repeatable_options_may_have_one_or_several_values(
     line, variable, value, gradcheck, project, monkeypatch
 ):
     def names() -> list[str]:
@@ -84,7 +84,7 @@ def test_of_what_may_be_repeated_there_may_be_one_or_several(
     assert names() == ["output.weight", "output.bias"]
 
 
-def test_a_switch_can_be_undone_by_whoever_is_closer(folder, gradcheck, project, monkeypatch):
+def test_a_closer_source_can_undo_a_switch(folder, gradcheck, project, monkeypatch):
     loose = ["--scheme", "central", "--rtol", "1e-9"]
     assert gradcheck("check", "good.yaml", *loose).code == 0
     project("strict = true")
@@ -94,7 +94,7 @@ def test_a_switch_can_be_undone_by_whoever_is_closer(folder, gradcheck, project,
     monkeypatch.setenv("GRADCHECK_STRICT", "1")
     assert gradcheck("check", "lax.yaml", *loose).code == 3
     assert gradcheck("check", "lax.yaml", *loose, "--no-strict").code == 0
-    monkeypatch.setenv("GRADCHECK_STRICT", "")  # an empty variable says nothing
+    monkeypatch.setenv("GRADCHECK_STRICT", "")  # an empty variable sets nothing
     assert gradcheck("check", "lax.yaml", *loose).code == 0
 
 
@@ -127,9 +127,7 @@ def test_the_nearest_pyproject_counts_and_no_other(folder, gradcheck, project, m
     ],
 )
 @pytest.mark.parametrize("command", ["check", "explain"])
-def test_what_is_wrong_in_a_project_is_shown_in_its_place(
-    command, line, column, says, help, gradcheck, project
-):
+def test_errors_in_a_project_are_shown_at_their_place(command, line, column, says, help, gradcheck, project):
     project(line)
     done = gradcheck(command, "good.yaml")
     assert (done.code, done.out) == (2, "")
@@ -140,7 +138,7 @@ def test_what_is_wrong_in_a_project_is_shown_in_its_place(
     assert help is None or f"= help: {help}" in done.err
 
 
-def test_all_that_is_wrong_is_told_at_once(gradcheck, project):
+def test_all_errors_are_reported_at_once(gradcheck, project):
     project("rtoll = 1", "show = -1", "scheme = 3")
     assert gradcheck("check", "good.yaml").err.count("error: ") == 3
 
@@ -154,10 +152,10 @@ def test_all_that_is_wrong_is_told_at_once(gradcheck, project):
         ("[tool]\ngradcheck = 3\n", "error: pyproject.toml: 'tool.gradcheck' must be a table"),
         ("tool.gradcheck.x = 3\n", "error: pyproject.toml: [tool.gradcheck]: unknown key 'x'"),
         (b"[tool.gradcheck] # \xff\n", "error: cannot read 'pyproject.toml': "),
-        ("[tool.other\n", None),  # not ours to complain about
+        ("[tool.other\n", None),  # not gradcheck's to complain about
     ],
 )
-def test_a_file_that_is_no_project_is_told_if_it_speaks_of_gradcheck(content, says, folder, gradcheck):
+def test_an_invalid_project_file_is_reported_if_it_mentions_gradcheck(content, says, folder, gradcheck):
     (folder / "pyproject.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
     done = gradcheck("check", "good.yaml")
     assert done.code == (2 if says else 0)
@@ -165,7 +163,7 @@ def test_a_file_that_is_no_project_is_told_if_it_speaks_of_gradcheck(content, sa
     assert "Traceback" not in done.err
 
 
-def test_a_value_that_another_command_takes_is_that_commands(gradcheck, project, monkeypatch):
+def test_a_value_for_another_command_is_left_to_that_command(gradcheck, project, monkeypatch):
     (format,) = (option for option in COMMANDS["explain"].params if option.name == "format")
     monkeypatch.setattr(format, "type", click.Choice(["table"]))
     project('format = "json"')
@@ -177,11 +175,11 @@ def test_a_value_that_another_command_takes_is_that_commands(gradcheck, project,
     ("name", "help"),
     [
         ("GRADCHECK_STRCIT", "did you mean 'GRADCHECK_STRICT'?"),
-        ("GRADCHECK_HELP", "did you mean "),  # the help would end with 0, and nothing checked
+        ("GRADCHECK_HELP", "did you mean "),  # the help would exit with 0 without checking anything
         ("GRADCHECK_GRADIENTS", "there is GRADCHECK_ONLY, "),
     ],
 )
-def test_a_variable_that_is_no_options_is_told(name, help, gradcheck, monkeypatch):
+def test_an_unknown_variable_is_reported(name, help, gradcheck, monkeypatch):
     monkeypatch.setenv(name, "1")
     done = gradcheck("check", "good.yaml")
     assert (done.code, done.out) == (2, "")
@@ -192,14 +190,14 @@ def test_a_variable_that_is_no_options_is_told(name, help, gradcheck, monkeypatc
 @pytest.mark.parametrize(
     ("name", "value"), [("GRADCHECK_RTOL", "x"), ("GRADCHECK_FORMAT", "xml"), ("GRADCHECK_JOBS", "0")]
 )
-def test_a_variables_value_is_held_to_the_options_own_rules(name, value, gradcheck, monkeypatch):
+def test_a_variables_value_follows_the_options_rules(name, value, gradcheck, monkeypatch):
     monkeypatch.setenv(name, value)
     done = gradcheck("check", "good.yaml")
     assert done.code == 2
     assert done.err.startswith(f"error: {name}: Invalid value for ")
 
 
-def test_whoever_said_it_is_blamed(folder, gradcheck, project, monkeypatch):
+def test_the_source_of_a_bad_value_is_blamed(folder, gradcheck, project, monkeypatch):
     (folder / "own.yaml").write_text(GOOD + "check: {parameters: outptu.*}\n")
     project('only = "nothing.*"')
     assert gradcheck("check", "good.yaml").err.startswith("error: good.yaml: only in pyproject.toml: ")
@@ -209,13 +207,13 @@ def test_whoever_said_it_is_blamed(folder, gradcheck, project, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_to_be_had_whatever_the_project_says(command, gradcheck, project):
+def test_help_works_with_any_project_file(command, gradcheck, project):
     project("rtoll = 1")
     done = gradcheck(command, "--help")
     assert (done.code, done.err) == (0, "")
 
 
-def test_a_folder_that_is_gone_has_no_project(folder, monkeypatch):
+def test_a_deleted_folder_has_no_project(folder, monkeypatch):
     (folder / "gone").mkdir()
     monkeypatch.chdir(folder / "gone")
     (folder / "gone").rmdir()
@@ -229,7 +227,7 @@ def test_a_folder_that_is_gone_has_no_project(folder, monkeypatch):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_tomllib_is_loaded_for_a_project_that_speaks_of_gradcheck_alone(folder):
+def test_tomllib_loads_only_for_a_project_that_mentions_gradcheck(folder):
     code = (
         "import sys\nsys.modules.pop('tomllib', None)  # which coverage has loaded\n"
         "from gradcheck_cli import cli\n"
@@ -260,7 +258,7 @@ def test_a_project_names_the_specs_that_are_checked_wherever_it_is_called(folder
     assert done.code == 1
     names = [line.split(":")[0].split()[1] for line in done.out.splitlines()]
     assert names == [os.path.join("..", name) for name in ("good.yaml", "wrong.yaml")]
-    assert gradcheck("check", "-q", "../good.yaml").out.count("\n") == 1  # the command line decides
+    assert gradcheck("check", "-q", "../good.yaml").out.count("\n") == 1  # the command line wins
 
 
 def test_without_specs_anywhere_the_argument_is_missing(folder, gradcheck):

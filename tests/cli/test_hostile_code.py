@@ -1,4 +1,4 @@
-"""Code that leaves files open, catches everything, or raises errors that mean something to us."""
+"""Code that leaves files open, catches everything, or raises errors that gradcheck uses itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEAKS = {
 @POSIX
 @pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
-def test_code_that_leaves_files_open_is_told_so(leak, jobs, written):
+def test_code_that_leaves_files_open_is_reported(leak, jobs, written):
     spec = written(inside=leak, before="kept = []", factor=3)
     line = shlex.join([*COMMAND, "check", spec, "--differences", "literal", "--jobs", jobs])
     done = subprocess.run(
@@ -71,13 +71,13 @@ OURS = {
     "click's end": "click.exceptions.Exit(0)",
     "click's abortion": "click.Abort()",
 }
-"""Errors that mean something to us, raised by code of the user's."""
+"""Errors that gradcheck uses itself, raised by the user's code."""
 
 
 @POSIX
 @pytest.mark.parametrize("where", ["call", "array"])
 @pytest.mark.parametrize("error", OURS.values(), ids=OURS)
-def test_an_error_of_ours_that_the_code_raises_is_the_codes(error, where, written):
+def test_gradchecks_own_errors_raised_by_code_count_as_the_codes(error, where, written):
     before = f"""
         import click
         from gradcheck_cli.errors import Complaint, InputError, UntrustedReferenceError

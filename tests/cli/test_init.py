@@ -1,4 +1,4 @@
-"""`gradcheck init`: a spec to start from, and nothing overwritten."""
+"""`gradcheck init` writes a first spec and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_a_starter_leaves_to_be_uncommented_is_valid_too(source, folder):
 
 @pytest.mark.parametrize("source", STARTERS)
 @pytest.mark.parametrize("spec", ["net.yaml", "sub/net.yaml"])
-def test_what_it_says_comes_next_agrees(source, spec, folder, gradcheck):
+def test_the_suggested_next_command_agrees(source, spec, folder, gradcheck):
     if source == "torch":
         pytest.importorskip("torch")
     (folder / "sub").mkdir()
@@ -81,7 +81,7 @@ def test_the_mistake_that_a_starter_proposes_is_found(source, folder, gradcheck)
     assert gradcheck("check", "net.yaml").code == 1
 
 
-def test_code_that_is_there_stays_as_it_is(folder, gradcheck):
+def test_existing_code_is_not_changed(folder, gradcheck):
     (folder / CODE_FILE).write_text("mine\n")
     done = gradcheck("init", "--source", "python")
     assert f"\n{CODE_FILE} already exists; not overwritten\n" in done.err
@@ -110,7 +110,7 @@ def test_nothing_is_overwritten(name, folder, gradcheck):
     assert not (folder / "nowhere.yaml").exists()
 
 
-def test_a_schema_that_is_there_stays_as_it_is(folder, gradcheck):
+def test_an_existing_schema_is_not_changed(folder, gradcheck):
     (folder / SCHEMA_FILE).write_text("mine\n")
     assert gradcheck("init").err.startswith("net.yaml written\n")
     assert (folder / SCHEMA_FILE).read_text() == "mine\n"
@@ -123,14 +123,14 @@ def test_a_dash_is_standard_output_and_writes_no_file(folder, gradcheck):
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_folder_that_is_not_there_is_told(gradcheck):
+def test_a_missing_folder_is_reported(gradcheck):
     done = gradcheck("init", "no/such/net.yaml")
     assert done.code == 2
     assert done.err == "error: 'no/such/net.yaml' cannot be written: No such file or directory\n"
 
 
 @POSIX
-@pytest.mark.parametrize("blocks", [1, 8])  # too few for the spec, and for the schema
+@pytest.mark.parametrize("blocks", [1, 8])  # too few bytes for the spec, and for the schema
 def test_on_a_full_disk_nothing_is_left(blocks, folder):
     before = sorted(folder.iterdir())
     line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f {blocks}; exec {shlex.join([*COMMAND, 'init'])}"
@@ -141,7 +141,7 @@ def test_on_a_full_disk_nothing_is_left(blocks, folder):
     assert sorted(folder.iterdir()) == before
 
 
-def test_nothing_is_asked_of_what_is_no_terminal(folder):
+def test_without_a_terminal_there_are_no_questions(folder):
     done = run("init", stdin=None, input="python\n")
     assert done.returncode == 0
     assert "?" not in done.stderr
@@ -149,7 +149,7 @@ def test_nothing_is_asked_of_what_is_no_terminal(folder):
 
 
 def asked(answers: bytes, *arguments: str) -> tuple[int, str]:
-    """What becomes of `gradcheck init` on a terminal where these answers are typed."""
+    """Return the result of `gradcheck init` on a terminal where these answers are typed."""
     with on_terminal("init", *arguments, typed=answers, after="Source (") as (process, texts):
         text = everything(texts)
         return ended(process), text
@@ -157,7 +157,7 @@ def asked(answers: bytes, *arguments: str) -> tuple[int, str]:
 
 @POSIX
 @pytest.mark.parametrize(("typed", "source"), [(b"\n", "backprop"), (b"nonsense\npython\n", "python")])
-def test_a_terminal_is_asked_whose_gradients_they_are(typed, source, folder):
+def test_a_terminal_asks_whose_gradients_they_are(typed, source, folder):
     code, text = asked(typed)
     assert code == 0
     assert all(row.what in text for row in STARTERS.values())
@@ -165,7 +165,7 @@ def test_a_terminal_is_asked_whose_gradients_they_are(typed, source, folder):
 
 
 @POSIX
-def test_a_terminal_that_has_said_so_is_not_asked(folder):
+def test_a_terminal_does_not_ask_if_the_option_is_given(folder):
     code, text = asked(b"", "--source", "torch")
     assert code == 0
     assert "?" not in text

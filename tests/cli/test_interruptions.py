@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment, from the first import on: 130, one line, no traceback."""
+"""Ctrl-C at any moment, from the first import on: exit code 130, one line, no traceback."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_interruption_beneath_another_error_is_130(gradcheck, monkeypatch):
         assert (done.code, done.out, done.err.strip()) == (130, "", "interrupted")
 
 
-def test_an_end_of_file_somewhere_inside_is_a_defect_and_no_interruption(gradcheck, monkeypatch):
+def test_an_end_of_file_inside_is_a_defect_rather_than_an_interruption(gradcheck, monkeypatch):
     def fail(*_: object) -> None:
         raise EOFError("marshal data too short")
 

@@ -1,4 +1,4 @@
-"""What the command says of files that are not there."""
+"""Messages about missing files."""
 
 
 def test_the_command_names_them_in_the_order_of_the_spec(folder, gradcheck):

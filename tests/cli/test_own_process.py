@@ -1,4 +1,4 @@
-"""Code that does its worst to its process: every case ends in a stated code, and in 1 only if it is wrong."""
+"""Code that harms its process ends in a documented exit code, and in 1 only for wrong gradients."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ ENDINGS = {
     "all files closed": "os.closerange(0, 200)",
     "no modules": "sys.modules.clear()",
 }
-"""Of every kind of end that code can make of its process, one way."""
+"""One example of every way in which code can end its process."""
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Writes a spec of code that does something before it is called, or in every call."""
+    """Write a spec of code that does something before it is called, or in every call."""
     monkeypatch.chdir(tmp_path)
 
     def write(name="net", inside="pass", before="", factor=2):
@@ -70,7 +70,7 @@ def checked(*arguments, **options):
 
 @POSIX
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-def test_what_ends_the_process_is_no_verdict(ending, written, tmp_path):
+def test_ending_the_process_is_not_a_verdict(ending, written, tmp_path):
     spec = written(inside=ending, before="from os import _exit as leave", factor=3)
     done = checked(spec, "--report", "json=report.json")
     assert done.returncode == 2
@@ -83,7 +83,7 @@ def test_what_ends_the_process_is_no_verdict(ending, written, tmp_path):
 @POSIX
 @pytest.mark.parametrize("ending", ["os._exit(0)", "ctypes.CDLL(None).exit(0)", "ctypes.CDLL(None)._exit(1)"])
 @pytest.mark.parametrize("when", ["between calls", "at the import"])
-def test_nor_is_what_ends_it_beside_the_calls(ending, when, written):
+def test_ending_the_process_outside_of_calls_is_not_a_verdict(ending, when, written):
     before = {
         "at the import": ending,
         "between calls": f"""
@@ -104,7 +104,7 @@ def test_nor_is_what_ends_it_beside_the_calls(ending, when, written):
 
 
 @POSIX
-def test_where_it_crashed_is_told(written):
+def test_the_place_of_a_crash_is_reported(written):
     done = checked(written(inside="ctypes.string_at(0)"))
     assert "f of net.py ends the process by SIGSEGV at net.py:11, before there is a verdict" in done.stderr
 
@@ -121,7 +121,7 @@ def test_the_other_specs_keep_their_verdicts(written, tmp_path):
 
 
 @POSIX
-def test_a_sweep_of_it_has_no_verdict_either(written):
+def test_a_sweep_of_code_that_ends_the_process_has_no_verdict(written):
     assert run("sweep", written(), "--scheme", "central").returncode == 0
     done = run("sweep", written(inside="ctypes.CDLL(None).exit(0)"), "--scheme", "central")
     assert (done.returncode, done.stdout) == (2, "")
@@ -129,7 +129,7 @@ def test_a_sweep_of_it_has_no_verdict_either(written):
 
 @POSIX
 @pytest.mark.parametrize("ending", ["ctypes.CDLL(None).exit(0)", "os._exit(0)", "ctypes.string_at(0)"])
-def test_nor_has_what_ends_one_of_several_processes(ending, written, monkeypatch, capfd):
+def test_ending_one_of_several_processes_is_not_a_verdict(ending, written, monkeypatch, capfd):
     monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
     spec = written(
         inside=f"if os.environ['FIRST'] != str(os.getpid()): {ending}",
@@ -157,13 +157,13 @@ SPOILT = {
     "a fork": "os.fork()",
     "a thread that never ends": "threading.Thread(target=time.sleep, args=(1000,)).start()",
 }
-"""What code may do to all that it shares with us, without an effect on its gradients."""
+"""Damage to shared state that has no effect on the code's gradients."""
 
 
 @POSIX
 @pytest.mark.parametrize("factor", [2, 3])
 @pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
-def test_what_is_spoilt_changes_no_verdict(spoilt, factor, written, tmp_path):
+def test_damage_to_shared_state_changes_no_verdict(spoilt, factor, written, tmp_path):
     done = checked(written(inside=spoilt, factor=factor), "--format", "json", "--report", "json=report.json")
     assert done.returncode == (0 if factor == 2 else 1)
     (spec,) = json.loads(done.stdout)["specs"]
@@ -173,7 +173,7 @@ def test_what_is_spoilt_changes_no_verdict(spoilt, factor, written, tmp_path):
 
 @POSIX
 @pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
-def test_nor_is_it_the_wrong_gradient_if_it_then_raises(spoilt, written):
+def test_damage_to_shared_state_before_an_error_is_not_a_wrong_gradient(spoilt, written):
     done = checked(written(inside=f"{spoilt}\n    raise ValueError('no')", before="sys.stderr = None"))
     assert done.returncode == 2
     assert "f of net.py raises ValueError at net.py:1" in done.stderr
@@ -208,7 +208,7 @@ def test_what_goes_to_standard_output_by_whatever_way_goes_to_stderr(written):
 
 
 @POSIX
-def test_what_c_has_in_its_buffer_is_not_lost(written, monkeypatch):
+def test_buffered_output_of_c_is_not_lost(written, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     done = checked(written(before='ctypes.CDLL(None).puts(b"C, and no flush")'), "--format", "json")
     assert (done.returncode, done.stderr) == (0, "C, and no flush\n")
@@ -263,7 +263,7 @@ def test_a_script_that_changes_the_folder_is_at_home_there(jobs, written, tmp_pa
 HANGING = {
     "a loop": "while True: pass",
     "a sleep": "time.sleep(1000)",
-    "C": "ctypes.PyDLL(None).sleep(1000)",  # without letting go of the interpreter
+    "C": "ctypes.PyDLL(None).sleep(1000)",  # without releasing the GIL
     "a loop that catches everything": """
     while True:
         try:
@@ -275,7 +275,7 @@ HANGING = {
 
 @POSIX
 @pytest.mark.parametrize("hangs", HANGING.values(), ids=HANGING)
-def test_code_that_hangs_is_given_up_after_the_time_that_is_set(hangs, written):
+def test_code_that_hangs_is_stopped_after_the_timeout(hangs, written):
     done = checked(written(inside=hangs), written("right"), "--timeout", "4")
     assert done.returncode == 2
     assert "net.yaml:1:12: error: there is no verdict after 4 s; f of net.py runs on" in done.stderr
@@ -328,7 +328,7 @@ def test_the_time_is_limited_of_networks_and_sweeps_too(written, configs):
 
 @POSIX
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
-def test_a_time_that_is_none_is_refused(seconds, written):
+def test_an_invalid_timeout_is_refused(seconds, written):
     done = checked(written(), "--timeout", seconds)
     assert done.returncode == 2
     assert "--timeout" in done.stderr
@@ -340,7 +340,7 @@ def test_code_may_ask_what_is_typed(written):
     assert (done.returncode, done.stderr) == (0, "read something\n")
 
 
-def test_a_defect_of_ours_in_there_is_told_with_its_traceback(written, monkeypatch, capfd):
+def test_a_defect_in_the_subprocess_is_reported_with_its_traceback(written, monkeypatch, capfd):
     def fail(*_):
         raise ZeroDivisionError("ours")
 

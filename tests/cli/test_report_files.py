@@ -1,4 +1,4 @@
-"""What a report may take the place of: an earlier one, or a file of its kind. Never of what is read."""
+"""A report may replace an earlier report or a file of its kind, but never an input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = "parameters = {'w': [1.0]}\ndef f(p, x, y):\n    return p['w'][0] ** 2, {
 
 @pytest.fixture
 def inputs(folder) -> dict[str, bytes]:
-    """Every file that specs name, or that lies in their folder, by its name."""
+    """Return every file that specs name, or that lies in their folder, by its name."""
     np.savez("data.npz", x=np.ones((5, 3)), y=np.zeros((5, 2)))
     shapes = {"hidden1.weight": (4, 3), "hidden1.bias": (4,), "output.weight": (2, 4), "output.bias": (2,)}
     for file in ("parameters.npz", "gradients.npz", "gradients"):
@@ -51,7 +51,7 @@ def test_nothing_that_is_read_is_overwritten(format, inputs, folder, gradcheck):
 @pytest.mark.parametrize(
     ("name", "specs"), [*(("out", [spec]) for spec in CODES), ("report.v1", list(CODES))], ids=str
 )
-def test_a_report_takes_the_place_of_an_earlier_one_whatever_its_name(name, specs, format, folder, gradcheck):
+def test_a_report_replaces_an_earlier_one_of_any_name(name, specs, format, folder, gradcheck):
     if format == "html":
         pytest.importorskip("jinja2")
     for _ in ("first", "again"):
@@ -72,7 +72,9 @@ def test_a_report_takes_the_place_of_an_earlier_one_whatever_its_name(name, spec
     ],
 )
 @pytest.mark.parametrize("content", ["old\n", ""])
-def test_or_of_a_file_that_is_named_as_one_or_is_empty(content, name, format, folder, gradcheck):
+def test_a_report_replaces_a_file_named_like_a_report_or_an_empty_one(
+    content, name, format, folder, gradcheck
+):
     (folder / name).write_text(content)
     assert gradcheck("check", "good.yaml", "--report", f"{format}={name}").code == 0
     assert "good.yaml" in (folder / name).read_text("utf-8")

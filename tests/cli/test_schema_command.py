@@ -1,12 +1,12 @@
-"""`gradcheck schema`: the schema of `test_schema.py`, on standard output."""
+"""`gradcheck schema` prints the schema that `test_schema.py` checks."""
 
 from __future__ import annotations
 
 from gradcheck_cli.schema import json_schema
 
 
-def test_it_is_all_there_is_on_stdout_and_ascii(gradcheck):
+def test_only_the_schema_is_on_stdout_in_ascii(gradcheck):
     done = gradcheck("schema")
     assert (done.code, done.err) == (0, "")
     assert done.document == json_schema()
-    assert done.out.isascii()  # whatever the locale is, and wherever it is redirected to
+    assert done.out.isascii()  # for every locale and redirection

@@ -1,4 +1,4 @@
-"""Names that try to steer a terminal, or the job whose log it is: of files, of tensors, of layers of code."""
+"""Names of files, tensors and layers that try to control a terminal or a CI job's log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = {
     "old command": " ##[error]x",
     "half a pair": "f\udc80g",
 }
-"""One of each kind that does something where it is printed."""
+"""One name of each kind that does something when printed."""
 
 STEERS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]"
@@ -54,7 +54,7 @@ def steering(done) -> list[str]:
 @POSIX
 @pytest.mark.parametrize("format", [format for format in FORMATS if format != "github"])
 @pytest.mark.parametrize("content", ["good", "wrong", "bad"])
-def test_no_name_of_a_spec_does(content, format, name, folder, gradcheck):
+def test_no_name_of_a_spec_steers_the_terminal(content, format, name, folder, gradcheck):
     if format == "html":
         pytest.importorskip("jinja2")
     spec = f"{name}.yaml"
@@ -65,7 +65,7 @@ def test_no_name_of_a_spec_does(content, format, name, folder, gradcheck):
 @POSIX
 @pytest.mark.parametrize("format", [format for format in FORMATS if format != "github"])
 @pytest.mark.parametrize("factor", [1, 3])
-def test_no_name_of_a_tensor_does(factor, format, name, folder, gradcheck):
+def test_no_name_of_a_tensor_steers_a_terminal_or_log(factor, format, name, folder, gradcheck):
     if format == "html":
         pytest.importorskip("jinja2")
     (folder / "code.py").write_text(CODE.format(name=name, factor=factor))
@@ -76,7 +76,7 @@ def test_no_name_of_a_tensor_does(factor, format, name, folder, gradcheck):
 
 
 @POSIX
-def test_a_name_is_told_as_it_is_where_nothing_can_be_steered(name, folder, gradcheck):
+def test_a_name_is_unchanged_where_nothing_can_be_steered(name, folder, gradcheck):
     (folder / "code.py").write_text(CODE.format(name=name, factor=3))
     (folder / "code.yaml").write_text("gradients: {python: code.py:f}\n")
     (spec,) = json.loads(gradcheck("check", "code.yaml", "--format", "json").out)["specs"]
@@ -88,7 +88,7 @@ def test_a_name_is_told_as_it_is_where_nothing_can_be_steered(name, folder, grad
 
 @POSIX
 @pytest.mark.parametrize("kind", ["array", "file"])
-def test_no_name_in_a_complaint_does(kind, name, folder, gradcheck):
+def test_no_name_in_a_complaint_steers_the_terminal(kind, name, folder, gradcheck):
     np.savez("g.npz", **{"x" if kind == "file" else name.encode(errors="replace").decode(): np.ones(2)})
     file = json.dumps(name if kind == "file" else "g.npz")
     Path("net.yaml").write_text(f"{GOOD}gradients: {{file: {file}}}\n")
@@ -111,20 +111,20 @@ def test_no_name_in_a_complaint_does(kind, name, folder, gradcheck):
     ],
     ids=" ".join,
 )
-def test_nor_does_one_of_any_command(command, name, folder, gradcheck):
+def test_no_name_in_any_command_steers_the_terminal(command, name, folder, gradcheck):
     Path(f"{name}.yaml").write_text(TINY)
     words = [word.replace("NAME", name) for word in command]
     assert steering(gradcheck(*words, f"{name}.yaml")) == []
 
 
 @POSIX
-def test_nor_does_that_of_a_new_spec(name, folder, gradcheck):
+def test_no_name_of_a_new_spec_steers_the_terminal(name, folder, gradcheck):
     for _ in ("new", "there already"):
         assert steering(gradcheck("init", f"{name}.yaml", "--source", "python")) == []
 
 
 @POSIX
-def test_nor_does_a_word_of_the_command_line(name, folder, gradcheck):
+def test_no_word_of_the_command_line_steers_the_terminal(name, folder, gradcheck):
     for line in (["check", "--only", name, "good.yaml"], ["check", f"--{name}"], [name], ["check", name]):
         done = gradcheck(*line)
         assert done.code == 2
@@ -158,10 +158,10 @@ def test_the_progress_is_not_steered_by_its_title(name, folder):
         ("## [x", "## [x"),
     ],
 )
-def test_what_a_log_takes_for_a_command_is_spelt_out(text, becomes):
+def test_workflow_commands_are_escaped_in_a_log(text, becomes):
     assert without_commands(text) == becomes
 
 
-def test_what_is_said_has_no_more_lines_than_are_given(capsys):
+def test_messages_have_no_more_lines_than_allowed(capsys):
     say("a\nb", "::c")
     assert capsys.readouterr().err == "a\\nb\n\\x3a:c\n"

@@ -1,6 +1,6 @@
-"""What a terminal, a pipe and a disk may do to a command, for every command there is.
+"""Every command on a terminal, in a pipe and on a full disk.
 
-A table of commands that do their work; `test_cli.py` looks into `check` and `explain` more closely.
+The commands come from a table; `test_cli.py` covers `check` and `explain` in more detail.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ WORKING = {
     "init": (["init", "-"], 0),
     "schema": (["schema"], 0),
 }
-"""Of every command a line that works, and what it ends with."""
+"""A working command line for every command, and its exit code."""
 
 PRINTING = {name: line for name, line in WORKING.items() if name != "dump"}
-"""Those whose result is on standard output."""
+"""The commands whose result goes to standard output."""
 
 TABLES = ("check", "explain", "sweep", "mutate")
 
@@ -42,7 +42,7 @@ HELP = [["--help"], ["--version"], *[[name, "--help"] for name in WORKING]]
 TERMINAL = [pytest.param(*line, id=name) for name, line in WORKING.items()]
 
 
-def test_the_table_speaks_of_every_command():
+def test_the_table_covers_every_command():
     assert set(WORKING) == {command.name for command in cli.COMMANDS}
 
 
@@ -57,7 +57,7 @@ def test_off_a_terminal_there_is_no_color_and_no_progress(arguments, code, gradc
 
 NARROW = [
     *[(PRINTING[name][0], columns) for name in ("check", "explain") for columns in (40, 80)],
-    *[(line, 80) for line in HELP],  # click's own help is never narrower than 50
+    *[(line, 80) for line in HELP],  # click's help is never narrower than 50
 ]
 
 
@@ -110,7 +110,7 @@ def test_a_reader_that_has_left_changes_no_exit_code(arguments, code, folder, un
 @POSIX
 @pytest.mark.parametrize(("arguments", "code"), PRINTING.values(), ids=str)
 def test_head_gets_the_first_line(arguments, code, folder):
-    """Of much as of little: a pipe holds 64 KiB, and what is written into it may be more."""
+    """The output is small or large: a pipe holds 64 KiB, and more may be written to it."""
     first = run(*arguments).stdout.splitlines(keepends=True)[0]
     line = f"{{ {shlex.join([*COMMAND, *arguments])}; echo code $? >&2; }} | head -1"
     done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
@@ -122,7 +122,7 @@ FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/fu
 
 @FULL
 @pytest.mark.parametrize("arguments", [*(line for line, _ in PRINTING.values()), *HELP], ids=" ".join)
-def test_a_full_disk_is_told(arguments, folder):
+def test_a_full_disk_is_reported(arguments, folder):
     done = in_shell(">/dev/full", *arguments)
     assert done.returncode == 2
     assert done.stderr == "error: cannot write the result: No space left on device\n"
@@ -130,7 +130,7 @@ def test_a_full_disk_is_told(arguments, folder):
 
 @FULL
 @pytest.mark.parametrize(("arguments", "code"), TERMINAL)
-def test_a_full_disk_for_what_is_said_beside_it_changes_no_exit_code(arguments, code, folder):
+def test_a_full_disk_for_stderr_changes_no_exit_code(arguments, code, folder):
     done = in_shell("2>/dev/full", *arguments)
     assert done.returncode == code
 
@@ -143,7 +143,7 @@ def left_in(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("output", "says"), [("out.npz", "File too large"), ("out", "no space left on the disk? ")]
 )
-def test_a_dump_to_a_full_disk_is_told_and_leaves_nothing(output, says, folder):
+def test_a_dump_to_a_full_disk_is_reported_and_leaves_nothing(output, says, folder):
     before = left_in(folder)
     command = shlex.join([*COMMAND, "dump", "large.yaml", "-o", output])
     line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f 1; exec {command}"
@@ -179,7 +179,7 @@ def endless(folder):
 
 
 def interrupted(begun: Path, *arguments: str) -> tuple[int, str, str]:
-    """What becomes of the command if Ctrl-C is pressed once it is in the midst of its work."""
+    """Return the result of the command if Ctrl-C is pressed in the middle of its work."""
     with started(*arguments) as process:
         give_up = monotonic() + 60
         while not begun.exists() and monotonic() < give_up:
@@ -192,7 +192,7 @@ def interrupted(begun: Path, *arguments: str) -> tuple[int, str, str]:
 
 @POSIX
 @pytest.mark.parametrize("format", ["table", "json"])
-def test_ctrl_c_in_the_midst_of_several_specs_loses_none_that_was_checked(format, endless):
+def test_ctrl_c_during_several_specs_loses_no_finished_one(format, endless):
     paths = ["good.yaml", "wrong.yaml", "endless.yaml", "undecided.yaml"]
     code, out, err = interrupted(endless / "begun", "check", "--format", format, *paths)
     assert code == 130
@@ -254,7 +254,7 @@ def f(parameters, x, y):
 
 @POSIX
 @pytest.mark.parametrize("columns", [40, 100])
-def test_of_slow_code_it_is_told_what_is_done_and_no_percentage(columns, folder):
+def test_progress_of_slow_code_shows_the_step_without_a_percentage(columns, folder):
     (folder / "slow.py").write_text(SLOW)
     (folder / "slow.yaml").write_text("gradients: {python: slow.py:f}\n")
     with on_terminal("check", "--fast", "slow.yaml", columns=columns) as (process, texts):

@@ -1,4 +1,4 @@
-"""Every row of the tables of mistakes: planted in a network, it is the answer, and it is said well."""
+"""Every row of the mistake tables: planted in a network, it is diagnosed, and worded well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.diagnose.table import MISTAKES, ORDER, OVERFLOW, PLANTABLE, S
 from gradcheck_cli.formats.glyphs import to_ascii
 
 PARTS = 8
-"""How many parts the mistakes are split into, by every n-th of them."""
+"""Number of parts into which the mistakes are split, each with every n-th mistake."""
 
 
 def visible(problem, gradients) -> bool:
@@ -43,7 +43,7 @@ def test_a_planted_mistake_is_named(name, part):
 
 
 @pytest.mark.slow
-def test_every_row_can_be_seen_in_one_of_these_networks():
+def test_every_row_is_visible_in_one_of_these_networks():
     seen = set()
     for problem in NETWORKS.values():
         seen |= {id(plant.wrong) for plant in plants(problem) if visible(problem, plant.gradients)}
@@ -53,7 +53,7 @@ def test_every_row_can_be_seen_in_one_of_these_networks():
 
 @pytest.mark.parametrize("part", first(1, range(PARTS)))
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_is_said_is_whole_sentences_without_loose_ends(name, part):
+def test_messages_are_whole_sentences(name, part):
     problem = NETWORKS[name]
     for plant in islice(plants(problem), part, None, 2 * PARTS):
         if not visible(problem, plant.gradients):

@@ -1,4 +1,4 @@
-"""A small network in jax, whose gradients are jax's."""
+"""A small network in jax, with gradients by jax.grad."""
 
 import jax
 import jax.numpy as jnp

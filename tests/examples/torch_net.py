@@ -1,11 +1,11 @@
-"""A small network in torch, and an activation with a backward of its own."""
+"""A small torch network with an activation that has its own backward."""
 
 import torch
 from torch import nn
 
 
 class Swish(torch.autograd.Function):
-    """x · sigmoid(x)"""
+    """The activation x · sigmoid(x), with its own backward."""
 
     @staticmethod
     def forward(ctx, x):

@@ -1,4 +1,4 @@
-"""What holds of every format."""
+"""Properties that every format shares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUN = Run(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_whatever_became_of_a_spec_it_is_in_the_text(format):
+def test_every_outcome_of_a_spec_is_in_the_text(format):
     text = render(format, RUN, View())
     assert text.endswith("\n")
     for outcome in RUN.outcomes:

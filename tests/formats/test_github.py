@@ -15,7 +15,7 @@ from gradcheck_cli.report import Outcome, Run
 
 @dataclass
 class Read:
-    """A command as GitHub's runner understands it."""
+    """A workflow command as GitHub's runner parses it."""
 
     kind: str
     properties: dict[str, str]
@@ -75,7 +75,7 @@ def test_a_wrong_tensor_is_an_error_at_its_layer():
         (report(ZERO), ["warning"]),
     ],
 )
-def test_what_could_not_be_decided_is_a_warning(whole, kinds):
+def test_undecided_tensors_are_warnings(whole, kinds):
     assert [command.kind for command in read(Outcome("net.yaml", whole))] == kinds
 
 
@@ -92,7 +92,7 @@ def test_every_complaint_about_a_spec_is_an_error_in_its_place():
     assert defect.properties["title"] == "gradcheck itself failed"
 
 
-def test_of_many_the_worst_ten_are_shown_and_the_others_counted():
+def test_the_worst_ten_of_many_are_shown_and_the_others_counted():
     wrong = [comparison(f"w{i}", [1.0], [1.0 + 0.01 * i]) for i in range(1, 15)]
     unknown = [comparison(f"u{i}", [1.0], [float("nan")], float("inf")) for i in range(11)]
     bad = Outcome("bad.yaml", complaints=(Complaint("no"),))
@@ -109,7 +109,7 @@ def test_of_many_the_worst_ten_are_shown_and_the_others_counted():
     ]
 
 
-def test_of_those_that_are_as_bad_the_first_comes_first():
+def test_among_equally_bad_ones_the_first_comes_first():
     tensors = [comparison(name, [1.0 + 1e-9 * i], [2.0]) for i, name in enumerate(("w2", "b2", "w1", "b1"))]
     titles = [command.properties["title"] for command in read(Outcome("net.yaml", report(*tensors[::-1])))]
     assert [title.split(":")[0] for title in titles] == ["b1", "w1", "b2", "w2"]
@@ -130,7 +130,7 @@ def test_no_name_can_add_a_command_of_its_own():
     assert [line[:7] for line in text.splitlines() if line.startswith("::")] == ["::error"] * 2
 
 
-def test_paths_are_told_from_the_root_of_the_repository(tmp_path, monkeypatch):
+def test_paths_are_relative_to_the_root_of_the_repository(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
     places = {"output.bias": at("a.yaml", 5, 7)}
@@ -138,7 +138,7 @@ def test_paths_are_told_from_the_root_of_the_repository(tmp_path, monkeypatch):
     assert error.properties["file"] == "sub/a.yaml"
 
 
-def test_standard_input_is_no_file():
+def test_standard_input_is_not_a_file():
     places = {"output.bias": at("<stdin>", 5, 7)}
     (error,) = read(Outcome("<stdin>", report(WRONG), places=places))
     assert error.properties == {"title": "output.bias: wrong gradient"}

@@ -20,7 +20,7 @@ SHOWN_IN_ASCII = "".join(ascii for _, _, ascii in SHADES) + "?"
 
 
 def drawing(whole: Report, **view) -> list[str]:
-    """What is printed beyond the report without pictures."""
+    """Return what is printed in addition to the report without pictures."""
     plain, drawn = (
         render("table", Run((Outcome("net.yaml", whole),)), View(**view, heatmap=heatmap))
         for heatmap in (False, True)
@@ -30,12 +30,12 @@ def drawing(whole: Report, **view) -> list[str]:
 
 
 def rows_of(lines: list[str]) -> list[str]:
-    """The pictures' lines, between their edges."""
+    """Return the pictures' lines, between their edges."""
     return [match[1] for line in lines if (match := re.match(r" *\d+ \|(.*)\|", line))]
 
 
 def off(relative_errors) -> Comparison:
-    """A tensor with these relative errors."""
+    """Return a tensor with these relative errors."""
     numerical = np.ones(np.shape(relative_errors))
     return comparison("w", numerical * (1.0 - np.array(relative_errors)), numerical, 1e-18)
 
@@ -100,12 +100,12 @@ def test_each_shade_has_its_errors(error, shade):
     assert set(rows_of(drawing(report(off([[error, 1.0]]))))[0][:2]) == {shade}
 
 
-def test_a_gradient_that_is_no_number_is_the_worst_there_is():
+def test_a_gradient_that_is_not_a_number_is_the_worst():
     (row,) = rows_of(drawing(report(comparison("w", [[math.nan, 1.0]], [[1.0, 1.0]]))))
     assert row == "██  "
 
 
-def test_what_is_unknown_is_no_error_unless_something_in_its_cell_is():
+def test_unknown_entries_are_not_errors_unless_their_cell_has_one():
     (row,) = rows_of(drawing(report(UNKNOWN)))
     assert row == "????"
     errors, numerical, bar = np.ones((1, 200)), np.ones((1, 200)), np.full((1, 200), 1e-18)
@@ -116,19 +116,19 @@ def test_what_is_unknown_is_no_error_unless_something_in_its_cell_is():
 
 
 @pytest.mark.parametrize("rows", [1, 100])
-def test_what_is_unknown_is_grey_in_colour(rows):
+def test_unknown_entries_are_grey(rows):
     nothing = comparison("w", np.ones((rows, 4)), np.full((rows, 4), math.nan), math.inf)
     lines = drawing(report(nothing), color=True, palette="256")[:-1]
     assert any("48;5;244m" in line for line in lines)
     assert ("?" in "".join(map(plain, lines))) == (rows == 1)
 
 
-def test_what_cannot_be_told_from_zero_is_blank():
+def test_entries_indistinguishable_from_zero_are_blank():
     noise = replace(comparison("w", [[1e-20, 1.0]], [[2e-20, 2.0]], 1e-15), rounding=np.full((1, 2), 1e-15))
     assert rows_of(drawing(report(noise))) == ["  ██"]
 
 
-def test_of_what_is_wrong_there_are_pictures_or_else_of_all():
+def test_wrong_tensors_have_pictures_or_else_all_have():
     def titles(*tensors: Comparison) -> list[str]:
         lines = drawing(report(*tensors))
         return [line.strip() for before, line in pairwise(lines[:-1]) if before == ""]
@@ -137,7 +137,7 @@ def test_of_what_is_wrong_there_are_pictures_or_else_of_all():
     assert titles(RIGHT, off([[0.0]])) == ["output.weight, 1 × 3", "w, 1 × 1"]
 
 
-def test_where_no_entry_was_moved_there_is_nothing_to_draw():
+def test_without_checked_entries_there_is_nothing_to_draw():
     nothing = np.full((2, 2), np.nan)
     projected = Projected(np.ones((2, 2), dtype=bool), np.zeros((2, 2), dtype=bool), 1e-6)
     tensor = replace(comparison("w", np.ones((2, 2)), nothing, math.inf), projected=projected)
@@ -160,11 +160,11 @@ def test_in_colour_each_power_of_ten_has_its_own():
 
 
 def brightness(number: int) -> float:
-    """How bright one of xterm's 256 colours is, from 0 to 1."""
+    """Return the brightness of one of xterm's 256 colours, from 0 to 1."""
     return float(np.dot(Color.from_ansi(number).get_truecolor(), (0.299, 0.587, 0.114))) / 255
 
 
-def test_what_agrees_has_the_terminals_own_colour_or_a_calm_one_on_black_and_on_white():
+def test_agreeing_entries_have_a_calm_colour_on_black_and_on_white():
     good = COLORS[: BRIGHT - SMALLEST]
     assert set(good[:6]) == {PAPER}
     assert all(0.3 < brightness(number) < 0.7 for number in good if number != PAPER)

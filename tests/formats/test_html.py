@@ -1,4 +1,4 @@
-"""The page as a parser reads it: what it says, what it escapes, and that it needs nothing but itself."""
+"""The HTML report as a parser reads it: its contents, its escaping, and that it is self-contained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Element:
         return "".join(parts) if self.tag == "pre" else " ".join("".join(parts).split())
 
     def all(self, tag: str, **attributes: str | None) -> list[Element]:
-        """The elements below that have such attributes; `class_` is one class of several."""
+        """Return the elements below with these attributes; `class_` matches one class of several."""
         inside = [child for child in self.children if isinstance(child, Element)]
         below = [found for child in inside for found in child.all(tag, **attributes)]
         return [child for child in inside if child._is(tag, attributes)] + below
@@ -54,7 +54,7 @@ class Element:
 
 
 class Reader(HTMLParser):
-    """The tree of a page in which every element is closed where it should be."""
+    """A parser that builds the tree of a page and checks that every element is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def outcome_of(*comparisons, name="net.yaml", **fields) -> Outcome:
 
 
 def rows_of(tree: Element, kind: str = "tensors") -> list[list[str]]:
-    """The cells of the first table of its kind, without what is unfolded below its rows."""
+    """Return the cells of the first table of this kind, without the details below its rows."""
     (table, *_) = tree.all("table", class_=kind)
     bodies = [child for child in table.children if isinstance(child, Element) and child.tag == "tbody"]
     firsts = [next(c for c in body.children if isinstance(c, Element)) for body in bodies]
@@ -173,7 +173,7 @@ def test_the_cause_stands_with_the_wrong_formula_beside_the_right_one():
     ]
 
 
-def test_two_mistakes_at_once_and_another_answer_are_told_apart():
+def test_two_mistakes_at_once_differ_from_alternative_answers():
     (answer,) = diagnosis().answers
     (cause,) = answer.causes
     scaled = replace(
@@ -198,7 +198,7 @@ def test_a_gradient_that_no_known_mistake_leads_to_keeps_what_is_known():
     assert not tree_of(outcome_of(WRONG)).all("section", class_="why")
 
 
-def test_what_else_there_is_to_know_is_said_in_the_words_of_the_table():
+def test_other_notes_use_the_words_of_the_table():
     fields = {
         "witness": Witness(4, 0.5, 0.25),
         "unexercised": ("all biases are 0",),
@@ -225,7 +225,7 @@ def test_a_spec_that_was_not_checked_has_its_complaints_as_a_compiler_writes_the
     assert "gradcheck itself failed, see the errors" in tree_of(failed).text
 
 
-def test_a_tensor_moved_along_directions_alone_shows_these_and_no_map():
+def test_a_tensor_checked_only_along_directions_shows_these_and_no_map():
     unknown = comparison("w", np.ones(4), np.full(4, math.nan), math.inf)
     covered, nothing = np.ones(4, dtype=bool), np.zeros(4, dtype=bool)
     projected = Projected(covered, nothing, 1e-8, (Projection(1.0, 1.0, 1e-9), Projection(2.0, 2.1, 1e-9)))
@@ -277,7 +277,7 @@ def test_a_hostile_name_is_text_wherever_it_stands(name):
     assert json.loads(tree.all("script", id="data")[0].children[0])["maps"][0][0]["name"] == name
 
 
-def test_what_cannot_be_printed_is_spelt_out():
+def test_unprintable_characters_are_escaped():
     text = page_of(outcome_of(WRONG, name="a\x1b[31m\u202e\udcff\n.yaml"))
     assert "a\\x1b[31m\\u202e\\udcff\\n.yaml" in text
 
@@ -289,7 +289,7 @@ def everything(element: Element) -> list[Element]:
 
 @pytest.fixture(scope="module")
 def whole() -> str:
-    """A page with everything on it."""
+    """Return a page that contains everything."""
     return page_of(
         outcome_of(*EVERY_KIND, diagnosis=diagnosis()), Outcome("b.yaml", complaints=(Complaint("no"),))
     )
@@ -358,7 +358,7 @@ def in_order(element: Element) -> list[Element]:
 
 @pytest.mark.parametrize("asked", [["--format", "{}"], ["--report", "{}=report"]])
 @pytest.mark.parametrize("format", PACKAGES)
-def test_a_missing_package_is_told_before_anything_is_checked(
+def test_a_missing_package_is_reported_before_anything_is_checked(
     format, asked, monkeypatch, configs, capsys, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
@@ -375,6 +375,6 @@ def test_a_missing_package_is_told_before_anything_is_checked(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_needs_no_package_of_its_own_is_never_refused():
+def test_formats_without_packages_are_never_refused():
     for format in FORMATS.keys() - PACKAGES.keys():
         refuse_missing(format)

@@ -1,4 +1,4 @@
-"""The cells of a heat map: every entry, or the worst of each block, in no more bytes than it takes."""
+"""The cells of a heat map: every entry, or the worst of each block, encoded compactly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_entry_is_a_cell_with_all_the_digits_of_its_values(kind):
     np.testing.assert_array_equal(read(cells.relative, "<f4"), told)
 
 
-def test_a_cell_says_what_became_of_its_entry():
+def test_a_cell_shows_the_verdict_of_its_entry():
     assert states_of(WRONG) == ["agrees", "wrong", "wrong"]
     assert states_of(NOT_FINITE) == ["wrong", "wrong", "agrees"]
     assert states_of(UNKNOWN) == ["unresolved", "unresolved"]
@@ -44,7 +44,7 @@ def test_a_cell_says_what_became_of_its_entry():
     assert states_of(ZERO) == ["agrees, 0 on both sides"] * 2
 
 
-def test_entries_that_were_not_moved_by_themselves_say_so():
+def test_entries_not_checked_individually_say_so():
     at_large = comparison("w", [1.0, 2.0, 3.0], [math.nan, math.nan, 4.0], [math.inf, math.inf, 1e-9])
     covered, suspect = np.array([True, False, False]), np.array([False, True, False])
     assert states_of(replace(at_large, projected=Projected(covered, suspect, 1e-8))) == [
@@ -65,7 +65,7 @@ def test_a_vector_is_a_strip_and_of_many_axes_the_last_lie_side_by_side(shape, g
 
 
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40), most=st.integers(1, 200), seed=st.integers(0, 99))
-def test_of_a_large_tensor_each_cell_is_the_worst_of_its_block(rows, columns, most, seed):
+def test_each_cell_of_a_large_tensor_is_the_worst_of_its_block(rows, columns, most, seed):
     rng = np.random.default_rng(seed)
     analytic = rng.normal(size=(rows, columns))
     large = comparison("w", analytic, analytic * (1 + rng.choice([1e-9, 1e-3], analytic.shape, p=[0.9, 0.1])))

@@ -1,4 +1,4 @@
-"""The page as a person uses it, in a real browser without a window: it sorts, filters, and tells of a cell.
+"""The HTML report in a real headless browser: sorting, filtering, and cell tips.
 
 Needs Debian's packages chromium and chromium-driver, and selenium.
 """
@@ -62,31 +62,31 @@ class Page:
         return self.driver.find_element("css selector", selector)
 
     def texts(self, selector: str) -> list[str]:
-        """Of what is shown."""
+        """Return the texts of the visible elements."""
         found = self.driver.find_elements("css selector", selector)
         return [each.text for each in found if each.is_displayed()]
 
     def hover(self, of: str, row: int, column: int) -> str:
-        """Point at a cell, and read what the tip says."""
+        """Point at a cell, and return the text of its tip."""
         x, y = self.centre(of, row, column)
         canvas = self.find(f"[data-map='{of}'] canvas")
         self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", canvas)
         left, top = self.run("(({x, y}) => [x, y])(arguments[0].getBoundingClientRect())", canvas)
-        for near in (2, 0):  # the first move only finds the canvas
+        for near in (2, 0):  # the first movement only reaches the canvas
             actions = ActionChains(self.driver, duration=0)
             actions.w3c_actions.pointer_action.move_to_location(int(left + x + near), int(top + y))
             actions.perform()
         return self.find("#tip").text
 
     def centre(self, of: str, row: int, column: int) -> tuple[float, float]:
-        """Of a cell, on the canvas."""
+        """Return the centre of a cell on the canvas."""
         edge, width, height, scale = self.run(
             "(({edge, width, height, scale}) => [edge, width, height, scale])(drawn.get(arguments[0]))", of
         )
         return (edge + (column + 0.5) * width) / scale, (edge + (row + 0.5) * height) / scale
 
     def pixels(self, of: str, *points: tuple[float, float]) -> list[list[int]]:
-        """Red, green and blue of points of the canvas."""
+        """Return red, green and blue of points on the canvas."""
         return self.run(PIXELS, self.find(f"[data-map='{of}'] canvas"), [list(map(int, at)) for at in points])
 
 
@@ -99,7 +99,7 @@ PIXELS = """((canvas, points) => {
 
 
 def tip_of(of, index: tuple[int, ...]) -> list[str]:
-    """What the tip must say of an entry, in the words and digits of the tables."""
+    """Return the tip expected for an entry, in the words and digits of the tables."""
     entry = of.entry(index)
     return [
         f"{of.name}{words.index(index)} {entry.verdict}",
@@ -142,7 +142,7 @@ def show(driver: webdriver.Chrome, width: int, scheme: str) -> None:
 
 @pytest.fixture
 def page(driver, file) -> Iterator[Page]:
-    """Whatever a test does with it, the console stays silent and nothing is requested but the file."""
+    """Open a page; whatever a test does, the console stays silent and only the file is requested."""
     show(driver, 1280, "light")
     for log in ("browser", "performance"):
         driver.get_log(log)
@@ -188,7 +188,7 @@ def tensors(page: Page) -> list[str]:
     ],
 )
 def test_a_table_is_sorted_by_a_column_and_then_the_other_way_round(page, column, first, second):
-    """What has no number stays last both ways."""
+    """Rows without a number stay last in both directions."""
     button = page.driver.find_element("xpath", f"//*[@id='spec-0']//button[text()='{column}']")
     for expected in (first, second or first[::-1]):
         button.click()
@@ -237,7 +237,7 @@ def test_the_pointer_reads_index_and_values_of_a_cell(page, index):
 
 
 @pytest.mark.parametrize("column", [0, 1, 2])
-def test_the_pointer_reads_what_is_no_finite_number(page, column):
+def test_the_pointer_reads_numbers_that_are_not_finite(page, column):
     assert page.hover("3-1", 0, column).splitlines() == tip_of(NOT_FINITE, (column,))
 
 
@@ -289,7 +289,7 @@ def test_a_finger_reads_a_cell(page):
     assert page.find("#tip").text.splitlines() == tip_of(WEIGHT, (3, 4))
 
 
-def test_what_is_wrong_is_outlined_and_has_a_colour_of_its_own(page):
+def test_wrong_entries_are_outlined_and_have_their_own_colour(page):
     page.hover("0-0", 0, 0)
     x, y = page.centre("0-0", 1, 4)
     left, _ = page.centre("0-0", 1, 3)
@@ -299,7 +299,7 @@ def test_what_is_wrong_is_outlined_and_has_a_colour_of_its_own(page):
     )
     assert outline == [255, 59, 31]
     assert wrong == as_wrong
-    assert sum(wrong) > sum(agrees) + 150  # towards the bright end
+    assert sum(wrong) > sum(agrees) + 150  # near the bright end
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -327,7 +327,7 @@ CONTRASTS = """(() => {
 
 
 def luminance(colour: str) -> float:
-    """Of an sRGB colour, as WCAG 2 defines it."""
+    """Return the luminance of an sRGB colour, as WCAG 2 defines it."""
     red, green, blue = (int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3])
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
     return sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -356,7 +356,7 @@ USUAL = [comparison("hidden1.weight", [[-1.161837336e-06] * 64], [[-1.161837304e
 
 @pytest.fixture
 def usual(tmp_path, driver):
-    """A page of rows as wide as they usually are, all of them folded."""
+    """Open a page of rows of ordinary width, all of them folded."""
     file = tmp_path / "usual.html"
     outcomes = (Outcome("configs/digits_mlp.yaml", report(*USUAL)), Outcome("configs/b.yaml", report(RIGHT)))
     file.write_text(render("html", Run(outcomes), View()), encoding="utf-8")

@@ -18,7 +18,7 @@ SPEC = spec_of((3, "tanh"), (2, "sigmoid"))
 
 
 def strict(text: str) -> dict:
-    """What a parser reads that knows no NaN and no Infinity."""
+    """Parse JSON without NaN and Infinity."""
 
     def refuse(literal: str) -> None:
         raise AssertionError(f"{literal} is no JSON")
@@ -31,7 +31,7 @@ def rendered(*outcomes: Outcome, **view) -> dict:
 
 
 def outcome_of(analytic, numerical, error) -> Outcome:
-    """A spec of one tensor."""
+    """Return the outcome of a spec with one tensor."""
     analytic, numerical, error = (np.array(values, dtype=float) for values in (analytic, numerical, error))
     comparison = Comparison("output.bias", analytic, numerical, error, np.zeros(analytic.shape), 1e-6)
     report = Report(
@@ -85,7 +85,7 @@ def test_counts_errors_and_the_worst_entry_of_a_tensor():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_gradient_that_is_no_finite_number_is_null_and_wrong(value):
+def test_a_gradient_that_is_not_finite_is_null_and_wrong(value):
     (tensor,) = rendered(outcome_of([1.0, value], [1.0, 2.0], [0.0, 0.0]))["specs"][0]["tensors"]
     assert tensor["worst"]["index"] == [1]
     assert tensor["worst"]["analytic"] is None
@@ -93,7 +93,7 @@ def test_a_gradient_that_is_no_finite_number_is_null_and_wrong(value):
     assert tensor["verdict"] == "wrong"
 
 
-def test_what_the_differences_do_not_know_is_null():
+def test_unknown_differences_are_null():
     document = rendered(outcome_of([1.0], [math.nan], [math.inf]))
     (spec,) = document["specs"]
     assert document["exit_code"] == 3
@@ -103,7 +103,7 @@ def test_what_the_differences_do_not_know_is_null():
     assert spec["resolution"] == {"smallest": None, "median": None, "largest": None}
 
 
-def test_nothing_but_zeros_has_no_resolution():
+def test_only_zeros_have_no_resolution():
     assert rendered(outcome_of([0.0], [0.0], [0.0]))["specs"][0]["resolution"] is None
 
 
@@ -162,7 +162,7 @@ def test_the_explanation_has_seven_factors_in_the_order_of_the_derivation():
     assert (delta["shape"], delta["verdict"], delta["agree"]) == ([5, 2], "agrees", 10)
 
 
-def test_what_random_directions_cover_is_counted_apart():
+def test_entries_covered_by_directions_are_counted_separately():
     analytic = np.array([[1.0, -2.0], [4.0, 0.0]])
     numerical, error = np.full((2, 2), np.nan), np.full((2, 2), np.inf)
     numerical[0, 0], error[0, 0] = 0.5, 1e-12
@@ -188,7 +188,7 @@ def test_what_random_directions_cover_is_counted_apart():
     assert tensor["worst"]["index"] == [0, 0]
 
 
-def test_where_no_entry_was_moved_by_itself_there_is_no_worst():
+def test_without_individually_checked_entries_there_is_no_worst():
     unknown = np.full(2, np.nan)
     projected = Projected(np.ones(2, dtype=bool), np.zeros(2, dtype=bool), 1e-6)
     comparison = Comparison(

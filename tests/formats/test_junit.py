@@ -25,7 +25,7 @@ def cases(xml: JUnitXml) -> Iterator[TestCase]:
 
 
 def failures(whole: Report) -> dict[str, str]:
-    """The type of failure of each tensor that has one."""
+    """Return the type of failure of each tensor that has one."""
     xml = read(Outcome("net.yaml", whole))
     return {case.name: case.result[0].type for case in cases(xml) if case.result}
 
@@ -71,7 +71,7 @@ def test_a_wrong_tensor_is_a_failure_that_says_what_and_where_and_why():
     ],
     ids=["right", "unknown", "wrong", "noisy", "strict", "right and zero", "zero"],
 )
-def test_what_could_not_be_decided_is_no_pass(whole, expected):
+def test_undecided_tensors_are_not_a_pass(whole, expected):
     assert failures(whole) == expected
     assert bool(expected) == (whole.verdict is not Verdict.AGREES)
 
@@ -122,7 +122,7 @@ def files(root: Path | str, *specs: str) -> list[str | None]:
     return [case.get("file") for case in ElementTree.fromstring(text).iter("testcase")]
 
 
-def test_files_are_told_from_the_root_of_the_repository(tmp_path, monkeypatch):
+def test_files_are_relative_to_the_root_of_the_repository(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
     within = str(tmp_path / "sub" / "a.yaml")
@@ -130,7 +130,7 @@ def test_files_are_told_from_the_root_of_the_repository(tmp_path, monkeypatch):
     assert files("", "a.yaml", within) == ["a.yaml", "a.yaml"]
 
 
-def test_what_lies_elsewhere_keeps_its_name_and_standard_input_has_none(tmp_path, monkeypatch):
+def test_files_elsewhere_keep_their_names_and_standard_input_has_none(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
     outside = (tmp_path / "a.yaml").as_posix()

@@ -24,11 +24,11 @@ def text_of(*reports: Report, **view) -> str:
 
 
 SEEN = {"text", "text_special", "hardbreak", "strong_open", "strong_close"}
-"""No link, no code and no HTML is meant by anything we write."""
+"""Markdown elements that count; gradcheck never writes links, code or HTML on purpose."""
 
 
 def elements(markdown: str) -> Iterator[tuple[str, str]]:
-    """What a reader sees, each with the kind of element it is in; a row begins with an empty one."""
+    """Return what a reader sees, each piece with the kind of its element; a row begins with an empty one."""
     for before, token in pairwise(PARSER.parse(markdown)):
         if token.type == "inline":
             assert {child.type for child in token.children} <= SEEN
@@ -101,7 +101,7 @@ def test_no_fence_is_closed_by_what_is_in_it():
         "~~a~~", "# a", "a\\",
     ],
 )  # fmt: skip
-def test_no_name_is_taken_for_markup(name):
+def test_no_name_is_mistaken_for_markup(name):
     text = text_of(report(comparison(name, [1.0], [1.0]), unexercised=(name,)))
     assert rows_of(text)[0][0] == name
     assert name in texts(text, "p")
@@ -138,7 +138,7 @@ def test_several_specs_have_a_section_each_and_are_summed_up():
     assert "\n\n\n" not in text
 
 
-def test_of_several_those_that_agree_are_folded():
+def test_agreeing_specs_among_several_are_folded():
     run = Run((Outcome("a<b.yaml", report(RIGHT)), Outcome("c.yaml", report(WRONG))))
     text = render("markdown", run, View())
     folded = re.search(

@@ -1,4 +1,4 @@
-"""The picture of a sweep as a file. What draws needs matplotlib; what refuses does not."""
+"""The picture of a sweep as a file. Drawing needs matplotlib; refusing does not."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_file_of_the_same_name_is_replaced_through_a_link(matplotlib, swept, t
     assert (tmp_path / "real.png").read_bytes().startswith(BEGINS[".png"])
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(matplotlib, swept, tmp_path, monkeypatch):
+def test_a_failure_leaves_the_old_file_and_nothing_else(matplotlib, swept, tmp_path, monkeypatch):
     file = tmp_path / "sweep.png"
     file.write_text("old")
 
@@ -81,7 +81,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(matplotlib, swept, tmp_
         ("pipe.png", "is a pipe or device"),
     ],
 )
-def test_what_cannot_be_written_is_refused(name, said, tmp_path, monkeypatch):
+def test_an_unwritable_picture_is_refused(name, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")

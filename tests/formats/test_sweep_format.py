@@ -1,4 +1,4 @@
-"""The picture of a sweep for the terminal, and its document for scripts."""
+"""The plot of a sweep on the terminal, and its JSON document for scripts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines_of(of: Sweep, **view) -> list[str]:
 
 
 def plot_of(lines: list[str]) -> list[str]:
-    """What is right of the axis of the errors."""
+    """Return the part of the plot to the right of the error axis."""
     edges = ("┤", "│", "+", "|")
     return [line[LABEL + 1 :] for line in lines if line[LABEL : LABEL + 1] in edges and "---" not in line]
 
@@ -124,7 +124,7 @@ def test_a_verdict_says_what_it_rests_on(spec, said):
     assert said in "\n".join(lines_of(sweep(spec)))
 
 
-def test_what_the_check_finds_and_the_curves_do_not_show_is_said(swept):
+def test_findings_that_the_curves_do_not_show_are_noted(swept):
     wrong, right = swept("wrong_gradient.yaml"), swept("digits_mlp.yaml")
     unseen = Sweep(right.curves, right.adaptive, wrong.swept, wrong.report)
     assert "51 of 510 entries wrong, which these curves do not show" in lines_of(unseen)[-1]
@@ -139,13 +139,13 @@ def test_what_the_check_finds_and_the_curves_do_not_show_is_said(swept):
         ({"order": None, "flat": 0.1}, "? unresolved: an error remains"),
     ],
 )
-def test_whatever_a_curve_says_has_its_words(changes, said, swept):
+def test_every_result_of_a_curve_has_its_words(changes, said, swept):
     of = swept("digits_mlp.yaml")
     curve = replace(next(curve for curve in of.curves if curve.scheme == "central"), **changes)
     assert said in "\n".join(lines_of(replace(of, curves=(curve,))))
 
 
-def test_what_is_swept_is_said(swept):
+def test_the_heading_says_what_is_swept(swept):
     assert "all 3,760 entries" in lines_of(swept("digits_mlp.yaml"))[2]
     assert "50 of 610 entries, drawn at random" in lines_of(swept("code/book_trap.yaml"))[2]
 
@@ -179,7 +179,7 @@ def test_powers_stand_where_they_belong():
     assert lines[4] == "b" + " " * 20
 
 
-def test_what_is_beyond_the_axis_of_errors_stands_at_its_end():
+def test_errors_beyond_the_axis_are_drawn_at_its_end():
     plot = Plot(AXES)
     for y, glyph in ((1e9, "a"), (0.0, "b"), (1e-9, "c")):
         plot.put({"a": 1.0, "b": 0.5, "c": 0.25}[glyph], y, glyph)
@@ -194,7 +194,7 @@ def test_beyond_the_smallest_step_nothing_is_shown():
     assert "a" not in "".join(line.plain for line in plot.lines(""))
 
 
-def test_curves_that_meet_take_turns():
+def test_overlapping_curves_alternate():
     plot = Plot(AXES)
     for glyph in "ab":
         for k in range(11):

@@ -26,7 +26,7 @@ def text_of(*reports: Report, **view) -> str:
 
 
 def table_of(text: str, first: str = "tensor") -> list[str]:
-    """The lines from the heading on to the next empty line."""
+    """Return the lines from the heading to the next empty line."""
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.split()[:1] == [first])
     return lines[start : [*lines, ""].index("", start)]
@@ -68,7 +68,7 @@ def test_a_tensors_verdict_says_how_many_entries_it_is_about(tensor, verdict):
     assert row_of(text_of(report(tensor)), tensor.name).endswith("  " + verdict)
 
 
-def test_what_is_no_number_is_spelt_out():
+def test_nan_and_infinity_are_spelled_out():
     assert " -inf " in row_of(text_of(report(NOT_FINITE)), "output.bias")
     assert " nan " in text_of(report(NOT_FINITE), show=2)
     assert " unknown " in row_of(text_of(report(UNKNOWN)), "hidden1.bias")
@@ -108,7 +108,7 @@ def test_many_wrong_tensors_are_counted_instead_of_named(tensors, where):
     assert f"wrong: {tensors} of {tensors + 3} entries, in {where};" in text_of(report(*wrong, RIGHT))
 
 
-def test_why_entries_are_unresolved_is_said():
+def test_the_reason_for_unresolved_entries_is_given():
     text = text_of(report(HALF_KNOWN, UNKNOWN))
     assert "1 entry is off by more than the tolerance, but not by 3 error bars more." in text
     assert "2 entries could not be differenced: every step crosses a kink or overflows." in text
@@ -140,11 +140,11 @@ def test_zeros_on_both_sides_are_counted():
         (None, "No error in a single entry, however large,"),
     ],
 )
-def test_the_size_of_error_that_would_have_shown_is_told(resolution, says):
+def test_the_smallest_visible_error_is_reported(resolution, says):
     assert says in caught(resolution)
 
 
-def test_what_would_have_shown_is_no_matter_once_something_is_wrong():
+def test_the_smallest_visible_error_is_omitted_if_something_is_wrong():
     assert "would have caught" in text_of(report(RIGHT))
     assert "would have caught" not in text_of(report(RIGHT, WRONG))
 
@@ -176,7 +176,7 @@ def test_notes_come_after_the_numbers():
 
 
 @pytest.mark.parametrize(("tensors", "told"), [((RIGHT,), True), ((UNKNOWN,), True), ((RIGHT, WRONG), False)])
-def test_what_was_not_exercised_is_told_where_nothing_is_wrong(tensors, told):
+def test_blind_spots_are_listed_only_if_nothing_is_wrong(tensors, told):
     assert ("all biases" in text_of(report(*tensors, unexercised=("all biases are 0",)))) == told
 
 
@@ -187,7 +187,7 @@ def many(*more, agree=20):
     return report(*(replace(RIGHT, name=f"w{i}") for i in range(agree)), *more)
 
 
-def test_of_many_tensors_those_that_agree_are_one_line():
+def test_agreeing_tensors_among_many_are_one_line():
     lines = table_of(text_of(many(WRONG, UNKNOWN)))
     assert [line.split()[0] for line in lines[1:3]] == [WRONG.name, UNKNOWN.name]
     assert lines[3:] == ["  20 other tensors, of 60 entries, agree."]
@@ -198,13 +198,13 @@ def test_of_many_tensors_those_that_agree_are_one_line():
     [(many(WRONG), {"level": 1}), (many(), {}), (many(WRONG, agree=MANY - 1), {})],
     ids=["verbose", "all agree", "few"],
 )
-def test_they_have_their_rows_if_asked_for_or_nothing_else_is_there_or_they_are_few(found, view):
+def test_agreeing_tensors_have_rows_if_requested_alone_or_few(found, view):
     text = text_of(found, **view)
     assert [row_of(text, comparison.name) for comparison in found.comparisons]
     assert "other tensor" not in text
 
 
-def test_only_what_is_wrong_is_listed_if_asked_for():
+def test_only_wrong_tensors_are_listed_if_requested():
     text = text_of(report(RIGHT, WRONG), only_wrong=True)
     assert [line.split()[0] for line in table_of(text)[1:-1]] == [WRONG.name]
     assert "  1 other tensor, of 3 entries, agrees.\n" in text
@@ -212,7 +212,7 @@ def test_only_what_is_wrong_is_listed_if_asked_for():
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, None])
-def test_a_legend_tells_of_the_columns_that_are_there(width):
+def test_the_legend_explains_the_visible_columns(width):
     text = text_of(report(RIGHT, WRONG), width=width, level=1)
     heading = table_of(text)[0]
     told = " ".join(text.split())
@@ -225,7 +225,7 @@ def test_a_legend_tells_of_the_columns_that_are_there(width):
 # --- options of the view -----------------------------------------------------------------------------------
 
 
-def test_the_worst_entries_of_all_tensors_are_listed_when_asked_for():
+def test_the_worst_entries_of_all_tensors_are_listed_on_request():
     lines = text_of(report(RIGHT, WRONG), show=2).splitlines()
     start = lines.index("The worst of all 6 entries:")
     rows = [re.split(r"\s{2,}", line.strip()) for line in lines[start + 2 :]]
@@ -333,7 +333,7 @@ def test_sentences_wrap_between_words():
 def test_an_ascii_terminal_gets_ascii_in_columns_that_fit(width):
     text = text_of(report(RIGHT, WRONG, UNKNOWN), width=width, ascii=True, show=2, level=1)
     assert text.isascii()
-    assert "?" not in text.replace("? unresolved", "")  # every glyph of ours has a spelling
+    assert "?" not in text.replace("? unresolved", "")  # every glyph has an ASCII spelling
     if width:
         assert max(map(len, text.splitlines())) <= width
     else:
@@ -381,7 +381,7 @@ def explanation() -> Explanation:
 
 
 def spoilt(explanation: Explanation, symbol: str, factor: float) -> Explanation:
-    """With one factor's analytic values multiplied."""
+    """Return the derivation with one factor's analytic values multiplied."""
     (derivation,) = explanation.layers
     factors = [
         replace(f, comparison=replace(f.comparison, analytic=factor * f.comparison.analytic))
@@ -418,7 +418,7 @@ def test_the_derivation_says_what_is_differentiated(explanation):
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
-def test_a_wrong_factor_stands_out_by_itself(explanation, symbol):
+def test_only_the_wrong_factor_stands_out(explanation, symbol):
     wrong = spoilt(explanation, symbol, 2.0)
     rows = table_of(explained(wrong), "factor")[1:]
     assert [row.split()[0] for row in rows if "✓" not in row] == [symbol]
@@ -474,7 +474,7 @@ def test_every_formula_of_the_tables_can_be_spelt_in_ascii_and_folded(activation
 
 
 def along(analytic, covered, suspect=False, measured=(), disagrees=False) -> Comparison:
-    """A tensor of which only the entries `measured` were moved by themselves, and found to be half."""
+    """Return a tensor of which only the entries `measured` were checked individually; they are half."""
     analytic = np.array(analytic, dtype=float)
     numerical, error = np.full(analytic.shape, np.nan), np.full(analytic.shape, np.inf)
     for index in measured:
@@ -487,20 +487,20 @@ def along(analytic, covered, suspect=False, measured=(), disagrees=False) -> Com
 
 
 def by_directions(*comparisons: Comparison) -> Report:
-    return replace(report(*comparisons), differences="directions", way="Moved along 3 random directions.")
+    return replace(report(*comparisons), differences="directions", way="Checked along 3 random directions.")
 
 
 W = [[1.0, -2.0], [4.0, 0.5], [1.0, 1.0]]
 
 
-def test_what_agrees_along_directions_shows_the_worst_of_them():
+def test_tensors_that_agree_along_directions_show_the_worst_direction():
     text = text_of(by_directions(along(W, covered=True)))
     row = row_of(text, "w")
     assert "direction" in row
     assert "5.0e-07" in row
     assert row.split()[-1] == "agrees"
     assert "✓ agrees: all 6 entries, along random directions." in text
-    assert "Moved along 3 random directions." in text
+    assert "Checked along 3 random directions." in text
     blind = "errors that cancel in every direction, and a relative error below 1e-05 in a single entry"
     assert blind in text
     assert "1.0e-05 in the median entry, 2.0e-05 in the hardest" in text
@@ -548,7 +548,7 @@ def test_many_lines_are_counted():
     assert along(np.ones((30, 2)), covered=True, measured=both).place == "12 rows"
 
 
-def test_what_still_disagrees_is_said():
+def test_remaining_disagreement_is_reported():
     text = text_of(by_directions(along(W, covered=False, measured=[(1, 0)], disagrees=True)))
     assert "Along the random directions 5 entries more disagree as a group." in text
 
@@ -560,7 +560,7 @@ def test_directions_that_say_nothing_leave_all_unresolved():
     assert "could not have seen" not in text
 
 
-def test_a_tensor_of_which_nothing_is_known_has_dashes():
+def test_a_tensor_without_results_has_dashes():
     nothing = along(W, covered=False)
     empty = replace(nothing, projected=replace(nothing.projected, directions=()))
     assert row_of(text_of(by_directions(empty)), "w").count("–") >= 4

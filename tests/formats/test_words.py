@@ -14,7 +14,7 @@ from gradcheck_cli.formats.words import Said, describe, diagnosed, headline
 
 
 def test_words_need_no_terminal():
-    """A plain text of somebody else's may use them."""
+    """Other tools may use them in plain text."""
     seen = "import sys, gradcheck_cli.formats.words; print({'rich', 'click'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -35,7 +35,7 @@ def test_words_need_no_terminal():
         ([RIGHT], "output.weight: agrees"),
     ],
 )
-def test_a_headline_says_what_is_the_matter_with_a_tensor(tensors, says):
+def test_a_headline_says_what_is_wrong_with_a_tensor(tensors, says):
     assert headline(report(*tensors), tensors[0]) == says
 
 
@@ -49,18 +49,18 @@ def test_a_description_has_the_worst_entries_and_says_how_many_more_there_are():
     ]
 
 
-def test_a_ratio_that_is_the_same_throughout_is_told():
+def test_a_constant_ratio_is_reported():
     doubled = comparison("w", [2.0, 4.0], [1.0, 2.0])
     assert describe(report(doubled), doubled)[-1] == "analytic / numerical is 2 in every entry."
 
 
-def test_what_cannot_be_differenced_says_so():
+def test_an_entry_without_a_numerical_value_says_why():
     assert describe(report(UNKNOWN), UNKNOWN)[1] == (
         "  hidden1.bias[0] is 1; every step crosses a kink or overflows (relative error –)"
     )
 
 
-def test_a_diagnosis_is_part_of_what_is_wrong_and_of_nothing_else():
+def test_only_wrong_tensors_have_a_diagnosis():
     whole = report(WRONG, UNKNOWN, diagnosis=diagnosis())
     assert describe(whole, WRONG)[-4:] == [
         "Why: the activation's derivative is missing from δ of layer output.",
@@ -71,7 +71,7 @@ def test_a_diagnosis_is_part_of_what_is_wrong_and_of_nothing_else():
     assert not any("Why" in line for line in describe(whole, UNKNOWN))
 
 
-def test_every_answer_is_told_the_likeliest_first():
+def test_all_answers_are_given_the_likeliest_first():
     one = diagnosis().answers[0]
     (cause,) = one.causes
     other = replace(cause, sentence="The gradient is scaled.", factor="", unknown="scale", value=2.0)
@@ -84,14 +84,14 @@ def test_every_answer_is_told_the_likeliest_first():
     assert said[1].items == (f"Two mistakes at once. {cause.sentence} The gradient is scaled.",)
 
 
-def test_arrays_alone_are_spoken_of_with_modesty():
+def test_findings_from_arrays_alone_are_worded_cautiously():
     said = list(diagnosed(replace(diagnosis(), basis="arrays")))
     assert said[0].items[-1] == "That reproduces all that was measured, to within the error bars."
     assert said[-2].text == "Other mistakes may lead to these arrays, too."
     assert "network: {inputs: N" in said[-1].text
 
 
-def test_of_many_answers_the_first_few_are_told():
+def test_only_the_first_few_of_many_answers_are_given():
     (one,) = diagnosis().answers
     said = list(diagnosed(replace(diagnosis(), answers=(one,) * 6)))
     assert said[1].items == (*[one.causes[0].sentence] * 3, "2 more")
@@ -107,7 +107,7 @@ def test_a_diagnosis_without_an_answer_says_what_was_tried_and_what_is_known():
     assert list(diagnosed(None)) == list(diagnosed(Diagnosis((), 0, (), (), "network"))) == []
 
 
-def test_what_is_wrong_as_a_whole_is_named_by_its_place():
+def test_wholly_wrong_parts_are_named_by_their_place():
     analytic = np.array([[1.0, 1.0], [1.0, 1.0]])
     numerical, error = np.array([[0.5, np.nan], [1.0, np.nan]]), np.array([[1e-12, np.inf], [1e-12, np.inf]])
     masks = np.array([[False, False], [False, True]]), np.array([[False, True], [False, False]])

@@ -1,4 +1,4 @@
-"""Arrays by name: what is missing, misshapen or too many is named."""
+"""Arrays by name: missing, misshapen and extra ones are named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mismatches(**given):
     return [(complaint.message, complaint.help) for complaint in caught.value.complaints]
 
 
-def test_what_fits_passes():
+def test_fitting_arrays_pass():
     assert (
         match_shapes({name: np.zeros(shape) for name, shape in EXPECTED.items()}, EXPECTED, "g", ()) is None
     )
@@ -29,8 +29,8 @@ def test_missing_misshapen_and_extra_arrays_are_all_named():
     assert mismatches(**{"output.weight": (2, 4), "output.bia": (2,), "qqq": ()}) == [
         ("there is no gradient for 'output.bias', of shape [2]", None),
         ("the gradient for 'output.weight' has shape [2, 4], not [2, 3]", None),
-        ("'output.bia' is no parameter", "did you mean 'output.bias'?"),
-        ("'qqq' is no parameter", "the parameters are output.weight, output.bias"),
+        ("'output.bia' is not a parameter", "did you mean 'output.bias'?"),
+        ("'qqq' is not a parameter", "the parameters are output.weight, output.bias"),
     ]
 
 
@@ -44,7 +44,7 @@ def test_a_transposed_shape_is_named_as_such():
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 1)])
-def test_a_bias_with_an_axis_too_many_is_told_how_to_lose_it(shape):
+def test_a_bias_with_an_extra_axis_gets_help(shape):
     assert mismatches(**{"output.weight": (2, 3), "output.bias": shape}) == [
         (
             f"the gradient for 'output.bias' has shape {list(shape)}, not [2]",
@@ -53,7 +53,7 @@ def test_a_bias_with_an_axis_too_many_is_told_how_to_lose_it(shape):
     ]
 
 
-def test_of_very_many_extra_arrays_the_first_are_named_and_the_others_counted():
+def test_the_first_of_many_extra_arrays_are_named_and_the_others_counted():
     found = mismatches(**EXPECTED, **{f"extra{i}": () for i in range(50)})
     assert len(found) == 21
-    assert found[-1] == ("and 30 more arrays are no parameters", None)
+    assert found[-1] == ("30 more arrays are not parameters", None)

@@ -22,7 +22,7 @@ def test_every_column_has_mean_0_and_variance_1():
 
 def test_eps_is_added_to_the_variance():
     z_hat = normalise(np.array([[1.0], [3.0]]), eps=3.0)
-    np.testing.assert_allclose(z_hat.value, [[-0.5], [0.5]])  # variance 1, √(1 + 3) = 2
+    np.testing.assert_allclose(z_hat.value, [[-0.5], [0.5]])  # the variance is 1, and √(1 + 3) = 2
 
 
 @given(st.integers(2, 6), st.integers(0, 99))
@@ -38,7 +38,7 @@ def test_the_vjp_is_that_of_the_complex_step(samples, seed):
             assert vjp[n, j] == pytest.approx(slope, rel=1e-9, abs=1e-12)
 
 
-def test_batches_of_batches_are_normalised_each_by_itself():
+def test_batches_of_batches_are_normalised_individually():
     z = np.random.default_rng(1).normal(size=(3, 5, 2))
     np.testing.assert_array_equal(normalise(z, 1e-5).value[1], normalise(z[1], 1e-5).value)
 
@@ -59,7 +59,7 @@ def test_gamma_and_beta_are_parameters_like_any_other():
     assert problem.checked == ("hidden1.weight", "hidden1.bias", "hidden1.gamma", "hidden1.beta")
     gradients = right_gradients(problem)
     assert gradients["hidden1.gamma"].shape == gradients["hidden1.beta"].shape == (4,)
-    np.testing.assert_allclose(gradients["hidden1.bias"], 0.0, atol=1e-14)  # a sum of 6 that cancels
+    np.testing.assert_allclose(gradients["hidden1.bias"], 0.0, atol=1e-14)  # a sum of 6 terms that cancels
 
 
 def test_gamma_is_1_and_beta_0_unless_the_biases_are_drawn():

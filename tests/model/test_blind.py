@@ -41,7 +41,7 @@ def test_a_problem_that_hides_nothing_has_no_lines():
         ),
     ],
 )  # fmt: skip
-def test_what_a_mistake_could_hide_behind_has_its_line(layers, changes, line):
+def test_everything_that_could_hide_a_mistake_has_a_line(layers, changes, line):
     lines = unexercised(problem_of(*layers, **{**SEEN, **changes}))
     assert any(line in each for each in lines), lines
 
@@ -49,15 +49,15 @@ def test_what_a_mistake_could_hide_behind_has_its_line(layers, changes, line):
 OUTPUTS = [
     ("softmax", "cross_entropy", "applies softmax itself"),
     ("sigmoid", "bce_with_logits", "applies sigmoid itself"),
-    ("softmax", "bce_with_logits", "the output's softmax leaves none outside 0 to 1"),
-    ("softmax", "hinge", "the output's softmax leaves none outside 0 to 1"),
-    ("sigmoid", "hinge", "the output's sigmoid leaves none outside 0 to 1"),
-    ("sigmoid", "cross_entropy", "the output's sigmoid leaves none outside 0 to 1"),
+    ("softmax", "bce_with_logits", "but softmax limits them to between 0 and 1"),
+    ("softmax", "hinge", "but softmax limits them to between 0 and 1"),
+    ("sigmoid", "hinge", "but sigmoid limits them to between 0 and 1"),
+    ("sigmoid", "cross_entropy", "but sigmoid limits them to between 0 and 1"),
 ]
 
 
 @pytest.mark.parametrize(("activation", "loss", "line"), OUTPUTS)
-def test_scores_that_are_none_are_remarked_upon(activation, loss, line):
+def test_bounded_scores_are_noted(activation, loss, line):
     (said,) = unusual(problem_of((4, "tanh"), (3, activation), loss=loss))
     assert line in said
 
@@ -65,7 +65,7 @@ def test_scores_that_are_none_are_remarked_upon(activation, loss, line):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_nothing_else_is_of_an_output(outputs, activation, loss):
+def test_other_outputs_have_no_note(outputs, activation, loss):
     remarked = (activation, loss) in [each[:2] for each in OUTPUTS]
     said = unusual(problem_of((4, "tanh"), (outputs, activation), loss=loss))
     assert len(said) == remarked
@@ -86,6 +86,6 @@ def test_nothing_else_is_of_an_output(outputs, activation, loss):
         ("hinge", [0, 1], None),
     ],
 )
-def test_targets_that_the_loss_is_not_meant_for_are_remarked_upon(loss, y, line):
+def test_targets_that_do_not_suit_the_loss_are_noted(loss, y, line):
     said = unusual(problem_of((2, "identity"), inputs=2, loss=loss, data={"x": [[1, 2], [3, 4]], "y": y}))
     assert (line in said[0] and len(said) == 1) if line else said == ()

@@ -1,4 +1,4 @@
-"""Where a batch comes from, and which batches are refused."""
+"""Sources of batches, and batches that are refused."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def test_ragged_rows_are_all_named_where_they_stand():
 
 def test_rows_of_another_width_than_the_network_are_refused():
     assert refused(inline([[1, 2], [3, 4]], [0, 0])) == [
-        ("x has shape [2, 2]; with 3 inputs [samples, 3] is needed", ("data", "x"))
+        ("x has shape [2, 2]; 3 inputs need [samples, 3]", ("data", "x"))
     ]
 
 
 def test_as_many_targets_as_samples_are_needed():
-    assert refused(inline([[1, 2, 3]], [0, 1])) == [("x has 1 samples and y has 2", ("data", "x"))]
+    assert refused(inline([[1, 2, 3]], [0, 1])) == [("x has 1 samples, but y has 2", ("data", "x"))]
 
 
 # --- from a file -----------------------------------------------------------------------------------------
@@ -98,13 +98,13 @@ def test_a_slice_of_a_file_is_read(file, start, batch, which):
 @pytest.mark.parametrize(
     ("start", "batch", "message", "key"),
     [
-        (0, 11, "d.npz has 10 samples; samples 0 to 10 were asked for", "batch"),
-        (8, 3, "d.npz has 10 samples; samples 8 to 10 were asked for", "batch"),
+        (0, 11, "d.npz has 10 samples; samples 0 to 10 were requested", "batch"),
+        (8, 3, "d.npz has 10 samples; samples 8 to 10 were requested", "batch"),
         (10, None, "d.npz has 10 samples, so start is at most 9", "start"),
         (2**62, 1, "d.npz has 10 samples, so start is at most 9", "start"),
     ],
 )
-def test_a_slice_that_is_not_there_is_refused(file, start, batch, message, key):
+def test_a_missing_slice_is_refused(file, start, batch, message, key):
     assert refused(DataFile(file=file, start=start, batch=batch)) == [(message, ("data", key))]
 
 
@@ -113,7 +113,7 @@ def test_arrays_may_have_other_names(file):
     np.testing.assert_array_equal(read(DataFile(file=file, x="images", y="labels")).x, X)
 
 
-def test_an_array_that_is_not_there_is_reported_where_it_is_named_if_it_is(file):
+def test_a_missing_array_is_reported_where_it_is_named(file):
     np.savez(file, images=X, labels=LABELS)
     assert refused(DataFile(file=file, x="image")) == [
         ("d.npz has no array 'image'; it holds images, labels", ("data", "x")),
@@ -133,7 +133,7 @@ def test_a_list_of_numbers_is_one_input_per_sample(file):
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "g", "u1", ">i2", "?"])
-def test_whatever_type_x_has_it_is_computed_with_in_float64(file, dtype):
+def test_x_of_any_type_becomes_float64(file, dtype):
     x = (X > 0).astype(dtype)
     batch = read(saved(file, x=x, y=LABELS))
     assert batch.x.dtype == np.float64
@@ -144,16 +144,16 @@ def test_whatever_type_x_has_it_is_computed_with_in_float64(file, dtype):
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (np.zeros((3, 5)), LABELS[:3], "x has shape [3, 5]; with 3 inputs [samples, 3] is needed"),
-        (np.zeros((3, 8, 8)), LABELS[:3], "x has shape [3, 64]; with 3 inputs [samples, 3] is needed"),
-        (np.zeros((3, 0)), LABELS[:3], "x has shape [3, 0]; with 3 inputs [samples, 3] is needed"),
-        (X, LABELS[:9], "'x' has 10 samples and 'y' has 9"),
+        (np.zeros((3, 5)), LABELS[:3], "x has shape [3, 5]; 3 inputs need [samples, 3]"),
+        (np.zeros((3, 8, 8)), LABELS[:3], "x has shape [3, 64]; 3 inputs need [samples, 3]"),
+        (np.zeros((3, 0)), LABELS[:3], "x has shape [3, 0]; 3 inputs need [samples, 3]"),
+        (X, LABELS[:9], "'x' has 10 samples, but 'y' has 9"),
         (np.zeros((0, 3)), LABELS[:0], "there are no samples in d.npz"),
         (np.float64(3), LABELS, "array 'x' of d.npz is a single number, not a batch"),
         (X, np.int64(3), "array 'y' of d.npz is a single number, not a batch"),
     ],
 )
-def test_arrays_that_make_no_batch_are_refused(file, x, y, message):
+def test_arrays_that_are_not_a_batch_are_refused(file, x, y, message):
     assert refused(saved(file, x=x, y=y)) == [(message, ("data", "file"))]
 
 
@@ -214,10 +214,10 @@ def test_rescaling_takes_one_interval_to_the_other(file, source, target, expecte
 @pytest.mark.parametrize(
     ("source", "target"), [((0, 1), (0, 1e308)), ((-1e308, 1e308), (0, 1e308)), ((0, 5e-324), (0, 1))]
 )
-def test_rescaling_beyond_what_numbers_reach_is_refused(source, target):
+def test_rescaling_beyond_float64_is_refused(source, target):
     rescale = {"from": source, "to": target}
     assert refused(inline([[1e3, 1, 1]], [0], rescale)) == [
-        ("rescaled so, x is no longer finite", ("data", "rescale"))
+        ("x is not finite after rescaling", ("data", "rescale"))
     ]
 
 
@@ -238,7 +238,7 @@ def test_synthetic_data_suits_every_loss_and_its_seed_is_all_it_depends_on(synth
     assert (first.x != other.x).all()
     target, _ = one_target_per_output(first, outputs, LOSSES[loss], TARGET)
     assert target.shape == (200, outputs)
-    # Every output is a target, or every one a label.
+    # Every output has a target, or every sample a label.
     assert np.count_nonzero(target.any(axis=0)) == outputs
 
 
@@ -251,7 +251,7 @@ def test_synthetic_samples_are_spread_as_they_say():
 
 
 def test_synthetic_samples_never_change():
-    """RandomState's stream is frozen; so are the specs that rely on it."""
+    """RandomState's stream is frozen, and so are the specs that rely on it."""
     batch = read(SyntheticData(synthetic="normal", samples=2, seed=123))
     np.testing.assert_allclose(batch.x[0], [-1.0856306, 0.99734545, 0.2829785], rtol=1e-7)
 
@@ -262,7 +262,7 @@ def test_an_absurd_number_of_samples_is_refused_before_they_are_drawn():
     ]
 
 
-def test_samples_scaled_beyond_what_numbers_reach_are_refused():
+def test_samples_scaled_beyond_float64_are_refused():
     ((message, where),) = refused(SyntheticData(synthetic="normal", scale=1.7e308, seed=1))
     assert message.endswith("inf; finite numbers are needed")
     assert where == ("data", "scale")
@@ -289,7 +289,7 @@ def test_true_and_false_are_labels():
 
 
 @pytest.mark.parametrize("loss", [name for name, row in LOSSES.items() if row.target != "labels"])
-def test_a_target_for_each_output_is_taken_as_it_is(loss):
+def test_a_target_for_each_output_is_kept_unchanged(loss):
     y = RNG.rand(5, 4)
     target, labels = targets(y, loss=LOSSES[loss])
     np.testing.assert_array_equal(target, y)
@@ -319,11 +319,11 @@ def test_a_single_output_takes_one_number_per_sample(shape):
         ([0, 1e300], "y[1] is 1e+300, but there are 4 outputs: labels are 0 to 3"),
         (
             [0, 0.5],
-            "y[1] is 0.5, no label; labels [N], one whole number per sample, or targets [N, 4] are needed",
+            "y[1] is 0.5, not a label; labels [N], one whole number per sample, or targets [N, 4] are needed",
         ),
     ],
 )
-def test_what_is_no_label_is_refused_at_its_item_where_that_is_written(y, message, where):
+def test_an_invalid_label_is_refused_at_its_item(y, message, where):
     with pytest.raises(InputError) as caught:
         targets(y, where=where)
     (complaint,) = caught.value.complaints
@@ -365,20 +365,20 @@ def test_a_distribution_is_nowhere_negative():
     ("held", "said"),
     [(("X", "Y"), ("X", "Y")), (("images", "labels"), ("images", "labels")), ("ab", ("NAME", "NAME"))],
 )
-def test_other_names_of_the_arrays_are_what_the_spec_can_say(held, said, tmp_path):
+def test_help_for_other_array_names_is_the_key_to_set(held, said, tmp_path):
     np.savez(tmp_path / "b.npz", **{held[0]: np.zeros((3, 2)), held[1]: np.zeros(3)})
     with pytest.raises(InputError) as caught:
         read_arrays(DataFile(file=tmp_path / "b.npz"))
     assert [complaint.help for complaint in caught.value.complaints] == [
-        f"say under data what it is called: x: {said[0]}",
-        f"say under data what it is called: y: {said[1]}",
+        f"give its name under data: x: {said[0]}",
+        f"give its name under data: y: {said[1]}",
     ]
 
 
 @pytest.mark.parametrize("y", [np.zeros(5), np.zeros((1, 5))])
-def test_features_by_samples_are_guessed(y, tmp_path):
+def test_transposed_data_are_recognised(y, tmp_path):
     np.savez(tmp_path / "b.npz", x=np.zeros((2, 5)), y=y)
     with pytest.raises(InputError) as caught:
         read_arrays(DataFile(file=tmp_path / "b.npz"))
     (complaint,) = caught.value.complaints
-    assert complaint.help == "'x' seems to be [features, samples]; store its .T, one row for each sample"
+    assert complaint.help == "'x' seems to be [features, samples]; store its .T, with one row per sample"

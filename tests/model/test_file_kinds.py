@@ -1,4 +1,4 @@
-"""What a file of arrays turns out to be: named by its content, with what to do about it."""
+"""Array files of the wrong kind are recognised by their content, with advice on what to do."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize(("content", "name", "help"), FOUND.values(), ids=FOUND)
-def test_a_file_of_another_kind_is_named_as_what_it_is(content, name, help, tmp_path):
+def test_a_file_of_another_kind_is_recognised(content, name, help, tmp_path):
     file = tmp_path / "gradients.npz"
     file.write_bytes(content)
     with pytest.raises(InputError) as refused:
@@ -63,7 +63,7 @@ def test_every_kind_has_been_tried():
     assert {name for _, name, _ in FOUND.values()} | {"an .npz file"} == {kind.name for kind in KINDS}
 
 
-def test_an_npz_named_otherwise_is_one(tmp_path):
+def test_an_npz_with_another_suffix_is_recognised(tmp_path):
     pytest.importorskip("safetensors")
     file = tmp_path / "gradients.safetensors"
     file.write_bytes(saved(np.savez, w=np.ones(3)))
@@ -71,7 +71,7 @@ def test_an_npz_named_otherwise_is_one(tmp_path):
         read_array_file(file, ())
 
 
-def test_what_torch_writes_is_known(tmp_path):
+def test_torch_files_are_recognised(tmp_path):
     torch = pytest.importorskip("torch")
     for zipped in (True, False):
         file = tmp_path / "state.pt"
@@ -82,7 +82,7 @@ def test_what_torch_writes_is_known(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(50), saved(np.savez), b"\x93"])
-def test_what_is_not_known_is_not_guessed(content, tmp_path):
+def test_unknown_files_are_not_guessed(content, tmp_path):
     (tmp_path / "file.npz").write_bytes(content)
     assert kind_of(tmp_path / "file.npz") is None
 
@@ -107,12 +107,12 @@ def test_two_arrays_of_one_name_are_refused(read, tmp_path):
         for value in (1.0, 2.0):
             archive.writestr("x.npy", saved(np.save, np.full((2, 3), value)))
         archive.writestr("y.npy", saved(np.save, np.zeros((2, 1))))
-    with pytest.raises(InputError, match=r"array 'x' of a\.npz is in it twice"):
+    with pytest.raises(InputError, match=r"array 'x' of a\.npz appears twice"):
         read(file)
 
 
 NUMBERS = 2**24
-"""128 MiB of them, in a file of a tenth of a MiB."""
+"""128 MiB of numbers, in a file of a tenth of a MiB."""
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def bomb(tmp_path):
 
 
 @pytest.mark.parametrize("read", [_as_gradients, _as_data, _beyond_the_batch])
-def test_what_does_not_fit_is_refused_before_it_is_read(read, bomb, monkeypatch):
+def test_misfits_are_refused_before_they_are_read(read, bomb, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("it is read")
 
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(read, bomb, monkeypatch)
         tracemalloc.stop()
 
 
-def test_nor_is_a_tensor_that_does_not_fit_read_from_safetensors(tmp_path, monkeypatch):
+def test_misfits_in_safetensors_are_refused_before_they_are_read(tmp_path, monkeypatch):
     numpy = pytest.importorskip("safetensors.numpy")
     numpy.save_file({"x": np.zeros(5)}, tmp_path / "g.safetensors")
     monkeypatch.setattr("gradcheck_cli.model.safetensors_file._read_data", None)

@@ -11,7 +11,7 @@ RELU, SECOND = 1, 3
 UNBIASED = {"parameters": {"init": "xavier", "seed": 1}}
 
 
-def test_what_is_exactly_at_zero_is_on_the_kink():
+def test_exact_zeros_are_on_the_kink():
     kinks = problem_of((4, "relu"), (3, "identity"), **ZEROS, **UNBIASED).objective.kinks
     np.testing.assert_array_equal(kinks.of_nodes[RELU].mask, [[True] * 4, [False] * 4, [True] * 4])
     assert kinks.in_activations
@@ -41,7 +41,7 @@ def test_float32_puts_more_on_a_kink_than_float64():
     assert found == [False, True]
 
 
-def test_exact_kinks_of_a_layer_share_a_side_and_the_others_are_alone():
+def test_exact_kinks_of_a_layer_share_a_side_and_others_do_not():
     kinks = problem_of((2, "relu"), (3, "relu"), **ZEROS, **UNBIASED).objective.kinks
     numbered = kinks.numbered(coupled=False)
     np.testing.assert_array_equal(numbered.of_nodes[RELU], [[0, 0], [-1, -1], [0, 0]])
@@ -55,7 +55,7 @@ def test_exact_kinks_of_a_layer_share_a_side_and_the_others_are_alone():
     assert (apart.count, together.count) == (5, 10)
 
 
-def test_kinks_of_one_layer_do_not_act_through_each_other():
+def test_kinks_of_one_layer_are_independent():
     kinks = problem_of((2, "relu"), (3, "tanh"), **ZEROS, **UNBIASED).objective.kinks
     assert kinks.numbered(coupled=False).parallel
 
@@ -68,7 +68,7 @@ def test_there_is_an_objective_for_every_combination_of_conventions():
     assert sides == {(r, s, p) for r in (0.0, 0.5, 1.0) for s in (-1, 0, 1) for p in (-1.0, 0.0, 1.0)}
 
 
-def test_what_sits_there_is_told():
+def test_numbers_on_kinks_are_reported():
     problem = problem_of((4, "relu"), (3, "identity"), **ZEROS, **UNBIASED)
     (line,) = problem.objective.kinks.told(problem.network)
     assert line == "unit 0 of hidden1 in sample 0, and 7 more, on the kink of relu"

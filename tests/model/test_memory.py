@@ -1,4 +1,4 @@
-"""What cannot fit is refused before it is tried, and what is evaluated at once stays within its budget."""
+"""Checks that do not fit in memory are refused in advance, and blocks stay within their budget."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.subject import subject_of
 
 
-def test_a_move_over_the_budget_is_refused_at_its_layer():
+def test_a_perturbation_over_the_budget_is_refused_at_its_layer():
     spec = spec_of((3000, "tanh"), (2, "identity"), samples=200, check={"memory": 8})
     with pytest.raises(InputError) as caught:
         build_problem(spec)
     (complaint,) = caught.value.complaints
     assert complaint.where == ("network", "layers", 0, "units")
     assert (
-        "a single move at layer 'hidden1' takes about 37 MiB, over the budget of 8 MiB" in complaint.message
+        "one perturbation at layer 'hidden1' takes about 37 MiB, over the budget of 8 MiB"
+        in complaint.message
     )
     assert "--memory" in complaint.help
 
 
-def test_what_the_machine_has_no_room_for_is_refused(monkeypatch):
+def test_checks_beyond_the_machines_memory_are_refused(monkeypatch):
     monkeypatch.setattr(memory, "_machine", lambda: 100 * memory.MIB)
     with pytest.raises(InputError) as caught:
         build_problem(spec_of((1000, "tanh"), (2, "identity"), inputs=1000, samples=20))
-    assert "takes about 210 MiB of memory, and the machine has 100 MiB" in str(caught.value)
+    assert "needs about 210 MiB of memory, but the machine has 100 MiB" in str(caught.value)
 
 
 @pytest.mark.parametrize("budget", [1, 4, 64])

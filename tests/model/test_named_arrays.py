@@ -24,7 +24,7 @@ def ours():
 
 @pytest.fixture
 def source(tmp_path):
-    """A function that writes arrays and names them in a spec."""
+    """Return a function that writes arrays and names them in a spec."""
 
     def write(arrays, **spec):
         np.savez(tmp_path / "w.npz", **arrays)
@@ -46,7 +46,7 @@ def refused(source, **options):
 # --- what a path is --------------------------------------------------------------------------------------
 
 
-def test_what_is_read_depends_on_what_is_there(tmp_path):
+def test_the_reader_depends_on_the_kind_of_path(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     np.save(tmp_path / "folder.npz" / "a.npy", 1.0)
     np.savez(tmp_path / "b", b=1.0)
@@ -81,7 +81,7 @@ def test_an_impossible_path_is_bad_input(tmp_path, name):
 
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
 @pytest.mark.parametrize("names", [{}, NAMES, {"W2": "output.weight"}], ids=["ours", "theirs", "mixed"])
-def test_arrays_come_back_under_our_names_and_in_our_layout(source, names, layout):
+def test_arrays_are_returned_with_gradchecks_names_and_layout(source, names, layout):
     read = read_fitting(
         source(theirs(names, layout), names=names, layout=layout), "parameters", "parameter", SHAPES
     )
@@ -91,7 +91,7 @@ def test_arrays_come_back_under_our_names_and_in_our_layout(source, names, layou
         assert read[name].flags.c_contiguous
 
 
-def test_in_the_authors_layout_weights_alone_are_turned():
+def test_only_weights_are_transposed_in_the_authors_layout():
     turned = theirs(layout="in_out")
     assert {name: array.shape for name, array in turned.items()} == {
         "fc1.weight": (4, 3), "b1": (3,), "W2": (3, 2), "b2": (2,),
@@ -115,7 +115,7 @@ def test_without_a_network_any_name_and_any_shape_will_do(source):
 # --- what cannot be --------------------------------------------------------------------------------------
 
 
-def test_a_name_that_the_file_has_not_is_blamed_where_it_stands(source):
+def test_a_name_missing_in_the_file_is_reported_at_its_place(source):
     names = {**NAMES, "fc1.wieght": "hidden1.weight"}
     del names["fc1.weight"]
     assert refused(source(theirs(), names=names)) == [
@@ -134,16 +134,16 @@ def test_a_name_may_be_missing_in_the_file_if_nobody_needs_it(source):
     assert list(read) == needed
 
 
-def test_a_parameter_that_the_network_has_not_is_blamed_where_it_stands(source):
+def test_an_unknown_parameter_is_reported_at_its_place(source):
     names = {**NAMES, "fc1.weight": "hiden1.weight", "b1": "qqq"}
     first, second = refused(source(theirs(), names=names))
     assert first == (
-        "'hiden1.weight' is no parameter",
+        "'hiden1.weight' is not a parameter",
         (*NAMED, "fc1.weight"),
         "did you mean 'hidden1.weight'?",
     )
     assert second == (
-        "'qqq' is no parameter",
+        "'qqq' is not a parameter",
         (*NAMED, "b1"),
         "the parameters are hidden1.weight, hidden1.bias, output.weight, output.bias",
     )
@@ -159,22 +159,22 @@ def test_two_names_for_one_parameter_are_refused(source):
 
 def test_two_arrays_for_one_parameter_are_refused(source):
     arrays = {**theirs(), "hidden1.bias": np.zeros(3)}
-    message = "'b1' stands for 'hidden1.bias', but the file holds that too"
+    message = "'b1' stands for 'hidden1.bias', but the file has both"
     assert refused(source(arrays, names=NAMES)) == [(message, (*NAMED, "b1"), None)]
 
 
-def test_a_name_of_ours_that_stands_for_another_leaves_none_for_its_own(source):
+def test_a_parameter_name_used_for_another_leaves_its_own_without_a_source(source):
     names = {"hidden1.bias": "output.bias"}
     assert refused(source(ours(), names=names)) == [
         (
-            "'hidden1.bias' stands for 'output.bias', and nothing for the network's 'hidden1.bias'",
+            "'hidden1.bias' stands for 'output.bias', but nothing for the network's 'hidden1.bias'",
             (*NAMED, "hidden1.bias"),
-            "say what the file calls 'hidden1.bias'",
+            "add the file's own name for 'hidden1.bias'",
         )
     ]
 
 
-def test_shapes_are_told_in_the_authors_names_and_layout(source):
+def test_shapes_are_reported_in_the_authors_names_and_layout(source):
     arrays = {
         **theirs(layout="in_out"),
         "W2": np.zeros((3, 5)),
@@ -185,10 +185,10 @@ def test_shapes_are_told_in_the_authors_names_and_layout(source):
     arrays["bb2"] = np.zeros(2)
     names = {name: of for name, of in NAMES.items() if name != "b2"}
     assert [message for message, *_ in refused(source(arrays, names=names, layout="in_out"))] == [
-        "w.npz has other names than the network: bb2",
+        "w.npz uses different names from the network: bb2",
         "the parameter for 'b1' has shape [3, 1, 1], not [3]",
         "the parameter for 'W2' has shape [3, 5], not [3, 2]",
-        "'extra' is no parameter",
+        "'extra' is not a parameter",
     ]
 
 
@@ -229,7 +229,7 @@ def test_biases_that_are_columns_or_rows_are_vectors(source):
 
 
 def line_to_paste(help):
-    """What the help says to write under the section."""
+    """Return the line that the help says to add under the section."""
     return YAML(typ="safe", pure=True).load(
         f"{{{re.search('(names: {.*}(?:, layout: [a-z_]+)?)', help)[1]}}}"
     )
@@ -241,14 +241,14 @@ STRANGE = ["W 1", "yes", "1", "{b}"]
 @pytest.mark.parametrize("names", [["W1", "b1", "W2", "b2"], STRANGE])
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
 @pytest.mark.parametrize("bias", [(-1,), (-1, 1), (1, -1)])
-def test_shapes_tell_which_is_which_and_the_line_works_as_it_is(names, layout, bias, source):
+def test_arrays_are_matched_by_shape_and_the_suggested_line_works(names, layout, bias, source):
     called = dict(zip(names, SHAPES, strict=True))
     arrays = {
         name: array if array.ndim == 2 else array.reshape(bias)
         for name, array in theirs(called, layout).items()
     }
     ((message, where, help),) = refused(source(arrays))
-    assert message.startswith("w.npz has other names than the network: ")
+    assert message.startswith("w.npz uses different names from the network: ")
     assert where == FILE
     said = line_to_paste(help)
     assert said == {"names": called} | ({} if layout == "out_in" else {"layout": layout})
@@ -257,12 +257,12 @@ def test_shapes_tell_which_is_which_and_the_line_works_as_it_is(names, layout, b
         np.testing.assert_array_equal(read[name], array)
 
 
-def test_what_the_spec_says_of_some_names_stays_in_the_line(source):
+def test_names_already_in_the_spec_stay_in_the_suggested_line(source):
     ((_, _, help),) = refused(source(theirs(), names={"W2": "output.weight", "b2": "output.bias"}))
     assert line_to_paste(help) == {"names": NAMES}
 
 
-def test_of_one_shape_the_first_in_the_file_is_the_first_layer_but_the_author_is_asked(source):
+def test_arrays_of_equal_shape_are_matched_in_order_with_a_warning(source):
     shapes = {"output.weight": (3, 3), "output.bias": (3,), "hidden1.weight": (3, 3), "hidden1.bias": (3,)}
     called = {"A": "hidden1.weight", "a": "hidden1.bias", "B": "output.weight", "b": "output.bias"}
     arrays = {name: np.zeros(shapes[of]) for name, of in called.items()}
@@ -270,17 +270,17 @@ def test_of_one_shape_the_first_in_the_file_is_the_first_layer_but_the_author_is
         read_fitting(source(arrays), "parameters", "parameter", shapes)
     (complaint,) = caught.value.complaints
     assert line_to_paste(complaint.help) == {"names": called}
-    assert "make sure of A, B, a, b," in complaint.help
+    assert "check A, B, a, b," in complaint.help
 
 
-def test_a_name_may_be_that_of_what_is_not_needed(source):
+def test_optional_arrays_are_matched_by_shape_too(source):
     arrays = {"W1": np.zeros((3, 4)), "W2": np.zeros((2, 3)), "other": np.zeros((7, 7))}
     first, second = refused(source(arrays), needed=["output.weight"])
     assert line_to_paste(first[2]) == {"names": {"W1": "hidden1.weight", "W2": "output.weight"}}
-    assert second[0] == "'other' is no parameter"
+    assert second[0] == "'other' is not a parameter"
 
 
 def test_arrays_that_fit_no_name_are_named_one_by_one(source):
     messages = [message for message, *_ in refused(source({"W": np.zeros((7, 7))}))]
     assert len(messages) == 5
-    assert messages[-1] == "'W' is no parameter"
+    assert messages[-1] == "'W' is not a parameter"

@@ -1,4 +1,4 @@
-"""Every file that is not there is told at once, in the order of the spec."""
+"""All missing files are reported at once, in the order of the spec."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_each_file_is_named_at_its_place(gradients, place, file, tmp_path):
     }
     for name in ("w.npz", "b.npz"):
         (tmp_path / name).touch()
-    (tmp_path / file).mkdir()  # a folder of .npy, say: whoever reads it says whether it is one
+    (tmp_path / file).mkdir()  # it may be a folder of .npy files; its reader decides
     refuse_absent_files(spec)
 
 
-def test_what_names_no_file_needs_none():
+def test_specs_without_files_need_none():
     refuse_absent_files(Spec.model_validate({"network": NETWORK, "data": {"synthetic": "normal"}}))

@@ -1,4 +1,4 @@
-"""Short moves, which are evaluated near the point at rest, give what evaluating everything anew gives."""
+"""Short steps, evaluated by `near`, give the same results as a full evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}
 
 
 def differences(moves, which):
-    """The losses a short step up less those a short step down, and whether a branch changed."""
+    """Return the losses a short step up minus those a short step down, and whether a branch changed."""
     here, step = moves.position[which], STEP * moves.unit[which]
     up, down = moves.move(which, here + step), moves.move(which, here - step)
     return up.losses - down.losses, up.crossed | down.crossed, up.losses
@@ -24,7 +24,7 @@ def differences(moves, which):
 
 def assert_near_is_anew(moves, monkeypatch):
     which = np.arange(len(moves.position))
-    some = which[:: 3 if len(which) > 3 else 1]  # not all of a column, which takes another path
+    some = which[:: 3 if len(which) > 3 else 1]  # part of a column, which takes another path
     taken = [differences(moves, each) for each in (which, some)]
     monkeypatch.setattr(moves_module, "NEAR", 0.0)
     for each, (rise, crossed, losses) in zip((which, some), taken, strict=True):
@@ -75,7 +75,7 @@ def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
             np.testing.assert_allclose(rise, differences(units, which)[0], rtol=1e-7, atol=1e-12)
 
 
-def test_a_unit_that_is_off_changes_nothing_and_is_known_to():
+def test_a_unit_that_is_off_changes_nothing_and_is_silent():
     problem = problem_of((6, "relu"), (3, "identity"), samples=9)
     units = units_of(problem.objective, "hidden1")
     off = np.flatnonzero(units.position < -0.1)

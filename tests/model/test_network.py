@@ -11,7 +11,7 @@ from gradcheck_cli.network.network import backprop, forward, sample_losses
 
 
 def total_loss(problem, parameters) -> complex:
-    """L written out: the losses summed, and the penalties."""
+    """Return L written out: the sum of the losses, plus the penalties."""
     network = problem.network
     with np.errstate(all="ignore"):
         output = forward(network, parameters, problem.x.astype(complex)).output
@@ -23,7 +23,7 @@ def total_loss(problem, parameters) -> complex:
 
 
 def by_complex_step(problem) -> dict[str, np.ndarray]:
-    """∂L/∂ every parameter entry, one entry at a time: h = 1e-30 leaves no truncation and no cancellation."""
+    """Return ∂L/∂θ entry by entry, with h = 1e-30: no truncation error and no cancellation."""
     gradient = {}
     for name, value in problem.parameters.items():
         gradient[name] = np.empty(value.shape)
@@ -74,7 +74,7 @@ def test_options_and_penalised_biases_reach_the_gradient(loss, biases):
         np.testing.assert_allclose(right[name], expected[name], rtol=1e-10, atol=1e-14)
 
 
-def test_the_three_factors_of_the_output_layer_are_there_by_name():
+def test_the_three_factors_of_the_output_layer_exist_by_name():
     problem = problem_of((3, "tanh"), (2, "sigmoid"))
     factors = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
     a = problem.objective.activity.output
@@ -87,7 +87,7 @@ def test_the_three_factors_of_the_output_layer_are_there_by_name():
 
 
 def test_reference_network_has_the_gradient_of_the_book():
-    """Raschka's NeuralNetMLP: δ = 2/N (a − y) a (1 − a), the weights from RandomState(123), hidden first."""
+    """Raschka's NeuralNetMLP: δ = 2/N (a − y) a (1 − a), weights from RandomState(123), hidden first."""
     problem = problem_of(
         (50, "sigmoid"),
         (10, "sigmoid"),

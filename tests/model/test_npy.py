@@ -1,4 +1,4 @@
-"""Reading .npy, in an .npz or a folder: nothing is run, nothing large allocated, only `InputError` raised."""
+"""Reading .npy files in an .npz or folder: nothing is executed, and only `InputError` is raised."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def npy(array, **options) -> bytes:
 
 
 def npy_of(header: bytes, data: bytes = b"", version=(1, 0)) -> bytes:
-    """An .npy file with whatever header."""
+    """Return an .npy file with this header."""
     length = struct.pack("<H" if version[0] == 1 else "<I", len(header) + 1)
     return b"\x93NUMPY" + bytes(version) + length + header + b"\n" + data
 
@@ -91,18 +91,18 @@ def test_nan_and_inf_are_read(file):
     np.testing.assert_array_equal(read_npz(file, HERE)["x"], [np.nan, np.inf])
 
 
-def test_of_a_file_all_arrays_are_read_or_those_that_are_asked_for(file):
+def test_all_or_only_the_requested_arrays_of_a_file_are_read(file):
     np.savez(file, x=np.ones(2), y=np.zeros(3), **{"hidden1.weight": np.eye(2)})
     assert list(read_npz(file, HERE)) == ["x", "y", "hidden1.weight"]
     assert list(read_npz(file, HERE, {"y": ("data", "y")})) == ["y"]
 
 
-def test_an_array_that_is_not_asked_for_may_be_anything(file):
+def test_arrays_that_are_not_requested_may_be_anything(file):
     write(file, x=npy(np.ones(2)), meta=npy(np.array([{}], dtype=object), allow_pickle=True), junk=b"?")
     assert list(read_npz(file, HERE, {"x": HERE})) == ["x"]
 
 
-def test_files_in_the_archive_that_are_no_arrays_are_passed_over(file):
+def test_other_files_in_the_archive_are_ignored(file):
     np.savez(file, x=np.ones(2))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("README.txt", "hello")
@@ -133,7 +133,7 @@ def test_a_missing_file_is_named_and_a_close_one_suggested(file):
     assert complaint.help == f"did you mean '{file}'?"
 
 
-def test_a_folder_is_no_npz(tmp_path):
+def test_a_folder_is_not_an_npz(tmp_path):
     assert message_of(tmp_path) == f"'{tmp_path}' is a folder; an .npz file is needed here"
 
 
@@ -174,7 +174,7 @@ def test_a_file_that_may_not_be_read_is_bad_input(file, monkeypatch):
     [b"", b"hello", b"PK\x03\x04" + bytes(50)],
     ids=["empty", "text", "the beginning of a zip"],
 )
-def test_what_is_no_archive_is_refused_with_what_to_do(file, data):
+def test_a_file_that_is_not_an_archive_is_refused_with_help(file, data):
     file.write_bytes(data)
     (complaint,) = complaints_of(file)
     assert complaint.message == "'a.npz' is not an .npz file: File is not a zip file"
@@ -198,7 +198,7 @@ def test_a_damaged_array_is_named(file):
 # --- the arrays ------------------------------------------------------------------------------------------
 
 
-def test_missing_arrays_are_all_named_each_where_it_is_asked_for(file):
+def test_missing_arrays_are_all_named_where_they_are_requested(file):
     np.savez(file, images=np.ones(2), labels=np.ones(2))
     first, second = complaints_of(file, {"image": ("data", "x"), "y": ("data", "y")})
     assert first.message == "a.npz has no array 'image'; it holds images, labels"
@@ -207,7 +207,7 @@ def test_missing_arrays_are_all_named_each_where_it_is_asked_for(file):
     assert (second.where, second.help) == (("data", "y"), None)
 
 
-def test_of_many_arrays_the_first_are_listed(file):
+def test_only_the_first_of_many_arrays_are_listed(file):
     np.savez(file, **{f"w{i}": 0.0 for i in range(20)})
     ((complaint),) = complaints_of(file, {"qqq": HERE})
     assert complaint.message == (
@@ -253,7 +253,7 @@ def test_a_structure_with_objects_in_it_is_refused_as_objects(file):
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
-def test_what_is_no_real_number_is_refused_by_its_type(file, array, kind):
+def test_numbers_that_are_not_real_are_refused_by_type(file, array, kind):
     np.savez(file, x=array)
     assert message_of(file) == f"array 'x' of a.npz holds {kind}; real numbers are needed"
 
@@ -282,8 +282,8 @@ def nothing_is_read(monkeypatch):
 def test_an_absurd_shape_is_refused_by_its_header(file, descr, shape):
     write(file, x=npy_of(header(descr, shape)))
     message = message_of(file)
-    assert message.startswith("with array 'x' of a.npz, of shape [")
-    assert message.endswith("the arrays are over the limit of 2 GiB")
+    assert message.startswith("array 'x' of a.npz, of shape [")
+    assert message.endswith("takes the arrays over the limit of 2 GiB")
 
 
 @pytest.mark.usefixtures("nothing_is_read")
@@ -294,8 +294,8 @@ def test_many_large_arrays_are_refused_together(file):
         for name in "abc":
             info = zipfile.ZipInfo(f"{name}.npy")
             archive.writestr(info, npy_of(header("'|i1'", "(1000000000,)")))
-            info.file_size = 2**40  # what a forged directory claims
-    assert message_of(file).startswith("with array 'c' of a.npz, of shape [1000000000], the arrays are over")
+            info.file_size = 2**40  # as a forged directory claims
+    assert message_of(file).startswith("array 'c' of a.npz, of shape [1000000000], takes the arrays over")
 
 
 @pytest.mark.parametrize("shape", ["(1000, 1000)", "(3, 3)", "(7,)"])
@@ -411,7 +411,7 @@ def test_every_file_of_a_folder_that_cannot_be_used_is_named(folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
-def test_what_is_no_file_in_a_folder_is_refused_without_waiting_for_it(folder):
+def test_a_pipe_in_a_folder_is_refused_without_waiting_for_it(folder):
     os.mkfifo(folder / "a.npy")
     (folder / "b.npy").mkdir()
     (folder / "c.npy").symlink_to(folder / "gone.npy")
@@ -422,10 +422,10 @@ def test_what_is_no_file_in_a_folder_is_refused_without_waiting_for_it(folder):
 
 
 @pytest.mark.usefixtures("nothing_is_read")
-def test_of_a_folder_too_the_headers_are_judged_before_anything_is_allocated(folder):
+def test_headers_in_a_folder_are_checked_before_anything_is_allocated(folder):
     (folder / "a.npy").write_bytes(npy_of(header("'<f8'", "(20, 100000000000)")))
     assert refused(folder) == [
-        "with array 'a' of mine, of shape [20, 100000000000], the arrays are over the limit of 2 GiB"
+        "array 'a' of mine, of shape [20, 100000000000], takes the arrays over the limit of 2 GiB"
     ]
     (folder / "a.npy").write_bytes(npy_of(header(), np.ones(5).tobytes()))
     assert refused(folder) == ["array 'a' of mine is cut short: its shape is [2, 3]"]

@@ -1,4 +1,4 @@
-"""Initialisers: seeded, distributed as their papers say, and the reference network's own draws."""
+"""Initialisers: seeded, distributed as in their papers, with the reference network's exact draws."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_weights_are_spread_as_the_papers_say(init, spread, bound):
     assert np.abs(weight).max() <= bound
 
 
-def test_the_table_of_spreads_speaks_of_every_initialiser():
+def test_the_table_of_spreads_covers_every_initialiser():
     spreads = next(
         mark for mark in test_weights_are_spread_as_the_papers_say.pytestmark if mark.name == "parametrize"
     )
@@ -84,7 +84,7 @@ def test_the_table_of_spreads_speaks_of_every_initialiser():
 
 
 def test_normal_with_seed_123_draws_the_weights_of_the_reference_network():
-    """Raschka's NeuralNetMLP: hidden weights from RandomState(123) first, then the output's."""
+    """Raschka's NeuralNetMLP draws the hidden weights from RandomState(123) first, then the output's."""
     rng = np.random.RandomState(123)
     hidden, output = rng.normal(0.0, 0.1, (50, 784)), rng.normal(0.0, 0.1, (10, 50))
     parameters = initialise("normal", 0.1, 123, False, [("hidden1", 784, 50), ("output", 50, 10)])

@@ -1,4 +1,4 @@
-"""From a spec to a problem: what is built, and what is refused before anything is allocated."""
+"""From a spec to a problem: what is built, and what is refused before any allocation."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_label_smoothing_spreads_part_of_the_target_evenly():
 
 @pytest.mark.parametrize("reduction", ["batchmean", "mean", "sum"])
 def test_class_weights_are_normalised_by_their_sum_over_the_samples(reduction):
-    """As in PyTorch, where labels weigh what their class weighs."""
+    """PyTorch does the same: a label has the weight of its class."""
     loss = {"name": "cross_entropy", "weight": [1.0, 0.5, 2.0], "reduction": reduction}
     problem = build_problem(of_labels(loss, y=(0, 2, 2, 1)))
     np.testing.assert_array_equal(problem.target, np.eye(3)[[0, 2, 2, 1]] * [1.0, 0.5, 2.0])
@@ -153,7 +153,7 @@ def with_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", ">f8", "i8", "g"])
-def test_parameters_of_a_file_are_taken_as_they_are(with_parameters, dtype):
+def test_parameters_of_a_file_are_used_unchanged(with_parameters, dtype):
     arrays, spec = with_parameters(hidden1__weight=np.asfortranarray(RNG.randn(3, 4) * 4).astype(dtype))
     parameters = build_problem(spec).parameters
     for name, value in arrays.items():
@@ -166,7 +166,7 @@ def test_parameters_that_do_not_fit_are_all_named(with_parameters):
     _, spec = with_parameters(output__weight=np.zeros((3, 2)), hidden1__bias=None, hidden__bias=np.zeros(3))
     where = ("parameters", "file")
     assert refused(spec) == [
-        ("w.npz has other names than the network: hidden.bias", where),
+        ("w.npz uses different names from the network: hidden.bias", where),
         ("the parameter for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed", where),
     ]
 
@@ -203,7 +203,7 @@ def test_patterns_that_match_nothing_are_all_named():
     spec = spec_of((3, "tanh"), (2, "tanh"), check={"parameters": ["output.wieght", "*", "OUTPUT.*", "["]})
     with pytest.raises(InputError) as caught:
         build_problem(spec)
-    there_is = "there is output.weight, output.bias, hidden1.weight, hidden1.bias"
+    there_is = "the parameters are output.weight, output.bias, hidden1.weight, hidden1.bias"
     assert [(c.message, c.where, c.help) for c in caught.value.complaints] == [
         ("'output.wieght' matches no parameter", ("check", "parameters", 0), "did you mean 'output.weight'?"),
         ("'OUTPUT.*' matches no parameter", ("check", "parameters", 2), "did you mean 'output.*'?"),
@@ -211,18 +211,18 @@ def test_patterns_that_match_nothing_are_all_named():
     ]
 
 
-def test_of_a_deep_network_the_first_parameters_are_listed():
+def test_only_the_first_parameters_of_a_deep_network_are_listed():
     spec = spec_of(*[(1, "tanh")] * 10, check={"parameters": "x" * 1000})
     with pytest.raises(InputError) as caught:
         build_problem(spec)
     (complaint,) = caught.value.complaints
     assert complaint.message == f"'{'x' * 39}…' matches no parameter"
-    assert complaint.help.startswith("there is output.weight, output.bias, hidden9.weight, ")
+    assert complaint.help.startswith("the parameters are output.weight, output.bias, hidden9.weight, ")
     assert complaint.help.endswith(", hidden7.bias and 12 more")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_how_to_check_is_no_part_of_the_problem(scheme):
+def test_the_check_section_is_not_part_of_the_problem(scheme):
     plain = problem_of((2, "tanh"))
     problem = problem_of((2, "tanh"), check={"scheme": scheme, "step": 1e-3})
     np.testing.assert_array_equal(plain.x, problem.x)
@@ -260,7 +260,7 @@ def nothing_is_allocated(monkeypatch):
 def test_a_weight_beyond_the_limit_is_refused_before_it_is_allocated():
     assert refused(spec_of((1_000_000, "relu"), inputs=1_000_000)) == [
         (
-            "with a weight of 1,000,000 × 1,000,000 numbers the parameters are over the limit of 250,000,000",
+            "a weight of 1,000,000 × 1,000,000 takes the parameters over the limit of 250,000,000 numbers",
             ("network", "layers", 0, "units"),
         )
     ]
@@ -269,7 +269,7 @@ def test_a_weight_beyond_the_limit_is_refused_before_it_is_allocated():
 @pytest.mark.usefixtures("nothing_is_allocated")
 def test_many_layers_are_refused_together_where_they_pass_the_limit():
     ((message, where),) = refused(spec_of(*[(15_000, "relu")] * 1000, inputs=1))
-    assert message.startswith("with a weight of 15,000 × 15,000 numbers the parameters are over the limit")
+    assert message.startswith("a weight of 15,000 × 15,000 takes the parameters over the limit")
     assert where == ("network", "layers", 2, "units")
 
 
@@ -295,7 +295,7 @@ def test_activations_beyond_the_limit_are_refused_before_the_parameters_are_draw
         problem_of((9, "relu"), (9, "relu"), samples=100)
     (complaint,) = caught.value.complaints
     assert complaint.message == (
-        "with 100 samples of 9 units the activations are over the limit of 1,000 numbers"
+        "100 samples of 9 units take the activations over the limit of 1,000 numbers"
     )
     assert (complaint.where, complaint.help) == (("network", "layers", 1, "units"), "check a smaller batch")
 
@@ -346,12 +346,12 @@ def test_an_overflowing_forward_pass_is_reported_at_the_layer_where_it_happens()
     ]
 
 
-def test_parameters_drawn_beyond_what_numbers_reach_are_reported_in_the_first_layer():
+def test_parameters_drawn_beyond_float64_are_reported_in_the_first_layer():
     spec = spec_of((3, "tanh"), (2, "tanh"), parameters={"init": "normal", "scale": 1.7e308})
     assert [where for _, where in refused(spec)] == [("network", "layers", 0)]
 
 
-def test_what_float32_cannot_hold_overflows_there_alone():
+def test_numbers_beyond_float32_overflow_only_in_float32():
     def spec(dtype):
         return spec_of((2, "tanh"), data={"synthetic": "normal", "scale": 1e39}, dtype=dtype)
 

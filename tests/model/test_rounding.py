@@ -24,7 +24,7 @@ def in_float32(problem):
 
 
 def share_of_bound(problem) -> float:
-    """The largest rounding error of backprop in float32, in units of its bound."""
+    """Return the largest rounding error of backprop in float32, relative to its bound."""
     with np.errstate(all="ignore"):
         exact = gradients(problem.network, problem.parameters, problem.x, problem.target)
         bound = gradient_rounding(
@@ -39,7 +39,7 @@ def test_float32_backprop_stays_within_the_bound(seed):
     try:
         problem = build_problem(Spec.model_validate(random_spec(seed, dtype="float32")))
     except InputError:
-        return  # no finite loss, no gradient
+        return  # no gradient without a finite loss
     assert share_of_bound(problem) <= ROUNDING_SAFETY
 
 

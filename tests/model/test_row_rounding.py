@@ -1,4 +1,4 @@
-"""Every row of every table, and rows written tomorrow, against the bound on what rounding may do to it."""
+"""Rounding bounds hold for every row of every table, and for rows that are yet to be written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOSS_ROWS = {**LOSSES, **NEW_LOSSES}
 
 
 def numbers(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> np.ndarray:
-    """Numbers that float32 holds exactly, as float64."""
+    """Return numbers that float32 holds exactly, as float64."""
     return (size * rng.normal(size=shape)).astype(FLOAT32).astype(np.float64)
 
 
@@ -53,12 +53,12 @@ def test_an_activation_in_float32_stays_within_its_bound(name, units):
 
 @pytest.mark.parametrize("units", [1, 3, 10, 50])
 @pytest.mark.parametrize("name", ROWS)
-def test_what_is_off_below_an_activation_is_carried_within_its_bound(name, units):
+def test_errors_below_an_activation_are_carried_within_its_bound(name, units):
     row, rng = ROWS[name].with_options(), np.random.default_rng(len(name) + 200 * units)
     for size in 10.0 ** rng.uniform(-4, 1, size=12):
         z, dL_da = numbers(rng, (6, units), size), numbers(rng, (6, units), 1.0)
         z_error, error = 1e-6 * np.abs(numbers(rng, z.shape, size)), 1e-6 * np.abs(numbers(rng, z.shape, 1.0))
-        z_error = np.where(np.abs(z) > 2.0 * z_error, z_error, 0.0)  # across a kink is another matter
+        z_error = np.where(np.abs(z) > 2.0 * z_error, z_error, 0.0)  # nudges across a kink do not count
         moved, other = (at + by * rng.uniform(-1, 1, z.shape) for at, by in ((z, z_error), (dL_da, error)))
         assert within(row.value(moved) - row.value(z), row.rounding.value(row, z, z_error) + 1e-15)
         bound = row.rounding.delta(row, z, z_error, dL_da, error, 1e-15)
@@ -66,7 +66,7 @@ def test_what_is_off_below_an_activation_is_carried_within_its_bound(name, units
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_no_row_hands_on_more_than_it_says(name):
+def test_no_row_passes_on_more_than_its_bound(name):
     row, rng = ROWS[name].with_options(), np.random.default_rng(len(name))
     z, sizes = numbers(rng, (6, 7), 2.0), np.abs(numbers(rng, (6, 7), 1.0))
     at_most = row.rounding.at_most(row, z, sizes)
@@ -95,7 +95,7 @@ def test_a_loss_in_float32_stays_within_its_bound(name, outputs):
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("penalty", [{}, *({name: 0.1} for name in PENALTIES)])
 @pytest.mark.parametrize("loss", LOSS_ROWS)
-def test_whole_networks_of_every_loss_penalty_and_normalisation_stay_within_theirs(
+def test_networks_of_every_loss_penalty_and_normalisation_stay_within_their_bounds(
     monkeypatch, loss, penalty, batch_norm
 ):
     add_rows(monkeypatch)
@@ -115,11 +115,11 @@ def test_networks_of_new_rows_in_float32_are_never_wrong(monkeypatch, seed):
         int(rng.integers(2**31)), tuple(NEW_ACTIVATIONS), tuple(NEW_LOSSES), "float32", (1, 3), (-1, 1)
     )
     if problem_or_none(raw) is None:
-        return  # no finite loss
+        return  # the loss is not finite
     assert check(Spec.model_validate(raw)).verdict is not Verdict.WRONG
 
 
-def test_the_networks_that_were_called_wrong_agree(monkeypatch):
+def test_networks_once_called_wrong_agree(monkeypatch):
     add_rows(monkeypatch)
     verdicts = [
         check(

@@ -1,4 +1,4 @@
-"""Reading .safetensors files, as far as numpy has their types."""
+"""Reading .safetensors files, for the types that numpy has."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save():
 
 
 def write(file, data=b"", **entries):
-    """The format by hand: the length of a JSON header, the header, the numbers."""
+    """Write the format by hand: the length of a JSON header, the header, the numbers."""
     pytest.importorskip("safetensors")
     header = json.dumps(entries).encode()
     file.write_bytes(struct.pack("<Q", len(header)) + header + data)
@@ -52,7 +52,7 @@ def test_every_type_that_numpy_has_is_read_as_it_is(file, save, dtype):
         np.testing.assert_array_equal(read[name], array)
 
 
-def test_types_that_numpy_has_not_are_all_named_and_what_to_do(file):
+def test_types_that_numpy_lacks_are_all_named_with_help(file):
     write(
         file,
         bytes(4),
@@ -72,7 +72,7 @@ def test_types_that_numpy_has_not_are_all_named_and_what_to_do(file):
 
 
 def test_complex_numbers_are_refused_as_such(file):
-    pytest.importorskip("safetensors", minversion="0.7")  # before, the format had none
+    pytest.importorskip("safetensors", minversion="0.7")  # older versions of the format had none
     write(file, bytes(8), a={"dtype": "C64", "shape": [1], "data_offsets": [0, 8]})
     assert refused(file) == [("array 'a' of a.safetensors holds complex64; real numbers are needed", None)]
 
@@ -92,13 +92,11 @@ def test_a_file_shorter_than_its_header_says_is_refused(file):
     assert message.startswith("'a.safetensors' is not a .safetensors file: ")
 
 
-def test_too_much_is_refused_before_it_is_read(file, save, monkeypatch):
+def test_oversized_arrays_are_refused_before_they_are_read(file, save, monkeypatch):
     monkeypatch.setattr(stored, "MAX_BYTES", 100)
     save({"a": np.zeros((2, 7))}, file)
     ((message, _),) = refused(file)
-    assert (
-        message == "with array 'a' of a.safetensors, of shape [2, 7], the arrays are over the limit of 2 GiB"
-    )
+    assert message == "array 'a' of a.safetensors, of shape [2, 7], takes the arrays over the limit of 2 GiB"
 
 
 def test_a_missing_file_and_a_pipe_are_refused(file):
@@ -110,12 +108,12 @@ def test_a_missing_file_and_a_pipe_are_refused(file):
         assert message == f"'{file}' is a pipe or device; a .safetensors file is needed here"
 
 
-def test_without_the_package_it_is_said_what_to_install(file, monkeypatch):
+def test_without_the_package_it_says_what_to_install(file, monkeypatch):
     file.touch()
     monkeypatch.setitem(sys.modules, "safetensors", None)
     assert refused(file) == [
         (
-            "'a.safetensors' needs the package safetensors, which is not installed",
+            "reading 'a.safetensors' needs the package safetensors, which is not installed",
             "pip install safetensors",
         )
     ]

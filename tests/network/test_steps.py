@@ -110,9 +110,7 @@ def test_the_factors_are_those_of_an_affine_map(drawn):
     d = np.random.default_rng(3).normal(size=(math.prod(out.shape[1:]), SAMPLES))
     for name, value in parameters.items():
         factors = step.factors(name, (x,))
-        moved = step.with_entries(
-            parameters, name, np.arange(value.size), value.ravel() + 1.0, (x,), out
-        )
+        moved = step.with_entries(parameters, name, np.arange(value.size), value.ravel() + 1.0, (x,), out)
         jacobian = np.stack([by_feature(each - out) for each in moved])  # (entries, F, N)
         for found, expected in (
             (factors.sums(d), (jacobian * d).sum(axis=(1, 2))),

@@ -11,7 +11,7 @@ ADAPTIVE = SCHEMES["adaptive"]
 
 
 class Function:
-    """A function of one number at some points, with the kinks it admits to."""
+    """A function of one number at some points, with the kinks that it reports."""
 
     rest = None
     spread = ALONE
@@ -42,8 +42,8 @@ def test_smooth_functions_come_out_to_rounding():
 
 
 @pytest.mark.parametrize("steepness", [1e2, 1e4, 1e6])
-def test_steep_functions_are_resolved_on_finer_rungs_or_said_to_be_unknown(steepness):
-    """Coarse steps see a function that is flat on both sides, and agree with each other by accident."""
+def test_steep_functions_are_resolved_on_finer_rungs_or_unknown(steepness):
+    """Coarse steps see a function that is flat on both sides, and agree by accident."""
     points = np.linspace(-3, 3, 61) / steepness
     estimate = differentiate(Function(lambda x: np.tanh(steepness * x), points), ADAPTIVE)
     exact = steepness / np.cosh(steepness * points) ** 2
@@ -51,7 +51,7 @@ def test_steep_functions_are_resolved_on_finer_rungs_or_said_to_be_unknown(steep
 
 
 def test_oscillation_faster_than_the_steps_is_not_mistaken_for_a_slope():
-    """sin(8π x / ¼ …): every coarse central difference is 0, and only fine ones show the slope."""
+    """In sin(8π x / ¼ …), every coarse central difference is 0, and only fine ones show the slope."""
     frequency = 2 * np.pi * 4096
     estimate = differentiate(Function(lambda x: np.sin(frequency * x), [0.0, 1e-5]), ADAPTIVE)
     exact = frequency * np.cos(frequency * np.array([0.0, 1e-5]))
@@ -60,12 +60,12 @@ def test_oscillation_faster_than_the_steps_is_not_mistaken_for_a_slope():
 
 
 def test_noise_in_the_function_shows_in_the_error():
-    """Noise ten million times what the losses' size lets expect, one sample of it per evaluation."""
+    """The noise is ten million times what the size of the losses suggests, with one sample per evaluation."""
     rng = np.random.default_rng(0)
     noisy = Function(lambda x: np.sin(x) + 1e-9 * rng.normal(size=x.shape), np.linspace(-1, 1, 400))
     estimate = differentiate(noisy, ADAPTIVE)
     error = np.abs(estimate.value - np.cos(noisy.position))
-    entry_error = 2 * estimate.error  # what `entry_sums` makes of a single pair's error
+    entry_error = 2 * estimate.error  # as `entry_sums` doubles the error of a single pair
     assert (error <= 3 * entry_error).mean() > 0.99
     assert np.median(estimate.error) < 1e-6
 
@@ -92,7 +92,7 @@ def test_nothing_is_known_of_a_function_that_is_not_finite(name):
 
 
 def test_a_step_lost_in_the_number_is_not_taken():
-    """At 1e18 the finest steps vanish in rounding; dividing by what was asked for would give 0."""
+    """At 1e18 the finest steps vanish in rounding; dividing by the nominal step would give 0."""
     estimate = differentiate(Function(lambda x: 3.0 * x, [1e18], magnitude=3e18), ADAPTIVE)
     assert not np.isfinite(estimate.error) or abs(estimate.value - 3.0) <= 3 * estimate.error
 
@@ -110,7 +110,7 @@ def test_certifying_takes_two_steps_confirming_one_and_the_whole_ladder_all():
     first = certify(few, ADAPTIVE)
     assert few.calls == 3 * 2 * len(ADAPTIVE.certify) == 12
     confirm(few, ADAPTIVE, first)
-    assert few.calls == 12 + 3 * 2 + 1  # and one at rest, for the noise
+    assert few.calls == 12 + 3 * 2 + 1  # plus one unperturbed, for the noise
     differentiate(whole, ADAPTIVE)
     assert whole.calls == 3 * 2 * len(ADAPTIVE.ladder)
 
@@ -129,8 +129,8 @@ def test_a_smooth_function_is_confirmed(function):
 
 
 @pytest.mark.parametrize("width", [1e-4, 1e-5, 1e-6, 1e-7])
-def test_what_is_narrower_than_the_steps_before_is_seen_by_the_one_that_confirms(width):
-    """A wave of that length on a slope of 1, of which longer steps see next to nothing."""
+def test_the_confirming_step_sees_features_narrower_than_earlier_steps(width):
+    """Longer steps see almost nothing of a wave of this length on a slope of 1."""
     first, after = confirmed(lambda x: x + width * np.sin(x / width), 1.0)
     true = 1.0 + np.cos(1.0 / width)
     assert np.abs(first.value - true) > 30.0 * first.error
@@ -149,7 +149,7 @@ def test_certifying_looks_closer_only_where_it_sees_nothing():
     assert np.isfinite(estimate.error).all()
 
 
-def test_progress_hears_of_every_evaluation():
+def test_progress_counts_every_evaluation():
     class Tally:
         expected = done = 0
 

@@ -1,4 +1,4 @@
-"""numerical.kinks: what a gradient may be where a function has a kink, told from its values alone."""
+"""The values that a gradient may take at a kink of a function, found from its values alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 
 @dataclass(frozen=True)
 class OfOne:
-    """A function of each of some numbers, of which nothing is known but its values."""
+    """A function of each of some numbers that reveals only its values."""
 
     function: Callable[[np.ndarray], np.ndarray]
     position: np.ndarray
@@ -62,7 +62,7 @@ def relu(x):
     return np.maximum(x, 0.0)
 
 
-def test_on_a_kink_either_side_or_their_mean_may_be_meant():
+def test_on_a_kink_either_side_or_their_mean_is_an_alternative():
     _, kinks = open_at(lambda x: 3.0 * relu(x) - 0.5 * x + 1.0, [0.0, 0.3, -0.2])
     np.testing.assert_array_equal(kinks.at, [True, False, False])
     np.testing.assert_allclose(kinks.values[[0, len(SHARES) // 2, -1], 0], [-0.5, 1.0, 2.5], rtol=1e-6)
@@ -77,13 +77,13 @@ def test_a_smooth_function_has_no_kink_however_bent(function):
 
 
 @pytest.mark.parametrize("distance", [1e-2, 1e-4, 1e-6])
-def test_beside_a_kink_the_slope_is_that_of_its_side(distance):
+def test_near_a_kink_the_slope_is_that_of_its_side(distance):
     estimate, kinks = open_at(lambda x: 3.0 * relu(x), [distance, -distance])
     assert kinks is None or not kinks.at.any()
     np.testing.assert_allclose(estimate.value, [3.0, 0.0], atol=1e-6)
     assert (estimate.error < 1e-6).all()
 
 
-def test_a_kink_that_noise_hides_is_none():
+def test_a_kink_hidden_by_noise_does_not_count():
     _, kinks = open_at(lambda x: 1e-12 * relu(x) + 1.0, [0.0], noise=1e6)
     assert kinks is None

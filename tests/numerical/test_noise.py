@@ -11,7 +11,7 @@ LINE = np.arange(POINTS) - POINTS // 2
 @pytest.mark.parametrize("sigma", [1e-3, 1e-9, 1e-15])
 @pytest.mark.parametrize("smooth", ["constant", "steep", "curved"])
 def test_the_noise_of_a_smooth_function_is_found(sigma, smooth):
-    """To within a factor of 4 in nine of ten functions, as Moré and Wild find."""
+    """The estimate is within a factor of 4 for nine of ten functions, as Moré and Wild report."""
     rng = np.random.default_rng(0)
     t = 1e-9 * LINE[:, None]
     truth = {"constant": 0.0 * t, "steep": 1e-3 * t, "curved": np.expm1(t) * 1e-3}[smooth]
@@ -32,7 +32,7 @@ def test_the_noise_of_float32_shows_in_float64():
     assert 1e-7 < noise_level(sums - exact) < 1e-3
 
 
-def test_every_component_has_a_level_of_its_own():
+def test_every_component_has_its_own_noise_level():
     rng = np.random.default_rng(2)
     sigma = np.array([[1.0, 1e-4], [1e-8, 0.0]])
     level = noise_level(sigma * rng.normal(size=(POINTS, 2, 2)))
@@ -42,7 +42,7 @@ def test_every_component_has_a_level_of_its_own():
     np.testing.assert_array_less(sigma[sigma > 0] / 4, level[sigma > 0])
 
 
-def test_what_mostly_stands_still_does_not_change():
+def test_components_that_are_mostly_constant_do_not_change():
     values = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0], [1.0, 4.0], [2.0, 4.0]])
     np.testing.assert_array_equal(changes(values), [False, True])
 
@@ -50,7 +50,7 @@ def test_what_mostly_stands_still_does_not_change():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_the_type_that_values_are_computed_in_shows_in_those_that_change(dtype):
     values = np.random.default_rng(4).normal(size=(POINTS, 3)).astype(dtype).astype(np.float64)
-    values[:, 1] = 3.0  # a round number, which any type holds
+    values[:, 1] = 3.0  # a round number that any type holds
     assert resolution(values) == np.finfo(dtype).eps
 
 
@@ -59,8 +59,8 @@ def test_numbers_that_never_change_may_be_lost_in_float32():
 
 
 @pytest.mark.parametrize("at", range(1, POINTS))
-def test_a_jump_is_no_noise(at):
-    """As that of a gradient whose point sits on a kink."""
+def test_a_jump_does_not_count_as_noise(at):
+    """A gradient jumps like this if its point is on a kink."""
     jump = (np.arange(POINTS) >= at).astype(float)
     assert noise_level(jump) == 0
     noisy = jump + 1e-9 * np.random.default_rng(3).normal(size=POINTS)

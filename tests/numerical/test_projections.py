@@ -1,4 +1,4 @@
-"""Random directions as numbers that are moved."""
+"""Projections along random directions, and their steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradcheck_cli.numerical.projections import (
 
 @dataclass
 class Layer:
-    """Σ f(x wᵀ) over 20 samples, one term each, in w (4, 6)."""
+    """The loss Σ f(x wᵀ) over 20 samples, one term each, with w (4, 6)."""
 
     function: object
     evaluations: int = 0
@@ -105,7 +105,7 @@ def test_a_smooth_function_takes_few_evaluations():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_beside_kinks_the_step_is_short_enough_or_the_bar_wide_enough(seed):
+def test_near_kinks_the_step_is_short_enough_or_the_bar_wide_enough(seed):
     layer, directions = Layer(relu), directions_of(3, seed=seed)
     projector, found = Projector(layer, "w").calibrated(directions)
     truth = sums(directions, layer.gradient(lambda z: (z > 0).astype(float)))
@@ -114,7 +114,7 @@ def test_beside_kinks_the_step_is_short_enough_or_the_bar_wide_enough(seed):
     assert found.error.max() < 1e-6
 
 
-def test_a_second_opinion_is_of_a_shorter_step():
+def test_a_second_opinion_takes_a_shorter_step():
     projector = Projector(Layer(np.tanh), "w")
     assert projector.finer.step == projector.step / 4
 
@@ -139,5 +139,5 @@ def test_weights_are_drawn_from_the_seed_and_parts_keep_them():
         ([0], (), 1),
     ],
 )
-def test_what_adds_up_in_a_row(entries, shape, most):
+def test_most_entries_in_one_row(entries, shape, most):
     assert most_in_a_row(np.array(entries, dtype=int), shape) == most

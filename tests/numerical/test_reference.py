@@ -21,7 +21,7 @@ def entry_sums(pairs: Estimate, a: np.ndarray) -> Estimate:
 
 
 def whole_ladder(reference, names):
-    """Estimates with every rung for every entry."""
+    """Return estimates with every rung for every entry."""
     estimates = reference.estimate(names)
     everything = {name: np.full(estimate.value.shape, True) for name, estimate in estimates.items()}
     return reference.refine(estimates, everything)
@@ -64,7 +64,7 @@ def test_error_bars_hold_the_right_gradient_for_every_scheme(way, scheme):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_badly_scaled_inputs_need_no_step_of_their_own(scale):
+def test_badly_scaled_inputs_need_no_special_step(scale):
     problem = problem_of(
         (5, "sigmoid"),
         (3, "sigmoid"),
@@ -105,7 +105,7 @@ def test_evaluations_are_counted_in_units_not_entries():
 
     problem, tally = problem_of((7, "tanh"), (3, "sigmoid"), inputs=50, samples=5), Tally()
     UnitDifferences(problem.objective, ADAPTIVE, progress=tally).estimate(problem.checked)
-    assert tally.done == 2 * 2 * 5 * (7 + 3)  # two steps, two sides, N, units; the 50 inputs cost nothing
+    assert tally.done == 2 * 2 * 5 * (7 + 3)  # 2 steps, 2 sides, N, units; the 50 inputs are free
 
 
 def test_entry_sums_are_the_sums_over_the_samples():
@@ -116,7 +116,7 @@ def test_entry_sums_are_the_sums_over_the_samples():
     np.testing.assert_allclose(estimate.error, 2e-3 * np.sqrt(np.einsum("jn,nk->jk", d**0, a**2)), rtol=1e-9)
 
 
-def test_a_pair_of_which_nothing_is_known_leaves_just_what_it_feeds_unknown():
+def test_an_unknown_pair_leaves_only_the_entries_that_it_feeds_unknown():
     d, u = np.ones((3, 2)), np.full((3, 2), 1e-9)
     d[2, 1], u[2, 1] = np.nan, np.inf
     a = np.array([[1.0, 2.0], [0.0, 3.0]])
@@ -136,14 +136,14 @@ def test_errors_of_extreme_numbers_neither_vanish_nor_overflow(size):
 
 
 def test_the_numerical_side_never_asks_for_a_derivative(monkeypatch):
-    """Forbid every derivative in the tables, and difference all the same."""
+    """Forbid every derivative in the tables, and compute differences all the same."""
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("a derivative was asked for")
 
     problem = problem_of((4, "gelu"), (4, "softmax"), (3, "relu"), loss="huber", penalty={"l1": 0.1})
     for layer in problem.network.layers:
-        monkeypatch.setitem(vars(layer.activation), "derivative", forbidden)  # frozen, so by its dict
+        monkeypatch.setitem(vars(layer.activation), "derivative", forbidden)  # frozen, so set it in the dict
         monkeypatch.setattr(type(layer.activation), "vjp", forbidden)
     monkeypatch.setitem(vars(problem.network.loss), "gradient", forbidden)
     for way in (UnitDifferences, LiteralDifferences):

@@ -9,7 +9,7 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 
 
 class Scalars:
-    """exp at some points, as something that can be moved."""
+    """The function exp at some points, as a movable."""
 
     def __init__(self, *points: float) -> None:
         self.position = np.array(points)
@@ -49,7 +49,7 @@ def test_stated_error_covers_the_true_one(name):
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_ladder_falls_and_holds_what_it_certifies_on(name):
+def test_the_ladder_falls_and_contains_its_certifying_rungs(name):
     scheme = SCHEMES[name]
     assert list(scheme.ladder) == sorted(scheme.ladder, reverse=True)
     assert all(0 <= rung < len(scheme.ladder) for rung in scheme.certify)

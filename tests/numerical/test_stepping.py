@@ -29,7 +29,7 @@ def single(name: str):
 
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("way", ["units", "literal"])
-def test_a_value_at_one_step_is_that_of_the_reference_with_no_other_step(name, way, problem):
+def test_a_value_at_one_step_equals_the_reference_at_that_step(name, way, problem):
     names, step = list(problem.network.shapes), 2.0**-5
     drawing = Drawing({}, seed=0)
     if way == "units":
@@ -50,7 +50,7 @@ def test_a_step_that_crosses_a_kink_has_a_value_and_is_marked(name):
     (of,) = Drawing({}, seed=0).by_units(problem.objective, ["hidden1.weight"]).values()
     far, near = of.at(PLAIN[name], 1.0), of.at(PLAIN[name], 2.0**-40)
     assert np.isfinite(far.value).all()
-    assert far.crossed.any() == PLAIN[name].cancels  # an imaginary step stays where it is
+    assert far.crossed.any() == PLAIN[name].cancels  # an imaginary step crosses nothing
     assert not near.crossed.any()
 
 
@@ -69,13 +69,13 @@ def test_points_of_steps_that_fall_by_halves_are_evaluated_once(problem):
             of.at(scheme, step)
     ((_, moved),) = of.losses.uses
     numbers = len(moved.which)
-    # 0, ±2, ±1, … of the real schemes; one imaginary point each; and beside it, to both sides
+    # 0, ±2, ±1, … of the real schemes; one imaginary point each; and a look to both sides of it
     assert evaluations(PLAIN.values(), STEPS) == 1 + 2 * (len(STEPS) + 1) + len(STEPS) + 2
     assert sum(evaluated) == numbers * evaluations(PLAIN.values(), STEPS)
 
 
 @pytest.mark.parametrize("way", ["by_units", "literally"])
-def test_of_much_some_is_drawn_and_what_must_be_is_among_it(way, monkeypatch):
+def test_large_tensors_are_sampled_and_include_the_required_entries(way, monkeypatch):
     monkeypatch.setattr(stepping, "BATCHES", 1)
     problem = problem_of((40, "tanh"), (3, "sigmoid"), samples=6)
     problem.objective.block = 2000

@@ -38,11 +38,11 @@ def test_draws_entries_of_every_tensor_and_the_same_ones_for_a_seed(literal, est
     assert any((a.which != b.which).any() for a, b in zip(first, other, strict=True))
 
 
-def test_says_nothing_against_right_unit_differences(literal, estimates, no_rounding):
+def test_does_not_contradict_right_unit_differences(literal, estimates, no_rounding):
     assert contradictions(hear(literal, estimates, no_rounding, 0), estimates) == {}
 
 
-def test_contradicts_unit_differences_that_are_off(literal, estimates, no_rounding):
+def test_contradicts_wrong_unit_differences(literal, estimates, no_rounding):
     testimony = hear(literal, estimates, no_rounding, 0)
     name, which = testimony[0].name, testimony[0].which
     off = estimates[name].value * (1 + 1e-4)
@@ -51,7 +51,7 @@ def test_contradicts_unit_differences_that_are_off(literal, estimates, no_roundi
     np.testing.assert_array_equal(np.flatnonzero(doubts[name]), which)
 
 
-def test_what_is_unknown_contradicts_nothing(literal, estimates, no_rounding):
+def test_unknown_entries_contradict_nothing(literal, estimates, no_rounding):
     testimony = hear(literal, estimates, no_rounding, 0)
     unknown = {
         name: Estimate(np.full_like(e.value, np.nan), np.full_like(e.error, np.inf))

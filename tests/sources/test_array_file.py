@@ -1,4 +1,4 @@
-"""The user's gradients from a file: what is taken as it is, and what is refused."""
+"""The user's gradients from a file: what is accepted unchanged, and what is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_gradient_file_is_one_of_the_sources():
     assert GradientFile in SOURCES
 
 
-def test_the_arrays_are_taken_as_they_are(source):
+def test_the_arrays_are_used_unchanged(source):
     analytic = read(source, **RIGHT)
     assert list(analytic.values) == list(PROBLEM.checked)
     for name, value in RIGHT.items():
@@ -47,7 +47,7 @@ def test_the_arrays_are_taken_as_they_are(source):
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_not_finite_are_a_wrong_gradient_and_no_bad_input(source, number):
+def test_numbers_that_are_not_finite_are_a_wrong_gradient_rather_than_bad_input(source, number):
     wrong = {**RIGHT, "output.bias": np.full(2, number)}
     np.testing.assert_array_equal(read(source, **wrong).values["output.bias"], [number, number])
 
@@ -96,7 +96,7 @@ def test_missing_misshapen_transposed_and_extra_arrays_are_all_named(source):
         "hidden1.bias": RIGHT["hidden1.bias"],
     }
     assert refused(source, **arrays) == [
-        "g.npz has other names than the network: hidden1.wieght",
+        "g.npz uses different names from the network: hidden1.wieght",
         "the gradient for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed",
         "the gradient for 'output.bias' has shape [1, 1, 2], not [2]",
     ]
@@ -106,7 +106,7 @@ def test_an_empty_file_misses_everything(source):
     assert len(refused(source)) == 4
 
 
-def test_what_cannot_be_numbers_is_refused(source):
+def test_arrays_that_are_not_numbers_are_refused(source):
     (message,) = refused(source, **{**RIGHT, "output.bias": np.array([None, 1], dtype=object)})
     assert "holds pickled objects" in message
     (message,) = refused(source, **{**RIGHT, "output.bias": RIGHT["output.bias"] + 0j})
@@ -125,7 +125,7 @@ def test_a_missing_file_is_refused(source):
 OUTPUT_ONLY = problem_of((3, "tanh"), (2, "sigmoid"), samples=5, check={"parameters": "output.*"})
 
 
-def test_what_is_not_checked_may_be_left_out(source):
+def test_unchecked_arrays_may_be_left_out(source):
     analytic = read(source, OUTPUT_ONLY, **{name: RIGHT[name] for name in OUTPUT_ONLY.checked})
     assert list(analytic.values) == ["output.weight", "output.bias"]
     assert refused(source, OUTPUT_ONLY, **{"output.weight": RIGHT["output.weight"]}) == [
@@ -133,7 +133,7 @@ def test_what_is_not_checked_may_be_left_out(source):
     ]
 
 
-def test_what_is_not_checked_but_there_must_fit_all_the_same(source):
+def test_unchecked_arrays_that_exist_must_fit(source):
     assert list(read(source, OUTPUT_ONLY, **RIGHT).values) == ["output.weight", "output.bias"]
     assert refused(source, OUTPUT_ONLY, **{**RIGHT, "hidden1.weight": np.zeros((4, 3))}) == [
         "the gradient for 'hidden1.weight' has shape [4, 3], not [3, 4]: it is transposed"
@@ -148,7 +148,7 @@ ROW = (5, 2)
 @pytest.mark.parametrize(
     ("factor", "shape"), [("dL_da", ROW), ("da_dz", ROW), ("delta", ROW), ("dz_dw", (5, 3))]
 )
-def test_a_factor_of_the_output_layer_may_be_there_in_its_shape(source, factor, shape):
+def test_a_factor_of_the_output_layer_may_be_included_in_its_shape(source, factor, shape):
     value = np.random.RandomState(0).randn(*shape)
     np.testing.assert_array_equal(
         read(source, **RIGHT, **{f"output.{factor}": value}).factors[f"output.{factor}"], value
@@ -178,19 +178,19 @@ def test_a_transposed_factor_is_named_as_such(source):
     assert complaint.help == "store its .T"
 
 
-def test_a_factor_of_a_hidden_layer_may_be_there_too(source):
+def test_a_factor_of_a_hidden_layer_may_be_included(source):
     delta = np.ones((5, 3))
     found = read(source, **RIGHT, **{"hidden1.delta": delta}).factors
     np.testing.assert_array_equal(found["hidden1.delta"], delta)
 
 
-def test_factors_of_layers_that_are_not_there_are_unknown(source):
+def test_factors_of_missing_layers_are_unknown(source):
     assert refused(source, **RIGHT, **{"hidden7.delta": np.zeros((5, 3))}) == [
-        "'hidden7.delta' is no parameter"
+        "'hidden7.delta' is not a parameter"
     ]
 
 
-def test_the_loss_may_be_there_as_a_number(source):
+def test_the_loss_may_be_included_as_a_number(source):
     assert read(source, **RIGHT).loss is None
     assert read(source, **RIGHT, loss=np.array(2.5)).loss == 2.5
     assert refused(source, **RIGHT, loss=np.ones(5)) == ["the gradient for 'loss' has shape [5], not []"]
@@ -199,7 +199,7 @@ def test_the_loss_may_be_there_as_a_number(source):
 # --- other files, names and layouts ----------------------------------------------------------------------
 
 SQUARE = problem_of((4, "tanh"), (4, "sigmoid"), inputs=4, samples=5)
-"""Weights in the wrong layout have the right shape."""
+"""A network with square weights, whose shapes fit either layout."""
 NAMES = {
     "fc1.weight": "hidden1.weight",
     "fc1.bias": "hidden1.bias",
@@ -209,7 +209,7 @@ NAMES = {
 
 
 def in_theirs(gradients):
-    """Under the names of NAMES, and [in, out]."""
+    """Return the arrays under the names of NAMES, and as [in, out]."""
     return {theirs: gradients[ours].T for theirs, ours in NAMES.items()}
 
 

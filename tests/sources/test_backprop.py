@@ -1,4 +1,4 @@
-"""Our own backprop, where the spec's arithmetic cannot hold the numbers: that is no mistake in a gradient."""
+"""gradcheck's own backprop, where overflow in the spec's arithmetic is not a wrong gradient."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OVERFLOWING = {
 
 
 @pytest.mark.parametrize("what", OVERFLOWING)
-def test_our_own_overflow_in_float32_is_refused_with_its_place_and_type(what):
+def test_an_overflow_of_gradchecks_backprop_in_float32_is_refused_with_place_and_type(what):
     layers, rest, message = OVERFLOWING[what]
     float64 = spec_of(*layers, **rest)
     assert check(float64).verdict is not Verdict.WRONG
@@ -57,7 +57,7 @@ def test_a_gradient_that_overflows_in_float64_is_refused_too():
         check(spec)
 
 
-def test_what_is_not_checked_may_overflow():
+def test_unchecked_tensors_may_overflow():
     layers, rest, _ = OVERFLOWING["backprop alone"]
     spec = spec_of(*layers, **rest, dtype="float32", check={"parameters": ["output.bias"]})
     assert check(spec).verdict is Verdict.AGREES

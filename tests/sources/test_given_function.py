@@ -1,4 +1,4 @@
-"""A function that is given as it is: what it is called with, and what it may do wrong."""
+"""A function given directly: its arguments, and its possible faults."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_a_function_of_an_array_is_given_the_array():
         lambda *given: (given[0]["w"].sum(), {"w": np.ones((2, 2))}),
     ],
 )
-def test_one_that_takes_only_parameters_is_called_with_them_alone(function):
+def test_a_function_of_only_parameters_is_called_without_data(function):
     np.testing.assert_array_equal(given(function, {"w": W}).losses({"w": W}), [W.sum()])
 
 
-def test_one_that_is_given_data_gets_them_as_they_are():
+def test_a_function_with_data_gets_them_unchanged():
     seen = []
 
     def function(parameters, x, y):
@@ -68,11 +68,11 @@ def test_one_that_is_given_data_gets_them_as_they_are():
 
 
 @pytest.mark.parametrize(("function", "name"), [(right, "right"), (partial(right), "partial")])
-def test_it_goes_by_the_name_it_has(function, name):
+def test_a_function_is_reported_by_its_name(function, name):
     assert given(function, {"w": W}).origin == name
 
 
-def test_parameters_may_be_whatever_is_made_of_numbers():
+def test_parameters_may_be_anything_made_of_numbers():
     function = given(lambda p: (float(np.sum(p["w"])), {"w": [1.0, 1.0]}), {"w": [1, 2]})
     assert function.parameters["w"].dtype == np.float64
 
@@ -93,7 +93,7 @@ def test_the_callers_own_arrays_are_neither_changed_nor_handed_out():
         ("abc", f"parameter '{ALONE}' holds <U3; real numbers are needed"),
     ],
 )
-def test_parameters_that_are_none_are_refused(parameters, message):
+def test_invalid_parameters_are_refused(parameters, message):
     assert refused(right, parameters, None, None) == message
 
 
@@ -117,17 +117,17 @@ def test_a_function_that_cannot_be_checked_is_refused(function, message):
 
 
 @pytest.mark.parametrize("result", [3.0, (1.0, 2.0, 3.0)])
-def test_so_is_one_of_an_array(result):
+def test_a_function_of_an_array_that_cannot_be_checked_is_refused(result):
     assert "(loss, gradients) is needed" in refused(lambda w: result, W, None, None)
 
 
-def test_what_it_raises_is_the_callers_to_see():
+def test_exceptions_of_the_function_propagate():
     with pytest.raises(ZeroDivisionError) as caught:
         read(lambda p: 1 // 0, {"w": W}, None, None)
     assert not hasattr(caught.value, "__notes__")
 
 
-def test_and_away_from_the_parameters_it_is_told_who_called_it():
+def test_exceptions_away_from_the_parameters_name_the_caller():
     function = given(lambda p: (1.0 / (p["w"] == W).all().astype(int).item(), {"w": 0.0 * W}), {"w": W})
     with pytest.raises(ZeroDivisionError) as caught:
         function.losses({"w": W + 1.0})

@@ -1,4 +1,4 @@
-"""Functions that have names, layouts and arguments of their own."""
+"""Functions with their own names, layouts and arguments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BOOK = """
 
 @pytest.fixture
 def checked(tmp_path):
-    """The report on a spec in the folder of this code."""
+    """Return the report on a spec in the folder of this code."""
 
     def run(code: str, spec: str) -> Report:
         (tmp_path / "net.py").write_text(dedent(code), encoding="utf-8")
@@ -59,7 +59,7 @@ def book(slope: str) -> str:
 
 @pytest.mark.parametrize("name", ["python: net.py:f", "python: net.py:many, vectorized: true"])
 @pytest.mark.parametrize("network", [NETWORK, ""], ids=["network", "no network"])
-def test_a_function_has_its_own_names_and_layout_and_the_report_has_ours(checked, network, name):
+def test_a_function_has_its_own_names_and_layout_and_the_report_has_gradchecks(checked, network, name):
     report = checked(book("(1.0 - a**2)"), f"{network}gradients: {{{name}, {NAMES}, layout: in_out}}\n")
     assert report.passed
     shapes = {c.name: c.shape for c in report.comparisons}
@@ -77,12 +77,12 @@ def test_a_mistake_is_named_in_the_networks_terms(checked):
 
 
 def test_a_square_weight_in_the_wrong_layout_is_another_function(checked):
-    """Both weights fit their shapes transposed only if the layout is said."""
+    """Both weights fit their shapes when transposed, so only the layout decides."""
     with pytest.raises(InputError):
         checked(book("(1.0 - a**2)"), f"{NETWORK}gradients: {{python: net.py:f, {NAMES}}}\n")
 
 
-def test_names_of_nothing_are_refused_where_they_stand(checked):
+def test_unknown_names_are_refused_at_their_place(checked):
     names = NAMES.replace("output.bias", "outptu.bias")
     spec = f"{NETWORK}parameters: {{init: xavier}}\n"
     with pytest.raises(InputError, match=r"outptu\.bias") as caught:
@@ -90,7 +90,7 @@ def test_names_of_nothing_are_refused_where_they_stand(checked):
     assert ("gradients", "names", "b2") in {complaint.where for complaint in caught.value.complaints}
 
 
-def test_a_name_that_the_code_does_not_find_is_told_with_those_there_are(checked):
+def test_a_name_that_the_code_lacks_is_reported_with_the_existing_ones(checked):
     with pytest.raises(InputError, match="raises KeyError") as caught:
         checked(book("1.0"), f"{NETWORK}parameters: {{init: xavier}}\ngradients: {{python: net.py:f}}\n")
     (complaint,) = caught.value.complaints
@@ -111,15 +111,15 @@ def test_with_a_network_the_parameters_are_the_codes_own(tmp_path):
     np.testing.assert_array_equal(parameters["hidden1.weight"].T, drawn)
 
 
-def test_those_of_the_spec_come_first(tmp_path):
+def test_parameters_of_the_spec_take_precedence(tmp_path):
     (tmp_path / "net.py").write_text(dedent(book("1.0")), encoding="utf-8")
     (tmp_path / "net.yaml").write_text(f"{ALL_NAMED}parameters: {{init: zeros}}\n", encoding="utf-8")
     parameters = subject_of(load_spec(tmp_path / "net.yaml")).problem.parameters
     assert not any(value.any() for value in parameters.values())
 
 
-def test_a_mistake_that_shows_at_the_codes_own_parameters_alone_is_seen(checked):
-    """Drawn ones have biases of 0, where a penalty on them has no gradient."""
+def test_a_mistake_that_shows_only_at_the_codes_own_parameters_is_found(checked):
+    """Drawn parameters have biases of 0, where a penalty on them has no gradient."""
     penalised = book("(1.0 - a**2)").replace(
         "len(x), gradients", "len(x) + p['b1'] @ p['b1'] / 50, gradients"
     )
@@ -130,7 +130,7 @@ def test_other_names_are_one_error_with_the_line_to_paste(checked):
     with pytest.raises(InputError) as caught:
         checked(book("1.0"), f"{NETWORK}gradients: {{python: net.py:f}}\n")
     (complaint,) = caught.value.complaints
-    assert f"say under gradients: {NAMES}, layout: in_out" in complaint.help.replace("   (make", ", (make")
+    assert f"add under gradients: {NAMES}, layout: in_out" in complaint.help
 
 
 # --- data --------------------------------------------------------------------------------------------------
@@ -202,9 +202,9 @@ SCALED = """
     """
 
 
-def test_parameters_that_hide_a_mistake_are_told(checked):
+def test_parameters_that_hide_a_mistake_are_reported(checked):
     report = checked(SCALED.replace("GAMMA", "np.ones(2)"), "gradients: {python: net.py:f}\n")
-    assert report.passed  # wrongly so: the gradient of w lacks the factor gamma
+    assert report.passed  # the gradient of w wrongly lacks the factor gamma
     assert [line.partition(":")[0] for line in report.unexercised] == [
         "gamma is 1 in every entry",
         "beta is 0 in every entry",

@@ -1,4 +1,4 @@
-"""A function of the user's: what it may return, and everything it may do wrong."""
+"""The user's Python function: what it may return, and all its possible faults."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def written(tmp_path):
 
 @pytest.fixture
 def returning(written):
-    """A function that returns this expression of the right loss, the right gradients g, p, x and y."""
+    """Return a function that returns this expression of the right loss, the right gradients g, p, x and y."""
 
     def write(expression, before="", at_first=""):
         body = dedent(RIGHT).replace("def f(", "def right(")
@@ -115,7 +115,7 @@ def test_gradients_keep_the_type_they_were_computed_in(returning, written_as, ju
     assert gradient.dtype.isnative
 
 
-def test_gradients_that_are_not_finite_are_a_wrong_gradient_and_no_bad_input(returning):
+def test_gradients_that_are_not_finite_are_wrong_rather_than_bad_input(returning):
     function = read(returning("loss, {**g, 'b': np.array([np.nan, np.inf])}"), POINT)
     np.testing.assert_array_equal(function.gradients(function.parameters)["b"], [np.nan, np.inf])
 
@@ -148,7 +148,7 @@ def test_a_function_may_take_what_it_is_given_out_of_the_dict(returning):
 
 
 @pytest.mark.parametrize("gradient", ["p['w']", "x", "p['w'][:]"])
-def test_a_gradient_in_the_memory_of_an_argument_is_remarked_upon(written, gradient):
+def test_a_gradient_in_the_memory_of_an_argument_is_noted(written, gradient):
     source = written(f"def f(p, x, y): return 1.0, {{'w': {gradient}}}")
     inputs = Inputs({"w": np.ones((2, 3))}, np.ones((2, 3)), None)
     argument = "x" if gradient == "x" else "parameter 'w'"
@@ -200,7 +200,7 @@ def test_without_any_parameters_it_says_what_to_do(written):
         ("{'w': [float('nan')]}", "parameter 'w' holds numbers that are not finite"),
     ],
 )
-def test_parameters_that_cannot_be_are_refused(written, parameters, message):
+def test_impossible_parameters_are_refused(written, parameters, message):
     assert refused(written(f"{OWN}parameters = {parameters}"), Inputs(None, None, None)) == message
 
 
@@ -234,7 +234,7 @@ def test_without_data_the_function_is_given_none(written):
         ("('a', 1)", "data of net.py holds <U1; real numbers are needed"),
     ],
 )
-def test_data_that_cannot_be_are_refused(written, data, message):
+def test_impossible_data_are_refused(written, data, message):
     assert refused(written(f"{OWN}data = {data}"), Inputs({"w": np.ones(2)}, None, None)) == message
 
 
@@ -274,7 +274,7 @@ def test_missing_extra_misshapen_and_transposed_gradients_are_all_named(returnin
     assert [complaint.message for complaint in found] == [
         "there is no gradient for 'b', of shape [2]",
         "the gradient for 'w' has shape [3, 2], not [2, 3]: it is transposed",
-        "'bias' is no parameter",
+        "'bias' is not a parameter",
     ]
 
 
@@ -350,7 +350,7 @@ def test_gradients_that_accumulate_are_named_as_such(returning):
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
-def test_the_rounding_of_racing_threads_is_no_randomness(returning, scale):
+def test_the_rounding_of_racing_threads_does_not_count_as_randomness(returning, scale):
     noisy = f"{{n: {scale} * a * (1 + 1e-14 * len(calls)) for n, a in g.items()}}"
     assert read(
         returning(f"loss * (1 + 1e-14 * len(calls)), {noisy}", "calls.append(1)", "calls = []"), POINT
@@ -364,7 +364,7 @@ def test_a_gradient_that_is_nan_twice_is_the_same(returning):
 MOVED = {**POINT.parameters, "b": np.array([1.0, 1.0])}
 
 
-def test_a_failure_at_moved_parameters_says_so(returning):
+def test_a_failure_at_perturbed_parameters_says_so(returning):
     function = read(returning("loss, g", "assert p['b'][0] == 0.5"), POINT)
     for call in (function.losses, function.gradients):
         with pytest.raises(
@@ -373,13 +373,13 @@ def test_a_failure_at_moved_parameters_says_so(returning):
             call(MOVED)
 
 
-def test_another_number_of_terms_at_moved_parameters_is_refused(returning):
+def test_another_number_of_terms_at_perturbed_parameters_is_refused(returning):
     function = read(returning("loss if p['b'][0] == 0.5 else loss.sum(), g"), POINT)
     with pytest.raises(InputError, match="returns 1 loss terms where it returned 2 before"):
         function.losses(MOVED)
 
 
-def test_a_loss_that_is_infinite_elsewhere_is_for_the_judge(returning):
+def test_a_loss_that_is_infinite_elsewhere_gets_a_verdict(returning):
     function = read(returning("loss if p['b'][0] == 0.5 else loss * np.inf, g"), POINT)
     assert np.isinf(function.losses(MOVED)).all()
 
@@ -387,7 +387,7 @@ def test_a_loss_that_is_infinite_elsewhere_is_for_the_judge(returning):
 # --- other libraries -------------------------------------------------------------------------------------
 
 
-def test_torch_tensors_are_taken_as_arrays(written):
+def test_torch_tensors_are_accepted_as_arrays(written):
     pytest.importorskip("torch")
     text = """
         import torch
@@ -405,7 +405,7 @@ def test_torch_tensors_are_taken_as_arrays(written):
         assert gradient.dtype == np.float32
 
 
-def test_jax_arrays_are_taken_as_arrays(written):
+def test_jax_arrays_are_accepted_as_arrays(written):
     pytest.importorskip("jax")
     text = """
         import jax.numpy as jnp
@@ -464,7 +464,7 @@ def test_a_function_is_judged_tensor_by_tensor(tmp_path, factor, wrong):
 @pytest.mark.parametrize("returned", ["loss", "float(loss)", "np.float64(loss)"])
 @pytest.mark.parametrize("factor", ["1", "1e-4"])
 def test_a_loss_that_float32_keeps_from_changing_makes_no_gradient_wrong(tmp_path, returned, factor):
-    """Beside 1e5, float32 tells no smaller changes than 0.004: there is no noise to see, and no slope."""
+    """Next to 1e5, float32 shows no changes below 0.004: there is neither noise nor slope to see."""
     text = f"""
         import numpy as np
 
@@ -505,7 +505,7 @@ def test_labels_of_a_spec_are_whole_and_targets_are_not(y, units, dtype):
     assert read_inputs(spec_of((units, "identity"), loss="mse", data=data)).y.dtype == dtype
 
 
-def test_our_own_backprop_agrees_with_itself_through_a_function(written):
+def test_gradchecks_backprop_agrees_with_itself_through_a_function(written):
     problem = problem_of((3, "sigmoid"), (2, "sigmoid"))
     text = """
         import numpy as np
@@ -601,14 +601,14 @@ def test_gradients_that_are_not_those_of_a_stack_are_refused(vectorized):
     )
 
 
-def test_a_function_of_one_point_that_is_called_vectorized_is_told_what_to_do(written):
+def test_a_function_of_one_point_that_is_called_vectorized_gets_help(written):
     source = written(RIGHT).model_copy(update={"vectorized": True})
     (complaint,) = complaints_about(source)
     assert "a stack of 2 points" in complaint.message or "raises" in complaint.message
 
 
 def test_stacks_are_of_few_sizes(vectorized):
-    """What is compiled is compiled for every size."""
+    """A compiler compiles once for every size."""
     sizes = []
     function = read(vectorized("0.5 * (z * z).sum(axis=2)"), POINT)
 

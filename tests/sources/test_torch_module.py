@@ -1,4 +1,4 @@
-"""A torch module of the user's: held against its own forward pass in float64."""
+"""The user's torch module, compared with its own forward pass in float64."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_torch_module_is_one_of_the_sources():
     assert CODE_SOURCES[TorchModule] == read.__module__
 
 
-def test_torch_that_is_not_there_is_asked_for(written, monkeypatch):
+def test_missing_torch_is_reported(written, monkeypatch):
     def import_module(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
@@ -97,7 +97,7 @@ def test_gradients_are_in_the_modules_type_and_losses_in_float64(written):
     np.testing.assert_allclose(gradients["weight"], (p - np.eye(2)[Y]).T @ x / 5, rtol=1e-5)
 
 
-def test_a_loss_per_sample_is_told_apart(written):
+def test_a_loss_per_sample_is_recognised(written):
     function = read(
         written("def build(): return nn.Linear(3, 2), nn.CrossEntropyLoss(reduction='none')"), DATA
     )
@@ -161,8 +161,8 @@ def test_data_may_be_the_modules_own(written):
     assert read(written(text), Inputs(None, None, None)).gradients
 
 
-def test_a_loss_that_looks_at_the_module_sees_the_moved_parameters(written):
-    """As a penalty does. The very module is widened, not a copy of it."""
+def test_a_loss_that_reads_the_module_sees_the_perturbed_parameters(written):
+    """A penalty reads the module itself, so the module is widened in place, not a copy of it."""
     text = """
         def build():
             net = nn.Linear(3, 2)
@@ -200,7 +200,7 @@ def test_what_else_a_module_and_a_loss_hold_is_widened_and_kept(written):
     np.testing.assert_array_equal(function.losses(function.parameters), first)
 
 
-def test_a_parameter_that_backward_leaves_out_is_remarked_upon(written):
+def test_a_parameter_that_backward_leaves_out_is_noted(written):
     text = """
         class Net(nn.Module):
             def __init__(self):
@@ -217,7 +217,7 @@ def test_a_parameter_that_backward_leaves_out_is_remarked_upon(written):
     np.testing.assert_array_equal(function.gradients(function.parameters)["unused.weight"], np.zeros((2, 2)))
 
 
-def test_a_forward_pass_that_goes_back_to_float32_is_remarked_upon(written):
+def test_a_forward_pass_that_goes_back_to_float32_is_noted(written):
     text = """
         def build(): return nn.Linear(3, 2), lambda a, y: cross_entropy(a.float(), y)
         """
@@ -256,8 +256,8 @@ def test_a_bare_function_has_the_parameters_of_its_dict(written):
 
 
 @pytest.mark.parametrize("kind", ["Embedding", "EmbeddingBag"])
-def test_the_row_of_an_embeddings_padding_is_not_moved(written, tmp_path, kind):
-    """torch gives that row no gradient, whatever the output depends on."""
+def test_the_padding_row_of_an_embedding_is_not_checked(written, tmp_path, kind):
+    """torch gives that row no gradient, even if the output depends on it."""
     text = f"""
         def build():
             module = nn.Sequential(nn.{kind}(4, 3, padding_idx=1), nn.Linear(3, 2)).double()
@@ -278,7 +278,7 @@ def test_the_row_of_an_embeddings_padding_is_not_moved(written, tmp_path, kind):
 
 
 def test_a_padding_row_that_is_used_elsewhere_is_checked(written, tmp_path):
-    """As where the output layer has the embedding's weight."""
+    """The output layer shares the embedding's weight."""
     text = """
         class Tied(nn.Module):
             def __init__(self):
@@ -303,7 +303,7 @@ def test_a_padding_row_that_is_used_elsewhere_is_checked(written, tmp_path):
     assert report.comparisons[0].numerical[1].all()
 
 
-def test_a_constant_of_a_bare_function_is_no_parameter(written):
+def test_a_constant_of_a_bare_function_is_not_a_parameter(written):
     text = """
         def build():
             tensors = {"a": torch.ones(3, requires_grad=True), "b": torch.ones(3)}
@@ -348,7 +348,7 @@ def test_names_and_shapes_of_given_parameters_must_be_the_modules(written):
     assert [complaint.message for complaint in caught.value.complaints] == [
         "there is no parameter for 'bias', of shape [2]",
         "the parameter for 'weight' has shape [3, 2], not [2, 3]: it is transposed",
-        "'bais' is no parameter",
+        "'bais' is not a parameter",
     ]
     assert {complaint.where for complaint in caught.value.complaints} == {WHERE}
 
@@ -388,7 +388,7 @@ def test_an_argument_changed_in_place_is_named(written, statement, changed):
     assert refused(written(text)) == f"build of net.py changes {changed} in place"
 
 
-def test_a_failure_at_moved_parameters_says_so(written):
+def test_a_failure_at_perturbed_parameters_says_so(written):
     text = """
         class Net(nn.Linear):
             def forward(self, x):
@@ -404,7 +404,7 @@ def test_a_failure_at_moved_parameters_says_so(written):
             evaluate(moved)
 
 
-def test_another_number_of_terms_at_moved_parameters_is_refused(written):
+def test_another_number_of_terms_at_perturbed_parameters_is_refused(written):
     text = """
         net = nn.Linear(3, 2)
         def build(): return net, lambda a, y: a.sum(dim=1) if net.bias[0] < 10 else a.sum()
@@ -417,7 +417,7 @@ def test_another_number_of_terms_at_moved_parameters_is_refused(written):
 # --- the whole line --------------------------------------------------------------------------------------
 
 
-def test_a_torch_network_agrees_with_our_backprop(written):
+def test_a_torch_network_agrees_with_gradchecks_backprop(written):
     problem = problem_of((4, "tanh"), (2, "identity"), inputs=3, loss="cross_entropy", samples=5)
     text = """
         class Net(nn.Module):

@@ -1,4 +1,4 @@
-"""What one run of backward does not show: complex parts, upstreams that are ignored, memory never written."""
+"""Faults that one run of backward does not show: complex parts, ignored upstreams, unwritten memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def why(report):
 
 PAIR = "{'a': drawn(2, 3, dtype=T), 'b': drawn(3, 2, seed=1, dtype=T)}"
 
-CONJUGATED = {  # the forward pass, and backward with and without what is easily forgotten
+CONJUGATED = {  # the forward pass, and backward with and without the steps that are easily forgotten
     "product": ("a * b.mT", "return g * b.mH, (g * a.conj()).mT", "return g * b.mT, (g * a.conj()).mT"),
     "matmul": ("a @ b", "return g @ b.mH, a.mH @ g", "return g @ b.mH, a.mT @ g"),
     "square": ("a * a + b.mT", "return 2 * g * a.conj(), g.mT", "return 2 * g * a, g.mT"),
@@ -95,7 +95,7 @@ def test_real_and_imaginary_part_are_checked_as_two_tensors(checked, kind, dtype
 
 
 def test_half_a_gradient_as_others_define_it_is_wrong(checked):
-    """∂L/∂z* is half of what torch calls the gradient."""
+    """∂L/∂z* is half of torch's gradient."""
     text = function("a", "a.abs()", "return 0.5 * g * a / a.abs()")
     report = checked(text, f"Fn.apply, {SQUARES}, {{'a': drawn(3, dtype=torch.complex128)}}")
     assert report.ratio == pytest.approx(0.5)
@@ -121,7 +121,7 @@ def test_a_module_of_both_kinds_of_numbers_agrees(checked):
     report = checked(FOURIER, "Layer(), lambda output: output.square().sum(dim=1)")
     assert report.verdict is Verdict.AGREES
     assert [c.name for c in report.comparisons][:2] == ["w.real", "w.imag"]
-    assert max(c.error.max() for c in report.comparisons) < 1e-6  # of losses in float64
+    assert max(c.error.max() for c in report.comparisons) < 1e-6  # losses in float64
 
 
 def test_data_may_be_complex_and_a_loss_may_take_the_imaginary_part(checked):
@@ -130,7 +130,7 @@ def test_data_may_be_complex_and_a_loss_may_take_the_imaginary_part(checked):
     assert checked(text, build).verdict is Verdict.AGREES
 
 
-def test_a_name_that_a_part_would_have_too_is_refused(checked):
+def test_a_name_that_collides_with_a_complex_part_is_refused(checked):
     tensors = "{'w': drawn(2, dtype=torch.complex64), 'w.real': drawn(2)}"
     with pytest.raises(InputError, match=r"calls a tensor 'w.real', which is a part of the complex 'w'"):
         checked("", f"(lambda w, r: (w.real * r)), {SUM}, {tensors}")
@@ -193,7 +193,7 @@ RIGHT = {
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("loss", [SUM, SQUARES])
 @pytest.mark.parametrize("kind", RIGHT)
-def test_right_ones_agree_without_a_remark(checked, kind, loss, dtype):
+def test_right_modules_agree_without_a_note(checked, kind, loss, dtype):
     report = checked(RIGHT[kind], f"Fn.apply, {loss}, {{'x': drawn(4, 3, dtype=torch.{dtype})}}")
     assert (report.verdict, report.unusual) == (Verdict.AGREES, ())
 
@@ -222,7 +222,7 @@ def test_a_backward_that_reads_any_memory_as_contiguous_is_named(checked, kind, 
     assert why(report).startswith("Why: The backward of Fn reads its upstream as if it were contiguous: ")
 
 
-SKIPPED = "(lambda a: a**2 + Fn.apply(a))"  # the later step comes first on the way back
+SKIPPED = "(lambda a: a**2 + Fn.apply(a))"  # backward runs the later step first
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_backward_that_overwrites_its_upstream_is_named_where_others_read_it(c
     assert "The backward of Fn changes its upstream in place" in why(report)
 
 
-def test_a_backward_that_refuses_another_layout_is_right_and_remarked_upon(checked):
+def test_a_backward_that_refuses_another_layout_is_right_with_a_note(checked):
     text = function("x", "x**3", "return 3 * x**2 * g.view(-1).view(x.shape)")
     report = checked(text, f"Fn.apply, {SQUARES}, {{'x': drawn(4, 3)}}")
     assert report.verdict is Verdict.AGREES
@@ -248,7 +248,7 @@ def test_a_backward_that_refuses_another_layout_is_right_and_remarked_upon(check
     )
 
 
-def test_a_backward_for_ones_alone_is_judged_under_them_and_remarked_upon(checked):
+def test_a_backward_for_ones_only_is_judged_under_them_with_a_note(checked):
     text = function("x", "x**3", "assert (g == 1).all()\nreturn 3 * x**2")
     report = checked(text, f"Fn.apply, {SUM}, {{'x': drawn(4, 3)}}")
     assert report.verdict is Verdict.AGREES
@@ -257,14 +257,14 @@ def test_a_backward_for_ones_alone_is_judged_under_them_and_remarked_upon(checke
     )
 
 
-def test_the_loss_told_is_the_authors_and_details_say_what_is_weighted(checked):
+def test_the_reported_loss_is_the_authors_and_details_explain_the_weights(checked):
     report = checked("", "(lambda x: x**2), lambda o: o.sum(dim=1), {'x': torch.full((2, 3), 2.0)}")
     assert report.loss == 24.0
     assert "The 2 loss terms are weighted at random. " in " ".join(details(Outcome("a"), report))
     assert report.weighted not in remarks(report)
 
 
-def test_a_wrong_one_says_that_its_numbers_are_of_the_weighted_loss(checked):
+def test_a_wrong_module_says_that_its_numbers_are_of_the_weighted_loss(checked):
     text = function("x", "x**3", "return 2 * x**2 * g")
     report = checked(text, f"Fn.apply, {SUM}, {{'x': drawn(4, 3)}}")
     assert report.weighted in remarks(report)
@@ -339,7 +339,7 @@ def test_the_second_derivative_of_a_function_is_judged(checked, factor, verdict)
     assert report.verdict is verdict
 
 
-def test_sparse_gradients_and_sparse_constants_are_taken(checked):
+def test_sparse_gradients_and_sparse_constants_are_accepted(checked):
     text = """
         class Net(nn.Module):
             def __init__(self):
@@ -372,7 +372,7 @@ def test_a_loss_that_autograd_does_not_connect_has_a_gradient_of_zero(checked, f
     np.testing.assert_array_equal(report.comparisons[0].analytic, np.zeros(3))
 
 
-def test_a_kernel_for_one_type_comes_with_a_way_out(checked):
+def test_a_kernel_for_one_type_gets_help(checked):
     text = function("x", "x @ torch.ones(3, 2)", "return g @ torch.ones(2, 3)")
     with pytest.raises(InputError) as caught:
         checked(text, f"Fn.apply, {SQUARES}, {{'x': drawn(2, 3, dtype=torch.float32)}}")

@@ -1,4 +1,4 @@
-"""Torch code that computes in float64 throughout: its jumps are its author's, and are no rounding."""
+"""Torch code that computes in float64 throughout: its jumps are intended, not rounding."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_float64_throughout_is_wide(how):
 
 
 @pytest.mark.parametrize("how", NARROW)
-def test_what_is_narrow_or_leaves_torch_is_not(how):
+def test_narrow_code_or_code_outside_torch_is_not_wide(how):
     assert not is_wide(torch, lambda: NARROW[how](X))
 
 
 @pytest.mark.parametrize("how", [*WIDE, *NARROW])
-def test_so_it_is_inside_an_autograd_function(how):
+def test_float64_inside_an_autograd_function_is_wide(how):
     class Inside(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -85,14 +85,14 @@ QUANTISERS = {
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("quantiser", QUANTISERS)
-def test_a_straight_through_estimator_is_no_derivative(tmp_path, quantiser, seed):
+def test_a_straight_through_estimator_is_not_a_derivative(tmp_path, quantiser, seed):
     written = STRAIGHT_THROUGH.format(forward=QUANTISERS[quantiser], seed=seed)
     assert _verdict(tmp_path, written) is Verdict.WRONG
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("quantiser", [name for name in QUANTISERS if name != "of its range"])
-def test_what_passes_by_a_quantiser_has_a_derivative(tmp_path, quantiser, seed):
+def test_a_path_around_a_quantiser_has_a_derivative(tmp_path, quantiser, seed):
     written = STRAIGHT_THROUGH.format(forward=f"x + ({QUANTISERS[quantiser]})", seed=seed)
     assert _verdict(tmp_path, written.replace("0.37 * (out**2).sum() + ", "")) is Verdict.AGREES
 

@@ -1,4 +1,4 @@
-"""Memory that a function asks for and never writes; right functions use such memory, too."""
+"""Functions that read memory they never wrote; right functions may use empty memory, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck_cli.sources.evaluation import Evaluation
 from gradcheck_cli.sources.unwritten import refuse_erratic, refuse_unwritten
 
 PARAMETERS = {"w": np.linspace(-1.0, 2.0, 7)}
-empty_like = np.empty_like  # under a name of this module's own
+empty_like = np.empty_like  # under a name of its own in this module
 
 
 def half(w, gradient):
@@ -40,7 +40,7 @@ def test_a_gradient_half_written_is_named(kind):
 
 
 @pytest.mark.parametrize("before", [0.0, 1.0, 1e300, np.inf, np.nan])
-def test_a_loss_of_what_was_never_written_is_named_whatever_was_there(before):
+def test_a_loss_of_unwritten_memory_is_named_for_any_contents(before):
     def f(parameters, x, y):
         for array in [np.empty(8) for _ in range(8)]:
             array[:] = before
@@ -72,13 +72,13 @@ def test_memory_that_is_written_before_it_counts_is_right(kind):
     check_gradients(f, PARAMETERS)
 
 
-def test_numpys_own_functions_are_back_afterwards():
+def test_numpys_own_functions_are_restored_afterwards():
     before = np.empty, np.empty_like, empty_like
     test_memory_that_is_written_before_it_counts_is_right("filled")
     assert (np.empty, np.empty_like, empty_like) == before
 
 
-def test_what_differs_from_call_to_call_for_another_reason_is_not_put_down_to_memory():
+def test_other_differences_between_calls_are_not_attributed_to_memory():
     rng = np.random.default_rng(0)
     losses = np.ones(1)
 
@@ -100,7 +100,7 @@ def test_a_gradient_that_other_calls_change_is_erratic():
         check_gradients(f, PARAMETERS)
 
 
-def test_what_changes_by_rounding_is_not_erratic():
+def test_rounding_differences_are_not_erratic():
     gradient = {"w": np.array([1.0, 2.0])}
     refuse_erratic(gradient, {"w": gradient["w"] * (1 + 1e-9)}, "f")
     with pytest.raises(
@@ -113,7 +113,7 @@ def test_what_changes_by_rounding_is_not_erratic():
 
 
 @pytest.mark.parametrize(("wide", "returned"), [(False, "jax"), (False, "numpy"), (True, "jax")])
-def test_of_jax_in_float32_it_is_said_what_would_decide_more(wide, returned):
+def test_jax_in_float32_says_what_would_decide_more(wide, returned):
     jax = pytest.importorskip("jax")
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", wide)

@@ -1,4 +1,4 @@
-"""Code of the user's: found, loaded afresh, and stopped from ending anything but its own check."""
+"""User code is found, loaded again each time, and can end only its own check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHERE = ("gradients", "python")
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file of Python and names something in it."""
+    """Write a Python file and name something in it."""
 
     def write(text, name="f", file="net.py"):
         path = tmp_path / file
@@ -66,7 +66,7 @@ def test_a_missing_name_is_refused_and_a_close_one_suggested(written):
     assert complaint.help == "did you mean 'loss_and_gradients'?"
 
 
-def test_what_is_no_function_is_refused(written):
+def test_an_object_that_is_not_a_function_is_refused(written):
     assert refused(written("f = 1.5")).message == "f of net.py is a float, not a function"
     assert refused(written("f = None")).message == "f of net.py is None, not a function"
 
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_imported_is_refused_with_its_line(written, text, 
     assert set(sys.modules) == before
 
 
-def test_a_missing_package_is_named_with_what_to_do(written):
+def test_a_missing_package_is_named_with_help(written):
     complaint = refused(written("import no_such_package"))
     assert "raises ModuleNotFoundError at net.py:1" in complaint.message
     assert complaint.help == "install 'no_such_package' for the Python that runs gradcheck"
@@ -155,7 +155,7 @@ def test_each_folder_has_its_own_neighbours(written):
         assert code.value() == folder
 
 
-def test_a_file_is_read_anew_every_time(written):
+def test_a_file_is_read_again_every_time(written):
     assert load(written("def f(): return 1"), WHERE).value() == 1
     assert load(written("def f(): return 2"), WHERE).value() == 2
 
@@ -184,13 +184,13 @@ def test_dataclasses_and_main_guards_work_as_in_any_module(written):
     assert load(written(text), WHERE).value() == 1.0
 
 
-def test_a_path_that_the_code_empties_is_no_trouble(written):
+def test_code_may_empty_the_import_path(written):
     with guard(written("").file, WHERE, "it"):
         saved, sys.path[:] = sys.path[:], []
     sys.path[:] = saved[1:]
 
 
-def test_what_the_module_defines_can_be_asked_for(written):
+def test_definitions_of_the_module_can_be_requested(written):
     code = load(written("def f(): ...\ndata = 1\ndef parameters(): return 2\ndef bad(): 1 / 0"), WHERE)
     assert (code.own("data"), code.own("parameters"), code.own("nothing")) == (1, 2, None)
     with pytest.raises(InputError, match=r"bad of net\.py raises ZeroDivisionError at net\.py:4"):
@@ -202,7 +202,7 @@ ENDS = ["os._exit(0)", "os.execv('/bin/true', ['true'])", "os.execlp('true', 'tr
 
 @pytest.mark.skipif(os.name != "posix", reason="needs posix")
 @pytest.mark.parametrize("ends", ENDS)
-def test_what_would_end_the_process_is_refused_and_told_with_its_line(written, ends):
+def test_ending_the_process_is_refused_and_reported_with_its_line(written, ends):
     code = load(written(f"import os, posix\ndef f():\n    {ends}"), WHERE)
     before = os._exit, os.execv
     with (
@@ -222,7 +222,7 @@ def test_what_would_end_the_process_is_refused_and_told_with_its_line(written, e
         "sys.stdout.detach().close()",
     ],
 )
-def test_streams_that_the_code_spoils_are_not_ours(written, spoils):
+def test_code_cannot_damage_gradchecks_streams(written, spoils):
     code = load(written(f"import sys\ndef f():\n    {spoils}"), WHERE)
     ours = sys.stdout, sys.stderr
     with code.running():
@@ -247,7 +247,7 @@ def test_the_folder_that_the_code_goes_to_is_its_own(written, when, tmp_path, mo
         assert os.getcwd() == str(tmp_path)
 
 
-def test_a_folder_that_the_code_deletes_is_no_trouble(written, tmp_path, monkeypatch):
+def test_code_may_delete_its_folder(written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = load(
         written("import os\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\ndef f(): return 1"),
@@ -258,6 +258,6 @@ def test_a_folder_that_the_code_deletes_is_no_trouble(written, tmp_path, monkeyp
     assert os.getcwd() == str(tmp_path)
 
 
-def test_an_input_error_of_the_codes_own_is_told_as_any_other(written):
+def test_an_input_error_raised_by_the_code_is_reported_like_any_other(written):
     text = "from gradcheck_cli.errors import InputError\nraise InputError()"
     assert refused(written(text)).message == "net.py raises InputError at net.py:2"

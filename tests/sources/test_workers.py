@@ -1,4 +1,4 @@
-"""Processes that evaluate code: the same result, bit for bit, however many there are."""
+"""Worker processes that evaluate code: the results are the same bit for bit, for any number of them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def changes(count):
 
 
 @pytest.mark.parametrize("name", ["f", "many"])
-def test_the_losses_are_the_same_bits_however_many_there_are(case, name):
+def test_the_losses_are_bitwise_equal_for_any_number_of_workers(case, name):
     what, function = case(name=name)
     alone = InProcess(function).losses_at(changes(50))
     with Workers(what, function, 2) as two, Workers(what, function, 3) as three:
@@ -71,7 +71,7 @@ def test_the_losses_are_the_same_bits_however_many_there_are(case, name):
 
 
 @pytest.mark.parametrize("fast", ["true", "false"])
-def test_a_report_is_the_same_bits_however_many_there_are(case, tmp_path, fast, monkeypatch):
+def test_a_report_is_bitwise_equal_for_any_number_of_workers(case, tmp_path, fast, monkeypatch):
     case()
     monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
     reports = []
@@ -92,7 +92,7 @@ def test_a_report_is_the_same_bits_however_many_there_are(case, tmp_path, fast, 
         ("if not PARENT: os.kill(os.getpid(), 9)", "a process that ran the code has died"),
     ],
 )
-def test_what_goes_wrong_in_a_process_is_told(case, before, message):
+def test_errors_in_a_worker_are_reported(case, before, message):
     what, function = case(before)
     with pytest.raises(InputError) as caught, Workers(what, function, 2) as workers:
         workers.losses_at(changes(4))
@@ -107,7 +107,7 @@ def test_code_that_differs_from_process_to_process_is_refused(case):
 
 
 def _ends(process, seconds=60.0):
-    """The pool's own thread may be the one that sees it end, and tell a moment later."""
+    """Wait until the worker has ended: the pool's own thread may notice a moment later."""
     deadline = time.monotonic() + seconds
     while process.exitcode is None and time.monotonic() < deadline:
         process.join(0.05)
@@ -124,7 +124,7 @@ def test_an_interruption_ends_them(case):
         assert _ends(process)
 
 
-def test_the_objective_asks_whoever_evaluates(case):
+def test_the_objective_uses_its_evaluator(case):
     _, function = case()
 
     class Zeros:
