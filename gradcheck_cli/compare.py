@@ -21,7 +21,7 @@ import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
-from gradcheck_cli.numerical.objective import Array
+from gradcheck_cli.types import Array
 
 ERROR_BARS = 3.0
 """The distance, in units of the reference's own error, beyond which a gradient may be called wrong."""

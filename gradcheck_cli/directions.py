@@ -9,13 +9,13 @@ import numpy as np
 from gradcheck_cli.compare import Comparison
 from gradcheck_cli.judge import Judge, Masks
 from gradcheck_cli.localise import Survey
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify
 from gradcheck_cli.numerical.projections import Projector
 from gradcheck_cli.numerical.reference import LiteralDifferences
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 from gradcheck_cli.report import Report
 from gradcheck_cli.sources.foreign import ForeignObjective
+from gradcheck_cli.types import Array
 
 
 def check_along_directions(

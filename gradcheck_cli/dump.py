@@ -15,12 +15,12 @@ from gradcheck_cli.errors import Complaint, InputError, bad_input, shortened
 from gradcheck_cli.model.data import Batch, one_target_per_output
 from gradcheck_cli.model.named_arrays import Dialect
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.sources.array_file import factor_shapes
 from gradcheck_cli.spec import CheckSpec, GradientFile, Spec
+from gradcheck_cli.types import Array
 
 
 @np.errstate(all="ignore")  # what is not finite is refused by the problem, or is dumped as it is

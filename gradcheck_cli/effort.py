@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gradcheck_cli.numerical.objective import Array, DirectedObjective, Movable
+from gradcheck_cli.numerical.objective import DirectedObjective, Movable
 from gradcheck_cli.numerical.projections import DIRECTIONS, EVALUATIONS
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME
 from gradcheck_cli.spec import CheckSpec
+from gradcheck_cli.types import Array
 
 
 class Time(NamedTuple):

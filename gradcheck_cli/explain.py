@@ -18,7 +18,6 @@ from gradcheck_cli.errors import ExitCode, bad_input, did_you_mean, shortened
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import ChainRule, Places, backprop
@@ -32,6 +31,7 @@ from gradcheck_cli.sources import read_gradients
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import CheckSpec, NetworkSpec, Spec
 from gradcheck_cli.subject import describe
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

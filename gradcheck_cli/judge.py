@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck_cli.compare import Comparison, Projected, Verdict, by_convention, compare, default_rtol
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import alternatives
 from gradcheck_cli.numerical.reference import Estimates, Reference
 from gradcheck_cli.report import Report, Witness
 from gradcheck_cli.spec import CheckSpec
 from gradcheck_cli.subject import Subject
+from gradcheck_cli.types import Array
 
 if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package

@@ -17,8 +17,9 @@ import numpy as np
 
 from gradcheck_cli.compare import ROUNDING_SAFETY, Comparison, Projected, Projection
 from gradcheck_cli.numerical.estimate import Estimate
-from gradcheck_cli.numerical.objective import Array, Direction
+from gradcheck_cli.numerical.objective import Direction
 from gradcheck_cli.numerical.projections import DIRECTIONS, SMALLEST, Projector, part, random_direction
+from gradcheck_cli.types import Array
 
 Confirm = Callable[[Array], Comparison]
 """Judges the entries with these flat indices individually; all others stay unknown."""

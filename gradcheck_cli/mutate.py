@@ -14,7 +14,6 @@ from gradcheck_cli.compare import Verdict, compare, default_rtol
 from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.plant import Plant, plants
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
@@ -22,6 +21,7 @@ from gradcheck_cli.shared_work import each_in_processes
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import Backprop, CheckSpec, Spec
 from gradcheck_cli.subject import Subject, subject_of
+from gradcheck_cli.types import Array
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
 """What would show a mistake that is in none of the checked tensors."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.noise import (
     POINTS,
     changes,
@@ -19,6 +18,7 @@ from gradcheck_cli.numerical.noise import (
 )
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.sources.foreign import Function, is_refusal, length
+from gradcheck_cli.types import Array
 
 Observe = Callable[[Mapping[str, Array]], Array]
 

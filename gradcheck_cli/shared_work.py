@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradcheck_cli.effort import Clock, cores
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.numerical.objective import ALONE
 from gradcheck_cli.spec import Jobs
+from gradcheck_cli.types import Array
 
 _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")

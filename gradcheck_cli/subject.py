@@ -18,7 +18,6 @@ from gradcheck_cli.model.memory import MIB
 from gradcheck_cli.model.named_files import refuse_absent_files
 from gradcheck_cli.model.problem import Problem, build_problem, matching
 from gradcheck_cli.model.sampled_rounding import capped
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.rounding import gradient_rounding
@@ -27,6 +26,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.sources import read_code, read_gradients
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.spec import ArrayFile, CheckSpec, Spec
+from gradcheck_cli.types import Array
 
 if TYPE_CHECKING:
     from gradcheck_cli.sources.foreign import Finding, ForeignObjective, Function, Inputs

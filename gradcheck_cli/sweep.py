@@ -16,13 +16,13 @@ from gradcheck_cli.checker import check_subject
 from gradcheck_cli.compare import Verdict
 from gradcheck_cli.convergence import Curve, Measured, curve_of
 from gradcheck_cli.errors import ExitCode, bad_input
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 from gradcheck_cli.numerical.stepping import Drawing, Entries, evaluations
 from gradcheck_cli.report import EXIT_CODES, Report
 from gradcheck_cli.spec import Spec
 from gradcheck_cli.subject import Subject, subject_of
+from gradcheck_cli.types import Array
 
 STEPS = tuple(2.0**-k for k in range(51))
 """From 1 down to 2⁻⁵⁰, which is nearly ε, in units of the distance that a pre-activation moves."""
@@ -123,7 +123,7 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
     """Of single moves; a layer's weight and bias share theirs."""
-    moved = {id(of.losses.numbers): len(of.losses.numbers.which) for of in entries}
+    moved = {id(numbers): len(numbers.which) for of in entries for numbers in of.losses.moved}
     return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from gradcheck_cli import spec
 from gradcheck_cli.model.activations import ACTIVATIONS, Activation
 from gradcheck_cli.model.losses import LOSSES, Loss
-from gradcheck_cli.model.special import Array, row_sums, sigmoid, softmax, softplus
+from gradcheck_cli.model.special import row_sums, sigmoid, softmax, softplus
+from gradcheck_cli.types import Array
 
 
 def _log_softmax(z: Array) -> Array:

@@ -23,8 +23,8 @@ from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.turned import turned
 from gradcheck_cli.model.losses import same_loss
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.types import Array
 
 
 def diagnose(

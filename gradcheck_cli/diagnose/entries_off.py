@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.subsets import MOST_NAMED, listed, numbered
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 
 def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:

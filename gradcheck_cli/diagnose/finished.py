@@ -12,7 +12,7 @@ from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.table import TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_scales import is_round
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 Candidate = tuple[tuple[Made, ...], Array]
 """Mistakes in a single tensor, and the gradient that they lead to."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradcheck_cli.diagnose.site import Site
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 NOTHING = 1e-11
 """A smaller factor leaves nothing but rounding."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from gradcheck_cli.diagnose.words import cause_of
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, named
 from gradcheck_cli.diagnose.wrong_tensors import DESCRIPTIONS
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 MOST = 2
 """So many mistakes at once are looked for."""

@@ -11,8 +11,8 @@ from gradcheck_cli.diagnose.entries_off import entries_off
 from gradcheck_cli.diagnose.subsets import listed, numbered
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.network import forward
+from gradcheck_cli.types import Array
 
 
 def faulty_layers(

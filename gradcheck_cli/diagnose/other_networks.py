@@ -22,9 +22,9 @@ from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.model.activations import ACTIVATIONS, Activation
 from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient, same_loss
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import Network, backprop
+from gradcheck_cli.types import Array
 
 KIND = "another network"
 """The kind of mistake, and its family: nothing in backprop is wrong."""

@@ -11,8 +11,8 @@ from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTe
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
 from gradcheck_cli.diagnose.table import PLANTABLE
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.network import backprop, forward
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

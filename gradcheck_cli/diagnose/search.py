@@ -36,8 +36,8 @@ from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.network import forward
+from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
 """So many states are continued, those with the fewest mistakes first."""

@@ -14,10 +14,10 @@ from functools import cached_property
 
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import Activity
 from gradcheck_cli.network.steps.batch_norm import Normalised
+from gradcheck_cli.types import Array
 
 
 class Part(StrEnum):

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.site import Site
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

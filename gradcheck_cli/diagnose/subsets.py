@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 Samples = Callable[[int], slice]
 

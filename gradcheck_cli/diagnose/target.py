@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 RTOL = 1e-8
 """How nearly a candidate must reproduce a gradient in float64: chance would rarely meet even one entry so."""

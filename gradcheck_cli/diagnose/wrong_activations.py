@@ -9,7 +9,8 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.model.activations import Activation
-from gradcheck_cli.model.special import Array, sigmoid
+from gradcheck_cli.model.special import sigmoid
+from gradcheck_cli.types import Array
 
 DERIVATIVE = "activation derivative"
 

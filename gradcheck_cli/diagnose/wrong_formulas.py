@@ -10,8 +10,9 @@ from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.wrong_activations import activation_row, alpha_of, negative_slope_of
 from gradcheck_cli.model.activations import ACTIVATIONS, Activation
-from gradcheck_cli.model.special import Array, normal_cdf, normal_pdf, sigmoid
+from gradcheck_cli.model.special import normal_cdf, normal_pdf, sigmoid
 from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.types import Array
 
 FORMULA = "activation formula"
 

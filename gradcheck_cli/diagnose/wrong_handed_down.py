@@ -17,7 +17,7 @@ from gradcheck_cli.diagnose.wrong_sums import (
     before_activation,
     sum_row,
 )
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 EARLY = "updated too early"
 

@@ -11,7 +11,8 @@ from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.subsets import SUBSETS, Samples, kept
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES, Loss
-from gradcheck_cli.model.special import Array, sigmoid, softmax
+from gradcheck_cli.model.special import sigmoid, softmax
+from gradcheck_cli.types import Array
 
 LOSS = "loss"
 SAMPLES = "samples"

@@ -8,8 +8,8 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Solver, Step
 from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.steps.batch_norm import Normalised
+from gradcheck_cli.types import Array
 
 NORM = "batch norm"
 

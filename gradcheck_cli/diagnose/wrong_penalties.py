@@ -10,7 +10,7 @@ from gradcheck_cli.diagnose.mistake import Term, WrongPenalty
 from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 PENALTY = "penalty"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 PRECISION = "precision"
 

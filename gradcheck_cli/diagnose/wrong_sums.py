@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.subsets import SUBSETS, kept
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 BIAS = "bias reduction"
 PRODUCT = "wrong tensor"

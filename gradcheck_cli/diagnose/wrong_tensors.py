@@ -11,7 +11,7 @@ from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
 from gradcheck_cli.diagnose.subsets import numbered
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_precision import PRECISION, PRECISION_MISTAKES
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 ENTRIES = "entries"
 TRANSPOSED = "transposed"

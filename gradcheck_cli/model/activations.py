@@ -16,7 +16,8 @@ import numpy as np
 
 from gradcheck_cli.model.options import bound
 from gradcheck_cli.model.row_rounding import NUDGED_ACTIVATION, ActivationRounding, SoftmaxRounding
-from gradcheck_cli.model.special import Array, normal_cdf, normal_pdf, sigmoid, softmax, softplus
+from gradcheck_cli.model.special import normal_cdf, normal_pdf, sigmoid, softmax, softplus
+from gradcheck_cli.types import Array
 
 Function = Callable[..., Array]
 

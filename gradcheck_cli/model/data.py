@@ -12,9 +12,9 @@ import numpy as np
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.npy import read_npz
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import Header
 from gradcheck_cli.spec import MAX_NUMBERS, Data, DataFile, InlineData, Rescale, SyntheticData
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 
 from gradcheck_cli.model.options import bound
 from gradcheck_cli.model.row_rounding import NUDGED_LOSS, CrossEntropyRounding, HingeRounding, LossRounding
-from gradcheck_cli.model.special import Array, log1p, row_max, row_sums, sigmoid, softmax
+from gradcheck_cli.model.special import log1p, row_max, row_sums, sigmoid, softmax
+from gradcheck_cli.types import Array
 
 Function = Callable[..., Array]
 Reduction = Literal["batchmean", "mean", "sum"]

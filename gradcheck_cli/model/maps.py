@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.network import sample_losses
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,9 @@ from gradcheck_cli.model.arrays import as_vector, listed, match_shapes
 from gradcheck_cli.model.npy import read_npy_folder, read_npz
 from gradcheck_cli.model.other_names import OtherNames, by_shape, without
 from gradcheck_cli.model.safetensors_file import read_safetensors
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import Accept, Header, Place, as_they_are, refuse_absent
 from gradcheck_cli.spec import LAYOUTS, ArrayFile, Named
-
-Shape = tuple[int, ...]
+from gradcheck_cli.types import Array, Shape
 
 
 def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:

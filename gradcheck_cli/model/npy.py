@@ -15,7 +15,6 @@ import numpy as np
 
 from gradcheck_cli.errors import Gathered, Location, did_you_mean, shortened
 from gradcheck_cli.model.file_kinds import kind_of
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import (
     Accept,
     Header,
@@ -28,6 +27,7 @@ from gradcheck_cli.model.stored import (
     refuse_irregular,
     refuse_too_large,
 )
+from gradcheck_cli.types import Array
 
 _Names = Mapping[str, Location] | None
 

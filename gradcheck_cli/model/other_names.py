@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from gradcheck_cli.errors import Complaint, Location
 from gradcheck_cli.model.arrays import as_vector, listed
 from gradcheck_cli.spec import Layout, Named
+from gradcheck_cli.types import Shape
 
-Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
-
-Shape = tuple[int, ...]
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)

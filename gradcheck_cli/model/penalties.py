@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,13 @@ from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.model.memory import refuse_oversized
 from gradcheck_cli.model.named_arrays import Dialect, OwnParameters, read_fitting
 from gradcheck_cli.model.parameters import initialise
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import Network
-from gradcheck_cli.network.shape import Shape
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.spec import MAX_NUMBERS, InitialisedParameters, LossSpec, NetworkSpec, Parameters, Spec
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)

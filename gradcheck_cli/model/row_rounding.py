@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array, softmax
+from gradcheck_cli.model.special import softmax
+from gradcheck_cli.types import Array
 
 FUNCTION_ULPS = 4.0
 """Error of an elementary function's result, in units in the last place."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.errors import Gathered, Location
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.model.stored import (
     Accept,
     Header,
@@ -20,6 +19,7 @@ from gradcheck_cli.model.stored import (
     refuse_irregular,
     refuse_too_large,
 )
+from gradcheck_cli.types import Array
 
 _DTYPES = {
     "F64": "f8", "F32": "f4", "F16": "f2", "BOOL": "?",

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
-from gradcheck_cli.network.network import Arrays, Network, gradients
+from gradcheck_cli.network.network import Network, gradients
+from gradcheck_cli.network.step import Arrays
+from gradcheck_cli.types import Array
 
 _SAMPLES = 8
 _NUDGE = 2.0**-10

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
 from gradcheck_cli.network.graph import heard, run
@@ -22,6 +21,7 @@ from gradcheck_cli.network.network import Activity, Network, sample_losses
 from gradcheck_cli.network.rounding import errors_from
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
+from gradcheck_cli.types import Array
 
 BLOCK_BYTES = 2**22
 """What fits the cache is fastest, but for short calls of numpy: 1 to 8 MiB are about equal (measured)."""

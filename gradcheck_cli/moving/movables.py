@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradcheck_cli.model.row_rounding import FUNCTION_ULPS
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
 from gradcheck_cli.network.arithmetic import NUDGED
@@ -23,6 +22,7 @@ from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.numerical.objective import Moved, Spread
+from gradcheck_cli.types import Array
 
 
 def widest_above(graph: Graph, value: int) -> int:
@@ -365,7 +365,7 @@ class EntryMoves(_Moves):
         if factors is None:
             return np.ones(len(self.position), dtype=bool)
         heard = self.objective.heard[self.at].ravel()[:, None]
-        units = factors.channels.by_unit(heard).any(axis=1)
+        units = np.asarray(factors.channels.by_unit(heard).any(axis=1))
         return np.repeat(units, len(self.position) // len(units))
 
 

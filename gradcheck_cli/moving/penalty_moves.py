@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
+from gradcheck_cli.types import Array
 
 _UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 """The most that a tiny number may lose to underflow, in units of ε."""

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradcheck_cli.model.activations import ACTIVATIONS, Activation
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.network.steps.reshape import Flatten
+from gradcheck_cli.types import Array
 
 NEAR = 2.0**-8
 """How far, in units of a step of 1, a number is moved by little."""
@@ -64,7 +64,8 @@ class Chain:
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
     """Return the way up from value `at`, or None where it is another."""
-    activation, value, above = None, at, []
+    activation: int | None = None
+    value, above = at, list[int]()
     for i in graph.above[at]:
         step, takes = graph.nodes[i].step, graph.nodes[i].inputs
         if takes != (value,):
@@ -111,7 +112,11 @@ class Near:
     @cached_property
     def activation(self) -> Activation:
         i = self._way.activation
-        return ACTIVATIONS["identity"] if i is None else self.objective.graph.nodes[i].step.row
+        if i is None:
+            return ACTIVATIONS["identity"]
+        step = self.objective.graph.nodes[i].step
+        assert isinstance(step, Pointwise)
+        return step.row
 
     @property
     def _way(self) -> Chain:
@@ -273,7 +278,7 @@ class Near:
             if isinstance(step, Dense):
                 z = product(z, self._weights_above[i])
                 z += objective.own[i]["bias"]
-            else:
+            elif isinstance(step, Pointwise):
                 at_rest = objective.pieces.get(i)
                 if at_rest is not None:
                     crossed = _or(crossed, (step.pieces(z) != at_rest[samples]).any(axis=-1))

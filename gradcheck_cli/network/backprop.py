@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.step import Arrays
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

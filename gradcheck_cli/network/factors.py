@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
-from gradcheck_cli.network.shape import Shape
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ class Rows:
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
     def feeding(self, entries: Array) -> Array:
-        return self.channels.fed_by(entries.reshape(len(entries), -1).any(axis=1))
+        units = np.asarray(entries.reshape(len(entries), -1).any(axis=1))
+        return self.channels.fed_by(units)
 
     def of(self, units: Array) -> Array:
         return self.channels.of(units)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
-from gradcheck_cli.network.step import Arrays, Shape, Step
+from gradcheck_cli.network.step import Arrays, Step
+from gradcheck_cli.types import Array, Shape
 
 INPUT = 0
 """The number of x among the values of a network; node i's output has the number i + 1."""

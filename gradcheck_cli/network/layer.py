@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gradcheck_cli.model.activations import Activation
-from gradcheck_cli.network.shape import Shape
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.types import Shape
 
 
 @dataclass(frozen=True)

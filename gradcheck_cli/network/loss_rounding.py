@@ -6,9 +6,9 @@ import numpy as np
 
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.row_rounding import FUNCTION_ULPS
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import NUDGED, Arithmetic
 from gradcheck_cli.network.step import Upstream
+from gradcheck_cli.types import Array
 
 _SAFETY = 3.0
 

@@ -18,13 +18,12 @@ from functools import cached_property
 
 from gradcheck_cli.model.losses import Loss
 from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.backprop import sweep
 from gradcheck_cli.network.graph import Graph, Node, run
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.shape import Shape
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.network.steps.batch_norm import Normalised, normalised_at
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
-from gradcheck_cli.network.shape import Shape
+from gradcheck_cli.types import Array, Shape
 
 Arrays = Mapping[str, Array]
 Inputs = tuple[Array, ...]

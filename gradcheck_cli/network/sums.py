@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.types import Array
 
 
 def sum_error(

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gradcheck_cli.numerical.objective import Array, Movable, Moved
+from gradcheck_cli.numerical.objective import Movable, Moved
 from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.types import Array
 
 
 class Progress(Protocol):

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.numerical.objective import Array, Movable
+from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference
+from gradcheck_cli.types import Array
 
 _EPS = float(np.finfo(np.float64).eps)
 

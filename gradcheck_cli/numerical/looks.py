@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress
-from gradcheck_cli.numerical.objective import Array, Movable, Objective
+from gradcheck_cli.numerical.objective import Movable, Objective
 from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.types import Array
 
 Look = Callable[[Movable, Scheme, float | None, Array | None, Progress | None], Estimate]
 """A way to take derivatives, with as many steps as its purpose needs."""

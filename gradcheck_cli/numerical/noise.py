@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.numerical.objective import Array
+from gradcheck_cli.types import Array
 
 POINTS = 9
 """Number of values to take; Moré and Wild recommend more than six."""

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify
-from gradcheck_cli.numerical.objective import Array, DirectedObjective, Direction, Shape
+from gradcheck_cli.numerical.objective import DirectedObjective, Direction
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
+from gradcheck_cli.types import Array, Shape
 
 DIRECTIONS = 3
 """Number of directions: errors that cancel in one by chance would have to cancel in all of them."""

@@ -26,8 +26,9 @@ import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, confirm, differentiate
 from gradcheck_cli.numerical.looks import Look, Looks, taken
-from gradcheck_cli.numerical.objective import Array, Factors, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
+from gradcheck_cli.types import Array
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -221,11 +222,12 @@ def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = Tr
     factor 2 allows for the few cases where they are not independent. The truncation errors of a plain scheme
     are not independent: they add up. An unknown pair leaves the entries that it feeds unknown.
     """
-    each = [_share(factors, pairs, independent) for factors, pairs in shares]
-    if len(each) == 1:
-        return each[0]
     add = np.hypot if independent else np.add
-    return Estimate(sum(one.value for one in each), reduce(add, (one.error for one in each)))
+
+    def plus(one: Estimate, other: Estimate) -> Estimate:
+        return Estimate(one.value + other.value, add(one.error, other.error))
+
+    return reduce(plus, (_share(factors, pairs, independent) for factors, pairs in shares))
 
 
 def _share(factors: Factors, pairs: Estimate, independent: bool) -> Estimate:

@@ -9,9 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import BESIDE, Estimate, Progress, Slopes, differentiate, slopes_at
-from gradcheck_cli.numerical.objective import Array, Factors, Movable, Moved, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.objective import Factors, Movable, Moved, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.reference import assembled
 from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.types import Array
 
 BATCHES = 4
 """Number of batches of a network to perturb at every step, which covers all but large networks."""
@@ -87,6 +88,10 @@ class ByEntries:
 
     numbers: Numbers
 
+    @property
+    def moved(self) -> list[Numbers]:
+        return [self.numbers]
+
     def at(self, scheme: Scheme, step: float) -> Stepped:
         slopes = self.numbers.at(scheme, step)
         return Stepped(slopes.value, slopes.noise, slopes.crossed)
@@ -101,6 +106,10 @@ class ByUnits:
 
     uses: tuple[tuple[Factors, Numbers], ...]
     samples: int
+
+    @property
+    def moved(self) -> list[Numbers]:
+        return [numbers for _, numbers in self.uses]
 
     def at(self, scheme: Scheme, step: float) -> Stepped:
         slopes = [numbers.at(scheme, step) for _, numbers in self.uses]

@@ -9,8 +9,8 @@ import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, certify
 from gradcheck_cli.numerical.looks import Look
-from gradcheck_cli.numerical.objective import Array
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences
+from gradcheck_cli.types import Array
 
 ENTRIES = 4
 """Entries to draw from each tensor."""

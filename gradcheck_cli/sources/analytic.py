@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)

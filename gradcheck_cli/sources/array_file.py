@@ -6,10 +6,10 @@ import numpy as np
 
 from gradcheck_cli.model.named_arrays import read_fitting
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.sources.analytic import Analytic, dtype_of
 from gradcheck_cli.spec import GradientFile
+from gradcheck_cli.types import Array
 
 
 def read(source: GradientFile, problem: Problem) -> Analytic:

@@ -9,11 +9,11 @@ import numpy as np
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.problem import Problem, refuse_overflow
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import Backprop
+from gradcheck_cli.types import Array
 
 
 def read(source: Backprop, problem: Problem) -> Analytic:

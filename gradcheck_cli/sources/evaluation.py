@@ -11,9 +11,9 @@ import numpy as np
 
 from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.model.arrays import match_shapes
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.foreign import Function, Inputs
 from gradcheck_cli.sources.user_code import Callee, UserCode, a
+from gradcheck_cli.types import Array
 
 _MOST_APART = 1e-3
 """Two calls may differ by a thousand roundings of threads that race, but never by more than this."""

@@ -17,9 +17,9 @@ from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.model.data import read_arrays
 from gradcheck_cli.model.named_arrays import OwnParameters, read_named
 from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.special import Array
-from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Shape, Spread
+from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Spread
 from gradcheck_cli.spec import ParameterFile, Spec
+from gradcheck_cli.types import Array, Shape
 
 _EPS = float(np.finfo(np.float64).eps)
 

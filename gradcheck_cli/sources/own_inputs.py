@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.named_arrays import Author, Dialect, OwnParameters
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import as_point, named_arrays, own_data
 from gradcheck_cli.sources.user_code import UserCode, load
 from gradcheck_cli.spec import InlineData, PythonFunction, Spec
+from gradcheck_cli.types import Array
 
 
 def completed(spec: Spec) -> tuple[Spec, OwnParameters | None]:

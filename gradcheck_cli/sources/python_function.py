@@ -14,7 +14,6 @@ import numpy as np
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.named_arrays import Dialect
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
     as_point,
@@ -36,6 +35,7 @@ from gradcheck_cli.sources.own_inputs import own_parameters
 from gradcheck_cli.sources.unwritten import refuse_unwritten
 from gradcheck_cli.sources.user_code import Callee, UserCode, a, load
 from gradcheck_cli.spec import PythonFunction
+from gradcheck_cli.types import Array
 
 _WHERE = ("gradients", "python")
 _MOVED = "with parameters moved a little"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.model.arrays import match_shapes
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import as_point, plain, real, takes
 from gradcheck_cli.sources.torch_types import is_wide
 from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.sources.user_code import UserCode, a
+from gradcheck_cli.types import Array
 
 WHERE = ("gradients", "torch")
 

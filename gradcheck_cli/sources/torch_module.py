@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.errors import InputError, bad_input
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
     read_stack,
@@ -28,6 +27,7 @@ from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Upstream, plain_weigh
 from gradcheck_cli.sources.unwritten import refuse_unwritten
 from gradcheck_cli.sources.user_code import UserCode, load
 from gradcheck_cli.spec import TorchModule
+from gradcheck_cli.types import Array
 
 _WIDE = "in float64, which differences need"
 _MOVED = "with parameters moved a little"

@@ -10,11 +10,11 @@ import numpy as np
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.model.arrays import listed
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.foreign import Finding
 from gradcheck_cli.sources.torch_graph import Graph
 from gradcheck_cli.sources.torch_upstream import Node, Upstream, contiguous, strided
 from gradcheck_cli.sources.user_code import UserCode
+from gradcheck_cli.types import Array
 
 Tensor = Any
 Gradients = Mapping[str, Array]

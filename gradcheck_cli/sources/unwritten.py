@@ -17,9 +17,9 @@ import numpy as np
 
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.model.arrays import listed
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import Evaluation, differing, same
 from gradcheck_cli.sources.user_code import Callee
+from gradcheck_cli.types import Array
 
 _NUMBERS = (1234.5, -567.75)
 """Finite, even in float16, and unlikely to be right."""

@@ -19,11 +19,11 @@ from types import TracebackType
 import numpy as np
 
 from gradcheck_cli.errors import bad_input
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources import read_code
 from gradcheck_cli.sources.foreign import STACK, Change, Function, Inputs, evaluate, stacks
 from gradcheck_cli.sources.own_process import end_with_parent
 from gradcheck_cli.spec import Gradients
+from gradcheck_cli.types import Array
 
 _WHERE = ("gradients",)
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Shape, Step, Upstream, columns
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)

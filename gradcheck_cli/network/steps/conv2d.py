@@ -18,11 +18,11 @@ from itertools import product as pairs_of
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Shape, Step, Upstream, columns
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
+from gradcheck_cli.types import Array, Shape
 
 Pair = tuple[int, int]
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Shape, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)

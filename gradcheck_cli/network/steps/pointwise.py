@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 
 from gradcheck_cli.model.activations import Activation
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Shape, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
+from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
 """How many times its rounding bound a number may be away from a kink that it counts as on."""

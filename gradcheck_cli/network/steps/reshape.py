@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gradcheck_cli.model.special import Array
 from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Shape, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,0 @@
-"""The shape of an array."""
-
-Shape = tuple[int, ...]
