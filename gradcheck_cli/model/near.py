@@ -96,7 +96,7 @@ class Near:
         return self.i + 1 == len(self.objective.network.layers)
 
     def columns(self, units: Array, samples: slice, y: Array) -> NearLosses:
-        """Return the losses with y (J, N) in place of these units and samples, one number at a time."""
+        """Return the losses when y of these units and samples becomes y (J, N), one number at a time."""
         at = (units[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
             z = np.repeat(self.objective.activity.y[self.i][None, samples], len(y), axis=0)
@@ -105,7 +105,7 @@ class Near:
         return self._one_by_one(at, y, lambda rise: self._raised(units, samples, rise))
 
     def singles(self, units: Array, samples: Array, y: Array) -> NearLosses:
-        """Return the losses with single pre-activations y (B,) in place of these units and samples."""
+        """Return the losses when single y of these units and samples become y (B,)."""
         if self.in_rows:
             z = self.objective.activity.y[self.i][samples]
             z[np.arange(len(y)), units] = y

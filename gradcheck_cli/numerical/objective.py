@@ -143,7 +143,10 @@ class Affine(NamedTuple):
 
 
 class UnitObjective(Objective, Protocol):
-    """A network whose pre-activations z are affine in its parameters (see `reference`: unit differences)."""
+    """A network whose pre-activations z are affine in its parameters.
+
+    The module `reference` explains the unit differences that this allows.
+    """
 
     def affine(self, name: str) -> Affine:
         """Return how the parameter `name` enters the pre-activations of its layer."""
