@@ -164,7 +164,7 @@ class Near:
 
     @cached_property
     def _weights(self) -> Array:
-        """The weights of the next layer above, (units, its units)."""
+        """The weights of the next layer, (units, units of the next layer)."""
         return self._weights_above[self.i + 1]
 
     def _transposed(self, i: int) -> Array:
