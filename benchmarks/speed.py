@@ -6,9 +6,9 @@
 networks  for each of seven networks, the seconds of the default verdict (every entry with its error bar,
           witness included), of plain central differences by units and literally, of the verdict on a gradient
           that is wrong in every entry, and of common alternatives: numpy one by one, torch's gradcheck,
-          scipy's approx_derivative, jax's jit and vmap. Then entries per second, plain central by units next to
-          its floor (defined in floor.py), and the peak memory of `gradcheck check` in its own process, next to
-          one that imports only numpy and one that imports gradcheck_cli's `check`. The last table is
+          scipy's approx_derivative, jax's jit and vmap. Then entries per second, plain central by units next
+          to its floor (defined in floor.py), and the peak memory of `gradcheck check` in its own process,
+          next to one that imports only numpy and one that imports gradcheck_cli's `check`. The last table is
           Markdown.
 growth    seconds of the default verdict against width, samples, depth and outputs.
 process   the whole command on 784-50-10 and on the smallest example.
