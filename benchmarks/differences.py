@@ -1,8 +1,9 @@
-"""Unit and literal differences must agree on every entry of every example spec, within their error bars.
+"""Compare unit and literal differences on every entry of every example spec.
 
-    python benchmarks/differences.py [SPEC ...]
+python benchmarks/differences.py [SPEC ...]
 
-Takes about a minute: the literal way moves every entry, with the whole ladder of steps.
+They must agree within their error bars. It takes about a minute, because literal differences perturb every
+entry with the whole ladder of steps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def whole_ladder(reference: Reference, names: tuple[str, ...]) -> tuple[Estimates, float]:
-    """Every entry with every step, and the seconds it took."""
+    """Estimate every entry with every step, and return the seconds it took as well."""
     start = perf_counter()
     estimates = reference.estimate(names)
     estimates = reference.refine(estimates, {n: np.full(e.value.shape, True) for n, e in estimates.items()})

@@ -1,4 +1,4 @@
-"""Seconds of evaluation for the default verdict: every entry with its error bar, witness included.
+"""Time the default verdict: every entry with its error bar, witness included.
 
     python benchmarks/evaluation.py [--torch]
 
@@ -30,7 +30,7 @@ def seconds(path: Path) -> tuple[float, int]:
 
 
 def torch_slow(path: Path) -> float:
-    """torch's slow gradcheck of the same loss in the same parameters."""
+    """Run torch's slow gradcheck on the same loss and parameters."""
     import torch
 
     problem = build_problem(load_spec(path))

@@ -1,15 +1,15 @@
-"""The least that one plain central pass by units can take on this machine: the floor.
+"""The floor: the least time that one plain central pass by units can take on this machine.
 
-For every pair (sample n, unit j) whose pre-activation is moved, once up and once down, a value that changes
-has to be computed anew. These are
+For every pair (sample n, unit j) whose pre-activation is perturbed, once up and once down, each value that
+changes has to be computed again:
 
-- the unit's own activation and those of every layer above, for a loss with logits the C exponentials of the
-  sample (one, if the unit is a logit itself): at the rate of that function in place on an array of 1 MiB;
+- the unit's own activation and those of every layer above, and for a loss with logits the C exponentials of
+the   sample (one, if the unit itself is a logit): at the rate of that function in place on an array of 1 MiB;
 - the pre-activations from the second layer above on, as matrix products: at the dgemm rate of 512³. Those of
-  the next layer change by a multiple of a column of its weights, which counts for nothing;
+the   next layer change by a multiple of a column of its weights, which counts as free;
 
-and once, δᵀ a of every weight, at the dgemm rate. A unit of relu that is off changes nothing: neither as the
-one that is moved nor as one above. Additions, copies and memory traffic count for nothing.
+and once, δᵀ a of every weight, at the dgemm rate. A relu unit that is off changes nothing, whether it is
+perturbed or in a layer above. Additions, copies and memory traffic count as free.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from gradcheck_cli.network.network import forward
 Array = np.ndarray
 
 _NUMBERS = 2**17
-"""1 MiB of float64."""
+"""1 MiB of float64 numbers."""
 
 _SIDE = 512
-"""Of the square matrices whose product gives the dgemm rate."""
+"""Side of the square matrices whose product gives the dgemm rate."""
 
 _RUNS = 25
 
@@ -54,7 +54,11 @@ IN_PLACE: dict[str, Callable[[Array], object]] = {
 
 @dataclass(frozen=True)
 class Rates:
-    """evaluations: seconds of a single one by function name;  flop: seconds of one operation of dgemm."""
+    """Measured rates of this machine.
+
+    evaluations: seconds per evaluation, by function name.
+    flop: seconds per operation of dgemm.
+    """
 
     evaluations: dict[str, float]
     flop: float
@@ -66,9 +70,10 @@ class Rates:
 
 @dataclass(frozen=True)
 class Work:
-    """What one plain central pass has to do.
+    """The work of one plain central pass.
 
-    evaluations: of each function by name;  flops: of the matrix products above, and of the assembly.
+    evaluations: the number of evaluations of each function, by name.
+    flops: the operations of the matrix products above, and of the assembly.
     """
 
     evaluations: Counter[str]
@@ -81,7 +86,7 @@ class Work:
 
 
 def work(problem: Problem) -> Work:
-    """The work of a network of the activations in `IN_PLACE` and identity, without batch normalisation."""
+    """Return the work of a network with activations in `IN_PLACE` or identity and no batch normalisation."""
     layers, live = problem.network.layers, _live(problem)
     exponentials = layers[-1].units if problem.network.loss.applies else 0
     evaluations: Counter[str] = Counter()
@@ -99,7 +104,7 @@ def work(problem: Problem) -> Work:
 
 
 def _live(problem: Problem) -> list[Array]:
-    """How many units of each layer change if what is below them does, (N,) of every layer."""
+    """Return how many units of each layer change if those below them do, (N,) for every layer."""
     activity = forward(problem.network, problem.parameters, problem.x)
     return [
         (y > 0).sum(axis=1) if layer.activation.flat_left else np.full(len(y), layer.units)
@@ -108,7 +113,7 @@ def _live(problem: Problem) -> list[Array]:
 
 
 def measured_rates() -> Rates:
-    """The best of several runs: a floor is one on the machine at its quietest."""
+    """Measure the rates as the best of several runs, since a floor is for the machine at its quietest."""
     z = np.random.default_rng(0).standard_normal(_NUMBERS)
     each = {name: _best(function, z) / _NUMBERS for name, function in IN_PLACE.items()}
     a = np.random.default_rng(1).standard_normal((_SIDE, _SIDE))
@@ -117,7 +122,7 @@ def measured_rates() -> Rates:
 
 
 def _best(function: Callable[[Array], object], values: Array) -> float:
-    """Seconds of function(values), which may overwrite them."""
+    """Return the seconds that function(values) takes; it may overwrite the values."""
     buffer, least = np.empty_like(values), float("inf")
     for _ in range(_RUNS):
         np.copyto(buffer, values)

@@ -1,10 +1,10 @@
-"""Code of which nothing is known but its values: 784-50-10, N = 100, as a torch module in float64, `--fast`.
+"""Check code known only by its values: 784-50-10, N = 100, as a torch module in float64, with `--fast`.
 
     python benchmarks/foreign.py [--seeds 100] [--clean 1000] [--seed 0]
 
-Every seed is another network, other data and other random directions. Shown are the seconds of one clean
-check (torch being imported before), how often an entry drawn from all 39,760 and off by 0.1 % is found and is
-all that is called wrong, and how many of the clean runs are flagged, or leave anything undecided.
+Every seed gives another network, other data and other random directions. It prints the seconds of one clean
+check (with torch already imported); how often one of the 39,760 entries, off by 0.1 %, is found and is the
+only one called wrong; and how many of the clean runs are flagged, or leave anything undecided.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SIZES = {"0.weight": 50 * 784, "0.bias": 50, "2.weight": 10 * 50, "2.bias": 10}
 
 
 def run(folder: Path, seed: int, planted: tuple[str, int] | None = None) -> tuple[Report, float]:
-    """The report, and the seconds it took."""
+    """Run the check, and return the report and the seconds it took."""
     (folder / "net.py").write_text(NET.format(seed=seed, planted=planted))
     (folder / "net.yaml").write_text(
         f"gradients: {{torch: net.py:build}}\ncheck: {{fast: true, seed: {seed}}}\n"
@@ -66,7 +66,7 @@ def run(folder: Path, seed: int, planted: tuple[str, int] | None = None) -> tupl
 
 
 def draw(seed: int) -> tuple[str, int]:
-    """A tensor's name and a flat index in it, every entry of the network being as likely."""
+    """Draw a tensor's name and a flat index, with every entry of the network equally likely."""
     which = int(np.random.default_rng(seed).integers(sum(SIZES.values())))
     for name, size in SIZES.items():
         if which < size:
@@ -76,7 +76,7 @@ def draw(seed: int) -> tuple[str, int]:
 
 
 def found(report: Report, planted: tuple[str, int]) -> bool:
-    """Whether this very entry is called wrong, and no other."""
+    """Return whether exactly this entry is called wrong."""
     wrong = [(c.name, int(i)) for c in report.comparisons for i in np.flatnonzero(c.wrong | c.suspect)]
     return wrong == [planted]
 

@@ -1,18 +1,18 @@
-"""Right gradients of functions of many kinds must never be called wrong, nor may mistakes in them pass.
+"""Check functions of many kinds: no right gradient may be called wrong, and no mistake may pass.
 
     python benchmarks/functions.py [--right 500] [--planted 2000] [--seed N] [--kinds NAME…] [--jobs 2]
     python benchmarks/functions.py --replay KIND:SEED[:MISTAKE]
 
 The functions are those of `kinds/`: Python functions with a backward by hand, some of which compute in
-float32, float16 or bfloat16 inside, and torch modules. What is checked is what a user would check, by
-`check_gradients` or a spec; nothing here knows how that comes to its verdict. One function in six is checked
-along random directions (`fast`), the others entry by entry.
+float32, float16 or bfloat16 inside, and torch modules. They are checked as a user would, by `check_gradients`
+or a spec; nothing here knows how the verdict is reached. One function in six is checked along random
+directions (`fast`), the others entry by entry.
 
-A mistake counts if everybody would see it: if it changes some tensor of the right gradient, in float64, by
-more than 1e-4 of the tensor's largest entry; in code that computes in float32 by 1 %, in half precision by
-10 %, and three times as far as rounding does. Another convention at a kink does not count.
+A mistake counts if it is clear: if it changes some tensor of the right gradient, in float64, by more than
+1e-4 of the tensor's largest entry; in code that computes in float32 by 1 %, in half precision by 10 %, and by
+three times as much as rounding does. Another convention at a kink does not count.
 
-Without --seed a fresh one is drawn and printed. Exits with 1 if a right gradient is called wrong, a mistake
+Without --seed, a new one is drawn and printed. Exits with 1 if a right gradient is called wrong, a mistake
 passes, a check raises, or more than 3 % of the right gradients in float64 are left undecided.
 """
 
@@ -41,12 +41,12 @@ UNDECIDED = 0.03
 """The share of right gradients in float64 that may be left undecided."""
 
 ALONG_DIRECTIONS = 6
-"""One function in this number is checked along random directions."""
+"""One in this many functions is checked along random directions."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One gradient that was checked; mistake: its name, "" where it is right."""
+    """One checked gradient; mistake: its name, or "" if the gradient is right."""
 
     kind: str
     seed: int
@@ -71,7 +71,7 @@ class Trial:
 
 
 def examine(job: tuple[str, int, int]) -> list[Trial]:
-    """The right gradient of one function, and a number of visible mistakes in it."""
+    """Check the right gradient of one function, and some visible mistakes in it."""
     name, seed, planted = job
     kind, subject = KINDS[name], drawn(name, seed)
     trials = [trial(name, seed, subject, RIGHT)]
@@ -93,7 +93,7 @@ def drawn(name: str, seed: int) -> Subject:
 
 
 def candidates(kind: Kind, subject: Subject, seed: int) -> list[Mistake]:
-    """Every slip of the kind, and every change, each of some tensor's gradient that is not 0 throughout."""
+    """Return every slip of the kind, and every change of a tensor whose gradient is not all 0."""
     rng, right = generator(kind.name, seed, "mistakes"), subject.gradients(RIGHT)
     names = [name for name, gradient in right.items() if np.any(gradient)]
     changes = []
@@ -123,7 +123,7 @@ def visible(kind: Kind, subject: Subject, mistake: Mistake) -> bool:
 
 
 def effect(gradients: Arrays, exact: Arrays) -> float:
-    """The largest change of an entry, as a share of its tensor's largest, or of all if that is 0."""
+    """Return the largest change of an entry, as a share of its tensor's largest, or of all if that is 0."""
     sizes = sizes_of(exact)
     changes = (np.abs(np.asarray(gradients[n], dtype=np.float64) - exact[n]) / sizes[n] for n in exact)
     return max(float(np.nan_to_num(c, nan=np.inf).max(initial=0.0)) for c in changes)
@@ -136,7 +136,7 @@ def sizes_of(exact: Arrays) -> dict[str, float]:
 
 
 def conventional(subject: Subject, mistake: Mistake) -> bool:
-    """Whether everything that it changes lies between the slopes on both sides of a kink."""
+    """Return whether all changes lie between the slopes on both sides of a kink."""
     exact, wrong = subject.exact(), subject.gradients(mistake)
     sizes = sizes_of(exact)
     for name, right in exact.items():
@@ -150,7 +150,7 @@ def conventional(subject: Subject, mistake: Mistake) -> bool:
 
 
 def slopes(subject: Subject, name: str, entry: int) -> list[float]:
-    """By one-sided differences of the loss in float64, to the left and to the right."""
+    """Return one-sided differences of the loss in float64, to the left and to the right."""
     here = subject.parameters
     h = 1e-7 * max(float(np.abs(here[name]).max()), 1e-3)
     return [
@@ -172,7 +172,7 @@ PLANTED_VERDICTS = ("wrong", "unresolved", "refused", "raised", "convention", "a
 
 
 def table(trials: Sequence[Trial], kinds: Iterable[str]) -> str:
-    """A line for each kind, entry by entry; for all of these by type; for those along directions."""
+    """Return a line for each kind, and totals by type and for checks along directions."""
     by_entry, directed = [t for t in trials if not t.fast], [t for t in trials if t.fast]
     groups = {name: [t for t in by_entry if t.kind == name] for name in kinds} | {
         "all in float64": [t for t in by_entry if t.double],
@@ -239,7 +239,7 @@ def targets(trials: Sequence[Trial]) -> list[Target]:
 
 
 def remarks(trials: Iterable[Trial]) -> list[str]:
-    """A line for every false verdict, and for everything that is undecided where it should not be."""
+    """Return a line for every false verdict, and for everything wrongly left undecided."""
     lines = []
     for t in trials:
         if t.verdict == ("agrees" if t.mistake else "wrong"):
@@ -291,7 +291,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def replayed(text: str) -> str:
-    """What is said of one gradient, and how far off it is."""
+    """Return the details of one gradient, and how far off it is."""
     name, number, *mistake = text.split(":", 2)
     seed = int(number)
     subject = drawn(name, seed)

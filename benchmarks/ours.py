@@ -1,4 +1,4 @@
-"""Our own ways to check a gradient, for the benchmarks: the verdict, and plain central differences alone."""
+"""gradcheck's own methods, for the benchmarks: the verdict, and plain central differences alone."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from gradcheck_cli.spec import GradientFile
 Array = np.ndarray
 
 ONE_STEP = replace(SCHEMES["central"], ladder=(1.0,), certify=(0,))
-"""Plain central differences at a single step, which says nothing of their error."""
+"""Plain central differences at a single step, without an error estimate."""
 
 
 def with_jobs(spec: Spec, jobs: int) -> Spec:
-    """The same spec, checked by so many processes."""
+    """Return the same spec, to be checked with this many processes."""
     return spec.model_copy(update={"check": spec.check.model_copy(update={"jobs": jobs})})
 
 
 def with_wrong_gradient(spec: Spec, problem: Problem, path: Path) -> Spec:
-    """The same spec with every entry of the gradient times 1.1, which is written to `path` (.npz)."""
+    """Return the same spec with every entry of the gradient times 1.1, written to `path` (.npz)."""
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
     np.savez(path, **{name: 1.1 * value for name, value in right.items()})
     return spec.model_copy(update={"gradients": GradientFile(file=path)})
 
 
 def plain_by_units(problem: Problem) -> dict[str, Array]:
-    """Every entry by plain central unit differences at one step, by parameter name.
+    """Compute every entry by plain central unit differences at one step, by parameter name.
 
-    One step, and no error bars; without batch normalisation.
+    There is only one step, no error bars, and no batch normalisation.
     """
     names = list(problem.network.shapes)
     pairs: dict[Site, Array] = {}
@@ -50,7 +50,10 @@ def plain_by_units(problem: Problem) -> dict[str, Array]:
 
 
 def plain_literally(problem: Problem, names: Sequence[str], which: Array) -> Array:
-    """The entries of index `which`, each moved by itself; counted through the parameters `names` in turn."""
+    """Compute the entries of index `which`, each perturbed individually.
+
+    The index runs through the parameters `names` in turn.
+    """
     result, start = np.empty(len(which)), 0
     for name in names:
         entries = problem.objective.entries(name)
@@ -62,7 +65,7 @@ def plain_literally(problem: Problem, names: Sequence[str], which: Array) -> Arr
 
 
 def slopes(movable: Movable, which: Array | None = None) -> Array:
-    """Plain central differences of the numbers of index `which`, or of all, at one step."""
+    """Return plain central differences of the numbers `which`, or of all, at one step."""
     which = np.arange(len(movable.position)) if which is None else which
     result = np.empty(len(which))
     for start in range(0, len(which), movable.batch):

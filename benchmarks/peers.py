@@ -1,7 +1,7 @@
-"""What others do to check the gradient of a dense network: one function per peer.
+"""Other tools' ways to check the gradient of a dense network, one function per peer.
 
-Each takes a `Dense` and returns a function of the entries to difference (flat indices), which returns their
-derivatives of the total loss; torch's returns whether its own check passed. All are in float64.
+Each takes a `Dense` and returns a function of the entries to check (flat indices), which returns their
+derivatives of the total loss; torch's returns whether its own check passed. All compute in float64.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ STEP = 1e-5
 """The step of plain central differences in a parameter."""
 
 JAX_BYTES = 2**22
-"""The size of the moved parameters of one vmapped batch: 32 MiB is three times as slow (measured)."""
+"""Size of the perturbed parameters in one vmapped batch: 32 MiB is three times as slow (measured)."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A dense network, its parameters in one vector and its data.
+    """A dense network with its parameters in one vector, and its data.
 
     flat: w (out, in) and b (out,) of every layer from the input up, (P,).
     L = coefficient · Σₙ ℓ(aₙ, targetₙ) with x (N, in), target (N, C).
@@ -47,11 +47,11 @@ class Dense:
 
     @property
     def biases(self) -> int:
-        """How many of the entries are biases."""
+        """The number of entries that are biases."""
         return sum(self.widths[1:])
 
     def tensors(self, flat: Any) -> list[Any]:
-        """w, b, w, b, … from the input up, as views of a vector (P,) of any library."""
+        """Return w, b, w, b, … from the input up, as views of a vector (P,) of any library."""
         tensors, start = [], 0
         for inputs, units in pairwise(self.widths):
             tensors.append(flat[start : start + units * inputs].reshape(units, inputs))
@@ -62,7 +62,7 @@ class Dense:
 
 
 def dense(problem: Problem, loss: str) -> Dense:
-    """The same problem as a peer sees it; without penalties and batch normalisation."""
+    """Return the same problem as a peer sees it, without penalties and batch normalisation."""
     layers = problem.network.layers
     return Dense(
         (layers[0].inputs, *(layer.units for layer in layers)),
@@ -76,7 +76,7 @@ def dense(problem: Problem, loss: str) -> Dense:
 
 
 def flattened(problem: Problem, arrays: Mapping[str, Array]) -> Array:
-    """Arrays by parameter name in the order of `Dense.flat`, (P,)."""
+    """Return arrays by parameter name as one vector in the order of `Dense.flat`, (P,)."""
     names = [name for layer in problem.network.layers for name in (layer.weight, layer.bias)]
     return np.concatenate([arrays[name].ravel() for name in names])
 
@@ -100,7 +100,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
 
 
 def numpy_loss(net: Dense, tensors: list[Array]) -> float:
-    """L by a full forward pass."""
+    """Return L by a full forward pass."""
     a = net.x
     for w, b, activation in zip(tensors[::2], tensors[1::2], net.activations, strict=True):
         a = NUMPY[activation](a @ w.T + b)
@@ -108,7 +108,7 @@ def numpy_loss(net: Dense, tensors: list[Array]) -> float:
 
 
 def numpy_one_by_one(net: Dense) -> Entries:
-    """The textbook's loop: two full forward passes for every entry."""
+    """Use the textbook's loop, with two full forward passes for every entry."""
     flat = net.flat.copy()
     tensors = net.tensors(flat)
 
@@ -127,9 +127,9 @@ def numpy_one_by_one(net: Dense) -> Entries:
 
 
 def scipy_differences(net: Dense, method: str) -> Entries:
-    """scipy.optimize's approx_derivative, method ``2-point`` or ``3-point``, of the loss as a vector's.
+    """Use scipy.optimize's approx_derivative, method ``2-point`` or ``3-point``, on the loss of a vector.
 
-    Of all entries it copies the whole vector for every evaluation; of a sample that is done here instead.
+    With all entries, it copies the whole vector at every evaluation; with a sample, this function does that.
     """
     from scipy.optimize._numdiff import approx_derivative
 
@@ -152,7 +152,7 @@ def scipy_differences(net: Dense, method: str) -> Entries:
 
 
 def torch_loss(net: Dense) -> Callable[..., Any]:
-    """L as a function of the tensors w, b, w, b, …, a scalar."""
+    """Return L as a scalar function of the tensors w, b, w, b, …."""
     import torch
 
     functional = torch.nn.functional
@@ -183,11 +183,11 @@ def torch_tensors(net: Dense) -> list[Any]:
 
 
 def torch_gradcheck(net: Dense, fast: bool, tolerance: float = 1e-3) -> Callable[[int], bool]:
-    """torch.autograd.gradcheck of all entries, or of so many of the biases.
+    """Use torch.autograd.gradcheck on all entries, or on this many of the biases.
 
-    An entry costs two full forward passes whichever it is, so biases stand for all in a sample; the slow
-    mode cannot be had of a few entries of a tensor. With its own tolerances the fast mode runs the slow one
-    to explain a failure, as a kink may cause: `tolerance`, its rtol and atol, should be large for timing.
+    Every entry costs two full forward passes, so biases stand for all entries in a sample; the slow mode
+    cannot check only a few entries of a tensor. With its own tolerances, the fast mode runs the slow one to
+    explain a failure, which a kink may cause: `tolerance`, its rtol and atol, should be large for timing.
     """
     import torch
 
@@ -213,12 +213,12 @@ def torch_gradcheck(net: Dense, fast: bool, tolerance: float = 1e-3) -> Callable
 
 
 def jax_batch(net: Dense) -> int:
-    """How many directions are moved along at once."""
+    """Return how many directions to perturb along at once."""
     return max(1, min(net.entries, JAX_BYTES // (8 * net.entries)))
 
 
 def jax_vmap(net: Dense) -> Entries:
-    """Central differences along one-hot directions, a compiled batch of them at a time."""
+    """Use central differences along one-hot directions, in compiled batches."""
     import jax
     import jax.numpy as jnp
 
@@ -247,7 +247,7 @@ def jax_vmap(net: Dense) -> Entries:
         return jax.vmap(slope)(indices)
 
     flat, batch = jnp.asarray(net.flat), jax_batch(net)
-    slopes(flat, jnp.zeros(batch, dtype=int)).block_until_ready()  # compiles it
+    slopes(flat, jnp.zeros(batch, dtype=int)).block_until_ready()  # compiles
 
     def run(which: Array) -> Array:
         padded = np.resize(which, -(-len(which) // batch) * batch).reshape(-1, batch)

@@ -1,16 +1,16 @@
-"""Right gradients of random networks must never be called wrong, and mistakes planted in them must be.
+"""Check random networks: no right gradient may be called wrong, and every planted mistake must be.
 
     python benchmarks/random_networks.py [--networks 1000] [--seed N] [--family NAME] [--jobs 2]
 
-Beside our verdict stand, on the very same networks and gradients, the rules that are in common use, each with
-central differences of the total loss in float64:
+For comparison, the same networks and gradients are judged by rules in common use, each with central
+differences of the total loss in float64:
 
     textbook   h = 1e-5, wrong if the relative error of any entry is above 1e-5
     torch      h = 1e-6, wrong if |a − n| > 1e-5 + 1e-3 |n| for any entry (torch.autograd.gradcheck)
     jax        h = 1e-4 along one random direction, wrong if the two sides differ by more than
                1e-5 + 1e-5 |n| (2e-3 in float32; jax.test_util.check_grads)
 
-Without --seed a fresh one is drawn and printed. Exits with 1 if a right gradient was called wrong, a visible
+Without --seed, a new one is drawn and printed. Exits with 1 if a right gradient was called wrong, a visible
 mistake agreed, or a plain network was left unresolved.
 """
 
@@ -40,7 +40,11 @@ Gradients = dict[str, np.ndarray]
 
 
 class Tally(NamedTuple):
-    """rights: (rule, family) → verdicts on right gradients;  plants: (rule, mistake) → on mistakes."""
+    """Verdicts of all rules.
+
+    rights: (rule, family) → verdicts on right gradients.
+    plants: (rule, mistake) → verdicts on mistakes.
+    """
 
     rights: Counter[tuple[str, str, str]]
     plants: Counter[tuple[str, str, str]]
@@ -51,7 +55,7 @@ class Tally(NamedTuple):
 
 
 def differences(problem: Problem, h: float) -> Gradients:
-    """Central differences of the total loss, entry by entry."""
+    """Return central differences of the total loss, entry by entry."""
     result = {}
     for name, shape in problem.network.shapes.items():
         entries, penalty = problem.objective.entries(name), problem.objective.penalty(name)
@@ -65,7 +69,7 @@ def differences(problem: Problem, h: float) -> Gradients:
 
 
 def along(problem: Problem, h: float) -> tuple[Gradients, float]:
-    """A random direction, and the central difference of the total loss along it."""
+    """Return a random direction, and the central difference of the total loss along it."""
     rng = np.random.RandomState(0)
     direction = {name: rng.standard_normal(shape) for name, shape in problem.network.shapes.items()}
     totals = []
@@ -76,7 +80,7 @@ def along(problem: Problem, h: float) -> tuple[Gradients, float]:
 
 
 class Others:
-    """The other rules' differences of one problem, taken once, and their verdicts on any gradients."""
+    """The other rules' differences of one problem, computed once, and their verdicts on any gradients."""
 
     def __init__(self, problem: Problem) -> None:
         self._coarse, self._fine = differences(problem, 1e-5), differences(problem, 1e-6)
@@ -84,7 +88,7 @@ class Others:
         self._tolerance = 2e-3 if problem.dtype == np.float32 else 1e-5
 
     def verdicts(self, a: Gradients) -> dict[str, bool]:
-        """Of each rule, whether it calls the gradients wrong."""
+        """Return for each rule whether it calls the gradients wrong."""
         with np.errstate(all="ignore"):
             textbook = any(
                 not (
@@ -106,7 +110,7 @@ class Others:
 
 
 def examine(job: tuple[str, int]) -> Tally:
-    """The verdicts of all rules on one network's right gradients, and on every mistake planted in it."""
+    """Collect the verdicts of all rules on one network's right gradients and on every planted mistake."""
     family, seed = job
     tally = Tally(Counter(), Counter(), [])
     raw = FAMILIES[family](seed)
@@ -128,7 +132,7 @@ def examine(job: tuple[str, int]) -> Tally:
 
 
 def our_gradients(problem: Problem) -> Gradients:
-    """Backprop in the spec's own arithmetic."""
+    """Compute backprop in the spec's own arithmetic."""
     dtype = problem.dtype
     parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
     return gradients(problem.network, parameters, problem.x.astype(dtype), problem.target.astype(dtype))

@@ -1,23 +1,23 @@
-"""Our speed beside that of others, side by side in one run: only the ratios mean anything.
+"""Compare gradcheck's speed with that of other tools in one run; only the ratios mean anything.
 
     python benchmarks/speed.py [--parts networks growth process] [--networks 'PATTERN' ...] [--quick]
                                [--patience SECONDS] [--seed N]
 
-networks  for each of seven networks seconds of our default verdict (every entry with its error bar, witness
-          included), of plain central differences by units and literally, of the verdict on a gradient that is
-          wrong in every entry, and of what is in common use: numpy one by one, torch's gradcheck, scipy's
-          approx_derivative, jax's jit and vmap. Then entries per second, plain central by units beside its
-          floor (defined in floor.py), and the peak memory of `gradcheck check` as a process of its own,
-          beside one that imports numpy alone and one that imports gradcheck_cli's `check`. The last table is
+networks  for each of seven networks, the seconds of the default verdict (every entry with its error bar,
+          witness included), of plain central differences by units and literally, of the verdict on a gradient
+          that is wrong in every entry, and of common alternatives: numpy one by one, torch's gradcheck,
+          scipy's approx_derivative, jax's jit and vmap. Then entries per second, plain central by units next
+          to its floor (defined in floor.py), and the peak memory of `gradcheck check` in its own process,
+          next to one that imports only numpy and one that imports gradcheck_cli's `check`. The last table is
           Markdown.
 growth    seconds of the default verdict against width, samples, depth and outputs.
-process   the whole command on 784-50-10 beside the same on the smallest example.
+process   the whole command on 784-50-10 and on the smallest example.
 
-Needs torch, jax and scipy for their rows, and leaves out what is not installed. All but `--jobs 2` is on one
-thread unless OPENBLAS_NUM_THREADS and the like say otherwise. What would take longer than the patience is
-extrapolated from a random sample of the entries (of torch, from the biases) and marked with "~". Short runs
-are medians of rounds in which all take turns. `--quick` leaves out what moves entries one by one. With the
-default patience it takes about a quarter of an hour.
+torch, jax and scipy are needed for their rows; what is not installed is left out. Everything but `--jobs 2`
+runs on one thread unless OPENBLAS_NUM_THREADS and the like say otherwise. Anything longer than the patience
+is extrapolated from a random sample of the entries (for torch, from the biases) and marked with "~". Short
+runs are medians of rounds in which all take turns. `--quick` leaves out methods that perturb entries one by
+one. With the default patience it takes about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-os.environ.update(  # before any of the libraries is loaded, and never over what is set already
+os.environ.update(  # before any library loads, and without overriding what is already set
     {
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -70,7 +70,7 @@ MIB = 2**20
 def described(
     inputs: int, layers: Sequence[tuple[int, str]], loss: str, samples: int, init: str = "xavier"
 ) -> Raw:
-    """A spec of a network with normal inputs."""
+    """Return the spec of a network with normally distributed inputs."""
     return {
         "network": {
             "inputs": inputs,
@@ -83,7 +83,7 @@ def described(
 
 
 def classifier(hidden: Sequence[int], samples: int, inputs: int = 64, outputs: int = 10) -> Raw:
-    """tanh layers and cross-entropy."""
+    """Return a spec with tanh layers and cross-entropy."""
     layers = [*((units, "tanh") for units in hidden), (outputs, "identity")]
     return described(inputs, layers, "cross_entropy", samples)
 
@@ -113,9 +113,11 @@ GROWTH: Mapping[str, Mapping[int, Raw]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one network.
+    """The measurements of one network.
 
-    timings: by way;  floor: seconds of `floor.work`;  verdicts: of our ways;
+    timings: by method.
+    floor: seconds of `floor.work`.
+    verdicts: of gradcheck's methods.
     peak: MiB of ``gradcheck check``.
     """
 
@@ -127,7 +129,7 @@ class Measured:
     peak: float
 
     def ratio(self, way: str, base: str = DEFAULT) -> str:
-        """How many times as long as the base a way takes."""
+        """Return a method's time as a multiple of the base's."""
         timing = self.timings.get(way)
         if timing is None:
             return "—"
@@ -135,12 +137,12 @@ class Measured:
 
 
 def size(problem: Problem) -> int:
-    """How many entries all parameters have."""
+    """Return the number of entries of all parameters."""
     return sum(value.size for value in problem.parameters.values())
 
 
 def plainly(number: float) -> str:
-    """Two or three digits, and no exponent."""
+    """Format with two or three digits and no exponent."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}" if number >= 10 else f"{number:.2g}"
 
 
@@ -209,7 +211,7 @@ def their_ways(problem: Problem, spec: Spec, options: argparse.Namespace) -> Ite
 
 
 def of_sample(differences: peers.Entries, entries: int, seed: int) -> Run:
-    """Of so many entries drawn at random, or of all in order."""
+    """Compute this many random entries, or all in order."""
     drawn = np.random.default_rng(seed).permutation(entries)
     return lambda n: differences(np.arange(entries) if n == entries else drawn[:n])
 
@@ -228,11 +230,11 @@ import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-"""A small process in between: on Linux a child counts as at least as large as the one that started it."""
+"""A small process in between: Linux counts a child as at least as large as its parent."""
 
 
 def peak_memory(*arguments: str) -> float:
-    """MiB of a Python process at its peak. Raises `RuntimeError` if it fails."""
+    """Return the peak memory of a Python process in MiB. Raises `RuntimeError` if it fails."""
     command = [sys.executable, "-S", "-c", _LAUNCHER, sys.executable, *arguments]
     code, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     if code != "0":
@@ -241,7 +243,7 @@ def peak_memory(*arguments: str) -> float:
 
 
 def processes() -> tuple[float, float]:
-    """Seconds of the whole command on 784-50-10 and on the smallest spec, in turn."""
+    """Time the whole command on 784-50-10 and on the smallest spec, in turn."""
     specs = [CONFIGS / "raschka_mnist.yaml", CONFIGS / "output_layer.yaml"]
     times: dict[Path, list[float]] = {path: [] for path in specs}
     for run in range(PROCESS_RUNS + 1):
@@ -262,7 +264,7 @@ def processes() -> tuple[float, float]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in columns, the first flush left and the others flush right."""
+    """Format rows of cells in columns, the first flush left and the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
     def line(first: str, *others: str) -> str:
@@ -273,14 +275,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The same as a Markdown table."""
+    """Format rows of cells as a Markdown table."""
     head, *body = rows
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
 
 
 def of_one(m: Measured) -> str:
-    """Every way of a network beside the default verdict and plain central by units."""
+    """List every method for one network, compared with the default verdict and plain central by units."""
     rows = [
         (way, str(timing), m.ratio(way), m.ratio(way, PLAIN), m.verdicts.get(way, ""))
         for way, timing in m.timings.items()
@@ -289,7 +291,7 @@ def of_one(m: Measured) -> str:
 
 
 def of_all(all_measured: Sequence[Measured]) -> list[list[str]]:
-    """Networks as columns, ways as rows: the default verdict in seconds, all others as multiples of it."""
+    """Return networks as columns and methods as rows: the default verdict in seconds, others as multiples."""
     ways = dict.fromkeys(way for m in all_measured for way in m.timings if way != DEFAULT)
 
     def row(head: str, cell: Callable[[Measured], str]) -> list[str]:
@@ -307,7 +309,7 @@ def of_all(all_measured: Sequence[Measured]) -> list[list[str]]:
 
 
 def of_growth(what: str, specs: Mapping[int, Raw], patience: float) -> str:
-    """The default verdict's seconds for each of the specs, and how much more than for the first."""
+    """Return the default verdict's seconds for each spec, and as multiples of the first."""
     loaded = {value: Spec.model_validate(raw) for value, raw in specs.items()}
     entries = {value: size(build_problem(spec)) for value, spec in loaded.items()}
     ways = [

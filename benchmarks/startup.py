@@ -1,4 +1,4 @@
-"""Whole processes, run in turn: start-up beside the imports it cannot avoid.
+"""Time whole processes in turn, to compare start-up with its unavoidable imports.
 
 python benchmarks/startup.py [--runs 21]
 """

@@ -1,4 +1,4 @@
-"""Seconds: of several ways in turn, and of a long one from a sample of what it does."""
+"""Time several methods in turn, and extrapolate long ones from samples."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from statistics import median
 from time import perf_counter
 
 ROUNDS = 15
-"""How often a short way is run."""
+"""Number of runs of a short method."""
 
 REPEATED_SHARE = 0.25
-"""A way is repeated until it has used this share of the patience."""
+"""A method is repeated until it has used this share of the patience."""
 
 SAMPLED_SHARE = 0.1
 """The largest sample takes about this share of the patience."""
 
 GROWTH = 4
-"""How much larger each sample is than the one before."""
+"""Factor by which each sample is larger than the one before."""
 
 NOISE = 1.1
-"""By this factor two samples that take the same time may seem to differ."""
+"""Two samples that take the same time may seem to differ by this factor."""
 
 Run = Callable[[int], object]
 Clock = Callable[[Run, int], float]
@@ -28,7 +28,7 @@ Clock = Callable[[Run, int], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds for everything; extrapolated: from a sample of the entries."""
+    """Seconds for all entries; extrapolated: whether they come from a sample of the entries."""
 
     seconds: float
     extrapolated: bool = False
@@ -39,11 +39,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to check a gradient.
+    """One method to check a gradient.
 
-    run:     does so for that many of the entries; a way that knows no sample does all of them.
-    entries: how many there are;  most: how many a sample can have, 0 if there is no sampling.
-    chunk:   how many entries are done at once: samples are multiples of it.
+    run: checks this many of the entries; a method without samples checks all of them.
+    entries: how many there are.
+    most: the largest possible sample, 0 if sampling is impossible.
+    chunk: the number of entries checked at once; samples are multiples of it.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Way:
 
 
 def duration(seconds: float) -> str:
-    """``1.23 ms``, in the unit that suits."""
+    """Format a duration in a suitable unit, such as ``1.23 ms``."""
     for unit, size in (("h", 3600.0), ("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return (
@@ -70,12 +71,12 @@ def seconds_of(run: Run, entries: int) -> float:
 
 
 def look(way: Way, patience: float, clock: Clock = seconds_of) -> Timing:
-    """Seconds for all entries of a way: run in full if that is within the patience, else from samples."""
+    """Return the seconds for all entries, from a full run if patience allows, else from samples."""
     if not way.most:
         return Timing(clock(way.run, way.entries))
     points: list[tuple[int, float]] = []
     size = min(way.chunk, way.most, way.entries)
-    clock(way.run, size)  # warms it up
+    clock(way.run, size)  # warm-up
     while True:
         points.append((size, clock(way.run, size)))
         if size == way.entries:
@@ -90,10 +91,10 @@ def look(way: Way, patience: float, clock: Clock = seconds_of) -> Timing:
 
 
 def extrapolate(points: Sequence[tuple[int, float]], entries: int) -> float:
-    """Seconds for that many entries, from samples (entries, seconds) of growing size.
+    """Return the seconds for this many entries, from samples (entries, seconds) of growing size.
 
-    On the line through the two largest; or in proportion to the largest alone, where there is no other, or
-    where the two differ by what may be noise: next to nothing, or more than in proportion.
+    They follow the line through the two largest samples, or are in proportion to the largest alone if there
+    is no other, or if the two differ only by what may be noise: almost nothing, or more than in proportion.
     """
     size, seconds = points[-1]
     if len(points) > 1:
@@ -105,9 +106,9 @@ def extrapolate(points: Sequence[tuple[int, float]], entries: int) -> float:
 
 
 def side_by_side(ways: Sequence[Way], patience: float, clock: Clock = seconds_of) -> dict[str, Timing]:
-    """Seconds of every way: the median of rounds in which they take turns, as long as patience lasts.
+    """Return the median seconds of every method in rounds in which they take turns, while patience lasts.
 
-    The first run of a way warms it up, and does not count if there is another.
+    The first run of a method is a warm-up, and does not count if there is another.
     """
     looks = {way.name: look(way, patience, clock) for way in ways}
     times = {name: [timing.seconds] for name, timing in looks.items()}

@@ -55,7 +55,7 @@ _ENDS = np.array([1.0, 3.0, 8.0])
 """Ends of the intervals to search for stairs: short ones for many stairs, long ones for few."""
 
 _UNEVEN = 0.3
-"""Points spaced exactly one stair apart hide it; a spacing smaller by this factor does not."""
+"""Points spaced exactly one stair apart hide the stairs; this fraction of the spacing does not."""
 
 _CLOSER = 14
 """Number of points of the closer look, which is taken if a few points suggest stairs."""

@@ -103,7 +103,7 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
 
 
 _BLOCKS = 8
-"""The most temporaries of a block's size that exist at once."""
+"""The largest number of block-sized temporaries that exist at once."""
 
 
 def _of_network(spec: Spec) -> Subject:

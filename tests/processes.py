@@ -33,7 +33,7 @@ PATIENCE = 120.0
 
 
 def without_coverage() -> dict[str, str]:
-    """Return the environment for a command that may not write or open the files of coverage at its end."""
+    """Return the environment for a command that must not write coverage files at its end."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 

@@ -244,7 +244,7 @@ class Dialect:
 
     @property
     def if_transposed(self) -> str:
-        """The help for a transposed weight."""
+        """The help message for a transposed weight."""
         if self.source.layout == "in_out":
             return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
         return "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'"

@@ -93,11 +93,11 @@ def differentiate(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Differentiate the summed losses by each number of `movable`, or only by those with index `which`.
+    """Differentiate the summed losses with respect to each number of `movable`, or those in `which`.
 
     A number whose larger steps cross a kink gets further, smaller steps after the ladder; the largest of
-    these is just below the one that crosses. A number far smaller than its unit gets steps scaled to its
-    own size.
+    these is just below the one that crosses. A number far smaller than its unit gets steps scaled to its own
+    size.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     estimate, crossing = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)

@@ -1,6 +1,6 @@
 """Take looks (derivative estimates) at the numbers of an objective, and optionally cache them.
 
-A look depends only on the numbers themselves, not on any gradient. So many gradients of one objective, such
+A look depends only on the numbers themselves, not on any gradient. Many gradients of one objective, such
 as planted mistakes, can be compared with the same looks, each taken once.
 """
 

@@ -162,7 +162,10 @@ class Use(NamedTuple):
 
 
 class UnitObjective(Objective, Protocol):
-    """A network of steps that are affine in their parameters (see `reference`: unit differences)."""
+    """A network of steps that are affine in their parameters.
+
+    The module `reference` explains the unit differences that this allows.
+    """
 
     def uses(self, name: str) -> Sequence[Use]:
         """Return every use of parameter `name`; its gradient is the sum over them."""
