@@ -1,7 +1,7 @@
-"""A network's forward pass at its parameters, and the losses once some value has been moved.
+"""The forward pass of a network, and its losses after values are perturbed.
 
-This knows every way to move: complex numbers, wider floats, coupled samples, a convention for what sits on a
-kink. Short moves through dense layers, which are most, are evaluated by `short_moves`.
+This module handles every kind of perturbation: complex numbers, wider floats, coupled samples, a convention
+for numbers on a kink. Short steps through dense layers, by far the most frequent, go to `short_moves`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import Array
 
 BLOCK_BYTES = 2**22
-"""What fits the cache is fastest, but for short calls of numpy: 1 to 8 MiB are about equal (measured)."""
+"""Size of a block of perturbations, to fit the cache; 1 to 8 MiB perform about equally (measured)."""
 
 _EPS = float(np.finfo(np.float64).eps)
 
 Pick = Callable[[Array], Array]
-"""Takes from an array of all samples (N, *features) what belongs to each moved number."""
+"""Selects from an array of all samples (N, *features) the part that each perturbation needs."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """On which side a kink counts, for what sits on one: a choice that every author of backprop makes.
+    """A choice of side for numbers that sit on a kink; every implementation of backprop makes one.
 
-    right:   of an activation's kink, how much the piece above it counts (relu'(0) ∈ {0, ½, 1}).
+    right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: sign(0) of |w|.
-    others: the numbers of the groups of kinks that are on the other side, in every sample.
+    others:  the groups of kinks, by number, that are on the other side in every sample.
     """
 
     right: float = 0.0
@@ -49,14 +49,14 @@ class Convention:
 
 
 class AtRest:
-    """A network at its parameters and data.
+    """A network at its given parameters and data, which can be evaluated with perturbations.
 
     values: x and the output of every step (N, *features).  losses: of every sample (N,).
-    spread: how batches of moves are distributed.  block: bytes of the largest temporary of a batch.
-
-    arithmetic: what the gradients are computed in, which tells how near to a kink is on it.
-    convention: if given, whatever sits on a kink stays on this side of it however it is moved. Every other
-    kink is crossed, and noticed, as always.
+    spread: how batches of perturbations are distributed.
+    block: bytes of the largest temporary array of a batch.
+    arithmetic: the arithmetic of the gradients, which decides how near to a kink counts as on it.
+    convention: if given, numbers on a kink stay on this side of it under every perturbation. All other
+        kinks can still be crossed, and are reported.
     """
 
     def __init__(
@@ -86,17 +86,17 @@ class AtRest:
 
     @cached_property
     def activity(self) -> Activity:
-        """The same values layer by layer."""
+        """The values of the forward pass, layer by layer."""
         return Activity(self.network, self.values)
 
     @cached_property
     def own(self) -> tuple[dict[str, Array], ...]:
-        """The parameters of each node's step, by the names of the step."""
+        """The parameters of each node, under the names that its step uses."""
         return tuple(node.own(self.parameters) for node in self.graph.nodes)
 
     @cached_property
     def kinks(self) -> Kinks:
-        """What sits on a kink, as nearly as rounding can tell."""
+        """The numbers that sit on a kink, to within rounding."""
         return find_kinks(self.network, self.parameters, self.values, self.target, self.arithmetic)
 
     @cached_property
@@ -105,22 +105,22 @@ class AtRest:
 
     @property
     def _closest(self) -> bool:
-        """Whether this is a close look, which also tells what is exactly 0 from what rounding makes 0."""
+        """Whether to separate numbers that are exactly 0 from numbers that rounding makes 0."""
         return self._ulp < 1.0 or self.convention is not None
 
     @cached_property
     def _ulp(self) -> float:
-        """The ε of this arithmetic in units of that of float64."""
+        """The ε of this arithmetic, in units of float64's ε."""
         return float(np.finfo(self.x.dtype).eps) / _EPS
 
     @cached_property
     def heard(self) -> tuple[Array, ...]:
-        """For each value, of which numbers of a sample (*features) anything above takes notice."""
+        """For each value, which numbers of a sample (*features) affect anything above."""
         return heard(self.graph, self.parameters)
 
     @cached_property
     def pieces(self) -> dict[int, Array]:
-        """The smooth piece that each input of a node is on, for the nodes that have several."""
+        """The smooth piece that each input of a node is on, for nodes with several pieces."""
         return {
             i: node.step.pieces(self.values[node.inputs[0]])
             for i, node in enumerate(self.graph.nodes)
@@ -137,12 +137,14 @@ class AtRest:
     def above(
         self, at: int, moved: Array, samples: Any, output_rounding: Array, itself: bool = True
     ) -> Moved:
-        """Evaluate again whatever depends on value `at`, which is now `moved` (…, *features).
+        """Return the losses (…) when value `at` becomes `moved` (…, *features).
 
-        samples: the index of each row's sample, to find all that is as it was; where a step above couples
-        the samples the rows must be whole batches, (…, N, *features). output_rounding: how exact the
-        outputs are then (N, C), in units of ε. itself: whether numbers of `at` were moved singly, or
-        something below them.  Losses, their rounding and whether a branch changed are all (…).
+        Only the steps that depend on this value are evaluated again.
+
+        samples: the sample index of each row, to find the values that stay the same; if a step above
+            couples the samples, the rows must be whole batches, (…, N, *features).
+        output_rounding: the rounding error of the outputs (N, C), in units of ε.
+        itself: whether numbers of `at` were perturbed individually, and not something below them.
         """
         rows = moved.shape[: moved.ndim - len(self.graph.value_features[at])]
         crossed = np.zeros(rows, dtype=bool)
@@ -172,7 +174,10 @@ class AtRest:
         return Moved(c * losses, rounding, crossed)
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
-        """Where all inputs of node i (…rows, *features), or all that were moved, are and were off."""
+        """Mark the rows in which node i passes nothing on: every perturbed input was off and stays off.
+
+        itself: whether the inputs themselves were perturbed. If not, every input has to be off.
+        """
         off = (y <= 0) & ~pick(self.pieces[i])
         if self.convention is not None:
             kept = pick(self.kinks.of_nodes[i].mask)
@@ -182,9 +187,9 @@ class AtRest:
         return np.asarray(off.reshape(*y.shape[:rows], -1).all(axis=-1))
 
     def activate(self, i: int, y: Array, pick: Pick) -> tuple[Array, Array]:
-        """Return the output of node i, which has kinks, for inputs y, and where these are on another piece.
+        """Return the output of node i, which has kinks, and mark the inputs y whose piece has changed.
 
-        What sits on a kink and has a convention keeps to it.
+        Numbers on a kink stay on the side of the convention.
         """
         step = self.graph.nodes[i].step
         pieces = step.pieces(y)
@@ -197,7 +202,7 @@ class AtRest:
         return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
 
     def _right(self, i: int, pick: Pick) -> Any:
-        """How much the piece above the kink counts for what sits on one at node i."""
+        """Return the weight of the piece above the kink, for numbers on a kink of node i."""
         assert self.convention is not None
         right, others = self.convention.right, self.convention.others
         if not others:
@@ -222,12 +227,12 @@ class AtRest:
         return losses, rounding, changed & ~kept
 
     def output_rounding(self, at: int, rounding: Array) -> Array:
-        """Return how exact the outputs (N, C) are, in units of ε, if value `at` is exact to `rounding`."""
+        """Return the rounding error of the outputs (N, C), in units of ε, given that of value `at`."""
         start = NUDGED.eps * rounding
         errors = errors_from(self.graph, self.parameters, self.values, at, start, NUDGED)
         return errors[-1] / NUDGED.eps
 
 
 def _any(changed: Array, rows: int) -> Array:
-    """Whether anything of a row has changed, of (…rows, *features)."""
+    """Mark the rows in which any of (…rows, *features) has changed."""
     return np.asarray(changed.reshape(*changed.shape[:rows], -1).any(axis=-1))

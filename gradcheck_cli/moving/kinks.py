@@ -1,4 +1,4 @@
-"""What of a network sits on a kink, so that its gradient is a matter of convention."""
+"""Find the numbers of a network that sit on a kink, where the gradient is a matter of convention."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gradcheck_cli.types import Array
 
 ROUNDING_SAFETY = 3.0
 _EXACT = 1e6
-"""What is not rounded at all has an error of a few times the smallest number, as the analysis counts it."""
+"""Threshold in units of the smallest number; the analysis gives unrounded numbers errors of a few units."""
 _LEAST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
 class OnKink:
-    """Which inputs of a step (N, *features) are on a kink, and the smooth pieces below and above it."""
+    """The inputs of a step (N, *features) that are on a kink, and the smooth pieces on both sides of it."""
 
     mask: Array
     below: Array
@@ -32,11 +32,12 @@ class OnKink:
 
 @dataclass(frozen=True)
 class Numbered:
-    """Which kinks share a side: a number for each such group, −1 off the kinks.
+    """The groups of kinks that share a side, by number; −1 off the kinks.
 
     of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, C).
-    count: how many numbers there are.  parallel: no sample has kinks in more than one place, so that what
-    each of them adds to a slope is independent of the others.
+    count: how many groups there are.
+    parallel: whether no sample has kinks in more than one place, so that each contributes to a slope
+        independently of the others.
     """
 
     of_nodes: Mapping[int, Array]
@@ -49,7 +50,7 @@ class Numbered:
 class Kinks:
     """of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name.
 
-    exact: which of the nodes' numbers and of the loss's, as rows of a sample, are on it in any arithmetic.
+    exact: the numbers of the nodes and of the loss, as one row per sample, that are on a kink in any arithmetic.
     """
 
     of_nodes: Mapping[int, OnKink]
@@ -74,11 +75,11 @@ class Kinks:
         return self.in_activations or self.in_loss or self.in_penalty
 
     def numbered(self, coupled: bool) -> Numbered:
-        """Return the groups of kinks that share a side, whatever a right gradient chooses.
+        """Number the groups of kinks that share a side under every right gradient.
 
-        Those of a node that are exact share one: the code's own convention. All others are alone, for
-        rounding chooses their side. They are numbered within their sample, or in the batch if its samples
-        are coupled.
+        The exact kinks of a node share one, the code's own convention. Rounding chooses the side of every
+        other kink, so each is a group of its own, numbered within its sample, or within the batch if its
+        samples are coupled.
         """
         each = [kink.mask.reshape(len(kink.mask), -1) for kink in self.of_nodes.values()]
         masks, exact = np.concatenate([*each, self.of_loss], axis=1), self.exact
@@ -99,7 +100,7 @@ class Kinks:
         return Numbered(in_shape, of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
 
     def told(self, network: Network) -> Iterator[str]:
-        """Yield a short line for each step, the loss and each parameter of which something sits on a kink."""
+        """Yield one short line for each step, loss and parameter that has something on a kink."""
         nodes = network.graph.nodes
         for i, kink in self.of_nodes.items():
             if kink.mask.any():
@@ -113,7 +114,7 @@ class Kinks:
 
 
 def _first(mask: Array, layer: str) -> str:
-    """``unit 3 of hidden1 in sample 0, and 4 more,``"""
+    """Name the first marked unit and count the rest, as in ``unit 3 of hidden1 in sample 0, and 4 more,``."""
     sample, *unit = (int(i) for i in np.argwhere(mask)[0])
     more = int(np.count_nonzero(mask)) - 1
     which = unit[0] if len(unit) == 1 else unit
@@ -123,7 +124,10 @@ def _first(mask: Array, layer: str) -> str:
 def find_kinks(
     network: Network, parameters: Arrays, values: tuple[Array, ...], target: Array, arithmetic: Arithmetic
 ) -> Kinks:
-    """Find what rounding may put on either side of its kink: a little down it is on another piece than up."""
+    """Find the numbers that rounding may put on either side of a kink.
+
+    Such a number is on one piece a little below, and on another a little above.
+    """
     graph = network.graph
     kinked = {i: node.inputs[0] for i, node in enumerate(graph.nodes) if node.step.has_pieces}
     of_penalties = _of_penalties(network, parameters)

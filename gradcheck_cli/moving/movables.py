@@ -1,6 +1,6 @@
-"""The numbers of a network that can be moved: those of a value, and the entries of its parameters.
+"""The perturbable numbers of a network: those of a value, and the entries of its parameters.
 
-Short moves through dense layers are evaluated by `short_moves`, all others by `at_rest.AtRest.above`.
+Short steps through dense layers are evaluated by `short_moves`, all others by `at_rest.AtRest.above`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from gradcheck_cli.types import Array
 
 
 def widest_above(graph: Graph, value: int) -> int:
-    """Return how many numbers of a sample the widest value has, of this one and those that depend on it."""
+    """Return the size of a sample in the widest of this value and those that depend on it."""
     values = [value, *(i + 1 for i in graph.above[value])]
     return max(math.prod(graph.value_features[each]) for each in values)
 
 
 def _batch(objective: AtRest, value: int, rows: int) -> int:
-    """How many moves fit a block, if each carries `rows` rows of this value and those above."""
+    """Return how many perturbations fit a block, each with `rows` rows of this value and those above."""
     return max(1, objective.block // (8 * widest_above(objective.graph, value) * rows))
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """What is moved far carries more along: in blocks of its own."""
+    """Evaluate long steps in blocks of this size; each needs more memory than a short step."""
     if len(which) <= size:
         return move(which, to)
     parts = [slice(start, start + size) for start in range(0, len(which), size)]
@@ -46,7 +46,7 @@ def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, t
 
 
 def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
-    """How exact the losses (N,) are while nothing moves far, in units of ε, by how exact the outputs are."""
+    """Return the rounding error of the losses (N,), in units of ε, for short steps."""
     _, rounding = loss_and_rounding(
         objective.network.loss, objective.output, objective.target, output_rounding
     )
@@ -54,12 +54,12 @@ def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
 
 
 def _rounded(near: NearLosses, rounding: Array) -> Array:
-    """How exact these losses are where those at rest are exact to `rounding`, in units of ε."""
+    """Return the rounding error of these losses, in units of ε, given that of the unperturbed ones."""
     return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """What batch normalisation divides this value by, (channels, *1); or None without one."""
+    """Return what batch normalisation divides this value by, (channels, *1), or None without one."""
     for i in objective.graph.above[value]:
         node = objective.graph.nodes[i]
         if node.inputs == (value,) and isinstance(node.step, Normalise):
@@ -69,9 +69,9 @@ def deviation_of(objective: AtRest, value: int) -> Array | None:
 
 @dataclass(frozen=True)
 class _Moves:
-    """Numbers that are, or enter, value `at`: short moves are evaluated by `near`, long ones anew, in blocks.
+    """Perturbations of value `at`: `near` evaluates short steps; longer ones are computed in full.
 
-    near: of the value that short moves are made in: `at`, or y where batch normalisation follows.
+    near: the short steps of `at`, or of y if batch normalisation follows.
     """
 
     objective: AtRest
@@ -93,17 +93,17 @@ class _Moves:
 
     @property
     def _rows(self) -> int:
-        """How many samples a move carries upwards: all of them, unless it is in one sample alone."""
+        """How many samples a perturbation carries upwards: all, unless it affects only one."""
         return len(self.objective.target)
 
     @property
     def _is_short(self) -> bool:
-        """Whether short moves can be evaluated by `near`."""
+        """Whether `near` can evaluate short steps."""
         return self.near.plain
 
     @property
     def batch(self) -> int:
-        """Of their own value, moves that `near` evaluates carry one number, if that will do."""
+        """The batch size; short steps often skip their own value, which then needs no memory."""
         own = not self._is_short or self.near.in_rows or self.near.is_output
         return _batch(self.objective, self.near.at if own else self.near.first, self._rows)
 
@@ -128,7 +128,7 @@ class _Moves:
 
 @dataclass(frozen=True)
 class UnitMoves(_Moves):
-    """Every number of a value, moved for its sample alone: (F, N) in C order."""
+    """Every number of a value, (F, N) in C order, perturbed for its own sample only."""
 
     @property
     def position(self) -> Array:
@@ -144,7 +144,7 @@ class UnitMoves(_Moves):
 
     @property
     def batch(self) -> int:
-        """Whole columns of the batch, if that is not too much at once."""
+        """The batch size: whole columns of samples, if they fit."""
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
 
@@ -155,7 +155,7 @@ class UnitMoves(_Moves):
 
     @cached_property
     def _raised_rounding(self) -> Array:
-        """Of outputs above a z that is moved by what this a, evaluated again, adds to it, (N, C)."""
+        """Rounding of the outputs, (N, C), when a is recomputed and its change added to z of the next step."""
         chain, objective = self.near.chain, self.objective
         assert chain is not None
         w = np.abs(objective.own[chain.above[0]]["weight"])
@@ -165,7 +165,7 @@ class UnitMoves(_Moves):
 
     @cached_property
     def _row_rounding(self) -> Array:
-        """Of outputs above numbers that are exactly what they are moved to, (N, C)."""
+        """Rounding of the outputs, (N, C), above numbers that are exactly what they were set to."""
         return self.objective.output_rounding(self.at, np.zeros_like(self.objective.values[self.at]))
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -210,7 +210,7 @@ class UnitMoves(_Moves):
         return Moved(losses, rounding, crossed)
 
     def _activated(self, features: Array, samples: Array, to: Array) -> tuple[Array, Array | None]:
-        """What the activation makes of these numbers, and whether their branch changed."""
+        """Return the activations of these numbers, and whether their piece has changed."""
         chain = self.near.chain
         assert chain is not None
         if chain.activation is None or self.near.pieces is None:
@@ -229,9 +229,9 @@ class UnitMoves(_Moves):
 
 @dataclass(frozen=True)
 class BatchMoves(_Moves):
-    """Every number of a value above which the samples are coupled, seen in all of them: (F, N) in C order.
+    """Every number of a value, (F, N) in C order, below a step that couples the samples.
 
-    Sample n has its own copy of the weights, so that it moves alone, and takes the whole batch along.
+    Sample n has its own copy of the weights, so only its number changes, but the losses of all samples do.
     """
 
     @property
@@ -244,7 +244,7 @@ class BatchMoves(_Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """1; or the deviation over the batch, if that is what the value is divided by."""
+        """The unit of a step: 1, or the batch deviation if the value is divided by it."""
         deviation = deviation_of(self.objective, self.at)
         if deviation is None:
             return np.ones(len(self.position))
@@ -261,7 +261,7 @@ class BatchMoves(_Moves):
 
     @property
     def _is_short(self) -> bool:
-        """Of a single normalisation, that of this value, only one column of its y changes."""
+        """Whether only one column of y changes: below a single normalisation, this value's own."""
         return self.near.plain and self.near.at != self.at
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -283,7 +283,7 @@ class BatchMoves(_Moves):
 
 
 def scaled_value(objective: AtRest, at: int) -> int | None:
-    """The number of y = γ ẑ(z) + β for a z (N, units) that batch normalisation follows at once; or None."""
+    """Return the value y = γ ẑ(z) + β if batch normalisation follows z (N, units) directly, or None."""
     nodes = objective.graph.nodes
     if at + 1 >= len(nodes) or len(objective.graph.value_features[at]) != 1:
         return None
@@ -293,7 +293,7 @@ def scaled_value(objective: AtRest, at: int) -> int | None:
 
 
 def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Array:
-    """Return y (B, N) of columns z (B, N) of these units of a value that batch normalisation follows."""
+    """Return y (B, N) for columns z (B, N) of these units of a value that batch normalisation follows."""
     step, p = objective.graph.nodes[at].step, objective.own[at + 1]
     z_hat = step.forward({}, z[..., None])[..., 0]
     y: Array = p["gamma"][units, None] * z_hat + p["beta"][units, None]
@@ -302,9 +302,9 @@ def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Ar
 
 @dataclass(frozen=True)
 class EntryMoves(_Moves):
-    """Every entry of a parameter that is used once, moved literally, for the whole batch at once.
+    """Every entry of one parameter, each perturbed for the whole batch at once.
 
-    at: the value that the parameter's step makes.  own: what the step calls the parameter.
+    at: the output of the step that uses the parameter.  own: the name that the step has for it.
     """
 
     own: str
@@ -331,7 +331,7 @@ class EntryMoves(_Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """What moves the step's output by 1, or by the deviation of the batch if it is divided by that."""
+        """The change that moves the step's output by at most 1, or by one deviation of the batch."""
         factors = self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
         reach = np.ones(self._parameter.shape) if factors is None else factors.reach()
         reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
@@ -343,7 +343,7 @@ class EntryMoves(_Moves):
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """Of outputs above a value that rounds as the sizes of what it is summed from, (N, C)."""
+        """Rounding of the outputs, (N, C), above a value that rounds like the terms of its sums."""
         step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
         exact = tuple(np.zeros_like(each) for each in self._inputs)
         error = step.error(p, self._inputs, self.objective.values[self.at], exact, NUDGED)
@@ -360,7 +360,7 @@ class EntryMoves(_Moves):
 
     @cached_property
     def _noticed(self) -> Array:
-        """Whether anything takes notice of what each entry moves, (P,)."""
+        """Whether the numbers that an entry changes affect anything above, (P,)."""
         factors = self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
         if factors is None:
             return np.ones(len(self.position), dtype=bool)
@@ -371,7 +371,7 @@ class EntryMoves(_Moves):
 
 @dataclass(frozen=True)
 class DenseEntryMoves(EntryMoves):
-    """Those of a dense step, or of γ and β above it, whose short moves raise one column of the batch."""
+    """The entries of a dense step, or of γ and β: a short step raises one column of the batch."""
 
     @property
     def _is_short(self) -> bool:
@@ -383,14 +383,14 @@ class DenseEntryMoves(EntryMoves):
         return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:
-        """These columns of y, (B, N), with the step's output that has risen."""
+        """Return the columns of y, (B, N), of these units after the step's output has risen."""
         if self.near.at == self.at:
             return self.near.y[units] + rise
         z = self.objective.values[self.at].T[units]
         return normalised_columns(self.objective, self.at, units, z + rise)
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """The units of these entries, and what their columns rise by, (B, N), if the entries do by `by`."""
+        """Return the units of these entries and the rise of their columns, (B, N), for a rise `by`."""
         if self.own in ("bias", "beta"):
             return which, by
         if self.own == "gamma":
@@ -400,18 +400,18 @@ class DenseEntryMoves(EntryMoves):
 
     @cached_property
     def _rows_of_inputs(self) -> Array:
-        """a⁽ʰ⁾ or ẑ, (in, N)."""
+        """The step's input, a⁽ʰ⁾ or ẑ, (in, N)."""
         return np.ascontiguousarray(self._inputs[0].T)
 
     @cached_property
     def _near_rounding(self) -> Array:
-        """That of a loss whose value is rounded once more, when it is raised."""
+        """Rounding of the losses, (N,), including one more rounding when the value is raised."""
         size = np.abs(self.objective.values[self.at])
         return _near_rounding(self.objective, self.objective.output_rounding(self.at, size))
 
 
 def entry_moves(objective: AtRest, at: int, near: Near, own: str) -> EntryMoves:
-    """Return the entries of a parameter of the step that makes value `at`."""
+    """Return the entries of a parameter of the step whose output is value `at`, as perturbable numbers."""
     plain = isinstance(objective.graph.nodes[at - 1].step, Dense | Scale)
     kind = DenseEntryMoves if plain and len(objective.graph.value_features[at]) == 1 else EntryMoves
     return kind(objective, at, near, own)

@@ -1,9 +1,9 @@
-"""Losses with numbers moved by so little that nearly all that is known at rest still holds.
+"""Compute losses after short steps in a value, reusing most of the unperturbed forward pass.
 
-This is where unit differences spend their time: what is the same for many moves is computed once, and what
-rounding may do is taken from the evaluation at rest. It knows a value that feeds an activation, and dense
-layers above it. The larger steps, complex ones, wider floats and whatever stays on its side of a kink are
-`at_rest.AtRest.above`'s, and so is every other kind of step.
+Unit differences spend most of their time here. What many perturbations share is computed once, and rounding
+errors are those of the unperturbed evaluation. The value has to feed an activation with dense layers above
+it. Longer steps, complex ones, wider floats, conventions on kinks and all other kinds of step are left to
+`at_rest.AtRest.above`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ from gradcheck_cli.network.steps.reshape import Flatten
 from gradcheck_cli.types import Array
 
 NEAR = 2.0**-8
-"""How far, in units of a step of 1, a number is moved by little."""
+"""Steps of a number up to this length count as short, in units of a step of 1."""
 
 _MOSTLY = 0.6
-"""With a smaller share of units alive, leaving the others out pays for gathering these."""
+"""If fewer units than this share are alive, it pays to gather them and skip the rest."""
 
 _SMALL_PRODUCT = 10**6
-"""OpenBLAS multiplies matrices of fewer multiplications without packing them first, twice as fast."""
+"""OpenBLAS does not pack matrices for products of fewer multiplications, and is twice as fast on them."""
 
 _OUTER_BLOCK = 4096
-"""So few numbers of an outer product at a time do not evict each other from the cache."""
+"""Size of the blocks of an outer product, small enough not to evict each other from the cache."""
 
 
 class NearLosses(NamedTuple):
-    """losses;  crossed: whether a branch changed;  silent: whether nothing above takes notice of a move."""
+    """The losses after short steps.
+
+    crossed: whether a piece changed.  silent: whether a step affects nothing above.
+    """
 
     losses: Array
     crossed: Array
@@ -50,11 +53,11 @@ Raised = Callable[[Array], tuple[Array, Array | None]]
 
 @dataclass(frozen=True)
 class Chain:
-    """The way from a value to the output, where it is an activation and then dense layers alone.
+    """The steps from a value to the output: an activation, and then dense layers only.
 
-    activation: the node that the value feeds, or None if it feeds a dense step as it is.
+    activation: the node of the activation, or None if the value feeds a dense step directly.
     rest: the value that the first dense step takes, or the output.
-    above: the nodes from the first dense step up; none where the activation is the output.
+    above: the nodes from the first dense step up; none if the activation is the output.
     """
 
     activation: int | None
@@ -63,7 +66,7 @@ class Chain:
 
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
-    """Return the way up from value `at`, or None where it is another."""
+    """Return the chain from value `at` to the output, or None if other steps are on the way."""
     activation: int | None = None
     value, above = at, list[int]()
     for i in graph.above[at]:
@@ -91,9 +94,9 @@ def _rows_of_many_axes(graph: Graph, step: Pointwise, value: int) -> bool:
 
 @dataclass(frozen=True)
 class Near:
-    """The losses of a network from value `at` up, in float64.
+    """The losses of a network from value `at` up, in float64, after short steps.
 
-    Shapes: J features of N samples, or B single numbers; a value has F features a sample.
+    Shapes: J features of N samples, or B single numbers. A sample has F features.
     """
 
     objective: AtRest
@@ -105,7 +108,7 @@ class Near:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether this is enough: it knows no conventions, wide floats, or other steps."""
+        """Whether `Near` applies: it handles no conventions, no wide floats and no other steps."""
         objective = self.objective
         return objective.convention is None and objective.x.dtype == np.float64 and self.chain is not None
 
@@ -125,7 +128,7 @@ class Near:
 
     @cached_property
     def y(self) -> Array:
-        """The numbers at rest, (F, N)."""
+        """The unperturbed numbers, (F, N)."""
         return self._by_feature(self.objective.values[self.at])
 
     @staticmethod
@@ -134,12 +137,12 @@ class Near:
 
     @cached_property
     def rest(self) -> Array:
-        """What the activation makes of them at rest, (F, N)."""
+        """Their unperturbed activations, (F, N)."""
         return self._by_feature(self.objective.values[self._way.rest])
 
     @cached_property
     def pieces(self) -> Array | None:
-        """The smooth piece of the activation that each of them is on, (F, N)."""
+        """The smooth piece of the activation that each unperturbed number is on, (F, N)."""
         at_rest = None if self._way.activation is None else self.objective.pieces.get(self._way.activation)
         return None if at_rest is None else self._by_feature(at_rest)
 
@@ -149,12 +152,12 @@ class Near:
 
     @cached_property
     def _terms(self) -> Array:
-        """What every output adds to its sample's loss at rest, (F, N)."""
+        """What every output adds to its sample's unperturbed loss, (F, N)."""
         return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
 
     @cached_property
     def heard(self) -> Array:
-        """Of which features anything above the activation takes notice, (F,)."""
+        """Which activations affect anything above, (F,)."""
         return self.objective.heard[self._way.rest].ravel()
 
     @property
@@ -162,7 +165,7 @@ class Near:
         return not self._way.above
 
     def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
-        """With y (J, N) for these features and samples, one at a time, each for its sample."""
+        """Return the losses when these features and samples become y (J, N), one number at a time."""
         at = (features[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
             z = np.repeat(self.objective.values[self.at][None, samples], len(y), axis=0)
@@ -171,7 +174,7 @@ class Near:
         return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise))
 
     def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
-        """The same with single numbers y (B,) of these features and samples."""
+        """Return the losses when single numbers of these features and samples become y (B,)."""
         if self.in_rows:
             z = self.objective.values[self.at][samples]
             z[np.arange(len(y)), features] = y
@@ -182,7 +185,7 @@ class Near:
 
     @cached_property
     def in_rows(self) -> bool:
-        """Whether moving one number changes more than its own a, or than its own term of the loss."""
+        """Whether perturbing one number changes more than its own activation, or than its own term of the loss."""
         return self.activation.coupled or (self.is_output and not self.objective.network.loss.per_output)
 
     def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
@@ -192,7 +195,10 @@ class Near:
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
-        """at: (features, samples) of each of y."""
+        """Return the losses when each number changes only its own activation.
+
+        at: the features and samples of y.
+        """
         a = self.activation.value(y)
         rise = a - self.rest[at]
         silent = (rise == 0) & (a == 0)
@@ -209,7 +215,7 @@ class Near:
         return NearLosses(losses, crossed, silent)
 
     def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
-        """The losses where only the terms of these outputs change, of a sum over the outputs."""
+        """Return the losses, sums over the outputs, when only the terms of these outputs change."""
         network, target = self.objective.network, self._targets[at][..., None]
         crossed = None
         if self.objective.loss_pieces is not None and network.loss.pieces is not None:
@@ -224,17 +230,17 @@ class Near:
 
     @property
     def first(self) -> int:
-        """The value that the first dense step above makes."""
+        """The output of the first dense step above."""
         return self._way.above[0] + 1
 
     @cached_property
     def _weights(self) -> Array:
-        """Of the first dense step above, (F, its units)."""
+        """The weights of the first dense step above, (F, its units)."""
         return self._weights_above[self._way.above[0]]
 
     @cached_property
     def _weights_above(self) -> dict[int, Array]:
-        """Of every dense step above, by its node, as a product takes them: (inputs, units)."""
+        """The weights of every dense step above, by node, as the products need them: (inputs, units)."""
         objective = self.objective
         return {
             i: np.ascontiguousarray(objective.own[i]["weight"].T)
@@ -243,7 +249,7 @@ class Near:
         }
 
     def _raised(self, features: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
-        """The losses with a of one feature at a time raised by rise (J, N), for each of these samples."""
+        """Return the losses after raising one activation at a time by rise (J, N), for each sample."""
         alive = rise != 0
         if np.count_nonzero(alive) < _MOSTLY * alive.size:
             everywhere = np.arange(len(self.objective.target))[samples]
@@ -255,7 +261,10 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
-        """The same with single ones raised, (B,). What is not raised at all leaves its losses as they are."""
+        """Return the losses after raising single activations by rise (B,).
+
+        A rise of 0 leaves the loss unchanged and costs nothing.
+        """
         alive = np.flatnonzero(rise)
         if len(alive) < len(rise):
             losses, crossed = self.objective.losses[samples], np.zeros(len(rise), dtype=bool)
@@ -270,7 +279,10 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _above(self, nodes: tuple[int, ...], z: Array, samples: Any) -> tuple[Array, Array | None]:
-        """Feed z (…, units), which may be overwritten, through these nodes: losses, crossed (…)."""
+        """Feed z (…, units) through these nodes and return losses and crossed, (…).
+
+        z may be overwritten.
+        """
         objective = self.objective
         network, crossed = objective.network, None
         for i in nodes:
@@ -292,7 +304,7 @@ class Near:
 
 @contextmanager
 def short_inner_loops() -> Iterator[None]:
-    """Where numpy broadcasts along rows, a small buffer makes it two to three times as fast."""
+    """Use a small numpy buffer: broadcasting along rows is then two to three times as fast."""
     size = np.setbufsize(64)
     try:
         yield
@@ -301,8 +313,10 @@ def short_inner_loops() -> Iterator[None]:
 
 
 def outer(columns: Array, rows: Array) -> Array:
-    """columns[j] ⊗ rows[j], (J, N, M) of (J, N) and (J, M): as products of two-column matrices, since BLAS
-    is faster at these than numpy's broadcasting."""
+    """Return columns[j] ⊗ rows[j], (J, N, M), for (J, N) and (J, M).
+
+    They are computed as products of two-column matrices, where BLAS is faster than broadcasting.
+    """
     (count, samples), width = columns.shape, rows.shape[1]
     left, right = np.zeros((count, samples, 2)), np.zeros((count, 2, width))
     left[:, :, 0], right[:, 0] = columns, rows
@@ -320,7 +334,7 @@ def outer(columns: Array, rows: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
+    """Return the product a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
     rows, width = a.size // a.shape[-1], w.shape[1]
     flat = a.reshape(rows, -1)
     result = np.empty((rows, width))
