@@ -50,7 +50,7 @@ class Numbered:
 class Kinks:
     """of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name.
 
-    exact: the numbers of the nodes and of the loss, as one row per sample, that are on a kink in any arithmetic.
+    exact: the numbers of nodes and loss, one row per sample, that are on a kink in any arithmetic.
     """
 
     of_nodes: Mapping[int, OnKink]

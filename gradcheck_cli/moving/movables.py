@@ -155,7 +155,7 @@ class UnitMoves(_Moves):
 
     @cached_property
     def _raised_rounding(self) -> Array:
-        """Rounding of the outputs, (N, C), when a is recomputed and its change added to z of the next step."""
+        """Rounding of the outputs, (N, C), when a is recomputed and its change added to the next z."""
         chain, objective = self.near.chain, self.objective
         assert chain is not None
         w = np.abs(objective.own[chain.above[0]]["weight"])

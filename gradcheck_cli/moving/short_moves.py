@@ -185,7 +185,7 @@ class Near:
 
     @cached_property
     def in_rows(self) -> bool:
-        """Whether perturbing one number changes more than its own activation, or than its own term of the loss."""
+        """Whether perturbing one number changes more than its own activation or its own term of the loss."""
         return self.activation.coupled or (self.is_output and not self.objective.network.loss.per_output)
 
     def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
