@@ -58,7 +58,7 @@ def complete_parameters(context: click.Context, _: click.Parameter, incomplete: 
 
 
 def _parameters_of(path: str) -> Iterable[str]:
-    from gradcheck_cli.model.problem import layers_of
+    from gradcheck_cli.model.layers import layers_of
     from gradcheck_cli.spec_file import read_spec
 
     network = None

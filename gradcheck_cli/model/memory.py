@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
 from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.model.layers import size_of
 from gradcheck_cli.network.network import Network
 
 _PER_PARAMETER = 18 * 8
@@ -25,8 +27,10 @@ MIB = 2**20
 
 def needed(network: Network, samples: int) -> int:
     """Return the bytes of arrays that exist throughout a check, for every entry and every activation."""
-    parameters = sum(layer.units * layer.inputs + len(layer.shapes) * layer.units for layer in network.layers)
-    activations = samples * (network.layers[0].inputs + sum(layer.units for layer in network.layers))
+    parameters = sum(math.prod(shape) for shape in network.shapes.values())
+    activations = samples * (
+        math.prod(network.features) + sum(math.prod(layer.out) for layer in network.layers)
+    )
     return _LOADED + _PER_PARAMETER * parameters + _PER_ACTIVATION * activations
 
 
@@ -36,7 +40,7 @@ def least_block(network: Network, samples: int) -> tuple[int, int]:
     An entry is perturbed for the whole batch at once, and so is a pre-activation below a batch normalisation.
     """
     sizes = [
-        _PER_MOVED * samples * max(layer.units for layer in network.layers[i:])
+        _PER_MOVED * samples * max(math.prod(layer.out) for layer in network.layers[i:])
         for i in range(len(network.layers))
     ]
     largest = max(sizes)
@@ -52,7 +56,7 @@ def refuse_oversized(network: Network, samples: int, budget: int) -> None:
             f"{_size(block)}, over the budget of {budget} MiB"
         )
         help = "check a smaller batch, or raise --memory"
-        raise InputError(Complaint(message, ("network", "layers", layer, "units"), help=help))
+        raise InputError(Complaint(message, size_of(network.layers[layer]), help=help))
     total, there = needed(network, samples) + block, _machine()
     if there is not None and total > there:
         message = f"this check needs about {_size(total)} of memory, but the machine has {_size(there)}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,17 +38,22 @@ INITIALISERS: Mapping[str, Initialiser] = {
 }
 
 
-def initialise(
-    init: str,
-    scale: float | None,
-    seed: int,
-    biases_too: bool,
-    sizes: list[tuple[str, int, int]],
-    normalised: Collection[str] = (),
-) -> dict[str, Array]:
-    """Draw the parameters of layers (name, inputs, units) from the input up, weights first, then biases.
+class Sized(NamedTuple):
+    """A layer whose parameters are drawn: the shape of its weight, and its fans as initialisers count them."""
 
-    Last come gamma, around 1, and beta, around 0, for the layers in `normalised`. Unless the biases are
+    name: str
+    weight: Shape
+    fan_in: int
+    fan_out: int
+    normalised: bool = False
+
+
+def initialise(
+    init: str, scale: float | None, seed: int, biases_too: bool, layers: Sequence[Sized]
+) -> dict[str, Array]:
+    """Draw the parameters of layers from the input up, weights first, then biases.
+
+    Last come gamma, around 1, and beta, around 0, for the layers that are normalised. Unless the biases are
     drawn, they are exactly 1 and 0.
 
     The generator is `RandomState`, whose stream never changes: with `normal`, a scale of 0.1 and seed 123
@@ -56,19 +62,17 @@ def initialise(
     initialiser = INITIALISERS[init]
     rng = np.random.RandomState(seed)
     factor = initialiser.scale if scale is None else scale
-    parameters: dict[str, Array] = {}
-    for name, inputs, units in sizes:
-        parameters[f"{name}.weight"] = factor * initialiser.draw(rng, (units, inputs), inputs, units)
 
-    def bias_of(inputs: int, units: int) -> Array:
-        if not biases_too:
-            return np.zeros(units)
-        return factor * initialiser.draw(rng, (units,), inputs, units)
+    def drawn(layer: Sized, shape: Shape) -> Array:
+        return factor * initialiser.draw(rng, shape, layer.fan_in, layer.fan_out)
 
-    for name, inputs, units in sizes:
-        parameters[f"{name}.bias"] = bias_of(inputs, units)
-    for name, inputs, units in sizes:
-        if name in normalised:
-            parameters[f"{name}.gamma"] = 1.0 + bias_of(inputs, units)
-            parameters[f"{name}.beta"] = bias_of(inputs, units)
+    def bias_of(layer: Sized) -> Array:
+        return drawn(layer, layer.weight[:1]) if biases_too else np.zeros(layer.weight[0])
+
+    parameters = {f"{layer.name}.weight": drawn(layer, layer.weight) for layer in layers}
+    parameters |= {f"{layer.name}.bias": bias_of(layer) for layer in layers}
+    for layer in layers:
+        if layer.normalised:
+            parameters[f"{layer.name}.gamma"] = 1.0 + bias_of(layer)
+            parameters[f"{layer.name}.beta"] = bias_of(layer)
     return parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean, shortened
-from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.model.data import Batch, one_target_per_output, place_of, read_batch
+from gradcheck_cli.model.layers import layers_of, refuse_impossible, refuse_too_many
 from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.model.memory import refuse_oversized
 from gradcheck_cli.model.named_arrays import Dialect, OwnParameters, read_fitting
-from gradcheck_cli.model.parameters import initialise
+from gradcheck_cli.model.parameters import Sized, initialise
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import Network
-from gradcheck_cli.network.steps.dense import Dense
-from gradcheck_cli.spec import MAX_NUMBERS, InitialisedParameters, LossSpec, NetworkSpec, Parameters, Spec
-from gradcheck_cli.types import Array, Shape
+from gradcheck_cli.spec import InitialisedParameters, LossSpec, NetworkSpec, Parameters, Spec
+from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,6 @@ def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
     """
     if spec.network is None:
         raise bad_input("this needs a network, but the spec has no network section", "network")
-    _refuse_impossible(spec.network)
     try:
         problem = _build(spec, spec.network, own)
     except MemoryError:
@@ -87,6 +85,7 @@ def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
 def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Problem:
     dtype, loss = np.dtype(spec.dtype), described.loss
     network = _network(described)
+    refuse_impossible(described, network.layers)
     found = Gathered()
     with found:
         batch, plain, target, total = _samples(spec, described, network)
@@ -101,7 +100,7 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
     return Problem(
         replace(network, coefficient=coefficient(network.loss, loss.reduction, loss.scale, outputs, total)),
         {name: _held_by(dtype, value) for name, value in parameters.items()},
-        _held_by(dtype, batch.x),
+        _held_by(dtype, batch.x.reshape(len(batch.x), *network.features)),
         _held_by(dtype, target),
         batch.y,
         dtype,
@@ -116,7 +115,7 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
 def _network(spec: NetworkSpec) -> Network:
     """Return the network with a coefficient of 1; the final one may depend on the samples' weights."""
     loss = LOSSES[spec.loss.name].with_options(**spec.loss.options)
-    return Network(layers_of(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
+    return Network(spec.features, layers_of(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
@@ -124,8 +123,8 @@ def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batc
     if spec.data is None:
         raise bad_input("this needs data, but the spec has no data section", "data")
     outputs = network.output.units
-    batch = read_batch(spec.data, described.inputs, outputs, network.loss)
-    _refuse_too_many(described, len(batch.x))
+    batch = read_batch(spec.data, math.prod(network.features), outputs, network.loss)
+    refuse_too_many(network.layers, len(batch.x))
     target, labels = one_target_per_output(batch, outputs, network.loss, place_of(spec.data, "y"))
     return batch, target, *_weighted(target, labels, described.loss)
 
@@ -133,18 +132,6 @@ def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batc
 def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array.astype(dtype).astype(np.float64))
-
-
-def layers_of(spec: NetworkSpec) -> tuple[Layer, ...]:
-    features: Shape = (spec.inputs,)
-    layers = []
-    for name, layer in zip(spec.names, spec.layers, strict=True):
-        activation = ACTIVATIONS[layer.activation.name].with_options(**layer.activation.options)
-        norm = layer.batch_norm.eps if layer.batch_norm else None
-        step = Dense(features[0], layer.units)
-        layers.append(Layer(name, step, features, activation, layer.activation.name, norm))
-        features = step.out(features)
-    return tuple(layers)
 
 
 def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Array, float]:
@@ -170,10 +157,9 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
 def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
     if isinstance(source, InitialisedParameters):
         init = source
-        sizes = [(layer.name, layer.inputs, layer.units) for layer in network.layers]
-        normalised = [layer.name for layer in network.layers if layer.batch_norm is not None]
+        sizes = [_sized(layer) for layer in network.layers]
         with np.errstate(over="ignore"):  # the forward pass detects and refuses overflow
-            return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes, normalised)
+            return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
     help = "map its name in the file under names"
     arrays = read_fitting(source, "parameters", "parameter", network.shapes, if_missing=help)
     where, theirs = ("parameters", "file"), Dialect(source, "parameters").name
@@ -183,6 +169,11 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
             *(Complaint(f"parameter '{name}' holds numbers that are not finite", where) for name in infinite)
         )
     return arrays
+
+
+def _sized(layer: Layer) -> Sized:
+    fans = layer.step.fans("weight")
+    return Sized(layer.name, layer.step.shapes["weight"], *fans, layer.batch_norm is not None)
 
 
 def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -205,50 +196,6 @@ def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]
     return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
-def _refuse_impossible(spec: NetworkSpec) -> None:
-    """Refuse a network that is invalid for any data, before anything is allocated."""
-    complaints = [*_ambiguous_names(spec), *_too_large(spec)]
-    weights, outputs = spec.loss.weight, spec.layers[-1].units
-    if weights is not None and len(weights) != outputs:
-        message = f"there are {len(weights)} class weights and {outputs} outputs"
-        complaints.append(Complaint(message, ("network", "loss", "weight")))
-    if complaints:
-        raise InputError(*complaints)
-
-
-def _ambiguous_names(spec: NetworkSpec) -> Iterator[Complaint]:
-    names = spec.names
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            yield Complaint(f"two layers are named '{name}'", ("network", "layers", i, "name"))
-
-
-def _too_large(spec: NetworkSpec) -> Iterator[Complaint]:
-    inputs, total = spec.inputs, 0
-    for i, layer in enumerate(spec.layers):
-        total += (inputs + 1) * layer.units
-        if total > MAX_NUMBERS:
-            message = (
-                f"a weight of {layer.units:,} × {inputs:,} takes the parameters over the limit of "
-                f"{MAX_NUMBERS:,} numbers"
-            )
-            yield Complaint(message, ("network", "layers", i, "units"))
-            return
-        inputs = layer.units
-
-
-def _refuse_too_many(spec: NetworkSpec, samples: int) -> None:
-    total = 0
-    for i, layer in enumerate(spec.layers):
-        total += samples * layer.units
-        if total > MAX_NUMBERS:
-            message = (
-                f"{samples:,} samples of {layer.units:,} units take the activations over the limit of "
-                f"{MAX_NUMBERS:,} numbers"
-            )
-            raise bad_input(message, "network", "layers", i, "units", help="check a smaller batch")
-
-
 def refuse_overflow(objective: NetworkObjective) -> None:
     """Raise an `InputError` if the forward pass overflows, naming the layer and the type."""
     network, values, dtype = objective.network, objective.values, objective.x.dtype
@@ -256,13 +203,13 @@ def refuse_overflow(objective: NetworkObjective) -> None:
         return
     in_type = "" if dtype == np.float64 else f" in {dtype}"
     help = f"the parameters or inputs are too large{in_type and f' for {dtype}; try float64'}"
-    for i, (layer, at) in enumerate(zip(network.layers, network.places, strict=True)):
+    for layer, at in zip(network.layers, network.places, strict=True):
         for what, value in (("pre-activations", at.z), ("variances", at.z_hat)):
             if not np.isfinite(values[value]).all():
                 message = (
                     f"the forward pass overflows{in_type}: {what} of layer '{layer.name}' are not finite"
                 )
-                raise bad_input(message, "network", "layers", i, help=help)
+                raise bad_input(message, "network", "layers", layer.place, help=help)
     with np.errstate(over="ignore"):
         at_fault = "loss" if not np.isfinite(objective.losses.sum()) else "penalty"
     raise bad_input(

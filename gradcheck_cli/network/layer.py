@@ -16,9 +16,11 @@ from gradcheck_cli.types import Shape
 class Layer:
     """A layer; its parameters are `<name>.weight`, `<name>.bias`, and normalised gamma and beta.
 
-    step: what makes z of its input, of features (*features) a sample.
-    activation, activation_name: a row of the table; identity where the spec names none.
+    step: computes z from an input whose samples have the shape `features`.
+    activation, activation_name: a row of the table; identity if the spec names none.
     batch_norm: the eps of its batch normalisation, or None without one.
+    before: steps without parameters between the layer below and this one, such as flatten.
+    place: the index of the layer in the spec's list.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Layer:
     activation: Activation
     activation_name: str
     batch_norm: float | None = None
+    before: tuple[Step, ...] = ()
+    place: int = 0
 
     @property
     def out(self) -> Shape:
@@ -67,14 +71,11 @@ class Layer:
     @property
     def steps(self) -> tuple[Step, ...]:
         """From its input up."""
-        return (self.step, *self._normalisation(), *self._activation())
+        activation = Pointwise(self.activation, self.activation_name)
+        return (*self.before, self.step, *self._normalisation(), activation)
 
     def _normalisation(self) -> Iterator[Step]:
         if self.batch_norm is not None:
             positions = len(self.out) - 1
             yield Normalise(self.batch_norm, positions)
             yield Scale(self.units, positions)
-
-    def _activation(self) -> Iterator[Step]:
-        if self.step.shapes:  # what has no parameters only passes numbers on
-            yield Pointwise(self.activation, self.activation_name)

@@ -28,9 +28,9 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Places:
-    """The numbers of a layer's values in the graph: its input, z, ẑ, what the activation is taken of, and a.
+    """The numbers of a layer's values in the graph: its input, z, ẑ, y = γ ẑ + β, and a = φ(y).
 
-    z_hat: that of z without batch normalisation;  y: z itself, or γ ẑ + β.
+    Without batch normalisation z, ẑ and y are one value.
     """
 
     input: int
@@ -45,8 +45,10 @@ class Network:
     """Layers from the input up, a loss per sample times a coefficient, and penalties on the parameters.
 
     L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and the biases if asked.
+    features: the shape of one sample of x.
     """
 
+    features: Shape
     layers: tuple[Layer, ...]
     loss: Loss
     coefficient: float
@@ -70,16 +72,17 @@ class Network:
             for step in layer.steps:
                 names = {own: f"{layer.name}.{own}" for own in step.shapes}
                 nodes.append(Node(step, layer.name, (len(nodes),), names))
-        return Graph(tuple(nodes), self.layers[0].features)
+        return Graph(tuple(nodes), self.features)
 
     @cached_property
     def places(self) -> tuple[Places, ...]:
         """Where each layer's values are."""
         places, value = [], 0
         for layer in self.layers:
-            z, last = value + 1, value + len(layer.steps)
+            enters, last = value + len(layer.before), value + len(layer.steps)
+            z = enters + 1
             z_hat, y = (z + 1, z + 2) if layer.batch_norm is not None else (z, z)
-            places.append(Places(value, z, z_hat, y, last))
+            places.append(Places(enters, z, z_hat, y, last))
             value = last
         return tuple(places)
 

@@ -46,6 +46,15 @@ class Known:
     output_error: Array
 
 
+class UnfitError(Exception):
+    """A step cannot take the input that it gets: `key` is its option to blame, `help` what to do."""
+
+    def __init__(self, message: str, key: str = "", help: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.help = help
+
+
 class Step:
     """One operation of a network. A kind overrides what it does better than these defaults.
 
@@ -68,10 +77,20 @@ class Step:
         """Return the output with each number on this piece, continued beyond its end; needs `has_pieces`."""
         raise NotImplementedError
 
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Step:
+        """Return the step for an input of these features and the options of a spec. Raises `UnfitError`."""
+        raise NotImplementedError
+
     @property
     def shapes(self) -> Mapping[str, Shape]:
         """The shape of each of its parameters."""
         return {}
+
+    def fans(self, name: str) -> tuple[int, int]:
+        """Return the inputs of a unit and the outputs of an input, as initialisers count them."""
+        units, *inputs = self.shapes[name]
+        return math.prod(inputs), units
 
     def out(self, *features: Shape) -> Shape:
         """Return the shape of a sample's output for those of its inputs."""

@@ -9,7 +9,7 @@ from build import problem_of, spec_of
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.parameters import initialise
+from gradcheck_cli.model.parameters import Sized, initialise
 from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.numerical.schemes import SCHEMES
 
@@ -80,7 +80,7 @@ def test_in_float32_every_number_is_one_that_float32_can_hold():
 
 def test_the_parameters_are_the_initialisers_draws():
     spec = spec_of((3, "tanh"), (2, "tanh"), parameters={"init": "he", "scale": 2, "seed": 5, "bias": "same"})
-    expected = initialise("he", 2.0, 5, True, [("hidden1", 4, 3), ("output", 3, 2)])
+    expected = initialise("he", 2.0, 5, True, [Sized("hidden1", (3, 4), 4, 3), Sized("output", (2, 3), 3, 2)])
     parameters = build_problem(spec).parameters
     for name, value in expected.items():
         np.testing.assert_array_equal(parameters[name], value)

@@ -15,12 +15,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product as pairs_of
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -38,6 +39,26 @@ class Conv2d(Step):
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Conv2d:
+        if len(features) != 3:
+            message = f"a convolution needs images [channels, height, width]; it gets {list(features)}"
+            raise UnfitError(message, "conv2d", "give the network inputs: [channels, height, width]")
+        channels, groups = options["conv2d"], options["groups"]
+        for what, count in (("input channels", features[0]), ("channels", channels)):
+            if count % groups:
+                raise UnfitError(f"{count} {what} cannot be split into {groups} groups", "groups")
+        pairs = (options[key] for key in ("kernel", "stride", "padding", "dilation"))
+        step = cls(features[0], channels, *pairs, groups)
+        if min(step.out(features)) < 1:
+            size = " × ".join(str(number) for number in features[1:])
+            raise UnfitError(f"the kernel does not fit into images of {size}", "kernel")
+        return step
+
+    def fans(self, name: str) -> tuple[int, int]:
+        area = math.prod(self.kernel)
+        return self.inputs // self.groups * area, self.channels * area
 
     @property
     def shapes(self) -> Mapping[str, Shape]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -28,6 +29,13 @@ class Dense(Step):
 
     inputs: int
     units: int
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Dense:
+        if len(features) != 1:
+            image = " × ".join(str(size) for size in features)
+            raise UnfitError(f"this layer gets samples of {image} numbers", help="put 'flatten' before it")
+        return cls(features[0], options["units"])
 
     @property
     def shapes(self) -> Mapping[str, Shape]:

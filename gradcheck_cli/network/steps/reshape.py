@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
@@ -15,6 +16,11 @@ class Flatten(Step):
     """(…, N, *features) → (…, N, numbers)."""
 
     axes: int
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Flatten:
+        return cls(len(features))
+
     couples: Couples = "nothing"
 
     def out(self, *features: Shape) -> Shape:
