@@ -39,7 +39,7 @@ INITIALISERS: Mapping[str, Initialiser] = {
 
 
 class Sized(NamedTuple):
-    """A layer whose parameters are drawn: the shape of its weight, and its fans as initialisers count them."""
+    """A layer whose parameters are drawn: its weight's shape, and its fans as initialisers count them."""
 
     name: str
     weight: Shape
