@@ -16,6 +16,7 @@ import numpy as np
 from gradcheck_cli.compare import Comparison, Verdict, compare, default_rtol, overall
 from gradcheck_cli.errors import ExitCode, bad_input, did_you_mean, shortened
 from gradcheck_cli.model.arrays import listed
+from gradcheck_cli.model.blind import unusual
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.model.network import Factors, Layer, backprop
 from gradcheck_cli.model.problem import Problem, build_problem
@@ -28,18 +29,24 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.report import EXIT_CODES
 from gradcheck_cli.sources import read_gradients
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import CheckSpec, NetworkSpec, Spec
-from gradcheck_cli.subject import describe
+from gradcheck_cli.spec import Backprop, CheckSpec, NetworkSpec, Spec
+from gradcheck_cli.subject import analytic_of, describe, other_loss, read_function
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One line of the derivation: its symbol, its formula, and its numbers against differences of its map."""
+    """One line of the derivation: its symbol, its formula, and its numbers against differences of its map.
+
+    origin: where the numbers come from.  given: whether that is the user's file.
+    parts: the symbols of the factors that it is made of.
+    """
 
     symbol: str
     formula: str
     comparison: Comparison
     origin: str
+    given: bool
+    parts: tuple[str, ...]
 
     @property
     def verdict(self) -> Verdict:
@@ -60,18 +67,36 @@ class Derivation:
     normalised: bool
     factors: tuple[Factor, ...]
 
+    def unseen(self, factor: Factor) -> tuple[Factor, ...]:
+        """The factors that `factor` is made of and that the user's file could hold, but does not."""
+        reached = self._reached(factor)
+        return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.symbol != _ONES)
+
+    def _reached(self, factor: Factor) -> set[str]:
+        """The symbols behind a factor. A factor that the user gives hides what it is made of."""
+        reached: set[str] = set()
+        for part in (f for f in self.factors if f.symbol in factor.parts):
+            reached |= {part.symbol} | (set() if part.given else self._reached(part))
+        return reached
+
+
+_ONES = "∂z/∂b"
+"""The one factor that no file holds: it is 1."""
+
 
 @dataclass(frozen=True)
 class Explanation:
     """The derivation for one spec, the output layer first.
 
-    notes: what the loss has beside its name: smoothed or weighted targets, penalties.
+    notes: what else the loss contains: smoothed or weighted targets, penalties.
+    unusual: what is allowed and rarely intended, and a loss in the gradient file that is not the network's.
     """
 
     network: str
     loss: str
     coefficient: float
     notes: tuple[str, ...]
+    unusual: tuple[str, ...]
     layers: tuple[Derivation, ...]
 
     @property
@@ -91,21 +116,35 @@ class Explanation:
 def explain(spec: Spec, only: str = "") -> Explanation:
     """Derive the gradients of `spec` layer by layer, checking every factor.
 
-    only: the one layer to derive; else those with a parameter that is checked. Factors come from our
-    backprop; the gradients and any factor the user's gradient file holds come from there.
-    Raises `InputError` where the spec does not fit its data, or has no such layer.
+    only: the one layer to derive, by default every layer with a checked parameter. The gradients come from
+    where the spec says, and so do the factors that a gradient file holds. All other factors come from our
+    backprop. Raises `InputError` if the spec does not fit its data or has no such layer.
     """
-    problem = build_problem(spec)
-    if only:
-        problem = replace(problem, checked=_parameters_of(problem, only))
-    analytic = read_gradients(spec.gradients, problem)
+    problem, analytic = _network_and_gradients(spec, only)
+    given = not isinstance(spec.gradients, Backprop)
     return Explanation(
         describe(problem),
         spec.network.loss.name if spec.network else "",
         problem.network.coefficient,
         tuple(_notes(spec.network)) if spec.network else (),
-        tuple(_derived(problem, analytic, spec.check)),
+        (*unusual(problem), *other_loss(problem, analytic)),
+        tuple(_derived(problem, analytic, given, spec.check)),
     )
+
+
+def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic]:
+    """The network, with the parameters to derive, and the gradients that the spec names for it."""
+    if spec.names_code is None or spec.network is None:
+        problem = _narrowed(build_problem(spec), only)
+        return problem, read_gradients(spec.gradients, problem)
+    function, inputs = read_function(spec)
+    assert inputs.problem is not None
+    problem = _narrowed(inputs.problem, only)
+    return problem, analytic_of(function, function.gradients(function.parameters), problem.checked)
+
+
+def _narrowed(problem: Problem, only: str) -> Problem:
+    return replace(problem, checked=_parameters_of(problem, only)) if only else problem
 
 
 def _parameters_of(problem: Problem, name: str) -> tuple[str, ...]:
@@ -137,10 +176,14 @@ class _Step:
     value: Array
     numerical: Movable | Estimate
     rounding: Array
+    parts: tuple[str, ...] = ()
 
 
-def _derived(problem: Problem, analytic: Analytic, how: CheckSpec) -> Iterator[Derivation]:
-    """Of every layer with a checked parameter, from the output down."""
+def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) -> Iterator[Derivation]:
+    """Derive every layer with a checked parameter, from the output down.
+
+    given: whether the gradients are the user's, not those of our backprop.
+    """
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (problem.network, problem.parameters, problem.x, problem.target)
     whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
@@ -155,7 +198,7 @@ def _derived(problem: Problem, analytic: Analytic, how: CheckSpec) -> Iterator[D
                 *_steps(_Place(problem, i, arithmetic.eps, how), ours, bounds),
                 *(_product(problem, name, analytic, whole, rounding) for name in checked),
             ]
-            factors = tuple(_factor(step, analytic, how) for step in steps)
+            factors = tuple(_factor(step, analytic, given, how) for step in steps)
             yield Derivation(layer.name, layer.activation_name, above, layer.batch_norm is not None, factors)
 
 
@@ -175,19 +218,21 @@ class _Place(NamedTuple):
 def _steps(at: _Place, ours: Factors, bounds: FactorRounding) -> Iterator[_Step]:
     """The factors from ∂L/∂a to ∂z/∂b."""
     layer, normalised = at.layer, ours.normalised is not None
-    y = "y" if normalised else "z"
+    slope = "∂a/∂y" if normalised else "∂a/∂z"
     yield _handed_down(at, ours, bounds)
-    yield _slope(at, ours, bounds, f"∂a/∂{y}")
+    yield _slope(at, ours, bounds, slope)
+    through = f"∂L/∂a · {slope}"
+    parts: tuple[str, ...] = ("∂L/∂a", slope)
     if normalised:
         dL_dy = _differences(at.problem, at.i, "y", at.how)
-        yield _Step("∂L/∂y", "∂L/∂a · ∂a/∂y", f"{layer.name}.dL_dy", ours.dL_dy, dL_dy, bounds.dL_dy)
-    through = "∂L/∂y · ∂y/∂z" if normalised else "∂L/∂a · ∂a/∂z"
+        yield _Step("∂L/∂y", through, f"{layer.name}.dL_dy", ours.dL_dy, dL_dy, bounds.dL_dy, parts)
+        through, parts = "∂L/∂y · ∂y/∂z", ("∂L/∂y",)
     delta = _differences(at.problem, at.i, "z", at.how)
-    yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bounds.delta)
+    yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bounds.delta, parts)
     weights, biases = weight_map(at.problem, at.i), bias_map(at.problem, at.i)
     size = at.eps * np.abs(ours.dz_dw)
     yield _Step("∂z/∂w", "a⁽ʰ⁾", f"{layer.name}.dz_dw", ours.dz_dw, weights, size)
-    yield _Step("∂z/∂b", "1", f"{layer.name}.dz_db", np.ones_like(ours.y), biases, np.zeros_like(ours.y))
+    yield _Step(_ONES, "1", f"{layer.name}.dz_db", np.ones_like(ours.y), biases, np.zeros_like(ours.y))
 
 
 def _handed_down(at: _Place, ours: Factors, bounds: FactorRounding) -> _Step:
@@ -219,12 +264,12 @@ _OF_Y = str.maketrans("zᶻ", "yʸ")
 
 
 _PRODUCTS = {
-    "weight": ("∂L/∂w", "δᵀ a⁽ʰ⁾"),
-    "bias": ("∂L/∂b", "Σₙ δₙ"),
-    "gamma": ("∂L/∂γ", "Σₙ ∂L/∂yₙ ẑₙ"),
-    "beta": ("∂L/∂β", "Σₙ ∂L/∂yₙ"),
+    "weight": ("∂L/∂w", "δᵀ a⁽ʰ⁾", ("δ", "∂z/∂w")),
+    "bias": ("∂L/∂b", "Σₙ δₙ", ("δ",)),
+    "gamma": ("∂L/∂γ", "Σₙ ∂L/∂yₙ ẑₙ", ("∂L/∂y",)),
+    "beta": ("∂L/∂β", "Σₙ ∂L/∂yₙ", ("∂L/∂y",)),
 }
-"""What the gradients are made of, by the kind of parameter."""
+"""The symbol and formula of each kind of parameter's gradient, and the factors in it."""
 
 
 def _product(
@@ -234,9 +279,10 @@ def _product(
     whole: Estimates,
     rounding: Mapping[str, Array],
 ) -> _Step:
-    symbol, formula = _PRODUCTS[name.rpartition(".")[2]]
+    symbol, formula, parts = _PRODUCTS[name.rpartition(".")[2]]
     penalty = " + penalty" if problem.network.penalties_on(name) else ""
-    return _Step(symbol, f"{formula}{penalty}", name, analytic.values[name], whole[name], rounding[name])
+    value = analytic.values[name]
+    return _Step(symbol, f"{formula}{penalty}", name, value, whole[name], rounding[name], parts)
 
 
 def _whole(problem: Problem, how: CheckSpec) -> Estimates:
@@ -254,8 +300,8 @@ def _differences(problem: Problem, i: int, kind: str, how: CheckSpec) -> Estimat
     return Estimate(flat.value.reshape(shape).T, flat.error.reshape(shape).T)
 
 
-def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:
-    given = step.name in analytic.factors or step.name in analytic.values
+def _factor(step: _Step, analytic: Analytic, given: bool, how: CheckSpec) -> Factor:
+    its_own = step.name in analytic.factors or step.name in analytic.values
     value = analytic.factors.get(step.name, step.value)[: len(step.value)]
     numerical = step.numerical
     if not isinstance(numerical, Estimate):
@@ -264,7 +310,8 @@ def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:
     rtol = how.rtol or default_rtol(_dtype(analytic))
     eps = float(np.finfo(_dtype(analytic)).eps)
     comparison = compare(step.name, value, numerical, step.rounding, rtol, eps)
-    return Factor(step.symbol, step.formula, comparison, analytic.origin if given else "backprop")
+    origin = analytic.origin if its_own else "backprop"
+    return Factor(step.symbol, step.formula, comparison, origin, given and its_own, step.parts)
 
 
 def _dtype(analytic: Analytic) -> np.dtype[Any]:

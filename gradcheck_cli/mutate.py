@@ -14,14 +14,17 @@ from gradcheck_cli.compare import Verdict, compare, default_rtol
 from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.plant import Plant, plants
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
+from gradcheck_cli.model.named_arrays import OwnParameters
 from gradcheck_cli.model.network import gradients
+from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
 from gradcheck_cli.shared_work import each_in_processes
+from gradcheck_cli.sources import with_own_inputs
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import Backprop, CheckSpec, Spec
-from gradcheck_cli.subject import Subject, subject_of
+from gradcheck_cli.subject import Subject, subject_of_network
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
 """What would show a mistake that is in none of the checked tensors."""
@@ -111,26 +114,42 @@ class Mutation:
         return ExitCode.AGREES if 0 < len(self.visible) == self.caught else ExitCode.UNDECIDED
 
 
-@np.errstate(all="ignore")  # mistakes overflow, too
-def mutate(spec: Spec, progress: Progress | None = None, sample: int | None = None) -> Mutation:
-    """Plant every mistake that applies in the network of `spec`, and check and diagnose each.
+def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
+    """Return the spec with gradcheck's own gradients, and the parameters that its code defines, if any.
 
-    The gradients that the spec names have no part in it. progress is told of mistakes, not of evaluations.
-    sample: how many of them are drawn, by the seed of the check. An interruption leaves out those that have
-    not been checked. Raises `InputError` where the spec has no network or does not fit its data, and
-    `UntrustedReferenceError` if our own right gradients are called wrong.
+    Raises `InputError` if the spec has no network.
     """
     if spec.network is None:
-        help = "mistakes are planted in our own backprop"
+        help = "mistakes are planted in gradcheck's own backprop"
         raise bad_input("this needs a network, and the spec describes none", "network", help=help)
-    subject = subject_of(spec.model_copy(update={"gradients": Backprop()}))
+    spec, own = with_own_inputs(spec)
+    return spec.model_copy(update={"gradients": Backprop()}), own
+
+
+@np.errstate(all="ignore")  # mistakes overflow, too
+def mutate(
+    spec: Spec,
+    progress: Progress | None = None,
+    sample: int | None = None,
+    own: OwnParameters | None = None,
+) -> Mutation:
+    """Plant every mistake that applies in the network of `spec`, and check and diagnose each.
+
+    The gradients that the spec names play no part. progress counts mistakes, not evaluations.
+    sample: how many mistakes to draw, with the seed of the check; by default all.
+    own: parameters that replace the spec's.
+    An interruption leaves out the mistakes that have not been checked. Raises `InputError` if the spec has no
+    network or does not fit its data, and `UntrustedReferenceError` if right gradients are called wrong.
+    """
+    spec, own = to_mutate(spec) if own is None else (spec, own)
+    problem = build_problem(spec, own)
+    subject = subject_of_network(spec, problem)
     looks = Remembered()  # differences are the same whatever the gradient is: each is taken once
     right = check_subject(subject, spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
-        raise UntrustedReferenceError("our own backprop, with nothing planted, is called wrong")
-    assert subject.problem is not None
+        raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
     assert subject.units is not None
-    all_planted = list(plants(subject.problem))
+    all_planted = list(plants(problem))
     planted = all_planted if sample is None else _drawn(all_planted, sample, spec.check.seed)
     if progress:
         progress.expect(len(planted))

@@ -629,6 +629,12 @@ class Spec(Model):
     dtype: Literal["float64", "float32"] = "float64"
 
     @property
+    def asks_code(self) -> bool:
+        """Whether the code may have to bring the data or the parameters."""
+        brings = isinstance(self.gradients, PythonFunction) and self.parameters is None
+        return self.names_code is not None and (self.data is None or brings)
+
+    @property
     def names_code(self) -> Code | None:
-        """The code that the gradients come from, if they do."""
+        """The code that the gradients come from, if they come from code."""
         return getattr(self.gradients, "python", None) or getattr(self.gradients, "torch", None)

@@ -34,14 +34,14 @@ from gradcheck_cli.sources.evaluation import (
 from gradcheck_cli.sources.foreign import Finding, Function, Inputs
 from gradcheck_cli.sources.own_inputs import own_parameters
 from gradcheck_cli.sources.unwritten import refuse_unwritten
-from gradcheck_cli.sources.user_code import Callee, UserCode, a, load
+from gradcheck_cli.sources.user_code import Callee, Load, UserCode, a, load
 from gradcheck_cli.spec import PythonFunction
 
 _WHERE = ("gradients", "python")
 _MOVED = "with parameters moved a little"
 
 
-def read(source: PythonFunction, inputs: Inputs) -> Function:
+def read(source: PythonFunction, inputs: Inputs, load: Load = load) -> Function:
     """The function f(parameters, x, y) → (loss, gradients), after two calls that show it can be used.
 
     Without data it may be f(parameters).

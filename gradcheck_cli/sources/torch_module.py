@@ -26,7 +26,7 @@ from gradcheck_cli.sources.torch_graph import WHERE, Graph, build_graph
 from gradcheck_cli.sources.torch_trials import tried
 from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
 from gradcheck_cli.sources.unwritten import refuse_unwritten
-from gradcheck_cli.sources.user_code import UserCode, load
+from gradcheck_cli.sources.user_code import Load, UserCode, load
 from gradcheck_cli.spec import TorchModule
 
 _WIDE = "in float64, which differences need"
@@ -38,7 +38,7 @@ _ONE_TYPE = (
 )
 
 
-def read(source: TorchModule, inputs: Inputs) -> Function:
+def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
     """What build() returns: (module, loss), or (function, loss, tensors) for a bare autograd function.
 
     L is the sum of loss(module(x), y), a number or one term per sample, or of loss(function(x, *tensors), y);

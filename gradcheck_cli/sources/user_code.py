@@ -90,6 +90,10 @@ class UserCode:
         return bad_input(f"{self} {message}", *self.where, help=help)
 
 
+Load = Callable[[Code, Location], UserCode]
+"""`load`, or one that remembers what it has loaded."""
+
+
 def load(code: Code, where: Location) -> UserCode:
     """Run the file as a module of its own. Raises `InputError` at `where` if it has no such function."""
     _refuse_no_file(code.file, where)
