@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gradcheck_cli.errors import Complaint, Gathered, InputError, Location, bad_input, did_you_mean, shortened
-from gradcheck_cli.model.arrays import as_vector, listed, match_shapes
+from gradcheck_cli.model.arrays import as_vector, listed, match_shapes, shape_text
 from gradcheck_cli.model.npy import read_npy_folder, read_npz
 from gradcheck_cli.model.other_names import OtherNames, by_shape, without
 from gradcheck_cli.model.safetensors_file import read_safetensors
@@ -102,6 +102,9 @@ class Author:
         must = {dialect.name(ours) for ours in needed}
         given = {name: _as_needed(header, theirs.get(name)) for name, header in given.items()}
         other, found = _other_names(dialect, given, shapes, needed), Gathered()
+        if len(must) > 1 and not other.pairs and must.isdisjoint(given):
+            missing = {name: shape for name, shape in theirs.items() if name in must}
+            raise self._none_of_them(given, missing, what, if_missing)
         with found:
             if other.pairs:
                 raise InputError(other.complaint(dialect.source, dialect.section, self.called, self.where))
@@ -119,6 +122,15 @@ class Author:
                 {dialect.name(ours): dialect.if_transposed for ours in shapes if _is_weight(ours)},
             )
         found.raise_any()
+
+    def _none_of_them(
+        self, given: Collection[str], needed: Mapping[str, Shape], what: str, if_missing: str | None
+    ) -> InputError:
+        """The error for a file that holds something else altogether."""
+        message = f"{self.called} holds none of the {what}s: it holds {listed(given)}"
+        shapes = listed(f"{name} {shape_text(shape)}" for name, shape in needed.items())
+        help = f"save an array for each of {shapes}"
+        return bad_input(message, *self.where, help=f"{help}; or {if_missing}" if if_missing else help)
 
 
 @dataclass(frozen=True)
