@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -298,5 +299,5 @@ def _unlike(problem: Problem, loss: float, whose: str, described: str, eps: floa
     ours = float(problem.objective.total)
     if same_loss(ours, loss, eps):
         return ()
-    ratio = f", {ours / loss:.6g} times as large" if loss else ""
+    ratio = f", {ours / loss:.6g} times as large" if loss and isfinite(loss) else ""
     return (f"{whose} is {loss:.6g}, but the {described} gives {ours:.6g}{ratio}",)

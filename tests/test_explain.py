@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_the_networks_is_noted(spec, tmp_path):
     assert explain(given(spec, tmp_path, loss=np.array(loss))).unusual == ()
     explanation = explain(given(spec, tmp_path, loss=np.array(2 * loss)))
     assert explanation.unusual == (
-        f"the loss in g.npz is {2 * loss:.6g}; that of the spec is {loss:.6g}, 0.5 times as much",
+        f"the loss in g.npz is {2 * loss:.6g}, but the spec gives {loss:.6g}, 0.5 times as large",
     )
     for render in (table.render_explanation, markdown.render_explanation):
         assert "Note: the loss in g.npz" in render("net.yaml", explanation, View())

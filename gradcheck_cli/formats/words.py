@@ -200,11 +200,34 @@ def sentence(report: Report) -> str:
         return f"{strictly}unresolved: nothing wrong was found, but {reasons}."
     if report.unresolved:
         agree = f"{report.agree:,} of {count(report.entries, 'entry')}"
-        return f"agrees: {'; '.join([agree, 'the others could not be decided', *untested])}."
+        parts = [agree, "the others could not be decided", *untested]
+        return f"agrees: {'; '.join(parts)}{_coarsely(report)}."
     all_of_them = f"all {count(report.entries, 'entry')}" + ", along random directions" * bool(
         report.projected
     )
-    return f"agrees: {'; '.join([all_of_them, *untested])}."
+    return f"agrees: {'; '.join([all_of_them, *untested])}{_coarsely(report)}."
+
+
+COARSE = 0.01
+"""A check that cannot see an error of this share in a typical entry says so in its verdict."""
+
+
+def _coarsely(report: Report) -> str:
+    """``, but coarsely: in float16 a typical entry could be 32 % off and still agree``"""
+    resolution = report.resolution
+    if resolution is None or not resolution.median > COARSE:
+        return ""
+    off = f"{100 * resolution.median:.0f} % off" if resolution.median < 1 else "off by any amount"
+    return f", but coarsely: {_reason(report)}a typical entry could be {off} and still agree"
+
+
+def _reason(report: Report) -> str:
+    """What makes a check coarse: the type of the gradients, or the tolerance that was asked for."""
+    eps = max(c.eps for c in report.comparisons)
+    if eps >= float(np.finfo(np.float16).eps):
+        return "in float16 "
+    rtol = max(report.rtol.values())
+    return f"with rtol {rtol:g} " if rtol >= COARSE else ""
 
 
 def _untested(report: Report) -> str:
@@ -222,7 +245,8 @@ def _where(report: Report) -> str:
     wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
     tensors = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
     name, worst = report.worst(1)[0]
-    return f"in {tensors}; the worst, {name}{index(worst.index)}, {against(worst)}"
+    which = "the worst" if np.isfinite(worst.analytic) else "the first that is not finite"
+    return f"in {tensors}; {which}, {name}{index(worst.index)}, {against(worst)}"
 
 
 THEMSELVES = {"units": "", "literal": "", "directions": " that were moved by themselves"}

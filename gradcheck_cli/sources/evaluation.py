@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -190,13 +192,30 @@ def _found(value: Any, array: Array) -> str:
     return f"numbers of type {array.dtype}" if array.dtype.kind == "c" else a(value)
 
 
-def refuse_infinite(losses: Array, code: Callee) -> None:
-    """Without a finite loss there is no gradient to check."""
+def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:
+    """Raise an `InputError` unless every loss is finite. arises: says where one first is not."""
     finite = np.isfinite(losses)
     if not finite.all():
         i = int(np.flatnonzero(~finite)[0])
-        which = f"loss term {i}" if len(losses) > 1 else "the loss"
-        raise code.complain(f"says that {which} is {losses[i]}; finite numbers are needed")
+        which = f"loss term {i} of {len(losses)}" if len(losses) > 1 else "the loss"
+        raise code.complain(f"returns {losses[i]} for {which}; a finite number is needed", arises())
+
+
+def first_not_finite(call: Callable[[], object]) -> str | None:
+    """Say where numpy first computes a number that is not finite, if another call tells."""
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            call()
+    except FloatingPointError as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+        where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: {error}"
+    except InputError as error:
+        _, is_of_numpy, where = error.complaints[0].message.partition("raises FloatingPointError at ")
+        if not is_of_numpy:
+            return None
+    else:
+        return None
+    return f"the first number that is not finite arises at {where}"
 
 
 # --- and again -------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
     as_point,
+    first_not_finite,
     first_of_two,
     plain,
     read_gradients,
@@ -75,7 +76,7 @@ def observed(
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
     refuse_unwritten(first, second, lambda: _observe(code, parameters, x, y)[0], code)
-    refuse_infinite(first.losses, code)
+    refuse_infinite(first.losses, code, lambda: first_not_finite(lambda: _observe(code, parameters, x, y)))
     refuse_unrepeatable(first, second, code)
     loss = float(first.losses.astype(np.float64).sum())
     function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, stacked)

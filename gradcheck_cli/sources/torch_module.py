@@ -148,13 +148,37 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
     first, remarks = _observe(code, graph, point)
     second, _ = _observe(code, graph, point)
     refuse_unwritten(first, second, lambda: _observe(code, graph, point)[0], code)
-    refuse_infinite(first.losses, code)
+    refuse_infinite(first.losses, code, lambda: _first_not_finite(code, graph, point))
     refuse_unrepeatable(first, second, code)
     upstream = Upstream(plain_weights(len(first.losses)))
     loss = float(first.losses.astype(np.float64).sum())
     return _Function(
         code, graph, point, upstream, loss, first.apart, remarks, _is_wide(code, graph, point), vectorized
     )
+
+
+def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> str | None:
+    """Say which part of the module first returns a number that is not finite."""
+    torch, found = graph.torch, []
+
+    def look_at(name: str) -> Any:
+        def look(module: Any, _: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
+                found.append(f"'{name}' ({type(module).__name__})")
+
+        return look
+
+    if not isinstance(graph.forward, torch.nn.Module):
+        return None
+    parts = [(name, part) for name, part in graph.forward.named_modules() if name]
+    hooks = [part.register_forward_hook(look_at(name)) for name, part in parts]
+    with code.running(_WIDE):
+        graph.losses(point, AS_IT_IS)
+    for hook in hooks:
+        hook.remove()
+    if found:
+        return f"the first output that is not finite is that of {found[0]}"
+    return "the output of every layer is finite, so it arises in the loss" if parts else None
 
 
 def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:

@@ -253,8 +253,8 @@ def test_impossible_data_are_refused(written, data, message):
         ("1j, g", "returns a complex for a loss; a number or one term per sample is needed"),
         ("np.ones((2, 2)), g", "returns an array of shape [2, 2] for a loss; "),
         ("[], g", "returns an array of shape [0] for a loss; "),
-        ("float('nan'), g", "says that the loss is nan; finite numbers are needed"),
-        ("loss / [1, 0], g", "says that loss term 1 is inf; finite numbers are needed"),
+        ("float('nan'), g", "returns nan for the loss; a finite number is needed"),
+        ("loss / [1, 0], g", "returns inf for loss term 1 of 2; a finite number is needed"),
         (
             "loss, g['w']",
             "returns an array for the gradients; a dict of arrays by parameter name is needed",
