@@ -12,11 +12,11 @@ import numpy as np
 from gradcheck_cli.checker import check_subject
 from gradcheck_cli.compare import Verdict, compare, default_rtol
 from gradcheck_cli.diagnose.network import says
-from gradcheck_cli.diagnose.plant import Plant, plants
+from gradcheck_cli.diagnose.plant import Plant, planted, plants
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
 from gradcheck_cli.model.named_arrays import OwnParameters
 from gradcheck_cli.model.network import gradients
-from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
@@ -27,10 +27,13 @@ from gradcheck_cli.spec import Backprop, CheckSpec, Spec
 from gradcheck_cli.subject import Subject, subject_of_network
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
-"""What would show a mistake that is in none of the checked tensors."""
+"""What would show a mistake in a tensor that is not checked."""
+
+NO_MISTAKE = "nothing, as it is no mistake with this activation"
+"""What would show a slip that some activations forgive, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5
-"""A mistake that changes no tensor by more than this share of its largest entry is none to speak of."""
+"""A mistake counts only if it changes some tensor by more than this share of its largest entry."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,13 @@ def mutate(
     if right is Verdict.WRONG:
         raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
     assert subject.units is not None
-    all_planted = list(plants(problem))
-    planted = all_planted if sample is None else _drawn(all_planted, sample, spec.check.seed)
+    all_plants = list(plants(problem))
+    chosen = all_plants if sample is None else _drawn(all_plants, sample, spec.check.seed)
     if progress:
-        progress.expect(len(planted))
+        progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
     how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are what is shared out
-    mutants = each_in_processes(partial(_mutant, subject, how, looks), planted, spec.check.jobs)
+    mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
     try:
         for i, mutant in mutants:
             found[i] = mutant
@@ -172,21 +175,21 @@ def mutate(
         right,
         tuple(found[i] for i in sorted(found)),
         subject.units.kinks.any,
-        len(all_planted),
-        len(planted),
+        len(all_plants),
+        len(chosen),
     )
 
 
-def _drawn(planted: Sequence[Plant], count: int, seed: int) -> list[Plant]:
+def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
     """A random sample in the order of the mistakes: one of every kind, then another of every kind."""
-    order = np.random.default_rng(seed).permutation(len(planted))
+    order = np.random.default_rng(seed).permutation(len(among))
     kinds: Counter[str] = Counter()
     rounds = {}
     for i in map(int, order):
-        rounds[i] = kinds[planted[i].wrong.kind]
-        kinds[planted[i].wrong.kind] += 1
+        rounds[i] = kinds[among[i].wrong.kind]
+        kinds[among[i].wrong.kind] += 1
     chosen = sorted(map(int, order), key=rounds.__getitem__)[:count]
-    return [planted[i] for i in sorted(chosen)]
+    return [among[i] for i in sorted(chosen)]
 
 
 def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
@@ -239,8 +242,25 @@ def _shown_by(plant: Plant, subject: Subject) -> str:
         return LEFT_OUT
     if len(problem.x) == 1 and wrong.family in _NEED_SAMPLES:
         return "more than one sample"
+    if wrong.family in _OF_ACTIVATIONS and not _shows_anywhere(plant, problem):
+        return NO_MISTAKE
     return _SHOWN_BY.get(wrong.kind) or _BY_FAMILY.get(wrong.family, "other data or parameters")
 
+
+def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
+    """Whether the mistake makes a difference at drawn parameters and inputs, on both sides of every kink.
+
+    relu'(a) never does: it is relu'(z).
+    """
+    drawn = np.random.default_rng(0)
+    parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}
+    other = replace(problem, parameters=parameters, x=drawn.normal(size=problem.x.shape))
+    right = gradients(other.network, parameters, other.x, other.target)
+    (there,) = (each for each in planted(other, [plant.wrong]) if each.where == plant.where)
+    return any(_effect(there.gradients[name], right[name]) > NOTICEABLE for name in right)
+
+
+_OF_ACTIVATIONS = ("activation derivative", "activation formula")
 
 _NEED_SAMPLES = ("bias reduction", "samples", "scale or reduction", "batch norm")
 
