@@ -452,10 +452,12 @@ class PythonFunction(Named):
     vectorized: bool = False
 
 
-class TorchModule(Model):
+class TorchModule(Named):
     """A function of the user's that returns a torch module and a loss.
 
     torch: FILE.py:NAME, the file relative to the spec.
+    names: what the module calls a parameter, and what the network calls it (`0.weight: hidden1.weight`).
+    layout: whether the module's weights are [out, in], as in torch.nn.Linear, or [in, out].
     vectorized: whether torch.func.vmap can run them at many points at once.
     """
 

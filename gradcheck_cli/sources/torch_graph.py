@@ -4,61 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.model.arrays import match_shapes
+from gradcheck_cli.model.named_arrays import Author, Dialect
 from gradcheck_cli.model.special import Array
+from gradcheck_cli.model.stored import Header
 from gradcheck_cli.sources.evaluation import as_point, plain, real, takes
+from gradcheck_cli.sources.foreign import Inputs
+from gradcheck_cli.sources.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.sources.torch_types import is_wide
 from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.sources.user_code import UserCode, a
 
 WHERE = ("gradients", "torch")
 
+_LAYERS = "name the layers as the module does, or say under gradients: names: {ITS: OURS}"
 _FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
-
-Tensor = Any
-"""A torch.Tensor; torch is imported only where it is asked for."""
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A parameter of the module. A complex one is checked as two real tensors, NAME.real and NAME.imag.
-
-    torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its parts are the gradients of these two.
-    own: the type that the module gives it.  padding: rows that no gradient is due to, and what they hold.
-    """
-
-    name: str
-    tensor: Tensor
-    own: Any
-    padding: Mapping[int, Array] = field(default_factory=dict)
-
-    def holding(self, gradients: Mapping[str, Array]) -> Leaf:
-        """The same leaf, with only those padding rows whose gradient is 0."""
-        rows = {row: held for row, held in self.padding.items() if not gradients[self.name][row].any()}
-        return replace(self, padding=rows)
-
-    def parts(self, whole: Tensor) -> dict[str, Array]:
-        """The real tensors that the parameter, or its gradient, consists of."""
-        if not self.own.is_complex:
-            return {self.name: plain(whole)}
-        return {f"{self.name}.real": plain(whole.real), f"{self.name}.imag": plain(whole.imag)}
-
-    def whole(self, parts: Mapping[str, Array]) -> Array:
-        """The parameter that consists of these parts, in the wide type."""
-        if not self.own.is_complex:
-            whole = np.array(parts[self.name], dtype=np.float64)
-            for row, held in self.padding.items():
-                whole[..., row, :] = held
-            return whole
-        re, im = parts[f"{self.name}.real"], parts[f"{self.name}.imag"]
-        whole = np.empty(re.shape, dtype=np.complex128)
-        whole.real, whole.imag = re, im
-        return whole
 
 
 @dataclass(frozen=True)
@@ -109,13 +74,26 @@ class Graph:
         gradients = self.gradients(point, Upstream(AS_IT_IS))
         return replace(self, leaves=[leaf.holding(gradients) for leaf in self.leaves])
 
-    def begin_at(self, parameters: Mapping[str, Array] | None) -> None:
+    def in_our_words(self, dialect: Dialect) -> Graph:
+        """The same graph, with its parameters under our names and in our layout."""
+        return replace(self, leaves=[leaf.in_our_words(dialect) for leaf in self.leaves])
+
+    def begin_at(self, inputs: Inputs, dialect: Dialect) -> None:
         """Copy the spec's parameters, if it has any, into the module."""
-        if parameters is None:
+        if inputs.parameters is None:
             return
-        shapes = {name: array.shape for name, array in self.point().items()}
-        match_shapes(parameters, shapes, "parameter", WHERE, "name the layers as the module does")
-        self._assign(as_point(parameters, ("parameters", "file")), wide=False)
+        if inputs.problem is not None:
+            author = Author(self.code.code.file.name, WHERE, dialect)
+            author.refuse_misfits(self._headers(), inputs.problem.network.shapes, None, "parameter", _LAYERS)
+        else:
+            shapes = {name: array.shape for name, array in self.point().items()}
+            match_shapes(inputs.parameters, shapes, "parameter", WHERE, _LAYERS)
+        self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
+
+    def _headers(self) -> dict[str, Header]:
+        """The names, shapes and types of the parameters, as the module has them."""
+        parts = {name: part for leaf in self.leaves for name, part in leaf.as_it_is().items()}
+        return {name: Header(name, part.shape, part.dtype) for name, part in parts.items()}
 
     def point(self) -> dict[str, Array]:
         """The parameters as the module holds them, which float64 does exactly."""
@@ -211,7 +189,7 @@ class Graph:
         return {
             name: part.copy()
             for leaf in self.leaves
-            for name, part in leaf.parts(_widened(leaf.tensor.detach(), True).cpu()).items()
+            for name, part in leaf.parts(widened(leaf.tensor.detach(), True).cpu()).items()
         }
 
     def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
@@ -221,7 +199,7 @@ class Graph:
             leaf.tensor.data = value.to(leaf.tensor.device, value.dtype if wide else leaf.own)
             leaf.tensor.grad = None
         for tensor, first in self.held:
-            tensor.data = _widened(first.clone(), wide)
+            tensor.data = widened(first.clone(), wide)
 
     def _terms(self, wide: bool, weights: Weights, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
         """The loss terms, with the tensors that are checked as they are or, in their place, `leaves`."""
@@ -230,7 +208,7 @@ class Graph:
         return weights.weigh(output, self._read(self.loss(output, *y)))
 
     def _data(self, wide: bool) -> tuple[list[Tensor], list[Tensor]]:
-        x, y = ([] if t is None else [_widened(t, wide)] for t in (self.x, self.y))
+        x, y = ([] if t is None else [widened(t, wide)] for t in (self.x, self.y))
         return x, y
 
     def _read(self, terms: Any) -> Tensor:
@@ -246,13 +224,6 @@ class Graph:
 
     def _autograd(self) -> Any:
         return self.torch.enable_grad() if self.differentiates else self.torch.no_grad()
-
-
-def _widened(tensor: Tensor, wide: bool) -> Tensor:
-    """In the types that differences need, float64 and complex128."""
-    if wide and tensor.is_complex():
-        return tensor.cdouble()
-    return tensor.double() if wide and tensor.is_floating_point() else tensor
 
 
 def _grad(leaf: Leaf) -> Tensor:
@@ -312,7 +283,9 @@ def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:
-    leaves = [Leaf(name, tensor, tensor.dtype) for name, tensor in named.items() if tensor.requires_grad]
+    leaves = [
+        Leaf(name, tensor, tensor.dtype, name) for name, tensor in named.items() if tensor.requires_grad
+    ]
     if not leaves:
         raise code.complain("returns nothing that requires a gradient")
     for leaf in leaves:
@@ -334,7 +307,7 @@ def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
         for each in modules
         if isinstance(each, kinds) and each.weight is leaf.tensor and each.padding_idx is not None
     }
-    held = {row: plain(_widened(leaf.tensor.detach()[row], True).cpu()).copy() for row in rows}
+    held = {row: plain(widened(leaf.tensor.detach()[row], True).cpu()).copy() for row in rows}
     return replace(leaf, padding=held)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.errors import Complaint, InputError, bad_input, did_you_mean, shortened
+from gradcheck_cli.model.named_arrays import Dialect
 from gradcheck_cli.model.special import Array
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
@@ -42,8 +43,9 @@ def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
     """What build() returns: (module, loss), or (function, loss, tensors) for a bare autograd function.
 
     L is the sum of loss(module(x), y), a number or one term per sample, or of loss(function(x, *tensors), y);
-    x and y are left out where there are no data. The parameters are those of `named_parameters()`, or the
-    `tensors`, that require a gradient (all floating-point and complex ones if none of them does).
+    x and y are left out if there are no data. The parameters are those of `named_parameters()`, or the
+    `tensors`, that require a gradient (all floating-point and complex ones if none of them does). `names` and
+    `layout` of the source say what the network section calls them.
 
     The gradients are those of backward, in the module's own type; the losses are the same module's, widened
     to float64 at the very same point, without autograd unless the forward pass needs it. Both are of the loss
@@ -53,11 +55,12 @@ def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
     return the same again.
     """
     torch = _torch()
-    code = load(source.torch, WHERE)
+    code, dialect = load(source.torch, WHERE), Dialect(source, "gradients")
     x, y = samples(inputs, code)
     with code.running():
-        graph = build_graph(torch, code, code.value(), x, y)
-        graph.begin_at(inputs.parameters)
+        graph = build_graph(torch, code, code.value(), x, y).in_our_words(dialect)
+        _refuse_unfit(dialect, graph, inputs)
+        graph.begin_at(inputs, dialect)
         point = graph.point()
         graph = graph.keeping_padding(point)
     graph = _evaluable(code, graph, point)
@@ -75,6 +78,24 @@ def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
         upstreams.insert(0, function.upstream)
     first, *others = (replace(function, upstream=upstream) for upstream in upstreams)
     return replace(first, others=tuple(others))
+
+
+def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
+    """Raise an `InputError` for names that are not the module's, or that stand for no parameter."""
+    theirs = {leaf.name for leaf in graph.leaves}
+    unknown = [
+        Complaint(
+            f"'{shortened(name)}' is no parameter of the module",
+            dialect.place(name),
+            did_you_mean(name, theirs),
+        )
+        for name in dialect.source.names
+        if name not in theirs
+    ]
+    if unknown:
+        raise InputError(*unknown)
+    ours = {leaf.called for leaf in graph.leaves}
+    dialect.refuse_unfit(ours if inputs.problem is None else inputs.problem.network.shapes)
 
 
 @dataclass(frozen=True)
