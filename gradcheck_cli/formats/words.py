@@ -120,6 +120,8 @@ def headline(report: Report, comparison: Comparison) -> str:
         return f"{comparison.name}: {_NOTHING_TESTED}"
     if comparison.unresolved.any():
         return f"{comparison.name}: {_of(comparison.unresolved, 'unresolved')}"
+    if comparison.untested:
+        return f"{comparison.name}: every entry is 0 on both sides, which puts nothing to the test (--strict)"
     return f"{comparison.name}: {tensor_verdict(comparison)}"
 
 
