@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_specs
+from gradcheck_cli.cli.completion import complete_layers, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
@@ -32,6 +32,7 @@ from gradcheck_cli.formats.view import view_of
     "--layer",
     metavar="NAME",
     default="",
+    shell_complete=complete_layers,
     allow_from_autoenv=False,
     help="Derive this layer alone.  [default: every layer of the check]",
 )
