@@ -1,8 +1,8 @@
-"""The chain rule, layer by layer and factor by factor, each checked against differences of exactly its map.
+"""Derive gradients by the chain rule, and check each factor against differences of just its own step.
 
 ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
 
-∂L/∂a of the output layer comes from the loss, that of a layer below is δ w of the layer above.
+∂L/∂a of the output layer comes from the loss; in a layer below it is δ w of the layer above.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from gradcheck_cli.subject import analytic_of, describe, other_loss, read_functi
 
 @dataclass(frozen=True)
 class Factor:
-    """One line of the derivation: its symbol, its formula, and its numbers against differences of its map.
+    """One factor of the derivation: its symbol, its formula, and its comparison with differences.
 
-    origin: where the numbers come from.  given: whether that is the user's file.
-    parts: the symbols of the factors that it is made of.
+    origin: where the numbers come from.  given: whether they are the user's.
+    parts: the symbols of the factors in its formula.
     """
 
     symbol: str
@@ -57,7 +57,7 @@ class Factor:
 class Derivation:
     """The derivation of one layer's gradients, from ∂L/∂a down to ∂L/∂w and ∂L/∂b.
 
-    above: the layer that hands ∂L/∂a down; empty of the output layer.
+    above: the layer that passes ∂L/∂a down; empty for the output layer.
     normalised: whether y = γ ẑ + β stands between z and the activation.
     """
 
@@ -112,13 +112,13 @@ class Explanation:
         return EXIT_CODES[self.verdict]
 
 
-@np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
+@np.errstate(all="ignore")  # numbers that are not finite are judged or refused later
 def explain(spec: Spec, only: str = "") -> Explanation:
     """Derive the gradients of `spec` layer by layer, checking every factor.
 
-    only: the one layer to derive, by default every layer with a checked parameter. The gradients come from
-    where the spec says, and so do the factors that a gradient file holds. All other factors come from our
-    backprop. Raises `InputError` if the spec does not fit its data or has no such layer.
+    only: the one layer to derive, by default every layer with a checked parameter. The gradients are those
+    that the spec names, and so are the factors that a gradient file holds. gradcheck's own backprop computes
+    all other factors. Raises `InputError` if the spec does not fit its data or has no such layer.
     """
     problem, analytic = _network_and_gradients(spec, only)
     given = not isinstance(spec.gradients, Backprop)
@@ -168,7 +168,7 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One factor: our own value, the map it is the derivative of (or its numerical value), and rounding."""
+    """One factor: gradcheck's own value, the map whose derivative it is (or its estimate), and rounding."""
 
     symbol: str
     formula: str
@@ -182,7 +182,7 @@ class _Step:
 def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) -> Iterator[Derivation]:
     """Derive every layer with a checked parameter, from the output down.
 
-    given: whether the gradients are the user's, not those of our backprop.
+    given: whether the gradients are the user's, not gradcheck's own.
     """
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (problem.network, problem.parameters, problem.x, problem.target)
@@ -203,7 +203,7 @@ def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) 
 
 
 class _Place(NamedTuple):
-    """The layer of a problem that is derived, and how: eps is that of the gradients' arithmetic."""
+    """The layer to derive, and how; eps: of the gradients' type."""
 
     problem: Problem
     i: int
@@ -216,7 +216,7 @@ class _Place(NamedTuple):
 
 
 def _steps(at: _Place, ours: Factors, bounds: FactorRounding) -> Iterator[_Step]:
-    """The factors from ∂L/∂a to ∂z/∂b."""
+    """Yield the factors from ∂L/∂a to ∂z/∂b."""
     layer, normalised = at.layer, ours.normalised is not None
     slope = "∂a/∂y" if normalised else "∂a/∂z"
     yield _handed_down(at, ours, bounds)
@@ -236,7 +236,7 @@ def _steps(at: _Place, ours: Factors, bounds: FactorRounding) -> Iterator[_Step]
 
 
 def _handed_down(at: _Place, ours: Factors, bounds: FactorRounding) -> _Step:
-    """∂L/∂a: of the output layer from the loss; below it δ w, since z of the layer above is affine in a."""
+    """Return ∂L/∂a: from the loss, or δ w of the layer above, whose z is affine in a."""
     problem, name = at.problem, f"{at.layer.name}.dL_da"
     if at.layer is problem.network.output:
         formula = f"c · {problem.network.loss.formula}"
@@ -249,7 +249,7 @@ def _handed_down(at: _Place, ours: Factors, bounds: FactorRounding) -> _Step:
 
 def _slope(at: _Place, ours: Factors, bounds: FactorRounding, symbol: str) -> _Step:
     slopes = activation_map(at.problem, at.i)
-    some = slice(slopes.shape[0])  # of a large softmax, the Jacobians of the first samples alone
+    some = slice(slopes.shape[0])  # for a large softmax, only the Jacobians of the first samples
     y, y_error, activation = ours.y[some], bounds.y[some], at.layer.activation
     rounding = activation.rounding.derivative(activation, y, y_error, at.eps)
     value = activation.derivative(y)
@@ -260,7 +260,7 @@ def _slope(at: _Place, ours: Factors, bounds: FactorRounding, symbol: str) -> _S
 
 
 _OF_Y = str.maketrans("zᶻ", "yʸ")
-"""What a formula says of z holds of y, where that is what the activation is given."""
+"""Rewrites a formula in z to one in y, which the activation gets after a batch normalisation."""
 
 
 _PRODUCTS = {
@@ -286,14 +286,14 @@ def _product(
 
 
 def _whole(problem: Problem, how: CheckSpec) -> Estimates:
-    """The numerical gradients that are checked, with the whole ladder of steps."""
+    """Return the numerical gradients of the checked parameters, with the whole ladder of steps."""
     units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
     estimates = units.estimate(problem.checked)
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
 
 def _differences(problem: Problem, i: int, kind: str, how: CheckSpec) -> Estimate:
-    """∂L/∂y or ∂L/∂z of layer i (N, units); the objective has the numbers in the order of its units."""
+    """Return ∂L/∂y or ∂L/∂z of layer i, (N, units)."""
     layer, shape = problem.network.layers[i], problem.objective.activity.z[i].T.shape
     units = problem.objective.units((layer.name, kind))
     flat = differentiate(units, SCHEMES[how.scheme], how.step)
@@ -315,5 +315,5 @@ def _factor(step: _Step, analytic: Analytic, given: bool, how: CheckSpec) -> Fac
 
 
 def _dtype(analytic: Analytic) -> np.dtype[Any]:
-    """The coarsest of the gradients' types."""
+    """Return the coarsest type among the gradients."""
     return max(analytic.dtypes.values(), key=lambda dtype: float(np.finfo(dtype).eps))

@@ -1,4 +1,4 @@
-"""What a check is worth: every mistake that is known, planted in our own backprop."""
+"""Plant every known mistake in gradcheck's own backprop, and see whether a check catches it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ NOTICEABLE = 1e-5
 class Mutant:
     """One mistake, planted in one place.
 
-    where: the layer, or nothing if it is none's in particular.  wrong: its formula.
-    effect: the most that it changes, as a share of the tensor's largest entry.
-    verdict: the check's; None where the mistake is invisible, and nothing was checked.
-    named: whether the diagnosis names it first.  tied: whether it names it after what comes to the same here.
-    said: the kinds of the first answer.
-    shown_by: of an invisible one, what data would show it.
+    where: the layer, or nothing if it concerns the whole network.  wrong: its formula.
+    effect: its largest change of an entry, as a share of the tensor's largest entry.
+    verdict: the verdict of the check; None if the mistake is invisible, and nothing was checked.
+    named: whether the diagnosis names it first.  tied: whether it names it after an equivalent mistake.
+    said: the kinds of mistake in the first answer.
+    shown_by: for an invisible mistake, the data that would show it.
     """
 
     kind: str
@@ -70,10 +70,10 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Mutation:
-    """All mutants of one spec, and the verdict on the gradients that nothing was done to.
+    """All mutants of one spec, and the verdict on its right gradients.
 
-    kinked: whether something sits on a kink, where what looks like a mistake may be another convention.
-    applicable: how many mistakes apply.  planned: how many of these were to be planted, all or a sample; an
+    kinked: whether a number sits on a kink, where a mistake may look like another convention.
+    applicable: the number of mistakes that apply.  planned: how many of them to plant, all or a sample. An
     interruption leaves out some.
     """
 
@@ -99,7 +99,7 @@ class Mutation:
 
     @property
     def named(self) -> int:
-        """How many of those caught the diagnosis names, alone or beside what is the same here."""
+        """How many of the caught mistakes the diagnosis names, first or after an equivalent one."""
         return sum(mutant.caught and (mutant.named or mutant.tied) for mutant in self.mutants)
 
     @property
@@ -129,7 +129,7 @@ def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
     return spec.model_copy(update={"gradients": Backprop()}), own
 
 
-@np.errstate(all="ignore")  # mistakes overflow, too
+@np.errstate(all="ignore")  # a mistake may overflow
 def mutate(
     spec: Spec,
     progress: Progress | None = None,
@@ -147,7 +147,7 @@ def mutate(
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
     subject = subject_of_network(spec, problem)
-    looks = Remembered()  # differences are the same whatever the gradient is: each is taken once
+    looks = Remembered()  # the differences do not depend on the gradient, so take each once
     right = check_subject(subject, spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
         raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
@@ -157,7 +157,7 @@ def mutate(
     if progress:
         progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
-    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are what is shared out
+    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are split among the processes
     mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
     try:
         for i, mutant in mutants:
@@ -181,7 +181,7 @@ def mutate(
 
 
 def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
-    """A random sample in the order of the mistakes: one of every kind, then another of every kind."""
+    """Draw a sample, in the order of the mistakes: one of each kind, then a second of each, and so on."""
     order = np.random.default_rng(seed).permutation(len(among))
     kinds: Counter[str] = Counter()
     rounds = {}
@@ -220,7 +220,7 @@ def _effect(wrong: Array, right: Array) -> float:
 
 
 def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
-    """Whether whoever knew the right gradient exactly would call this one wrong."""
+    """Whether a comparison with the exact gradient would call this one wrong."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
     rtol = default_rtol(subject.analytic.dtypes[name])
@@ -231,7 +231,7 @@ def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
 
 
 def _shown_by(plant: Plant, subject: Subject) -> str:
-    """What these data or parameters lack for the mistake to make a difference."""
+    """Say which data or parameters would make the mistake show."""
     problem, wrong = subject.problem, plant.wrong
     assert problem is not None
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
@@ -291,7 +291,7 @@ _BY_FAMILY: Mapping[str, str] = {
     "activation formula": "pre-activations on both sides of 0, and further from it",
     "loss": "outputs further from their targets",
     "samples": "samples that all contribute",
-    "penalty": "parameters that are larger beside the penalty's strength",
+    "penalty": "larger parameters, or a stronger penalty",
     "batch norm": "a batch whose units differ more",
     "entries": "gradients that are not 0",
     "precision": "a gradient that cancels more",
@@ -299,7 +299,7 @@ _BY_FAMILY: Mapping[str, str] = {
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:
-    """The mutants of each kind, in the order of the tables."""
+    """Group the mutants by kind, in the order of the tables."""
     kinds: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         kinds.setdefault(mutant.kind, []).append(mutant)

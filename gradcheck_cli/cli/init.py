@@ -90,7 +90,7 @@ def _on_terminal() -> bool:
 
 
 def _ask() -> str:
-    say("Whose gradients are to be checked?")
+    say("Where do the gradients come from?")
     for name, row in STARTERS.items():
         say(f"  {name:8}  {row.what}")
     try:

@@ -1,4 +1,4 @@
-"""Where the analytic gradients come from. To add a source: one file with `read`, and a line in `SOURCES`."""
+"""The sources of analytic gradients. A new source is one file with `read`, and a line in `SOURCES`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 
 
 def read_gradients(source: Gradients, problem: Problem) -> Analytic:
-    """The gradients the spec names, for a loss of ours. Raises `InputError` at the place in the spec."""
+    """Return the gradients that the spec names for a network. Raises `InputError`."""
     if type(source) not in SOURCES:
         help = "add network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}"
         raise bad_input(
