@@ -237,7 +237,7 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
     help = "seed its random numbers in the function, or switch dropout off"
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
-        raise code.complain(f"called twice with the same arguments gives another loss: {totals}", help)
+        raise code.complain(f"returns different losses for the same arguments: {totals}", help)
     different = [n for n in first.gradients if not same(first.gradients[n], second.gradients[n], first.apart)]
     if not different:
         return
@@ -248,9 +248,9 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
             f"seems to accumulate its gradients across calls: those of the second are {ratios[0]:.6g} times"
         )
         raise code.complain(
-            f"{message} those of the first, in {names}", "start every call from gradients of 0"
+            f"{message} those of the first, in {names}", "set the gradients to 0 at the start of every call"
         )
-    raise code.complain(f"called twice with the same arguments gives other gradients, of {names}", help)
+    raise code.complain(f"returns different gradients for the same arguments, for {names}", help)
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
@@ -262,7 +262,7 @@ def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
     both = function.losses_at([here, nearby])
     for together, alone in zip(both, (here, nearby), strict=True):
         if not same(function.losses(alone), together, apart):
-            message = "says something else of a point in a stack with others than of the point alone"
+            message = "returns another result for a point in a stack than for the point alone"
             raise code.complain(message, _VECTORIZED)
 
 

@@ -170,7 +170,7 @@ class _Child:
             if monotonic() > give_up:
                 message = f"there is no verdict after {limit:g} s"
                 raise bad_input(
-                    f"{message}; {self._what} runs on", *_WHERE, help="--timeout SECONDS gives it longer"
+                    f"{message}; {self._what} runs on", *_WHERE, help="--timeout SECONDS sets the limit"
                 )
         try:
             answer: _Returned | _Raised = pickle.loads(self.answers.recv_bytes())
@@ -261,7 +261,7 @@ def _failed(error: BaseException) -> bytes:
     if is_interruption(error) and not isinstance(error, InputError):
         error = KeyboardInterrupt()
     elif not isinstance(error, InputError) and _out_of_files():
-        error = bad_input("the code leaves files open until no more can be opened", *_WHERE)
+        error = bad_input("the code leaves so many files open that no more can be opened", *_WHERE)
     try:
         answer = pickle.dumps(_Raised(error, trace))
         pickle.loads(answer)

@@ -169,7 +169,7 @@ def _call(code: Callee, parameters: dict[str, Array], x: Any, y: Any) -> tuple[A
         found = f"{len(result)} values" if isinstance(result, tuple | list) else a(result)
         raise code.complain(f"returns {found}; (loss, gradients) is needed")
     if isinstance(result[0], Mapping) and not isinstance(result[1], Mapping):
-        raise code.complain("returns a dict first: the loss comes first, then the gradients")
+        raise code.complain("returns a dict first; return the loss first, then the gradients")
     return result[0], result[1]
 
 
@@ -220,13 +220,13 @@ def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
 def _on_names(failure: str, parameters: Mapping[str, Array]) -> str | None:
     if "raises KeyError" in failure:
         names = listed(parameters)
-        return f"the parameters are {names}; if the code has other names, add names: {{ITS: OURS}}"
+        return f"the parameters are {names}; if the code uses other names, add names: {{ITS: OURS}}"
     of_a_network = any(name.endswith(".weight") for name in parameters)
     of_shapes = any(word in failure for word in ("matmul", "broadcast", "shapes", "aligned"))
     return _LAYOUT if "raises ValueError" in failure and of_a_network and of_shapes else None
 
 
-_LAYOUT = "weights of a network section are [out, in]; where the code has them [in, out], add layout: in_out"
+_LAYOUT = "weights of a network section are [out, in]; if the code has them [in, out], add layout: in_out"
 
 
 def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
@@ -235,7 +235,7 @@ def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
     if jax is None or jax.config.jax_enable_x64 or not any(map(_is_float32, returned)):
         return
     if any(map(_is_of_jax, (*returned, *_in_sight_of(code.value)))):
-        yield "jax computes in float32; jax.config.update('jax_enable_x64', True) would decide more"
+        yield "jax computes in float32; jax.config.update('jax_enable_x64', True) makes the check finer"
 
 
 def _in_sight_of(function: Any) -> Iterator[Any]:
@@ -261,7 +261,7 @@ def _is_of_jax(value: Any) -> bool:
 
 def _aliases(gradients: Mapping[str, Array], arguments: Mapping[str, Array]) -> tuple[str, ...]:
     return tuple(
-        f"the gradient of '{name}' is not an array of its own: it shares the memory of {argument}"
+        f"the gradient of '{name}' shares the memory of {argument}"
         for name, gradient in gradients.items()
         for argument, array in arguments.items()
         if np.may_share_memory(gradient, array)

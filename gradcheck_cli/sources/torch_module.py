@@ -34,8 +34,8 @@ _WIDE = "in float64, which differences need"
 _MOVED = "with parameters moved a little"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
 _ONE_TYPE = (
-    "where a kernel takes float32 alone, give it x.float() and go on with its result as .to(x.dtype); how "
-    "exact the loss then is will be measured"
+    "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "
+    "measures how exact the loss then is"
 )
 
 

@@ -32,9 +32,9 @@ _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empt
 _ERRATIC = 1e-3
 """A gradient that changes by this share of its largest entry is erratic."""
 
-_ERRATIC_HELP = "does it read memory that was never written, or keep something from one call to the next?"
+_ERRATIC_HELP = "does the code read memory that it never wrote, or keep state between calls?"
 
-_HELP = "numpy.empty and torch.empty hold whatever was there before: write all of it, or begin with zeros"
+_HELP = "numpy.empty and torch.empty return arbitrary numbers: write every entry, or start from zeros"
 
 
 def refuse_unwritten(

@@ -334,7 +334,7 @@ def _folder(file: Path) -> str:
 
 def _refuse_no_file(file: Path, where: Location) -> None:
     if file.is_dir():
-        raise bad_input(f"'{file}' is a folder; a file of Python is needed here", *where)
+        raise bad_input(f"'{file}' is a folder; a Python file is needed here", *where)
     if not file.exists():
         raise bad_input(f"there is no file '{file}'", *where, help=did_you_mean_file(file))
 

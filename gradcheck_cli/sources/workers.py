@@ -76,8 +76,8 @@ class Workers:
         try:
             return np.concatenate(list(self._pool.map(_evaluate, parts)))
         except BrokenProcessPool:
-            message = "a process that ran the code has died"
-            raise bad_input(message, *_WHERE, help="--jobs 1 keeps it in this one") from None
+            message = "a worker process died while it ran the code"
+            raise bad_input(message, *_WHERE, help="--jobs 1 runs the code without workers") from None
 
     def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
         """Split the points; a function of one point takes parts of any size."""
@@ -105,7 +105,7 @@ def _function() -> Function:
         np.abs(function.losses(case.parameters) - case.losses)
         <= 2.0 * np.maximum.reduce(list(case.noise.values()))
     ).all():
-        message = f"{function.origin} computes another loss in a process of its own"
+        message = f"{function.origin} computes another loss in a worker process"
         raise bad_input(message, *_WHERE, help="seed its random numbers, or use --jobs 1")
     return function
 
