@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.compare import Comparison, Entry, Verdict
 from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.formats.coarse import coarsely, too_narrow
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
@@ -203,33 +204,11 @@ def sentence(report: Report) -> str:
     if report.unresolved:
         agree = f"{report.agree:,} of {count(report.entries, 'entry')}"
         parts = [agree, "the others could not be decided", *untested]
-        return f"agrees: {'; '.join(parts)}{_coarsely(report)}."
+        return f"agrees: {'; '.join(parts)}{coarsely(report)}."
     all_of_them = f"all {count(report.entries, 'entry')}" + ", along random directions" * bool(
         report.projected
     )
-    return f"agrees: {'; '.join([all_of_them, *untested])}{_coarsely(report)}."
-
-
-COARSE = 0.01
-"""A check that cannot see an error of this share in a typical entry says so in its verdict."""
-
-
-def _coarsely(report: Report) -> str:
-    """``, but coarsely: in float16 a typical entry could be 32 % off and still agree``"""
-    resolution = report.resolution
-    if resolution is None or not resolution.median > COARSE:
-        return ""
-    off = f"{100 * resolution.median:.0f} % off" if resolution.median < 1 else "off by any amount"
-    return f", but coarsely: {_reason(report)}a typical entry could be {off} and still agree"
-
-
-def _reason(report: Report) -> str:
-    """What makes a check coarse: the type of the gradients, or the tolerance that was asked for."""
-    eps = max(c.eps for c in report.comparisons)
-    if eps >= float(np.finfo(np.float16).eps):
-        return "in float16 "
-    rtol = max(report.rtol.values())
-    return f"with rtol {rtol:g} " if rtol >= COARSE else ""
+    return f"agrees: {'; '.join([all_of_them, *untested])}{coarsely(report)}."
 
 
 def _untested(report: Report) -> str:
@@ -303,6 +282,8 @@ def remarks(report: Report) -> list[str]:
         remarks.append(f"{_are(report.zero)} 0 on both sides, which puts nothing to the test.")
     if report.verdict is not Verdict.WRONG and report.zero < report.entries:
         remarks.append(caught(report.resolution))
+    if report.passed and too_narrow(report):
+        remarks.append("Gradients in float32 or float64 allow a finer check.")
     return remarks
 
 

@@ -10,7 +10,7 @@ from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnos
 
 from gradcheck_cli.compare import Comparison, Projected
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.formats.words import Said, describe, diagnosed, headline, sentence
+from gradcheck_cli.formats.words import Said, describe, diagnosed, headline, remarks, sentence
 
 
 def test_words_need_no_terminal():
@@ -137,6 +137,7 @@ def test_agreement_that_is_coarse_says_so_in_the_verdict():
     assert sentence(found) == (
         "agrees: all 3 entries, but coarsely: in float16 a typical entry could be 10 % off and still agree."
     )
+    assert remarks(found)[-1] == "Gradients in float32 or float64 allow a finer check."
 
 
 def test_a_tolerance_of_the_users_own_that_is_coarse_says_so():
