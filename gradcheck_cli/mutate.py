@@ -13,7 +13,7 @@ from gradcheck_cli.checker import check_subject
 from gradcheck_cli.compare import Verdict, compare, default_rtol
 from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.plant import Plant, planted, plants
-from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
+from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
 from gradcheck_cli.model.named_arrays import OwnParameters
 from gradcheck_cli.model.network import gradients
 from gradcheck_cli.model.problem import Problem, build_problem
@@ -118,13 +118,7 @@ class Mutation:
 
 
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with gradcheck's own gradients, and the parameters that its code defines, if any.
-
-    Raises `InputError` if the spec has no network.
-    """
-    if spec.network is None:
-        help = "mistakes are planted in gradcheck's own backprop"
-        raise bad_input("this needs a network, and the spec describes none", "network", help=help)
+    """Return the spec with gradcheck's own gradients, and the parameters that its code defines, if any."""
     spec, own = with_own_inputs(spec)
     return spec.model_copy(update={"gradients": Backprop()}), own
 

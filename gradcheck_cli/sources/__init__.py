@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradcheck_cli.errors import bad_input
 from gradcheck_cli.model.named_arrays import OwnParameters
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.sources import array_file, backprop
@@ -35,13 +34,6 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 
 def read_gradients(source: Gradients, problem: Problem) -> Analytic:
     """Return the gradients that the spec names for a network. Raises `InputError`."""
-    if type(source) not in SOURCES:
-        help = "add network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}"
-        raise bad_input(
-            "the gradients come from code, and no network section describes it",
-            "gradients",
-            help=help,
-        )
     return SOURCES[type(source)](source, problem)
 
 

@@ -103,8 +103,9 @@ def test_the_derivation_of_code_with_another_loss_says_so(folder, spec):
 
 def test_code_without_a_network_section_has_no_derivation(folder):
     (folder / "net.yaml").write_text("gradients: {python: net.py:f}\n", encoding="utf-8")
-    with pytest.raises(InputError, match="this needs a network"):
+    with pytest.raises(InputError, match="this needs a network") as caught:
         explain(load_spec(folder / "net.yaml"))
+    assert "add network: {inputs: N" in caught.value.complaints[0].help
 
 
 def test_code_that_is_not_there_yet_is_no_reason_not_to_dump(folder):
