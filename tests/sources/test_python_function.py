@@ -331,7 +331,7 @@ def test_random_gradients_are_refused(returning):
 
 def test_another_number_of_terms_is_another_loss(returning):
     message = refused(returning("loss[: len(calls)], g", "calls.append(1)", "calls = []"))
-    assert "gives another loss" in message
+    assert "returns different losses" in message
 
 
 def test_gradients_that_accumulate_are_named_as_such(returning):
@@ -581,9 +581,9 @@ def test_its_losses_may_be_totals(vectorized):
     [
         ("0.5 * (z * z).sum()", "returns a loss of shape [] for a stack of 2 points"),
         ("0.5 * (z * z).sum(axis=2)[:1]", "returns a loss of shape [1, 2] for a stack of 2 points"),
-        ("0.5 * (z * z).sum(axis=(0, 2))", "says something else of a point in a stack"),
+        ("0.5 * (z * z).sum(axis=(0, 2))", "returns another result for a point in a stack"),
         ("0.5 * (z * z)[:, :, :1]", "returns an array of shape [2, 1] for a loss"),
-        ("0.5 * ((z - z.mean(axis=0)) ** 2).sum(axis=2)", "says something else of a point in a stack"),
+        ("0.5 * ((z - z.mean(axis=0)) ** 2).sum(axis=2)", "returns another result for a point in a stack"),
     ],
 )
 def test_losses_that_are_not_those_of_a_stack_are_refused(vectorized, loss, message):
