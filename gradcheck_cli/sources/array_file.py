@@ -21,7 +21,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     """
     factors = factor_shapes(problem)
     shapes = {**problem.network.shapes, **factors, **({} if LOSS in source.names else {LOSS: ()})}
-    help = "say under names what they are called there, or check fewer parameters with --only PATTERN"
+    help = "map their names under names, or check fewer parameters with --only PATTERN"
     arrays = read_fitting(source, "gradients", "gradient", shapes, problem.checked, help)
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
     values = {name: arrays[name] for name in problem.checked}

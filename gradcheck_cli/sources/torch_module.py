@@ -85,7 +85,7 @@ def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
     theirs = {leaf.name for leaf in graph.leaves}
     unknown = [
         Complaint(
-            f"'{shortened(name)}' is no parameter of the module",
+            f"'{shortened(name)}' is not a parameter of the module",
             dialect.place(name),
             did_you_mean(name, theirs),
         )

@@ -135,12 +135,12 @@ def test_a_name_that_the_module_does_not_have_is_told_where_it_stands(checked):
         checked(SEQUENTIAL.replace("SLOPE", RIGHT), of_torch(NAMES.replace("0.bias:", "0.bais:")))
     (complaint,) = caught.value.complaints
     assert complaint.where == ("gradients", "names", "0.bais")
-    assert complaint.message == "'0.bais' is no parameter of the module"
+    assert complaint.message == "'0.bais' is not a parameter of the module"
     assert complaint.help == "did you mean '0.bias'?"
 
 
 def test_a_name_of_nothing_is_told_where_it_stands(checked):
-    with pytest.raises(InputError, match=r"'outptu\.bias' is no parameter") as caught:
+    with pytest.raises(InputError, match=r"'outptu\.bias' is not a parameter") as caught:
         checked(SEQUENTIAL.replace("SLOPE", RIGHT), of_torch(NAMES.replace("output.bias", "outptu.bias")))
     assert ("gradients", "names", "2.bias") in {complaint.where for complaint in caught.value.complaints}
 
