@@ -378,12 +378,15 @@ class Comparison:
     def ranked(self) -> Array:
         """The flat indices of all entries, worst first: wrong, then unresolved, then the others.
 
-        Entries that were not checked individually come last.
+        Numbers that are not finite come first, in the order of their indices. Entries that were not checked
+        individually come last.
         """
+        finite = np.isfinite(self.analytic)
         rank = np.where(self.wrong, 3, np.where(self.unresolved, 2, self.telling)).ravel()
         relative_error = np.nan_to_num(self.relative_error.ravel(), nan=-1.0, posinf=np.inf)
         alike = three_digits(relative_error)  # of equally bad entries, the largest comes first
-        return np.lexsort((-self.scale.ravel(), -alike, -rank, ~self.measured.ravel()))
+        scale = np.where(finite, self.scale, np.inf).ravel()
+        return np.lexsort((-scale, -alike, -rank, ~self.measured.ravel()))
 
     def worst(self, count: int = 1) -> list[Entry]:
         """Return the entries with the largest relative errors, among those checked individually."""

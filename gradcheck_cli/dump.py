@@ -18,6 +18,7 @@ from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.sources import with_own_inputs
 from gradcheck_cli.sources.array_file import factor_shapes
 from gradcheck_cli.spec import CheckSpec, GradientFile, Spec
 from gradcheck_cli.types import Array
@@ -35,7 +36,7 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
     Where the spec's gradients come from a file, parameters bear the names and have the layout of that file,
     which need not exist. Raises `InputError` where the spec does not fit its data.
     """
-    problem = build_problem(spec)
+    problem = build_problem(*with_own_inputs(spec))
     dialect = _dialect(spec, problem)
     held = {name: array.astype(problem.dtype) for name, array in problem.parameters.items()}
     numerical = _numerical(problem, spec.check, progress)

@@ -1,8 +1,8 @@
-"""The chain rule, layer by layer and factor by factor, each checked against differences of exactly its map.
+"""Derive gradients by the chain rule, and check each factor against differences of just its own step.
 
 ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
 
-∂L/∂a of the output layer comes from the loss, that of a layer below is δ w of the layer above.
+∂L/∂a of the output layer comes from the loss; in a layer below it is δ w of the layer above.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from gradcheck_cli.compare import Comparison, Verdict, compare, default_rtol, overall
 from gradcheck_cli.errors import ExitCode, bad_input, did_you_mean, shortened
 from gradcheck_cli.model.arrays import listed
+from gradcheck_cli.model.blind import unusual
 from gradcheck_cli.model.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.network.arithmetic import Arithmetic
@@ -29,19 +30,25 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.report import EXIT_CODES
 from gradcheck_cli.sources import read_gradients
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import CheckSpec, NetworkSpec, Spec
-from gradcheck_cli.subject import describe
+from gradcheck_cli.spec import Backprop, CheckSpec, NetworkSpec, Spec
+from gradcheck_cli.subject import analytic_of, describe, other_loss, read_function
 from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One line of the derivation: its symbol, its formula, and its numbers against differences of its map."""
+    """One factor of the derivation: its symbol, its formula, and its comparison with differences.
+
+    origin: where the numbers come from.  given: whether they are the user's.
+    parts: the symbols of the factors in its formula.
+    """
 
     symbol: str
     formula: str
     comparison: Comparison
     origin: str
+    given: bool
+    parts: tuple[str, ...]
 
     @property
     def verdict(self) -> Verdict:
@@ -52,7 +59,7 @@ class Factor:
 class Derivation:
     """The derivation of one layer's gradients, from ∂L/∂a down to ∂L/∂w and ∂L/∂b.
 
-    above: the layer that hands ∂L/∂a down; empty of the output layer.
+    above: the layer that passes ∂L/∂a down; empty for the output layer.
     normalised: whether y = γ ẑ + β stands between z and the activation.
     """
 
@@ -62,18 +69,36 @@ class Derivation:
     normalised: bool
     factors: tuple[Factor, ...]
 
+    def unseen(self, factor: Factor) -> tuple[Factor, ...]:
+        """The factors that `factor` is made of and that the user's file could hold, but does not."""
+        reached = self._reached(factor)
+        return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.symbol != _ONES)
+
+    def _reached(self, factor: Factor) -> set[str]:
+        """The symbols behind a factor. A factor that the user gives hides what it is made of."""
+        reached: set[str] = set()
+        for part in (f for f in self.factors if f.symbol in factor.parts):
+            reached |= {part.symbol} | (set() if part.given else self._reached(part))
+        return reached
+
+
+_ONES = "∂z/∂b"
+"""The one factor that no file holds: it is 1."""
+
 
 @dataclass(frozen=True)
 class Explanation:
     """The derivation for one spec, the output layer first.
 
-    notes: what the loss has beside its name: smoothed or weighted targets, penalties.
+    notes: what else the loss contains: smoothed or weighted targets, penalties.
+    unusual: what is allowed and rarely intended, and a loss in the gradient file that is not the network's.
     """
 
     network: str
     loss: str
     coefficient: float
     notes: tuple[str, ...]
+    unusual: tuple[str, ...]
     layers: tuple[Derivation, ...]
 
     @property
@@ -89,25 +114,39 @@ class Explanation:
         return EXIT_CODES[self.verdict]
 
 
-@np.errstate(all="ignore")  # what is not finite is judged, or refused, not warned of
+@np.errstate(all="ignore")  # numbers that are not finite are judged or refused later
 def explain(spec: Spec, only: str = "") -> Explanation:
     """Derive the gradients of `spec` layer by layer, checking every factor.
 
-    only: the one layer to derive; else those with a parameter that is checked. Factors come from our
-    backprop; the gradients and any factor the user's gradient file holds come from there.
-    Raises `InputError` where the spec does not fit its data, or has no such layer.
+    only: the one layer to derive, by default every layer with a checked parameter. The gradients are those
+    that the spec names, and so are the factors that a gradient file holds. gradcheck's own backprop computes
+    all other factors. Raises `InputError` if the spec does not fit its data or has no such layer.
     """
-    problem = build_problem(spec)
-    if only:
-        problem = replace(problem, checked=_parameters_of(problem, only))
-    analytic = read_gradients(spec.gradients, problem)
+    problem, analytic = _network_and_gradients(spec, only)
+    given = not isinstance(spec.gradients, Backprop)
     return Explanation(
         describe(problem),
         spec.network.loss.name if spec.network else "",
         problem.network.coefficient,
         tuple(_notes(spec.network)) if spec.network else (),
-        tuple(_derived(problem, analytic, spec.check)),
+        (*unusual(problem), *other_loss(problem, analytic)),
+        tuple(_derived(problem, analytic, given, spec.check)),
     )
+
+
+def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic]:
+    """The network, with the parameters to derive, and the gradients that the spec names for it."""
+    if spec.names_code is None or spec.network is None:
+        problem = _narrowed(build_problem(spec), only)
+        return problem, read_gradients(spec.gradients, problem)
+    function, inputs = read_function(spec)
+    assert inputs.problem is not None
+    problem = _narrowed(inputs.problem, only)
+    return problem, analytic_of(function, function.gradients(function.parameters), problem.checked)
+
+
+def _narrowed(problem: Problem, only: str) -> Problem:
+    return replace(problem, checked=_parameters_of(problem, only)) if only else problem
 
 
 def _parameters_of(problem: Problem, name: str) -> tuple[str, ...]:
@@ -131,7 +170,7 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One factor: our own value, the map it is the derivative of (or its numerical value), and rounding."""
+    """One factor: gradcheck's own value, the map whose derivative it is (or its estimate), and rounding."""
 
     symbol: str
     formula: str
@@ -139,10 +178,14 @@ class _Step:
     value: Array
     numerical: Movable | Estimate
     rounding: Array
+    parts: tuple[str, ...] = ()
 
 
-def _derived(problem: Problem, analytic: Analytic, how: CheckSpec) -> Iterator[Derivation]:
-    """Of every layer with a checked parameter, from the output down."""
+def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) -> Iterator[Derivation]:
+    """Derive every layer with a checked parameter, from the output down.
+
+    given: whether the gradients are the user's, not gradcheck's own.
+    """
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (problem.network, problem.parameters, problem.x, problem.target)
     whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
@@ -155,12 +198,12 @@ def _derived(problem: Problem, analytic: Analytic, how: CheckSpec) -> Iterator[D
                 *_steps(_Place(problem, i, arithmetic.eps, how), ours, bounds),
                 *(_product(problem, name, analytic, whole, rounding) for name in checked),
             ]
-            factors = tuple(_factor(step, analytic, how) for step in steps)
+            factors = tuple(_factor(step, analytic, given, how) for step in steps)
             yield Derivation(layer.name, layer.activation_name, above, layer.batch_norm is not None, factors)
 
 
 class _Place(NamedTuple):
-    """The layer of a problem that is derived, and how: eps is that of the gradients' arithmetic."""
+    """The layer to derive, and how; eps: of the gradients' type."""
 
     problem: Problem
     i: int
@@ -177,27 +220,27 @@ class _Place(NamedTuple):
 
 
 def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
-    """The factors from ∂L/∂a to ∂z/∂b."""
+    """Yield the factors from ∂L/∂a to ∂z/∂b."""
     layer, normalised = at.layer, at.layer.batch_norm is not None
-    y = "y" if normalised else "z"
+    slope = "∂a/∂y" if normalised else "∂a/∂z"
     yield _handed_down(at, ours, bounds)
-    yield _slope(at, ours, bounds, f"∂a/∂{y}")
+    yield _slope(at, ours, bounds, slope)
+    through = f"∂L/∂a · {slope}"
+    parts: tuple[str, ...] = ("∂L/∂a", slope)
     if normalised:
-        dL_dy = _differences(at.problem, at.places.y, at.how)
-        yield _Step(
-            "∂L/∂y", "∂L/∂a · ∂a/∂y", f"{layer.name}.dL_dy", ours.dL_dy, dL_dy, bounds.of(at.places.y)
-        )
-    through = "∂L/∂y · ∂y/∂z" if normalised else "∂L/∂a · ∂a/∂z"
-    delta = _differences(at.problem, at.places.z, at.how)
-    yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bounds.of(at.places.z))
+        dL_dy, bound = _differences(at.problem, at.places.y, at.how), bounds.of(at.places.y)
+        yield _Step("∂L/∂y", through, f"{layer.name}.dL_dy", ours.dL_dy, dL_dy, bound, parts)
+        through, parts = "∂L/∂y · ∂y/∂z", ("∂L/∂y",)
+    delta, bound = _differences(at.problem, at.places.z, at.how), bounds.of(at.places.z)
+    yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bound, parts)
     weights, biases = weight_map(at.problem, at.i), bias_map(at.problem, at.i)
     size = at.eps * np.abs(ours.dz_dw)
     yield _Step("∂z/∂w", "a⁽ʰ⁾", f"{layer.name}.dz_dw", ours.dz_dw, weights, size)
-    yield _Step("∂z/∂b", "1", f"{layer.name}.dz_db", np.ones_like(ours.y), biases, np.zeros_like(ours.y))
+    yield _Step(_ONES, "1", f"{layer.name}.dz_db", np.ones_like(ours.y), biases, np.zeros_like(ours.y))
 
 
 def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
-    """∂L/∂a: of the output layer from the loss; below it δ w, since z of the layer above is affine in a."""
+    """Return ∂L/∂a: from the loss, or δ w of the layer above, whose z is affine in a."""
     problem, name = at.problem, f"{at.layer.name}.dL_da"
     if at.layer is problem.network.output:
         formula = f"c · {problem.network.loss.formula}"
@@ -213,7 +256,7 @@ def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
 
 def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
     slopes = activation_map(at.problem, at.i)
-    some = slice(slopes.shape[0])  # of a large softmax, the Jacobians of the first samples alone
+    some = slice(slopes.shape[0])  # for a large softmax, only the Jacobians of the first samples
     y, y_error, activation = ours.y[some], bounds.values[at.places.y][some], at.layer.activation
     rounding = activation.rounding.derivative(activation, y, y_error, at.eps)
     value = activation.derivative(y)
@@ -224,16 +267,16 @@ def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
 
 
 _OF_Y = str.maketrans("zᶻ", "yʸ")
-"""What a formula says of z holds of y, where that is what the activation is given."""
+"""Rewrites a formula in z to one in y, which the activation gets after a batch normalisation."""
 
 
 _PRODUCTS = {
-    "weight": ("∂L/∂w", "δᵀ a⁽ʰ⁾"),
-    "bias": ("∂L/∂b", "Σₙ δₙ"),
-    "gamma": ("∂L/∂γ", "Σₙ ∂L/∂yₙ ẑₙ"),
-    "beta": ("∂L/∂β", "Σₙ ∂L/∂yₙ"),
+    "weight": ("∂L/∂w", "δᵀ a⁽ʰ⁾", ("δ", "∂z/∂w")),
+    "bias": ("∂L/∂b", "Σₙ δₙ", ("δ",)),
+    "gamma": ("∂L/∂γ", "Σₙ ∂L/∂yₙ ẑₙ", ("∂L/∂y",)),
+    "beta": ("∂L/∂β", "Σₙ ∂L/∂yₙ", ("∂L/∂y",)),
 }
-"""What the gradients are made of, by the kind of parameter."""
+"""The symbol and formula of each kind of parameter's gradient, and the factors in it."""
 
 
 def _product(
@@ -243,28 +286,29 @@ def _product(
     whole: Estimates,
     rounding: Mapping[str, Array],
 ) -> _Step:
-    symbol, formula = _PRODUCTS[name.rpartition(".")[2]]
+    symbol, formula, parts = _PRODUCTS[name.rpartition(".")[2]]
     penalty = " + penalty" if problem.network.penalties_on(name) else ""
-    return _Step(symbol, f"{formula}{penalty}", name, analytic.values[name], whole[name], rounding[name])
+    value = analytic.values[name]
+    return _Step(symbol, f"{formula}{penalty}", name, value, whole[name], rounding[name], parts)
 
 
 def _whole(problem: Problem, how: CheckSpec) -> Estimates:
-    """The numerical gradients that are checked, with the whole ladder of steps."""
+    """Return the numerical gradients of the checked parameters, with the whole ladder of steps."""
     units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
     estimates = units.estimate(problem.checked)
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
 
 def _differences(problem: Problem, site: int, how: CheckSpec) -> Estimate:
-    """∂L/∂ value `site` (N, units); the objective has its numbers in the order of its units."""
+    """Return ∂L/∂ value `site`, (N, units)."""
     features, samples = problem.objective.site_shape(site)
     flat = differentiate(problem.objective.units(site), SCHEMES[how.scheme], how.step)
     by_unit = flat.reshape(features, samples)
     return Estimate(by_unit.value.T, by_unit.error.T)
 
 
-def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:
-    given = step.name in analytic.factors or step.name in analytic.values
+def _factor(step: _Step, analytic: Analytic, given: bool, how: CheckSpec) -> Factor:
+    its_own = step.name in analytic.factors or step.name in analytic.values
     value = analytic.factors.get(step.name, step.value)[: len(step.value)]
     numerical = step.numerical
     if not isinstance(numerical, Estimate):
@@ -273,9 +317,10 @@ def _factor(step: _Step, analytic: Analytic, how: CheckSpec) -> Factor:
     rtol = how.rtol or default_rtol(_dtype(analytic))
     eps = float(np.finfo(_dtype(analytic)).eps)
     comparison = compare(step.name, value, numerical, step.rounding, rtol, eps)
-    return Factor(step.symbol, step.formula, comparison, analytic.origin if given else "backprop")
+    origin = analytic.origin if its_own else "backprop"
+    return Factor(step.symbol, step.formula, comparison, origin, given and its_own, step.parts)
 
 
 def _dtype(analytic: Analytic) -> np.dtype[Any]:
-    """The coarsest of the gradients' types."""
+    """Return the coarsest type among the gradients."""
     return max(analytic.dtypes.values(), key=lambda dtype: float(np.finfo(dtype).eps))

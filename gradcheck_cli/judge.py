@@ -157,7 +157,7 @@ class Judge:
         if shown:
             return diagnosis_of_trials(shown)
         known = comparisons, subject.problem, subject.code is None, subject.samples
-        return diagnose(*known, in_out=subject.in_out, loss=subject.authors_loss)
+        return diagnose(*known, in_out=subject.in_out, loss=subject.analytic.loss)
 
     def _of(self, name: str, estimate: Estimate) -> Comparison:
         kept = self._kept.get(name)

@@ -1,4 +1,4 @@
-"""What a check is worth: every mistake that is known, planted in our own backprop."""
+"""Plant every known mistake in gradcheck's own backprop, and see whether a check catches it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ import numpy as np
 from gradcheck_cli.checker import check_subject
 from gradcheck_cli.compare import Verdict, compare, default_rtol
 from gradcheck_cli.diagnose.network import says
-from gradcheck_cli.diagnose.plant import Plant, plants
-from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
+from gradcheck_cli.diagnose.plant import Plant, planted, plants
+from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
+from gradcheck_cli.model.named_arrays import OwnParameters
+from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
 from gradcheck_cli.shared_work import each_in_processes
+from gradcheck_cli.sources import with_own_inputs
 from gradcheck_cli.sources.analytic import Analytic
 from gradcheck_cli.spec import Backprop, CheckSpec, Spec
-from gradcheck_cli.subject import Subject, subject_of
+from gradcheck_cli.subject import Subject, subject_of_network
 from gradcheck_cli.types import Array
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
-"""What would show a mistake that is in none of the checked tensors."""
+"""What would show a mistake in a tensor that is not checked."""
+
+NO_MISTAKE = "nothing, as it is no mistake with this activation"
+"""What would show a slip that some activations forgive, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5
-"""A mistake that changes no tensor by more than this share of its largest entry is none to speak of."""
+"""A mistake counts only if it changes some tensor by more than this share of its largest entry."""
 
 
 @dataclass(frozen=True)
 class Mutant:
     """One mistake, planted in one place.
 
-    where: the layer, or nothing if it is none's in particular.  wrong: its formula.
-    effect: the most that it changes, as a share of the tensor's largest entry.
-    verdict: the check's; None where the mistake is invisible, and nothing was checked.
-    named: whether the diagnosis names it first.  tied: whether it names it after what comes to the same here.
-    said: the kinds of the first answer.
-    shown_by: of an invisible one, what data would show it.
+    where: the layer, or nothing if it concerns the whole network.  wrong: its formula.
+    effect: its largest change of an entry, as a share of the tensor's largest entry.
+    verdict: the verdict of the check; None if the mistake is invisible, and nothing was checked.
+    named: whether the diagnosis names it first.  tied: whether it names it after an equivalent mistake.
+    said: the kinds of mistake in the first answer.
+    shown_by: for an invisible mistake, the data that would show it.
     """
 
     kind: str
@@ -64,10 +70,10 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Mutation:
-    """All mutants of one spec, and the verdict on the gradients that nothing was done to.
+    """All mutants of one spec, and the verdict on its right gradients.
 
-    kinked: whether something sits on a kink, where what looks like a mistake may be another convention.
-    applicable: how many mistakes apply.  planned: how many of these were to be planted, all or a sample; an
+    kinked: whether a number sits on a kink, where a mistake may look like another convention.
+    applicable: the number of mistakes that apply.  planned: how many of them to plant, all or a sample. An
     interruption leaves out some.
     """
 
@@ -93,7 +99,7 @@ class Mutation:
 
     @property
     def named(self) -> int:
-        """How many of those caught the diagnosis names, alone or beside what is the same here."""
+        """How many of the caught mistakes the diagnosis names, first or after an equivalent one."""
         return sum(mutant.caught and (mutant.named or mutant.tied) for mutant in self.mutants)
 
     @property
@@ -111,32 +117,42 @@ class Mutation:
         return ExitCode.AGREES if 0 < len(self.visible) == self.caught else ExitCode.UNDECIDED
 
 
-@np.errstate(all="ignore")  # mistakes overflow, too
-def mutate(spec: Spec, progress: Progress | None = None, sample: int | None = None) -> Mutation:
+def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
+    """Return the spec with gradcheck's own gradients, and the parameters that its code defines, if any."""
+    spec, own = with_own_inputs(spec)
+    return spec.model_copy(update={"gradients": Backprop()}), own
+
+
+@np.errstate(all="ignore")  # a mistake may overflow
+def mutate(
+    spec: Spec,
+    progress: Progress | None = None,
+    sample: int | None = None,
+    own: OwnParameters | None = None,
+) -> Mutation:
     """Plant every mistake that applies in the network of `spec`, and check and diagnose each.
 
-    The gradients that the spec names have no part in it. progress is told of mistakes, not of evaluations.
-    sample: how many of them are drawn, by the seed of the check. An interruption leaves out those that have
-    not been checked. Raises `InputError` where the spec has no network or does not fit its data, and
-    `UntrustedReferenceError` if our own right gradients are called wrong.
+    The gradients that the spec names play no part. progress counts mistakes, not evaluations.
+    sample: how many mistakes to draw, with the seed of the check; by default all.
+    own: parameters that replace the spec's.
+    An interruption leaves out the mistakes that have not been checked. Raises `InputError` if the spec has no
+    network or does not fit its data, and `UntrustedReferenceError` if right gradients are called wrong.
     """
-    if spec.network is None:
-        help = "mistakes are planted in our own backprop"
-        raise bad_input("this needs a network, and the spec describes none", "network", help=help)
-    subject = subject_of(spec.model_copy(update={"gradients": Backprop()}))
-    looks = Remembered()  # differences are the same whatever the gradient is: each is taken once
+    spec, own = to_mutate(spec) if own is None else (spec, own)
+    problem = build_problem(spec, own)
+    subject = subject_of_network(spec, problem)
+    looks = Remembered()  # the differences do not depend on the gradient, so take each once
     right = check_subject(subject, spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
-        raise UntrustedReferenceError("our own backprop, with nothing planted, is called wrong")
-    assert subject.problem is not None
+        raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
     assert subject.units is not None
-    all_planted = list(plants(subject.problem))
-    planted = all_planted if sample is None else _drawn(all_planted, sample, spec.check.seed)
+    all_plants = list(plants(problem))
+    chosen = all_plants if sample is None else _drawn(all_plants, sample, spec.check.seed)
     if progress:
-        progress.expect(len(planted))
+        progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
-    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are what is shared out
-    mutants = each_in_processes(partial(_mutant, subject, how, looks), planted, spec.check.jobs)
+    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are split among the processes
+    mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
     try:
         for i, mutant in mutants:
             found[i] = mutant
@@ -153,21 +169,21 @@ def mutate(spec: Spec, progress: Progress | None = None, sample: int | None = No
         right,
         tuple(found[i] for i in sorted(found)),
         subject.units.kinks.any,
-        len(all_planted),
-        len(planted),
+        len(all_plants),
+        len(chosen),
     )
 
 
-def _drawn(planted: Sequence[Plant], count: int, seed: int) -> list[Plant]:
-    """A random sample in the order of the mistakes: one of every kind, then another of every kind."""
-    order = np.random.default_rng(seed).permutation(len(planted))
+def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
+    """Draw a sample, in the order of the mistakes: one of each kind, then a second of each, and so on."""
+    order = np.random.default_rng(seed).permutation(len(among))
     kinds: Counter[str] = Counter()
     rounds = {}
     for i in map(int, order):
-        rounds[i] = kinds[planted[i].wrong.kind]
-        kinds[planted[i].wrong.kind] += 1
+        rounds[i] = kinds[among[i].wrong.kind]
+        kinds[among[i].wrong.kind] += 1
     chosen = sorted(map(int, order), key=rounds.__getitem__)[:count]
-    return [planted[i] for i in sorted(chosen)]
+    return [among[i] for i in sorted(chosen)]
 
 
 def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
@@ -198,7 +214,7 @@ def _effect(wrong: Array, right: Array) -> float:
 
 
 def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
-    """Whether whoever knew the right gradient exactly would call this one wrong."""
+    """Whether a comparison with the exact gradient would call this one wrong."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
     rtol = default_rtol(subject.analytic.dtypes[name])
@@ -209,7 +225,7 @@ def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
 
 
 def _shown_by(plant: Plant, subject: Subject) -> str:
-    """What these data or parameters lack for the mistake to make a difference."""
+    """Say which data or parameters would make the mistake show."""
     problem, wrong = subject.problem, plant.wrong
     assert problem is not None
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
@@ -220,8 +236,25 @@ def _shown_by(plant: Plant, subject: Subject) -> str:
         return LEFT_OUT
     if len(problem.x) == 1 and wrong.family in _NEED_SAMPLES:
         return "more than one sample"
+    if wrong.family in _OF_ACTIVATIONS and not _shows_anywhere(plant, problem):
+        return NO_MISTAKE
     return _SHOWN_BY.get(wrong.kind) or _BY_FAMILY.get(wrong.family, "other data or parameters")
 
+
+def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
+    """Whether the mistake makes a difference at drawn parameters and inputs, on both sides of every kink.
+
+    relu'(a) never does: it is relu'(z).
+    """
+    drawn = np.random.default_rng(0)
+    parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}
+    other = replace(problem, parameters=parameters, x=drawn.normal(size=problem.x.shape))
+    right = gradients(other.network, parameters, other.x, other.target)
+    (there,) = (each for each in planted(other, [plant.wrong]) if each.where == plant.where)
+    return any(_effect(there.gradients[name], right[name]) > NOTICEABLE for name in right)
+
+
+_OF_ACTIVATIONS = ("activation derivative", "activation formula")
 
 _NEED_SAMPLES = ("bias reduction", "samples", "scale or reduction", "batch norm")
 
@@ -252,7 +285,7 @@ _BY_FAMILY: Mapping[str, str] = {
     "activation formula": "pre-activations on both sides of 0, and further from it",
     "loss": "outputs further from their targets",
     "samples": "samples that all contribute",
-    "penalty": "parameters that are larger beside the penalty's strength",
+    "penalty": "larger parameters, or a stronger penalty",
     "batch norm": "a batch whose units differ more",
     "entries": "gradients that are not 0",
     "precision": "a gradient that cancels more",
@@ -260,7 +293,7 @@ _BY_FAMILY: Mapping[str, str] = {
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:
-    """The mutants of each kind, in the order of the tables."""
+    """Group the mutants by kind, in the order of the tables."""
     kinds: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         kinds.setdefault(mutant.kind, []).append(mutant)

@@ -1,4 +1,4 @@
-"""The spec as a JSON Schema, in the draft that editors read: draft-07."""
+"""The spec as a JSON Schema, in draft-07, which editors read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gradcheck_cli import __version__
 from gradcheck_cli.spec import Spec
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""As its own `$id` spells it: an editor that is asked for another spelling looks for another schema."""
+"""The draft, spelt as in its own `$id`: editors look up the exact spelling."""
 
 _KEY = re.compile(r"^(\w+): (.+(?:\n(?!\w+: )[^\n]+)*)", re.MULTILINE)
-"""A key of a model and its description, in the model's docstring."""
+"""Matches a key and its description in a model's docstring."""
 
 
 def json_schema() -> dict[str, Any]:
-    """What a spec may hold, with a description of every key."""
+    """Return the schema of a spec, with a description of every key."""
     schema = Spec.model_json_schema(ref_template="#/definitions/{model}", schema_generator=_Draft7)
     schema |= {"title": "gradcheck spec", "definitions": schema.pop("$defs")}
     return {
@@ -32,7 +32,7 @@ def json_schema() -> dict[str, Any]:
 
 
 class _Draft7(GenerateJsonSchema):
-    """pydantic speaks draft 2020-12; this says in the words of draft-07 what differs."""
+    """Generates draft-07 where pydantic's draft 2020-12 differs from it."""
 
     def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
         described = super().tuple_schema(schema)
@@ -49,34 +49,34 @@ class _Draft7(GenerateJsonSchema):
         return described
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Without the defaults that say nothing: that a key is not given, or a section all defaults."""
+        """Leave out defaults that say nothing: null, and a section of defaults."""
         described = super().default_schema(schema)
         return {key: value for key, value in described.items() if key != "default" or value not in (None, {})}
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Not where the title would be the key over again."""
+        """Leave out titles, which would only repeat the key."""
         return False
 
     def encode_default(self, dft: Any) -> Any:
-        """Of a section what was said of it, and of a name alone the name: an editor fills in no more."""
+        """Shorten a default to what an editor should fill in: the keys that were set, or just the name."""
         said = dft.model_dump(exclude_unset=True) if isinstance(dft, BaseModel) else dft
         named = isinstance(said, dict) and list(said) == ["name"]
         return super().encode_default(said["name"] if named else said)
 
 
 def _title(model: type[BaseModel]) -> str:
-    """``PythonFunction`` → ``python function``"""
+    """Return the title of a model: ``python function`` for ``PythonFunction``."""
     return " ".join(re.findall("[A-Z][a-z]*", model.__name__.removesuffix("Spec"))).lower()
 
 
 def _description(model: type[BaseModel]) -> str:
-    """What the docstring says before it comes to the keys."""
+    """Return the part of the docstring above the keys."""
     text = _KEY.split(inspect.getdoc(model) or "", maxsplit=1)[0]
     return "\n\n".join(map(_joined, text.strip().split("\n\n")))
 
 
 def _keys(model: type[BaseModel]) -> dict[str, str]:
-    """The description of every key, in the model's own docstring or in one that it inherits from."""
+    """Return the description of every key, from the docstrings of the model and its bases."""
     ours = [each for each in reversed(model.__mro__) if each.__module__ == Spec.__module__]
     docstrings = [inspect.cleandoc(each.__doc__ or "") for each in ours]
     return {key: _joined(text) for docstring in docstrings for key, text in _KEY.findall(docstring)}
@@ -87,7 +87,7 @@ def _joined(lines: str) -> str:
 
 
 def _without_siblings(schema: Any) -> Any:
-    """Beside a `$ref` draft-07 reads nothing: what stands there goes around it."""
+    """Wrap each `$ref` that has siblings in `allOf`, since draft-07 ignores siblings of a `$ref`."""
     if isinstance(schema, list):
         return [_without_siblings(each) for each in schema]
     if not isinstance(schema, dict):
@@ -98,7 +98,7 @@ def _without_siblings(schema: Any) -> Any:
 
 
 def _with_names(schema: Any) -> Any:
-    """What is a name or a mapping is, as text, one of the names: validators list them for a misspelt one."""
+    """Restrict text to the known names where a name or a mapping is allowed, so that validators list them."""
     if isinstance(schema, list):
         return [_with_names(each) for each in schema]
     if not isinstance(schema, dict):

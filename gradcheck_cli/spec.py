@@ -1,6 +1,6 @@
-"""The spec: what to check and how, as frozen models. They are also its JSON Schema.
+"""The spec: what to check and how, as frozen models. The JSON Schema is made from them.
 
-A line `key: …` of a model's docstring describes that key, here as in the schema; see `schema.py`.
+A line `key: …` in a model's docstring describes that key, here and in the schema; see `schema.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 
 MAX_SIZE = 1_000_000
 MAX_NUMBERS = 250_000_000
-"""2 GB of float64: the parameters, a batch and its activations may each hold no more numbers than this."""
+"""The most numbers in the parameters, in a batch, or in its activations: 2 GB of float64."""
 
 
 class Model(BaseModel):
@@ -41,12 +41,12 @@ class Model(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        defer_build=True,  # until one is validated: most are parts of others
+        defer_build=True,  # most models are only parts of others: build them on first use
     )
 
 
 def _one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
-    """Accepts a name in `table`; the error lists what there is."""
+    """Accept a name in `table`; the error lists all names."""
 
     def check(name: str) -> str:
         if name not in table:
@@ -65,14 +65,14 @@ def _enum(table: Mapping[str, Any]) -> Any:
 
 
 def _named(value: object) -> object:
-    """`tanh` is short for `{name: tanh}`."""
+    """Expand `tanh` to `{name: tanh}`."""
     if not isinstance(value, (str, dict, Model)):
         raise PydanticCustomError("name_type", "a name or a mapping is needed here")
     return {"name": value} if isinstance(value, str) else value
 
 
 def _resolve(value: object, info: ValidationInfo) -> object:
-    """A path is relative to the folder of the spec, which the reader passes in the context."""
+    """Resolve a path against the folder of the spec, which the reader passes in the context."""
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
@@ -104,7 +104,7 @@ _SchemeName = Annotated[str, _one_of(SCHEMES, "scheme"), _enum(SCHEMES)]
 
 
 def _refuse_foreign_options(model: Model, known: Collection[str], name: str) -> None:
-    """Options that other rows of the table have, given to a row that has not."""
+    """Raise an error for options that belong to other rows of the table."""
     foreign = sorted(model.model_fields_set - {"name", *known})
     if foreign:
         raise PydanticCustomError(
@@ -119,7 +119,7 @@ def _refuse_foreign_options(model: Model, known: Collection[str], name: str) -> 
 
 
 def _own_options_in_schema(options_of: Mapping[str, Collection[str]]) -> Callable[[dict[str, Any]], None]:
-    """What `_refuse_foreign_options` asks, in JSON Schema: an option goes with the names that have it."""
+    """Express `_refuse_foreign_options` in JSON Schema: an option needs a name that has it."""
 
     def extend(schema: dict[str, Any]) -> None:
         schema["dependencies"] = {
@@ -135,12 +135,12 @@ _OPTIONS_OF_ACTIVATION = {name: tuple(row.options) for name, row in ACTIVATIONS.
 
 
 class ActivationSpec(Model):
-    """An activation by name, with its options: PyTorch's names and defaults.
+    """An activation and its options, with PyTorch's names and defaults.
 
-    name: φ in a = φ(z).
-    negative_slope: of leaky_relu, its slope where z < 0.
-    alpha: of elu, minus its value far to the left.
-    approximate: of gelu, whether by a tanh or exact.
+    name: the activation, φ in a = φ(z).
+    negative_slope: for leaky_relu, the slope where z < 0.
+    alpha: for elu, which approaches −alpha for very negative z.
+    approximate: for gelu, none for the exact function or tanh for its approximation.
     """
 
     model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_ACTIVATION))
@@ -161,26 +161,26 @@ class ActivationSpec(Model):
 
 
 class BatchNormSpec(Model):
-    """Batch normalisation of z over the batch, (z − mean) / √(variance + eps): PyTorch's default.
+    """Batch normalisation of z over the batch, (z − mean) / √(variance + eps), as in PyTorch.
 
-    eps: what keeps the variance from 0.
+    eps: a small number that keeps the square root away from 0.
     """
 
     eps: Positive = 1e-5
 
 
 def _switch(value: object) -> object:
-    """`true` is short for `{}`, `false` for nothing."""
+    """Expand `true` to `{}` and `false` to nothing."""
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 class LayerSpec(Model):
-    """One dense layer, with `batch_norm` between z and the activation if asked.
+    """One dense layer, optionally with `batch_norm` between z and the activation.
 
-    units: how many outputs it has.
-    batch_norm: whether z is normalised over the batch, then scaled by gamma and shifted by beta.
-    activation: its name, or a mapping of its name and options; identity if it is left out.
-    name: what its parameters are called by, `<name>.weight`; by default hidden1, hidden2, … and output.
+    units: the number of outputs.
+    batch_norm: true to normalise z over the batch, then scale it by gamma and shift it by beta.
+    activation: a name, or a mapping of a name and options; identity by default.
+    name: the prefix of its parameters, `<name>.weight`; by default hidden1, hidden2, … and output.
     """
 
     units: Size
@@ -205,14 +205,15 @@ _OPTIONS_OF_LOSS = {
 
 
 class LossSpec(Model):
-    """A loss by name, how it is reduced over the batch, and its options: PyTorch's names.
+    """A loss, its reduction over the batch, and its options, with PyTorch's names.
 
-    name: cross_entropy and bce_with_logits take logits; their output layer is identity.
-    reduction: batchmean is the mean over samples of the sum over outputs, mean that over both.
-    scale: what the loss is multiplied by, as ½.
-    delta: of huber, where the square ends.
-    label_smoothing: of cross_entropy, how much of the target is spread over all classes.
-    weight: of cross_entropy, one weight per class.
+    name: the loss; cross_entropy and bce_with_logits take logits, so their output layer is identity.
+    reduction: batchmean sums over outputs and averages over samples; mean averages over both, sum over
+        neither.
+    scale: a factor on the loss, such as 0.5.
+    delta: for huber, the distance at which the square ends.
+    label_smoothing: for cross_entropy, the share of the target that is spread over all classes.
+    weight: for cross_entropy, one weight per class.
     """
 
     model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_LOSS))
@@ -235,11 +236,11 @@ class LossSpec(Model):
 
 
 class PenaltySpec(Model):
-    """½ · l2 · Σw² + l1 · Σ|w|, over the weights only unless `biases` is set.
+    """½ · l2 · Σw² + l1 · Σ|w| over the weights, and over the biases if `biases` is set.
 
-    l2: the strength of ½ Σw², weight decay.
+    l2: the strength of ½ Σw² (weight decay).
     l1: the strength of Σ|w|.
-    biases: whether the biases are penalised, too.
+    biases: true to penalise the biases too.
     """
 
     l2: NotNegative = 0.0
@@ -254,10 +255,10 @@ class PenaltySpec(Model):
 class NetworkSpec(Model):
     """Dense layers from the input up, the loss on the last one, and the penalties.
 
-    inputs: how many numbers a sample has.
-    layers: from the input up; the last one is the output.
-    loss: its name, or a mapping of its name, reduction, scale and options.
-    penalty: what is added to the loss for large weights.
+    inputs: the number of inputs per sample.
+    layers: the layers from the input up; the last one is the output.
+    loss: a name, or a mapping of a name, reduction, scale and options.
+    penalty: weight penalties that are added to the loss.
     """
 
     inputs: Size
@@ -267,7 +268,7 @@ class NetworkSpec(Model):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Each layer's name: its own, or hidden1, hidden2, … and output for the last."""
+        """The name of each layer: its own, or else hidden1, hidden2, … and output for the last."""
         last = len(self.layers) - 1
         return tuple(
             layer.name or ("output" if i == last else f"hidden{i + 1}") for i, layer in enumerate(self.layers)
@@ -278,9 +279,9 @@ class InitialisedParameters(Model):
     """Parameters drawn from a seeded generator: all weights from the input up, then the biases.
 
     init: the distribution of the weights.
-    scale: the standard deviation of normal, the bound of uniform, a factor of xavier and he.
-    seed: of the generator.
-    bias: whether the biases are 0 or drawn as the weights are.
+    scale: for normal the standard deviation, for uniform the bound, for xavier and he a factor.
+    seed: the seed of the generator.
+    bias: zeros, or same to draw the biases like the weights.
     """
 
     init: _InitName = "xavier"
@@ -294,10 +295,10 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 class Named(Model):
-    """Arrays by names, and in a layout, of their author's.
+    """Arrays under the author's names and in the author's layout.
 
-    names: what the author calls a parameter, and what the network calls it (`fc1.weight: hidden1.weight`).
-    layout: whether the author's weights are [out, in], as in PyTorch, or [in, out].
+    names: the author's name of a parameter and the network's (`fc1.weight: hidden1.weight`).
+    layout: out_in if the author's weights are [out, in], as in PyTorch; in_out if they are [in, out].
     """
 
     names: dict[str, str] = {}
@@ -308,8 +309,8 @@ class ArrayFile(Named):
     """Arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
 
     file: the file or folder, relative to the spec.
-    names: what the file calls a parameter, and what the network calls it (`fc1.weight: hidden1.weight`).
-    layout: whether the file's weights are [out, in], as in PyTorch, or [in, out].
+    names: the file's name of a parameter and the network's (`fc1.weight: hidden1.weight`).
+    layout: out_in if the file's weights are [out, in], as in PyTorch; in_out if they are [in, out].
     """
 
     file: File
@@ -326,10 +327,10 @@ def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 class Rescale(Model):
-    """The affine map of x that takes the interval `from` to the interval `to`.
+    """An affine map of x from the interval `from` to the interval `to`.
 
-    from: the two ends that x has in the data, as [0, 255].
-    to: the two ends that it gets, as [-1, 1].
+    from: the range of x in the data, such as [0, 255].
+    to: the range of x after rescaling, such as [-1, 1].
     """
 
     source: Annotated[tuple[float, float], Field(strict=False, alias="from"), AfterValidator(_not_empty)]
@@ -337,13 +338,13 @@ class Rescale(Model):
 
 
 class DataFile(Model):
-    """A batch of an .npz: its arrays named `x` (samples, inputs) and `y` (labels or targets).
+    """A batch from an .npz: its arrays `x` (samples, inputs) and `y` (labels or targets).
 
     file: the .npz, relative to the spec.
-    x: what the array of samples is called in it.
-    y: what the array of labels or targets is called in it.
-    start: the first sample, counted from 0.
-    batch: how many samples; all of them if it is left out.
+    x: the name of the array of samples in the file.
+    y: the name of the array of labels or targets in the file.
+    start: the index of the first sample, counted from 0.
+    batch: the number of samples; by default all.
     rescale: an affine map of x.
     """
 
@@ -365,7 +366,7 @@ def _kind_of_y(value: object) -> str:
 
 
 class InlineData(Model):
-    """The samples written out.
+    """Samples that are written out in the spec.
 
     x: a list of rows, one per sample.
     y: a list of labels, of targets, or of rows of targets.
@@ -381,12 +382,12 @@ class InlineData(Model):
 
 
 class SyntheticData(Model):
-    """Samples drawn from a seeded generator: x normal or uniform in ±scale, y to suit the loss.
+    """Samples drawn from a seeded generator: x is normal or uniform, and y suits the loss.
 
     synthetic: the distribution of x.
-    samples: how many.
-    scale: the standard deviation of x, or its bound.
-    seed: of the generator.
+    samples: the number of samples.
+    scale: for normal the standard deviation of x, for uniform its bound.
+    seed: the seed of the generator.
     """
 
     synthetic: Literal["normal", "uniform"]
@@ -396,9 +397,9 @@ class SyntheticData(Model):
 
 
 class Backprop(Model):
-    """The gradients of our own backprop.
+    """The gradients of gradcheck's own backprop.
 
-    source: the only one that needs neither a file nor code.
+    source: backprop, the one source that needs neither a file nor code.
     """
 
     source: Literal["backprop"] = "backprop"
@@ -410,7 +411,7 @@ class GradientFile(ArrayFile):
 
 @dataclass(frozen=True)
 class Code:
-    """`FILE.py:NAME`: something that a file of Python defines."""
+    """`FILE.py:NAME`: something that a Python file defines."""
 
     file: Path
     name: str
@@ -420,7 +421,7 @@ class Code:
 
 
 def code_of(text: str, folder: Path) -> Code | None:
-    """`my_net.py:loss_and_gradients`, its file relative to `folder`; None if it is not of that form."""
+    """Parse `my_net.py:loss_and_gradients`, with the file relative to `folder`; None for another form."""
     file, _, name = text.rpartition(":")
     if not file.endswith(".py") or "\0" in file or not all(map(str.isidentifier, name.split("."))):
         return None
@@ -440,23 +441,25 @@ CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
 class PythonFunction(Named):
-    """A function of the user's: (parameters, x, y) → the loss and a dict of gradients.
+    """A Python function (parameters, x, y) that returns the loss and a dict of gradients.
 
-    python: FILE.py:NAME, the file relative to the spec.
-    names: what the function calls a parameter, and what the network calls it (`W1: hidden1.weight`).
-    layout: whether the function's weights are [out, in], as in PyTorch, or [in, out].
-    vectorized: whether it takes K points at once, every parameter, loss and gradient with a first axis of K.
+    python: FILE.py:NAME, with the file relative to the spec.
+    names: the function's name of a parameter and the network's (`W1: hidden1.weight`).
+    layout: out_in if the function's weights are [out, in], as in PyTorch; in_out if they are [in, out].
+    vectorized: true if it takes K points at once: every parameter, loss and gradient has a first axis of K.
     """
 
     python: CodeName
     vectorized: bool = False
 
 
-class TorchModule(Model):
-    """A function of the user's that returns a torch module and a loss.
+class TorchModule(Named):
+    """A Python function that returns a torch module and a loss.
 
-    torch: FILE.py:NAME, the file relative to the spec.
-    vectorized: whether torch.func.vmap can run them at many points at once.
+    torch: FILE.py:NAME, with the file relative to the spec.
+    names: the module's name of a parameter and the network's (`0.weight: hidden1.weight`).
+    layout: out_in if the module's weights are [out, in], as in torch.nn.Linear; in_out if they are [in, out].
+    vectorized: true if torch.func.vmap can run module and loss at many points at once.
     """
 
     torch: CodeName
@@ -464,7 +467,7 @@ class TorchModule(Model):
 
 
 def _patterns(value: object) -> object:
-    """One pattern is short for a list of one, and `all` for every parameter."""
+    """Expand a single pattern to a list of one, and `all` to every parameter."""
     return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
 
 
@@ -481,22 +484,23 @@ def _jobs(value: object) -> object:
 Jobs = Annotated[Annotated[int, Field(ge=1, le=MAX_JOBS)] | Literal["auto"], BeforeValidator(_jobs)]
 
 MAX_STEP = 1.0
-"""A longer step carries a pre-activation across the whole of a sigmoid: no difference then says anything."""
+"""The longest step allowed: a longer one crosses a whole sigmoid, and its difference says nothing."""
 
 
 class CheckSpec(Model):
     """What to check, and how.
 
-    parameters: their names, with wildcards, as `output.*`; or all.
-    scheme: how values become a derivative; adaptive extrapolates from several steps, and has error bars.
-    step: the longest that a pre-activation moves.
-    rtol: the relative error that agrees; by default 1e-6, or 16 ε of the gradient's type if larger.
-    differences: whether pre-activations are moved, which serves every entry, or the entries by themselves.
-    fast: code is differenced along random directions, however little its every entry would take.
-    jobs: how many processes evaluate at once, or `auto` for as many as there are cores.
-    memory: MiB for what is evaluated at once.
-    seed: of the entries that are moved literally, as a witness, and of random directions.
-    strict: whether a single unresolved entry is exit code 3.
+    parameters: names with wildcards, such as `output.*`; or all.
+    scheme: the difference scheme; adaptive extrapolates from several steps and estimates its own error.
+    step: the largest step, as a change of a pre-activation.
+    rtol: the relative tolerance; by default 1e-6, or 16 ε of the gradient's type if that is larger.
+    differences: units to perturb pre-activations, which serves all entries at once; literal to perturb each
+        entry.
+    fast: true to check code along random directions, even if every entry could be checked in a few seconds.
+    jobs: the number of worker processes, or `auto` for one per core.
+    memory: the memory limit in MiB for what is evaluated at once.
+    seed: the seed for random directions and for the entries that are double-checked.
+    strict: true for exit code 3 if a single entry is unresolved.
     """
 
     parameters: Annotated[
@@ -519,10 +523,10 @@ _Kind = tuple[str, str, type[Model]]
 
 
 def _by_key(*kinds: _Kind) -> Discriminator:
-    """Tell the members (key, tag, model) of a union apart by the first of these keys that is there.
+    """Choose the member (key, tag, model) of a union by the first of these keys that is present.
 
-    Without any of them, take the member that knows most of the keys, give or take a letter: the errors then
-    speak of what was meant.
+    If none is, choose the member that knows most of the keys, allowing for misspellings, so that the errors
+    are about what the author meant.
     """
 
     def tag(value: object) -> str:
@@ -572,11 +576,11 @@ Gradients = Annotated[
 
 
 _UNSAID: Any = ()
-"""The default of a section, which is not the same as a section that is there and empty."""
+"""The default of a section that is left out; a section that is there and empty is an error."""
 
 
 def _needed_without_code(value: object, info: ValidationInfo) -> object:
-    """A function brings its own loss; all other gradients are held against the network's."""
+    """Require the section unless the gradients come from code, which has a loss of its own."""
     if value is None:
         raise PydanticKnownError("model_type", {"class_name": "mapping"})
     if value is not _UNSAID:
@@ -596,28 +600,29 @@ _OF_CODE: dict[str, Any] = {
     "required": ["gradients"],
     "properties": {"gradients": {"anyOf": [{"required": ["python"]}, {"required": ["torch"]}]}},
 }
-"""What `_needed_without_code` asks, in JSON Schema."""
+"""`_needed_without_code` in JSON Schema."""
 
 
 class Spec(Model):
     """A network, its parameters and data, the gradients to check and how to check them.
 
-    Of gradients from code, which has a loss of its own, the network may stay unsaid. Parameters that are
-    not given are drawn, or are the code's own.
+    Gradients from code need no network section, since code has a loss of its own. Parameters that the spec
+    leaves out are the code's own, or drawn at random.
 
-    gradients: what is checked: our own backprop, a file, a Python function, or a torch module.
-    network: its layers, its loss and its penalties.
-    data: the samples: an .npz, lists, or drawn at random.
-    parameters: the point at which gradients are checked: a file, or drawn at random.
+    gradients: the gradients to check: gradcheck's own, or those of a file, a Python function or a torch
+        module.
+    network: the layers, the loss and the penalties.
+    data: the samples: from an .npz, written out, or drawn at random.
+    parameters: the point at which gradients are checked: from a file, or drawn at random.
     check: what to check, and how.
-    dtype: the type that our own backprop computes in.
+    dtype: the floating-point type of gradcheck's own backprop.
     """
 
     model_config = ConfigDict(
         json_schema_extra={"if": {"not": _OF_CODE}, "then": {"required": ["network", "data"]}}
     )
 
-    gradients: Gradients = Backprop()  # first, since what else is needed depends on it
+    gradients: Gradients = Backprop()  # first, since it decides which sections are required
     network: Annotated[
         NetworkSpec | None, BeforeValidator(_needed_without_code, json_schema_input_type=NetworkSpec)
     ] = _MAYBE_UNSAID
@@ -629,6 +634,12 @@ class Spec(Model):
     dtype: Literal["float64", "float32"] = "float64"
 
     @property
+    def asks_code(self) -> bool:
+        """Whether the code may have to bring the data or the parameters."""
+        brings = isinstance(self.gradients, PythonFunction) and self.parameters is None
+        return self.names_code is not None and (self.data is None or brings)
+
+    @property
     def names_code(self) -> Code | None:
-        """The code that the gradients come from, if they do."""
+        """The code that the gradients come from, if they come from code."""
         return getattr(self.gradients, "python", None) or getattr(self.gradients, "torch", None)

@@ -1,4 +1,4 @@
-"""What pydantic says about a spec, in the words of its author."""
+"""Translate pydantic's errors about a spec into the words of its author."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from gradcheck_cli.spec import Spec
 
 @dataclass(frozen=True)
 class Place:
-    """Where an error is in the spec, the keys of the mapping that its last step is in, and the keys that
-    would make another kind of that mapping."""
+    """The place of an error in the spec.
+
+    keys: those that the mapping around it allows.  other_kinds: keys that would make it another kind.
+    """
 
     where: Location = ()
     keys: tuple[str, ...] = ()
@@ -28,16 +30,16 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The last key and the indices behind it, as `'x[0][3]'`."""
+        """The last key and the indices behind it: `'x[0][3]'`."""
         last = max(i for i, step in enumerate(self.where) if isinstance(step, str))
         key, *indices = self.where[last:]
         return f"'{shortened(str(key))}{''.join(f'[{i}]' for i in indices)}'"
 
 
 def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
-    """Each complaint, and whether it is about the key at the end of its location, not the value.
+    """Yield each complaint, and whether it is about the last key of its location or about the value.
 
-    What only follows from another error is left out.
+    Errors that only follow from others are left out.
     """
     placed = [(details, _walk(details["loc"])) for details in errors]
     misspelt = {
@@ -49,7 +51,7 @@ def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
         if details["type"] == "missing" and place.where in misspelt:
             continue
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
-            continue  # it is long enough, but for the items that have errors of their own
+            continue  # it is only short without the items that have errors of their own
         yield from _complaints(details, place)
 
 
@@ -167,7 +169,7 @@ def _is_quoted_number(kind: str, found: object) -> bool:
 
 
 def _walk(loc: tuple[str | int, ...]) -> Place:
-    """The location without pydantic's union tags."""
+    """Return the place of a location, without pydantic's union tags."""
     annotation: Any = Spec
     place = Place()
     others: tuple[str, ...] = ()
@@ -194,7 +196,7 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _first_needed(annotation: Any) -> str:
-    """The first key that a model cannot do without, if it is a model."""
+    """Return the first required key of a model, or nothing."""
     model = _plain(annotation)
     if not (inspect.isclass(model) and issubclass(model, BaseModel)):
         return ""
@@ -202,7 +204,7 @@ def _first_needed(annotation: Any) -> str:
 
 
 def _plain(annotation: Any) -> Any:
-    """Without `Annotated` and `| None`."""
+    """Strip `Annotated` and `| None`."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -211,7 +213,7 @@ def _plain(annotation: Any) -> Any:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, within `Annotated` and `| None` or not."""
+    """Return the members of a union, through `Annotated` and `| None`."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
@@ -221,7 +223,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _union_member(annotation: Any, tag: str | int) -> Any:
-    """The member of a tagged union that pydantic's location names by its tag."""
+    """Return the member of a union that has this tag."""
     for member in _members(annotation):
         if Tag(str(tag)) in getattr(member, "__metadata__", ()):
             return member

@@ -1,4 +1,4 @@
-"""A YAML file → a `Spec`; every error as file:line:column with the line, a caret and a hint."""
+"""Read a `Spec` from a YAML file; every error has file:line:column, the line, a caret and a hint."""
 
 from __future__ import annotations
 
@@ -24,46 +24,49 @@ from gradcheck_cli.spec import Spec
 
 _MAX_MIB = 2
 _MAX_NODES = 15_000
-"""As they are written: two seconds of ruamel.yaml."""
+"""The most values in a spec; ruamel.yaml reads them in two seconds."""
 _MAX_EXPANDED = 1_000_000
-"""With the aliases written out."""
+"""The most values with all aliases written out."""
 _MAX_DEPTH = 64
 _MAX_KEYS = 1000
 _MAX_BITS = 1100
-"""Of a whole number: more than any float holds, and few enough for Python to write it in decimal."""
+"""The most bits of a whole number: more than a float holds, and few enough for Python to print."""
 _MAX_COMPLAINTS = 100
 
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a spec and the name it goes by."""
+    """The text of a spec, and the name of its file."""
 
     name: str
     text: str
 
     @cached_property
     def lines(self) -> list[str]:
-        """Split where YAML 1.2 does; `splitlines` splits at more."""
+        """The lines as YAML 1.2 counts them; `splitlines` splits at more characters."""
         return re.split(r"\r\n|\r|\n", self.text)
 
     def position(self, line: int, column: int) -> Position:
-        """The place at a line and column counted from 0."""
+        """Return the position at a line and column that count from 0."""
         line = min(line, len(self.lines) - 1)
         while line > 0 and not self.lines[line].strip():
-            line, column = line - 1, sys.maxsize  # the end of the file: behind the last line with text
+            line, column = (
+                line - 1,
+                sys.maxsize,
+            )  # at the end of the file, point behind the last line with text
         text = self.lines[line]
         return Position(self.name, line + 1, min(column, len(text)) + 1, text)
 
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as text and as a tree that knows where everything stands."""
+    """A YAML file as text and as a tree of nodes with positions."""
 
     source: Source
     root: Node
 
     def located(self, complaint: Complaint, at_key: bool = False) -> Complaint:
-        """The complaint with the position of the deepest part of its location that is in the file.
+        """Return the complaint with the position of the deepest part of its location that is in the file.
 
         at_key: point at the last step's key instead of its value.
         """
@@ -75,14 +78,14 @@ class Document:
             if child is None:
                 break
             key, node, depth = child_key, child, depth + 1
-        if complaint.where and depth == 0:  # about something that the file leaves to its default
+        if complaint.where and depth == 0:  # about a default, which has no place in the file
             return replace(complaint, where=(), message=f"{self.source.name}: {complaint.message}")
         if key is not None and at_key and depth == len(complaint.where):
             return replace(complaint, position=self.position(key))
         return replace(complaint, position=self._position_of_value(key, node))
 
     def _position_of_value(self, key: Node | None, value: Node) -> Position:
-        """Where it begins. Where there is nothing, the parser's mark may be lines further down."""
+        """Return where the value begins; the parser's mark of an empty value may be lines further down."""
         if key is not None and _is_absent(value):
             return self.source.position(key.end_mark.line, key.end_mark.column + 1)
         return self.position(value)
@@ -93,7 +96,7 @@ class Document:
 
 @dataclass(frozen=True)
 class SpecFile:
-    """A spec and the document it was read from."""
+    """A spec, and the document that it was read from."""
 
     spec: Spec
     document: Document
@@ -103,11 +106,11 @@ class SpecFile:
         return self.document.source.name
 
     def located(self, error: InputError) -> InputError:
-        """The same complaints, each with its position in this file."""
+        """Return the same complaints, each with its position in this file."""
         return InputError(*in_reading_order(map(self.document.located, error.complaints)))
 
     def place_of(self, tensor: str) -> Position | None:
-        """Where the layer that a tensor belongs to stands; if to none, where the code is named."""
+        """Return the position of the tensor's layer, or of the code if it belongs to no layer."""
         layer = tensor.rpartition(".")[0]
         names = self.spec.network.names if self.spec.network else ()
         where = ("network", "layers", names.index(layer)) if layer in names else ("gradients",)
@@ -129,14 +132,14 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
     values = _Values(document, _converters(yaml))
     written = values.of(document.root)
     complaints = list(values.complaints)
-    if written is None:  # its tag is not allowed
+    if written is None:  # the root has a tag that is not allowed
         raise InputError(*complaints)
     try:
         spec = Spec.model_validate(written, context={"folder": Path() if name == "-" else Path(name).parent})
     except ValidationError as error:
         from gradcheck_cli.spec_errors import explain  # only a failing run needs it
 
-        seen = {complaint.position for complaint in complaints}  # say one thing about one place
+        seen = {complaint.position for complaint in complaints}  # one error per place
         located = [document.located(*each) for each in explain(error.errors(include_url=False))]
         complaints += [complaint for complaint in located if complaint.position not in seen]
     if complaints:
@@ -145,7 +148,7 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
 
 
 def in_reading_order(complaints: Iterable[Complaint]) -> list[Complaint]:
-    """Each complaint once, as they stand in the file; of very many, the first."""
+    """Return each complaint once, in the order of the file; if there are very many, the first ones."""
     once = {(complaint.position, complaint.message): complaint for complaint in complaints}
     ordered = sorted(once.values(), key=_place)
     if len(ordered) > _MAX_COMPLAINTS:
@@ -175,7 +178,7 @@ def _read_text(name: str) -> str:
 
 
 def _open_pipe(name: str, flags: int) -> int:
-    """Open a pipe without waiting for a writer: one that nobody writes to is empty."""
+    """Open a pipe without waiting for a writer; without one it is empty."""
     descriptor = os.open(name, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor
@@ -184,7 +187,7 @@ def _open_pipe(name: str, flags: int) -> int:
 def _read_stdin() -> str:
     try:
         return _decode(sys.stdin.buffer.read(_MAX_MIB * 2**20 + 1), "<stdin>")
-    except (AttributeError, OSError, ValueError) as error:  # it is closed, or a folder
+    except (AttributeError, OSError, ValueError) as error:  # standard input is closed, or a folder
         raise _unreadable("<stdin>", getattr(error, "strerror", None) or "it is closed") from None
 
 
@@ -212,7 +215,7 @@ def _unreadable(name: str, reason: str, help: str | None = None) -> InputError:
 
 
 class _TooMuchError(Exception):
-    """More YAML than any spec is made of, at a place in it."""
+    """The YAML has more values or levels than a spec may have; mark: where."""
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem)
@@ -223,7 +226,7 @@ _TOO_DEEP = "the spec is nested too deeply, or contains itself by an alias"
 
 
 class _Composer(Composer):
-    """Stops before what would take minutes to read, or more stack than there is."""
+    """A composer that stops at files that take minutes to read or overflow the stack."""
 
     nodes = 0
     level = 0
@@ -243,10 +246,12 @@ class _Composer(Composer):
 
 def _compose(yaml: YAML, source: Source) -> MappingNode:
     yaml.Composer = _Composer
-    yaml.composer.warn_double_anchors = False  # an anchor may be used again; the last one counts
+    yaml.composer.warn_double_anchors = (
+        False  # YAML 1.2 allows an anchor to be defined again; the last one counts
+    )
     try:
         root = yaml.compose(source.text)
-    except Exception as error:  # on garbage ruamel.yaml raises more than its own errors
+    except Exception as error:  # ruamel.yaml raises other errors than its own on garbage
         raise InputError(_syntax_complaint(error, source)) from None
     if root is None or (isinstance(root, ScalarNode) and _is_absent(root)):
         raise InputError(Complaint(f"'{source.name}' is empty; a spec needs at least 'network' and 'data'"))
@@ -274,7 +279,7 @@ def _syntax_complaint(error: Exception, source: Source) -> Complaint:
 
 
 def _refuse_unbounded(document: Document) -> None:
-    """Aliases inside themselves, or aliases of aliases of aliases, would grow without bound."""
+    """Refuse aliases that contain themselves, or that multiply without bound."""
     count, stack = 0, [(document.root, 1)]
     while stack:
         node, depth = stack.pop()
@@ -299,7 +304,7 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 def _pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
-    """The keys and values of a mapping, then those that `<<` merges into it: the first of a key counts."""
+    """Yield the keys and values of a mapping, then those that `<<` merges; the first of each key counts."""
     merged: list[Node] = []
     for key, value in node.value:
         if key.tag == _MERGE:
@@ -312,12 +317,12 @@ def _pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
 
 
 def _is_absent(node: Node) -> bool:
-    """Whether nothing is written there, as behind `units:`; ruamel.yaml makes it an empty scalar."""
+    """Whether the value is missing, as behind `units:`; ruamel.yaml makes it an empty scalar."""
     return bool(node.start_mark.index == node.end_mark.index)
 
 
 def _child(node: Node, step: str | int) -> tuple[Node | None, Node | None]:
-    """The key and value nodes one step down from `node`."""
+    """Return the key and value nodes one step below `node`."""
     if isinstance(node, MappingNode):
         for key, value in _pairs(node):
             if key.value == step:
@@ -336,7 +341,7 @@ _Converters = Mapping[str, Callable[[ScalarNode], Any]]
 
 
 def _converters(yaml: YAML) -> _Converters:
-    """What a scalar of each tag is. A date is text, as in YAML 1.2, and so are `<<` and `=` as values."""
+    """Return a converter for the scalars of each tag. Dates, `<<` and `=` are text, as in YAML 1.2."""
     text = ("str", "timestamp", "merge", "value")
     return {
         **{f"{_TAG}{name}": lambda node: node.value for name in text},
@@ -349,7 +354,7 @@ def _converters(yaml: YAML) -> _Converters:
 
 @dataclass
 class _Values:
-    """The tree as plain Python values, and a complaint about everything that is none."""
+    """Converts the tree to plain Python values; complaints: about everything that has no such value."""
 
     document: Document
     converters: _Converters
@@ -395,7 +400,7 @@ class _Values:
         word = shortened(node.value)
         try:
             value = self.converters[tag](node)
-        except Exception:  # a tag may claim anything: `!!int abc`
+        except Exception:  # the text may not fit its tag: `!!int abc`
             self._complain(node, f"'{word}' cannot be read as {tag.removeprefix(_TAG)}")
             return None
         if isinstance(value, int) and value.bit_length() > _MAX_BITS:
@@ -416,5 +421,5 @@ def _can_be_merged(value: Node) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Not so half a surrogate pair, which YAML can write as an escape and no file can hold."""
+    """Whether it is Unicode text; a YAML escape can write half a surrogate pair, which is not."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

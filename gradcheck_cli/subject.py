@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,16 +76,11 @@ class Subject:
     findings: tuple[Finding, ...] = ()
     others: Sequence[Callable[[], Subject]] = ()
 
-    @property
-    def authors_loss(self) -> float | None:
-        """The loss according to its author: the code's own, or the one stored with a file's gradients."""
-        return self.analytic.loss if self.code is None else self.loss
-
 
 def subject_of(spec: Spec) -> Subject:
     """Load, draw or import everything that the spec names. Raises `InputError`."""
     refuse_absent_files(spec)
-    return _of_code(spec) if spec.names_code else _of_network(spec)
+    return _of_code(spec) if spec.names_code else subject_of_network(spec, build_problem(spec))
 
 
 @np.errstate(all="ignore")
@@ -95,7 +91,7 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
     """
     refuse_absent_files(spec)
     if spec.names_code:
-        return _checked(*_read_code(spec), spec.check)
+        return _checked(*read_function(spec), spec.check)
     return tuple(read_gradients(spec.gradients, build_problem(spec)).values)
 
 
@@ -106,8 +102,8 @@ _BLOCKS = 8
 """The largest number of block-sized temporaries that exist at once."""
 
 
-def _of_network(spec: Spec) -> Subject:
-    problem = build_problem(spec)
+def subject_of_network(spec: Spec, problem: Problem) -> Subject:
+    """The gradients that the spec names for its network, which has been built; no code is run."""
     analytic = read_gradients(spec.gradients, problem)
     objective = problem.objective_for(analytic.dtypes.values())
     objective.block = min(objective.block, spec.check.memory * MIB // _BLOCKS)
@@ -120,7 +116,7 @@ def _of_network(spec: Spec) -> Subject:
         loss_name(spec),
         float(objective.total),
         unexercised(problem),
-        (*unusual(problem), *_other_loss_in_file(problem, analytic)),
+        (*unusual(problem), *other_loss(problem, analytic)),
         lambda _: tuple(objective.kinks.told(problem.network)),
         problem=problem,
         samples=len(problem.x),
@@ -166,20 +162,23 @@ def _samples(x: Array) -> str:
 def _of_code(spec: Spec) -> Subject:
     from gradcheck_cli.sources.workers import Case, Workers
 
-    function, inputs = _read_code(spec)
+    function, inputs = read_function(spec)
     subject = subject_of_function(function, inputs, spec.check)
     assert subject.code is not None
     case = Case(spec.gradients, inputs, function.parameters, subject.code.losses, subject.code.noise)
     return replace(subject, workers=lambda jobs: Workers(case, function, jobs))
 
 
-def _read_code(spec: Spec) -> tuple[Function, Inputs]:
+def read_function(spec: Spec) -> tuple[Function, Inputs]:
+    """The code that the spec names, and what it is given. Raises `InputError`."""
     from gradcheck_cli.sources.foreign import read_inputs
     from gradcheck_cli.sources.own_inputs import completed
+    from gradcheck_cli.sources.user_code import load
 
     _refuse_complex(spec.check)  # before running any of the code
-    inputs = read_inputs(*completed(spec))
-    return read_code(spec.gradients, inputs), inputs
+    load_once = cache(load)
+    inputs = read_inputs(*completed(spec, load_once))
+    return read_code(spec.gradients, inputs, load_once), inputs
 
 
 def _checked(function: Function, inputs: Inputs, how: CheckSpec) -> tuple[str, ...]:
@@ -204,11 +203,7 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
     _refuse_complex(how)
     gradients = function.gradients(function.parameters)
     checked = _checked(function, inputs, how)
-    analytic = Analytic(
-        {name: gradients[name] for name in checked},
-        {name: dtype_of(gradients[name]) for name in checked},
-        function.origin,
-    )
+    analytic = analytic_of(function, gradients, checked)
     loss_noise, rounding = measured_noise(function, analytic)
     refuse_erratic(gradients, function.gradients(function.parameters), function.origin)
     objective = ForeignObjective(function, loss_noise)
@@ -233,6 +228,16 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
         weighted=function.weighted,
         findings=function.findings,
         others=[partial(subject_of_function, other, inputs, how) for other in function.others],
+    )
+
+
+def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Sequence[str]) -> Analytic:
+    """The gradients that the code returned for these parameters, and its author's loss."""
+    return Analytic(
+        {name: gradients[name] for name in checked},
+        {name: dtype_of(gradients[name]) for name in checked},
+        function.origin,
+        loss=function.loss,
     )
 
 
@@ -283,7 +288,8 @@ def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
     )
 
 
-def _other_loss_in_file(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
+def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
+    """A line if the author of the gradients has a loss that is not the network's."""
     if analytic.loss is None:
         return ()
     eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
@@ -294,5 +300,5 @@ def _unlike(problem: Problem, loss: float, whose: str, described: str, eps: floa
     ours = float(problem.objective.total)
     if same_loss(ours, loss, eps):
         return ()
-    ratio = f", {ours / loss:.6g} times as large" if loss else ""
+    ratio = f", {ours / loss:.6g} times as large" if loss and isfinite(loss) else ""
     return (f"{whose} is {loss:.6g}, but the {described} gives {ours:.6g}{ratio}",)

@@ -92,7 +92,7 @@ MAY_IMPORT = {
         "numerical.estimate",
         "numerical.looks",
         "shared_work",
-        "sources.analytic",
+        "sources",
         "spec",
         "subject",
     },

@@ -6,7 +6,9 @@ from build import right_gradients, spec_of
 
 from gradcheck_cli import InputError, Spec, Verdict, load_spec
 from gradcheck_cli.explain import explain
+from gradcheck_cli.formats import markdown, table
 from gradcheck_cli.formats.derivation import explained
+from gradcheck_cli.formats.view import View
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.model.problem import build_problem
@@ -81,6 +83,55 @@ def test_right_given_factors_agree_and_name_their_source(spec, tmp_path):
     assert all(factor.verdict is Verdict.AGREES for factor in factors)
 
 
+def unseen(spec: Spec, tmp_path, *factors: str) -> list[str]:
+    """What an explanation of wrong output gradients asks for, given these factors as well."""
+    wrong = {
+        name: 1.5 * right_gradients(build_problem(spec))[name] for name in ("output.weight", "output.bias")
+    }
+    held = {f"output.{name}": ours(spec, "output", name) for name in factors}
+    said = explained(explain(given(spec, tmp_path, **wrong, **held), "output"))
+    assert said.startswith("wrong: ∂L/∂w = δᵀ a⁽ʰ⁾ is")
+    return [name for name in FACTORS if f"output.{name}" in said]
+
+
+@pytest.mark.parametrize(
+    ("held", "asked"),
+    [
+        ((), FACTORS),
+        (("dL_da",), ["da_dz", "delta", "dz_dw"]),
+        (("dL_da", "da_dz"), ["delta", "dz_dw"]),
+        (("dz_dw",), ["dL_da", "da_dz", "delta"]),
+        (("delta",), ["dz_dw"]),  # whatever a right δ is made of is right as well
+        (("delta", "dz_dw"), []),
+    ],
+)
+def test_a_product_is_blamed_alone_only_if_the_user_gives_all_its_factors(spec, held, asked, tmp_path):
+    assert unseen(spec, tmp_path, *held) == asked
+
+
+def test_our_own_product_rests_on_nothing_unseen():
+    (derivation,) = explain(spec_of((3, "sigmoid"), dtype="float32")).layers
+    assert not any(factor.given for factor in derivation.factors)
+
+
+def test_a_loss_that_is_not_the_networks_is_noted(spec, tmp_path):
+    loss = build_problem(spec).objective.total
+    assert explain(given(spec, tmp_path, loss=np.array(loss))).unusual == ()
+    explanation = explain(given(spec, tmp_path, loss=np.array(2 * loss)))
+    assert explanation.unusual == (
+        f"the loss in g.npz is {2 * loss:.6g}, but the spec gives {loss:.6g}, 0.5 times as large",
+    )
+    for render in (table.render_explanation, markdown.render_explanation):
+        assert "Note: the loss in g.npz" in render("net.yaml", explanation, View())
+
+
+def test_an_activation_that_the_loss_applies_itself_is_noted():
+    explanation = explain(spec_of((4, "tanh"), (3, "softmax"), loss="cross_entropy"))
+    assert explanation.unusual == (
+        "the loss takes logits and applies softmax itself, here on top of the output's own",
+    )
+
+
 def test_a_wrong_product_of_right_factors_is_found_in_the_product(configs):
     explanation = explain(load_spec(configs / "wrong_gradient.yaml"))
     assert [f.symbol for f in explanation.factors if f.verdict is Verdict.WRONG] == ["∂L/∂w", "∂L/∂b"]
@@ -147,7 +198,7 @@ def test_a_layer_that_is_wrong_is_named_with_its_factor_and_no_other(layer, para
     assert explanation.exit_code == 1
     symbol = "∂L/∂w = δᵀ a⁽ʰ⁾" if parameter == "weight" else "∂L/∂b = Σₙ δₙ"
     said = explained(explanation)
-    assert said.startswith(f"wrong: {symbol} of layer {layer} is the first factor that is off")
+    assert said.startswith(f"wrong: {symbol} of layer {layer} is off; at [")
     assert f"put {layer}.dL_da" in said
 
 

@@ -14,9 +14,9 @@ from gradcheck_cli.cli import main
 from gradcheck_cli.diagnose.plant import plants
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats import View, render_mutation
-from gradcheck_cli.mutate import LEFT_OUT, Mutant, Mutation, _drawn, by_kind, mutate
+from gradcheck_cli.mutate import LEFT_OUT, NO_MISTAKE, Mutant, Mutation, _drawn, by_kind, mutate
 from gradcheck_cli.numerical.looks import Remembered
-from gradcheck_cli.spec import Spec
+from gradcheck_cli.spec import InitialisedParameters, Spec
 from gradcheck_cli.subject import subject_of
 
 LARGER = ({"units": 4, "activation": "tanh"}, {"units": 2, "activation": "sigmoid"})
@@ -71,6 +71,21 @@ def test_an_invisible_mistake_says_what_would_reveal_it():
     assert {mutant.shown_by for mutant in kinds["bias averaged"]} == {"more than one sample"}
     assert {mutant.shown_by for mutant in kinds["penalty on the biases too"]} == {"biases other than 0"}
     assert all(mutant.shown_by for mutant in hidden)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_no_data_are_promised_for_what_is_no_mistake_of_this_activation(activation):
+    mutants = mutate(spec({"units": 4, "activation": activation}, {"units": 3}, samples=9)).mutants
+    (at_a,) = (m for m in mutants if m.kind == "activation derivative at a" and m.where == "hidden1")
+    assert not at_a.visible
+    assert at_a.shown_by == NO_MISTAKE
+
+
+def test_what_other_parameters_would_show_is_a_mistake():
+    zeros = spec().model_copy(update={"parameters": InitialisedParameters(init="zeros")})
+    hidden = [m for m in mutate(zeros).mutants if m.kind == "activation derivative missing" and not m.visible]
+    assert hidden  # tanh'(0) is 1
+    assert not any(m.shown_by == NO_MISTAKE for m in hidden)
 
 
 def test_unchecked_parameters_are_reported():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.changes import changed, expand, located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_parameters, complete_specs
+from gradcheck_cli.cli.completion import complete_parameters, complete_reports, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     OrAuto,
@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     "reports",
     multiple=True,
     metavar="FORMAT=FILE",
+    shell_complete=complete_reports,
     help="Also write the result to FILE, in any of these formats, e.g. junit=report.xml.  [repeatable]",
 )
 @click.option(

@@ -1,6 +1,6 @@
-"""What a shell completes: the names of specs, and of the parameters of the spec that is on the line.
+"""Shell completion of specs, of the layers and parameters of the spec on the line, and of reports.
 
-The rest it has from click: commands, options, and whatever is one of a list.
+click completes the rest: commands, options, and the members of a list.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave it to the shell."""
+    """Leave files to the shell."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def complete_specs(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """YAML files and folders. A folder that is the only choice comes with what is in it.
+    """Complete YAML files and folders. A folder that is the only choice comes with its contents.
 
-    Shells put a space behind what is the only choice, and behind a folder that would be in the way.
+    Shells put a space behind the only choice. Behind a folder that space would be in the way.
     """
     found = list(_beginning_with(incomplete))
     while len(found) == 1 and found[0].endswith("/") and (inside := list(_beginning_with(found[0]))):
@@ -50,19 +50,34 @@ def _beginning_with(incomplete: str) -> Iterator[str]:
 
 
 def complete_parameters(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The parameters of the networks of the specs that stand before the cursor; no code is run for them."""
-    named = context.params.get("specs") or context.params.get("spec") or context.args
-    paths = [named] if isinstance(named, str) else named
-    names = dict.fromkeys(name for path in paths for name in _parameters_of(path))
-    return [name for name in names if name.startswith(incomplete)]
+    """Complete the parameters of the networks in the specs before the cursor, without running any code."""
+    return _matching(incomplete, (name for layer in _layers(context) for name in layer.shapes))
 
 
-def _parameters_of(path: str) -> Iterable[str]:
+def complete_layers(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the layers of the network in the spec before the cursor."""
+    return _matching(incomplete, (layer.name for layer in _layers(context)))
+
+
+def _matching(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+def _layers(context: click.Context) -> Iterator[Any]:
+    """The layers of every network in the specs on the line."""
     from gradcheck_cli.model.layers import layers_of
     from gradcheck_cli.spec_file import read_spec
 
-    network = None
-    if os.path.isfile(path):  # neither a folder of many, nor the terminal that is typed at
-        with suppress(InputError):
-            network = read_spec(path).spec.network
-    return [name for layer in layers_of(network) for name in layer.shapes] if network else []
+    named = context.params.get("specs") or context.params.get("spec") or context.args
+    for path in [named] if isinstance(named, str) else named:
+        if os.path.isfile(path):  # neither a folder of many, nor the terminal that is typed at
+            with suppress(InputError):
+                network = read_spec(path).spec.network
+                yield from layers_of(network) if network else ()
+
+
+def complete_reports(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete FORMAT=FILE with a file name for each format: `junit=report.xml`."""
+    from gradcheck_cli.formats import FORMATS, suffix_of
+
+    return _matching(incomplete, (f"{format}=report{suffix_of(format)}" for format in FORMATS))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradcheck_cli.cli.changes import changed, located
+from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_files, complete_parameters, complete_specs
-from gradcheck_cli.cli.options import EXIT_CODES_HELP, scheme_option, step_option
+from gradcheck_cli.cli.options import EXIT_CODES_HELP, no_code_option, scheme_option, step_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import say
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.view import wants_color
+
+if TYPE_CHECKING:
+    from gradcheck_cli.spec import Spec
 
 
 @click.command(epilog=EXIT_CODES_HELP, short_help="Write a spec's arrays and numerical gradients to files.")
@@ -37,22 +40,33 @@ from gradcheck_cli.formats.view import wants_color
 )
 @scheme_option
 @step_option
+@no_code_option
 @click.option("--force", is_flag=True, allow_from_autoenv=False, help="Overwrite files of the same names.")
-def dump(spec: str, output: str, force: bool, **changes: Any) -> int:
-    """Write what SPEC consists of to OUT, so that code in any language can compute its gradients from it.
+def dump(spec: str, output: str, no_code: bool, force: bool, **changes: Any) -> int:
+    """Write the arrays of SPEC to OUT, so that code in any language can compute gradients from them.
 
-    That is every parameter by name, x, y, target (what the loss compares with), loss, and numerical.NAME and
-    error.NAME, the numerical gradient and its error bar. If the spec's gradients come from a file, which need
-    not exist, parameters bear the names and have the layout of that file.
+    OUT holds every parameter by name, x, y, target (what the loss compares with), loss, and for each
+    parameter numerical.NAME and error.NAME, the numerical gradient and its error bar. If the spec's gradients
+    come from a file, which need not exist yet, parameters have the names and the layout of that file.
     """
-    from gradcheck_cli.dump import dump as arrays_of
     from gradcheck_cli.dump import refuse_taken, write
     from gradcheck_cli.spec_file import read_spec
 
     read, to = read_spec(spec), Path(output)
     refuse_taken(to, force)
-    with located(read, changes), Progress(read.path, wants_color("auto", sys.stderr)) as progress:
-        arrays = arrays_of(changed(read.spec, changes), progress)
+    with located(read, changes):
+        spec_now = changed(read.spec, changes)
+        if no_code and spec_now.asks_code:
+            refuse_code(spec_now)
+        bar = Progress(read.path, wants_color("auto", sys.stderr))
+        arrays = run_apart(spec_now, None, _arrays, spec_now, bar)
     write(arrays, to, force)
     say(f"{read.path}: {len(arrays)} arrays written to {to}")
     return int(ExitCode.AGREES)
+
+
+def _arrays(spec: Spec, bar: Progress) -> Any:
+    from gradcheck_cli.dump import dump as arrays_of
+
+    with bar as progress:
+        return arrays_of(spec, progress)

@@ -6,16 +6,18 @@ from typing import Any
 
 import click
 
-from gradcheck_cli.cli.changes import changed, located
-from gradcheck_cli.cli.completion import complete_specs
+from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
+from gradcheck_cli.cli.completion import complete_layers, complete_specs
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
     format_option,
     gradients_option,
+    no_code_option,
     rtol_option,
     scheme_option,
     step_option,
+    timeout_option,
 )
 from gradcheck_cli.cli.terminal import write_result
 from gradcheck_cli.formats import DERIVATIONS, render_explanation
@@ -30,6 +32,7 @@ from gradcheck_cli.formats.view import view_of
     "--layer",
     metavar="NAME",
     default="",
+    shell_complete=complete_layers,
     allow_from_autoenv=False,
     help="Derive this layer alone.  [default: every layer of the check]",
 )
@@ -37,20 +40,28 @@ from gradcheck_cli.formats.view import view_of
 @step_option
 @rtol_option
 @gradients_option
+@no_code_option
+@timeout_option
 @format_option(*DERIVATIONS)
 @color_option
-def explain(spec: str, layer: str, format: str, color: str, **changes: Any) -> int:
+def explain(
+    spec: str, layer: str, no_code: bool, timeout: float | None, format: str, color: str, **changes: Any
+) -> int:
     """Derive the gradients of SPEC layer by layer, factor by factor, and check every factor.
 
     SPEC is a YAML file, or - for standard input. A gradient file may also hold the factors of a layer, as
-    output.dL_da, output.da_dz, output.delta and output.dz_dw; they are then checked in place of ours.
+    output.dL_da, output.da_dz, output.delta and output.dz_dw. They are then checked in place of gradcheck's
+    own.
     """
     from gradcheck_cli.explain import explain as derive
     from gradcheck_cli.spec_file import read_spec
 
     read = read_spec(spec)
     with located(read, changes):
-        explanation = derive(changed(read.spec, changes), layer)
+        spec_now = changed(read.spec, changes)
+        if no_code:
+            refuse_code(spec_now)
+        explanation = run_apart(spec_now, timeout, derive, spec_now, layer)
     return write_result(
         render_explanation(format, read.path, explanation, view_of(color)), explanation.exit_code
     )

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from gradcheck_cli.cli.changes import changed, located
+from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_parameters, complete_specs
-from gradcheck_cli.cli.options import OrAuto, color_option, format_option
+from gradcheck_cli.cli.options import OrAuto, color_option, format_option, no_code_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
@@ -50,24 +50,33 @@ Exit codes:
     help="Check N mistakes at a time, each in a process; the result is the same.  "
     "[default: the spec's, or 1]",
 )
+@no_code_option
 @format_option(*MUTATION_FORMATS)
 @click.option("-v", "--verbose", is_flag=True, help="Also the kinds that are all caught and named.")
 @color_option
-def mutate(spec: str, sample: int | None, format: str, verbose: bool, color: str, **changes: Any) -> int:
-    """Plant every mistake that is known in our own backprop on the network and data of SPEC.
+def mutate(
+    spec: str, sample: int | None, no_code: bool, format: str, verbose: bool, color: str, **changes: Any
+) -> int:
+    """Plant every known mistake in gradcheck's own backprop, on the network and data of SPEC.
 
-    Each is checked as any gradient, and diagnosed. What is not caught would make no difference on these data,
-    and the table says which data would show it; a visible mistake that passes is exit code 1. So this tells
-    what a check of this spec is worth. The gradients that the spec names have no part in it.
+    Each mistake is checked like any gradient, and diagnosed. This shows what a check of SPEC is worth. A
+    mistake that makes no difference on these data is listed with the data that would show it; a visible
+    mistake that passes is exit code 1. The gradients that SPEC names play no part.
     """
     from gradcheck_cli.mutate import mutate as plant_mistakes
+    from gradcheck_cli.mutate import to_mutate
     from gradcheck_cli.spec_file import read_spec
 
     read = read_spec(spec)
     try:
         bar = Progress(read.path, wants_color(color, sys.stderr), noun="mistakes")
-        with located(read, changes), bar as progress:
-            mutation = plant_mistakes(changed(read.spec, changes), progress, sample)
+        with located(read, changes):
+            spec_now = changed(read.spec, changes)
+            if no_code and spec_now.asks_code:
+                refuse_code(spec_now)
+            spec_now, own = run_apart(spec_now, None, to_mutate, spec_now)
+            with bar as progress:
+                mutation = plant_mistakes(spec_now, progress, sample, own)
     except UntrustedReferenceError as error:
         complain(Complaint(f"{read.path}: {error}", help=DEFECT))
         return int(error.exit_code)

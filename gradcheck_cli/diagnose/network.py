@@ -239,6 +239,8 @@ def with_overflow(
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers
+    if problem is not None:
+        made[0] = replace(made[0], place=f"{made[0].place}; {_arises(made[0].layer, problem)}")
     cause = cause_of(made, problem)
     if answers:
         return [Answer((cause, *answer.causes), answer.apart) for answer in answers]
@@ -246,7 +248,15 @@ def with_overflow(
 
 
 def _overflow(target: Target) -> Made:
-    numbers = target.found[~target.finite]
-    nan = int(np.isnan(numbers).sum())
-    what = f"{nan} NaN" if nan == numbers.size else f"{numbers.size} numbers that are not finite"
-    return Made(OVERFLOW, target.name.rsplit(".", 1)[0], target.name, place=what)
+    bad = ~target.finite
+    kind = "NaN" if np.isnan(target.found[bad]).all() else "NaN or inf"
+    first = [int(i) for i in np.argwhere(bad)[0]]
+    place = f"{kind} in {int(bad.sum()):,} of {bad.size:,} entries, the first at {first}"
+    return Made(OVERFLOW, target.name.rsplit(".", 1)[0], target.name, place=place)
+
+
+def _arises(layer: str, problem: Problem) -> str:
+    """Which step gave the first of these numbers: the output layer's gradients are computed first."""
+    if layer == problem.network.output.name:
+        return f"it arises in layer {layer} or in the loss"
+    return f"it arises in layer {layer}, since the layers above are finite"

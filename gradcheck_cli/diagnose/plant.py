@@ -27,9 +27,15 @@ class Plant:
 @np.errstate(all="ignore")
 def plants(problem: Problem) -> Iterator[Plant]:
     """Every mistake that applies, in every layer that it applies to."""
+    yield from planted(problem, PLANTABLE)
+
+
+@np.errstate(all="ignore")
+def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
+    """Those of these mistakes that apply, in every layer that they apply to."""
     right = _backprop(problem)
     assert right is not None
-    for wrong in PLANTABLE:
+    for wrong in mistakes:
         yield from _PLANTERS[type(wrong)](problem, wrong, right)
 
 

@@ -54,6 +54,12 @@ def refuse_missing(format: str) -> None:
         raise InputError(Complaint(message, help=f"pip install {package}"))
 
 
+def suffix_of(format: str) -> str:
+    """The usual ending of the format's files, as `.xml`."""
+    written: Written = import_module(FORMATS[format]).WRITTEN
+    return written.suffixes[0]
+
+
 def may_replace(format: str, file: Path) -> bool:
     """Whether a report in this format may take the place of the file."""
     written: Written = import_module(FORMATS[format]).WRITTEN

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Verdict
-from gradcheck_cli.formats.words import against, index
+from gradcheck_cli.formats.words import against, index, listed
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain import Derivation, Explanation
+    from gradcheck_cli.explain import Derivation, Explanation, Factor
 
 
 def derives(derivation: Derivation) -> str:
@@ -55,20 +55,14 @@ def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
         yield "∂L/∂β", "= ∂L/∂a · ∂a/∂y · ∂y/∂β", "= Σₙ ∂L/∂yₙ", "because ∂y/∂β = 1"
 
 
-_OWN_FACTORS = (
-    " The factors above it are gradcheck's own: to see which of yours is off, put {0}.dL_da, {0}.da_dz and "
-    "{0}.delta into the gradient file."
-)
-
-
-def _only_products_given(derivation: Derivation) -> bool:
-    """Whether the gradients are the user's, and the factors they are made of are not."""
-    given = [factor.symbol for factor in derivation.factors if factor.origin != "backprop"]
-    return bool(given) and set(given) <= {"∂L/∂w", "∂L/∂b", "∂L/∂γ", "∂L/∂β"}
+def notes(explanation: Explanation) -> Iterator[str]:
+    """What may make the derivation that of another network than the author's, a sentence each."""
+    for line in explanation.unusual:
+        yield f"Note: {line}."
 
 
 def explained(explanation: Explanation) -> str:
-    """Name the first factor that is off: what follows from it is off as well."""
+    """Name the first factor that is off, and the factors before it that only gradcheck has computed."""
     if explanation.verdict is Verdict.AGREES:
         return "agrees: every factor, with differences of its own map."
     derivation, first = next(
@@ -80,9 +74,20 @@ def explained(explanation: Explanation) -> str:
     where = f" of layer {derivation.layer}" if len(explanation.layers) > 1 else ""
     worst = first.comparison.worst()[0]
     there = f"at {index(worst.index)} it {against(worst)}"
-    if explanation.verdict is Verdict.WRONG:
-        hint = _OWN_FACTORS.format(derivation.layer) if _only_products_given(derivation) else ""
-        return (
-            f"wrong: {first.symbol} = {first.formula}{where} is the first factor that is off; {there}.{hint}"
-        )
-    return f"unresolved: {first.symbol}{where} could not be decided; {there}."
+    if explanation.verdict is Verdict.UNRESOLVED:
+        return f"unresolved: {first.symbol}{where} could not be decided; {there}."
+    what = f"wrong: {first.symbol} = {first.formula}{where}"
+    unseen = derivation.unseen(first) if first.given else ()
+    if not unseen:
+        return f"{what} is the first factor that is off; {there}."
+    return f"{what} is off; {there}. {_gradchecks_own(unseen)}"
+
+
+def _gradchecks_own(unseen: Sequence[Factor]) -> str:
+    """A factor of the user's that is off may only follow from one that nobody has seen."""
+    symbols, names = (listed([f.symbol for f in unseen]), listed([f.comparison.name for f in unseen]))
+    are = "is" if len(unseen) == 1 else "are"
+    return (
+        f"The mistake may also lie in an earlier factor of yours: {symbols} above {are} gradcheck's own. "
+        f"To see which of yours is off, put {names} into the gradient file."
+    )

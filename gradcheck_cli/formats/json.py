@@ -44,6 +44,7 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
         "loss": explanation.loss,
         "coefficient": explanation.coefficient,
         "notes": explanation.notes,
+        "unusual": explanation.unusual,
         "layers": [_derivation(derivation) for derivation in explanation.layers],
     }
     return _dump(document)

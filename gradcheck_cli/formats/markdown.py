@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Verdict
 from gradcheck_cli.errors import ExitCode
-from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained
+from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained, notes
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, without_commands
 from gradcheck_cli.formats.table import (
@@ -110,6 +110,7 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
         _text(explanation.network),
         *(block for derivation in explanation.layers for block in _derivation(explanation, derivation)),
         f"**{_text(explained(explanation))}**",
+        *map(_text, notes(explanation)),
     )
 
 

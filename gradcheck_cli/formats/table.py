@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
-from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained
+from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained, notes
 from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
@@ -185,6 +185,8 @@ def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
     for derivation in explanation.layers:
         _derivation(page, explanation, derivation)
     page.line(f"{MARKS[explanation.verdict]} {explained(explanation)}", STYLES[explanation.verdict])
+    for note in notes(explanation):
+        page.line(note)
     return page.text
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.compare import Comparison, Entry, Verdict
 from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.formats.coarse import coarsely, too_narrow
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
@@ -120,6 +121,8 @@ def headline(report: Report, comparison: Comparison) -> str:
         return f"{comparison.name}: {_NOTHING_TESTED}"
     if comparison.unresolved.any():
         return f"{comparison.name}: {_of(comparison.unresolved, 'unresolved')}"
+    if comparison.untested:
+        return f"{comparison.name}: every entry is 0 on both sides, which puts nothing to the test (--strict)"
     return f"{comparison.name}: {tensor_verdict(comparison)}"
 
 
@@ -200,11 +203,12 @@ def sentence(report: Report) -> str:
         return f"{strictly}unresolved: nothing wrong was found, but {reasons}."
     if report.unresolved:
         agree = f"{report.agree:,} of {count(report.entries, 'entry')}"
-        return f"agrees: {'; '.join([agree, 'the others could not be decided', *untested])}."
+        parts = [agree, "the others could not be decided", *untested]
+        return f"agrees: {'; '.join(parts)}{coarsely(report)}."
     all_of_them = f"all {count(report.entries, 'entry')}" + ", along random directions" * bool(
         report.projected
     )
-    return f"agrees: {'; '.join([all_of_them, *untested])}."
+    return f"agrees: {'; '.join([all_of_them, *untested])}{coarsely(report)}."
 
 
 def _untested(report: Report) -> str:
@@ -222,7 +226,8 @@ def _where(report: Report) -> str:
     wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
     tensors = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
     name, worst = report.worst(1)[0]
-    return f"in {tensors}; the worst, {name}{index(worst.index)}, {against(worst)}"
+    which = "the worst" if np.isfinite(worst.analytic) else "the first that is not finite"
+    return f"in {tensors}; {which}, {name}{index(worst.index)}, {against(worst)}"
 
 
 THEMSELVES = {"units": "", "literal": "", "directions": " that were moved by themselves"}
@@ -277,6 +282,8 @@ def remarks(report: Report) -> list[str]:
         remarks.append(f"{_are(report.zero)} 0 on both sides, which puts nothing to the test.")
     if report.verdict is not Verdict.WRONG and report.zero < report.entries:
         remarks.append(caught(report.resolution))
+    if report.passed and too_narrow(report):
+        remarks.append("Gradients in float32 or float64 allow a finer check.")
     return remarks
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Protocol
 
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, shortened
 
 _MOST_NAMED = 20
-"""Number of unexpected arrays to name individually; the rest are only counted."""
+"""Number of unexpected names to compare with those of the parameters."""
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
@@ -61,16 +61,24 @@ def match_shapes(
         for name, shape in expected.items()
         if name in given and given[name].shape != shape
     ]
-    extra = [name for name in given if name not in expected]
-    for name in extra[:_MOST_NAMED]:
-        all_of_them = f"the parameters are {listed(expected)}" if expected else None
-        help = did_you_mean(name, expected) or all_of_them
-        complaints.append(Complaint(f"'{shortened(name)}' is not a parameter", where, help))
-    if len(extra) > _MOST_NAMED:
-        more = f"{len(extra) - _MOST_NAMED} more arrays are not parameters"
-        complaints.append(Complaint(more, where))
+    complaints += _extra([name for name in given if name not in expected], expected, where)
     if complaints:
         raise InputError(*complaints)
+
+
+def _extra(names: Sequence[str], expected: Mapping[str, tuple[int, ...]], where: Location) -> list[Complaint]:
+    """An error for each name that looks misspelt, and one for all other names."""
+    guesses = {name: did_you_mean(name, expected) for name in names[:_MOST_NAMED]}
+    misspelt = {name: guess for name, guess in guesses.items() if guess}
+    complaints = [
+        Complaint(f"'{shortened(name)}' is not a parameter", where, guess) for name, guess in misspelt.items()
+    ]
+    others = [f"'{shortened(name)}'" for name in names if name not in misspelt]
+    if others:
+        them, are = ("it", "is not a parameter") if len(others) == 1 else ("them", "are not parameters")
+        known = f"; the parameters are {listed(expected)}" if expected else ""
+        complaints.append(Complaint(f"{listed(others)} {are}", where, f"leave {them} out{known}"))
+    return complaints
 
 
 def _misshapen(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gradcheck_cli.errors import Complaint, Gathered, InputError, Location, bad_input, did_you_mean, shortened
-from gradcheck_cli.model.arrays import as_vector, listed, match_shapes
+from gradcheck_cli.model.arrays import as_vector, listed, match_shapes, shape_text
 from gradcheck_cli.model.npy import read_npy_folder, read_npz
 from gradcheck_cli.model.other_names import OtherNames, by_shape, without
 from gradcheck_cli.model.safetensors_file import read_safetensors
@@ -91,15 +91,22 @@ class Author:
         self,
         given: Mapping[str, Header],
         shapes: Mapping[str, Shape],
-        needed: Collection[str],
+        needed: Collection[str] | None,
         what: str,
         if_missing: str | None,
     ) -> None:
-        """Raise an `InputError` for all missing, extra and misshapen arrays, or suggest other names."""
+        """Raise an `InputError` for all missing, extra and misshapen arrays, or suggest other names.
+
+        needed: those that must be there, by default all.
+        """
+        needed = shapes if needed is None else needed
         dialect, theirs = self.dialect, self.dialect.shapes(shapes)
         must = {dialect.name(ours) for ours in needed}
         given = {name: _as_needed(header, theirs.get(name)) for name, header in given.items()}
         other, found = _other_names(dialect, given, shapes, needed), Gathered()
+        if len(must) > 1 and not other.pairs and must.isdisjoint(given):
+            missing = {name: shape for name, shape in theirs.items() if name in must}
+            raise self._none_of_them(given, missing, what, if_missing)
         with found:
             if other.pairs:
                 raise InputError(other.complaint(dialect.source, dialect.section, self.called, self.where))
@@ -118,6 +125,15 @@ class Author:
             )
         found.raise_any()
 
+    def _none_of_them(
+        self, given: Collection[str], needed: Mapping[str, Shape], what: str, if_missing: str | None
+    ) -> InputError:
+        """The error for a file that holds something else altogether."""
+        message = f"{self.called} holds none of the {what}s: it holds {listed(given)}"
+        shapes = listed(f"{name} {shape_text(shape)}" for name, shape in needed.items())
+        help = f"save an array for each of {shapes}"
+        return bad_input(message, *self.where, help=f"{help}; or {if_missing}" if if_missing else help)
+
 
 @dataclass(frozen=True)
 class OwnParameters:
@@ -133,7 +149,7 @@ class OwnParameters:
         """
         help = "map its name under names, or add a parameters section to the spec"
         headers = {name: Header(name, array.shape, array.dtype) for name, array in self.arrays.items()}
-        self.author.refuse_misfits(headers, shapes, shapes, "parameter", help)
+        self.author.refuse_misfits(headers, shapes, None, "parameter", help)
         return self.author.ours(self.arrays, shapes)
 
 
@@ -200,13 +216,17 @@ class Dialect:
         """Return the author's name for this parameter."""
         return self._theirs.get(ours, ours)
 
+    def of(self, theirs: str) -> str:
+        """Return gradcheck's name for the author's array."""
+        return self.source.names.get(theirs, theirs)
+
     def place(self, theirs: str) -> Location:
         """Return the place in the spec that defines this name."""
         return (self.section, "names", theirs)
 
     def shape(self, ours: str, shape: Shape) -> Shape:
         """Return the author's shape of an array, given its shape in gradcheck's layout."""
-        return shape[::-1] if self._turns(ours, len(shape)) else shape
+        return shape[::-1] if self.turns(ours, len(shape)) else shape
 
     def shapes(self, ours: Mapping[str, Shape]) -> dict[str, Shape]:
         """Return the shapes in the author's layout, by the author's names."""
@@ -214,7 +234,7 @@ class Dialect:
 
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Translate the author's arrays to gradcheck's names and layout."""
-        named = {self.source.names.get(name, name): array for name, array in arrays.items()}
+        named = {self.of(name): array for name, array in arrays.items()}
         return {name: self._turned(name, array) for name, array in named.items()}
 
     def theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -222,24 +242,25 @@ class Dialect:
         return {self.name(name): self._turned(name, array) for name, array in arrays.items()}
 
     def _turned(self, ours: str, array: Array) -> Array:
-        return np.ascontiguousarray(array.T) if self._turns(ours, array.ndim) else array
+        return np.ascontiguousarray(array.T) if self.turns(ours, array.ndim) else array
 
     def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Translate stacks of the author's arrays to gradcheck's names and layout.
 
         The first axis of a stack counts evaluation points.
         """
-        named = {self.source.names.get(name, name): array for name, array in arrays.items()}
+        named = {self.of(name): array for name, array in arrays.items()}
         return {name: self._stack_turned(name, array) for name, array in named.items()}
 
     def stacks_of_theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {self.name(name): self._stack_turned(name, array) for name, array in arrays.items()}
 
     def _stack_turned(self, ours: str, array: Array) -> Array:
-        turns = self._turns(ours, array.ndim - 1)
+        turns = self.turns(ours, array.ndim - 1)
         return np.ascontiguousarray(np.swapaxes(array, 1, 2)) if turns else array
 
-    def _turns(self, ours: str, axes: int) -> bool:
+    def turns(self, ours: str, axes: int) -> bool:
+        """Whether gradcheck holds an array of this name and number of axes transposed."""
         return self.source.layout == "in_out" and axes == 2 and _is_weight(ours)
 
     @property

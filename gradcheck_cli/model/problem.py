@@ -71,7 +71,7 @@ def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
     Raises `InputError` with every place in the spec that fails.
     """
     if spec.network is None:
-        raise bad_input("this needs a network, but the spec has no network section", "network")
+        raise bad_input("this needs a network, but the spec has no network section", "network", help=_NETWORK)
     try:
         problem = _build(spec, spec.network, own)
     except MemoryError:
@@ -80,6 +80,9 @@ def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
         ) from None
     refuse_overflow(problem.objective)
     return problem
+
+
+_NETWORK = "add network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}"
 
 
 def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Problem:

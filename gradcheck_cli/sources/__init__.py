@@ -1,27 +1,29 @@
-"""Where the analytic gradients come from. To add a source: one file with `read`, and a line in `SOURCES`."""
+"""The sources of analytic gradients. A new source is one file with `read`, and a line in `SOURCES`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradcheck_cli.errors import bad_input
+from gradcheck_cli.model.named_arrays import OwnParameters
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.sources import array_file, backprop
 from gradcheck_cli.sources.analytic import Analytic
-from gradcheck_cli.spec import Backprop, GradientFile, Gradients, PythonFunction, TorchModule
+from gradcheck_cli.spec import Backprop, GradientFile, Gradients, PythonFunction, Spec, TorchModule
 
 if TYPE_CHECKING:
     from gradcheck_cli.sources.foreign import Function, Inputs
+    from gradcheck_cli.sources.user_code import Load
 
 CODE_SOURCES: Mapping[type, str] = {
     PythonFunction: "gradcheck_cli.sources.python_function",
     TorchModule: "gradcheck_cli.sources.torch_module",
 }
-"""Code of the user's that has a loss of its own: not only gradients, but what to difference as well.
+"""Sources that run the user's code, which computes a loss as well as gradients.
 
-Each has a module with `read(source, inputs)`, loaded when it is asked for.
+Each has a module with `read(source, inputs, load)`, imported on demand.
 """
 
 SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
@@ -31,18 +33,29 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 
 
 def read_gradients(source: Gradients, problem: Problem) -> Analytic:
-    """The gradients the spec names, for a loss of ours. Raises `InputError` at the place in the spec."""
-    if type(source) not in SOURCES:
-        help = "save the gradients to a file and say gradients: {file: FILE.npz}, or leave the key out"
-        raise bad_input(
-            "gradients from code have a loss of their own; only `check` can judge them",
-            "gradients",
-            help=help,
-        )
+    """Return the gradients that the spec names for a network. Raises `InputError`."""
     return SOURCES[type(source)](source, problem)
 
 
-def read_code(source: Gradients, inputs: Inputs) -> Function:
-    """The code the spec names, loaded and called once. Raises `InputError` at the place in the spec."""
-    function: Function = import_module(CODE_SOURCES[type(source)]).read(source, inputs)
+def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
+    """Return the spec with the data, and the parameters, that its code defines if the spec names none.
+
+    The code's gradients are not computed. Raises `InputError`.
+    """
+    code = spec.names_code
+    if code is None or not spec.asks_code or not (spec.data is None or os.path.exists(code.file)):
+        return spec, None
+    from gradcheck_cli.sources.own_inputs import completed
+    from gradcheck_cli.sources.user_code import load
+
+    return completed(spec, load)
+
+
+def read_code(source: Gradients, inputs: Inputs, load: Load | None = None) -> Function:
+    """Load the code that the spec names and call it. Raises `InputError` at the place in the spec.
+
+    load: by default `user_code.load`.
+    """
+    loaded_by = () if load is None else (load,)
+    function: Function = import_module(CODE_SOURCES[type(source)]).read(source, inputs, *loaded_by)
     return function

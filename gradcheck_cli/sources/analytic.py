@@ -1,4 +1,4 @@
-"""What every gradient source yields."""
+"""What every source of gradients returns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gradcheck_cli.types import Array
 class Analytic:
     """The analytic gradients to check.
 
-    values: one array per checked parameter, each in its parameter's shape.
+    values: one array per checked parameter, in the parameter's shape.
     dtypes: for each, the floating-point type it was computed in.
     origin: where they come from, in a few words.
-    factors: the chain rule's factors of any layer where the source has them, by name, as output.delta.
-    loss: what the author's loss is, where the source says it.
+    factors: factors of the chain rule by name, such as output.delta, if the source has any.
+    loss: the author's loss, if the source has it.
     """
 
     values: Mapping[str, Array]
@@ -30,5 +30,5 @@ class Analytic:
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:
-    """The array's own type; whole numbers are exact, so they are judged as float64."""
+    """Return the array's own type, or float64 for whole numbers, which are exact."""
     return array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)

@@ -13,15 +13,15 @@ from gradcheck_cli.types import Array
 
 
 def read(source: GradientFile, problem: Problem) -> Analytic:
-    """The arrays as they are: NaN and inf are a wrong gradient, not a wrong file.
+    """Read the arrays as they are: NaN and inf are a wrong gradient, not a wrong file.
 
-    Raises `InputError` naming every missing, extra and misshapen array. Parameters that are not checked
-    may be left out; the factors of any layer, as `output.delta`, may be there for `explain`, and `loss`, to
-    be held against the network's.
+    Raises `InputError` with every missing, extra and misshapen array. Parameters that are not checked may be
+    missing. The file may also hold factors for `explain`, such as `output.delta`, and `loss`, which is
+    compared with the network's.
     """
     factors = factor_shapes(problem)
     shapes = {**problem.network.shapes, **factors, **({} if LOSS in source.names else {LOSS: ()})}
-    help = "say under names what they are called there, or check fewer parameters with --only PATTERN"
+    help = "map their names under names, or check fewer parameters with --only PATTERN"
     arrays = read_fitting(source, "gradients", "gradient", shapes, problem.checked, help)
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
     values = {name: arrays[name] for name in problem.checked}
@@ -35,11 +35,11 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
 
 
 LOSS = "loss"
-"""What a file calls the author's loss, as `gradcheck dump` does."""
+"""The name of the author's loss in a file, as `gradcheck dump` writes it."""
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
-    """The chain rule's factors of every layer, by the names that a file may give them."""
+    """Return the shapes of all factors of the chain rule, by their names in a file."""
     return {
         f"{layer.name}.{factor}": shape
         for layer in problem.network.layers
@@ -59,7 +59,7 @@ def _factors_of(layer: Layer, samples: int) -> dict[str, tuple[int, ...]]:
 
 
 def _no_wider_than_float64(array: Array) -> Array:
-    """An extended-precision number that float64 cannot hold becomes inf, and is judged as that."""
+    """Convert extended precision to float64; numbers that are too large become inf, and are judged as inf."""
     if array.dtype.itemsize <= 8:
         return array
     with np.errstate(over="ignore"):

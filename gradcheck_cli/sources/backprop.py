@@ -1,4 +1,4 @@
-"""Our own backprop, in the arithmetic the spec asks for."""
+"""gradcheck's own backprop, in the floating-point type of the spec."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gradcheck_cli.types import Array
 
 
 def read(source: Backprop, problem: Problem) -> Analytic:
-    """The gradients of `model.network.gradients` at the problem's parameters and data.
+    """Return the gradients of `model.network.gradients` at the problem's parameters and data.
 
-    Raises `InputError` where they overflow on the way: that is the arithmetic, and no mistake to report.
+    Raises `InputError` if they overflow: the fault is in the arithmetic, not in a gradient.
     """
     dtype = problem.dtype
     parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
@@ -38,5 +38,7 @@ def _refuse_infinite(values: Mapping[str, Array], dtype: np.dtype[np.floating]) 
     if infinite:
         smaller = "scale the loss, the parameters or the inputs down"
         help = smaller if dtype == np.float64 else f"{smaller}, or try float64"
-        message = f"our own backprop overflows in {dtype}: the gradient of {listed(infinite)} is not finite"
+        message = (
+            f"gradcheck's own backprop overflows in {dtype}: the gradient of {listed(infinite)} is not finite"
+        )
         raise bad_input(message, "network", help=help)

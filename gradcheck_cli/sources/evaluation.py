@@ -1,8 +1,10 @@
-"""A loss and its gradients as the user's code returns them: read, and held against a second time."""
+"""Read the loss and the gradients that the user's code returns, and compare two calls."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +18,19 @@ from gradcheck_cli.sources.user_code import Callee, UserCode, a
 from gradcheck_cli.types import Array
 
 _MOST_APART = 1e-3
-"""Two calls may differ by a thousand roundings of threads that race, but never by more than this."""
+"""The most that two calls may differ, relative to the largest number, if threads race."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The losses (S,) and the gradients of one call, each in the type it was computed in."""
+    """The losses (S,) and the gradients of one call, in the types they were computed in."""
 
     losses: Array
     gradients: Mapping[str, Array]
 
     @property
     def apart(self) -> float:
-        """How far two calls may be apart, relative to the largest number of an array."""
+        """The most that two calls may differ, relative to the largest number of an array."""
         arrays = (self.losses, *self.gradients.values())
         return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
 
@@ -37,14 +39,14 @@ class Evaluation:
 
 
 def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]:
-    """x and y of the spec; without data there, `data` of the code's own module, or nothing."""
+    """Return x and y of the spec, or else `data` of the code's module, or nothing."""
     if inputs.x is not None or inputs.y is not None:
         return inputs.x, inputs.y
     return own_data(code)
 
 
 def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
-    """`data` of the code's own module, or nothing."""
+    """Return `data` of the code's module, or nothing."""
     data = code.own("data")
     if data is None:
         return None, None
@@ -56,14 +58,14 @@ def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
 
 
 def named_arrays(values: Any, code: UserCode, what: str) -> dict[str, Array]:
-    """A dict of the module's own as arrays of float64, all of them finite."""
+    """Convert a dict that the module defines to arrays."""
     if not isinstance(values, Mapping) or not values:
         raise _of(code, what, f"is {a(values)}; a dict of arrays by name is needed")
     return {str(name): _own_array(value, code, f"'{name}' of {what}") for name, value in values.items()}
 
 
 def as_point(arrays: Mapping[str, Array], where: tuple[str, ...]) -> dict[str, Array]:
-    """The parameters in float64. Raises `InputError` for those that are not finite."""
+    """Return the parameters in float64. Raises `InputError` for those that are not finite."""
     point = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
     complaints = [
         Complaint(f"parameter '{name}' holds numbers that are not finite", where)
@@ -83,7 +85,7 @@ def _own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Ar
 
 
 def in_two_parts(array: Array) -> str | None:
-    """What to do about complex numbers."""
+    """Return a hint for complex numbers."""
     return "give its real and its imaginary part as two arrays" if array.dtype.kind == "c" else None
 
 
@@ -92,19 +94,19 @@ def _of(code: UserCode, what: str, message: str, help: str | None = None) -> Inp
 
 
 def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
-    """The function of (parameters, x, y), also if it is one of the parameters alone and there are no data."""
+    """Return a function of (parameters, x, y), also for one of the parameters alone if there are no data."""
     if x is not None or y is not None or takes(function, {}, x, y):
         return function
     return lambda parameters, x, y: function(parameters)
 
 
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether it may be called so, as far as it says."""
+    """Whether its signature allows this call."""
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
         return False
-    except ValueError:  # one of those that do not say what they take
+    except ValueError:  # it has no signature to inspect
         return True
     return True
 
@@ -113,7 +115,7 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def plain(value: Any) -> Array:
-    """Whatever numpy, torch, jax or Python make of numbers, as an array; no copy unless one is needed."""
+    """Convert numbers of numpy, torch, jax or Python to an array, without a copy if possible."""
     if hasattr(value, "detach"):
         value = value.detach().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
@@ -122,14 +124,14 @@ def plain(value: Any) -> Array:
 
 
 def real(array: Array) -> Array:
-    """A fresh array of float16, 32 or 64; whole numbers, and what is longer, become float64."""
+    """Copy to an array of float16, 32 or 64; whole numbers and longer types become float64."""
     floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
     with np.errstate(over="ignore"):
         return np.array(array, dtype=array.dtype.newbyteorder("=") if floating else np.float64)
 
 
 def read_losses(value: Any, code: Callee) -> Array:
-    """(S,): what adds up to L."""
+    """Read the losses (S,), which add up to L."""
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
         found = a(value) if losses.dtype.kind not in "buif" else f"an array of shape {list(losses.shape)}"
@@ -138,7 +140,7 @@ def read_losses(value: Any, code: Callee) -> Array:
 
 
 def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Callee) -> dict[str, Array]:
-    """The gradients as arrays, as yet the user's own. Raises `InputError` naming all that do not fit."""
+    """Read the gradients as arrays, without a copy. Raises `InputError` for all that do not fit."""
     if not isinstance(values, Mapping):
         message = f"returns {a(values)} for the gradients; a dict of arrays by parameter name is needed"
         raise code.complain(message)
@@ -159,7 +161,7 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Cal
 
 
 def first_of_two(value: Any, what: str, code: Callee) -> Array:
-    """Of what a vectorized function returns for two points, that of the first."""
+    """Return the first of the two results of a vectorized function."""
     array = plain(value)
     if array.ndim == 0 or len(array) != 2:
         found = f"returns {what} of shape {list(array.shape)} for a stack of 2 points"
@@ -168,7 +170,7 @@ def first_of_two(value: Any, what: str, code: Callee) -> Array:
 
 
 def read_stack(value: Any, shape: tuple[int, int], code: Callee) -> Array:
-    """(K, S) in float64, the losses of K points."""
+    """Read the losses of K points, (K, S), in float64."""
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.shape not in _fitting(shape):
         found = f"returns a loss of shape {list(losses.shape)} for a stack of {shape[0]} points"
@@ -190,20 +192,37 @@ def _found(value: Any, array: Array) -> str:
     return f"numbers of type {array.dtype}" if array.dtype.kind == "c" else a(value)
 
 
-def refuse_infinite(losses: Array, code: Callee) -> None:
-    """Without a finite loss there is no gradient to check."""
+def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:
+    """Raise an `InputError` unless every loss is finite; arises: finds out where the first is not."""
     finite = np.isfinite(losses)
     if not finite.all():
         i = int(np.flatnonzero(~finite)[0])
-        which = f"loss term {i}" if len(losses) > 1 else "the loss"
-        raise code.complain(f"says that {which} is {losses[i]}; finite numbers are needed")
+        which = f"loss term {i} of {len(losses)}" if len(losses) > 1 else "the loss"
+        raise code.complain(f"returns {losses[i]} for {which}; a finite number is needed", arises())
+
+
+def first_not_finite(call: Callable[[], object]) -> str | None:
+    """Say where numpy first computes a number that is not finite, if another call tells."""
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            call()
+    except FloatingPointError as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+        where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: {error}"
+    except InputError as error:
+        _, is_of_numpy, where = error.complaints[0].message.partition("raises FloatingPointError at ")
+        if not is_of_numpy:
+            return None
+    else:
+        return None
+    return f"the first number that is not finite arises at {where}"
 
 
 # --- and again -------------------------------------------------------------------------------------------
 
 
 def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: Callee) -> None:
-    """Differences of a loss that moves its own arguments would be differences of something else."""
+    """Raise an `InputError` if the code changed its arguments: differences would then mean nothing."""
     names = " and ".join(
         name
         for name, array in before.items()
@@ -214,11 +233,11 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
 
 
 def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
-    """Two calls with the same arguments must agree: in every bit, or as nearly as threads that race do."""
+    """Raise an `InputError` if two calls with the same arguments differ by more than threads that race do."""
     help = "seed its random numbers in the function, or switch dropout off"
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
-        raise code.complain(f"called twice with the same arguments gives another loss: {totals}", help)
+        raise code.complain(f"returns different losses for the same arguments: {totals}", help)
     different = [n for n in first.gradients if not same(first.gradients[n], second.gradients[n], first.apart)]
     if not different:
         return
@@ -229,26 +248,26 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
             f"seems to accumulate its gradients across calls: those of the second are {ratios[0]:.6g} times"
         )
         raise code.complain(
-            f"{message} those of the first, in {names}", "start every call from gradients of 0"
+            f"{message} those of the first, in {names}", "set the gradients to 0 at the start of every call"
         )
-    raise code.complain(f"called twice with the same arguments gives other gradients, of {names}", help)
+    raise code.complain(f"returns different gradients for the same arguments, for {names}", help)
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
-    """What a vectorized function says of one point must not depend on the others in the stack."""
+    """Raise an `InputError` if a vectorized function mixes up the points of a stack."""
     if not function.vectorized:
         return
     here = function.parameters
-    beside = {name: array * (1.0 + 2.0**-10) for name, array in here.items()}
-    both = function.losses_at([here, beside])
-    for together, alone in zip(both, (here, beside), strict=True):
+    nearby = {name: array * (1.0 + 2.0**-10) for name, array in here.items()}
+    both = function.losses_at([here, nearby])
+    for together, alone in zip(both, (here, nearby), strict=True):
         if not same(function.losses(alone), together, apart):
-            message = "says something else of a point in a stack with others than of the point alone"
+            message = "returns another result for a point in a stack than for the point alone"
             raise code.complain(message, _VECTORIZED)
 
 
 def differing(first: Evaluation, second: Evaluation) -> list[str]:
-    """What two calls say otherwise: ``the loss``, ``the gradient of w``."""
+    """Return the name of what differs between two calls: ``the loss``, ``the gradient of w``."""
     loss = [] if same(first.losses, second.losses, first.apart) else ["the loss"]
     return loss + [
         f"the gradient of {name}"
@@ -258,7 +277,7 @@ def differing(first: Evaluation, second: Evaluation) -> list[str]:
 
 
 def same(first: Array, second: Array, apart: float) -> bool:
-    """Whether two arrays are alike to within this share of the largest number of the first."""
+    """Whether two arrays agree to within this share of the first one's largest number."""
     if first.shape != second.shape:
         return False
     if np.array_equal(first, second, equal_nan=True):
@@ -268,7 +287,7 @@ def same(first: Array, second: Array, apart: float) -> bool:
 
 
 def _ratio(first: Array, second: Array, apart: float) -> float | None:
-    """k where the second is k times the first."""
+    """Return k if the second array is k times the first."""
     a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     square = float(a @ a)
     k = float(a @ b) / square if square else np.nan

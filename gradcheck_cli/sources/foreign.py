@@ -1,7 +1,7 @@
-"""Code of the user's that computes a loss and its gradients, as something that can be differenced.
+"""The user's code as a function that can be differenced.
 
-Nothing is known of such a function but what it returns: so it is moved literally, entry by entry or along
-directions, and how exact its losses are is measured (`numerical.noise`).
+Only what the function returns is known. So its parameters are perturbed one by one or along directions, and
+the noise of its losses is measured (`numerical.noise`).
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Finding:
-    """What running the code in another way has shown of the gradients of these tensors, in a sentence."""
+    """A sentence about the gradients of these tensors, found by running the code in another way."""
 
     tensors: tuple[str, ...]
     sentence: str
 
 
 class Function(Protocol):
-    """A loss L of named parameters, and the gradients that its author computes for it."""
+    """A loss L of named parameters, with its author's gradients."""
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in a few words."""
+        """Where the function comes from, in a few words."""
 
     @property
     def parameters(self) -> Mapping[str, Array]:
         """The point at which the gradients are checked, in float64, and the shape of each parameter."""
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
-        """What adds up to L, in float64: (S,), one term per sample where the function tells them apart."""
+        """Return the terms that add up to L, (S,), in float64: one per sample if the function has them."""
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
-        """The same at K points, (K, S); in one call, if the function takes a stack of parameters."""
+        """Return the losses at K points, (K, S), in one call if the function takes a stack of parameters."""
 
     @property
     def terms(self) -> int:
-        """S, the number of loss terms."""
+        """The number of loss terms, S."""
 
     @property
     def vectorized(self) -> bool:
@@ -59,21 +59,21 @@ class Function(Protocol):
 
     @property
     def is_wide(self) -> bool:
-        """Whether the losses are known to be computed in float64 throughout: half precision is not inside."""
+        """Whether the losses are known to be computed in float64 throughout."""
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
-        """∂L/∂ every parameter, each in its parameter's shape and in the type it was computed in."""
+        """Return each parameter's gradient, in the parameter's shape and the type it was computed in."""
 
     def wide_gradients(self) -> Mapping[str, Array] | None:
-        """The same at the parameters in wider floats, for what rounding changes; None if there is no such."""
+        """Return the gradients computed in wider floats, which shows rounding; None if that is impossible."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """One short line for each thing that is allowed, and seldom meant."""
+        """A short line for each thing that is allowed but rarely intended."""
 
     @property
     def loss(self) -> float:
-        """What its author's loss is at the parameters."""
+        """The author's loss at the parameters."""
 
     @property
     def weighted(self) -> str:
@@ -81,19 +81,19 @@ class Function(Protocol):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Why the gradients may be wrong, as far as running the code in other ways has shown."""
+        """Why the gradients may be wrong, found by running the code in other ways."""
 
     @property
     def others(self) -> Sequence[Function]:
-        """The same with L weighted in other ways, under which the gradients must be right, too."""
+        """The same function with L weighted in other ways; its gradients must be right as well."""
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What the spec gives to the user's code.
 
-    parameters: None where the code brings its own.  x, y: None where the spec names no data.
-    problem: the network, where the spec describes one.
+    parameters: None if the code brings its own.  x, y: None if the spec names no data.
+    problem: the network, if the spec describes one.
     """
 
     parameters: Mapping[str, Array] | None
@@ -103,9 +103,9 @@ class Inputs:
 
 
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
-    """The network's parameters and batch; without a network section, the arrays of the files as they are.
+    """Return the network's parameters and batch, or without a network section the arrays of the files.
 
-    own: the network's parameters, where the code's file defines them and the spec does not.
+    own: parameters that the code defines, if the spec has none.
     """
     if spec.network is not None:
         problem = build_problem(spec, own)
@@ -121,13 +121,13 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
 
 
 def _labels_whole(problem: Problem) -> Array:
-    """y as the data give it; labels, in a spec numbers like any other, as the indices they are."""
+    """Return y as in the data, with labels as integers: a spec has them as plain numbers."""
     values = problem.network.loss.target == "values" and problem.network.output.units == 1
     return problem.y if values or problem.y.ndim > 1 else problem.y.astype(np.int64)
 
 
 class Change(NamedTuple):
-    """A point that differs from the parameters in some entries, by flat index, of one tensor alone."""
+    """A point that differs from the parameters in some entries of one tensor; entries: flat indices."""
 
     name: str
     entries: Array
@@ -135,19 +135,19 @@ class Change(NamedTuple):
 
 
 class Evaluator(Protocol):
-    """Whoever evaluates a function at many points: this process, or several others."""
+    """Evaluates a function at many points, in this process or in several others."""
 
     @property
     def batch(self) -> int:
-        """How many points it wants at once."""
+        """The number of points to pass at once."""
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
-        """The losses at each of K points, (K, S)."""
+        """Return the losses at K points, (K, S)."""
 
 
 @dataclass(frozen=True)
 class InProcess:
-    """All in this process, a stack at a time."""
+    """Evaluates in this process, one stack at a time."""
 
     function: Function
 
@@ -165,13 +165,13 @@ class InProcess:
 
 
 STACK = 16
-"""The most points of a single call."""
+"""The most points per call."""
 _STACKED_NUMBERS = 2**24
-"""The most numbers of a single call: 128 MiB."""
+"""The most numbers per call: 128 MiB."""
 
 
 def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """The points in parts of a size that depends on nothing but the function, and so do its roundings."""
+    """Split points into stacks whose size depends only on the function, so that rounding does too."""
     numbers = sum(array.size for array in function.parameters.values())
     size = max(1, min(STACK, _STACKED_NUMBERS // max(1, numbers)))
     for start in range(0, len(changes), size):
@@ -179,12 +179,12 @@ def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[C
 
 
 def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
-    """The losses (K, S) at K points near the parameters, in fresh arrays that the function may change.
+    """Return the losses (K, S) at K points near the parameters, passing arrays that the function may change.
 
-    A point that the function refuses, as one outside of its domain, has NaN for its losses.
+    The losses are NaN at a point that the function refuses, such as one outside its domain.
     """
     points = [_point(parameters, change) for change in changes]
-    if function.vectorized:  # what is compiled is compiled for every size: there are to be few of them
+    if function.vectorized:  # compilers compile for every size, so use few sizes
         points += points[-1:] * (2 ** (len(points) - 1).bit_length() - len(points))
     try:
         return function.losses_at(points)[: len(changes)]
@@ -197,8 +197,8 @@ def evaluate(function: Function, parameters: Mapping[str, Array], changes: Seque
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the code may have raised this for the point that it was given, and for no other reason."""
-    raised = error.__context__ if isinstance(error, InputError) else error  # what its message is about
+    """Whether the code may have raised this because of the point that it was given."""
+    raised = error.__context__ if isinstance(error, InputError) else error  # the code's own error
     return isinstance(raised, _REFUSALS) and not isinstance(raised, _FAILURES)
 
 
@@ -216,8 +216,8 @@ def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Arra
 class ForeignObjective:
     """The function as the numerical side sees it: its losses, never its gradients.
 
-    noise: for each parameter, how exact the losses are where it moves, (S,).
-    evaluator: whoever evaluates it, by default this process.
+    noise: for each parameter, the noise of the losses when it is perturbed, (S,).
+    evaluator: what evaluates the function, by default this process.
     """
 
     function: Function
@@ -232,7 +232,7 @@ class ForeignObjective:
 
     @cached_property
     def losses(self) -> Array:
-        """At the parameters, (S,)."""
+        """The losses at the parameters, (S,)."""
         return self.function.losses({n: array.copy() for n, array in self.function.parameters.items()})
 
     @cached_property
@@ -243,18 +243,18 @@ class ForeignObjective:
         return _Entries(self, name)
 
     def span(self, name: str) -> float:
-        """The root mean square of its entries, or 1."""
+        """Return the root mean square of its entries, or 1 if that is 0."""
         return _whole(self.function.parameters[name]) or 1.0
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
         return _Along(self, name, tuple(directions), unit)
 
     def penalty(self, name: str) -> None:
-        """None that is known of: it is part of the losses."""
+        """No penalty is known: it is part of the losses."""
 
     @property
     def conventions(self) -> tuple[ForeignObjective, ...]:
-        """None that are known of: where the kinks are is not told."""
+        """No kinks are known."""
         return ()
 
     def moved(self, name: str, changes: Sequence[Change]) -> Moved:
@@ -318,13 +318,13 @@ class _Along(_Moves):
 
 
 def length(position: Array) -> Array:
-    """The length of a step of 1 for every number of a tensor: its size, or the tensor's if that is larger."""
+    """Return the length of a step of 1 for every number of a tensor: its size, or the tensor's if larger."""
     size = np.maximum(np.abs(position), _whole(position))
     return np.where(size > np.finfo(np.float64).tiny, size, 1.0)
 
 
 def _whole(tensor: Array) -> float:
-    """The root mean square of the tensor; 0 where that is next to nothing."""
+    """Return the root mean square of the tensor, or 0 if that underflows."""
     largest = float(np.abs(tensor).max(initial=0.0))
     if not largest > np.finfo(np.float64).tiny:
         return 0.0

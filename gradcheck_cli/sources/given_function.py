@@ -1,4 +1,4 @@
-"""A function that a program of the user's has at hand, and gives as it is."""
+"""A function object that a program passes to `check_gradients`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from gradcheck_cli.sources.python_function import observed
 from gradcheck_cli.sources.user_code import a
 
 ALONE = "parameters"
-"""The name of a single array, which has none of its own."""
+"""The name of a single array that is not in a dict."""
 
 
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
-    """The same as one that a spec names, and what it is given; parameters: a dict of arrays, or a single one.
+    """Return the function and its inputs, like those that a spec names.
 
-    A function that takes nothing but the parameters is called with them alone. Of a single array it is given
-    the array, and returns one for the gradient. x and y are passed on as they are, whatever they are.
-    Raises `InputError` where it returns no loss and gradients, changes its arguments, or does not return the
-    same again; what it raises itself is not caught.
+    parameters: a dict of arrays, or a single array; the function then gets the array and returns one for the
+    gradient. A function of the parameters alone is called with them alone. x and y are passed on as they are.
+    Raises `InputError` if the function returns no loss and gradients, changes its arguments, or returns
+    different results for the same arguments. Exceptions that it raises propagate.
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
@@ -41,7 +41,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
 
 @dataclass(frozen=True)
 class _Given:
-    """What it raises is the caller's to see, traceback and all."""
+    """A function whose exceptions propagate to the caller."""
 
     name: str
     value: Callable[..., Any]
@@ -67,7 +67,7 @@ class _Given:
 
 
 def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Arrays by name in and out, for a function of an array; what is no pair is left for others to refuse."""
+    """Turn a function of an array into one of arrays by name; a result that is no pair is refused later."""
 
     def named(parameters: dict[str, Any], x: Any, y: Any) -> Any:
         match function(parameters[ALONE], x, y):
@@ -80,8 +80,8 @@ def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _array(name: str, value: Any) -> Any:
-    """One parameter as an array. Raises `InputError` for what is no array of numbers, as a list of arrays."""
-    with suppress(ValueError):  # of lists of unlike lengths
+    """Convert one parameter to an array. Raises `InputError` for anything but numbers."""
+    with suppress(ValueError):  # lists of unequal lengths
         if (array := plain(value)).dtype.kind != "O":
             return array
     called = "the parameters are" if name == ALONE else f"parameter '{name}' is"

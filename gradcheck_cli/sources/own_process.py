@@ -1,7 +1,7 @@
-"""Code of the user's in a process of its own: whatever it does there, this one says what became of it.
+"""Run the user's code in a separate process, and report how that process ended.
 
-A verdict counts once it has been handed over. So no way to end a process, from `os._exit` to a crash in C,
-passes for one; and what the code does to streams, folders, threads and modules ends with its process.
+A verdict counts only once it has been handed over. So no way to end the process, from `os._exit` to a crash
+in C, looks like a verdict. What the code does to streams, folders, threads and modules ends with the process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from math import inf
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from os import _exit  # as it is now: code may put another in its place
+from os import _exit  # keep the original: code may replace it
 from threading import Thread
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
@@ -34,23 +34,23 @@ from gradcheck_cli.spec import Code
 
 START = (
     "fork" if sys.platform in ("linux", "freebsd") else "spawn"
-)  # macOS has libraries that do not survive it
-"""A fork takes no time; a fresh process imports everything again."""
+)  # some libraries of macOS do not survive a fork
+"""How to start a process; a fork takes no time, a fresh process imports everything again."""
 
 _WHERE = ("gradients",)
 _GRACE = 1.0
-"""Seconds that a process has to end by itself, after Ctrl-C or once it has answered."""
+"""Seconds that a process gets to end on its own, after Ctrl-C or after its answer."""
 _LOOK = 0.2
-"""Seconds between two looks at a process that is silent: a child of its own may hold its pipe open."""
+"""Seconds between two looks at a silent process, whose own children may hold its pipe open."""
 
 T = TypeVar("T")
 
 
 def in_own_process(code: Code | None, limit: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """What `work` returns or raises, in a process that is over when this returns.
+    """Run `work` in another process, and return or raise what it returns or raises.
 
-    code: what it runs, for messages.  limit: how many seconds it may take.
-    Raises `InputError` if the process ends without an answer, or takes longer.
+    code: the code that it runs, for messages.  limit: the most seconds it may take.
+    Raises `InputError` if the process ends without an answer, or takes longer. The process has ended then.
     """
     with _started(code, work, arguments) as child:
         answer = child.answer(limit)
@@ -78,7 +78,7 @@ class _Raised:
 
 
 class _ElsewhereError(Exception):
-    """The traceback in the other process, for this one's."""
+    """Carries the traceback of the other process into this one's."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -93,9 +93,7 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
     with _pipe(context) as (answers, to), _pipe(context) as (last_words, crash), _stdin() as stdin:
         process = context.Process(target=_serve, args=(to, crash, stdin, work, arguments))
         with _no_interruption(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Python warns of threads: those here are BLAS's, see `shared_work`
+            warnings.simplefilter("ignore")  # Python warns about threads; these are BLAS's, see `shared_work`
             process.start()
         to.close()
         crash.close()
@@ -106,7 +104,7 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
 
 
 def _end(process: BaseProcess) -> None:
-    """Ctrl-C has reached it, too, as a rule: it may tidy up first. A second Ctrl-C ends it at once."""
+    """End the process. Ctrl-C usually reached it too, so it may tidy up; a second Ctrl-C ends it at once."""
     try:
         process.join(_GRACE)
     finally:
@@ -117,7 +115,7 @@ def _end(process: BaseProcess) -> None:
 
 
 def _tidy_terminal() -> None:
-    """The process may have drawn a bar, which hides the cursor."""
+    """Show the cursor, which the process's progress bar may have hidden."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         sys.stderr.write("\r\x1b[2K\x1b[?25h")
         sys.stderr.flush()
@@ -132,7 +130,7 @@ def _pipe(context: Any) -> Iterator[tuple[Connection, Connection]]:
 
 @contextmanager
 def _stdin() -> Iterator[int | None]:
-    """A descriptor of standard input for a forked process, from which multiprocessing takes its own."""
+    """Yield a copy of standard input for a forked process, where multiprocessing closes the original."""
     descriptor = None
     if START == "fork":
         with suppress(OSError):
@@ -146,7 +144,7 @@ def _stdin() -> Iterator[int | None]:
 
 @contextmanager
 def _no_interruption() -> Iterator[None]:
-    """Ctrl-C waits until the new process can deal with it."""
+    """Delay Ctrl-C until the new process can handle it."""
     if os.name != "posix":
         yield
         return
@@ -172,7 +170,7 @@ class _Child:
             if monotonic() > give_up:
                 message = f"there is no verdict after {limit:g} s"
                 raise bad_input(
-                    f"{message}; {self._what} runs on", *_WHERE, help="--timeout SECONDS gives it longer"
+                    f"{message}; {self._what} runs on", *_WHERE, help="--timeout SECONDS sets the limit"
                 )
         try:
             answer: _Returned | _Raised = pickle.loads(self.answers.recv_bytes())
@@ -191,7 +189,7 @@ class _Child:
         return bad_input(message, *_WHERE, help=_OF_MEMORY if status == -9 else None)
 
     def _place(self) -> str:
-        """`` at my_net.py:7``, if the code crashed and left word of it"""
+        """Return `` at my_net.py:7`` if the code crashed there."""
         if self.code is None or not self.last_words.poll(0):
             return ""
         with suppress(EOFError, OSError):
@@ -203,13 +201,13 @@ class _Child:
 
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
-"""One of faulthandler's, which begins with the innermost."""
+"""Return the user's line in a traceback of faulthandler, which begins with the innermost frame."""
 
 _OF_MEMORY = "a system that runs out of memory does that"
 
 
 _MUTE = 69
-"""The status of a process that is there to the end, but cannot hand over what it has found."""
+"""The exit status of a process that cannot hand over its answer."""
 
 
 def _how_it_ended(status: int | None) -> str:
@@ -231,7 +229,7 @@ def _how_it_ended(status: int | None) -> str:
 def _serve(
     to: Connection, crash: Connection, stdin: int | None, work: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    """Answer, and end: no thread that the code has left behind, nor what it does at exit, is waited for."""
+    """Answer, and end without waiting for threads or exit handlers of the code."""
     own = os.getpid()
     try:
         answer = _answer(crash, stdin, work, arguments)
@@ -242,7 +240,7 @@ def _serve(
             with suppress(Exception):
                 stream.flush()
         with suppress(Exception):
-            ctypes.CDLL(None).fflush(None)  # what C has printed lies in a buffer of its own
+            ctypes.CDLL(None).fflush(None)  # C has a buffer of its own
         _exit(_MUTE)
 
 
@@ -263,17 +261,17 @@ def _failed(error: BaseException) -> bytes:
     if is_interruption(error) and not isinstance(error, InputError):
         error = KeyboardInterrupt()
     elif not isinstance(error, InputError) and _out_of_files():
-        error = bad_input("the code leaves files open until no more can be opened", *_WHERE)
+        error = bad_input("the code leaves so many files open that no more can be opened", *_WHERE)
     try:
         answer = pickle.dumps(_Raised(error, trace))
         pickle.loads(answer)
-    except Exception:  # the error of a library may know how to do neither
+    except Exception:  # a library's error may support neither
         return pickle.dumps(_Raised(RuntimeError(repr(error)), trace))
     return answer
 
 
 def _out_of_files() -> bool:
-    """What fails then may say so, or that there is no such module."""
+    """Whether this process has run out of file descriptors."""
     try:
         os.close(os.dup(2))
     except OSError as error:
@@ -282,7 +280,7 @@ def _out_of_files() -> bool:
 
 
 def _settle(crash: Connection, stdin: int | None) -> None:
-    """What is written to its standard output, by whomever, goes to stderr: the result is for this one's."""
+    """Send everything that the process writes to standard output to stderr; stdout is for the result."""
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         faulthandler.enable(crash.fileno(), all_threads=False)
@@ -297,7 +295,7 @@ def _settle(crash: Connection, stdin: int | None) -> None:
 
 
 def end_with_parent() -> None:
-    """Whatever ends the process that started this one, be it SIGKILL, ends this one, too."""
+    """End this process when its parent ends, even by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()

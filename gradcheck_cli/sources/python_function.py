@@ -1,4 +1,4 @@
-"""A function of the user's that returns a loss and its gradients."""
+"""A Python function that returns a loss and its gradients."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gradcheck_cli.model.named_arrays import Dialect
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
     as_point,
+    first_not_finite,
     first_of_two,
     plain,
     read_gradients,
@@ -33,7 +34,7 @@ from gradcheck_cli.sources.evaluation import (
 from gradcheck_cli.sources.foreign import Finding, Function, Inputs
 from gradcheck_cli.sources.own_inputs import own_parameters
 from gradcheck_cli.sources.unwritten import refuse_unwritten
-from gradcheck_cli.sources.user_code import Callee, UserCode, a, load
+from gradcheck_cli.sources.user_code import Callee, Load, UserCode, a, load
 from gradcheck_cli.spec import PythonFunction
 from gradcheck_cli.types import Array
 
@@ -41,20 +42,20 @@ _WHERE = ("gradients", "python")
 _MOVED = "with parameters moved a little"
 
 
-def read(source: PythonFunction, inputs: Inputs) -> Function:
-    """The function f(parameters, x, y) → (loss, gradients), after two calls that show it can be used.
+def read(source: PythonFunction, inputs: Inputs, load: Load = load) -> Function:
+    """Load the function f(parameters, x, y) → (loss, gradients), and call it twice to see that it works.
 
     Without data it may be f(parameters).
 
-    loss is a number, or one term per sample, (S,), that **add up to L** (of a mean over N, ℓₙ / N): their
-    differences carry 10 to 20 times less noise than those of the total. One that is vectorized takes K points
-    at once, every parameter being (K, …), and returns losses (K,) or (K, S) and gradients (K, …).
+    loss is a number, or one term per sample, (S,). The terms **add up to L** (for a mean over N, return
+    ℓₙ / N) and carry 10 to 20 times less rounding noise than their total. A vectorized function takes K
+    points at once: every parameter is (K, …), and it returns losses (K,) or (K, S) and gradients (K, …).
 
-    Parameters that the spec does not give are `parameters` of the function's own module, a dict or a function
-    that returns one; data that the spec does not name are its `data`, (x, y), if it has any.
+    If the spec has no parameters, they are `parameters` of the function's module, a dict or a function that
+    returns one. If the spec has no data, they are its `data`, (x, y), if it has any.
 
-    Raises `InputError` at the place in the spec where the code fails, returns what is neither, changes its
-    arguments, or does not return the same again.
+    Raises `InputError` at the place in the spec if the code fails, returns anything else, changes its
+    arguments, or returns different results for the same arguments.
     """
     code, dialect = load(source.python, _WHERE), Dialect(source, "gradients")
     parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
@@ -68,14 +69,14 @@ def read(source: PythonFunction, inputs: Inputs) -> Function:
 def observed(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, stacked: Callee | None = None
 ) -> Function:
-    """The function, after two calls that show it can be used; stacked: the one that takes K points at once.
+    """Return the function after two calls that show that it works.
 
-    Raises `InputError` at the place of the code.
+    stacked: the same function, taking K points at once.  Raises `InputError` at the place of the code.
     """
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
     refuse_unwritten(first, second, lambda: _observe(code, parameters, x, y)[0], code)
-    refuse_infinite(first.losses, code)
+    refuse_infinite(first.losses, code, lambda: first_not_finite(lambda: _observe(code, parameters, x, y)))
     refuse_unrepeatable(first, second, code)
     loss = float(first.losses.astype(np.float64).sum())
     function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, stacked)
@@ -92,9 +93,9 @@ class _Function:
     terms: int
     loss: float
     remarks: tuple[str, ...]
-    stacked: Callee | None = None  # the code as it is, where it takes a stack of parameters
+    stacked: Callee | None = None  # the original code, if it takes a stack of parameters
 
-    is_wide: ClassVar[bool] = False  # what it computes in is the code's own choice
+    is_wide: ClassVar[bool] = False  # the code chooses its types
     weighted: ClassVar[str] = ""
     findings: ClassVar[tuple[Finding, ...]] = ()
     others: ClassVar[tuple[Function, ...]] = ()
@@ -130,7 +131,7 @@ class _Function:
             return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
 
     def wide_gradients(self) -> None:
-        """What it computes in is the code's own choice."""
+        """Return None: the code chooses its types."""
 
 
 def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Array]:
@@ -145,7 +146,7 @@ def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Arr
 
 
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
-    """A function of parameters by our names, in our layout, whose author has others."""
+    """Wrap a function whose author has other names or another layout."""
     if not dialect.says_otherwise:
         return function
     to, back = (
@@ -168,7 +169,7 @@ def _call(code: Callee, parameters: dict[str, Array], x: Any, y: Any) -> tuple[A
         found = f"{len(result)} values" if isinstance(result, tuple | list) else a(result)
         raise code.complain(f"returns {found}; (loss, gradients) is needed")
     if isinstance(result[0], Mapping) and not isinstance(result[1], Mapping):
-        raise code.complain("returns a dict first: the loss comes first, then the gradients")
+        raise code.complain("returns a dict first; return the loss first, then the gradients")
     return result[0], result[1]
 
 
@@ -177,7 +178,7 @@ def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _of_one(stacked: Callee) -> Callable[..., Any]:
-    """The function of a single point that one of K points is: what it says of the first of two."""
+    """Turn a function of K points into one of a single point, by passing that point twice."""
 
     def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
         loss, gradients = _call(stacked, _stack([parameters, parameters]), x, y)
@@ -192,7 +193,7 @@ def _of_one(stacked: Callee) -> Callable[..., Any]:
 def _observe(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """One call that is watched, and what is odd about what it returns."""
+    """Call the function once, watching its arguments; also return remarks on the result."""
     given = {name: array.copy() for name, array in parameters.items()}
     arguments = {f"parameter '{name}'": array for name, array in given.items()}
     arguments |= {name: array for name, array in (("x", x), ("y", y)) if isinstance(array, np.ndarray)}
@@ -208,7 +209,7 @@ def _observe(
 
 @contextmanager
 def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Say what the parameters are called, and how they lie, to code that takes them otherwise."""
+    """Add the names and the layout of the parameters to errors of code that expects others."""
     try:
         yield
     except InputError as error:
@@ -219,29 +220,29 @@ def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
 def _on_names(failure: str, parameters: Mapping[str, Array]) -> str | None:
     if "raises KeyError" in failure:
         names = listed(parameters)
-        return f"the parameters are {names}; if the code has other names, add names: {{ITS: OURS}}"
+        return f"the parameters are {names}; if the code uses other names, add names: {{ITS: OURS}}"
     of_a_network = any(name.endswith(".weight") for name in parameters)
     of_shapes = any(word in failure for word in ("matmul", "broadcast", "shapes", "aligned"))
     return _LAYOUT if "raises ValueError" in failure and of_a_network and of_shapes else None
 
 
-_LAYOUT = "weights of a network section are [out, in]; where the code has them [in, out], add layout: in_out"
+_LAYOUT = "weights of a network section are [out, in]; if the code has them [in, out], add layout: in_out"
 
 
 def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
-    """A remark where jax computed this, and was not told to compute in float64."""
+    """Yield a remark if jax computed this in float32."""
     jax = sys.modules.get("jax")
     if jax is None or jax.config.jax_enable_x64 or not any(map(_is_float32, returned)):
         return
     if any(map(_is_of_jax, (*returned, *_in_sight_of(code.value)))):
-        yield "jax computes in float32; jax.config.update('jax_enable_x64', True) would decide more"
+        yield "jax computes in float32; jax.config.update('jax_enable_x64', True) makes the check finer"
 
 
 def _in_sight_of(function: Any) -> Iterator[Any]:
-    """The globals of a function, and what it closes over."""
+    """Yield the globals of a function, and the variables of its closure."""
     yield from getattr(function, "__globals__", {}).values()
     for cell in getattr(function, "__closure__", None) or ():
-        with suppress(ValueError):  # one that holds nothing yet
+        with suppress(ValueError):  # the cell is empty
             yield cell.cell_contents
 
 
@@ -250,7 +251,7 @@ def _is_float32(value: Any) -> bool:
 
 
 def _is_of_jax(value: Any) -> bool:
-    """One of its arrays, its modules, or the functions that it makes of others."""
+    """Whether it is an array, a module, or a transformed function of jax."""
     if isinstance(value, ModuleType):
         module = value.__name__
     else:
@@ -260,7 +261,7 @@ def _is_of_jax(value: Any) -> bool:
 
 def _aliases(gradients: Mapping[str, Array], arguments: Mapping[str, Array]) -> tuple[str, ...]:
     return tuple(
-        f"the gradient of '{name}' is not an array of its own: it shares the memory of {argument}"
+        f"the gradient of '{name}' shares the memory of {argument}"
         for name, gradient in gradients.items()
         for argument, array in arguments.items()
         if np.may_share_memory(gradient, array)

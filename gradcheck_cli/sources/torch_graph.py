@@ -1,16 +1,20 @@
-"""A torch module and its loss as a function of some tensors, at any point and in two types."""
+"""A torch module and its loss as a function of its parameters, in the module's own type and in float64."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.model.arrays import match_shapes
+from gradcheck_cli.model.named_arrays import Author, Dialect
+from gradcheck_cli.model.stored import Header
 from gradcheck_cli.sources.evaluation import as_point, plain, real, takes
+from gradcheck_cli.sources.foreign import Inputs
+from gradcheck_cli.sources.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.sources.torch_types import is_wide
 from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.sources.user_code import UserCode, a
@@ -18,58 +22,19 @@ from gradcheck_cli.types import Array
 
 WHERE = ("gradients", "torch")
 
+_LAYERS = "name the layers as the module does, or say under gradients: names: {ITS: OURS}"
 _FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
-
-Tensor = Any
-"""A torch.Tensor; torch is imported only where it is asked for."""
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A parameter of the module. A complex one is checked as two real tensors, NAME.real and NAME.imag.
-
-    torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its parts are the gradients of these two.
-    own: the type that the module gives it.  padding: rows that no gradient is due to, and what they hold.
-    """
-
-    name: str
-    tensor: Tensor
-    own: Any
-    padding: Mapping[int, Array] = field(default_factory=dict)
-
-    def holding(self, gradients: Mapping[str, Array]) -> Leaf:
-        """The same leaf, with only those padding rows whose gradient is 0."""
-        rows = {row: held for row, held in self.padding.items() if not gradients[self.name][row].any()}
-        return replace(self, padding=rows)
-
-    def parts(self, whole: Tensor) -> dict[str, Array]:
-        """The real tensors that the parameter, or its gradient, consists of."""
-        if not self.own.is_complex:
-            return {self.name: plain(whole)}
-        return {f"{self.name}.real": plain(whole.real), f"{self.name}.imag": plain(whole.imag)}
-
-    def whole(self, parts: Mapping[str, Array]) -> Array:
-        """The parameter that consists of these parts, in the wide type."""
-        if not self.own.is_complex:
-            whole = np.array(parts[self.name], dtype=np.float64)
-            for row, held in self.padding.items():
-                whole[..., row, :] = held
-            return whole
-        re, im = parts[f"{self.name}.real"], parts[f"{self.name}.imag"]
-        whole = np.empty(re.shape, dtype=np.complex128)
-        whole.real, whole.imag = re, im
-        return whole
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The forward pass and the loss as a function of some tensors, which are assigned before each run.
+    """The forward pass and the loss as a function of the parameters, which are assigned before each run.
 
     functional: the forward pass as a function of the parameters by name, and x.
-    leaves: the parameters.  held: all other tensors of the module, with what they held at first.
-    x, y: as given, in the module's type.
+    leaves: the parameters.  held: all other tensors of the module, with their initial values.
+    x, y: the data in the module's type.
     shared: the first name of each tensor, by each of its names.
-    differentiates: whether the forward pass takes derivatives itself, and so needs autograd.
+    differentiates: whether the forward pass takes derivatives, and so needs autograd.
     """
 
     torch: Any
@@ -86,7 +51,7 @@ class Graph:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is odd about its tensors, a line each."""
+        """A line for each oddity of its tensors."""
         same = (
             f"'{name}' is the same tensor as '{first}': both move at once, and their gradient is {first}'s"
             for name, first in self.shared.items()
@@ -100,29 +65,42 @@ class Graph:
         return (*same, *padding)
 
     def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
-        """The same graph, with the padding rows of embeddings held where they get no gradient.
+        """Return the same graph, with those padding rows of embeddings held fixed that get no gradient.
 
-        A weight that is used elsewhere too has one in every row.
+        A weight that is also used elsewhere gets a gradient in every row.
         """
         if not any(leaf.padding for leaf in self.leaves):
             return self
         gradients = self.gradients(point, Upstream(AS_IT_IS))
         return replace(self, leaves=[leaf.holding(gradients) for leaf in self.leaves])
 
-    def begin_at(self, parameters: Mapping[str, Array] | None) -> None:
+    def in_our_words(self, dialect: Dialect) -> Graph:
+        """Return the same graph, with its parameters under our names and in our layout."""
+        return replace(self, leaves=[leaf.in_our_words(dialect) for leaf in self.leaves])
+
+    def begin_at(self, inputs: Inputs, dialect: Dialect) -> None:
         """Copy the spec's parameters, if it has any, into the module."""
-        if parameters is None:
+        if inputs.parameters is None:
             return
-        shapes = {name: array.shape for name, array in self.point().items()}
-        match_shapes(parameters, shapes, "parameter", WHERE, "name the layers as the module does")
-        self._assign(as_point(parameters, ("parameters", "file")), wide=False)
+        if inputs.problem is not None:
+            author = Author(self.code.code.file.name, WHERE, dialect)
+            author.refuse_misfits(self._headers(), inputs.problem.network.shapes, None, "parameter", _LAYERS)
+        else:
+            shapes = {name: array.shape for name, array in self.point().items()}
+            match_shapes(inputs.parameters, shapes, "parameter", WHERE, _LAYERS)
+        self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
+
+    def _headers(self) -> dict[str, Header]:
+        """The names, shapes and types of the parameters, as the module has them."""
+        parts = {name: part for leaf in self.leaves for name, part in leaf.as_it_is().items()}
+        return {name: Header(name, part.shape, part.dtype) for name, part in parts.items()}
 
     def point(self) -> dict[str, Array]:
-        """The parameters as the module holds them, which float64 does exactly."""
+        """Return the parameters of the module, which float64 represents exactly."""
         return as_point(self._values(), WHERE)
 
     def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
-        """(S,), of the forward pass in float64."""
+        """Return the losses (S,) of the forward pass in float64."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return real(plain(self._terms(True, weights).cpu()))
@@ -134,7 +112,7 @@ class Graph:
             return is_wide(self.torch, lambda: self._terms(True, AS_IT_IS))
 
     def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
-        """(K, S): the same at K points, by vmap over the parameters."""
+        """Return the losses at K points, (K, S), by vmap over the parameters."""
         self._assign(points[0], wide=True)
         stack = {name: np.stack([point[name] for point in points]) for name in points[0]}
         leaves = {
@@ -151,9 +129,9 @@ class Graph:
         wide: bool = False,
         watch: Callable[[Sequence[Node]], None] | None = None,
     ) -> dict[str, Array]:
-        """Of backward in the module's own type, or in float64; 0 for a parameter that gets none.
+        """Return the gradients of backward, in the module's type or in float64; 0 where there is none.
 
-        watch: is given those steps of backward that are not torch's own, before they run.
+        watch: called with the steps of backward that are not torch's own, before they run.
         """
         self._assign(parameters, wide)
         with self.torch.enable_grad():
@@ -167,7 +145,7 @@ class Graph:
         return {name: real(part) for leaf in self.leaves for name, part in leaf.parts(_grad(leaf)).items()}
 
     def upstream_of_output(self, parameters: Mapping[str, Array]) -> Tensor | None:
-        """The gradient of the loss with respect to the output, if that is one tensor of real numbers."""
+        """Return the gradient with respect to the output, if the output is one tensor of real numbers."""
         arrived: list[Tensor] = []
         self._assign(parameters, wide=False)
         with self.torch.enable_grad():
@@ -191,16 +169,16 @@ class Graph:
 
     @property
     def types(self) -> set[Any]:
-        """Those of the parameters, as the module has them."""
+        """The types of the parameters in the module."""
         return {leaf.own for leaf in self.leaves}
 
     @property
     def eps(self) -> float:
-        """That of the narrowest of these types."""
+        """The machine epsilon of the narrowest of these types."""
         return max(float(self.torch.finfo(own).eps) for own in self.types)
 
     def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Everything that the code is given and should leave as it is."""
+        """Return all arrays that the code gets and must not change."""
         if point is not None:
             self._assign(point, wide=False)
         arrays = {f"parameter '{name}'": array for name, array in self._values().items()}
@@ -211,26 +189,26 @@ class Graph:
         return {
             name: part.copy()
             for leaf in self.leaves
-            for name, part in leaf.parts(_widened(leaf.tensor.detach(), True).cpu()).items()
+            for name, part in leaf.parts(widened(leaf.tensor.detach(), True).cpu()).items()
         }
 
     def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
-        """Put the module at a point; what else it holds is what it held at first."""
+        """Set the parameters of the module, and reset its other tensors."""
         for leaf in self.leaves:
             value = self.torch.from_numpy(leaf.whole(parameters))
             leaf.tensor.data = value.to(leaf.tensor.device, value.dtype if wide else leaf.own)
             leaf.tensor.grad = None
         for tensor, first in self.held:
-            tensor.data = _widened(first.clone(), wide)
+            tensor.data = widened(first.clone(), wide)
 
     def _terms(self, wide: bool, weights: Weights, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The loss terms, with the tensors that are checked as they are or, in their place, `leaves`."""
+        """Compute the loss terms, with the module's parameters or with `leaves` in their place."""
         x, y = self._data(wide)
         output = self.forward(*x) if leaves is None else self.functional(leaves, *x)
         return weights.weigh(output, self._read(self.loss(output, *y)))
 
     def _data(self, wide: bool) -> tuple[list[Tensor], list[Tensor]]:
-        x, y = ([] if t is None else [_widened(t, wide)] for t in (self.x, self.y))
+        x, y = ([] if t is None else [widened(t, wide)] for t in (self.x, self.y))
         return x, y
 
     def _read(self, terms: Any) -> Tensor:
@@ -248,15 +226,8 @@ class Graph:
         return self.torch.enable_grad() if self.differentiates else self.torch.no_grad()
 
 
-def _widened(tensor: Tensor, wide: bool) -> Tensor:
-    """In the types that differences need, float64 and complex128."""
-    if wide and tensor.is_complex():
-        return tensor.cdouble()
-    return tensor.double() if wide and tensor.is_floating_point() else tensor
-
-
 def _grad(leaf: Leaf) -> Tensor:
-    """As a dense tensor; a gradient that was never computed is 0."""
+    """Return the gradient as a dense tensor; one that was never computed is 0."""
     grad = leaf.tensor.grad
     if grad is None:
         return leaf.tensor.detach().new_zeros(leaf.tensor.shape).cpu()
@@ -269,9 +240,9 @@ def _type_name(tensor: Tensor) -> str:
 
 @contextmanager
 def _one_thread(torch: Any) -> Iterator[None]:
-    """Of a pass this short, threads do little but wait for each other: on a busy machine 20 times as long.
+    """Use one thread: in a short pass threads mostly wait for each other, 20 times as long on a busy machine.
 
-    Backward keeps its threads: what is wrong with it may be that they race.
+    Backward keeps its threads, since they may race, which is a mistake to find.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -285,7 +256,7 @@ def _one_thread(torch: Any) -> Iterator[None]:
 
 
 def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
-    """The graph of (module, loss) or (function, loss, tensors). Raises `InputError` for anything else."""
+    """Build the graph of (module, loss) or (function, loss, tensors). Raises `InputError` for others."""
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
         found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
         raise code.complain(f"returns {found}; {_FORMS}")
@@ -307,12 +278,14 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
 
 
 def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The loss of an output alone: one that takes y as well gets None for it."""
+    """Turn the loss into one of the output alone: if it takes y as well, y is None."""
     return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
 
 
 def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:
-    leaves = [Leaf(name, tensor, tensor.dtype) for name, tensor in named.items() if tensor.requires_grad]
+    leaves = [
+        Leaf(name, tensor, tensor.dtype, name) for name, tensor in named.items() if tensor.requires_grad
+    ]
     if not leaves:
         raise code.complain("returns nothing that requires a gradient")
     for leaf in leaves:
@@ -326,7 +299,7 @@ def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Lea
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """The leaf with the row that an embedding keeps for padding, if it is the weight of one."""
+    """Return the leaf with its padding row, if it is the weight of an embedding that has one."""
     kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
     modules = module.modules() if isinstance(module, torch.nn.Module) else ()
     rows = {
@@ -334,7 +307,7 @@ def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
         for each in modules
         if isinstance(each, kinds) and each.weight is leaf.tensor and each.padding_idx is not None
     }
-    held = {row: plain(_widened(leaf.tensor.detach()[row], True).cpu()).copy() for row in rows}
+    held = {row: plain(widened(leaf.tensor.detach()[row], True).cpu()).copy() for row in rows}
     return replace(leaf, padding=held)
 
 
@@ -342,7 +315,7 @@ _Forward = Callable[..., Any]
 
 
 def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Its forward pass, the same as a function of tensors in the place of its own, and its own by name."""
+    """Return its forward pass, the same as a function of given parameters, and its parameters by name."""
     if not isinstance(module, torch.nn.Module):
         raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
 
@@ -355,7 +328,7 @@ def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forw
 def _of_function(
     torch: Any, code: UserCode, function: Any, tensors: Any
 ) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """The same of a function that takes its tensors after x; of a torch.autograd.Function, its `apply`."""
+    """Return the same for a function that takes tensors after x, or for a torch.autograd.Function."""
     is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
     function = getattr(function, "apply", None) if is_function else function
     named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
@@ -376,19 +349,19 @@ def _of_function(
 
 
 def _first_names(named: Mapping[str, Tensor]) -> dict[str, str]:
-    """The first name of each tensor, by each of its names: under all of them it moves at once."""
+    """Return the first name of each tensor, by each of its names."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
 
 
 def _tensors(torch: Any, module: Any) -> list[Tensor]:
-    """The parameters and buffers of what may be a module."""
+    """Return the parameters and buffers if it is a module."""
     is_module = isinstance(module, torch.nn.Module)
     return [*module.parameters(), *module.buffers()] if is_module else []
 
 
 def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
-    """Whole numbers as long, all others in the type of the module, complex ones in its complex type."""
+    """Convert whole numbers to long, other numbers to the module's type, complex ones to its complex type."""
     if array is None:
         return None
     kinds = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float64, "c": np.complex128}

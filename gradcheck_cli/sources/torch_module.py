@@ -1,4 +1,4 @@
-"""A torch module, or a bare autograd function, with the gradients that its backward computes."""
+"""A torch module or autograd function, with the gradients that its backward computes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.errors import Complaint, InputError, bad_input, did_you_mean, shortened
+from gradcheck_cli.model.named_arrays import Dialect
 from gradcheck_cli.sources.evaluation import (
     Evaluation,
     read_stack,
@@ -25,7 +26,7 @@ from gradcheck_cli.sources.torch_graph import WHERE, Graph, build_graph
 from gradcheck_cli.sources.torch_trials import tried
 from gradcheck_cli.sources.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
 from gradcheck_cli.sources.unwritten import refuse_unwritten
-from gradcheck_cli.sources.user_code import UserCode, load
+from gradcheck_cli.sources.user_code import Load, UserCode, load
 from gradcheck_cli.spec import TorchModule
 from gradcheck_cli.types import Array
 
@@ -33,31 +34,33 @@ _WIDE = "in float64, which differences need"
 _MOVED = "with parameters moved a little"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
 _ONE_TYPE = (
-    "where a kernel takes float32 alone, give it x.float() and go on with its result as .to(x.dtype); how "
-    "exact the loss then is will be measured"
+    "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "
+    "measures how exact the loss then is"
 )
 
 
-def read(source: TorchModule, inputs: Inputs) -> Function:
-    """What build() returns: (module, loss), or (function, loss, tensors) for a bare autograd function.
+def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
+    """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
 
     L is the sum of loss(module(x), y), a number or one term per sample, or of loss(function(x, *tensors), y);
-    x and y are left out where there are no data. The parameters are those of `named_parameters()`, or the
-    `tensors`, that require a gradient (all floating-point and complex ones if none of them does).
+    x and y are left out if there are no data. The parameters are those of `named_parameters()`, or the
+    `tensors`, that require a gradient (all floating-point and complex ones if none of them does). `names` and
+    `layout` of the source say what the network section calls them.
 
-    The gradients are those of backward, in the module's own type; the losses are the same module's, widened
-    to float64 at the very same point, without autograd unless the forward pass needs it. Both are of the loss
-    with its terms weighted at random, since an upstream of ones hides much.
+    The gradients are those of backward, in the module's own type. The losses are the same module's, in
+    float64 at the same point, without autograd unless the forward pass needs it. The terms of the loss are
+    weighted at random, since an upstream gradient of ones hides mistakes.
 
-    Raises `InputError` at the place in the spec where the code fails, changes its arguments, or does not
-    return the same again.
+    Raises `InputError` at the place in the spec if the code fails, changes its arguments, or returns
+    different results for the same arguments.
     """
     torch = _torch()
-    code = load(source.torch, WHERE)
+    code, dialect = load(source.torch, WHERE), Dialect(source, "gradients")
     x, y = samples(inputs, code)
     with code.running():
-        graph = build_graph(torch, code, code.value(), x, y)
-        graph.begin_at(inputs.parameters)
+        graph = build_graph(torch, code, code.value(), x, y).in_our_words(dialect)
+        _refuse_unfit(dialect, graph, inputs)
+        graph.begin_at(inputs, dialect)
         point = graph.point()
         graph = graph.keeping_padding(point)
     graph = _evaluable(code, graph, point)
@@ -71,19 +74,37 @@ def read(source: TorchModule, inputs: Inputs) -> Function:
         findings=tuple(trial.finding for trial in trials.found),
     )
     upstreams = [weighted, *(trial.upstream for trial in trials.found)]
-    if inputs.problem is not None:  # whose loss is its author's
+    if inputs.problem is not None:  # the network's loss has no weights
         upstreams.insert(0, function.upstream)
     first, *others = (replace(function, upstream=upstream) for upstream in upstreams)
     return replace(first, others=tuple(others))
+
+
+def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
+    """Raise an `InputError` for names that are not the module's, or that stand for no parameter."""
+    theirs = {leaf.name for leaf in graph.leaves}
+    unknown = [
+        Complaint(
+            f"'{shortened(name)}' is not a parameter of the module",
+            dialect.place(name),
+            did_you_mean(name, theirs),
+        )
+        for name in dialect.source.names
+        if name not in theirs
+    ]
+    if unknown:
+        raise InputError(*unknown)
+    ours = {leaf.called for leaf in graph.leaves}
+    dialect.refuse_unfit(ours if inputs.problem is None else inputs.problem.network.shapes)
 
 
 @dataclass(frozen=True)
 class _Function:
     """The module with its loss weighted in one way.
 
-    loss: what its author's loss is, without weights.  apart: how far two runs may be apart.
+    loss: the author's loss, without weights.  apart: how much two runs may differ.
     is_wide: whether its losses are known to be computed in float64 throughout.
-    findings: what backward, run in other ways, showed.  others: the same under other upstreams.
+    findings: found by running backward in other ways.  others: the same module under other upstreams.
     """
 
     code: UserCode
@@ -130,13 +151,13 @@ class _Function:
             return self.graph.gradients(parameters, self.upstream)
 
     def wide_gradients(self) -> Mapping[str, Array] | None:
-        """Of backward in float64, if the module's own type is narrower and it can do that."""
+        """Return the gradients of backward in float64, if the module's type is narrower and that works."""
         if all(str(dtype) in ("torch.float64", "torch.complex128") for dtype in self.graph.types):
             return None
         try:
             with self.code.running(_WIDE):
                 return self.graph.gradients(self.parameters, self.upstream, wide=True)
-        except InputError:  # a kernel for one type alone
+        except InputError:  # a kernel that takes one type only
             return None
 
 
@@ -144,11 +165,11 @@ class _Function:
 
 
 def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
-    """The module with its author's loss, after runs that show it can be used."""
+    """Return the module with its author's loss, after runs that show that it works."""
     first, remarks = _observe(code, graph, point)
     second, _ = _observe(code, graph, point)
     refuse_unwritten(first, second, lambda: _observe(code, graph, point)[0], code)
-    refuse_infinite(first.losses, code)
+    refuse_infinite(first.losses, code, lambda: _first_not_finite(code, graph, point))
     refuse_unrepeatable(first, second, code)
     upstream = Upstream(plain_weights(len(first.losses)))
     loss = float(first.losses.astype(np.float64).sum())
@@ -157,24 +178,48 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
     )
 
 
+def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> str | None:
+    """Say which part of the module first returns a number that is not finite."""
+    torch, found = graph.torch, []
+
+    def look_at(name: str) -> Any:
+        def look(module: Any, _: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
+                found.append(f"'{name}' ({type(module).__name__})")
+
+        return look
+
+    if not isinstance(graph.forward, torch.nn.Module):
+        return None
+    parts = [(name, part) for name, part in graph.forward.named_modules() if name]
+    hooks = [part.register_forward_hook(look_at(name)) for name, part in parts]
+    with code.running(_WIDE):
+        graph.losses(point, AS_IT_IS)
+    for hook in hooks:
+        hook.remove()
+    if found:
+        return f"the first output that is not finite is that of {found[0]}"
+    return "the output of every layer is finite, so it arises in the loss" if parts else None
+
+
 def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
     """Whether the losses are known to be computed in float64 throughout."""
-    with suppress(InputError), code.running(_WIDE):  # what is compiled, say, may not run while watched
+    with suppress(InputError), code.running(_WIDE):  # compiled code may not run while it is watched
         return graph.is_wide(point)
     return False
 
 
 def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:
-    """With autograd on where losses are taken, if the forward pass takes derivatives itself."""
+    """Return the graph with autograd on for losses, if the forward pass takes derivatives itself."""
     for each in (graph, replace(graph, differentiates=True)):
         with suppress(InputError), code.running(_WIDE):
             each.losses(point, AS_IT_IS)
             return each
-    return graph  # and what is wrong with it shows below
+    return graph  # a later run reports the error
 
 
 def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
-    """One run of each kind that is watched, and what is odd about it."""
+    """Run forward and backward once, watching the arguments; also return remarks."""
     before = graph.arguments(point)
     with code.running():
         gradients = graph.gradients(point, Upstream(AS_IT_IS))
@@ -192,7 +237,7 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
 
 @contextmanager
 def _hint_at_types() -> Iterator[None]:
-    """Say what to do about a kernel that takes one type alone."""
+    """Add a hint to the error of a kernel that takes one type only."""
     try:
         yield
     except InputError as error:
@@ -208,7 +253,7 @@ def _is_about_types(message: str) -> bool:
 
 
 def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
-    """The upstream of the loss weighted at random, as far as backward takes that; and a remark if not."""
+    """Return an upstream with random weights, or if backward fails with it the plain one and a remark."""
     graph, point = function.graph, function.parameters
     with function.code.running():
         arrived = graph.upstream_of_output(point)

@@ -1,4 +1,4 @@
-"""Backward run in other ways that must not change its result: another factor, another memory layout."""
+"""Run backward in ways that must not change its result: with another factor, in another memory layout."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Tensor = Any
 Gradients = Mapping[str, Array]
 
 FACTOR = -0.5
-"""The loss times this has the gradient times this, bit for bit: no rounding comes of a power of two."""
+"""The factor on the loss; a power of two scales the gradient without rounding."""
 
 _ROUNDINGS = 64.0
-"""The same numbers in another layout may be added up in another order."""
+"""The most that gradients may differ in another layout, where numbers add up in another order."""
 
 _UNDERFLOWS = 8.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a second run of backward showed, and the upstream under which its gradients are to be judged."""
+    """What a second run of backward showed, and the upstream with which to judge its gradients."""
 
     finding: Finding
     upstream: Upstream
@@ -38,16 +38,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """All that was found, and a remark for each way that backward does not take."""
+    """All findings, and a remark for each way in which backward could not run."""
 
     found: tuple[Trial, ...]
     remarks: tuple[str, ...]
 
 
 def tried(code: UserCode, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
-    """Run backward with another factor and in other layouts, and hold it against itself.
+    """Run backward with another factor and in other layouts, and compare its results.
 
-    plain: its author's loss.  judged: that of which the gradients are judged anyway.
+    plain: the upstream of the author's loss.  judged: the upstream with which the gradients are judged.
     """
     laboratory = _Laboratory(code, graph, point)
     found: dict[str, Trial] = {}
@@ -64,9 +64,9 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Step:
-    """What one step of backward that is not torch's own was handed, and what it handed down.
+    """What one step of backward that is not torch's own received, and what it passed down.
 
-    overwrites: whether it left other numbers in what it was handed.
+    overwrites: whether it changed what it received.
     """
 
     name: str
@@ -93,7 +93,7 @@ class _Laboratory:
             yield from self._disproportion(first, other, judged.times(FACTOR))
 
     def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
-        """As it comes against contiguous, and as it comes against the opposite."""
+        """Compare runs with the usual, a contiguous and a strided upstream."""
         usual = first if plain is judged else self._run(plain, "with its own loss")
         orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream")
         if usual and orderly:
@@ -122,7 +122,7 @@ class _Laboratory:
         yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
 
     def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
-        """None, and a remark, where the code fails."""
+        """Run backward; if the code fails, return None and keep a remark."""
         steps: list[_Step] = []
         try:
             with self.code.running(circumstances):
@@ -149,7 +149,7 @@ _OVERWRITES = (
 
 
 def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
-    """Keep what these steps of backward are handed and hand down, in the order in which they run."""
+    """Record what these steps of backward receive and pass down, in the order in which they run."""
 
     def record(node: Node) -> None:
         handed: list[Sequence[Tensor | None]] = []
@@ -171,11 +171,11 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
     return watch
 
 
-# --- held against each other -------------------------------------------------------------------------------
+# --- compared -------------------------------------------------------------------------------
 
 
 def _not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
-    """The tensors whose second gradient is not `factor` times the first, but for threads that race."""
+    """Return the tensors whose second gradient is not `factor` times the first, unless threads race."""
     return tuple(name for name in first if not _is_multiple(first[name], second[name], factor))
 
 
@@ -190,7 +190,7 @@ def _is_multiple(first: Array, second: Array, factor: float) -> bool:
 
 
 def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
-    """The tensors that differ in half of their digits, and by more than rounding of the largest of all."""
+    """Return the tensors that differ in half of their digits, and by more than rounding of the largest."""
     largest = max((_largest(array) for array in first.values()), default=0.0)
     return tuple(
         name
@@ -202,12 +202,12 @@ def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float
 
 
 def _largest(array: Array) -> float:
-    """NaN where any is."""
+    """Return the largest absolute value, or NaN if any number is NaN."""
     return float(np.abs(array).max(initial=0.0))
 
 
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
-    """The first step that gets `factor` times as much in the second run, and does not hand down as much."""
+    """Return the first step that receives `factor` times as much in the second run but passes down less."""
     for one, other in zip(first.steps, second.steps, strict=False):
         if _alike(one.up, other.up, factor, apart) and not _alike(one.down, other.down, factor, apart):
             return f"The backward of {_function_name(one.name)}"
@@ -237,5 +237,5 @@ def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:
 
 
 def _function_name(node: str) -> str:
-    """``Cube`` for ``CubeBackward`` or ``torch::autograd::CppNode<Cube>``"""
+    """Return ``Cube`` for ``CubeBackward`` or ``torch::autograd::CppNode<Cube>``."""
     return node.removesuffix(">").rpartition("<")[2].removesuffix("Backward")

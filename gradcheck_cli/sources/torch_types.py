@@ -1,4 +1,4 @@
-"""Whether a torch forward pass computes everything in float64, watched while it runs."""
+"""Watch a torch forward pass, and tell whether it computes everything in float64."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 _LEAVES_TORCH = frozenset(
     ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
 )
-"""What is done with the numbers afterwards is not seen."""
+"""Operations after which torch no longer sees the numbers."""
 
 _TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
-"""Namespaces of operators that compute in the type they are given."""
+"""Namespaces of operators that compute in the type of their inputs."""
 
 
 def is_wide(torch: Any, run: Callable[[], object]) -> bool:
-    """Whether no number of this run is narrower than float64, as far as torch shows.
+    """Whether no number in this run is narrower than float64, as far as torch shows.
 
-    Then no rounding of half precision makes the loss rise by jumps: a loss that does so is a staircase by
-    its author's will, as of a quantiser. False where numbers leave torch, for numpy or a kernel.
+    If so, a loss that rises in jumps is a staircase by design, such as a quantiser's, and not rounded in half
+    precision. False if numbers leave torch, for numpy or a kernel.
     """
     calls: Any = import_module("torch.overrides").TorchFunctionMode
     operators: Any = import_module("torch.utils._python_dispatch").TorchDispatchMode

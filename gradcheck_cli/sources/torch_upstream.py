@@ -1,8 +1,8 @@
-"""What backward begins with: how the loss is weighted, and how the upstream lies in memory.
+"""The upstream gradient that backward starts from: the weights of the loss, and the layout in memory.
 
-An upstream of ones hides a backward that ignores it, and a contiguous one hides a backward that takes any
-memory for contiguous. So the loss that is judged is weighted at random, and backward is also run with its
-upstream in another layout.
+An upstream of ones hides a backward that ignores it, and a contiguous one hides a backward that assumes
+contiguous memory. So the loss is weighted at random, and backward also runs with its upstream in other
+layouts.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from gradcheck_cli.types import Array
 
 Tensor = Any
 Node = Any
-"""A step of backward, as torch.autograd.graph.Node."""
+"""A step of backward: a torch.autograd.graph.Node."""
 
 Layout = Callable[[Tensor], Tensor]
-"""A copy of a tensor, the same numbers elsewhere in memory."""
+"""Copies a tensor: the same numbers elsewhere in memory."""
 
 # --- how the loss is weighted -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The loss that is judged: the sum of its terms, each times its weight, and of outputs times theirs.
+    """The weights in the loss that is judged: the weighted sum of its terms and of the outputs.
 
-    terms: (S,); where there are not S terms, nothing is weighted.  outputs: in the shape and type of the
-    output, or None.  factor: of the whole.
+    terms: (S,); a loss with another number of terms is not weighted.  outputs: in the shape and type of the
+    output, or None.  factor: multiplies the whole loss.
     """
 
     terms: Array
@@ -38,7 +38,7 @@ class Weights:
     factor: float = 1.0
 
     def weigh(self, output: Any, terms: Tensor) -> Tensor:
-        """The terms of the loss that is judged, (S,)."""
+        """Return the terms of the loss that is judged, (S,)."""
         if len(self.terms) != len(terms) or not terms.is_floating_point():
             return terms
         if (self.terms != 1.0).any():
@@ -50,7 +50,7 @@ class Weights:
 
     @property
     def told(self) -> Iterator[str]:
-        """How the loss differs from its author's, a sentence each."""
+        """Say how the loss differs from its author's, a sentence for each difference."""
         if (self.terms != 1.0).any():
             yield f"The {len(self.terms)} loss terms are weighted at random."
         if self.outputs is not None:
@@ -60,19 +60,19 @@ class Weights:
 
 
 AS_IT_IS = Weights(np.ones(0))
-"""The loss as its author has it, of however many terms."""
+"""The author's loss, with any number of terms."""
 
 
 def plain_weights(terms: int) -> Weights:
-    """The loss as its author has it."""
+    """Return the weights of the author's loss."""
     return Weights(np.ones(terms))
 
 
 def random_weights(terms: int, upstream: Tensor | None) -> Weights:
-    """The terms weighted at random; and the outputs, too, where the loss has one upstream for all of them.
+    """Return random weights for the terms, and for the outputs if the loss has the same upstream for all.
 
-    upstream: the gradient of the loss with respect to the output, where that is known. The weights have few
-    binary digits, so they are the same numbers in every floating-point type.
+    upstream: the gradient of the loss with respect to the output, if it is known. The weights have few binary
+    digits, so they are the same numbers in every floating-point type.
     """
     rng = np.random.default_rng(0)
     of_terms = _drawn(rng, terms) if terms > 1 else np.ones(1)
@@ -83,7 +83,7 @@ def random_weights(terms: int, upstream: Tensor | None) -> Weights:
 
 
 def _drawn(rng: np.random.Generator, count: int) -> Array:
-    """Between ½ and 2, and no two alike as long as there are enough."""
+    """Draw weights between ½ and 2, all different if there are enough."""
     grid = np.arange(32, 129) / 64.0
     return rng.choice(grid, count, replace=count > len(grid))
 
@@ -100,17 +100,17 @@ def _has_rows(upstream: Tensor, terms: int) -> bool:
 
 
 def as_it_comes(upstream: Tensor) -> Tensor:
-    """As the steps above hand it down."""
+    """Keep the layout that the steps above pass down."""
     return upstream
 
 
 def contiguous(upstream: Tensor) -> Tensor:
-    """Of its own memory, row by row."""
+    """Copy to memory of its own, row by row."""
     return upstream.clone().contiguous()
 
 
 def strided(upstream: Tensor) -> Tensor:
-    """Column by column, with another number after each of its own, as of a slice of a transposed tensor."""
+    """Copy column by column, with a gap after each number, like a slice of a transposed tensor."""
     turned = tuple(reversed(range(upstream.ndim)))
     columns = upstream.permute(turned)
     pairs = upstream.new_empty((*columns.shape, 2))
@@ -120,13 +120,13 @@ def strided(upstream: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Upstream:
-    """What backward begins with; as text, what is unusual about it."""
+    """The upstream gradient that backward starts from; as text, what is unusual about it."""
 
     weights: Weights
     layout: Layout = as_it_comes
 
     def lay_out(self, nodes: Sequence[Node]) -> None:
-        """Hand these steps of backward their upstream in this layout."""
+        """Make these steps of backward receive their upstream in this layout."""
         if self.layout is as_it_comes:
             return
         for node in nodes:
@@ -136,7 +136,7 @@ class Upstream:
         return grad if grad is None or "strided" not in str(grad.layout) else self.layout(grad)
 
     def times(self, factor: float) -> Upstream:
-        """That of the same loss times a factor."""
+        """Return the upstream of the same loss times a factor."""
         return replace(self, weights=replace(self.weights, factor=factor * self.weights.factor))
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ class Upstream:
 
 
 def own_nodes(torch: Any, terms: Tensor) -> list[Node]:
-    """The steps of backward that are not torch's own: those of autograd functions, in Python or C++."""
+    """Return the steps of backward that are not torch's own: autograd functions in Python or C++."""
     seen: set[Node] = set()
     left, own = [terms.grad_fn], []
     while left:

@@ -1,7 +1,7 @@
-"""Memory that code asks for and never writes: it holds whatever was there before.
+"""Find memory that the code allocates and never writes, which holds whatever was there before.
 
-That may be the same in two calls by accident. So the code is run with everything that numpy.empty and
-torch.empty return filled with one number, and then with another: a result that depends on the number depends
+Its content may be the same in two calls by accident. So the code runs with everything that numpy.empty and
+torch.empty return filled with one number, and then with another. A result that depends on the number depends
 on memory that was never written.
 """
 
@@ -22,19 +22,19 @@ from gradcheck_cli.sources.user_code import Callee
 from gradcheck_cli.types import Array
 
 _NUMBERS = (1234.5, -567.75)
-"""Finite, even in float16, and unlikely to be right."""
+"""The numbers to fill memory with: finite in float16, and unlikely to be right."""
 
 _MOST = 2**24
-"""What is larger is left as it is: it may be meant to be used in part."""
+"""Larger arrays are not filled: code may use only a part of them."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 
 _ERRATIC = 1e-3
-"""The share of a tensor's largest entry by which a gradient changes that is called erratic."""
+"""A gradient that changes by this share of its largest entry is erratic."""
 
-_ERRATIC_HELP = "does it read memory that was never written, or keep something from one call to the next?"
+_ERRATIC_HELP = "does the code read memory that it never wrote, or keep state between calls?"
 
-_HELP = "numpy.empty and torch.empty hold whatever was there before: write all of it, or begin with zeros"
+_HELP = "numpy.empty and torch.empty return arbitrary numbers: write every entry, or start from zeros"
 
 
 def refuse_unwritten(
@@ -42,15 +42,14 @@ def refuse_unwritten(
 ) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
-    first, second: two calls as they come. Code that differs between these for another reason differs here,
-    too, and is left for `refuse_unrepeatable`.
+    first, second: two ordinary calls. If they differ already, `refuse_unrepeatable` reports that.
     """
     try:
         one, other = _run(observe, _NUMBERS[0]), _run(observe, _NUMBERS[1])
         names = differing(one, other)
         if names and differing(first, second) and differing(one, _run(observe, _NUMBERS[0])):
             return
-    except InputError:  # code that fails on such numbers, or cannot be run in this way
+    except InputError:  # code that fails on such numbers, or with the functions replaced
         return
     if names:
         changes = "changes" if len(names) == 1 else "change"
@@ -59,7 +58,7 @@ def refuse_unwritten(
 
 
 def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origin: str) -> None:
-    """Raise `InputError` if gradients at the same point are others after the code has run at other points."""
+    """Raise `InputError` if the gradients at a point change after the code has run at other points."""
     names = [name for name, gradient in first.items() if not same(gradient, again[name], _ERRATIC)]
     if names:
         message = f"the gradient of {listed(names)} changes from call to call"
@@ -74,14 +73,14 @@ def _run(observe: Callable[[], Evaluation], number: float) -> Evaluation:
 
 @contextmanager
 def _filled(number: float) -> Iterator[None]:
-    """Let all fresh memory of floating-point numbers hold this one."""
+    """Fill all newly allocated memory for floating-point numbers with this number."""
     with _filled_by_torch(number), _filled_by_numpy(number):
         yield
 
 
 @contextmanager
 def _filled_by_numpy(number: float) -> Iterator[None]:
-    """In the place of numpy's two functions, wherever a module has them under their own names."""
+    """Replace numpy's two functions wherever a module has them under their own names."""
     originals = {"empty": np.empty, "empty_like": np.empty_like}
     places = [
         (module, name)
@@ -110,7 +109,7 @@ def _filling(original: Any, number: float) -> Callable[..., Any]:
 
 
 def _filled_by_torch(number: float) -> Any:
-    """What torch allocates for others; where torch was never imported, nothing does."""
+    """Return a context that fills what torch allocates, if torch has been imported."""
     if "torch" not in sys.modules:
         return nullcontext()
 

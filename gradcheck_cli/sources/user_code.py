@@ -1,4 +1,4 @@
-"""Code of the user's: loaded afresh from its file, and run so that all it may do wrong is an `InputError`."""
+"""Load the user's code from its file, and run it so that every failure becomes an `InputError`."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
 
 _BEFORE: dict[str, frozenset[str]] = {}
-"""By folder, the names of the modules that were there before code of that folder was last loaded."""
+"""For each folder, the modules that were loaded before its code was last loaded."""
 
 
 _GONE_TO: dict[str, str] = {}
-"""By folder, where code of that folder has gone by os.chdir: it finds itself there in its next call."""
+"""For each folder, where its code has gone by os.chdir: its next call starts there."""
 
 
 class Callee(Protocol):
-    """A function of the user's, wherever it comes from; as text, its name."""
+    """A function of the user's, from a file or passed in; as text, its name."""
 
     @property
     def value(self) -> Callable[..., Any]: ...
 
     @property
     def where(self) -> Location:
-        """The place in the spec, which all complaints are about."""
+        """The place in the spec to report errors at."""
 
     def running(self, circumstances: str = "") -> AbstractContextManager[None]:
-        """Calls into the code happen in here; `circumstances` are told if it fails."""
+        """Guard calls into the code; `circumstances` become part of its errors."""
 
     def complain(self, message: str, help: str | None = None) -> InputError:
-        """The error to raise: the name of the code, and what it does."""
+        """Return an error with the name of the code and this message."""
 
 
 @dataclass(frozen=True)
 class UserCode:
-    """What a spec names in a file of Python, and the module that the file is.
+    """What a spec names in a Python file, and the module of that file.
 
-    where: the place in the spec, which all complaints are about.
+    where: the place in the spec to report errors at.
     """
 
     code: Code
@@ -74,20 +74,24 @@ class UserCode:
 
     @contextmanager
     def running(self, circumstances: str = "") -> Iterator[None]:
-        """Calls into the code happen in here; `circumstances` go before its name in a complaint."""
+        """Guard calls into the code; `circumstances` come before its name in an error."""
         what = f"{circumstances}, {self}" if circumstances else str(self)
         with guard(self.code.file, self.where, what):
             yield
 
     def own(self, name: str) -> Any:
-        """What the module calls `name`, or what that returns if it is a function; or None."""
+        """Return `name` of the module, or its result if it is a function; None if there is no such name."""
         value = getattr(self.module, name, None)
         with guard(self.code.file, self.where, f"{name} of {self.code.file.name}"):
             return value() if callable(value) else value
 
     def complain(self, message: str, help: str | None = None) -> InputError:
-        """The error to raise: the name of the code, and what it does."""
+        """Return an error with the name of the code and this message."""
         return bad_input(f"{self} {message}", *self.where, help=help)
+
+
+Load = Callable[[Code, Location], UserCode]
+"""`load`, or a version that remembers what it has loaded."""
 
 
 def load(code: Code, where: Location) -> UserCode:
@@ -105,7 +109,7 @@ def load(code: Code, where: Location) -> UserCode:
 
 
 def a(value: object) -> str:
-    """``a dict``, ``an array``, ``None``"""
+    """Name the kind of a value: ``a dict``, ``an array``, ``None``."""
     name = type(value).__name__.removeprefix("nd")
     return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
@@ -135,27 +139,27 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
 
 
 def _is_ours(error: InputError) -> bool:
-    """Whether we raised it, about the code: the code may raise one, too."""
+    """Whether gradcheck raised this error; the user's code may raise one too."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 @contextmanager
 def _importing_from(folder: str) -> Iterator[None]:
-    """The code may import its neighbours. It may add to the path, and what it takes away is put back."""
+    """Let the code import its neighbours; restore what it removes from the path."""
     before = list(sys.path)
     sys.path.insert(0, folder)
     try:
         yield
     finally:
-        with suppress(ValueError):  # it may have been removed already
+        with suppress(ValueError):  # the code may have removed it
             sys.path.remove(folder)
         sys.path += [place for place in before if place not in sys.path]
 
 
 @contextmanager
 def _folder_of_its_own(folder: str) -> Iterator[None]:
-    """Whatever it makes the current folder is that for itself alone: our files stay where they were named."""
+    """Keep the code's current folder to itself, so that gradcheck's relative paths stay valid."""
     ours = _current_folder()
     if folder in _GONE_TO:
         _go(_GONE_TO[folder])
@@ -168,7 +172,7 @@ def _folder_of_its_own(folder: str) -> Iterator[None]:
 
 
 def _current_folder() -> str:
-    """Nothing if it has been deleted."""
+    """Return the current folder, or nothing if it has been deleted."""
     try:
         return os.getcwd()
     except OSError:
@@ -176,13 +180,13 @@ def _current_folder() -> str:
 
 
 def _go(folder: str) -> None:
-    with suppress(OSError):  # it may have been deleted
+    with suppress(OSError):  # the folder may have been deleted
         os.chdir(folder)
 
 
 @contextmanager
 def _streams_lent() -> Iterator[None]:
-    """What it prints goes to stderr. What it closes, or puts in their place, is gone when it is through."""
+    """Send what the code prints to stderr; undo it if the code closes or replaces the streams."""
     stdout, stderr = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
     try:
@@ -192,7 +196,7 @@ def _streams_lent() -> Iterator[None]:
 
 
 class _Lent:
-    """A stream of ours in all but this: to close it closes nothing."""
+    """Passes everything on to a stream, except that closing it does nothing."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -218,16 +222,16 @@ class _Lent:
 _EXITS = tuple(
     (module, name)
     for module in (os, import_module(os.name))
-    for name in ("_exit", "execv", "execve")  # what else there is calls these
+    for name in ("_exit", "execv", "execve")  # all other ways to write call these
 )
 
 
 @contextmanager
 def _no_way_out() -> Iterator[None]:
-    """os._exit would end this process at once, and with 0 as if all were right. A child may still call it.
+    """Turn os._exit into an error, since it would end this process. A child may still call it.
 
-    In the command, nothing that ends the process passes for a verdict (see `own_process`); what is refused
-    here can be told with its line, and does not end a run of tests that calls for a check.
+    In the command, no way to end the process looks like a verdict (see `own_process`). An error here names
+    the line, and does not end a test run that calls a check.
     """
     before = [(module, name, getattr(module, name)) for module, name in _EXITS]
     own = os.getpid()
@@ -253,7 +257,7 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
 
 @contextmanager
 def _child_ends_here() -> Iterator[None]:
-    """A process that the code has forked does not go on as a second gradcheck."""
+    """End a process that the code has forked, so that it does not continue as a second gradcheck."""
     own, leave = os.getpid(), os._exit
     try:
         yield
@@ -266,7 +270,7 @@ def _child_ends_here() -> Iterator[None]:
 
 
 def _failure(error: BaseException, folder: str) -> str:
-    """``raises ValueError at my_net.py:7: …``"""
+    """Describe the failure: ``raises ValueError at my_net.py:7: …``."""
     place = _place(error, folder)
     at = f" at {place}" if place else ""
     if isinstance(error, SystemExit):
@@ -276,7 +280,7 @@ def _failure(error: BaseException, folder: str) -> str:
 
 
 def _place(error: BaseException, folder: str) -> str | None:
-    """The file and line of the user's that the error comes from, as deep as the user's own files go."""
+    """Return the user's file and line that the error comes from, the innermost one."""
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
         places = [(error.filename, error.lineno)]
     else:
@@ -285,7 +289,7 @@ def _place(error: BaseException, folder: str) -> str | None:
 
 
 def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """The last of these files and lines that is the user's: ``my_net.py:7``."""
+    """Return the last of these files and lines that is the user's: ``my_net.py:7``."""
     own = [(file, line) for file, line in places if _is_users(file, folder)]
     return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
 
@@ -296,7 +300,7 @@ def _is_users(file: str, folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of the error's message, which is the user's code too."""
+    """Return the first line of the error's message; making the message runs the user's code too."""
     try:
         lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
     except Exception:
@@ -318,7 +322,7 @@ def _help(error: BaseException) -> str | None:
 
 
 class _Fresh(SourceFileLoader):
-    """Never from a cache, which takes two versions of the same second and size for one."""
+    """A loader without a cache, which would confuse two versions of the same second and size."""
 
     def path_stats(self, path: str) -> Any:
         raise OSError
@@ -330,7 +334,7 @@ def _folder(file: Path) -> str:
 
 def _refuse_no_file(file: Path, where: Location) -> None:
     if file.is_dir():
-        raise bad_input(f"'{file}' is a folder; a file of Python is needed here", *where)
+        raise bad_input(f"'{file}' is a folder; a Python file is needed here", *where)
     if not file.exists():
         raise bad_input(f"there is no file '{file}'", *where, help=did_you_mean_file(file))
 
@@ -339,9 +343,9 @@ def _import(file: Path) -> ModuleType:
     name, path = f"{_PREFIX}{next(_NUMBERS)}_{file.stem}", os.path.abspath(file)
     loader = _Fresh(name, path)
     spec = spec_from_file_location(name, path, loader=loader)
-    assert spec is not None  # a loader was given
+    assert spec is not None  # set by the loader above
     module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses, pickle and others look their module up
+    sys.modules[name] = module  # dataclasses, pickle and others look up their module
     try:
         loader.exec_module(module)
     except BaseException:
@@ -351,7 +355,7 @@ def _import(file: Path) -> ModuleType:
 
 
 def _forget_neighbours() -> None:
-    """Let every file import its own neighbours: two folders may each have a layers.py."""
+    """Forget modules of other folders: two folders may each have a layers.py."""
     for folder, before in _BEFORE.items():
         for name in set(sys.modules) - before:
             if _is_neighbour(name, folder):
@@ -360,7 +364,7 @@ def _forget_neighbours() -> None:
 
 
 def _is_neighbour(name: str, folder: str) -> bool:
-    """Whether the module is one that was found in the folder, and not one of ours."""
+    """Whether the module was found in the folder and is not gradcheck's."""
     file = getattr(sys.modules[name], "__file__", None) or ""
     path = os.path.join(folder, *name.split("."))
     return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)

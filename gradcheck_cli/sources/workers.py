@@ -1,8 +1,7 @@
-"""Processes that evaluate the user's code at many points at once.
+"""Worker processes that evaluate the user's code at many points at once.
 
-Each loads the code itself. The points go out in parts that depend on nothing but the function, and what a
-part evaluates to depends on nothing but the part: so the result is the same,
-bit for bit, however many there are.
+Each worker loads the code. The points are split into parts that depend only on the function, and the result
+of a part depends only on the part. So the result is the same bit for bit with any number of workers.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ _WHERE = ("gradients",)
 
 @dataclass(frozen=True)
 class Case:
-    """What a process needs to evaluate the function by itself.
+    """What a worker needs to evaluate the function.
 
-    parameters: the point that all others are near.  losses, noise: what the function says there, (S,), and
-    how exactly, for each parameter: every process must say the same.
+    parameters: the point that all others are near.  losses: the function's losses there, (S,), which every
+    worker must reproduce.  noise: for each parameter, how exactly.
     """
 
     source: Gradients
@@ -44,7 +43,7 @@ class Case:
 
 
 class Workers:
-    """An evaluator with `jobs` processes, which end with the context."""
+    """An evaluator with `jobs` worker processes, which end with the context."""
 
     def __init__(self, case: Case, function: Function, jobs: int) -> None:
         self.case = case
@@ -61,7 +60,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let them end by themselves; when interrupted, or after a failure, at once."""
+        """Let the workers finish; end them at once after an interruption or a failure."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         if kind is not None:
             for process in set(multiprocessing.active_children()) - self._others:
@@ -69,7 +68,7 @@ class Workers:
 
     @property
     def batch(self) -> int:
-        """Some for each, in whole stacks."""
+        """The number of points to pass at once: whole stacks for every worker."""
         return 4 * STACK * self.jobs
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
@@ -77,11 +76,11 @@ class Workers:
         try:
             return np.concatenate(list(self._pool.map(_evaluate, parts)))
         except BrokenProcessPool:
-            message = "a process that ran the code has died"
-            raise bad_input(message, *_WHERE, help="--jobs 1 keeps it in this one") from None
+            message = "a worker process died while it ran the code"
+            raise bad_input(message, *_WHERE, help="--jobs 1 runs the code without workers") from None
 
     def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
-        """Of a function of one point any parts will do."""
+        """Split the points; a function of one point takes parts of any size."""
         size = max(1, min(STACK, -(-len(changes) // self.jobs)))
         return [changes[start : start + size] for start in range(0, len(changes), size)]
 
@@ -92,21 +91,21 @@ _CASES: list[Case] = []
 
 
 def _begin(case: Case) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     end_with_parent()
     _CASES.append(case)
 
 
 @lru_cache(maxsize=1)
 def _function() -> Function:
-    """The code, loaded when it is first needed: what it does wrong is then told by the evaluation."""
+    """Load the code on first use, so that its errors are reported by an evaluation."""
     (case,) = _CASES
     function = read_code(case.source, case.inputs)
     if not (
         np.abs(function.losses(case.parameters) - case.losses)
         <= 2.0 * np.maximum.reduce(list(case.noise.values()))
     ).all():
-        message = f"{function.origin} computes another loss in a process of its own"
+        message = f"{function.origin} computes another loss in a worker process"
         raise bad_input(message, *_WHERE, help="seed its random numbers, or use --jobs 1")
     return function
 

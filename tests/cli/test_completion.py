@@ -111,6 +111,22 @@ def test_items_of_a_list_are_completed(words, expected):
     assert completed(*words) == expected
 
 
+def test_a_report_is_completed_to_a_format_and_a_file(tree):
+    assert completed("check", "--report", "jun") == ["junit=report.xml"]
+    offered = completed("check", "--report", "")
+    assert [each.partition("=")[0] for each in offered] == list(FORMATS)
+    files = {each.partition("=")[2]: each for each in offered}  # two formats are plain text
+    reports = [word for each in files.values() for word in ("--report", each)]
+    assert run("check", "good.yaml", *reports).returncode == 0  # each can be written as it stands
+
+
+def test_the_layers_are_those_of_the_spec_on_the_line(tree):
+    assert completed("explain", "good.yaml", "--layer", "") == [
+        layer.name for layer in build_problem(load_spec("good.yaml")).network.layers
+    ]
+    assert completed("explain", "good.yaml", "--layer", "out") == ["output"]
+
+
 @pytest.mark.parametrize(
     "words",
     [["check", "--gradients"], ["check", "--python"], ["check", "--torch"], ["dump", "-o"], ["init"]],

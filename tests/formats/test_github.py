@@ -151,3 +151,10 @@ def test_the_log_has_a_line_for_every_spec():
     assert first == "✓ a.yaml: agrees: all 3 entries."
     assert second.startswith("✗ b.yaml: wrong: 2 of 3 entries, in output.bias; the worst, output.bias[2], is")
     assert last == "2 specs: 1 agree, 1 wrong."
+
+
+def test_a_strict_warning_says_what_is_missing():
+    found = report(RIGHT, ZERO, strict=True)
+    *_, warning = render("github", Run((Outcome("a.yaml", found),)), View()).splitlines()
+    assert warning.startswith(f"::warning file=a.yaml,title={ZERO.name}%3A unresolved::")
+    assert "every entry is 0 on both sides, which puts nothing to the test (--strict)" in warning

@@ -302,6 +302,32 @@ def test_wrong_entries_are_outlined_and_have_their_own_colour(page):
     assert sum(wrong) > sum(agrees) + 150  # near the bright end
 
 
+def test_a_region_of_wrong_cells_has_one_border_around_it(driver, tmp_path):
+    whole = comparison("w", np.ones((4, 5)), np.full((4, 5), 2.0))
+    hole = comparison("v", np.ones((4, 5)), np.where(np.eye(4, 5), 1.0, 2.0))
+    file = tmp_path / "wrong.html"
+    file.write_text(render("html", Run((Outcome("a.yaml", report(whole, hole)),)), View()), encoding="utf-8")
+    page = Page(driver, file)
+    show(driver, 1280, "light")
+    page.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
+    page.run("document.querySelectorAll('.unfold').forEach((button) => button.click())")
+    for of, cell in (("0-0", (1, 1)), ("0-1", (1, 3))):
+        page.hover(of, 0, 0)
+        x, y = page.centre(of, *cell)
+        edge, width, height = page.run(
+            "(({edge, width, height}) => [edge, width, height])(drawn.get(arguments[0]))", of
+        )
+        rules = [
+            (x + width / 2 - 0.5, y),
+            (x, y + height / 2 - 0.5),
+            (x + width / 2 - 0.5, y + height / 2 - 0.5),
+        ]
+        rim = [(edge - 1, y), (x, edge - 1)]
+        *within, left, top = page.pixels(of, *rules, *rim)
+        assert [255, 59, 31] not in within
+        assert left == top == [255, 59, 31]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 375])
 def test_the_page_is_legible_light_and_dark_and_as_wide_as_the_window(page, driver, scheme, width):

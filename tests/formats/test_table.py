@@ -69,8 +69,8 @@ def test_a_tensors_verdict_says_how_many_entries_it_is_about(tensor, verdict):
 
 
 def test_nan_and_infinity_are_spelled_out():
-    assert " -inf " in row_of(text_of(report(NOT_FINITE)), "output.bias")
-    assert " nan " in text_of(report(NOT_FINITE), show=2)
+    assert " nan " in row_of(text_of(report(NOT_FINITE)), "output.bias")
+    assert " -inf " in text_of(report(NOT_FINITE), show=2)
     assert " unknown " in row_of(text_of(report(UNKNOWN)), "hidden1.bias")
     assert re.search(r" – +– ", row_of(text_of(report(ZERO)), "hidden1.weight"))
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
-from gradcheck_cli.compare import Projected
+from gradcheck_cli.compare import Comparison, Projected
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.formats.words import Said, describe, diagnosed, headline
+from gradcheck_cli.formats.words import Said, describe, diagnosed, headline, remarks, sentence
 
 
 def test_words_need_no_terminal():
@@ -124,3 +124,35 @@ def test_without_an_answer_or_a_network_it_says_what_to_type():
     assert list(diagnosed(Diagnosis((), 0, (), (), "arrays", ("this is why",)))) == [
         Said("Why: this is why.")
     ]
+
+
+def narrow(**fields):
+    """What float16 leaves of a check: agreement within a tenth of each value."""
+    values = np.array([1.0, 2.0, 3.0])
+    return Comparison("w", 1.05 * values, values, np.zeros(3), 0.09 * values, 0.016, **fields)
+
+
+def test_agreement_that_is_coarse_says_so_in_the_verdict():
+    found = report(narrow(eps=float(np.finfo(np.float16).eps)))
+    assert sentence(found) == (
+        "agrees: all 3 entries, but coarsely: in float16 a typical entry could be 10 % off and still agree."
+    )
+    assert remarks(found)[-1] == "Gradients in float32 or float64 allow a finer check."
+
+
+def test_a_tolerance_of_the_users_own_that_is_coarse_says_so():
+    wide = comparison("w", [1.0, 2.0], [1.0, 2.02])
+    found = report(replace(wide, rtol=0.05), rtol={"w": 0.05})
+    assert sentence(found).endswith(
+        "but coarsely: with rtol 0.05 a typical entry could be 5 % off and still agree."
+    )
+
+
+def test_where_no_error_would_show_it_says_so():
+    values = np.array([1.0, 2.0, 3.0])
+    found = report(Comparison("w", values, values, np.zeros(3), 3.0 * values, 1e-6))
+    assert "a typical entry could be off by any amount and still agree" in sentence(found)
+
+
+def test_a_fine_check_makes_no_reservation():
+    assert sentence(report(RIGHT)) == "agrees: all 3 entries."

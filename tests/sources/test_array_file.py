@@ -103,7 +103,14 @@ def test_missing_misshapen_transposed_and_extra_arrays_are_all_named(source):
 
 
 def test_an_empty_file_misses_everything(source):
-    assert len(refused(source)) == 4
+    assert refused(source) == ["g.npz holds none of the gradients: it holds nothing"]
+
+
+def test_factors_alone_are_one_error(source):
+    factors = {"output.delta": np.zeros((5, 2)), "hidden1.delta": np.zeros((5, 3))}
+    assert refused(source, **factors) == [
+        "g.npz holds none of the gradients: it holds output.delta, hidden1.delta"
+    ]
 
 
 def test_arrays_that_are_not_numbers_are_refused(source):

@@ -53,7 +53,7 @@ def test_a_gradient_that_overflows_in_float64_is_refused_too():
         "loss": {"name": "l1", "scale": 1e180},
     }
     spec = spec_of(*layers, **rest | larger)
-    with pytest.raises(InputError, match="our own backprop overflows in float64: the gradient of hidden1"):
+    with pytest.raises(InputError, match="own backprop overflows in float64: the gradient of hidden1"):
         check(spec)
 
 

@@ -107,7 +107,7 @@ def in_place(parameters, x, y):
     [
         (lambda p, x, y: 3.0, "<lambda> returns a float; (loss, gradients) is needed"),
         (lambda p, x, y: (3.0, {}), "there is no gradient for 'w'"),
-        (lambda p, x, y: (np.nan, {"w": W}), "<lambda> says that the loss is nan; finite numbers are needed"),
+        (lambda p, x, y: (np.nan, {"w": W}), "<lambda> returns nan for the loss; a finite number is needed"),
         (in_place, "in_place changes x in place"),
         (3.0, "a float cannot be called; a function is needed"),
     ],

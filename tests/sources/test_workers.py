@@ -89,7 +89,7 @@ def test_a_report_is_bitwise_equal_for_any_number_of_workers(case, tmp_path, fas
     ("before", "message"),
     [
         ("if not PARENT: raise ValueError('no')", "raises ValueError at net.py:11: no"),
-        ("if not PARENT: os.kill(os.getpid(), 9)", "a process that ran the code has died"),
+        ("if not PARENT: os.kill(os.getpid(), 9)", "a worker process died while it ran the code"),
     ],
 )
 def test_errors_in_a_worker_are_reported(case, before, message):
@@ -103,7 +103,7 @@ def test_code_that_differs_from_process_to_process_is_refused(case):
     what, function = case("p = {'w': p['w'] + (not PARENT), 'b': p['b']}")
     with pytest.raises(InputError) as caught, Workers(what, function, 2) as workers:
         workers.losses_at(changes(4))
-    assert "computes another loss in a process of its own" in caught.value.complaints[0].message
+    assert "computes another loss in a worker process" in caught.value.complaints[0].message
 
 
 def _ends(process, seconds=60.0):

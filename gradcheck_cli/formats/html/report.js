@@ -199,7 +199,7 @@ class HeatMap {
     for (let y = this.height; y < down; y += this.height) context.fillRect(0, y - 1, across, 1);
   }
 
-  /** A border around what is wrong, thick enough to be seen around a single pixel. */
+  /** A border around each region of wrong cells, thick enough to be seen around a single pixel. */
   outline(context, gap) {
     const { columns, relative: errors, state } = this.cells;
     const { width, height } = this;
@@ -213,6 +213,23 @@ class HeatMap {
     for (const i of wrong) {
       context.fillStyle = `rgb(${COLOURS[Math.round(255 * share(errors[i]))]})`;
       context.fillRect(...box(i), width - gap, height - gap);
+    }
+    if (gap) this.ruleWithin(context, wrong, box);
+  }
+
+  /** The rules between wrong cells, where the border would show through. */
+  ruleWithin(context, wrong, box) {
+    const { columns } = this.heat;
+    const [across, down] = [this.width - 1, this.height - 1];
+    const isWrong = new Set(wrong);
+    context.fillStyle = style("--paper");
+    for (const i of wrong) {
+      const [x, y] = box(i);
+      const right = (i + 1) % columns !== 0 && isWrong.has(i + 1);
+      const below = isWrong.has(i + columns);
+      if (right) context.fillRect(x + across, y, 1, down);
+      if (below) context.fillRect(x, y + down, across, 1);
+      if (right && below && isWrong.has(i + columns + 1)) context.fillRect(x + across, y + down, 1, 1);
     }
   }
 
