@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -233,10 +233,12 @@ def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
         through, parts = "∂L/∂y · ∂y/∂z", ("∂L/∂y",)
     delta, bound = _differences(at.problem, at.places.z, at.how), bounds.of(at.places.z)
     yield _Step("δ", through, f"{layer.name}.delta", ours.delta, delta, bound, parts)
-    weights, biases = weight_map(at.problem, at.i), bias_map(at.problem, at.i)
-    size = at.eps * np.abs(ours.dz_dw)
-    yield _Step("∂z/∂w", "a⁽ʰ⁾", f"{layer.name}.dz_dw", ours.dz_dw, weights, size)
-    yield _Step(_ONES, "1", f"{layer.name}.dz_db", np.ones_like(ours.y), biases, np.zeros_like(ours.y))
+    rows = layer.step.rows(ours.inputs)
+    if rows is not None:
+        weights, size = weight_map(at.problem, at.i), at.eps * np.abs(rows)
+        yield _Step("∂z/∂w", "a⁽ʰ⁾", f"{layer.name}.dz_dw", rows, weights, size)
+        ones = np.ones((len(rows), layer.units))
+        yield _Step(_ONES, "1", f"{layer.name}.dz_db", ones, bias_map(at.problem, at.i), np.zeros_like(ones))
 
 
 def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
@@ -246,12 +248,23 @@ def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
         formula = f"c · {problem.network.loss.formula}"
         return _Step("∂L/∂a", formula, name, ours.dL_da, loss_map(problem), bounds.of(at.places.a))
     above = problem.network.layers[at.i + 1]
-    delta, w = (
-        _differences(problem, problem.network.places[at.i + 1].z, at.how),
-        problem.parameters[above.weight],
-    )
-    numerical = Estimate(delta.value @ w, delta.error @ np.abs(w))
+    delta = _differences(problem, problem.network.places[at.i + 1].z, at.how)
+    numerical = Estimate(_through(at, delta.value, np.copy), _through(at, delta.error, np.abs))
     return _Step("∂L/∂a", f"δ w of {above.name}", name, ours.dL_da, numerical, bounds.of(at.places.a))
+
+
+def _through(at: _Place, delta: Array, of: Callable[[Array], Array]) -> Array:
+    """Return δ of the layer above, or its error bars, taken through that layer's step to this one's output.
+
+    of: what to make of the weights: themselves, or their sizes.
+    """
+    problem, above = at.problem, at.problem.network.layers[at.i + 1]
+    values, first = problem.objective.values, at.places.a
+    p = {own: of(problem.parameters[f"{above.name}.{own}"]) for own in above.step.shapes}
+    for number, step in reversed(list(enumerate((*above.before, above.step), start=first + 1))):
+        inputs = (values[number - 1],)
+        (delta,), _ = step.vjp(p, inputs, values[number], delta)
+    return delta
 
 
 def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
@@ -300,11 +313,12 @@ def _whole(problem: Problem, how: CheckSpec) -> Estimates:
 
 
 def _differences(problem: Problem, site: int, how: CheckSpec) -> Estimate:
-    """Return ∂L/∂ value `site`, (N, units)."""
+    """Return ∂L/∂ value `site`, in its shape (N, *features)."""
     features, samples = problem.objective.site_shape(site)
     flat = differentiate(problem.objective.units(site), SCHEMES[how.scheme], how.step)
-    by_unit = flat.reshape(features, samples)
-    return Estimate(by_unit.value.T, by_unit.error.T)
+    shape = problem.objective.values[site].shape
+    by_feature = flat.reshape(features, samples)
+    return Estimate(by_feature.value.T.reshape(shape), by_feature.error.T.reshape(shape))
 
 
 def _factor(step: _Step, analytic: Analytic, given: bool, how: CheckSpec) -> Factor:

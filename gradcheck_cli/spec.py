@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -174,16 +175,14 @@ def _switch(value: object) -> object:
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
-class LayerSpec(Model):
-    """One dense layer, optionally with `batch_norm` between z and the activation.
+class ParametricLayer(Model):
+    """A layer with weights, then batch normalisation and an activation.
 
-    units: the number of outputs.
     batch_norm: true to normalise z over the batch, then scale it by gamma and shift it by beta.
     activation: a name, or a mapping of a name and options; identity by default.
     name: the prefix of its parameters, `<name>.weight`; by default hidden1, hidden2, … and output.
     """
 
-    units: Size
     batch_norm: Annotated[
         BatchNormSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | BatchNormSpec | None)
     ] = None
@@ -191,6 +190,85 @@ class LayerSpec(Model):
         ActivationSpec, BeforeValidator(_named, json_schema_input_type=_ActivationName | ActivationSpec)
     ] = ActivationSpec(name="identity")
     name: Name | None = None
+
+
+class LayerSpec(ParametricLayer):
+    """A dense layer, z = a wᵀ + b.
+
+    units: the number of outputs.
+    """
+
+    kind: ClassVar[str] = "units"
+
+    units: Size
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"units": self.units}
+
+
+def _pair(value: object) -> object:
+    """Expand a number to the same number for height and width."""
+    return (value, value) if type(value) is int else value
+
+
+Pair = Annotated[
+    tuple[Size, Size], Field(strict=False), BeforeValidator(_pair, json_schema_input_type=int | list[int])
+]
+Padding = Annotated[
+    tuple[Index, Index], Field(strict=False), BeforeValidator(_pair, json_schema_input_type=int | list[int])
+]
+
+
+class Conv2dSpec(ParametricLayer):
+    """A convolution over images [channels, height, width], as torch.nn.Conv2d.
+
+    conv2d: the number of output channels.
+    kernel: the size of the kernel, a number or [height, width].
+    stride: the distance between two positions of the kernel.
+    padding: how many zeros are added on each side.
+    dilation: the distance between two numbers of the kernel.
+    groups: into how many groups the channels are split; each output group sees one input group.
+    """
+
+    kind: ClassVar[str] = "conv2d"
+
+    conv2d: Size
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: Size = 1
+
+    @property
+    def options(self) -> dict[str, Any]:
+        keys = ("conv2d", "kernel", "stride", "padding", "dilation", "groups")
+        return {key: getattr(self, key) for key in keys}
+
+
+class FlattenSpec(Model):
+    """Every sample as one row of numbers, for the dense layers above; `flatten` is enough.
+
+    flatten: true.
+    """
+
+    kind: ClassVar[str] = "flatten"
+    name: ClassVar[None] = None
+
+    flatten: Literal[True] = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {}
+
+
+def _item(value: object) -> object:
+    """Expand `flatten` to `{flatten: true}`."""
+    if value == "flatten":
+        return {value: True}
+    if not isinstance(value, (dict, Model)):
+        raise PydanticCustomError("layer_type", "a mapping or `flatten` is needed here")
+    return value
 
 
 _OPTIONS_OF_LOSS = {
@@ -252,27 +330,85 @@ class PenaltySpec(Model):
         return {name: getattr(self, name) for name in PENALTIES if getattr(self, name) > 0}
 
 
-class NetworkSpec(Model):
-    """Dense layers from the input up, the loss on the last one, and the penalties.
+_Kind = tuple[str, str, type[Model]]
 
-    inputs: the number of inputs per sample.
+
+def _by_key(*kinds: _Kind) -> Discriminator:
+    """Choose the member (key, tag, model) of a union by the first of these keys that is present.
+
+    If none is, choose the member that knows most of the keys, allowing for misspellings, so that the errors
+    are about what the author meant.
+    """
+
+    def tag(value: object) -> str:
+        for key, name, _ in kinds:
+            if (key in value) if isinstance(value, dict) else hasattr(value, key):
+                return name
+        keys = value if isinstance(value, dict) else ()
+        likeliest = max(
+            reversed(kinds),
+            key=lambda kind: sum(closest(key, kind[2].model_fields) is not None for key in keys),
+        )
+        return likeliest[1]
+
+    return Discriminator(tag)
+
+
+AnyLayer = Annotated[
+    Annotated[LayerSpec, Tag("dense layer")]
+    | Annotated[Conv2dSpec, Tag("convolution")]
+    | Annotated[FlattenSpec, Tag("flatten")],
+    _by_key(
+        ("conv2d", "convolution", Conv2dSpec),
+        ("flatten", "flatten", FlattenSpec),
+        ("units", "dense layer", LayerSpec),
+    ),
+    BeforeValidator(_item),
+]
+
+
+def _is_image(value: object) -> str:
+    return "image" if isinstance(value, (list, tuple)) else "number of inputs"
+
+
+NetworkInputs = Annotated[
+    Annotated[Size, Tag("number of inputs")]
+    | Annotated[tuple[Size, Size, Size], Field(strict=False), Tag("image")],
+    Discriminator(_is_image),
+]
+
+
+class NetworkSpec(Model):
+    """Layers from the input up, the loss on the last one, and the penalties.
+
+    inputs: the number of inputs per sample, or [channels, height, width] for images.
     layers: the layers from the input up; the last one is the output.
     loss: a name, or a mapping of a name, reduction, scale and options.
     penalty: weight penalties that are added to the loss.
     """
 
-    inputs: Size
-    layers: Annotated[tuple[LayerSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
+    inputs: NetworkInputs
+    layers: Annotated[tuple[AnyLayer, ...], Field(strict=False, min_length=1, max_length=1000)]
     loss: Annotated[LossSpec, BeforeValidator(_named, json_schema_input_type=_LossName | LossSpec)]
     penalty: PenaltySpec = PenaltySpec()
 
     @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of one sample of x."""
+        return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The name of each layer: its own, or else hidden1, hidden2, … and output for the last."""
-        last = len(self.layers) - 1
-        return tuple(
-            layer.name or ("output" if i == last else f"hidden{i + 1}") for i, layer in enumerate(self.layers)
-        )
+        """The name of each layer: its own, or else hidden1, hidden2, … and output for the last.
+
+        Layers without parameters have none.
+        """
+        numbers = accumulate(int(isinstance(layer, ParametricLayer)) for layer in self.layers)
+        named = [
+            layer.name or (f"hidden{number}" if isinstance(layer, ParametricLayer) else "")
+            for layer, number in zip(self.layers, numbers, strict=True)
+        ]
+        return (*named[:-1], self.layers[-1].name or "output")
 
 
 class InitialisedParameters(Model):
@@ -517,30 +653,6 @@ class CheckSpec(Model):
     memory: Annotated[int, Field(ge=1, le=2**24)] = 256
     seed: Seed = 0
     strict: bool = False
-
-
-_Kind = tuple[str, str, type[Model]]
-
-
-def _by_key(*kinds: _Kind) -> Discriminator:
-    """Choose the member (key, tag, model) of a union by the first of these keys that is present.
-
-    If none is, choose the member that knows most of the keys, allowing for misspellings, so that the errors
-    are about what the author meant.
-    """
-
-    def tag(value: object) -> str:
-        for key, name, _ in kinds:
-            if (key in value) if isinstance(value, dict) else hasattr(value, key):
-                return name
-        keys = value if isinstance(value, dict) else ()
-        likeliest = max(
-            reversed(kinds),
-            key=lambda kind: sum(closest(key, kind[2].model_fields) is not None for key in keys),
-        )
-        return likeliest[1]
-
-    return Discriminator(tag)
 
 
 Parameters = Annotated[

@@ -110,6 +110,9 @@ _MESSAGES: Mapping[str, _Template] = {
     "too_short": lambda key, _, limit: f"{key} is empty; it needs at least {limit['min_length']} item",
     "too_long": lambda key, _, limit: f"{key} has more than {limit['max_length']:,} items",
     "string_too_long": lambda key, _, limit: f"{key} is longer than {limit['max_length']} characters",
+    "layer_type": lambda key, found, _: (
+        f"{key} must be a mapping such as {{units: 10}}, or flatten, not {found}"
+    ),
     "name_type": lambda key, found, _: f"{key} must be a name or a mapping, not {found}",
     **dict.fromkeys(
         ("string_too_short", "string_pattern_mismatch"),
@@ -121,10 +124,18 @@ _MESSAGES: Mapping[str, _Template] = {
 }
 
 
+_OF_FIXED_LENGTH = {
+    **dict.fromkeys(("from", "to"), "two numbers, [low, high]"),
+    "inputs": "one number, or three for images, [channels, height, width]",
+}
+"""What a list of a fixed length must be, by its key."""
+
+
 def _missing(place: Place) -> Complaint:
     *parent, step = place.where
-    if isinstance(step, int):  # the only lists of a fixed length are the two ends of an interval
-        return Complaint(f"{Place(tuple(parent)).name} must be two numbers, [low, high]", tuple(parent))
+    if isinstance(step, int):  # a list of a fixed length
+        needed = _OF_FIXED_LENGTH.get(str(parent[-1]), "two numbers, [height, width], or one for both")
+        return Complaint(f"{Place(tuple(parent)).name} must be {needed}", tuple(parent))
     others = f"; another kind has {' or '.join(place.other_kinds)}" if place.other_kinds else ""
     return Complaint(f"missing key '{step}'", tuple(parent), f"keys here: {', '.join(place.keys)}{others}")
 

@@ -143,7 +143,8 @@ def loss_name(spec: Spec) -> str:
 def describe(problem: Problem) -> str:
     """Describe the network, as in ``64-50-10, 2 × sigmoid, 100 samples``."""
     layers = problem.network.layers
-    sizes = "-".join(str(n) for n in (layers[0].inputs, *(layer.units for layer in layers)))
+    inputs = "×".join(map(str, problem.network.features))
+    sizes = "-".join([inputs, *(layer.step.label for layer in layers)])
     runs = [(name, len(list(run))) for name, run in groupby(layer.activation_name for layer in layers)]
     activations = ", ".join(name if times == 1 else f"{times} × {name}" for name, times in runs)
     return f"{sizes}, {activations}, {_samples(problem.x)}"

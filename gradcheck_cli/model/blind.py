@@ -48,7 +48,7 @@ def _data(problem: Problem) -> Iterator[str]:
     if len(problem.x) == 1:
         yield "one sample: a wrong mean or sum over the batch would not show"
     dead = int((problem.x == 0).all(axis=0).sum())
-    if dead:
+    if dead and problem.x.ndim == 2:
         first, inputs = problem.network.layers[0].weight, problem.x.shape[1]
         yield f"{dead} of {inputs} inputs are 0 in every sample: their columns of {first} get no gradient"
     if not problem.target.any():
@@ -72,7 +72,8 @@ def _parameters(problem: Problem) -> Iterator[str]:
         if not problem.parameters[layer.weight].any():
             yield f"{layer.weight} is 0: the layers below it get no gradient"
     for layer in problem.network.layers:
-        if layer.units == layer.inputs and layer.units > 1 and layer.weight in problem.checked:
+        shape = layer.step.shapes["weight"]
+        if len(shape) == 2 and shape[0] == shape[1] > 1 and layer.weight in problem.checked:
             yield f"{layer.weight} is square: a transposed array would fit its shape"
 
 
@@ -84,6 +85,6 @@ def _activations(problem: Problem) -> Iterator[str]:
         for side, seen in (("negative", y < 0), ("positive", y > 0)):
             if not seen.any():
                 yield f"no pre-activation of {layer.name} is {side}: that side of its kink is unseen"
-        off = int((y <= 0).all(axis=0).sum())
+        off = int((layer.step.by_row(y) <= 0).all(axis=0).sum())
         if off and layer.activation_name == "relu":
             yield f"{off} of {layer.units} units of {layer.name} are off in every sample: no gradient there"

@@ -10,7 +10,7 @@ from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.step import Step, UnfitError
 from gradcheck_cli.network.steps import STEPS
-from gradcheck_cli.spec import MAX_NUMBERS, AnyLayer, NetworkSpec
+from gradcheck_cli.spec import MAX_NUMBERS, AnyLayer, NetworkSpec, ParametricLayer
 from gradcheck_cli.types import Shape
 
 
@@ -22,7 +22,7 @@ def layers_of(spec: NetworkSpec) -> tuple[Layer, ...]:
     features, before, layers = spec.features, list[Step](), list[Layer]()
     for i, (name, item) in enumerate(zip(spec.names, spec.layers, strict=True)):
         step = _step(item, features, i)
-        if step.shapes:
+        if isinstance(item, ParametricLayer):
             activation = ACTIVATIONS[item.activation.name].with_options(**item.activation.options)
             norm = item.batch_norm.eps if item.batch_norm else None
             row = activation, item.activation.name

@@ -72,9 +72,9 @@ def activation_map(problem: Problem, i: int) -> Map:
     Without batch normalisation, y is z. For a coupled activation, it is each a_nk as a function of each y_nj,
     P = N × units², for as many samples as stay cheap.
     """
-    layer, z = problem.network.layers[i], problem.objective.activity.y[i]
+    layer, at = problem.network.layers[i], problem.network.places[i]
+    z, a = problem.objective.values[at.y], problem.objective.values[at.a]
     activation, units = layer.activation, layer.units
-    a = (*problem.objective.activity.inputs, problem.objective.output)[i + 1]
     if not activation.coupled:
         pieces = activation.pieces
         return Map(
@@ -101,33 +101,40 @@ def activation_map(problem: Problem, i: int) -> Map:
 
 
 def weight_map(problem: Problem, i: int) -> Map:
-    """Return the map w → z: z_nj as a function of w_jk for each sample n and input k, P = N × inputs.
+    """Return the map w → z: z_rj as a function of w_jk for each row r and input k, P = R × K.
 
-    The unit is j = k mod units.
+    A row is a sample; for a convolution a position of a sample, with its patch. The unit is j = k mod units.
     """
-    layer, a_h = problem.network.layers[i], problem.objective.values[problem.network.places[i].input]
-    w, b = problem.parameters[layer.weight], problem.parameters[layer.bias]
-    inputs = np.tile(np.arange(layer.inputs), len(a_h))
-    units = inputs % layer.units
+    rows_of_inputs, w, b = _affine(problem, i)
+    count, width = rows_of_inputs.shape
+    inputs = np.tile(np.arange(width), count)
+    units = inputs % len(w)
 
     def observe(which: Array, to: Array) -> Array:
         rows = w[units[which]].astype(to.dtype)
         rows[np.arange(len(which)), inputs[which]] = to
-        image: Array = (rows * a_h[which // layer.inputs]).sum(axis=1) + b[units[which]]
+        image: Array = (rows * rows_of_inputs[which // width]).sum(axis=1) + b[units[which]]
         return image
 
-    terms = np.abs(a_h) @ np.abs(w.T) + np.abs(b)
-    size = layer.inputs * terms[np.repeat(np.arange(len(a_h)), layer.inputs), units]
-    return Map(a_h.shape, w[units, inputs], size, observe, batch=_batch(layer.inputs))
+    terms = np.abs(rows_of_inputs) @ np.abs(w.T) + np.abs(b)
+    size = width * terms[np.repeat(np.arange(count), width), units]
+    return Map(rows_of_inputs.shape, w[units, inputs], size, observe, batch=_batch(width))
 
 
 def bias_map(problem: Problem, i: int) -> Map:
-    """Return the map b → z: z_nj as a function of b_j for every sample n. P = N × units."""
-    layer, a_h = problem.network.layers[i], problem.objective.values[problem.network.places[i].input]
-    product = a_h @ problem.parameters[layer.weight].T
-    position = np.tile(problem.parameters[layer.bias], len(a_h))
-    size = np.abs(problem.objective.values[problem.network.places[i].z]).ravel()
-    return Map(product.shape, position, size, lambda which, to: product.ravel()[which] + to)
+    """Return the map b → z: z_rj as a function of b_j for every row r. P = R × units."""
+    rows, w, b = _affine(problem, i)
+    product = rows @ w.T
+    size = np.abs(product + b).ravel()
+    return Map(product.shape, np.tile(b, len(rows)), size, lambda which, to: product.ravel()[which] + to)
+
+
+def _affine(problem: Problem, i: int) -> tuple[Array, Array, Array]:
+    """Return the rows (R, K), the weight (units, K) and the bias of layer i."""
+    layer, at = problem.network.layers[i], problem.network.places[i]
+    rows = layer.step.rows(problem.objective.values[at.input])
+    assert rows is not None, "the step has no rows"
+    return rows, problem.parameters[layer.weight].reshape(layer.units, -1), problem.parameters[layer.bias]
 
 
 def _batch(width: int) -> int:

@@ -145,7 +145,7 @@ class ChainRule:
 
     dL_da: ∂L/∂a (N, *out);  y: where ∂a/∂y is taken (N, *out), which is z without batch normalisation.
     dL_dy: ∂L/∂y = ∂L/∂a · ∂a/∂y (N, *out);  delta: δ = ∂L/∂z (N, *out), ∂L/∂y without batch normalisation.
-    dz_dw: ∂z/∂w = a⁽ʰ⁾ (N, in), of a dense layer.
+    inputs: what the layer's step takes (N, *features); of a dense layer a⁽ʰ⁾ = ∂z/∂w.
     gradients: of every parameter of the layer, by name, without the penalties.
     """
 
@@ -154,8 +154,15 @@ class ChainRule:
     y: Array
     dL_dy: Array
     delta: Array
-    dz_dw: Array
+    inputs: Array
     gradients: Mapping[str, Array]
+
+    @property
+    def dz_dw(self) -> Array:
+        """∂z/∂w = a⁽ʰ⁾ (R, K): the inputs of a dense layer, or the patches of a convolution."""
+        rows = self.layer.step.rows(self.inputs)
+        assert rows is not None, "the step has no rows"
+        return rows
 
     @property
     def da_dz(self) -> Array:

@@ -77,6 +77,11 @@ class Step:
         """Return the output with each number on this piece, continued beyond its end; needs `has_pieces`."""
         raise NotImplementedError
 
+    @property
+    def label(self) -> str:
+        """What a one-line description of a network shows for it."""
+        raise NotImplementedError
+
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Step:
         """Return the step for an input of these features and the options of a spec. Raises `UnfitError`."""
@@ -121,6 +126,14 @@ class Step:
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         """Return what each input is handed, and a bound on the error of each parameter's gradient."""
         raise NotImplementedError
+
+    def rows(self, x: Array) -> Array | None:
+        """Return the input as rows (R, K), for a step z = a wᵀ + b of every row a; None for another."""
+        return None
+
+    def by_row(self, array: Array) -> Array:
+        """Return an array of the output's shape (N, *out) as rows (R, units), in the order of `rows`."""
+        return array.reshape(-1, array.shape[-1])
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
         """Return how parameter `name` enters the output, for a step that is affine in it: z = J w + c."""

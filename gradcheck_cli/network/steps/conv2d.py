@@ -49,12 +49,18 @@ class Conv2d(Step):
         for what, count in (("input channels", features[0]), ("channels", channels)):
             if count % groups:
                 raise UnfitError(f"{count} {what} cannot be split into {groups} groups", "groups")
-        pairs = (options[key] for key in ("kernel", "stride", "padding", "dilation"))
-        step = cls(features[0], channels, *pairs, groups)
+        kernel, stride, padding, dilation = (
+            options[key] for key in ("kernel", "stride", "padding", "dilation")
+        )
+        step = cls(features[0], channels, kernel, stride, padding, dilation, groups)
         if min(step.out(features)) < 1:
             size = " × ".join(str(number) for number in features[1:])
             raise UnfitError(f"the kernel does not fit into images of {size}", "kernel")
         return step
+
+    @property
+    def label(self) -> str:
+        return f"conv{self.channels}"
 
     def fans(self, name: str) -> tuple[int, int]:
         area = math.prod(self.kernel)
@@ -184,6 +190,15 @@ class Conv2d(Step):
             self.handed_down(hidden, np.abs(w), x.shape),
         )
         return (below,), {"weight": of_weight, "bias": of_bias}
+
+    def rows(self, x: Array) -> Array | None:
+        if self.groups > 1:
+            return None
+        patches = self.patches(x)
+        return patches.reshape(-1, patches.shape[-1])
+
+    def by_row(self, array: Array) -> Array:
+        return columns(array, 0)
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
         (x,) = inputs

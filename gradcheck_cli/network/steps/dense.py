@@ -38,6 +38,10 @@ class Dense(Step):
         return cls(features[0], options["units"])
 
     @property
+    def label(self) -> str:
+        return str(self.units)
+
+    @property
     def shapes(self) -> Mapping[str, Shape]:
         return {"weight": (self.units, self.inputs), "bias": (self.units,)}
 
@@ -85,6 +89,9 @@ class Dense(Step):
         shape = known.inputs[0].shape
         below = (handed, handed_error, hidden @ np.abs(w))
         return (Upstream(*(each.reshape(shape) for each in below)),), {"weight": of_weight, "bias": of_bias}
+
+    def rows(self, x: Array) -> Array | None:
+        return _rows(x)
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
         (a,) = inputs
