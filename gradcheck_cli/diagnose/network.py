@@ -13,6 +13,7 @@ from gradcheck_cli.compare import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.fair import is_fair
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.nothing import all_zero
 from gradcheck_cli.diagnose.observe import faulty_layers, layer_of, observed
 from gradcheck_cli.diagnose.search import Search
 from gradcheck_cli.diagnose.state import Made, State
@@ -20,6 +21,7 @@ from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.table import ORDER, OVERFLOW, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import RTOL, Target
 from gradcheck_cli.diagnose.words import cause_of
+from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, named
 from gradcheck_cli.diagnose.wrong_tensors import DESCRIPTIONS
 from gradcheck_cli.model.problem import Problem
@@ -44,7 +46,8 @@ def diagnose_network(
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
     targets = {name: replace(target, silent=_silent_units(name, targets)) for name, target in targets.items()}
-    answers, tried = _answers(problem, targets, without)
+    nothing = all_zero(targets, problem, without)
+    answers, tried = (nothing, 0) if nothing else _answers(problem, targets, without)
     return Diagnosis(
         tuple(with_overflow(answers, targets, problem)),
         tried,
@@ -139,6 +142,8 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
             solved = any(_is_solved(group[0].wrong) for group in each)
             if len(each) > 1 and all(group[0].wrong in DESCRIPTIONS for group in each):
                 continue  # between them two of these cover anything
+            if any(all(made.wrong is ROUNDED_AWAY for made in group) for group in each):
+                continue
             if state.informed >= (2 if solved else 1):  # of a single entry everything is a multiple
                 ranked.append(((*_rank(each), *places, likely, k), each, state.apart))
     answers: dict[tuple[str, ...], Answer] = {}

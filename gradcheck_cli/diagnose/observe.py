@@ -107,6 +107,8 @@ def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array |
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None or not (weight.finite.all() and bias.finite.all()):
         return None
+    if weight.is_right and bias.is_right:
+        return None
     factors = np.hstack([a_h, np.ones((len(a_h), 1))])
     if np.linalg.matrix_rank(factors) < len(a_h) or np.linalg.cond(factors) > _WELL_CONDITIONED:
         return None

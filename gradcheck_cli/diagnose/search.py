@@ -392,7 +392,7 @@ class Search:
                     yield (Made(wrong, layer, name, spoilt.value, spoilt.place, early),), spoilt.gradient
             elif wrong is SWAPPED:
                 for other in self.targets.values():
-                    if other.name != name and other.right.shape == target.right.shape:
+                    if other.can_stand_for(target):
                         yield (Made(wrong, layer, name, place=other.name),), other.right
             elif not target.is_nothing:
                 for factor, candidate in tensor_factors(target, data, penalty):

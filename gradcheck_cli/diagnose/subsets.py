@@ -69,7 +69,7 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
     share = np.ones(count)
     share[counts] = np.linalg.solve(products[np.ix_(counts, counts)], right_hand[counts])
     some = np.abs(share) > 0.5 * np.abs(share).max()
-    if some.all() or not counts[~some].any():
+    if not some.any() or some.all() or not counts[~some].any():
         return None
     for weight in (1.0, count / np.count_nonzero(some)):
         if np.abs(share - weight * some).max() < _NEAR * weight:

@@ -77,6 +77,16 @@ TENSOR_KINDS = frozenset(
 )
 """The kinds of what can go wrong in a single tensor."""
 
+ALL_ZERO = Wrong(
+    "gradient zero",
+    "entries",
+    "every gradient is 0: backward never ran, or the gradients were set to 0 after it, as zero_grad does, "
+    "or the arrays were never filled",
+    "0",
+    "as computed",
+)
+"""All gradients at once: then no formula is to blame."""
+
 OVERFLOW = Wrong("overflow", "overflow", "the gradient of {tensor} has {place}", "", "")
 
 PLANTABLE: tuple[Wrong, ...] = (
@@ -94,6 +104,7 @@ _LIKELY = (
     ZERO,
     *_STEPS,
     *PENALTY_MISTAKES,
+    ALL_ZERO,
     TENSOR_FACTOR,
     CLIPPED,
     SOME_OF_LOSS,

@@ -57,6 +57,12 @@ class Target:
         nothing = max(rounding, _TRIFLE * float(np.abs(self.right).max(initial=0.0)))
         return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
 
+    def can_stand_for(self, other: Target) -> bool:
+        """Whether its right gradient may be found in the other's place; a 0 only if both are swapped."""
+        if self.name == other.name or self.right.shape != other.right.shape:
+            return False
+        return not other.is_nothing or self.matches(other.right)
+
     @property
     def is_off_throughout(self) -> bool:
         return not self.same(self.found, self.right)[self.is_known].any()

@@ -91,6 +91,23 @@ def _print(right: Array) -> Array | None:
     return np.round(right, decimals) if 0 < decimals <= _MOST_DECIMALS else None
 
 
+def _all_rounded_away(target: Target, right: Array) -> Spoilt | None:
+    small = float(np.abs(right).max(initial=0.0)) <= _HALF * 0.1
+    return Spoilt(target.found) if small and not target.found.any() else None
+
+
+ROUNDED_AWAY = WrongTensor(
+    "few decimals",
+    PRECISION,
+    "the gradient of {tensor} is so small that it rounds to 0",
+    "0",
+    "as computed",
+    fits=_all_rounded_away,
+    plant=lambda right: None,
+)
+"""A tensor that says nothing on its own: only where others are rounded, too, is that why it is 0."""
+
+
 PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
     WrongTensor(
         "few decimals",
@@ -101,6 +118,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
         fits=_printed(_to_decimals, "decimal"),
         plant=_print,
     ),
+    ROUNDED_AWAY,
     WrongTensor(
         "few digits",
         PRECISION,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diagnose.networks import kinds
+from diagnose.networks import kinds, readable
 
 from gradcheck_cli.compare import Comparison, Projected, compare
 from gradcheck_cli.diagnose import diagnose
@@ -28,7 +28,7 @@ def said(samples: int | None = None, **changed: Any) -> Diagnosis:
         compare(name, found[name], Estimate(value, np.full(value.shape, 1e-11)), 1e-15 * np.abs(value), 1e-6)
         for name, value in RIGHT.items()
     ]
-    return diagnose(comparisons, None, samples=samples)
+    return readable(diagnose(comparisons, None, samples=samples))
 
 
 def everything(factor: float) -> dict[str, np.ndarray]:
@@ -196,3 +196,60 @@ def test_a_constant_loss_is_reported(most):
     comparison = compare("x", RNG.normal(size=8), Estimate(numerical, np.full(8, 1e-12)), np.zeros(8), 1e-6)
     told = [line for line in diagnose([comparison], None).observations if "straight-through" in line]
     assert [("most entries of x" in line) for line in told] == [True] * most
+
+
+# --- in float32 --------------------------------------------------------------------------------------------
+
+
+def coarsely_known(factors: dict[str, float], seed: int, samples: int | None = None) -> Diagnosis:
+    """Gradients off by these factors, in float32, against differences of a loss in float32."""
+    rng = np.random.default_rng(seed)
+    comparisons = []
+    for name, value in RIGHT.items():
+        error = 10.0 ** rng.uniform(-6, -4) * np.abs(value).max()
+        numbers = Estimate(value + error * rng.uniform(-1, 1, value.shape), np.full(value.shape, error))
+        found = (factors[name] * value).astype(np.float32)
+        comparisons.append(compare(name, found, numbers, 1e-7 * np.abs(value), 2e-6, eps=2.0**-23))
+    return readable(diagnose(comparisons, None, samples=samples))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("factor", "kind"), [(0.5, "factor 1/2"), (-1.0, "sign"), (1 / 20, "1/N twice"), (0.3, "factor")]
+)
+def test_one_factor_is_told_once_though_each_tensor_tells_it_but_coarsely(factor, kind, seed):
+    (answer,) = coarsely_known(dict.fromkeys(RIGHT, factor), seed, samples=20).answers
+    assert [(cause.kind, cause.where) for cause in answer.causes] == [(kind, ())]
+
+
+def test_two_factors_are_two_though_each_tensor_tells_its_own_but_coarsely():
+    (answer,) = coarsely_known({"w": 0.5, "b": 0.5, "v": 0.52, "c": 0.52}, seed=1).answers
+    assert [cause.where for cause in answer.causes] == [("w", "b"), ("v", "c")]
+
+
+def test_a_single_entry_is_off_by_the_factor_of_the_others_and_a_zero_gradient_too(monkeypatch):
+    monkeypatch.setitem(RIGHT, "d", np.array([1.7]))
+    monkeypatch.setitem(RIGHT, "e", np.zeros(3))
+    found = said(**everything(0.5))
+    assert found.answers[0].causes[0].sentence == "The gradient is half of what it should be."
+
+
+# --- where all is 0, or rounds to it -----------------------------------------------------------------------
+
+
+def test_where_every_gradient_is_0_no_formula_is_to_blame():
+    (answer,) = said(**everything(0.0)).answers
+    assert answer.causes[0].kind == "gradient zero"
+    assert answer.causes[0].sentence.startswith("Every gradient is 0: backward never ran")
+
+
+def test_what_few_decimals_round_to_0_is_no_second_mistake(monkeypatch):
+    monkeypatch.setitem(RIGHT, "e", np.array([3e-3, -4e-3, 1e-3]))
+    found = said(**{name: np.round(value, 2) for name, value in RIGHT.items()})
+    assert kinds(found) == [("few decimals",)]
+    assert "The gradient of e is so small that it rounds to 0." in found.answers[0].causes[0].sentence
+
+
+def test_what_few_decimals_do_not_round_to_0_is_a_second_mistake():
+    found = said(**{name: np.round(value, 2) for name, value in RIGHT.items()} | {"b": np.zeros(4)})
+    assert set(kinds(found)[0]) == {"few decimals", "gradient zero"}
