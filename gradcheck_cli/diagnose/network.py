@@ -80,20 +80,18 @@ def _answers(
     problem: Problem, targets: Mapping[str, Target], without: frozenset[str]
 ) -> tuple[list[Answer], int]:
     """What explains the finite numbers, and how much was tried: one mistake, or if none does, two."""
-    tried = 0
     second_best: list[Answer] = []
     if all(target.is_right for target in targets.values()):
-        return [], tried
+        return [], 0
     setting = Setting(problem, Sizes.of(problem), norms_of(targets), without)
+    search = Search(problem, targets, without)
     for most in range(1, MOST + 1):
-        search = Search(problem, targets, most, without)
-        states = search.run()
-        tried += search.tried
+        states = search.run(most)
         fair = [state for state in states if is_fair(state.made, problem, targets)]
         if answers := in_words(fair, setting):
-            return answers, tried
+            return answers, search.tried
         second_best = second_best or in_words(states, setting)
-    return second_best, tried
+    return second_best, search.tried
 
 
 def _is_solved(wrong: Wrong) -> bool:

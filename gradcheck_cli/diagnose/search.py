@@ -17,10 +17,11 @@ from typing import TypeVar
 import numpy as np
 
 from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
-from gradcheck_cli.diagnose.fit import NOTHING, affine, affine_if_any, is_right, projected, times, unlike
+from gradcheck_cli.diagnose.fit import affine_if_any, is_right, times
+from gradcheck_cli.diagnose.found import Found
 from gradcheck_cli.diagnose.mistake import Mistake, Steps, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, rows_as, sum_over_some
-from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
+from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
 from gradcheck_cli.diagnose.table import (
     CLIPPED,
@@ -33,7 +34,7 @@ from gradcheck_cli.diagnose.table import (
 )
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
-from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
+from gradcheck_cli.diagnose.wrong_scales import SCALED
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.model.network import forward
 from gradcheck_cli.model.problem import Problem
@@ -46,14 +47,13 @@ W = TypeVar("W", bound=Wrong)
 
 
 class Search:
-    """Looks for up to `most` mistakes at once. tried: how many backprops of one layer were computed."""
+    """Looks for the mistakes that lead to `targets`. tried: how many backprops of one layer were computed."""
 
-    def __init__(
-        self, problem: Problem, targets: Mapping[str, Target], most: int, without: frozenset[str]
-    ) -> None:
+    def __init__(self, problem: Problem, targets: Mapping[str, Target], without: frozenset[str]) -> None:
         self.problem = problem
         self.targets = targets
-        self.most = most
+        self.found = Found(problem, targets)
+        self.most = 1
         self.without = without
         self.tried = 0
         self._options: dict[tuple[Part, int], list[Mistake]] = {}
@@ -61,9 +61,10 @@ class Search:
         self._latest: tuple[State, int, Site | None] | None = None
         self._latest_rows: tuple[Site, Array] | None = None
 
-    def run(self) -> list[State]:
-        """Every state that has come down to the first layer."""
+    def run(self, most: int) -> list[State]:
+        """Every state, of up to `most` mistakes at once, that has come down to the first layer."""
         assert self._right
+        self.most = most
         states = [State()]
         for i in reversed(range(len(self.problem.network.layers))):
             found = [new for state in states for new in self._continued(state, i)]
@@ -73,8 +74,10 @@ class Search:
     # --- one layer -----------------------------------------------------------------------------------------
 
     def _continued(self, state: State, i: int) -> Iterator[State]:
+        hopeless: dict[tuple[int, ...], bool] = {}
         for steps in self._choices(state, i):
-            yield from self._with_steps(state, i, steps)
+            if not self._is_hopeless(state, i, steps, hopeless):
+                yield from self._with_steps(state, i, steps)
         if state.site is None and self._allowed(self._known(SOME_OF_LOSS), state):
             yield from self._of_some_samples(state)
 
@@ -93,6 +96,28 @@ class Search:
             ]
         yield from chosen
 
+    def _is_hopeless(self, state: State, i: int, steps: Steps, known: dict[tuple[int, ...], bool]) -> bool:
+        """Whether γ's or β's gradient, which is right, is off before the normalisation is reached.
+
+        known: the answer for the steps before it, which many wrong normalisations share.
+        """
+        before = {**steps}
+        before.pop(Part.NORM, None)
+        unsolved = any(mistake.unknown for mistake in before.values())
+        if len(before) == len(steps) or not before or unsolved or self._allowed((SCALED,), state, steps):
+            return False
+        key = tuple(map(id, before.values()))
+        if key not in known:
+            site = self._site(state, i, before, 0.0)
+            known[key] = site is None or any(
+                self.targets[name].is_right
+                and name not in self.found.penalized
+                and not self.targets[name].matches(RIGHT[part](site))
+                for part, name in self.found.of_layer(site)
+                if part in (Part.BETA, Part.GAMMA)
+            )
+        return known[key]
+
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
         """Those that the number of mistakes allows, beside those made and these; of unknowns only one."""
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
@@ -108,7 +133,7 @@ class Search:
         ]
 
     def _applicable(self, part: Part, i: int) -> list[Mistake]:
-        """The mistakes in this step that the layer allows."""
+        """The mistakes in this step that the layer allows; `alike` ones only where one is looked for."""
         key = part, i
         if key not in self._options:
             site = self._right[i + 1 if part is Part.BELOW else i]
@@ -116,7 +141,9 @@ class Search:
             self._options[key] = [
                 mistake for mistake in known if mistake.step(site, mistake.planted) is not None
             ]
-        return self._options[key]
+        if self.most == 1:
+            return self._options[key]
+        return [mistake for mistake in self._options[key] if not mistake.alike]
 
     @cached_property
     def _right(self) -> list[Site]:
@@ -177,7 +204,7 @@ class Search:
         nothing, above = np.empty(0), state.deltas
 
         def site(dL_da: Array = nothing, dL_dy: Array = nothing, delta: Array = nothing) -> Site:
-            at = self.problem, self._activity, i, self._found
+            at = self.problem, self._activity, i, self.found.values
             return Site(*at, dL_da, dL_dy, delta, above, self._right_deltas)
 
         first = Part.BELOW if state.site else Part.LOSS
@@ -203,47 +230,12 @@ class Search:
     def _activity(self):  # type: ignore[no-untyped-def]
         return forward(self.problem.network, self.problem.parameters, self.problem.x)
 
-    @cached_property
-    def _found(self) -> dict[str, Array]:
-        return {name: target.found for name, target in self.targets.items()}
-
-    # --- unknowns ------------------------------------------------------------------------------------------
-
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """What the unknown may be: what meets the layer's tensors best, all together and each by itself."""
-        names = self._checked(at_zero)
+        """What the unknown may be."""
         if unknown.solver is not None:
-            layer = at_zero.layer
-            name = layer.bias if layer.batch_norm is None else layer.beta  # whose gradient is Σ ∂L/∂y
-            return list(unknown.solver(at_zero, self._data_found[name])) if name in self.targets else []
+            return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)
-        if at_one is None:
-            return []
-        parts = [(self._data_found[name], RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names]
-        values = [affine(*(np.concatenate([p[k].ravel() for p in parts]) for k in range(3)))] if parts else []
-        values += [affine(*(each.ravel() for each in part)) for part in parts if len(parts) > 1]
-        return unlike([value for value in values if np.isfinite(value)])
-
-    @cached_property
-    def _data_found(self) -> dict[str, Array]:
-        """What was found without its penalties."""
-        return {name: target.found - self._penalty(name) for name, target in self.targets.items()}
-
-    def _penalty(self, name: str) -> Array:
-        return self._penalties_on[name]
-
-    @cached_property
-    def _penalties_on(self) -> dict[str, Array]:
-        shapes = self.problem.network.shapes
-        return {
-            name: sum(penalty_terms(self.problem, name).values(), np.zeros(shape))
-            for name, shape in shapes.items()
-        }
-
-    def _checked(self, site: Site) -> list[tuple[Part, str]]:
-        """The layer's parameters whose gradients were found."""
-        named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
-        return [(part, name) for part, name in named if name in self.targets]
+        return [] if at_one is None else self.found.unknowns(at_zero, at_one)
 
     # --- a factor ------------------------------------------------------------------------------------------
 
@@ -251,20 +243,10 @@ class Search:
         """The same with a factor on what the layer is handed."""
         if state.site is None or not self._allowed((SCALED,), state):
             return
-        for factor in self._factors(state.site):
+        for factor in self.found.factors(state.site):
             made = (*state.made, Made(SCALED, state.site.layer.name, value=factor))
             if number_of(made) <= self.most:
                 yield from self._through_tensors(replace(state, made=made, site=times(state.site, factor)))
-
-    def _factors(self, site: Site) -> list[float]:
-        """What factor meets each of the layer's tensors best: on the data's part alone, or on all of it."""
-        factors = []
-        for part, name in self._checked(site):
-            data, penalty = RIGHT[part](site), self._penalty(name)
-            factors.append(projected(self._data_found[name], data))
-            if penalty.any():
-                factors.append(projected(self.targets[name].found, data + penalty))
-        return unlike([f for f in factors if np.isfinite(f) and abs(f) > NOTHING and not is_same(f, 1.0)])
 
     # --- some units or samples alone -----------------------------------------------------------------------
 
@@ -274,7 +256,7 @@ class Search:
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
             return
-        at = self.targets[name], self._penalty(name)
+        at = self.targets[name], self.found.penalties[name]
         some = in_some_units(wrong, right, self._right_rows(right, *at), *at)
         if some is not None:
             place, site = some
@@ -290,7 +272,7 @@ class Search:
 
     def _of_some_samples(self, state: State) -> Iterator[State]:
         """The loss of some samples alone."""
-        some = of_some_samples(self._right, self._data_found)
+        some = of_some_samples(self._right, self.found.of_data)
         if some is not None:
             place, site = some
             made = (*state.made, Made(SOME_OF_LOSS, site.layer.name, place=place))
@@ -301,7 +283,7 @@ class Search:
         is_sum = part in (Part.WEIGHT, Part.BIAS)
         if site is None or not is_sum or not self._allowed(self._known(SOME_OF_TENSOR), state):
             return
-        some = sum_over_some(site, part, self._data_found[name])
+        some = sum_over_some(site, part, self.found.of_data[name])
         if some is not None:
             place, gradient = some
             yield (Made(SOME_OF_TENSOR, site.layer.name, name, place=place),), gradient
@@ -315,17 +297,18 @@ class Search:
         """The state with each of the layer's gradients explained in every way that there is."""
         assert state.site is not None
         states = [state]
-        for part, name in self._checked(state.site):
+        for part, name in self.found.of_layer(state.site):
             states = [new for each in states for new in self._explained(each, part, name)]
         yield from states
 
     def _explained(self, state: State, part: Part, name: str) -> Iterator[State]:
         assert state.site is not None
-        target, data, penalty = self.targets[name], RIGHT[part](state.site), self._penalty(name)
-        for multiple in (1.0, *(each.value for each in state.made if each.wrong is SCALED and penalty.any())):
-            if target.matches(data + (multiple or 1.0) * penalty):
+        target, data, penalty = self.targets[name], RIGHT[part](state.site), self.found.penalties[name]
+        for multiple in (1.0, *self._scales(state, name)):
+            whole = data + multiple * penalty if name in self.found.penalized else data
+            if target.matches(whole):
                 reached = replace(state, on_penalty=state.on_penalty or multiple != 1.0)
-                yield self._reproduced(reached, target, data + (multiple or 1.0) * penalty)
+                yield self._reproduced(reached, target, whole)
                 return
         if target.is_right:
             return  # two mistakes that undo each other blame what is right
@@ -334,6 +317,12 @@ class Search:
         for made, candidate in self._wrongly(state, part, name, data, penalty):
             if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
+
+    def _scales(self, state: State, name: str) -> Iterator[float]:
+        """The factors made so far, each of which may bear on the penalty, too."""
+        for made in state.made if name in self.found.penalized else ():
+            if made.wrong is SCALED and made.value:
+                yield made.value
 
     def _reproduced(self, state: State, target: Target, candidate: Array) -> State:
         return replace(

@@ -36,8 +36,11 @@ class Part(StrEnum):
     """The gradient of one tensor, when all is done."""
 
 
-TENSORS = {Part.BIAS: "bias", Part.BETA: "beta", Part.GAMMA: "gamma", Part.WEIGHT: "weight"}
-"""The parts that end in the gradient of a parameter, and what that is called; the quickest first."""
+TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
+"""The parts that end in the gradient of a parameter, and what it is called.
+
+Those that are quick to compute and tell much come first: a bias below a batch normalisation is 0 anyway.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,16 @@ class Site:
     def normalised(self) -> Normalised | None:
         return self.activity.normalised[self.i]
 
+    @cached_property
+    def dL_dw(self) -> Array:
+        """∂L/∂w = δᵀ a⁽ʰ⁾ (out, in)."""
+        return self.delta.T @ self.a_h
+
+    @cached_property
+    def dL_db(self) -> Array:
+        """∂L/∂b = Σₙ δₙ (out,)."""
+        return self.delta.sum(axis=0)
+
     @property
     def samples(self) -> int:
         return len(self.problem.x)
@@ -124,8 +137,8 @@ RIGHT: Mapping[Part, Callable[[Site], Array]] = {
     Part.NORM: _norm,
     Part.GAMMA: _gamma,
     Part.BETA: lambda site: site.dL_dy.sum(axis=0),
-    Part.BIAS: lambda site: site.delta.sum(axis=0),
-    Part.WEIGHT: lambda site: site.delta.T @ site.a_h,
+    Part.BIAS: lambda site: site.dL_db,
+    Part.WEIGHT: lambda site: site.dL_dw,
 }
 """Every step as it should be."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -92,19 +93,33 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
         return None
     i, j = np.unravel_index(np.arange(min(found.size, _MOST_ENTRIES)), found.shape)
-    of_samples = delta[:, i] * f[:, j]
+    of_samples, wanted = delta[:, i] * f[:, j], found.reshape(-1)[:_MOST_ENTRIES]
+    members = _all_subsets(count) if count <= _MOST_TO_TRY else _both_ends(count)
     if count <= _MOST_TO_TRY:
-        subsets = (np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1
-    else:
-        first = np.tri(count - 1, count, dtype=int)
-        subsets = np.vstack([first, 1 - first])
+        totals = members @ of_samples
+    else:  # the same product, without its zeros and ones
+        first = np.cumsum(of_samples[:-1], axis=0)
+        totals = np.vstack([first, of_samples.sum(axis=0) - first])
     best, least = None, np.inf
-    for weight in (1.0, count / subsets.sum(axis=1, keepdims=True)):
-        off = np.abs(weight * (subsets @ of_samples) - found.reshape(-1)[:_MOST_ENTRIES]).max(axis=1)
+    for weight in (np.ones((len(members), 1)), count / members.sum(axis=1, keepdims=True)):
+        off = np.abs(weight * totals - wanted).max(axis=1)
         k = int(off.argmin())
         if off[k] < least:
-            least, best = float(off[k]), (np.broadcast_to(weight, (len(subsets), 1))[k] * subsets[k])[:, None]
+            least, best = float(off[k]), (weight[k] * members[k])[:, None]
     return best
+
+
+@cache
+def _all_subsets(count: int) -> Array:
+    """Every subset of this many samples, a row each, but for none and all."""
+    return (np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1
+
+
+@cache
+def _both_ends(count: int) -> Array:
+    """The first samples, 1 to count − 1 of them, a row each; then all but these."""
+    first = np.tri(count - 1, count, dtype=int)
+    return np.vstack([first, 1 - first])
 
 
 _WELL_CONDITIONED = 1e12

@@ -81,9 +81,10 @@ class Target:
 
     def tolerance(self, candidate: Array) -> Array:
         """How far rounding may carry the candidate: one of larger numbers than the right one's further."""
-        largest = float(np.abs(candidate).max(initial=0.0))
+        size = np.abs(candidate)
+        largest = float(size.max(initial=0.0))
         amplified = max(1.0, largest / self.size) if self.size > 0 else 1.0
-        return self.rtol * np.abs(candidate) + amplified * self.bound + _TRIFLE * largest
+        return self.rtol * size + amplified * self.bound + _TRIFLE * largest
 
     def same(self, found: Array, candidate: Array) -> Array:
         """Where both are the same, as a mask; what was found and is not finite says nothing."""
