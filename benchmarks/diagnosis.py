@@ -429,8 +429,8 @@ def main() -> int:
             [options.pairs] * count,
         ):
             tally += each
-    if options.verbose:
-        print(*tally.remarks, sep="\n")
+            if options.verbose:
+                print(*each.remarks, sep="\n", end="\n" * bool(each.remarks), flush=True)
     print_tables(tally, options.kinds)
     return int(print_targets(tally))
 
