@@ -21,7 +21,7 @@ from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.model.activations import ACTIVATIONS, Activation
 from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient, same_loss
-from gradcheck_cli.model.network import Layer, Network, backprop
+from gradcheck_cli.model.network import Activity, Layer, Network, backprop, forward, sample_losses
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
 
@@ -54,6 +54,11 @@ class OtherNetwork:
             for name, value in step.gradients().items():
                 yield name, self.factors.get(name, 1.0) * sum(penalty_terms(problem, name).values(), value)
 
+    def and_(self, second: OtherNetwork) -> OtherNetwork:
+        """This network with a second thing changed, which `second` already has."""
+        has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
+        return OtherNetwork(second.problem, has, says, self.layers, self.factors)
+
     def told(self, what: str, described: str) -> str:
         """The sentence of it; what: whose network it is, described: where the other one is described."""
         return f"{what} of a network {self.has}; {described} says {self.says}"
@@ -65,13 +70,20 @@ class OtherNetwork:
 def explain_gradients(
     problem: Problem, targets: Mapping[str, Target], loss: float | None, eps: float
 ) -> list[Answer]:
-    """The networks whose gradients these are, to rounding, and whose loss, where that is known."""
-    others = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
-    return [
-        _answer(other, targets)
-        for other in other_networks(problem, others)
-        if _matches(other, targets) and (loss is None or same_loss(other.loss, loss, eps))
-    ]
+    """Return the networks whose gradients these are, to rounding, and whose loss, where that is known.
+
+    Where no single change explains them, another forward pass is tried together with another loss.
+    """
+    changes = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
+
+    def same(other: OtherNetwork) -> bool:
+        return _matches(other, targets) and (loss is None or same_loss(other.loss, loss, eps))
+
+    alone = [_answer(other, targets) for other in other_networks(problem, changes) if same(other)]
+    if alone:
+        return alone
+    pairs = _pairs_of_this_bias(problem, targets) if loss is None else _pairs_of_this_loss(problem, loss, eps)
+    return [_answer(other, targets) for other in pairs if same(other)]
 
 
 def _answer(other: OtherNetwork, targets: Mapping[str, Target]) -> Answer:
@@ -89,7 +101,8 @@ def with_this_loss(
 ) -> OtherNetwork | None:
     """The first network whose loss is this one, and whose gradients differences of it confirm."""
     by_name = {c.name: c for c in comparisons}
-    for other in other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS)):
+    alone = other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS))
+    for other in chain(alone, _pairs_of_this_loss(problem, loss, eps)):
         if same_loss(other.loss, loss, eps) and are_measured(other.gradients(), by_name):
             return other
     return None
@@ -103,6 +116,51 @@ def are_measured(gradients: Iterable[tuple[str, Array]], comparisons: Mapping[st
 def _is_off(gradient: Array, c: Comparison) -> bool:
     with np.errstate(invalid="ignore"):
         return bool((np.abs(gradient - c.numerical) > c.tolerance + ERROR_BARS * c.error).any())
+
+
+# --- two changes at once -----------------------------------------------------------------------------------
+
+
+def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
+    """Networks with another forward pass and another loss.
+
+    fits: what is asked of the network with both; the forward pass, the costly part, is computed once for all
+    its losses.
+    """
+    for other in other_networks(problem, OF_FORWARD_PASS):
+        activity = forward(other.problem.network, other.problem.parameters, other.problem.x)
+        for second in _losses(other.problem):
+            if fits(second.problem, activity):
+                yield other.and_(second)
+
+
+def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[OtherNetwork]:
+    def fits(of: Problem, activity: Activity) -> bool:
+        data = float(sample_losses(of.network, activity.output, of.target).sum())
+        return same_loss(data + penalty, loss, eps)
+
+    penalty = _penalty(problem)
+    return _pairs(problem, fits)
+
+
+def _penalty(problem: Problem) -> float:
+    """What the penalties add to the loss."""
+    data = sample_losses(problem.network, problem.objective.activity.output, problem.target).sum()
+    return float(problem.objective.total - data)
+
+
+def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iterator[OtherNetwork]:
+    """Those with the output layer's Σₙ ∂L/∂yₙ: the gradient of its bias, or of its β."""
+    output = problem.network.output
+    target = targets.get(output.bias if output.batch_norm is None else output.beta)
+
+    def fits(of: Problem, activity: Activity) -> bool:
+        dL_da = of.network.coefficient * of.network.loss.gradient(activity.output, of.target)
+        total = of.network.output.activation.vjp(activity.y[-1], dL_da).sum(axis=0)
+        return target is not None and target.matches(total + penalty)
+
+    penalty = sum(penalty_terms(problem, target.name).values(), np.zeros(output.units)) if target else 0.0
+    return _pairs(problem, fits) if target is not None else iter(())
 
 
 # --- the networks ------------------------------------------------------------------------------------------
