@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.diagnose.site import RIGHT, Part, Site
+from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site
 from gradcheck_cli.diagnose.subsets import kept_samples, numbered
 from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.model.batch_norm import Normalised
 from gradcheck_cli.model.special import Array
 
 # --- units -------------------------------------------------------------------------------------------------
@@ -43,27 +44,56 @@ def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[
     some = kept_samples(list(_sums_over_samples(sites, found)))
     if some is None:
         return None
-    dL_da, dL_dy, delta = (some * each for each in (site.dL_da, site.dL_dy, site.delta))
-    return numbered("sample", some[:, 0] > 0), replace(site, dL_da=dL_da, dL_dy=dL_dy, delta=delta)
+    kept = replace(site, dL_da=some * site.dL_da, dL_dy=some * site.dL_dy)
+    return numbered("sample", some[:, 0] > 0), replace(kept, delta=RIGHT[Part.NORM](kept))
 
 
 def _sums_over_samples(
     sites: Sequence[Site], found: Mapping[str, Array]
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """What was found of every Σₙ δₙᵀ fₙ that is linear in each sample's loss, with δ and f."""
+    """Return the sums Σₙ δₙᵀ fₙ whose terms each come from one sample's loss: what was found, δ and f.
+
+    They end at the topmost batch normalisation, below which each term depends on all samples.
+    """
     for site in reversed(sites):
-        if site.normalised is not None:  # of which every sample depends on all
+        parts = (Part.WEIGHT, Part.BIAS) if site.normalised is None else (Part.BETA, Part.GAMMA)
+        for part in parts:
+            name = f"{site.layer.name}.{TENSORS[part]}"
+            if name in found:
+                yield _sum_over_samples(site, part, found[name])
+        if site.normalised is not None:
+            if site.layer.weight in found:
+                yield from _through_the_norm(site, site.normalised, found[site.layer.weight])
             return
-        if site.layer.weight in found:
-            yield found[site.layer.weight], site.delta, site.a_h
-        if site.layer.bias in found:
-            yield found[site.layer.bias][:, None], site.delta, np.ones((site.samples, 1))
+
+
+def _sum_over_samples(site: Site, part: Part, found: Array) -> tuple[Array, Array, Array]:
+    if part is Part.WEIGHT:
+        return found, site.delta, site.a_h
+    summed = {
+        Part.BIAS: site.delta,
+        Part.BETA: site.dL_dy,
+        Part.GAMMA: site.dL_dy if site.normalised is None else site.dL_dy * site.normalised.value,
+    }
+    return found[:, None], summed[part], np.ones((site.samples, 1))
+
+
+def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """The weight's gradient as a sum over the samples whose loss it comes from, one backprop for each."""
+    if site.samples**2 * found.size > _MOST_PRODUCTS:
+        return
+    alone = np.eye(site.samples)[:, :, None] * (site.gamma * site.dL_dy)
+    each = np.matmul(norm.vjp(alone).swapaxes(1, 2), site.a_h).reshape(site.samples, found.size)
+    yield found.reshape(-1, 1), each, np.ones((site.samples, 1))
+
+
+_MOST_PRODUCTS = 10_000_000
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
     """Which samples one product or sum is over, if only some, and the gradient that this leads to."""
-    factors = site.a_h if part is Part.WEIGHT else np.ones((site.samples, 1))
-    some = kept_samples([(found.reshape(len(site.w), -1), site.delta, factors)])
+    some = kept_samples([_sum_over_samples(site, part, found)])
     if some is None:
         return None
-    return numbered("sample", some[:, 0] > 0), RIGHT[part](replace(site, delta=some * site.delta))
+    kept = replace(site, delta=some * site.delta, dL_dy=some * site.dL_dy)
+    return numbered("sample", some[:, 0] > 0), RIGHT[part](kept)

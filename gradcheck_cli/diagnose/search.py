@@ -272,16 +272,18 @@ class Search:
 
     def _of_some_samples(self, state: State) -> Iterator[State]:
         """The loss of some samples alone."""
-        some = of_some_samples(self._right, self.found.of_data)
-        if some is not None:
-            place, site = some
+        if self._some_samples is not None:
+            place, site = self._some_samples
             made = (*state.made, Made(SOME_OF_LOSS, site.layer.name, place=place))
             yield from self._through_tensors(replace(state, made=made, site=site))
 
+    @cached_property
+    def _some_samples(self) -> tuple[str, Site] | None:
+        return of_some_samples(self._right, self.found.of_data)
+
     def _sum_over_some(self, state: State, part: Part, name: str) -> Iterator[Candidate]:
         site = state.site
-        is_sum = part in (Part.WEIGHT, Part.BIAS)
-        if site is None or not is_sum or not self._allowed(self._known(SOME_OF_TENSOR), state):
+        if site is None or not self._allowed(self._known(SOME_OF_TENSOR), state):
             return
         some = sum_over_some(site, part, self.found.of_data[name])
         if some is not None:

@@ -12,6 +12,8 @@ from mistakes import Backprop
 
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.site import penalty_terms
+from gradcheck_cli.diagnose.subsets import listed
+from gradcheck_cli.model.network import backprop
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import sigmoid
 
@@ -503,3 +505,39 @@ def test_samples_are_not_told_of_a_layer_whose_weights_are_right():
     told = why(of, found)
     assert told.answers == ()
     assert not any("δ of layer" in each for each in told.observations)
+
+
+# --- samples that a batch-normed network has lost ----------------------------------------------------------
+
+
+def of_samples(some: tuple[int, ...], count: int) -> np.ndarray:
+    return np.isin(np.arange(count), some)[:, None]
+
+
+@pytest.mark.parametrize("outputs_normed", [False, True])
+@pytest.mark.parametrize("some", [(2, 3, 7, 11), (0, 1, 2, 5, 6, 8, 9, 10, 13), (4,)])
+def test_which_samples_the_loss_of_a_batch_normed_network_counts_is_solved_for(outputs_normed, some):
+    of = problem("tanh", "sigmoid", "identity", samples=14, batch_norm=True, outputs=2)
+    if outputs_normed:
+        of = problem("tanh", "tanh", samples=14, batch_norm=True, outputs=4)
+        output = replace(of.network.output, batch_norm=1e-5)
+        network = replace(of.network, layers=(*of.network.layers[:-1], output))
+        normed = {"output.gamma": np.linspace(0.7, 1.3, 4), "output.beta": np.linspace(-0.2, 0.2, 4)}
+        of = replace(of, network=network, parameters={**of.parameters, **normed})
+    kept = of_samples(some, 14)
+    wrong = Backprop(loss_gradient=lambda p, a: kept * p.network.loss.gradient(a, p.target))(of)
+    (cause,) = why(of, wrong).answers[0].causes
+    assert cause.kind == "batch subset"
+    assert listed([str(n) for n in some]) in cause.sentence
+
+
+@pytest.mark.parametrize("name", ["hidden2.gamma", "hidden1.beta"])
+def test_which_samples_count_in_the_gradient_of_gamma_or_beta_is_solved_for(name):
+    of = problem("tanh", "sigmoid", "identity", samples=9, batch_norm=True, units=10)
+    layer, kind = name.split(".")
+    (factors,) = (
+        each for each in backprop(of.network, of.parameters, of.x, of.target) if each.layer.name == layer
+    )
+    terms = factors.dL_dy * (factors.normalised.value if kind == "gamma" else 1.0)
+    found = right(of) | {name: (of_samples((1, 4, 8), 9) * terms).sum(axis=0)}
+    assert sentence_of(of, found) == f"The gradient of {name} is summed over samples 1, 4 and 8 alone."
