@@ -98,7 +98,7 @@ def _of_network(
     if not is_another:
         return replace(found, observations=(*found.observations, *_doubts(found, problem, loss)))
     known = (
-        f"Your loss is {loss:.6g}, and that of the spec {ours:.6g}: it describes another network than yours."
+        f"Your loss is {loss:.6g}, but the spec's is {ours:.6g}: the spec describes another network than yours."
     )
     return replace(found, observations=(known,), layers=found.layers if found.answers else ())
 

@@ -222,7 +222,7 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
-            f"The loss does not change when most entries of {listed(still)} move a little: it does not use "
+            f"The loss does not change when most entries of {listed(still)} change a little: it does not use "
             "them, or the forward pass rounds, as a quantiser or a sign does. A straight-through gradient is "
             "not a derivative."
         )

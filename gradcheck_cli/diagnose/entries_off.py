@@ -25,7 +25,7 @@ def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> 
             yield from _lines_or_entries(name, off, also)
     silent = [name for name, target in targets.items() if _is_zero_where_off(target)]
     if silent:
-        yield f"where it is off, the gradient of {listed(silent)} is 0"
+        yield f"the gradient of {listed(silent)} is 0 wherever it is wrong"
 
 
 def _is_zero_where_off(target: Target) -> bool:
@@ -41,10 +41,10 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
     axis = _axis(off)
     few = np.count_nonzero(off) <= MOST_NAMED
     if axis is not None and not (few and (off != _whole(off, axis)).any()):
-        same = f", and of {listed(also)} the entries of the same numbers" if also else ""
-        yield f"of {name} only {_called(_lines(off, axis), axis, off.ndim)} are off{same}"
+        same = f", and in {listed(also)} the entries with the same indices" if also else ""
+        yield f"in {name} only {_called(_lines(off, axis), axis, off.ndim)} are wrong{same}"
     elif few:
-        yield f"of {name} only {_entries(off)} of {off.size:,} are off"
+        yield f"in {name} only {_entries(off)} of {off.size:,} are wrong"
 
 
 def _axis(off: Array) -> int | None:

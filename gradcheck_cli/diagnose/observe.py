@@ -52,17 +52,17 @@ def _where(problem: Problem, targets: Mapping[str, Target], off: Sequence[str]) 
     wrong = [name for name, target in targets.items() if not target.is_right]
     right_below = [name for name in targets if layer_of(name) in names[names.index(top) + 1 :]]
     if len(off) == 1 and right_below and all(_is_known_right(targets[name]) for name in right_below):
-        return f"everything below layer {top} is right: the fault lies in {listed(wrong)} alone, not in δ"
+        return f"everything below layer {top} is right: the mistake is in {listed(wrong)} alone, not in δ"
     if not above:
         return (
-            f"layer {top}, the topmost, is off: the fault lies in it, or in ∂L/∂a, what the loss hands down"
+            f"layer {top}, the topmost, is wrong: the mistake is in it, or in ∂L/∂a, the gradient of the loss"
         )
     checked = [name for name in above if any(layer_of(tensor) == name for tensor in targets)]
     many = len(checked) > 1
     right = f"layer{'s' if many else ''} {listed(checked)} {'are' if many else 'is'} right: "
     return (
         right if checked else ""
-    ) + f"the fault lies in layer {top}, or in ∂L/∂a = δ w, what is handed down to it"
+    ) + f"the mistake is in layer {top}, or in ∂L/∂a = δ w, the gradient handed down to it"
 
 
 def _is_known_right(target: Target) -> bool:
@@ -83,7 +83,7 @@ def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
             continue
         ratio = float((target.found * target.right).sum()) / size
         if target.matches(ratio * target.right):
-            yield f"the gradient of {name} is {ratio:.6g} times what it should be, throughout"
+            yield f"the gradient of {name} is {ratio:.6g} times what it should be in every entry"
 
 
 def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> Iterator[str]:
@@ -96,10 +96,10 @@ def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> I
     off = np.abs(delta_off) > 1e-6 * np.abs(delta_off).max()
     samples = off.any(axis=1)
     if not samples.all():
-        yield f"δ of layer {top} is off in {numbered('sample', samples)} alone, of {len(samples)}"
+        yield f"δ of layer {top} is wrong only in {numbered('sample', samples)} of {len(samples)}"
     for side, mask in (("z < 0", activity.y[i] < 0), ("z > 0", activity.y[i] > 0)):
         if not (off & ~mask).any() and not mask.all():
-            yield f"δ of layer {top} is off only where {side}"
+            yield f"δ of layer {top} is wrong only where {side}"
 
 
 def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array | None:

@@ -330,7 +330,7 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
     says = listed([f"{name} {strength:g}" for name, strength in network.penalties.items()])
     yield OtherNetwork(replace(problem, network=replace(network, penalties={})), "without a penalty", says)
     on_biases = not network.penalize_biases
-    has = f"whose penalty {'bears' if on_biases else 'does not bear'} on biases"
+    has = f"whose penalty {'applies' if on_biases else 'does not apply'} to biases"
     other = replace(network, penalize_biases=on_biases)
     yield OtherNetwork(replace(problem, network=other), has, f"biases: {str(not on_biases).lower()}")
 

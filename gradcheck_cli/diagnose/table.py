@@ -61,7 +61,7 @@ CLIPPED = Wrong(
 SWAPPED = Wrong("tensors swapped", PRODUCT, "the gradient of {tensor} is that of {place}", "", "")
 """One tensor's gradient in another's place."""
 
-_SOME = "batch subset", "samples", "{it} is summed over {place} alone"
+_SOME = "batch subset", "samples", "{it} is summed over {place} only"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a")
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
 """Samples of which only some count: in the loss, or in one product or sum."""

@@ -9,7 +9,7 @@ from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 
 _OTHER = {"row": "column", "column": "row", "Row": "Column", "Column": "Row"}
 
-_NOTE = " (Rows and columns are those of [in, out], as in the file.)"
+_NOTE = " (Rows and columns are counted as in the file, [in, out].)"
 
 
 def turned(diagnosis: Diagnosis) -> Diagnosis:

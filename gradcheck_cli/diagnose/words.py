@@ -118,7 +118,7 @@ def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Pro
     if problem is None or tensors:
         return f"the gradient of {listed(tensors)}"
     if len(layers) > 1:
-        return f"what is handed down, at each of layers {listed(layers)} anew,"
+        return f"the gradient handed down by each of layers {listed(layers)}"
     output, *below = reversed([layer.name for layer in problem.network.layers])
     if layers[0] == output:
         return "the gradient"

@@ -103,14 +103,14 @@ MISPLACED_MISTAKES = (
         "activation derivative at a",
         DERIVATIVE,
         _at_a,
-        "in {where} the derivative of {activation} is taken at a, which has been through it, not at z",
+        "in {where} the derivative of {activation} is taken at a, its output, not at z, its input",
         "δ = ∂L/∂a · φ'(a)",
     ),
     activation_row(
         "activation derivative of z taken for a",
         DERIVATIVE,
         _z_for_a,
-        "in {where} the derivative of {activation}, {phi}, is given z in place of a",
+        "in {where} the derivative of {activation}, {phi}, is given z instead of a",
         "δ = ∂L/∂a · {phi} with a = z",
     ),
     activation_row(
@@ -124,7 +124,7 @@ MISPLACED_MISTAKES = (
         "activation derivative at the input",
         DERIVATIVE,
         _input_for_a,
-        "in {where} the derivative of {activation}, {phi}, is given the layer's input in place of a",
+        "in {where} the derivative of {activation}, {phi}, is given the layer's input instead of a",
         "δ = ∂L/∂a · {phi} with a = a⁽ʰ⁾",
     ),
     activation_row(
@@ -138,7 +138,7 @@ MISPLACED_MISTAKES = (
         "mask of the gradient",
         DERIVATIVE,
         _mask_of_gradient,
-        "in {where} {activation} lets through where ∂L/∂a > 0, not where z > 0",
+        "in {where} the mask of {activation} is ∂L/∂a > 0, not z > 0",
         "δ = ∂L/∂a where ∂L/∂a > 0",
     ),
 )
@@ -146,7 +146,7 @@ MISPLACED_MISTAKES = (
 FLAT_SPOT = Mistake(
     "flat spot added",
     DERIVATIVE,
-    "in {where} {value} is added to the derivative of {activation}, as is done to leave its flat spots",
+    "in {where} {value} is added to the derivative of {activation}, a trick to leave its flat spots",
     "δ = ∂L/∂a · ({phi} + {value})",
     "δ = ∂L/∂a · {phi}",
     "∂a/∂z",
@@ -161,14 +161,14 @@ DROPPED_MISTAKES = (
         "upstream gradient dropped",
         DERIVATIVE,
         lambda site, _: _own_slope(site),
-        "in {where} ∂L/∂a, what is handed down, is dropped: δ is the derivative of {activation} alone",
+        "in {where} the upstream gradient ∂L/∂a is dropped: δ is the derivative of {activation} alone",
         "δ = {phi}",
     ),
     activation_row(
         "upstream gradient dropped",
         DERIVATIVE,
         _averaged_slope,
-        "in {where} ∂L/∂a is dropped but for the loss's c: δ is c times the derivative of {activation}",
+        "in {where} the upstream gradient ∂L/∂a is dropped except for the loss's c: δ is c times the derivative of {activation}",
         "δ = c · {phi}",
     ),
 )

@@ -197,7 +197,7 @@ def _another(name: str, activation: Activation) -> Mistake:
         "another activation's derivative",
         FORMULA,
         step,
-        f"in {{where}} the derivative is that of {name}, and the forward pass takes {{activation}}",
+        f"in {{where}} the derivative is that of {name}, but the forward pass uses {{activation}}",
         f"δ = ∂L/∂a · {name}'(z)",
     )
 
@@ -239,7 +239,7 @@ def _written_by_a(
         FORMULA,
         step,
         f"in {{where}} the derivative is written {formula}, that of {name}, "
-        "and the forward pass takes {activation}",
+        "but the forward pass uses {activation}",
         f"δ = ∂L/∂a · {formula if name == 'sigmoid' else f'({formula})'}",
     )
 
@@ -256,21 +256,21 @@ _SOFTMAX = (
         "softmax diagonal only",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a * (1.0 - a)),
-        "in {where} only the diagonal of softmax's Jacobian is used, as if every output had its own z alone",
+        "in {where} only the diagonal of softmax's Jacobian is used, as if each output depended on its own z only",
         "δᵢ = ∂L/∂aᵢ · aᵢ (1 − aᵢ)",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a),
-        "in {where} softmax's Jacobian lacks its product of two outputs, −aᵢ aⱼ",
+        "in {where} softmax's Jacobian lacks the term −aᵢ aⱼ",
         "δᵢ = ∂L/∂aᵢ · aᵢ",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: a * (dL_da + (dL_da * a).sum(axis=-1, keepdims=True))),
-        "in {where} softmax's Jacobian has + aᵢ aⱼ for − aᵢ aⱼ",
+        "in {where} softmax's Jacobian has +aᵢ aⱼ instead of −aᵢ aⱼ",
         "δⱼ = Σᵢ ∂L/∂aᵢ · aᵢ (1[i=j] + aⱼ)",
     ),
     activation_row(

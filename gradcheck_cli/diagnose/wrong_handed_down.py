@@ -42,7 +42,7 @@ def _early(with_penalty: bool) -> Mistake:
     return Mistake(
         "weights updated first",
         EARLY,
-        "the weights of {where} are updated, by a learning rate of {value}, before δ goes down through them",
+        "the weights of {where} are updated, with a learning rate of {value}, before δ goes down through them",
         "∂L/∂a⁽ʰ⁾ = δ (w − {value} ∂L/∂w)",
         right,
         "∂L/∂a",
@@ -95,7 +95,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         "transposed weights",
         TRANSPOSED,
         lambda s: s.delta @ s.w.T.reshape(s.w.shape),
-        "δ goes down through a w whose numbers are in the order of wᵀ",
+        "δ goes down through wᵀ reshaped to the shape of w",
         "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped",
     ),
     (
@@ -123,7 +123,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         "absolute weights on the way down",
         PRODUCT,
         lambda s: s.delta @ np.abs(s.w),
-        "δ goes down through weights that have lost their signs",
+        "δ goes down through |w|, not w",
         "∂L/∂a⁽ʰ⁾ = δ |w|",
     ),
     *(
@@ -131,7 +131,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
             "another layer's weights",
             PRODUCT,
             lambda s, by=by: _other_weight(s, by),
-            f"δ goes down through the weights of the layer {further}",
+            f"δ goes down through the weights from {further}",
             "∂L/∂a⁽ʰ⁾ = δ w of another layer",
             abs(by) > 1,
         )

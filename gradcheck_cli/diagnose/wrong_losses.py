@@ -67,13 +67,13 @@ def _of_logits(
     yield row(
         twice,
         lambda a, t: p(p(a)) * total(t) - t,
-        f"{name} is applied twice: the loss does it already",
+        f"{name} is applied twice: the loss applies it already",
         f"({name}({name}(a)) − y)",
     )
     yield row(
         twice,
         lambda a, t: vjp(a, p(a) * total(t) - t),
-        f"the derivative of {name} is multiplied into {name}(a) − y, which has it already",
+        f"the derivative of {name} is multiplied into {name}(a) − y, which contains it already",
         f"({name}(a) − y) · {name}'(a)",
     )
     yield row(
@@ -85,19 +85,19 @@ def _of_logits(
     yield row(
         missing,
         lambda a, t: a * total(t) - t,
-        f"the logits themselves stand where {name} of them should",
+        f"the gradient has the logits a instead of {name}(a)",
         "(a − y)",
     )
     yield row(
         missing,
         lambda a, t: -t / p(a),
-        f"the derivative is taken by p, and that of p = {name}(a) is missing",
+        f"the gradient is ∂L/∂p: the derivative of p = {name}(a) is missing",
         "(−y / p)",
     )
     yield row(
         "sign of the target",
         lambda a, t: p(a) * total(t) + t,
-        "the target is added, where it should be subtracted",
+        "the target is added instead of subtracted",
         f"({name}(a) + y)",
     )
     yield row("target forgotten", lambda a, t: p(a) * total(t), "the target is not subtracted", f"{name}(a)")
@@ -113,7 +113,7 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "output activation missing",
         of_loss(lambda a, t: -t / sigmoid(a) + (1.0 - t) / sigmoid(-a), "bce_with_logits"),
-        "the derivative is taken by p, and that of p = σ(a) is missing",
+        "the gradient is ∂L/∂p: the derivative of p = σ(a) is missing",
         "c · (−y / p + (1 − y) / (1 − p))",
     ),
     loss_row(
@@ -156,7 +156,7 @@ def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
 
     return loss_row(
-        "another loss", step, f"this is the gradient of {name}, and the loss is {{loss}}", f"c · {formula}"
+        "another loss", step, f"this is the gradient of {name}, but the loss is {{loss}}", f"c · {formula}"
     )
 
 
@@ -235,7 +235,7 @@ _HUBER = (
     Mistake(
         "huber threshold",
         LOSS,
-        "the Huber loss is clipped at {value}, which is not its delta",
+        "the Huber gradient is clipped at {value}, not at the loss's delta",
         "∂L/∂a = c · clip(a − y, ± {value})",
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
@@ -248,19 +248,19 @@ _HUBER = (
     loss_row(
         "huber sign",
         _signless,
-        "beyond its threshold the Huber loss has + delta on either side",
+        "beyond its threshold the Huber gradient is + delta on both sides",
         "c · delta where |a − y| > delta",
     ),
     loss_row(
         "huber sign",
         _one_sided,
-        "the Huber loss is not clipped below: its delta is held against a − y, not against |a − y|",
+        "the Huber gradient is not clipped below: delta is compared with a − y, not with |a − y|",
         "c · min(a − y, delta)",
     ),
     loss_row(
         "huber slope",
         _unit_slope,
-        "beyond its threshold the Huber loss has the slope ± 1, not ± delta",
+        "beyond its threshold the Huber gradient is ± 1, not ± delta",
         "c · sign(a − y) where |a − y| > delta",
     ),
 )
@@ -296,19 +296,19 @@ _HINGE = (
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) > 0),
-        "at the label stands −1, however many margins are violated",
+        "the label's entry is −1, however many margins are violated",
         "1[…], at y −1",
     ),
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t,
-        "at the label stands −1, whether margins are violated or not",
+        "the label's entry is always −1, even where no margin is violated",
         "1[…], at y always −1",
     ),
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) + 1.0),
-        "the label's own margin is counted with those that are violated",
+        "the label's own margin is counted as violated",
         "1[…], at y −1 − Σ of these",
     ),
     _hinge_row(
@@ -317,7 +317,7 @@ _HINGE = (
         "the label's own margin is not set to 0",
         "1[…], at y 1 − Σ of these",
     ),
-    _hinge_row("hinge label forgotten", _over, "at the label stands 0", "1[…], at y 0"),
+    _hinge_row("hinge label forgotten", _over, "the label's entry is 0", "1[…], at y 0"),
     _hinge_row(
         "hinge margin",
         lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
@@ -352,7 +352,7 @@ SAMPLE_MISTAKES = tuple(
     Mistake(
         kind,
         SAMPLES,
-        sentence + (", and the mean is over the others" if mean else ""),
+        sentence + (", and the mean is over the samples that remain" if mean else ""),
         f"L = c Σₙ ℓₙ {wrong}",
         "L = c Σₙ ℓₙ",
         "∂L/∂a",

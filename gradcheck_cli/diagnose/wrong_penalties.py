@@ -107,7 +107,7 @@ _MIXED: tuple[WrongPenalty, ...] = (
     _row(
         "elastic net mixed up",
         _swapped,
-        "the l1 penalty has the strength of the l2 penalty, and the other way round",
+        "the l1 penalty has the strength of the l2 penalty, and vice versa",
         "… + l1 w + l2 sign(w)",
     ),
     *(
@@ -122,7 +122,7 @@ _MIXED: tuple[WrongPenalty, ...] = (
     _row(
         "elastic net mixed up",
         _by_share,
-        "of the two penalties' strengths together l1 has a share of {value}, which is not the spec's",
+        "l1's share of the two penalties' strengths is {value}, not the spec's",
         "… + (l1 + l2) ({value} sign(w) + (1 − {value}) w)",
         "l1_ratio",
         0.15,
@@ -133,14 +133,14 @@ _ADDED: tuple[WrongPenalty, ...] = tuple(
     _row(
         "penalty that the spec lacks",
         _added(penalty),
-        f"the gradient has {name} with a strength of {{value}}, and the spec has not",
+        f"the gradient includes {name} of strength {{value}}; the spec has none",
         f"∂L/∂w + {{value}} {derivative}",
         f"{penalty} strength",
         0.01,
         "∂L/∂w",
     )
     for penalty, name, derivative in (
-        ("l2", "weight decay, an l2 penalty,", "w"),
+        ("l2", "weight decay (an l2 penalty)", "w"),
         ("l1", "an l1 penalty", "sign(w)"),
     )
 )
@@ -155,7 +155,7 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str], ...] = (
     (
         "penalty doubled",
         lambda p: 2.0,
-        "{penalty} counts twice, as where ½ λ w² is taken for λ w²",
+        "{penalty} counts twice, as if it were λ w², not ½ λ w²",
         "… + 2 λ w",
     ),
     ("penalty halved", lambda p: 0.5, "{penalty} counts half", "… + ½ λ w"),
@@ -227,7 +227,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
     *_INSTEAD,
     *_MIXED,
     _row(
-        "penalty on the biases too", _on_biases, "the penalty bears on the biases, too", "∂L/∂b = Σₙ δₙ + λ b"
+        "penalty on the biases too", _on_biases, "the penalty also applies to the biases", "∂L/∂b = Σₙ δₙ + λ b"
     ),
     _row(
         "penalty strength",

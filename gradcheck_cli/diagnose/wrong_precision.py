@@ -112,7 +112,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
     WrongTensor(
         "few decimals",
         PRECISION,
-        "the gradient of {tensor} is rounded to {place}, as where it was printed",
+        "the gradient of {tensor} is rounded to {place}, as when printed",
         "∂L/∂w to {place}",
         "as computed",
         fits=_printed(_to_decimals, "decimal"),
@@ -122,7 +122,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
     WrongTensor(
         "few digits",
         PRECISION,
-        "the gradient of {tensor} is rounded to {place}, as where it was printed",
+        "the gradient of {tensor} is rounded to {place}, as when printed",
         "∂L/∂w to {place}",
         "as computed",
         fits=_printed(_to_digits, "digit"),
@@ -132,7 +132,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
         WrongTensor(
             name,
             PRECISION,
-            f"the gradient of {{tensor}} is right to the precision of {name}",
+            f"the gradient of {{tensor}} is right only to the precision of {name}",
             f"in {name}",
             "as computed",
             fits=_precision(dtype),

@@ -45,7 +45,7 @@ def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Na
     sum_of = f"Σ over {noun}"
     if over:
         missing = (
-            f"the loss averages over the {count} {noun}, {{it}} does not",
+            f"the loss averages over the {count} {noun}, but {{it}} does not",
             sum_of,
             f"1/{letter} {sum_of}",
         )
@@ -56,11 +56,11 @@ def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Na
         )
     else:
         missing = (
-            f"{{it}} is {count} times too large, as many times as there are {noun}",
+            f"{{it}} is {count} times too large, the number of {noun}",
             f"{letter} {sum_of}",
             sum_of,
         )
-        twice = f"{{it}} averages over the {count} {noun}, the loss does not", f"1/{letter} {sum_of}", sum_of
+        twice = f"{{it}} averages over the {count} {noun}, but the loss does not", f"1/{letter} {sum_of}", sum_of
     yield float(count), _wrong(f"missing 1/{letter}", *missing)
     yield 1.0 / count, _wrong(f"1/{letter} twice", *twice)
 
@@ -93,7 +93,7 @@ def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
         return
     for other in (count - 1, *_BATCHES):
         if other > 1 and is_same(factor, count / other):
-            sentence = f"{{it}} is divided by {other}, and there are {count} samples"
+            sentence = f"{{it}} is divided by {other}, but there are {count} samples"
             divisor = "(N − 1)" if other == count - 1 else str(other)
             yield _wrong("mean over another number", sentence, f"1/{divisor} Σₙ", "1/N Σₙ")
             return
@@ -103,7 +103,7 @@ _MOST_TIMES = 1000
 
 
 def _accumulated(times: int) -> Wrong:
-    sentence = f"{{it}} is {times} times too large, as if it had been added up {times} times"
+    sentence = f"{{it}} is {times} times too large, as if it had been accumulated {times} times"
     return _wrong("accumulated", sentence, f"∂L added {times} times", "∂L", ACCUMULATED)
 
 

@@ -99,7 +99,7 @@ _BIASES = (
     (
         "bias summed with its input",
         lambda s: s.delta.T @ s.a_h.sum(axis=1),
-        "the bias's gradient is the sum of the weight's, as if its input were that of the weight, not 1",
+        "the bias's gradient is the weight's summed over the inputs, as if the bias's own input were not 1",
         "∂L/∂b = Σᵢ (δᵀ a⁽ʰ⁾)ᵢ",
     ),
 )
@@ -202,7 +202,9 @@ def _other_delta(by: int) -> Of:
 
 
 FURTHER = tuple(
-    (by, f"{abs(by)} {'above' if by > 0 else 'below'}") for near in range(1, 12) for by in (near, -near)
+    (by, f"{near} layer{'s' if near > 1 else ''} {'above' if by > 0 else 'below'}")
+    for near in range(1, 12)
+    for by in (near, -near)
 )
 """How many layers further up or down, and in words."""
 
@@ -271,14 +273,14 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]),
-        "z of the layer below stands where its activation should",
+        "the product has z of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
     ),
     (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]),
-        "a wᵀ + b of the layer below stands where its activation should",
+        "the product has a wᵀ + b of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
     ),
     *(
@@ -286,7 +288,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "another layer's activation",
             PRODUCT,
             _other_input(by),
-            f"the input is that of the layer {further}",
+            f"the input comes from {further}",
             "∂L/∂w = δᵀ a of another layer",
             abs(by) > 1,
         )
@@ -297,7 +299,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "another layer's delta",
             PRODUCT,
             _weight_of(_other_delta(by)),
-            f"δ is that of the layer {further}",
+            f"δ comes from {further}",
             "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾",
             abs(by) > 1,
         )
@@ -311,14 +313,14 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "parameters in place of the gradient",
         PRODUCT,
         lambda s: _unless_zero(s.w),
-        "the weight itself stands where its gradient should",
+        "the weight's gradient is the weight itself",
         "∂L/∂w = w",
     ),
     (
         "delta before the activation",
         PRODUCT,
         _weight_before,
-        "the weight's gradient is taken of ∂L/∂a, not of δ",
+        "the weight's gradient uses ∂L/∂a instead of δ",
         "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾",
     ),
 )
@@ -340,11 +342,11 @@ def _subset_rows() -> Iterator[Mistake]:
             kind,
             SAMPLES,
             weight,
-            f"{sentence}, in the weight's gradient",
+            f"{sentence} in the weight's gradient",
             f"∂L/∂w = δᵀ a⁽ʰ⁾ {wrong}",
         )
         yield sum_row(
-            Part.BIAS, kind, SAMPLES, bias, f"{sentence}, in the bias's gradient", f"∂L/∂b = Σₙ δₙ {wrong}"
+            Part.BIAS, kind, SAMPLES, bias, f"{sentence} in the bias's gradient", f"∂L/∂b = Σₙ δₙ {wrong}"
         )
 
 
@@ -355,7 +357,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         "delta before the activation",
         PRODUCT,
         _bias_before,
-        "the bias's gradient is summed of ∂L/∂a, not of δ",
+        "the bias's gradient is the sum of ∂L/∂a, not of δ",
         "∂L/∂b = Σₙ ∂L/∂aₙ",
     ),
     sum_row(
@@ -363,7 +365,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         "parameters in place of the gradient",
         PRODUCT,
         lambda s: _unless_zero(s.problem.parameters[s.layer.bias]),
-        "the bias itself stands where its gradient should",
+        "the bias's gradient is the bias itself",
         "∂L/∂b = b",
     ),
     *(
@@ -372,7 +374,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
             "another layer's delta",
             PRODUCT,
             _bias_of(_other_delta(by)),
-            f"δ is that of the layer {further}",
+            f"δ comes from {further}",
             "∂L/∂b = Σₙ δₙ of another layer",
             abs(by) > 1,
         )

@@ -315,7 +315,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "single entries",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _single,
         _spoil_one,
@@ -323,7 +323,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "row",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _lines(0, "row"),
         _spoil_line(0, 1.5),
@@ -331,7 +331,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "column",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _lines(1, "column"),
         _spoil_line(1, 1.5),
@@ -350,6 +350,6 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
 DESCRIPTIONS = tuple(
     wrong
     for wrong in TENSOR_MISTAKES
-    if wrong.family == PRECISION or "but for" in wrong.sentence or wrong.wrong == "0, up to rounding"
+    if wrong.family == PRECISION or "except for" in wrong.sentence or wrong.wrong == "0, up to rounding"
 )
 """What says where the gradient is off rather than why; anything that says why comes first."""
