@@ -97,9 +97,7 @@ def _of_network(
         return replace(found, answers=tuple(answers), observations=(), layers=_layers(answers))
     if not is_another:
         return replace(found, observations=(*found.observations, *_doubts(found, problem, loss)))
-    known = (
-        f"Your loss is {loss:.6g}, but the spec's is {ours:.6g}: the spec describes another network than yours."
-    )
+    known = f"Your loss is {loss:.6g}, but the spec's is {ours:.6g}: the spec describes another network than yours."
     return replace(found, observations=(known,), layers=found.layers if found.answers else ())
 
 

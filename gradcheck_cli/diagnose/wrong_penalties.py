@@ -227,7 +227,10 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
     *_INSTEAD,
     *_MIXED,
     _row(
-        "penalty on the biases too", _on_biases, "the penalty also applies to the biases", "∂L/∂b = Σₙ δₙ + λ b"
+        "penalty on the biases too",
+        _on_biases,
+        "the penalty also applies to the biases",
+        "∂L/∂b = Σₙ δₙ + λ b",
     ),
     _row(
         "penalty strength",

@@ -60,7 +60,11 @@ def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Na
             f"{letter} {sum_of}",
             sum_of,
         )
-        twice = f"{{it}} averages over the {count} {noun}, but the loss does not", f"1/{letter} {sum_of}", sum_of
+        twice = (
+            f"{{it}} averages over the {count} {noun}, but the loss does not",
+            f"1/{letter} {sum_of}",
+            sum_of,
+        )
     yield float(count), _wrong(f"missing 1/{letter}", *missing)
     yield 1.0 / count, _wrong(f"1/{letter} twice", *twice)
 

@@ -102,7 +102,7 @@ def off(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def test_columns_are_columns_and_vectors_off_at_the_same_numbers_are_named():
     units = np.isin(np.arange(4), (1, 3))
     texts = observed(w=off(RIGHT["w"], units), b=off(RIGHT["b"], units))
-    assert "Of w only columns 1 and 3 of 4 are off, and of b the entries of the same numbers." in texts
+    assert "In w only columns 1 and 3 of 4 are wrong, and in b the entries with the same indices." in texts
     assert not any(word in text for text in texts for word in ("inputs", "outputs"))
 
 
@@ -110,15 +110,15 @@ def test_up_to_a_dozen_entries_are_listed():
     mask = np.zeros((4, 4), dtype=bool)
     mask[[0, 1, 2, 3, 0], [1, 1, 2, 0, 3]] = True
     assert observed(w=off(RIGHT["w"], mask))[1:] == (
-        "Of w only entries [0, 1], [0, 3], [1, 1], [2, 2] and [3, 0] of 16 are off.",
+        "In w only entries [0, 1], [0, 3], [1, 1], [2, 2] and [3, 0] of 16 are wrong.",
     )
-    assert "Of b only entries 0, 1 and 3 of 4 are off." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
+    assert "In b only entries 0, 1 and 3 of 4 are wrong." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
 
 
 def test_entries_that_are_wrongly_0_are_reported():
     units = np.isin(np.arange(4), (0, 2, 3))
     texts = observed(w=np.where(units, 0.0, RIGHT["w"]), b=np.where(units, 0.0, RIGHT["b"]))
-    assert "Where it is off, the gradient of w and b is 0." in texts
+    assert "The gradient of w and b is 0 wherever it is wrong." in texts
 
 
 def test_a_name_keeps_its_case():
@@ -131,13 +131,15 @@ def test_two_mistakes_are_both_named_with_all_their_tensors():
     sentences = {cause.sentence for cause in found.answers[0].causes}
     assert sentences == {
         "The gradient of w and b has the wrong sign.",
-        "The gradient of v and c is 10 times too large, as if it had been added up 10 times.",
+        "The gradient of v and c is 10 times too large, as if it had been accumulated 10 times.",
     }
 
 
 def test_explained_and_unexplained_tensors_are_both_reported():
     texts = observed(w=10 * RIGHT["w"], b=10 * RIGHT["b"], v=RIGHT["v"] * np.cos(RIGHT["v"]))
-    assert texts[1] == "The gradient of w and b is 10 times too large, as if it had been added up 10 times."
+    assert (
+        texts[1] == "The gradient of w and b is 10 times too large, as if it had been accumulated 10 times."
+    )
     assert texts[2] == "v is wrong in another way."
 
 
@@ -187,7 +189,7 @@ def test_no_factor_is_reported_for_entries_that_agree_as_a_group():
     one = compare("w", mostly, numbers, np.zeros((4, 4)), 1e-6, projected=rest)
     other = drawn("v", RIGHT["v"], False, seed=1)
     (cause,) = diagnose([one, other], None).answers[0].causes
-    assert cause.sentence == "The gradient of w is right but for entries [0, 0], [0, 1]."
+    assert cause.sentence == "The gradient of w is right except for entries [0, 0], [0, 1]."
 
 
 @pytest.mark.parametrize("most", [True, False])

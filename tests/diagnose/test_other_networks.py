@@ -143,7 +143,7 @@ def test_with_another_loss_no_layer_is_blamed():
     found = diagnose(compared(of, unknown(of)), of, loss=7.25)
     assert (found.answers, found.layers) == ((), ())
     (said,) = found.observations
-    assert said.startswith("Your loss is 7.25, and that of the spec ")
+    assert said.startswith("Your loss is 7.25, but the spec's is ")
 
 
 def test_a_known_mistake_stays_the_answer_where_the_loss_is_the_specs():

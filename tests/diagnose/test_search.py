@@ -73,7 +73,7 @@ def test_a_mean_over_outputs_only_in_the_loss_is_named():
     of = problem("sigmoid", "sigmoid", reduction="mean", outputs=7)
     (cause,) = why(of, {name: 7 * value for name, value in right(of).items()}).answers[0].causes
     assert cause.kind == "missing 1/C"
-    assert cause.sentence == "The loss averages over the 7 outputs, the gradient does not."
+    assert cause.sentence == "The loss averages over the 7 outputs, but the gradient does not."
 
 
 def test_a_clipping_norm_is_named():
@@ -107,7 +107,7 @@ def test_a_mean_over_another_batch_is_named_before_its_factor():
     for other, formula in ((32, "1/32 Σₙ"), (10, "1/(N − 1) Σₙ")):
         found = why(SIGMOID, {name: 11 / other * value for name, value in right(SIGMOID).items()})
         (cause,) = found.answers[0].causes
-        assert cause.sentence == f"The gradient is divided by {other}, and there are 11 samples."
+        assert cause.sentence == f"The gradient is divided by {other}, but there are 11 samples."
         assert cause.wrong == formula
 
 
@@ -206,7 +206,7 @@ def test_rows_are_those_of_the_authors_file():
     assert kinds(said)[0] == ("columns permuted",)
     assert said.answers[0].causes[0].sentence == (
         "The columns of output.weight's gradient are in another order. "
-        "(Rows and columns are those of [in, out], as in the file.)"
+        "(Rows and columns are counted as in the file, [in, out].)"
     )
 
 
@@ -281,7 +281,7 @@ def test_errors_only_below_zero_are_reported():
 
     found = why(of, Backprop(vjp=vjp)(of))
     assert found.answers == ()
-    assert "δ of layer hidden1 is off only where z < 0." in found.observations
+    assert "δ of layer hidden1 is wrong only where z < 0." in found.observations
 
 
 def test_wrong_samples_are_reported():
@@ -294,7 +294,7 @@ def test_wrong_samples_are_reported():
 
     found = why(of, Backprop(vjp=vjp)(of))
     assert found.answers == ()
-    assert any("sample 3 alone" in each for each in found.observations)
+    assert any("only in sample 3 of 5" in each for each in found.observations)
 
 
 def test_wrong_rows_are_reported():
@@ -540,4 +540,4 @@ def test_which_samples_count_in_the_gradient_of_gamma_or_beta_is_solved_for(name
     )
     terms = factors.dL_dy * (factors.normalised.value if kind == "gamma" else 1.0)
     found = right(of) | {name: (of_samples((1, 4, 8), 9) * terms).sum(axis=0)}
-    assert sentence_of(of, found) == f"The gradient of {name} is summed over samples 1, 4 and 8 alone."
+    assert sentence_of(of, found) == f"The gradient of {name} is summed over samples 1, 4 and 8 only."
