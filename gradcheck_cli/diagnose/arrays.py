@@ -1,4 +1,4 @@
-"""What arrays alone can say, of code whose network nobody described."""
+"""The diagnosis from arrays alone, for code without a network section."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gradcheck_cli.model.special import Array
 _MOST = 2
 
 _FEWEST = 4
-"""The fewest known entries that stand for a whole tensor."""
+"""How many known entries it takes to stand for a whole tensor."""
 
 _BY_FAR = 100.0
 """A gradient is not 0 if it is at least this many bounds away from 0."""
@@ -40,7 +40,7 @@ _BY_FAR = 100.0
 def diagnose_arrays(
     comparisons: Sequence[Comparison], samples: int | None = None, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
-    """Why these gradients are wrong, as far as they and their numerical values tell by themselves."""
+    """Return why these gradients are wrong, as far as the arrays alone show it."""
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}
@@ -64,18 +64,18 @@ def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _target(comparison: Comparison) -> Target:
-    """Held against differences, with their error bars; of what is not known at all these are infinite."""
+    """Return the gradient with its differences as the right one; unknown entries get an infinite bound."""
     measured = np.isfinite(comparison.error)
     right = np.where(measured, comparison.numerical, comparison.analytic)
     unmeasured = np.inf if comparison.projected is None else comparison.projected.least
     beyond = np.where(comparison.covered, unmeasured, np.inf)
     bar = np.where(measured, ERROR_BARS * comparison.error, beyond)
-    bound = comparison.rounding + bar  # no measure of what it is summed from, hence the eps of 1
+    bound = comparison.rounding + bar  # eps is 1: what it is summed from is unknown
     return Target(comparison.name, comparison.analytic, right, bound, comparison.rtol, eps=1.0)
 
 
 def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
-    """Mistakes that explain all tensors that are wrong: one factor of everything first."""
+    """Yield the mistakes that explain all wrong tensors, one factor for everything first."""
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
@@ -103,7 +103,7 @@ def _of_tensor(
     factors: Mapping[str, float],
     without: frozenset[str],
 ) -> Iterator[Made]:
-    """What may have been done to this tensor alone."""
+    """Yield each mistake that explains this tensor alone."""
     target = targets[comparison.name]
     if not target.is_known.all() and not _stands_for_all(comparison, target):
         return
@@ -118,12 +118,12 @@ def _of_tensor(
 
 
 def _stands_for_all(comparison: Comparison, target: Target) -> bool:
-    """Whether entries drawn at random are all wrong, and tell of the others."""
+    """Whether all entries drawn at random are wrong, so that they stand for the others."""
     return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Other tensors whose right gradient this is, in every entry of them that is known."""
+    """Yield the other tensors whose right gradient this one equals in every known entry."""
     for other in targets.values():
         if not other.can_stand_for(target):
             continue
@@ -136,14 +136,14 @@ def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made
 
 
 def _factors(targets: Sequence[Target]) -> dict[str, float]:
-    """The factor on each tensor that is off by one.
+    """Return the factor on each tensor that has one.
 
-    A tensor takes over the factor of one that is known better, if it is the same within the error bars: in
-    float32 they may be 1e-4 apart though one mistake has made all of them.
+    A tensor shares the factor of one that is known better, if it matches within the error bars: in float32
+    the factors that one mistake has made may be measured 1e-4 apart.
     """
     factors: dict[str, float] = {}
     for target in sorted(targets, key=_sharpness, reverse=True):
-        if not _told(target).any():
+        if not _distinct(target).any():
             continue
         shared = (factor for factor in factors.values() if _is_times(target, factor))
         factor = next(shared, None) or _own_factor(target)
@@ -153,13 +153,13 @@ def _factors(targets: Sequence[Target]) -> dict[str, float]:
 
 
 def _sharpness(target: Target) -> float:
-    """How well the tensor tells a factor on it: the size of its right entries in units of their bounds."""
-    told = _told(target)
-    return float(np.linalg.norm(target.right[told] / target.bound[told]))
+    """How well a factor on the tensor is known: the size of its right entries in units of their bounds."""
+    distinct = _distinct(target)
+    return float(np.linalg.norm(target.right[distinct] / target.bound[distinct]))
 
 
-def _told(target: Target) -> Array:
-    """The entries that are far from 0."""
+def _distinct(target: Target) -> Array:
+    """The entries that are far from 0, (shape of the tensor)."""
     return np.asarray(target.is_known & (np.abs(target.right) > 10.0 * target.bound))
 
 
@@ -168,7 +168,7 @@ def _is_times(target: Target, factor: float) -> bool:
 
 
 def _own_factor(target: Target) -> float | None:
-    """The factor that meets this tensor; a single entry is a multiple of anything."""
+    """Return the factor that explains this tensor; a single entry is a multiple of anything."""
     known = target.is_known
     if target.right.size < 2:
         return None
@@ -179,7 +179,7 @@ def _own_factor(target: Target) -> float | None:
 
 
 def _whole(factor: float) -> Iterator[float]:
-    """The whole number, or the inverse of one, that is near this factor."""
+    """Yield the whole number, or the inverse of one, that is near this factor."""
     for value, inverse in ((factor, False), (1.0 / factor if factor else 0.0, True)):
         whole = float(round(value))
         if whole and abs(value - whole) <= _NEAR_WHOLE * abs(whole):
@@ -187,6 +187,7 @@ def _whole(factor: float) -> Iterator[float]:
 
 
 _NEAR_WHOLE = 1e-3
+"""How far, as a share, a measured factor may be from a whole number that also matches."""
 
 
 # --- what is known all the same ----------------------------------------------------------------------------
@@ -218,7 +219,7 @@ def _observed(
 
 
 def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
-    """What to look for where the gradient is not 0 and the loss stands still."""
+    """Say what to look for if the gradient is not 0 and the loss does not change."""
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
@@ -229,7 +230,7 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _stands_still(target: Target) -> bool:
-    """Whether differences are 0 at most of the entries where the gradient is not."""
+    """Whether differences are 0 for most entries whose gradient is not 0."""
     told = target.is_known & (np.abs(target.found) > _BY_FAR * target.bound)
     still = told & (np.abs(target.right) <= target.bound)
     return int(still.sum()) > max(1, int(told.sum()) // 2)

@@ -1,4 +1,4 @@
-"""The gradients that were found, and the unknowns of a mistake that meet them best."""
+"""The gradients that were found, and the unknowns of a mistake that fit them best."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradcheck_cli.model.special import Array
 
 @dataclass(frozen=True)
 class Found:
-    """The gradients that were found for a network, by the names of its parameters."""
+    """The gradients that were found for a network, by parameter name."""
 
     problem: Problem
     targets: Mapping[str, Target]
@@ -53,7 +53,7 @@ class Found:
         return [(part, name) for part, name in named if name in self.targets]
 
     def unknowns(self, at_zero: Site, at_one: Site) -> list[float]:
-        """The values that meet the layer's gradients best, all together and each alone.
+        """Return the values that fit the layer's gradients best, all together and each alone.
 
         at_zero, at_one: the site with the unknown at 0 and at 1; between them it is affine.
         """
@@ -64,14 +64,14 @@ class Found:
         return unlike([value for value in values if np.isfinite(value)])
 
     def solved(self, unknown: Mistake, site: Site) -> list[float]:
-        """The values that the mistake's own solver proposes, from the gradient that is Σₙ ∂L/∂yₙ."""
+        """Return the values that the mistake's own solver proposes, given the gradient Σₙ ∂L/∂yₙ."""
         name = site.layer.bias if site.layer.batch_norm is None else site.layer.beta
         if unknown.solver is None or name not in self.targets:
             return []
         return list(unknown.solver(site, self.of_data[name]))
 
     def factors(self, site: Site) -> list[float]:
-        """The factor that meets each of the layer's gradients best, without its penalty and with it."""
+        """Return the factors that fit each of the layer's gradients best, without and with its penalty."""
         factors = []
         for part, name in self.of_layer(site):
             data = RIGHT[part](site)

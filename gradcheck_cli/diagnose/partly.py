@@ -1,4 +1,4 @@
-"""Mistakes that some units or some samples alone have."""
+"""Mistakes in some units or some samples only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gradcheck_cli.model.special import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Which rows of the weight's gradient are as this site makes them."""
+    """Return a mask of the rows of the weight's gradient that this site reproduces, (units,)."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Which units, and the site, if each row of the weight's gradient is right or wrong in this way."""
+    """Return the wrong units and the site if each row of the weight's gradient is right or wrong this way."""
     units = ~right_rows
     if not units.any() or units.all() or not rows_as(wrong, target, penalty)[units].all():
         return None
@@ -36,7 +36,7 @@ def in_some_units(
 
 
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
-    """Which samples the loss is of, if only some, and the output layer's site; solved from all layers.
+    """Return the samples that the loss is summed over, if only some, and the output layer's site.
 
     found: the gradients without their penalties.
     """
@@ -79,7 +79,7 @@ def _sum_over_samples(site: Site, part: Part, found: Array) -> tuple[Array, Arra
 
 
 def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """The weight's gradient as a sum over the samples whose loss it comes from, one backprop for each."""
+    """Yield the weight's gradient as a sum over samples, each term from the loss of one sample."""
     if site.samples**2 * found.size > _MOST_PRODUCTS:
         return
     alone = np.eye(site.samples)[:, :, None] * (site.gamma * site.dL_dy)
@@ -88,10 +88,11 @@ def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tu
 
 
 _MOST_PRODUCTS = 10_000_000
+"""Above this many multiplications it would take too long."""
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
-    """Which samples one product or sum is over, if only some, and the gradient that this leads to."""
+    """Return the samples that one sum is over, if only some, and the gradient that results."""
     some = kept_samples([_sum_over_samples(site, part, found)])
     if some is None:
         return None

@@ -1,9 +1,9 @@
-"""The search: which mistakes, made in our backprop, lead to the very gradient that was found?
+"""The search for the mistakes that, made in our backprop, lead to exactly the gradient found.
 
-From the output layer down, layer by layer, as backprop goes. A state is a backprop with certain mistakes that
-has reproduced everything so far. At the next layer each state is continued by every wrong step in place of
-the right one; what does not reproduce the layer's gradients is dropped. So a candidate costs no more than the
-layers it survives, mistakes in several layers are found together, and each hands down what it would.
+It goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that has
+reproduced everything so far. At the next layer it is continued with the right steps and with every wrong one;
+what does not reproduce the layer's gradients is dropped. So a candidate costs only the layers it survives.
+Mistakes in several layers are found together, each with its effect on the layers below.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import Array
 
 _MOST_STATES = 64
-"""So many states are continued, those with the fewest mistakes first."""
+"""How many states are continued, those with the fewest mistakes first."""
 
 W = TypeVar("W", bound=Wrong)
 
 
 class Search:
-    """Looks for the mistakes that lead to `targets`. tried: how many backprops of one layer were computed."""
+    """A search for the mistakes that lead to `targets`; tried counts the backprops of one layer."""
 
     def __init__(self, problem: Problem, targets: Mapping[str, Target], without: frozenset[str]) -> None:
         self.problem = problem
@@ -62,7 +62,7 @@ class Search:
         self._latest_rows: tuple[Site, Array] | None = None
 
     def run(self, most: int) -> list[State]:
-        """Every state, of up to `most` mistakes at once, that has come down to the first layer."""
+        """Return every state with up to `most` mistakes that reproduces all layers."""
         assert self._right
         self.most = most
         states = [State()]
@@ -82,7 +82,7 @@ class Search:
             yield from self._of_some_samples(state)
 
     def _choices(self, state: State, i: int) -> Iterator[Steps]:
-        """Every combination of wrong steps that the number of mistakes allows."""
+        """Yield every combination of wrong steps that the number of mistakes allows."""
         parts = [Part.BELOW if state.site else Part.LOSS, Part.ACTIVATION]
         if self.problem.network.layers[i].batch_norm is not None:
             parts.append(Part.NORM)
@@ -97,9 +97,9 @@ class Search:
         yield from chosen
 
     def _is_hopeless(self, state: State, i: int, steps: Steps, known: dict[tuple[int, ...], bool]) -> bool:
-        """Whether γ's or β's gradient, which is right, is off before the normalisation is reached.
+        """Whether the steps before the normalisation already spoil γ's or β's gradient, which is right.
 
-        known: the answer for the steps before it, which many wrong normalisations share.
+        known: the answers so far; many wrong normalisations share the steps before them.
         """
         before = {**steps}
         before.pop(Part.NORM, None)
@@ -119,7 +119,7 @@ class Search:
         return known[key]
 
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
-        """Those that the number of mistakes allows, beside those made and these; of unknowns only one."""
+        """Return the options that the number of mistakes still allows, with at most one unknown."""
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
         full = state.number + len(fresh) >= self.most
         solved = any(mistake.unknown for mistake in (steps or {}).values())
@@ -133,7 +133,7 @@ class Search:
         ]
 
     def _applicable(self, part: Part, i: int) -> list[Mistake]:
-        """The mistakes in this step that the layer allows; `alike` ones only where one is looked for."""
+        """Return the mistakes that apply to this step; `alike` ones only if a single mistake is sought."""
         key = part, i
         if key not in self._options:
             site = self._right[i + 1 if part is Part.BELOW else i]
@@ -147,7 +147,7 @@ class Search:
 
     @cached_property
     def _right(self) -> list[Site]:
-        """Every layer's site in a right backprop."""
+        """The site of every layer in a right backprop."""
         sites: list[Site] = []
         state = State()
         for i in reversed(range(len(self.problem.network.layers))):
@@ -177,13 +177,13 @@ class Search:
                 yield from self._in_some_units(state, reached, i, steps)
 
     def _layer_of(self, part: Part, i: int) -> str:
-        """The layer in which a step towards layer i is made: what hands down is the one above."""
+        """Return the layer that a step of layer i belongs to; it is the one above that hands δ down."""
         return self.problem.network.layers[i + 1 if part is Part.BELOW else i].name
 
     # --- from what is handed down to δ ---------------------------------------------------------------------
 
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
-        """The layer's site after these steps, for every value that the unknown may have."""
+        """Yield the layer's site after these steps, for every value that the unknown may have."""
         site = self._site(state, i, steps, 0.0)
         if site is None:
             return
@@ -200,7 +200,7 @@ class Search:
                 yield value, solved
 
     def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
-        """The layer's site after these steps; None where one of them does not apply."""
+        """Return the layer's site after these steps; None if one of them does not apply."""
         nothing, above = np.empty(0), state.deltas
 
         def site(dL_da: Array = nothing, dL_dy: Array = nothing, delta: Array = nothing) -> Site:
@@ -218,7 +218,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """The layer's site with no further mistake."""
+        """Return the layer's site without a further mistake."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -231,7 +231,7 @@ class Search:
         return forward(self.problem.network, self.problem.parameters, self.problem.x)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """What the unknown may be."""
+        """Return the values that the unknown may have."""
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)
@@ -240,7 +240,7 @@ class Search:
     # --- a factor ------------------------------------------------------------------------------------------
 
     def _scaled(self, state: State) -> Iterator[State]:
-        """The same with a factor on what the layer is handed."""
+        """Yield the state with a factor on ∂L/∂a of the layer."""
         if state.site is None or not self._allowed((SCALED,), state):
             return
         for factor in self.found.factors(state.site):
@@ -251,7 +251,7 @@ class Search:
     # --- some units or samples alone -----------------------------------------------------------------------
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
-        """The same where every row of the weight is either right or has these mistakes."""
+        """Yield the state in which each row of the weight is either right or has these mistakes."""
         wrong, right = reached.site, self._plain(state, i)
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
@@ -265,13 +265,13 @@ class Search:
             yield from self._through_tensors(replace(reached, made=made, site=site))
 
     def _right_rows(self, right: Site, target: Target, penalty: Array) -> Array:
-        """Many wrong steps ask for the rows that are as the same right site makes them."""
+        """Return the rows that the right site reproduces; kept, since many wrong steps ask for them."""
         if self._latest_rows is None or self._latest_rows[0] is not right:
             self._latest_rows = right, rows_as(right, target, penalty)
         return self._latest_rows[1]
 
     def _of_some_samples(self, state: State) -> Iterator[State]:
-        """The loss of some samples alone."""
+        """Yield the state in which the loss is that of some samples only."""
         if self._some_samples is not None:
             place, site = self._some_samples
             made = (*state.made, Made(SOME_OF_LOSS, site.layer.name, place=place))
@@ -296,7 +296,7 @@ class Search:
     # --- from δ to the gradients ---------------------------------------------------------------------------
 
     def _through_tensors(self, state: State) -> Iterator[State]:
-        """The state with each of the layer's gradients explained in every way that there is."""
+        """Yield the state with each of the layer's gradients explained, in every possible way."""
         assert state.site is not None
         states = [state]
         for part, name in self.found.of_layer(state.site):
@@ -313,7 +313,7 @@ class Search:
                 yield self._reproduced(reached, target, whole)
                 return
         if target.is_right:
-            return  # two mistakes that undo each other blame what is right
+            return  # a mistake here would have to undo another one
         if state.number >= self.most and not state.kinds & TENSOR_KINDS:
             return
         for made, candidate in self._wrongly(state, part, name, data, penalty):
@@ -321,7 +321,7 @@ class Search:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:
-        """The factors made so far, each of which may bear on the penalty, too."""
+        """Yield the factors made so far, each of which may apply to the penalty, too."""
         for made in state.made if name in self.found.penalized else ():
             if made.wrong is SCALED and made.value:
                 yield made.value
@@ -336,7 +336,7 @@ class Search:
     def _wrongly(
         self, state: State, part: Part, name: str, data: Array, penalty: Array
     ) -> Iterator[Candidate]:
-        """What wrong products, wrong penalties and spoilt tensors make of this δ."""
+        """Yield the gradients that wrong products, wrong penalties and spoilt tensors make of this δ."""
         products = [
             ((), data),
             *self._wrong_products(state, part, name),

@@ -1,4 +1,4 @@
-"""Mistakes in what ∂a/∂z is taken of: it is missing, doubled, or taken at the wrong point."""
+"""Mistakes in the use of ∂a/∂z: it is missing, doubled, or taken at the wrong point."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""∂L/∂z with a derivative that textbooks write in terms of a."""
+"""∂L/∂z by activation, with the derivative as textbooks write it in terms of a."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
@@ -74,13 +74,13 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
 
 
 def _own_slope(site: Site) -> Array:
-    """φ'(z) of each z; of a softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    """Return φ'(z) (N, out); for softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
     activation = site.layer.activation
     return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
 
 
 def _averaged_slope(site: Site, _: float) -> Array | None:
-    """Where 1/N waits for the end: then it is multiplied in though ∂L/∂a is not."""
+    """Return φ'(z) times the loss's factor c, which code that divides by N at the end keeps."""
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)
 
@@ -168,7 +168,8 @@ DROPPED_MISTAKES = (
         "upstream gradient dropped",
         DERIVATIVE,
         _averaged_slope,
-        "in {where} the upstream gradient ∂L/∂a is dropped except for the loss's c: δ is c times the derivative of {activation}",
+        "in {where} the upstream gradient ∂L/∂a is dropped except for the loss's c: "
+        "δ is c times the derivative of {activation}",
         "δ = c · {phi}",
     ),
 )

@@ -1,4 +1,4 @@
-"""Mistakes in what is written for ∂a/∂z: an option, a slip, another activation's formula."""
+"""Wrong formulas for ∂a/∂z: an option, a slip, another activation's derivative."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.model.special import Array, normal_cdf, normal_pdf, sigmoid
 FORMULA = "activation formula"
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A wrong φ'(z) of y, a and the layer."""
+"""Return a wrong φ'(z), given y, a and the layer."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """a + alpha with another alpha than that of a."""
+    """Return a + alpha, with another alpha than a was computed with."""
     if site.layer.activation_name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
@@ -166,7 +166,7 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "1 / (1 + eᶻ)²": lambda z, a, _: sigmoid(-z) ** 2,
     },
 }
-"""By activation: wrong formulas of its derivative, as they are written."""
+"""By activation: wrong formulas for its derivative, as people write them."""
 
 
 def _slip(name: str, formula: str, slope: Slope) -> Mistake:
@@ -189,7 +189,7 @@ def _slip(name: str, formula: str, slope: Slope) -> Mistake:
 
 def _another(name: str, activation: Activation) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        if site.layer.activation_name == name:  # with another option, which is solved for
+        if site.layer.activation_name == name:  # its options are solved for
             return None
         return site.dL_da * activation.derivative(site.y)
 
@@ -222,7 +222,7 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...]], ...] = 
         ("sigmoid", "relu", "softplus", "softmax"),
     ),
 )
-"""Whose derivative, how it is written by the activation, the formula, and where that has another name.
+"""The activation, its derivative as written in terms of a, the formula, and where that has another name.
 
 Of a that is never negative elu's is 1, a derivative that is missing.
 """
@@ -256,7 +256,7 @@ _SOFTMAX = (
         "softmax diagonal only",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a * (1.0 - a)),
-        "in {where} only the diagonal of softmax's Jacobian is used, as if each output depended on its own z only",
+        "in {where} only the diagonal of softmax's Jacobian counts, as if each output had only its own z",
         "δᵢ = ∂L/∂aᵢ · aᵢ (1 − aᵢ)",
     ),
     activation_row(

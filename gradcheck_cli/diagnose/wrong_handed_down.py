@@ -42,7 +42,7 @@ def _early(with_penalty: bool) -> Mistake:
     return Mistake(
         "weights updated first",
         EARLY,
-        "the weights of {where} are updated, with a learning rate of {value}, before δ goes down through them",
+        "the weights of {where} are updated (learning rate {value}) before δ goes down through them",
         "∂L/∂a⁽ʰ⁾ = δ (w − {value} ∂L/∂w)",
         right,
         "∂L/∂a",
@@ -72,7 +72,7 @@ def _below_before(site: Site) -> Array | None:
 
 
 def _summed_over_units(site: Site) -> Array | None:
-    """Σⱼ δⱼ for every input; not where that cancels, as below a softmax: what is left is rounding."""
+    """Return Σⱼ δⱼ for every input; None where that cancels, as below a softmax, and rounding is left."""
     total = site.delta.sum(axis=1, keepdims=True)
     if (np.abs(total) <= _CANCELLED * np.abs(site.delta).sum(axis=1, keepdims=True)).all():
         return None
@@ -80,7 +80,7 @@ def _summed_over_units(site: Site) -> Array | None:
 
 
 _CANCELLED = 1e-12
-"""A smaller share of what it is summed from is rounding."""
+"""A smaller share of the terms of a sum is rounding."""
 
 
 _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (

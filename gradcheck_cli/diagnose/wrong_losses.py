@@ -17,7 +17,7 @@ LOSS = "loss"
 SAMPLES = "samples"
 
 Gradient = Callable[[Array, Array], Array]
-"""∂ℓ/∂a (N, C) of the output a and the target, both (N, C)."""
+"""Return ∂ℓ/∂a (N, C), given the output a and the target, both (N, C)."""
 
 
 def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
@@ -27,7 +27,7 @@ def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
 
 
 def name_of(loss: Loss) -> str:
-    """The loss's name in the table."""
+    """Return the loss's name in the table."""
     return next(name for name, row in LOSSES.items() if row.formula == loss.formula)
 
 
@@ -36,7 +36,7 @@ def name_of_loss(site: Site) -> str:
 
 
 def of_loss(gradient: Gradient, *losses: str) -> Step:
-    """A wrong gradient of one of these losses, or of any, times the network's own coefficient."""
+    """Return the step with a wrong gradient of these losses, or of any, times the network's coefficient."""
 
     def step(site: Site, _: float) -> Array | None:
         if losses and name_of_loss(site) not in losses:
@@ -57,7 +57,7 @@ def total_of(target: Array) -> Array:
 def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
-    """Of a loss whose ∂ℓ/∂a is p(a) Σy − y, or p(a) − y: total is what p is multiplied by."""
+    """Yield the mistakes of a loss whose ∂ℓ/∂a is p(a) · total(y) − y."""
     vjp = ACTIVATIONS[LOSSES[loss].applies or ""].vjp
     twice, missing = "output activation twice", "output activation missing"
 
@@ -149,7 +149,7 @@ def _squared_hinge(a: Array, target: Array) -> Array:
 def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         own = name_of_loss(site)
-        half = own == "mse" and name == "½ mse"  # a factor, and nothing else
+        half = own == "mse" and name == "½ mse"  # only a factor
         raw = LOSSES[own].applies is not None and name == "½ mse"  # the output activation missing
         if own == name or half or raw or (name == "squared hinge" and own != "hinge"):
             return None
@@ -169,7 +169,7 @@ OTHER_LOSS_MISTAKES = tuple(
 
 
 def _threshold(site: Site) -> float:
-    """The Huber loss's delta: its slope far away."""
+    """Return the Huber loss's delta, which is its slope far from 0."""
     return float(site.problem.network.loss.gradient(np.full((1, 1), 1e100), np.zeros((1, 1)))[0, 0])
 
 
@@ -180,11 +180,11 @@ def _huber(site: Site, delta: float) -> Array | None:
 
 
 _MOST_SIZES = 2000
-"""Each interval between two sizes of a − y is looked at by itself."""
+"""With more entries of a − y, trying each interval between them would take too long."""
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
-    """Every delta that would give the output's bias this gradient (C,).
+    """Return every delta that would give the output's bias this gradient (C,).
 
     Between two neighbouring sizes of a − y the gradient is affine in delta, so each interval has a best one.
     """
@@ -202,7 +202,7 @@ def _thresholds(site: Site, found: Array) -> Sequence[float]:
 
 
 def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
-    """The bias's gradient as fixed + delta · slope, where delta clips what is larger than `low`."""
+    """Return fixed and slope of the bias's gradient fixed + delta · slope; delta clips all above `low`."""
     d, c = site.a - site.problem.target, site.problem.network.coefficient
     beyond = np.abs(d) > low
     activation = site.layer.activation
@@ -280,7 +280,7 @@ def _counted(over: Array) -> Array:
 
 
 def _largest_only(a: Array, target: Array) -> Array:
-    """Of the margins only the one that is violated most (Crammer and Singer)."""
+    """Return 1 for the margin that is violated most, else 0 (Crammer and Singer)."""
     over = _over(a, target)
     other = np.where(target > 0, -np.inf, a)
     first = np.zeros_like(a)
@@ -337,7 +337,7 @@ _HINGE = (
 
 
 def _only(samples: Samples, mean: bool) -> Step:
-    """The loss of these samples alone: of the sum over all, or their own mean."""
+    """Return the step for the loss of these samples only; mean: averaged over them, not over all."""
 
     def step(site: Site, _: float) -> Array | None:
         some = kept(site.samples, samples)

@@ -19,10 +19,10 @@ _FORMULAS = {
     Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
     Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
 }
-"""The right formula of each part, and which factor of the chain rule it is."""
+"""The right formula of each part, and its factor of the chain rule."""
 
 Of = Callable[[Normalised, Array, Site], Array]
-"""A wrong step of ẑ, g = γ ∂L/∂y and the rest."""
+"""Return a wrong step, given ẑ, g = γ ∂L/∂y and the site."""
 
 
 def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str) -> Mistake:
@@ -31,7 +31,7 @@ def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str) -> Mistake:
 
 
 def _normed(of: Of) -> Step:
-    """Of ẑ and g = γ ∂L/∂y, where there are any."""
+    """Return the step for layers with batch normalisation; it does not apply to others."""
 
     def step(site: Site, _: float) -> Array | None:
         return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
@@ -50,7 +50,7 @@ def _along(z_hat: Array, g: Array) -> Array:
 
 
 def _unbiased(at: Normalised, site: Site) -> Array:
-    """√(var z + eps) with the variance divided by N − 1."""
+    """Return √(var z + eps) with the variance over N − 1."""
     eps, count = site.layer.batch_norm or 0.0, site.samples
     variance = at.deviation**2 - eps
     deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
@@ -64,7 +64,7 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """The exact gradient of a normalisation by the variance divided by N − 1."""
+    """Return the exact δ of a normalisation by the variance over N − 1."""
     deviation, count = _unbiased(at, site), site.samples
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
@@ -173,27 +173,27 @@ _NORMS: tuple[tuple[str, Of, str, str], ...] = (
 
 
 def _variance(at: Normalised, site: Site) -> Array:
-    """var z, without its eps."""
+    """Return var z, without eps."""
     variance: Array = np.maximum(at.deviation**2 - (site.layer.batch_norm or 0.0), np.finfo(float).tiny)
     return variance
 
 
 def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Another eps in the divisor alone: ẑ is the forward pass's."""
+    """Return δ with another eps in the divisor only; ẑ is that of the forward pass."""
     divided: Array = at.vjp(g) * at.deviation / np.sqrt(_variance(at, site) + eps)
     return divided
 
 
 def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """The exact gradient of a normalisation with another eps."""
+    """Return the exact δ of a normalisation with another eps."""
     deviation = np.sqrt(_variance(at, site) + eps)
     return (_centred(g) - _along(at.value * at.deviation / deviation, g)) / deviation
 
 
 def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
-    """The eps that would give a row of the weight's gradient: that of the unit with the least variance.
+    """Return a solver for eps, from the weight's row of the unit with the least variance.
 
-    terms: of r = 1 / √(var + eps), what δ (N, out) has times r, and times r³ if it has.
+    terms: δ (N, out) in powers of r = 1 / √(var + eps): the factor of r, and that of r³ if there is one.
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Mistakes in the penalty's part of a gradient."""
+"""Mistakes in the penalty's term of a gradient."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _row(
 
 
 def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
-    """The penalties, or one of several, times a multiple."""
+    """Return the term with the penalties, or one of several, times a multiple."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)
@@ -51,7 +51,7 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
 
 
 def _swapped(problem: Problem, name: str, _: float) -> Array | None:
-    """Each penalty with the other's strength."""
+    """Return the penalties with each other's strength."""
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -64,7 +64,7 @@ def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
 
 
 def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
-    """The strengths' sum shared out otherwise."""
+    """Return the penalties with the sum of their strengths divided in another ratio."""
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -73,7 +73,7 @@ def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
 
 
 def _one_strength(of: str) -> Term:
-    """The strength of one penalty for both."""
+    """Return the term with one penalty's strength for both."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -83,7 +83,7 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """One of two penalties with another strength."""
+    """Return the term with another strength for one of two penalties."""
 
     def term(problem: Problem, name: str, multiple: float) -> Array | None:
         return _times(lambda _: multiple, of)(problem, name, multiple)
@@ -92,7 +92,7 @@ def _other_strength(of: str) -> Term:
 
 
 def _added(penalty: str) -> Term:
-    """A penalty that the spec lacks, added to those it has."""
+    """Return the term with a penalty that the spec lacks, added to those it has."""
 
     def term(problem: Problem, name: str, strength: float) -> Array | None:
         if penalty in problem.network.penalties:
@@ -190,7 +190,7 @@ def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
 
 
 def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
-    """λ times something else of w in place of this penalty's own derivative."""
+    """Return the term with another function of w instead of this penalty's derivative."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)

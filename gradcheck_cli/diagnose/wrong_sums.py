@@ -43,7 +43,7 @@ FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
 }
-"""The right formula of each part, and which factor of the chain rule it is."""
+"""The right formula of each part, and its factor of the chain rule."""
 
 
 # --- the bias ----------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ _BIASES = (
 
 
 def before_activation(site: Site) -> Array | None:
-    """dL/da (N, out), where that is something else than δ."""
+    """Return ∂L/∂a (N, out), or None if it is δ itself."""
     return None if site.dL_da is site.delta else site.dL_da
 
 
@@ -124,17 +124,17 @@ def _weight_before(site: Site) -> Array | None:
 
 
 def _transposed(site: Site) -> Array:
-    """aᵀδ, which is [in, out], read as if it were [out, in]."""
+    """Return aᵀδ, which is [in, out], read as if it were [out, in]."""
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
 def _transposed_of_in_out(site: Site) -> Array:
-    """δᵀa, which is [out, in], read as if it were [in, out]."""
+    """Return δᵀa, which is [out, in], read as if it were [in, out]."""
     return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
 
 
 _MOST_BEHIND = 32
-"""Rolls of the batch by less than this are looked for."""
+"""Rolls of the batch by fewer samples than this are tried."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:
@@ -177,7 +177,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 
 
 def _other_input(by: int) -> Of:
-    """The activation that is so many layers further up, or down."""
+    """Return the product with the input of the layer that is `by` layers above; below if negative."""
 
     def step(site: Site) -> Array | None:
         inputs = (*site.activity.inputs, site.activity.output)
@@ -189,7 +189,7 @@ def _other_input(by: int) -> Of:
 
 
 def _other_delta(by: int) -> Of:
-    """δ of the layer that is so many above, or below."""
+    """Return how to get δ of the layer that is `by` layers above; below if negative."""
 
     def delta(site: Site) -> Array | None:
         if by > 0:
@@ -206,7 +206,7 @@ FURTHER = tuple(
     for near in range(1, 12)
     for by in (near, -near)
 )
-"""How many layers further up or down, and in words."""
+"""How many layers above, or below if negative, and the words for it."""
 
 
 def _weight_of(delta: Of) -> Of:
@@ -226,7 +226,7 @@ def _bias_of(delta: Of) -> Of:
 
 
 def _unless_zero(parameter: Array) -> Array | None:
-    """What is 0 throughout is a gradient of 0."""
+    """Return the parameter; None if it is 0 throughout, which another kind covers."""
     return parameter if parameter.any() else None
 
 
@@ -247,7 +247,7 @@ _OUTER: tuple[tuple[Of, str, str], ...] = (
         "(mean δ)ᵀ mean a⁽ʰ⁾",
     ),
 )
-"""Of a batch that is summed too early: the product, in words, and its formula."""
+"""Products of a batch that is summed too early: the step, a sentence and a formula."""
 
 
 _WEIGHTS: tuple[tuple[Any, ...], ...] = (

@@ -1,4 +1,4 @@
-"""Mistakes in what the loss compares with: targets, some of their entries, smoothing, class weights."""
+"""Mistakes in the targets of the loss: their entries, label smoothing, class weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.model.special import Array, sigmoid, softmax
 
 
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
-    """The right gradient, of another target."""
+    """Return the step with the right formula for another target."""
 
     def step(site: Site, _: float) -> Array | None:
         if losses and name_of_loss(site) not in losses:
@@ -58,7 +58,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
-    """Cross-entropy's gradient for another target and coefficient."""
+    """Return cross-entropy's gradient for another target and coefficient."""
     if name_of_loss(site) != "cross_entropy":
         return None
     return coefficient * (softmax(site.a) * total_of(target) - target)
@@ -84,7 +84,7 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 
 
 def _weight_per_sample(site: Site) -> float:
-    """The mean weight of a sample: by that a mean over samples differs from one over weights."""
+    """Return the mean weight of a sample, the ratio of the mean over samples to that over weights."""
     weights = _weights(site)
     return 1.0 if weights is None else float((site.problem.plain_target * weights).sum()) / site.samples
 
@@ -141,7 +141,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _at_the_target(site: Site, _: float) -> Array | None:
-    """p − y where y is the label, and 0 elsewhere."""
+    """Return p − y at the label and 0 elsewhere."""
     if name_of_loss(site) != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)
