@@ -33,7 +33,7 @@ from gradcheck_cli.diagnose.table import (
     TENSOR_KINDS,
 )
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALED
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.model.network import forward
@@ -368,7 +368,9 @@ class Search:
 
     @cached_property
     def _penalties(self) -> list[WrongPenalty]:
-        return [wrong for wrong in PENALTY_MISTAKES if wrong.kind not in self.without]
+        return [
+            wrong for wrong in (*PENALTY_MISTAKES, *PAIRED_PENALTY_MISTAKES) if wrong.kind not in self.without
+        ]
 
     @cached_property
     def _spoils(self) -> list[Wrong]:

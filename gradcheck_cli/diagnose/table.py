@@ -16,7 +16,7 @@ from gradcheck_cli.diagnose.wrong_losses import (
     SAMPLE_MISTAKES,
 )
 from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
-from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
@@ -104,6 +104,7 @@ _LIKELY = (
     ZERO,
     *_STEPS,
     *PENALTY_MISTAKES,
+    *PAIRED_PENALTY_MISTAKES,
     ALL_ZERO,
     TENSOR_FACTOR,
     CLIPPED,

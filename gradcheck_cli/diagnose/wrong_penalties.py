@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -202,24 +202,57 @@ def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
     return term
 
 
+_OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str], ...]] = {
+    "l2": (
+        (np.sign, "λ sign(w)"),
+        (np.abs, "λ |w|"),
+        (lambda w: w * w, "λ w²"),
+        (np.ones_like, "λ"),
+    ),
+    "l1": (
+        (lambda w: w, "λ w"),
+        (np.abs, "λ |w|"),
+        (np.ones_like, "λ"),
+        (lambda w: (w > 0).astype(float), "λ where w > 0, else 0"),
+    ),
+}
+"""By penalty: wrong derivatives. The first of both at once is an elastic net mixed up."""
+
+_OTHER_KIND = "penalty of the other kind"
+
 _INSTEAD = tuple(
-    _row(
-        "penalty of the other kind",
-        _instead(penalty, derivative),
-        f"the {penalty} penalty adds {wrong}",
-        f"… + {wrong}",
-    )
-    for penalty, derivative, wrong in (
-        ("l2", np.sign, "λ sign(w)"),
-        ("l2", np.abs, "λ |w|"),
-        ("l2", lambda w: w * w, "λ w²"),
-        ("l2", np.ones_like, "λ"),
-        ("l1", lambda w: w, "λ w"),
-        ("l1", np.abs, "λ |w|"),
-        ("l1", np.ones_like, "λ"),
-        ("l1", lambda w: (w > 0).astype(float), "λ where w > 0, else 0"),
-    )
+    _row(_OTHER_KIND, _instead(penalty, derivative), f"the {penalty} penalty adds {wrong}", f"… + {wrong}")
+    for penalty, rows in _OTHER_DERIVATIVES.items()
+    for derivative, wrong in rows
 )
+
+
+def _both_instead(of_l2: Callable[[Array], Array], of_l1: Callable[[Array], Array]) -> Term:
+    """Return the term with another function of w instead of the derivative of each of two penalties."""
+
+    def term(problem: Problem, name: str, _: float) -> Array | None:
+        strengths = problem.network.penalties_on(name)
+        if len(strengths) < 2:
+            return None
+        w = problem.parameters[name]
+        wrong: Array = strengths["l2"] * of_l2(w) + strengths["l1"] * of_l1(w)
+        return wrong
+
+    return term
+
+
+PAIRED_PENALTY_MISTAKES = tuple(
+    _row(
+        _OTHER_KIND,
+        _both_instead(of_l2, of_l1),
+        f"the l2 penalty adds {from_l2}, and the l1 penalty adds {from_l1}",
+        f"… + {from_l2} + {from_l1}",
+    )
+    for i, (of_l2, from_l2) in enumerate(_OTHER_DERIVATIVES["l2"])
+    for j, (of_l1, from_l1) in enumerate(_OTHER_DERIVATIVES["l1"])
+    if i or j
+)
+"""One mistake made with both penalties."""
 
 
 PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (

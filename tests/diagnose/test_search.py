@@ -541,3 +541,21 @@ def test_which_samples_count_in_the_gradient_of_gamma_or_beta_is_solved_for(name
     terms = factors.dL_dy * (factors.normalised.value if kind == "gamma" else 1.0)
     found = right(of) | {name: (of_samples((1, 4, 8), 9) * terms).sum(axis=0)}
     assert sentence_of(of, found) == f"The gradient of {name} is summed over samples 1, 4 and 8 only."
+
+
+@pytest.mark.parametrize(
+    ("of_l2", "of_l1", "told"),
+    [
+        (np.sign, np.abs, "the l2 penalty adds λ sign(w), and the l1 penalty adds λ |w|"),
+        (np.abs, lambda w: w, "the l2 penalty adds λ |w|, and the l1 penalty adds λ w"),
+    ],
+)
+def test_both_penalties_with_another_derivative_are_one_mistake(of_l2, of_l1, told):
+    of = NETWORKS["tanh, cross-entropy"]
+    l2, l1 = (of.network.penalties[name] for name in ("l2", "l1"))
+    found = right(of)
+    for name in (layer.weight for layer in of.network.layers):
+        w = of.parameters[name]
+        found[name] = found[name] - penalty(of, name) + l2 * of_l2(w) + l1 * of_l1(w)
+    (cause,) = why(of, found).answers[0].causes
+    assert (cause.kind, cause.sentence) == ("penalty of the other kind", f"{told[0].upper()}{told[1:]}.")
