@@ -8,10 +8,10 @@ It asks three questions, each on freshly drawn networks and mistakes:
     b  the planted kind is withheld        does it say that it does not know, and name the layer?
     c  two mistakes at once                does it name both?
 
-Only mistakes count that a check can see and calls wrong. "tied" also counts planted kinds that are listed with
-another top answer: on that network both lead to the same gradient, to rounding. Without --seed it draws a fresh
-seed and prints it. To see a miss of --verbose again, pass its --family, --seed and --networks 1. It exits with 1 if
-a target is missed.
+Only mistakes count that a check can see and calls wrong. "tied" also counts a planted kind that is listed
+with another top answer: on that network both lead to the same gradient, to rounding. Without --seed it draws
+a fresh seed and prints it. To see a miss of --verbose again, pass its --family, --seed and --networks 1. It
+exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
