@@ -56,7 +56,7 @@ def clipped(of: Problem, rng: Rng) -> Callable[[Gradient], Gradient]:
 
 
 CHANGES = (factor, factor, factor, noise, nearly_nothing, zeroed_units, permuted, clipped)
-"""What may happen to all gradients of a layer; factors are the commonest and the likeliest to be misplaced."""
+"""What may happen to all gradients of a layer; factors are the commonest, and easily misplaced."""
 
 
 def drawn_network(rng: Rng) -> Problem:

@@ -171,7 +171,7 @@ def test_the_kind_can_be_withheld():
 
 
 def of_code(of: Problem, loss_of: Problem, found: dict[str, np.ndarray], **options: Any) -> Diagnosis:
-    """The diagnosis of code that returns the loss of another network than `of`, which is described."""
+    """Diagnose code that returns the loss of another network than `of`, which the spec describes."""
     loss = float(loss_of.objective.total)
     return diagnose(compared(loss_of, found), of, is_its_loss=False, loss=loss, samples=11, **options)
 

@@ -319,7 +319,7 @@ def test_a_right_gradient_has_no_cause():
 
 
 def test_another_loss_than_the_networks_is_not_diagnosed_by_the_network():
-    """The loss of code may be another; then only the arrays count."""
+    """Code may return another loss than the network's; then only the arrays count."""
     of = replace(SIGMOID, target=1.0 - SIGMOID.target)
     wrong = {name: 3.0 * value for name, value in right(of).items()}
     found = diagnose(compared(of, wrong), SIGMOID, is_its_loss=False)
