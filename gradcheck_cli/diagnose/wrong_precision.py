@@ -27,7 +27,7 @@ def _precision(dtype: type[np.floating]) -> Fits:
         off = np.abs(found - right).max()
         eps = float(np.finfo(dtype).eps)
         small = off <= _ROUNDINGS * eps * np.abs(right).max(initial=_CANCELLED * target.size)
-        return Spoilt(found) if exact and small and eps > target.eps else None
+        return Spoilt(found) if exact and small and eps > target.eps and found.any() else None
 
     return fits
 
