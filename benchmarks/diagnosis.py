@@ -1,17 +1,17 @@
-"""Mistakes of every kind, planted in random networks: does the diagnosis name them?
+"""Plant mistakes of every kind in random networks, and count whether the diagnosis names them.
 
     python benchmarks/diagnosis.py [--networks 100] [--seed N] [--family NAME] [--kinds NAME ...] [--jobs 2]
 
-It asks three questions, each on freshly drawn networks and mistakes:
+There are three questions, each with new random networks and mistakes:
 
-    a  every kind is known                 does it name the planted kind, and the place?
-    b  the planted kind is withheld        does it say that it does not know, and name the layer?
+    a  every kind is known                 does it name the planted mistake and its place?
+    b  the planted kind is not tried       does it say that it does not know, and where the fault is?
     c  two mistakes at once                does it name both?
 
-Only mistakes count that a check can see and calls wrong. "tied" also counts a planted kind that is listed
-with another top answer: on that network both lead to the same gradient, to rounding. Without --seed it draws
-a fresh seed and prints it. To see a miss of --verbose again, pass its --family, --seed and --networks 1. It
-exits with 1 if a target is missed.
+Only mistakes that a check can see and calls wrong count. "With ties" means that the answer's wrong gradient
+equals the planted one to rounding on this network, and the planted kind is among the answers, too. Without
+--seed, a new one is drawn and printed. To repeat what --verbose says of a network, use --family, --seed and
+--networks 1. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOTHING = Diagnosis((), 0, (), (), "network")
 
 
 def diagnosis_of(case: Case, gradients: Gradients, without: frozenset[str] = frozenset()) -> Diagnosis | None:
-    """Return the diagnosis of these gradients without some kinds; None if they pass."""
+    """Return the diagnosis of these gradients without trying the kinds in `without`; None if they pass."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "gradients.npz")
         np.savez(file, **gradients)
@@ -60,7 +60,7 @@ def diagnosis_of(case: Case, gradients: Gradients, without: frozenset[str] = fro
 
 
 def _larger(seed: int) -> Raw:
-    """3 to 12 units, 4 to 32 samples."""
+    """Draw a spec with 3 to 12 units per layer and 4 to 32 samples."""
     raw, rng = random_spec(seed, scale=None), np.random.default_rng(seed)
     for layer in raw["network"]["layers"]:
         layer["units"] = int(rng.integers(3, 13))
@@ -83,7 +83,7 @@ OPTIONS: Mapping[str, Callable[[np.random.Generator], Raw]] = {
 
 
 def case_or_none(family: str, seed: int) -> Case | None:
-    """Return a network in which mistakes of every kind can be made; None if its loss is not finite."""
+    """Return the network, equipped with parts that mistakes need; None if it has no finite loss."""
     raw = NETWORKS[family](seed)
     _furnish(raw, np.random.default_rng(seed))
     problem = problem_or_none(raw)
@@ -92,7 +92,7 @@ def case_or_none(family: str, seed: int) -> Case | None:
 
 def _furnish(raw: Raw, rng: np.random.Generator) -> None:
     layers = raw["network"]["layers"]
-    if "x" not in raw["data"]:  # labels in the spec fit no other network
+    if "x" not in raw["data"]:  # explicit labels would fit no other network
         _shape(raw, rng)
     if rng.random() < 0.15 and raw["network"]["loss"]["name"] in ("mse", "l1", "huber"):
         layers[-1]["activation"] = "softmax"
@@ -106,7 +106,7 @@ def _furnish(raw: Raw, rng: np.random.Generator) -> None:
 
 
 def _shape(raw: Raw, rng: np.random.Generator) -> None:
-    """Make weights square, layers equal, and samples as many as units, as mistakes of shape need."""
+    """Draw square weights, equal layers and as many samples as units, as mistakes of shape need."""
     layers, data = raw["network"]["layers"], raw["data"]
     if rng.random() < 0.4 and len(layers) > 1:
         i = int(rng.integers(1, len(layers)))
@@ -132,27 +132,27 @@ def _furnish_loss(loss: Raw, outputs: int, rng: np.random.Generator) -> None:
 
 
 def named(answer: Answer, plant: Plant) -> bool:
-    """Whether the answer is exactly this one mistake."""
+    """Return whether the answer names this mistake and nothing else."""
     return len(answer.causes) == 1 and answer.causes[0].kind in plant.right_kinds
 
 
 def layers_of(where: Iterable[str], case: Case) -> set[str]:
-    """Return the layers that are named, or that the named tensors belong to."""
+    """Return the layers that are named, or that contain the tensors named."""
     names = {layer.name for layer in case.layers}
     return {each if each in names else each.rsplit(".", 1)[0] for each in where}
 
 
 def places(plant: Plant, case: Case) -> list[set[str]]:
-    """Return the sets of layers that count as the right place."""
+    """Return the places that an answer may name for this mistake."""
     output, every = {case.layers[-1].name}, {layer.name for layer in case.layers}
     made = set(plant.layers(case))
     if plant.whole:
         return [set(), every, output]
     right = [made, set()] if made == every or plant.family == "loss" else [made]
-    if all(edit.part == "below" for edit in plant.edits):  # weights above, δ below
+    if all(edit.part == "below" for edit in plant.edits):  # named for the weights above, or for the δ below
         names = [layer.name for layer in case.layers]
         right.append({names[names.index(layer) - 1] for layer in made})
-    if plant.kind == "overflow":  # which spreads to the layers below
+    if plant.kind == "overflow":  # it spreads to the layers below the one where it began
         right.append(set(plant.layers(case)[:1]))
     return right
 
@@ -170,11 +170,11 @@ CONSTANT_FACTORS = frozenset(
         "accumulated",
     }
 )
-"""The kinds that are a constant factor on a tensor."""
+"""Kinds of which "a tensor is off by a constant factor" is also a true description."""
 
 
 def related(cause: Cause, plant: Plant, case: Case) -> bool:
-    """Whether another kind says the same, more generally, or as a network that differs in the same layer."""
+    """Return whether another kind, or a network with another layer here, describes the same mistake."""
     scales = "scale or reduction"
     return (
         (cause.kind == ANOTHER_NETWORK and placed(cause, plant, case))
@@ -186,7 +186,7 @@ def related(cause: Cause, plant: Plant, case: Case) -> bool:
 
 
 def known(diagnosis: Diagnosis, plant: Plant, case: Case) -> set[str]:
-    """Return what counts if every kind is known."""
+    """Return what to count if every kind is known."""
     answers = diagnosis.answers
     if not answers:
         return {"unknown"}
@@ -205,7 +205,10 @@ def known(diagnosis: Diagnosis, plant: Plant, case: Case) -> set[str]:
 
 
 def removed(diagnosis: Diagnosis, before: Diagnosis, plant: Plant, case: Case) -> set[str]:
-    """Return what counts with its kind withheld; before: the diagnosis with all kinds."""
+    """Return what to count if the kind is withheld.
+
+    before: the answer given when it was not withheld.
+    """
     counted = set()
     if single := _single_layer(plant, case):
         top = layers_of(diagnosis.answers[0].causes[0].where, case) if diagnosis.answers else set()
@@ -219,7 +222,7 @@ def removed(diagnosis: Diagnosis, before: Diagnosis, plant: Plant, case: Case) -
 
 
 def _single_layer(plant: Plant, case: Case) -> list[set[str]]:
-    """Return the single layer of the mistake, or the two that count as it; nothing for several layers."""
+    """Return the layer at fault, or the two that may be blamed; nothing if there are several."""
     alone = len(plant.layers(case)) == 1
     return [place for place in places(plant, case) if place] if alone else []
 
@@ -238,7 +241,7 @@ def _without_its_kind(diagnosis: Diagnosis, before: Diagnosis, plant: Plant, cas
 
 
 def both(diagnosis: Diagnosis, plants: tuple[Plant, Plant]) -> set[str]:
-    """Return what counts for two mistakes at once."""
+    """Return what to count for two mistakes at once."""
     if not diagnosis.answers:
         return {"unknown"}
     outcomes = [_of_two([cause.kind for cause in answer.causes], plants) for answer in diagnosis.answers]
@@ -260,7 +263,10 @@ def _of_two(kinds: list[str], plants: tuple[Plant, Plant]) -> str:
 
 @dataclass
 class Tally:
-    """Counts by (question, kind, what).  remarks: every miss, with the family and seed to see it again."""
+    """Counts of (question, kind, outcome).
+
+    remarks: every miss, with the options to reproduce it.
+    """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
@@ -286,7 +292,7 @@ class Tally:
 
 
 def examine(family: str, seed: int, kinds: Collection[str] = tuple(KINDS), pairs: int = 12) -> Tally:
-    """Plant one mistake of every kind, and `pairs` pairs of them, in one network."""
+    """Plant one mistake of every kind, and this many pairs, in one network."""
     tally, place = Tally(), f"{family} {seed}"
     case = case_or_none(family, seed)
     if case is None or check(case.spec).verdict is Verdict.WRONG:
@@ -306,12 +312,12 @@ def examine(family: str, seed: int, kinds: Collection[str] = tuple(KINDS), pairs
 
 
 def planted(case: Case, seed: int, kinds: Collection[str]) -> Iterator[Plant]:
-    """Yield one visible mistake of each kind, each drawn from its own generator."""
+    """Return one visible mistake of each kind; each kind has its own random generator."""
     right = by_hand(case)
     excuses = Excuses(case.problem, right)
     for kind in kinds:
         rng = np.random.default_rng([seed, list(KINDS).index(kind)])
-        if FAMILY_OF[kind] == "precision":  # whose visibility the verdict decides
+        if FAMILY_OF[kind] == "precision":  # the verdict decides this one
             plant = draw(kind, case, rng, lambda wrong: differ(wrong, right, 1e-9))
         else:
             plant = draw(kind, case, rng, lambda wrong: not excuses.of(wrong))
@@ -344,7 +350,7 @@ def _ask_removed(place: str, case: Case, plant: Plant, before: Diagnosis, tally:
 def _pairs(
     case: Case, plants: list[Plant], rng: np.random.Generator, count: int
 ) -> Iterator[tuple[Plant, Plant, Gradients]]:
-    """Yield compatible mistakes that are both still visible together, with their gradients."""
+    """Return compatible mistakes that remain visible next to each other, with their gradients."""
     right = by_hand(case)
     excuses = Excuses(case.problem, right)
     for _ in range(count if len(plants) > 1 else 0):
@@ -400,7 +406,7 @@ TITLES = {
     "pairs": "c: two mistakes at once",
 }
 OF = {"where": "found", "layer": "single layer", "no other layer": "single layer"}
-"""What a share refers to, if not to all planted mistakes."""
+"""The denominator of a share, if it is not all that were planted."""
 
 
 def main() -> int:
@@ -452,13 +458,13 @@ def print_tables(tally: Tally, kinds: Collection[str]) -> None:
 
 
 def passed(tally: Tally) -> str:
-    """Return the mistakes that passed, by kind."""
+    """Return the mistakes that passed the check, by kind."""
     counts = ((kind, tally.count("passed", "planted", [kind])) for kind in [*KINDS, "two at once"])
     return ", ".join(f"{kind} {count}" for kind, count in counts if count)
 
 
 def print_targets(tally: Tally) -> bool:
-    """Print the figures with their targets, and return whether one is missed."""
+    """Print the figures next to their targets, and return whether one is missed."""
     missed = False
     print()
     for letter, question, what, sense, target in TARGETS:

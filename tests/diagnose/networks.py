@@ -1,4 +1,4 @@
-"""Small networks in which every kind of mistake can be made, and their diagnosis."""
+"""Small networks that together contain something for every table of mistakes, and their diagnoses."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def right(of: Problem) -> Gradients:
 
 
 def compared(of: Problem, found: Gradients, dtype: Any = np.float64) -> list[Comparison]:
-    """Compare the gradients found with practically exact numbers."""
+    """Compare the gradients found with numbers that are as good as exact."""
     exact = right(of)
     at = (of.network, of.parameters, of.x, of.target, Arithmetic.of(np.dtype(dtype), held=of.dtype))
     bounds = gradient_rounding(*at)

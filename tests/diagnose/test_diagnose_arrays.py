@@ -1,4 +1,4 @@
-"""The diagnosis from arrays alone, for code without a network section."""
+"""What arrays alone reveal about code without a described network."""
 
 from __future__ import annotations
 
@@ -52,24 +52,24 @@ def everything(factor: float) -> dict[str, np.ndarray]:
         ({"v": RIGHT["v"] + 0.1 * np.eye(3, 5, k=4)}, None, "single entries"),
     ],
 )  # fmt: skip
-def test_what_arrays_show_is_named_with_fitting_modesty(changed, samples, kind):
+def test_array_findings_are_worded_cautiously(changed, samples, kind):
     found = said(samples, **changed)
     assert kinds(found)[0] == (kind,)
     assert found.basis == "arrays"
     assert found.layers == ()
 
 
-def test_what_they_do_not_show_is_not_guessed():
+def test_arrays_without_a_pattern_lead_to_no_guess():
     found = said(v=RIGHT["v"] * np.cos(RIGHT["v"]))
     assert found.answers == ()
     assert found.observations[0].startswith("w, b and c are right")
 
 
-def test_numbers_that_are_not_finite_are_told():
+def test_numbers_that_are_not_finite_are_reported():
     assert kinds(said(b=np.array([np.nan, *RIGHT["b"][1:]]))) == [("overflow",)]
 
 
-def test_entries_that_were_not_measured_are_not_spoken_of():
+def test_unmeasured_entries_are_not_mentioned():
     unknown = Estimate(np.full((4, 4), np.nan), np.full((4, 4), np.inf))
     comparisons = [
         compare("w", 2 * RIGHT["w"], unknown, np.zeros((4, 4)), 1e-6),
@@ -79,7 +79,7 @@ def test_entries_that_were_not_measured_are_not_spoken_of():
     assert all("w" not in cause.where for answer in found.answers for cause in answer.causes)
 
 
-def test_infinity_beside_a_factor_is_no_crash_and_no_factor_of_it():
+def test_infinity_next_to_a_factor_neither_crashes_nor_joins_it():
     w = 2.0 * RIGHT["w"]
     w[0, 0] = np.inf
     found = said(w=w, b=2.0 * RIGHT["b"])
@@ -115,7 +115,7 @@ def test_up_to_a_dozen_entries_are_listed():
     assert "In b only entries 0, 1 and 3 of 4 are wrong." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
 
 
-def test_what_is_0_where_it_is_off_is_told():
+def test_entries_that_are_wrongly_0_are_reported():
     units = np.isin(np.arange(4), (0, 2, 3))
     texts = observed(w=np.where(units, 0.0, RIGHT["w"]), b=np.where(units, 0.0, RIGHT["b"]))
     assert "The gradient of w and b is 0 wherever it is wrong." in texts
@@ -135,7 +135,7 @@ def test_two_mistakes_are_both_named_with_all_their_tensors():
     }
 
 
-def test_what_one_mistake_explains_is_told_beside_what_nothing_does():
+def test_explained_and_unexplained_tensors_are_both_reported():
     texts = observed(w=10 * RIGHT["w"], b=10 * RIGHT["b"], v=RIGHT["v"] * np.cos(RIGHT["v"]))
     assert (
         texts[1] == "The gradient of w and b is 10 times too large, as if it had been accumulated 10 times."
@@ -153,7 +153,7 @@ def test_gradients_in_each_others_place_are_swapped():
 
 
 def drawn(name: str, found: np.ndarray, wrong: bool, seed: int) -> Comparison:
-    """A comparison of five random entries; all others are suspect, or agree as a group."""
+    """Pretend that five entries were checked individually; the others are suspect, or agree as a group."""
     value = RIGHT[name]
     moved = np.zeros(value.size, dtype=bool)
     moved[np.random.default_rng(seed).choice(value.size, 5, replace=False)] = wrong
@@ -170,7 +170,7 @@ def drawn(name: str, found: np.ndarray, wrong: bool, seed: int) -> Comparison:
         (lambda g: {"w": 10 * g["w"], "u": 10 * g["u"]}, "The gradient of w and u is 10 times too large"),
     ],
 )
-def test_entries_drawn_at_random_tell_of_the_others(monkeypatch, change, told):
+def test_sampled_entries_stand_for_the_others(monkeypatch, change, told):
     monkeypatch.setitem(RIGHT, "u", np.random.default_rng(7).normal(size=(4, 4)))
     changed = change(RIGHT)
     comparisons = [
@@ -181,7 +181,7 @@ def test_entries_drawn_at_random_tell_of_the_others(monkeypatch, change, told):
     assert cause.sentence.startswith(told)
 
 
-def test_of_what_agrees_as_a_group_no_factor_is_told():
+def test_no_factor_is_reported_for_entries_that_agree_as_a_group():
     mostly = np.where(np.arange(16).reshape(4, 4) < 2, 10.0, 1.0) * RIGHT["w"]
     moved = np.arange(16).reshape(4, 4) < 2
     numbers = Estimate(np.where(moved, RIGHT["w"], np.nan), np.where(moved, 1e-11, np.inf))
@@ -193,7 +193,7 @@ def test_of_what_agrees_as_a_group_no_factor_is_told():
 
 
 @pytest.mark.parametrize("most", [True, False])
-def test_a_loss_that_stands_still_is_told(most):
+def test_a_constant_loss_is_reported(most):
     numerical = np.where(np.arange(8) < (2 if most else 6), 1.0, 0.0)
     comparison = compare("x", RNG.normal(size=8), Estimate(numerical, np.full(8, 1e-12)), np.zeros(8), 1e-6)
     told = [line for line in diagnose([comparison], None).observations if "straight-through" in line]

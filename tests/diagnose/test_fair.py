@@ -1,4 +1,4 @@
-"""A layer whose gradients are right is never blamed, whatever is wrong in the others."""
+"""A layer with right gradients is never blamed, whatever was done to the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CASES, PARTS = 600, 12
 """How many cases there are, and how many tests they are split into."""
 
 HANDED_DOWN = "∂L/∂a⁽ʰ⁾"
-"""A mistake in what a layer hands down shows in the layer below."""
+"""Changes that a layer passes down, so that the layer below shows the mistake."""
 
 
 def factor(of: Problem, rng: Rng) -> Callable[[Gradient], Gradient]:
@@ -56,7 +56,7 @@ def clipped(of: Problem, rng: Rng) -> Callable[[Gradient], Gradient]:
 
 
 CHANGES = (factor, factor, factor, noise, nearly_nothing, zeroed_units, permuted, clipped)
-"""What may happen to all gradients of a layer; factors are the commonest, and easily misplaced."""
+"""Changes to all gradients of a layer; factors are the most common, and the easiest to misplace."""
 
 
 def drawn_network(rng: Rng) -> Problem:
@@ -80,7 +80,7 @@ def drawn_network(rng: Rng) -> Problem:
 
 
 def spoilt(of: Problem, rng: Rng) -> tuple[dict[str, Gradient], set[str]]:
-    """The gradients with one layer or two changed, and the names of these layers."""
+    """Return the gradients with one or two layers changed, and the names of these layers."""
     names = [layer.name for layer in of.network.layers]
     wrong = {str(name) for name in rng.choice(names, size=1 + (len(names) > 2 and rng.random() < 0.2))}
     found = right(of)
@@ -92,7 +92,7 @@ def spoilt(of: Problem, rng: Rng) -> tuple[dict[str, Gradient], set[str]]:
 
 
 def blamed(cause: Cause, of: Problem) -> set[str]:
-    """The layers that are said to be off."""
+    """Return the layers that the diagnosis blames."""
     names = [layer.name for layer in of.network.layers]
     below = {names[names.index(layer) - 1] for layer in cause.where}
     return below if cause.right.startswith(HANDED_DOWN) else set(cause.where)

@@ -1,4 +1,4 @@
-"""If the spec describes another network than the author's, the difference is named and no layer is blamed."""
+"""Specs that describe another network than the code: the difference is named, and no layer is blamed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gradcheck_cli.model.problem import Problem, build_problem
 
 
 def others(changes: Any, share: int) -> list[Any]:
-    """Networks that differ from these: a share of them for the first run, more for the gate."""
+    """Return variants of every network here: a share for every run, and more for the gate."""
     found = [
         (of, each, f"{name}: {each.has}")
         for name, of in NETWORKS.items()
@@ -45,7 +45,7 @@ def said(of: Problem, other: OtherNetwork, loss: float | None) -> list[str]:
 
 
 @pytest.mark.parametrize(("of", "other"), others((*OF_FORWARD_PASS, *OF_LOSS), share=7))
-def test_what_the_spec_says_otherwise_is_named_where_the_loss_is_known(of, other):
+def test_differences_from_the_spec_are_named_if_the_loss_is_known(of, other):
     sentences = said(of, other, other.loss)
     assert f"The gradients are those of a network {other.has}; the spec says {other.says}." in sentences
     assert sentences[0].startswith("The gradients are those of a network ")
@@ -57,7 +57,7 @@ def test_without_the_loss_it_is_named_unless_one_mistake_in_backprop_does_the_sa
     assert found.answers
     assert all(len(answer.causes) == 1 for answer in found.answers)
     if found.answers[0].causes[0].kind != KIND:
-        assert found.layers == ("output",)  # whose activation bears on nothing but its own derivative
+        assert found.layers == ("output",)  # whose activation affects only its own derivative
 
 
 def test_it_says_which_layer_and_what_the_spec_says():
@@ -71,14 +71,14 @@ def test_it_says_which_layer_and_what_the_spec_says():
     assert found.observations == ()
 
 
-def test_an_activation_that_several_layers_share_is_one_thing():
+def test_an_activation_shared_by_several_layers_is_one_difference():
     of, other = NETWORKS["sigmoid"], problem("silu", "silu", "silu", "sigmoid")
     (answer,) = diagnose(compared(of, right(other)), of).answers
     assert "whose layers hidden1, hidden2 and hidden3 have silu" in answer.causes[0].sentence
 
 
 def by_hand(of: Problem) -> np.ndarray:
-    """The loss of a network with one batch-normed tanh layer, its variance over N − 1."""
+    """Return the loss of a network with one batch-normalised tanh layer, with its variance over N − 1."""
     h, o = (lambda name: of.parameters[f"hidden1.{name}"]), (lambda name: of.parameters[f"output.{name}"])
     z = of.x @ h("weight").T + h("bias")
     centred = z - z.mean(axis=0)
@@ -94,7 +94,7 @@ def complex_step(of: Problem, name: str, index: tuple[int, ...]) -> float:
     return by_hand(replace(of, parameters={**of.parameters, name: moved})).imag / 1e-30
 
 
-def test_a_variance_over_n_minus_1_is_named_as_somebody_else_computes_it():
+def test_a_variance_over_n_minus_1_is_named():
     of = problem("tanh", "identity", batch_norm=True, samples=7)
     network = replace(of.network, layers=(of.network.layers[0], replace(of.network.output, batch_norm=None)))
     of = replace(of, network=network)
@@ -123,7 +123,7 @@ def test_where_nothing_fits_it_asks_for_the_loss():
     assert f"If your loss is not {ours:.6g}, the spec describes another network" in found.observations[-1]
 
 
-def test_a_loss_that_is_the_specs_own_is_not_asked_for():
+def test_it_does_not_ask_for_a_loss_equal_to_the_specs():
     of = NETWORKS["sigmoid"]
     found = diagnose(compared(of, unknown(of)), of, loss=float(of.objective.total))
     assert found.layers == ("output",)
@@ -171,7 +171,7 @@ def test_the_kind_can_be_withheld():
 
 
 def of_code(of: Problem, loss_of: Problem, found: dict[str, np.ndarray], **options: Any) -> Diagnosis:
-    """Diagnose code that returns the loss of another network than `of`, which the spec describes."""
+    """Return the diagnosis of code that returns one network's loss while the spec describes `of`."""
     loss = float(loss_of.objective.total)
     return diagnose(compared(loss_of, found), of, is_its_loss=False, loss=loss, samples=11, **options)
 
@@ -221,7 +221,7 @@ gradients: {file: g.npz}
 
 
 def checked(folder: Path, described: str, computed: str, **more: Any) -> Report:
-    """The check of one network's gradients, with the other one in the spec."""
+    """Check one network's gradients with another network in the spec."""
     (folder / "net.yaml").write_text(SPEC.replace("ACTIVATION", computed), encoding="utf-8")
     theirs = build_problem(load_spec(folder / "net.yaml"))
     more = {name: value(theirs) for name, value in more.items()}
@@ -244,19 +244,19 @@ def test_a_spec_that_was_copied_wrong_is_wrong_and_says_so(tmp_path, more):
     assert any("the loss in g.npz is" in note for note in report.unusual) == bool(more)
 
 
-def test_a_loss_that_is_another_is_noted_though_the_gradients_agree(tmp_path):
+def test_a_different_loss_is_noted_even_if_the_gradients_agree(tmp_path):
     report = checked(tmp_path, "tanh", "tanh", loss=lambda of: its_loss(of) + 1.0)
     assert report.passed
     assert report.unusual[0].startswith("the loss in g.npz is ")
 
 
-def test_a_loss_that_agrees_is_no_news(tmp_path):
+def test_a_loss_that_agrees_is_not_mentioned(tmp_path):
     report = checked(tmp_path, "tanh", "tanh", loss=lambda of: its_loss(of) * (1.0 + 1e-9))
     assert report.passed
     assert report.unusual == ()
 
 
-def test_a_parameter_may_be_called_loss_all_the_same(tmp_path):
+def test_a_parameter_may_be_called_loss(tmp_path):
     report = checked(tmp_path, "tanh", "tanh")
     arrays = dict(np.load(tmp_path / "g.npz"))
     arrays["loss"] = arrays.pop("output.bias")

@@ -1,4 +1,4 @@
-"""The search solves for unknowns, finds pairs, and does not guess."""
+"""The search solves for unknowns and finds pairs of mistakes; it does not guess."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_threshold_of_a_huber_loss_is_solved_for():
     assert cause.value == pytest.approx(0.71)
 
 
-def test_label_smoothing_that_is_another_is_solved_for():
+def test_different_label_smoothing_is_solved_for():
     of = problem("tanh", "identity", loss={"name": "cross_entropy", "label_smoothing": 0.1})
     plain = of.plain_target
     target = 0.7 * plain + 0.3 / plain.shape[1]
@@ -69,14 +69,14 @@ def test_a_factor_is_called_by_its_name(factor, kind):
     assert found.answers[0].causes[0].value == pytest.approx(factor)
 
 
-def test_a_mean_over_outputs_that_only_the_loss_takes_is_said_so():
+def test_a_mean_over_outputs_only_in_the_loss_is_named():
     of = problem("sigmoid", "sigmoid", reduction="mean", outputs=7)
     (cause,) = why(of, {name: 7 * value for name, value in right(of).items()}).answers[0].causes
     assert cause.kind == "missing 1/C"
     assert cause.sentence == "The loss averages over the 7 outputs, but the gradient does not."
 
 
-def test_a_norm_that_is_clipped_to_is_told():
+def test_a_clipping_norm_is_named():
     exact = right(SIGMOID)
     norm = np.sqrt(sum(np.square(value).sum() for value in exact.values()))
     found = why(SIGMOID, {name: 0.1 / norm * value for name, value in exact.items()})
@@ -90,7 +90,7 @@ def test_a_round_norm_of_one_tensor_is_no_clipping_of_all():
     assert [cause.kind for cause in answer.causes] == ["factor"]
 
 
-def test_tensors_that_are_clipped_each_for_itself_are_one_mistake():
+def test_tensors_clipped_individually_are_one_mistake():
     exact = right(SIGMOID)
     clipped = {name: 0.001 / np.linalg.norm(value) * value for name, value in exact.items()}
     (cause,) = why(SIGMOID, clipped).answers[0].causes
@@ -98,7 +98,7 @@ def test_tensors_that_are_clipped_each_for_itself_are_one_mistake():
     assert "hidden1.bias is scaled to a norm of 0.001" in cause.sentence
 
 
-def test_of_a_bias_alone_a_mean_is_told_as_that_of_the_bias():
+def test_a_mean_in_a_bias_only_is_named_as_the_biass():
     found = right(SIGMOID) | {"hidden2.bias": right(SIGMOID)["hidden2.bias"] / 11}
     assert kinds(why(SIGMOID, found)) == [("bias averaged",)]
 
@@ -111,7 +111,7 @@ def test_a_mean_over_another_batch_is_named_before_its_factor():
         assert cause.wrong == formula
 
 
-def test_which_samples_count_is_solved_for():
+def test_the_samples_that_count_are_solved_for():
     of = problem("sigmoid", "tanh", samples=20, units=9)
     some = np.isin(np.arange(20), (2, 3, 7, 11, 19))[:, None]
     wrong = Backprop(loss_gradient=lambda p, a: some * p.network.loss.gradient(a, p.target))(of)
@@ -120,7 +120,7 @@ def test_which_samples_count_is_solved_for():
     assert "samples 2, 3, 7, 11 and 19" in cause.sentence
 
 
-def test_a_mistake_in_one_unit_alone_is_told_with_its_unit():
+def test_a_mistake_in_one_unit_is_named_with_its_unit():
     def vjp(layer, y, dL_da, i):
         delta = layer.activation.vjp(y, dL_da)
         if i == 1:
@@ -147,7 +147,7 @@ def test_one_mistake_in_every_layer_is_one():
     assert "every layer" in cause.sentence
 
 
-def test_numbers_that_are_not_finite_are_beside_what_explains_the_others():
+def test_numbers_that_are_not_finite_are_named_next_to_other_mistakes():
     wrong = {name: 2.0 * value for name, value in right(SIGMOID).items()}
     wrong["hidden1.weight"][0, 0] = np.nan
     assert kinds(why(SIGMOID, wrong))[0] == ("overflow", "factor 2")
@@ -165,7 +165,7 @@ def test_with_one_layer_checked_what_hands_down_to_it_is_found():
 # --- finished gradients ------------------------------------------------------------------------------------
 
 CROSS_ENTROPY = NETWORKS["tanh, cross-entropy"]
-"""With penalties on the weights, and Σⱼ δⱼ = 0 in the output layer."""
+"""A network with penalties on the weights, and with Σⱼ δⱼ = 0 in the output layer."""
 
 
 def penalty(of: Problem, name: str) -> np.ndarray:
@@ -194,7 +194,7 @@ def test_lines_in_another_order_are_seen_where_their_sums_are_0_and_before_a_pen
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_what_is_reshaped_in_place_of_transposed_is_seen_in_either_layout(early):
+def test_reshaping_instead_of_transposing_is_found_in_either_layout(early):
     for change in (lambda g: g.T.reshape(g.shape), lambda g: g.reshape(g.shape[::-1]).T):
         found = spoilt(CROSS_ENTROPY, "hidden1.weight", change, early)
         assert kinds(why(CROSS_ENTROPY, found))[0][0].startswith("transposed")
@@ -211,7 +211,7 @@ def test_rows_are_those_of_the_authors_file():
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_what_is_0_up_to_rounding_is_no_factor_and_not_clipped(early):
+def test_zeros_up_to_rounding_are_neither_a_factor_nor_clipped(early):
     noise = 1e-18 * np.random.default_rng(0).normal(size=(4, 5))
     found = why(CROSS_ENTROPY, spoilt(CROSS_ENTROPY, "output.weight", lambda _: noise, early))
     said = [cause.sentence for answer in found.answers for cause in answer.causes]
@@ -235,7 +235,7 @@ def test_the_same_in_two_places_is_a_sentence_for_each():
     )
 
 
-def test_a_slope_is_not_told_as_another_activation():
+def test_a_slope_is_not_named_as_another_activation():
     of = problem("tanh", {"name": "leaky_relu", "negative_slope": 0.2}, "identity")
 
     def vjp(layer, y, dL_da, i):
@@ -253,7 +253,7 @@ def noise(value: np.ndarray) -> np.ndarray:
     return value * (1.0 + 0.1 * np.random.default_rng(0).normal(size=value.shape))
 
 
-def test_nothing_is_guessed_and_the_layer_is_told():
+def test_the_layer_is_named_without_a_guess():
     def vjp(layer, y, dL_da, i):
         return dL_da * np.cos(y) if i == 1 else layer.activation.vjp(y, dL_da)
 
@@ -264,7 +264,7 @@ def test_nothing_is_guessed_and_the_layer_is_told():
     assert "Layers output and hidden3 are right" in found.observations[0]
 
 
-def test_what_lies_in_one_tensor_alone_is_told():
+def test_a_mistake_in_one_tensor_only_is_reported():
     wrong = right(SIGMOID)
     wrong["hidden2.weight"] = noise(wrong["hidden2.weight"])
     found = why(SIGMOID, wrong)
@@ -272,7 +272,7 @@ def test_what_lies_in_one_tensor_alone_is_told():
     assert "hidden2.weight alone" in found.observations[0]
 
 
-def test_what_is_off_only_below_zero_is_told():
+def test_errors_only_below_zero_are_reported():
     of = problem("tanh", "tanh", samples=5, units=9)
 
     def vjp(layer, y, dL_da, i):
@@ -284,7 +284,7 @@ def test_what_is_off_only_below_zero_is_told():
     assert "δ of layer hidden1 is wrong only where z < 0." in found.observations
 
 
-def test_samples_that_are_off_are_told():
+def test_wrong_samples_are_reported():
     of = problem("tanh", "tanh", samples=5, units=9)
 
     def vjp(layer, y, dL_da, i):
@@ -297,7 +297,7 @@ def test_samples_that_are_off_are_told():
     assert any("only in sample 3 of 5" in each for each in found.observations)
 
 
-def test_rows_that_are_off_are_told():
+def test_wrong_rows_are_reported():
     wrong = right(SIGMOID)
     for name in ("hidden1.weight", "hidden1.bias"):
         wrong[name][1:4] = noise(wrong[name][1:4])
@@ -319,7 +319,7 @@ def test_a_right_gradient_has_no_cause():
 
 
 def test_another_loss_than_the_networks_is_not_diagnosed_by_the_network():
-    """Code may return another loss than the network's; then only the arrays count."""
+    """The code's loss may differ from the network's; then only the arrays count."""
     of = replace(SIGMOID, target=1.0 - SIGMOID.target)
     wrong = {name: 3.0 * value for name, value in right(of).items()}
     found = diagnose(compared(of, wrong), SIGMOID, is_its_loss=False)
@@ -338,7 +338,7 @@ def test_float32_gradients_are_diagnosed_by_their_own_precision():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_noise_in_a_narrow_type_is_not_taken_for_its_rounding(dtype):
+def test_noise_in_a_narrow_type_is_not_mistaken_for_rounding(dtype):
     rng = np.random.default_rng(0)
     noisy = {name: rng.normal(size=value.shape).astype(dtype) for name, value in right(SIGMOID).items()}
     assert diagnose(compared(SIGMOID, noisy, dtype), SIGMOID).answers == ()
@@ -346,7 +346,7 @@ def test_noise_in_a_narrow_type_is_not_taken_for_its_rounding(dtype):
     assert why(SIGMOID, wide).answers == ()
 
 
-def test_what_is_rounded_to_float16_is_told():
+def test_rounding_to_float16_is_named():
     rounded = {name: value.astype(np.float16).astype(float) for name, value in right(SIGMOID).items()}
     assert kinds(why(SIGMOID, rounded)) == [("float16",)]
 
@@ -354,7 +354,7 @@ def test_what_is_rounded_to_float16_is_told():
 def test_a_sign_lost_on_the_way_down_names_no_layer_that_is_right():
     (answer,) = why(SIGMOID, Backprop(below=lambda d, w, layer, g: -(d @ w))(SIGMOID)).answers
     (cause,) = answer.causes
-    assert cause.where == ("hidden3", "hidden1")  # twice lost it is right again in hidden2
+    assert cause.where == ("hidden3", "hidden1")  # lost twice, it is right again in hidden2
     assert cause.sentence == (
         "The gradient of hidden3.weight, hidden3.bias, hidden1.weight and hidden1.bias has the wrong sign."
     )
@@ -368,7 +368,7 @@ def test_formulas_that_overflow_explain_nothing_and_break_nothing():
     assert why(of, wrong).layers == ("hidden1",)
 
 
-def test_two_ways_of_one_kind_are_told_each_with_its_places():
+def test_two_variants_of_one_kind_are_named_with_their_places():
     def bias(delta, i):
         return delta[0] if i % 2 else delta[-1]
 
@@ -381,7 +381,7 @@ def test_two_ways_of_one_kind_are_told_each_with_its_places():
 
 
 def test_a_derivative_that_is_hard_coded_by_a_is_one_mistake_in_every_layer():
-    """Sigmoid's, below a linear output and in a layer of tanh: each is written a (1 − a)."""
+    """Sigmoid's a (1 − a) is used in a tanh layer and in the layer below a linear output."""
     of = problem("tanh", "identity")
 
     def vjp(layer, y, dL_da, i):
@@ -445,12 +445,12 @@ def test_the_share_of_an_elastic_net_is_solved_for():
         (lambda g: np.vectorize(lambda entry: float(f"{entry:.3g}"))(g), "few digits"),
     ],
 )
-def test_a_gradient_as_it_was_printed_is_told(printed, kind):
+def test_a_gradient_rounded_as_printed_is_named(printed, kind):
     wrong = {name: printed(value) for name, value in right(SIGMOID).items()}
     assert kinds(why(SIGMOID, wrong))[0] == (kind,)
 
 
-def test_numbers_that_are_no_rounding_of_the_right_ones_are_not_called_so():
+def test_other_numbers_are_not_called_rounded():
     wrong = {name: np.round(value, 3) + 0.001 for name, value in right(SIGMOID).items()}
     assert not {"few decimals", "few digits"} & {kind for each in kinds(why(SIGMOID, wrong)) for kind in each}
 
