@@ -1,4 +1,4 @@
-"""All mistakes, by the step that they replace. To add one, write its row in the table it belongs to."""
+"""All mistakes, by the step that they replace. To add one, write its row in its table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.diagnose.wrong_losses import (
     SAMPLE_MISTAKES,
 )
 from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
-from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
@@ -43,10 +43,10 @@ _STEPS: tuple[Mistake, ...] = (
 MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
     part: tuple(mistake for mistake in _STEPS if mistake.part is part) for part in Part
 }
-"""The wrong steps by the step of a layer that they replace."""
+"""The wrong steps, by the part of a layer that they replace."""
 
 TENSOR_FACTOR = Wrong("factor", SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor")
-"""A factor on one tensor alone."""
+"""A factor on one tensor only."""
 
 CLIPPED = Wrong(
     "clipped by norm",
@@ -56,15 +56,15 @@ CLIPPED = Wrong(
     "∂L",
     unknown="norm",
 )
-"""Each tensor clipped for itself."""
+"""Each tensor clipped individually."""
 
 SWAPPED = Wrong("tensors swapped", PRODUCT, "the gradient of {tensor} is that of {place}", "", "")
 """One tensor's gradient in another's place."""
 
-_SOME = "batch subset", "samples", "{it} is summed over {place} alone"
+_SOME = "batch subset", "samples", "{it} is summed over {place} only"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a")
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
-"""Samples of which only some count: in the loss, or in one product or sum."""
+"""Only some samples count: in the loss, or in one product or sum."""
 
 TENSOR_KINDS = frozenset(
     wrong.kind
@@ -75,7 +75,17 @@ TENSOR_KINDS = frozenset(
         *TENSOR_MISTAKES,
     )
 )
-"""The kinds of what can go wrong in a single tensor."""
+"""The kinds of mistake that affect a single tensor."""
+
+ALL_ZERO = Wrong(
+    "gradient zero",
+    "entries",
+    "every gradient is 0: backward never ran, or the gradients were set to 0 after it, as zero_grad does, "
+    "or the arrays were never filled",
+    "0",
+    "as computed",
+)
+"""All gradients at once are 0: then no formula is the reason."""
 
 OVERFLOW = Wrong("overflow", "overflow", "the gradient of {tensor} has {place}", "", "")
 
@@ -84,16 +94,18 @@ PLANTABLE: tuple[Wrong, ...] = (
     *PENALTY_MISTAKES,
     *TENSOR_MISTAKES,
 )
-"""What can be planted in a backprop of ours."""
+"""The mistakes that can be planted in our backprop."""
 
 ZERO = next(wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
-"""What is exactly 0 was never computed, whatever else might have cancelled."""
+"""A gradient of exactly 0 was probably never computed, so that comes before terms that cancel."""
 
 _LIKELY = (
     SWAPPED,
     ZERO,
     *_STEPS,
     *PENALTY_MISTAKES,
+    *PAIRED_PENALTY_MISTAKES,
+    ALL_ZERO,
     TENSOR_FACTOR,
     CLIPPED,
     SOME_OF_LOSS,
@@ -103,4 +115,4 @@ _LIKELY = (
 )
 
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
-"""How likely a mistake is before anything is known, by where its row stands."""
+"""The rank of each mistake by how likely it is beforehand: the order of the rows."""

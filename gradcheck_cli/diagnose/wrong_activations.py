@@ -1,4 +1,4 @@
-"""Mistakes in what ∂a/∂z is taken of: it is missing, doubled, or taken at the wrong point."""
+"""Mistakes in the use of ∂a/∂z: it is missing, doubled, or taken at the wrong point."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""∂L/∂z with a derivative that textbooks write in terms of a."""
+"""∂L/∂z by activation, with the derivative as textbooks write it in terms of a."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
@@ -74,13 +74,13 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
 
 
 def _own_slope(site: Site) -> Array:
-    """φ'(z) of each z; of a softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    """Return φ'(z) (N, out); for softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
     activation = site.layer.activation
     return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
 
 
 def _averaged_slope(site: Site, _: float) -> Array | None:
-    """Where 1/N waits for the end: then it is multiplied in though ∂L/∂a is not."""
+    """Return φ'(z) times the loss's factor c, which code that divides by N at the end keeps."""
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)
 
@@ -103,14 +103,14 @@ MISPLACED_MISTAKES = (
         "activation derivative at a",
         DERIVATIVE,
         _at_a,
-        "in {where} the derivative of {activation} is taken at a, which has been through it, not at z",
+        "in {where} the derivative of {activation} is taken at a, its output, not at z, its input",
         "δ = ∂L/∂a · φ'(a)",
     ),
     activation_row(
         "activation derivative of z taken for a",
         DERIVATIVE,
         _z_for_a,
-        "in {where} the derivative of {activation}, {phi}, is given z in place of a",
+        "in {where} the derivative of {activation}, {phi}, is given z instead of a",
         "δ = ∂L/∂a · {phi} with a = z",
     ),
     activation_row(
@@ -124,7 +124,7 @@ MISPLACED_MISTAKES = (
         "activation derivative at the input",
         DERIVATIVE,
         _input_for_a,
-        "in {where} the derivative of {activation}, {phi}, is given the layer's input in place of a",
+        "in {where} the derivative of {activation}, {phi}, is given the layer's input instead of a",
         "δ = ∂L/∂a · {phi} with a = a⁽ʰ⁾",
     ),
     activation_row(
@@ -138,7 +138,7 @@ MISPLACED_MISTAKES = (
         "mask of the gradient",
         DERIVATIVE,
         _mask_of_gradient,
-        "in {where} {activation} lets through where ∂L/∂a > 0, not where z > 0",
+        "in {where} the mask of {activation} is ∂L/∂a > 0, not z > 0",
         "δ = ∂L/∂a where ∂L/∂a > 0",
     ),
 )
@@ -146,7 +146,7 @@ MISPLACED_MISTAKES = (
 FLAT_SPOT = Mistake(
     "flat spot added",
     DERIVATIVE,
-    "in {where} {value} is added to the derivative of {activation}, as is done to leave its flat spots",
+    "in {where} {value} is added to the derivative of {activation}, a trick to leave its flat spots",
     "δ = ∂L/∂a · ({phi} + {value})",
     "δ = ∂L/∂a · {phi}",
     "∂a/∂z",
@@ -161,14 +161,15 @@ DROPPED_MISTAKES = (
         "upstream gradient dropped",
         DERIVATIVE,
         lambda site, _: _own_slope(site),
-        "in {where} ∂L/∂a, what is handed down, is dropped: δ is the derivative of {activation} alone",
+        "in {where} the upstream gradient ∂L/∂a is dropped: δ is the derivative of {activation} alone",
         "δ = {phi}",
     ),
     activation_row(
         "upstream gradient dropped",
         DERIVATIVE,
         _averaged_slope,
-        "in {where} ∂L/∂a is dropped but for the loss's c: δ is c times the derivative of {activation}",
+        "in {where} the upstream gradient ∂L/∂a is dropped except for the loss's c: "
+        "δ is c times the derivative of {activation}",
         "δ = c · {phi}",
     ),
 )

@@ -1,4 +1,4 @@
-"""Mistakes in what is written for ∂a/∂z: an option, a slip, another activation's formula."""
+"""Wrong formulas for ∂a/∂z: an option, a slip, another activation's derivative."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.model.special import Array, normal_cdf, normal_pdf, sigmoid
 FORMULA = "activation formula"
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A wrong φ'(z) of y, a and the layer."""
+"""Return a wrong φ'(z), given y, a and the layer."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """a + alpha with another alpha than that of a."""
+    """Return a + alpha, with another alpha than a was computed with."""
     if site.layer.activation_name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
@@ -166,7 +166,7 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "1 / (1 + eᶻ)²": lambda z, a, _: sigmoid(-z) ** 2,
     },
 }
-"""By activation: wrong formulas of its derivative, as they are written."""
+"""By activation: wrong formulas for its derivative, as people write them."""
 
 
 def _slip(name: str, formula: str, slope: Slope) -> Mistake:
@@ -189,7 +189,7 @@ def _slip(name: str, formula: str, slope: Slope) -> Mistake:
 
 def _another(name: str, activation: Activation) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        if site.layer.activation_name == name:  # with another option, which is solved for
+        if site.layer.activation_name == name:  # its options are solved for
             return None
         return site.dL_da * activation.derivative(site.y)
 
@@ -197,7 +197,7 @@ def _another(name: str, activation: Activation) -> Mistake:
         "another activation's derivative",
         FORMULA,
         step,
-        f"in {{where}} the derivative is that of {name}, and the forward pass takes {{activation}}",
+        f"in {{where}} the derivative is that of {name}, but the forward pass uses {{activation}}",
         f"δ = ∂L/∂a · {name}'(z)",
     )
 
@@ -222,7 +222,7 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...]], ...] = 
         ("sigmoid", "relu", "softplus", "softmax"),
     ),
 )
-"""Whose derivative, how it is written by the activation, the formula, and where that has another name.
+"""The activation, its derivative as written in terms of a, the formula, and where that has another name.
 
 Of a that is never negative elu's is 1, a derivative that is missing.
 """
@@ -239,7 +239,7 @@ def _written_by_a(
         FORMULA,
         step,
         f"in {{where}} the derivative is written {formula}, that of {name}, "
-        "and the forward pass takes {activation}",
+        "but the forward pass uses {activation}",
         f"δ = ∂L/∂a · {formula if name == 'sigmoid' else f'({formula})'}",
     )
 
@@ -256,21 +256,21 @@ _SOFTMAX = (
         "softmax diagonal only",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a * (1.0 - a)),
-        "in {where} only the diagonal of softmax's Jacobian is used, as if every output had its own z alone",
+        "in {where} only the diagonal of softmax's Jacobian counts, as if each output had only its own z",
         "δᵢ = ∂L/∂aᵢ · aᵢ (1 − aᵢ)",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a),
-        "in {where} softmax's Jacobian lacks its product of two outputs, −aᵢ aⱼ",
+        "in {where} softmax's Jacobian lacks the term −aᵢ aⱼ",
         "δᵢ = ∂L/∂aᵢ · aᵢ",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: a * (dL_da + (dL_da * a).sum(axis=-1, keepdims=True))),
-        "in {where} softmax's Jacobian has + aᵢ aⱼ for − aᵢ aⱼ",
+        "in {where} softmax's Jacobian has +aᵢ aⱼ instead of −aᵢ aⱼ",
         "δⱼ = Σᵢ ∂L/∂aᵢ · aᵢ (1[i=j] + aⱼ)",
     ),
     activation_row(

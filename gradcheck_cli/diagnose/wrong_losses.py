@@ -17,7 +17,7 @@ LOSS = "loss"
 SAMPLES = "samples"
 
 Gradient = Callable[[Array, Array], Array]
-"""∂ℓ/∂a (N, C) of the output a and the target, both (N, C)."""
+"""Return ∂ℓ/∂a (N, C), given the output a and the target, both (N, C)."""
 
 
 def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
@@ -27,7 +27,7 @@ def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
 
 
 def name_of(loss: Loss) -> str:
-    """The loss's name in the table."""
+    """Return the loss's name in the table."""
     return next(name for name, row in LOSSES.items() if row.formula == loss.formula)
 
 
@@ -36,7 +36,7 @@ def name_of_loss(site: Site) -> str:
 
 
 def of_loss(gradient: Gradient, *losses: str) -> Step:
-    """A wrong gradient of one of these losses, or of any, times the network's own coefficient."""
+    """Return the step with a wrong gradient of these losses, or of any, times the network's coefficient."""
 
     def step(site: Site, _: float) -> Array | None:
         if losses and name_of_loss(site) not in losses:
@@ -57,7 +57,7 @@ def total_of(target: Array) -> Array:
 def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
-    """Of a loss whose ∂ℓ/∂a is p(a) Σy − y, or p(a) − y: total is what p is multiplied by."""
+    """Yield the mistakes of a loss whose ∂ℓ/∂a is p(a) · total(y) − y."""
     vjp = ACTIVATIONS[LOSSES[loss].applies or ""].vjp
     twice, missing = "output activation twice", "output activation missing"
 
@@ -67,13 +67,13 @@ def _of_logits(
     yield row(
         twice,
         lambda a, t: p(p(a)) * total(t) - t,
-        f"{name} is applied twice: the loss does it already",
+        f"{name} is applied twice: the loss applies it already",
         f"({name}({name}(a)) − y)",
     )
     yield row(
         twice,
         lambda a, t: vjp(a, p(a) * total(t) - t),
-        f"the derivative of {name} is multiplied into {name}(a) − y, which has it already",
+        f"the derivative of {name} is multiplied into {name}(a) − y, which contains it already",
         f"({name}(a) − y) · {name}'(a)",
     )
     yield row(
@@ -85,19 +85,19 @@ def _of_logits(
     yield row(
         missing,
         lambda a, t: a * total(t) - t,
-        f"the logits themselves stand where {name} of them should",
+        f"the gradient has the logits a instead of {name}(a)",
         "(a − y)",
     )
     yield row(
         missing,
         lambda a, t: -t / p(a),
-        f"the derivative is taken by p, and that of p = {name}(a) is missing",
+        f"the gradient is ∂L/∂p: the derivative of p = {name}(a) is missing",
         "(−y / p)",
     )
     yield row(
         "sign of the target",
         lambda a, t: p(a) * total(t) + t,
-        "the target is added, where it should be subtracted",
+        "the target is added instead of subtracted",
         f"({name}(a) + y)",
     )
     yield row("target forgotten", lambda a, t: p(a) * total(t), "the target is not subtracted", f"{name}(a)")
@@ -113,7 +113,7 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "output activation missing",
         of_loss(lambda a, t: -t / sigmoid(a) + (1.0 - t) / sigmoid(-a), "bce_with_logits"),
-        "the derivative is taken by p, and that of p = σ(a) is missing",
+        "the gradient is ∂L/∂p: the derivative of p = σ(a) is missing",
         "c · (−y / p + (1 − y) / (1 − p))",
     ),
     loss_row(
@@ -149,14 +149,14 @@ def _squared_hinge(a: Array, target: Array) -> Array:
 def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         own = name_of_loss(site)
-        half = own == "mse" and name == "½ mse"  # a factor, and nothing else
+        half = own == "mse" and name == "½ mse"  # only a factor
         raw = LOSSES[own].applies is not None and name == "½ mse"  # the output activation missing
         if own == name or half or raw or (name == "squared hinge" and own != "hinge"):
             return None
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
 
     return loss_row(
-        "another loss", step, f"this is the gradient of {name}, and the loss is {{loss}}", f"c · {formula}"
+        "another loss", step, f"this is the gradient of {name}, but the loss is {{loss}}", f"c · {formula}"
     )
 
 
@@ -169,7 +169,7 @@ OTHER_LOSS_MISTAKES = tuple(
 
 
 def _threshold(site: Site) -> float:
-    """The Huber loss's delta: its slope far away."""
+    """Return the Huber loss's delta, which is its slope far from 0."""
     return float(site.problem.network.loss.gradient(np.full((1, 1), 1e100), np.zeros((1, 1)))[0, 0])
 
 
@@ -180,11 +180,11 @@ def _huber(site: Site, delta: float) -> Array | None:
 
 
 _MOST_SIZES = 2000
-"""Each interval between two sizes of a − y is looked at by itself."""
+"""With more entries of a − y, trying each interval between them would take too long."""
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
-    """Every delta that would give the output's bias this gradient (C,).
+    """Return every delta that would give the output's bias this gradient (C,).
 
     Between two neighbouring sizes of a − y the gradient is affine in delta, so each interval has a best one.
     """
@@ -202,7 +202,7 @@ def _thresholds(site: Site, found: Array) -> Sequence[float]:
 
 
 def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
-    """The bias's gradient as fixed + delta · slope, where delta clips what is larger than `low`."""
+    """Return fixed and slope of the bias's gradient fixed + delta · slope; delta clips all above `low`."""
     d, c = site.a - site.problem.target, site.problem.network.coefficient
     beyond = np.abs(d) > low
     activation = site.layer.activation
@@ -235,7 +235,7 @@ _HUBER = (
     Mistake(
         "huber threshold",
         LOSS,
-        "the Huber loss is clipped at {value}, which is not its delta",
+        "the Huber gradient is clipped at {value}, not at the loss's delta",
         "∂L/∂a = c · clip(a − y, ± {value})",
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
@@ -248,19 +248,19 @@ _HUBER = (
     loss_row(
         "huber sign",
         _signless,
-        "beyond its threshold the Huber loss has + delta on either side",
+        "beyond its threshold the Huber gradient is + delta on both sides",
         "c · delta where |a − y| > delta",
     ),
     loss_row(
         "huber sign",
         _one_sided,
-        "the Huber loss is not clipped below: its delta is held against a − y, not against |a − y|",
+        "the Huber gradient is not clipped below: delta is compared with a − y, not with |a − y|",
         "c · min(a − y, delta)",
     ),
     loss_row(
         "huber slope",
         _unit_slope,
-        "beyond its threshold the Huber loss has the slope ± 1, not ± delta",
+        "beyond its threshold the Huber gradient is ± 1, not ± delta",
         "c · sign(a − y) where |a − y| > delta",
     ),
 )
@@ -280,7 +280,7 @@ def _counted(over: Array) -> Array:
 
 
 def _largest_only(a: Array, target: Array) -> Array:
-    """Of the margins only the one that is violated most (Crammer and Singer)."""
+    """Return 1 for the margin that is violated most, else 0 (Crammer and Singer)."""
     over = _over(a, target)
     other = np.where(target > 0, -np.inf, a)
     first = np.zeros_like(a)
@@ -296,19 +296,19 @@ _HINGE = (
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) > 0),
-        "at the label stands −1, however many margins are violated",
+        "the label's entry is −1, however many margins are violated",
         "1[…], at y −1",
     ),
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t,
-        "at the label stands −1, whether margins are violated or not",
+        "the label's entry is always −1, even where no margin is violated",
         "1[…], at y always −1",
     ),
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) + 1.0),
-        "the label's own margin is counted with those that are violated",
+        "the label's own margin is counted as violated",
         "1[…], at y −1 − Σ of these",
     ),
     _hinge_row(
@@ -317,7 +317,7 @@ _HINGE = (
         "the label's own margin is not set to 0",
         "1[…], at y 1 − Σ of these",
     ),
-    _hinge_row("hinge label forgotten", _over, "at the label stands 0", "1[…], at y 0"),
+    _hinge_row("hinge label forgotten", _over, "the label's entry is 0", "1[…], at y 0"),
     _hinge_row(
         "hinge margin",
         lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
@@ -337,7 +337,7 @@ _HINGE = (
 
 
 def _only(samples: Samples, mean: bool) -> Step:
-    """The loss of these samples alone: of the sum over all, or their own mean."""
+    """Return the step for the loss of these samples only; mean: averaged over them, not over all."""
 
     def step(site: Site, _: float) -> Array | None:
         some = kept(site.samples, samples)
@@ -352,7 +352,7 @@ SAMPLE_MISTAKES = tuple(
     Mistake(
         kind,
         SAMPLES,
-        sentence + (", and the mean is over the others" if mean else ""),
+        sentence + (", and the mean is over the samples that remain" if mean else ""),
         f"L = c Σₙ ℓₙ {wrong}",
         "L = c Σₙ ℓₙ",
         "∂L/∂a",

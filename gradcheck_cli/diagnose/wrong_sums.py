@@ -43,7 +43,7 @@ FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
 }
-"""The right formula of each part, and which factor of the chain rule it is."""
+"""The right formula of each part, and its factor of the chain rule."""
 
 
 # --- the bias ----------------------------------------------------------------------------------------------
@@ -99,14 +99,14 @@ _BIASES = (
     (
         "bias summed with its input",
         lambda s: s.delta.T @ s.a_h.sum(axis=1),
-        "the bias's gradient is the sum of the weight's, as if its input were that of the weight, not 1",
+        "the bias's gradient is the weight's summed over the inputs, as if the bias's own input were not 1",
         "∂L/∂b = Σᵢ (δᵀ a⁽ʰ⁾)ᵢ",
     ),
 )
 
 
 def before_activation(site: Site) -> Array | None:
-    """dL/da (N, out), where that is something else than δ."""
+    """Return ∂L/∂a (N, out), or None if it is δ itself."""
     return None if site.dL_da is site.delta else site.dL_da
 
 
@@ -124,17 +124,17 @@ def _weight_before(site: Site) -> Array | None:
 
 
 def _transposed(site: Site) -> Array:
-    """aᵀδ, which is [in, out], read as if it were [out, in]."""
+    """Return aᵀδ, which is [in, out], read as if it were [out, in]."""
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
 def _transposed_of_in_out(site: Site) -> Array:
-    """δᵀa, which is [out, in], read as if it were [in, out]."""
+    """Return δᵀa, which is [out, in], read as if it were [in, out]."""
     return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
 
 
 _MOST_BEHIND = 32
-"""Rolls of the batch by less than this are looked for."""
+"""Rolls of the batch by fewer samples than this are tried."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:
@@ -177,7 +177,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 
 
 def _other_input(by: int) -> Of:
-    """The activation that is so many layers further up, or down."""
+    """Return the product with the input of the layer that is `by` layers above; below if negative."""
 
     def step(site: Site) -> Array | None:
         inputs = (*site.activity.inputs, site.activity.output)
@@ -189,7 +189,7 @@ def _other_input(by: int) -> Of:
 
 
 def _other_delta(by: int) -> Of:
-    """δ of the layer that is so many above, or below."""
+    """Return how to get δ of the layer that is `by` layers above; below if negative."""
 
     def delta(site: Site) -> Array | None:
         if by > 0:
@@ -202,9 +202,11 @@ def _other_delta(by: int) -> Of:
 
 
 FURTHER = tuple(
-    (by, f"{abs(by)} {'above' if by > 0 else 'below'}") for near in range(1, 12) for by in (near, -near)
+    (by, f"{near} layer{'s' if near > 1 else ''} {'above' if by > 0 else 'below'}")
+    for near in range(1, 12)
+    for by in (near, -near)
 )
-"""How many layers further up or down, and in words."""
+"""How many layers above, or below if negative, and the words for it."""
 
 
 def _weight_of(delta: Of) -> Of:
@@ -224,7 +226,7 @@ def _bias_of(delta: Of) -> Of:
 
 
 def _unless_zero(parameter: Array) -> Array | None:
-    """What is 0 throughout is a gradient of 0."""
+    """Return the parameter; None if it is 0 throughout, which another kind covers."""
     return parameter if parameter.any() else None
 
 
@@ -245,7 +247,7 @@ _OUTER: tuple[tuple[Of, str, str], ...] = (
         "(mean δ)ᵀ mean a⁽ʰ⁾",
     ),
 )
-"""Of a batch that is summed too early: the product, in words, and its formula."""
+"""Products of a batch that is summed too early: the step, a sentence and a formula."""
 
 
 _WEIGHTS: tuple[tuple[Any, ...], ...] = (
@@ -271,14 +273,14 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]),
-        "z of the layer below stands where its activation should",
+        "the product has z of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
     ),
     (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]),
-        "a wᵀ + b of the layer below stands where its activation should",
+        "the product has a wᵀ + b of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
     ),
     *(
@@ -286,7 +288,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "another layer's activation",
             PRODUCT,
             _other_input(by),
-            f"the input is that of the layer {further}",
+            f"the input comes from {further}",
             "∂L/∂w = δᵀ a of another layer",
             abs(by) > 1,
         )
@@ -297,7 +299,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "another layer's delta",
             PRODUCT,
             _weight_of(_other_delta(by)),
-            f"δ is that of the layer {further}",
+            f"δ comes from {further}",
             "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾",
             abs(by) > 1,
         )
@@ -311,14 +313,14 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "parameters in place of the gradient",
         PRODUCT,
         lambda s: _unless_zero(s.w),
-        "the weight itself stands where its gradient should",
+        "the weight's gradient is the weight itself",
         "∂L/∂w = w",
     ),
     (
         "delta before the activation",
         PRODUCT,
         _weight_before,
-        "the weight's gradient is taken of ∂L/∂a, not of δ",
+        "the weight's gradient uses ∂L/∂a instead of δ",
         "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾",
     ),
 )
@@ -340,11 +342,11 @@ def _subset_rows() -> Iterator[Mistake]:
             kind,
             SAMPLES,
             weight,
-            f"{sentence}, in the weight's gradient",
+            f"{sentence} in the weight's gradient",
             f"∂L/∂w = δᵀ a⁽ʰ⁾ {wrong}",
         )
         yield sum_row(
-            Part.BIAS, kind, SAMPLES, bias, f"{sentence}, in the bias's gradient", f"∂L/∂b = Σₙ δₙ {wrong}"
+            Part.BIAS, kind, SAMPLES, bias, f"{sentence} in the bias's gradient", f"∂L/∂b = Σₙ δₙ {wrong}"
         )
 
 
@@ -355,7 +357,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         "delta before the activation",
         PRODUCT,
         _bias_before,
-        "the bias's gradient is summed of ∂L/∂a, not of δ",
+        "the bias's gradient is the sum of ∂L/∂a, not of δ",
         "∂L/∂b = Σₙ ∂L/∂aₙ",
     ),
     sum_row(
@@ -363,7 +365,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         "parameters in place of the gradient",
         PRODUCT,
         lambda s: _unless_zero(s.problem.parameters[s.layer.bias]),
-        "the bias itself stands where its gradient should",
+        "the bias's gradient is the bias itself",
         "∂L/∂b = b",
     ),
     *(
@@ -372,7 +374,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
             "another layer's delta",
             PRODUCT,
             _bias_of(_other_delta(by)),
-            f"δ is that of the layer {further}",
+            f"δ comes from {further}",
             "∂L/∂b = Σₙ δₙ of another layer",
             abs(by) > 1,
         )

@@ -1,4 +1,4 @@
-"""What is done to a finished gradient: transposed, permuted, zeroed, clipped, spoilt."""
+"""Changes to a finished gradient: transposed, permuted, set to 0, clipped, a few entries spoilt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRANSPOSED = "transposed"
 Fits = Callable[[Target, Array], Spoilt | None]
 
 _MOST_ENTRIES = 3
-"""More single entries than this are no accident."""
+"""The most entries that count as single ones."""
 
 
 def _row(
@@ -35,7 +35,7 @@ def _row(
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
-    """Of what has no unknown: to fit and to plant are the same."""
+    """Return how to fit and how to plant a change without an unknown, which are the same."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         changed = change(right)
@@ -50,12 +50,12 @@ def _transpose(right: Array) -> Array | None:
 
 
 def _reshaped(right: Array) -> Array | None:
-    """wᵀ, [in, out], read as if it were [out, in]."""
+    """Return wᵀ, [in, out], read as if it were [out, in]."""
     return right.T.reshape(right.shape) if _is_oblong(right) else None
 
 
 def _reshaped_of_in_out(right: Array) -> Array | None:
-    """w, [out, in], read as if it were [in, out]."""
+    """Return w, [out, in], read as if it were [in, out]."""
     return right.reshape(right.shape[::-1]).T if _is_oblong(right) else None
 
 
@@ -68,12 +68,12 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Exactly: what cancels is not."""
+    """Fit a gradient that is exactly 0; a sum that cancels seldom is."""
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
 def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
-    """Up to rounding: it may be a sum that cancels."""
+    """Fit a gradient that is 0 up to rounding, like a sum that cancels."""
     return Spoilt(target.found) if target.is_nothing and target.found.any() else None
 
 
@@ -81,7 +81,7 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 
 
 def _permuted(axis: int) -> Fits:
-    """Rows or columns in another order: both are sorted, and must then be the same.
+    """Return a fit for rows or columns in another order: once sorted, both must be the same.
 
     They are sorted by sums with weights that have no pattern: plain ones are all 0 where Σⱼ δⱼ is.
     """
@@ -113,7 +113,7 @@ def _rolled(axis: int) -> Callable[[Array], Array | None]:
 
 
 def _ratio(found: Array, right: Array) -> float | None:
-    """found / right where that is the same throughout."""
+    """Return found / right if that is the same throughout."""
     with np.errstate(all="ignore"):
         ratios = found / right
     spread = np.ptp(ratios)
@@ -144,7 +144,7 @@ def _is_a_line(off: Array) -> bool:
 
 
 def _lines(axis: int, kind: str) -> Fits:
-    """A row or a column that is off, where most are right."""
+    """Return a fit for wrong rows or columns if most are right."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -166,7 +166,7 @@ def _named_lines(kind: str, lines: Array) -> str:
 
 
 def _zeroed(axis: int, kind: str) -> Fits:
-    """Rows or columns of a weight that are 0; of rows, those whose bias is not."""
+    """Return a fit for rows or columns of 0; rows whose bias is 0, too, are whole units."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -185,7 +185,7 @@ def _zeroed(axis: int, kind: str) -> Fits:
 
 
 def _unit_zeroed(target: Target, right: Array) -> Spoilt | None:
-    """Of some units nothing came back, neither in the weight nor in the bias."""
+    """Fit units whose weights and bias are all 0."""
     silent = target.silent
     if silent is None or silent.all() or not (right[silent] != 0).any():
         return None
@@ -315,7 +315,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "single entries",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _single,
         _spoil_one,
@@ -323,7 +323,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "row",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _lines(0, "row"),
         _spoil_line(0, 1.5),
@@ -331,7 +331,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "column",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _lines(1, "column"),
         _spoil_line(1, 1.5),
@@ -350,6 +350,6 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
 DESCRIPTIONS = tuple(
     wrong
     for wrong in TENSOR_MISTAKES
-    if wrong.family == PRECISION or "but for" in wrong.sentence or wrong.wrong == "0, up to rounding"
+    if wrong.family == PRECISION or "except for" in wrong.sentence or wrong.wrong == "0, up to rounding"
 )
-"""What says where the gradient is off rather than why; anything that says why comes first."""
+"""The mistakes that say where the gradient is wrong, not why; any that says why comes first."""
