@@ -1,0 +1,91 @@
+"""The generated parts of the reference: each function returns Markdown."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+
+import click
+import spec_keys as keys_of_spec
+
+from gradcheck_cli.cli import COMMANDS, cli
+from gradcheck_cli.cli.options import EXIT_CODES_HELP
+from gradcheck_cli.cli.settable import key_of, options_of, variable_of
+from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.schema import json_schema
+
+_CODE = re.compile(r"^ +(\d+) +(.+(?:\n {5,}.+)*)", re.MULTILINE)
+
+
+def spec_keys() -> str:
+    return keys_of_spec.page(json_schema())
+
+
+def commands() -> str:
+    """Every command with its arguments, its options and its exit codes."""
+    return "\n\n".join(_command(command) for command in COMMANDS)
+
+
+def exit_codes() -> str:
+    """A table of `ExitCode`, in the words of `--help`."""
+    rows = [f"| {code} | `ExitCode.{ExitCode(code).name}` | {text} |" for code, text in _codes(EXIT_CODES_HELP)]
+    return "\n".join(["| code | in Python | meaning |", "|---|---|---|", *rows])
+
+
+def settings() -> str:
+    """The options that a project or the environment may set."""
+    settable = {key_of(option): option for option in options_of(cli.commands)}
+    rows = [
+        f"| `{key}` | `{variable_of(option)}` | {_commands_with(key)} |"
+        for key, option in sorted(settable.items())
+        if key not in _ABOUT_THE_COMMAND
+    ]
+    return "\n".join(["| key | variable | commands |", "|---|---|---|", *rows])
+
+
+_ABOUT_THE_COMMAND = ("help", "version")
+
+
+def _commands_with(key: str) -> str:
+    having = [command for command in COMMANDS if key in map(key_of, options_of({"": command}))]
+    return ", ".join(f"[`{command.name}`](commands.md#gradcheck-{command.name})" for command in having)
+
+
+def _command(command: click.Command) -> str:
+    context = click.Context(command, info_name=f"gradcheck {command.name}")
+    usage = " ".join(command.collect_usage_pieces(context))
+    codes = _codes(command.epilog or "")
+    parts = [
+        f"## gradcheck {command.name}",
+        f"```text\ngradcheck {command.name} {usage}\n```",
+        _marked_up(inspect.cleandoc(command.help or "")),
+        _options(command, context),
+        f"Exit codes: {'; '.join(f'**{code}** {text}' for code, text in codes)}." if codes else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _options(command: click.Command, context: click.Context) -> str:
+    records = [option.get_help_record(context) for option in command.get_params(context)]
+    rows = [f"| {_names(record[0])} | {_marked_up(record[1])} |" for record in records if record]
+    return "\n".join(["| option | what it does |", "|---|---|", *rows])
+
+
+def _names(names: str) -> str:
+    """``-q, --quiet`` and ``--scheme [a|b]`` as code; a long list of choices may wrap."""
+    option, _, values = names.partition(" [")
+    if not values:
+        return f"`{names}`"
+    return f"`{option}` {', '.join(f'`{value}`' for value in values.rstrip(']').split('|'))}"
+
+
+def _marked_up(text: str) -> str:
+    """Text of `--help` as Markdown: what is in brackets or compared is no markup."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.replace("\b", "").split("\n\n"))
+    escaped = "\n\n".join(re.sub(r"(?<!`)([\[\]*<|])", r"\\\1", paragraph) for paragraph in paragraphs)
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", escaped)
+
+
+def _codes(help_text: str) -> Iterable[tuple[int, str]]:
+    return [(int(code), " ".join(text.split())) for code, text in _CODE.findall(help_text)]
