@@ -132,8 +132,8 @@ class Session:
 
 
 def same(command: str, printed: str, shown: str) -> tuple[str, str]:
-    """What is printed and what is shown, to be compared; only the outline of what rounding draws."""
-    if command.startswith("gradcheck sweep"):
+    """What is printed and what is shown, to be compared; only the outline where rounding shows in each number."""
+    if command.startswith("gradcheck sweep") or "--format json" in command:
         return outline(printed), outline(shown)
     if "\n...\n" in f"\n{shown}":
         return _abridged(printed, shown)

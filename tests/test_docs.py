@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -66,6 +67,20 @@ def test_no_block_hides_a_command_from_these_tests(page):
 def test_a_page_has_one_title(page):
     outside = re.sub(r"^( *)```.*?^\1```$", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
     assert len(re.findall(r"^# ", outside, re.MULTILINE)) == 1
+
+
+def keys(document):
+    """Every key of a JSON document, however deep."""
+    if isinstance(document, dict):
+        return set(document) | {key for value in document.values() for key in keys(value)}
+    return {key for item in document for key in keys(item)} if isinstance(document, list) else set()
+
+
+def test_every_key_of_the_json_output_is_described():
+    page = TEXTS["reference/json.md"]
+    (shown, _) = [shown for b in blocks(page) for command, shown in b.steps if "--format json" in command]
+    described = set(re.findall(r"`(\w+)`", page))
+    assert keys(json.loads(shown)) - described == set()
 
 
 # --- the site --------------------------------------------------------------------------------------------
