@@ -54,7 +54,8 @@ class Block:
     @property
     def steps(self) -> list[tuple[str, str]]:
         """The commands of a console, each with what it is shown to print."""
-        return [(step.split("\n", 1) + [""])[:2] for step in _COMMAND.split(self.body)[1:]]
+        halves = (step.partition("\n") for step in _COMMAND.split(self.body)[1:])
+        return [(command, shown) for command, _, shown in halves]
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -62,9 +63,7 @@ def blocks(text: str) -> Iterator[Block]:
         title = _TITLE.search(found["options"])
         lines = found["body"].splitlines(keepends=True)
         body = "".join(line.removeprefix(found["indent"]) for line in lines)
-        yield Block(
-            found["language"], title[1] if title else "", body, found["indent"], found.span("body")
-        )
+        yield Block(found["language"], title[1] if title else "", body, found["indent"], found.span("body"))
 
 
 def needs(text: str) -> list[str]:
@@ -107,9 +106,7 @@ class Session:
         """Apply a diff: what it keeps and takes out stands in the file once."""
         file = self.folder / block.title
         lines = block.body.splitlines()
-        old, new = (
-            "\n".join(line[1:] for line in lines if line[:1] in (" ", sign)) for sign in ("-", "+")
-        )
+        old, new = ("\n".join(line[1:] for line in lines if line[:1] in (" ", sign)) for sign in ("-", "+"))
         text = file.read_text(encoding="utf-8")
         assert text.count(old) == 1, f"{block.title} has this {text.count(old)} times:\n{old}"
         file.write_text(text.replace(old, new), encoding="utf-8")
@@ -132,7 +129,7 @@ class Session:
 
 
 def same(command: str, printed: str, shown: str) -> tuple[str, str]:
-    """What is printed and what is shown, to be compared; only the outline where rounding shows in each number."""
+    """What is printed and what is shown, to be compared; only their outline if rounding shows everywhere."""
     if command.startswith("gradcheck sweep") or "--format json" in command:
         return outline(printed), outline(shown)
     if "\n...\n" in f"\n{shown}":

@@ -33,7 +33,7 @@ def settled(printed: str, shown: str) -> tuple[str, str]:
 
 
 def outline(text: str) -> str:
-    """A plot without its points, and text without its numbers: what rounding draws is no two machines' own."""
+    """Leave out what rounding draws: the points of a plot, and all numbers."""
     lines = (line for line in _plain(text).splitlines() if not _POINTS.search(line))
     return "\n".join(" ".join(_NUMBER.sub("0", line).split()) for line in lines)
 

@@ -29,7 +29,9 @@ def commands() -> str:
 
 def exit_codes() -> str:
     """A table of `ExitCode`, in the words of `--help`."""
-    rows = [f"| {code} | `ExitCode.{ExitCode(code).name}` | {text} |" for code, text in _codes(EXIT_CODES_HELP)]
+    rows = [
+        f"| {code} | `ExitCode.{ExitCode(code).name}` | {text} |" for code, text in _codes(EXIT_CODES_HELP)
+    ]
     return "\n".join(["| code | in Python | meaning |", "|---|---|---|", *rows])
 
 
@@ -68,7 +70,7 @@ def _command(command: click.Command) -> str:
 
 def _options(command: click.Command, context: click.Context) -> str:
     records = [option.get_help_record(context) for option in command.get_params(context)]
-    rows = [f"| {_names(record[0])} | {_marked_up(record[1])} |" for record in records if record]
+    rows = [f"| {_names(record[0])} | {_help(record[1])} |" for record in records if record and record[1]]
     return "\n".join(["| option | what it does |", "|---|---|", *rows])
 
 
@@ -80,10 +82,22 @@ def _names(names: str) -> str:
     return f"`{option}` {', '.join(f'`{value}`' for value in values.rstrip(']').split('|'))}"
 
 
+def _help(text: str) -> str:
+    """The help of an option; its default, its range and whether it is repeatable go last, in italics."""
+    extra = "; ".join(_EXTRA.findall(text)).replace("<=", " ≤ ").replace(">=", " ≥ ")
+    extra = re.sub(r"(?<=\w)([<>])(?=\w)", r" \1 ", extra)
+    sentence = _marked_up(_EXTRA.sub("", text).strip())
+    return f"{sentence} *({_marked_up(extra)})*" if extra else sentence
+
+
+_EXTRA = re.compile(r" *\[((?:repeatable|default|x|[\d.]+<)[^\]]*)\]")
+
+
 def _marked_up(text: str) -> str:
     """Text of `--help` as Markdown: what is in brackets or compared is no markup."""
     paragraphs = (" ".join(paragraph.split()) for paragraph in text.replace("\b", "").split("\n\n"))
-    escaped = "\n\n".join(re.sub(r"(?<!`)([\[\]*<|])", r"\\\1", paragraph) for paragraph in paragraphs)
+    escaped = "\n\n".join(re.sub(r"(?<!`)([\[\]*|])", r"\\\1", paragraph) for paragraph in paragraphs)
+    escaped = escaped.replace("<", "&lt;")
     return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", escaped)
 
 

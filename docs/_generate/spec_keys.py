@@ -9,6 +9,9 @@ from typing import Any
 
 Schema = dict[str, Any]
 
+_FIRST = ("network", "parameters", "data", "gradients", "check")
+"""The order in which a reader writes a spec; the models have theirs for other reasons."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -28,7 +31,7 @@ def page(schema: Schema) -> str:
 
 def _below(schema: Schema, path: str, definitions: Schema, seen: set[str]) -> Iterator[Section]:
     """What the keys of a model hold, in the order of its keys, each model once."""
-    for key, value in schema["properties"].items():
+    for key, value in _ordered(schema):
         for name, suffix in _references(value):
             if name not in seen:
                 seen.add(name)
@@ -36,6 +39,16 @@ def _below(schema: Schema, path: str, definitions: Schema, seen: set[str]) -> It
                 section = Section(f"{path}{key}{suffix}", below["title"], below)
                 yield section
                 yield from _below(below, f"{section.path}.", definitions, seen)
+
+
+def _ordered(schema: Schema) -> list[tuple[str, Schema]]:
+    """The keys: what is required first, and those of the spec in a reader's order."""
+    required = schema.get("required", ())
+
+    def rank(item: tuple[str, Schema]) -> tuple[bool, int]:
+        return item[0] not in required, _FIRST.index(item[0]) if item[0] in _FIRST else len(_FIRST)
+
+    return sorted(schema["properties"].items(), key=rank)
 
 
 def _references(value: Any, suffix: str = "") -> Iterator[tuple[str, str]]:
@@ -52,10 +65,10 @@ def _section(section: Section, is_one_of_several: bool) -> str:
     schema = section.schema
     heading = f"`{section.path}`" if section.path else "Top level"
     if is_one_of_several:
-        heading += f": {section.title}"
-    rows = [_row(key, value, schema) for key, value in schema["properties"].items()]
+        heading += f": {section.title.replace('python', 'Python')}"
+    rows = [_row(key, value, schema) for key, value in _ordered(schema)]
     table = ["| key | value | default | what it is |", "|---|---|---|---|", *rows]
-    return "\n\n".join([f"## {heading}", schema["description"], "\n".join(table)])
+    return "\n\n".join([f"### {heading}", schema["description"], "\n".join(table)])
 
 
 def _row(key: str, value: Schema, schema: Schema) -> str:
