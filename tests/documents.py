@@ -19,10 +19,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import indent
 
@@ -70,6 +72,11 @@ def needs(text: str) -> list[str]:
     """The packages and programs that a page's commands need, from its front matter."""
     found = re.match(r"---\n.*?^needs: \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
     return found[1].split(", ") if found else []
+
+
+def is_missing(name: str) -> bool:
+    """Whether there is neither a package nor a program of this name."""
+    return find_spec(name) is None and shutil.which(name) is None
 
 
 def environment(**changed: str) -> dict[str, str]:
