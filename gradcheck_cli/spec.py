@@ -135,12 +135,12 @@ _OPTIONS_OF_ACTIVATION = {name: tuple(row.options) for name, row in ACTIVATIONS.
 
 
 class ActivationSpec(Model):
-    """An activation by name, with its options: PyTorch's names and defaults.
+    """An activation and its options, with PyTorch's names and defaults.
 
-    name: φ in a = φ(z).
-    negative_slope: of leaky_relu, its slope where z < 0.
-    alpha: of elu, minus its value far to the left.
-    approximate: of gelu, whether by a tanh or exact.
+    name: The function φ in a = φ(z).
+    negative_slope: The slope of leaky_relu for z < 0.
+    alpha: The α of elu. For z → −∞ its value is −α.
+    approximate: `tanh` for the approximation of gelu by tanh, `none` for the exact one.
     """
 
     model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_ACTIVATION))
@@ -161,9 +161,9 @@ class ActivationSpec(Model):
 
 
 class BatchNormSpec(Model):
-    """Batch normalisation of z over the batch, (z − mean) / √(variance + eps): PyTorch's default.
+    """Batch normalisation, (z − mean) / √(variance + eps), with PyTorch's defaults.
 
-    eps: what keeps the variance from 0.
+    eps: Added to the variance, so that nothing is divided by 0.
     """
 
     eps: Positive = 1e-5
@@ -175,12 +175,12 @@ def _switch(value: object) -> object:
 
 
 class LayerSpec(Model):
-    """One dense layer, with `batch_norm` between z and the activation if asked.
+    """A dense layer, with optional batch normalisation between z and the activation.
 
-    units: how many outputs it has.
-    batch_norm: whether z is normalised over the batch, then scaled by gamma and shifted by beta.
-    activation: its name, or a mapping of its name and options; identity if it is left out.
-    name: what its parameters are called by, `<name>.weight`; by default hidden1, hidden2, … and output.
+    units: The number of outputs.
+    batch_norm: Normalise z over the batch, then scale it by gamma and shift it by beta.
+    activation: A name, or a mapping of the name and its options.
+    name: The prefix of its parameters, `<name>.weight`. By default hidden1, hidden2, … and output.
     """
 
     units: Size
@@ -205,14 +205,14 @@ _OPTIONS_OF_LOSS = {
 
 
 class LossSpec(Model):
-    """A loss by name, how it is reduced over the batch, and its options: PyTorch's names.
+    """A loss, its reduction and its options, with PyTorch's names.
 
-    name: cross_entropy and bce_with_logits take logits; their output layer is identity.
-    reduction: batchmean is the mean over samples of the sum over outputs, mean that over both.
-    scale: what the loss is multiplied by, as ½.
-    delta: of huber, where the square ends.
-    label_smoothing: of cross_entropy, how much of the target is spread over all classes.
-    weight: of cross_entropy, one weight per class.
+    name: The loss. cross_entropy and bce_with_logits take logits, so leave their output layer at identity.
+    reduction: `batchmean` averages over samples, `mean` over samples and outputs, `sum` over neither.
+    scale: A factor of the loss, such as 0.5.
+    delta: The error at which huber turns from a square into a line.
+    label_smoothing: The share of the target that cross_entropy spreads over all classes.
+    weight: One weight per class for cross_entropy.
     """
 
     model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_LOSS))
@@ -235,11 +235,11 @@ class LossSpec(Model):
 
 
 class PenaltySpec(Model):
-    """½ · l2 · Σw² + l1 · Σ|w|, over the weights only unless `biases` is set.
+    """The penalty ½ · l2 · Σ w² + l1 · Σ |w|, over the weights and, if asked, the biases.
 
-    l2: the strength of ½ Σw², weight decay.
-    l1: the strength of Σ|w|.
-    biases: whether the biases are penalised, too.
+    l2: The factor of ½ Σ w², which is weight decay.
+    l1: The factor of Σ |w|.
+    biases: Penalise the biases too.
     """
 
     l2: NotNegative = 0.0
@@ -252,12 +252,12 @@ class PenaltySpec(Model):
 
 
 class NetworkSpec(Model):
-    """Dense layers from the input up, the loss on the last one, and the penalties.
+    """A network: its layers, its loss and its penalties.
 
-    inputs: how many numbers a sample has.
-    layers: from the input up; the last one is the output.
-    loss: its name, or a mapping of its name, reduction, scale and options.
-    penalty: what is added to the loss for large weights.
+    inputs: The number of inputs.
+    layers: The layers from the input up. The last one is the output layer.
+    loss: A name, or a mapping of the name, reduction, scale and options.
+    penalty: What large weights add to the loss.
     """
 
     inputs: Size
@@ -275,12 +275,12 @@ class NetworkSpec(Model):
 
 
 class InitialisedParameters(Model):
-    """Parameters drawn from a seeded generator: all weights from the input up, then the biases.
+    """Parameters drawn at random: all weights from the input up, then the biases.
 
-    init: the distribution of the weights.
-    scale: the standard deviation of normal, the bound of uniform, a factor of xavier and he.
-    seed: of the generator.
-    bias: whether the biases are 0 or drawn as the weights are.
+    init: The distribution of the weights.
+    scale: The standard deviation of normal, the bound of uniform, a factor for xavier and he.
+    seed: The seed of the generator.
+    bias: `zeros`, or `same` to draw biases like weights.
     """
 
     init: _InitName = "xavier"
@@ -294,10 +294,10 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 class Named(Model):
-    """Arrays by names, and in a layout, of their author's.
+    """Arrays with their author's names and layout.
 
-    names: what the author calls a parameter, and what the network calls it (`fc1.weight: hidden1.weight`).
-    layout: whether the author's weights are [out, in], as in PyTorch, or [in, out].
+    names: The author's names for parameters, and the network's (`fc1.weight: hidden1.weight`).
+    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
     """
 
     names: dict[str, str] = {}
@@ -305,18 +305,18 @@ class Named(Model):
 
 
 class ArrayFile(Named):
-    """Arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
+    """A file of arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
 
-    file: the file or folder, relative to the spec.
-    names: what the file calls a parameter, and what the network calls it (`fc1.weight: hidden1.weight`).
-    layout: whether the file's weights are [out, in], as in PyTorch, or [in, out].
+    file: The file or folder, relative to the spec.
+    names: The file's names for parameters, and the network's (`fc1.weight: hidden1.weight`).
+    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
     """
 
     file: File
 
 
 class ParameterFile(ArrayFile):
-    """Parameters from a file with one array per name."""
+    """Parameters from a file with one array per parameter."""
 
 
 def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
@@ -326,10 +326,10 @@ def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 class Rescale(Model):
-    """The affine map of x that takes the interval `from` to the interval `to`.
+    """An affine map of x that takes the range `from` to the range `to`.
 
-    from: the two ends that x has in the data, as [0, 255].
-    to: the two ends that it gets, as [-1, 1].
+    from: The range of x in the data, such as [0, 255].
+    to: The range of x after rescaling, such as [-1, 1].
     """
 
     source: Annotated[tuple[float, float], Field(strict=False, alias="from"), AfterValidator(_not_empty)]
@@ -337,14 +337,14 @@ class Rescale(Model):
 
 
 class DataFile(Model):
-    """A batch of an .npz: its arrays named `x` (samples, inputs) and `y` (labels or targets).
+    """A batch from an .npz file, with the arrays `x` [samples, inputs] and `y` (labels or targets).
 
-    file: the .npz, relative to the spec.
-    x: what the array of samples is called in it.
-    y: what the array of labels or targets is called in it.
-    start: the first sample, counted from 0.
-    batch: how many samples; all of them if it is left out.
-    rescale: an affine map of x.
+    file: The .npz file, relative to the spec.
+    x: The name of the array of samples.
+    y: The name of the array of labels or targets.
+    start: The first sample, counted from 0.
+    batch: The number of samples. By default all of them.
+    rescale: An affine map of x.
     """
 
     file: File
@@ -365,11 +365,11 @@ def _kind_of_y(value: object) -> str:
 
 
 class InlineData(Model):
-    """The samples written out.
+    """Samples written out in the spec.
 
-    x: a list of rows, one per sample.
-    y: a list of labels, of targets, or of rows of targets.
-    rescale: an affine map of x.
+    x: A list of rows, one per sample.
+    y: A list of labels, of targets, or of rows of targets.
+    rescale: An affine map of x.
     """
 
     x: _Rows
@@ -381,12 +381,12 @@ class InlineData(Model):
 
 
 class SyntheticData(Model):
-    """Samples drawn from a seeded generator: x normal or uniform in ±scale, y to suit the loss.
+    """Random samples: x is normal or uniform in ±scale, and y suits the loss.
 
-    synthetic: the distribution of x.
-    samples: how many.
-    scale: the standard deviation of x, or its bound.
-    seed: of the generator.
+    synthetic: The distribution of x.
+    samples: The number of samples.
+    scale: The standard deviation of x for normal, its bound for uniform.
+    seed: The seed of the generator.
     """
 
     synthetic: Literal["normal", "uniform"]
@@ -396,16 +396,16 @@ class SyntheticData(Model):
 
 
 class Backprop(Model):
-    """The gradients of our own backprop.
+    """The gradients of gradcheck's own backprop.
 
-    source: the only one that needs neither a file nor code.
+    source: gradcheck's own backprop. It needs neither a file nor code.
     """
 
     source: Literal["backprop"] = "backprop"
 
 
 class GradientFile(ArrayFile):
-    """The user's gradients: a file with one array per parameter name."""
+    """Your gradients: a file with one array per parameter."""
 
 
 @dataclass(frozen=True)
@@ -440,12 +440,12 @@ CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
 class PythonFunction(Named):
-    """A function of the user's: (parameters, x, y) → the loss and a dict of gradients.
+    """Your Python function: (parameters, x, y) → the loss and a dict of gradients.
 
-    python: FILE.py:NAME, the file relative to the spec.
-    names: what the function calls a parameter, and what the network calls it (`W1: hidden1.weight`).
-    layout: whether the function's weights are [out, in], as in PyTorch, or [in, out].
-    vectorized: whether it takes K points at once, every parameter, loss and gradient with a first axis of K.
+    python: `FILE.py:NAME`, with the file relative to the spec.
+    names: The function's names for parameters, and the network's (`W1: hidden1.weight`).
+    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
+    vectorized: The function takes K points at once: parameters, losses and gradients have a first axis of K.
     """
 
     python: CodeName
@@ -453,10 +453,10 @@ class PythonFunction(Named):
 
 
 class TorchModule(Model):
-    """A function of the user's that returns a torch module and a loss.
+    """Your function that returns a torch module and its loss.
 
-    torch: FILE.py:NAME, the file relative to the spec.
-    vectorized: whether torch.func.vmap can run them at many points at once.
+    torch: `FILE.py:NAME`, with the file relative to the spec.
+    vectorized: torch.func.vmap can run the module and its loss at many points at once.
     """
 
     torch: CodeName
@@ -487,16 +487,16 @@ MAX_STEP = 1.0
 class CheckSpec(Model):
     """What to check, and how.
 
-    parameters: their names, with wildcards, as `output.*`; or all.
-    scheme: how values become a derivative; adaptive extrapolates from several steps, and has error bars.
-    step: the longest that a pre-activation moves.
-    rtol: the relative error that agrees; by default 1e-6, or 16 ε of the gradient's type if larger.
-    differences: whether pre-activations are moved, which serves every entry, or the entries by themselves.
-    fast: code is differenced along random directions, however little its every entry would take.
-    jobs: how many processes evaluate at once, or `auto` for as many as there are cores.
+    parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
+    scheme: The difference scheme. adaptive extrapolates from several steps and has error bars.
+    step: The largest step: how far a pre-activation changes.
+    rtol: The relative tolerance. By default 1e-6, or 16 ε of the gradient's type if that is larger.
+    differences: `units` changes pre-activations, for all entries at once; `literal` one entry at a time.
+    fast: Check code along random directions, even if checking every entry would be quick.
+    jobs: The number of worker processes, or `auto` for one per core.
     memory: MiB for what is evaluated at once.
-    seed: of the entries that are moved literally, as a witness, and of random directions.
-    strict: whether a single unresolved entry is exit code 3.
+    seed: The seed of the witness's entries and of random directions.
+    strict: A single unresolved entry is exit code 3.
     """
 
     parameters: Annotated[
@@ -602,15 +602,15 @@ _OF_CODE: dict[str, Any] = {
 class Spec(Model):
     """A network, its parameters and data, the gradients to check and how to check them.
 
-    Of gradients from code, which has a loss of its own, the network may stay unsaid. Parameters that are
-    not given are drawn, or are the code's own.
+    If the gradients come from code, which has a loss of its own, the network may be left out. Parameters
+    that are not given come from the code, or are drawn at random.
 
-    gradients: what is checked: our own backprop, a file, a Python function, or a torch module.
-    network: its layers, its loss and its penalties.
-    data: the samples: an .npz, lists, or drawn at random.
-    parameters: the point at which gradients are checked: a file, or drawn at random.
-    check: what to check, and how.
-    dtype: the type that our own backprop computes in.
+    gradients: The gradients to check: gradcheck's own backprop, a file, a Python function, or a torch module.
+    network: The layers, the loss and the penalties.
+    data: The samples: an .npz file, lists, or random numbers.
+    parameters: The parameters at which gradients are checked: a file, or random numbers.
+    check: What to check, and how.
+    dtype: The type in which gradcheck's own backprop computes.
     """
 
     model_config = ConfigDict(

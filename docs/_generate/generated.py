@@ -1,7 +1,7 @@
 """Adds to the pages what is generated from the code, when the site is built.
 
-A line `<!-- generated: NAME -->` of a page is replaced by what the function NAME of `reference.py` returns. The pages
-on mistakes are generated as a whole.
+A line `<!-- generated: NAME -->` of a page is replaced by what the function NAME of `reference.py` returns.
+The pages on mistakes are generated as a whole.
 """
 
 from __future__ import annotations
