@@ -100,3 +100,8 @@ def test_every_key_of_the_json_output_is_described():
 )
 def test_every_row_of_a_table_is_described(page, table):
     assert [name for name in table if f"`{name}`" not in TEXTS[page]] == []
+
+
+def test_every_example_spec_is_described():
+    specs = (path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+    assert [name for name in specs if f"`{name}`" not in TEXTS["reference/spec.md"]] == []
