@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
@@ -38,6 +39,7 @@ def slow_if(condition):
         if RUN & {block.language for block in blocks(text)}
     ],
 )
+@pytest.mark.skipif(os.name == "nt", reason="the reader's shell is bash")
 def test_a_page_can_be_followed_from_top_to_bottom(page, tmp_path):
     for missing in filter(is_missing, needs(TEXTS[page])):
         pytest.skip(f"{missing} is not installed")
