@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 
 import pytest
 from documents import DOCS, PAGES, Session, blocks, do, is_missing, needs, same
@@ -76,6 +77,12 @@ def test_no_block_hides_a_command_from_these_tests(page):
 def test_a_page_has_one_title(page):
     outside = re.sub(r"^( *)```.*?^\1```$", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
     assert len(re.findall(r"^# ", outside, re.MULTILINE)) == 1
+
+
+def test_options_of_pytest_are_those_of_the_plugin(pytestconfig):
+    (block,) = (block for block in blocks(TEXTS["how-to/pytest.md"]) if block.language == "toml")
+    for name in tomllib.loads(block.body)["tool"]["pytest"]["ini_options"]:
+        assert pytestconfig.getini(name) is None  # known, and not set here
 
 
 def keys(document):
