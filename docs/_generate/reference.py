@@ -13,6 +13,7 @@ from gradcheck_cli.cli import COMMANDS, cli
 from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.settable import key_of, options_of, variable_of
 from gradcheck_cli.errors import ExitCode
+from gradcheck_cli.formats.table import TENSOR_COLUMNS
 from gradcheck_cli.schema import json_schema
 
 _CODE = re.compile(r"^ +(\d+) +(.+(?:\n {5,}.+)*)", re.MULTILINE)
@@ -35,6 +36,16 @@ def exit_codes() -> str:
     return "\n".join(["| code | in Python | meaning |", "|---|---|---|", *rows])
 
 
+def columns() -> str:
+    """What the columns of the table of tensors mean."""
+    rows = [f"| *{column.heading}* | {_capital(column.means)} |" for column in TENSOR_COLUMNS if column.means]
+    return "\n".join(["| column | what it is |", "|---|---|", *rows])
+
+
+def _capital(text: str) -> str:
+    return (text if text[1:2] == "," else text[0].upper() + text[1:]).replace("|", "\\|")
+
+
 def settings() -> str:
     """The options that a project or the environment may set."""
     settable = {key_of(option): option for option in options_of(cli.commands)}
@@ -55,7 +66,7 @@ def _commands_with(key: str) -> str:
 
 
 def _command(command: click.Command) -> str:
-    context = click.Context(command, info_name=f"gradcheck {command.name}")
+    context = click.Context(command, cli.make_context("gradcheck", [], resilient_parsing=True), command.name)
     usage = " ".join(command.collect_usage_pieces(context))
     codes = _codes(command.epilog or "")
     parts = [
@@ -69,9 +80,15 @@ def _command(command: click.Command) -> str:
 
 
 def _options(command: click.Command, context: click.Context) -> str:
-    records = [option.get_help_record(context) for option in command.get_params(context)]
-    rows = [f"| {_names(record[0])} | {_help(record[1])} |" for record in records if record and record[1]]
-    return "\n".join(["| option | what it does |", "|---|---|", *rows])
+    """A table of options; one for each heading if `--help` groups them."""
+    groups: dict[str, list[str]] = {}
+    for option in command.get_params(context):
+        record = option.get_help_record(context) if isinstance(option, click.Option) else None
+        if record:
+            row = f"| {_names(record[0])} | {_help(record[1])} |"
+            groups.setdefault(getattr(option, "heading", "Options"), []).append(row)
+    tables = ("\n".join([f"| {heading} | |", "|---|---|", *rows]) for heading, rows in groups.items())
+    return "\n\n".join(tables)
 
 
 def _names(names: str) -> str:
