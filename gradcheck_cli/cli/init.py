@@ -1,4 +1,4 @@
-"""`gradcheck init`"""
+"""`gradcheck init`: write a spec to start from."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from gradcheck_cli.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, st
     "--source",
     allow_from_autoenv=False,
     type=click.Choice(list(STARTERS)),
-    help="Whose gradients are to be checked.  [default: asked for on a terminal, else backprop]",
+    help="Where the gradients come from.  [default: asked for on a terminal, else backprop]",
 )
 def init(file: str, source: str | None) -> int:
-    """Write a spec with comments to FILE (net.yaml), or with - to standard output.
+    """Write a commented spec to FILE (default: net.yaml), or to standard output with -.
 
-    The code that it names goes into my_net.py, and the JSON Schema by which an editor completes and checks
-    it into a file of its own. It runs as it is; put your code in the place of ours. Nothing is overwritten.
+    If the spec checks code, the code goes to my_net.py: a runnable demo, to be replaced by yours. The JSON
+    Schema for your editor goes to a third file. Existing files are never overwritten.
     """
     source = source or (_ask() if _on_terminal() else "backprop")
     text, row = starter(source), STARTERS[source]
@@ -50,7 +50,7 @@ _KEPT = "already exists; not overwritten"
 
 
 def _write_all(spec: Path, texts: Mapping[Path, str]) -> list[Path]:
-    """Write the spec, and of the others those that are not there yet; nothing at all if one cannot be."""
+    """Write the spec, and the other files unless they exist. If one cannot be written, none is."""
     written: list[Path] = []
     try:
         for file, text in texts.items():
@@ -70,21 +70,21 @@ def _on_terminal() -> bool:
 
 
 def _ask() -> str:
-    say("Whose gradients are to be checked?")
+    say("What do you want to check?")
     for name, row in STARTERS.items():
         say(f"  {name:8}  {row.what}")
     try:
         answer: str = click.prompt("Source", type=click.Choice(list(STARTERS)), default="backprop", err=True)
     except click.Abort:
-        say("")  # behind the ^C
+        say("")  # ends the line of ^C
         raise
     return answer
 
 
 def _write_new(file: Path, text: str) -> bool:
-    """Write the whole text or nothing to a file that is not there yet; one that is there stays as it is."""
+    """Write the text to a new file, whole or not at all. Return False if the file exists."""
     try:
-        stream = open(file, "x", encoding="ascii")  # noqa: SIM115 - only what comes after it leaves a file
+        stream = open(file, "x", encoding="ascii")  # noqa: SIM115 - opening and writing fail differently
     except FileExistsError:
         return False
     except OSError as error:

@@ -112,7 +112,7 @@ def test_the_nearest_pyproject_counts_and_no_other(folder, gradcheck, project, m
     [
         ("rtoll = 1e-5", 1, "unknown key 'rtoll'", "did you mean 'rtol'?"),
         ('  "no_code" = true', 3, "unknown key 'no_code'", "did you mean 'no-code'?"),
-        ("zzz = 1", 1, "unknown key 'zzz'", "there is specs, only, scheme, "),
+        ("zzz = 1", 1, "unknown key 'zzz'", "there is specs, only, no-code, "),
         ('gradients = "mine.npz"', 1, "'gradients' is for the command line alone", "there is specs, only, "),
         ('output = "o.npz"', 1, "'output' is for the command line alone", "there is specs, only, "),
         ("[tool.gradcheck.check]", None, "unknown key 'check'", "there is specs, only, "),
