@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -172,6 +173,20 @@ class Report:
             entries,
             key=lambda named: (rank[named[1].verdict], -_sortable(three_digits(named[1].relative_error))),
         )[:count]
+
+    def _repr_html_(self) -> str:
+        """Return the report as a notebook shows it: the verdict, its cause and a table."""
+        html: str = _shown().as_html(self)
+        return html
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """Yield what the command prints for this report, so that rich can print it."""
+        yield _shown().as_text(self, options.max_width, options.ascii_only)
+
+
+def _shown() -> Any:
+    """Load the module that shows reports, which imports this one."""
+    return import_module("gradcheck_cli.formats.shown")
 
 
 def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
