@@ -1015,7 +1015,7 @@ def test_a_terminal_gets_color_and_lines_of_its_width(folder):
     assert "\x1b[1;31m" in text
     lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
     assert max(map(len, lines)) <= 60
-    assert "  tensor          max rel err  catches  worst entry  verdict" in map(str.rstrip, lines)
+    assert "  tensor          rel error  detectable  worst entry  verdict" in map(str.rstrip, lines)
 
 
 @POSIX

@@ -186,8 +186,8 @@ def _legend(view: View) -> Text:
         named = {least: f"{_shade(least, view)} 1e{least:.0f}" for least, *_ in SHADES[1:]}
         agree = "  ".join(text for least, text in named.items() if least < BRIGHT)
         wrong = "  ".join(text for least, text in named.items() if least >= BRIGHT)
-        return Text(f"rel err from {agree}  agree, {wrong}  wrong, {UNKNOWN} unknown")
-    legend = Text("rel err  agree")
+        return Text(f"rel error from {agree}  agree, {wrong}  wrong, {UNKNOWN} unknown")
+    legend = Text("rel error  agree")
     for decade, color in enumerate(COLORS, SMALLEST):
         if decade in (SMALLEST, BRIGHT):
             legend.append(f" 1e{decade} ")

@@ -181,7 +181,7 @@ def tensors(page: Page) -> list[str]:
         ("tensor", ["hidden1.bias", "output.bias", "output.weight"], None),
         ("entries", ["output.weight", "output.bias", "hidden1.bias"], None),
         (
-            "max rel err",
+            "rel error",
             ["output.bias", "output.weight", "hidden1.bias"],
             ["output.weight", "output.bias", "hidden1.bias"],
         ),

@@ -82,7 +82,7 @@ def test_entries_are_shown_of_what_is_wrong_or_as_many_as_asked_for():
 def test_a_spec_that_could_not_be_checked_shows_its_errors():
     complaint = Complaint("unknown key", help="try 'key'", position=Position("a.yaml", 3, 5, "x: ``y"))
     text = render("markdown", Run((Outcome("a.yaml", complaints=(complaint,)),)), View())
-    assert text.startswith("### ✗ a.yaml: not checked, see the errors\n\n")
+    assert text.startswith("### ✗ a.yaml: not checked; see the errors\n\n")
     (fence,) = [token for token in PARSER.parse(text) if token.type == "fence"]
     assert fence.content == f"{complaint}\n"
 

@@ -70,7 +70,7 @@ def test_a_notebook_folds_what_agrees_among_many():
     right = [comparison(f"right{i}", [1.0], [1.0]) for i in range(20)]
     html = report(*right, WRONG)._repr_html_()
     assert "right0" not in html
-    assert "20 other tensors, of 20 entries, agree." in html
+    assert "20 other tensors (20 entries) agree." in html
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])

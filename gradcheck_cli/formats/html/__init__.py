@@ -109,14 +109,14 @@ def _flat(comparison: Comparison, index: tuple[int, ...]) -> int:
 
 
 def _median(comparison: Comparison) -> float:
-    """What the column *catches* is sorted by."""
+    """What the column *detectable* is sorted by."""
     resolution = resolution_of([comparison])
     return resolution.median if resolution else np.nan
 
 
 _FILTERS = {
     "asides": words.asides,
-    "catches": words.catches,
+    "detectable": words.detectable,
     "count": words.count,
     "details": words.details,
     "besides": words.besides,
