@@ -147,7 +147,7 @@ def test_a_layer_that_is_wrong_is_named_with_its_factor_and_no_other(layer, para
     assert explanation.exit_code == 1
     symbol = "∂L/∂w = δᵀ a⁽ʰ⁾" if parameter == "weight" else "∂L/∂b = Σₙ δₙ"
     said = explained(explanation)
-    assert said.startswith(f"wrong: {symbol} of layer {layer} is the first factor that is off")
+    assert said.startswith(f"wrong: {symbol} of layer {layer} is the first wrong factor")
     assert f"put {layer}.dL_da" in said
 
 

@@ -207,7 +207,7 @@ def _check_one(
         if is_interruption(error):
             raise KeyboardInterrupt from None
         print_traceback()
-        return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=DEFECT))
+        return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed; see above", help=DEFECT))
     places = {comparison.name: read.place_of(comparison.name) for comparison in report.comparisons}
     return Outcome(name, report, seconds=perf_counter() - start, places=places)
 
@@ -233,4 +233,4 @@ def _named(path: str) -> str:
 def refuse_empty_folder(path: str) -> None:
     """Raise `InputError` for a folder: `expand` has replaced every folder that holds specs."""
     if os.path.isdir(path):
-        raise InputError(Complaint(f"there is no spec (.yaml or .yml) in folder '{path}'"))
+        raise InputError(Complaint(f"folder '{path}' contains no spec (.yaml or .yml)"))

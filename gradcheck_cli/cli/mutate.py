@@ -23,7 +23,7 @@ Exit codes:
   1    a visible mistake passes
   2    the command line, a spec or an input file is wrong
   3    a visible mistake could not be decided, or none is visible
-  70   a defect in gradcheck itself
+  70   a bug in gradcheck
   130  interrupted; the result covers the mistakes checked so far
 """
 

@@ -18,7 +18,7 @@ Exit codes:
   1    some gradient is wrong
   2    the command line, a spec or an input file is wrong
   3    nothing wrong was found, but not enough could be decided
-  70   a defect in gradcheck itself
+  70   a bug in gradcheck
   130  interrupted
 """
 

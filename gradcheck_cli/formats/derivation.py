@@ -1,4 +1,4 @@
-"""The words of a derivation by the chain rule: definitions, steps, and the first factor that is off."""
+"""The text of a derivation by the chain rule: definitions, steps, and the first wrong factor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def derives(derivation: Derivation) -> str:
-    """The heading of one layer's derivation."""
+    """Return the heading of a layer's derivation."""
     return f"The gradients of layer '{derivation.layer}', by the chain rule:"
 
 
 def definitions(explanation: Explanation, derivation: Derivation) -> list[tuple[str, str]]:
-    """What is differentiated: each formula with its remark."""
+    """Return the formulas to differentiate, each with a remark."""
     normed = derivation.normalised
     return [
         ("z = a⁽ʰ⁾ wᵀ + b", "with a⁽ʰ⁾ the layer's input"),
@@ -38,12 +38,12 @@ def _loss(explanation: Explanation) -> Iterator[tuple[str, str]]:
 
 
 def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
-    """The steps from ∂L/∂a to the gradients, a row each."""
+    """Return the steps from ∂L/∂a to the gradients, a row each."""
     return list(_chain_rule(derivation))
 
 
 def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
-    """The steps from ∂L/∂a to the gradients; below the output, the step between the layers first."""
+    """Yield the steps; below the output, the step from the layer above comes first."""
     if derivation.above:
         through = "= ∂L/∂z · ∂z/∂a"
         yield "∂L/∂a", through, "= δ w", f"with z, δ and w of layer {derivation.above}"
@@ -56,21 +56,21 @@ def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
 
 
 _OWN_FACTORS = (
-    " The factors above it are gradcheck's own: to see which of yours is off, put {0}.dL_da, {0}.da_dz and "
-    "{0}.delta into the gradient file."
+    " The factors before it are gradcheck's own. To see which of yours is wrong, add {0}.dL_da, {0}.da_dz "
+    "and {0}.delta to the gradient file."
 )
 
 
 def _only_products_given(derivation: Derivation) -> bool:
-    """Whether the gradients are the user's, and the factors they are made of are not."""
+    """Return whether the user's file has the gradients, but none of their factors."""
     given = [factor.symbol for factor in derivation.factors if factor.origin != "backprop"]
     return bool(given) and set(given) <= {"∂L/∂w", "∂L/∂b", "∂L/∂γ", "∂L/∂β"}
 
 
 def explained(explanation: Explanation) -> str:
-    """Name the first factor that is off: what follows from it is off as well."""
+    """Return the verdict, with the first wrong factor: an error in it makes later factors wrong, too."""
     if explanation.verdict is Verdict.AGREES:
-        return "agrees: every factor, with differences of its own map."
+        return "agrees: every factor with differences of its own step."
     derivation, first = next(
         (derivation, factor)
         for derivation in explanation.layers
@@ -82,7 +82,5 @@ def explained(explanation: Explanation) -> str:
     there = f"at {index(worst.index)} it {against(worst)}"
     if explanation.verdict is Verdict.WRONG:
         hint = _OWN_FACTORS.format(derivation.layer) if _only_products_given(derivation) else ""
-        return (
-            f"wrong: {first.symbol} = {first.formula}{where} is the first factor that is off; {there}.{hint}"
-        )
+        return f"wrong: {first.symbol} = {first.formula}{where} is the first wrong factor; {there}.{hint}"
     return f"unresolved: {first.symbol}{where} could not be decided; {there}."

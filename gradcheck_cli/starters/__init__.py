@@ -1,22 +1,22 @@
-"""Specs to start from, one for each source of gradients, and code that they run on at once."""
+"""The specs that `gradcheck init` writes, one for each source of gradients, and code for them to check."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SCHEMA_FILE = "gradcheck.schema.json"
-"""What the first line of every starter names, beside it."""
+"""The file of the JSON Schema, which the first line of each starter names."""
 
 CODE_FILE = "my_net.py"
-"""The file of code that a starter names, written to the same folder."""
+"""The Python file that a starter checks, written to the same folder."""
 
 
 @dataclass(frozen=True)
 class Starter:
-    """What to write for one source of gradients.
+    """The files to write for one source of gradients.
 
-    what: whose gradients these are.  has_code: whether there is a `CODE_FILE` to write, too.
-    is_run: whether that file is a program, which writes what the spec names.
+    what: the source in words.  has_code: whether to write a `CODE_FILE`.
+    is_run: whether that file is a program, which writes the arrays that the spec names.
     """
 
     what: str
@@ -25,21 +25,21 @@ class Starter:
 
 
 STARTERS = {
-    "backprop": Starter("our own, a demonstration without code"),
-    "file": Starter("yours, in a file", has_code=True, is_run=True),
-    "python": Starter("those of a Python function", has_code=True),
-    "torch": Starter("those of a torch module", has_code=True),
+    "backprop": Starter("a runnable demo without code of yours"),
+    "file": Starter("arrays in a file, from a program in any language", has_code=True, is_run=True),
+    "python": Starter("a Python function that returns loss and gradients", has_code=True),
+    "torch": Starter("a torch module or autograd.Function", has_code=True),
 }
-"""Whose gradients are checked; each has a .yaml here, and a .py.txt if it has code."""
+"""The sources of gradients. Each has a .yaml file here, and a .py.txt file if it has code."""
 
 
 def starter(source: str) -> str:
-    """The text of a starter's spec, which is ASCII."""
+    """Return the text of a starter's spec, in ASCII."""
     return _text(f"{source}.yaml")
 
 
 def starter_code(source: str) -> str:
-    """The text of a starter's code, which is ASCII."""
+    """Return the text of a starter's code, in ASCII."""
     return _text(f"{source}.py.txt")
 
 

@@ -85,5 +85,5 @@ def test_arrays_are_not_overwritten_whatever_their_name(folder, gradcheck):
         np.savez(stream, w=np.ones(3))
     done = gradcheck("check", "good.yaml", "--report", "json=arrays.json")
     assert done.code == 2
-    assert "'arrays.json' is there already, and is no file that json writes" in done.err
+    assert "'arrays.json' exists and is not a json report; not overwritten" in done.err
     assert np.load("arrays.json")["w"].sum() == 3

@@ -104,8 +104,8 @@ def test_the_worst_ten_of_many_are_shown_and_the_others_counted():
     ]
     assert sum(command.kind == "warning" for command in commands) == MOST
     assert [command.message for command in commands if command.kind == "notice"] == [
-        "+5 more errors, see the report or the log",
-        "+1 more warning, see the report or the log",
+        "+5 more errors; see the report or the log",
+        "+1 more warning; see the report or the log",
     ]
 
 

@@ -113,9 +113,9 @@ def test_a_wrong_gradient_is_a_flat_line_and_said_to_be(swept):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (spec_of((4, "tanh"), (3, "sigmoid")), "order 2 as it should be"),
-        (spec_of((4, "tanh"), (3, "sigmoid"), dtype="float32"), "as it should be, down to "),
-        (spec_of((3, "identity"), loss="hinge"), "cannot tell: only rounding"),
+        (spec_of((4, "tanh"), (3, "sigmoid")), "order 2, as expected"),
+        (spec_of((4, "tanh"), (3, "sigmoid"), dtype="float32"), "as expected, down to "),
+        (spec_of((3, "identity"), loss="hinge"), "undecided: only rounding noise"),
         (spec_of((3, "identity"), loss="hinge"), "? unresolved: gradcheck check agrees, but no curve"),
         (spec_of((2, "relu"), (2, "relu"), parameters={"init": "zeros"}), "? unresolved: gradcheck check"),
     ],
@@ -133,9 +133,9 @@ def test_findings_that_the_curves_do_not_show_are_noted(swept):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"order": 1.2, "flat": None}, "cannot tell: order 1.2, not 2"),
+        ({"order": 1.2, "flat": None}, "undecided: order 1.2, not 2"),
         ({"order": 3.1, "flat": None}, "order 3.1, better than 2"),
-        ({"order": 2.0, "flat": 0.1}, "it stays at 1.0e-01"),
+        ({"order": 2.0, "flat": 0.1}, "stays at 1.0e-01"),
         ({"order": None, "flat": 0.1}, "? unresolved: an error remains"),
     ],
 )

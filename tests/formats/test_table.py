@@ -249,7 +249,7 @@ def test_verbose_adds_tolerances_witness_and_time():
     text = text_of(report(RIGHT, WRONG, witness=Witness(8, 0.0123)), level=1)
     assert "  · rtol 1e-06 for every tensor\n" in text
     assert "witness: literal differences of 8 entries, drawn at random" in text
-    assert "at most 0.012 of" in text
+    assert "within 0.012 of their error bars" in text
     assert text.endswith("  · 0.250 s\n")
     assert "witness" not in text_of(report(RIGHT, WRONG, witness=Witness(8, 0.0123)))
 
@@ -414,7 +414,7 @@ def test_the_derivation_says_what_is_differentiated(explanation):
     assert "  a = sigmoid(z)\n" in text
     assert "  L = c Σₙ mse(aₙ, yₙ)  with c = 0.2\n" in text
     assert "  ∂L/∂w  = ∂L/∂a · ∂a/∂z · ∂z/∂w  = δᵀ a⁽ʰ⁾  because ∂z/∂w = a⁽ʰ⁾\n" in text
-    assert text.endswith("✓ agrees: every factor, with differences of its own map.\n")
+    assert text.endswith("✓ agrees: every factor with differences of its own step.\n")
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
@@ -432,7 +432,7 @@ def test_only_the_wrong_factor_stands_out(explanation, symbol):
 
 def test_the_first_of_several_wrong_factors_is_the_one_named(explanation):
     *_, last = explained(spoilt(spoilt(explanation, "∂L/∂w", 2.0), "δ", -1.0)).splitlines()
-    assert last.startswith("✗ wrong: δ = ∂L/∂a · ∂a/∂z is the first factor that is off; at [")
+    assert last.startswith("✗ wrong: δ = ∂L/∂a · ∂a/∂z is the first wrong factor; at [")
 
 
 def test_a_wrong_factor_is_red_and_the_others_green(explanation):
