@@ -36,7 +36,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSp
 
 
 def _is_spec(path: Path, parent: pytest.Collector) -> bool:
-    """Whoever names a file means it; patterns of the project's own leave no room for guesses."""
+    """Return whether the file is named, matches the patterns, or, without patterns, looks like a spec."""
     patterns: list[str] | None = parent.config.getini("gradcheck_files")
     if parent.session.isinitpath(path) or any(map(path.match, _ALWAYS if patterns is None else patterns)):
         return True

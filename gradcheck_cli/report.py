@@ -14,7 +14,7 @@ from gradcheck_cli.compare import Comparison, Entry, Verdict, median, overall, t
 from gradcheck_cli.errors import Complaint, ExitCode, Position, worst
 
 if TYPE_CHECKING:
-    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # its package is for what is wrong
+    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # loads only if something is wrong
 
 EXIT_CODES = {
     Verdict.AGREES: ExitCode.AGREES,
@@ -160,7 +160,7 @@ class Report:
 
     @cached_property
     def ratio(self) -> float | None:
-        """analytic / numerical, if it is the same in every wrong tensor; else None."""
+        """The ratio analytic / numerical, if it is the same in every wrong tensor; else None."""
         wrong = [c for c in self.comparisons if c.verdict is Verdict.WRONG]
         ratios = [c.ratio for c in wrong if c.ratio is not None]
         if not ratios or len(ratios) < len(wrong):

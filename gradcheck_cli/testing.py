@@ -116,6 +116,6 @@ def _how(how: Mapping[str, Any]) -> CheckSpec:
     try:
         return CheckSpec.model_validate(how)
     except ValidationError as error:
-        from gradcheck_cli.spec_errors import explain  # only a failing run needs it
+        from gradcheck_cli.spec_errors import explain  # only failing runs need it
 
         raise InputError(*(complaint for complaint, _ in explain(error.errors(include_url=False)))) from None

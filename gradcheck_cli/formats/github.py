@@ -90,7 +90,7 @@ def _badness(annotation: Annotation) -> float:
 
 
 def _command(annotation: Annotation, view: View) -> str:
-    """``::error file=net.yaml,line=7,col=7,title=…::…``"""
+    """Format a command: ``::error file=net.yaml,line=7,col=7,title=…::…``."""
     properties = {"file": annotation.file and told_from(view.root, annotation.file)}
     if properties["file"] and annotation.position:
         properties |= {"line": str(annotation.position.line), "col": str(annotation.position.column)}

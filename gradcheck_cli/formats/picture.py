@@ -44,7 +44,7 @@ def refuse_unwritable(to: Path) -> None:
 def save(to: Path, spec: str, sweep: Sweep) -> None:
     """Write the picture, whole or not at all, and replace an existing file. Raises `InputError`."""
     refuse_unwritable(to)
-    target = Path(os.path.realpath(to))  # through a link, not over it
+    target = Path(os.path.realpath(to))  # follows a link instead of replacing it
     try:
         with TemporaryDirectory(dir=target.parent, prefix=".sweep-") as scratch:
             new = Path(scratch, f"new{to.suffix.lower()}")
@@ -101,7 +101,11 @@ def _shade_kinks(axes: Any, sweep: Sweep) -> None:
 
 def _draw(axes: Any, curve: Curve) -> None:
     color, marker = _COLORS[curve.scheme], MARKERS[curve.scheme]
-    style = {"color": color, "linestyle": "", "markersize": 7 - PLAIN.index(curve.scheme) / 2}  # all seen
+    style = {
+        "color": color,
+        "linestyle": "",
+        "markersize": 7 - PLAIN.index(curve.scheme) / 2,
+    }  # smaller, so that equal points show
     known = [point for point in curve.points if point.branch is not None and point.error > 0]
     axes.plot([p.step for p in known], [p.error for p in known], color=color, linewidth=0.6, alpha=0.5)
     for branch, look in (

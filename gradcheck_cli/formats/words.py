@@ -207,7 +207,7 @@ def sentence(report: Report) -> str:
 
 
 def _wrong_entries(report: Report) -> str:
-    """``51 of 510 entries, in w and b``, or ``all of w (32 of 32 sampled entries)``"""
+    """Count and place: ``51 of 510 entries, in w and b``, or ``all of w (32 of 32 sampled entries)``."""
     wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
     if report.suspect:
@@ -221,7 +221,7 @@ def _worst(report: Report) -> str:
 
 
 def _untested(report: Report) -> str:
-    """``x and gamma are untested: 0 on both sides``"""
+    """Name the tensors of zeros: ``x and gamma are untested: 0 on both sides``."""
     names, tensors = report.untested, len(report.comparisons)
     which = listed(names) if len(names) <= 3 else f"{len(names)} of {tensors} tensors"
     return f"{which} {'is' if len(names) == 1 else 'are'} untested: 0 on both sides"
