@@ -14,7 +14,7 @@ def schema() -> int:
 
     \b
     gradcheck schema > gradcheck.schema.json
-    """
+    """  # noqa: D301 - click reads the escape as a mark
     return write_result(schema_text(), ExitCode.AGREES)
 
 

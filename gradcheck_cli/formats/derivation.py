@@ -70,7 +70,7 @@ def _only_products_given(derivation: Derivation) -> bool:
 def explained(explanation: Explanation) -> str:
     """Return the verdict, with the first wrong factor: an error in it makes later factors wrong, too."""
     if explanation.verdict is Verdict.AGREES:
-        return "agrees: every factor with differences of its own step."
+        return "agrees: every factor matches the differences of its own step."
     derivation, first = next(
         (derivation, factor)
         for derivation in explanation.layers

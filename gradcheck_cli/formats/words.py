@@ -103,7 +103,7 @@ def listed_tensors(report: Report, view: View) -> Sequence[Comparison]:
 
 
 def folded(report: Report, shown: Sequence[Comparison]) -> str:
-    """Summarise the tensors without a row: ``19 other tensors (39,000 entries) agree.``"""
+    """Summarise the tensors without a row: ``19 other tensors (39,000 entries) agree``."""
     others = len(report.comparisons) - len(shown)
     entries = report.entries - sum(c.entries for c in shown)
     which = count(others, "other tensor" if shown else "tensor")
@@ -209,10 +209,14 @@ def sentence(report: Report) -> str:
 def _wrong_entries(report: Report) -> str:
     """Count and place: ``51 of 510 entries, in w and b``, or ``all of w (32 of 32 sampled entries)``."""
     wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
-    where = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
+    where = listed(wrong) if len(wrong) <= 3 else _of_tensors(len(wrong), len(report.comparisons))
     if report.suspect:
         return f"{where} ({report.wrong:,} of {count(individually(report), 'sampled entry')})"
     return f"{report.wrong:,} of {count(report.entries, 'entry')}, in {where}"
+
+
+def _of_tensors(some: int, tensors: int) -> str:
+    return f"all {tensors} tensors" if some == tensors else f"{some} of {tensors} tensors"
 
 
 def _worst(report: Report) -> str:
@@ -223,7 +227,7 @@ def _worst(report: Report) -> str:
 def _untested(report: Report) -> str:
     """Name the tensors of zeros: ``x and gamma are untested: 0 on both sides``."""
     names, tensors = report.untested, len(report.comparisons)
-    which = listed(names) if len(names) <= 3 else f"{len(names)} of {tensors} tensors"
+    which = listed(names) if len(names) <= 3 else _of_tensors(len(names), tensors)
     return f"{which} {'is' if len(names) == 1 else 'are'} untested: 0 on both sides"
 
 
@@ -381,7 +385,7 @@ def asides(report: Report) -> Iterator[Said]:
 
 
 def summary(run: Run) -> str:
-    """Count the specs by verdict: ``3 specs: 2 agree, 1 wrong.``"""
+    """Count the specs by verdict: ``3 specs: 2 agree, 1 wrong``."""
     codes = [outcome.exit_code for outcome in run.outcomes]
     parts = [
         f"{codes.count(code):,} {word}"

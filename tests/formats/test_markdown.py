@@ -161,4 +161,4 @@ def test_a_derivation_has_a_row_for_every_factor():
     assert [row[0] for row in rows_of(text)] == [factor.symbol for factor in explanation.factors]
     (formulas,) = [token.content for token in PARSER.parse(text) if token.type == "fence"]
     assert "L = c Σₙ mse(aₙ, yₙ)  with c = 0.2\n" in formulas
-    assert text.endswith("**agrees: every factor with differences of its own step.**\n")
+    assert text.endswith("**agrees: every factor matches the differences of its own step.**\n")

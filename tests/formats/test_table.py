@@ -414,7 +414,7 @@ def test_the_derivation_says_what_is_differentiated(explanation):
     assert "  a = sigmoid(z)\n" in text
     assert "  L = c Σₙ mse(aₙ, yₙ)  with c = 0.2\n" in text
     assert "  ∂L/∂w  = ∂L/∂a · ∂a/∂z · ∂z/∂w  = δᵀ a⁽ʰ⁾  because ∂z/∂w = a⁽ʰ⁾\n" in text
-    assert text.endswith("✓ agrees: every factor with differences of its own step.\n")
+    assert text.endswith("✓ agrees: every factor matches the differences of its own step.\n")
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
