@@ -185,8 +185,8 @@ def test_a_value_for_another_command_is_left_to_that_command(gradcheck, project,
     ("name", "help"),
     [
         ("GRADCHECK_STRCIT", "did you mean 'GRADCHECK_STRICT'?"),
-        ("GRADCHECK_HELP", "did you mean "),  # the help would exit with 0 without checking anything
-        ("GRADCHECK_GRADIENTS", "there is GRADCHECK_ONLY, "),
+        ("GRADCHECK_HELP", "did you mean "),  # the help would end with 0, and nothing checked
+        ("GRADCHECK_GRADIENTS", "choose one of GRADCHECK_ONLY, "),
     ],
 )
 def test_an_unknown_variable_is_reported(name, help, gradcheck, monkeypatch):

@@ -73,7 +73,7 @@ def test_the_mistake_that_a_starter_proposes_is_found(source, folder, gradcheck)
         pytest.importorskip("torch")
     gradcheck("init", "--source", source)
     code = Path(CODE_FILE)
-    right, factor = re.search(r"( \* .*)  # leave out (.*), and see", code.read_text()).groups()
+    right, factor = re.search(r"( \* .*)  # remove (.*) and see", code.read_text()).groups()
     assert right.endswith(f" * {factor}")
     code.write_text(code.read_text().replace(right, right.removesuffix(f" * {factor}")))
     if STARTERS[source].is_run:
