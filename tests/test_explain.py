@@ -148,7 +148,7 @@ def test_a_layer_that_is_wrong_is_named_with_its_factor_and_no_other(layer, para
     symbol = "∂L/∂w = δᵀ a⁽ʰ⁾" if parameter == "weight" else "∂L/∂b = Σₙ δₙ"
     said = explained(explanation)
     assert said.startswith(f"wrong: {symbol} of layer {layer} is the first wrong factor")
-    assert f"put {layer}.dL_da" in said
+    assert f"add {layer}.dL_da" in said
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -1,6 +1,6 @@
-"""Shell completion of specs, and of the parameters of the spec on the line.
+"""What a shell completes: the names of specs, and of the parameters of the spec that is on the line.
 
-click completes the rest: commands, options and choices.
+The rest it has from click: commands, options, and whatever is one of a list.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave the completion of files to the shell."""
+    """Leave it to the shell."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def complete_specs(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Complete YAML files and folders. A folder that is the only choice comes with its contents.
+    """YAML files and folders. A folder that is the only choice comes with what is in it.
 
-    Otherwise the shell would add a space after the folder.
+    Shells put a space behind what is the only choice, and behind a folder that would be in the way.
     """
     found = list(_beginning_with(incomplete))
     while len(found) == 1 and found[0].endswith("/") and (inside := list(_beginning_with(found[0]))):
@@ -50,7 +50,7 @@ def _beginning_with(incomplete: str) -> Iterator[str]:
 
 
 def complete_parameters(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the parameters of the specs before the cursor, without running code."""
+    """The parameters of the networks of the specs that stand before the cursor; no code is run for them."""
     named = context.params.get("specs") or context.params.get("spec") or context.args
     paths = [named] if isinstance(named, str) else named
     names = dict.fromkeys(name for path in paths for name in _parameters_of(path))
@@ -62,7 +62,7 @@ def _parameters_of(path: str) -> Iterable[str]:
     from gradcheck_cli.spec_file import read_spec
 
     network = None
-    if os.path.isfile(path):  # not a folder, and not standard input, which is the terminal
+    if os.path.isfile(path):  # neither a folder of many, nor the terminal that is typed at
         with suppress(InputError):
             network = read_spec(path).spec.network
     return [name for layer in layers_of(network) for name in layer.shapes] if network else []

@@ -1,9 +1,11 @@
-"""`gradcheck init`: write a spec to start from."""
+"""`gradcheck init`"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
+from itertools import chain, count
 from pathlib import Path
 
 import click
@@ -21,13 +23,14 @@ from gradcheck_cli.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, st
     "--source",
     allow_from_autoenv=False,
     type=click.Choice(list(STARTERS)),
-    help="Where the gradients come from.  [default: asked for on a terminal, else backprop]",
+    help="Where the gradients come from.  [default: asks on a terminal, else backprop]",
 )
 def init(file: str, source: str | None) -> int:
-    """Write a commented spec to FILE (default: net.yaml), or to standard output with -.
+    """Write a spec with comments to FILE (net.yaml), or with - to standard output.
 
-    If the spec checks code, the code goes to my_net.py: a runnable demo, to be replaced by yours. The JSON
-    Schema for your editor goes to a third file. Existing files are never overwritten.
+    The code that the spec names goes into my_net.py, or under another name if that file exists. The JSON
+    Schema, with which an editor completes and checks the spec, gets a file of its own. The spec runs as it
+    is; replace the code with yours. No file is overwritten.
     """
     source = source or (_ask() if _on_terminal() else "backprop")
     text, row = starter(source), STARTERS[source]
@@ -35,22 +38,39 @@ def init(file: str, source: str | None) -> int:
         return write_result(text, ExitCode.AGREES)
     spec = Path(file)
     code, schema = spec.with_name(CODE_FILE), spec.with_name(SCHEMA_FILE)
-    code_files = {code: starter_code(source)} if row.has_code else {}
+    code_files = {}
+    if row.has_code:
+        taken, code = code, _free(code, starter_code(source))
+        code_files[code] = starter_code(source)
+        text = text.replace(CODE_FILE, code.name)
     written = _write_all(spec, {spec: text, **code_files, schema: schema_text()})
+    if row.has_code and code != taken:
+        say(f"{taken} {_KEPT}; the spec names {code}")
     for new in written:
         say(f"{new} written{', for editors' if new == schema else ''}")
-    for old in code_files.keys() - set(written):
-        say(f"{old} {_KEPT}")
     program = f"python {code} && " if row.is_run else ""
     say(f"next: {program}gradcheck check {spec}")
     return int(ExitCode.AGREES)
+
+
+def _free(file: Path, text: str) -> Path:
+    """The first of my_net.py, my_net2.py, … that does not exist, or that holds this text already."""
+    names = (file.with_stem(f"{file.stem}{number}") for number in count(2))
+    return next(each for each in chain([file], names) if not os.path.lexists(each) or _holds(each, text))
+
+
+def _holds(file: Path, text: str) -> bool:
+    try:
+        return file.is_file() and file.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 _KEPT = "already exists; not overwritten"
 
 
 def _write_all(spec: Path, texts: Mapping[Path, str]) -> list[Path]:
-    """Write the spec, and the other files unless they exist. If one cannot be written, none is."""
+    """Write the spec and those other files that do not exist; remove all of them again if one fails."""
     written: list[Path] = []
     try:
         for file, text in texts.items():
@@ -70,21 +90,21 @@ def _on_terminal() -> bool:
 
 
 def _ask() -> str:
-    say("What do you want to check?")
+    say("Where do the gradients come from?")
     for name, row in STARTERS.items():
         say(f"  {name:8}  {row.what}")
     try:
         answer: str = click.prompt("Source", type=click.Choice(list(STARTERS)), default="backprop", err=True)
     except click.Abort:
-        say("")  # ends the line of ^C
+        say("")  # behind the ^C
         raise
     return answer
 
 
 def _write_new(file: Path, text: str) -> bool:
-    """Write the text to a new file, whole or not at all. Return False if the file exists."""
+    """Write the whole text to a new file, or nothing; return whether the file is new."""
     try:
-        stream = open(file, "x", encoding="ascii")  # noqa: SIM115 - opening and writing fail differently
+        stream = open(file, "x", encoding="ascii")  # noqa: SIM115 - only what comes after it leaves a file
     except FileExistsError:
         return False
     except OSError as error:

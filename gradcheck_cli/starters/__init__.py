@@ -1,22 +1,22 @@
-"""The specs that `gradcheck init` writes, one for each source of gradients, and code for them to check."""
+"""Specs to start from, one for each source of gradients, with code that runs as it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SCHEMA_FILE = "gradcheck.schema.json"
-"""The file of the JSON Schema, which the first line of each starter names."""
+"""The schema that the first line of every starter names, in the same folder."""
 
 CODE_FILE = "my_net.py"
-"""The Python file that a starter checks, written to the same folder."""
+"""The code file that a starter names, in the same folder."""
 
 
 @dataclass(frozen=True)
 class Starter:
-    """The files to write for one source of gradients.
+    """What to write for one source of gradients.
 
-    what: the source in words.  has_code: whether to write a `CODE_FILE`.
-    is_run: whether that file is a program, which writes the arrays that the spec names.
+    what: where the gradients come from.  has_code: whether there is a `CODE_FILE` to write as well.
+    is_run: whether that file is a program that writes the arrays of the spec.
     """
 
     what: str
@@ -25,21 +25,21 @@ class Starter:
 
 
 STARTERS = {
-    "backprop": Starter("a runnable demo without code of yours"),
-    "file": Starter("arrays in a file, from a program in any language", has_code=True, is_run=True),
-    "python": Starter("a Python function that returns loss and gradients", has_code=True),
-    "torch": Starter("a torch module or autograd.Function", has_code=True),
+    "backprop": Starter("gradcheck's own: a demo without code"),
+    "file": Starter("a file of arrays", has_code=True, is_run=True),
+    "python": Starter("a Python function", has_code=True),
+    "torch": Starter("a torch module", has_code=True),
 }
-"""The sources of gradients. Each has a .yaml file here, and a .py.txt file if it has code."""
+"""The sources of gradients; each has a .yaml in this folder, and a .py.txt if it has code."""
 
 
 def starter(source: str) -> str:
-    """Return the text of a starter's spec, in ASCII."""
+    """Return the text of a starter's spec, which is ASCII."""
     return _text(f"{source}.yaml")
 
 
 def starter_code(source: str) -> str:
-    """Return the text of a starter's code, in ASCII."""
+    """Return the text of a starter's code, which is ASCII."""
     return _text(f"{source}.py.txt")
 
 

@@ -73,7 +73,7 @@ def test_the_mistake_that_a_starter_proposes_is_found(source, folder, gradcheck)
         pytest.importorskip("torch")
     gradcheck("init", "--source", source)
     code = Path(CODE_FILE)
-    right, factor = re.search(r"( \* .*)  # remove (.*) and see", code.read_text()).groups()
+    right, factor = re.search(r"( \* .*)  # leave out (.*), and see", code.read_text()).groups()
     assert right.endswith(f" * {factor}")
     code.write_text(code.read_text().replace(right, right.removesuffix(f" * {factor}")))
     if STARTERS[source].is_run:
@@ -84,8 +84,30 @@ def test_the_mistake_that_a_starter_proposes_is_found(source, folder, gradcheck)
 def test_existing_code_is_not_changed(folder, gradcheck):
     (folder / CODE_FILE).write_text("mine\n")
     done = gradcheck("init", "--source", "python")
-    assert f"\n{CODE_FILE} already exists; not overwritten\n" in done.err
+    assert done.err.startswith(f"{CODE_FILE} already exists; not overwritten; the spec names my_net2.py\n")
     assert (folder / CODE_FILE).read_text() == "mine\n"
+    assert gradcheck("check", "net.yaml", "--strict").code == 0
+
+
+@pytest.mark.parametrize("second", ["python", "file", "backprop"])
+def test_a_second_starter_in_the_same_folder_runs_as_the_first_does(second, folder, gradcheck):
+    gradcheck("init", "--source", "python")
+    first = (folder / CODE_FILE).read_text()
+    done = gradcheck("init", "--source", second, "second.yaml")
+    *_, last = done.err.splitlines()
+    for command in last.removeprefix("next: ").split(" && "):
+        program, *arguments = command.split()
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], check=True)
+    for spec in ("net.yaml", "second.yaml"):
+        assert gradcheck("check", spec, "--strict").code == 0
+    assert (folder / CODE_FILE).read_text() == first
+
+
+def test_the_same_code_is_not_written_twice(folder, gradcheck):
+    gradcheck("init", "--source", "python")
+    gradcheck("init", "--source", "python", "second.yaml")
+    assert [file.name for file in folder.glob("my_net*")] == [CODE_FILE]
 
 
 def test_editors_find_the_schema_that_the_first_line_names(folder, gradcheck):
