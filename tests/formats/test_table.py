@@ -145,7 +145,7 @@ def test_the_smallest_visible_error_is_reported(resolution, says):
 
 
 def test_the_smallest_visible_error_is_omitted_if_something_is_wrong():
-    assert "detectable relative error" in text_of(report(RIGHT))
+    assert "Smallest detectable relative error" in text_of(report(RIGHT))
     assert "detectable relative error" not in text_of(report(RIGHT, WRONG))
 
 
@@ -219,7 +219,7 @@ def test_the_legend_explains_the_visible_columns(width):
     for column in TENSOR_COLUMNS:
         if column.means:
             assert (f"{column.heading}: {column.means}" in told) == (column.heading in heading)
-    assert "the gradient that is checked" not in text_of(report(RIGHT, WRONG), width=width)
+    assert "the gradient being checked" not in text_of(report(RIGHT, WRONG), width=width)
 
 
 # --- options of the view -----------------------------------------------------------------------------------
