@@ -65,7 +65,7 @@ class _Draft7(GenerateJsonSchema):
 
 
 def _title(model: type[BaseModel]) -> str:
-    """``PythonFunction`` → ``python function``"""
+    """Return the title of a model: ``python function`` for ``PythonFunction``."""
     return " ".join(re.findall("[A-Z][a-z]*", model.__name__.removesuffix("Spec"))).lower()
 
 

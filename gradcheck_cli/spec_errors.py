@@ -19,8 +19,10 @@ from gradcheck_cli.spec import Spec
 
 @dataclass(frozen=True)
 class Place:
-    """Where an error is in the spec, the keys of the mapping that its last step is in, and the keys that
-    would make another kind of that mapping."""
+    """The place of an error in the spec.
+
+    keys: those that the mapping around it allows.  other_kinds: keys that would make it another kind.
+    """
 
     where: Location = ()
     keys: tuple[str, ...] = ()

@@ -191,7 +191,7 @@ class _Child:
         return bad_input(message, *_WHERE, help=_OF_MEMORY if status == -9 else None)
 
     def _place(self) -> str:
-        """`` at my_net.py:7``, if the code crashed and left word of it"""
+        """Return `` at my_net.py:7`` if the code crashed there."""
         if self.code is None or not self.last_words.poll(0):
             return ""
         with suppress(EOFError, OSError):

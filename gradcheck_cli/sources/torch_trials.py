@@ -237,5 +237,5 @@ def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:
 
 
 def _function_name(node: str) -> str:
-    """``Cube`` for ``CubeBackward`` or ``torch::autograd::CppNode<Cube>``"""
+    """Return ``Cube`` for ``CubeBackward`` or ``torch::autograd::CppNode<Cube>``."""
     return node.removesuffix(">").rpartition("<")[2].removesuffix("Backward")

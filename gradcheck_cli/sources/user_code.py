@@ -105,7 +105,7 @@ def load(code: Code, where: Location) -> UserCode:
 
 
 def a(value: object) -> str:
-    """``a dict``, ``an array``, ``None``"""
+    """Name the kind of a value: ``a dict``, ``an array``, ``None``."""
     name = type(value).__name__.removeprefix("nd")
     return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
@@ -266,7 +266,7 @@ def _child_ends_here() -> Iterator[None]:
 
 
 def _failure(error: BaseException, folder: str) -> str:
-    """``raises ValueError at my_net.py:7: …``"""
+    """Describe the failure: ``raises ValueError at my_net.py:7: …``."""
     place = _place(error, folder)
     at = f" at {place}" if place else ""
     if isinstance(error, SystemExit):
