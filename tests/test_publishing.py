@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import subprocess
 import sys
@@ -20,10 +21,12 @@ GITHUB = ROOT / ".github"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+
 FORMS = [path for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml"]
 
 SCHEMAS = [
-    ("vendor.github-workflows", sorted((GITHUB / "workflows").glob("*.yml"))),
+    ("vendor.github-workflows", WORKFLOWS),
     ("vendor.github-actions", [ROOT / "action.yml"]),
     ("vendor.dependabot", [GITHUB / "dependabot.yml"]),
     ("vendor.github-issue-forms", sorted(FORMS)),
@@ -41,7 +44,7 @@ def steps_of(workflow):
 
 
 def workflows():
-    return [pytest.param(parsed(path), id=path.name) for path in (GITHUB / "workflows").glob("*.yml")]
+    return [pytest.param(parsed(path), id=path.name) for path in WORKFLOWS]
 
 
 @pytest.mark.skipif(find_spec("check_jsonschema") is None, reason="check-jsonschema is not installed")
@@ -69,6 +72,20 @@ def test_no_expression_is_pasted_into_a_script(workflow):
 def test_what_a_workflow_runs_from_the_checkout_is_there(workflow):
     named = {path for step in steps_of(workflow) for path in re.findall(r"\.ci/\w+", step.get("run", ""))}
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize(("tag", "passes"), [(f"v{gradcheck_cli.__version__}", True), ("v9.9.9", False)])
+def test_a_release_refuses_a_tag_that_is_not_the_version(tag, passes):
+    release = parsed(GITHUB / "workflows" / "release.yml")
+    (script,) = (step["run"] for step in steps_of(release) if "TAG" in step.get("env", {}))
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env={**os.environ, "TAG": tag}, check=False)
+    assert (done.returncode == 0) == passes
+
+
+def test_only_what_publishes_may_prove_who_it_is():
+    jobs = [(path.name, name, job) for path in WORKFLOWS for name, job in parsed(path)["jobs"].items()]
+    trusted = [(file, name) for file, name, job in jobs if "id-token" in job.get("permissions", {})]
+    assert trusted == [("docs.yml", "deploy"), ("release.yml", "publish")]
 
 
 def test_the_gate_runs_on_every_python_that_the_metadata_names():
