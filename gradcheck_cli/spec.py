@@ -36,6 +36,8 @@ MAX_NUMBERS = 250_000_000
 
 
 class Model(BaseModel):
+    """Base class of all sections of a spec: frozen, strict, without unknown keys."""
+
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,

@@ -198,7 +198,7 @@ def test_a_layer_that_is_wrong_is_named_with_its_factor_and_no_other(layer, para
     assert explanation.exit_code == 1
     symbol = "∂L/∂w = δᵀ a⁽ʰ⁾" if parameter == "weight" else "∂L/∂b = Σₙ δₙ"
     said = explained(explanation)
-    assert said.startswith(f"wrong: {symbol} of layer {layer} is off; at [")
+    assert said.startswith(f"wrong: {symbol} of layer {layer} is wrong; at [")
     assert f"put {layer}.dL_da" in said
 
 

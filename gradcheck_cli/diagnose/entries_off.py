@@ -65,13 +65,13 @@ def _whole(off: Array, axis: int) -> Array:
 
 
 def _called(lines: Array, axis: int, ndim: int) -> str:
-    """``columns 0 and 3 of 9``; with more than two axes ``indices 0 and 3 of 9 along axis 1``"""
+    """Name lines: ``columns 0 and 3 of 9``, or with more axes ``indices 0 and 3 of 9 along axis 1``."""
     noun, where = (("row", "column")[axis], "") if ndim == 2 else ("index", f" along axis {axis}")
     return f"{numbered(noun, lines)} of {len(lines)}{where}"
 
 
 def _entries(off: Array) -> str:
-    """``entries 1, 3 and 4``, ``entry [0, 2]``"""
+    """Name entries: ``entries 1, 3 and 4``, ``entry [0, 2]``."""
     if off.ndim == 1:
         return numbered("entry", off)
     which = ["[" + ", ".join(map(str, index)) + "]" for index in np.argwhere(off)]

@@ -58,6 +58,7 @@ def diagnose_network(
 
 
 def target_of(comparison: Comparison, right: Array) -> Target:
+    """Return the gradient to explain, with the tolerance of its comparison."""
     rtol = max(RTOL, 16.0 * comparison.eps) if comparison.eps > _DOUBLE else RTOL
     bound, eps = comparison.rounding, comparison.eps
     return Target(comparison.name, comparison.analytic, right, bound, rtol, eps=eps)
@@ -125,6 +126,7 @@ class Setting(NamedTuple):
 
 
 def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
+    """Return the norm of each gradient to explain."""
     return {name: float(np.linalg.norm(np.asarray(target.found))) for name, target in targets.items()}
 
 

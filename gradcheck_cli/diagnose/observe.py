@@ -32,6 +32,7 @@ def _off(problem: Problem, targets: Mapping[str, Target]) -> list[str]:
 
 
 def layer_of(tensor: str) -> str:
+    """Return the layer of a tensor: ``hidden1`` for ``hidden1.weight``."""
     return tensor.rpartition(".")[0]
 
 

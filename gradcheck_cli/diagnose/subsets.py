@@ -135,7 +135,7 @@ _PLURALS = {"entry": "entries", "index": "indices"}
 
 
 def numbered(noun: str, mask: Array) -> str:
-    """``rows 3, 7 and 9``, or ``15 rows``"""
+    """Name the lines of a mask: ``rows 3, 7 and 9``, or ``15 rows``."""
     which = [str(i) for i in np.flatnonzero(mask)]
     several = _PLURALS.get(noun, f"{noun}s")
     named = noun if len(which) == 1 else several
@@ -143,7 +143,7 @@ def numbered(noun: str, mask: Array) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """a, b and c"""
+    """Join words: ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
 
 

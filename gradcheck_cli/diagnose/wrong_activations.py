@@ -15,15 +15,18 @@ DERIVATIVE = "activation derivative"
 
 
 def activation_row(kind: str, family: str, step: Step, sentence: str, wrong: str) -> Mistake:
+    """Return a row for a mistake in δ = ∂L/∂a · φ′(z)."""
     right, factor = "δ = ∂L/∂a · {phi}", "∂a/∂z"
     return Mistake(kind, family, sentence, wrong, right, factor, part=Part.ACTIVATION, step=step)
 
 
 def negative_slope_of(activation: Activation) -> float:
+    """Return the slope of leaky_relu below 0."""
     return float(activation.derivative(np.array(-1.0)))
 
 
 def alpha_of(activation: Activation) -> float:
+    """Return the alpha of elu: its slope just below 0."""
     return float(activation.derivative(np.array(-np.finfo(float).tiny)))
 
 

@@ -21,6 +21,7 @@ Gradient = Callable[[Array, Array], Array]
 
 
 def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
+    """Return a row for a mistake in ∂L/∂a."""
     return Mistake(
         kind, LOSS, sentence, f"∂L/∂a = {wrong}", "∂L/∂a = c · {dloss}", "∂L/∂a", part=Part.LOSS, step=step
     )
@@ -32,6 +33,7 @@ def name_of(loss: Loss) -> str:
 
 
 def name_of_loss(site: Site) -> str:
+    """Return the name of the network's loss."""
     return name_of(site.problem.network.loss)
 
 
@@ -47,6 +49,7 @@ def of_loss(gradient: Gradient, *losses: str) -> Step:
 
 
 def total_of(target: Array) -> Array:
+    """Return the sum of each sample's targets, (N, 1)."""
     total: Array = target.sum(axis=-1, keepdims=True)
     return total
 

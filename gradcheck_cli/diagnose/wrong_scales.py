@@ -154,6 +154,7 @@ def _clipped(norm: float) -> Wrong:
 
 
 def is_same(factor: float, other: float) -> bool:
+    """Return whether two factors are equal up to rounding."""
     return math.isclose(factor, other, rel_tol=SAME)
 
 

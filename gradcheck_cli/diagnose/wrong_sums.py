@@ -24,6 +24,7 @@ Of = Callable[[Site], Array | None]
 def sum_row(
     part: Part, kind: str, family: str, step: Of, sentence: str, wrong: str, alike: bool = False
 ) -> Mistake:
+    """Return a row for a mistake in a sum: that of ∂L/∂w, of ∂L/∂b or of ∂L/∂a⁽ʰ⁾."""
     right, factor = FORMULAS[part]
     return Mistake(
         kind,

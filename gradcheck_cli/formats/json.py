@@ -1,4 +1,4 @@
-"""A versioned JSON object, strict: what is not a finite number is null. The README documents its fields."""
+"""A versioned JSON object. It is strict JSON: numbers that are not finite are null."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ VERSION = 1
 
 
 def render(run: Run, view: View) -> str:
+    """Return the run as a JSON object."""
     document = {
         "version": VERSION,
         "exit_code": int(run.exit_code),
@@ -35,6 +36,7 @@ def render(run: Run, view: View) -> str:
 
 
 def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
+    """Return the derivation as a JSON object."""
     document = {
         "version": VERSION,
         "exit_code": int(explanation.exit_code),
@@ -61,6 +63,7 @@ def _derivation(derivation: Derivation) -> dict[str, Any]:
 
 
 def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
+    """Return the planted mistakes as a JSON object."""
     document = {
         "version": VERSION,
         "exit_code": int(mutation.exit_code),
@@ -79,6 +82,7 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
 
 
 def render_sweep(spec: str, sweep: Sweep, view: View) -> str:
+    """Return the sweep as a JSON object."""
     report = sweep.report
     document = {
         "version": VERSION,
@@ -126,7 +130,7 @@ def _strict(value: Any) -> Any:
 
 
 def _outcome(outcome: Outcome, view: View) -> dict[str, Any]:
-    """A spec that could not be checked has the verdict null, its errors, and no tensors."""
+    """Return one spec's object. If it could not be checked, its verdict is null and it has no tensors."""
     report = outcome.report
     return {
         "spec": outcome.spec,

@@ -137,6 +137,7 @@ def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
 
 
 def layers_of(spec: NetworkSpec) -> tuple[Layer, ...]:
+    """Return the layers of a network, from the input up."""
     inputs, layers = spec.inputs, []
     for name, layer in zip(spec.names, spec.layers, strict=True):
         activation = ACTIVATIONS[layer.activation.name].with_options(**layer.activation.options)
