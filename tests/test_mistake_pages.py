@@ -62,12 +62,11 @@ def test_the_wrong_code_is_called_wrong_and_named(code):
     assert shown.edit.result != shown.example.program
 
 
-def test_nearly_all_codes_are_named_first():
-    """A transposed gradient without a penalty is a transposed product: both are listed."""
-    assert [row.kind for row in ROW_OF.values() if row.kind == "transposed gradient"]
-    shown = show(next(row for row in NAMEABLE if row.kind == "transposed gradient" and row.code))
-    assert shown is not None
-    assert shown.answer == 1
+def test_a_page_says_that_its_mistake_equals_another_one():
+    """Without a penalty a transposed gradient is a transposed product."""
+    shown = KINDS["transposed gradient"].own
+    assert (shown.answer, shown.first.kind) == (1, "transposed product")
+    assert "here it equals 'transposed product'." in page(KINDS["transposed gradient"])
 
 
 def test_a_wrong_code_that_changes_nothing_is_not_shown():
@@ -99,6 +98,8 @@ def test_the_index_links_to_every_page_and_every_link_has_a_target():
     texts = dict(pages())
     assert set(texts) == {f"{slug(name)}.md" for name in KINDS} | {"index.md"}
     assert set(re.findall(r"\]\(([^)#]+\.md)\)", texts["index.md"])) == set(texts) - {"index.md"}
+    tied = {name for name, text in texts.items() if "This mistake is not the first answer" in text}
+    assert tied == {"transposed-gradient.md"}
     headings = {slug(each) for each in re.findall(r"^## (.+)$", texts["index.md"], re.MULTILINE)}
     for text in texts.values():
         assert set(re.findall(r"\(index\.md#([^)]+)\)", text)) <= headings
@@ -131,6 +132,7 @@ def test_a_page_has_the_formulas_the_code_and_what_hides_it():
 @pytest.mark.parametrize("name", first(3, ["sign", "batch norm: left out", "penalty forgotten", *KINDS]))
 def test_a_page_is_what_its_program_and_its_spec_lead_to(name, tmp_path, monkeypatch, capsys):
     """As a reader would: the spec and the script off the page, and the commands."""
+    assert KINDS[name].own.cause.kind == name
     text = page(KINDS[name])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "88")

@@ -131,6 +131,8 @@ def _output(shown: Shown) -> Iterator[str]:
     )
     text = render("table", Run((Outcome("network.yaml", shown.report),)), View(width=WIDTH))
     yield _fenced(f"$ {CHECK}\n{text.rstrip()}", "console")
+    if shown.answer:
+        yield f"This mistake is not the first answer: here it equals '{shown.first.kind}'."
 
 
 def _visibility(shown: Shown) -> Iterator[str]:

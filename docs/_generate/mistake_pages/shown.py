@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -20,15 +20,13 @@ from gradcheck_cli.sources.analytic import Analytic
 from mistake_pages.edit import Edit
 from mistake_pages.programs import EXAMPLES, PARAMETERS, Arrays, Example
 
-Gradients = Mapping[str, np.ndarray]
-
 
 @dataclass(frozen=True)
 class Shown:
-    """A mistake where it shows.
+    """A mistake in an example in which the diagnosis names it.
 
-    edit: the program with and without it.  report: the check's, on its gradients.
-    answer: the place of its kind among the answers; 0 unless another kind is the same here.
+    edit: the program with and without the mistake.  report: the check of the wrong gradients.
+    answer: the place of the mistake among the answers; 0 unless another one has the same gradients here.
     """
 
     wrong: Wrong
@@ -39,8 +37,17 @@ class Shown:
 
     @property
     def cause(self) -> Cause:
+        return self._causes[self.answer]
+
+    @property
+    def first(self) -> Cause:
+        """The first answer of the diagnosis."""
+        return self._causes[0]
+
+    @property
+    def _causes(self) -> Sequence[Cause]:
         assert self.report.diagnosis is not None
-        return self.report.diagnosis.answers[self.answer].causes[0]
+        return [answer.causes[0] for answer in self.report.diagnosis.answers]
 
 
 def run(program: str, arrays: Arrays) -> dict[str, np.ndarray] | None:
@@ -88,13 +95,13 @@ def checked(example: Example, program: str) -> Report | None:
 
 @cache
 def show(wrong: Wrong) -> Shown | None:
-    """Find an example in which the mistake is named first; or else next to what is the same there."""
+    """Find an example in which the diagnosis names the mistake first, or else with others that equal it."""
     found = list(_named(wrong))
     return next((shown for shown in found if shown.answer == 0), next(iter(found), None))
 
 
 def _named(wrong: Wrong) -> Iterator[Shown]:
-    """The examples in which the mistake is named, up to the first in which it is named first."""
+    """Yield the examples in which the mistake is named, up to one in which it is named first."""
     for example in EXAMPLES:
         edit = Edit(example.program, wrong.code)
         report = checked(example, edit.result) if edit.fits else None
@@ -106,7 +113,7 @@ def _named(wrong: Wrong) -> Iterator[Shown]:
 
 
 def _place_of(kind: str, report: Report) -> int | None:
-    """The first answer that is this one mistake and no other."""
+    """Return the place of the first answer that is this one mistake; None if there is none."""
     if report.verdict is not Verdict.WRONG or report.diagnosis is None:
         return None
     answers = report.diagnosis.answers
