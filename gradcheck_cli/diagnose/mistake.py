@@ -22,6 +22,7 @@ class Wrong:
     wrong, right: the formulas. {phi} is the derivative of the layer's activation, {dloss} the loss's.
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty for none.
+    code: the wrong statements in numpy; their names are those of docs/_generate/mistake_pages/programs.py.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Wrong:
     right: str
     factor: str = ""
     unknown: str = ""
+    code: str = ""
 
 
 Step = Callable[[Site, float], Array | None]

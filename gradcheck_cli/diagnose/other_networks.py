@@ -15,6 +15,7 @@ import numpy as np
 
 from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
+from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
@@ -27,6 +28,15 @@ from gradcheck_cli.model.special import Array
 
 KIND = "another network"
 """The kind and the family of the mistake: nothing in backprop is wrong."""
+
+OTHER_NETWORK = Wrong(
+    KIND,
+    KIND,
+    "the gradients are those of another network than the spec describes",
+    "",
+    "",
+    code="deviation = np.sqrt(z_h.var(axis=0) + 1e-5)",
+)
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,53 @@ from gradcheck_cli.model.special import Array
 
 Samples = Callable[[int], slice]
 
-SUBSETS: tuple[tuple[str, Samples, str, str], ...] = (
-    ("last sample lost", lambda n: slice(0, n - 1), "the last sample is left out", "without the last sample"),
-    ("first sample lost", lambda n: slice(1, n), "the first sample is left out", "without the first sample"),
-    ("batch subset", lambda n: slice(0, 1), "only the first sample counts", "of the first sample"),
-    ("batch subset", lambda n: slice(n - 1, n), "only the last sample counts", "of the last sample"),
-    ("batch subset", lambda n: slice(0, n // 2), "only the first half of the samples counts", "over n < N/2"),
+SUBSETS: tuple[tuple[str, Samples, str, str, str], ...] = (
+    (
+        "last sample lost",
+        lambda n: slice(0, n - 1),
+        "the last sample is left out",
+        "without the last sample",
+        ":-1",
+    ),
+    (
+        "first sample lost",
+        lambda n: slice(1, n),
+        "the first sample is left out",
+        "without the first sample",
+        "1:",
+    ),
+    ("batch subset", lambda n: slice(0, 1), "only the first sample counts", "of the first sample", ":1"),
+    ("batch subset", lambda n: slice(n - 1, n), "only the last sample counts", "of the last sample", "-1:"),
+    (
+        "batch subset",
+        lambda n: slice(0, n // 2),
+        "only the first half of the samples counts",
+        "over n < N/2",
+        ": N // 2",
+    ),
     (
         "batch subset",
         lambda n: slice(n // 2, n),
         "only the second half of the samples counts",
         "over n ≥ N/2",
+        "N // 2 :",
     ),
-    ("batch subset", lambda n: slice(0, n, 2), "only every other sample counts", "over every other sample"),
-    ("batch subset", lambda n: slice(1, n, 2), "only every other sample counts", "over every other sample"),
+    (
+        "batch subset",
+        lambda n: slice(0, n, 2),
+        "only every other sample counts",
+        "over every other sample",
+        "::2",
+    ),
+    (
+        "batch subset",
+        lambda n: slice(1, n, 2),
+        "only every other sample counts",
+        "over every other sample",
+        "1::2",
+    ),
 )
-"""Each kind of subset: its name, the samples of n that it keeps, a sentence and a formula."""
+"""Each kind of subset: its name, the samples of n that it keeps, a sentence, a formula and a numpy slice."""
 
 
 def kept(count: int, samples: Samples) -> Array | None:

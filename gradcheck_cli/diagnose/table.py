@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.other_networks import OTHER_NETWORK
 from gradcheck_cli.diagnose.site import TENSORS, Part
 from gradcheck_cli.diagnose.wrong_activations import DROPPED_MISTAKES, FLAT_SPOT, MISPLACED_MISTAKES
+from gradcheck_cli.diagnose.wrong_biases import BIAS_MISTAKES
 from gradcheck_cli.diagnose.wrong_formulas import FORMULA_MISTAKES
 from gradcheck_cli.diagnose.wrong_handed_down import HANDED_DOWN_MISTAKES
 from gradcheck_cli.diagnose.wrong_losses import (
     LOGIT_MISTAKES,
     MARGIN_MISTAKES,
     OTHER_LOSS_MISTAKES,
-    SAMPLE_MISTAKES,
 )
 from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
 from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
-from gradcheck_cli.diagnose.wrong_scales import SCALE, SCALED
+from gradcheck_cli.diagnose.wrong_samples import SAMPLE_MISTAKES, SUBSET_MISTAKES
+from gradcheck_cli.diagnose.wrong_scales import NAMES, SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
@@ -35,7 +37,9 @@ _STEPS: tuple[Mistake, ...] = (
     *OTHER_LOSS_MISTAKES,
     *SAMPLE_MISTAKES,
     *DROPPED_MISTAKES,
+    *BIAS_MISTAKES,
     *SUM_MISTAKES,
+    *SUBSET_MISTAKES,
     *HANDED_DOWN_MISTAKES,
     *NORM_MISTAKES,
 )
@@ -58,7 +62,14 @@ CLIPPED = Wrong(
 )
 """Each tensor clipped individually."""
 
-SWAPPED = Wrong("tensors swapped", PRODUCT, "the gradient of {tensor} is that of {place}", "", "")
+SWAPPED = Wrong(
+    "tensors swapped",
+    PRODUCT,
+    "the gradient of {tensor} is that of {place}",
+    "",
+    "",
+    code="dL_db, dL_db_h = dL_db_h, dL_db",
+)
 """One tensor's gradient in another's place."""
 
 _SOME = "batch subset", "samples", "{it} is summed over {place} only"
@@ -87,7 +98,14 @@ ALL_ZERO = Wrong(
 )
 """All gradients at once are 0: then no formula is the reason."""
 
-OVERFLOW = Wrong("overflow", "overflow", "the gradient of {tensor} has {place}", "", "")
+OVERFLOW = Wrong(
+    "overflow",
+    "overflow",
+    "the gradient of {tensor} has {place}",
+    "",
+    "",
+    code="delta_h = dL_da_h * np.exp(z_h) / (1 + np.exp(z_h))",
+)
 
 PLANTABLE: tuple[Wrong, ...] = (
     *(step for step in _STEPS if not step.alike),
@@ -113,6 +131,9 @@ _LIKELY = (
     *TENSOR_MISTAKES,
     OVERFLOW,
 )
+
+NAMEABLE: tuple[Wrong, ...] = (*_LIKELY, *NAMES, OTHER_NETWORK)
+"""All that a diagnosis may name; several rows may share a kind, and at least one of these has code."""
 
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
 """The rank of each mistake by how likely it is beforehand: the order of the rows."""

@@ -14,10 +14,10 @@ from gradcheck_cli.model.special import Array, sigmoid
 DERIVATIVE = "activation derivative"
 
 
-def activation_row(kind: str, family: str, step: Step, sentence: str, wrong: str) -> Mistake:
+def activation_row(kind: str, family: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
     """Return a row for a mistake in δ = ∂L/∂a · φ′(z)."""
     right, factor = "δ = ∂L/∂a · {phi}", "∂a/∂z"
-    return Mistake(kind, family, sentence, wrong, right, factor, part=Part.ACTIVATION, step=step)
+    return Mistake(kind, family, sentence, wrong, right, factor, code=code, part=Part.ACTIVATION, step=step)
 
 
 def negative_slope_of(activation: Activation) -> float:
@@ -101,6 +101,7 @@ MISPLACED_MISTAKES = (
         lambda site, _: site.dL_da,
         "in {where} the derivative of {activation} is missing",
         "δ = ∂L/∂a",
+        "delta = dL_da",
     ),
     activation_row(
         "activation derivative at a",
@@ -108,6 +109,7 @@ MISPLACED_MISTAKES = (
         _at_a,
         "in {where} the derivative of {activation} is taken at a, its output, not at z, its input",
         "δ = ∂L/∂a · φ'(a)",
+        "delta = dL_da * sigmoid(a) * (1 - sigmoid(a))",
     ),
     activation_row(
         "activation derivative of z taken for a",
@@ -115,6 +117,7 @@ MISPLACED_MISTAKES = (
         _z_for_a,
         "in {where} the derivative of {activation}, {phi}, is given z instead of a",
         "δ = ∂L/∂a · {phi} with a = z",
+        "delta = dL_da * z * (1 - z)",
     ),
     activation_row(
         "activation derivative at the input",
@@ -122,6 +125,7 @@ MISPLACED_MISTAKES = (
         _at_input,
         "in {where} the derivative of {activation} is taken at the layer's input, not at z",
         "δ = ∂L/∂a · φ'(a⁽ʰ⁾)",
+        "delta = dL_da * (1 - np.tanh(a_h) ** 2)",
     ),
     activation_row(
         "activation derivative at the input",
@@ -136,6 +140,7 @@ MISPLACED_MISTAKES = (
         _twice,
         "in {where} the derivative of {activation} is multiplied in twice",
         "δ = ∂L/∂a · φ'(z)²",
+        "delta = dL_da * (a * (1 - a)) ** 2",
     ),
     activation_row(
         "mask of the gradient",
@@ -143,6 +148,7 @@ MISPLACED_MISTAKES = (
         _mask_of_gradient,
         "in {where} the mask of {activation} is ∂L/∂a > 0, not z > 0",
         "δ = ∂L/∂a where ∂L/∂a > 0",
+        "delta_h = dL_da_h * (dL_da_h > 0)",
     ),
 )
 
@@ -154,6 +160,7 @@ FLAT_SPOT = Mistake(
     "δ = ∂L/∂a · {phi}",
     "∂a/∂z",
     "flat spot",
+    "delta = dL_da * (a * (1 - a) + 0.1)",
     part=Part.ACTIVATION,
     step=_with_flat_spot,
     planted=0.1,
@@ -166,6 +173,7 @@ DROPPED_MISTAKES = (
         lambda site, _: _own_slope(site),
         "in {where} the upstream gradient ∂L/∂a is dropped: δ is the derivative of {activation} alone",
         "δ = {phi}",
+        "delta = a * (1 - a)",
     ),
     activation_row(
         "upstream gradient dropped",

@@ -41,7 +41,7 @@ def _elu_of_a(site: Site, alpha: float) -> Array | None:
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
 
 
-def _option(name: str, step: Step, wrong: str, planted: float) -> Mistake:
+def _option(name: str, step: Step, wrong: str, planted: float, code: str = "") -> Mistake:
     return Mistake(
         "activation option",
         FORMULA,
@@ -50,6 +50,7 @@ def _option(name: str, step: Step, wrong: str, planted: float) -> Mistake:
         "δ = ∂L/∂a · {phi}",
         "∂a/∂z",
         name,
+        code,
         part=Part.ACTIVATION,
         step=step,
         planted=planted,
@@ -57,7 +58,13 @@ def _option(name: str, step: Step, wrong: str, planted: float) -> Mistake:
 
 
 _OPTIONS = (
-    _option("negative_slope", _leaky, "δ = ∂L/∂a · (1 if z > 0, else {value})", 0.2),
+    _option(
+        "negative_slope",
+        _leaky,
+        "δ = ∂L/∂a · (1 if z > 0, else {value})",
+        0.2,
+        "delta_h = dL_da_h * np.where(z_h > 0, 1, 0.2)",
+    ),
     _option("alpha", _elu, "δ = ∂L/∂a · (1 if z > 0, else {value} eᶻ)", 0.5),
     _option("alpha", _elu_of_a, "δ = ∂L/∂a · (1 if z > 0, else a + {value})", 0.5),
 )
@@ -74,7 +81,6 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
     "sigmoid": {
         "a": lambda z, a, _: a,
         "1 − a": lambda z, a, _: 1.0 - a,
-        "a (1 + a)": lambda z, a, _: a * (1.0 + a),
         "a²": lambda z, a, _: a * a,
         "a² (1 − a)": lambda z, a, _: a * a * (1.0 - a),
         "a (1 − a)²": lambda z, a, _: a * (1.0 - a) ** 2,
@@ -169,7 +175,7 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
 """By activation: wrong formulas for its derivative, as people write them."""
 
 
-def _slip(name: str, formula: str, slope: Slope) -> Mistake:
+def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         if site.layer.activation_name != name:
             return None
@@ -181,6 +187,7 @@ def _slip(name: str, formula: str, slope: Slope) -> Mistake:
         step,
         f"in {{where}} the derivative of {{activation}} is written {formula}",
         f"δ = ∂L/∂a · ({formula})",
+        code,
     )
 
 
@@ -211,25 +218,26 @@ def _others() -> Iterator[Mistake]:
             yield _another(name, row.with_options())
 
 
-_OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...]], ...] = (
-    ("sigmoid", "a (1 − a)", lambda a: a * (1.0 - a), ("softmax",)),
-    ("tanh", "1 − a²", lambda a: 1.0 - a * a, ()),
-    ("softplus", "1 − exp(−a)", lambda a: -np.expm1(-a), ()),
+_OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ...] = (
+    ("sigmoid", "a (1 − a)", lambda a: a * (1.0 - a), ("softmax",), "delta = dL_da * a * (1 - a)"),
+    ("tanh", "1 − a²", lambda a: 1.0 - a * a, (), "delta = dL_da * (1 - a**2)"),
+    ("softplus", "1 − exp(−a)", lambda a: -np.expm1(-a), (), "delta = dL_da * (1 - np.exp(-a))"),
     (
         "elu",
         "1 if a > 0, else a + 1",
         lambda a: np.where(a > 0, 1.0, a + 1.0),
         ("sigmoid", "relu", "softplus", "softmax"),
+        "delta = dL_da * np.where(a > 0, 1, a + 1)",
     ),
 )
-"""The activation, its derivative as written in terms of a, the formula, and where that has another name.
+"""The activation, its derivative in terms of a, the formula, where that has another name, and numpy code.
 
 Of a that is never negative elu's is 1, a derivative that is missing.
 """
 
 
 def _written_by_a(
-    name: str, formula: str, slope: Callable[[Array], Array], not_of: tuple[str, ...]
+    name: str, formula: str, slope: Callable[[Array], Array], not_of: tuple[str, ...], code: str
 ) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         return None if site.layer.activation_name in (name, *not_of) else site.dL_da * slope(site.a)
@@ -241,6 +249,7 @@ def _written_by_a(
         f"in {{where}} the derivative is written {formula}, that of {name}, "
         "but the forward pass uses {activation}",
         f"δ = ∂L/∂a · {formula if name == 'sigmoid' else f'({formula})'}",
+        code,
     )
 
 
@@ -258,6 +267,7 @@ _SOFTMAX = (
         _coupled(lambda a, dL_da: dL_da * a * (1.0 - a)),
         "in {where} only the diagonal of softmax's Jacobian counts, as if each output had only its own z",
         "δᵢ = ∂L/∂aᵢ · aᵢ (1 − aᵢ)",
+        "delta = dL_da * a * (1 - a)",
     ),
     activation_row(
         "slip in the activation's formula",
@@ -285,6 +295,7 @@ _SOFTMAX = (
 
 FORMULA_MISTAKES: tuple[Mistake, ...] = (
     *_SOFTMAX,
+    _slip("sigmoid", "a (1 + a)", lambda z, a, _: a * (1.0 + a), "delta = dL_da * a * (1 + a)"),
     *(_slip(name, formula, slope) for name, slips in _SLIPS.items() for formula, slope in slips.items()),
     *(_written_by_a(*row) for row in _OF_A),
     *_others(),

@@ -47,6 +47,7 @@ def _early(with_penalty: bool) -> Mistake:
         right,
         "∂L/∂a",
         "learning rate",
+        "w = w - 0.1 * dL_dw\ndL_da_h = delta @ w",
         part=Part.BELOW,
         step=_updated(with_penalty),
         planted=0.1,
@@ -90,6 +91,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         _square(lambda s: s.delta @ s.w.T),
         "δ goes down through wᵀ, not w",
         "∂L/∂a⁽ʰ⁾ = δ wᵀ",
+        "dL_da_h = delta @ w.T",
     ),
     (
         "transposed weights",
@@ -111,6 +113,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         _square(lambda s: s.delta),
         "δ goes down without the weights",
         "∂L/∂a⁽ʰ⁾ = δ",
+        "dL_da_h = delta",
     ),
     (
         "weights left out on the way down",
@@ -125,6 +128,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         lambda s: s.delta @ np.abs(s.w),
         "δ goes down through |w|, not w",
         "∂L/∂a⁽ʰ⁾ = δ |w|",
+        "dL_da_h = delta @ np.abs(w)",
     ),
     *(
         (
@@ -133,6 +137,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
             lambda s, by=by: _other_weight(s, by),
             f"δ goes down through the weights from {further}",
             "∂L/∂a⁽ʰ⁾ = δ w of another layer",
+            "dL_da_h = delta @ w_h",
             abs(by) > 1,
         )
         for by, further in FURTHER

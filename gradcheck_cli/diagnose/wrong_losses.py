@@ -1,4 +1,4 @@
-"""Mistakes in ∂L/∂a: the loss's formula, and which samples it is summed over."""
+"""Mistakes in ∂L/∂a: the loss's formula."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Step
-from gradcheck_cli.diagnose.site import RIGHT, Part, Site
-from gradcheck_cli.diagnose.subsets import SUBSETS, Samples, kept
+from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES, Loss
 from gradcheck_cli.model.special import Array, sigmoid, softmax
 
 LOSS = "loss"
-SAMPLES = "samples"
 
 Gradient = Callable[[Array, Array], Array]
 """Return ∂ℓ/∂a (N, C), given the output a and the target, both (N, C)."""
 
 
-def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
+def loss_row(kind: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
     """Return a row for a mistake in ∂L/∂a."""
     return Mistake(
-        kind, LOSS, sentence, f"∂L/∂a = {wrong}", "∂L/∂a = c · {dloss}", "∂L/∂a", part=Part.LOSS, step=step
+        kind,
+        LOSS,
+        sentence,
+        f"∂L/∂a = {wrong}",
+        "∂L/∂a = c · {dloss}",
+        "∂L/∂a",
+        code=code,
+        part=Part.LOSS,
+        step=step,
     )
 
 
@@ -61,17 +67,19 @@ def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
     """Yield the mistakes of a loss whose ∂ℓ/∂a is p(a) · total(y) − y."""
-    vjp = ACTIVATIONS[LOSSES[loss].applies or ""].vjp
+    function = LOSSES[loss].applies or ""
+    vjp = ACTIVATIONS[function].vjp
     twice, missing = "output activation twice", "output activation missing"
 
-    def row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
-        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}")
+    def row(kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:
+        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}", code)
 
     yield row(
         twice,
         lambda a, t: p(p(a)) * total(t) - t,
         f"{name} is applied twice: the loss applies it already",
         f"({name}({name}(a)) − y)",
+        f"dL_da = ({function}(p) - y) / N",
     )
     yield row(
         twice,
@@ -90,6 +98,7 @@ def _of_logits(
         lambda a, t: a * total(t) - t,
         f"the gradient has the logits a instead of {name}(a)",
         "(a − y)",
+        "dL_da = (a - y) / N",
     )
     yield row(
         missing,
@@ -124,6 +133,7 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
         of_loss(_softmax_over_the_batch, "cross_entropy"),
         "softmax is taken over the samples, not over the outputs",
         "c · (softmax over n − y)",
+        "p = np.exp(a) / np.exp(a).sum(axis=0)\ndL_da = (p - y) / N",
     ),
 )
 
@@ -131,17 +141,30 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
 # --- another loss ------------------------------------------------------------------------------------------
 
 
-_OTHERS: Mapping[str, tuple[str, Gradient]] = {
-    "mse": ("2 (a − y)", lambda a, t: 2.0 * (a - t)),
-    "½ mse": ("(a − y)", lambda a, t: a - t),
-    "l1": ("sign(a − y)", lambda a, t: np.sign(a - t)),
-    "huber": ("clip(a − y, ± 1)", lambda a, t: np.clip(a - t, -1.0, 1.0)),
-    "cross_entropy": ("(softmax(a) − y)", lambda a, t: softmax(a) * total_of(t) - t),
-    "bce_with_logits": ("(σ(a) − y)", lambda a, t: sigmoid(a) - t),
-    "cross_entropy of probabilities": ("(−y / a)", lambda a, t: -t / a),
-    "bce of probabilities": ("(a − y) / (a (1 − a))", lambda a, t: (a - t) / (a * (1.0 - a))),
-    "squared hinge": ("2 max(0, …)", lambda a, t: _squared_hinge(a, t)),
+_OTHERS: Mapping[str, tuple[str, Gradient, str]] = {
+    "mse": ("2 (a − y)", lambda a, t: 2.0 * (a - t), "2 * (a - y)"),
+    "½ mse": ("(a − y)", lambda a, t: a - t, "(a - y)"),
+    "l1": ("sign(a − y)", lambda a, t: np.sign(a - t), "np.sign(a - y)"),
+    "huber": ("clip(a − y, ± 1)", lambda a, t: np.clip(a - t, -1.0, 1.0), "np.clip(a - y, -1, 1)"),
+    "cross_entropy": (
+        "(softmax(a) − y)",
+        lambda a, t: softmax(a) * total_of(t) - t,
+        "(np.exp(a) / np.exp(a).sum(axis=1, keepdims=True) - y)",
+    ),
+    "bce_with_logits": ("(σ(a) − y)", lambda a, t: sigmoid(a) - t, "(1 / (1 + np.exp(-a)) - y)"),
+    "cross_entropy of probabilities": ("(−y / a)", lambda a, t: -t / a, "-(y / a)"),
+    "bce of probabilities": (
+        "(a − y) / (a (1 − a))",
+        lambda a, t: (a - t) / (a * (1.0 - a)),
+        "(a - y) / (a * (1 - a))",
+    ),
+    "squared hinge": (
+        "2 max(0, …)",
+        lambda a, t: _squared_hinge(a, t),
+        "2 * (over * margins - y * (over * margins).sum(axis=1, keepdims=True))",
+    ),
 }
+"""By loss: how its gradient is written, the gradient, and its code."""
 
 
 def _squared_hinge(a: Array, target: Array) -> Array:
@@ -149,7 +172,7 @@ def _squared_hinge(a: Array, target: Array) -> Array:
     return 2.0 * (over - target * over.sum(axis=-1, keepdims=True))
 
 
-def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
+def _another(name: str, formula: str, gradient: Gradient, code: str) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         own = name_of_loss(site)
         half = own == "mse" and name == "½ mse"  # only a factor
@@ -159,13 +182,15 @@ def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
 
     return loss_row(
-        "another loss", step, f"this is the gradient of {name}, but the loss is {{loss}}", f"c · {formula}"
+        "another loss",
+        step,
+        f"this is the gradient of {name}, but the loss is {{loss}}",
+        f"c · {formula}",
+        f"dL_da = {code} / N",
     )
 
 
-OTHER_LOSS_MISTAKES = tuple(
-    _another(name, formula, gradient) for name, (formula, gradient) in _OTHERS.items()
-)
+OTHER_LOSS_MISTAKES = tuple(_another(name, *row) for name, row in _OTHERS.items())
 
 
 # --- Huber -------------------------------------------------------------------------------------------------
@@ -243,6 +268,7 @@ _HUBER = (
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
         "delta",
+        "dL_da = np.clip(a - y, -1, 1) / N",
         part=Part.LOSS,
         step=_huber,
         solver=_thresholds,
@@ -253,6 +279,7 @@ _HUBER = (
         _signless,
         "beyond its threshold the Huber gradient is + delta on both sides",
         "c · delta where |a − y| > delta",
+        "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, 0.4) / N",
     ),
     loss_row(
         "huber sign",
@@ -265,6 +292,7 @@ _HUBER = (
         _unit_slope,
         "beyond its threshold the Huber gradient is ± 1, not ± delta",
         "c · sign(a − y) where |a − y| > delta",
+        "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, np.sign(a - y)) / N",
     ),
 )
 
@@ -291,8 +319,8 @@ def _largest_only(a: Array, target: Array) -> Array:
     return over * first
 
 
-def _hinge_row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
-    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}")
+def _hinge_row(kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:
+    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}", code)
 
 
 _HINGE = (
@@ -307,6 +335,7 @@ _HINGE = (
         lambda a, t: _over(a, t) - t,
         "the label's entry is always −1, even where no margin is violated",
         "1[…], at y always −1",
+        "dL_da = (over - y) / N",
     ),
     _hinge_row(
         "hinge not counted",
@@ -320,12 +349,14 @@ _HINGE = (
         "the label's own margin is not set to 0",
         "1[…], at y 1 − Σ of these",
     ),
-    _hinge_row("hinge label forgotten", _over, "the label's entry is 0", "1[…], at y 0"),
+    _hinge_row("hinge label forgotten", _over, "the label's entry is 0", "1[…], at y 0", "dL_da = over / N"),
     _hinge_row(
         "hinge margin",
         lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
         "the margin 1 is forgotten",
         "1[aⱼ − a_y > 0], at y −Σ of these",
+        "over = (a > (a * y).sum(axis=1, keepdims=True)) * (1 - y)\n"
+        "dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",
     ),
     _hinge_row(
         "another loss",
@@ -333,37 +364,6 @@ _HINGE = (
         "only the margin that is violated most counts",
         "1[j is the largest violated], at y −1",
     ),
-)
-
-
-# --- which samples -----------------------------------------------------------------------------------------
-
-
-def _only(samples: Samples, mean: bool) -> Step:
-    """Return the step for the loss of these samples only; mean: averaged over them, not over all."""
-
-    def step(site: Site, _: float) -> Array | None:
-        some = kept(site.samples, samples)
-        if some is None:
-            return None
-        return RIGHT[Part.LOSS](site) * some * (site.samples / float(some.sum()) if mean else 1.0)
-
-    return step
-
-
-SAMPLE_MISTAKES = tuple(
-    Mistake(
-        kind,
-        SAMPLES,
-        sentence + (", and the mean is over the samples that remain" if mean else ""),
-        f"L = c Σₙ ℓₙ {wrong}",
-        "L = c Σₙ ℓₙ",
-        "∂L/∂a",
-        part=Part.LOSS,
-        step=_only(samples, mean),
-    )
-    for mean in (False, True)
-    for kind, samples, sentence, wrong in SUBSETS
 )
 
 

@@ -23,6 +23,7 @@ def _row(
     unknown: str = "",
     planted: float = 0.0,
     right: str = "∂L/∂w = δᵀ a⁽ʰ⁾ + l2 w + l1 sign(w)",
+    code: str = "",
 ) -> WrongPenalty:
     return WrongPenalty(
         kind,
@@ -32,6 +33,7 @@ def _row(
         right,
         "∂L/∂w",
         unknown,
+        code,
         term=term,
         planted=planted,
     )
@@ -109,6 +111,7 @@ _MIXED: tuple[WrongPenalty, ...] = (
         _swapped,
         "the l1 penalty has the strength of the l2 penalty, and vice versa",
         "… + l1 w + l2 sign(w)",
+        code="dL_dw = delta.T @ a_h + l1 * w + l2 * np.sign(w)",
     ),
     *(
         _row(
@@ -138,10 +141,11 @@ _ADDED: tuple[WrongPenalty, ...] = tuple(
         f"{penalty} strength",
         0.01,
         "∂L/∂w",
+        f"dL_dw = delta.T @ a_h + 0.01 * {code}",
     )
-    for penalty, name, derivative in (
-        ("l2", "weight decay (an l2 penalty)", "w"),
-        ("l1", "an l1 penalty", "sign(w)"),
+    for penalty, name, derivative, code in (
+        ("l2", "weight decay (an l2 penalty)", "w", "w"),
+        ("l1", "an l1 penalty", "sign(w)", "np.sign(w)"),
     )
 )
 
@@ -150,36 +154,52 @@ def _any_multiple(problem: Problem, name: str, multiple: float) -> Array | None:
     return _times(lambda _: multiple)(problem, name, multiple)
 
 
-_MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str], ...] = (
-    ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾"),
+_MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str], ...] = (
+    ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾", ""),
     (
         "penalty doubled",
         lambda p: 2.0,
         "{penalty} counts twice, as if it were λ w², not ½ λ w²",
         "… + 2 λ w",
+        " + 2 * (l2 * w + l1 * np.sign(w))",
     ),
-    ("penalty halved", lambda p: 0.5, "{penalty} counts half", "… + ½ λ w"),
-    ("penalty with the wrong sign", lambda p: -1.0, "{penalty} has the wrong sign", "… − λ w"),
+    (
+        "penalty halved",
+        lambda p: 0.5,
+        "{penalty} counts half",
+        "… + ½ λ w",
+        " + (l2 * w + l1 * np.sign(w)) / 2",
+    ),
+    (
+        "penalty with the wrong sign",
+        lambda p: -1.0,
+        "{penalty} has the wrong sign",
+        "… − λ w",
+        " - l2 * w - l1 * np.sign(w)",
+    ),
     (
         "penalty divided by N",
         lambda p: 1.0 / len(p.x),
         "{penalty} is divided by the number of samples",
         "… + λ w / N",
+        " + (l2 * w + l1 * np.sign(w)) / N",
     ),
     (
         "penalty divided by N",
         lambda p: float(len(p.x)),
         "{penalty} is multiplied by the number of samples",
         "… + N λ w",
+        " + N * (l2 * w + l1 * np.sign(w))",
     ),
 )
 
 
 def _fixed() -> Iterator[WrongPenalty]:
     for only in ((), ("l2",), ("l1",)):
-        for kind, multiple, sentence, wrong in _MULTIPLES:
+        for kind, multiple, sentence, wrong, added in _MULTIPLES:
             said = sentence.format(penalty=f"the {only[0]} penalty" if only else "the penalty")
-            yield _row(kind, _times(multiple, *only), said[0].lower() + said[1:], wrong)
+            code = "" if only else f"dL_dw = delta.T @ a_h{added}"
+            yield _row(kind, _times(multiple, *only), said[0].lower() + said[1:], wrong, code=code)
 
 
 def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
@@ -202,28 +222,41 @@ def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
     return term
 
 
-_OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str], ...]] = {
+_OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str], ...]] = {
     "l2": (
-        (np.sign, "λ sign(w)"),
-        (np.abs, "λ |w|"),
-        (lambda w: w * w, "λ w²"),
-        (np.ones_like, "λ"),
+        (np.sign, "λ sign(w)", "np.sign(w)"),
+        (np.abs, "λ |w|", "np.abs(w)"),
+        (lambda w: w * w, "λ w²", "w**2"),
+        (np.ones_like, "λ", "np.ones_like(w)"),
     ),
     "l1": (
-        (lambda w: w, "λ w"),
-        (np.abs, "λ |w|"),
-        (np.ones_like, "λ"),
-        (lambda w: (w > 0).astype(float), "λ where w > 0, else 0"),
+        (lambda w: w, "λ w", "w"),
+        (np.abs, "λ |w|", "np.abs(w)"),
+        (np.ones_like, "λ", "np.ones_like(w)"),
+        (lambda w: (w > 0).astype(float), "λ where w > 0, else 0", "(w > 0)"),
     ),
 }
-"""By penalty: wrong derivatives. The first of both at once is an elastic net mixed up."""
+"""By penalty: wrong derivatives, also in numpy. The first of both at once is an elastic net mixed up."""
 
 _OTHER_KIND = "penalty of the other kind"
 
+
+def _code_of(**instead: str) -> str:
+    """Return the gradient in numpy, with this in place of one penalty's derivative."""
+    derivatives = {"l2": "w", "l1": "np.sign(w)", **instead}
+    return "dL_dw = delta.T @ a_h" + "".join(f" + {name} * {each}" for name, each in derivatives.items())
+
+
 _INSTEAD = tuple(
-    _row(_OTHER_KIND, _instead(penalty, derivative), f"the {penalty} penalty adds {wrong}", f"… + {wrong}")
+    _row(
+        _OTHER_KIND,
+        _instead(penalty, derivative),
+        f"the {penalty} penalty adds {wrong}",
+        f"… + {wrong}",
+        code=_code_of(**{penalty: code}),
+    )
     for penalty, rows in _OTHER_DERIVATIVES.items()
-    for derivative, wrong in rows
+    for derivative, wrong, code in rows
 )
 
 
@@ -248,8 +281,8 @@ PAIRED_PENALTY_MISTAKES = tuple(
         f"the l2 penalty adds {from_l2}, and the l1 penalty adds {from_l1}",
         f"… + {from_l2} + {from_l1}",
     )
-    for i, (of_l2, from_l2) in enumerate(_OTHER_DERIVATIVES["l2"])
-    for j, (of_l1, from_l1) in enumerate(_OTHER_DERIVATIVES["l1"])
+    for i, (of_l2, from_l2, _) in enumerate(_OTHER_DERIVATIVES["l2"])
+    for j, (of_l1, from_l1, _) in enumerate(_OTHER_DERIVATIVES["l1"])
     if i or j
 )
 """One mistake made with both penalties."""
@@ -264,6 +297,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
         _on_biases,
         "the penalty also applies to the biases",
         "∂L/∂b = Σₙ δₙ + λ b",
+        code="dL_db = delta.sum(axis=0) + l2 * b + l1 * np.sign(b)",
     ),
     _row(
         "penalty strength",
@@ -272,6 +306,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
         "… + {value} λ w",
         "multiple",
         3.5,
+        code="dL_dw = delta.T @ a_h + 3.5 * (l2 * w + l1 * np.sign(w))",
     ),
     *(
         _row(

@@ -115,6 +115,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
         "the gradient of {tensor} is rounded to {place}, as when printed",
         "∂L/∂w to {place}",
         "as computed",
+        code="dL_dw = np.round(delta.T @ a_h, 3)",
         fits=_printed(_to_decimals, "decimal"),
         plant=_print,
     ),
@@ -125,6 +126,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
         "the gradient of {tensor} is rounded to {place}, as when printed",
         "∂L/∂w to {place}",
         "as computed",
+        code='dL_dw = np.vectorize(lambda g: float(f"{g:.3g}"))(delta.T @ a_h)',
         fits=_printed(_to_digits, "digit"),
         plant=lambda right: _to_digits(right, 3)[0] if right.any() else None,
     ),
@@ -135,6 +137,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
             f"the gradient of {{tensor}} is right only to the precision of {name}",
             f"in {name}",
             "as computed",
+            code=f"dL_db_h = delta_h.astype(np.{name}).sum(axis=0).astype(np.float64)",
             fits=_precision(dtype),
             plant=_round(dtype),
         )

@@ -17,8 +17,8 @@ SAME = 1e-7
 """The relative difference up to which two factors are the same."""
 
 
-def _wrong(kind: str, sentence: str, wrong: str, right: str, family: str = SCALE) -> Wrong:
-    return Wrong(kind, family, sentence, wrong, right, "∂L/∂a", "factor")
+def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: str = SCALE) -> Wrong:
+    return Wrong(kind, family, sentence, wrong, right, "∂L/∂a", "factor", code)
 
 
 class Sizes(NamedTuple):
@@ -65,18 +65,22 @@ def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Na
             f"1/{letter} {sum_of}",
             sum_of,
         )
-    yield float(count), _wrong(f"missing 1/{letter}", *missing)
-    yield 1.0 / count, _wrong(f"1/{letter} twice", *twice)
+    kept = "C" if letter == "N" else "N"
+    yield float(count), _wrong(f"missing 1/{letter}", *missing, f"dL_da = 2 * (a - y) / {kept}")
+    yield 1.0 / count, _wrong(f"1/{letter} twice", *twice, f"dL_dw = delta.T @ a_h / {letter}")
+
+
+_TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
 
 
 def _factors(sizes: Sizes) -> Iterator[Named]:
     """Yield each factor with its name, the likeliest first."""
-    yield -1.0, _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L")
+    yield -1.0, _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
     over_samples = _means("N", sizes.samples, sizes.over_samples, "samples")
     over_outputs = _means("C", sizes.outputs, sizes.over_outputs, "outputs")
     plain = (
-        (2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L")),
-        (0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L")),
+        (2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L", _TWICE)),
+        (0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L", _HALF)),
     )
     # A mean over outputs that the loss does not take is an unlikely mistake.
     yield from (
@@ -99,7 +103,8 @@ def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
         if other > 1 and is_same(factor, count / other):
             sentence = f"{{it}} is divided by {other}, but there are {count} samples"
             divisor = "(N − 1)" if other == count - 1 else str(other)
-            yield _wrong("mean over another number", sentence, f"1/{divisor} Σₙ", "1/N Σₙ")
+            code = "dL_da = 2 * (a - y) / ((N - 1) * C)"
+            yield _wrong("mean over another number", sentence, f"1/{divisor} Σₙ", "1/N Σₙ", code)
             return
 
 
@@ -108,10 +113,12 @@ _MOST_TIMES = 1000
 
 def _accumulated(times: int) -> Wrong:
     sentence = f"{{it}} is {times} times too large, as if it had been accumulated {times} times"
-    return _wrong("accumulated", sentence, f"∂L added {times} times", "∂L", ACCUMULATED)
+    code = "dL_da = 5 * dL_da  # five backward passes add up if nothing resets the gradients"
+    return _wrong("accumulated", sentence, f"∂L added {times} times", "∂L", code, ACCUMULATED)
 
 
-_FREE = _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L")
+_LEARNING_RATE = "dL_dw = 0.07 * delta.T @ a_h  # the learning rate belongs to the update"
+_FREE = _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L", _LEARNING_RATE)
 
 
 def named(
@@ -150,7 +157,8 @@ def is_round(norm: float) -> bool:
 
 def _clipped(norm: float) -> Wrong:
     sentence = f"{{it}} is scaled to a norm of {norm:.2g}, as gradient clipping does"
-    return Wrong("clipped by norm", "entries", sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor")
+    code = "dL_dw = dL_dw * 0.01 / np.linalg.norm(dL_dw)"
+    return Wrong("clipped by norm", "entries", sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor", code)
 
 
 def is_same(factor: float, other: float) -> bool:
@@ -166,8 +174,19 @@ SCALED = Mistake(
     _FREE.right,
     _FREE.factor,
     _FREE.unknown,
+    _FREE.code,
     part=Part.SCALE,
     step=lambda site, factor: factor * site.dL_da,
     planted=1.7,
 )
 """Any factor on ∂L/∂a of a layer, and so on everything below it."""
+
+_ANY = Sizes(11, 3, over_samples=True, over_outputs=True)
+
+NAMES: tuple[Wrong, ...] = (
+    *(wrong for _, wrong in _factors(_ANY)),
+    *_of_another_count(1.1, _ANY),
+    _accumulated(5),
+    _clipped(0.01),
+)
+"""Every name that a factor may have, each as it reads for some sizes."""

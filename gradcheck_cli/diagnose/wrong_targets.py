@@ -35,15 +35,23 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
         _with_target(np.negative, *_VALUES),
         "the target is added instead of subtracted",
         "c · {dloss} with −y for y",
+        "dL_da = 2 * (a + y) / (N * C)",
     ),
     loss_row(
         "target forgotten",
         _with_target(np.zeros_like, *_VALUES),
         "the target is not subtracted",
         "c · {dloss} with 0 for y",
+        "dL_da = 2 * a / (N * C)",
     ),
     *(
-        loss_row("labels shifted", _with_target(partial(np.roll, shift=by, axis=axis)), sentence, wrong)
+        loss_row(
+            "labels shifted",
+            _with_target(partial(np.roll, shift=by, axis=axis)),
+            sentence,
+            wrong,
+            f"dL_da = (p - np.roll(y, {by}, axis={axis})) / N",
+        )
         for by, axis, sentence, wrong in (
             (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
             (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
@@ -103,7 +111,13 @@ def _normalised_by_count(site: Site, _: float) -> Array | None:
 
 
 CLASS_MISTAKES: tuple[Mistake, ...] = (
-    loss_row("label smoothing", _no_smoothing, "the labels are not smoothed", "c · (softmax(a) − one-hot y)"),
+    loss_row(
+        "label smoothing",
+        _no_smoothing,
+        "the labels are not smoothed",
+        "c · (softmax(a) − one-hot y)",
+        "q = weight * y\ndL_da = (p * q.sum(axis=1, keepdims=True) - q) / total",
+    ),
     Mistake(
         "label smoothing",
         LOSS,
@@ -121,6 +135,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         lambda site, _: _unweighted(site, True),
         "the class weights are forgotten",
         "1/N (softmax(a) − y)",
+        "dL_da = (p - smooth) / N",
     ),
     loss_row(
         "class weights",
@@ -133,6 +148,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         _normalised_by_count,
         "the weighted sum is divided by the number of samples, not by the sum of their weights",
         "1/N · {dloss}",
+        "dL_da = (p * q.sum(axis=1, keepdims=True) - q) / N",
     ),
 )
 
@@ -155,12 +171,14 @@ ENTRY_MISTAKES: tuple[Mistake, ...] = (
         _at_the_target,
         "only the label's entry has a gradient; the other outputs, which share its softmax, have 0",
         "c · (softmax(a) − y) at y, else 0",
+        "dL_da = (p - y) * y / N",
     ),
     loss_row(
         "positive targets alone",
         of_loss(lambda a, t: -t * sigmoid(-a), _BCE),
         "the gradient lacks the loss's second term, (1 − y) log(1 − p)",
         "−c · y (1 − σ(a))",
+        "dL_da = -y * (1 - p) / N",
     ),
     loss_row(
         "positive targets alone",
@@ -173,5 +191,6 @@ ENTRY_MISTAKES: tuple[Mistake, ...] = (
         of_loss(lambda a, t: (1.0 - t) * sigmoid(a), _BCE),
         "the gradient lacks the loss's first term, y log p",
         "c · (1 − y) σ(a)",
+        "dL_da = (1 - y) * p / N",
     ),
 )

@@ -30,8 +30,11 @@ def _row(
     fits: Fits,
     plant: Callable[[Array], Array | None],
     unknown: str = "",
+    code: str = "",
 ) -> WrongTensor:
-    return WrongTensor(kind, family, sentence, wrong, "as computed", "", unknown, fits=fits, plant=plant)
+    return WrongTensor(
+        kind, family, sentence, wrong, "as computed", "", unknown, code, fits=fits, plant=plant
+    )
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
@@ -246,6 +249,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "the gradient of {tensor} is transposed",
         "(∂L/∂w)ᵀ",
         *_plainly(_transpose),
+        code="dL_dw = dL_dw.T",
     ),
     *(
         _row(
@@ -257,17 +261,32 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         )
         for change in (_reshaped, _reshaped_of_in_out)
     ),
-    _row("gradient zero", ENTRIES, "the gradient of {tensor} is 0 throughout", "0", _is_zero, _zero),
+    _row(
+        "gradient zero",
+        ENTRIES,
+        "the gradient of {tensor} is 0 throughout",
+        "0",
+        _is_zero,
+        _zero,
+        code="dL_dw = np.zeros_like(w)",
+    ),
     _row(
         "absolute value",
         ENTRIES,
         "the gradient of {tensor} has lost its signs",
         "|∂L/∂w|",
         *_plainly(lambda right: np.abs(right) if (right < 0).any() else None),
+        code="dL_dw = np.abs(dL_dw)",
     ),
     replace(
         _row(
-            "unit zeroed", ENTRIES, "the gradient of {tensor} is 0 in {place}", "0", _unit_zeroed, _zero_unit
+            "unit zeroed",
+            ENTRIES,
+            "the gradient of {tensor} is 0 in {place}",
+            "0",
+            _unit_zeroed,
+            _zero_unit,
+            code="delta_h[:, 0] = 0",
         ),
         of_units=True,
     ),
@@ -278,6 +297,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "0",
         _zeroed(0, "row"),
         _spoil_line(0, 0.0),
+        code="dL_dw[0] = 0",
     ),
     _row(
         "column",
@@ -286,6 +306,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "0",
         _zeroed(1, "column"),
         _spoil_line(1, 0.0),
+        code="dL_dw[:, 0] = 0",
     ),
     _row(
         "rows permuted",
@@ -294,6 +315,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "∂L/∂w with rows permuted",
         _permuted(0),
         _rolled(0),
+        code="dL_dw = dL_dw[::-1]",
     ),
     _row(
         "columns permuted",
@@ -302,6 +324,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "∂L/∂w with columns permuted",
         _permuted(1),
         _rolled(1),
+        code="dL_dw = dL_dw[:, ::-1]",
     ),
     _row(
         "clipped",
@@ -311,6 +334,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         _clipped,
         _clip,
         "limit",
+        "dL_dw = np.clip(dL_dw, -0.02, 0.02)",
     ),
     _row(
         "single entries",
@@ -319,6 +343,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "",
         _single,
         _spoil_one,
+        code="dL_dw[0, 1] *= 1.5",
     ),
     _row(
         "row",

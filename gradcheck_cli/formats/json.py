@@ -12,10 +12,12 @@ from gradcheck_cli.compare import Comparison, Entry
 from gradcheck_cli.errors import Complaint
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.convergence import Curve
+    from gradcheck_cli.diagnose.diagnosis import Cause, Diagnosis
     from gradcheck_cli.explain import Derivation, Explanation, Factor
     from gradcheck_cli.mutate import Mutation
     from gradcheck_cli.sweep import Sweep
@@ -175,10 +177,24 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "unexercised": report.unexercised,
         "unusual": report.unusual,
         "kinks": report.kinks,
-        "diagnosis": report.diagnosis and asdict(report.diagnosis),
+        "diagnosis": report.diagnosis and _diagnosis(report.diagnosis),
         "tensors": [_tensor(comparison) for comparison in report.comparisons],
         "worst": [{"tensor": name, **_entry(entry)} for name, entry in report.worst(view.show)],
     }
+
+
+def _diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
+    answers = [
+        {**asdict(answer), "causes": [_cause(cause) for cause in answer.causes]}
+        for answer in diagnosis.answers
+    ]
+    return {**asdict(diagnosis), "answers": answers}
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    """A cause names its page if the documentation has an address."""
+    page = page_of(cause.kind)
+    return {**asdict(cause), **({"page": page} if page else {})}
 
 
 def _resolution(resolution: Resolution | None) -> dict[str, float] | None:

@@ -14,6 +14,7 @@ from gradcheck_cli.compare import Comparison, Entry, Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.coarse import coarsely, too_narrow
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
@@ -447,6 +448,8 @@ def _formulas(answer: Answer, basis: str) -> Iterator[str]:
             yield f"wrong: {cause.wrong}{factor}"
         if cause.right:
             yield f"right: {cause.right}"
+        if page := page_of(cause.kind):
+            yield f"see {page}"
 
 
 REPRODUCED = {

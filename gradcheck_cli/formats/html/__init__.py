@@ -18,6 +18,7 @@ from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Run, resolution_of
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ _FILTERS = {
     "measured": words.measured,
     "median": _median,
     "number": words.number,
+    "page": page_of,
     "relative": words.relative,
     "remarks": words.remarks,
     "sentence": words.sentence,
