@@ -379,8 +379,8 @@ def networks(chosen: Mapping[str, Raw | Path], options: argparse.Namespace) -> N
         "numpy": peak_memory("-c", "import numpy"),
         "our check": peak_memory("-c", "from gradcheck_cli import check"),
     }
-    beside = ", ".join(f"{what} {mib:.0f} MiB" for what, mib in imports.items())
-    print(f"\n{markdown(of_all(results))}\n\nPeak memory of importing {beside}; {versions()}.")
+    floors = ", ".join(f"{what} {mib:.0f} MiB" for what, mib in imports.items())
+    print(f"\n{markdown(of_all(results))}\n\nPeak memory of importing {floors}; {versions()}.")
 
 
 if __name__ == "__main__":

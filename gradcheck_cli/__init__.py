@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.spec_file import load_spec
     from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError, check_gradients
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "check": "checker",

@@ -10,6 +10,7 @@ _LOADED = 150_000
 
 
 def main() -> None:
+    """Run the command line; Ctrl-C during the imports ends with 130, too."""
     put_off_garbage()
     try:
         from gradcheck_cli.cli import main as command

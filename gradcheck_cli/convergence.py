@@ -1,7 +1,7 @@
-"""What a scheme's errors at falling steps say: where they fall as the step's power, and where they do not.
+"""The convergence of a difference scheme: whether its error falls with the step at the scheme's order.
 
 The error of a scheme of order p is C hᵖ + ε/h: truncation, which falls with the step h, and rounding noise,
-which rises. Of a wrong gradient the error falls to what that is off by, and no further.
+which rises. If the gradient is wrong, the error falls to the error of the gradient and stays there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gradcheck_cli.compare import Verdict
 
 
 class Branch(StrEnum):
-    """Why a point of a curve is where it is."""
+    """The branches of a curve, by what dominates the error."""
 
     TRUNCATION = "truncation"
     NOISE = "noise"
@@ -29,7 +29,7 @@ class Branch(StrEnum):
 class Measured:
     """A scheme's relative error at one step.
 
-    noise: what rounding may have to do with it, at the most.  crossed: how many entries crossed a kink.
+    noise: a bound on the share of rounding.  crossed: the number of entries that crossed a kink.
     """
 
     step: float
@@ -40,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Point:
-    """The same with its branch; None where there is no error, as the step was too small to be taken."""
+    """A `Measured` point with its branch; None if the step was too small to change anything."""
 
     step: float
     error: float
@@ -50,33 +50,33 @@ class Point:
 
 
 NOISY = 4.0
-"""An error is noise if it is no larger than so many times the noise that shows where nothing else does."""
+"""An error is noise up to this factor times the noise estimated from the noise branch."""
 
 FITTED = 5
-"""The order is the slope of so many points, the finest: the coarsest are not yet on a line."""
+"""The order is the slope of this number of the finest points: the coarsest are not yet on a line."""
 
 FEWEST = 4
-"""Fewer points are no branch."""
+"""The smallest number of points of a branch."""
 
 STRAIGHT = 0.25
-"""How far, in powers of 2, a point of a straight branch may be off the line."""
+"""How far, in powers of 2, the points of a straight branch may be off the line."""
 
 ORDER_WITHIN = 0.2
-"""How far an order that is found may be from the one that it should be."""
+"""How far a measured order may be from the expected one."""
 
 _LEVEL = 1.5
-"""Errors that differ by no larger a factor are as large; in `FEWEST` steps order 1 falls by 8."""
+"""Errors within this factor count as equal; over `FEWEST` steps, order 1 falls by 8."""
 
 _ABOVE = 5.0
-"""How far above the level where it ends a branch is still straight."""
+"""A branch is straight down to this factor above the level where it ends."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A scheme's errors at falling steps, and the order that they fall with.
+    """A scheme's errors at falling steps, and the order at which they fall.
 
-    expected: the scheme's own order.  order: the one found, None where no branch is long and straight enough.
-    flat: the error that remains however small the step, None if there is none above the noise.
+    expected: the scheme's order.  order: the measured one, None if no branch is long and straight enough.
+    flat: the error that remains at every small step, None if there is none above the noise.
     allowed: the error that a right gradient may have.
     """
 
@@ -89,16 +89,17 @@ class Curve:
 
     @cached_property
     def best(self) -> Point | None:
-        """The point of the smallest error; None where there is none at all."""
+        """The point of the smallest error; None if there are no points."""
         known = [point for point in self.points if point.branch is not None]
         return min(known, key=lambda point: point.error, default=None)
 
     def on(self, branch: Branch) -> list[Point]:
+        """Return the points of a branch."""
         return [point for point in self.points if point.branch is branch]
 
     @property
     def verdict(self) -> Verdict:
-        """Wrong if a larger error remains than is allowed; agrees if it falls by the order, or faster."""
+        """Wrong if an error larger than allowed remains; agrees if it falls at the order, or faster."""
         if self.flat is not None and self.flat > self.allowed:
             return Verdict.WRONG
         if self.order is not None and self.order >= self.expected - ORDER_WITHIN:
@@ -107,7 +108,7 @@ class Curve:
 
 
 def curve_of(scheme: str, expected: int, measured: Sequence[Measured], allowed: float) -> Curve:
-    """Tell the branches of these points, whose steps fall, from each other."""
+    """Return the curve of these points in order of falling steps, each assigned to a branch."""
     error, noise = (np.array([getattr(m, of) for m in measured]) for of in ("error", "noise"))
     crossed = np.array([m.crossed > 0 for m in measured])
     known = np.isfinite(error) & np.isfinite(noise)
@@ -130,14 +131,14 @@ def curve_of(scheme: str, expected: int, measured: Sequence[Measured], allowed: 
 
 
 _OWN_SIZE = 0.3
-"""An error of the gradient's own size says nothing of noise: it remains where a step changes nothing, too."""
+"""Errors as large as the gradient are not noise: a step that changes nothing has one, too."""
 
 
 def _clear(error: np.ndarray, noise: np.ndarray) -> int:
-    """How many errors of falling steps come before the first that is noise.
+    """Return how many errors, in order of falling steps, come before the first that is noise.
 
-    What rounding may do is often far more than what it does. That is never more than an error, and on the
-    noise branch it is all of it; so the smallest ratios of error and bound say how much it is.
+    The bound on rounding is often far too large. The noise itself never exceeds the error, and is all of it
+    on the noise branch; so the smallest ratios of error and bound estimate it.
     """
     told = (error < _OWN_SIZE) & (noise > 0)
     ratio = min(1.0, float(np.quantile(error[told] / noise[told], 0.2))) if told.any() else 1.0
@@ -146,16 +147,16 @@ def _clear(error: np.ndarray, noise: np.ndarray) -> int:
 
 
 def _flat(errors: np.ndarray) -> float | None:
-    """The level of these errors, if they are all as large and as many as it takes."""
+    """Return the level of these errors, if there are enough of them and they are about equal."""
     if len(errors) < FEWEST or not errors.max() <= _LEVEL * errors.min():
         return None
     return float(np.exp(np.log(errors).mean()))
 
 
 def _order(steps: np.ndarray, error: np.ndarray, falling: np.ndarray, expected: int) -> float | None:
-    """The slope in the logarithms of the finest points of a branch that are on a line.
+    """Return the slope, in logarithms, of the finest points of a branch that are on a line.
 
-    Coarser ones are asked if the finest, which may be on their way to a level or to noise, fall too slowly.
+    The finest may already be close to a level or to noise; if they fall too slowly, coarser points are used.
     """
     if not len(falling):
         return None

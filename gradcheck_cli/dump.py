@@ -1,4 +1,4 @@
-"""What a problem consists of, and its numerical gradients, as arrays in files that any language can read."""
+"""A spec as arrays, with its numerical gradients, in files that any language can read."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from gradcheck_cli.spec import CheckSpec, GradientFile, Spec
 from gradcheck_cli.types import Array
 
 
-@np.errstate(all="ignore")  # what is not finite is refused by the problem, or is dumped as it is
+@np.errstate(all="ignore")  # the problem refuses values that are not finite; others are dumped
 def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
-    """The arrays of a spec by name.
+    """Return the arrays of a spec by name.
 
-    Every parameter under its name; x (N, inputs); y, the labels (N,) as int64 or the targets as given;
-    target (N, C), what the loss compares with; loss, a single number; and of every checked parameter
-    `numerical.NAME` and `error.NAME`: the numerical gradient and its error bar, NaN and inf on a kink.
-    Parameters, x and targets are in the spec's dtype, all else in float64.
+    These are every parameter; x (N, inputs); y, the labels (N,) as int64 or the given targets; target (N, C),
+    what the loss compares the output with; loss, a number; and for each checked parameter the numerical
+    gradient and its error bar, `numerical.NAME` and `error.NAME`, which are NaN and inf on a kink.
+    Parameters, x and targets are in the spec's dtype, everything else in float64.
 
-    Where the spec's gradients come from a file, parameters bear the names and have the layout of that file,
-    which need not exist. Raises `InputError` where the spec does not fit its data.
+    If the spec's gradients come from a file, parameters have the names and the layout of that file, which
+    need not exist. Raises `InputError` if the spec does not fit its data.
     """
     problem = build_problem(*with_own_inputs(spec))
     dialect = _dialect(spec, problem)
@@ -49,7 +49,7 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
 
 
 def _dialect(spec: Spec, problem: Problem) -> Dialect:
-    """That of the gradient file, if the spec names one; else our own."""
+    """Return the names and layout of the gradient file, or ours if the spec names none."""
     source = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=Path())
     dialect = Dialect(source, "gradients")
     dialect.refuse_unfit({**problem.network.shapes, **factor_shapes(problem)})
@@ -68,7 +68,7 @@ def _batch(problem: Problem) -> dict[str, Array]:
 
 
 def _numerical(problem: Problem, how: CheckSpec, progress: Progress | None) -> Estimates:
-    """The numerical gradients by unit differences, with the whole ladder of steps for every entry."""
+    """Return the numerical gradients by unit differences, with all steps for every entry."""
     units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step, progress)
     estimates = units.estimate(problem.checked)
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
@@ -79,12 +79,12 @@ def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
-    """All in one. An author's name may be one of those that the dump itself needs."""
+    """Merge the groups. Raises `InputError` if a parameter has a name that the dump needs."""
     merged: dict[str, Array] = {}
     for group in groups:
         taken = [name for name in group if name in merged]
         if taken:
-            message = f"a parameter cannot be dumped as '{shortened(taken[0])}', which the dump needs itself"
+            message = f"a parameter cannot be named '{shortened(taken[0])}': the dump uses that name"
             raise bad_input(message, "gradients", "names", taken[0])
         merged |= group
     return merged
@@ -94,11 +94,11 @@ def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
 
 
 _OTHER_FILES = (".npy", ".safetensors", ".pt", ".pth", ".h5", ".hdf5", ".json", ".csv", ".zip", ".yaml")
-"""The endings of files that somebody may take a dump to be."""
+"""Suffixes of files, which would be odd names for a folder."""
 
 
 def refuse_taken(output: Path, force: bool = False) -> None:
-    """Raise an `InputError` if there is something at `output` that a dump must not, or may not, overwrite."""
+    """Raise an `InputError` if `output` exists and must not be overwritten."""
     into_one, folder = _is_npz(output), os.path.isdir(output)
     if into_one and folder:
         raise _refused(f"'{output}' is a folder, not an .npz file")
@@ -107,21 +107,21 @@ def refuse_taken(output: Path, force: bool = False) -> None:
     if into_one and os.path.exists(output) and not os.path.isfile(output):
         raise _refused(f"'{output}' is a pipe or device; an .npz file is needed")
     if output.suffix in _OTHER_FILES and not folder:
-        raise _refused(f"'{output}' would be a folder of that name", "name an .npz file, or a folder")
+        raise _refused(f"'{output}' would be a folder of that name", "choose an .npz file, or a folder")
     if not force and (_is_filled(output) if folder else os.path.exists(output)):
-        what = "a folder with something in it" if folder else "there already"
-        raise _refused(f"'{output}' is {what}", "--force overwrites what has the same name")
+        what = "is not an empty folder" if folder else "already exists; not overwritten"
+        raise _refused(f"'{output}' {what}", "--force overwrites files with the same names")
 
 
 def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> None:
-    """Write the arrays, all or none: into one .npz, or as one .npy each into a folder.
+    """Write the arrays, all or none, to an .npz file, or to a folder as one .npy file each.
 
-    force: overwrite files of the same names. Raises `InputError`.
+    force: overwrite files with the same names. Raises `InputError`.
     """
     refuse_taken(output, force)
     into_one = _is_npz(output)
     _refuse_impossible(arrays, into_one)
-    target = Path(os.path.realpath(output))  # through a link, not over it
+    target = Path(os.path.realpath(output))  # follows a link instead of replacing it
     there = os.path.isdir(target)
     try:
         with TemporaryDirectory(dir=target if there else target.parent, prefix=".dump-") as scratch:
@@ -132,12 +132,12 @@ def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> Non
             else:
                 new.replace(target)
     except OSError as error:
-        reason = error.strerror or f"no space left on the disk? ({error})"  # numpy's own words have no errno
+        reason = error.strerror or f"no space left on the disk? ({error})"  # numpy's own errors have no errno
         raise _refused(f"'{output}' cannot be written: {reason}") from None
 
 
 def _write_npz(arrays: Mapping[str, Array], file: Path) -> None:
-    """As `numpy.savez` does, which cannot have an array of the name `file`."""
+    """Write the arrays as `numpy.savez` does, which does not accept the name `file`."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
@@ -151,7 +151,7 @@ def _write_folder(arrays: Mapping[str, Array], folder: Path) -> None:
 
 
 def _move_all(new: Path, folder: Path, old: Path) -> None:
-    """Move the files of `new` into the folder, and those of the same names out into `old`; or nothing."""
+    """Move the files of `new` into the folder, and files with the same names to `old`; all or none."""
     old.mkdir()
     moves, done = _moves(sorted(new.iterdir()), folder, old), []
     try:
@@ -175,11 +175,11 @@ def _moves(files: Sequence[Path], folder: Path, old: Path) -> Iterator[tuple[Pat
 
 
 def _refuse_impossible(names: Iterable[str], into_one: bool) -> None:
-    """A name of the author's that no file, or no file in this folder, can have."""
+    """Raise `InputError` for names that cannot be the name of a file in a folder or an .npz."""
     impossible = "\0" if into_one else "\0/\\"
     complaints = [
         Complaint(
-            f"--output: '{shortened(name)}' cannot be the name of a file",
+            f"--output: '{shortened(name)}' is not a valid file name",
             help=None if into_one else "write an .npz file, where names may have slashes",
         )
         for name in names

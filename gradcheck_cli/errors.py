@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each kind ends with."""
+"""Exceptions and complaints, and the exit code of each kind."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import IntEnum
 from types import TracebackType
 
 Location = tuple[str | int, ...]
-"""The keys and indices that lead to a place in a spec, e.g. ``("network", "layers", 0, "units")``."""
+"""The keys and indices of a place in a spec, such as ``("network", "layers", 0, "units")``."""
 
 
 class ExitCode(IntEnum):
-    """What a script may rely on; 1 is reserved for a wrong gradient."""
+    """The exit codes, on which scripts may rely. Only a wrong gradient is 1."""
 
     AGREES = 0
     WRONG = 1
@@ -34,13 +34,13 @@ _WORST_FIRST = (
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """The exit code of several specs together; of none at all, nothing was checked."""
+    """Return the exit code of several specs together; without any, nothing was checked: 3."""
     return min(codes, key=_WORST_FIRST.index, default=ExitCode.UNDECIDED)
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a text file, counted from 1, with the line that stands there."""
+    """A place in a text file, by line and column from 1, with the text of the line."""
 
     file: str
     line: int
@@ -50,7 +50,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Complaint:
-    """One thing that is wrong with the input: what was found, where, and what to do."""
+    """One problem with the input: what was found, where, and what to do."""
 
     message: str
     where: Location = ()
@@ -70,13 +70,13 @@ class Complaint:
 
 
 class GradcheckError(Exception):
-    """Everything gradcheck raises on purpose."""
+    """Base class of all exceptions that gradcheck raises on purpose."""
 
     exit_code = ExitCode.DEFECT
 
 
 class InputError(GradcheckError):
-    """The command line, the spec or an input file is wrong; nothing was checked."""
+    """The command line, the spec or an input file is invalid, so nothing was checked."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -86,7 +86,7 @@ class InputError(GradcheckError):
 
 
 class Gathered:
-    """Lets several steps fail, each in its own `with`, so that all their complaints are raised at once."""
+    """Collects the complaints of several steps, each in its own `with`, to raise them at once."""
 
     def __init__(self) -> None:
         self.complaints: list[Complaint] = []
@@ -102,55 +102,56 @@ class Gathered:
         return True
 
     def raise_any(self) -> None:
+        """Raise an `InputError` with all complaints, if there are any."""
         if self.complaints:
             raise InputError(*self.complaints)
 
 
 class UntrustedReferenceError(GradcheckError):
-    """Unit and literal differences contradict each other: the tool, not the gradient, is at fault."""
+    """Unit and literal differences disagree, so the error is in gradcheck, not in the gradient."""
 
 
 def is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind it: what is interrupted in the midst of an import may raise something else."""
+    """Return whether Ctrl-C caused the error: an interrupted import may raise something else."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
 def bad_input(message: str, *where: str | int, help: str | None = None) -> InputError:
-    """An `InputError` with one complaint about the place `where` in the spec."""
+    """Return an `InputError` with one complaint about the place `where` in the spec."""
     return InputError(Complaint(message, where, help))
 
 
 def dotted(where: Location) -> str:
-    """``network.layers[0].units``"""
+    """Format a place in a spec: ``network.layers[0].units``."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where).lstrip(".")
 
 
 def shortened(text: str, most: int = 40) -> str:
-    """A word of the user's, cut if it is too long for a message."""
+    """Shorten a word of the user's to fit into a message."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def closest(word: object, known: Iterable[str]) -> str | None:
-    """The known word that this one is most likely a misspelling of, if any is close."""
-    import difflib  # only a failing run needs it
+    """Return the known word closest to a misspelt one, if any is close."""
+    import difflib  # only failing runs need it
 
     words = list(known)
     exact = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
-    lower = {word.lower(): word for word in reversed(words)}  # the first of two that differ in case alone
+    lower = {word.lower(): word for word in reversed(words)}  # of words that differ only in case, the first
     folded = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
     return next(iter([*exact, *(lower[word] for word in folded)]), None)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str | None:
-    """A hint for a mistyped word, if one of the known ones is close."""
+    """Return a hint for a misspelt word, if a known one is close."""
     close = closest(word, known)
     return f"did you mean '{close}'?" if close else None
 
 
 def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
-    """A hint for a mistyped file name, if the folder holds one that is close."""
+    """Return a hint for a misspelt file name, if the folder contains one that is close."""
     folder, name = os.path.split(os.fspath(path))
     try:
         close = closest(name, os.listdir(folder or "."))
@@ -160,7 +161,7 @@ def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
 
 
 def _excerpt(position: Position, most: int = 96) -> list[str]:
-    """The line and a caret below its column; of a very long line, the stretch around it."""
+    """Return the line, or the part of it around the column, with a caret below the column."""
     before = position.column - 1
     start = max(0, before - most // 2) if len(position.text) > most else 0
     shown = "".join(c if c.isprintable() else " " for c in position.text[start : start + most])
@@ -170,7 +171,7 @@ def _excerpt(position: Position, most: int = 96) -> list[str]:
 
 
 def _width(character: str) -> int:
-    """The columns a character takes on a terminal."""
+    """Return how many columns a character takes on a terminal."""
     import unicodedata
 
     if unicodedata.combining(character):
@@ -179,5 +180,5 @@ def _width(character: str) -> int:
 
 
 def _printable(text: str) -> str:
-    """The text with control characters escaped: a spec must not be able to steer the terminal."""
+    """Escape control characters, so that a spec cannot steer the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""The pytest plugin: which files are specs. Nothing of ours is imported before there is one."""
+"""The pytest plugin, which finds specs. It imports the rest of gradcheck only if there is one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ _LIKE_A_SPEC = re.compile(r"^(network|gradients)\s*:", re.MULTILINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the setting `gradcheck_files`."""
     help = (
-        f"Specs for gradcheck to check, as glob patterns; by default {' and '.join(_ALWAYS)}, and what looks "
+        f"Glob patterns of specs for gradcheck. Default: {' and '.join(_ALWAYS)}, and every file that looks "
         "like a spec in folders named on the command line."
     )
     parser.addini("gradcheck_files", help, type="args", default=None)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSpec | None:
+    """Collect a file if it is a spec."""
     if file_path.suffix not in _YAML or not _is_spec(file_path, parent):
         return None
     from gradcheck_cli.pytest_specs import GradientSpec
@@ -34,7 +36,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSp
 
 
 def _is_spec(path: Path, parent: pytest.Collector) -> bool:
-    """Whoever names a file means it; patterns of the project's own leave no room for guesses."""
+    """Return whether the file is named, matches the patterns, or, without patterns, looks like a spec."""
     patterns: list[str] | None = parent.config.getini("gradcheck_files")
     if parent.session.isinitpath(path) or any(map(path.match, _ALWAYS if patterns is None else patterns)):
         return True
@@ -42,7 +44,7 @@ def _is_spec(path: Path, parent: pytest.Collector) -> bool:
 
 
 def _is_in_named_folder(path: Path, config: pytest.Config) -> bool:
-    """Whether a folder above it was asked for that is not one where tests are looked for anyway."""
+    """Return whether the command line names a folder above the file that is not a folder of tests."""
     here = config.invocation_params.dir.resolve()
     named = {(here / argument).resolve() for argument in config.args}
     tests = {

@@ -1,4 +1,4 @@
-"""Specs as pytest sees them: a file of tensors, each of which passes or fails by itself."""
+"""Specs for pytest: each tensor of a spec is a test that passes or fails on its own."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _T = TypeVar("_T")
 
 
 class GradientSpec(pytest.File):
-    """A spec, checked when its first tensor is run; one that cannot be checked is a test that fails."""
+    """A spec. It is checked when its first tensor runs; if it cannot be checked, that is one failing test."""
 
     def collect(self) -> Sequence[Tensor | Unchecked]:
+        """Return a test for each tensor, or one that fails if the spec cannot be read."""
         try:
             names = self._ask(tensors_of)
         except InputError as error:
@@ -42,15 +43,16 @@ class GradientSpec(pytest.File):
 
     @cached_property
     def report(self) -> Report:
+        """The result of the check, which runs once."""
         return self._ask(check)
 
     @property
     def shown(self) -> str:
-        """Its name as one would give it to the command, where pytest was started."""
+        """The path of the spec from the folder where pytest was started."""
         return os.path.relpath(self.path, self.config.invocation_params.dir)
 
     def _ask(self, question: Callable[[Spec], _T]) -> _T:
-        """The answer, wherever tests may have gone since; complaints have their places in the file."""
+        """Call `question` with the spec, in the folder where pytest was started, wherever tests have gone."""
         with chdir(self.config.invocation_params.dir):
             read = read_spec(self.shown)
             try:
@@ -60,7 +62,7 @@ class GradientSpec(pytest.File):
 
 
 class Tensor(pytest.Item):
-    """One of the tensors of a spec: it fails unless its gradient is right, as far as the spec demands."""
+    """A test of one tensor. It fails unless the gradient agrees as strictly as the spec demands."""
 
     parent: GradientSpec
 
@@ -69,17 +71,20 @@ class Tensor(pytest.Item):
         self.tensor = tensor
 
     def runtest(self) -> None:
+        """Raise the error of the tensor if it does not agree."""
         report = self.parent.report
         alone = report.of(self.tensor)
         if report.verdict_of(*alone.comparisons) is not Verdict.AGREES:
             raise failure_of(alone)
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
+        """Return the spec and the title of the failure."""
         return self.path, None, f"{self.parent.name}: {self.name}"
 
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None
     ) -> str | TerminalRepr:
+        """Return the failure as the command would print it."""
         if isinstance(excinfo.value, FailedCheckError):
             return _Found(self.parent.shown, excinfo.value.report)
         if isinstance(excinfo.value, InputError):
@@ -88,7 +93,7 @@ class Tensor(pytest.Item):
 
 
 class Unchecked(pytest.Item):
-    """A spec of which not even the tensors are known: it fails with what is wrong, and the others go on."""
+    """A failing test for a spec that cannot be read, with the complaint. Other specs still run."""
 
     parent: GradientSpec
 
@@ -97,22 +102,26 @@ class Unchecked(pytest.Item):
         self._error = error
 
     def runtest(self) -> None:
+        """Raise the complaint."""
         raise self._error
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
+        """Return the spec and the title of the failure."""
         return self.path, None, f"{self.parent.name}: {self.name}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
+        """Return the complaint."""
         return str(self._error)
 
 
 class _Found(TerminalRepr):
-    """What the command says of one tensor, for the terminal that shows it; in the summary, a sentence."""
+    """The failure of one tensor, as the command would print it; one sentence in pytest's summary."""
 
     def __init__(self, spec: str, report: Report) -> None:
         self.reprcrash = ReprFileLocation(spec, 1, escaped(sentence(report)))
         self._run = Run((Outcome(spec, report),))
 
     def toterminal(self, tw: TerminalWriter) -> None:
+        """Print the table of the tensor."""
         view = view_of("always" if tw.hasmarkup else "never")
         tw.line(render("table", self._run, view).rstrip("\n"))

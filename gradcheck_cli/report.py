@@ -1,11 +1,12 @@
-"""What a check found: per tensor, per spec, per run; and the exit code that follows."""
+"""The results of a check, of a spec and of a run, and the exit codes that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from gradcheck_cli.compare import Comparison, Entry, Verdict, median, overall, t
 from gradcheck_cli.errors import Complaint, ExitCode, Position, worst
 
 if TYPE_CHECKING:
-    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # its package is for what is wrong
+    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # loads only if something is wrong
 
 EXIT_CODES = {
     Verdict.AGREES: ExitCode.AGREES,
@@ -24,10 +25,10 @@ EXIT_CODES = {
 
 @dataclass(frozen=True)
 class Witness:
-    """How the entries drawn at random and moved literally compare with the unit differences.
+    """How literal differences of entries drawn at random compare with the unit differences.
 
-    entries: how many were drawn;  largest: their largest distance in units of their error bars together.
-    complex_step: the largest distance of the complex step from the first of each tensor, in the same units.
+    entries: how many were drawn.  largest: the largest difference, in units of both error bars together.
+    complex_step: the largest difference from the complex step, for one entry per tensor, in the same units.
     """
 
     entries: int
@@ -37,7 +38,7 @@ class Witness:
 
 @dataclass(frozen=True)
 class Resolution:
-    """The relative errors above which single entries would have been called wrong."""
+    """The smallest relative errors that would have been called wrong, over all entries."""
 
     smallest: float
     median: float
@@ -45,16 +46,18 @@ class Resolution:
 
 
 RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
-"""The tolerances that are worth a hint: a larger one would let mistakes pass that people make."""
+"""The tolerances worth suggesting: a larger one would let real mistakes pass."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One spec's result, a comparison per checked tensor, the output layer's first.
+    """The result of checking one spec, with a comparison per tensor, the output layer's first.
 
-    way: of code, how it was differenced and why so, in a sentence.
-    diagnosis: why it is wrong, if it is.
-    weighted: of code, how the loss that was judged differs from its author's, in a sentence or two.
+    A notebook shows it as a table, and rich prints it as the command does.
+
+    way: for code, how it was checked and why, in a sentence.
+    diagnosis: why the gradient is wrong, if it is.
+    weighted: for code, how the judged loss differs from its author's, in a sentence or two.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -76,19 +79,19 @@ class Report:
 
     @property
     def passed(self) -> bool:
+        """Whether the verdict is that the gradients agree."""
         return self.verdict is Verdict.AGREES
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Wrong if any tensor is, unresolved if any is or if nothing but zeros was compared, else agrees.
+        """Wrong if a tensor is; else unresolved if a tensor is, or if all gradients are 0; else agrees.
 
-        Strictly, a single unresolved entry leaves the whole unresolved, and so does a tensor of nothing but
-        zeros.
+        With `strict`, a single unresolved entry or a tensor of zeros is enough for unresolved.
         """
         return overall([self.verdict_of(c) for c in self.comparisons])
 
     def verdict_of(self, comparison: Comparison) -> Verdict:
-        """A tensor's part in the verdict: unresolved, too, if that is why the whole is."""
+        """Return a tensor's verdict, which is unresolved if the tensor makes the report unresolved."""
         open_strictly = comparison.unresolved.any() or comparison.untested
         doubtful = self.entries == self.zero or (self.strict and open_strictly)
         if doubtful and comparison.verdict is not Verdict.WRONG:
@@ -97,52 +100,58 @@ class Report:
 
     @property
     def exit_code(self) -> ExitCode:
+        """The exit code of the command for this report."""
         return EXIT_CODES[self.verdict]
 
     def of(self, name: str) -> Report:
-        """What was found of one tensor alone; why the gradients are wrong, if this one is."""
+        """Return the report of one tensor, with the diagnosis if that tensor is wrong."""
         (alone,) = (c for c in self.comparisons if c.name == name)
         diagnosis = self.diagnosis if alone.verdict is Verdict.WRONG else None
         return replace(self, comparisons=(alone,), rtol={name: alone.rtol}, diagnosis=diagnosis)
 
     @property
     def entries(self) -> int:
+        """The number of checked entries."""
         return sum(c.entries for c in self.comparisons)
 
     @property
     def agree(self) -> int:
+        """The number of entries that agree."""
         return sum(int(np.count_nonzero(c.agrees)) for c in self.comparisons)
 
     @property
     def projected(self) -> int:
-        """How many of those that agree were moved along random directions alone."""
+        """The number of entries that agree along random directions, without a difference of their own."""
         return sum(int(np.count_nonzero(c.covered & c.agrees)) for c in self.comparisons)
 
     @property
     def suspect(self) -> int:
-        """How many of the undecided belong to rows, columns or tensors that are wrong."""
+        """The number of unresolved entries in wrong rows, columns or tensors."""
         return sum(int(np.count_nonzero(c.suspect)) for c in self.comparisons)
 
     @property
     def wrong(self) -> int:
+        """The number of wrong entries."""
         return sum(int(np.count_nonzero(c.wrong)) for c in self.comparisons)
 
     @property
     def unresolved(self) -> int:
+        """The number of unresolved entries."""
         return sum(int(np.count_nonzero(c.unresolved)) for c in self.comparisons)
 
     @property
     def zero(self) -> int:
+        """The number of entries that are 0 on both sides."""
         return sum(int(np.count_nonzero(c.zero)) for c in self.comparisons)
 
     @property
     def untested(self) -> tuple[str, ...]:
-        """The tensors that are 0 on both sides throughout, where others are not."""
+        """The tensors that are 0 on both sides, if others are not."""
         return () if self.entries == self.zero else tuple(c.name for c in self.comparisons if c.untested)
 
     @cached_property
     def deciding_rtol(self) -> float | None:
-        """The smallest of `RTOLS` with which every entry would agree; None if none is large enough."""
+        """The smallest of `RTOLS` with which every entry agrees; None if none is large enough."""
         for rtol in RTOLS:
             wider = [replace(c, rtol=max(c.rtol, rtol)) for c in self.comparisons]
             if all(c.agrees.all() for c in wider):
@@ -151,7 +160,7 @@ class Report:
 
     @cached_property
     def ratio(self) -> float | None:
-        """analytic / numerical, where it is the same in every wrong tensor; else None."""
+        """The ratio analytic / numerical, if it is the same in every wrong tensor; else None."""
         wrong = [c for c in self.comparisons if c.verdict is Verdict.WRONG]
         ratios = [c.ratio for c in wrong if c.ratio is not None]
         if not ratios or len(ratios) < len(wrong):
@@ -161,11 +170,11 @@ class Report:
 
     @cached_property
     def resolution(self) -> Resolution | None:
-        """Over all entries that are not zero on both sides; None where there are none."""
+        """The detectable errors over all entries that are not 0 on both sides; None if there are none."""
         return resolution_of(self.comparisons)
 
     def worst(self, count: int) -> list[tuple[str, Entry]]:
-        """The worst entries of all tensors together, each with its tensor's name."""
+        """Return the worst entries of all tensors, each with its tensor's name."""
         rank = {Verdict.WRONG: 0, Verdict.UNRESOLVED: 1, Verdict.AGREES: 2}
         entries = [(c.name, entry) for c in self.comparisons for entry in c.worst(count)]
         return sorted(
@@ -173,9 +182,23 @@ class Report:
             key=lambda named: (rank[named[1].verdict], -_sortable(three_digits(named[1].relative_error))),
         )[:count]
 
+    def _repr_html_(self) -> str:
+        """Return the report as a notebook shows it: the verdict, its cause and a table."""
+        html: str = _shown().as_html(self)
+        return html
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """Yield what the command prints for this report, so that rich can print it."""
+        yield _shown().as_text(self, options.max_width, options.ascii_only)
+
+
+def _shown() -> Any:
+    """Load the module that shows reports, which imports this one."""
+    return import_module("gradcheck_cli.formats.shown")
+
 
 def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
-    """Over all entries that are not zero on both sides; None where there are none."""
+    """Return the detectable errors over all entries that are not 0 on both sides; None if there are none."""
     needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in comparisons])
     if not needed.size:
         return None
@@ -188,10 +211,10 @@ def _sortable(relative_error: float) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one spec: a report, or the complaints that kept it from being checked.
+    """The outcome of one spec: a report, or the complaints that kept it from being checked.
 
-    seconds: how long it took, as the caller's clock says.
-    places: where in the spec each tensor's layer stands, if it does.
+    seconds: how long it took.
+    places: the position of each tensor's layer in the spec, if it has one.
     """
 
     spec: str
@@ -203,16 +226,17 @@ class Outcome:
 
     @property
     def exit_code(self) -> ExitCode:
+        """The exit code of the command for this spec."""
         return self.failure if self.report is None else self.report.exit_code
 
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation over any number of specs."""
+    """The outcomes of all specs of one run."""
 
     outcomes: tuple[Outcome, ...]
 
     @property
     def exit_code(self) -> ExitCode:
-        """The worst of them; of no specs at all, that nothing was checked."""
+        """The worst exit code of all specs; without specs, 3."""
         return worst(outcome.exit_code for outcome in self.outcomes)

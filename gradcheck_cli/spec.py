@@ -37,6 +37,8 @@ MAX_NUMBERS = 250_000_000
 
 
 class Model(BaseModel):
+    """Base class of all sections of a spec: frozen, strict, without unknown keys."""
+
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
@@ -138,10 +140,10 @@ _OPTIONS_OF_ACTIVATION = {name: tuple(row.options) for name, row in ACTIVATIONS.
 class ActivationSpec(Model):
     """An activation and its options, with PyTorch's names and defaults.
 
-    name: the activation, φ in a = φ(z).
-    negative_slope: for leaky_relu, the slope where z < 0.
-    alpha: for elu, which approaches −alpha for very negative z.
-    approximate: for gelu, none for the exact function or tanh for its approximation.
+    name: The function φ in a = φ(z).
+    negative_slope: The slope of leaky_relu for z < 0.
+    alpha: The α of elu. For z → −∞ its value is −α.
+    approximate: `tanh` for the approximation of gelu by tanh, `none` for the exact one.
     """
 
     model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_ACTIVATION))
@@ -162,9 +164,9 @@ class ActivationSpec(Model):
 
 
 class BatchNormSpec(Model):
-    """Batch normalisation of z over the batch, (z − mean) / √(variance + eps), as in PyTorch.
+    """Batch normalisation, (z − mean) / √(variance + eps), with PyTorch's defaults.
 
-    eps: a small number that keeps the square root away from 0.
+    eps: Added to the variance, so that nothing is divided by 0.
     """
 
     eps: Positive = 1e-5
@@ -176,11 +178,11 @@ def _switch(value: object) -> object:
 
 
 class ParametricLayer(Model):
-    """A layer with weights, then batch normalisation and an activation.
+    """A layer with weights, then optional batch normalisation, and an activation.
 
-    batch_norm: true to normalise z over the batch, then scale it by gamma and shift it by beta.
-    activation: a name, or a mapping of a name and options; identity by default.
-    name: the prefix of its parameters, `<name>.weight`; by default hidden1, hidden2, … and output.
+    batch_norm: Normalise z over the batch, then scale it by gamma and shift it by beta.
+    activation: A name, or a mapping of the name and its options.
+    name: The prefix of its parameters, `<name>.weight`. By default hidden1, hidden2, … and output.
     """
 
     batch_norm: Annotated[
@@ -195,7 +197,7 @@ class ParametricLayer(Model):
 class LayerSpec(ParametricLayer):
     """A dense layer, z = a wᵀ + b.
 
-    units: the number of outputs.
+    units: The number of outputs.
     """
 
     kind: ClassVar[str] = "units"
@@ -223,12 +225,12 @@ Padding = Annotated[
 class Conv2dSpec(ParametricLayer):
     """A convolution over images [channels, height, width], as torch.nn.Conv2d.
 
-    conv2d: the number of output channels.
-    kernel: the size of the kernel, a number or [height, width].
-    stride: the distance between two positions of the kernel.
-    padding: how many zeros are added on each side.
-    dilation: the distance between two numbers of the kernel.
-    groups: into how many groups the channels are split; each output group sees one input group.
+    conv2d: The number of output channels.
+    kernel: The size of the kernel, a number or [height, width].
+    stride: The distance between two positions of the kernel.
+    padding: The number of zeros added on each side.
+    dilation: The distance between two numbers of the kernel.
+    groups: The number of groups of channels. Each group of outputs sees one group of inputs.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -247,9 +249,9 @@ class Conv2dSpec(ParametricLayer):
 
 
 class FlattenSpec(Model):
-    """Every sample as one row of numbers, for the dense layers above; `flatten` is enough.
+    """Flatten: every sample becomes one row of numbers, as dense layers need it. Write `flatten`.
 
-    flatten: true.
+    flatten: Always true.
     """
 
     kind: ClassVar[str] = "flatten"
@@ -283,15 +285,14 @@ _OPTIONS_OF_LOSS = {
 
 
 class LossSpec(Model):
-    """A loss, its reduction over the batch, and its options, with PyTorch's names.
+    """A loss, its reduction and its options, with PyTorch's names.
 
-    name: the loss; cross_entropy and bce_with_logits take logits, so their output layer is identity.
-    reduction: batchmean sums over outputs and averages over samples; mean averages over both, sum over
-        neither.
-    scale: a factor on the loss, such as 0.5.
-    delta: for huber, the distance at which the square ends.
-    label_smoothing: for cross_entropy, the share of the target that is spread over all classes.
-    weight: for cross_entropy, one weight per class.
+    name: The loss. cross_entropy and bce_with_logits take logits, so leave their output layer at identity.
+    reduction: `batchmean` averages over samples, `mean` over samples and outputs, `sum` over neither.
+    scale: A factor of the loss, such as 0.5.
+    delta: The error at which huber turns from a square into a line.
+    label_smoothing: The share of the target that cross_entropy spreads over all classes.
+    weight: One weight per class for cross_entropy.
     """
 
     model_config = ConfigDict(json_schema_extra=_own_options_in_schema(_OPTIONS_OF_LOSS))
@@ -314,11 +315,11 @@ class LossSpec(Model):
 
 
 class PenaltySpec(Model):
-    """½ · l2 · Σw² + l1 · Σ|w| over the weights, and over the biases if `biases` is set.
+    """The penalty ½ · l2 · Σ w² + l1 · Σ |w|, over the weights and, if asked, the biases.
 
-    l2: the strength of ½ Σw² (weight decay).
-    l1: the strength of Σ|w|.
-    biases: true to penalise the biases too.
+    l2: The factor of ½ Σ w², which is weight decay.
+    l1: The factor of Σ |w|.
+    biases: Penalise the biases too.
     """
 
     l2: NotNegative = 0.0
@@ -379,12 +380,12 @@ NetworkInputs = Annotated[
 
 
 class NetworkSpec(Model):
-    """Layers from the input up, the loss on the last one, and the penalties.
+    """A network: its layers, its loss and its penalties.
 
-    inputs: the number of inputs per sample, or [channels, height, width] for images.
-    layers: the layers from the input up; the last one is the output.
-    loss: a name, or a mapping of a name, reduction, scale and options.
-    penalty: weight penalties that are added to the loss.
+    inputs: The number of inputs, or [channels, height, width] for images.
+    layers: The layers from the input up. The last one is the output layer.
+    loss: A name, or a mapping of the name, reduction, scale and options.
+    penalty: What large weights add to the loss.
     """
 
     inputs: NetworkInputs
@@ -412,12 +413,12 @@ class NetworkSpec(Model):
 
 
 class InitialisedParameters(Model):
-    """Parameters drawn from a seeded generator: all weights from the input up, then the biases.
+    """Parameters drawn at random: all weights from the input up, then the biases.
 
-    init: the distribution of the weights.
-    scale: for normal the standard deviation, for uniform the bound, for xavier and he a factor.
-    seed: the seed of the generator.
-    bias: zeros, or same to draw the biases like the weights.
+    init: The distribution of the weights.
+    scale: The standard deviation of normal, the bound of uniform, a factor for xavier and he.
+    seed: The seed of the generator.
+    bias: `zeros`, or `same` to draw biases like weights.
     """
 
     init: _InitName = "xavier"
@@ -431,10 +432,10 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 class Named(Model):
-    """Arrays under the author's names and in the author's layout.
+    """Arrays with their author's names and layout.
 
-    names: the author's name of a parameter and the network's (`fc1.weight: hidden1.weight`).
-    layout: out_in if the author's weights are [out, in], as in PyTorch; in_out if they are [in, out].
+    names: The author's names for parameters, and the network's (`fc1.weight: hidden1.weight`).
+    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
     """
 
     names: dict[str, str] = {}
@@ -442,18 +443,18 @@ class Named(Model):
 
 
 class ArrayFile(Named):
-    """Arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
+    """A file of arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
 
-    file: the file or folder, relative to the spec.
-    names: the file's name of a parameter and the network's (`fc1.weight: hidden1.weight`).
-    layout: out_in if the file's weights are [out, in], as in PyTorch; in_out if they are [in, out].
+    file: The file or folder, relative to the spec.
+    names: The file's names for parameters, and the network's (`fc1.weight: hidden1.weight`).
+    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
     """
 
     file: File
 
 
 class ParameterFile(ArrayFile):
-    """Parameters from a file with one array per name."""
+    """Parameters from a file with one array per parameter."""
 
 
 def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
@@ -463,10 +464,10 @@ def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 class Rescale(Model):
-    """An affine map of x from the interval `from` to the interval `to`.
+    """An affine map of x that takes the range `from` to the range `to`.
 
-    from: the range of x in the data, such as [0, 255].
-    to: the range of x after rescaling, such as [-1, 1].
+    from: The range of x in the data, such as [0, 255].
+    to: The range of x after rescaling, such as [-1, 1].
     """
 
     source: Annotated[tuple[float, float], Field(strict=False, alias="from"), AfterValidator(_not_empty)]
@@ -474,14 +475,14 @@ class Rescale(Model):
 
 
 class DataFile(Model):
-    """A batch from an .npz: its arrays `x` (samples, inputs) and `y` (labels or targets).
+    """A batch from an .npz file, with the arrays `x` [samples, inputs] and `y` (labels or targets).
 
-    file: the .npz, relative to the spec.
-    x: the name of the array of samples in the file.
-    y: the name of the array of labels or targets in the file.
-    start: the index of the first sample, counted from 0.
-    batch: the number of samples; by default all.
-    rescale: an affine map of x.
+    file: The .npz file, relative to the spec.
+    x: The name of the array of samples.
+    y: The name of the array of labels or targets.
+    start: The first sample, counted from 0.
+    batch: The number of samples. By default all of them.
+    rescale: An affine map of x.
     """
 
     file: File
@@ -502,11 +503,11 @@ def _kind_of_y(value: object) -> str:
 
 
 class InlineData(Model):
-    """Samples that are written out in the spec.
+    """Samples written out in the spec.
 
-    x: a list of rows, one per sample.
-    y: a list of labels, of targets, or of rows of targets.
-    rescale: an affine map of x.
+    x: A list of rows, one per sample.
+    y: A list of labels, of targets, or of rows of targets.
+    rescale: An affine map of x.
     """
 
     x: _Rows
@@ -518,12 +519,12 @@ class InlineData(Model):
 
 
 class SyntheticData(Model):
-    """Samples drawn from a seeded generator: x is normal or uniform, and y suits the loss.
+    """Random samples: x is normal or uniform in ±scale, and y suits the loss.
 
-    synthetic: the distribution of x.
-    samples: the number of samples.
-    scale: for normal the standard deviation of x, for uniform its bound.
-    seed: the seed of the generator.
+    synthetic: The distribution of x.
+    samples: The number of samples.
+    scale: The standard deviation of x for normal, its bound for uniform.
+    seed: The seed of the generator.
     """
 
     synthetic: Literal["normal", "uniform"]
@@ -535,14 +536,14 @@ class SyntheticData(Model):
 class Backprop(Model):
     """The gradients of gradcheck's own backprop.
 
-    source: backprop, the one source that needs neither a file nor code.
+    source: gradcheck's own backprop. It needs neither a file nor code.
     """
 
     source: Literal["backprop"] = "backprop"
 
 
 class GradientFile(ArrayFile):
-    """The user's gradients: a file with one array per parameter name."""
+    """Your gradients: a file with one array per parameter."""
 
 
 @dataclass(frozen=True)
@@ -577,12 +578,12 @@ CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
 class PythonFunction(Named):
-    """A Python function (parameters, x, y) that returns the loss and a dict of gradients.
+    """Your Python function: (parameters, x, y) → the loss and a dict of gradients.
 
-    python: FILE.py:NAME, with the file relative to the spec.
-    names: the function's name of a parameter and the network's (`W1: hidden1.weight`).
-    layout: out_in if the function's weights are [out, in], as in PyTorch; in_out if they are [in, out].
-    vectorized: true if it takes K points at once: every parameter, loss and gradient has a first axis of K.
+    python: `FILE.py:NAME`, with the file relative to the spec.
+    names: The function's names for parameters, and the network's (`W1: hidden1.weight`).
+    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
+    vectorized: The function takes K points at once: parameters, losses and gradients have a first axis of K.
     """
 
     python: CodeName
@@ -590,12 +591,12 @@ class PythonFunction(Named):
 
 
 class TorchModule(Named):
-    """A Python function that returns a torch module and a loss.
+    """Your function that returns a torch module and its loss.
 
-    torch: FILE.py:NAME, with the file relative to the spec.
-    names: the module's name of a parameter and the network's (`0.weight: hidden1.weight`).
-    layout: out_in if the module's weights are [out, in], as in torch.nn.Linear; in_out if they are [in, out].
-    vectorized: true if torch.func.vmap can run module and loss at many points at once.
+    torch: `FILE.py:NAME`, with the file relative to the spec.
+    names: The module's names for parameters, and the network's (`0.weight: hidden1.weight`).
+    layout: `out_in` if the weights are [out, in], as in torch.nn.Linear; `in_out` if they are [in, out].
+    vectorized: torch.func.vmap can run the module and its loss at many points at once.
     """
 
     torch: CodeName
@@ -626,17 +627,16 @@ MAX_STEP = 1.0
 class CheckSpec(Model):
     """What to check, and how.
 
-    parameters: names with wildcards, such as `output.*`; or all.
-    scheme: the difference scheme; adaptive extrapolates from several steps and estimates its own error.
-    step: the largest step, as a change of a pre-activation.
-    rtol: the relative tolerance; by default 1e-6, or 16 ε of the gradient's type if that is larger.
-    differences: units to perturb pre-activations, which serves all entries at once; literal to perturb each
-        entry.
-    fast: true to check code along random directions, even if every entry could be checked in a few seconds.
-    jobs: the number of worker processes, or `auto` for one per core.
-    memory: the memory limit in MiB for what is evaluated at once.
-    seed: the seed for random directions and for the entries that are double-checked.
-    strict: true for exit code 3 if a single entry is unresolved.
+    parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
+    scheme: The difference scheme. adaptive extrapolates from several steps and has error bars.
+    step: The largest step: how far a pre-activation changes.
+    rtol: The relative tolerance. By default 1e-6, or 16 ε of the gradient's type if that is larger.
+    differences: `units` changes pre-activations, for all entries at once; `literal` one entry at a time.
+    fast: Check code along random directions, even if checking every entry would be quick.
+    jobs: The number of worker processes, or `auto` for one per core.
+    memory: MiB for what is evaluated at once.
+    seed: The seed of the witness's entries and of random directions.
+    strict: A single unresolved entry is exit code 3.
     """
 
     parameters: Annotated[
@@ -718,16 +718,15 @@ _OF_CODE: dict[str, Any] = {
 class Spec(Model):
     """A network, its parameters and data, the gradients to check and how to check them.
 
-    Gradients from code need no network section, since code has a loss of its own. Parameters that the spec
-    leaves out are the code's own, or drawn at random.
+    If the gradients come from code, which has a loss of its own, the network may be left out. Parameters
+    that are not given come from the code, or are drawn at random.
 
-    gradients: the gradients to check: gradcheck's own, or those of a file, a Python function or a torch
-        module.
-    network: the layers, the loss and the penalties.
-    data: the samples: from an .npz, written out, or drawn at random.
-    parameters: the point at which gradients are checked: from a file, or drawn at random.
-    check: what to check, and how.
-    dtype: the floating-point type of gradcheck's own backprop.
+    gradients: The gradients to check: gradcheck's own backprop, a file, a Python function, or a torch module.
+    network: The layers, the loss and the penalties.
+    data: The samples: an .npz file, lists, or random numbers.
+    parameters: The parameters at which gradients are checked: a file, or random numbers.
+    check: What to check, and how.
+    dtype: The type in which gradcheck's own backprop computes.
     """
 
     model_config = ConfigDict(

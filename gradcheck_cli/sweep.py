@@ -1,8 +1,8 @@
 """The relative error of a gradient against the step of each difference scheme.
 
-It is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the entries that are swept, with a the analytic gradient, n(h) the
-plain scheme at the one step h, and n what the check's own scheme extrapolates from all its steps. The scale
-is the same for every h: the error of a small gradient may be larger than 1, and falls with h all the same.
+The error is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the swept entries: a is the analytic gradient, n(h) the plain
+scheme at the step h, and n the value that the check's own scheme extrapolates from all its steps. The scale
+is the same for every h, so that the error of a small gradient may exceed 1 and still falls with h.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from gradcheck_cli.subject import Subject, subject_of
 from gradcheck_cli.types import Array
 
 STEPS = tuple(2.0**-k for k in range(51))
-"""From 1 down to 2⁻⁵⁰, which is nearly ε, in units of the distance that a pre-activation moves."""
+"""From 1 down to 2⁻⁵⁰, which is nearly ε, as a change of a pre-activation."""
 
 PLAIN = tuple(name for name, scheme in SCHEMES.items() if not scheme.extrapolate)
-"""The schemes that have a value at one step."""
+"""The schemes that use a single step."""
 
 
 @dataclass(frozen=True)
 class Extrapolated:
-    """Where the check's own scheme lands, with all its steps: its relative error and the bar it has for it.
+    """The relative error of the check's own scheme, which extrapolates from several steps, and its error bar.
 
-    scale: max(‖a‖, ‖n‖), what every error is relative to.
-    unknown: of how many entries, being on kinks, it says nothing; the others alone count.
+    scale: max(‖a‖, ‖n‖), the denominator of every relative error.
+    unknown: the number of entries left out because they are on kinks.
     """
 
     steps: tuple[float, ...]
@@ -48,7 +48,7 @@ class Extrapolated:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The curves of one spec's gradients, over `swept` entries, and what the check says of all of them."""
+    """The curves of one spec over `swept` entries, and the report of the check of all entries."""
 
     curves: tuple[Curve, ...]
     adaptive: Extrapolated
@@ -57,10 +57,11 @@ class Sweep:
 
     @property
     def verdict(self) -> Verdict:
-        """That of the check, unless the curves do not bear it out.
+        """The verdict of the check, or unresolved if it agrees and no curve confirms it.
 
-        They look at entries together, the check at each. So what it calls wrong is wrong, though it be too
-        little to show; and what it does not is never called wrong here, as where a kink leaves a choice.
+        A curve shows many entries together, the check looks at each one. So a gradient that the check calls
+        wrong is wrong even if no curve shows it, and one that agrees is never called wrong here: a kink may
+        explain the curve.
         """
         of_curves = [curve.verdict for curve in self.curves]
         if self.report.verdict is not Verdict.AGREES:
@@ -73,11 +74,11 @@ class Sweep:
         return EXIT_CODES[self.verdict]
 
 
-@np.errstate(all="ignore")  # what is not finite is no point of a curve
+@np.errstate(all="ignore")  # values that are not finite are left out of the curves
 def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = None) -> Sweep:
-    """Difference the checked gradients of `spec` by plain schemes at steps from 1 down to 2⁻⁵⁰.
+    """Compare the checked gradients of `spec` with plain schemes at steps from 1 down to 2⁻⁵⁰.
 
-    schemes: names of `PLAIN`, by default all that apply.  Raises as `check` does.
+    schemes: names from `PLAIN`; by default, all that apply. Raises as `check` does.
     """
     subject = subject_of(spec)
     named = _applicable(schemes, subject)
@@ -89,7 +90,7 @@ def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = N
     analytic = _joined([subject.analytic.values[name].ravel()[of.which] for name, of in drawn.items()])
     adaptive = _extrapolated(entries, analytic)
     measured: dict[str, list[Measured]] = {name: [] for name in named}
-    for step in STEPS:  # all schemes at one step before the next: they share points
+    for step in STEPS:  # in this order the schemes share evaluations
         for name in named:
             measured[name].append(_measured(entries, name, step, analytic, adaptive.scale))
     allowed = _over(_norm(_tolerance(report, drawn)), adaptive.scale)
@@ -98,16 +99,16 @@ def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = N
 
 
 def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
-    """In the order of the table, each once."""
+    """Return the schemes to sweep, in the order of the table."""
     if subject.units is None and any(not SCHEMES[name].cancels for name in schemes):
-        help = "the code computes with real numbers, as far as is known"
+        help = "code may accept real numbers only"
         raise bad_input("--scheme: 'complex' steps are not for code", help=help)
     wanted = schemes or [name for name in PLAIN if subject.units is not None or SCHEMES[name].cancels]
     return tuple(name for name in PLAIN if name in wanted)
 
 
 def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | None) -> Mapping[str, Entries]:
-    """Every entry; of what is too large for that some, drawn at random, and each tensor's worst."""
+    """Return the entries to sweep by tensor: all, or some drawn at random with the worst of each tensor."""
     names = [name for name, value in subject.analytic.values.items() if value.size]
     worst = {c.name: c.worst(1) for c in report.comparisons}
     included = {
@@ -122,7 +123,7 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
 
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
-    """Of single moves; a layer's weight and bias share theirs."""
+    """Count the evaluations. The weight and bias of a layer share theirs."""
     moved = {id(numbers): len(numbers.which) for of in entries for numbers in of.losses.moved}
     return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 
@@ -151,7 +152,7 @@ def _extrapolated(entries: Sequence[Entries], analytic: Array) -> Extrapolated:
 
 
 def _tolerance(report: Report, entries: Mapping[str, Entries]) -> Array:
-    """What the check allows each of these entries."""
+    """Return the error that the check allows for each of these entries."""
     tolerances = {c.name: c.tolerance.ravel() for c in report.comparisons}
     return _joined([tolerances[name][of.which] for name, of in entries.items()])
 
@@ -161,11 +162,11 @@ def _joined(arrays: Sequence[Array]) -> Array:
 
 
 def _norm(numbers: Array) -> float:
-    """‖…‖₂, also of numbers whose squares are not numbers any more."""
+    """Return the 2-norm, without overflow in the squares."""
     largest = float(np.abs(numbers).max(initial=0.0))
     return largest * float(np.linalg.norm(numbers / largest)) if 0 < largest < np.inf else largest
 
 
 def _over(number: float, scale: float) -> float:
-    """The ratio; 0 of nothing at all."""
+    """Return number / scale, and 0 for 0 / 0."""
     return 0.0 if number == 0 else float(np.float64(number) / scale)

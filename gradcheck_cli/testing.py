@@ -1,4 +1,4 @@
-"""The check for tests of the user's own: of a function at hand, with an AssertionError where it is wrong."""
+"""`check_gradients`: check a function from inside a test, and raise an AssertionError if it is wrong."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from gradcheck_cli.spec import CheckSpec
 from gradcheck_cli.subject import subject_of_function
 
 _MARGIN = 8
-"""What pytest puts before each line of an error's text."""
+"""The width of what pytest prints before each line of an error."""
 
 
 class FailedCheckError(GradcheckError, AssertionError):
-    """A check that did not pass. As text, what the command line would print, as wide as there is room."""
+    """A check did not pass. Its text is what the command would print; `report` has the details."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(report)
@@ -42,19 +42,19 @@ class FailedCheckError(GradcheckError, AssertionError):
 
 
 class WrongGradientError(FailedCheckError):
-    """Some gradient is wrong."""
+    """A gradient is wrong."""
 
     exit_code = ExitCode.WRONG
 
 
 class UndecidedGradientError(FailedCheckError):
-    """Nothing wrong was found, but not enough could be decided."""
+    """No gradient is known to be wrong, but too many entries could not be decided."""
 
     exit_code = ExitCode.UNDECIDED
 
 
 def failure_of(report: Report) -> FailedCheckError:
-    """The error to raise for a report that did not pass."""
+    """Return the error to raise for a report that did not pass."""
     kind = WrongGradientError if report.verdict is Verdict.WRONG else UndecidedGradientError
     return kind(report)
 
@@ -72,18 +72,21 @@ def check_gradients(
     strict: bool = False,
     allow_undecided: bool = False,
 ) -> Report:
-    """Hold the gradients that a function returns against differences of the loss that it returns.
+    """Compare the gradients that a function returns with finite differences of its loss.
 
-    loss_and_gradients: f(parameters, x, y), or f(parameters), → the loss, a number or terms that add up to
-        it, and the gradients: a dict with the parameters' names, or of a single array an array.
-    parameters: where to check: a dict of arrays by name, or an array.  x, y: passed on as they are.
-    only: the names to check, with wildcards.  scheme, rtol, strict: as in a spec.
-    fast: along random directions, rather than every entry by itself; by default, where these would take over
-        ten seconds.
-    allow_undecided: return the report of a check that could not decide, too.
+    loss_and_gradients: f(parameters, x, y) or f(parameters). It returns the loss, as a number or as terms to
+        sum up, and the gradients, as a dict by parameter name, or as an array if `parameters` is one.
+    parameters: the point at which to check: a dict of arrays by name, or an array.
+    x, y: passed to the function unchanged.
+    only: the names of the parameters to check, with wildcards.
+    scheme, rtol, strict: as in a spec.
+    fast: whether to check along random directions instead of entry by entry. By default, if checking entry by
+        entry would take over ten seconds.
+    allow_undecided: return the report of an undecided check instead of raising.
 
-    Raises `WrongGradientError` or `UndecidedGradientError`, both of them an AssertionError with the `report`;
-    and `InputError` if the function is none that can be checked. What it raises itself is not caught.
+    Returns the `Report`, which shows itself as a table in a notebook and prints with rich. Raises
+    `WrongGradientError` or `UndecidedGradientError`, both AssertionErrors with the `report`, and `InputError`
+    if the function cannot be checked. Exceptions of the function propagate.
     """
     __tracebackhide__ = True
     try:
@@ -113,6 +116,6 @@ def _how(how: Mapping[str, Any]) -> CheckSpec:
     try:
         return CheckSpec.model_validate(how)
     except ValidationError as error:
-        from gradcheck_cli.spec_errors import explain  # only a failing run needs it
+        from gradcheck_cli.spec_errors import explain  # only failing runs need it
 
         raise InputError(*(complaint for complaint, _ in explain(error.errors(include_url=False)))) from None

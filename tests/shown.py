@@ -13,6 +13,9 @@ _ERROR = re.compile(r"0|\d(?:\.\d)?e[-+]\d+")
 """The form of an error: one or two digits and a power of ten, or 0."""
 
 _WORST_THAT_AGREES = re.compile(r"(\[[\d, ]+\])\s+\S+\s+\S+( ± \S+\s+agrees)$", re.MULTILINE)
+_POINTS = re.compile("[┤│]|^ *best ")
+"""A line of a plot, and the one below it with the best step of each scheme."""
+
 _SECONDS = re.compile(r"\bin [\d.]+s$", re.MULTILINE)
 
 SMALL = 1e-4
@@ -27,6 +30,12 @@ def settled(printed: str, shown: str) -> tuple[str, str]:
     printed, shown = _plain(printed), _plain(shown)
     numbers = iter(_NUMBER.findall(shown))
     return _NUMBER.sub(lambda found: _chosen(found[0], next(numbers, "")), printed), shown
+
+
+def outline(text: str) -> str:
+    """Leave out what rounding draws: the points of a plot, and all numbers."""
+    lines = (line for line in _plain(text).splitlines() if not _POINTS.search(line))
+    return "\n".join(" ".join(_NUMBER.sub("0", line).split()) for line in lines)
 
 
 def _plain(text: str) -> str:

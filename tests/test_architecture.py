@@ -16,6 +16,7 @@ PACKAGE = Path(gradcheck_cli.__file__).parent
 # A module may import only the modules and folders named here. Imports go downward only.
 MAY_IMPORT = {
     "errors": set(),
+    "pages": set(),
     "numerical": {"numerical", "errors"},
     # The tables whose names a spec may use.
     "spec": {
@@ -108,6 +109,7 @@ MAY_IMPORT = {
         "mutate",
         "sweep",
         "errors",
+        "pages",
     },
     "cli": {
         "",

@@ -275,8 +275,8 @@ def test_a_defect_is_not_a_verdict_and_does_not_stop_the_others(error, gradcheck
     assert [spec["exit_code"] for spec in done.document["specs"]] == [1, 70, 2, 0]
     assert "Traceback" in done.err
     assert f"{type(error).__name__}: " in done.err
-    assert "error: broken.yaml: gradcheck failed, see above\n" in done.err
-    assert "this is a defect in gradcheck; please report it" in done.err
+    assert "error: broken.yaml: gradcheck failed; see above\n" in done.err
+    assert "this is a bug in gradcheck; please report it" in done.err
 
 
 def test_an_untrusted_reference_is_a_defect_without_a_traceback(gradcheck, broken):
@@ -549,7 +549,7 @@ def test_an_empty_folder_is_bad_input_and_does_not_stop_the_others(folder, gradc
     (folder / "empty").mkdir()
     done = gradcheck("check", "-q", "good.yaml", "empty", "wrong.yaml")
     assert done.code == 2
-    assert done.err == "error: there is no spec (.yaml or .yml) in folder 'empty'\n"
+    assert done.err == "error: folder 'empty' contains no spec (.yaml or .yml)\n"
     assert len(done.out.splitlines()) == 3
 
 
@@ -728,13 +728,13 @@ def test_a_report_has_as_many_entries_as_requested(folder, gradcheck):
 @pytest.mark.parametrize(
     ("report", "says"),
     [
-        ("juint=out", "unknown format 'juint'; there is table, "),
+        ("juint=out", "unknown format 'juint'; choose one of table, "),
         ("juint=out", "help: did you mean 'junit'?"),
-        ("out.xml", "'out.xml' must be FORMAT=FILE, as junit=report.xml"),
+        ("out.xml", "'out.xml' must be FORMAT=FILE, such as junit=report.xml"),
         ("junit=", "'junit=' names no file"),
         ("junit=-", "help: --format junit prints it"),
-        ("junit=no/such/out", "there is no folder"),
-        ("junit=good.yaml/out", "there is no folder"),
+        ("junit=no/such/out", "does not exist"),
+        ("junit=good.yaml/out", "does not exist"),
         ("junit=.", "'.' is a folder"),
         ("junit=good.yaml", "'good.yaml' is a spec"),
         ("junit=" + "a" * 300, "File name too long"),
@@ -1015,7 +1015,7 @@ def test_a_terminal_gets_color_and_lines_of_its_width(folder):
     assert "\x1b[1;31m" in text
     lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
     assert max(map(len, lines)) <= 60
-    assert "  tensor          max rel err  catches  worst entry  verdict" in map(str.rstrip, lines)
+    assert "  tensor          shape  rel error  worst entry  verdict" in map(str.rstrip, lines)
 
 
 @POSIX
@@ -1197,10 +1197,10 @@ def test_the_command_line_may_name_another_function_than_the_spec(my_net, gradch
     [
         (["--python", "my_net"], "--python must be FILE.py:NAME, not 'my_net'"),
         (["--python", "my_net.py:rigth"], "did you mean 'right'?"),
-        (["--python", "my_net.py:right", "--torch", "n.py:f"], "only one of them can be checked"),
+        (["--python", "my_net.py:right", "--torch", "n.py:f"], "choose one of them"),
         (["--python", "my_net.py:leaves"], "calls sys.exit(0) at my_net.py:"),
-        (["--no-code"], "net.yaml:2:12: error: this runs right of my_net.py, and --no-code refuses"),
-        (["--python", "my_net.py:right", "--no-code"], "--no-code refuses"),
+        (["--no-code"], "net.yaml:2:12: error: this spec runs right of my_net.py, and --no-code forbids"),
+        (["--python", "my_net.py:right", "--no-code"], "--no-code forbids it"),
     ],
 )
 def test_code_that_cannot_or_must_not_run_is_bad_input(my_net, gradcheck, arguments, message):
@@ -1231,7 +1231,7 @@ def test_fast_takes_random_directions(my_net, gradcheck):
 def test_fast_finds_what_is_wrong(my_net, gradcheck):
     done = gradcheck("check", "net.yaml", "--python", "my_net.py:doubled", "--fast")
     assert done.code == 1
-    assert "everything" in done.out
+    assert "all of" in done.out
 
 
 def test_fast_changes_nothing_for_described_networks(gradcheck):

@@ -79,7 +79,7 @@ def test_unit_and_literal_differences_agree_on_every_entry(path):
     ("config", "sentence"),
     [
         ("wrong_gradient.yaml", "In unit 3 of layer output the derivative of sigmoid is missing."),
-        ("code/book_trap.yaml", "The loss averages over the 10 outputs, the gradient does not."),
+        ("code/book_trap.yaml", "The loss averages over the 10 outputs, but the gradient does not."),
     ],
 )
 def test_the_wrong_configs_get_a_diagnosis(config, sentence, configs):

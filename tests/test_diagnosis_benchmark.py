@@ -13,6 +13,7 @@ from paths import ROOT
 from plants import FAMILY_OF, KINDS, Plant, draw
 
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+from gradcheck_cli.diagnose.other_networks import KIND
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
@@ -92,6 +93,13 @@ def test_without_its_kind_a_mistake_is_unknown_or_named_as_a_related_one(case):
         (said(answer("factor")), "wrong family"),
     ]:
         assert removed(diagnosis, before, plant, case) == {"single layer", counted}
+
+
+@pytest.mark.parametrize(("where", "counted"), [("hidden1", "relative"), ("hidden2", "wrong family")])
+def test_another_network_is_related_if_it_differs_in_the_layer_of_the_mistake(case, where, counted):
+    plant = planted("activation derivative missing", case, ("hidden1",))
+    network = Answer((Cause(KIND, KIND, (where,), "", "", ""),), 0.0)
+    assert counted in removed(said(network), NOTHING, plant, case)
 
 
 def test_naming_the_layer_at_fault_is_counted(case):

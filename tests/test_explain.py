@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_the_networks_is_noted(spec, tmp_path):
 def test_an_activation_that_the_loss_applies_itself_is_noted():
     explanation = explain(spec_of((4, "tanh"), (3, "softmax"), loss="cross_entropy"))
     assert explanation.unusual == (
-        "the loss takes logits and applies softmax itself, here on top of the output's own",
+        "the loss takes logits and applies softmax itself, so the output layer applies it a second time",
     )
 
 
@@ -198,7 +198,7 @@ def test_a_layer_that_is_wrong_is_named_with_its_factor_and_no_other(layer, para
     assert explanation.exit_code == 1
     symbol = "∂L/∂w = δᵀ a⁽ʰ⁾" if parameter == "weight" else "∂L/∂b = Σₙ δₙ"
     said = explained(explanation)
-    assert said.startswith(f"wrong: {symbol} of layer {layer} is off; at [")
+    assert said.startswith(f"wrong: {symbol} of layer {layer} is wrong; at [")
     assert f"put {layer}.dL_da" in said
 
 

@@ -1,4 +1,4 @@
-"""The action, the hook and the README's CI section, tested as far as one machine allows."""
+"""The action, the hook and the docs page on CI, tested as far as one machine allows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from documents import DOCS, blocks
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "how-to" / "ci.md").read_text(encoding="utf-8")
 
 
 SCRIPTS = sysconfig.get_path("scripts")
@@ -29,7 +30,7 @@ def parsed(text):
 
 ACTION = parsed((ROOT / "action.yml").read_text(encoding="utf-8"))
 (HOOK,) = parsed((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
-GITHUB, GITLAB, PRE_COMMIT = map(parsed, re.findall(r"^```yml\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
+GITHUB, GITLAB, PRE_COMMIT = (parsed(block.body) for block in blocks(PAGE) if block.language == "yml")
 *_, USES = GITHUB["jobs"]["gradients"]["steps"]
 
 needs_pre_commit = pytest.mark.skipif(
@@ -94,7 +95,7 @@ def test_no_input_is_pasted_into_a_script():
 
 
 def test_every_input_is_in_the_readme():
-    assert [name for name in ACTION["inputs"] if f"`{name}`" not in README] == []
+    assert [name for name in ACTION["inputs"] if f"`{name}`" not in PAGE] == []
 
 
 def test_the_action_fails_with_an_annotation_where_a_gradient_is_wrong(project, break_it):

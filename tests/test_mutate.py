@@ -245,7 +245,7 @@ def test_the_exit_code_tells_whether_a_visible_mistake_passes(mutants, kinked, c
 def test_the_last_line_is_the_share_that_was_caught_and_named():
     found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, replace(SEEN, named=False), HIDDEN))
     last = render_mutation("table", "net.yaml", found, View()).splitlines()[-1]
-    assert last == "✓ caught 2 of 2 visible mistakes (100.0%), and named 1 of these (50.0%)."
+    assert last == "✓ caught 2 of 2 visible mistakes (100.0%), and named 1 of them (50.0%)."
 
 
 def test_a_mistake_that_passes_is_named():

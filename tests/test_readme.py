@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from documents import environment
 from ruamel.yaml import YAML
 from shown import settled
 
@@ -49,16 +49,13 @@ def gradcheck(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the command as a reader types it, in UTF-8 and at any width."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR", "CI")
-    }
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=cwd,
         capture_output=True,
         encoding="utf-8",
         check=False,
-        env={**environment, "PYTHONUTF8": "1"},
+        env=environment(),
     )
 
 

@@ -90,3 +90,10 @@ def test_garbage_collection_resumes_after_loading():
     finally:
         gc.collect()
     assert (gc.get_threshold(), gc.callbacks) == (usual, others)
+
+
+@pytest.mark.slow
+def test_a_torch_module_that_compiles_nothing_does_not_load_the_compiler():
+    pytest.importorskip("torch")
+    program = "from gradcheck_cli import check, load_spec\ncheck(load_spec('tests/examples/torch_net.yaml'))"
+    assert "torch._dynamo" not in loaded_by(program)

@@ -1,6 +1,6 @@
-"""The command line: options → check → render → exit code. One file for each command.
+"""The command line: options → check → render → exit code. Each command has a file.
 
-Nothing heavy is imported until a command needs it: `--help` and `--version` load neither numpy nor pydantic.
+Heavy imports wait until a command needs them: `--help` and `--version` load neither numpy nor pydantic.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(__version__, "-V", "--version", prog_name="gradcheck")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Is this backprop gradient right, and if not, which entry is wrong?"""
+    """Is this backprop gradient right, and if not, which entry is wrong, and why?"""
     if context.invoked_subcommand is None:
         say(*context.get_help().split("\n"))
         context.exit(ExitCode.BAD_INPUT)
@@ -56,9 +56,9 @@ _WRITE_FAILURES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line. Translates every way out into an exit code, in this one place.
+    """Run the command line, and translate every way out into an exit code.
 
-    click, a traceback and Ctrl-C all end with 1 by themselves, which here would mean a wrong gradient.
+    On their own, click, a traceback and Ctrl-C would end with 1, which means a wrong gradient here.
     """
     _open_closed_streams()
     sys.exit(_run(arguments))
@@ -70,7 +70,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
         if isinstance(
             error.__cause__, EOFError
-        ):  # click takes any for Ctrl-D at a prompt, which has no cause
+        ):  # click reads every EOFError as Ctrl-D at a prompt, which has no cause
             return _defect()
         say("interrupted")
         return int(ExitCode.INTERRUPTED)
@@ -80,12 +80,12 @@ def _run(arguments: Sequence[str] | None) -> int:
     except InputError as error:
         complain(*error.complaints)
         return int(error.exit_code)
-    except SystemExit:  # click's own, when nobody reads `--help` to its end
+    except SystemExit:  # from click, if the reader of `--help` closes the pipe
         abandon_stdout()
         return int(ExitCode.AGREES)
     except OSError as error:
         return unwritable(error) if error.errno in _WRITE_FAILURES else _defect()
-    except BaseException as error:  # whatever it is, it is not a wrong gradient
+    except BaseException as error:  # never let it end with 1
         if is_interruption(error):
             say("interrupted")
             return int(ExitCode.INTERRUPTED)
@@ -93,7 +93,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _usage(error: click.ClickException) -> tuple[str, str]:
-    """click's message in the form of our own: what is wrong, and where to read on."""
+    """Return click's message in our form, with a pointer to the help."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "gradcheck"
     message = error.format_message()
@@ -105,12 +105,12 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
 
 def _defect() -> int:
     print_traceback()
-    complain(Complaint("gradcheck failed, see above", help=DEFECT))
+    complain(Complaint("gradcheck failed; see above", help=DEFECT))
     return int(ExitCode.DEFECT)
 
 
 def _open_closed_streams() -> None:
-    """A stream the caller has closed (`>&-`) is None in Python; a null device in its place takes anything."""
+    """Open the null device for each stream that the caller has closed (`>&-`), which Python sets to None."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until exit

@@ -1,4 +1,4 @@
-"""Which specs the command line names, and what it says instead of what stands in them."""
+"""The specs that the command line names, and the options that override what they say."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _OVERRIDES = {
     "python": ("gradients", "python"),
     "torch": ("gradients", "torch"),
 }
-"""The options whose value can be wrong for a spec, and the place in the spec that they stand for."""
+"""Options whose value may not fit a spec, and the place in the spec that each overrides."""
 
 
 @contextmanager
 def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
-    """Give the complaints raised inside their places in the file, or the option that overrides it."""
+    """Add positions in the file, or the overriding option, to the complaints raised inside."""
     try:
         yield
     except InputError as error:
@@ -40,8 +40,8 @@ def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
         raise InputError(*in_reading_order(blamed)) from None
     except MemoryError as error:
         raise InputError(Complaint(f"{read.path}: out of memory; {error}".rstrip("; "))) from None
-    except (SystemExit, EOFError, BrokenPipeError) as error:  # to click a wish to end, and with which code
-        raise RuntimeError(f"{type(error).__name__} in the midst of a check") from error
+    except (SystemExit, EOFError, BrokenPipeError) as error:  # click would end the command on these
+        raise RuntimeError(f"{type(error).__name__} during a check") from error
 
 
 def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Complaint:
@@ -55,13 +55,13 @@ def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Com
 
 
 def _says_otherwise(spec: Spec, option: str) -> bool:
-    """Whether the option is but the project's default, and the spec has a word of its own."""
+    """Return whether the option is only the project's default, and the spec sets its own value."""
     key = "parameters" if option == "only" else option
     return is_projects(option) and key in spec.check.model_fields_set
 
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
-    """The spec with what the command line says instead. The options have been validated by click."""
+    """Return the spec with the options of the command line, which click has validated."""
     from gradcheck_cli.spec import PythonFunction, TorchModule
 
     given = {
@@ -78,7 +78,7 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     }
     named = [option for option in sources if option in given]
     if len(named) > 1:
-        raise InputError(Complaint(f"--{named[0]} and --{named[1]}: only one of them can be checked"))
+        raise InputError(Complaint(f"--{named[0]} and --{named[1]}: choose one of them"))
     replaced = [sources[option](given.pop(option)) for option in named]
     update: dict[str, Any] = {"check": spec.check.model_copy(update=given)}
     if replaced:
@@ -87,7 +87,7 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
 
 
 def _of_file(spec: Spec, file: Path) -> GradientFile:
-    """The file, in the names and layout of the one it takes the place of."""
+    """Return the gradient file, with the names and layout of the one that it replaces."""
     from gradcheck_cli.spec import GradientFile
 
     theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
@@ -95,7 +95,7 @@ def _of_file(spec: Spec, file: Path) -> GradientFile:
 
 
 def _of_code(spec: Spec, kind: type[Model], **code: Code) -> Model:
-    """The code, vectorized if that which it takes the place of is."""
+    """Return the code, with the settings of the code that it replaces."""
     return spec.gradients.model_copy(update=code) if isinstance(spec.gradients, kind) else kind(**code)
 
 
@@ -109,14 +109,14 @@ def _code(option: str, name: str) -> Code:
 
 
 def refuse_code(spec: Spec) -> None:
-    """Raise an `InputError` if the spec names code to run: `--no-code` is given."""
+    """Raise an `InputError` if the spec names code to run, for `--no-code`."""
     if spec.names_code:
-        message = f"this runs {spec.names_code}, and --no-code refuses to run anything"
+        message = f"this spec runs {spec.names_code}, and --no-code forbids it"
         raise InputError(Complaint(message, ("gradients",)))
 
 
 def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """What `work` makes of the arguments; if the spec names code or time is limited, in another process."""
+    """Call `work`, in another process if the spec names code or time is limited."""
     if timeout is None and not spec.names_code:
         return work(*arguments)
     from gradcheck_cli.sources.own_process import in_own_process
@@ -125,7 +125,7 @@ def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *argume
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str]:
-    """Files as they are; for a folder, every .yaml and .yml in it and below, but nothing hidden."""
+    """Yield files as they are, and for a folder every .yaml and .yml below it, except hidden ones."""
     for argument in arguments:
         found = _specs_in(Path(argument)) if os.path.isdir(argument) else []
         yield from found or [argument]

@@ -1,4 +1,4 @@
-"""`gradcheck check`"""
+"""`gradcheck check`: check the gradients of specs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.changes import changed, expand, located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_parameters, complete_reports, complete_specs
+from gradcheck_cli.cli.completion import complete_reports, complete_specs
+from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
-    OrAuto,
     color_option,
     format_option,
     gradients_option,
+    jobs_option,
     no_code_option,
+    only_option,
     python_option,
     rtol_option,
     scheme_option,
@@ -38,85 +40,91 @@ if TYPE_CHECKING:
     from gradcheck_cli.spec import Spec
 
 
-@click.command(epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
+@click.command(cls=GroupedCommand, epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...", shell_complete=complete_specs)
-@click.option(
-    "--only",
-    multiple=True,
-    shell_complete=complete_parameters,
-    metavar="PATTERN",
-    help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
-)
-@scheme_option
-@step_option
-@rtol_option
-@click.option(
-    "--differences",
-    type=click.Choice(["units", "literal"]),
-    help="Move the units' pre-activations, which serves every entry, or each entry by itself, which is slow. "
-    "literal moves every entry of code, too, however long it takes.  [default: the spec's]",
-)
-@click.option(
-    "--fast/--no-fast",
-    default=None,
-    help="Difference code (Python or torch) along random directions, and only what disagrees by entries; as "
-    "happens by itself where the entries take over 10 s. Networks of our own are as fast without it.  "
-    "[default: the spec's]",
-)
-@click.option(
-    "--jobs",
-    metavar="N|auto",
-    type=OrAuto(min=1, max=1024),
-    help="Work in so many processes at once, if it takes long enough; the result is the same.  "
-    "[default: the spec's, or 1]",
-)
-@click.option(
-    "--memory",
-    metavar="MIB",
-    type=click.IntRange(min=1, max=2**24),
-    help="MiB for what is evaluated at once; a network of which that cannot be is refused.  "
-    "[default: the spec's, or 256]",
-)
+@only_option
 @gradients_option
 @python_option
 @torch_option
 @no_code_option
-@timeout_option
-@click.option(
-    "--strict/--no-strict",
-    default=None,
-    help="A single unresolved entry is exit code 3.  [default: the spec's]",
+@scheme_option
+@step_option
+@option(
+    "--differences",
+    under=Heading.HOW,
+    type=click.Choice(["units", "literal"]),
+    help="Perturb each unit, which serves all its entries, or each entry individually, which is slow. For "
+    "code, literal perturbs every entry, however long that takes.  [default: the spec's]",
 )
-@click.option(
+@option(
+    "--fast/--no-fast",
+    under=Heading.HOW,
+    default=None,
+    help="Check code (Python or torch) along random directions, and individual entries only where one "
+    "disagrees. Code that would take over 10 s is checked this way by default.  [default: the spec's]",
+)
+@rtol_option
+@option(
+    "--strict/--no-strict",
+    under=Heading.HOW,
+    default=None,
+    help="Exit with 3 if a single entry is unresolved.  [default: the spec's]",
+)
+@option(
     "--seed",
+    under=Heading.HOW,
     metavar="SEED",
     type=click.IntRange(min=0, max=2**32 - 1),
-    help="Seed of the entries that are moved literally, as a witness.",
+    help="Seed for random directions, and for the entries that confirm unit differences.",
 )
-@click.option(
-    "--show", type=click.IntRange(min=0), default=0, metavar="N", help="Also list the N worst entries."
+@jobs_option
+@option(
+    "--memory",
+    under=Heading.HOW,
+    metavar="MIB",
+    type=click.IntRange(min=1, max=2**24),
+    help="Memory for intermediate results, in MiB. A network that needs more is refused.  "
+    "[default: the spec's, or 256]",
 )
-@click.option(
-    "--heatmap",
-    is_flag=True,
-    help="Also draw the relative errors of the tensors that do not agree; where all do, of all.",
-)
+@timeout_option
 @format_option(*FORMATS)
-@click.option(
+@option(
     "--report",
     "reports",
+    under=Heading.OUTPUT,
     multiple=True,
     metavar="FORMAT=FILE",
     shell_complete=complete_reports,
-    help="Also write the result to FILE, in any of these formats, e.g. junit=report.xml.  [repeatable]",
+    help="Also write the result to FILE in this format, such as junit=report.xml.  [repeatable]",
 )
-@click.option(
+@option(
+    "--show",
+    under=Heading.OUTPUT,
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="List the N worst entries.",
+)
+@option(
     "--only-wrong",
+    under=Heading.OUTPUT,
     is_flag=True,
-    help="List only the tensors that do not agree, as happens where there are many, unless -v is given.",
+    help="List only the tensors that do not agree. Default if there are many, unless -v is given.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="One line per spec.")
-@click.option("-v", "--verbose", is_flag=True, help="Also tolerances, the witness and the time taken.")
+@option(
+    "--heatmap",
+    under=Heading.OUTPUT,
+    is_flag=True,
+    help="Draw the relative errors of each tensor that does not agree, or of all if all agree.",
+)
+@option("-q", "--quiet", under=Heading.OUTPUT, is_flag=True, help="Print one line per spec.")
+@option(
+    "-v",
+    "--verbose",
+    under=Heading.OUTPUT,
+    is_flag=True,
+    help="Also print what the columns mean, tolerances, the witness and the time taken.",
+)
 @color_option
 def check(
     specs: tuple[str, ...],
@@ -134,7 +142,7 @@ def check(
 ) -> int:
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input.
 
-    Without any, those that `specs` names in the [tool.gradcheck] of the nearest pyproject.toml.
+    The default is `specs` of [tool.gradcheck] in the nearest pyproject.toml.
     """
     from gradcheck_cli.report import Run
 
@@ -156,7 +164,7 @@ def check(
 def _outcomes(
     paths: Sequence[str], changes: dict[str, Any], no_code: bool, timeout: float | None, color: str
 ) -> tuple[Outcome, ...]:
-    """What becomes of each spec; of an interrupted run, too, if any of them had been checked."""
+    """Check each spec. An interrupted run returns its outcomes, too, if it has any."""
     outcomes: list[Outcome] = []
     try:
         for path in paths:
@@ -174,7 +182,7 @@ def _outcomes(
 def _check_one(
     path: str, changes: dict[str, Any], no_code: bool, timeout: float | None, color: bool
 ) -> Outcome:
-    """Read and check one spec; what is wrong with it is part of the outcome, so that the others go on."""
+    """Read and check one spec. Errors become part of the outcome, so that the other specs are checked."""
     from gradcheck_cli.report import Outcome
     from gradcheck_cli.spec_file import read_spec
 
@@ -200,7 +208,7 @@ def _check_one(
         if is_interruption(error):
             raise KeyboardInterrupt from None
         print_traceback()
-        return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed, see above", help=DEFECT))
+        return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed; see above", help=DEFECT))
     places = {comparison.name: read.place_of(comparison.name) for comparison in report.comparisons}
     return Outcome(name, report, seconds=perf_counter() - start, places=places)
 
@@ -224,5 +232,6 @@ def _named(path: str) -> str:
 
 
 def refuse_empty_folder(path: str) -> None:
-    if os.path.isdir(path):  # any other folder has been replaced by what is in it
-        raise InputError(Complaint(f"there is no spec (.yaml or .yml) in folder '{path}'"))
+    """Raise `InputError` for a folder: `expand` has replaced every folder that holds specs."""
+    if os.path.isdir(path):
+        raise InputError(Complaint(f"folder '{path}' contains no spec (.yaml or .yml)"))

@@ -1,7 +1,7 @@
-"""What an option is where the command line does not say: a variable's value, or the project's default.
+"""Values of options that the command line does not set: from a variable, or from the project's defaults.
 
-click asks the environment first (`auto_envvar_prefix`), then the project (`default_map`). What a spec says
-stands between the two: a variable is meant for this very run, a project's default for specs that do not say.
+click reads the environment first (`auto_envvar_prefix`), then the project (`default_map`). A spec comes
+between the two: a variable is meant for this run, a project's default for specs that do not say.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gradcheck_cli.errors import InputError
 
 
 def defaults_of(commands: Commands) -> dict[str, Any]:
-    """click's `default_map`: what the nearest pyproject.toml says of each command, read once it is needed."""
+    """Return click's `default_map`: the defaults of the nearest pyproject.toml, read on demand."""
     return {name: _Defaults(command, commands) for name, command in commands.items()}
 
 
 def refuse_unknown_variables(commands: Commands) -> None:
-    """Raises `InputError` for every GRADCHECK_… that is no option's: a misspelt one must not go unnoticed."""
+    """Raise `InputError` for each GRADCHECK_… variable that belongs to no option, such as a misspelt one."""
     known = [variable_of(option) for option in options_of(commands)]
     barred = [variable_of(option) for option in options_of(commands, barred=True)]
     unknown = sorted(name for name in os.environ if name.startswith(f"{PREFIX}_") and name not in known)
@@ -33,7 +33,7 @@ def refuse_unknown_variables(commands: Commands) -> None:
 
 
 def said_by(option: str, context: click.Context | None = None) -> str:
-    """Who gave the option its value in this context, or the current one, as an error calls it."""
+    """Return where the option's value comes from, for an error message: ``--rtol``, ``GRADCHECK_RTOL``."""
     source, key = _source(option, context), option.replace("_", "-")
     if source is ParameterSource.ENVIRONMENT:
         return f"{PREFIX}_{option.upper()}"
@@ -41,7 +41,7 @@ def said_by(option: str, context: click.Context | None = None) -> str:
 
 
 def is_projects(option: str) -> bool:
-    """Whether its value is the project's default, which yields to what a spec says."""
+    """Return whether the value is the project's default, which a spec overrides."""
     return _source(option) is ParameterSource.DEFAULT_MAP
 
 
@@ -51,7 +51,7 @@ def _source(option: str, context: click.Context | None = None) -> ParameterSourc
 
 
 class _Defaults(Mapping[str, Any]):
-    """The project's defaults of one command's options, by their names in Python."""
+    """The project's defaults of one command, by the Python names of its options."""
 
     def __init__(self, command: click.Command, commands: Commands) -> None:
         self._command, self._commands = command, commands
@@ -73,6 +73,6 @@ class _Defaults(Mapping[str, Any]):
             project = nearest_project()
             return project.defaults(self._command, self._commands) if project else {}
         except InputError:
-            if click.get_current_context().resilient_parsing:  # for the help, which is to be had in any case
+            if click.get_current_context().resilient_parsing:  # --help must work with a broken pyproject.toml
                 return {}
             raise

@@ -1,4 +1,4 @@
-"""`gradcheck dump`"""
+"""`gradcheck dump`: write the arrays of a spec for programs in other languages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_files, complete_parameters, complete_specs
-from gradcheck_cli.cli.options import EXIT_CODES_HELP, no_code_option, scheme_option, step_option
+from gradcheck_cli.cli.completion import complete_files, complete_specs
+from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
+from gradcheck_cli.cli.options import (
+    EXIT_CODES_HELP,
+    no_code_option,
+    only_option,
+    scheme_option,
+    step_option,
+)
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import say
 from gradcheck_cli.errors import ExitCode
@@ -20,34 +27,39 @@ if TYPE_CHECKING:
     from gradcheck_cli.spec import Spec
 
 
-@click.command(epilog=EXIT_CODES_HELP, short_help="Write a spec's arrays and numerical gradients to files.")
+@click.command(
+    cls=GroupedCommand,
+    epilog=EXIT_CODES_HELP,
+    short_help="Write a spec's arrays and numerical gradients to files.",
+)
 @click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
-@click.option(
+@option(
     "-o",
     "--output",
+    under=Heading.OUTPUT,
     required=True,
     allow_from_autoenv=False,
     shell_complete=complete_files,
     metavar="OUT",
-    help="An .npz file, or a folder that gets one .npy file per array.",
+    help="File (.npz) to write, or folder, which gets one .npy file per array.",
 )
-@click.option(
-    "--only",
-    multiple=True,
-    shell_complete=complete_parameters,
-    metavar="PATTERN",
-    help="Difference the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
-)
+@only_option
 @scheme_option
 @step_option
 @no_code_option
-@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Overwrite files of the same names.")
+@option(
+    "--force",
+    under=Heading.OUTPUT,
+    is_flag=True,
+    allow_from_autoenv=False,
+    help="Overwrite files with the same names.",
+)
 def dump(spec: str, output: str, no_code: bool, force: bool, **changes: Any) -> int:
-    """Write the arrays of SPEC to OUT, so that code in any language can compute gradients from them.
+    """Write the arrays of SPEC to OUT, so that code in any language can compute its gradients from them.
 
-    OUT holds every parameter by name, x, y, target (what the loss compares with), loss, and for each
-    parameter numerical.NAME and error.NAME, the numerical gradient and its error bar. If the spec's gradients
-    come from a file, which need not exist yet, parameters have the names and the layout of that file.
+    OUT gets every parameter by name, x, y, target (what the loss compares the output with), loss, and the
+    numerical gradient and error bar of each checked parameter, numerical.NAME and error.NAME. If the spec's
+    gradients come from a file, parameters have the names and the layout of that file, which need not exist.
     """
     from gradcheck_cli.dump import refuse_taken, write
     from gradcheck_cli.spec_file import read_spec

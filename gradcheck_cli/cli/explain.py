@@ -1,4 +1,4 @@
-"""`gradcheck explain`"""
+"""`gradcheck explain`: derive gradients by the chain rule, and check each factor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_layers, complete_specs
+from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
@@ -25,16 +26,19 @@ from gradcheck_cli.formats.view import view_of
 
 
 @click.command(
-    epilog=EXIT_CODES_HELP, short_help="Derive the gradients layer by layer and check each factor."
+    cls=GroupedCommand,
+    epilog=EXIT_CODES_HELP,
+    short_help="Derive the gradients layer by layer and check each factor.",
 )
 @click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
-@click.option(
+@option(
     "--layer",
+    under=Heading.WHAT,
     metavar="NAME",
     default="",
     shell_complete=complete_layers,
     allow_from_autoenv=False,
-    help="Derive this layer alone.  [default: every layer of the check]",
+    help="Derive only this layer.  [default: every layer that the spec checks]",
 )
 @scheme_option
 @step_option
@@ -49,9 +53,8 @@ def explain(
 ) -> int:
     """Derive the gradients of SPEC layer by layer, factor by factor, and check every factor.
 
-    SPEC is a YAML file, or - for standard input. A gradient file may also hold the factors of a layer, as
-    output.dL_da, output.da_dz, output.delta and output.dz_dw. They are then checked in place of gradcheck's
-    own.
+    SPEC is a YAML file, or - for standard input. If the gradient file contains factors, such as
+    output.dL_da, output.da_dz, output.delta and output.dz_dw, they are checked instead of gradcheck's own.
     """
     from gradcheck_cli.explain import explain as derive
     from gradcheck_cli.spec_file import read_spec

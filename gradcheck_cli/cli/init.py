@@ -1,4 +1,4 @@
-"""`gradcheck init`"""
+"""`gradcheck init`: write a spec to start from."""
 
 from __future__ import annotations
 

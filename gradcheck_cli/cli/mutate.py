@@ -1,4 +1,4 @@
-"""`gradcheck mutate`"""
+"""`gradcheck mutate`: plant mistakes, and see whether the check catches them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from typing import Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_parameters, complete_specs
-from gradcheck_cli.cli.options import OrAuto, color_option, format_option, no_code_option
+from gradcheck_cli.cli.completion import complete_specs
+from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
+from gradcheck_cli.cli.options import (
+    color_option,
+    format_option,
+    jobs_option,
+    no_code_option,
+    only_option,
+)
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
@@ -22,46 +29,45 @@ Exit codes:
   1    a visible mistake passes
   2    the command line, a spec or an input file is wrong
   3    a visible mistake could not be decided, or none is visible
-  70   a defect in gradcheck itself
-  130  interrupted; what had been checked until then is shown
+  70   a bug in gradcheck
+  130  interrupted; the result covers the mistakes checked so far
 """
 
 
-@click.command(epilog=_EXIT_CODES, short_help="Plant mistakes, and see whether they are caught and named.")
-@click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="PATTERN",
-    shell_complete=complete_parameters,
-    help="Check the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
+@click.command(
+    cls=GroupedCommand,
+    epilog=_EXIT_CODES,
+    short_help="Plant mistakes, and see whether they are caught and named.",
 )
-@click.option(
+@click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
+@only_option
+@option(
     "--sample",
+    under=Heading.WHAT,
     metavar="N",
     type=click.IntRange(min=1),
     allow_from_autoenv=False,
-    help="Plant only N mistakes, drawn by the spec's seed: one of every kind, then another, and so on.",
+    help="Plant only N mistakes, drawn at random: one of each kind, then a second one, and so on.",
 )
-@click.option(
-    "--jobs",
-    metavar="N|auto",
-    type=OrAuto(min=1, max=1024),
-    help="Check N mistakes at a time, each in a process; the result is the same.  "
-    "[default: the spec's, or 1]",
-)
+@jobs_option
 @no_code_option
 @format_option(*MUTATION_FORMATS)
-@click.option("-v", "--verbose", is_flag=True, help="Also the kinds that are all caught and named.")
+@option(
+    "-v",
+    "--verbose",
+    under=Heading.OUTPUT,
+    is_flag=True,
+    help="Also list the kinds that are all caught and named.",
+)
 @color_option
 def mutate(
     spec: str, sample: int | None, no_code: bool, format: str, verbose: bool, color: str, **changes: Any
 ) -> int:
-    """Plant every known mistake in gradcheck's own backprop, on the network and data of SPEC.
+    """Plant every known mistake in gradcheck's own backprop for SPEC, and show which are caught and named.
 
-    Each mistake is checked like any gradient, and diagnosed. This shows what a check of SPEC is worth. A
-    mistake that makes no difference on these data is listed with the data that would show it; a visible
-    mistake that passes is exit code 1. The gradients that SPEC names play no part.
+    This shows what a check of this spec is worth. A mistake that makes no difference on these data cannot be
+    caught; the table says which data would show it. A visible mistake that passes is exit code 1. The
+    gradients that the spec names are not used.
     """
     from gradcheck_cli.mutate import mutate as plant_mistakes
     from gradcheck_cli.mutate import to_mutate

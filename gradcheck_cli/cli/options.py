@@ -1,14 +1,15 @@
-"""The options that several commands have, and what their values may be."""
+"""The options that several commands share, and the values they take."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from gradcheck_cli.cli.completion import complete_files
+from gradcheck_cli.cli.completion import complete_files, complete_parameters
+from gradcheck_cli.cli.grouped import Command, Heading, option
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 EXIT_CODES_HELP = """\b
@@ -17,13 +18,13 @@ Exit codes:
   1    some gradient is wrong
   2    the command line, a spec or an input file is wrong
   3    nothing wrong was found, but not enough could be decided
-  70   a defect in gradcheck itself
+  70   a bug in gradcheck
   130  interrupted
 """
 
 
 class Finite(click.FloatRange):
-    """click's ranges let NaN through, and one without an upper end infinity."""
+    """A finite number in a range: click's own ranges accept NaN, and infinity if they have no upper end."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
@@ -39,72 +40,108 @@ class OrAuto(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
-color_option = click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Color the output; NO_COLOR and FORCE_COLOR are honoured.",
+# `allow_from_autoenv=False`: neither a variable nor a project says what is checked, or which files to write.
+
+# --- what to check -----------------------------------------------------------------------------------------
+
+only_option = option(
+    "--only",
+    under=Heading.WHAT,
+    multiple=True,
+    metavar="PATTERN",
+    shell_complete=complete_parameters,
+    help="Select the parameters that match, such as 'output.*'.  [repeatable; default: the spec's]",
 )
-
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def format_option(*formats: str) -> Callable[[Command], Command]:
-    return click.option(
-        "--format",
-        "format",
-        type=click.Choice(formats),
-        default="table",
-        show_default=True,
-        help="How to print the result.",
-    )
-
-
-# `allow_from_autoenv=False`: neither a variable nor a project says what is checked, or what is written where.
-gradients_option = click.option(
+gradients_option = option(
     "--gradients",
+    under=Heading.WHAT,
     allow_from_autoenv=False,
     shell_complete=complete_files,
     metavar="FILE",
-    help="Check the gradients in this .npz, .safetensors or folder of .npy instead of those the spec names.",
+    help="Check the gradients in this .npz, .safetensors or folder of .npy instead of those in the spec.",
 )
-python_option = click.option(
+python_option = option(
     "--python",
+    under=Heading.WHAT,
     allow_from_autoenv=False,
     shell_complete=complete_files,
     metavar="FILE.py:NAME",
     help="Check the gradients of this function, (parameters, x, y) -> loss, gradients, against its own loss.",
 )
-torch_option = click.option(
+torch_option = option(
     "--torch",
+    under=Heading.WHAT,
     allow_from_autoenv=False,
     shell_complete=complete_files,
     metavar="FILE.py:NAME",
-    help="Check the backward pass of the torch module that this function returns, with a loss.",
+    help="Check the backward pass of the torch module and the loss that this function returns.",
 )
-no_code_option = click.option(
-    "--no-code", is_flag=True, help="Refuse specs that name code to run (Python or torch)."
+no_code_option = option(
+    "--no-code",
+    under=Heading.WHAT,
+    is_flag=True,
+    help="Refuse specs that name code to run (Python or torch).",
 )
-scheme_option = click.option(
-    "--scheme", type=click.Choice(list(SCHEMES)), help="Difference scheme.  [default: the spec's]"
+
+# --- how to check ------------------------------------------------------------------------------------------
+
+scheme_option = option(
+    "--scheme",
+    under=Heading.HOW,
+    metavar="SCHEME",
+    type=click.Choice(list(SCHEMES)),
+    help=f"Difference scheme: {', '.join(SCHEMES)}.  [default: the spec's]",
 )
-step_option = click.option(
+step_option = option(
     "--step",
+    under=Heading.HOW,
     metavar="STEP",
     type=Finite(min=0, max=1, min_open=True),
-    help="Largest step of the scheme: how far a pre-activation moves.  [default: the scheme's]",
+    help="Largest step of the scheme, as a change of a pre-activation.  [default: the scheme's]",
 )
-timeout_option = click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=Finite(min=0, min_open=True),
-    help="Give up on a spec that has no verdict after SECONDS, with exit code 2.  [default: no limit]",
-)
-rtol_option = click.option(
+rtol_option = option(
     "--rtol",
+    under=Heading.HOW,
     metavar="RTOL",
     type=Finite(min=0, max=1, min_open=True, max_open=True),
     help="Relative tolerance.  [default: 1e-6, or 16 eps of the gradient's dtype if larger]",
 )
+jobs_option = option(
+    "--jobs",
+    under=Heading.HOW,
+    metavar="N|auto",
+    type=OrAuto(min=1, max=1024),
+    help="Use N worker processes for long work. The result is the same.  [default: the spec's, or 1]",
+)
+timeout_option = option(
+    "--timeout",
+    under=Heading.HOW,
+    metavar="SECONDS",
+    type=Finite(min=0, min_open=True),
+    help="Stop a spec that takes longer, with exit code 2.  [default: no limit]",
+)
+
+# --- output ------------------------------------------------------------------------------------------------
+
+color_option = option(
+    "--color",
+    under=Heading.OUTPUT,
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="When to use color. NO_COLOR and FORCE_COLOR are respected.",
+)
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """Declare `--format` with these formats."""
+    return option(
+        "--format",
+        "format",
+        under=Heading.OUTPUT,
+        metavar="FORMAT",
+        type=click.Choice(formats),
+        default="table",
+        show_default=True,
+        help=f"Output format: {', '.join(formats)}.",
+    )

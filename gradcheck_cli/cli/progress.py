@@ -1,4 +1,4 @@
-"""How far a long check is."""
+"""The progress of a long check, on a terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import ascii_only
 
 WIDE = 80
-"""Columns enough for the bar and the rate."""
+"""The width from which there is room for the bar and the rate."""
 
 
 @dataclass
 class Progress:
-    """A bar on stderr, on a terminal, once a check has taken longer than a second."""
+    """A bar on stderr, if it is a terminal, once a check has taken longer than a second."""
 
     title: str
     color: bool = False
@@ -48,12 +48,12 @@ class Progress:
 
     @property
     def _shown(self) -> float:
-        """The percentage: it never falls when more turns out to be needed, and is 100 only at the end."""
+        """The percentage. It never falls, even if more work turns up, and is 100 only at the end."""
         self._most = max(self._most, min(_LAST, 100.0 * self._done / max(1, self._expected)))
         return self._most
 
     def doing(self, what: str) -> None:
-        """The bar shows how much there is to do, and needs no words."""
+        """Ignore the description: the bar shows how much there is to do."""
 
     def _open(self) -> None:
         from rich.console import Console
@@ -65,7 +65,7 @@ class Progress:
         wide = console.width >= WIDE
 
         class Rate(ProgressColumn):
-            """rich's own starts anew whenever more is expected."""
+            """Show the time left. rich's own column starts again whenever the total grows."""
 
             def render(self, task: Task) -> Text:
                 per_second = progress._done / ((task.elapsed or 0.0) + progress.patience)
@@ -78,7 +78,9 @@ class Progress:
         if not wide or ascii_only(sys.stderr):
             columns = tuple(column for column in columns if not isinstance(column, BarColumn))
         self._bar = Progress(*columns, console=console, transient=True)
-        title = _titled(self.title, max(1, console.width - (60 if wide else 20)))  # the numbers are never cut
+        title = _titled(
+            self.title, max(1, console.width - (60 if wide else 20))
+        )  # leaves room for the numbers
         self._task = self._bar.add_task(title, completed=self._shown, total=100.0)
         self._bar.start()
 
@@ -88,14 +90,14 @@ class Progress:
 
 
 _LAST = 99.0
-"""What is shown at the most while there is work left."""
+"""The largest percentage shown while there is work left."""
 
 
 @dataclass
 class Activity:
-    """What is being done to code, on stderr, on a terminal, once it has taken longer than a second.
+    """A spinner on stderr, if it is a terminal, that says what a check of Python or torch is doing.
 
-    How much there is to do nobody can tell before it is done: it depends on what disagrees.
+    There is no percentage: how much there is to do depends on what disagrees.
     """
 
     title: str
@@ -114,7 +116,7 @@ class Activity:
         return self
 
     def expect(self, evaluations: int) -> None:
-        """More may come, or less."""
+        """Ignore the estimate: the total is not known."""
 
     def advance(self, evaluations: int) -> None:
         self._done += evaluations
@@ -156,19 +158,19 @@ class Activity:
 
 
 _BESIDE = 6
-"""Columns for the spinner and what is between the words."""
+"""The width of the spinner and of the spaces between the words."""
 
 
 def _titled(title: str, room: int) -> str:
-    """The file's name, for a column that reads markup."""
+    """Return the file's name, escaped for a column that reads markup."""
     return printable(shortened(escaped(os.path.basename(title)), room), sys.stderr).replace("[", r"\[")
 
 
 def _rate(per_second: float) -> str:
-    """``1,234``, ``0.2``"""
+    """Format a rate: ``1,234``, ``0.2``."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
 
 
 def _time(seconds: float) -> str:
-    """``90 s``, ``34 min``"""
+    """Format a time: ``90 s``, ``34 min``."""
     return f"{seconds:,.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"

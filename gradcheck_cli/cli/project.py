@@ -1,4 +1,4 @@
-"""The defaults that a project has in its pyproject.toml, under [tool.gradcheck]."""
+"""The defaults of a project, from [tool.gradcheck] in its pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from gradcheck_cli.cli.settable import PROJECT_FILE, Commands, key_of, options_o
 from gradcheck_cli.errors import Complaint, InputError, Position
 
 SPECS = "specs"
-"""The key, and the argument of `gradcheck check`, that say what is checked: the key if no argument does."""
+"""The key that names the specs to check if `gradcheck check` has no arguments."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """The [tool.gradcheck] of a pyproject.toml, and the text it stands in."""
+    """The [tool.gradcheck] table of a pyproject.toml, and the file's text."""
 
     file: str
     text: str
     table: Mapping[str, Any]
 
     def defaults(self, command: click.Command, commands: Commands) -> dict[str, Any]:
-        """The command's defaults, by the names of its options in Python.
+        """Return the command's defaults, by the Python names of its options.
 
-        Raises `InputError` for every key that is no command's, and every value that none of them takes. What
-        only others take is theirs.
+        Raises `InputError` for each key that no command knows, and each value that no command accepts. Keys
+        of other commands are ignored.
         """
         self._refuse_wrong(options_of(commands), options_of(commands, barred=True))
         return self._specs_of(command) | {
@@ -40,7 +40,7 @@ class Project:
         }
 
     def _specs_of(self, command: click.Command) -> dict[str, Any]:
-        """What a command checks that takes any number of specs: paths from the folder of the project."""
+        """Return the specs of a command that takes any number of them, relative to the project's folder."""
         if SPECS not in self.table or all(parameter.name != SPECS for parameter in command.params):
             return {}
         return {SPECS: [os.path.join(os.path.dirname(self.file), path) for path in self.table[SPECS]]}
@@ -50,7 +50,7 @@ class Project:
         for key, value in self.table.items():
             if key == SPECS:
                 if not (isinstance(value, list) and value and all(isinstance(each, str) for each in value)):
-                    message = f'{SPECS}: a list of files and folders is needed, as ["configs"]'
+                    message = f'{SPECS} must be a list of files and folders, such as ["configs"]'
                     complaints.append(self._located(key, Complaint(message)))
                 continue
             reasons = [self._reason_against(option) for option in options if key_of(option) == key]
@@ -74,7 +74,7 @@ class Project:
         return replace(complaint, message=place + complaint.message, position=position)
 
     def _position(self, key: str) -> Position | None:
-        """Where the key stands, if the table is written in the usual way; tomllib does not say."""
+        """Find the key in the text, if the table is written in the usual way: tomllib gives no positions."""
         inside = False
         for number, line in enumerate(self.text.splitlines(), start=1):
             if re.match(r"\s*\[", line):
@@ -86,9 +86,9 @@ class Project:
 
 
 def _converted(option: click.Option, value: Any) -> Any:
-    """The value as the option's own type reads the words of a command line, or raises `BadParameter`."""
+    """Convert the value as the option converts words of a command line. Raises `BadParameter`."""
     if isinstance(value, list) and not option.multiple:
-        raise click.BadParameter("a single value is needed here, not a list")
+        raise click.BadParameter("expected a single value, not a list")
     words = [_word(item) for item in (value if isinstance(value, list) else [value])]
     context = click.Context(click.Command(None))
     return option.type_cast_value(context, words if option.multiple else words[0])
@@ -102,7 +102,7 @@ def _word(value: Any) -> str:
 
 
 def nearest_project() -> Project | None:
-    """The nearest pyproject.toml from here upward, if it speaks of gradcheck."""
+    """Return the nearest pyproject.toml from the current folder upward, if it mentions gradcheck."""
     try:
         here = Path.cwd()
     except OSError:  # the folder is gone

@@ -1,4 +1,4 @@
-"""The files that a run leaves beside what it prints: refused before the work, written whole or not at all."""
+"""The files that --report writes: refused before the work starts, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A format, and the file as it was named."""
+    """A report's format, and its file as the user named it."""
 
     format: str
     file: str
 
     @property
     def target(self) -> Path:
-        """Through a link, not over it."""
+        """The file itself: a link is followed, not replaced."""
         return Path(os.path.realpath(self.file))
 
 
 def report_files(named: Sequence[str], specs: Collection[str]) -> tuple[ReportFile, ...]:
-    """The reports that the command line names as FORMAT=FILE. Raises `InputError` if one cannot be written.
+    """Return the reports that --report names as FORMAT=FILE. Raises `InputError` if one cannot be written.
 
-    specs: the files that are read, and so must not be overwritten.
+    specs: files that are read, and must not be overwritten.
     """
     if not named:
         return ()
@@ -52,15 +52,15 @@ def report_files(named: Sequence[str], specs: Collection[str]) -> tuple[ReportFi
 def _parsed(name: str) -> ReportFile:
     format, equals, file = name.partition("=")
     if not equals:
-        raise _refused(f"'{name}' must be FORMAT=FILE, as junit=report.xml")
+        raise _refused(f"'{name}' must be FORMAT=FILE, such as junit=report.xml")
     if format not in FORMATS:
         raise _refused(
-            f"unknown format '{format}'; there is {', '.join(FORMATS)}", did_you_mean(format, FORMATS)
+            f"unknown format '{format}'; choose one of {', '.join(FORMATS)}", did_you_mean(format, FORMATS)
         )
     if not file:
         raise _refused(f"'{name}' names no file; it must be FORMAT=FILE")
     if file == "-":
-        raise _refused("a report goes into a file, not to standard output", f"--format {format} prints it")
+        raise _refused("a report goes to a file, not to standard output", f"--format {format} prints it")
     refuse_missing(format)
     return ReportFile(format, file)
 
@@ -73,10 +73,10 @@ def _refuse_taken(report: ReportFile, taken: dict[str, str]) -> None:
 
 
 def _refuse_unwritable(report: ReportFile) -> None:
-    """What can be known before the work: whether there is a folder, and whether it takes such a file."""
+    """Raise `InputError` before the work starts if the file cannot be written."""
     target = report.target
     if not os.path.isdir(target.parent):
-        raise _refused(f"'{report.file}' cannot be written: there is no folder '{target.parent}'")
+        raise _refused(f"'{report.file}' cannot be written: folder '{target.parent}' does not exist")
     if os.path.isdir(target):
         raise _refused(f"'{report.file}' is a folder; a report is a file")
     if os.path.exists(target) and not os.path.isfile(target):
@@ -86,7 +86,7 @@ def _refuse_unwritable(report: ReportFile) -> None:
     try:
         if target.exists() and not may_replace(report.format, target):
             raise _refused(
-                f"'{report.file}' is there already, and is no file that {report.format} writes",
+                f"'{report.file}' exists and is not a {report.format} report; not overwritten",
                 "name another file, or delete it",
             )
         with _scratch(target) as new:
@@ -97,7 +97,7 @@ def _refuse_unwritable(report: ReportFile) -> None:
 
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
-    """A place for a file that is going to be the target."""
+    """Yield the path of a temporary file that can be renamed to the target."""
     from tempfile import TemporaryDirectory  # only reports need it
 
     with TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
@@ -138,13 +138,13 @@ def _write(text: str, target: Path) -> None:
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 _SUMMARY_HOLDS = 2**20
-"""GitHub takes so many bytes from one step, and of more nothing at all."""
+"""GitHub's limit for the summary of one step, in bytes. It drops a summary that is larger."""
 
 
 def add_to_summary(formats: set[str], run: Run, view: View) -> None:
-    """Append the run to the summary of the job, if there is one and a format of GitHub's is asked for.
+    """Append the run to the summary of a job on GitHub, if --format or --report asks for one of its formats.
 
-    That it cannot be appended is told, and no reason to fail.
+    If that fails, a note says so; the exit code does not change.
     """
     file = os.environ.get(_SUMMARY)
     if not file or formats.isdisjoint(("github", "markdown")):
@@ -157,7 +157,7 @@ def add_to_summary(formats: set[str], run: Run, view: View) -> None:
 
 
 def _summary(run: Run, view: View, room: int) -> bytes:
-    """In full, or a line for each spec, or nothing, as there is room."""
+    """Return the summary in full, or a line per spec, or nothing, as there is room."""
     for level in (view.level, -1):
         text = render("markdown", run, replace(view, level=level)).encode("utf-8", "backslashreplace")
         if len(text) <= room:
@@ -166,5 +166,5 @@ def _summary(run: Run, view: View, room: int) -> bytes:
 
 
 def _for_files(view: View) -> View:
-    """What a file can hold has nothing to do with the terminal."""
+    """Return the view for files, which do not depend on the terminal."""
     return replace(view, width=None, color=False, ascii=False, level=max(view.level, 0))

@@ -1,4 +1,4 @@
-"""`gradcheck schema`"""
+"""`gradcheck schema`: print the JSON Schema of a spec."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from gradcheck_cli.errors import ExitCode
 
 @click.command(short_help="Print the JSON Schema of a spec, for editors.")
 def schema() -> int:
-    """Print the JSON Schema (draft-07) of a spec, by which an editor completes and checks it as you type.
+    """Print the JSON Schema (draft-07) of a spec, so that your editor completes and checks specs.
 
     \b
     gradcheck schema > gradcheck.schema.json
-    """
+    """  # noqa: D301 - click reads the escape as a mark
     return write_result(schema_text(), ExitCode.AGREES)
 
 
 def schema_text() -> str:
+    """Return the JSON Schema as indented text."""
     import json
 
     from gradcheck_cli.schema import json_schema

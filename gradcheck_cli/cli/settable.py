@@ -1,4 +1,4 @@
-"""Which options can be set elsewhere than on the command line, and what they are called there."""
+"""The options that variables and pyproject.toml may set, and their names there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Commands = Mapping[str, click.Command]
 
 
 def options_of(commands: Commands, barred: bool = False) -> list[click.Option]:
-    """Those that say how to check and what to print; or those barred from here, by `allow_from_autoenv`."""
+    """Return the options that may be set elsewhere, or with `barred` those for the command line alone."""
     return [
         option
         for command in commands.values()
@@ -25,16 +25,18 @@ def options_of(commands: Commands, barred: bool = False) -> list[click.Option]:
 
 
 def key_of(option: click.Option) -> str:
-    """``no-code`` of ``--no-code``"""
+    """Return an option's key in pyproject.toml: ``no-code`` for ``--no-code``."""
     return max(option.opts, key=len).removeprefix("--")
 
 
 def variable_of(option: click.Option) -> str:
+    """Return an option's environment variable: ``GRADCHECK_NO_CODE``."""
     return f"{PREFIX}_{str(option.name).upper()}"
 
 
 def unknown_word(kind: str, word: str, known: Iterable[str], barred: Iterable[str]) -> Complaint:
-    allowed = f"there is {', '.join(dict.fromkeys(known))}"
+    """Return the complaint about an unknown key or variable, with the ones to choose from."""
+    allowed = f"choose one of {', '.join(dict.fromkeys(known))}"
     if word in barred:
-        return Complaint(f"'{word}' is for the command line alone", help=allowed)
+        return Complaint(f"'{word}' can only be set on the command line", help=allowed)
     return Complaint(f"unknown {kind} '{word}'", help=did_you_mean(word, known) or allowed)

@@ -1,4 +1,4 @@
-"""`gradcheck sweep`"""
+"""`gradcheck sweep`: plot the error of each scheme against its step."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_parameters, complete_specs
+from gradcheck_cli.cli.completion import complete_specs
+from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
     format_option,
     gradients_option,
     no_code_option,
+    only_option,
     python_option,
     timeout_option,
     torch_option,
@@ -32,33 +34,35 @@ if TYPE_CHECKING:
     from gradcheck_cli.sweep import Sweep
 
 
-@click.command(epilog=EXIT_CODES_HELP, short_help="Plot the error against the step of each scheme.")
+_SCHEMES = [name for name, scheme in SCHEMES.items() if not scheme.extrapolate]
+
+
+@click.command(
+    cls=GroupedCommand, epilog=EXIT_CODES_HELP, short_help="Plot the error against the step of each scheme."
+)
 @click.argument("spec", metavar="SPEC", shell_complete=complete_specs)
-@click.option(
+@option(
     "--scheme",
     "schemes",
+    under=Heading.HOW,
     multiple=True,
-    allow_from_autoenv=False,  # the scheme of a check is another matter
-    type=click.Choice([name for name, scheme in SCHEMES.items() if not scheme.extrapolate]),
-    help="Sweep this scheme.  [repeatable; default: all; complex steps are not for code]",
+    allow_from_autoenv=False,  # a project's or a variable's scheme is meant for `check`
+    metavar="SCHEME",
+    type=click.Choice(_SCHEMES),
+    help=f"Sweep this scheme: {', '.join(_SCHEMES)} (not for code).  [repeatable; default: all]",
 )
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="PATTERN",
-    shell_complete=complete_parameters,
-    help="Sweep the parameters that match, e.g. 'output.*'.  [repeatable; default: the spec's]",
-)
+@only_option
 @gradients_option
 @python_option
 @torch_option
 @no_code_option
 @timeout_option
-@click.option(
+@option(
     "--save",
+    under=Heading.OUTPUT,
     allow_from_autoenv=False,
     metavar="FILE",
-    help="Also write the picture to FILE.svg or FILE.png, by matplotlib.",
+    help="Also write the plot to FILE.svg or FILE.png. Needs matplotlib.",
 )
 @format_option(*SWEEP_FORMATS)
 @color_option
@@ -72,13 +76,14 @@ def sweep(
     color: str,
     **changes: Any,
 ) -> int:
-    """Difference the gradients of SPEC at steps from 1 down to 1e-15, and plot the error of each scheme.
+    """Plot the error of each difference scheme in SPEC at steps from 1 down to 1e-15.
 
-    SPEC is a YAML file, or - for standard input. Where a gradient is right, the error falls as the step to
-    the power of the scheme's order, until rounding noise, which rises as 1/step, takes over; where it is
-    wrong, the error stays. The error is the norm of analytic - numerical, relative to the gradient's. Large
-    networks and code are swept at some of their entries, drawn at random; the verdict is never better than
-    that of a check of all.
+    SPEC is a YAML file, or - for standard input. The error is the norm of analytic - numerical, relative to
+    the norm of the gradient. If the gradient is right, the error falls with the step, at the order of the
+    scheme, until rounding noise takes over. If it is wrong, no step lowers the error.
+
+    Large networks and code are swept at entries drawn at random. The verdict is never better than that of
+    `gradcheck check`, which looks at all of them.
     """
     from gradcheck_cli.spec_file import read_spec
 
@@ -98,7 +103,7 @@ def sweep(
         from gradcheck_cli.formats.picture import save as write_picture
 
         write_picture(to, read.path, swept)
-        say(f"{read.path}: the picture is in {to}")
+        say(f"{read.path}: plot written to {to}")
     return write_result(render_sweep(format, read.path, swept, view_of(color)), swept.exit_code)
 
 
@@ -110,7 +115,7 @@ def _swept(spec: Spec, schemes: tuple[str, ...], bar: Progress) -> Sweep:
 
 
 def _picture(save: str | None) -> Path | None:
-    """Where to, if anywhere; what cannot be written there is refused before the work starts."""
+    """Return where to write the plot, if anywhere. Raises before the work starts if it cannot be written."""
     if save is None:
         return None
     from gradcheck_cli.formats.picture import refuse_unwritable

@@ -1,4 +1,4 @@
-"""What is written to the terminal."""
+"""Output: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.formats.glyphs import escaped, to_ascii, without_commands
 from gradcheck_cli.formats.view import ascii_only
 
-DEFECT = "this is a defect in gradcheck; please report it"
+DEFECT = "this is a bug in gradcheck; please report it"
 
 
 def printable(text: str, stream: TextIO) -> str:
-    """The text with what the stream cannot show spelt out or replaced."""
+    """Spell out or replace characters that the stream cannot show."""
     text = to_ascii(text) if ascii_only(stream) else text
     encoding = stream.encoding or "ascii"
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def write_result(text: str, code: ExitCode) -> int:
-    """Print the result whole, and keep its exit code even if nobody reads on (`| head`)."""
+    """Print the result, and keep its exit code even if the reader stops early (`| head`)."""
     try:
         sys.stdout.write(printable(text, sys.stdout))
         sys.stdout.flush()
@@ -34,32 +34,35 @@ def write_result(text: str, code: ExitCode) -> int:
 
 
 def unwritable(error: OSError) -> int:
+    """Complain that stdout cannot be written, and return the exit code."""
     abandon_stdout()
     complain(Complaint(f"cannot write the result: {error.strerror or error}"))
     return int(ExitCode.BAD_INPUT)
 
 
 def complain(*complaints: Complaint) -> None:
+    """Print complaints on stderr."""
     for complaint in complaints:
         say(*str(complaint).split("\n"))
 
 
 def say(*lines: str) -> None:
-    """Lines on stderr; if nobody is there to read them, the exit code still tells.
+    """Print lines on stderr, if it can be written.
 
-    What is in a line is text: no name in it steers the terminal, or begins a line of its own.
+    Names in a line cannot steer the terminal or begin a new line.
     """
     text = "\n".join(without_commands(escaped(line)) for line in lines)
-    with suppress(OSError, ValueError, AttributeError):  # a stream that code has closed, or set to None
+    with suppress(OSError, ValueError, AttributeError):  # the user's code may have closed the stream
         print(printable(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def print_traceback() -> None:
+    """Print the traceback of the exception being handled on stderr."""
     import traceback
 
     say(*traceback.format_exc().rstrip().split("\n"))
 
 
 def abandon_stdout() -> None:
-    """Let the interpreter's own flush at exit go nowhere instead of failing."""
+    """Redirect stdout to the null device, so that the interpreter's flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,9 +1,9 @@
-"""Why a gradient is wrong: the mistake that leads to it, by name.
+"""Why a gradient is wrong: the name of the mistake that leads to it.
 
-Of a network that we know, every wrong formula in the tables (`table.py`) is computed on this very network
-and data, and the one that reproduces the gradient to rounding is the answer (`search.py`). The spec may
-also describe another network than the author's (`other_networks.py`). Of anything else the arrays are looked
-at (`arrays.py`). Nothing is guessed: where nothing fits, what is known is said (`observe.py`).
+For a network that the spec describes, every wrong formula in the tables (`table.py`) is computed on this very
+network and data; the one that reproduces the gradient to rounding is the answer (`search.py`). The spec may
+also describe another network than the author's (`other_networks.py`). For other code only the arrays are
+compared (`arrays.py`). If nothing matches, it does not guess, but says what is known (`observe.py`).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def diagnose(
     in_out: bool = False,
     loss: float | None = None,
 ) -> Diagnosis:
-    """Why the gradients compared are wrong.
+    """Return why these gradients are wrong.
 
-    problem: the network, where the spec describes one.
-    is_its_loss: whether what was differenced is the network's loss, and not code that may compute another.
-    samples: how many there are, if that is known.  without: kinds of mistakes to leave out.
+    problem: the network, if the spec describes one.
+    is_its_loss: whether the network's own loss was differenced, not code that may compute another.
+    samples: their number, if known.  without: kinds of mistakes to leave out.
     in_out: whether the author's file holds weights as [in, out], so that its rows are our columns.
-    loss: what the author's loss is, if that is known.
+    loss: the author's loss, if known.
     """
     found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)
     return turned(found) if in_out else found
@@ -68,7 +68,7 @@ def _diagnosed(
 
 
 def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
-    """That which running the code in other ways has shown: what else is off may follow from it."""
+    """Return what running the code in other ways has shown; other wrong entries may follow from it."""
     return Diagnosis((), 0, (), (), "arrays", tuple(shown))
 
 
@@ -82,7 +82,7 @@ def _of_network(
     without: frozenset[str],
     loss: float | None,
 ) -> Diagnosis:
-    """The losses are compared first: with another one no mistake in backprop is the whole answer."""
+    """Compare the losses first: if they differ, no mistake in backprop is the whole answer."""
     ours, eps = float(problem.objective.total), _coarsest(comparisons)
     is_another = loss is not None and not same_loss(loss, ours, eps)
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
@@ -98,7 +98,8 @@ def _of_network(
     if not is_another:
         return replace(found, observations=(*found.observations, *_doubts(found, problem, loss)))
     known = (
-        f"Your loss is {loss:.6g}, and that of the spec {ours:.6g}: it describes another network than yours."
+        f"Your loss is {loss:.6g}, but the spec's is {ours:.6g}: "
+        "the spec describes another network than yours."
     )
     return replace(found, observations=(known,), layers=found.layers if found.answers else ())
 
@@ -118,7 +119,7 @@ def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
-    """Where nothing fits and all is off from the top on, the spec may describe another network."""
+    """Ask for the loss if nothing matches from the output layer on: the spec may describe another network."""
     if found.answers or loss is not None or found.layers[:1] != (problem.network.output.name,):
         return []
     ours = float(problem.objective.total)
@@ -142,7 +143,7 @@ def _of_another_loss(
     if other is None:
         return replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     known = as_sentence(other.told("the loss returned is that", "the network section"))
-    if other.factors:  # its backprop is not this network's: only the arrays tell
+    if other.factors:  # its backprop is not this network's
         found = replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     else:
         found = diagnose_network(other.problem, dict(other.gradients()), comparisons, without)
@@ -150,7 +151,7 @@ def _of_another_loss(
 
 
 def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
-    """The gradients are right for the network described: what is wrong is the loss."""
+    """Return that the gradients are right for the network described, and the loss is another."""
     another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
     theirs = "is another" + ("" if loss is None else f", {loss:.6g}") if another else "has other gradients"
     sentence = (

@@ -1,4 +1,4 @@
-"""What arrays alone can say, of code whose network nobody described."""
+"""The diagnosis from arrays alone, for code without a network section."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.entries_off import entries_off
+from gradcheck_cli.diagnose.fit import projected
 from gradcheck_cli.diagnose.network import (
     Setting,
     in_words,
@@ -17,17 +18,19 @@ from gradcheck_cli.diagnose.network import (
     sentences_of,
     with_overflow,
 )
+from gradcheck_cli.diagnose.nothing import all_zero
 from gradcheck_cli.diagnose.state import Made, State, number_of
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, is_same
+from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
+from gradcheck_cli.types import Array
 
 _MOST = 2
 
 _FEWEST = 4
-"""The fewest known entries that stand for a whole tensor."""
+"""How many known entries it takes to stand for a whole tensor."""
 
 _BY_FAR = 100.0
 """A gradient is not 0 if it is at least this many bounds away from 0."""
@@ -37,13 +40,16 @@ _BY_FAR = 100.0
 def diagnose_arrays(
     comparisons: Sequence[Comparison], samples: int | None = None, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
-    """Why these gradients are wrong, as far as they and their numerical values tell by themselves."""
+    """Return why these gradients are wrong, as far as the arrays alone show it."""
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}
-    ways = {c.name: list(_of_tensor(c, targets, without)) for c in comparisons if c.name in wrong}
+    if answers := all_zero(targets, None, without):
+        return Diagnosis(tuple(answers), 0, (), (), "arrays")
+    factors = _factors([target for target in wrong.values() if not target.is_nothing])
+    ways = {c.name: list(_of_tensor(c, targets, factors, without)) for c in comparisons if c.name in wrong}
     found = list(_explained(ways, targets))
-    answers: list[Answer] = in_words(found, setting)
+    answers = _of_fewest_mistakes(in_words(found, setting))
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
         len(found) if answers else 0,
@@ -53,24 +59,29 @@ def diagnose_arrays(
     )
 
 
+def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
+    return [answer for answer in answers if len(answer.causes) == len(answers[0].causes)]
+
+
 def _target(comparison: Comparison) -> Target:
-    """Held against differences, with their error bars; of what is not known at all these are infinite."""
+    """Return the gradient with its differences as the right one; unknown entries get an infinite bound."""
     measured = np.isfinite(comparison.error)
     right = np.where(measured, comparison.numerical, comparison.analytic)
     unmeasured = np.inf if comparison.projected is None else comparison.projected.least
     beyond = np.where(comparison.covered, unmeasured, np.inf)
     bar = np.where(measured, ERROR_BARS * comparison.error, beyond)
-    bound = comparison.rounding + bar  # no measure of what it is summed from, hence the eps of 1
+    bound = comparison.rounding + bar  # eps is 1: what it is summed from is unknown
     return Target(comparison.name, comparison.analytic, right, bound, comparison.rtol, eps=1.0)
 
 
 def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
-    """Mistakes that explain all tensors that are wrong: one factor of everything first."""
+    """Yield the mistakes that explain all wrong tensors, one factor for everything first."""
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
-    common = _common_factor(list(ways.values())) if len(ways) == len(targets) else None
-    if common is not None:
+    common = _common_factor(list(ways.values()))
+    others = [target for name, target in targets.items() if name not in ways]
+    if common is not None and all(_is_times(target, common) for target in others):
         yield State((Made(SCALED, "", value=common),), informed=informed)
     together: list[tuple[Made, ...]] = [()]
     for each in ways.values():
@@ -80,27 +91,24 @@ def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]
 
 def _common_factor(ways: Sequence[Sequence[Made]]) -> float | None:
     factors = [next((m.value for m in each if m.wrong is TENSOR_FACTOR), None) for each in ways]
-    first = factors[0]
-    same = all(
-        factor is not None and first is not None and (is_same(factor, first) or np.isclose(factor, first))
-        for factor in factors
-    )
-    return first if same else None
+    return factors[0] if len(set(factors)) == 1 else None
 
 
 # --- one tensor --------------------------------------------------------------------------------------------
 
 
 def _of_tensor(
-    comparison: Comparison, targets: Mapping[str, Target], without: frozenset[str]
+    comparison: Comparison,
+    targets: Mapping[str, Target],
+    factors: Mapping[str, float],
+    without: frozenset[str],
 ) -> Iterator[Made]:
-    """What may have been done to this tensor alone."""
+    """Yield each mistake that explains this tensor alone."""
     target = targets[comparison.name]
     if not target.is_known.all() and not _stands_for_all(comparison, target):
         return
-    factor = _factor(target)
-    if factor is not None:
-        yield Made(TENSOR_FACTOR, "", target.name, _rounded(factor))
+    if target.name in factors:
+        yield Made(TENSOR_FACTOR, "", target.name, factors[target.name])
     for wrong in TENSOR_MISTAKES if target.is_known.all() else ():
         spoilt = wrong.fits(target, target.right) if wrong.kind not in without else None
         if spoilt is not None and target.matches(spoilt.gradient):
@@ -110,35 +118,76 @@ def _of_tensor(
 
 
 def _stands_for_all(comparison: Comparison, target: Target) -> bool:
-    """Whether entries drawn at random are all wrong, and tell of the others."""
+    """Whether all entries drawn at random are wrong, so that they stand for the others."""
     return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Other tensors whose right gradient this is, in every entry of them that is known."""
+    """Yield the other tensors whose right gradient this one equals in every known entry."""
     for other in targets.values():
-        if other.name == target.name or other.right.shape != target.right.shape:
+        if not other.can_stand_for(target):
             continue
         known = np.count_nonzero(other.is_known)
         if known >= min(_FEWEST, target.found.size) and other.same(target.found, other.right).all():
             yield Made(SWAPPED, "", target.name, place=other.name)
 
 
-def _factor(target: Target) -> float | None:
+# --- factors -----------------------------------------------------------------------------------------------
+
+
+def _factors(targets: Sequence[Target]) -> dict[str, float]:
+    """Return the factor on each tensor that has one.
+
+    A tensor shares the factor of one that is known better, if it matches within the error bars: in float32
+    the factors that one mistake has made may be measured 1e-4 apart.
+    """
+    factors: dict[str, float] = {}
+    for target in sorted(targets, key=_sharpness, reverse=True):
+        if not _distinct(target).any():
+            continue
+        shared = (factor for factor in factors.values() if _is_times(target, factor))
+        factor = next(shared, None) or _own_factor(target)
+        if factor is not None:
+            factors[target.name] = factor
+    return factors
+
+
+def _sharpness(target: Target) -> float:
+    """How well a factor on the tensor is known: the size of its right entries in units of their bounds."""
+    distinct = _distinct(target)
+    return float(np.linalg.norm(target.right[distinct] / target.bound[distinct]))
+
+
+def _distinct(target: Target) -> Array:
+    """The entries that are far from 0, (shape of the tensor)."""
+    return np.asarray(target.is_known & (np.abs(target.right) > 10.0 * target.bound))
+
+
+def _is_times(target: Target, factor: float) -> bool:
+    return bool(target.same(target.found, factor * target.right)[target.is_known].all())
+
+
+def _own_factor(target: Target) -> float | None:
+    """Return the factor that explains this tensor; a single entry is a multiple of anything."""
     known = target.is_known
-    size = float(np.square(target.right[known]).sum())
-    factor = float((target.found[known] * target.right[known]).sum()) / size if size > 0 else np.nan
-    told = known & (np.abs(target.right) > 10.0 * target.bound)
-    is_one = np.isfinite(factor) and target.right.size > 1 and told.any() and not target.is_nothing
-    return factor if is_one and target.same(target.found, factor * target.right)[known].all() else None
+    if target.right.size < 2:
+        return None
+    factor = projected(target.found[known], target.right[known])
+    if not np.isfinite(factor) or not _is_times(target, factor):
+        return None
+    return next((whole for whole in _whole(factor) if _is_times(target, whole)), factor)
 
 
-def _rounded(factor: float) -> float:
-    """A whole number or its inverse, if it is one to within what differences tell."""
-    for whole in (factor, 1.0 / factor) if factor else ():
-        if round(whole) and abs(whole - round(whole)) <= 1e-6 * abs(whole):
-            return float(round(whole)) if whole is factor else 1.0 / round(whole)
-    return factor
+def _whole(factor: float) -> Iterator[float]:
+    """Yield the whole number, or the inverse of one, that is near this factor."""
+    for value, inverse in ((factor, False), (1.0 / factor if factor else 0.0, True)):
+        whole = float(round(value))
+        if whole and abs(value - whole) <= _NEAR_WHOLE * abs(whole):
+            yield 1.0 / whole if inverse else whole
+
+
+_NEAR_WHOLE = 1e-3
+"""How far, as a share, a measured factor may be from a whole number that also matches."""
 
 
 # --- what is known all the same ----------------------------------------------------------------------------
@@ -170,18 +219,18 @@ def _observed(
 
 
 def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
-    """What to look for where the gradient is not 0 and the loss stands still."""
+    """Say what to look for if the gradient is not 0 and the loss does not change."""
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
-            f"The loss does not change when most entries of {listed(still)} move a little: it does not use "
+            f"The loss does not change when most entries of {listed(still)} change a little: it does not use "
             "them, or the forward pass rounds, as a quantiser or a sign does. A straight-through gradient is "
             "not a derivative."
         )
 
 
 def _stands_still(target: Target) -> bool:
-    """Whether differences are 0 at most of the entries where the gradient is not."""
+    """Whether differences are 0 for most entries whose gradient is not 0."""
     told = target.is_known & (np.abs(target.found) > _BY_FAR * target.bound)
     still = told & (np.abs(target.right) <= target.bound)
     return int(still.sum()) > max(1, int(told.sum()) // 2)

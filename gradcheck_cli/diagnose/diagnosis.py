@@ -1,4 +1,4 @@
-"""What a diagnosis says: the mistakes that lead to the very gradient that was found."""
+"""A diagnosis: the mistakes that lead to exactly the gradient that was found."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Cause:
-    """One mistake: what it is, where it was made, and the formula that is wrong beside the right one.
+    """One mistake: what it is, where it was made, and the wrong formula with the right one.
 
-    kind: its name, the same in every version, for scripts;  family: what kinds of mistake it belongs to.
-    where: the layers it was made in, from the output down, or the tensors; empty if none in particular.
+    kind: its name, the same in every version, for scripts.  family: the group of kinds it belongs to.
+    where: the layers it was made in, from the output down, or the tensors; empty for none in particular.
     sentence: what happened, in the author's terms.
-    factor: the factor of the chain rule (as `gradcheck explain` shows them) that is off; empty if none is.
-    unknown, value: what had to be solved for, and what came out: a learning rate, a slope, a factor.
+    factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty for none.
+    unknown, value: what was solved for, and its value: a learning rate, a slope, a factor.
     """
 
     kind: str
@@ -30,9 +30,9 @@ class Cause:
 
 @dataclass(frozen=True)
 class Answer:
-    """One mistake, or two at once, that together lead to the gradient that was found.
+    """One mistake, or two at once, that lead to the gradient that was found.
 
-    apart: the largest distance between theirs and the one found, as a share of its tensor's largest entry.
+    apart: the largest distance of their gradient from it, as a share of the tensor's largest entry.
     """
 
     causes: tuple[Cause, ...]
@@ -44,10 +44,10 @@ class Diagnosis:
     """Every answer that reproduces the gradient to rounding, the likeliest first; none if nothing does.
 
     tried: how many wrong formulas were computed.
-    observations: what is known all the same, a sentence each: where the fault lies, what is constant.
-    layers: the layers that the fault lies in as far as that is known, the output's first.
-    basis: whether the network was known, or nothing but arrays; or one is described, and it is another.
-    trials: what running the code in other ways has shown, a sentence each: then that is why.
+    observations: what else is known, a sentence each: where the mistake is, which ratios are constant.
+    layers: the layers that the mistake is in, as far as known, the output's first.
+    basis: what it rests on: the network, the arrays alone, or arrays because the network is another.
+    trials: what running the code in other ways has shown, a sentence each; that is then the reason.
     """
 
     answers: tuple[Answer, ...]

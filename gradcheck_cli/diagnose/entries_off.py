@@ -1,4 +1,4 @@
-"""Where in a tensor the gradient is off: in some rows or columns, in a few entries, where it is 0."""
+"""Where in a tensor the gradient is wrong: in rows or columns, in a few entries, where it is 0."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gradcheck_cli.types import Array
 
 
 def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:
-    """A sentence for each tensor that is off in a part of it alone, and how it is off there.
+    """Yield a sentence for each tensor that is wrong only in part, and how it is wrong there.
 
-    others: those that may be off at the same numbers.
+    others: the tensors that may be wrong at the same indices.
     """
     told: set[str] = set()
     for name, target in targets.items():
@@ -25,7 +25,7 @@ def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> 
             yield from _lines_or_entries(name, off, also)
     silent = [name for name, target in targets.items() if _is_zero_where_off(target)]
     if silent:
-        yield f"where it is off, the gradient of {listed(silent)} is 0"
+        yield f"the gradient of {listed(silent)} is 0 wherever it is wrong"
 
 
 def _is_zero_where_off(target: Target) -> bool:
@@ -41,37 +41,37 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
     axis = _axis(off)
     few = np.count_nonzero(off) <= MOST_NAMED
     if axis is not None and not (few and (off != _whole(off, axis)).any()):
-        same = f", and of {listed(also)} the entries of the same numbers" if also else ""
-        yield f"of {name} only {_called(_lines(off, axis), axis, off.ndim)} are off{same}"
+        same = f", and in {listed(also)} the entries with the same indices" if also else ""
+        yield f"in {name} only {_called(_lines(off, axis), axis, off.ndim)} are wrong{same}"
     elif few:
-        yield f"of {name} only {_entries(off)} of {off.size:,} are off"
+        yield f"in {name} only {_entries(off)} of {off.size:,} are wrong"
 
 
 def _axis(off: Array) -> int | None:
-    """The first axis along which some lines are off, and others are right."""
+    """Return the first axis along which some lines are wrong and others are right."""
     axes = range(off.ndim if off.ndim > 1 else 0)
     return next((axis for axis in axes if not _lines(off, axis).all()), None)
 
 
 def _lines(off: Array, axis: int) -> Array:
-    """Which rows (of axis 0) or columns (of axis 1) have an entry that is off."""
+    """Which rows (axis 0) or columns (axis 1) have a wrong entry, (lines,)."""
     return np.asarray(off.any(axis=tuple(k for k in range(off.ndim) if k != axis)))
 
 
 def _whole(off: Array, axis: int) -> Array:
-    """All entries of these lines."""
+    """A mask of all entries of these lines."""
     others = tuple(k for k in range(off.ndim) if k != axis)
     return np.broadcast_to(np.expand_dims(_lines(off, axis), others), off.shape)
 
 
 def _called(lines: Array, axis: int, ndim: int) -> str:
-    """``columns 0 and 3 of 9``; of more than two axes ``indices 0 and 3 of 9 along axis 1``"""
+    """Name lines: ``columns 0 and 3 of 9``, or with more axes ``indices 0 and 3 of 9 along axis 1``."""
     noun, where = (("row", "column")[axis], "") if ndim == 2 else ("index", f" along axis {axis}")
     return f"{numbered(noun, lines)} of {len(lines)}{where}"
 
 
 def _entries(off: Array) -> str:
-    """``entries 1, 3 and 4``, ``entry [0, 2]``"""
+    """Name entries: ``entries 1, 3 and 4``, ``entry [0, 2]``."""
     if off.ndim == 1:
         return numbered("entry", off)
     which = ["[" + ", ".join(map(str, index)) + "]" for index in np.argwhere(off)]
@@ -79,7 +79,7 @@ def _entries(off: Array) -> str:
 
 
 def _off_alike(name: str, off: Array, others: Mapping[str, Target]) -> list[str]:
-    """The vectors that are off at the numbers of these lines: they tell what the lines are."""
+    """Return the vectors that are wrong at the indices of these lines: they show what the lines are."""
     axis = _axis(off)
     if axis is None:
         return []

@@ -1,4 +1,4 @@
-"""Whether an explanation blames what is right, as one may where two mistakes undo each other."""
+"""Whether an explanation blames something right, as it may if two mistakes undo each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcheck_cli.model.problem import Problem
 
 
 def is_fair(made: Sequence[Made], problem: Problem, targets: Mapping[str, Target]) -> bool:
-    """Whether something is wrong wherever one of these mistakes shows."""
+    """Whether something is wrong in each place where one of these mistakes shows."""
     return all(_shows(each, problem, targets) for each in made)
 
 
@@ -25,7 +25,7 @@ def _shows(made: Made, problem: Problem, targets: Mapping[str, Target]) -> bool:
 
 
 def _seen_in(made: Made, problem: Problem) -> int:
-    """The layer that shows it first: of what is handed down, the one below."""
+    """Return the index of the layer that shows it first; for what a layer hands down, the one below."""
     layers = [layer.name for layer in problem.network.layers]
     is_below = isinstance(made.wrong, Mistake) and made.wrong.part is Part.BELOW
     return layers.index(made.layer) - is_below

@@ -1,4 +1,4 @@
-"""What may have been done to a tensor's gradient when all else was done."""
+"""What may have been done to a tensor's gradient after it was computed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Candidate = tuple[tuple[Made, ...], Array]
 def scaled_to(
     wrong: Wrong, layer: str, target: Target, factor: float, candidate: Array
 ) -> Iterator[Candidate]:
-    """A factor on one tensor; or the norm that the tensor was clipped to, apart from all others."""
+    """Yield a factor on one tensor, or the norm that this tensor alone was clipped to."""
     if wrong is TENSOR_FACTOR:
         yield (Made(wrong, layer, target.name, factor),), candidate
     elif 0 < factor < 1 and is_round(norm := float(np.linalg.norm(target.found))):
@@ -29,7 +29,7 @@ def scaled_to(
 
 
 def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-    """The factor on the whole gradient that meets it best, and that on the data's part alone."""
+    """Yield the factor that fits the whole gradient best, and the one for the data's part alone."""
     factor = projected(target.found, data + penalty)
     yield factor, factor * (data + penalty)
     if penalty.any() and not target.without(penalty).is_nothing:
@@ -38,7 +38,7 @@ def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tupl
 
 
 def fitted(wrong: WrongTensor, target: Target, data: Array, penalty: Array) -> Iterator[tuple[Spoilt, bool]]:
-    """The whole gradient spoilt; or the data's part, to which the penalty is added afterwards."""
+    """Yield the whole gradient spoilt, then only the data's part, with the penalty added afterwards."""
     spoilt = wrong.fits(target, data + penalty)
     if spoilt is not None:
         yield spoilt, False

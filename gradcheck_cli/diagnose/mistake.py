@@ -1,4 +1,4 @@
-"""What a mistake is: a wrong step of backprop, a wrong penalty, or a finished gradient spoilt."""
+"""The kinds of mistake: a wrong step of backprop, a wrong penalty, a finished gradient spoilt."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Wrong:
-    """How to speak of a mistake.
+    """The words for a mistake.
 
     kind, family: see `Cause`.
-    sentence: what happened; {where} is the layers or tensors, {activation}, {loss} their names, {value} the
-    unknown, and {place} the entries.
-    wrong, right: the formulas, {phi} being the derivative of the layer's activation, {dloss} the loss's.
-    factor: which factor of the chain rule is off.
-    unknown: what has to be solved for, if anything has.
+    sentence: what happened. {where} is the layers, {tensor} the tensors, {it} the gradient that is wrong,
+    {activation} and {loss} their names, {value} the unknown, {place} the entries.
+    wrong, right: the formulas. {phi} is the derivative of the layer's activation, {dloss} the loss's.
+    factor: the wrong factor of the chain rule.
+    unknown: the name of the number to solve for; empty for none.
+    code: the wrong statements in numpy; their names are those of docs/_generate/mistake_pages/programs.py.
     """
 
     kind: str
@@ -31,21 +32,25 @@ class Wrong:
     right: str
     factor: str = ""
     unknown: str = ""
+    code: str = ""
 
 
 Step = Callable[[Site, float], Array | None]
-"""What a wrong step makes of a site, in the right one's shape, given the unknown; or None."""
+"""Return the result of a wrong step at a site, in the right one's shape, given the unknown.
+
+None where the step does not apply.
+"""
 
 Solver = Callable[[Site, Array], Iterable[float]]
-"""What the unknown may be, given the bias's gradient (out,) without penalties."""
+"""Return the values that the unknown may have, given the bias's gradient (out,) without penalties."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake(Wrong):
-    """One wrong step of a layer's backprop in place of the right one.
+    """One wrong step of a layer's backprop that replaces the right one.
 
     The step is affine in the unknown, unless a solver proposes values.  planted: the value to plant it with.
-    alike: one of many that differ by a number, of which one is enough to plant.
+    alike: whether it differs from a plantable one only in a number, such as how many layers away.
     """
 
     part: Part
@@ -56,10 +61,10 @@ class Mistake(Wrong):
 
 
 Steps = dict[Part, Mistake]
-"""The wrong steps on the way from what a layer is handed to its δ; those not named are right."""
+"""The wrong steps between ∂L/∂a and δ of a layer; parts that are absent are right."""
 
 Term = Callable[[Problem, str, float], Array | None]
-"""The wrong penalty term of a parameter's gradient; None where it is no other than the right one."""
+"""Return the wrong penalty term of a parameter's gradient; None where it does not apply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,7 @@ class WrongPenalty(Wrong):
 
 
 class Spoilt(NamedTuple):
-    """A finished gradient with something done to it: the result, the value, and which entries, in words."""
+    """A spoilt gradient: the result, the value of the unknown, and the entries in words."""
 
     gradient: Array
     value: float | None = None
@@ -80,11 +85,11 @@ class Spoilt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class WrongTensor(Wrong):
-    """Something done to one tensor's finished gradient.
+    """A mistake that spoils one tensor's finished gradient.
 
-    fits: the same done to the given gradient, with unknowns read off what was found; or None.
-    plant: the same done with unknowns of one's own choice; None where it does not apply.
-    of_units: what is done to a weight's rows is done to the bias, too.
+    fits: spoils a right gradient, with the unknowns read off the gradient found; None if it cannot fit.
+    plant: spoils a right gradient with unknowns of its own choice; None where it does not apply.
+    of_units: whether the bias is spoilt where the weight's rows are.
     """
 
     fits: Callable[[Target, Array], Spoilt | None]

@@ -1,4 +1,4 @@
-"""The diagnosis by a network whose backprop we can compute, rightly and wrongly."""
+"""The diagnosis for a network whose backprop can be computed rightly and wrongly."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gradcheck_cli.compare import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.fair import is_fair
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.nothing import all_zero
 from gradcheck_cli.diagnose.observe import faulty_layers, layer_of, observed
 from gradcheck_cli.diagnose.search import Search
 from gradcheck_cli.diagnose.state import Made, State
@@ -20,13 +21,14 @@ from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.table import ORDER, OVERFLOW, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import RTOL, Target
 from gradcheck_cli.diagnose.words import cause_of
+from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, named
 from gradcheck_cli.diagnose.wrong_tensors import DESCRIPTIONS
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.types import Array
 
 MOST = 2
-"""So many mistakes at once are looked for."""
+"""How many mistakes at once it looks for."""
 
 _MOST_ANSWERS = 12
 
@@ -38,13 +40,14 @@ def diagnose_network(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
-    """Why these gradients are wrong, by what mistakes in our backprop lead to; right: what that gives.
+    """Return which mistakes in our backprop lead to these gradients.
 
-    without: kinds of mistakes to leave out, to see what is said of one that is not known.
+    right: the right gradients.  without: kinds of mistakes to leave out, as if they were not known.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
     targets = {name: replace(target, silent=_silent_units(name, targets)) for name, target in targets.items()}
-    answers, tried = _answers(problem, targets, without)
+    nothing = all_zero(targets, problem, without)
+    answers, tried = (nothing, 0) if nothing else _answers(problem, targets, without)
     return Diagnosis(
         tuple(with_overflow(answers, targets, problem)),
         tried,
@@ -55,13 +58,14 @@ def diagnose_network(
 
 
 def target_of(comparison: Comparison, right: Array) -> Target:
+    """Return the gradient to explain, with the tolerance of its comparison."""
     rtol = max(RTOL, 16.0 * comparison.eps) if comparison.eps > _DOUBLE else RTOL
     bound, eps = comparison.rounding, comparison.eps
     return Target(comparison.name, comparison.analytic, right, bound, rtol, eps=eps)
 
 
 def _silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
-    """The units of a layer of whose weights and bias all was found to be exactly 0."""
+    """Return which units of a layer have only zeros in their weights and bias, (units,)."""
     layer = name.rpartition(".")[0]
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None:
@@ -70,39 +74,37 @@ def _silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
 
 
 _DOUBLE = 2.0**-50
-"""Types with a coarser ε than this are narrower than float64."""
+"""A type whose ε is larger is narrower than float64."""
 
 
 def _answers(
     problem: Problem, targets: Mapping[str, Target], without: frozenset[str]
 ) -> tuple[list[Answer], int]:
-    """What explains the finite numbers, and how much was tried: one mistake, or if none does, two."""
-    tried = 0
+    """Return one mistake that explains the finite numbers, or if none does, two; and how many were tried."""
     second_best: list[Answer] = []
     if all(target.is_right for target in targets.values()):
-        return [], tried
+        return [], 0
     setting = Setting(problem, Sizes.of(problem), norms_of(targets), without)
+    search = Search(problem, targets, without)
     for most in range(1, MOST + 1):
-        search = Search(problem, targets, most, without)
-        states = search.run()
-        tried += search.tried
+        states = search.run(most)
         fair = [state for state in states if is_fair(state.made, problem, targets)]
         if answers := in_words(fair, setting):
-            return answers, tried
+            return answers, search.tried
         second_best = second_best or in_words(states, setting)
-    return second_best, tried
+    return second_best, search.tried
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Whether its value was read off the entries, and is none that anybody expects."""
+    """Whether its value was solved for and has no name of its own, such as 1/N."""
     return bool(wrong.unknown) and (wrong.unknown != "factor" or wrong.kind == "factor")
 
 
 class Setting(NamedTuple):
-    """What mistakes are named by.
+    """What the names of mistakes depend on.
 
-    problem: the network, where one is known.  norms: that of every tensor found.
-    without: kinds that are not to be named.
+    problem: the network, if known.  norms: the norm of each gradient found.
+    without: kinds that must not be named.
     """
 
     problem: Problem | None
@@ -111,7 +113,7 @@ class Setting(NamedTuple):
     without: frozenset[str]
 
     def norm(self, made: Sequence[Made]) -> float:
-        """That of all tensors together that a factor bears on; 0 where it bears on some of them again."""
+        """Return the norm of all tensors that one factor applies to; 0 if it applies to some twice."""
         if self.problem is None or made[0].tensor:
             names = {each.tensor for each in made if each.tensor} or set(self.norms)
         elif len(made) > 1:
@@ -124,11 +126,12 @@ class Setting(NamedTuple):
 
 
 def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
+    """Return the norm of each gradient to explain."""
     return {name: float(np.linalg.norm(np.asarray(target.found))) for name, target in targets.items()}
 
 
 def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
-    """What led to each of these states, in words, the likeliest first; those of the same names once."""
+    """Return the mistakes of these states in words, the likeliest first, each set of names once."""
     ranked = []
     for state in found:
         groups = _grouped(state.made)
@@ -138,8 +141,10 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
         for k, each in enumerate(product(*names)):
             solved = any(_is_solved(group[0].wrong) for group in each)
             if len(each) > 1 and all(group[0].wrong in DESCRIPTIONS for group in each):
-                continue  # between them two of these cover anything
-            if state.informed >= (2 if solved else 1):  # of a single entry everything is a multiple
+                continue  # two of these together fit anything
+            if any(all(made.wrong is ROUNDED_AWAY for made in group) for group in each):
+                continue
+            if state.informed >= (2 if solved else 1):  # a single entry is a multiple of anything
                 ranked.append(((*_rank(each), *places, likely, k), each, state.apart))
     answers: dict[tuple[str, ...], Answer] = {}
     for _, called, apart in sorted(ranked, key=lambda each: each[0]):
@@ -158,27 +163,27 @@ _SPECIAL: Mapping[str, frozenset[str]] = {
     "delta before the activation": frozenset({"activation derivative missing"}),
     "1/N twice": frozenset({"bias averaged"}),
 }
-"""What is said of each of these is the same, and more to the point."""
+"""For each kind, the kinds that say the same and more precisely."""
 
 
 def says(kinds: Collection[str], kind: str) -> bool:
-    """Whether one of these kinds is this one, or says the same more to the point."""
+    """Whether one of these kinds is this one, or says the same more precisely."""
     return kind in kinds or bool(_SPECIAL.get(kind, frozenset()) & set(kinds))
 
 
 def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
-    """What is known of single tensors, by the likeliest name; the same mistake in several of them once."""
+    """Yield a sentence for each mistake in single tensors, by its likeliest name."""
     for group in _grouped(made):
         yield cause_of(_names(group, False, setting)[0], setting.problem).sentence
 
 
 def likeliest(made: Sequence[Made]) -> Made:
-    """Of what one tensor may have suffered, what says why, and is seen most."""
+    """Return the likeliest explanation of one tensor; one that says why comes first."""
     return min(made, key=lambda each: (each.wrong in DESCRIPTIONS, ORDER[id(each.wrong)]))
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:
-    """The same mistake in several places is one."""
+    """Group the same mistake in several places."""
     groups: list[list[Made]] = []
     for each in made:
         for group in groups:
@@ -191,7 +196,7 @@ def _grouped(made: Sequence[Made]) -> list[list[Made]]:
 
 
 def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[Made]]:
-    """The same under every name that it may have, if it is a factor."""
+    """Return the group under each name that it may have, if it is a factor."""
     first = group[0]
     if first.wrong not in (SCALED, TENSOR_FACTOR) or first.value is None:
         return [group]
@@ -202,7 +207,7 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 
 
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
-    """Few mistakes first, then what says why, needs no solving, and is of whole layers."""
+    """Rank few mistakes first, then those that say why, need no solving, and concern whole layers."""
     firsts = [group[0] for group in groups]
     return (
         len(firsts),
@@ -214,7 +219,7 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
 
 
 def _says_less(group: Sequence[Made], setting: Setting) -> bool:
-    """Whether it blames what is handed down for a factor that some layer's gradients alone may have."""
+    """Whether it blames ∂L/∂a for a factor that may be on one layer's gradients only."""
     if group[0].wrong is not SCALED or setting.problem is None:
         return False
     lowest, *above = (layer.name for layer in setting.problem.network.layers)
@@ -229,13 +234,13 @@ _FREE = {
     "flat spot added": 1,
     "label smoothing": 1,
 }
-"""What a value had to be found for that says nothing by itself, as a mere factor does least."""
+"""How little each kind explains whose value is solved for; a plain factor explains least."""
 
 
 def with_overflow(
     answers: list[Answer], targets: Mapping[str, Target], problem: Problem | None
 ) -> list[Answer]:
-    """Numbers that are not finite are a mistake of their own, beside whatever explains the others."""
+    """Add numbers that are not finite as a mistake of their own to whatever explains the others."""
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers

@@ -1,7 +1,7 @@
-"""Networks that the author may have meant: the one described with a single thing changed.
+"""Networks that the author may have meant: the one described with one or two things changed.
 
-A spec is copied from code by hand, and what is copied wrong makes right gradients look wrong. So the
-gradients of these networks are computed, too: where all tensors match, the spec is wrong, and not backprop.
+A spec is copied from code by hand, and a slip makes right gradients look wrong. So the gradients of these
+networks are computed, too: if all tensors match, the spec is wrong and backprop is right.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
+from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
@@ -23,19 +24,28 @@ from gradcheck_cli.model.activations import ACTIVATIONS, Activation
 from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient, same_loss
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.network import Network, backprop
+from gradcheck_cli.network.network import Activity, Network, backprop, forward, sample_losses
 from gradcheck_cli.types import Array
 
 KIND = "another network"
-"""The kind of mistake, and its family: nothing in backprop is wrong."""
+"""The kind and the family of the mistake: nothing in backprop is wrong."""
+
+OTHER_NETWORK = Wrong(
+    KIND,
+    KIND,
+    "the gradients are those of another network than the spec describes",
+    "",
+    "",
+    code="deviation = np.sqrt(z_h.var(axis=0) + 1e-5)",
+)
 
 
 @dataclass(frozen=True)
 class OtherNetwork:
-    """A network that is like the one described but for one thing.
+    """The network described with something changed.
 
-    has, says: that thing here, and what the spec says of it.  layers: those that differ.
-    factors: what the gradient of `problem` is to be multiplied by, for parameters that stand for others.
+    has, says: what is changed, and what the spec says instead.  layers: those that differ.
+    factors: by parameter, a factor on the gradient of `problem`, whose parameters are scaled.
     """
 
     problem: Problem
@@ -49,14 +59,19 @@ class OtherNetwork:
         return float(self.problem.objective.total)
 
     def gradients(self) -> Iterator[tuple[str, Array]]:
-        """Of every parameter, from the output down: whoever looks for one that differs may stop there."""
+        """Yield the gradient of every parameter, from the output down, as each is computed."""
         problem = self.problem
         for step in backprop(problem.network, problem.parameters, problem.x, problem.target):
             for name, value in step.gradients.items():
                 yield name, self.factors.get(name, 1.0) * sum(penalty_terms(problem, name).values(), value)
 
+    def and_(self, second: OtherNetwork) -> OtherNetwork:
+        """This network with a second thing changed, which `second` already has."""
+        has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
+        return OtherNetwork(second.problem, has, says, self.layers, self.factors)
+
     def told(self, what: str, described: str) -> str:
-        """The sentence of it; what: whose network it is, described: where the other one is described."""
+        """Return the sentence for it; what: what belongs to it, described: where the other one stands."""
         return f"{what} of a network {self.has}; {described} says {self.says}"
 
 
@@ -66,13 +81,20 @@ class OtherNetwork:
 def explain_gradients(
     problem: Problem, targets: Mapping[str, Target], loss: float | None, eps: float
 ) -> list[Answer]:
-    """The networks whose gradients these are, to rounding, and whose loss, where that is known."""
-    others = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
-    return [
-        _answer(other, targets)
-        for other in other_networks(problem, others)
-        if _matches(other, targets) and (loss is None or same_loss(other.loss, loss, eps))
-    ]
+    """Return the networks whose gradients these are, to rounding, and whose loss, where that is known.
+
+    Where no single change explains them, another forward pass is tried together with another loss.
+    """
+    changes = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
+
+    def same(other: OtherNetwork) -> bool:
+        return _matches(other, targets) and (loss is None or same_loss(other.loss, loss, eps))
+
+    alone = [_answer(other, targets) for other in other_networks(problem, changes) if same(other)]
+    if alone:
+        return alone
+    pairs = _pairs_of_this_bias(problem, targets) if loss is None else _pairs_of_this_loss(problem, loss, eps)
+    return [_answer(other, targets) for other in pairs if same(other)]
 
 
 def _answer(other: OtherNetwork, targets: Mapping[str, Target]) -> Answer:
@@ -88,9 +110,10 @@ def _matches(other: OtherNetwork, targets: Mapping[str, Target]) -> bool:
 def with_this_loss(
     problem: Problem, comparisons: Sequence[Comparison], loss: float, eps: float
 ) -> OtherNetwork | None:
-    """The first network whose loss is this one, and whose gradients differences of it confirm."""
+    """Return the first network with this loss whose gradients the differences confirm."""
     by_name = {c.name: c for c in comparisons}
-    for other in other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS)):
+    alone = other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS))
+    for other in chain(alone, _pairs_of_this_loss(problem, loss, eps)):
         if same_loss(other.loss, loss, eps) and are_measured(other.gradients(), by_name):
             return other
     return None
@@ -106,6 +129,52 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
         return bool((np.abs(gradient - c.numerical) > c.tolerance + ERROR_BARS * c.error).any())
 
 
+# --- two changes at once -----------------------------------------------------------------------------------
+
+
+def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
+    """Yield networks with another forward pass and another loss.
+
+    fits: a cheap test of such a network. Each forward pass is computed once for all losses.
+    """
+    for other in other_networks(problem, OF_FORWARD_PASS):
+        activity = forward(other.problem.network, other.problem.parameters, other.problem.x)
+        for second in _losses(other.problem):
+            if fits(second.problem, activity):
+                yield other.and_(second)
+
+
+def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[OtherNetwork]:
+    """Yield the pairs that have this loss."""
+
+    def fits(of: Problem, activity: Activity) -> bool:
+        data = float(sample_losses(of.network, activity.output, of.target).sum())
+        return same_loss(data + penalty, loss, eps)
+
+    penalty = _penalty(problem)
+    return _pairs(problem, fits)
+
+
+def _penalty(problem: Problem) -> float:
+    """Return what the penalties add to the loss."""
+    data = sample_losses(problem.network, problem.objective.activity.output, problem.target).sum()
+    return float(problem.objective.total - data)
+
+
+def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iterator[OtherNetwork]:
+    """Yield the pairs that reproduce the gradient of the output layer's bias, or of its β."""
+    output = problem.network.output
+    target = targets.get(output.bias if output.batch_norm is None else output.beta)
+
+    def fits(of: Problem, activity: Activity) -> bool:
+        dL_da = of.network.coefficient * of.network.loss.gradient(activity.output, of.target)
+        total = of.network.output.activation.vjp(activity.y[-1], dL_da).sum(axis=0)
+        return target is not None and target.matches(total + penalty)
+
+    penalty = sum(penalty_terms(problem, target.name).values(), np.zeros(output.units)) if target else 0.0
+    return _pairs(problem, fits) if target is not None else iter(())
+
+
 # --- the networks ------------------------------------------------------------------------------------------
 
 
@@ -113,7 +182,7 @@ _Change = Callable[[Problem], Iterator[OtherNetwork]]
 
 
 def other_networks(problem: Problem, changes: Iterable[_Change]) -> Iterator[OtherNetwork]:
-    """Those whose forward pass can be computed."""
+    """Yield the changed networks whose loss is finite."""
     for other in chain.from_iterable(change(problem) for change in changes):
         if np.isfinite(other.loss):
             yield other
@@ -134,7 +203,7 @@ _VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
 
 
 def _activations(problem: Problem) -> Iterator[OtherNetwork]:
-    """Another activation in one layer, or in all layers that share one."""
+    """Yield networks with another activation in one layer, or in all layers that share one."""
     for layers in _of_one_activation(problem.network):
         says = f"{layers[0].activation_name}{_its_options(layers[0])}"
         where = f"layer{'s' if len(layers) > 1 else ''} {listed([layer.name for layer in layers])}"
@@ -150,7 +219,7 @@ def _activations(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 def _of_one_activation(network: Network) -> Iterator[tuple[Layer, ...]]:
-    """Each layer, then all those that share an activation; of hidden layers, too, without the output."""
+    """Yield each layer, then all layers that share an activation, with the output layer and without."""
     yield from ((layer,) for layer in network.layers)
     together: dict[tuple[str, ...], tuple[Layer, ...]] = {}
     for layers in (network.layers, network.layers[:-1]):
@@ -170,7 +239,7 @@ def _is_same(layer: Layer, name: str, activation: Activation) -> bool:
 
 
 def _its_options(layer: Layer) -> str:
-    """What its options are, if they are not the usual ones."""
+    """Return a note if its options are not the usual ones."""
     row = ACTIVATIONS[layer.activation_name].with_options()
     return "" if _is_same(layer, layer.activation_name, row) else " with other options"
 
@@ -187,7 +256,7 @@ def _normalised(problem: Problem) -> list[Layer]:
 
 
 def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
-    """Batch norm with the variance over N − 1: ours with γ √((N − 1) / N), and an eps to suit."""
+    """Yield batch norm with the variance over N − 1: ours with γ √((N − 1) / N) and eps (N − 1) / N."""
     layers, samples = _normalised(problem), len(problem.x)
     if not layers or samples < 2:
         return
@@ -201,7 +270,7 @@ def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 _EPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 0.0)
-"""What people add to a variance."""
+"""The usual values of eps."""
 
 
 def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
@@ -219,7 +288,7 @@ def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 def _losses(problem: Problem) -> Iterator[OtherNetwork]:
-    """Another loss, another reduction, or another factor of it."""
+    """Yield networks with another loss, another reduction, or another factor on the loss."""
     own, outputs, weight = name_of(problem.network.loss), problem.network.output.units, _weight(problem)
     own_scale = problem.network.coefficient / coefficient(
         problem.network.loss, problem.reduction, 1.0, outputs, weight
@@ -243,7 +312,7 @@ def _choices(own: str, reduction: Reduction, scale: float) -> Iterator[tuple[str
 
 
 def _weight(problem: Problem) -> float:
-    """The samples' total weight, as the network's coefficient has it."""
+    """Return the total weight of the samples, by which the coefficient divides."""
     if problem.class_weight is None or problem.y.ndim > 1:
         return float(len(problem.x))
     return float(problem.class_weight[problem.y.astype(np.int64)].sum())
@@ -272,7 +341,7 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
     says = listed([f"{name} {strength:g}" for name, strength in network.penalties.items()])
     yield OtherNetwork(replace(problem, network=replace(network, penalties={})), "without a penalty", says)
     on_biases = not network.penalize_biases
-    has = f"whose penalty {'bears' if on_biases else 'does not bear'} on biases"
+    has = f"whose penalty {'applies' if on_biases else 'does not apply'} to biases"
     other = replace(network, penalize_biases=on_biases)
     yield OtherNetwork(replace(problem, network=other), has, f"biases: {str(not on_biases).lower()}")
 
@@ -280,4 +349,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""What leaves the forward pass as it is: only the author's loss can tell it from a mistake in ∂L/∂a."""
+"""Changes after the forward pass: only the author's loss can tell them from a mistake in ∂L/∂a."""

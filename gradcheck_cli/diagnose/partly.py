@@ -1,4 +1,4 @@
-"""Mistakes that some units or some samples alone have."""
+"""Mistakes in some units or some samples only."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.diagnose.site import RIGHT, Part, Site
+from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site
 from gradcheck_cli.diagnose.subsets import kept_samples, numbered
 from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.network.steps.batch_norm import Normalised
 from gradcheck_cli.types import Array
 
 # --- units -------------------------------------------------------------------------------------------------
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Which rows of the weight's gradient are as this site makes them."""
+    """Return a mask of the rows of the weight's gradient that this site reproduces, (units,)."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Which units, and the site, if each row of the weight's gradient is right or wrong in this way."""
+    """Return the wrong units and the site if each row of the weight's gradient is right or wrong this way."""
     units = ~right_rows
     if not units.any() or units.all() or not rows_as(wrong, target, penalty)[units].all():
         return None
@@ -35,7 +36,7 @@ def in_some_units(
 
 
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
-    """Which samples the loss is of, if only some, and the output layer's site; solved from all layers.
+    """Return the samples that the loss is summed over, if only some, and the output layer's site.
 
     found: the gradients without their penalties.
     """
@@ -43,27 +44,57 @@ def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[
     some = kept_samples(list(_sums_over_samples(sites, found)))
     if some is None:
         return None
-    dL_da, dL_dy, delta = (some * each for each in (site.dL_da, site.dL_dy, site.delta))
-    return numbered("sample", some[:, 0] > 0), replace(site, dL_da=dL_da, dL_dy=dL_dy, delta=delta)
+    kept = replace(site, dL_da=some * site.dL_da, dL_dy=some * site.dL_dy)
+    return numbered("sample", some[:, 0] > 0), replace(kept, delta=RIGHT[Part.NORM](kept))
 
 
 def _sums_over_samples(
     sites: Sequence[Site], found: Mapping[str, Array]
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """What was found of every Σₙ δₙᵀ fₙ that is linear in each sample's loss, with δ and f."""
+    """Return the sums Σₙ δₙᵀ fₙ whose terms each come from one sample's loss: what was found, δ and f.
+
+    They end at the topmost batch normalisation, below which each term depends on all samples.
+    """
     for site in reversed(sites):
-        if site.normalised is not None:  # of which every sample depends on all
+        parts = (Part.WEIGHT, Part.BIAS) if site.normalised is None else (Part.BETA, Part.GAMMA)
+        for part in parts:
+            name = f"{site.layer.name}.{TENSORS[part]}"
+            if name in found:
+                yield _sum_over_samples(site, part, found[name])
+        if site.normalised is not None:
+            if site.layer.weight in found:
+                yield from _through_the_norm(site, site.normalised, found[site.layer.weight])
             return
-        if site.layer.weight in found:
-            yield found[site.layer.weight], site.delta, site.a_h
-        if site.layer.bias in found:
-            yield found[site.layer.bias][:, None], site.delta, np.ones((site.samples, 1))
+
+
+def _sum_over_samples(site: Site, part: Part, found: Array) -> tuple[Array, Array, Array]:
+    if part is Part.WEIGHT:
+        return found, site.delta, site.a_h
+    summed = {
+        Part.BIAS: site.delta,
+        Part.BETA: site.dL_dy,
+        Part.GAMMA: site.dL_dy if site.normalised is None else site.dL_dy * site.normalised.value,
+    }
+    return found[:, None], summed[part], np.ones((site.samples, 1))
+
+
+def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield the weight's gradient as a sum over samples, each term from the loss of one sample."""
+    if site.samples**2 * found.size > _MOST_PRODUCTS:
+        return
+    alone = np.eye(site.samples)[:, :, None] * (site.gamma * site.dL_dy)
+    each = np.matmul(norm.vjp(alone).swapaxes(1, 2), site.a_h).reshape(site.samples, found.size)
+    yield found.reshape(-1, 1), each, np.ones((site.samples, 1))
+
+
+_MOST_PRODUCTS = 10_000_000
+"""Above this many multiplications it would take too long."""
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
-    """Which samples one product or sum is over, if only some, and the gradient that this leads to."""
-    factors = site.a_h if part is Part.WEIGHT else np.ones((site.samples, 1))
-    some = kept_samples([(found.reshape(len(site.w), -1), site.delta, factors)])
+    """Return the samples that one sum is over, if only some, and the gradient that results."""
+    some = kept_samples([_sum_over_samples(site, part, found)])
     if some is None:
         return None
-    return numbered("sample", some[:, 0] > 0), RIGHT[part](replace(site, delta=some * site.delta))
+    kept = replace(site, delta=some * site.delta, dL_dy=some * site.dL_dy)
+    return numbered("sample", some[:, 0] > 0), RIGHT[part](kept)

@@ -1,4 +1,4 @@
-"""A mistake planted: the gradients that backprop with one wrong step leads to."""
+"""Planted mistakes: the gradients of a backprop with one wrong step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Plant:
-    """One mistake in one place, a layer or the whole network, and the gradients that it leads to."""
+    """One mistake in one layer or in the whole network, and the gradients that result."""
 
     wrong: Wrong
     where: str
@@ -26,13 +26,13 @@ class Plant:
 
 @np.errstate(all="ignore")
 def plants(problem: Problem) -> Iterator[Plant]:
-    """Every mistake that applies, in every layer that it applies to."""
+    """Yield every mistake that applies, in every layer that it applies to."""
     yield from planted(problem, PLANTABLE)
 
 
 @np.errstate(all="ignore")
 def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
-    """Those of these mistakes that apply, in every layer that they apply to."""
+    """Yield those of these mistakes that apply, in every layer that they apply to."""
     right = _backprop(problem)
     assert right is not None
     for wrong in mistakes:
@@ -48,7 +48,7 @@ def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> It
         gradients = _backprop(problem, mistake, i, deltas)
         if gradients is not None and not (
             layers[i].activation_name == "identity"
-            and _same(gradients, right)  # that has no derivative to get wrong
+            and _same(gradients, right)  # it has no derivative to get wrong
         ):
             yield Plant(mistake, layers[i].name, gradients)
 
@@ -95,7 +95,7 @@ def _penalty(problem: Problem, name: str) -> Array:
 def _backprop(
     problem: Problem, mistake: Mistake | None = None, layer: int = -1, right_deltas: tuple[Array, ...] = ()
 ) -> dict[str, Array] | None:
-    """Backprop with this step wrong in this layer; None where it does not apply. Penalties are right."""
+    """Return the gradients with this step wrong in this layer, penalties right; None if it does not apply."""
     activity, nothing = forward(problem.network, problem.parameters, problem.x), np.empty(0)
     gradients: dict[str, Array] = {}
     handed: Site | None = None

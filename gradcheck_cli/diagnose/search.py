@@ -1,9 +1,9 @@
-"""The search: which mistakes, made in our backprop, lead to the very gradient that was found?
+"""The search for the mistakes that, made in our backprop, lead to exactly the gradient found.
 
-From the output layer down, layer by layer, as backprop goes. A state is a backprop with certain mistakes that
-has reproduced everything so far. At the next layer each state is continued by every wrong step in place of
-the right one; what does not reproduce the layer's gradients is dropped. So a candidate costs no more than the
-layers it survives, mistakes in several layers are found together, and each hands down what it would.
+It goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that has
+reproduced everything so far. At the next layer it is continued with the right steps and with every wrong one;
+what does not reproduce the layer's gradients is dropped. So a candidate costs only the layers it survives.
+Mistakes in several layers are found together, each with its effect on the layers below.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import TypeVar
 import numpy as np
 
 from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
-from gradcheck_cli.diagnose.fit import NOTHING, affine, affine_if_any, is_right, projected, times, unlike
+from gradcheck_cli.diagnose.fit import affine_if_any, is_right, times
+from gradcheck_cli.diagnose.found import Found
 from gradcheck_cli.diagnose.mistake import Mistake, Steps, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, rows_as, sum_over_some
-from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
+from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
 from gradcheck_cli.diagnose.table import (
     CLIPPED,
@@ -32,28 +33,27 @@ from gradcheck_cli.diagnose.table import (
     TENSOR_KINDS,
 )
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
-from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
+from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_scales import SCALED
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.network.network import forward
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
-"""So many states are continued, those with the fewest mistakes first."""
+"""How many states are continued, those with the fewest mistakes first."""
 
 W = TypeVar("W", bound=Wrong)
 
 
 class Search:
-    """Looks for up to `most` mistakes at once. tried: how many backprops of one layer were computed."""
+    """A search for the mistakes that lead to `targets`; tried counts the backprops of one layer."""
 
-    def __init__(
-        self, problem: Problem, targets: Mapping[str, Target], most: int, without: frozenset[str]
-    ) -> None:
+    def __init__(self, problem: Problem, targets: Mapping[str, Target], without: frozenset[str]) -> None:
         self.problem = problem
         self.targets = targets
-        self.most = most
+        self.found = Found(problem, targets)
+        self.most = 1
         self.without = without
         self.tried = 0
         self._options: dict[tuple[Part, int], list[Mistake]] = {}
@@ -61,9 +61,10 @@ class Search:
         self._latest: tuple[State, int, Site | None] | None = None
         self._latest_rows: tuple[Site, Array] | None = None
 
-    def run(self) -> list[State]:
-        """Every state that has come down to the first layer."""
+    def run(self, most: int) -> list[State]:
+        """Return every state with up to `most` mistakes that reproduces all layers."""
         assert self._right
+        self.most = most
         states = [State()]
         for i in reversed(range(len(self.problem.network.layers))):
             found = [new for state in states for new in self._continued(state, i)]
@@ -73,13 +74,15 @@ class Search:
     # --- one layer -----------------------------------------------------------------------------------------
 
     def _continued(self, state: State, i: int) -> Iterator[State]:
+        hopeless: dict[tuple[int, ...], bool] = {}
         for steps in self._choices(state, i):
-            yield from self._with_steps(state, i, steps)
+            if not self._is_hopeless(state, i, steps, hopeless):
+                yield from self._with_steps(state, i, steps)
         if state.site is None and self._allowed(self._known(SOME_OF_LOSS), state):
             yield from self._of_some_samples(state)
 
     def _choices(self, state: State, i: int) -> Iterator[Steps]:
-        """Every combination of wrong steps that the number of mistakes allows."""
+        """Yield every combination of wrong steps that the number of mistakes allows."""
         parts = [Part.BELOW if state.site else Part.LOSS, Part.ACTIVATION]
         if self.problem.network.layers[i].batch_norm is not None:
             parts.append(Part.NORM)
@@ -93,8 +96,30 @@ class Search:
             ]
         yield from chosen
 
+    def _is_hopeless(self, state: State, i: int, steps: Steps, known: dict[tuple[int, ...], bool]) -> bool:
+        """Whether the steps before the normalisation already spoil γ's or β's gradient, which is right.
+
+        known: the answers so far; many wrong normalisations share the steps before them.
+        """
+        before = {**steps}
+        before.pop(Part.NORM, None)
+        unsolved = any(mistake.unknown for mistake in before.values())
+        if len(before) == len(steps) or not before or unsolved or self._allowed((SCALED,), state, steps):
+            return False
+        key = tuple(map(id, before.values()))
+        if key not in known:
+            site = self._site(state, i, before, 0.0)
+            known[key] = site is None or any(
+                self.targets[name].is_right
+                and name not in self.found.penalized
+                and not self.targets[name].matches(RIGHT[part](site))
+                for part, name in self.found.of_layer(site)
+                if part in (Part.BETA, Part.GAMMA)
+            )
+        return known[key]
+
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
-        """Those that the number of mistakes allows, beside those made and these; of unknowns only one."""
+        """Return the options that the number of mistakes still allows, with at most one unknown."""
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
         full = state.number + len(fresh) >= self.most
         solved = any(mistake.unknown for mistake in (steps or {}).values())
@@ -108,7 +133,7 @@ class Search:
         ]
 
     def _applicable(self, part: Part, i: int) -> list[Mistake]:
-        """The mistakes in this step that the layer allows."""
+        """Return the mistakes that apply to this step; `alike` ones only if a single mistake is sought."""
         key = part, i
         if key not in self._options:
             site = self._right[i + 1 if part is Part.BELOW else i]
@@ -116,11 +141,13 @@ class Search:
             self._options[key] = [
                 mistake for mistake in known if mistake.step(site, mistake.planted) is not None
             ]
-        return self._options[key]
+        if self.most == 1:
+            return self._options[key]
+        return [mistake for mistake in self._options[key] if not mistake.alike]
 
     @cached_property
     def _right(self) -> list[Site]:
-        """Every layer's site in a right backprop."""
+        """The site of every layer in a right backprop."""
         sites: list[Site] = []
         state = State()
         for i in reversed(range(len(self.problem.network.layers))):
@@ -150,13 +177,13 @@ class Search:
                 yield from self._in_some_units(state, reached, i, steps)
 
     def _layer_of(self, part: Part, i: int) -> str:
-        """The layer in which a step towards layer i is made: what hands down is the one above."""
+        """Return the layer that a step of layer i belongs to; it is the one above that hands δ down."""
         return self.problem.network.layers[i + 1 if part is Part.BELOW else i].name
 
     # --- from what is handed down to δ ---------------------------------------------------------------------
 
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
-        """The layer's site after these steps, for every value that the unknown may have."""
+        """Yield the layer's site after these steps, for every value that the unknown may have."""
         site = self._site(state, i, steps, 0.0)
         if site is None:
             return
@@ -173,11 +200,11 @@ class Search:
                 yield value, solved
 
     def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
-        """The layer's site after these steps; None where one of them does not apply."""
+        """Return the layer's site after these steps; None if one of them does not apply."""
         nothing, above = np.empty(0), state.deltas
 
         def site(dL_da: Array = nothing, dL_dy: Array = nothing, delta: Array = nothing) -> Site:
-            at = self.problem, self._activity, i, self._found
+            at = self.problem, self._activity, i, self.found.values
             return Site(*at, dL_da, dL_dy, delta, above, self._right_deltas)
 
         first = Part.BELOW if state.site else Part.LOSS
@@ -191,7 +218,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """The layer's site with no further mistake."""
+        """Return the layer's site without a further mistake."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -203,78 +230,33 @@ class Search:
     def _activity(self):  # type: ignore[no-untyped-def]
         return forward(self.problem.network, self.problem.parameters, self.problem.x)
 
-    @cached_property
-    def _found(self) -> dict[str, Array]:
-        return {name: target.found for name, target in self.targets.items()}
-
-    # --- unknowns ------------------------------------------------------------------------------------------
-
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """What the unknown may be: what meets the layer's tensors best, all together and each by itself."""
-        names = self._checked(at_zero)
+        """Return the values that the unknown may have."""
         if unknown.solver is not None:
-            layer = at_zero.layer
-            name = layer.bias if layer.batch_norm is None else layer.beta  # whose gradient is Σ ∂L/∂y
-            return list(unknown.solver(at_zero, self._data_found[name])) if name in self.targets else []
+            return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)
-        if at_one is None:
-            return []
-        parts = [(self._data_found[name], RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names]
-        values = [affine(*(np.concatenate([p[k].ravel() for p in parts]) for k in range(3)))] if parts else []
-        values += [affine(*(each.ravel() for each in part)) for part in parts if len(parts) > 1]
-        return unlike([value for value in values if np.isfinite(value)])
-
-    @cached_property
-    def _data_found(self) -> dict[str, Array]:
-        """What was found without its penalties."""
-        return {name: target.found - self._penalty(name) for name, target in self.targets.items()}
-
-    def _penalty(self, name: str) -> Array:
-        return self._penalties_on[name]
-
-    @cached_property
-    def _penalties_on(self) -> dict[str, Array]:
-        shapes = self.problem.network.shapes
-        return {
-            name: sum(penalty_terms(self.problem, name).values(), np.zeros(shape))
-            for name, shape in shapes.items()
-        }
-
-    def _checked(self, site: Site) -> list[tuple[Part, str]]:
-        """The layer's parameters whose gradients were found."""
-        named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
-        return [(part, name) for part, name in named if name in self.targets]
+        return [] if at_one is None else self.found.unknowns(at_zero, at_one)
 
     # --- a factor ------------------------------------------------------------------------------------------
 
     def _scaled(self, state: State) -> Iterator[State]:
-        """The same with a factor on what the layer is handed."""
+        """Yield the state with a factor on ∂L/∂a of the layer."""
         if state.site is None or not self._allowed((SCALED,), state):
             return
-        for factor in self._factors(state.site):
+        for factor in self.found.factors(state.site):
             made = (*state.made, Made(SCALED, state.site.layer.name, value=factor))
             if number_of(made) <= self.most:
                 yield from self._through_tensors(replace(state, made=made, site=times(state.site, factor)))
 
-    def _factors(self, site: Site) -> list[float]:
-        """What factor meets each of the layer's tensors best: on the data's part alone, or on all of it."""
-        factors = []
-        for part, name in self._checked(site):
-            data, penalty = RIGHT[part](site), self._penalty(name)
-            factors.append(projected(self._data_found[name], data))
-            if penalty.any():
-                factors.append(projected(self.targets[name].found, data + penalty))
-        return unlike([f for f in factors if np.isfinite(f) and abs(f) > NOTHING and not is_same(f, 1.0)])
-
     # --- some units or samples alone -----------------------------------------------------------------------
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
-        """The same where every row of the weight is either right or has these mistakes."""
+        """Yield the state in which each row of the weight is either right or has these mistakes."""
         wrong, right = reached.site, self._plain(state, i)
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
             return
-        at = self.targets[name], self._penalty(name)
+        at = self.targets[name], self.found.penalties[name]
         some = in_some_units(wrong, right, self._right_rows(right, *at), *at)
         if some is not None:
             place, site = some
@@ -283,25 +265,27 @@ class Search:
             yield from self._through_tensors(replace(reached, made=made, site=site))
 
     def _right_rows(self, right: Site, target: Target, penalty: Array) -> Array:
-        """Many wrong steps ask for the rows that are as the same right site makes them."""
+        """Return the rows that the right site reproduces; kept, since many wrong steps ask for them."""
         if self._latest_rows is None or self._latest_rows[0] is not right:
             self._latest_rows = right, rows_as(right, target, penalty)
         return self._latest_rows[1]
 
     def _of_some_samples(self, state: State) -> Iterator[State]:
-        """The loss of some samples alone."""
-        some = of_some_samples(self._right, self._data_found)
-        if some is not None:
-            place, site = some
+        """Yield the state in which the loss is that of some samples only."""
+        if self._some_samples is not None:
+            place, site = self._some_samples
             made = (*state.made, Made(SOME_OF_LOSS, site.layer.name, place=place))
             yield from self._through_tensors(replace(state, made=made, site=site))
 
+    @cached_property
+    def _some_samples(self) -> tuple[str, Site] | None:
+        return of_some_samples(self._right, self.found.of_data)
+
     def _sum_over_some(self, state: State, part: Part, name: str) -> Iterator[Candidate]:
         site = state.site
-        is_sum = part in (Part.WEIGHT, Part.BIAS)
-        if site is None or not is_sum or not self._allowed(self._known(SOME_OF_TENSOR), state):
+        if site is None or not self._allowed(self._known(SOME_OF_TENSOR), state):
             return
-        some = sum_over_some(site, part, self._data_found[name])
+        some = sum_over_some(site, part, self.found.of_data[name])
         if some is not None:
             place, gradient = some
             yield (Made(SOME_OF_TENSOR, site.layer.name, name, place=place),), gradient
@@ -312,28 +296,35 @@ class Search:
     # --- from δ to the gradients ---------------------------------------------------------------------------
 
     def _through_tensors(self, state: State) -> Iterator[State]:
-        """The state with each of the layer's gradients explained in every way that there is."""
+        """Yield the state with each of the layer's gradients explained, in every possible way."""
         assert state.site is not None
         states = [state]
-        for part, name in self._checked(state.site):
+        for part, name in self.found.of_layer(state.site):
             states = [new for each in states for new in self._explained(each, part, name)]
         yield from states
 
     def _explained(self, state: State, part: Part, name: str) -> Iterator[State]:
         assert state.site is not None
-        target, data, penalty = self.targets[name], RIGHT[part](state.site), self._penalty(name)
-        for multiple in (1.0, *(each.value for each in state.made if each.wrong is SCALED and penalty.any())):
-            if target.matches(data + (multiple or 1.0) * penalty):
+        target, data, penalty = self.targets[name], RIGHT[part](state.site), self.found.penalties[name]
+        for multiple in (1.0, *self._scales(state, name)):
+            whole = data + multiple * penalty if name in self.found.penalized else data
+            if target.matches(whole):
                 reached = replace(state, on_penalty=state.on_penalty or multiple != 1.0)
-                yield self._reproduced(reached, target, data + (multiple or 1.0) * penalty)
+                yield self._reproduced(reached, target, whole)
                 return
         if target.is_right:
-            return  # two mistakes that undo each other blame what is right
+            return  # a mistake here would have to undo another one
         if state.number >= self.most and not state.kinds & TENSOR_KINDS:
             return
         for made, candidate in self._wrongly(state, part, name, data, penalty):
             if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
+
+    def _scales(self, state: State, name: str) -> Iterator[float]:
+        """Yield the factors made so far, each of which may apply to the penalty, too."""
+        for made in state.made if name in self.found.penalized else ():
+            if made.wrong is SCALED and made.value:
+                yield made.value
 
     def _reproduced(self, state: State, target: Target, candidate: Array) -> State:
         return replace(
@@ -345,7 +336,7 @@ class Search:
     def _wrongly(
         self, state: State, part: Part, name: str, data: Array, penalty: Array
     ) -> Iterator[Candidate]:
-        """What wrong products, wrong penalties and spoilt tensors make of this δ."""
+        """Yield the gradients that wrong products, wrong penalties and spoilt tensors make of this δ."""
         products = [
             ((), data),
             *self._wrong_products(state, part, name),
@@ -377,7 +368,9 @@ class Search:
 
     @cached_property
     def _penalties(self) -> list[WrongPenalty]:
-        return [wrong for wrong in PENALTY_MISTAKES if wrong.kind not in self.without]
+        return [
+            wrong for wrong in (*PENALTY_MISTAKES, *PAIRED_PENALTY_MISTAKES) if wrong.kind not in self.without
+        ]
 
     @cached_property
     def _spoils(self) -> list[Wrong]:
@@ -392,7 +385,7 @@ class Search:
                     yield (Made(wrong, layer, name, spoilt.value, spoilt.place, early),), spoilt.gradient
             elif wrong is SWAPPED:
                 for other in self.targets.values():
-                    if other.name != name and other.right.shape == target.right.shape:
+                    if other.can_stand_for(target):
                         yield (Made(wrong, layer, name, place=other.name),), other.right
             elif not target.is_nothing:
                 for factor, candidate in tensor_factors(target, data, penalty):

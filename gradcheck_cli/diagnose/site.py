@@ -1,4 +1,4 @@
-"""One layer's step of backprop, taken apart into the parts that people get wrong.
+"""One layer's step of backprop, split into the parts that people get wrong.
 
     ∂L/∂a ─ activation → ∂L/∂y ─ norm → δ ─ weight → ∂L/∂w, ─ bias → ∂L/∂b, ─ below → ∂L/∂a of the layer below
 
@@ -21,7 +21,7 @@ from gradcheck_cli.types import Array
 
 
 class Part(StrEnum):
-    """What can be replaced: the steps of one layer in their order, then what is done to whole gradients."""
+    """The parts that can be wrong: the steps of one layer in order, then changes to whole gradients."""
 
     LOSS = "loss"
     BELOW = "below"
@@ -34,22 +34,25 @@ class Part(StrEnum):
     WEIGHT = "weight"
     PENALTY = "penalty"
     FINISHED = "finished"
-    """The gradient of one tensor, when all is done."""
+    """The finished gradient of one tensor."""
 
 
-TENSORS = {Part.BIAS: "bias", Part.BETA: "beta", Part.GAMMA: "gamma", Part.WEIGHT: "weight"}
-"""The parts that end in the gradient of a parameter, and what that is called; the quickest first."""
+TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
+"""The parts that end in a parameter's gradient, with the parameter's name.
+
+The quick and informative ones come first; a bias below a batch normalisation has the gradient 0 anyway.
+"""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What one layer's step of backprop has at hand.
+    """The inputs of one layer's step of backprop.
 
-    found: the gradients that were found, as far as there are any: what an author's own step would see.
-    dL_da: what the layer above hands down (N, out), of the output layer what the loss does.
-    dL_dy, delta: what the steps before have made of it (N, out).
+    found: the gradients that were found, which the author's own steps may have used.
+    dL_da: ∂L/∂a (N, out), from the layer above or from the loss.
+    dL_dy, delta: ∂L/∂y and δ (N, out), as far as the steps before have computed them.
     above: δ of each layer above, the nearest last.
-    right_deltas: δ of every layer in a right backprop, by its number.
+    right_deltas: δ of every layer in a right backprop, by layer index.
     """
 
     problem: Problem
@@ -72,7 +75,7 @@ class Site:
 
     @property
     def y(self) -> Array:
-        """What the activation is taken of (N, out)."""
+        """The activation's input (N, out)."""
         return self.activity.y[self.i]
 
     @cached_property
@@ -96,6 +99,16 @@ class Site:
     @property
     def normalised(self) -> Normalised | None:
         return self.activity.normalised[self.i]
+
+    @cached_property
+    def dL_dw(self) -> Array:
+        """∂L/∂w = δᵀ a⁽ʰ⁾ (out, in)."""
+        return self.delta.T @ self.a_h
+
+    @cached_property
+    def dL_db(self) -> Array:
+        """∂L/∂b = Σₙ δₙ (out,)."""
+        return self.delta.sum(axis=0)
 
     @property
     def samples(self) -> int:
@@ -125,14 +138,14 @@ RIGHT: Mapping[Part, Callable[[Site], Array]] = {
     Part.NORM: _norm,
     Part.GAMMA: _gamma,
     Part.BETA: lambda site: site.dL_dy.sum(axis=0),
-    Part.BIAS: lambda site: site.delta.sum(axis=0),
-    Part.WEIGHT: lambda site: site.delta.T @ site.a_h,
+    Part.BIAS: lambda site: site.dL_db,
+    Part.WEIGHT: lambda site: site.dL_dw,
 }
-"""Every step as it should be."""
+"""The right form of every step."""
 
 
 def penalty_terms(problem: Problem, name: str) -> dict[str, Array]:
-    """What each penalty on the parameter `name` adds to its gradient."""
+    """Return what each penalty adds to the gradient of the parameter `name`."""
     w = problem.parameters[name]
     return {
         penalty: PENALTIES[penalty].derivative(w, strength)

@@ -1,4 +1,4 @@
-"""Mistakes that were made, and a backprop that has come down so far with them."""
+"""Mistakes, and a backprop that has been carried out with them so far."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Made:
-    """A mistake that was made: where, with which value of its unknown, and in which entries.
+    """A mistake: where it was made, with which value of its unknown, and in which entries.
 
-    early: whether it spoilt the data's part alone, and the penalty was added afterwards.
+    early: whether it spoilt only the data's part, before the penalty was added.
     """
 
     wrong: Wrong
@@ -27,18 +27,18 @@ class Made:
     early: bool = False
 
     def is_like(self, other: Made) -> bool:
-        """Whether both are the same mistake, made in two places."""
+        """Whether both are the same mistake in two places."""
         if self.wrong.kind != other.wrong.kind:
             return False
         if self.wrong.unknown == "factor" and bool(self.tensor) != bool(other.tensor):
-            return False  # one goes on into all layers below, the other does not
+            return False  # a factor on ∂L/∂a also reaches the layers below
         if self.value is None or other.value is None or not self.wrong.unknown:
             return True
         return math.isclose(self.value, other.value, rel_tol=1e-5, abs_tol=1e-8)
 
 
 def number_of(made: Sequence[Made]) -> int:
-    """How many mistakes these are; the same one in several layers is one."""
+    """Return how many mistakes these are; the same one in several layers counts once."""
     if len(made) < 2:
         return len(made)
     return sum(not any(each.is_like(before) for before in made[:i]) for i, each in enumerate(made))
@@ -46,10 +46,11 @@ def number_of(made: Sequence[Made]) -> int:
 
 @dataclass(frozen=True)
 class State:
-    """A backprop that has come down to `site` with these mistakes, and reproduced everything above.
+    """A backprop with these mistakes that has reproduced every gradient down to `site`.
 
-    informed: how many entries tell it from the right one.  apart: the largest distance from what was found.
-    on_penalty: whether a factor bears on penalties, too.
+    informed: how many entries distinguish it from the right one.
+    apart: the largest distance from the gradients found.
+    on_penalty: whether a factor applies to penalties, too.
     """
 
     made: tuple[Made, ...] = ()
@@ -72,7 +73,7 @@ class State:
 
 
 def distinct(states: Sequence[State]) -> list[State]:
-    """One of each set of mistakes."""
+    """Return one state for each set of mistakes."""
     seen: dict[object, State] = {}
     for state in states:
         key = tuple(

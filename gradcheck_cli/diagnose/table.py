@@ -1,23 +1,25 @@
-"""All mistakes, by the step that they replace. To add one, write its row in the table it belongs to."""
+"""All mistakes, by the step that they replace. To add one, write its row in its table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.other_networks import OTHER_NETWORK
 from gradcheck_cli.diagnose.site import TENSORS, Part
 from gradcheck_cli.diagnose.wrong_activations import DROPPED_MISTAKES, FLAT_SPOT, MISPLACED_MISTAKES
+from gradcheck_cli.diagnose.wrong_biases import BIAS_MISTAKES
 from gradcheck_cli.diagnose.wrong_formulas import FORMULA_MISTAKES
 from gradcheck_cli.diagnose.wrong_handed_down import HANDED_DOWN_MISTAKES
 from gradcheck_cli.diagnose.wrong_losses import (
     LOGIT_MISTAKES,
     MARGIN_MISTAKES,
     OTHER_LOSS_MISTAKES,
-    SAMPLE_MISTAKES,
 )
 from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
-from gradcheck_cli.diagnose.wrong_penalties import PENALTY_MISTAKES
-from gradcheck_cli.diagnose.wrong_scales import SCALE, SCALED
+from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_samples import SAMPLE_MISTAKES, SUBSET_MISTAKES
+from gradcheck_cli.diagnose.wrong_scales import NAMES, SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
@@ -35,7 +37,9 @@ _STEPS: tuple[Mistake, ...] = (
     *OTHER_LOSS_MISTAKES,
     *SAMPLE_MISTAKES,
     *DROPPED_MISTAKES,
+    *BIAS_MISTAKES,
     *SUM_MISTAKES,
+    *SUBSET_MISTAKES,
     *HANDED_DOWN_MISTAKES,
     *NORM_MISTAKES,
 )
@@ -43,10 +47,10 @@ _STEPS: tuple[Mistake, ...] = (
 MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
     part: tuple(mistake for mistake in _STEPS if mistake.part is part) for part in Part
 }
-"""The wrong steps by the step of a layer that they replace."""
+"""The wrong steps, by the part of a layer that they replace."""
 
 TENSOR_FACTOR = Wrong("factor", SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor")
-"""A factor on one tensor alone."""
+"""A factor on one tensor only."""
 
 CLIPPED = Wrong(
     "clipped by norm",
@@ -56,15 +60,22 @@ CLIPPED = Wrong(
     "∂L",
     unknown="norm",
 )
-"""Each tensor clipped for itself."""
+"""Each tensor clipped individually."""
 
-SWAPPED = Wrong("tensors swapped", PRODUCT, "the gradient of {tensor} is that of {place}", "", "")
+SWAPPED = Wrong(
+    "tensors swapped",
+    PRODUCT,
+    "the gradient of {tensor} is that of {place}",
+    "",
+    "",
+    code="dL_db, dL_db_h = dL_db_h, dL_db",
+)
 """One tensor's gradient in another's place."""
 
-_SOME = "batch subset", "samples", "{it} is summed over {place} alone"
+_SOME = "batch subset", "samples", "{it} is summed over {place} only"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a")
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
-"""Samples of which only some count: in the loss, or in one product or sum."""
+"""Only some samples count: in the loss, or in one product or sum."""
 
 TENSOR_KINDS = frozenset(
     wrong.kind
@@ -75,25 +86,44 @@ TENSOR_KINDS = frozenset(
         *TENSOR_MISTAKES,
     )
 )
-"""The kinds of what can go wrong in a single tensor."""
+"""The kinds of mistake that affect a single tensor."""
 
-OVERFLOW = Wrong("overflow", "overflow", "the gradient of {tensor} has {place}", "", "")
+ALL_ZERO = Wrong(
+    "gradient zero",
+    "entries",
+    "every gradient is 0: backward never ran, or the gradients were set to 0 after it, as zero_grad does, "
+    "or the arrays were never filled",
+    "0",
+    "as computed",
+)
+"""All gradients at once are 0: then no formula is the reason."""
+
+OVERFLOW = Wrong(
+    "overflow",
+    "overflow",
+    "the gradient of {tensor} has {place}",
+    "",
+    "",
+    code="delta_h = dL_da_h * np.exp(z_h) / (1 + np.exp(z_h))",
+)
 
 PLANTABLE: tuple[Wrong, ...] = (
     *(step for step in _STEPS if not step.alike),
     *PENALTY_MISTAKES,
     *TENSOR_MISTAKES,
 )
-"""What can be planted in a backprop of ours."""
+"""The mistakes that can be planted in our backprop."""
 
 ZERO = next(wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
-"""What is exactly 0 was never computed, whatever else might have cancelled."""
+"""A gradient of exactly 0 was probably never computed, so that comes before terms that cancel."""
 
 _LIKELY = (
     SWAPPED,
     ZERO,
     *_STEPS,
     *PENALTY_MISTAKES,
+    *PAIRED_PENALTY_MISTAKES,
+    ALL_ZERO,
     TENSOR_FACTOR,
     CLIPPED,
     SOME_OF_LOSS,
@@ -102,5 +132,8 @@ _LIKELY = (
     OVERFLOW,
 )
 
+NAMEABLE: tuple[Wrong, ...] = (*_LIKELY, *NAMES, OTHER_NETWORK)
+"""All that a diagnosis may name; several rows may share a kind, and at least one of these has code."""
+
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
-"""How likely a mistake is before anything is known, by where its row stands."""
+"""The rank of each mistake by how likely it is beforehand: the order of the rows."""

@@ -1,4 +1,4 @@
-"""The gradient that was found, and whether a candidate is the same to rounding."""
+"""A gradient that was found, and whether a candidate equals it to rounding."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ import numpy as np
 from gradcheck_cli.types import Array
 
 RTOL = 1e-8
-"""How nearly a candidate must reproduce a gradient in float64: chance would rarely meet even one entry so."""
+"""The relative tolerance for a candidate in float64; by chance hardly an entry comes this near."""
 
 _CANCELLED = 1e-9
-"""Beside the terms that it is summed from, less is as good as 0."""
+"""A smaller share of the terms that an entry is summed from counts as 0."""
 
 _TRIFLE = 1e-11
-"""The share of a tensor's largest entry that is as good as nothing."""
+"""A smaller share of a tensor's largest entry counts as 0."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One tensor's gradient as it was found, and as it should be, both in float64 and penalties included.
+    """One tensor's gradient as found and as it should be, both in float64 with penalties.
 
-    bound: what rounding may do to a right one, in the arithmetic that it was computed in.
-    rtol: the relative tolerance of that arithmetic.
-    eps: the machine epsilon of that arithmetic.
-    silent: of which units all was found to be exactly 0, weights and bias, (units,).
+    bound: the rounding that a right gradient may have in the arithmetic it was computed in.
+    rtol, eps: the relative tolerance and the machine epsilon of that arithmetic.
+    silent: the units whose weights and bias were all found to be exactly 0, (units,).
     """
 
     name: str
@@ -43,7 +42,7 @@ class Target:
 
     @cached_property
     def is_known(self) -> Array:
-        """Where the right one is known, and what was found is a number."""
+        """Where the right value is known and the one found is finite."""
         return self.finite & np.isfinite(self.bound)
 
     @cached_property
@@ -52,35 +51,42 @@ class Target:
 
     @cached_property
     def is_nothing(self) -> bool:
-        """Whether what was found is 0 up to rounding, where something else should be."""
+        """Whether the gradient found is 0 up to rounding."""
         rounding = float(self.bound.max(initial=0.0)) if self.eps < 1.0 else 0.0
         nothing = max(rounding, _TRIFLE * float(np.abs(self.right).max(initial=0.0)))
         return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
+
+    def can_stand_for(self, other: Target) -> bool:
+        """Whether the other may hold its right gradient; one of 0 counts only if both are swapped."""
+        if self.name == other.name or self.right.shape != other.right.shape:
+            return False
+        return not other.is_nothing or self.matches(other.right)
 
     @property
     def is_off_throughout(self) -> bool:
         return not self.same(self.found, self.right)[self.is_known].any()
 
     def without(self, penalty: Array) -> Target:
-        """The data's part alone, if the penalty was added to it last."""
+        """Return the data's part, if the penalty was added last."""
         found = self.found - penalty
         found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0
         return replace(self, found=found, right=self.right - penalty)
 
     @cached_property
     def size(self) -> float:
-        """How large the numbers are that the right one is summed from; it may be a sum that cancels."""
+        """The size of the numbers that the right gradient is summed from, which may cancel."""
         summed_from = self.bound / self.eps
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
 
     def tolerance(self, candidate: Array) -> Array:
-        """How far rounding may carry the candidate: one of larger numbers than the right one's further."""
-        largest = float(np.abs(candidate).max(initial=0.0))
+        """Return how far rounding may carry the candidate; further if it is larger than the right one."""
+        size = np.abs(candidate)
+        largest = float(size.max(initial=0.0))
         amplified = max(1.0, largest / self.size) if self.size > 0 else 1.0
-        return self.rtol * np.abs(candidate) + amplified * self.bound + _TRIFLE * largest
+        return self.rtol * size + amplified * self.bound + _TRIFLE * largest
 
     def same(self, found: Array, candidate: Array) -> Array:
-        """Where both are the same, as a mask; what was found and is not finite says nothing."""
+        """Return a mask of where both are the same; entries that are not finite count as the same."""
         with np.errstate(invalid="ignore"):
             return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
 
@@ -88,12 +94,12 @@ class Target:
         return bool(np.isfinite(candidate).all() and self.same(self.found, candidate).all())
 
     def apart(self, candidate: Array) -> float:
-        """The largest distance, as a share of the candidate's largest entry, or of its terms."""
+        """Return the largest distance as a share of the candidate's largest entry, or of its terms."""
         off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
         largest = np.abs(candidate).max(initial=_CANCELLED * self.size)
         return float(off / largest) if largest > 0 else float(off > 0)
 
     def informs(self, candidate: Array) -> int:
-        """How many entries tell the candidate from the right gradient."""
+        """Return how many entries distinguish the candidate from the right gradient."""
         told = np.abs(candidate - self.right) > 2.0 * (self.tolerance(candidate) + self.bound)
         return int(np.count_nonzero(told & self.finite))

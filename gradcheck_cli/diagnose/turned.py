@@ -1,4 +1,4 @@
-"""Rows and columns as the author has them, whose file holds every weight as [in, out]."""
+"""Rows and columns as in the author's file, which holds every weight as [in, out]."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 
 _OTHER = {"row": "column", "column": "row", "Row": "Column", "Column": "Row"}
 
-_NOTE = " (Rows and columns are those of [in, out], as in the file.)"
+_NOTE = " (Rows and columns are counted as in the file, [in, out].)"
 
 
 def turned(diagnosis: Diagnosis) -> Diagnosis:
-    """The same with rows called columns, and columns rows."""
+    """Return the diagnosis with rows called columns, and columns rows."""
     return replace(
         diagnosis,
         answers=tuple(_answer(answer) for answer in diagnosis.answers),

@@ -1,4 +1,4 @@
-"""Mistakes that were found, in words."""
+"""The words for the mistakes that were found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcheck_cli.model.problem import Problem
 
 
 def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
-    """One mistake, made in one place or in several; problem: the network, where one is known."""
+    """Return one mistake, made in one place or several, in words; problem: the network, if known."""
     first = made[0]
     words = _words(made, problem)
     wrong, right = _filled(first.wrong.wrong, words), _filled(first.wrong.right, words)
@@ -32,7 +32,7 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
 
 
 def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
-    """What stands in the braces of a sentence or a formula."""
+    """Return the words for the braces of a sentence or a formula."""
     first = made[0]
     layers = _layers(made)
     tensors = _in_order([each.tensor for each in made if each.tensor], problem)
@@ -47,7 +47,7 @@ def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
 
 
 def _in_order(tensors: Sequence[str], problem: Problem | None) -> list[str]:
-    """In the order of every table."""
+    """Return the tensors in the order of the result's table."""
     if problem is None:
         return list(tensors)
     return [name for name in problem.network.shapes if name in tensors]
@@ -58,7 +58,7 @@ def _layers(made: Sequence[Made]) -> list[str]:
 
 
 def _sentences(made: Sequence[Made], problem: Problem | None) -> list[str]:
-    """What happened, one for each way and place that it happened in."""
+    """Return what happened, a sentence for each way and place."""
     if made[0].wrong is SWAPPED:
         return list(_swapped(made))
     ways: dict[tuple[str, str], list[Made]] = {}
@@ -73,7 +73,7 @@ def _when(made: Sequence[Made]) -> str:
 
 
 def _swapped(made: Sequence[Made]) -> Iterator[str]:
-    """Two tensors in each other's place are one sentence."""
+    """Yield one sentence for two tensors that are swapped, else one for each tensor."""
     stands_for = {each.tensor: each.place for each in made}
     for tensor, other in stands_for.items():
         if stands_for.get(other) != tensor:
@@ -87,7 +87,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    """The loss and its gradient; the activation and its derivative, if it is one in all of these layers."""
+    """Return the words for the loss, and for the activation if these layers share one."""
     loss = problem.network.loss
     formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
     return {"loss": name_of(loss), "dloss": formula, **_activation(problem, layers)}
@@ -112,13 +112,13 @@ def _where(made: Sequence[Made], layers: Sequence[str], problem: Problem | None)
 
 
 def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Problem | None) -> str:
-    """What a factor bears on."""
+    """Return what a factor applies to."""
     if problem is None and not tensors:
         return "the gradient"
     if problem is None or tensors:
         return f"the gradient of {listed(tensors)}"
     if len(layers) > 1:
-        return f"what is handed down, at each of layers {listed(layers)} anew,"
+        return f"the gradient handed down by each of layers {listed(layers)}"
     output, *below = reversed([layer.name for layer in problem.network.layers])
     if layers[0] == output:
         return "the gradient"

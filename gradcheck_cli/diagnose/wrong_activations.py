@@ -1,4 +1,4 @@
-"""Mistakes in what ∂a/∂z is taken of: it is missing, doubled, or taken at the wrong point."""
+"""Mistakes in the use of ∂a/∂z: it is missing, doubled, or taken at the wrong point."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from gradcheck_cli.types import Array
 DERIVATIVE = "activation derivative"
 
 
-def activation_row(kind: str, family: str, step: Step, sentence: str, wrong: str) -> Mistake:
+def activation_row(kind: str, family: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
+    """Return a row for a mistake in δ = ∂L/∂a · φ′(z)."""
     right, factor = "δ = ∂L/∂a · {phi}", "∂a/∂z"
-    return Mistake(kind, family, sentence, wrong, right, factor, part=Part.ACTIVATION, step=step)
+    return Mistake(kind, family, sentence, wrong, right, factor, code=code, part=Part.ACTIVATION, step=step)
 
 
 def negative_slope_of(activation: Activation) -> float:
+    """Return the slope of leaky_relu below 0."""
     return float(activation.derivative(np.array(-1.0)))
 
 
 def alpha_of(activation: Activation) -> float:
+    """Return the alpha of elu: its slope just below 0."""
     return float(activation.derivative(np.array(-np.finfo(float).tiny)))
 
 
@@ -53,7 +56,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""∂L/∂z with a derivative that textbooks write in terms of a."""
+"""∂L/∂z by activation, with the derivative as textbooks write it in terms of a."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
@@ -75,13 +78,13 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
 
 
 def _own_slope(site: Site) -> Array:
-    """φ'(z) of each z; of a softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    """Return φ'(z) (N, out); for softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
     activation = site.layer.activation
     return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
 
 
 def _averaged_slope(site: Site, _: float) -> Array | None:
-    """Where 1/N waits for the end: then it is multiplied in though ∂L/∂a is not."""
+    """Return φ'(z) times the loss's factor c, which code that divides by N at the end keeps."""
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)
 
@@ -99,20 +102,23 @@ MISPLACED_MISTAKES = (
         lambda site, _: site.dL_da,
         "in {where} the derivative of {activation} is missing",
         "δ = ∂L/∂a",
+        "delta = dL_da",
     ),
     activation_row(
         "activation derivative at a",
         DERIVATIVE,
         _at_a,
-        "in {where} the derivative of {activation} is taken at a, which has been through it, not at z",
+        "in {where} the derivative of {activation} is taken at a, its output, not at z, its input",
         "δ = ∂L/∂a · φ'(a)",
+        "delta = dL_da * sigmoid(a) * (1 - sigmoid(a))",
     ),
     activation_row(
         "activation derivative of z taken for a",
         DERIVATIVE,
         _z_for_a,
-        "in {where} the derivative of {activation}, {phi}, is given z in place of a",
+        "in {where} the derivative of {activation}, {phi}, is given z instead of a",
         "δ = ∂L/∂a · {phi} with a = z",
+        "delta = dL_da * z * (1 - z)",
     ),
     activation_row(
         "activation derivative at the input",
@@ -120,12 +126,13 @@ MISPLACED_MISTAKES = (
         _at_input,
         "in {where} the derivative of {activation} is taken at the layer's input, not at z",
         "δ = ∂L/∂a · φ'(a⁽ʰ⁾)",
+        "delta = dL_da * (1 - np.tanh(a_h) ** 2)",
     ),
     activation_row(
         "activation derivative at the input",
         DERIVATIVE,
         _input_for_a,
-        "in {where} the derivative of {activation}, {phi}, is given the layer's input in place of a",
+        "in {where} the derivative of {activation}, {phi}, is given the layer's input instead of a",
         "δ = ∂L/∂a · {phi} with a = a⁽ʰ⁾",
     ),
     activation_row(
@@ -134,24 +141,27 @@ MISPLACED_MISTAKES = (
         _twice,
         "in {where} the derivative of {activation} is multiplied in twice",
         "δ = ∂L/∂a · φ'(z)²",
+        "delta = dL_da * (a * (1 - a)) ** 2",
     ),
     activation_row(
         "mask of the gradient",
         DERIVATIVE,
         _mask_of_gradient,
-        "in {where} {activation} lets through where ∂L/∂a > 0, not where z > 0",
+        "in {where} the mask of {activation} is ∂L/∂a > 0, not z > 0",
         "δ = ∂L/∂a where ∂L/∂a > 0",
+        "delta_h = dL_da_h * (dL_da_h > 0)",
     ),
 )
 
 FLAT_SPOT = Mistake(
     "flat spot added",
     DERIVATIVE,
-    "in {where} {value} is added to the derivative of {activation}, as is done to leave its flat spots",
+    "in {where} {value} is added to the derivative of {activation}, a trick to leave its flat spots",
     "δ = ∂L/∂a · ({phi} + {value})",
     "δ = ∂L/∂a · {phi}",
     "∂a/∂z",
     "flat spot",
+    "delta = dL_da * (a * (1 - a) + 0.1)",
     part=Part.ACTIVATION,
     step=_with_flat_spot,
     planted=0.1,
@@ -162,14 +172,16 @@ DROPPED_MISTAKES = (
         "upstream gradient dropped",
         DERIVATIVE,
         lambda site, _: _own_slope(site),
-        "in {where} ∂L/∂a, what is handed down, is dropped: δ is the derivative of {activation} alone",
+        "in {where} the upstream gradient ∂L/∂a is dropped: δ is the derivative of {activation} alone",
         "δ = {phi}",
+        "delta = a * (1 - a)",
     ),
     activation_row(
         "upstream gradient dropped",
         DERIVATIVE,
         _averaged_slope,
-        "in {where} ∂L/∂a is dropped but for the loss's c: δ is c times the derivative of {activation}",
+        "in {where} the upstream gradient ∂L/∂a is dropped except for the loss's c: "
+        "δ is c times the derivative of {activation}",
         "δ = c · {phi}",
     ),
 )

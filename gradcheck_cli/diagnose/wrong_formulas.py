@@ -1,4 +1,4 @@
-"""Mistakes in what is written for ∂a/∂z: an option, a slip, another activation's formula."""
+"""Wrong formulas for ∂a/∂z: an option, a slip, another activation's derivative."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 FORMULA = "activation formula"
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A wrong φ'(z) of y, a and the layer."""
+"""Return a wrong φ'(z), given y, a and the layer."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------
@@ -36,13 +36,13 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """a + alpha with another alpha than that of a."""
+    """Return a + alpha, with another alpha than a was computed with."""
     if site.layer.activation_name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
 
 
-def _option(name: str, step: Step, wrong: str, planted: float) -> Mistake:
+def _option(name: str, step: Step, wrong: str, planted: float, code: str = "") -> Mistake:
     return Mistake(
         "activation option",
         FORMULA,
@@ -51,6 +51,7 @@ def _option(name: str, step: Step, wrong: str, planted: float) -> Mistake:
         "δ = ∂L/∂a · {phi}",
         "∂a/∂z",
         name,
+        code,
         part=Part.ACTIVATION,
         step=step,
         planted=planted,
@@ -58,7 +59,13 @@ def _option(name: str, step: Step, wrong: str, planted: float) -> Mistake:
 
 
 _OPTIONS = (
-    _option("negative_slope", _leaky, "δ = ∂L/∂a · (1 if z > 0, else {value})", 0.2),
+    _option(
+        "negative_slope",
+        _leaky,
+        "δ = ∂L/∂a · (1 if z > 0, else {value})",
+        0.2,
+        "delta_h = dL_da_h * np.where(z_h > 0, 1, 0.2)",
+    ),
     _option("alpha", _elu, "δ = ∂L/∂a · (1 if z > 0, else {value} eᶻ)", 0.5),
     _option("alpha", _elu_of_a, "δ = ∂L/∂a · (1 if z > 0, else a + {value})", 0.5),
 )
@@ -75,7 +82,6 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
     "sigmoid": {
         "a": lambda z, a, _: a,
         "1 − a": lambda z, a, _: 1.0 - a,
-        "a (1 + a)": lambda z, a, _: a * (1.0 + a),
         "a²": lambda z, a, _: a * a,
         "a² (1 − a)": lambda z, a, _: a * a * (1.0 - a),
         "a (1 − a)²": lambda z, a, _: a * (1.0 - a) ** 2,
@@ -167,10 +173,10 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "1 / (1 + eᶻ)²": lambda z, a, _: sigmoid(-z) ** 2,
     },
 }
-"""By activation: wrong formulas of its derivative, as they are written."""
+"""By activation: wrong formulas for its derivative, as people write them."""
 
 
-def _slip(name: str, formula: str, slope: Slope) -> Mistake:
+def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         if site.layer.activation_name != name:
             return None
@@ -182,6 +188,7 @@ def _slip(name: str, formula: str, slope: Slope) -> Mistake:
         step,
         f"in {{where}} the derivative of {{activation}} is written {formula}",
         f"δ = ∂L/∂a · ({formula})",
+        code,
     )
 
 
@@ -190,7 +197,7 @@ def _slip(name: str, formula: str, slope: Slope) -> Mistake:
 
 def _another(name: str, activation: Activation) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        if site.layer.activation_name == name:  # with another option, which is solved for
+        if site.layer.activation_name == name:  # its options are solved for
             return None
         return site.dL_da * activation.derivative(site.y)
 
@@ -198,7 +205,7 @@ def _another(name: str, activation: Activation) -> Mistake:
         "another activation's derivative",
         FORMULA,
         step,
-        f"in {{where}} the derivative is that of {name}, and the forward pass takes {{activation}}",
+        f"in {{where}} the derivative is that of {name}, but the forward pass uses {{activation}}",
         f"δ = ∂L/∂a · {name}'(z)",
     )
 
@@ -212,25 +219,26 @@ def _others() -> Iterator[Mistake]:
             yield _another(name, row.with_options())
 
 
-_OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...]], ...] = (
-    ("sigmoid", "a (1 − a)", lambda a: a * (1.0 - a), ("softmax",)),
-    ("tanh", "1 − a²", lambda a: 1.0 - a * a, ()),
-    ("softplus", "1 − exp(−a)", lambda a: -np.expm1(-a), ()),
+_OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ...] = (
+    ("sigmoid", "a (1 − a)", lambda a: a * (1.0 - a), ("softmax",), "delta = dL_da * a * (1 - a)"),
+    ("tanh", "1 − a²", lambda a: 1.0 - a * a, (), "delta = dL_da * (1 - a**2)"),
+    ("softplus", "1 − exp(−a)", lambda a: -np.expm1(-a), (), "delta = dL_da * (1 - np.exp(-a))"),
     (
         "elu",
         "1 if a > 0, else a + 1",
         lambda a: np.where(a > 0, 1.0, a + 1.0),
         ("sigmoid", "relu", "softplus", "softmax"),
+        "delta = dL_da * np.where(a > 0, 1, a + 1)",
     ),
 )
-"""Whose derivative, how it is written by the activation, the formula, and where that has another name.
+"""The activation, its derivative in terms of a, the formula, where that has another name, and numpy code.
 
 Of a that is never negative elu's is 1, a derivative that is missing.
 """
 
 
 def _written_by_a(
-    name: str, formula: str, slope: Callable[[Array], Array], not_of: tuple[str, ...]
+    name: str, formula: str, slope: Callable[[Array], Array], not_of: tuple[str, ...], code: str
 ) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         return None if site.layer.activation_name in (name, *not_of) else site.dL_da * slope(site.a)
@@ -240,8 +248,9 @@ def _written_by_a(
         FORMULA,
         step,
         f"in {{where}} the derivative is written {formula}, that of {name}, "
-        "and the forward pass takes {activation}",
+        "but the forward pass uses {activation}",
         f"δ = ∂L/∂a · {formula if name == 'sigmoid' else f'({formula})'}",
+        code,
     )
 
 
@@ -257,21 +266,22 @@ _SOFTMAX = (
         "softmax diagonal only",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a * (1.0 - a)),
-        "in {where} only the diagonal of softmax's Jacobian is used, as if every output had its own z alone",
+        "in {where} only the diagonal of softmax's Jacobian counts, as if each output had only its own z",
         "δᵢ = ∂L/∂aᵢ · aᵢ (1 − aᵢ)",
+        "delta = dL_da * a * (1 - a)",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a),
-        "in {where} softmax's Jacobian lacks its product of two outputs, −aᵢ aⱼ",
+        "in {where} softmax's Jacobian lacks the term −aᵢ aⱼ",
         "δᵢ = ∂L/∂aᵢ · aᵢ",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: a * (dL_da + (dL_da * a).sum(axis=-1, keepdims=True))),
-        "in {where} softmax's Jacobian has + aᵢ aⱼ for − aᵢ aⱼ",
+        "in {where} softmax's Jacobian has +aᵢ aⱼ instead of −aᵢ aⱼ",
         "δⱼ = Σᵢ ∂L/∂aᵢ · aᵢ (1[i=j] + aⱼ)",
     ),
     activation_row(
@@ -286,6 +296,7 @@ _SOFTMAX = (
 
 FORMULA_MISTAKES: tuple[Mistake, ...] = (
     *_SOFTMAX,
+    _slip("sigmoid", "a (1 + a)", lambda z, a, _: a * (1.0 + a), "delta = dL_da * a * (1 + a)"),
     *(_slip(name, formula, slope) for name, slips in _SLIPS.items() for formula, slope in slips.items()),
     *(_written_by_a(*row) for row in _OF_A),
     *_others(),

@@ -42,11 +42,12 @@ def _early(with_penalty: bool) -> Mistake:
     return Mistake(
         "weights updated first",
         EARLY,
-        "the weights of {where} are updated, by a learning rate of {value}, before δ goes down through them",
+        "the weights of {where} are updated (learning rate {value}) before δ goes down through them",
         "∂L/∂a⁽ʰ⁾ = δ (w − {value} ∂L/∂w)",
         right,
         "∂L/∂a",
         "learning rate",
+        "w = w - 0.1 * dL_dw\ndL_da_h = delta @ w",
         part=Part.BELOW,
         step=_updated(with_penalty),
         planted=0.1,
@@ -72,7 +73,7 @@ def _below_before(site: Site) -> Array | None:
 
 
 def _summed_over_units(site: Site) -> Array | None:
-    """Σⱼ δⱼ for every input; not where that cancels, as below a softmax: what is left is rounding."""
+    """Return Σⱼ δⱼ for every input; None where that cancels, as below a softmax, and rounding is left."""
     total = site.delta.sum(axis=1, keepdims=True)
     if (np.abs(total) <= _CANCELLED * np.abs(site.delta).sum(axis=1, keepdims=True)).all():
         return None
@@ -80,7 +81,7 @@ def _summed_over_units(site: Site) -> Array | None:
 
 
 _CANCELLED = 1e-12
-"""A smaller share of what it is summed from is rounding."""
+"""A smaller share of the terms of a sum is rounding."""
 
 
 _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
@@ -90,12 +91,13 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         _square(lambda s: s.delta @ s.w.T),
         "δ goes down through wᵀ, not w",
         "∂L/∂a⁽ʰ⁾ = δ wᵀ",
+        "dL_da_h = delta @ w.T",
     ),
     (
         "transposed weights",
         TRANSPOSED,
         lambda s: s.delta @ s.w.T.reshape(s.w.shape),
-        "δ goes down through a w whose numbers are in the order of wᵀ",
+        "δ goes down through wᵀ reshaped to the shape of w",
         "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped",
     ),
     (
@@ -111,6 +113,7 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         _square(lambda s: s.delta),
         "δ goes down without the weights",
         "∂L/∂a⁽ʰ⁾ = δ",
+        "dL_da_h = delta",
     ),
     (
         "weights left out on the way down",
@@ -123,16 +126,18 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         "absolute weights on the way down",
         PRODUCT,
         lambda s: s.delta @ np.abs(s.w),
-        "δ goes down through weights that have lost their signs",
+        "δ goes down through |w|, not w",
         "∂L/∂a⁽ʰ⁾ = δ |w|",
+        "dL_da_h = delta @ np.abs(w)",
     ),
     *(
         (
             "another layer's weights",
             PRODUCT,
             lambda s, by=by: _other_weight(s, by),
-            f"δ goes down through the weights of the layer {further}",
+            f"δ goes down through the weights from {further}",
             "∂L/∂a⁽ʰ⁾ = δ w of another layer",
+            "dL_da_h = delta @ w_h",
             abs(by) > 1,
         )
         for by, further in FURTHER

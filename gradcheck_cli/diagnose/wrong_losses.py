@@ -1,4 +1,4 @@
-"""Mistakes in ∂L/∂a: the loss's formula, and which samples it is summed over."""
+"""Mistakes in ∂L/∂a: the loss's formula."""
 
 from __future__ import annotations
 
@@ -7,37 +7,45 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Step
-from gradcheck_cli.diagnose.site import RIGHT, Part, Site
-from gradcheck_cli.diagnose.subsets import SUBSETS, Samples, kept
+from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.model.activations import ACTIVATIONS
 from gradcheck_cli.model.losses import LOSSES, Loss
 from gradcheck_cli.model.special import sigmoid, softmax
 from gradcheck_cli.types import Array
 
 LOSS = "loss"
-SAMPLES = "samples"
 
 Gradient = Callable[[Array, Array], Array]
-"""∂ℓ/∂a (N, C) of the output a and the target, both (N, C)."""
+"""Return ∂ℓ/∂a (N, C), given the output a and the target, both (N, C)."""
 
 
-def loss_row(kind: str, step: Step, sentence: str, wrong: str) -> Mistake:
+def loss_row(kind: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
+    """Return a row for a mistake in ∂L/∂a."""
     return Mistake(
-        kind, LOSS, sentence, f"∂L/∂a = {wrong}", "∂L/∂a = c · {dloss}", "∂L/∂a", part=Part.LOSS, step=step
+        kind,
+        LOSS,
+        sentence,
+        f"∂L/∂a = {wrong}",
+        "∂L/∂a = c · {dloss}",
+        "∂L/∂a",
+        code=code,
+        part=Part.LOSS,
+        step=step,
     )
 
 
 def name_of(loss: Loss) -> str:
-    """The loss's name in the table."""
+    """Return the loss's name in the table."""
     return next(name for name, row in LOSSES.items() if row.formula == loss.formula)
 
 
 def name_of_loss(site: Site) -> str:
+    """Return the name of the network's loss."""
     return name_of(site.problem.network.loss)
 
 
 def of_loss(gradient: Gradient, *losses: str) -> Step:
-    """A wrong gradient of one of these losses, or of any, times the network's own coefficient."""
+    """Return the step with a wrong gradient of these losses, or of any, times the network's coefficient."""
 
     def step(site: Site, _: float) -> Array | None:
         if losses and name_of_loss(site) not in losses:
@@ -48,6 +56,7 @@ def of_loss(gradient: Gradient, *losses: str) -> Step:
 
 
 def total_of(target: Array) -> Array:
+    """Return the sum of each sample's targets, (N, 1)."""
     total: Array = target.sum(axis=-1, keepdims=True)
     return total
 
@@ -58,23 +67,25 @@ def total_of(target: Array) -> Array:
 def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
-    """Of a loss whose ∂ℓ/∂a is p(a) Σy − y, or p(a) − y: total is what p is multiplied by."""
-    vjp = ACTIVATIONS[LOSSES[loss].applies or ""].vjp
+    """Yield the mistakes of a loss whose ∂ℓ/∂a is p(a) · total(y) − y."""
+    function = LOSSES[loss].applies or ""
+    vjp = ACTIVATIONS[function].vjp
     twice, missing = "output activation twice", "output activation missing"
 
-    def row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
-        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}")
+    def row(kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:
+        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}", code)
 
     yield row(
         twice,
         lambda a, t: p(p(a)) * total(t) - t,
-        f"{name} is applied twice: the loss does it already",
+        f"{name} is applied twice: the loss applies it already",
         f"({name}({name}(a)) − y)",
+        f"dL_da = ({function}(p) - y) / N",
     )
     yield row(
         twice,
         lambda a, t: vjp(a, p(a) * total(t) - t),
-        f"the derivative of {name} is multiplied into {name}(a) − y, which has it already",
+        f"the derivative of {name} is multiplied into {name}(a) − y, which contains it already",
         f"({name}(a) − y) · {name}'(a)",
     )
     yield row(
@@ -86,19 +97,20 @@ def _of_logits(
     yield row(
         missing,
         lambda a, t: a * total(t) - t,
-        f"the logits themselves stand where {name} of them should",
+        f"the gradient has the logits a instead of {name}(a)",
         "(a − y)",
+        "dL_da = (a - y) / N",
     )
     yield row(
         missing,
         lambda a, t: -t / p(a),
-        f"the derivative is taken by p, and that of p = {name}(a) is missing",
+        f"the gradient is ∂L/∂p: the derivative of p = {name}(a) is missing",
         "(−y / p)",
     )
     yield row(
         "sign of the target",
         lambda a, t: p(a) * total(t) + t,
-        "the target is added, where it should be subtracted",
+        "the target is added instead of subtracted",
         f"({name}(a) + y)",
     )
     yield row("target forgotten", lambda a, t: p(a) * total(t), "the target is not subtracted", f"{name}(a)")
@@ -114,7 +126,7 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "output activation missing",
         of_loss(lambda a, t: -t / sigmoid(a) + (1.0 - t) / sigmoid(-a), "bce_with_logits"),
-        "the derivative is taken by p, and that of p = σ(a) is missing",
+        "the gradient is ∂L/∂p: the derivative of p = σ(a) is missing",
         "c · (−y / p + (1 − y) / (1 − p))",
     ),
     loss_row(
@@ -122,6 +134,7 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
         of_loss(_softmax_over_the_batch, "cross_entropy"),
         "softmax is taken over the samples, not over the outputs",
         "c · (softmax over n − y)",
+        "p = np.exp(a) / np.exp(a).sum(axis=0)\ndL_da = (p - y) / N",
     ),
 )
 
@@ -129,17 +142,30 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
 # --- another loss ------------------------------------------------------------------------------------------
 
 
-_OTHERS: Mapping[str, tuple[str, Gradient]] = {
-    "mse": ("2 (a − y)", lambda a, t: 2.0 * (a - t)),
-    "½ mse": ("(a − y)", lambda a, t: a - t),
-    "l1": ("sign(a − y)", lambda a, t: np.sign(a - t)),
-    "huber": ("clip(a − y, ± 1)", lambda a, t: np.clip(a - t, -1.0, 1.0)),
-    "cross_entropy": ("(softmax(a) − y)", lambda a, t: softmax(a) * total_of(t) - t),
-    "bce_with_logits": ("(σ(a) − y)", lambda a, t: sigmoid(a) - t),
-    "cross_entropy of probabilities": ("(−y / a)", lambda a, t: -t / a),
-    "bce of probabilities": ("(a − y) / (a (1 − a))", lambda a, t: (a - t) / (a * (1.0 - a))),
-    "squared hinge": ("2 max(0, …)", lambda a, t: _squared_hinge(a, t)),
+_OTHERS: Mapping[str, tuple[str, Gradient, str]] = {
+    "mse": ("2 (a − y)", lambda a, t: 2.0 * (a - t), "2 * (a - y)"),
+    "½ mse": ("(a − y)", lambda a, t: a - t, "(a - y)"),
+    "l1": ("sign(a − y)", lambda a, t: np.sign(a - t), "np.sign(a - y)"),
+    "huber": ("clip(a − y, ± 1)", lambda a, t: np.clip(a - t, -1.0, 1.0), "np.clip(a - y, -1, 1)"),
+    "cross_entropy": (
+        "(softmax(a) − y)",
+        lambda a, t: softmax(a) * total_of(t) - t,
+        "(np.exp(a) / np.exp(a).sum(axis=1, keepdims=True) - y)",
+    ),
+    "bce_with_logits": ("(σ(a) − y)", lambda a, t: sigmoid(a) - t, "(1 / (1 + np.exp(-a)) - y)"),
+    "cross_entropy of probabilities": ("(−y / a)", lambda a, t: -t / a, "-(y / a)"),
+    "bce of probabilities": (
+        "(a − y) / (a (1 − a))",
+        lambda a, t: (a - t) / (a * (1.0 - a)),
+        "(a - y) / (a * (1 - a))",
+    ),
+    "squared hinge": (
+        "2 max(0, …)",
+        lambda a, t: _squared_hinge(a, t),
+        "2 * (over * margins - y * (over * margins).sum(axis=1, keepdims=True))",
+    ),
 }
+"""By loss: how its gradient is written, the gradient, and its code."""
 
 
 def _squared_hinge(a: Array, target: Array) -> Array:
@@ -147,30 +173,32 @@ def _squared_hinge(a: Array, target: Array) -> Array:
     return 2.0 * (over - target * over.sum(axis=-1, keepdims=True))
 
 
-def _another(name: str, formula: str, gradient: Gradient) -> Mistake:
+def _another(name: str, formula: str, gradient: Gradient, code: str) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         own = name_of_loss(site)
-        half = own == "mse" and name == "½ mse"  # a factor, and nothing else
+        half = own == "mse" and name == "½ mse"  # only a factor
         raw = LOSSES[own].applies is not None and name == "½ mse"  # the output activation missing
         if own == name or half or raw or (name == "squared hinge" and own != "hinge"):
             return None
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
 
     return loss_row(
-        "another loss", step, f"this is the gradient of {name}, and the loss is {{loss}}", f"c · {formula}"
+        "another loss",
+        step,
+        f"this is the gradient of {name}, but the loss is {{loss}}",
+        f"c · {formula}",
+        f"dL_da = {code} / N",
     )
 
 
-OTHER_LOSS_MISTAKES = tuple(
-    _another(name, formula, gradient) for name, (formula, gradient) in _OTHERS.items()
-)
+OTHER_LOSS_MISTAKES = tuple(_another(name, *row) for name, row in _OTHERS.items())
 
 
 # --- Huber -------------------------------------------------------------------------------------------------
 
 
 def _threshold(site: Site) -> float:
-    """The Huber loss's delta: its slope far away."""
+    """Return the Huber loss's delta, which is its slope far from 0."""
     return float(site.problem.network.loss.gradient(np.full((1, 1), 1e100), np.zeros((1, 1)))[0, 0])
 
 
@@ -181,11 +209,11 @@ def _huber(site: Site, delta: float) -> Array | None:
 
 
 _MOST_SIZES = 2000
-"""Each interval between two sizes of a − y is looked at by itself."""
+"""With more entries of a − y, trying each interval between them would take too long."""
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
-    """Every delta that would give the output's bias this gradient (C,).
+    """Return every delta that would give the output's bias this gradient (C,).
 
     Between two neighbouring sizes of a − y the gradient is affine in delta, so each interval has a best one.
     """
@@ -203,7 +231,7 @@ def _thresholds(site: Site, found: Array) -> Sequence[float]:
 
 
 def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
-    """The bias's gradient as fixed + delta · slope, where delta clips what is larger than `low`."""
+    """Return fixed and slope of the bias's gradient fixed + delta · slope; delta clips all above `low`."""
     d, c = site.a - site.problem.target, site.problem.network.coefficient
     beyond = np.abs(d) > low
     activation = site.layer.activation
@@ -236,11 +264,12 @@ _HUBER = (
     Mistake(
         "huber threshold",
         LOSS,
-        "the Huber loss is clipped at {value}, which is not its delta",
+        "the Huber gradient is clipped at {value}, not at the loss's delta",
         "∂L/∂a = c · clip(a − y, ± {value})",
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
         "delta",
+        "dL_da = np.clip(a - y, -1, 1) / N",
         part=Part.LOSS,
         step=_huber,
         solver=_thresholds,
@@ -249,20 +278,22 @@ _HUBER = (
     loss_row(
         "huber sign",
         _signless,
-        "beyond its threshold the Huber loss has + delta on either side",
+        "beyond its threshold the Huber gradient is + delta on both sides",
         "c · delta where |a − y| > delta",
+        "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, 0.4) / N",
     ),
     loss_row(
         "huber sign",
         _one_sided,
-        "the Huber loss is not clipped below: its delta is held against a − y, not against |a − y|",
+        "the Huber gradient is not clipped below: delta is compared with a − y, not with |a − y|",
         "c · min(a − y, delta)",
     ),
     loss_row(
         "huber slope",
         _unit_slope,
-        "beyond its threshold the Huber loss has the slope ± 1, not ± delta",
+        "beyond its threshold the Huber gradient is ± 1, not ± delta",
         "c · sign(a − y) where |a − y| > delta",
+        "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, np.sign(a - y)) / N",
     ),
 )
 
@@ -281,7 +312,7 @@ def _counted(over: Array) -> Array:
 
 
 def _largest_only(a: Array, target: Array) -> Array:
-    """Of the margins only the one that is violated most (Crammer and Singer)."""
+    """Return 1 for the margin that is violated most, else 0 (Crammer and Singer)."""
     over = _over(a, target)
     other = np.where(target > 0, -np.inf, a)
     first = np.zeros_like(a)
@@ -289,27 +320,28 @@ def _largest_only(a: Array, target: Array) -> Array:
     return over * first
 
 
-def _hinge_row(kind: str, gradient: Gradient, sentence: str, wrong: str) -> Mistake:
-    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}")
+def _hinge_row(kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:
+    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}", code)
 
 
 _HINGE = (
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) > 0),
-        "at the label stands −1, however many margins are violated",
+        "the label's entry is −1, however many margins are violated",
         "1[…], at y −1",
     ),
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t,
-        "at the label stands −1, whether margins are violated or not",
+        "the label's entry is always −1, even where no margin is violated",
         "1[…], at y always −1",
+        "dL_da = (over - y) / N",
     ),
     _hinge_row(
         "hinge not counted",
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) + 1.0),
-        "the label's own margin is counted with those that are violated",
+        "the label's own margin is counted as violated",
         "1[…], at y −1 − Σ of these",
     ),
     _hinge_row(
@@ -318,12 +350,14 @@ _HINGE = (
         "the label's own margin is not set to 0",
         "1[…], at y 1 − Σ of these",
     ),
-    _hinge_row("hinge label forgotten", _over, "at the label stands 0", "1[…], at y 0"),
+    _hinge_row("hinge label forgotten", _over, "the label's entry is 0", "1[…], at y 0", "dL_da = over / N"),
     _hinge_row(
         "hinge margin",
         lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
         "the margin 1 is forgotten",
         "1[aⱼ − a_y > 0], at y −Σ of these",
+        "over = (a > (a * y).sum(axis=1, keepdims=True)) * (1 - y)\n"
+        "dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",
     ),
     _hinge_row(
         "another loss",
@@ -331,37 +365,6 @@ _HINGE = (
         "only the margin that is violated most counts",
         "1[j is the largest violated], at y −1",
     ),
-)
-
-
-# --- which samples -----------------------------------------------------------------------------------------
-
-
-def _only(samples: Samples, mean: bool) -> Step:
-    """The loss of these samples alone: of the sum over all, or their own mean."""
-
-    def step(site: Site, _: float) -> Array | None:
-        some = kept(site.samples, samples)
-        if some is None:
-            return None
-        return RIGHT[Part.LOSS](site) * some * (site.samples / float(some.sum()) if mean else 1.0)
-
-    return step
-
-
-SAMPLE_MISTAKES = tuple(
-    Mistake(
-        kind,
-        SAMPLES,
-        sentence + (", and the mean is over the others" if mean else ""),
-        f"L = c Σₙ ℓₙ {wrong}",
-        "L = c Σₙ ℓₙ",
-        "∂L/∂a",
-        part=Part.LOSS,
-        step=_only(samples, mean),
-    )
-    for mean in (False, True)
-    for kind, samples, sentence, wrong in SUBSETS
 )
 
 

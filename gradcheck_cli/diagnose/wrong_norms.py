@@ -19,19 +19,20 @@ _FORMULAS = {
     Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
     Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
 }
-"""The right formula of each part, and which factor of the chain rule it is."""
+"""The right formula of each part, and its factor of the chain rule."""
 
 Of = Callable[[Normalised, Array, Site], Array]
-"""A wrong step of ẑ, g = γ ∂L/∂y and the rest."""
+"""Return a wrong step, given ẑ, g = γ ∂L/∂y and the site."""
 
 
-def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str) -> Mistake:
+def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str) -> Mistake:
     right, factor = _FORMULAS[part]
-    return Mistake(kind, NORM, f"in {{where}} {sentence}", wrong, right, factor, part=part, step=_normed(of))
+    sentence = f"in {{where}} {sentence}"
+    return Mistake(kind, NORM, sentence, wrong, right, factor, code=code, part=part, step=_normed(of))
 
 
 def _normed(of: Of) -> Step:
-    """Of ẑ and g = γ ∂L/∂y, where there are any."""
+    """Return the step for layers with batch normalisation; it does not apply to others."""
 
     def step(site: Site, _: float) -> Array | None:
         return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
@@ -50,7 +51,7 @@ def _along(z_hat: Array, g: Array) -> Array:
 
 
 def _unbiased(at: Normalised, site: Site) -> Array:
-    """√(var z + eps) with the variance divided by N − 1."""
+    """Return √(var z + eps) with the variance over N − 1."""
     eps, count = site.layer.batch_norm or 0.0, site.samples
     variance = at.deviation**2 - eps
     deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
@@ -64,136 +65,160 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """The exact gradient of a normalisation by the variance divided by N − 1."""
+    """Return the exact δ of a normalisation by the variance over N − 1."""
     deviation, count = _unbiased(at, site), site.samples
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
 
 
-_NORMS: tuple[tuple[str, Of, str, str], ...] = (
+_NORMALISED = "(g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0))"
+"""The right numerator of δ in numpy."""
+
+_UNBIASED = "deviation = np.sqrt(z_h.var(axis=0, ddof=1) + eps)"
+_NORMALISED_AGAIN = f"{_UNBIASED}\nz_unbiased = (z_h - z_h.mean(axis=0)) / deviation"
+_WITH_N_LESS_1 = "(g - g.mean(axis=0) - z_hat * (g * z_hat).sum(axis=0) / (N - 1))"
+
+
+_NORMS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "batch norm: mean term missing",
         lambda at, g, s: (g - _along(at.value, g)) / at.deviation,
-        "batch normalisation's backward lacks the mean's part",
+        "batch normalisation's backward lacks the mean's term",
         "δ = (g − ẑ mean(g ẑ)) / √(…)",
+        "delta_h = (g - z_hat * (g * z_hat).mean(axis=0)) / deviation",
     ),
     (
         "batch norm: variance term missing",
         lambda at, g, s: _centred(g) / at.deviation,
-        "batch normalisation's backward lacks the variance's part",
+        "batch normalisation's backward lacks the variance's term",
         "δ = (g − mean g) / √(…)",
+        "delta_h = (g - g.mean(axis=0)) / deviation",
     ),
     (
         "batch norm: mean subtracted twice",
         lambda at, g, s: (_centred(g) - g.mean(axis=0) - _along(at.value, g)) / at.deviation,
-        "batch normalisation's backward subtracts the mean's part twice",
+        "batch normalisation's backward subtracts the mean's term twice",
         "δ = (g − 2 mean g − ẑ mean(g ẑ)) / √(…)",
+        "delta_h = (g - 2 * g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation",
     ),
     (
         "batch norm: variance term twice",
         lambda at, g, s: (_centred(g) - 2.0 * _along(at.value, g)) / at.deviation,
-        "batch normalisation's backward has the variance's part twice",
+        "batch normalisation's backward has the variance's term twice",
         "δ = (g − mean g − 2 ẑ mean(g ẑ)) / √(…)",
+        "delta_h = (g - g.mean(axis=0) - 2 * z_hat * (g * z_hat).mean(axis=0)) / deviation",
     ),
     (
         "batch norm: statistics held constant",
         lambda at, g, s: g / at.deviation,
         "batch normalisation's mean and variance are held constant",
         "δ = g / √(…)",
+        "delta_h = g / deviation",
     ),
     (
         "batch norm: unbiased variance",
         lambda at, g, s: at.vjp(g) * at.deviation / _unbiased(at, s),
-        "batch normalisation's backward divides by the unbiased variance's root, of N − 1",
+        "batch normalisation's backward divides by the root of the unbiased variance, over N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
+        f"{_UNBIASED}\ndelta_h = {_NORMALISED} / deviation",
     ),
     (
         "batch norm: unbiased variance",
         _unbiased_throughout,
-        "batch normalisation's backward has ẑ and the root of the unbiased variance, of N − 1",
+        "batch normalisation's backward uses ẑ and the root of the unbiased variance, over N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
+        f"{_NORMALISED_AGAIN}\ndelta_h = {_NORMALISED.replace('z_hat', 'z_unbiased')} / deviation",
     ),
     (
         "batch norm: unbiased variance",
         _unbiased_consistently,
-        "batch normalisation's backward is that of the unbiased variance, of N − 1",
+        "batch normalisation's backward is that of the unbiased variance, over N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
+        f"{_NORMALISED_AGAIN}\ndelta_h = {_WITH_N_LESS_1.replace('z_hat', 'z_unbiased')} / deviation",
     ),
     (
         "batch norm: unbiased variance",
         lambda at, g, s: (
             (_centred(g) - _along(at.value, g) * s.samples / max(1, s.samples - 1)) / at.deviation
         ),
-        "batch normalisation's backward divides the variance's part by N − 1",
+        "batch normalisation's backward divides the variance's term by N − 1",
         "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)",
+        f"delta_h = {_WITH_N_LESS_1} / deviation",
     ),
     (
         "batch norm: gamma forgotten",
         lambda at, g, s: at.vjp(s.dL_dy),
         "batch normalisation's backward lacks γ",
         "δ = (…) with g = ∂L/∂y",
+        "g = dL_dy_h",
     ),
     (
         "batch norm: divided by the variance",
         lambda at, g, s: at.vjp(g) / at.deviation,
         "batch normalisation's backward divides by the variance, not by its root",
         "δ = (…) / (var z + eps)",
+        f"delta_h = {_NORMALISED} / deviation**2",
     ),
     (
         "batch norm: left out",
         lambda at, g, s: g,
-        "batch normalisation is left out of the backward pass but for γ",
+        "batch normalisation is left out of the backward pass, except for γ",
         "δ = γ ∂L/∂y",
+        "delta_h = g",
     ),
     (
         "batch norm: left out",
         lambda at, g, s: s.dL_dy,
         "batch normalisation is left out of the backward pass",
         "δ = ∂L/∂y",
+        "delta_h = dL_dy_h",
     ),
     (
         "batch norm: deviation forgotten",
         lambda at, g, s: at.vjp(g) * at.deviation,
         "batch normalisation's backward is not divided by the deviation",
         "δ = g − mean g − ẑ mean(g ẑ)",
+        "delta_h = g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)",
     ),
     (
         "batch norm: sums for means",
         lambda at, g, s: (g - g.sum(axis=0) - at.value * (g * at.value).sum(axis=0)) / at.deviation,
-        "batch normalisation's backward has sums for means",
+        "batch normalisation's backward has sums instead of means",
         "δ = (g − Σ g − ẑ Σ(g ẑ)) / √(…)",
+        "delta_h = (g - g.sum(axis=0) - z_hat * (g * z_hat).sum(axis=0)) / deviation",
     ),
     (
         "batch norm: eps forgotten",
         lambda at, g, s: at.vjp(g) * at.deviation / np.sqrt(_variance(at, s)),
         "batch normalisation's backward lacks eps",
         "δ = (…) / √(var z)",
+        f"delta_h = {_NORMALISED} / z_h.std(axis=0)",
     ),
 )
 
 
 def _variance(at: Normalised, site: Site) -> Array:
-    """var z, without its eps."""
+    """Return var z, without eps."""
     variance: Array = np.maximum(at.deviation**2 - (site.layer.batch_norm or 0.0), np.finfo(float).tiny)
     return variance
 
 
 def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Another eps in the divisor alone: ẑ is the forward pass's."""
+    """Return δ with another eps in the divisor only; ẑ is that of the forward pass."""
     divided: Array = at.vjp(g) * at.deviation / np.sqrt(_variance(at, site) + eps)
     return divided
 
 
 def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """The exact gradient of a normalisation with another eps."""
+    """Return the exact δ of a normalisation with another eps."""
     deviation = np.sqrt(_variance(at, site) + eps)
     return (_centred(g) - _along(at.value * at.deviation / deviation, g)) / deviation
 
 
 def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
-    """The eps that would give a row of the weight's gradient: that of the unit with the least variance.
+    """Return a solver for eps, from the weight's row of the unit with the least variance.
 
-    terms: of r = 1 / √(var + eps), what δ (N, out) has times r, and times r³ if it has.
+    terms: δ (N, out) in powers of r = 1 / √(var + eps): the factor of r, and that of r³ if there is one.
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:
@@ -229,6 +254,7 @@ def _other_eps(
         right,
         factor,
         "eps",
+        f"deviation = np.sqrt(z_h.var(axis=0) + 1e-5)\ndelta_h = {_NORMALISED} / deviation",
         part=Part.NORM,
         step=step,
         solver=solver,
@@ -252,79 +278,90 @@ _OTHER_EPS = (
 )
 
 
-_EPS_OUTSIDE: tuple[tuple[str, Of, str, str], ...] = (
+_EPS_OUTSIDE: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "batch norm: eps outside the root",
         lambda at, g, s: at.vjp(g) * at.deviation / (np.sqrt(_variance(at, s)) + (s.layer.batch_norm or 0.0)),
         "batch normalisation's backward adds eps to the root, not to the variance",
         "δ = (…) / (√(var z) + eps)",
+        f"delta_h = {_NORMALISED} / (z_h.std(axis=0) + eps)",
     ),
 )
 
 
-_GAMMAS: tuple[tuple[str, Of, str, str], ...] = (
+_GAMMAS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "batch norm: gamma gradient of z",
         lambda at, g, s: (s.dL_dy * s.activity.z[s.i]).sum(axis=0),
-        "γ's gradient has z in place of ẑ",
+        "γ's gradient has z instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ zₙ",
+        "dL_dgamma = (dL_dy_h * z_h).sum(axis=0)",
     ),
     (
         "batch norm: gamma gradient of z",
         lambda at, g, s: (s.dL_dy * s.y).sum(axis=0),
-        "γ's gradient has γ ẑ + β in place of ẑ",
+        "γ's gradient has γ ẑ + β instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ yₙ",
+        "dL_dgamma = (dL_dy_h * y_h).sum(axis=0)",
     ),
     (
         "batch norm: gamma gradient of z",
         lambda at, g, s: (s.dL_dy * _centred(s.activity.z[s.i])).sum(axis=0),
-        "γ's gradient has z − mean z in place of ẑ",
+        "γ's gradient has z − mean z instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ (zₙ − mean z)",
+        "dL_dgamma = (dL_dy_h * (z_h - z_h.mean(axis=0))).sum(axis=0)",
     ),
     (
         "batch norm: gamma gradient without z",
         lambda at, g, s: s.dL_dy.sum(axis=0),
         "γ's gradient lacks ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ",
+        "dL_dgamma = dL_dy_h.sum(axis=0)",
     ),
     (
         "batch norm: gamma or beta averaged",
         lambda at, g, s: (s.dL_dy * at.value).mean(axis=0),
         "γ's gradient is averaged over the samples, not summed",
         "∂L/∂γ = mean ∂L/∂yₙ ẑₙ",
+        "dL_dgamma = (dL_dy_h * z_hat).mean(axis=0)",
     ),
     (
         "batch norm: gamma gradient of delta",
         lambda at, g, s: (s.delta * at.value).sum(axis=0),
-        "γ's gradient is taken of δ, below the normalisation",
+        "γ's gradient uses δ, from below the normalisation",
         "∂L/∂γ = Σₙ δₙ ẑₙ",
+        "dL_dgamma = (delta_h * z_hat).sum(axis=0)",
     ),
     (
         "batch norm: gamma gradient of delta",
         lambda at, g, s: (g * at.value).sum(axis=0),
-        "γ's gradient has another γ in it",
+        "γ's gradient has an extra factor γ",
         "∂L/∂γ = Σₙ γ ∂L/∂yₙ ẑₙ",
+        "dL_dgamma = (g * z_hat).sum(axis=0)",
     ),
 )
 
-_BETAS: tuple[tuple[str, Of, str, str], ...] = (
+_BETAS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "batch norm: gamma or beta averaged",
         lambda at, g, s: s.dL_dy.mean(axis=0),
         "β's gradient is averaged over the samples, not summed",
         "∂L/∂β = mean ∂L/∂yₙ",
+        "dL_dbeta = dL_dy_h.mean(axis=0)",
     ),
     (
         "batch norm: beta gradient of delta",
         lambda at, g, s: s.delta.sum(axis=0),
-        "β's gradient is taken of δ, below the normalisation",
+        "β's gradient is summed over δ, from below the normalisation",
         "∂L/∂β = Σₙ δₙ",
+        "dL_dbeta = delta_h.sum(axis=0)",
     ),
     (
         "batch norm: beta gradient of delta",
         lambda at, g, s: g.sum(axis=0),
-        "β's gradient has γ in it",
+        "β's gradient has an extra factor γ",
         "∂L/∂β = Σₙ γ ∂L/∂yₙ",
+        "dL_dbeta = g.sum(axis=0)",
     ),
 )
 
@@ -336,6 +373,7 @@ NORM_MISTAKES: tuple[Mistake, ...] = (
         lambda at, g, s: s.dL_dy.sum(axis=0),
         "the bias's gradient is taken above the normalisation, as β's is",
         "∂L/∂b = Σₙ ∂L/∂yₙ",
+        "dL_db_h = dL_dy_h.sum(axis=0)",
     ),
     *(_row(Part.NORM, *row) for row in (*_NORMS, *_EPS_OUTSIDE)),
     *_OTHER_EPS,

@@ -1,8 +1,8 @@
-"""Mistakes in the penalty's part of a gradient."""
+"""Mistakes in the penalty's term of a gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -23,6 +23,7 @@ def _row(
     unknown: str = "",
     planted: float = 0.0,
     right: str = "∂L/∂w = δᵀ a⁽ʰ⁾ + l2 w + l1 sign(w)",
+    code: str = "",
 ) -> WrongPenalty:
     return WrongPenalty(
         kind,
@@ -32,13 +33,14 @@ def _row(
         right,
         "∂L/∂w",
         unknown,
+        code,
         term=term,
         planted=planted,
     )
 
 
 def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
-    """The penalties, or one of several, times a multiple."""
+    """Return the term with the penalties, or one of several, times a multiple."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)
@@ -51,7 +53,7 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
 
 
 def _swapped(problem: Problem, name: str, _: float) -> Array | None:
-    """Each penalty with the other's strength."""
+    """Return the penalties with each other's strength."""
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -64,7 +66,7 @@ def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
 
 
 def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
-    """The strengths' sum shared out otherwise."""
+    """Return the penalties with the sum of their strengths divided in another ratio."""
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -73,7 +75,7 @@ def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
 
 
 def _one_strength(of: str) -> Term:
-    """The strength of one penalty for both."""
+    """Return the term with one penalty's strength for both."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -83,7 +85,7 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """One of two penalties with another strength."""
+    """Return the term with another strength for one of two penalties."""
 
     def term(problem: Problem, name: str, multiple: float) -> Array | None:
         return _times(lambda _: multiple, of)(problem, name, multiple)
@@ -92,7 +94,7 @@ def _other_strength(of: str) -> Term:
 
 
 def _added(penalty: str) -> Term:
-    """A penalty that the spec lacks, added to those it has."""
+    """Return the term with a penalty that the spec lacks, added to those it has."""
 
     def term(problem: Problem, name: str, strength: float) -> Array | None:
         if penalty in problem.network.penalties:
@@ -107,8 +109,9 @@ _MIXED: tuple[WrongPenalty, ...] = (
     _row(
         "elastic net mixed up",
         _swapped,
-        "the l1 penalty has the strength of the l2 penalty, and the other way round",
+        "the l1 penalty has the strength of the l2 penalty, and vice versa",
         "… + l1 w + l2 sign(w)",
+        code="dL_dw = delta.T @ a_h + l1 * w + l2 * np.sign(w)",
     ),
     *(
         _row(
@@ -122,7 +125,7 @@ _MIXED: tuple[WrongPenalty, ...] = (
     _row(
         "elastic net mixed up",
         _by_share,
-        "of the two penalties' strengths together l1 has a share of {value}, which is not the spec's",
+        "l1's share of the two penalties' strengths is {value}, not the spec's",
         "… + (l1 + l2) ({value} sign(w) + (1 − {value}) w)",
         "l1_ratio",
         0.15,
@@ -133,15 +136,16 @@ _ADDED: tuple[WrongPenalty, ...] = tuple(
     _row(
         "penalty that the spec lacks",
         _added(penalty),
-        f"the gradient has {name} with a strength of {{value}}, and the spec has not",
+        f"the gradient includes {name} of strength {{value}}; the spec has none",
         f"∂L/∂w + {{value}} {derivative}",
         f"{penalty} strength",
         0.01,
         "∂L/∂w",
+        f"dL_dw = delta.T @ a_h + 0.01 * {code}",
     )
-    for penalty, name, derivative in (
-        ("l2", "weight decay, an l2 penalty,", "w"),
-        ("l1", "an l1 penalty", "sign(w)"),
+    for penalty, name, derivative, code in (
+        ("l2", "weight decay (an l2 penalty)", "w", "w"),
+        ("l1", "an l1 penalty", "sign(w)", "np.sign(w)"),
     )
 )
 
@@ -150,36 +154,52 @@ def _any_multiple(problem: Problem, name: str, multiple: float) -> Array | None:
     return _times(lambda _: multiple)(problem, name, multiple)
 
 
-_MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str], ...] = (
-    ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾"),
+_MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str], ...] = (
+    ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾", ""),
     (
         "penalty doubled",
         lambda p: 2.0,
-        "{penalty} counts twice, as where ½ λ w² is taken for λ w²",
+        "{penalty} counts twice, as if it were λ w², not ½ λ w²",
         "… + 2 λ w",
+        " + 2 * (l2 * w + l1 * np.sign(w))",
     ),
-    ("penalty halved", lambda p: 0.5, "{penalty} counts half", "… + ½ λ w"),
-    ("penalty with the wrong sign", lambda p: -1.0, "{penalty} has the wrong sign", "… − λ w"),
+    (
+        "penalty halved",
+        lambda p: 0.5,
+        "{penalty} counts half",
+        "… + ½ λ w",
+        " + (l2 * w + l1 * np.sign(w)) / 2",
+    ),
+    (
+        "penalty with the wrong sign",
+        lambda p: -1.0,
+        "{penalty} has the wrong sign",
+        "… − λ w",
+        " - l2 * w - l1 * np.sign(w)",
+    ),
     (
         "penalty divided by N",
         lambda p: 1.0 / len(p.x),
         "{penalty} is divided by the number of samples",
         "… + λ w / N",
+        " + (l2 * w + l1 * np.sign(w)) / N",
     ),
     (
         "penalty divided by N",
         lambda p: float(len(p.x)),
         "{penalty} is multiplied by the number of samples",
         "… + N λ w",
+        " + N * (l2 * w + l1 * np.sign(w))",
     ),
 )
 
 
 def _fixed() -> Iterator[WrongPenalty]:
     for only in ((), ("l2",), ("l1",)):
-        for kind, multiple, sentence, wrong in _MULTIPLES:
+        for kind, multiple, sentence, wrong, added in _MULTIPLES:
             said = sentence.format(penalty=f"the {only[0]} penalty" if only else "the penalty")
-            yield _row(kind, _times(multiple, *only), said[0].lower() + said[1:], wrong)
+            code = "" if only else f"dL_dw = delta.T @ a_h{added}"
+            yield _row(kind, _times(multiple, *only), said[0].lower() + said[1:], wrong, code=code)
 
 
 def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
@@ -190,7 +210,7 @@ def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
 
 
 def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
-    """λ times something else of w in place of this penalty's own derivative."""
+    """Return the term with another function of w instead of this penalty's derivative."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)
@@ -202,24 +222,70 @@ def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
     return term
 
 
+_OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str], ...]] = {
+    "l2": (
+        (np.sign, "λ sign(w)", "np.sign(w)"),
+        (np.abs, "λ |w|", "np.abs(w)"),
+        (lambda w: w * w, "λ w²", "w**2"),
+        (np.ones_like, "λ", "np.ones_like(w)"),
+    ),
+    "l1": (
+        (lambda w: w, "λ w", "w"),
+        (np.abs, "λ |w|", "np.abs(w)"),
+        (np.ones_like, "λ", "np.ones_like(w)"),
+        (lambda w: (w > 0).astype(float), "λ where w > 0, else 0", "(w > 0)"),
+    ),
+}
+"""By penalty: wrong derivatives, also in numpy. The first of both at once is an elastic net mixed up."""
+
+_OTHER_KIND = "penalty of the other kind"
+
+
+def _code_of(**instead: str) -> str:
+    """Return the gradient in numpy, with this in place of one penalty's derivative."""
+    derivatives = {"l2": "w", "l1": "np.sign(w)", **instead}
+    return "dL_dw = delta.T @ a_h" + "".join(f" + {name} * {each}" for name, each in derivatives.items())
+
+
 _INSTEAD = tuple(
     _row(
-        "penalty of the other kind",
+        _OTHER_KIND,
         _instead(penalty, derivative),
         f"the {penalty} penalty adds {wrong}",
         f"… + {wrong}",
+        code=_code_of(**{penalty: code}),
     )
-    for penalty, derivative, wrong in (
-        ("l2", np.sign, "λ sign(w)"),
-        ("l2", np.abs, "λ |w|"),
-        ("l2", lambda w: w * w, "λ w²"),
-        ("l2", np.ones_like, "λ"),
-        ("l1", lambda w: w, "λ w"),
-        ("l1", np.abs, "λ |w|"),
-        ("l1", np.ones_like, "λ"),
-        ("l1", lambda w: (w > 0).astype(float), "λ where w > 0, else 0"),
-    )
+    for penalty, rows in _OTHER_DERIVATIVES.items()
+    for derivative, wrong, code in rows
 )
+
+
+def _both_instead(of_l2: Callable[[Array], Array], of_l1: Callable[[Array], Array]) -> Term:
+    """Return the term with another function of w instead of the derivative of each of two penalties."""
+
+    def term(problem: Problem, name: str, _: float) -> Array | None:
+        strengths = problem.network.penalties_on(name)
+        if len(strengths) < 2:
+            return None
+        w = problem.parameters[name]
+        wrong: Array = strengths["l2"] * of_l2(w) + strengths["l1"] * of_l1(w)
+        return wrong
+
+    return term
+
+
+PAIRED_PENALTY_MISTAKES = tuple(
+    _row(
+        _OTHER_KIND,
+        _both_instead(of_l2, of_l1),
+        f"the l2 penalty adds {from_l2}, and the l1 penalty adds {from_l1}",
+        f"… + {from_l2} + {from_l1}",
+    )
+    for i, (of_l2, from_l2, _) in enumerate(_OTHER_DERIVATIVES["l2"])
+    for j, (of_l1, from_l1, _) in enumerate(_OTHER_DERIVATIVES["l1"])
+    if i or j
+)
+"""One mistake made with both penalties."""
 
 
 PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
@@ -227,7 +293,11 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
     *_INSTEAD,
     *_MIXED,
     _row(
-        "penalty on the biases too", _on_biases, "the penalty bears on the biases, too", "∂L/∂b = Σₙ δₙ + λ b"
+        "penalty on the biases too",
+        _on_biases,
+        "the penalty also applies to the biases",
+        "∂L/∂b = Σₙ δₙ + λ b",
+        code="dL_db = delta.sum(axis=0) + l2 * b + l1 * np.sign(b)",
     ),
     _row(
         "penalty strength",
@@ -236,6 +306,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
         "… + {value} λ w",
         "multiple",
         3.5,
+        code="dL_dw = delta.T @ a_h + 3.5 * (l2 * w + l1 * np.sign(w))",
     ),
     *(
         _row(

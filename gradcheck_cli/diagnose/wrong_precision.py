@@ -1,4 +1,4 @@
-"""A finished gradient with fewer digits: in a narrower type, or rounded as it was printed."""
+"""A finished gradient with fewer digits: in a narrower type, or rounded as when printed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fits = Callable[[Target, Array], Spoilt | None]
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
-    """Numbers that this type holds exactly, and that are off by no more than sums may lose in it."""
+    """Return a fit for numbers that this type holds exactly and that are right to its rounding."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -27,7 +27,7 @@ def _precision(dtype: type[np.floating]) -> Fits:
         off = np.abs(found - right).max()
         eps = float(np.finfo(dtype).eps)
         small = off <= _ROUNDINGS * eps * np.abs(right).max(initial=_CANCELLED * target.size)
-        return Spoilt(found) if exact and small and eps > target.eps else None
+        return Spoilt(found) if exact and small and eps > target.eps and found.any() else None
 
     return fits
 
@@ -36,7 +36,7 @@ _ROUNDINGS = 64.0
 """How many units in the last place a sum may lose."""
 
 _CANCELLED = 1e-3
-"""A sum this small compared with its terms cancels, and rounds as the terms do."""
+"""A sum that is a smaller share of its terms cancels, and rounds as the terms do."""
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
@@ -47,23 +47,23 @@ def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
 
 
 def _to_decimals(value: Array, decimals: int) -> tuple[Array, Array]:
-    """The value rounded, and one unit of its last place."""
+    """Return the value rounded, and one unit in its last place."""
     return np.round(value, decimals), np.full(value.shape, 10.0**-decimals)
 
 
 def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
-    """The value rounded to this many significant digits, and one unit of the last of them."""
+    """Return the value rounded to this many significant digits, and one unit in the last of them."""
     exponent = np.floor(np.log10(np.abs(value), where=value != 0, out=np.zeros(value.shape)))
     unit = 10.0 ** (exponent - digits + 1)
     return np.round(value / unit) * unit, unit
 
 
 _MOST_DECIMALS = 8
-"""More can hardly be told from the right ones."""
+"""More decimals hardly differ from the right numbers."""
 
 
 def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
-    """Numbers with the fewest decimals, or digits, that hold them, if the right ones round to these."""
+    """Return a fit for the fewest decimals, or digits, to which the right numbers round."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -81,32 +81,52 @@ def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits
 
 
 _HALF = 0.5 * (1.0 + 1e-6)
-"""Half a unit in the last place, and what rounding adds."""
+"""Half a unit in the last place, with a margin for rounding."""
 
 
 def _print(right: Array) -> Array | None:
-    """The largest entry to two digits, all with as many decimals."""
+    """Round so that the largest entry has two digits, and all entries as many decimals."""
     largest = float(np.abs(right).max(initial=0.0))
     decimals = 1 - int(np.floor(np.log10(largest))) if largest > 0 else 0
     return np.round(right, decimals) if 0 < decimals <= _MOST_DECIMALS else None
+
+
+def _all_rounded_away(target: Target, right: Array) -> Spoilt | None:
+    small = float(np.abs(right).max(initial=0.0)) <= _HALF * 0.1
+    return Spoilt(target.found) if small and not target.found.any() else None
+
+
+ROUNDED_AWAY = WrongTensor(
+    "few decimals",
+    PRECISION,
+    "the gradient of {tensor} is so small that it rounds to 0",
+    "0",
+    "as computed",
+    fits=_all_rounded_away,
+    plant=lambda right: None,
+)
+"""A small tensor that is 0; this explains it only if others are rounded, too."""
 
 
 PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
     WrongTensor(
         "few decimals",
         PRECISION,
-        "the gradient of {tensor} is rounded to {place}, as where it was printed",
+        "the gradient of {tensor} is rounded to {place}, as when printed",
         "∂L/∂w to {place}",
         "as computed",
+        code="dL_dw = np.round(delta.T @ a_h, 3)",
         fits=_printed(_to_decimals, "decimal"),
         plant=_print,
     ),
+    ROUNDED_AWAY,
     WrongTensor(
         "few digits",
         PRECISION,
-        "the gradient of {tensor} is rounded to {place}, as where it was printed",
+        "the gradient of {tensor} is rounded to {place}, as when printed",
         "∂L/∂w to {place}",
         "as computed",
+        code='dL_dw = np.vectorize(lambda g: float(f"{g:.3g}"))(delta.T @ a_h)',
         fits=_printed(_to_digits, "digit"),
         plant=lambda right: _to_digits(right, 3)[0] if right.any() else None,
     ),
@@ -114,9 +134,10 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
         WrongTensor(
             name,
             PRECISION,
-            f"the gradient of {{tensor}} is right to the precision of {name}",
+            f"the gradient of {{tensor}} is right only to the precision of {name}",
             f"in {name}",
             "as computed",
+            code=f"dL_db_h = delta_h.astype(np.{name}).sum(axis=0).astype(np.float64)",
             fits=_precision(dtype),
             plant=_round(dtype),
         )

@@ -1,4 +1,4 @@
-"""Factors: a gradient that is a constant times what it should be, and what that constant is called."""
+"""Factors: a gradient that is a constant times what it should be, and the name of that constant."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SCALE = "scale or reduction"
 ACCUMULATED = "accumulated"
 
 SAME = 1e-7
-"""Two factors that differ by less are the same."""
+"""The relative difference up to which two factors are the same."""
 
 
-def _wrong(kind: str, sentence: str, wrong: str, right: str, family: str = SCALE) -> Wrong:
-    return Wrong(kind, family, sentence, wrong, right, "∂L/∂a", "factor")
+def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: str = SCALE) -> Wrong:
+    return Wrong(kind, family, sentence, wrong, right, "∂L/∂a", "factor", code)
 
 
 class Sizes(NamedTuple):
-    """What a mean may be over: so many samples and outputs, if known, and over which the loss takes one."""
+    """The number of samples and outputs, if known, and whether the loss is a mean over each."""
 
     samples: int | None = None
     outputs: int | None = None
@@ -39,13 +39,13 @@ Named = tuple[float, Wrong]
 
 
 def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Named]:
-    """A mean over so many that is missing, or taken once more; over: whether the loss takes it."""
+    """Yield a mean that is missing, or taken twice; over: whether the loss takes it."""
     if count is None:
         return
     sum_of = f"Σ over {noun}"
     if over:
         missing = (
-            f"the loss averages over the {count} {noun}, {{it}} does not",
+            f"the loss averages over the {count} {noun}, but {{it}} does not",
             sum_of,
             f"1/{letter} {sum_of}",
         )
@@ -56,25 +56,33 @@ def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Na
         )
     else:
         missing = (
-            f"{{it}} is {count} times too large, as many times as there are {noun}",
+            f"{{it}} is {count} times too large, the number of {noun}",
             f"{letter} {sum_of}",
             sum_of,
         )
-        twice = f"{{it}} averages over the {count} {noun}, the loss does not", f"1/{letter} {sum_of}", sum_of
-    yield float(count), _wrong(f"missing 1/{letter}", *missing)
-    yield 1.0 / count, _wrong(f"1/{letter} twice", *twice)
+        twice = (
+            f"{{it}} averages over the {count} {noun}, but the loss does not",
+            f"1/{letter} {sum_of}",
+            sum_of,
+        )
+    kept = "C" if letter == "N" else "N"
+    yield float(count), _wrong(f"missing 1/{letter}", *missing, f"dL_da = 2 * (a - y) / {kept}")
+    yield 1.0 / count, _wrong(f"1/{letter} twice", *twice, f"dL_dw = delta.T @ a_h / {letter}")
+
+
+_TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
 
 
 def _factors(sizes: Sizes) -> Iterator[Named]:
-    """What each factor is, and what it is called; the likeliest first."""
-    yield -1.0, _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L")
+    """Yield each factor with its name, the likeliest first."""
+    yield -1.0, _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
     over_samples = _means("N", sizes.samples, sizes.over_samples, "samples")
     over_outputs = _means("C", sizes.outputs, sizes.over_outputs, "outputs")
     plain = (
-        (2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L")),
-        (0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L")),
+        (2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L", _TWICE)),
+        (0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L", _HALF)),
     )
-    # A mean that the loss does not take is seldom forgotten.
+    # A mean over outputs that the loss does not take is an unlikely mistake.
     yield from (
         (*over_samples, *over_outputs, *plain)
         if sizes.over_outputs
@@ -83,19 +91,20 @@ def _factors(sizes: Sizes) -> Iterator[Named]:
 
 
 _BATCHES = tuple(2**k for k in range(2, 11))
-"""How many samples batches often have."""
+"""Usual numbers of samples in a batch."""
 
 
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
-    """A mean over a wrong number of samples: N − 1, or the size of another batch."""
+    """Yield a mean over a wrong number of samples: N − 1, or a usual size of a batch."""
     count = sizes.samples
     if count is None or not (sizes.over_samples or sizes.outputs is None):
         return
     for other in (count - 1, *_BATCHES):
         if other > 1 and is_same(factor, count / other):
-            sentence = f"{{it}} is divided by {other}, and there are {count} samples"
+            sentence = f"{{it}} is divided by {other}, but there are {count} samples"
             divisor = "(N − 1)" if other == count - 1 else str(other)
-            yield _wrong("mean over another number", sentence, f"1/{divisor} Σₙ", "1/N Σₙ")
+            code = "dL_da = 2 * (a - y) / ((N - 1) * C)"
+            yield _wrong("mean over another number", sentence, f"1/{divisor} Σₙ", "1/N Σₙ", code)
             return
 
 
@@ -103,11 +112,13 @@ _MOST_TIMES = 1000
 
 
 def _accumulated(times: int) -> Wrong:
-    sentence = f"{{it}} is {times} times too large, as if it had been added up {times} times"
-    return _wrong("accumulated", sentence, f"∂L added {times} times", "∂L", ACCUMULATED)
+    sentence = f"{{it}} is {times} times too large, as if it had been accumulated {times} times"
+    code = "dL_da = 5 * dL_da  # five backward passes add up if nothing resets the gradients"
+    return _wrong("accumulated", sentence, f"∂L added {times} times", "∂L", code, ACCUMULATED)
 
 
-_FREE = _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L")
+_LEARNING_RATE = "dL_dw = 0.07 * delta.T @ a_h  # the learning rate belongs to the update"
+_FREE = _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L", _LEARNING_RATE)
 
 
 def named(
@@ -117,9 +128,10 @@ def named(
     on_penalty: bool = False,
     without: frozenset[str] = frozenset(),
 ) -> list[Wrong]:
-    """Everything that this factor may be called, the likeliest first; where it has no name, just a factor.
+    """Return every name of this factor, the likeliest first; without one it is just a factor.
 
-    norm: that of what was found.  on_penalty: whether the factor bears on a penalty, too, as no mean does.
+    norm: the norm of the gradient found.  on_penalty: whether the factor applies to a penalty, too, as a mean
+    does not.
     """
     names = [wrong for value, wrong in _factors(sizes) if value != 1.0 and is_same(factor, value)]
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
@@ -133,22 +145,24 @@ def named(
 
 
 _MANY_TIMES = 10.0
-"""What is added up by mistake is seldom added up more often."""
+"""Gradients are seldom accumulated by mistake more often than this."""
 
 _MEANS = ("missing 1/N", "1/N twice", "missing 1/C", "1/C twice")
 
 
 def is_round(norm: float) -> bool:
-    """Whether it has at most two digits, as a limit that somebody chose."""
+    """Whether it has at most two digits, like a limit that somebody chose."""
     return 0 < norm < math.inf and math.isclose(norm, float(f"{norm:.2g}"), rel_tol=SAME)
 
 
 def _clipped(norm: float) -> Wrong:
     sentence = f"{{it}} is scaled to a norm of {norm:.2g}, as gradient clipping does"
-    return Wrong("clipped by norm", "entries", sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor")
+    code = "dL_dw = dL_dw * 0.01 / np.linalg.norm(dL_dw)"
+    return Wrong("clipped by norm", "entries", sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor", code)
 
 
 def is_same(factor: float, other: float) -> bool:
+    """Return whether two factors are equal up to rounding."""
     return math.isclose(factor, other, rel_tol=SAME)
 
 
@@ -160,8 +174,19 @@ SCALED = Mistake(
     _FREE.right,
     _FREE.factor,
     _FREE.unknown,
+    _FREE.code,
     part=Part.SCALE,
     step=lambda site, factor: factor * site.dL_da,
     planted=1.7,
 )
-"""Any factor on what a layer is handed, and so in everything below it."""
+"""Any factor on ∂L/∂a of a layer, and so on everything below it."""
+
+_ANY = Sizes(11, 3, over_samples=True, over_outputs=True)
+
+NAMES: tuple[Wrong, ...] = (
+    *(wrong for _, wrong in _factors(_ANY)),
+    *_of_another_count(1.1, _ANY),
+    _accumulated(5),
+    _clipped(0.01),
+)
+"""Every name that a factor may have, each as it reads for some sizes."""

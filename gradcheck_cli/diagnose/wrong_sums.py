@@ -1,8 +1,8 @@
-"""Mistakes in the products and sums of a dense layer."""
+"""Mistakes in the product that is a weight's gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,20 +10,25 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.site import Part, Site
-from gradcheck_cli.diagnose.subsets import SUBSETS, kept
 from gradcheck_cli.types import Array
 
-BIAS = "bias reduction"
 PRODUCT = "wrong tensor"
 TRANSPOSED = "transposed"
-SAMPLES = "samples"
 
 Of = Callable[[Site], Array | None]
 
 
 def sum_row(
-    part: Part, kind: str, family: str, step: Of, sentence: str, wrong: str, alike: bool = False
+    part: Part,
+    kind: str,
+    family: str,
+    step: Of,
+    sentence: str,
+    wrong: str,
+    code: str = "",
+    alike: bool = False,
 ) -> Mistake:
+    """Return a row for a mistake in a sum: that of ∂L/∂w, of ∂L/∂b or of ∂L/∂a⁽ʰ⁾."""
     right, factor = FORMULAS[part]
     return Mistake(
         kind,
@@ -32,6 +37,7 @@ def sum_row(
         wrong,
         right,
         factor,
+        code=code,
         part=part,
         step=lambda site, _: step(site),
         alike=alike,
@@ -43,76 +49,12 @@ FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
 }
-"""The right formula of each part, and which factor of the chain rule it is."""
-
-
-# --- the bias ----------------------------------------------------------------------------------------------
-
-
-def _wrong_axis(site: Site) -> Array:
-    return np.resize(site.delta.sum(axis=1), site.layer.units)
-
-
-_BIASES = (
-    (
-        "bias averaged",
-        lambda s: s.delta.mean(axis=0),
-        "the bias's gradient is averaged over the samples, not summed",
-        "∂L/∂b = mean δₙ",
-    ),
-    (
-        "bias not summed",
-        lambda s: s.delta[-1],
-        "the bias's gradient is δ of the last sample alone",
-        "∂L/∂b = δ of the last sample",
-    ),
-    (
-        "bias not summed",
-        lambda s: s.delta[0],
-        "the bias's gradient is δ of the first sample alone",
-        "∂L/∂b = δ of the first sample",
-    ),
-    (
-        "bias summed along the wrong axis",
-        _wrong_axis,
-        "the bias's gradient is summed over the units, not over the samples",
-        "∂L/∂b = Σⱼ δₙⱼ",
-    ),
-    (
-        "bias summed along the wrong axis",
-        lambda s: np.resize(s.delta.mean(axis=1), s.layer.units),
-        "the bias's gradient is averaged over the units, not summed over the samples",
-        "∂L/∂b = mean over j of δₙⱼ",
-    ),
-    (
-        "bias summed over everything",
-        lambda s: np.full(s.layer.units, s.delta.sum()),
-        "the bias's gradient is one sum over samples and units",
-        "∂L/∂b = Σₙ Σⱼ δₙⱼ",
-    ),
-    (
-        "bias summed over everything",
-        lambda s: np.full(s.layer.units, s.delta.mean()),
-        "the bias's gradient is one mean over samples and units",
-        "∂L/∂b = mean of all δ",
-    ),
-    (
-        "bias summed with its input",
-        lambda s: s.delta.T @ s.a_h.sum(axis=1),
-        "the bias's gradient is the sum of the weight's, as if its input were that of the weight, not 1",
-        "∂L/∂b = Σᵢ (δᵀ a⁽ʰ⁾)ᵢ",
-    ),
-)
+"""The right formula of each part, and its factor of the chain rule."""
 
 
 def before_activation(site: Site) -> Array | None:
-    """dL/da (N, out), where that is something else than δ."""
+    """Return ∂L/∂a (N, out), or None if it is δ itself."""
     return None if site.dL_da is site.delta else site.dL_da
-
-
-def _bias_before(site: Site) -> Array | None:
-    dL_da = before_activation(site)
-    return None if dL_da is None else dL_da.sum(axis=0)
 
 
 def _weight_before(site: Site) -> Array | None:
@@ -124,40 +66,43 @@ def _weight_before(site: Site) -> Array | None:
 
 
 def _transposed(site: Site) -> Array:
-    """aᵀδ, which is [in, out], read as if it were [out, in]."""
+    """Return aᵀδ, which is [in, out], read as if it were [out, in]."""
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
 def _transposed_of_in_out(site: Site) -> Array:
-    """δᵀa, which is [out, in], read as if it were [in, out]."""
+    """Return δᵀa, which is [out, in], read as if it were [in, out]."""
     return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
 
 
 _MOST_BEHIND = 32
-"""Rolls of the batch by less than this are looked for."""
+"""Rolls of the batch by fewer samples than this are tried."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:
     return lambda site: order(site.delta).T @ site.a_h if site.samples > 1 else None
 
 
-_ORDERS: tuple[tuple[str, str, Callable[[Array], Array], bool], ...] = (
+_ORDERS: tuple[tuple[str, str, Callable[[Array], Array], str, bool], ...] = (
     (
         "the samples of δ are one ahead of those of a⁽ʰ⁾",
         "Σₙ δₙ₊₁ᵀ a⁽ʰ⁾ₙ",
         lambda d: np.roll(d, -1, axis=0),
+        "np.roll(delta, -1, axis=0)",
         False,
     ),
     (
         "the samples of δ are one behind those of a⁽ʰ⁾",
         "Σₙ δₙ₋₁ᵀ a⁽ʰ⁾ₙ",
         lambda d: np.roll(d, 1, axis=0),
+        "np.roll(delta, 1, axis=0)",
         False,
     ),
     (
         "the samples of δ are in reverse order",
         "Σₙ δᵀ a⁽ʰ⁾ₙ, δ from the last sample on",
         lambda d: d[::-1],
+        "delta[::-1]",
         False,
     ),
     *(
@@ -165,6 +110,7 @@ _ORDERS: tuple[tuple[str, str, Callable[[Array], Array], bool], ...] = (
             f"the samples of δ are {by} behind those of a⁽ʰ⁾, in a circle",
             f"Σₙ δₙ₋{by}ᵀ a⁽ʰ⁾ₙ",
             partial(np.roll, shift=by, axis=0),
+            "",
             True,
         )
         for by in range(2, _MOST_BEHIND)
@@ -177,7 +123,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 
 
 def _other_input(by: int) -> Of:
-    """The activation that is so many layers further up, or down."""
+    """Return the product with the input of the layer that is `by` layers above; below if negative."""
 
     def step(site: Site) -> Array | None:
         inputs = (*site.activity.inputs, site.activity.output)
@@ -188,8 +134,8 @@ def _other_input(by: int) -> Of:
     return step
 
 
-def _other_delta(by: int) -> Of:
-    """δ of the layer that is so many above, or below."""
+def other_delta(by: int) -> Of:
+    """Return how to get δ of the layer that is `by` layers above; below if negative."""
 
     def delta(site: Site) -> Array | None:
         if by > 0:
@@ -202,9 +148,11 @@ def _other_delta(by: int) -> Of:
 
 
 FURTHER = tuple(
-    (by, f"{abs(by)} {'above' if by > 0 else 'below'}") for near in range(1, 12) for by in (near, -near)
+    (by, f"{near} layer{'s' if near > 1 else ''} {'above' if by > 0 else 'below'}")
+    for near in range(1, 12)
+    for by in (near, -near)
 )
-"""How many layers further up or down, and in words."""
+"""How many layers above, or below if negative, and the words for it."""
 
 
 def _weight_of(delta: Of) -> Of:
@@ -215,37 +163,32 @@ def _weight_of(delta: Of) -> Of:
     return step
 
 
-def _bias_of(delta: Of) -> Of:
-    def step(site: Site) -> Array | None:
-        other = delta(site)
-        return None if other is None else other.sum(axis=0)
-
-    return step
-
-
-def _unless_zero(parameter: Array) -> Array | None:
-    """What is 0 throughout is a gradient of 0."""
+def unless_zero(parameter: Array) -> Array | None:
+    """Return the parameter; None if it is 0 throughout, which another kind covers."""
     return parameter if parameter.any() else None
 
 
-_OUTER: tuple[tuple[Of, str, str], ...] = (
+_OUTER: tuple[tuple[Of, str, str, str], ...] = (
     (
         lambda s: np.outer(s.delta.sum(axis=0), s.a_h.mean(axis=0)),
         "the weight's gradient is the sum of δ times the mean input, not a sum of products",
         "(Σₙ δₙ)ᵀ mean a⁽ʰ⁾",
+        "np.outer(delta.sum(axis=0), a_h.mean(axis=0))",
     ),
     (
         lambda s: np.outer(s.delta.sum(axis=0), s.a_h.sum(axis=0)),
         "the weight's gradient is the sum of δ times the sum of the inputs, not a sum of products",
         "(Σₙ δₙ)ᵀ Σₙ a⁽ʰ⁾ₙ",
+        "np.outer(delta.sum(axis=0), a_h.sum(axis=0))",
     ),
     (
         lambda s: np.outer(s.delta.mean(axis=0), s.a_h.mean(axis=0)),
         "the weight's gradient is the mean of δ times the mean input, not a sum of products",
         "(mean δ)ᵀ mean a⁽ʰ⁾",
+        "np.outer(delta.mean(axis=0), a_h.mean(axis=0))",
     ),
 )
-"""Of a batch that is summed too early: the product, in words, and its formula."""
+"""Products of a batch that is summed too early: the step, a sentence and a formula."""
 
 
 _WEIGHTS: tuple[tuple[Any, ...], ...] = (
@@ -255,6 +198,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         _transposed,
         "the product is a⁽ʰ⁾ᵀ δ, read as if it were [out, in]",
         "∂L/∂w = a⁽ʰ⁾ᵀ δ",
+        "dL_dw = (a_h.T @ delta).reshape(w.shape)",
     ),
     (
         "transposed product",
@@ -264,21 +208,30 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "∂L/∂w = (δᵀ a⁽ʰ⁾ reshaped to [in, out])ᵀ",
     ),
     *(
-        ("samples out of order", PRODUCT, _reordered(order), sentence, f"∂L/∂w = {wrong}", alike)
-        for sentence, wrong, order, alike in _ORDERS
+        (
+            "samples out of order",
+            PRODUCT,
+            _reordered(order),
+            sentence,
+            f"∂L/∂w = {wrong}",
+            "" if alike else f"dL_dw = {code}.T @ a_h",
+            alike,
+        )
+        for sentence, wrong, order, code, alike in _ORDERS
     ),
     (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]),
-        "z of the layer below stands where its activation should",
+        "the product has z of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
+        "dL_dw = delta.T @ z_h",
     ),
     (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]),
-        "a wᵀ + b of the layer below stands where its activation should",
+        "the product has a wᵀ + b of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
     ),
     *(
@@ -286,8 +239,9 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "another layer's activation",
             PRODUCT,
             _other_input(by),
-            f"the input is that of the layer {further}",
+            f"the input comes from {further}",
             "∂L/∂w = δᵀ a of another layer",
+            "dL_dw = delta.T @ x",
             abs(by) > 1,
         )
         for by, further in FURTHER
@@ -296,88 +250,35 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         (
             "another layer's delta",
             PRODUCT,
-            _weight_of(_other_delta(by)),
-            f"δ is that of the layer {further}",
+            _weight_of(other_delta(by)),
+            f"δ comes from {further}",
             "∂L/∂w = (δ of another layer)ᵀ a⁽ʰ⁾",
+            "dL_dw_h = delta.T @ x",
             abs(by) > 1,
         )
         for by, further in FURTHER
     ),
     *(
-        ("outer product of sums", PRODUCT, outer, sentence, f"∂L/∂w = {wrong}")
-        for outer, sentence, wrong in _OUTER
+        ("outer product of sums", PRODUCT, outer, sentence, f"∂L/∂w = {wrong}", f"dL_dw = {code}")
+        for outer, sentence, wrong, code in _OUTER
     ),
     (
         "parameters in place of the gradient",
         PRODUCT,
-        lambda s: _unless_zero(s.w),
-        "the weight itself stands where its gradient should",
+        lambda s: unless_zero(s.w),
+        "the weight's gradient is the weight itself",
         "∂L/∂w = w",
+        "dL_dw = w",
     ),
     (
         "delta before the activation",
         PRODUCT,
         _weight_before,
-        "the weight's gradient is taken of ∂L/∂a, not of δ",
+        "the weight's gradient uses ∂L/∂a instead of δ",
         "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾",
+        "dL_dw = dL_da.T @ a_h",
     ),
 )
 
 
-def _subset_rows() -> Iterator[Mistake]:
-    for kind, samples, sentence, wrong in SUBSETS:
-
-        def weight(site: Site, samples: Callable[[int], slice] = samples) -> Array | None:
-            some = kept(site.samples, samples)
-            return None if some is None else (site.delta * some).T @ site.a_h
-
-        def bias(site: Site, samples: Callable[[int], slice] = samples) -> Array | None:
-            some = kept(site.samples, samples)
-            return None if some is None else (site.delta * some).sum(axis=0)
-
-        yield sum_row(
-            Part.WEIGHT,
-            kind,
-            SAMPLES,
-            weight,
-            f"{sentence}, in the weight's gradient",
-            f"∂L/∂w = δᵀ a⁽ʰ⁾ {wrong}",
-        )
-        yield sum_row(
-            Part.BIAS, kind, SAMPLES, bias, f"{sentence}, in the bias's gradient", f"∂L/∂b = Σₙ δₙ {wrong}"
-        )
-
-
-SUM_MISTAKES: tuple[Mistake, ...] = (
-    *(sum_row(Part.BIAS, kind, BIAS, step, sentence, wrong) for kind, step, sentence, wrong in _BIASES),
-    sum_row(
-        Part.BIAS,
-        "delta before the activation",
-        PRODUCT,
-        _bias_before,
-        "the bias's gradient is summed of ∂L/∂a, not of δ",
-        "∂L/∂b = Σₙ ∂L/∂aₙ",
-    ),
-    sum_row(
-        Part.BIAS,
-        "parameters in place of the gradient",
-        PRODUCT,
-        lambda s: _unless_zero(s.problem.parameters[s.layer.bias]),
-        "the bias itself stands where its gradient should",
-        "∂L/∂b = b",
-    ),
-    *(
-        sum_row(
-            Part.BIAS,
-            "another layer's delta",
-            PRODUCT,
-            _bias_of(_other_delta(by)),
-            f"δ is that of the layer {further}",
-            "∂L/∂b = Σₙ δₙ of another layer",
-            abs(by) > 1,
-        )
-        for by, further in FURTHER
-    ),
-    *(sum_row(Part.WEIGHT, *row) for row in _WEIGHTS),
-    *_subset_rows(),
-)
+SUM_MISTAKES: tuple[Mistake, ...] = tuple(sum_row(Part.WEIGHT, *row) for row in _WEIGHTS)

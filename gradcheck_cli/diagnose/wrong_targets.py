@@ -1,4 +1,4 @@
-"""Mistakes in what the loss compares with: targets, some of their entries, smoothing, class weights."""
+"""Mistakes in the targets of the loss: their entries, label smoothing, class weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.types import Array
 
 
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
-    """The right gradient, of another target."""
+    """Return the step with the right formula for another target."""
 
     def step(site: Site, _: float) -> Array | None:
         if losses and name_of_loss(site) not in losses:
@@ -34,17 +34,25 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "sign of the target",
         _with_target(np.negative, *_VALUES),
-        "the target is added, where it should be subtracted",
+        "the target is added instead of subtracted",
         "c · {dloss} with −y for y",
+        "dL_da = 2 * (a + y) / (N * C)",
     ),
     loss_row(
         "target forgotten",
         _with_target(np.zeros_like, *_VALUES),
         "the target is not subtracted",
         "c · {dloss} with 0 for y",
+        "dL_da = 2 * a / (N * C)",
     ),
     *(
-        loss_row("labels shifted", _with_target(partial(np.roll, shift=by, axis=axis)), sentence, wrong)
+        loss_row(
+            "labels shifted",
+            _with_target(partial(np.roll, shift=by, axis=axis)),
+            sentence,
+            wrong,
+            f"dL_da = (p - np.roll(y, {by}, axis={axis})) / N",
+        )
         for by, axis, sentence, wrong in (
             (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
             (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
@@ -59,7 +67,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
-    """Cross-entropy's gradient for another target and coefficient."""
+    """Return cross-entropy's gradient for another target and coefficient."""
     if name_of_loss(site) != "cross_entropy":
         return None
     return coefficient * (softmax(site.a) * total_of(target) - target)
@@ -85,7 +93,7 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 
 
 def _weight_per_sample(site: Site) -> float:
-    """The mean weight of a sample: by that a mean over samples differs from one over weights."""
+    """Return the mean weight of a sample, the ratio of the mean over samples to that over weights."""
     weights = _weights(site)
     return 1.0 if weights is None else float((site.problem.plain_target * weights).sum()) / site.samples
 
@@ -104,11 +112,17 @@ def _normalised_by_count(site: Site, _: float) -> Array | None:
 
 
 CLASS_MISTAKES: tuple[Mistake, ...] = (
-    loss_row("label smoothing", _no_smoothing, "the labels are not smoothed", "c · (softmax(a) − one-hot y)"),
+    loss_row(
+        "label smoothing",
+        _no_smoothing,
+        "the labels are not smoothed",
+        "c · (softmax(a) − one-hot y)",
+        "q = weight * y\ndL_da = (p * q.sum(axis=1, keepdims=True) - q) / total",
+    ),
     Mistake(
         "label smoothing",
         LOSS,
-        "the labels are smoothed by {value}, which is not the loss's label_smoothing",
+        "the labels are smoothed by {value}, not by the loss's label_smoothing",
         "∂L/∂a = c · (softmax(a) − y smoothed by {value})",
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
@@ -122,18 +136,20 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         lambda site, _: _unweighted(site, True),
         "the class weights are forgotten",
         "1/N (softmax(a) − y)",
+        "dL_da = (p - smooth) / N",
     ),
     loss_row(
         "class weights",
         lambda site, _: _unweighted(site, False),
-        "the class weights are forgotten, but for their sum",
+        "the class weights are forgotten, except in the divisor",
         "c · (softmax(a) − y)",
     ),
     loss_row(
         "class weights normalised by N",
         _normalised_by_count,
-        "the class weights are summed, and divided by the number of samples in place of their sum",
+        "the weighted sum is divided by the number of samples, not by the sum of their weights",
         "1/N · {dloss}",
+        "dL_da = (p * q.sum(axis=1, keepdims=True) - q) / N",
     ),
 )
 
@@ -142,7 +158,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _at_the_target(site: Site, _: float) -> Array | None:
-    """p − y where y is the label, and 0 elsewhere."""
+    """Return p − y at the label and 0 elsewhere."""
     if name_of_loss(site) != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)
@@ -154,14 +170,16 @@ ENTRY_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "target's entry alone",
         _at_the_target,
-        "only the labelled output has a gradient; the others, whose softmax it shares, have 0",
+        "only the label's entry has a gradient; the other outputs, which share its softmax, have 0",
         "c · (softmax(a) − y) at y, else 0",
+        "dL_da = (p - y) * y / N",
     ),
     loss_row(
         "positive targets alone",
         of_loss(lambda a, t: -t * sigmoid(-a), _BCE),
-        "the loss's second half is forgotten, that of (1 − y) log(1 − p)",
+        "the gradient lacks the loss's second term, (1 − y) log(1 − p)",
         "−c · y (1 − σ(a))",
+        "dL_da = -y * (1 - p) / N",
     ),
     loss_row(
         "positive targets alone",
@@ -172,7 +190,8 @@ ENTRY_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "negative targets alone",
         of_loss(lambda a, t: (1.0 - t) * sigmoid(a), _BCE),
-        "the loss's first half is forgotten, that of y log p",
+        "the gradient lacks the loss's first term, y log p",
         "c · (1 − y) σ(a)",
+        "dL_da = (1 - y) * p / N",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is done to a finished gradient: transposed, permuted, zeroed, clipped, spoilt."""
+"""Changes to a finished gradient: transposed, permuted, set to 0, clipped, a few entries spoilt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRANSPOSED = "transposed"
 Fits = Callable[[Target, Array], Spoilt | None]
 
 _MOST_ENTRIES = 3
-"""More single entries than this are no accident."""
+"""The most entries that count as single ones."""
 
 
 def _row(
@@ -30,12 +30,15 @@ def _row(
     fits: Fits,
     plant: Callable[[Array], Array | None],
     unknown: str = "",
+    code: str = "",
 ) -> WrongTensor:
-    return WrongTensor(kind, family, sentence, wrong, "as computed", "", unknown, fits=fits, plant=plant)
+    return WrongTensor(
+        kind, family, sentence, wrong, "as computed", "", unknown, code, fits=fits, plant=plant
+    )
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
-    """Of what has no unknown: to fit and to plant are the same."""
+    """Return how to fit and how to plant a change without an unknown, which are the same."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         changed = change(right)
@@ -50,12 +53,12 @@ def _transpose(right: Array) -> Array | None:
 
 
 def _reshaped(right: Array) -> Array | None:
-    """wᵀ, [in, out], read as if it were [out, in]."""
+    """Return wᵀ, [in, out], read as if it were [out, in]."""
     return right.T.reshape(right.shape) if _is_oblong(right) else None
 
 
 def _reshaped_of_in_out(right: Array) -> Array | None:
-    """w, [out, in], read as if it were [in, out]."""
+    """Return w, [out, in], read as if it were [in, out]."""
     return right.reshape(right.shape[::-1]).T if _is_oblong(right) else None
 
 
@@ -68,12 +71,12 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Exactly: what cancels is not."""
+    """Fit a gradient that is exactly 0; a sum that cancels seldom is."""
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
 def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
-    """Up to rounding: it may be a sum that cancels."""
+    """Fit a gradient that is 0 up to rounding, like a sum that cancels."""
     return Spoilt(target.found) if target.is_nothing and target.found.any() else None
 
 
@@ -81,7 +84,7 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 
 
 def _permuted(axis: int) -> Fits:
-    """Rows or columns in another order: both are sorted, and must then be the same.
+    """Return a fit for rows or columns in another order: once sorted, both must be the same.
 
     They are sorted by sums with weights that have no pattern: plain ones are all 0 where Σⱼ δⱼ is.
     """
@@ -113,7 +116,7 @@ def _rolled(axis: int) -> Callable[[Array], Array | None]:
 
 
 def _ratio(found: Array, right: Array) -> float | None:
-    """found / right where that is the same throughout."""
+    """Return found / right if that is the same throughout."""
     with np.errstate(all="ignore"):
         ratios = found / right
     spread = np.ptp(ratios)
@@ -144,7 +147,7 @@ def _is_a_line(off: Array) -> bool:
 
 
 def _lines(axis: int, kind: str) -> Fits:
-    """A row or a column that is off, where most are right."""
+    """Return a fit for wrong rows or columns if most are right."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -166,7 +169,7 @@ def _named_lines(kind: str, lines: Array) -> str:
 
 
 def _zeroed(axis: int, kind: str) -> Fits:
-    """Rows or columns of a weight that are 0; of rows, those whose bias is not."""
+    """Return a fit for rows or columns of 0; rows whose bias is 0, too, are whole units."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -185,7 +188,7 @@ def _zeroed(axis: int, kind: str) -> Fits:
 
 
 def _unit_zeroed(target: Target, right: Array) -> Spoilt | None:
-    """Of some units nothing came back, neither in the weight nor in the bias."""
+    """Fit units whose weights and bias are all 0."""
     silent = target.silent
     if silent is None or silent.all() or not (right[silent] != 0).any():
         return None
@@ -246,6 +249,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "the gradient of {tensor} is transposed",
         "(∂L/∂w)ᵀ",
         *_plainly(_transpose),
+        code="dL_dw = dL_dw.T",
     ),
     *(
         _row(
@@ -257,17 +261,32 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         )
         for change in (_reshaped, _reshaped_of_in_out)
     ),
-    _row("gradient zero", ENTRIES, "the gradient of {tensor} is 0 throughout", "0", _is_zero, _zero),
+    _row(
+        "gradient zero",
+        ENTRIES,
+        "the gradient of {tensor} is 0 throughout",
+        "0",
+        _is_zero,
+        _zero,
+        code="dL_dw = np.zeros_like(w)",
+    ),
     _row(
         "absolute value",
         ENTRIES,
         "the gradient of {tensor} has lost its signs",
         "|∂L/∂w|",
         *_plainly(lambda right: np.abs(right) if (right < 0).any() else None),
+        code="dL_dw = np.abs(dL_dw)",
     ),
     replace(
         _row(
-            "unit zeroed", ENTRIES, "the gradient of {tensor} is 0 in {place}", "0", _unit_zeroed, _zero_unit
+            "unit zeroed",
+            ENTRIES,
+            "the gradient of {tensor} is 0 in {place}",
+            "0",
+            _unit_zeroed,
+            _zero_unit,
+            code="delta_h[:, 0] = 0",
         ),
         of_units=True,
     ),
@@ -278,6 +297,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "0",
         _zeroed(0, "row"),
         _spoil_line(0, 0.0),
+        code="dL_dw[0] = 0",
     ),
     _row(
         "column",
@@ -286,6 +306,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "0",
         _zeroed(1, "column"),
         _spoil_line(1, 0.0),
+        code="dL_dw[:, 0] = 0",
     ),
     _row(
         "rows permuted",
@@ -294,6 +315,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "∂L/∂w with rows permuted",
         _permuted(0),
         _rolled(0),
+        code="dL_dw = dL_dw[::-1]",
     ),
     _row(
         "columns permuted",
@@ -302,6 +324,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "∂L/∂w with columns permuted",
         _permuted(1),
         _rolled(1),
+        code="dL_dw = dL_dw[:, ::-1]",
     ),
     _row(
         "clipped",
@@ -311,19 +334,21 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         _clipped,
         _clip,
         "limit",
+        "dL_dw = np.clip(dL_dw, -0.02, 0.02)",
     ),
     _row(
         "single entries",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _single,
         _spoil_one,
+        code="dL_dw[0, 1] *= 1.5",
     ),
     _row(
         "row",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _lines(0, "row"),
         _spoil_line(0, 1.5),
@@ -331,7 +356,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "column",
         ENTRIES,
-        "the gradient of {tensor} is right but for {place}",
+        "the gradient of {tensor} is right except for {place}",
         "",
         _lines(1, "column"),
         _spoil_line(1, 1.5),
@@ -350,6 +375,6 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
 DESCRIPTIONS = tuple(
     wrong
     for wrong in TENSOR_MISTAKES
-    if wrong.family == PRECISION or "but for" in wrong.sentence or wrong.wrong == "0, up to rounding"
+    if wrong.family == PRECISION or "except for" in wrong.sentence or wrong.wrong == "0, up to rounding"
 )
-"""What says where the gradient is off rather than why; anything that says why comes first."""
+"""The mistakes that say where the gradient is wrong, not why; any that says why comes first."""

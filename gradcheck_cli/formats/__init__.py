@@ -1,4 +1,4 @@
-"""Renderings of a run. To add a format: one file with `render`, and its line in `FORMATS`."""
+"""The output formats. To add one, write a module with `render`, and add its line to `FORMATS`."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ FORMATS = {
     "markdown": "gradcheck_cli.formats.markdown",
     "html": "gradcheck_cli.formats.html",
 }
-"""Each format's module, loaded when it is asked for, with `render(run, view)`, and `WRITTEN`: its files."""
+"""The module of each format, loaded on demand. It has `render(run, view)`, and `WRITTEN`, its files."""
 
 DERIVATIONS = ("table", "json", "markdown")
-"""The formats whose modules have `render_explanation(spec, explanation, view)`, too."""
+"""The formats that also have `render_explanation(spec, explanation, view)`."""
 
 SWEEP_FORMATS = {
     "table": "gradcheck_cli.formats.sweep",
     "json": "gradcheck_cli.formats.json",
 }
-"""The same of those that a sweep has: `render_sweep`."""
+"""The formats of a sweep, by module, which has `render_sweep(spec, sweep, view)`."""
 
 MUTATION_FORMATS = {
     "table": "gradcheck_cli.formats.mutation",
     "json": "gradcheck_cli.formats.json",
 }
-"""The same of those that planted mistakes have: `render_mutation`."""
+"""The formats of planted mistakes, by module, which has `render_mutation(spec, mutation, view)`."""
 
 PACKAGES = {"html": "jinja2"}
-"""What a format needs that is not installed unless the extra of its name is."""
+"""The packages of formats that need one. Each has an extra with the format's name."""
 
 
 def refuse_missing(format: str) -> None:
-    """Raises `InputError` where a format's package is not installed: before the work, not after it."""
+    """Raise `InputError` before the work starts if a format's package is not installed."""
     package = PACKAGES.get(format)
     if package and find_spec(package) is None:
         message = f"format {format} needs the package {package}, which is not installed"
@@ -61,30 +61,30 @@ def suffix_of(format: str) -> str:
 
 
 def may_replace(format: str, file: Path) -> bool:
-    """Whether a report in this format may take the place of the file."""
+    """Return whether a report in this format may replace the file."""
     written: Written = import_module(FORMATS[format]).WRITTEN
     return written.may_replace(file)
 
 
 def render(format: str, run: Run, view: View) -> str:
-    """The whole run as text that ends with a newline."""
+    """Return the run as text that ends with a newline."""
     text: str = import_module(FORMATS[format]).render(run, view)
     return text
 
 
 def render_explanation(format: str, spec: str, explanation: Explanation, view: View) -> str:
-    """The derivation of one spec's output layer as text that ends with a newline."""
+    """Return the derivation of one spec's layers as text that ends with a newline."""
     text: str = import_module(FORMATS[format]).render_explanation(spec, explanation, view)
     return text
 
 
 def render_sweep(format: str, spec: str, sweep: Sweep, view: View) -> str:
-    """The errors of one spec's gradients against the step as text that ends with a newline."""
+    """Return the sweep of one spec as text that ends with a newline."""
     text: str = import_module(SWEEP_FORMATS[format]).render_sweep(spec, sweep, view)
     return text
 
 
 def render_mutation(format: str, spec: str, mutation: Mutation, view: View) -> str:
-    """What became of the mistakes planted in one spec, as text that ends with a newline."""
+    """Return the mistakes planted in one spec, and what became of them, as text that ends with a newline."""
     text: str = import_module(MUTATION_FORMATS[format]).render_mutation(spec, mutation, view)
     return text

@@ -1,4 +1,4 @@
-"""The words of a derivation by the chain rule: definitions, steps, and the first factor that is off."""
+"""The text of a derivation by the chain rule: definitions, steps, and the first wrong factor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def derives(derivation: Derivation) -> str:
-    """The heading of one layer's derivation."""
+    """Return the heading of a layer's derivation."""
     return f"The gradients of layer '{derivation.layer}', by the chain rule:"
 
 
 def definitions(explanation: Explanation, derivation: Derivation) -> list[tuple[str, str]]:
-    """What is differentiated: each formula with its remark."""
+    """Return the formulas to differentiate, each with a remark."""
     normed = derivation.normalised
     return [
         ("z = a⁽ʰ⁾ wᵀ + b", "with a⁽ʰ⁾ the layer's input"),
@@ -38,12 +38,12 @@ def _loss(explanation: Explanation) -> Iterator[tuple[str, str]]:
 
 
 def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
-    """The steps from ∂L/∂a to the gradients, a row each."""
+    """Return the steps from ∂L/∂a to the gradients, a row each."""
     return list(_chain_rule(derivation))
 
 
 def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
-    """The steps from ∂L/∂a to the gradients; below the output, the step between the layers first."""
+    """Yield the steps; below the output, the step from the layer above comes first."""
     if derivation.above:
         through = "= ∂L/∂z · ∂z/∂a"
         yield "∂L/∂a", through, "= δ w", f"with z, δ and w of layer {derivation.above}"
@@ -56,15 +56,15 @@ def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
 
 
 def notes(explanation: Explanation) -> Iterator[str]:
-    """What may make the derivation that of another network than the author's, a sentence each."""
+    """Yield what may make the derivation that of another network than the author's, a sentence each."""
     for line in explanation.unusual:
         yield f"Note: {line}."
 
 
 def explained(explanation: Explanation) -> str:
-    """Name the first factor that is off, and the factors before it that only gradcheck has computed."""
+    """Return the verdict: the first wrong factor, and the factors before it that only gradcheck computed."""
     if explanation.verdict is Verdict.AGREES:
-        return "agrees: every factor, with differences of its own map."
+        return "agrees: every factor matches the differences of its own step."
     derivation, first = next(
         (derivation, factor)
         for derivation in explanation.layers
@@ -79,15 +79,15 @@ def explained(explanation: Explanation) -> str:
     what = f"wrong: {first.symbol} = {first.formula}{where}"
     unseen = derivation.unseen(first) if first.given else ()
     if not unseen:
-        return f"{what} is the first factor that is off; {there}."
-    return f"{what} is off; {there}. {_gradchecks_own(unseen)}"
+        return f"{what} is the first wrong factor; {there}."
+    return f"{what} is wrong; {there}. {_gradchecks_own(unseen)}"
 
 
 def _gradchecks_own(unseen: Sequence[Factor]) -> str:
-    """A factor of the user's that is off may only follow from one that nobody has seen."""
+    """Say that a wrong factor of the user may only follow from one that the file does not hold."""
     symbols, names = (listed([f.symbol for f in unseen]), listed([f.comparison.name for f in unseen]))
     are = "is" if len(unseen) == 1 else "are"
     return (
-        f"The mistake may also lie in an earlier factor of yours: {symbols} above {are} gradcheck's own. "
-        f"To see which of yours is off, put {names} into the gradient file."
+        f"The mistake may also be in an earlier factor of yours: {symbols} above {are} gradcheck's own. "
+        f"To see which of yours is wrong, put {names} into the gradient file."
     )

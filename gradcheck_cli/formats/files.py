@@ -1,4 +1,4 @@
-"""Files as a CI service knows them, and as a format writes them."""
+"""Files that formats write, and the paths by which CI services know files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LOOKED_AT = 2**22
 
 @dataclass(frozen=True)
 class Written:
-    """The files that a format writes.  suffixes: what their names end in.  looks: found in each of them."""
+    """The files that a format writes, by the suffixes of their names and a pattern that each contains."""
 
     suffixes: tuple[str, ...]
     looks: re.Pattern[str]
 
     def may_replace(self, file: Path) -> bool:
-        """Whether the file is of this kind, or empty; one with a zero byte is no text at all."""
+        """Return whether the file is of this kind or empty. A file with a zero byte is not text."""
         with open(file, "rb") as stream:
             content = stream.read(_LOOKED_AT)
         if b"\0" in content:
@@ -28,11 +28,11 @@ class Written:
 
 
 PLAIN = Written((".txt", ".log", ".out"), re.compile(r"^[✓✗?] ", re.MULTILINE))
-"""Text for a reader, with a verdict's mark in it."""
+"""Plain text with the mark of a verdict."""
 
 
 def told_from(root: str, file: str) -> str:
-    """The path from a repository's root, with slashes, if the file lies in it; standard input has none."""
+    """Return the file's path from the root of a repository, with slashes; empty for standard input."""
     if file == "<stdin>":
         return ""
     folder, name = os.path.split(file)

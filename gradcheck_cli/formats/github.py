@@ -1,4 +1,4 @@
-"""Workflow commands of GitHub Actions, which become annotations at the lines they are about.
+"""Workflow commands of GitHub Actions, which appear as annotations on the lines of a spec.
 
 https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 """
@@ -21,12 +21,12 @@ from gradcheck_cli.report import Outcome, Report, Run
 WRITTEN = PLAIN
 
 MOST = 10
-"""GitHub shows so many errors and so many warnings of a step; of more, the worst."""
+"""GitHub shows at most this many errors and warnings per step. We print the worst."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One command.  badness: which of one kind come first."""
+    """One workflow command. Of each kind, those of the largest badness are printed."""
 
     kind: Literal["error", "warning", "notice"]
     title: str
@@ -37,7 +37,7 @@ class Annotation:
 
 
 def render(run: Run, view: View) -> str:
-    """A line for each spec, for those who read the log, then the annotations."""
+    """Return a line per spec for readers of the log, then the annotations."""
     annotations = [annotation for outcome in run.outcomes for annotation in _annotations(outcome)]
     lines = [escaped(one_line(outcome)) for outcome in run.outcomes]
     lines += [_command(annotation, view) for annotation in _worst(annotations)]
@@ -56,7 +56,7 @@ def _annotations(outcome: Outcome) -> Iterator[Annotation]:
 
 
 def _of_complaint(outcome: Outcome, complaint: Complaint) -> Annotation:
-    """Worse than any gradient, for nothing was checked."""
+    """Annotate a complaint. It ranks above every gradient, since nothing was checked."""
     title = "gradcheck itself failed" if outcome.exit_code is ExitCode.DEFECT else "not checked"
     message = complaint.message + (f"\nhelp: {complaint.help}" if complaint.help else "")
     file = complaint.position.file if complaint.position else outcome.spec
@@ -81,16 +81,16 @@ def _worst(annotations: list[Annotation]) -> Iterator[Annotation]:
         yield from sorted(of_kind, key=_badness, reverse=True)[:MOST]
         if len(of_kind) > MOST:
             more = count(len(of_kind) - MOST, f"more {kind}")
-            yield Annotation("notice", "gradcheck", f"+{more}, see the report or the log")
+            yield Annotation("notice", "gradcheck", f"+{more}; see the report or the log")
 
 
 def _badness(annotation: Annotation) -> float:
-    """As alike as the report takes them for; the first of those that are alike stays first."""
+    """Return the sort key, rounded as in the report, so that equal entries keep their order."""
     return -1.0 if math.isnan(annotation.badness) else float(three_digits(annotation.badness))
 
 
 def _command(annotation: Annotation, view: View) -> str:
-    """``::error file=net.yaml,line=7,col=7,title=…::…``"""
+    """Format a command: ``::error file=net.yaml,line=7,col=7,title=…::…``."""
     properties = {"file": annotation.file and told_from(view.root, annotation.file)}
     if properties["file"] and annotation.position:
         properties |= {"line": str(annotation.position.line), "col": str(annotation.position.column)}

@@ -1,4 +1,4 @@
-"""The glyphs of our texts, and what stands for them where a terminal has nothing but ASCII."""
+"""The glyphs in our texts, and their spelling for terminals that only have ASCII."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ASCII = {
     "z⁽ʰ⁾": "z_h", "⁽ʰ⁾": "_h", "⁻ᶻ": "^-z", "ᵃ": "^a", "₊₁": "+1", "₋₁": "-1", "₋": "-", "₁": "1",
     "γ": "gamma", "β": "beta", "ẑ": "z_hat", "λ": "lambda", "π": "pi", "√": "sqrt", "≠": "!=", "ᶻ": "^z",
     "ℓ": "l", "→": "->", "≥": ">=", "≤": "<=",
-    # Marks of a plot, each as wide as it was.
+    # Marks of a plot keep their width.
     "▸": ">", "▹": ")", "◂": "<", "◃": "(", "●": "O", "○": "o", "◆": "D", "◇": "d", "■": "H", "□": "h",
     "▴": "A", "▵": "a", "▾": "V", "▿": "v", "★": "*", "━": "=",
     "│": "|", "┤": "+", "└": "+", "┬": "+", "─": "-",
@@ -20,29 +20,29 @@ _ASCII = {
 
 
 def to_ascii(text: str) -> str:
-    """The text spelt in ASCII; what has no spelling of ours becomes a question mark."""
+    """Spell the text in ASCII. A character without a spelling becomes a question mark."""
     for glyph, spelling in _ASCII.items():
         text = text.replace(glyph, spelling)
     return text.encode("ascii", "replace").decode("ascii")
 
 
 def escaped(text: str) -> str:
-    """The text with control characters spelt out: a file's name must not be able to steer the terminal."""
+    """Spell out control characters, so that a file's name cannot steer the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 _COMMAND = re.compile(r"^((?: |\t|\x1b\[[\d;]*m)*)([:#])(?=:|#\[)", re.MULTILINE)
-"""The first character of what the log of a job on GitHub takes for a command, and what stands before it."""
+"""The start of what GitHub reads as a command in a job's log, and whatever precedes it on the line."""
 
 
 def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}") -> str:
-    """No line of the text begins with ``::`` or ``##[``: a name must not be able to steer a job.
+    """Defuse lines that begin with ``::`` or ``##[``, so that a name cannot steer a job on GitHub.
 
-    spelt: how the first character of one is written instead.
+    spelt: returns the replacement of the first character.
     """
     return _COMMAND.sub(lambda match: match[1] + spelt(match[2]), text)
 
 
 def reference(character: str) -> str:
-    """The character as XML and HTML refer to it."""
+    """Return the character as a reference of XML and HTML: ``&#58;``."""
     return f"&#{ord(character)};"

@@ -1,4 +1,4 @@
-"""The relative errors of a tensor as a picture, in which a bad row or column jumps out."""
+"""Pictures of a tensor's relative errors in the terminal, in which a bad row or column stands out."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from gradcheck_cli.formats.words import MARKS, shape
 from gradcheck_cli.report import Report
 
 TALLEST = 32
-"""The most lines of a picture."""
+"""The largest number of lines in a picture."""
 
 WIDEST = 100
-"""The most columns off a terminal, which would say how many it has."""
+"""The largest number of columns if the output is not a terminal."""
 
 SMALLEST, BRIGHT = -16, -6
-"""The powers of ten of the first colour and of the first bright one, which is rtol's."""
+"""The powers of ten of the first colour, and of the first bright one, which is the default rtol."""
 
 EDGE = "dim"
-"""The style of what stands around a picture in colour."""
+"""The style of the frame around a picture in colour."""
 
 PAPER = -1
-"""No colour: that of the terminal, be it dark or light."""
+"""No colour: the terminal's own background, dark or light."""
 
 COLORS = (PAPER, PAPER, PAPER, PAPER, PAPER, PAPER, 60, 67, 72, 107, 227, 220, 214, 208, 202, 196, 197)
-"""Of xterm's 256, one for each power of ten up to 1: calm ones that are seen on black and on white, then
+"""Colours of xterm's 256 for each power of ten up to 1: muted ones that show on black and on white, then
 yellow to red."""
 
 GREY = 244
@@ -47,15 +47,15 @@ SHADES = (
     (-3, "▓", "#"),
     (-1, "█", "@"),
 )
-"""Without colour, from which power of ten on which character stands for an error; and in ASCII."""
+"""Without colour: a power of ten, the character for errors from there on, and the same in ASCII."""
 
 UNKNOWN = "?"
 
 
 def draw_heatmaps(page: Page, report: Report) -> None:
-    """A picture of every tensor that does not agree or, where all do, of every one, and what is what in them.
+    """Draw each tensor that does not agree, or every tensor if all agree, and a legend.
 
-    A tensor of which no entry was moved by itself has none.
+    A tensor without individually checked entries has no picture.
     """
     moved = [comparison for comparison in report.comparisons if comparison.measured.any()]
     failed = [c for c in moved if report.verdict_of(c) is not Verdict.AGREES]
@@ -83,7 +83,7 @@ def _draw(page: Page, comparison: Comparison) -> None:
 
 
 def _errors(comparison: Comparison) -> NDArray[np.float64]:
-    """log₁₀ of the relative errors; −∞ where there is nothing to tell, NaN where nothing is known."""
+    """Return log₁₀ of the relative errors: −∞ for entries that test nothing, NaN for unknown ones."""
     unknown = comparison.unresolved & np.isnan(comparison.relative_error)
     with np.errstate(divide="ignore"):
         powers = np.log10(np.where(comparison.telling, comparison.relative_error, 0.0))
@@ -91,22 +91,22 @@ def _errors(comparison: Comparison) -> NDArray[np.float64]:
 
 
 def _as_matrix(array: NDArray[Any]) -> NDArray[Any]:
-    """A vector is one row; of more dimensions than two, all but the first are one."""
+    """Reshape to two dimensions: a vector is one row, and all dimensions but the first are joined."""
     return array.reshape(array.shape[0] if array.ndim > 1 else 1, -1)
 
 
 def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
-    """The worst of every block of so many rows and columns; what is unknown counts where nothing is known."""
+    """Return the worst entry of each block of `tall` × `wide`; NaN only if the whole block is unknown."""
     rows = np.fmax.reduceat(array, np.arange(0, array.shape[0], tall), axis=0)
     return np.fmax.reduceat(rows, np.arange(0, array.shape[1], wide), axis=1)
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """How a matrix becomes lines.
+    """The layout of a matrix as lines of cells.
 
-    by: rows and columns of entries in a cell.  wide: characters of a cell.  stacked: cells above each other
-    in one character, which takes two colours.  digits: the width of the rows' numbers.
+    by: rows and columns of entries per cell.  wide: characters per cell.  stacked: cells per character, one
+    above the other in two colours.  digits: the width of the row numbers.
     """
 
     by: tuple[int, int]
@@ -128,18 +128,18 @@ class _Grid:
         return f": each cell the worst of {self.by[0]} × {self.by[1]}" if self.by != (1, 1) else ""
 
     def label(self, line: int) -> str:
-        """The number of the line's first row."""
+        """Return the number of the line's first row."""
         return f"{line * self.by[0] * self.stacked:>{2 * INDENT + self.digits}} "
 
     def axis(self, columns: int) -> str:
-        """The number of the first column of every tenth cell."""
+        """Return the line above the picture: the first column of every tenth cell."""
         cells = math.ceil(columns / self.by[1])
         numbers = [str(cell * self.by[1]).ljust(10 * self.wide) for cell in range(0, cells, 10)]
         return " " * (2 * INDENT + self.digits + 2) + "".join(numbers)[: cells * self.wide].rstrip()
 
 
 def _line(cells: NDArray[np.float64], grid: _Grid, view: View) -> Text:
-    """A line of the picture: one row of cells, or two."""
+    """Draw a line of the picture: one row of cells, or two."""
     if not view.color:
         return Text("|" + "".join(_shade(power, view) * grid.wide for power in cells[0]) + "|")
     line = Text().append("|", EDGE)
@@ -160,20 +160,20 @@ def _colored(powers: NDArray[np.float64], grid: _Grid, view: View) -> tuple[str,
         filling = UNKNOWN if math.isnan(powers[0]) else " "
         return filling * grid.wide, Style(bgcolor=colors[0])
     upper, lower = (*colors, None)[:2]
-    if upper is None:  # a glyph without a colour would have that of the text
+    if upper is None:  # a glyph without a colour would take the text's colour
         return ("▄", Style(color=lower)) if lower else (" ", Style())
     return "▀", Style(color=upper, bgcolor=lower)
 
 
 def _number(power: float) -> int:
-    """The colour's number among the 256."""
+    """Return the number of the colour among xterm's 256."""
     if math.isnan(power):
         return GREY
     return COLORS[max(0, math.floor(min(power, 0.0)) - SMALLEST) if power > -math.inf else 0]
 
 
 def _color(number: int, view: View) -> Color | None:
-    """rich would find the nearest of fewer colours, too, but keeps a style as it was first used."""
+    """Return the colour in the view's palette. rich caches styles, so it cannot choose the nearest colour."""
     if number == PAPER:
         return None
     color = Color.from_ansi(number)
@@ -181,13 +181,13 @@ def _color(number: int, view: View) -> Color | None:
 
 
 def _legend(view: View) -> Text:
-    """What stands for which error."""
+    """Return the legend: which colour or character means which error."""
     if not view.color:
         named = {least: f"{_shade(least, view)} 1e{least:.0f}" for least, *_ in SHADES[1:]}
         agree = "  ".join(text for least, text in named.items() if least < BRIGHT)
         wrong = "  ".join(text for least, text in named.items() if least >= BRIGHT)
-        return Text(f"rel err from {agree}  agree, {wrong}  wrong, {UNKNOWN} unknown")
-    legend = Text("rel err  agree")
+        return Text(f"rel error {agree}  agree, {wrong}  wrong, {UNKNOWN} unknown")
+    legend = Text("rel error  agree")
     for decade, color in enumerate(COLORS, SMALLEST):
         if decade in (SMALLEST, BRIGHT):
             legend.append(f" 1e{decade} ")

@@ -1,4 +1,4 @@
-"""A versioned JSON object, strict: what is not a finite number is null. The README documents its fields."""
+"""A versioned JSON object. It is strict JSON: numbers that are not finite are null."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from gradcheck_cli.compare import Comparison, Entry
 from gradcheck_cli.errors import Complaint
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.convergence import Curve
+    from gradcheck_cli.diagnose.diagnosis import Cause, Diagnosis
     from gradcheck_cli.explain import Derivation, Explanation, Factor
     from gradcheck_cli.mutate import Mutation
     from gradcheck_cli.sweep import Sweep
@@ -26,6 +28,7 @@ VERSION = 1
 
 
 def render(run: Run, view: View) -> str:
+    """Return the run as a JSON object."""
     document = {
         "version": VERSION,
         "exit_code": int(run.exit_code),
@@ -35,6 +38,7 @@ def render(run: Run, view: View) -> str:
 
 
 def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
+    """Return the derivation as a JSON object."""
     document = {
         "version": VERSION,
         "exit_code": int(explanation.exit_code),
@@ -61,6 +65,7 @@ def _derivation(derivation: Derivation) -> dict[str, Any]:
 
 
 def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
+    """Return the planted mistakes as a JSON object."""
     document = {
         "version": VERSION,
         "exit_code": int(mutation.exit_code),
@@ -79,6 +84,7 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
 
 
 def render_sweep(spec: str, sweep: Sweep, view: View) -> str:
+    """Return the sweep as a JSON object."""
     report = sweep.report
     document = {
         "version": VERSION,
@@ -126,7 +132,7 @@ def _strict(value: Any) -> Any:
 
 
 def _outcome(outcome: Outcome, view: View) -> dict[str, Any]:
-    """A spec that could not be checked has the verdict null, its errors, and no tensors."""
+    """Return one spec's object. If it could not be checked, its verdict is null and it has no tensors."""
     report = outcome.report
     return {
         "spec": outcome.spec,
@@ -171,10 +177,24 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "unexercised": report.unexercised,
         "unusual": report.unusual,
         "kinks": report.kinks,
-        "diagnosis": report.diagnosis and asdict(report.diagnosis),
+        "diagnosis": report.diagnosis and _diagnosis(report.diagnosis),
         "tensors": [_tensor(comparison) for comparison in report.comparisons],
         "worst": [{"tensor": name, **_entry(entry)} for name, entry in report.worst(view.show)],
     }
+
+
+def _diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
+    answers = [
+        {**asdict(answer), "causes": [_cause(cause) for cause in answer.causes]}
+        for answer in diagnosis.answers
+    ]
+    return {**asdict(diagnosis), "answers": answers}
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    """A cause names its page if the documentation has an address."""
+    page = page_of(cause.kind)
+    return {**asdict(cause), **({"page": page} if page else {})}
 
 
 def _resolution(resolution: Resolution | None) -> dict[str, float] | None:

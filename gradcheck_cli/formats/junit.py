@@ -1,8 +1,8 @@
 """JUnit's XML as GitLab and Jenkins read it: a suite for each spec, a case for each tensor.
 
-GitLab shows `classname`, `name`, `file`, `time` and the body of a failure, and of two cases of one name the
-first alone; Jenkins shows a failure's `message`, too. The time of a tensor is its share of the spec's, by its
-entries.
+GitLab shows `classname`, `name`, `file`, `time` and the body of a failure, and only the first of two cases
+with the same name. Jenkins also shows the `message` of a failure. A tensor's time is its share of the spec's
+time, by number of entries.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WRITTEN = Written((".xml",), re.compile(r"\A\s*<(\?xml|testsuite)"))
 
 
 def render(run: Run, view: View) -> str:
-    """ASCII, all else being character references: no locale and no encoding can spoil it."""
+    """Return the run as XML in ASCII with character references, so that no encoding can corrupt it."""
     suites = Element("testsuites", _attributes(name="gradcheck"))
     times_seen: Counter[str] = Counter()
     for outcome in run.outcomes:
@@ -68,7 +68,7 @@ def _cases(outcome: Outcome, view: View) -> Iterator[Element]:
 
 
 def _case(outcome: Outcome, report: Report, comparison: Comparison, seconds: float, most: int) -> Element:
-    """A tensor. What could not be decided is no pass, so it is a failure of its own type."""
+    """Return the case of a tensor. An undecided tensor is a failure with a type of its own."""
     case = Element("testcase", _attributes(name=comparison.name, time=_time(seconds)))
     verdict = report.verdict_of(comparison)
     if verdict is not Verdict.AGREES:
@@ -84,7 +84,7 @@ def _place(outcome: Outcome, tensor: str) -> Iterator[str]:
 
 
 def _not_checked(outcome: Outcome) -> Element:
-    """A spec that could not be checked is neither right nor wrong: an error."""
+    """Return the case of a spec that could not be checked: an error, not a failure."""
     case = Element("testcase", _attributes(name="spec", time=_time(outcome.seconds)))
     kind = "defect" if outcome.exit_code is ExitCode.DEFECT else "bad input"
     message = outcome.complaints[0].message if outcome.complaints else "not checked"
@@ -102,7 +102,7 @@ def _attributes(**texts: str) -> dict[str, str]:
 
 
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, as control characters and halves of surrogate pairs, or would alter, as \\r."""
+"""Characters that XML 1.0 cannot contain (control characters, lone surrogates) or would alter (\\r)."""
 
 
 def _legal(text: str) -> str:

@@ -1,4 +1,4 @@
-"""GitHub's Markdown: for a job's summary, a comment, a wiki."""
+"""GitHub's Markdown, for the summary of a job, a comment or a wiki."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary
 
 
 def render(run: Run, view: View) -> str:
-    """A section for each spec, or quietly a line. Of several, those that agree are folded."""
+    """Return a section per spec, or a line under -q. Of several specs, those that agree are folded."""
     if view.level < 0:
         return _list(one_line(outcome) for outcome in run.outcomes)
     sections = [
@@ -70,7 +70,7 @@ def _section(outcome: Outcome, view: View) -> str:
 
 
 def _folded(outcome: Outcome, view: View) -> str:
-    """One that agrees: a line, which unfolds."""
+    """Return a spec that agrees as a line that unfolds."""
     assert outcome.report is not None
     summary = f"<details><summary>{escape(escaped(one_line(outcome)))}</summary>"
     found = _found(outcome, outcome.report, view)
@@ -82,7 +82,7 @@ def _subject(report: Report) -> str:
 
 
 def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
-    """What stands below the verdict: why, the numbers, and notes."""
+    """Yield what follows the verdict: why, the numbers, and notes."""
     shown = listed_tensors(report, view)
     yield from map(_said, diagnosed(report.diagnosis))
     if shown:
@@ -99,12 +99,13 @@ def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
 
 
 def _marked(report: Report, comparison: Comparison) -> list[Cell]:
-    """The row with a mark for a colour."""
+    """Return a tensor's row, with a mark in place of the colour."""
     *row, verdict = tensor_row(comparison)
     return [*row, f"{MARKS[report.verdict_of(comparison)]} {_plain(verdict)}"]
 
 
 def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
+    """Return the derivation with its formulas and a table of factors for each layer."""
     return _blocks(
         f"### {MARKS[explanation.verdict]} {_text(spec)}",
         _text(explanation.network),
@@ -134,7 +135,7 @@ def _list(items: Iterable[str]) -> str:
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
-    """Every column and every digit: whoever shows it can scroll."""
+    """Return a table with all columns and digits: a viewer can scroll."""
     heading = [_text(column.heading) for column in columns]
     ruler = ["---:" if column.right else "---" for column in columns]
     cells = [[_text(_plain(cell)) for cell in row] for row in rows]
@@ -149,13 +150,13 @@ _SPECIAL = re.compile(r"[\\`*_~|<>&$#\[]")
 
 
 def _text(text: str) -> str:
-    """The text as it is: nothing in it is markup, a column's end or HTML."""
+    """Escape the text, so that nothing in it is markup, the end of a column or HTML."""
     plain = _SPECIAL.sub(lambda match: "\\" + match[0], escaped(text))
     return without_commands(plain, lambda character: "\\" + character)
 
 
 def _fenced(text: str) -> str:
-    """A block as it is, in a fence that is longer than any in it."""
+    """Return the text as a fenced block, with a fence longer than any inside."""
     lines = [without_commands(escaped(line)) for line in text.split("\n")]
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

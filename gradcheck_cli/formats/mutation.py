@@ -1,4 +1,4 @@
-"""What became of planted mistakes: a row per kind, and how many were caught and named, for people."""
+"""Planted mistakes as a table: a row per kind, and how many were caught and named."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from gradcheck_cli.mutate import LEFT_OUT, Mutant, Mutation, by_kind
 
 
 def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
+    """Return the table, the mistakes that these data cannot show, and the verdict."""
     page = Page(view)
     page.line(spec, "bold")
     page.line(f"{mutation.network}; {mutation.loss_name}", indent=INDENT)
     planted = _planted(mutation)
     page.line(
-        f"{planted} of {count(len(by_kind(mutation.mutants)), 'kind')} planted in our own backprop",
+        f"{planted} of {count(len(by_kind(mutation.mutants)), 'kind')} planted in gradcheck's own backprop",
         indent=INDENT,
     )
     page.line()
@@ -28,12 +29,12 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
         page.table(_COLUMNS, [_row(kind, mutants) for kind, mutants in shown.items()])
         page.line()
     if folded := len(kinds) - len(shown):
-        page.line(f"{_other(folded, bool(shown))} caught and named wherever visible; -v lists them.")
+        page.line(f"{_other(folded, bool(shown))} caught and named in every visible case; -v lists them.")
         page.line()
     hidden = [mutant for mutant in mutation.mutants if not mutant.visible]
     if hidden:
         page.line(
-            f"{count(len(hidden), 'mistake')} would make no difference on these data. What would show them:"
+            f"{count(len(hidden), 'mistake')} would make no difference on these data. To make them visible:"
         )
         for line in _shown_by(hidden, view.level > 0):
             page.item(line)
@@ -46,19 +47,19 @@ def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
 
 
 def _planted(mutation: Mutation) -> str:
-    """``167 mistakes``, or ``40 of 167 mistakes``"""
+    """Say how many mistakes were planted: ``167 mistakes``, or ``40 of 167 mistakes,``."""
     all_of_them = count(max(mutation.applicable, len(mutation.mutants)), "mistake")
     some = len(mutation.mutants) < mutation.applicable
     return f"{len(mutation.mutants):,} of {all_of_them}," if some else all_of_them
 
 
 def _perfect(mutants: Sequence[Mutant]) -> bool:
-    """Whether each that is visible is caught, and named first."""
+    """Return whether every visible mistake is caught, and named first."""
     return all(mutant.caught and mutant.named for mutant in mutants if mutant.visible)
 
 
 def _other(kinds: int, some_are_shown: bool) -> str:
-    """``The 33 other kinds are``"""
+    """Begin the sentence about the kinds without a row: ``The 33 other kinds are``."""
     are = "is" if kinds == 1 else "are"
     return f"The {kinds:,} {'other ' * some_are_shown}{'kind' if kinds == 1 else 'kinds'} {are}"
 
@@ -97,7 +98,7 @@ _MOST = 2
 
 
 def _instead(mutants: Sequence[Mutant]) -> str:
-    """What was said first where it was not the mistake that was planted."""
+    """List the first answers that were not the planted mistake."""
     said = Counter(
         " + ".join(mutant.said) or "unknown" for mutant in mutants if mutant.caught and not mutant.named
     )
@@ -105,7 +106,7 @@ def _instead(mutants: Sequence[Mutant]) -> str:
 
 
 def _shown_by(hidden: Sequence[Mutant], in_full: bool) -> Iterator[str]:
-    """What would show them, and which kinds they are; or how many, where that is all that matters."""
+    """Yield what would make hidden mistakes visible, with their kinds, or only their number."""
     reasons: dict[str, list[str]] = {}
     for mutant in hidden:
         reasons.setdefault(mutant.shown_by, []).append(mutant.kind)
@@ -125,9 +126,9 @@ def _verdict(mutation: Mutation) -> Verdict:
 def _sentence(mutation: Mutation) -> str:
     visible = len(mutation.visible)
     if not visible:
-        return "unresolved: no mistake makes a difference here, so the check says nothing."
+        return "unresolved: no planted mistake makes a difference on these data, so the check proves nothing."
     caught = (
         f"caught {mutation.caught:,} of {count(visible, 'visible mistake')} ({mutation.caught / visible:.1%})"
     )
     share = mutation.named / mutation.caught if mutation.caught else 0.0
-    return f"{caught}, and named {mutation.named:,} of these ({share:.1%})."
+    return f"{caught}, and named {mutation.named:,} of them ({share:.1%})."

@@ -1,4 +1,4 @@
-"""The curves of a sweep as an .svg or .png, drawn by matplotlib."""
+"""A sweep as an .svg or .png picture, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from gradcheck_cli.sweep import PLAIN, Sweep
 ENDINGS = (".svg", ".png")
 
 MARKERS = dict(zip(PLAIN, "><oDs^v", strict=False))
-"""Of every scheme; filled on its truncation branch, hollow elsewhere."""
+"""The marker of each scheme: filled on its truncation branch, hollow elsewhere."""
 
 _LOW, _HIGH = 3e-17, 3.0
-"""What the axis of the errors reaches at least, whatever is swept: what stays where it is looks like it."""
+"""The smallest range of the error axis, the same for every sweep, so that pictures can be compared."""
 
 _COLORS = {name: f"C{i}" for i, name in enumerate(PLAIN)}
 
 
 def refuse_unwritable(to: Path) -> None:
-    """Raise an `InputError` if no picture can be written there, or drawn at all."""
+    """Raise an `InputError` if no picture can be drawn, or none can be written to `to`."""
     if to.suffix.lower() not in ENDINGS:
-        raise _refused(f"'{to}' is neither an .svg nor a .png", "name a file with one of these endings")
+        raise _refused(f"'{to}' is neither an .svg nor a .png", "the name must end in .svg or .png")
     target = Path(os.path.realpath(to))
     if target.is_dir():
         raise _refused(f"'{to}' is a folder")
     if target.exists() and not target.is_file():
         raise _refused(f"'{to}' is a pipe or device; a file is needed")
     if not target.parent.is_dir():
-        raise _refused(f"there is no folder '{to.parent}'")
+        raise _refused(f"folder '{to.parent}' does not exist")
     if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
         raise _refused(f"'{to}' cannot be written: permission denied")
     _matplotlib("figure")
 
 
 def save(to: Path, spec: str, sweep: Sweep) -> None:
-    """Write the picture, whole or not at all, over a file of the same name. Raises `InputError`."""
+    """Write the picture, whole or not at all, and replace an existing file. Raises `InputError`."""
     refuse_unwritable(to)
-    target = Path(os.path.realpath(to))  # through a link, not over it
+    target = Path(os.path.realpath(to))  # follows a link instead of replacing it
     try:
         with TemporaryDirectory(dir=target.parent, prefix=".sweep-") as scratch:
             new = Path(scratch, f"new{to.suffix.lower()}")
             with warnings.catch_warnings(), _matplotlib().rc_context({"svg.hashsalt": "gradcheck"}):
-                warnings.filterwarnings("ignore", "Glyph")  # a name the font lacks letters of
+                warnings.filterwarnings("ignore", "Glyph")  # the font may lack letters of a name
                 _figure(spec, sweep).savefig(new, dpi=150, metadata=_metadata(new))
             new.replace(target)
     except OSError as error:
@@ -57,7 +57,7 @@ def save(to: Path, spec: str, sweep: Sweep) -> None:
 
 
 def _metadata(file: Path) -> dict[str, Any]:
-    """No date: the same sweep gives the same file."""
+    """Return metadata without a date, so that the same sweep gives the same file."""
     return {"Date": None} if file.suffix == ".svg" else {"Software": None}
 
 
@@ -101,7 +101,11 @@ def _shade_kinks(axes: Any, sweep: Sweep) -> None:
 
 def _draw(axes: Any, curve: Curve) -> None:
     color, marker = _COLORS[curve.scheme], MARKERS[curve.scheme]
-    style = {"color": color, "linestyle": "", "markersize": 7 - PLAIN.index(curve.scheme) / 2}  # all seen
+    style = {
+        "color": color,
+        "linestyle": "",
+        "markersize": 7 - PLAIN.index(curve.scheme) / 2,
+    }  # smaller, so that equal points show
     known = [point for point in curve.points if point.branch is not None and point.error > 0]
     axes.plot([p.step for p in known], [p.error for p in known], color=color, linewidth=0.6, alpha=0.5)
     for branch, look in (

@@ -1,4 +1,4 @@
-"""A logarithmic plot in character cells: a mark is a glyph, so that it can be read without colors."""
+"""A logarithmic plot in character cells. Marks are glyphs, so the plot is readable without colors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Mark = tuple[str, str]
 """A glyph and its style."""
 
 LABEL = 8
-"""The columns to the left of the plot, for the labels of its axis."""
+"""The width of the labels to the left of the plot."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """x: 2 ** −octaves … 1, in columns to an octave;  y: 10 ** bottom … 10 ** top, in rows to a decade.
+    """The axes of a plot: x from 2 ** −octaves to 1, and y from 10 ** bottom to 10 ** top.
 
-    An octave is a whole number of columns, so that points at powers of 2 are equally far apart.
+    An octave is a whole number of columns, so that powers of 2 are equally far apart.
     """
 
     octaves: int
@@ -41,12 +41,12 @@ class Axes:
         return round((self.octaves + math.log2(x)) * self.columns_per_octave)
 
     def row(self, y: float) -> int:
-        """What is beyond an end of the axis stands at that end."""
+        """Return the row of a value. Values beyond an end of the axis are drawn at that end."""
         row = round((self.top - math.log10(y)) * self.rows_per_decade) if y > 0 else self.rows
         return min(max(row, 0), self.rows - 1)
 
     def power(self, exponent: int) -> str:
-        """``10⁻¹²``"""
+        """Format a power of ten: ``10⁻¹²``, or ``1e-12`` in ASCII."""
         return f"1e{exponent}" if self.ascii else f"10{str(exponent).translate(_RAISED)}"
 
 
@@ -54,20 +54,20 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Plot:
-    """Marks at points (x, y), and strips of marks below the axis."""
+    """A plot of marks at points (x, y), with strips of marks below the axis."""
 
     def __init__(self, axes: Axes) -> None:
         self.axes = axes
         self._marks: dict[tuple[int, int], list[Mark]] = {}
 
     def put(self, x: float, y: float, glyph: str, style: str = "") -> None:
-        """Beyond the left end of the axis nothing is shown."""
+        """Add a mark, unless it is beyond the left end of the axis."""
         column = self.axes.column(x)
         if column >= 0:
             self._marks.setdefault((self.axes.row(y), column), []).append((glyph, style))
 
     def lines(self, x_label: str, every: int = 2, every_x: int = 3) -> Iterator[Text]:
-        """The plot, its axes labelled at every so many decades."""
+        """Yield the lines of the plot, with a label every `every` decades of y and `every_x` decades of x."""
         axes = self.axes
         exponents = range(axes.bottom, axes.top + 1, every)
         labelled = {axes.row(10.0**exponent): axes.power(exponent) for exponent in exponents}
@@ -80,7 +80,7 @@ class Plot:
         yield from self._x_axis(x_label, every_x)
 
     def strip(self, label: str, marks: Iterable[tuple[float, str, str]]) -> Text:
-        """A line below the plot of marks (x, glyph, style)."""
+        """Return a line of marks (x, glyph, style) to go below the plot."""
         cells: list[Mark] = [(" ", "")] * self.axes.columns
         for x, glyph, style in marks:
             if 0 <= self.axes.column(x) < len(cells):
@@ -88,7 +88,7 @@ class Plot:
         return _margin(label, " ").append_tokens(cells)
 
     def _at(self, row: int, column: int) -> Mark:
-        """Where several marks meet they take turns from column to column, so that each curve is seen."""
+        """Return the mark of a cell. Marks that share cells alternate by column, so that each curve shows."""
         marks = self._marks.get((row, column))
         return marks[column // self.axes.columns_per_octave % len(marks)] if marks else (" ", "")
 
@@ -101,7 +101,7 @@ class Plot:
 
 
 def _labels(at: dict[int, str], columns: int) -> str:
-    """The labels, each in the middle below its column as far as the ends allow."""
+    """Return the labels of x, each centred below its column as far as the ends allow."""
     line = [" "] * columns
     for column, label in at.items():
         start = min(max(column - len(label) // 2, 0), columns - len(label))

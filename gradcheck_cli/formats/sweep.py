@@ -1,4 +1,4 @@
-"""The curves of a sweep as a plot for the terminal, with a row per scheme below it, for people."""
+"""A sweep as a plot for the terminal, with a table of the schemes below it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradcheck_cli.sweep import PLAIN, STEPS, Extrapolated, Sweep
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 
 GLYPHS = dict(zip(PLAIN, _PAIRS, strict=False))
-"""Of every scheme, the mark of a point on its truncation branch, and of one that is noise."""
+"""The marks of each scheme: for a point on its truncation branch, and for one in the noise."""
 
 COLORS = dict(
     zip(
@@ -34,6 +34,7 @@ _OCTAVES, _BOTTOM, _HIGHEST = len(STEPS) - 1, -16, 8
 
 
 def render_sweep(spec: str, sweep: Sweep, view: View) -> str:
+    """Return the sweep as text: plot, legend, table and verdict."""
     page, report = Page(view), sweep.report
     page.line(spec, "bold")
     page.line(f"{report.network}; {report.loss_name} {report.loss:.6g}", indent=INDENT)
@@ -55,7 +56,7 @@ def _swept(sweep: Sweep) -> str:
     of = sweep.report.entries
     if sweep.swept == of:
         return f"all {count(of, 'entry')}"
-    return f"{sweep.swept:,} of {count(of, 'entry')}, drawn at random, each tensor's worst among them"
+    return f"{sweep.swept:,} of {count(of, 'entry')}, drawn at random, including the worst of each tensor"
 
 
 # --- the plot ----------------------------------------------------------------------------------------------
@@ -82,10 +83,10 @@ def _plot(sweep: Sweep, view: View) -> Iterator[Text]:
 
 
 def _axes(sweep: Sweep, view: View) -> Axes:
-    """One column an octave and one row a decade; more of each where there is room for more.
+    """Choose one column per octave and one row per decade, or more if there is room.
 
-    The errors' axis is the same for every sweep, so that what stays where it is looks like it; longer only
-    where an error is larger than the gradient.
+    The axis of the errors is the same for every sweep, so that sweeps can be compared. It is longer only if
+    an error is larger than the gradient.
     """
     errors = [p.error for curve in sweep.curves for p in curve.points if p.branch is not None]
     top = min(max(0, math.ceil(math.log10(max(errors, default=1.0) or 1.0) - 0.5)), _HIGHEST)
@@ -120,10 +121,10 @@ def _legend(sweep: Sweep) -> Iterator[str]:
 
 
 _MEANINGS = {
-    Branch.TRUNCATION: "solid: truncation, falls as a power of the step",
+    Branch.TRUNCATION: "solid: truncation error, falls as a power of the step",
     Branch.NOISE: "hollow: rounding noise, rises as 1/step",
-    Branch.FLAT: f"{FLAT} flat: what the gradient itself is off by",
-    Branch.KINK: f"{KINK} a kink crossed",
+    Branch.FLAT: f"{FLAT} flat: the error of the gradient itself",
+    Branch.KINK: f"{KINK} the step crosses a kink",
 }
 
 
@@ -133,7 +134,7 @@ _MEANINGS = {
 _COLUMNS = (
     Column("scheme"),
     Column("order", right=True),
-    Column("of", rank=2, right=True),
+    Column("expected", rank=2, right=True),
     Column("truncation", rank=3),
     Column("best step", rank=1, right=True),
     Column("error there", right=True),
@@ -173,19 +174,17 @@ def _extrapolated_row(of: Extrapolated) -> list[Cell]:
 
 
 def _found(curve: Curve) -> str:
-    """What the curve says, in a few words."""
+    """Say in a few words what the curve shows."""
     if curve.verdict is Verdict.WRONG:
-        return (
-            "order 0: it does not fall" if curve.order is None else f"it stays at {relative(curve.flat or 0)}"
-        )
+        return "order 0: does not fall" if curve.order is None else f"stays at {relative(curve.flat or 0)}"
     if curve.verdict is Verdict.UNRESOLVED:
-        return f"cannot tell: {_why_not(curve)}"
+        return f"undecided: {_why_not(curve)}"
     assert curve.order is not None
     better = curve.order > curve.expected + ORDER_WITHIN
     order = (
         f"order {curve.order:.1f}, better than {curve.expected}"
         if better
-        else f"order {curve.expected} as it should be"
+        else f"order {curve.expected}, as expected"
     )
     return f"{order}, down to {relative(curve.flat)}" if curve.flat is not None else order
 
@@ -194,10 +193,10 @@ def _why_not(curve: Curve) -> str:
     if curve.order is not None:
         return f"order {curve.order:.1f}, not {curve.expected}"
     if curve.on(Branch.KINK):
-        return "kinks in the way"
+        return "kinks interfere"
     falling = len(curve.on(Branch.TRUNCATION))
     if falling < FEWEST:
-        return "too few steps" if falling else "only rounding"
+        return "too few steps" if falling else "only rounding noise"
     return "no straight line"
 
 
@@ -207,19 +206,21 @@ def _sentence(sweep: Sweep) -> str:
     if sweep.verdict is Verdict.WRONG and shown:
         level = min(curve.flat for curve in shown if curve.flat is not None)
         return (
-            f"wrong: however small the step, a relative error of {relative(level)} remains; "
+            f"wrong: a relative error of {relative(level)} remains at every step; "
             f"gradcheck check finds {wrong} wrong."
         )
     if sweep.verdict is Verdict.WRONG:
         return (
-            f"wrong: gradcheck check finds {wrong} wrong, which these curves do not show: it is too little "
-            "beside the rest (--only sweeps less at once), or kinks are in the way."
+            f"wrong: gradcheck check finds {wrong} wrong. These curves do not show it: the error is too "
+            "small among all swept entries (sweep fewer with --only), or kinks interfere."
         )
     if sweep.verdict is Verdict.AGREES:
         right = [curve.scheme for curve in sweep.curves if curve.verdict is Verdict.AGREES]
-        return f"agrees: the error falls with the step as it should, by {listed(right)}."
+        return f"agrees: the error falls with the step as expected, with {listed(right)}."
     if sweep.report.verdict is not Verdict.AGREES:
         return "unresolved: gradcheck check could not decide enough of these entries."
     if shown:
-        return "unresolved: an error remains that a kink's convention, or too little knowledge, may explain."
-    return "unresolved: gradcheck check agrees, but no curve shows its order."
+        return (
+            "unresolved: an error remains, which a kink or the entries that could not be decided may explain."
+        )
+    return "unresolved: gradcheck check agrees, but no curve falls with the order of its scheme."

@@ -1,4 +1,4 @@
-"""The result as a table with a row per tensor and a few sentences, for people."""
+"""A run as text for people: a table with a row per tensor, and a few sentences."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import (
+    INDIVIDUALLY,
     MARKS,
-    THEMSELVES,
     Said,
     asides,
-    catches,
     count,
     details,
+    detectable,
     diagnosed,
     folded,
     index,
+    individually,
     listed_tensors,
     measured,
-    moved,
     number,
     one_line,
     relative,
@@ -43,6 +43,7 @@ WRITTEN = PLAIN
 
 
 def render(run: Run, view: View) -> str:
+    """Return the run as text in the width and colours of the view."""
     page = Page(view)
     for i, outcome in enumerate(run.outcomes):
         if i and view.level >= 0:
@@ -74,7 +75,9 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
     worst = report.worst(page.view.show)
     if worst:
         page.line()
-        page.line(f"The worst of all {count(moved(report), 'entry')}{THEMSELVES[report.differences]}:")
+        page.line(
+            f"The worst of all {count(individually(report), 'entry')}{INDIVIDUALLY[report.differences]}:"
+        )
         page.table(ENTRY_COLUMNS, [entry_row(name, entry) for name, entry in worst])
     if page.view.heatmap:
         from gradcheck_cli.formats.heatmap import draw_heatmaps
@@ -87,7 +90,7 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
 
 
 def _tensors(page: Page, report: Report) -> None:
-    """The table of the tensors; verbosely with what its columns mean."""
+    """Add the table of the tensors, with a legend of its columns under -v."""
     shown = listed_tensors(report, page.view)
     if shown:
         columns = page.table(TENSOR_COLUMNS, [tensor_row(comparison) for comparison in shown])
@@ -108,19 +111,23 @@ TENSOR_COLUMNS = (
     Column("tensor", folds=True),
     Column("shape", rank=5, right=True),
     Column("entries", rank=6, right=True),
-    Column("max rel err", rank=1, right=True, means="the largest |a − n| / max(|a|, |n|) of an entry"),
-    Column("median", rank=7, right=True, means="that of the median entry"),
+    Column("rel error", rank=1, right=True, means="the largest |a − n| / max(|a|, |n|)"),
+    Column("median", rank=7, right=True, means="the relative error of the median entry"),
     Column(
-        "catches", rank=4, right=True, means="the least that would have been called wrong in the median entry"
+        "detectable",
+        rank=4,
+        right=True,
+        means="the smallest relative error that would have been called wrong in the median entry",
     ),
     Column("worst entry", rank=2),
-    Column("analytic", rank=3, right=True, means="a, the gradient that is checked"),
-    Column("numerical ± error", rank=3, right=True, means="n, of differences, and how far off it may be"),
+    Column("analytic", rank=3, right=True, means="a, the gradient being checked"),
+    Column("numerical ± error", rank=3, right=True, means="n, by finite differences, with its error bar"),
     Column("verdict"),
 )
 
 
 def tensor_row(comparison: Comparison) -> list[Cell]:
+    """Return a tensor's cells, one for each of `TENSOR_COLUMNS`."""
     style = _style(comparison)
     return [
         comparison.name,
@@ -128,14 +135,14 @@ def tensor_row(comparison: Comparison) -> list[Cell]:
         f"{comparison.entries:,}",
         (relative(comparison.max_relative_error), style),
         relative(comparison.median_relative_error),
-        catches(comparison),
+        detectable(comparison),
         *_worst(comparison),
         (tensor_verdict(comparison), style),
     ]
 
 
 def _worst(comparison: Comparison) -> list[Cell]:
-    """The worst entry; where none was moved by itself, the worst direction."""
+    """Return the cells of the worst entry, or of the worst direction if no entry has its own difference."""
     worst: Entry | Projection
     if comparison.directions:
         worst = max(comparison.directions, key=lambda direction: direction.relative_error)
@@ -148,14 +155,14 @@ def _worst(comparison: Comparison) -> list[Cell]:
 
 
 def _style(comparison: Comparison) -> str:
-    """Nothing but zeros agrees, yet says nothing: no green for that."""
+    """Return the verdict's style. A tensor of zeros agrees but tests nothing, so it is not green."""
     return STYLES[Verdict.UNRESOLVED if comparison.untested else comparison.verdict]
 
 
 ENTRY_COLUMNS = (
     Column("tensor", folds=True),
     Column("entry"),
-    Column("rel err", rank=3, right=True),
+    Column("rel error", rank=3, right=True),
     Column("analytic", rank=1, right=True),
     Column("numerical ± error", rank=1, right=True),
     Column("verdict", rank=2),
@@ -163,6 +170,7 @@ ENTRY_COLUMNS = (
 
 
 def entry_row(name: str, entry: Entry) -> list[Cell]:
+    """Return an entry's cells, one for each of `ENTRY_COLUMNS`."""
     style = STYLES[entry.verdict]
     return [
         name,
@@ -178,6 +186,7 @@ def entry_row(name: str, entry: Entry) -> list[Cell]:
 
 
 def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
+    """Return the derivation as formulas, with a table of factors for each layer."""
     page = Page(view)
     page.line(spec, "bold")
     page.line(explanation.network, indent=INDENT)
@@ -197,7 +206,7 @@ def _derivation(page: Page, explanation: Explanation, derivation: Derivation) ->
     formulas = [row for row in rows if row[0]]
     shown = page.table((Column(), Column(rank=1)), formulas)
     for formula, remark in rows:
-        if remark and (not formula or len(shown) == 1):  # what has no room next to its formula
+        if remark and (not formula or len(shown) == 1):  # it did not fit next to its formula
             page.line(remark, indent=INDENT)
     page.line()
     page.table((Column(), Column(rank=1), Column(), Column(rank=2)), chain_rule(derivation))
@@ -215,13 +224,13 @@ FACTOR_COLUMNS = (
     Column("shape", rank=1, right=True),
     Column("first numbers", rank=2),
     Column("from", rank=4),
-    Column("max rel err", rank=3, right=True),
+    Column("rel error", rank=3, right=True),
     Column("check"),
 )
 
 
 def factor_rows(factors: tuple[Factor, ...]) -> list[list[Cell]]:
-    """A row per factor, its numbers below each other."""
+    """Return a row per factor, with the first numbers of each in columns."""
     glimpses = [[f"{value + 0.0:.3g}" for value in f.comparison.analytic.ravel()[:GLIMPSE]] for f in factors]
     width = max(len(number) for glimpse in glimpses for number in glimpse)
     rows = []

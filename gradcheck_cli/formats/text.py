@@ -1,4 +1,4 @@
-"""What the texts for a terminal share: a console of the reader's width, and tables that fit it."""
+"""Text for a terminal: a console of the reader's width, and tables that fit into it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gradcheck_cli.formats.glyphs import escaped, to_ascii, without_commands
 from gradcheck_cli.formats.view import View
 
 UNBOUNDED = 100_000
-"""Columns enough for any line; the console itself has so many, and every print says how many it may use."""
+"""The width of the console itself: enough for any line. Each print has a width of its own."""
 
 INDENT = 2
-"""What stands below a line is indented so far, and the columns of a table are so far apart."""
+"""The indentation below a line, and the space between the columns of a table."""
 
 NARROWEST = 6
-"""A column that folds keeps at least so many columns."""
+"""The smallest width of a column that folds."""
 
 STYLES = {Verdict.AGREES: "green", Verdict.WRONG: "bold red", Verdict.UNRESOLVED: "yellow"}
 
 
 class Page:
-    """A console that collects what it is given, for `view`."""
+    """A console that collects text in the width and colours of a view."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -49,28 +49,28 @@ class Page:
         )
 
     def line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        """A paragraph, wrapped between words, all its lines indented; or an empty line."""
+        """Add a paragraph, wrapped between words and indented, or an empty line."""
         paragraph = Text(_spelt(text, self.view), style=style)
         self._console.print(_indented(paragraph, indent) if text else "", width=self._columns)
 
     def item(self, text: str, style: str = "") -> None:
-        """A paragraph of a list."""
+        """Add an item of a list."""
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_row(_spelt("·", self.view), Text(_spelt(text, self.view), style=style))
         self._console.print(_indented(grid, INDENT), width=self._columns)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[Column]:
-        """The rows below their headings, or without if all headings are empty.
+        """Add a table, with a line of headings unless all are empty. Return the columns that fit.
 
-        On a narrow terminal columns stay away, then one folds; what is still too wide stands over the edge:
-        a number is never cut. Returns the columns that there was room for.
+        On a narrow terminal the least important columns are left out, then one folds. What is still too wide
+        runs over the edge, since a number is never cut.
         """
         table, widths = _table(columns, rows, self.view)
         self._console.print(table, width=_together(widths.values()))
         return [columns[i] for i in widths]
 
     def drawing(self, lines: Iterable[Text]) -> None:
-        """Lines that are as long as they are, glyph for glyph."""
+        """Add lines that are never wrapped."""
         for line in lines:
             spelt = Text(_spelt(line.plain, self.view), spans=line.spans)
             self._console.print(spelt, width=UNBOUNDED, no_wrap=True)
@@ -87,11 +87,11 @@ class Page:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and what becomes of its column on a narrow terminal.
+    """A column's heading, and what happens to it on a narrow terminal.
 
-    rank: 0 is always there; the others come in this order, those of one rank together, if there is room.
-    folds: broken over several lines if there is too little room even so.
-    means: what stands in it, for a legend.
+    rank: columns of rank 0 are always shown; the others are added in order of rank if there is room.
+    folds: whether cells wrap over several lines if there is still too little room.
+    means: its meaning, for the legend.
     """
 
     heading: str = ""
@@ -112,7 +112,7 @@ Cell = str | tuple[str, str]
 def _table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], view: View
 ) -> tuple[Table, dict[int, int]]:
-    """The columns that fit, each as wide as its widest cell if need be; and their widths, by index."""
+    """Return a table of the columns that fit, and their widths by index."""
     texts = [[_cell(cell, view) for cell in row] for row in rows]
     headings = [_spelt(column.heading, view) for column in columns]
     needed = [max([cell_len(head), *(row[i].cell_len for row in texts)]) for i, head in enumerate(headings)]
@@ -132,7 +132,7 @@ def _cell(cell: Cell, view: View) -> Text:
 
 
 def _fit(needed: Sequence[int], columns: Sequence[Column], room: int) -> dict[int, int]:
-    """Which columns there is room for, by index, and how wide each is."""
+    """Return the width of each column that fits, by index."""
     shown: set[int] = set()
     for rank in sorted({column.rank for column in columns}):
         more = shown | {i for i, column in enumerate(columns) if column.rank == rank}

@@ -1,4 +1,4 @@
-"""How the reader looks at the output, and what the terminal says of that."""
+"""How the output is shown: what the options ask for, and what the terminal can show."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal, TextIO
 
 @dataclass(frozen=True)
 class View:
-    """How the reader looks at the output.
+    """How the output is shown.
 
-    width: the columns there are, or None for as many as it takes.  color, ascii: what the terminal can show.
-    palette: of how many colours.  heatmap: whether to draw the relative errors.
+    width: the terminal's columns, or None for no limit.  color, ascii: what the terminal can show.
+    palette: its number of colours.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
-    only_wrong: whether the table of tensors leaves out those that agree.
-    root: the folder that a CI service tells files from.
+    only_wrong: whether to leave tensors that agree out of the table.
+    root: the folder to which paths are relative for a CI service.
     """
 
     width: int | None = None
@@ -33,6 +33,7 @@ class View:
 def view_of(
     color: str, show: int = 0, level: int = 0, heatmap: bool = False, only_wrong: bool = False
 ) -> View:
+    """Return the view that the options and the terminal of standard output ask for."""
     return View(
         width=_width(),
         color=wants_color(color, sys.stdout),
@@ -47,12 +48,12 @@ def view_of(
 
 
 def _repository() -> str:
-    """Where GitHub or GitLab checked the repository out; elsewhere the current folder."""
+    """Return the root of the checkout on GitHub or GitLab; empty, the current folder, elsewhere."""
     return os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR") or ""
 
 
 def _width() -> int | None:
-    """The terminal's columns, or those COLUMNS names; off a terminal as many as it takes."""
+    """Return the columns of COLUMNS or of the terminal; None if the output is not a terminal."""
     named = os.environ.get("COLUMNS", "")
     if not sys.stdout.isatty() and not (named.isdecimal() and named.strip("0")):
         return None
@@ -62,6 +63,7 @@ def _width() -> int | None:
 
 
 def wants_color(color: str, stream: TextIO) -> bool:
+    """Return whether to color a stream: as --color says, then NO_COLOR, FORCE_COLOR and the terminal."""
     if color != "auto":
         return color == "always"
     if os.environ.get("NO_COLOR"):
@@ -72,15 +74,15 @@ def wants_color(color: str, stream: TextIO) -> bool:
 
 
 def _has_256_colors() -> bool:
-    """What the terminal says of itself; that of Windows has its own way to."""
+    """Return whether the terminal announces 256 colours. Windows Terminal has its own variable."""
     environ = os.environ
     return "256" in environ.get("TERM", "") or "COLORTERM" in environ or "WT_SESSION" in environ
 
 
 def ascii_only(stream: TextIO) -> bool:
-    """Is the stream's encoding less than Unicode, or the locale C by name?
+    """Return whether the stream's encoding is not Unicode, or the locale is C.
 
-    Python takes the C locale for UTF-8, and may have said so in LC_CTYPE by itself.
+    Python replaces the C locale by UTF-8, and may set LC_CTYPE to say so: that is not the user's wish.
     """
     if not (stream.encoding or "").lower().startswith("utf"):
         return True

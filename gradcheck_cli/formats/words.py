@@ -1,4 +1,4 @@
-"""What every text for people says in the same words: numbers, verdicts, reasons. Plain, without a layout."""
+"""The sentences that all formats for people share: numbers, verdicts, reasons. Plain text, no layout."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gradcheck_cli.compare import Comparison, Entry, Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.coarse import coarsely, too_narrow
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
@@ -26,42 +27,45 @@ MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
 
 
 def relative(value: float) -> str:
-    """A relative error: 5.2e-13, 0 or, where there is none, a dash."""
+    """Format a relative error: 5.2e-13, 0, or a dash if there is none."""
     return "–" if math.isnan(value) else "0" if value == 0 else f"{value:.1e}"
 
 
 def number(value: float) -> str:
-    """A gradient's value to ten digits, which is more than rtol looks at."""
+    """Format a gradient's value to ten digits, which is more than rtol compares."""
     return f"{value + 0.0:.10g}"  # −0 is 0
 
 
 def measured(value: float, error: float) -> str:
-    """value ± error, or that nothing is known of it."""
+    """Format ``value ± error``, or ``unknown``."""
     if math.isinf(error) or math.isnan(value):
         return "unknown"
     return f"{number(value)} ± {error:.0e}" if error else f"{number(value)} ± 0"
 
 
 def index(of: Sequence[int]) -> str:
+    """Format an entry's index: ``[3, 27]``."""
     return "[" + ", ".join(map(str, of)) + "]"
 
 
 def shape(of: Sequence[int]) -> str:
+    """Format a shape: ``10 × 50``."""
     return " × ".join(map(str, of))
 
 
 def count(n: int, noun: str) -> str:
+    """Format a number with its noun: ``1 entry``, ``1,234 entries``."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{n:,} {noun if n == 1 else plural}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """a, b and c"""
+    """Join words: ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def catches(comparison: Comparison) -> str:
-    """The relative error that would have been called wrong in the median entry."""
+def detectable(comparison: Comparison) -> str:
+    """Format the smallest relative error that would have been called wrong in the median entry."""
     resolution = resolution_of([comparison])
     return "–" if resolution is None or np.isinf(resolution.median) else f"{resolution.median:.0e}"
 
@@ -70,7 +74,7 @@ def catches(comparison: Comparison) -> str:
 
 
 def tensor_verdict(comparison: Comparison) -> str:
-    """agrees, or how many entries do not: `50 wrong`."""
+    """Return ``agrees``, or how many entries do not: ``50 wrong``."""
     if comparison.verdict is Verdict.WRONG and comparison.suspect.any():
         return f"{comparison.place} wrong" if comparison.place else "many wrong"
     if comparison.verdict is Verdict.WRONG:
@@ -84,37 +88,38 @@ def tensor_verdict(comparison: Comparison) -> str:
 
 
 def against(entry: Entry) -> str:
+    """Compare an entry's two values: ``is 0.63; differences say 0.15 ± 9e-10``."""
     says = f"differences say {measured(entry.numerical, entry.error)}"
     return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else _NO_DIFFERENCE}"
 
 
 MANY = 12
-"""Of more tensors than that, those that agree are not listed one by one where others do not."""
+"""Up to this many tensors are all listed. If there are more, and some do not agree, only those are."""
 
 
 def listed_tensors(report: Report, view: View) -> Sequence[Comparison]:
-    """The tensors that have a row: all, or those that do not agree."""
+    """Return the tensors that get a row: all of them, or those that do not agree."""
     failed = [c for c in report.comparisons if report.verdict_of(c) is not Verdict.AGREES]
     fold = view.only_wrong or (failed and len(report.comparisons) > MANY and view.level <= 0)
     return failed if fold else report.comparisons
 
 
 def folded(report: Report, shown: Sequence[Comparison]) -> str:
-    """``19 other tensors, of 39,000 entries, agree``"""
+    """Summarise the tensors without a row: ``19 other tensors (39,000 entries) agree``."""
     others = len(report.comparisons) - len(shown)
     entries = report.entries - sum(c.entries for c in shown)
     which = count(others, "other tensor" if shown else "tensor")
-    return f"{which}, of {count(entries, 'entry')}, {'agrees' if others == 1 else 'agree'}."
+    return f"{which} ({count(entries, 'entry')}) {'agrees' if others == 1 else 'agree'}."
 
 
 # --- a tensor that failed ----------------------------------------------------------------------------------
 
 FEW = 3
-"""How many of a tensor's worst entries say what is wrong with it."""
+"""How many of a tensor's worst entries are listed."""
 
 
 def headline(report: Report, comparison: Comparison) -> str:
-    """What is wrong with one tensor of a report, or what of it could not be decided, in a line."""
+    """Say in one line how many entries of a tensor are wrong or unresolved."""
     if comparison.verdict is Verdict.WRONG:
         return f"{_place(comparison)}: {_of(comparison.wrong | comparison.suspect, 'wrong')}"
     if report.entries == report.zero:
@@ -133,12 +138,11 @@ def _of(mask: NDArray[np.bool_], what: str) -> str:
 
 
 def describe(report: Report, comparison: Comparison, most: int = FEW) -> list[str]:
-    """All there is to say of one tensor that failed, a line each: headline, worst entries, and why."""
+    """Describe a tensor that failed, a line each: headline, worst entries, and why."""
     wrong = comparison.verdict is Verdict.WRONG
     lines = [headline(report, comparison), *_worst_entries(comparison, most)]
     if wrong and comparison.ratio is not None:
-        every = f"every entry{_that_was_moved(report)}"
-        lines.append(f"analytic / numerical is {comparison.ratio:.6g} in {every}.")
+        lines.append(f"analytic / numerical is {comparison.ratio:.6g} in {_every_entry(report)}.")
     for said in diagnosed(report.diagnosis) if wrong else ():
         lines += [said.text, *(f"  {item}" for item in said.items)]
     return lines
@@ -153,15 +157,15 @@ def _worst_entries(comparison: Comparison, most: int) -> Iterator[str]:
         yield f"  and {more:,} more"
 
 
-def _that_was_moved(report: Report) -> str:
-    return " that was moved" if report.suspect else ""
+def _every_entry(report: Report) -> str:
+    return "every sampled entry" if report.suspect else "every entry"
 
 
 # --- a spec ------------------------------------------------------------------------------------------------
 
 
 def subject(report: Report) -> list[str]:
-    """What was checked, and against what."""
+    """Return what was checked and against what, in two lines."""
     differences = f"finite differences ({report.scheme}, {report.differences})"
     return [
         f"{report.network}; {report.loss_name} {report.loss:.6g}",
@@ -170,29 +174,25 @@ def subject(report: Report) -> list[str]:
 
 
 def failed(outcome: Outcome) -> str:
-    """Why a spec has no report."""
+    """Say why a spec has no report."""
     if outcome.exit_code is ExitCode.DEFECT:
-        return "gradcheck itself failed, see the errors"
+        return "gradcheck itself failed; see the errors"
     if outcome.exit_code is ExitCode.INTERRUPTED:
         return "interrupted before it was checked"
-    return "not checked, see the errors"
+    return "not checked; see the errors"
 
 
 def one_line(outcome: Outcome) -> str:
-    """The verdict on a spec, or why there is none."""
+    """Return the verdict on a spec, or why there is none, with its mark."""
     if outcome.report is None:
         return f"{MARKS[Verdict.WRONG]} {outcome.spec}: {failed(outcome)}"
     return f"{MARKS[outcome.report.verdict]} {outcome.spec}: {sentence(outcome.report)}"
 
 
 def sentence(report: Report) -> str:
-    """The verdict and what it rests on, in one sentence."""
+    """Return the verdict and what it rests on, in one sentence."""
     if report.verdict is Verdict.WRONG:
-        beside = count(moved(report), "entry") + THEMSELVES[report.differences]
-        if not report.suspect:
-            beside = count(report.entries, "entry")
-        entries = f"{report.wrong:,} of {beside}"
-        return f"wrong: {entries}, {_where(report)}."
+        return f"wrong: {_wrong_entries(report)}; {_worst(report)}."
     if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
         return f"unresolved: {_NOTHING_TESTED}."
     untested = [_untested(report)] if report.untested else []
@@ -211,41 +211,52 @@ def sentence(report: Report) -> str:
     return f"agrees: {'; '.join([all_of_them, *untested])}{coarsely(report)}."
 
 
-def _untested(report: Report) -> str:
-    """``x and gamma were not put to the test: 0 on both sides``"""
-    names, tensors = report.untested, len(report.comparisons)
-    which = listed(names) if len(names) <= 3 else f"{len(names)} of {tensors} tensors"
-    return f"{which} {'was' if len(names) == 1 else 'were'} not put to the test: 0 on both sides"
-
-
-_NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was put to the test"
-
-
-def _where(report: Report) -> str:
-    """The tensors that are wrong, or how many if there are many, and the worst entry of all."""
+def _wrong_entries(report: Report) -> str:
+    """Count and place: ``51 of 510 entries, in w and b``, or ``all of w (32 of 32 sampled entries)``."""
     wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
-    tensors = listed(wrong) if len(wrong) <= 3 else f"{len(wrong)} of {len(report.comparisons)} tensors"
+    where = listed(wrong) if len(wrong) <= 3 else _of_tensors(len(wrong), len(report.comparisons))
+    if report.suspect:
+        return f"{where} ({report.wrong:,} of {count(individually(report), 'sampled entry')})"
+    return f"{report.wrong:,} of {count(report.entries, 'entry')}, in {where}"
+
+
+def _of_tensors(some: int, tensors: int) -> str:
+    return f"all {tensors} tensors" if some == tensors else f"{some} of {tensors} tensors"
+
+
+def _worst(report: Report) -> str:
+    """Name the worst entry and its two values."""
     name, worst = report.worst(1)[0]
     which = "the worst" if np.isfinite(worst.analytic) else "the first that is not finite"
-    return f"in {tensors}; {which}, {name}{index(worst.index)}, {against(worst)}"
+    return f"{which}, {name}{index(worst.index)}, {against(worst)}"
 
 
-THEMSELVES = {"units": "", "literal": "", "directions": " that were moved by themselves"}
+def _untested(report: Report) -> str:
+    """Name the tensors of zeros: ``x and gamma are untested: 0 on both sides``."""
+    names, tensors = report.untested, len(report.comparisons)
+    which = listed(names) if len(names) <= 3 else _of_tensors(len(names), tensors)
+    return f"{which} {'is' if len(names) == 1 else 'are'} untested: 0 on both sides"
+
+
+_NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was tested"
+
+
+INDIVIDUALLY = {"units": "", "literal": "", "directions": " checked individually"}
 
 
 def _place(comparison: Comparison) -> str:
     if comparison.place == "everything":
-        return f"{comparison.name} (everything in it)"
+        return f"all of {comparison.name}"
     return f"{comparison.place} of {comparison.name}" if comparison.place else comparison.name
 
 
-def moved(report: Report) -> int:
-    """The entries that were moved by themselves, or need not be to be judged."""
+def individually(report: Report) -> int:
+    """Count the entries that have a verdict of their own, not only that of a direction."""
     return sum(_count(c.measured) for c in report.comparisons)
 
 
 def remarks(report: Report) -> list[str]:
-    """What else there is to know about the verdict, a sentence each."""
+    """Return what else there is to know about the verdict, a sentence each."""
     remarks = []
     unknown = sum(_count(c.unresolved & c.measured & ~np.isfinite(c.error)) for c in report.comparisons)
     lost = sum(_count(c.lost & c.measured & np.isfinite(c.error)) for c in report.comparisons)
@@ -260,26 +271,27 @@ def remarks(report: Report) -> list[str]:
     if report.ratio is not None:
         remarks.append(_constant(report, report.ratio))
     if report.witness and report.witness.complex_step > 1:
-        remarks.append("The two witnesses, literal differences and the complex step, contradict each other.")
+        remarks.append("The two witnesses, literal differences and the complex step, disagree.")
     if unknown:
-        reason = _NO_CONVENTION if report.kinks else f"could not be differenced: {_NO_DIFFERENCE}"
-        remarks.append(f"{count(unknown, 'entry')} {reason}.")
+        reason = f"{_are(unknown)} {_NO_CONVENTION}" if report.kinks else _not_differenced(unknown)
+        remarks.append(f"{reason}.")
     if lost:
-        remarks.append(f"{_are(lost)} within what rounding may do to a right gradient, or too close to tell.")
+        remarks.append(f"{_are(lost)} too close to decide: rounding alone could explain the difference.")
     if more:
-        remarks.append(f"Along the random directions {count(more, 'entry')} more disagree as a group.")
+        disagree = "disagrees" if more == 1 else "disagree as a group"
+        remarks.append(f"{count(more, 'more entry')} {disagree} along the random directions.")
     if unseen:
-        remarks.append(f"The random directions could not tell of {count(unseen, 'entry')}.")
+        remarks.append(f"The random directions could not decide {count(unseen, 'entry')}.")
     if report.suspect:
-        remarks.append(
-            f"{_are(report.suspect)} part of what is wrong, as far as entries of it drawn at random tell."
-        )
+        remarks.append(f"{count(report.suspect, 'more entry')} would be wrong, judging by the sampled ones.")
     if noisy:
-        remarks.append(f"{_are(noisy)} off by more than the tolerance, but not by 3 error bars more.")
+        remarks.append(
+            f"{_are(noisy)} off by more than the tolerance, but by less than 3 error bars beyond it."
+        )
     if report.verdict is Verdict.UNRESOLVED and report.unresolved and report.deciding_rtol:
         remarks.append(f"With --rtol {report.deciding_rtol:.0e} all entries agree.".replace("e-0", "e-"))
     if 0 < report.zero < report.entries:
-        remarks.append(f"{_are(report.zero)} 0 on both sides, which puts nothing to the test.")
+        remarks.append(f"{_are(report.zero)} 0 on both sides and test nothing.")
     if report.verdict is not Verdict.WRONG and report.zero < report.entries:
         remarks.append(caught(report.resolution))
     if report.passed and too_narrow(report):
@@ -290,25 +302,29 @@ def remarks(report: Report) -> list[str]:
 def _constant(report: Report, ratio: float) -> str:
     wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = wrong[0] if len(wrong) == 1 else f"all {len(wrong)} wrong tensors"
-    return f"analytic / numerical is {ratio:.6g} in every entry{_that_was_moved(report)} of {where}."
+    return f"analytic / numerical is {ratio:.6g} in {_every_entry(report)} of {where}."
 
 
 def _blind(report: Report) -> str:
-    """What random directions cannot see, and from which size on they see a single entry."""
+    """Say what random directions cannot detect, and which error in a single entry is too small for them."""
     needed = [resolution_of([c]) for c in report.comparisons if c.directions]
     least = max((each.median for each in needed if each and np.isfinite(each.median)), default=None)
     single = (
         "" if least is None else f", and a relative error below {least:.0e} in a single entry of median size"
     )
-    return f"What they could not have seen: errors that cancel in every direction{single}."
+    return f"Not detectable this way: errors that cancel in every direction{single}."
 
 
 _NO_DIFFERENCE = "every step crosses a kink or overflows"
-_NO_CONVENTION = "on a kink, and none of the values that are usual there"
+_NO_CONVENTION = "on a kink and follow none of the usual conventions"
+
+
+def _not_differenced(entries: int) -> str:
+    return f"{count(entries, 'entry')} could not be differenced: {_NO_DIFFERENCE}"
 
 
 def _along_directions(report: Report) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:
-    """The undecided entries that were not moved by themselves: those that disagree, and the others."""
+    """Return masks of the undecided entries without a verdict of their own: disagreeing, and other ones."""
     masks = [
         (c.projected.disagrees, c.unresolved & ~c.measured & ~c.suspect)
         for c in report.comparisons
@@ -326,30 +342,30 @@ def _are(entries: int) -> str:
 
 
 def caught(resolution: Resolution | None) -> str:
-    """The size of error that this check would have caught in a single entry."""
+    """Say which relative error this check would have detected in a single entry."""
     if resolution is None or np.isinf(resolution.smallest):
-        return "No error in a single entry, however large, would have been caught."
-    caught = "The smallest relative error it would have caught in a single entry:"
+        return "No error in a single entry, however large, would have been detected."
+    caught = "Smallest detectable relative error in a single entry:"
     if np.isinf(resolution.median):
-        return f"{caught} {resolution.smallest:.1e} in the easiest, and none in most."
+        return f"{caught} {resolution.smallest:.1e} (easiest entry); none in most entries."
     if np.isinf(resolution.largest):
-        return f"{caught} {resolution.median:.1e} in the median entry, and none in some."
+        return f"{caught} {resolution.median:.1e} (median entry); none in some entries."
     if f"{resolution.median:.1e}" == f"{resolution.largest:.1e}":
         return f"{caught} {resolution.median:.1e}."
-    return f"{caught} {resolution.median:.1e} in the median entry, {resolution.largest:.1e} in the hardest."
+    return f"{caught} {resolution.median:.1e} (median entry), {resolution.largest:.1e} (hardest entry)."
 
 
 def details(outcome: Outcome, report: Report) -> Iterator[str]:
-    """Tolerances, the witness and the time taken."""
+    """Yield what -v adds: tolerances, the witness and the time taken."""
     for rtol in sorted(set(report.rtol.values())):
         names = [name for name, its_own in report.rtol.items() if its_own == rtol]
         yield f"rtol {rtol:.3g} for {'every tensor' if len(names) == len(report.rtol) else listed(names)}"
     if report.witness:
         drawn = count(report.witness.entries, "entry")
         yield (
-            f"witness: {drawn} drawn at random and moved literally, to confirm the unit differences; "
-            f"they are at most {report.witness.largest:.2g} of what their error bars allow away, and "
-            f"{report.witness.complex_step:.2g} from the complex step"
+            f"witness: literal differences of {drawn}, drawn at random, confirm the unit differences "
+            f"within {report.witness.largest:.2g} of their error bars, and the complex step "
+            f"within {report.witness.complex_step:.2g}"
         )
     if report.weighted and report.verdict is not Verdict.WRONG:
         yield report.weighted
@@ -365,11 +381,11 @@ class Said:
 
 
 def asides(report: Report) -> Iterator[Said]:
-    """What is worth a note; what was not exercised matters where nothing is wrong."""
+    """Yield the notes. What was not exercised only matters if nothing is wrong."""
     for line in report.unusual:
         yield Said(f"Note: {line}.")
     if report.kinks:
-        yield Said("On a kink, where any usual convention is right:", report.kinks)
+        yield Said("On a kink, where every usual convention is right:", report.kinks)
     if report.unexercised and report.verdict is not Verdict.WRONG:
         yield Said("Not exercised by these data and parameters:", report.unexercised)
 
@@ -378,7 +394,7 @@ def asides(report: Report) -> Iterator[Said]:
 
 
 def summary(run: Run) -> str:
-    """How many specs there are of each kind."""
+    """Count the specs by verdict: ``3 specs: 2 agree, 1 wrong``."""
     codes = [outcome.exit_code for outcome in run.outcomes]
     parts = [
         f"{codes.count(code):,} {word}"
@@ -399,11 +415,11 @@ def summary(run: Run) -> str:
 
 
 OTHERS = 3
-"""So many other explanations are told in full."""
+"""How many other explanations are given in full."""
 
 
 def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
-    """Why it is wrong: the mistakes that lead to this very gradient, and what is known besides."""
+    """Yield why the gradient is wrong: the mistakes that lead to it, and what else is known."""
     if diagnosis is None:
         return
     if diagnosis.trials:
@@ -424,22 +440,24 @@ def _both(answer: Answer) -> str:
 
 
 def _formulas(answer: Answer, basis: str) -> Iterator[str]:
-    of_a_network = basis == "network"  # which is what `explain` derives
+    of_a_network = basis == "network"  # only networks have a derivation
     for cause in answer.causes:
         if cause.wrong:
             pointed = of_a_network and cause.factor
-            factor = f"   (the factor {cause.factor} of gradcheck explain)" if pointed else ""
+            factor = f"   (factor {cause.factor} in gradcheck explain)" if pointed else ""
             yield f"wrong: {cause.wrong}{factor}"
         if cause.right:
             yield f"right: {cause.right}"
+        if page := page_of(cause.kind):
+            yield f"see {page}"
 
 
 REPRODUCED = {
-    "network": "That reproduces every entry to rounding.",
-    "arrays": "That reproduces all that was measured, to within the error bars.",
-    "another network": "That reproduces all that was measured, to within the error bars.",
+    "network": "This reproduces every entry, up to rounding.",
+    "arrays": "This reproduces everything that was measured, within the error bars.",
+    "another network": "This reproduces everything that was measured, within the error bars.",
 }
-"""How well an answer explains what was found. How far rounding went differs from processor to processor."""
+"""How well an answer explains the gradient. No number: rounding differs from processor to processor."""
 
 
 def _told(others: Sequence[Answer]) -> Iterator[str]:
@@ -450,18 +468,16 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 
 
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
-    """What there is to know beside the answers, or without any."""
+    """Yield what is known in addition to the answers, or without any."""
     if diagnosis.basis == "arrays" and diagnosis.answers:
-        yield Said("Other mistakes may lead to these arrays, too.")
+        yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:
         yield Said(
-            "The network section has another loss, which tells no more: other mistakes may lead to these "
-            "arrays, too."
+            "The network section has a different loss and cannot help: other mistakes can lead to the same "
+            "arrays."
         )
     if not diagnosis.answers and diagnosis.tried:
-        yield Said(
-            f"Why: not known; none of {count(diagnosis.tried, 'wrong formula')} leads to this gradient."
-        )
+        yield Said(f"Why: unknown. None of {count(diagnosis.tried, 'wrong formula')} leads to this gradient.")
     if diagnosis.observations:
         yield Said("What is known:", diagnosis.observations)
     if diagnosis.basis == "arrays" and not diagnosis.trials:
@@ -469,7 +485,7 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
 
 
 NETWORK_TELLS_MORE = (
-    "If the code is a dense network, a spec that describes it may name the wrong formula: "
-    "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}, and under gradients the "
-    "code's own names: {ITS: hidden1.weight, …}, and layout: in_out for weights [in, out]."
+    "If the code is a dense network, describe it in the spec, and gradcheck may name the wrong formula: add "
+    "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}, and under gradients "
+    "names: {YOURS: hidden1.weight, …}, and layout: in_out for weights [in, out]."
 )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from gradcheck_cli.sources.torch_modes import operator_mode
+
 _LEAVES_TORCH = frozenset(
     ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
 )
@@ -22,7 +24,7 @@ def is_wide(torch: Any, run: Callable[[], object]) -> bool:
     precision. False if numbers leave torch, for numpy or a kernel.
     """
     calls: Any = import_module("torch.overrides").TorchFunctionMode
-    operators: Any = import_module("torch.utils._python_dispatch").TorchDispatchMode
+    operators: Any = operator_mode()
     narrow: list[str] = []
 
     class Calls(calls):  # type: ignore[misc]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.model.arrays import listed
 from gradcheck_cli.sources.evaluation import Evaluation, differing, same
+from gradcheck_cli.sources.torch_modes import operator_mode
 from gradcheck_cli.sources.user_code import Callee
 from gradcheck_cli.types import Array
 
@@ -119,8 +119,7 @@ def _filled_by_torch(number: float) -> Any:
             tensor.fill_(number)
         return tensor
 
-    mode = import_module("torch.utils._python_dispatch").TorchDispatchMode
-    return type("Filled", (mode,), {"__torch_dispatch__": dispatch})()
+    return type("Filled", (operator_mode(),), {"__torch_dispatch__": dispatch})()
 
 
 def _is_floating(tensor: Any) -> bool:

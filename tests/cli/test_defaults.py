@@ -112,13 +112,23 @@ def test_the_nearest_pyproject_counts_and_no_other(folder, gradcheck, project, m
     [
         ("rtoll = 1e-5", 1, "unknown key 'rtoll'", "did you mean 'rtol'?"),
         ('  "no_code" = true', 3, "unknown key 'no_code'", "did you mean 'no-code'?"),
-        ("zzz = 1", 1, "unknown key 'zzz'", "there is specs, only, scheme, "),
-        ('gradients = "mine.npz"', 1, "'gradients' is for the command line alone", "there is specs, only, "),
-        ('output = "o.npz"', 1, "'output' is for the command line alone", "there is specs, only, "),
-        ("[tool.gradcheck.check]", None, "unknown key 'check'", "there is specs, only, "),
+        ("zzz = 1", 1, "unknown key 'zzz'", "choose one of specs, only, no-code, "),
+        (
+            'gradients = "mine.npz"',
+            1,
+            "'gradients' can only be set on the command line",
+            "choose one of specs, only, ",
+        ),
+        (
+            'output = "o.npz"',
+            1,
+            "'output' can only be set on the command line",
+            "choose one of specs, only, ",
+        ),
+        ("[tool.gradcheck.check]", None, "unknown key 'check'", "choose one of specs, only, "),
         ("rtol = 2", 1, "rtol: 2.0 is not in the range 0<x<1", None),
         ('scheme = "centrall"', 1, "scheme: 'centrall' is not one of 'adaptive', ", None),
-        ("scheme = ['central']", 1, "scheme: a single value is needed here, not a list", None),
+        ("scheme = ['central']", 1, "scheme: expected a single value, not a list", None),
         ("only = [['a']]", 1, "only: a list in a list is not allowed", None),
         ("only = {a = 1}", 1, "only: a table is not allowed", None),
         ("jobs = 1.5", 1, "jobs: '1.5' is not ", None),
@@ -175,8 +185,8 @@ def test_a_value_for_another_command_is_left_to_that_command(gradcheck, project,
     ("name", "help"),
     [
         ("GRADCHECK_STRCIT", "did you mean 'GRADCHECK_STRICT'?"),
-        ("GRADCHECK_HELP", "did you mean "),  # the help would exit with 0 without checking anything
-        ("GRADCHECK_GRADIENTS", "there is GRADCHECK_ONLY, "),
+        ("GRADCHECK_HELP", "did you mean "),  # the help would end with 0, and nothing checked
+        ("GRADCHECK_GRADIENTS", "choose one of GRADCHECK_ONLY, "),
     ],
 )
 def test_an_unknown_variable_is_reported(name, help, gradcheck, monkeypatch):
@@ -273,4 +283,4 @@ def test_specs_are_a_list_of_names(value, folder, gradcheck):
     (folder / "pyproject.toml").write_text(f"[tool.gradcheck]\nspecs = {value}\n")
     done = gradcheck("check")
     assert done.code == 2
-    assert done.err.startswith("pyproject.toml:2:1: error: specs: a list of files and folders is needed")
+    assert done.err.startswith("pyproject.toml:2:1: error: specs must be a list of files and folders")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,20 @@ def compared(of: Problem, found: Gradients, dtype: Any = np.float64) -> list[Com
 
 @np.errstate(all="ignore")
 def why(of: Problem, found: Gradients, **options: Any) -> Diagnosis:
-    return diagnose(compared(of, found), of, **options)
+    return readable(diagnose(compared(of, found), of, **options))
+
+
+_GAP = re.compile(
+    r"\s{2}|\s[.,;]|\b(of|and)[.,;]|\b(of|and) (is|are|has)\b|\b(samples|units|rows|columns) alone|[{}]"
+)
+"""What a sentence looks like where a list of numbers or names in it is empty, or a brace is left."""
+
+
+def readable(diagnosis: Diagnosis) -> Diagnosis:
+    """The diagnosis, after a look at each of its sentences."""
+    for text in (*(c.sentence for a in diagnosis.answers for c in a.causes), *diagnosis.observations):
+        assert not _GAP.search(text), text
+    return diagnosis
 
 
 def kinds(diagnosis: Diagnosis) -> list[tuple[str, ...]]:

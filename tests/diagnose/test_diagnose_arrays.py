@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diagnose.networks import kinds
+from diagnose.networks import kinds, readable
 
 from gradcheck_cli.compare import Comparison, Projected, compare
 from gradcheck_cli.diagnose import diagnose
@@ -28,7 +28,7 @@ def said(samples: int | None = None, **changed: Any) -> Diagnosis:
         compare(name, found[name], Estimate(value, np.full(value.shape, 1e-11)), 1e-15 * np.abs(value), 1e-6)
         for name, value in RIGHT.items()
     ]
-    return diagnose(comparisons, None, samples=samples)
+    return readable(diagnose(comparisons, None, samples=samples))
 
 
 def everything(factor: float) -> dict[str, np.ndarray]:
@@ -102,7 +102,7 @@ def off(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def test_columns_are_columns_and_vectors_off_at_the_same_numbers_are_named():
     units = np.isin(np.arange(4), (1, 3))
     texts = observed(w=off(RIGHT["w"], units), b=off(RIGHT["b"], units))
-    assert "Of w only columns 1 and 3 of 4 are off, and of b the entries of the same numbers." in texts
+    assert "In w only columns 1 and 3 of 4 are wrong, and in b the entries with the same indices." in texts
     assert not any(word in text for text in texts for word in ("inputs", "outputs"))
 
 
@@ -110,15 +110,15 @@ def test_up_to_a_dozen_entries_are_listed():
     mask = np.zeros((4, 4), dtype=bool)
     mask[[0, 1, 2, 3, 0], [1, 1, 2, 0, 3]] = True
     assert observed(w=off(RIGHT["w"], mask))[1:] == (
-        "Of w only entries [0, 1], [0, 3], [1, 1], [2, 2] and [3, 0] of 16 are off.",
+        "In w only entries [0, 1], [0, 3], [1, 1], [2, 2] and [3, 0] of 16 are wrong.",
     )
-    assert "Of b only entries 0, 1 and 3 of 4 are off." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
+    assert "In b only entries 0, 1 and 3 of 4 are wrong." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
 
 
 def test_entries_that_are_wrongly_0_are_reported():
     units = np.isin(np.arange(4), (0, 2, 3))
     texts = observed(w=np.where(units, 0.0, RIGHT["w"]), b=np.where(units, 0.0, RIGHT["b"]))
-    assert "Where it is off, the gradient of w and b is 0." in texts
+    assert "The gradient of w and b is 0 wherever it is wrong." in texts
 
 
 def test_a_name_keeps_its_case():
@@ -131,13 +131,15 @@ def test_two_mistakes_are_both_named_with_all_their_tensors():
     sentences = {cause.sentence for cause in found.answers[0].causes}
     assert sentences == {
         "The gradient of w and b has the wrong sign.",
-        "The gradient of v and c is 10 times too large, as if it had been added up 10 times.",
+        "The gradient of v and c is 10 times too large, as if it had been accumulated 10 times.",
     }
 
 
 def test_explained_and_unexplained_tensors_are_both_reported():
     texts = observed(w=10 * RIGHT["w"], b=10 * RIGHT["b"], v=RIGHT["v"] * np.cos(RIGHT["v"]))
-    assert texts[1] == "The gradient of w and b is 10 times too large, as if it had been added up 10 times."
+    assert (
+        texts[1] == "The gradient of w and b is 10 times too large, as if it had been accumulated 10 times."
+    )
     assert texts[2] == "v is wrong in another way."
 
 
@@ -187,7 +189,7 @@ def test_no_factor_is_reported_for_entries_that_agree_as_a_group():
     one = compare("w", mostly, numbers, np.zeros((4, 4)), 1e-6, projected=rest)
     other = drawn("v", RIGHT["v"], False, seed=1)
     (cause,) = diagnose([one, other], None).answers[0].causes
-    assert cause.sentence == "The gradient of w is right but for entries [0, 0], [0, 1]."
+    assert cause.sentence == "The gradient of w is right except for entries [0, 0], [0, 1]."
 
 
 @pytest.mark.parametrize("most", [True, False])
@@ -196,3 +198,60 @@ def test_a_constant_loss_is_reported(most):
     comparison = compare("x", RNG.normal(size=8), Estimate(numerical, np.full(8, 1e-12)), np.zeros(8), 1e-6)
     told = [line for line in diagnose([comparison], None).observations if "straight-through" in line]
     assert [("most entries of x" in line) for line in told] == [True] * most
+
+
+# --- in float32 --------------------------------------------------------------------------------------------
+
+
+def coarsely_known(factors: dict[str, float], seed: int, samples: int | None = None) -> Diagnosis:
+    """Gradients off by these factors, in float32, against differences of a loss in float32."""
+    rng = np.random.default_rng(seed)
+    comparisons = []
+    for name, value in RIGHT.items():
+        error = 10.0 ** rng.uniform(-6, -4) * np.abs(value).max()
+        numbers = Estimate(value + error * rng.uniform(-1, 1, value.shape), np.full(value.shape, error))
+        found = (factors[name] * value).astype(np.float32)
+        comparisons.append(compare(name, found, numbers, 1e-7 * np.abs(value), 2e-6, eps=2.0**-23))
+    return readable(diagnose(comparisons, None, samples=samples))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("factor", "kind"), [(0.5, "factor 1/2"), (-1.0, "sign"), (1 / 20, "1/N twice"), (0.3, "factor")]
+)
+def test_one_factor_is_told_once_though_each_tensor_tells_it_but_coarsely(factor, kind, seed):
+    (answer,) = coarsely_known(dict.fromkeys(RIGHT, factor), seed, samples=20).answers
+    assert [(cause.kind, cause.where) for cause in answer.causes] == [(kind, ())]
+
+
+def test_two_factors_are_two_though_each_tensor_tells_its_own_but_coarsely():
+    (answer,) = coarsely_known({"w": 0.5, "b": 0.5, "v": 0.52, "c": 0.52}, seed=1).answers
+    assert [cause.where for cause in answer.causes] == [("w", "b"), ("v", "c")]
+
+
+def test_a_single_entry_is_off_by_the_factor_of_the_others_and_a_zero_gradient_too(monkeypatch):
+    monkeypatch.setitem(RIGHT, "d", np.array([1.7]))
+    monkeypatch.setitem(RIGHT, "e", np.zeros(3))
+    found = said(**everything(0.5))
+    assert found.answers[0].causes[0].sentence == "The gradient is half of what it should be."
+
+
+# --- where all is 0, or rounds to it -----------------------------------------------------------------------
+
+
+def test_where_every_gradient_is_0_no_formula_is_to_blame():
+    (answer,) = said(**everything(0.0)).answers
+    assert answer.causes[0].kind == "gradient zero"
+    assert answer.causes[0].sentence.startswith("Every gradient is 0: backward never ran")
+
+
+def test_what_few_decimals_round_to_0_is_no_second_mistake(monkeypatch):
+    monkeypatch.setitem(RIGHT, "e", np.array([3e-3, -4e-3, 1e-3]))
+    found = said(**{name: np.round(value, 2) for name, value in RIGHT.items()})
+    assert kinds(found) == [("few decimals",)]
+    assert "The gradient of e is so small that it rounds to 0." in found.answers[0].causes[0].sentence
+
+
+def test_what_few_decimals_do_not_round_to_0_is_a_second_mistake():
+    found = said(**{name: np.round(value, 2) for name, value in RIGHT.items()} | {"b": np.zeros(4)})
+    assert set(kinds(found)[0]) == {"few decimals", "gradient zero"}

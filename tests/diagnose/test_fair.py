@@ -16,7 +16,7 @@ Rng = np.random.Generator
 Gradient = np.ndarray
 
 CASES, PARTS = 600, 12
-"""How many cases there are in all, and how many tests they are split into."""
+"""How many cases there are, and how many tests they are split into."""
 
 HANDED_DOWN = "∂L/∂a⁽ʰ⁾"
 """Changes that a layer passes down, so that the layer below shows the mistake."""

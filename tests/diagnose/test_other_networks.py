@@ -143,7 +143,7 @@ def test_with_another_loss_no_layer_is_blamed():
     found = diagnose(compared(of, unknown(of)), of, loss=7.25)
     assert (found.answers, found.layers) == ((), ())
     (said,) = found.observations
-    assert said.startswith("Your loss is 7.25, and that of the spec ")
+    assert said.startswith("Your loss is 7.25, but the spec's is ")
 
 
 def test_a_known_mistake_stays_the_answer_where_the_loss_is_the_specs():
@@ -264,3 +264,33 @@ def test_a_parameter_may_be_called_loss(tmp_path):
     text = SPEC.replace("ACTIVATION", "tanh").replace("g.npz", "g.npz, names: {loss: output.bias}")
     (tmp_path / "net.yaml").write_text(text, encoding="utf-8")
     assert check(load_spec(tmp_path / "net.yaml")).passed is report.passed is True
+
+
+# --- two changes at once -----------------------------------------------------------------------------------
+
+
+TWICE = [
+    (problem("tanh", "identity", loss="huber"), "layer hidden1 has tanh and whose loss is huber (batchmean)"),
+    (problem("relu", "identity", reduction="sum"), "layer hidden1 has relu and whose loss is mse (sum)"),
+    (problem("sigmoid", "tanh", loss="l1"), "layer output has tanh and whose loss is l1 (batchmean)"),
+]
+"""Networks that differ from a spec of sigmoid, identity and mse in an activation and in the loss."""
+
+
+@pytest.mark.parametrize(("other", "told"), TWICE)
+@pytest.mark.parametrize("knows_loss", [True, False])
+def test_another_activation_and_another_loss_at_once_are_both_named(other, told, knows_loss):
+    of = problem("sigmoid", "identity")
+    loss = float(other.objective.total) if knows_loss else None
+    found = diagnose(compared(of, right(other)), of, loss=loss)
+    sentence = found.answers[0].causes[0].sentence
+    assert f"The gradients are those of a network whose {told}; the spec says " in sentence
+    assert sentence.endswith(" and mse (batchmean).")
+
+
+def test_code_with_another_activation_and_another_loss_is_diagnosed_in_its_own_network():
+    of, (other, told) = problem("sigmoid", "identity"), TWICE[0]
+    wrong = Backprop(bias=lambda delta, i: delta.mean(axis=0))(other)
+    found = of_code(of, other, wrong)
+    assert kinds(found)[0] == ("bias averaged",)
+    assert f"The loss returned is that of a network whose {told}; " in found.observations[0]

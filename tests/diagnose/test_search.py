@@ -12,8 +12,10 @@ from mistakes import Backprop
 
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.site import penalty_terms
+from gradcheck_cli.diagnose.subsets import listed
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.model.special import sigmoid
+from gradcheck_cli.network.network import backprop
 
 SIGMOID = NETWORKS["sigmoid"]
 
@@ -71,7 +73,7 @@ def test_a_mean_over_outputs_only_in_the_loss_is_named():
     of = problem("sigmoid", "sigmoid", reduction="mean", outputs=7)
     (cause,) = why(of, {name: 7 * value for name, value in right(of).items()}).answers[0].causes
     assert cause.kind == "missing 1/C"
-    assert cause.sentence == "The loss averages over the 7 outputs, the gradient does not."
+    assert cause.sentence == "The loss averages over the 7 outputs, but the gradient does not."
 
 
 def test_a_clipping_norm_is_named():
@@ -105,7 +107,7 @@ def test_a_mean_over_another_batch_is_named_before_its_factor():
     for other, formula in ((32, "1/32 Σₙ"), (10, "1/(N − 1) Σₙ")):
         found = why(SIGMOID, {name: 11 / other * value for name, value in right(SIGMOID).items()})
         (cause,) = found.answers[0].causes
-        assert cause.sentence == f"The gradient is divided by {other}, and there are 11 samples."
+        assert cause.sentence == f"The gradient is divided by {other}, but there are 11 samples."
         assert cause.wrong == formula
 
 
@@ -204,7 +206,7 @@ def test_rows_are_those_of_the_authors_file():
     assert kinds(said)[0] == ("columns permuted",)
     assert said.answers[0].causes[0].sentence == (
         "The columns of output.weight's gradient are in another order. "
-        "(Rows and columns are those of [in, out], as in the file.)"
+        "(Rows and columns are counted as in the file, [in, out].)"
     )
 
 
@@ -279,7 +281,7 @@ def test_errors_only_below_zero_are_reported():
 
     found = why(of, Backprop(vjp=vjp)(of))
     assert found.answers == ()
-    assert "δ of layer hidden1 is off only where z < 0." in found.observations
+    assert "δ of layer hidden1 is wrong only where z < 0." in found.observations
 
 
 def test_wrong_samples_are_reported():
@@ -292,7 +294,7 @@ def test_wrong_samples_are_reported():
 
     found = why(of, Backprop(vjp=vjp)(of))
     assert found.answers == ()
-    assert any("sample 3 alone" in each for each in found.observations)
+    assert any("only in sample 3 of 5" in each for each in found.observations)
 
 
 def test_wrong_rows_are_reported():
@@ -451,3 +453,109 @@ def test_a_gradient_rounded_as_printed_is_named(printed, kind):
 def test_other_numbers_are_not_called_rounded():
     wrong = {name: np.round(value, 3) + 0.001 for name, value in right(SIGMOID).items()}
     assert not {"few decimals", "few digits"} & {kind for each in kinds(why(SIGMOID, wrong)) for kind in each}
+
+
+# --- where all is 0, or rounds to it -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_where_every_gradient_is_0_no_formula_is_to_blame(name):
+    of = NETWORKS[name]
+    (answer,) = why(of, {key: np.zeros_like(value) for key, value in right(of).items()}).answers
+    (cause,) = answer.causes
+    assert cause.kind == "gradient zero"
+    assert cause.sentence.startswith("Every gradient is 0: backward never ran")
+
+
+def test_where_all_weights_are_0_no_empty_batch_is_to_blame():
+    found = {name: 0.0 * value if "weight" in name else value for name, value in right(SIGMOID).items()}
+    assert kinds(why(SIGMOID, found)) == [("gradient zero",)]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "batch norm"])
+def test_what_few_decimals_round_to_0_is_no_second_mistake(name):
+    of, decimals = NETWORKS[name], {"sigmoid": 2, "softmax": 2, "batch norm": 1}[name]
+    rounded = {key: np.round(value, decimals) for key, value in right(of).items()}
+    assert sum(not value.any() for value in rounded.values()) > 1
+    (cause,) = why(of, rounded).answers[0].causes
+    assert cause.kind == "few decimals"
+    assert "so small that it rounds to 0" in cause.sentence
+
+
+def test_a_small_gradient_that_is_0_is_not_taken_for_a_rounded_one():
+    found = right(SIGMOID)
+    found["hidden1.bias"] = np.zeros_like(found["hidden1.bias"])
+    assert kinds(why(SIGMOID, found)) == [("gradient zero",)]
+
+
+def test_what_is_0_below_a_batch_normalisation_stands_for_no_other_tensor():
+    of = NETWORKS["batch norm"]
+    found = {**right(of), "hidden1.beta": np.zeros(5)}
+    assert "tensors swapped" not in {kind for each in kinds(why(of, found)) for kind in each}
+    exact = right(of)
+    swapped = {**exact, "hidden1.beta": exact["hidden1.bias"], "hidden1.bias": exact["hidden1.beta"]}
+    assert "are swapped" in why(of, swapped).answers[0].causes[0].sentence
+
+
+def test_samples_are_not_told_of_a_layer_whose_weights_are_right():
+    """Only gamma is off: then δ is right, and what differs in it is rounding."""
+    of = problem("tanh", "identity", samples=5, units=9, batch_norm=True)
+    found = right(of)
+    found["hidden1.gamma"] = noise(found["hidden1.gamma"])
+    told = why(of, found)
+    assert told.answers == ()
+    assert not any("δ of layer" in each for each in told.observations)
+
+
+# --- samples that a batch-normed network has lost ----------------------------------------------------------
+
+
+def of_samples(some: tuple[int, ...], count: int) -> np.ndarray:
+    return np.isin(np.arange(count), some)[:, None]
+
+
+@pytest.mark.parametrize("outputs_normed", [False, True])
+@pytest.mark.parametrize("some", [(2, 3, 7, 11), (0, 1, 2, 5, 6, 8, 9, 10, 13), (4,)])
+def test_which_samples_the_loss_of_a_batch_normed_network_counts_is_solved_for(outputs_normed, some):
+    of = problem("tanh", "sigmoid", "identity", samples=14, batch_norm=True, outputs=2)
+    if outputs_normed:
+        of = problem("tanh", "tanh", samples=14, batch_norm=True, outputs=4)
+        output = replace(of.network.output, batch_norm=1e-5)
+        network = replace(of.network, layers=(*of.network.layers[:-1], output))
+        normed = {"output.gamma": np.linspace(0.7, 1.3, 4), "output.beta": np.linspace(-0.2, 0.2, 4)}
+        of = replace(of, network=network, parameters={**of.parameters, **normed})
+    kept = of_samples(some, 14)
+    wrong = Backprop(loss_gradient=lambda p, a: kept * p.network.loss.gradient(a, p.target))(of)
+    (cause,) = why(of, wrong).answers[0].causes
+    assert cause.kind == "batch subset"
+    assert listed([str(n) for n in some]) in cause.sentence
+
+
+@pytest.mark.parametrize("name", ["hidden2.gamma", "hidden1.beta"])
+def test_which_samples_count_in_the_gradient_of_gamma_or_beta_is_solved_for(name):
+    of = problem("tanh", "sigmoid", "identity", samples=9, batch_norm=True, units=10)
+    layer, kind = name.split(".")
+    (factors,) = (
+        each for each in backprop(of.network, of.parameters, of.x, of.target) if each.layer.name == layer
+    )
+    terms = factors.dL_dy * (factors.normalised.value if kind == "gamma" else 1.0)
+    found = right(of) | {name: (of_samples((1, 4, 8), 9) * terms).sum(axis=0)}
+    assert sentence_of(of, found) == f"The gradient of {name} is summed over samples 1, 4 and 8 only."
+
+
+@pytest.mark.parametrize(
+    ("of_l2", "of_l1", "told"),
+    [
+        (np.sign, np.abs, "the l2 penalty adds λ sign(w), and the l1 penalty adds λ |w|"),
+        (np.abs, lambda w: w, "the l2 penalty adds λ |w|, and the l1 penalty adds λ w"),
+    ],
+)
+def test_both_penalties_with_another_derivative_are_one_mistake(of_l2, of_l1, told):
+    of = NETWORKS["tanh, cross-entropy"]
+    l2, l1 = (of.network.penalties[name] for name in ("l2", "l1"))
+    found = right(of)
+    for name in (layer.weight for layer in of.network.layers):
+        w = of.parameters[name]
+        found[name] = found[name] - penalty(of, name) + l2 * of_l2(w) + l1 * of_l1(w)
+    (cause,) = why(of, found).answers[0].causes
+    assert (cause.kind, cause.sentence) == ("penalty of the other kind", f"{told[0].upper()}{told[1:]}.")

@@ -59,9 +59,9 @@ def test_a_wrong_tensor_is_an_error_at_its_layer():
         "  output.bias[2] is 3e-07; differences say 6e-07 ± 1e-12 (relative error 5.0e-01)",
         "  output.bias[1] is -2; differences say -2.5 ± 1e-12 (relative error 2.0e-01)",
         "Why: the activation's derivative is missing from δ of layer output.",
-        "  wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
+        "  wrong: δ = ∂L/∂a   (factor ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  That reproduces every entry to rounding.",
+        "  This reproduces every entry, up to rounding.",
     ]
 
 
@@ -104,8 +104,8 @@ def test_the_worst_ten_of_many_are_shown_and_the_others_counted():
     ]
     assert sum(command.kind == "warning" for command in commands) == MOST
     assert [command.message for command in commands if command.kind == "notice"] == [
-        "+5 more errors, see the report or the log",
-        "+1 more warning, see the report or the log",
+        "+5 more errors; see the report or the log",
+        "+1 more warning; see the report or the log",
     ]
 
 

@@ -184,7 +184,7 @@ def test_an_entry_without_a_colour_is_no_glyph_in_the_colour_of_the_text(rows):
 def test_the_legend_shows_what_the_pictures_are_made_of(palette, ascii):
     tall = np.full((100, 4), 1e-8)
     lines = drawing(report(off(tall)), color=True, palette=palette, ascii=ascii)
-    said = ["rel", "err", "agree", "1e-16", "1e-6", "1", "wrong", "?", "unknown"]
+    said = ["rel", "error", "agree", "1e-16", "1e-6", "1", "wrong", "?", "unknown"]
     assert plain(lines[-1]).split() == said
     assert ("▀" in "".join(lines)) == (not ascii)
     assert ("48;5;" in lines[-1]) == (palette == "256")

@@ -110,7 +110,7 @@ def test_a_tensor_has_a_row_its_entries_and_a_map(kind):
         f"{kind.entries:,}",
         words.relative(kind.max_relative_error),
         words.relative(kind.median_relative_error),
-        words.catches(kind),
+        words.detectable(kind),
         words.index(kind.worst()[0].index),
         words.number(kind.worst()[0].analytic),
         words.measured(kind.worst()[0].numerical, kind.worst()[0].error),
@@ -192,7 +192,7 @@ def test_a_gradient_that_no_known_mistake_leads_to_keeps_what_is_known():
     found = Diagnosis((), 143, ("The fault lies in layer 'output'.",), ("output",), "network")
     (why,) = tree_of(outcome_of(WRONG, diagnosis=found)).all("section", class_="why")
     assert why.text == (
-        "Why: not known; none of 143 wrong formulas leads to this gradient. "
+        "Why: unknown. None of 143 wrong formulas leads to this gradient. "
         "What is known: The fault lies in layer 'output'."
     )
     assert not tree_of(outcome_of(WRONG)).all("section", class_="why")
@@ -219,10 +219,10 @@ def test_a_spec_that_was_not_checked_has_its_complaints_as_a_compiler_writes_the
     tree = tree_of(Outcome("net.yaml", complaints=(complaint,)))
     (text,) = tree.all("pre")
     assert text.text.strip("\n") == str(complaint)
-    assert "not checked, see the errors" in tree.text
+    assert "not checked; see the errors" in tree.text
     assert not tree.all("table")
     failed = Outcome("net.yaml", complaints=(Complaint("see above"),), failure=ExitCode.DEFECT)
-    assert "gradcheck itself failed, see the errors" in tree_of(failed).text
+    assert "gradcheck itself failed; see the errors" in tree_of(failed).text
 
 
 def test_a_tensor_checked_only_along_directions_shows_these_and_no_map():

@@ -49,7 +49,7 @@ def test_entries_not_checked_individually_say_so():
     covered, suspect = np.array([True, False, False]), np.array([False, True, False])
     assert states_of(replace(at_large, projected=Projected(covered, suspect, 1e-8))) == [
         "agrees along random directions",
-        "unresolved, but part of what is wrong",
+        "unresolved, but in a wrong row, column or tensor",
         "wrong",
     ]
 

@@ -181,7 +181,7 @@ def tensors(page: Page) -> list[str]:
         ("tensor", ["hidden1.bias", "output.bias", "output.weight"], None),
         ("entries", ["output.weight", "output.bias", "hidden1.bias"], None),
         (
-            "max rel err",
+            "rel error",
             ["output.bias", "output.weight", "hidden1.bias"],
             ["output.weight", "output.bias", "hidden1.bias"],
         ),
@@ -372,7 +372,7 @@ def test_a_tensor_too_large_for_the_page_says_of_how_many_entries_a_cell_is_the_
     file = tmp_path / "small.html"
     file.write_text(render("html", Run((Outcome("net.yaml", report(WEIGHT)),)), View()), encoding="utf-8")
     page = Page(driver, file)
-    assert "6 × 9, every cell the worst of 1 × 2 entries" in page.texts("figcaption")[0]
+    assert "6 × 9: each cell is the worst of 1 × 2 entries" in page.texts("figcaption")[0]
     *tip, note = page.hover("0-0", 0, 1).splitlines()
     assert (tip, note) == (tip_of(WEIGHT, (0, 3)), "the worst of 1 × 2 entries")
 

@@ -51,9 +51,9 @@ def test_a_wrong_tensor_is_a_failure_that_says_what_and_where_and_why():
         "  output.bias[2] is 3e-07; differences say 6e-07 ± 1e-12 (relative error 5.0e-01)",
         "  output.bias[1] is -2; differences say -2.5 ± 1e-12 (relative error 2.0e-01)",
         "Why: the activation's derivative is missing from δ of layer output.",
-        "  wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
+        "  wrong: δ = ∂L/∂a   (factor ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  That reproduces every entry to rounding.",
+        "  This reproduces every entry, up to rounding.",
         "net.yaml:5:7",
     ]
 

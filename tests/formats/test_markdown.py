@@ -82,7 +82,7 @@ def test_entries_are_shown_of_what_is_wrong_or_as_many_as_asked_for():
 def test_a_spec_that_could_not_be_checked_shows_its_errors():
     complaint = Complaint("unknown key", help="try 'key'", position=Position("a.yaml", 3, 5, "x: ``y"))
     text = render("markdown", Run((Outcome("a.yaml", complaints=(complaint,)),)), View())
-    assert text.startswith("### ✗ a.yaml: not checked, see the errors\n\n")
+    assert text.startswith("### ✗ a.yaml: not checked; see the errors\n\n")
     (fence,) = [token for token in PARSER.parse(text) if token.type == "fence"]
     assert fence.content == f"{complaint}\n"
 
@@ -161,4 +161,4 @@ def test_a_derivation_has_a_row_for_every_factor():
     assert [row[0] for row in rows_of(text)] == [factor.symbol for factor in explanation.factors]
     (formulas,) = [token.content for token in PARSER.parse(text) if token.type == "fence"]
     assert "L = c Σₙ mse(aₙ, yₙ)  with c = 0.2\n" in formulas
-    assert text.endswith("**agrees: every factor, with differences of its own map.**\n")
+    assert text.endswith("**agrees: every factor matches the differences of its own step.**\n")

@@ -77,7 +77,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(matplotlib, swept, tmp_p
         ("sweep", r"neither an \.svg nor a \.png"),
         ("", r"neither an \.svg nor a \.png"),
         ("folder.png", "is a folder"),
-        ("missing/sweep.png", "there is no folder"),
+        ("missing/sweep.png", "does not exist"),
         ("pipe.png", "is a pipe or device"),
     ],
 )

@@ -98,24 +98,24 @@ def test_steps_over_kinks_are_marked_on_the_curves_and_below(swept):
     (kinks,) = [line for line in lines if line.split()[:1] == ["kinks"]]
     assert kinks.count(KINK) == len(kinked)
     assert KINK in glyphs_in(plot_of(lines))
-    assert any("a kink crossed" in line for line in lines)
+    assert any("the step crosses a kink" in line for line in lines)
 
 
 def test_a_wrong_gradient_is_a_flat_line_and_said_to_be(swept):
     lines = lines_of(swept("wrong_gradient.yaml"))
     (flat,) = [line for line in plot_of(lines) if FLAT in line]
     assert flat.count(FLAT) > 40
-    assert "order 0: it does not fall" in "\n".join(lines)
-    assert lines[-1].startswith("✗ wrong: however small the step, a relative error of 6.0e-01 remains")
+    assert "order 0: does not fall" in "\n".join(lines)
+    assert lines[-1].startswith("✗ wrong: a relative error of 6.0e-01 remains at every step")
     assert "51 of 510 entries" in lines[-1]
 
 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (spec_of((4, "tanh"), (3, "sigmoid")), "order 2 as it should be"),
-        (spec_of((4, "tanh"), (3, "sigmoid"), dtype="float32"), "as it should be, down to "),
-        (spec_of((3, "identity"), loss="hinge"), "cannot tell: only rounding"),
+        (spec_of((4, "tanh"), (3, "sigmoid")), "order 2, as expected"),
+        (spec_of((4, "tanh"), (3, "sigmoid"), dtype="float32"), "as expected, down to "),
+        (spec_of((3, "identity"), loss="hinge"), "undecided: only rounding noise"),
         (spec_of((3, "identity"), loss="hinge"), "? unresolved: gradcheck check agrees, but no curve"),
         (spec_of((2, "relu"), (2, "relu"), parameters={"init": "zeros"}), "? unresolved: gradcheck check"),
     ],
@@ -127,15 +127,15 @@ def test_a_verdict_says_what_it_rests_on(spec, said):
 def test_findings_that_the_curves_do_not_show_are_noted(swept):
     wrong, right = swept("wrong_gradient.yaml"), swept("digits_mlp.yaml")
     unseen = Sweep(right.curves, right.adaptive, wrong.swept, wrong.report)
-    assert "51 of 510 entries wrong, which these curves do not show" in lines_of(unseen)[-1]
+    assert "51 of 510 entries wrong. These curves do not show it" in lines_of(unseen)[-1]
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"order": 1.2, "flat": None}, "cannot tell: order 1.2, not 2"),
+        ({"order": 1.2, "flat": None}, "undecided: order 1.2, not 2"),
         ({"order": 3.1, "flat": None}, "order 3.1, better than 2"),
-        ({"order": 2.0, "flat": 0.1}, "it stays at 1.0e-01"),
+        ({"order": 2.0, "flat": 0.1}, "stays at 1.0e-01"),
         ({"order": None, "flat": 0.1}, "? unresolved: an error remains"),
     ],
 )

@@ -30,7 +30,7 @@ def test_words_need_no_terminal():
         ([HALF_KNOWN, RIGHT], "hidden1.bias: 1 of 3 entries is unresolved"),
         (
             [ZERO],
-            "hidden1.weight: every gradient is 0 on both sides, so nothing was put to the test",
+            "hidden1.weight: every gradient is 0 on both sides, so nothing was tested",
         ),
         ([RIGHT], "output.weight: agrees"),
     ],
@@ -64,9 +64,9 @@ def test_only_wrong_tensors_have_a_diagnosis():
     whole = report(WRONG, UNKNOWN, diagnosis=diagnosis())
     assert describe(whole, WRONG)[-4:] == [
         "Why: the activation's derivative is missing from δ of layer output.",
-        "  wrong: δ = ∂L/∂a   (the factor ∂a/∂z of gradcheck explain)",
+        "  wrong: δ = ∂L/∂a   (factor ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  That reproduces every entry to rounding.",
+        "  This reproduces every entry, up to rounding.",
     ]
     assert not any("Why" in line for line in describe(whole, UNKNOWN))
 
@@ -86,8 +86,8 @@ def test_all_answers_are_given_the_likeliest_first():
 
 def test_findings_from_arrays_alone_are_worded_cautiously():
     said = list(diagnosed(replace(diagnosis(), basis="arrays")))
-    assert said[0].items[-1] == "That reproduces all that was measured, to within the error bars."
-    assert said[-2].text == "Other mistakes may lead to these arrays, too."
+    assert said[0].items[-1] == "This reproduces everything that was measured, within the error bars."
+    assert said[-2].text == "Other mistakes can lead to the same arrays."
     assert "network: {inputs: N" in said[-1].text
 
 
@@ -100,7 +100,7 @@ def test_only_the_first_few_of_many_answers_are_given():
 def test_a_diagnosis_without_an_answer_says_what_was_tried_and_what_is_known():
     said = list(diagnosed(Diagnosis((), 1234, ("The fault lies in layer output.",), ("output",), "network")))
     assert [each.text for each in said] == [
-        "Why: not known; none of 1,234 wrong formulas leads to this gradient.",
+        "Why: unknown. None of 1,234 wrong formulas leads to this gradient.",
         "What is known:",
     ]
     assert said[1].items == ("The fault lies in layer output.",)

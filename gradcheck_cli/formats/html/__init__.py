@@ -1,4 +1,4 @@
-"""The result as one page that works offline: verdicts, causes, tables that sort, a map of every tensor."""
+"""A run as one HTML page that works offline: verdicts, causes, sortable tables, and a map per tensor."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Run, resolution_of
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 WRITTEN = Written((".html", ".htm"), re.compile(r"\A\s*<!doctype html", re.IGNORECASE))
 
 WORST = 10
-"""How many entries of a tensor are listed, if not more are asked for."""
+"""How many entries of a tensor are listed, unless --show asks for more."""
 
 UNCHECKED = "not checked"
-"""What stands in the verdict's place where there is none."""
+"""Shown in place of a verdict if there is none."""
 
 
 def render(run: Run, view: View) -> str:
-    """In ASCII, so that no terminal's encoding can change the page: the script's hash is part of it."""
+    """Return the page in ASCII: another encoding would change the script, whose hash is in the page."""
     page = _environment().get_template("report.html.jinja").render(_context(run, view))
     return without_commands(page.encode("ascii", "xmlcharrefreplace").decode("ascii"), reference) + "\n"
 
@@ -73,7 +74,7 @@ def _environment() -> Environment:
 
 
 def _maps(run: Run) -> list[list[dict[str, Any] | None]]:
-    """Of every spec, the map of every tensor; None of one of which no entry was moved by itself."""
+    """Return the map of each tensor of each spec; None for a tensor without individually checked entries."""
     specs = [outcome.report.comparisons if outcome.report else () for outcome in run.outcomes]
     most = most_cells([c.entries for comparisons in specs for c in comparisons])
     return [[_map(c, most) for c in comparisons] for comparisons in specs]
@@ -85,7 +86,7 @@ def _map(comparison: Comparison, most: int) -> dict[str, Any] | None:
 
 
 def _tone(of: Outcome | Comparison) -> str:
-    """The verdict whose colour it has: nothing but zeros agrees, yet says nothing."""
+    """Return the verdict that sets the colour. A tensor of zeros agrees but tests nothing."""
     if isinstance(of, Outcome):
         return of.report.verdict if of.report else UNCHECKED
     return Verdict.UNRESOLVED if of.untested else of.verdict
@@ -100,7 +101,7 @@ def _mark(tone: str) -> str:
 
 
 def _largest(report: Report) -> float:
-    """The largest relative error of all tensors."""
+    """Return the largest relative error of all tensors."""
     return float(np.fmax.reduce([c.max_relative_error for c in report.comparisons], initial=np.nan))
 
 
@@ -109,27 +110,28 @@ def _flat(comparison: Comparison, index: tuple[int, ...]) -> int:
 
 
 def _median(comparison: Comparison) -> float:
-    """What the column *catches* is sorted by."""
+    """Return the sort key of the column *detectable*."""
     resolution = resolution_of([comparison])
     return resolution.median if resolution else np.nan
 
 
 _FILTERS = {
     "asides": words.asides,
-    "catches": words.catches,
+    "detectable": words.detectable,
     "count": words.count,
     "details": words.details,
     "besides": words.besides,
     "failed": words.failed,
     "flat": _flat,
     "index": words.index,
-    "key": lambda value: json.dumps(float(value)),  # the script, too, reads NaN and Infinity
+    "key": lambda value: json.dumps(float(value)),  # the script also reads NaN and Infinity
     "largest": _largest,
     "listed": words.listed,
     "mark": _mark,
     "measured": words.measured,
     "median": _median,
     "number": words.number,
+    "page": page_of,
     "relative": words.relative,
     "remarks": words.remarks,
     "sentence": words.sentence,

@@ -1,4 +1,4 @@
-"""A tensor as the cells of a heat map: an entry each, or the worst of a block where there are too many."""
+"""A tensor as the cells of a heat map: one per entry, or one per block if there are too many."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from gradcheck_cli.compare import Comparison
 from gradcheck_cli.formats.glyphs import escaped
 
 PAGE = 2**18
-"""The cells a page holds at most: about as many as fit on a screen, and 9 MB."""
+"""The largest number of cells on a page: about as many as a screen has room for, and 9 MB."""
 
 STATES = (
     "wrong",
-    "unresolved, but part of what is wrong",
+    "unresolved, but in a wrong row, column or tensor",
     "unresolved",
     "agrees, 0 on both sides",
     "agrees along random directions",
     "agrees",
 )
-"""What may be said of an entry: the first of these that holds."""
+"""The states of an entry. The first that applies is used."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A grid of rows × columns, each cell standing for a block of entries; its arrays in base64.
+    """A grid of rows × columns, in which each cell is a block of entries. Its arrays are in base64.
 
-    entry: of a block, the flat index of its worst entry; empty where a block is an entry.
-    analytic, numerical: float64.  error, relative: float32, relative NaN where it tells nothing.
-    state: uint8, the place in `STATES`.
+    entry: the flat index of each block's worst entry; empty if each block is one entry.
+    analytic, numerical: float64.  error, relative: float32; relative is NaN for entries that test nothing.
+    state: uint8, the index into `STATES`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Cells:
 
 
 def cells_of(comparison: Comparison, most: int) -> Cells:
-    """The comparison on at most so many cells."""
+    """Return the comparison as at most `most` cells."""
     extent = _extent(comparison.shape)
     block = _block(extent, most)
     entries = _worst_of_blocks(comparison, extent, block)
@@ -72,7 +72,7 @@ def cells_of(comparison: Comparison, most: int) -> Cells:
 
 
 def most_cells(sizes: Sequence[int]) -> int:
-    """The most cells a tensor may have, so that those of all tensors together stay within `PAGE`."""
+    """Return how many cells a tensor may have, so that all tensors together stay within `PAGE`."""
     left = PAGE
     for i, size in enumerate(sorted(sizes)):
         share = max(1, left // (len(sizes) - i))
@@ -83,12 +83,12 @@ def most_cells(sizes: Sequence[int]) -> int:
 
 
 def _extent(shape: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns: a vector is one row, and of more than two axes the last ones are one."""
+    """Return rows and columns: a vector is one row, and all axes but the first are joined."""
     return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
 
 
 def _block(extent: tuple[int, int], most: int) -> tuple[int, int]:
-    """How many rows and columns of entries make a cell: as nearly a square as the extent allows."""
+    """Return the size of a block in entries, as nearly a square as the extent allows."""
     (rows, columns), height, width = extent, 1, 1
     while math.ceil(rows / height) * math.ceil(columns / width) > most:
         if height < min(width, rows) or width >= columns:
@@ -101,7 +101,7 @@ def _block(extent: tuple[int, int], most: int) -> tuple[int, int]:
 def _worst_of_blocks(
     comparison: Comparison, extent: tuple[int, int], block: tuple[int, int]
 ) -> NDArray[np.intp]:
-    """The flat index of the worst entry of every block, row by row."""
+    """Return the flat index of each block's worst entry, row by row."""
     if block == (1, 1):
         return np.arange(comparison.entries)
     ranked = comparison.ranked
@@ -112,11 +112,11 @@ def _worst_of_blocks(
 
 
 def _state(of: Comparison) -> NDArray[np.intp]:
-    """Of every entry its place in `STATES`."""
+    """Return the index of each entry's state in `STATES`."""
     holds = [of.wrong, of.suspect & of.unresolved, of.unresolved, of.zero, of.covered & ~of.measured]
     return np.select(holds, range(len(holds)), default=len(holds))
 
 
 def _base64(values: NDArray[np.generic], dtype: DTypeLike) -> str:
-    with np.errstate(over="ignore"):  # an error bar beyond float32 is infinite to the reader, too
+    with np.errstate(over="ignore"):  # an error bar beyond float32 may as well be infinite
         return b64encode(values.astype(dtype).tobytes()).decode("ascii")

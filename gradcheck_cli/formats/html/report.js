@@ -81,8 +81,8 @@ const FLOOR = -16; // log10 of the smallest relative error that has a colour of 
 const VIRIDIS = ["440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"];
 const OUTLINE = "#ff3b1f";
 const WRONG = states.indexOf("wrong");
-const TALLEST = 480; // px, of a map whose cells need not be smaller than a pixel
-const [LOWEST, LARGEST] = [12, 26]; // of a cell, px
+const TALLEST = 480; // px: the largest height of a map, unless its cells would be smaller than a pixel
+const [LOWEST, LARGEST] = [12, 26]; // size of a cell, px
 const EDGE = 4; // px around the cells
 
 const channels = (hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16));
@@ -116,7 +116,7 @@ function read(heat) {
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** One map: its canvas, its cells, and the cell that is looked at. */
+/** A map: its canvas, its cells, and the current cell. */
 class HeatMap {
   constructor(figure) {
     this.figure = figure;
@@ -125,7 +125,7 @@ class HeatMap {
     this.heat = maps[spec][tensor];
     this.at = 0;
     this.canvas.addEventListener("pointermove", (event) => {
-      if (event.movementX || event.movementY) this.point(event); // not the page scrolling below the pointer
+      if (event.movementX || event.movementY) this.point(event); // ignores events from scrolling
     });
     this.canvas.addEventListener("pointerdown", (event) => this.point(event));
     this.canvas.addEventListener("pointerleave", (event) => {
@@ -140,7 +140,7 @@ class HeatMap {
     return (this.read ??= read(this.heat));
   }
 
-  /** Cells are whole pixels of the screen, so that all are of one size. */
+  /** Make each cell a whole number of screen pixels, so that all have the same size. */
   layOut() {
     const { rows, columns } = this.heat;
     const scale = window.devicePixelRatio || 1;
@@ -169,7 +169,7 @@ class HeatMap {
     this.show();
   }
 
-  /** What was drawn, and a ring around the cell that is looked at. */
+  /** Paint the map, with a ring around the current cell. */
   show() {
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -177,7 +177,7 @@ class HeatMap {
     if (this.looking) this.ring(context);
   }
 
-  /** A pixel for each cell. */
+  /** Draw the map with one pixel per cell. */
   picture() {
     const { rows, columns, relative: errors } = this.cells;
     const canvas = new OffscreenCanvas(columns, rows);
@@ -199,7 +199,7 @@ class HeatMap {
     for (let y = this.height; y < down; y += this.height) context.fillRect(0, y - 1, across, 1);
   }
 
-  /** A border around each region of wrong cells, thick enough to be seen around a single pixel. */
+  /** Draw a border around each region of wrong cells, thick enough to show around a single pixel. */
   outline(context, gap) {
     const { columns, relative: errors, state } = this.cells;
     const { width, height } = this;
@@ -242,7 +242,7 @@ class HeatMap {
     }
   }
 
-  /** Where the cell that is looked at is, in pixels of the canvas over `by`. */
+  /** Return the place of the current cell, in pixels of the canvas divided by `by`. */
   box(by) {
     const { columns } = this.heat;
     const [row, column] = [Math.floor(this.at / columns), this.at % columns];
@@ -294,7 +294,7 @@ class HeatMap {
     this.show();
   }
 
-  /** Scroll the cell into the map's own frame. */
+  /** Scroll the current cell into the frame of the map. */
   reveal() {
     const frame = this.canvas.parentElement;
     const { x, y, width, height } = this.box(this.scale);
@@ -333,7 +333,7 @@ class HeatMap {
     return index;
   }
 
-  /** The tip beside the cell, and inside the window. */
+  /** Place the tip next to the cell, inside the window. */
   place() {
     const canvas = this.canvas.getBoundingClientRect();
     const { x, y, width, height } = this.box(this.scale);
@@ -343,7 +343,7 @@ class HeatMap {
     tip.style.top = `${above > 4 ? above : canvas.top + y + height + 10}px`;
   }
 
-  /** Go to an entry of the tensor, wherever its cell is. */
+  /** Move to an entry of the tensor. */
   goTo(flat) {
     const { shape, columns, block } = this.heat;
     const wide = shape.length > 1 ? shape.slice(1).reduce((a, b) => a * b, 1) : Math.max(1, ...shape);
@@ -369,7 +369,7 @@ function draw(figure) {
 
 const redraw = () => seen.forEach(draw);
 
-/** A map is drawn once it is near the window. */
+/** Draw a map when it comes near the window. */
 const watching = new IntersectionObserver(
   (entries) => entries.forEach((entry) => entry.isIntersecting && !seen.has(entry.target) && draw(entry.target)),
   { rootMargin: "50%" },
@@ -388,7 +388,7 @@ for (const bar of all(".scale canvas")) {
 }
 all(".rtol").forEach((mark) => (mark.style.left = `${100 * share(Number(mark.dataset.at))}%`));
 
-// --- what the reader does --------------------------------------------------------------------------------
+// --- events --------------------------------------------------------------------------------------------
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest("button");

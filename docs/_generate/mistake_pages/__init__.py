@@ -1,0 +1,276 @@
+"""The pages on mistakes: one for each kind that the diagnosis can name, and an index."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.table import NAMEABLE
+from gradcheck_cli.formats import render
+from gradcheck_cli.formats.view import View
+from gradcheck_cli.pages import slug
+from gradcheck_cli.report import Outcome, Run
+from mistake_pages.edit import Edit
+from mistake_pages.hides import visibility_of
+from mistake_pages.programs import ARRAYS, GRADIENTS
+from mistake_pages.shown import Shown, show
+
+CHECK, DUMP = "gradcheck check network.yaml", f"gradcheck dump network.yaml -o {ARRAYS}"
+
+WIDTH = 88
+"""The columns of the tool's output on a page."""
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Yield the file name and the Markdown of every page, the index last."""
+    kinds = [Kind(rows) for rows in rows_by_kind(NAMEABLE).values()]
+    for kind in kinds:
+        yield f"{slug(kind.name)}.md", page(kind)
+    yield "index.md", index(kinds)
+
+
+def rows_by_kind(rows: Sequence[Wrong]) -> Mapping[str, list[Wrong]]:
+    """The rows of each kind, in their order."""
+    kinds: dict[str, list[Wrong]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(row)
+    return kinds
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of mistake with all its rows."""
+
+    rows: Sequence[Wrong]
+
+    @property
+    def name(self) -> str:
+        return self.rows[0].kind
+
+    @property
+    def title(self) -> str:
+        return _capital(self.name)
+
+    @property
+    def family(self) -> str:
+        return _capital(self.rows[0].family)
+
+    @cached_property
+    def forms(self) -> Sequence[Shown]:
+        """The rows with code, each where it shows; the first one is the page's own."""
+        codes = {row.code: row for row in reversed(self.rows) if row.code}
+        return [_shown(row) for row in reversed(codes.values())]
+
+    @property
+    def own(self) -> Shown:
+        return self.forms[0]
+
+    @property
+    def other_formulas(self) -> Sequence[str]:
+        """The wrong formulas of the rows without code; of many that differ by a number, none."""
+        told = {"", *(shown.wrong.wrong for shown in self.forms)}
+        alike = {row.wrong for row in self.rows if isinstance(row, Mistake) and row.alike}
+        return list(dict.fromkeys(_plain(row.wrong) for row in self.rows if row.wrong not in told | alike))
+
+
+def _shown(row: Wrong) -> Shown:
+    shown = show(row)
+    if shown is None:
+        raise LookupError(f"in no example the check names '{row.kind}' for: {row.code}")
+    return shown
+
+
+# --- a page ------------------------------------------------------------------------------------------------
+
+
+def page(kind: Kind) -> str:
+    """The Markdown of one kind's page."""
+    blocks = [
+        f"# {kind.title}",
+        f"*[{kind.family}](index.md#{slug(kind.family)})*",
+        kind.own.cause.sentence,
+        *_formulas(kind.own),
+        *_code(kind.own),
+        *_output(kind.own),
+        *_visibility(kind.own),
+        *_forms(kind),
+        *_program(kind.own),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _formulas(shown: Shown) -> Iterator[str]:
+    """The wrong and the right formula; some mistakes have none."""
+    wrong, right = shown.cause.wrong, shown.cause.right
+    items = [f"- {what}: `{formula}`" for what, formula in (("wrong", wrong), ("right", right)) if formula]
+    if items:
+        yield "## The formulas"
+        yield "\n".join(items)
+
+
+def _code(shown: Shown) -> Iterator[str]:
+    yield "## In numpy"
+    yield _NAMED
+    yield "Wrong:"
+    yield _fenced(shown.edit.wrong, "python")
+    yield "Right:"
+    yield _fenced(shown.edit.right, "python")
+
+
+_NAMED = "`delta` is δ, `dL_dw` is ∂L/∂w, and so on; `_h` marks the hidden layer."
+
+
+def _output(shown: Shown) -> Iterator[str]:
+    yield "## What it looks like"
+    yield (
+        f"The example is {shown.example.words}. [A script](#try-it) with the mistake computes its gradients:"
+    )
+    text = render("table", Run((Outcome("network.yaml", shown.report),)), View(width=WIDTH))
+    yield _fenced(f"$ {CHECK}\n{text.rstrip()}", "console")
+    if shown.answer:
+        yield f"This mistake is not the first answer: here it equals '{shown.first.kind}'."
+
+
+def _visibility(shown: Shown) -> Iterator[str]:
+    """What hides the mistake, and what does not."""
+    seen = visibility_of(shown)
+    yield "## What hides it"
+    if len(seen.hidden) == 1:
+        yield f"In this example the wrong gradients equal the right ones if {seen.hidden[0]}."
+    if len(seen.hidden) > 1:
+        yield "In this example the wrong gradients equal the right ones if one of these is true:"
+        yield "\n".join(f"- {words}" for words in seen.hidden)
+    if seen.networks:
+        yield f"The same code is right in {_some(seen.networks)}."
+    if not (seen.hidden or seen.networks):
+        yield "Nothing that we tried."
+    yield f"The mistake shows even if {_listed(seen.visible, 'or')}."
+
+
+_MOST_NETWORKS = 3
+
+
+def _some(networks: Sequence[str]) -> str:
+    """The first few networks, and how many more there are."""
+    more = len(networks) - _MOST_NETWORKS
+    return _listed([*networks[:_MOST_NETWORKS], *([f"{more} other examples"] if more > 0 else [])], "and")
+
+
+def _forms(kind: Kind) -> Iterator[str]:
+    """The same kind in other words, with and without code."""
+    others, formulas = kind.forms[1:], kind.other_formulas
+    if others or formulas:
+        yield "## Other forms"
+        yield "The diagnosis gives these mistakes the same name."
+    for other in others:
+        yield from _form(other)
+    if formulas:
+        yield "And these formulas:" if others else "Wrong formulas:"
+        yield _fenced("\n".join(formulas), "text")
+
+
+def _form(shown: Shown) -> Iterator[str]:
+    yield shown.cause.sentence
+    yield _fenced(shown.edit.code, "python")
+
+
+def _program(shown: Shown) -> Iterator[str]:
+    script = Edit(shown.example.script, shown.edit.code)
+    yield "## Try it"
+    yield "Save this spec as `network.yaml`:"
+    yield _fenced(_spec(shown), "yaml")
+    yield "Write its data and parameters to a file:"
+    yield _fenced(f"$ {DUMP}", "console")
+    yield f"Run this script, and then `{CHECK}`. The mistake is in {_lines(script)}."
+    yield _fenced(script.result.rstrip(), f'python hl_lines="{"-".join(map(str, script.lines))}"')
+
+
+def _lines(script: Edit) -> str:
+    first, last = script.lines
+    return f"line {first}" if first == last else f"lines {first} to {last}"
+
+
+def _spec(shown: Shown) -> str:
+    """The spec as YAML."""
+    return "\n".join(_yaml({**shown.example.given, "gradients": {"file": GRADIENTS}}))
+
+
+def _yaml(sections: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Sections, their keys and the layers in block style; whatever is deeper in flow style."""
+    for section, keys in sections.items():
+        yield f"{section}:"
+        for key, value in keys.items():
+            if key == "layers" and isinstance(value, list):
+                yield "  layers:"
+                yield from (f"    - {_flow(layer)}" for layer in value)
+            else:
+                yield f"  {key}: {_flow(value)}"
+
+
+def _flow(value: object) -> str:
+    """A value in YAML's flow style."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+# --- the index ---------------------------------------------------------------------------------------------
+
+
+_INTRODUCTION = """\
+# Mistakes that gradcheck can name
+
+When a gradient is wrong, `gradcheck check` looks for the mistake that leads to it. It knows {count} kinds of
+mistakes. Each has a page with the wrong and the right formula, both in numpy, what the tool prints, and which
+data or networks hide the mistake.
+
+The pages are generated from the tables that the diagnosis uses. The tests run every program on them, and the
+diagnosis must name its mistake."""
+
+
+def index(kinds: Sequence[Kind]) -> str:
+    """The Markdown of the index: a line for each kind, grouped by family."""
+    families: dict[str, list[Kind]] = {}
+    for kind in sorted(kinds, key=lambda kind: kind.family):
+        families.setdefault(kind.family, []).append(kind)
+    blocks = [_INTRODUCTION.format(count=len(kinds))]
+    for family, members in families.items():
+        blocks += [f"## {family}", "\n".join(map(_line, members))]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(kind: Kind) -> str:
+    return f"- [{kind.title}]({slug(kind.name)}.md): {_first_sentence(kind.own.cause.sentence)}"
+
+
+# --- words -------------------------------------------------------------------------------------------------
+
+
+_NAMES = {"phi": "φ'(z)", "dloss": "∂ℓ/∂a", "value": "v", "activation": "φ", "loss": "the loss"}
+"""What a formula says where a network has something of its own."""
+
+
+def _plain(formula: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: _NAMES[found[1]], formula)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) (?=[A-Z])", text)[0]
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _fenced(text: str, language: str) -> str:
+    return f"```{language}\n{text}\n```"

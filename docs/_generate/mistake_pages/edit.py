@@ -1,0 +1,86 @@
+"""A mistake put into a right program."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A right program, and wrong statements for it.
+
+    The wrong statements replace the right one that assigns the same name as the last of them does. If they
+    read that name first, as in `dL_dw = dL_dw.T`, they follow it.
+    """
+
+    program: str
+    code: str
+
+    @cached_property
+    def _name(self) -> str:
+        return _assigned(ast.parse(self.code).body[-1])[-1]
+
+    @cached_property
+    def _place(self) -> ast.stmt | None:
+        """The right program's last statement that assigns the name."""
+        statements = reversed(ast.parse(self.program).body)
+        return next((each for each in statements if self._name in _assigned(each)), None)
+
+    @cached_property
+    def _follows(self) -> bool:
+        first = next(each for each in ast.parse(self.code).body if self._name in _assigned(each))
+        return self._name in _read(first)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the program has the statement."""
+        return self._place is not None
+
+    @property
+    def _around(self) -> tuple[list[str], list[str], list[str]]:
+        """The program's lines before, in and after the right statement."""
+        assert self._place is not None
+        lines, start, end = self.program.splitlines(), self._place.lineno - 1, self._place.end_lineno
+        return lines[:start], lines[start:end], lines[end:]
+
+    @property
+    def right(self) -> str:
+        """The right statement."""
+        return "\n".join(self._around[1])
+
+    @property
+    def wrong(self) -> str:
+        """What stands in its place."""
+        return f"{self.right}\n{self.code}" if self._follows else self.code
+
+    @property
+    def result(self) -> str:
+        """The whole program with the mistake."""
+        before, _, after = self._around
+        return "\n".join([*before, self.wrong, *after]) + "\n"
+
+    @property
+    def lines(self) -> tuple[int, int]:
+        """The first and the last line of the wrong statements in that program, counted from 1."""
+        last = len(self._around[0]) + self.wrong.count("\n") + 1
+        return last - self.code.count("\n"), last
+
+
+def _assigned(statement: ast.stmt) -> list[str]:
+    """The variables that a statement changes, in its order."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return [
+        node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)
+    ]
+
+
+def _read(statement: ast.stmt) -> set[str]:
+    """The variables whose value a statement needs."""
+    loaded = {
+        node.id
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    return loaded | set(_assigned(statement) if isinstance(statement, ast.AugAssign) else ())

@@ -1,0 +1,129 @@
+"""Situations in which mistakes may hide: each changes an example's data or parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mistake_pages.edit import Edit
+from mistake_pages.programs import EXAMPLES, Arrays, Example
+from mistake_pages.shown import Shown, differ, run
+
+Change = Callable[[Arrays, Mapping[str, np.ndarray]], Arrays]
+"""What changes among the arrays of a program, given these and all that it computes."""
+
+Applies = Callable[[Example], bool]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A situation as a condition, how an example gets into it, and which examples can."""
+
+    words: str
+    change: Change
+    applies: Applies = lambda example: True
+
+
+def _each(f: Callable[[np.ndarray], np.ndarray], *names: str) -> Change:
+    """The same change of each of these arrays."""
+    return lambda arrays, _: {name: f(arrays[name]) for name in names if name in arrays}
+
+
+def _nearly_zero(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
+    return {name: 1e-7 * arrays[name] for name in ("w", "w_h", "b", "b_h")}
+
+
+def _none_negative(arrays: Arrays, right: Mapping[str, np.ndarray]) -> Arrays:
+    name = "beta" if "beta" in arrays else "b_h"
+    return {name: arrays[name] + 0.1 - min(0.0, float(right.get("y_h", right["z_h"]).min()))}
+
+
+def _one_output(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
+    return {"y": arrays["y"][:, :1], "w": arrays["w"][:1], "b": arrays["b"][:1]}
+
+
+def _one_hidden_unit(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
+    rows = {name: arrays[name][:1] for name in ("w_h", "b_h", "gamma", "beta") if name in arrays}
+    return {"w": arrays["w"][:, :1], **rows}
+
+
+def _has_values(example: Example) -> bool:
+    """Whether each output has a target of its own, which may be any number."""
+    return example.problem.network.loss.target == "values"
+
+
+def _is_normalised(example: Example) -> bool:
+    return "gamma" in example.arrays
+
+
+def _is_square(example: Example) -> bool:
+    return example.arrays["w"].shape[0] == example.arrays["w"].shape[1]
+
+
+SITUATIONS: tuple[Situation, ...] = (
+    Situation("the batch is a single sample", _each(lambda array: array[:1], "x", "y")),
+    Situation("all samples are equal", _each(lambda array: np.repeat(array[:1], len(array), 0), "x", "y")),
+    Situation("all inputs are positive", _each(lambda array: np.abs(array) + 0.1, "x")),
+    Situation("all targets are 0", _each(np.zeros_like, "y"), _has_values),
+    Situation(
+        "no output is further than 0.1 from its target",
+        lambda arrays, right: {
+            "y": right["a"] + 0.1 * np.cos(np.arange(right["a"].size)).reshape(right["a"].shape)
+        },
+        _has_values,
+    ),
+    Situation("all biases are 0", _each(np.zeros_like, "b", "b_h")),
+    Situation("gamma is 1", _each(np.ones_like, "gamma"), _is_normalised),
+    Situation("all weights are positive", _each(np.abs, "w", "w_h")),
+    Situation(
+        "the weights of the output are symmetric", _each(lambda array: array + array.T, "w"), _is_square
+    ),
+    Situation("all weights and biases are close to 0", _nearly_zero),
+    Situation("no pre-activation of the hidden layer is negative", _none_negative),
+    Situation("the network has one output", _one_output, _has_values),
+    Situation("the network has one hidden unit", _one_hidden_unit),
+)
+"""When a mistake may hide."""
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """The situations in which a mistake hides, and those in which it shows, in words.
+
+    networks: the other examples in which the same code is right.
+    """
+
+    hidden: tuple[str, ...]
+    visible: tuple[str, ...]
+    networks: tuple[str, ...]
+
+
+def visibility_of(shown: Shown) -> Visibility:
+    """Run the right and the wrong program in every situation that the example can get into."""
+    example = shown.example
+    right = run(example.program, example.arrays)
+    assert right is not None
+    seen = {
+        each.words: _is_visible(shown, {**example.arrays, **each.change(example.arrays, right)})
+        for each in SITUATIONS
+        if each.applies(example)
+    }
+    return Visibility(
+        tuple(words for words, visible in seen.items() if visible is False),
+        tuple(words for words, visible in seen.items() if visible),
+        tuple(each.words for each in EXAMPLES if _is_right(Edit(each.program, shown.edit.code), each)),
+    )
+
+
+def _is_right(edit: Edit, example: Example) -> bool:
+    """Whether the edited program computes the right gradients of the example."""
+    right, other = run(edit.program, example.arrays), run(edit.result, example.arrays) if edit.fits else None
+    return right is not None and other is not None and not differ(other, right, example.arrays)
+
+
+def _is_visible(shown: Shown, arrays: Arrays) -> bool | None:
+    """Whether the gradients differ; None if a program does not fit these arrays."""
+    right, wrong = run(shown.example.program, arrays), run(shown.edit.result, arrays)
+    return None if right is None or wrong is None else differ(wrong, right, arrays)

@@ -1,0 +1,332 @@
+"""Right backward passes in plain numpy: the programs in which the pages on mistakes replace a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.numerical.looks import Looks, Remembered
+from gradcheck_cli.spec import Spec
+from gradcheck_cli.subject import Subject, subject_of
+
+Arrays = Mapping[str, np.ndarray]
+
+PARAMETERS = {
+    "output.weight": "w",
+    "output.bias": "b",
+    "hidden1.weight": "w_h",
+    "hidden1.bias": "b_h",
+    "hidden1.gamma": "gamma",
+    "hidden1.beta": "beta",
+}
+"""What a program calls each parameter; its gradient is `dL_d` and that name."""
+
+ARRAYS, GRADIENTS = "arrays.npz", "gradients.npz"
+"""The files that a script reads and writes."""
+
+_SIGMOID = "\n\ndef sigmoid(z):\n    return 1 / (1 + np.exp(-z))\n\n"
+_SOFTMAX = """
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+"""
+_MSE = "dL_da = 2 * (a - y) / (N * C)"
+_TANH = "delta_h = dL_da_h * (1 - a_h**2)"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A network with one hidden layer, as a spec and, statement by statement, as a program.
+
+    words: a description with its article.
+    layer, outer, loss_spec: the hidden layer, the output's activation and the loss in the spec.
+    hidden, output, loss: the statements that compute a_h, a and the loss.
+    dL_da, delta, delta_h: the statements that compute these.
+    functions, constants: the statements that the others need.
+    penalty: the term that is added to the gradient of the weight {w}.
+    sizes: the numbers of samples, inputs, hidden units and outputs.
+    network, data: more keys of these sections of the spec.
+    """
+
+    words: str
+    layer: Any
+    outer: str
+    loss_spec: Any
+    hidden: str
+    output: str
+    loss: str
+    dL_da: str
+    delta: str
+    delta_h: str
+    functions: str = ""
+    constants: str = ""
+    penalty: str = ""
+    sizes: tuple[int, int, int, int] = (11, 4, 5, 3)
+    network: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The spec as an author writes it, without gradients."""
+        samples, inputs, hidden, outputs = self.sizes
+        layer = self.layer if isinstance(self.layer, dict) else {"activation": self.layer}
+        layers = [{"units": hidden, **layer}, {"units": outputs, "activation": self.outer}]
+        return {
+            "network": {"inputs": inputs, "layers": layers, "loss": self.loss_spec, **self.network},
+            "parameters": {"init": "xavier", "scale": 2.0, "seed": 1, "bias": "same"},
+            "data": {"synthetic": "normal", "samples": samples, "seed": 2, **self.data},
+        }
+
+    @cached_property
+    def spec(self) -> Spec:
+        return Spec.model_validate(self.given)
+
+    @cached_property
+    def subject(self) -> Subject:
+        return subject_of(self.spec)
+
+    @cached_property
+    def looks(self) -> Looks:
+        """The differences, each taken once: they are the same whatever the gradient is."""
+        return Remembered()
+
+    @property
+    def problem(self) -> Problem:
+        assert self.subject.problem is not None
+        return self.subject.problem
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The data and parameters by the program's names."""
+        problem = self.problem
+        own = {PARAMETERS[name]: value for name, value in problem.parameters.items()}
+        return {"x": problem.x, "y": problem.plain_target, **own}
+
+    @cached_property
+    def program(self) -> str:
+        """The right program."""
+        statements = [
+            "N, C = y.shape",
+            *filter(None, [self.constants]),
+            "",
+            "# forward",
+            "z_h = x @ w_h.T + b_h",
+            self.hidden,
+            "z = a_h @ w.T + b",
+            self.output,
+            f"loss = {self.loss}",
+            "",
+            "# backward",
+            self.dL_da,
+            self.delta,
+            f"dL_dw = delta.T @ a_h{self.penalty.format(w='w')}",
+            "dL_db = delta.sum(axis=0)",
+            "dL_da_h = delta @ w",
+            self.delta_h,
+            f"dL_dw_h = delta_h.T @ x{self.penalty.format(w='w_h')}",
+            "dL_db_h = delta_h.sum(axis=0)",
+        ]
+        return f"import numpy as np\n{self.functions}\n" + "\n".join(statements) + "\n"
+
+    @property
+    def script(self) -> str:
+        """The right program between statements that read its arrays and save its gradients."""
+        start = f"import numpy as np\n{self.functions}\n"
+        return f"{start}{self._reading}{self.program.removeprefix(start)}{self._saving}"
+
+    @property
+    def _named(self) -> list[tuple[str, str]]:
+        """Each parameter with the program's name for it."""
+        return [(name, own) for name, own in PARAMETERS.items() if own in self.arrays]
+
+    @property
+    def _reading(self) -> str:
+        labels = self.problem.y.ndim == 1
+        y = f'np.eye({self.sizes[-1]})[given["y"]]' if labels else 'given["y"]'
+        lines = [f'with np.load("{ARRAYS}") as file:', "    given = dict(file)", f'x, y = given["x"], {y}']
+        lines += [f'{own} = given["{name}"]' for name, own in self._named]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def _saving(self) -> str:
+        lines = [f'    "{name}": dL_d{own},' for name, own in self._named]
+        return "\n".join(["", "gradients = {", *lines, "}", f'np.savez("{GRADIENTS}", **gradients)']) + "\n"
+
+
+_SMALL = {"hidden": "a_h = np.tanh(z_h)", "delta_h": _TANH, "layer": "tanh"}
+_LOGITS = {**_SMALL, "outer": "identity", "delta": "delta = dL_da"}
+
+EXAMPLES: tuple[Example, ...] = (
+    Example(
+        "a network of sigmoid units with the mean squared error",
+        layer="sigmoid",
+        outer="sigmoid",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        functions=_SIGMOID,
+        hidden="a_h = sigmoid(z_h)",
+        output="a = sigmoid(z)",
+        loss="((a - y) ** 2).mean()",
+        dL_da=_MSE,
+        delta="delta = dL_da * a * (1 - a)",
+        delta_h="delta_h = dL_da_h * a_h * (1 - a_h)",
+    ),
+    Example(
+        "a tanh network with as many samples as inputs, hidden units and outputs",
+        outer="tanh",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        output="a = np.tanh(z)",
+        loss="((a - y) ** 2).mean()",
+        dL_da=_MSE,
+        delta="delta = dL_da * (1 - a**2)",
+        sizes=(4, 4, 4, 4),
+        **_SMALL,
+    ),
+    Example(
+        "a network of leaky_relu units with negative_slope 0.1",
+        layer={"activation": {"name": "leaky_relu", "negative_slope": 0.1}},
+        outer="identity",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        hidden="a_h = np.where(z_h > 0, z_h, 0.1 * z_h)",
+        output="a = z",
+        loss="((a - y) ** 2).mean()",
+        dL_da=_MSE,
+        delta="delta = dL_da",
+        delta_h="delta_h = dL_da_h * np.where(z_h > 0, 1, 0.1)",
+    ),
+    Example(
+        "a network of relu units with the mean squared error",
+        layer="relu",
+        outer="identity",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        hidden="a_h = np.maximum(z_h, 0)",
+        output="a = z",
+        loss="((a - y) ** 2).mean()",
+        dL_da=_MSE,
+        delta="delta = dL_da",
+        delta_h="delta_h = dL_da_h * (z_h > 0)",
+    ),
+    Example(
+        "a network with a softmax output and the mean squared error",
+        outer="softmax",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        functions=_SOFTMAX,
+        output="a = softmax(z)",
+        loss="((a - y) ** 2).mean()",
+        dL_da=_MSE,
+        delta="delta = a * (dL_da - (dL_da * a).sum(axis=1, keepdims=True))",
+        **_SMALL,
+    ),
+    Example(
+        "a classifier with cross-entropy",
+        loss_spec="cross_entropy",
+        functions=_SOFTMAX,
+        output="a = z\np = softmax(a)",
+        loss="-(y * np.log(p)).sum() / N",
+        dL_da="dL_da = (p - y) / N",
+        **_LOGITS,
+    ),
+    Example(
+        "a classifier with cross-entropy, label smoothing and class weights",
+        loss_spec={"name": "cross_entropy", "label_smoothing": 0.1, "weight": [0.5, 1.0, 2.0]},
+        functions=_SOFTMAX,
+        constants=(
+            "weight = np.array([0.5, 1.0, 2.0])\n"
+            "smooth = 0.9 * y + 0.1 / C\n"
+            "q = weight * smooth\n"
+            "total = (y * weight).sum()"
+        ),
+        output="a = z\np = softmax(a)",
+        loss="-(q * np.log(p)).sum() / total",
+        dL_da="dL_da = (p * q.sum(axis=1, keepdims=True) - q) / total",
+        **_LOGITS,
+    ),
+    Example(
+        "a network of logits with binary cross-entropy",
+        loss_spec="bce_with_logits",
+        functions=_SIGMOID,
+        output="a = z\np = sigmoid(a)",
+        loss="-(y * np.log(p) + (1 - y) * np.log(1 - p)).sum() / N",
+        dL_da="dL_da = (p - y) / N",
+        **_LOGITS,
+    ),
+    Example(
+        "a classifier with the multi-class hinge loss",
+        loss_spec="hinge",
+        output=(
+            "a = z\nmargins = a - (a * y).sum(axis=1, keepdims=True) + 1\nover = (margins > 0) * (1 - y)"
+        ),
+        loss="(margins * over).sum() / N",
+        dL_da="dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",
+        **_LOGITS,
+    ),
+    Example(
+        "a network with the Huber loss, whose delta is 0.4",
+        loss_spec={"name": "huber", "delta": 0.4},
+        output="a = z",
+        loss="np.where(np.abs(a - y) <= 0.4, (a - y) ** 2 / 2, 0.4 * (np.abs(a - y) - 0.2)).sum() / N",
+        dL_da="dL_da = np.clip(a - y, -0.4, 0.4) / N",
+        **_LOGITS,
+    ),
+    Example(
+        "a network with batch normalisation",
+        layer={"activation": "tanh", "batch_norm": {"eps": 0.001}},
+        outer="identity",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        constants="eps = 0.001",
+        hidden=(
+            "deviation = np.sqrt(z_h.var(axis=0) + eps)\n"
+            "z_hat = (z_h - z_h.mean(axis=0)) / deviation\n"
+            "y_h = gamma * z_hat + beta\n"
+            "a_h = np.tanh(y_h)"
+        ),
+        output="a = z",
+        loss="((a - y) ** 2).mean()",
+        dL_da=_MSE,
+        delta="delta = dL_da",
+        delta_h=(
+            "dL_dy_h = dL_da_h * (1 - a_h**2)\n"
+            "g = gamma * dL_dy_h\n"
+            "delta_h = (g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation\n"
+            "dL_dgamma = (dL_dy_h * z_hat).sum(axis=0)\n"
+            "dL_dbeta = dL_dy_h.sum(axis=0)"
+        ),
+    ),
+    Example(
+        "a network with l1 and l2 penalties on its weights",
+        outer="identity",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        constants="l1, l2 = 0.02, 0.1",
+        output="a = z",
+        loss=(
+            "((a - y) ** 2).mean()\n"
+            "loss += sum(l1 * np.abs(each).sum() + l2 * (each**2).sum() / 2 for each in (w, w_h))"
+        ),
+        dL_da=_MSE,
+        delta="delta = dL_da",
+        penalty=" + l2 * {w} + l1 * np.sign({w})",
+        network={"penalty": {"l1": 0.02, "l2": 0.1}},
+        **_SMALL,
+    ),
+    Example(
+        "a network of softplus units with large pre-activations",
+        layer="softplus",
+        outer="identity",
+        loss_spec={"name": "mse", "reduction": "mean"},
+        functions=_SIGMOID,
+        hidden="a_h = np.logaddexp(0, z_h)",
+        output="a = z",
+        loss="((a - y) ** 2).mean()",
+        dL_da=_MSE,
+        delta="delta = dL_da",
+        delta_h="delta_h = dL_da_h * sigmoid(z_h)",
+        data={"scale": 1000.0},
+    ),
+)
+"""The networks, from the plainest on; a page takes the first one in which its mistake shows and is named."""

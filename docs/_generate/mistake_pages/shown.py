@@ -1,0 +1,123 @@
+"""What the check and the diagnosis say of each kind of mistake, made in a numpy program."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from gradcheck_cli.checker import check_subject
+from gradcheck_cli.compare import Verdict
+from gradcheck_cli.diagnose.diagnosis import Cause
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.network import says
+from gradcheck_cli.mutate import NOTICEABLE
+from gradcheck_cli.report import Report
+from gradcheck_cli.sources.analytic import Analytic
+from mistake_pages.edit import Edit
+from mistake_pages.programs import EXAMPLES, PARAMETERS, Arrays, Example
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A mistake in an example in which the diagnosis names it.
+
+    edit: the program with and without the mistake.  report: the check of the wrong gradients.
+    answer: the place of the mistake among the answers; 0 unless another one has the same gradients here.
+    """
+
+    wrong: Wrong
+    example: Example
+    edit: Edit
+    report: Report
+    answer: int
+
+    @property
+    def cause(self) -> Cause:
+        return self._causes[self.answer]
+
+    @property
+    def first(self) -> Cause:
+        """The first answer of the diagnosis."""
+        return self._causes[0]
+
+    @property
+    def _causes(self) -> Sequence[Cause]:
+        assert self.report.diagnosis is not None
+        return [answer.causes[0] for answer in self.report.diagnosis.answers]
+
+
+def run(program: str, arrays: Arrays) -> dict[str, np.ndarray] | None:
+    """Return all that a program computes, or nothing if it does not fit these arrays."""
+    namespace = {name: array.copy() for name, array in arrays.items()}
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            exec(program, namespace)
+    except (NameError, ValueError, IndexError):
+        return None
+    gradients = {name: np.asarray(namespace[f"dL_d{name}"], np.float64) for name in _parameters(arrays)}
+    fits = all(gradient.shape == arrays[name].shape for name, gradient in gradients.items())
+    return namespace | {f"dL_d{name}": gradient for name, gradient in gradients.items()} if fits else None
+
+
+def _parameters(arrays: Arrays) -> list[str]:
+    return [name for name in PARAMETERS.values() if name in arrays]
+
+
+def differ(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], arrays: Arrays) -> bool:
+    """Whether the gradients of two runs differ by more than a check cares about."""
+    names = [f"dL_d{name}" for name in _parameters(arrays)]
+    largest = max(float(np.abs(other[name]).max()) for name in names)
+    for name in names:
+        size = max(float(np.abs(other[name]).max()), _ROUNDING * largest)
+        if not (np.abs(one[name] - other[name]) <= NOTICEABLE * size).all():
+            return True
+    return False
+
+
+_ROUNDING = 1e-12
+"""A tensor that is smaller than this, next to the largest, is 0 up to rounding."""
+
+
+def checked(example: Example, program: str) -> Report | None:
+    """Check the gradients that a program computes; None if it does not fit the example."""
+    found = run(program, example.arrays)
+    if found is None:
+        return None
+    subject = example.subject
+    values = {name: found[f"dL_d{PARAMETERS[name]}"] for name in subject.analytic.values}
+    analytic = Analytic(values, dict.fromkeys(values, np.dtype(np.float64)), "gradients.npz")
+    return check_subject(replace(subject, analytic=analytic), example.spec.check, looks=example.looks)
+
+
+@cache
+def show(wrong: Wrong) -> Shown | None:
+    """Find an example in which the diagnosis names the mistake first, or else with others that equal it."""
+    found = list(_named(wrong))
+    return next((shown for shown in found if shown.answer == 0), next(iter(found), None))
+
+
+def _named(wrong: Wrong) -> Iterator[Shown]:
+    """Yield the examples in which the mistake is named, up to one in which it is named first."""
+    for example in EXAMPLES:
+        edit = Edit(example.program, wrong.code)
+        report = checked(example, edit.result) if edit.fits else None
+        place = None if report is None else _place_of(wrong.kind, report)
+        if report is not None and place is not None:
+            yield Shown(wrong, example, edit, report, place)
+            if place == 0:
+                return
+
+
+def _place_of(kind: str, report: Report) -> int | None:
+    """Return the place of the first answer that is this one mistake; None if there is none."""
+    if report.verdict is not Verdict.WRONG or report.diagnosis is None:
+        return None
+    answers = report.diagnosis.answers
+    alone = (
+        i for i, each in enumerate(answers) if len(each.causes) == 1 and says([each.causes[0].kind], kind)
+    )
+    return next(alone, None)
