@@ -249,7 +249,7 @@ class Conv2dSpec(ParametricLayer):
 
 
 class FlattenSpec(Model):
-    """Flatten: every sample becomes one row of numbers, as dense layers need it. Write `flatten`.
+    """Every sample becomes one row of numbers, as dense layers need it. `flatten` alone is enough.
 
     flatten: Always true.
     """

@@ -11,9 +11,9 @@ configs/wrong_gradient.yaml
 
 ✗ wrong: 51 of 510 entries, in output.weight and output.bias; the worst is -0.0945; agrees: all 3,760.
 
-  tensor            shape   entries  rel error   median  worst entry   analytic      numerical ± error  verdict
-  output.weight   10 × 50       500    7.5e-01  5.4e-14  [3, 27]   0.6259601053  0.1549194965 ± 9e-10  50 wrong
-  hidden1.weight  50 × 64     3,200    1.7e-13  2.2e-16  [4, 20]   0.0668030271  0.0668030271 ± 2e-10  agrees
+  tensor            shape entries  rel error  median  worst entry   analytic   numerical ± error  verdict
+  output.weight   10 × 50   500    7.5e-01  5.4e-14  [3, 27]   0.6259601053  0.1549194965 ± 9e-10  50 wrong
+  hidden1.weight  50 × 64 3,200    1.7e-13  2.2e-16  [4, 20]   0.0668030271  0.0668030271 ± 2e-10  agrees
 
   output.weight, 10 × 50
     2 |                                                  |

@@ -18,6 +18,7 @@ from gradcheck_cli.diagnose.arrays import diagnose_arrays
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.diagnose.network import diagnose_network, target_of
 from gradcheck_cli.diagnose.other_networks import KIND, are_measured, explain_gradients, with_this_loss
+from gradcheck_cli.diagnose.rows import compared, has_rows, matrices
 from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.turned import turned
@@ -58,8 +59,11 @@ def _diagnosed(
 ) -> Diagnosis:
     if problem is None:
         return diagnose_arrays(comparisons, samples, without)
+    if not has_rows(problem):
+        return diagnose_arrays(comparisons, samples, without)
+    comparisons = compared(comparisons)
     with np.errstate(all="ignore"):
-        right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+        right = matrices(gradients(problem.network, problem.parameters, problem.x, problem.target))
         if is_its_loss:
             return _of_network(problem, right, comparisons, without, loss)
         if are_measured(right.items(), {c.name: c for c in comparisons}):

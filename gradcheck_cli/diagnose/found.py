@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
 from gradcheck_cli.diagnose.mistake import Mistake
-from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
+from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_scales import is_same
 from gradcheck_cli.model.problem import Problem
@@ -36,11 +36,7 @@ class Found:
     @cached_property
     def penalties(self) -> dict[str, Array]:
         """What the right penalties add to the gradient of each parameter."""
-        shapes = self.problem.network.shapes
-        return {
-            name: sum(penalty_terms(self.problem, name).values(), np.zeros(shape))
-            for name, shape in shapes.items()
-        }
+        return {name: penalty_on(self.problem, name) for name in self.problem.network.shapes}
 
     @cached_property
     def penalized(self) -> frozenset[str]:

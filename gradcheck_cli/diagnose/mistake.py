@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.site import Part, Site, fitting
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.types import Array
@@ -58,6 +58,16 @@ class Mistake(Wrong):
     solver: Solver | None = None
     planted: float = 0.0
     alike: bool = False
+
+    def made(self, site: Site, unknown: float) -> Array | None:
+        """Return what the step makes of a site, in the right one's shape, or None where it does not apply."""
+        try:
+            result = self.step(site, unknown)
+        except ValueError:  # what fits dense layers may not fit the rows of a convolution
+            if not site.activity.has_images:
+                raise
+            return None
+        return fitting(self.part, site, result)
 
 
 Steps = dict[Part, Mistake]

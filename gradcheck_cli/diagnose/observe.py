@@ -8,10 +8,10 @@ import numpy as np
 
 from gradcheck_cli.diagnose.diagnosis import Answer
 from gradcheck_cli.diagnose.entries_off import entries_off
+from gradcheck_cli.diagnose.rows import in_rows
 from gradcheck_cli.diagnose.subsets import listed, numbered
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.network.network import forward
 from gradcheck_cli.types import Array
 
 
@@ -89,7 +89,7 @@ def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
 
 def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> Iterator[str]:
     """Yield in which samples δ of the topmost wrong layer is wrong, if its gradients show that."""
-    activity = forward(problem.network, problem.parameters, problem.x)
+    activity = in_rows(problem)
     i = next(i for i, layer in enumerate(problem.network.layers) if layer.name == top)
     delta_off = _delta_off(targets, top, activity.inputs[i])
     if delta_off is None:

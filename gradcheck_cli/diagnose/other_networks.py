@@ -16,7 +16,8 @@ import numpy as np
 from gradcheck_cli.compare import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.site import penalty_terms
+from gradcheck_cli.diagnose.rows import matrix
+from gradcheck_cli.diagnose.site import penalty_on, penalty_terms
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_losses import name_of
@@ -63,7 +64,7 @@ class OtherNetwork:
         problem = self.problem
         for step in backprop(problem.network, problem.parameters, problem.x, problem.target):
             for name, value in step.gradients.items():
-                yield name, self.factors.get(name, 1.0) * sum(penalty_terms(problem, name).values(), value)
+                yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
     def and_(self, second: OtherNetwork) -> OtherNetwork:
         """This network with a second thing changed, which `second` already has."""

@@ -56,6 +56,8 @@ def _sums_over_samples(
     They end at the topmost batch normalisation, below which each term depends on all samples.
     """
     for site in reversed(sites):
+        if not site.is_of_samples:
+            return
         parts = (Part.WEIGHT, Part.BIAS) if site.normalised is None else (Part.BETA, Part.GAMMA)
         for part in parts:
             name = f"{site.layer.name}.{TENSORS[part]}"
@@ -93,7 +95,7 @@ _MOST_PRODUCTS = 10_000_000
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
     """Return the samples that one sum is over, if only some, and the gradient that results."""
-    some = kept_samples([_sum_over_samples(site, part, found)])
+    some = kept_samples([_sum_over_samples(site, part, found)]) if site.is_of_samples else None
     if some is None:
         return None
     kept = replace(site, delta=some * site.delta, dL_dy=some * site.dL_dy)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
-from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_terms
+from gradcheck_cli.diagnose.rows import in_rows
+from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
 from gradcheck_cli.diagnose.table import PLANTABLE
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.network.network import backprop, forward
+from gradcheck_cli.network.network import backprop
 from gradcheck_cli.types import Array
 
 
@@ -35,15 +36,17 @@ def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
     """Yield those of these mistakes that apply, in every layer that they apply to."""
     right = _backprop(problem)
     assert right is not None
+    shapes = problem.network.shapes
     for wrong in mistakes:
-        yield from _PLANTERS[type(wrong)](problem, wrong, right)
+        for plant in _PLANTERS[type(wrong)](problem, wrong, right):
+            gradients = {name: value.reshape(shapes[name]) for name, value in plant.gradients.items()}
+            yield replace(plant, gradients=gradients)
 
 
 def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> Iterator[Plant]:
     layers = problem.network.layers
-    deltas = tuple(
-        rule.delta for rule in backprop(problem.network, problem.parameters, problem.x, problem.target)
-    )[::-1]
+    rules = reversed(list(backprop(problem.network, problem.parameters, problem.x, problem.target)))
+    deltas = tuple(rule.layer.step.by_row(rule.delta) for rule in rules)
     for i in [len(layers) - 1] if mistake.part is Part.LOSS else range(len(layers)):
         gradients = _backprop(problem, mistake, i, deltas)
         if gradients is not None and not (
@@ -64,7 +67,7 @@ def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]
             wrong,
             "",
             {
-                name: value if (term := terms[name]) is None else value - _penalty(problem, name) + term
+                name: value if (term := terms[name]) is None else value - penalty_on(problem, name) + term
                 for name, value in right.items()
             },
         )
@@ -88,15 +91,11 @@ _PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {
 }
 
 
-def _penalty(problem: Problem, name: str) -> Array:
-    return sum(penalty_terms(problem, name).values(), np.zeros(problem.network.shapes[name]))
-
-
 def _backprop(
     problem: Problem, mistake: Mistake | None = None, layer: int = -1, right_deltas: tuple[Array, ...] = ()
 ) -> dict[str, Array] | None:
     """Return the gradients with this step wrong in this layer, penalties right; None if it does not apply."""
-    activity, nothing = forward(problem.network, problem.parameters, problem.x), np.empty(0)
+    activity, nothing = in_rows(problem), np.empty(0)
     gradients: dict[str, Array] = {}
     handed: Site | None = None
     above: tuple[Array, ...] = ()
@@ -107,7 +106,7 @@ def _backprop(
         nonlocal made
         if mistake is not None and mistake.part is part and i == layer:
             made = True
-            return mistake.step(site, mistake.planted)
+            return mistake.made(site, mistake.planted)
         return RIGHT[part](site)
 
     for i in reversed(range(len(problem.network.layers))):
@@ -127,7 +126,7 @@ def _backprop(
             result = step(part, site, i)
             if result is None:
                 return None
-            gradients[tensor] = result + _penalty(problem, tensor)
+            gradients[tensor] = result + penalty_on(problem, tensor)
         handed, above = site, (*above, site.delta)
     return gradients if made or mistake is None else None
 

@@ -21,6 +21,7 @@ from gradcheck_cli.diagnose.fit import affine_if_any, is_right, times
 from gradcheck_cli.diagnose.found import Found
 from gradcheck_cli.diagnose.mistake import Mistake, Steps, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, rows_as, sum_over_some
+from gradcheck_cli.diagnose.rows import Rows, in_rows
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
 from gradcheck_cli.diagnose.table import (
@@ -37,7 +38,6 @@ from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENA
 from gradcheck_cli.diagnose.wrong_scales import SCALED
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.network.network import forward
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
@@ -139,7 +139,7 @@ class Search:
             site = self._right[i + 1 if part is Part.BELOW else i]
             known = (mistake for mistake in MISTAKES[part] if mistake.kind not in self.without)
             self._options[key] = [
-                mistake for mistake in known if mistake.step(site, mistake.planted) is not None
+                mistake for mistake in known if mistake.made(site, mistake.planted) is not None
             ]
         if self.most == 1:
             return self._options[key]
@@ -224,11 +224,11 @@ class Search:
         return self._latest[2]
 
     def _step(self, part: Part, steps: Steps, site: Site, value: float) -> Array | None:
-        return steps[part].step(site, value) if part in steps else RIGHT[part](site)
+        return steps[part].made(site, value) if part in steps else RIGHT[part](site)
 
     @cached_property
-    def _activity(self):  # type: ignore[no-untyped-def]
-        return forward(self.problem.network, self.problem.parameters, self.problem.x)
+    def _activity(self) -> Rows:
+        return in_rows(self.problem)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
         """Return the values that the unknown may have."""
@@ -353,7 +353,7 @@ class Search:
         assert site is not None
         for mistake in self._allowed(self._applicable(part, site.i), state):
             self.tried += 1
-            made = mistake.step(site, 0.0)
+            made = mistake.made(site, 0.0)
             if made is not None:
                 yield (Made(mistake, site.layer.name, name),), made
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+
+from gradcheck_cli.diagnose.rows import Rows, parameter
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.network import Activity
 from gradcheck_cli.network.steps.batch_norm import Normalised
 from gradcheck_cli.types import Array
 
@@ -56,7 +58,7 @@ class Site:
     """
 
     problem: Problem
-    activity: Activity
+    activity: Rows
     i: int
     found: Mapping[str, Array]
     dL_da: Array
@@ -81,7 +83,7 @@ class Site:
     @cached_property
     def a(self) -> Array:
         """The layer's activation (N, out)."""
-        return self.activity.output if self.is_output else self.activity.inputs[self.i + 1]
+        return self.activity.outputs[self.i]
 
     @property
     def a_h(self) -> Array:
@@ -90,7 +92,7 @@ class Site:
 
     @property
     def w(self) -> Array:
-        return self.problem.parameters[self.layer.weight]
+        return parameter(self.problem, self.layer.weight)
 
     @property
     def gamma(self) -> Array:
@@ -99,6 +101,19 @@ class Site:
     @property
     def normalised(self) -> Normalised | None:
         return self.activity.normalised[self.i]
+
+    def shape_of(self, part: Part) -> tuple[int, ...]:
+        """Return the shape of what the right step of this part makes."""
+        if part is Part.WEIGHT:
+            return self.w.shape
+        if part in TENSORS:
+            return (self.layer.units,)
+        below = self.activity.outputs[self.i - 1] if self.i else self.a_h
+        return below.shape if part is Part.BELOW else self.y.shape
+
+    def handed_down(self, delta: Array, w: Array) -> Array:
+        """Return ∂L/∂a of the layer below, for this δ and this weight."""
+        return self.activity.handed_down(self.i, delta, w)
 
     @cached_property
     def dL_dw(self) -> Array:
@@ -113,6 +128,33 @@ class Site:
     @property
     def samples(self) -> int:
         return len(self.problem.x)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the layer has: its samples, or the positions of all samples."""
+        return len(self.y)
+
+    @property
+    def is_of_samples(self) -> bool:
+        """Whether a row is a sample."""
+        return self.rows == self.samples
+
+    def of_rows(self, of_samples: Array) -> Array:
+        """Return what belongs to each row, of what belongs to its sample (N, 1)."""
+        return np.repeat(of_samples, self.rows // self.samples, axis=0)
+
+
+def fitting(part: Part, site: Site, result: Array | None) -> Array | None:
+    """Return the result of a wrong step in the shape of the right one's; None if it has no such shape.
+
+    What a dense layer hands down has the shape of its input, which may be the flat image of the layer below.
+    """
+    if result is None or result.shape == site.shape_of(part):
+        return result
+    if part is not Part.BELOW or site.i == 0:
+        return None
+    there = site.activity.values[site.problem.network.places[site.i].input]
+    return site.activity.to_layer_below(site.i, result) if result.shape == there.shape else None
 
 
 def _norm(site: Site) -> Array:
@@ -132,7 +174,7 @@ def _loss(site: Site) -> Array:
 
 RIGHT: Mapping[Part, Callable[[Site], Array]] = {
     Part.LOSS: _loss,
-    Part.BELOW: lambda site: site.delta @ site.w,
+    Part.BELOW: lambda site: site.handed_down(site.delta, site.w),
     Part.SCALE: lambda site: site.dL_da,
     Part.ACTIVATION: lambda site: site.layer.activation.vjp(site.y, site.dL_da),
     Part.NORM: _norm,
@@ -144,9 +186,14 @@ RIGHT: Mapping[Part, Callable[[Site], Array]] = {
 """The right form of every step."""
 
 
+def penalty_on(problem: Problem, name: str) -> Array:
+    """Return what all penalties together add to the gradient of the parameter `name`."""
+    return sum(penalty_terms(problem, name).values(), np.zeros(parameter(problem, name).shape))
+
+
 def penalty_terms(problem: Problem, name: str) -> dict[str, Array]:
     """Return what each penalty adds to the gradient of the parameter `name`."""
-    w = problem.parameters[name]
+    w = parameter(problem, name)
     return {
         penalty: PENALTIES[penalty].derivative(w, strength)
         for penalty, strength in problem.network.penalties_on(name).items()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Step
+from gradcheck_cli.diagnose.rows import parameter
 from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
 from gradcheck_cli.diagnose.wrong_sums import (
     FORMULAS,
@@ -32,7 +33,7 @@ def _updated(with_penalty: bool) -> Step:
         if not with_penalty and not terms:
             return None
         used = gradient if with_penalty else gradient - sum(terms.values())
-        return site.delta @ (site.w - rate * used)
+        return site.handed_down(site.delta, site.w - rate * used)
 
     return step
 
@@ -63,13 +64,13 @@ def _other_weight(site: Site, by: int) -> Array | None:
     layers = site.problem.network.layers
     if not 0 <= j < len(layers):
         return None
-    w = site.problem.parameters[layers[j].weight]
-    return site.delta @ w if w.shape == site.w.shape else None
+    w = parameter(site.problem, layers[j].weight)
+    return site.handed_down(site.delta, w) if w.shape == site.w.shape else None
 
 
 def _below_before(site: Site) -> Array | None:
     dL_da = before_activation(site)
-    return None if dL_da is None else dL_da @ site.w
+    return None if dL_da is None else site.handed_down(dL_da, site.w)
 
 
 def _summed_over_units(site: Site) -> Array | None:

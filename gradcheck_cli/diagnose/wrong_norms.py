@@ -52,7 +52,7 @@ def _along(z_hat: Array, g: Array) -> Array:
 
 def _unbiased(at: Normalised, site: Site) -> Array:
     """Return √(var z + eps) with the variance over N − 1."""
-    eps, count = site.layer.batch_norm or 0.0, site.samples
+    eps, count = site.layer.batch_norm or 0.0, site.rows
     variance = at.deviation**2 - eps
     deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
     return deviation
@@ -66,7 +66,7 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
     """Return the exact δ of a normalisation by the variance over N − 1."""
-    deviation, count = _unbiased(at, site), site.samples
+    deviation, count = _unbiased(at, site), site.rows
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
 
@@ -138,9 +138,7 @@ _NORMS: tuple[tuple[str, Of, str, str, str], ...] = (
     ),
     (
         "batch norm: unbiased variance",
-        lambda at, g, s: (
-            (_centred(g) - _along(at.value, g) * s.samples / max(1, s.samples - 1)) / at.deviation
-        ),
+        lambda at, g, s: (_centred(g) - _along(at.value, g) * s.rows / max(1, s.rows - 1)) / at.deviation,
         "batch normalisation's backward divides the variance's term by N − 1",
         "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)",
         f"delta_h = {_WITH_N_LESS_1} / deviation",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Term, WrongPenalty
+from gradcheck_cli.diagnose.rows import parameter
 from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.model.problem import Problem
@@ -61,7 +62,7 @@ def _swapped(problem: Problem, name: str, _: float) -> Array | None:
 
 
 def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
-    w = problem.parameters[name]
+    w = parameter(problem, name)
     return PENALTIES["l1"].derivative(w, l1) + PENALTIES["l2"].derivative(w, l2)
 
 
@@ -99,7 +100,7 @@ def _added(penalty: str) -> Term:
     def term(problem: Problem, name: str, strength: float) -> Array | None:
         if penalty in problem.network.penalties:
             return None
-        w = problem.parameters[name]
+        w = parameter(problem, name)
         return sum(penalty_terms(problem, name).values(), PENALTIES[penalty].derivative(w, strength))
 
     return term
@@ -203,7 +204,7 @@ def _fixed() -> Iterator[WrongPenalty]:
 
 
 def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
-    network, b = problem.network, problem.parameters[name]
+    network, b = problem.network, parameter(problem, name)
     if not network.penalties or network.penalties_on(name):
         return None
     return sum(PENALTIES[p].derivative(b, strength) for p, strength in network.penalties.items())  # type: ignore[return-value]
@@ -216,7 +217,7 @@ def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
         terms = penalty_terms(problem, name)
         if penalty not in terms:
             return None
-        wrong = problem.network.penalties[penalty] * derivative(problem.parameters[name])
+        wrong = problem.network.penalties[penalty] * derivative(parameter(problem, name))
         return sum((wrong if p == penalty else t) for p, t in terms.items())  # type: ignore[return-value]
 
     return term
@@ -267,7 +268,7 @@ def _both_instead(of_l2: Callable[[Array], Array], of_l1: Callable[[Array], Arra
         strengths = problem.network.penalties_on(name)
         if len(strengths) < 2:
             return None
-        w = problem.parameters[name]
+        w = parameter(problem, name)
         wrong: Array = strengths["l2"] * of_l2(w) + strengths["l1"] * of_l1(w)
         return wrong
 

@@ -46,11 +46,11 @@ def _subset_rows() -> Iterator[Mistake]:
 
         def weight(site: Site, samples: Callable[[int], slice] = samples) -> Array | None:
             some = kept(site.samples, samples)
-            return None if some is None else (site.delta * some).T @ site.a_h
+            return None if some is None else (site.delta * site.of_rows(some)).T @ site.a_h
 
         def bias(site: Site, samples: Callable[[int], slice] = samples) -> Array | None:
             some = kept(site.samples, samples)
-            return None if some is None else (site.delta * some).sum(axis=0)
+            return None if some is None else (site.delta * site.of_rows(some)).sum(axis=0)
 
         yield sum_row(
             Part.WEIGHT,

@@ -69,6 +69,11 @@ class Step:
     has_pieces: bool = False
     flat_below: bool = False
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether `rows` applies: the step is z = a wᵀ + b of every row a of its input."""
+        return False
+
     def pieces(self, x: Array) -> Array:
         """Return which smooth piece of the step each number of its input is on; needs `has_pieces`."""
         raise NotImplementedError

@@ -191,8 +191,12 @@ class Conv2d(Step):
         )
         return (below,), {"weight": of_weight, "bias": of_bias}
 
+    @property
+    def has_rows(self) -> bool:
+        return self.groups == 1
+
     def rows(self, x: Array) -> Array | None:
-        if self.groups > 1:
+        if not self.has_rows:
             return None
         patches = self.patches(x)
         return patches.reshape(-1, patches.shape[-1])

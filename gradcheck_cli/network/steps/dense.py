@@ -90,6 +90,10 @@ class Dense(Step):
         below = (handed, handed_error, hidden @ np.abs(w))
         return (Upstream(*(each.reshape(shape) for each in below)),), {"weight": of_weight, "bias": of_bias}
 
+    @property
+    def has_rows(self) -> bool:
+        return True
+
     def rows(self, x: Array) -> Array | None:
         return _rows(x)
 

@@ -1,0 +1,146 @@
+"""A network as rows: a convolution is a dense layer whose rows are the positions of the samples.
+
+Every array of a layer is (rows, units) here, its input (rows, K), and its weight (units, K). So the mistakes
+of dense layers are also those of convolutions, with a patch in place of a sample's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.compare import Comparison
+from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.network.network import Places, forward
+from gradcheck_cli.network.steps.batch_norm import Normalised, normalised_at
+from gradcheck_cli.types import Array
+
+
+def matrix(array: Array) -> Array:
+    """Return a weight as (units, K); a vector stays a vector."""
+    return array if array.ndim <= 2 else array.reshape(len(array), -1)
+
+
+def matrices(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return every gradient or parameter as a matrix or a vector."""
+    return {name: matrix(array) for name, array in arrays.items()}
+
+
+def parameter(problem: Problem, name: str) -> Array:
+    """Return a parameter of the network as a matrix or a vector."""
+    return matrix(problem.parameters[name])
+
+
+def compared(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with every weight as a matrix."""
+    return [c if c.analytic.ndim <= 2 else _compared(c) for c in comparisons]
+
+
+def _compared(comparison: Comparison) -> Comparison:
+    shape = comparison.analytic.shape
+    values: dict[str, Any] = {each.name: getattr(comparison, each.name) for each in fields(comparison)}
+    arrays = {
+        name: matrix(value)
+        for name, value in values.items()
+        if isinstance(value, np.ndarray) and value.shape == shape
+    }
+    return Comparison(**{**values, **arrays})
+
+
+def has_rows(problem: Problem) -> bool:
+    """Return whether every layer of the network can be seen as rows."""
+    return all(layer.step.has_rows for layer in problem.network.layers)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The forward pass of a network, layer by layer, as rows."""
+
+    problem: Problem
+    values: tuple[Array, ...]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any layer has more rows than samples."""
+        return any(len(layer.out) > 1 for layer in self.problem.network.layers)
+
+    def _by_row(self, of: Callable[[Places], int]) -> tuple[Array, ...]:
+        network = self.problem.network
+        return tuple(
+            layer.step.by_row(self.values[of(at)])
+            for layer, at in zip(network.layers, network.places, strict=True)
+        )
+
+    @cached_property
+    def inputs(self) -> tuple[Array, ...]:
+        """Each layer's input a⁽ʰ⁾ (rows, K): samples, or the patches of all positions."""
+        network = self.problem.network
+        each = [
+            layer.step.rows(self.values[at.input])
+            for layer, at in zip(network.layers, network.places, strict=True)
+        ]
+        return tuple(np.empty((0, 0)) if rows is None else rows for rows in each)
+
+    @cached_property
+    def z(self) -> tuple[Array, ...]:
+        return self._by_row(lambda at: at.z)
+
+    @cached_property
+    def y(self) -> tuple[Array, ...]:
+        """What each layer's activation is taken of: z itself, or γ ẑ + β."""
+        return self._by_row(lambda at: at.y)
+
+    @cached_property
+    def outputs(self) -> tuple[Array, ...]:
+        """Each layer's activation a (rows, units)."""
+        return self._by_row(lambda at: at.a)
+
+    @cached_property
+    def normalised(self) -> tuple[Normalised | None, ...]:
+        """ẑ, where the layer has batch normalisation."""
+        return tuple(
+            None if layer.batch_norm is None else normalised_at(z, layer.batch_norm)
+            for layer, z in zip(self.problem.network.layers, self.z, strict=True)
+        )
+
+    @property
+    def output(self) -> Array:
+        """The last layer's activation (N, C)."""
+        return self.values[-1]
+
+    def handed_down(self, i: int, delta: Array, w: Array) -> Array:
+        """Return ∂L/∂a of the layer below layer i, as rows, for δ (rows, units) and a weight (units, K)."""
+        network = self.problem.network
+        layer, at, below = network.layers[i], network.places[i], network.layers[i - 1] if i else None
+        if below is None or len(layer.features) == 1 == len(below.out):
+            return delta @ w
+        name = f"{layer.name}.weight"
+        p = {"weight": w.reshape(self.problem.parameters[name].shape), "bias": np.zeros(layer.units)}
+        upstream = _as_value(delta, self.values[at.z].shape)
+        (dL_dinput,), _ = layer.step.vjp(p, (self.values[at.input],), self.values[at.z], upstream)
+        return self.to_layer_below(i, dL_dinput)
+
+    def to_layer_below(self, i: int, dL_dinput: Array) -> Array:
+        """Return ∂L/∂a of the layer below, as rows, for ∂L/∂ the input of layer i's step."""
+        network = self.problem.network
+        layer, at, upstream = network.layers[i], network.places[i], dL_dinput
+        for number, step in reversed(list(enumerate(layer.before, at.input - len(layer.before) + 1))):
+            (upstream,), _ = step.vjp({}, (self.values[number - 1],), self.values[number], upstream)
+        return network.layers[i - 1].step.by_row(upstream)
+
+
+def _as_value(rows: Array, shape: tuple[int, ...]) -> Array:
+    """Return rows (R, units) in the shape (N, units, *positions) of the value that they come from."""
+    if len(shape) == 2:
+        return rows
+    count, units, *positions = shape
+    return np.moveaxis(rows.reshape(count, *positions, units), -1, 1)
+
+
+def in_rows(problem: Problem) -> Rows:
+    """Run the network of the problem, and return it as rows."""
+    return Rows(problem, forward(problem.network, problem.parameters, problem.x).values)
