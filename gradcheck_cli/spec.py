@@ -355,6 +355,19 @@ def _by_key(*kinds: _Kind) -> Discriminator:
     return Discriminator(tag)
 
 
+def _by_key_in_schema(*keys: str) -> Callable[[dict[str, Any]], None]:
+    """Choose the kind of a layer by its key in JSON Schema, too: an error is then about that kind alone."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        dense, *others = schema.pop("oneOf", None) or schema.pop("anyOf")
+        chosen = dense
+        for key, member in zip(keys, others, strict=True):
+            chosen = {"if": {"required": [key]}, "then": member, "else": chosen}
+        schema |= {"if": {"type": "string"}, "then": {"enum": ["flatten"]}, "else": chosen}
+
+    return extend
+
+
 AnyLayer = Annotated[
     Annotated[LayerSpec, Tag("dense layer")]
     | Annotated[Conv2dSpec, Tag("convolution")]
@@ -365,6 +378,7 @@ AnyLayer = Annotated[
         ("units", "dense layer", LayerSpec),
     ),
     BeforeValidator(_item),
+    Field(json_schema_extra=_by_key_in_schema("conv2d", "flatten")),
 ]
 
 

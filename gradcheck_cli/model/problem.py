@@ -23,6 +23,7 @@ from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.steps.batch_norm import Normalise
 from gradcheck_cli.spec import InitialisedParameters, LossSpec, NetworkSpec, Parameters, Spec
 from gradcheck_cli.types import Array
 
@@ -202,13 +203,14 @@ def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]
 def refuse_overflow(objective: NetworkObjective) -> None:
     """Raise an `InputError` if the forward pass overflows, naming the layer and the type."""
     network, values, dtype = objective.network, objective.values, objective.x.dtype
-    if np.isfinite(objective.total) and all(np.isfinite(value).all() for value in values):
+    deviations = _deviations(objective)
+    if np.isfinite(objective.total) and all(np.isfinite(each).all() for each in (*values, *deviations)):
         return
     in_type = "" if dtype == np.float64 else f" in {dtype}"
     help = f"the parameters or inputs are too large{in_type and f' for {dtype}; try float64'}"
-    for layer, at in zip(network.layers, network.places, strict=True):
-        for what, value in (("pre-activations", at.z), ("variances", at.z_hat)):
-            if not np.isfinite(values[value]).all():
+    for layer, at, deviation in zip(network.layers, network.places, deviations, strict=True):
+        for what, numbers in (("pre-activations", values[at.z]), ("variances", deviation)):
+            if not np.isfinite(numbers).all():
                 message = (
                     f"the forward pass overflows{in_type}: {what} of layer '{layer.name}' are not finite"
                 )
@@ -218,3 +220,13 @@ def refuse_overflow(objective: NetworkObjective) -> None:
     raise bad_input(
         f"the {at_fault} is not a finite number{in_type} at these parameters", "network", at_fault
     )
+
+
+def _deviations(objective: NetworkObjective) -> list[Array]:
+    """Return √(var z + eps) of every layer; 1 without batch normalisation."""
+    network = objective.network
+    norms = [next((s for s in layer.steps if isinstance(s, Normalise)), None) for layer in network.layers]
+    return [
+        np.ones(1) if norm is None else norm.deviation(objective.values[at.z])
+        for norm, at in zip(norms, network.places, strict=True)
+    ]

@@ -11,6 +11,7 @@ from diagnose.networks import NETWORKS, Gradients, compared, kinds, problem, rig
 from mistakes import Backprop
 
 from gradcheck_cli.diagnose import diagnose
+from gradcheck_cli.diagnose.rows import in_rows
 from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.diagnose.subsets import listed
 from gradcheck_cli.model.problem import Problem
@@ -538,7 +539,9 @@ def test_which_samples_count_in_the_gradient_of_gamma_or_beta_is_solved_for(name
     (factors,) = (
         each for each in backprop(of.network, of.parameters, of.x, of.target) if each.layer.name == layer
     )
-    terms = factors.dL_dy * (factors.normalised.value if kind == "gamma" else 1.0)
+    i = [each.name for each in of.network.layers].index(layer)
+    z_hat = in_rows(of).normalised[i]
+    terms = factors.dL_dy * (z_hat.value if kind == "gamma" else 1.0)
     found = right(of) | {name: (of_samples((1, 4, 8), 9) * terms).sum(axis=0)}
     assert sentence_of(of, found) == f"The gradient of {name} is summed over samples 1, 4 and 8 only."
 

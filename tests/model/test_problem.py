@@ -290,7 +290,7 @@ def test_everything_that_is_impossible_about_a_network_is_reported_at_once():
 
 
 def test_activations_beyond_the_limit_are_refused_before_the_parameters_are_drawn(monkeypatch):
-    monkeypatch.setattr("gradcheck_cli.model.problem.MAX_NUMBERS", 1000)
+    monkeypatch.setattr("gradcheck_cli.model.layers.MAX_NUMBERS", 1000)
     with pytest.raises(InputError) as caught:
         problem_of((9, "relu"), (9, "relu"), samples=100)
     (complaint,) = caught.value.complaints

@@ -136,7 +136,7 @@ def test_no_command_runs_code_that_is_refused(folder, command, monkeypatch, caps
     monkeypatch.chdir(folder)
     name, *options = command
     assert run(name, "net.yaml", *options, "--no-code") == 2
-    assert "--no-code refuses to run anything" in capsys.readouterr().err
+    assert "--no-code forbids it" in capsys.readouterr().err
     assert not (folder / "loads.txt").exists()
     assert not (folder / "out.npz").exists()
 
