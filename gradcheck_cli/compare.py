@@ -125,7 +125,7 @@ class Comparison:
 
     rounding: how far rounding alone may carry a right analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
-    beside: the size of the entries of other tensors; a trifle compared with these counts as 0.
+    elsewhere: the size of the entries of other tensors; a trifle compared with these counts as 0.
     projected: what is known of the entries not checked individually; None if all were.
     """
 
@@ -136,7 +136,7 @@ class Comparison:
     rounding: Array = field(repr=False)
     rtol: float
     eps: float = _EPS
-    beside: float = 0.0
+    elsewhere: float = 0.0
     projected: Projected | None = None
 
     @property
@@ -246,7 +246,7 @@ class Comparison:
     def _trifle(self) -> Array:
         summed_from = self.rounding / self.eps
         largest = float(np.nanmax(self.scale, initial=0.0))
-        compared_with = np.where(self.analytic == 0, max(self.beside, largest), largest)
+        compared_with = np.where(self.analytic == 0, max(self.elsewhere, largest), largest)
         return TRIFLE * np.nan_to_num(np.maximum(summed_from, compared_with), nan=0.0, posinf=0.0)
 
     @property
@@ -431,17 +431,17 @@ def compare(
     rounding: Array,
     rtol: float,
     eps: float = _EPS,
-    beside: float = 0.0,
+    elsewhere: float = 0.0,
     projected: Projected | None = None,
 ) -> Comparison:
     """Compare one tensor's analytic gradient with its numerical estimate, all of one shape.
 
     rounding: a first-order bound on the rounding of a right gradient computed with machine epsilon eps.
-    beside: the size of the entries of other tensors.
+    elsewhere: the size of the entries of other tensors.
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding
-    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps, beside, projected)
+    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps, elsewhere, projected)
 
 
 def three_digits(numbers: Any) -> Any:

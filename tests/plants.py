@@ -37,7 +37,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "activation derivative": (
         "activation derivative missing",
         "activation derivative at a",
-        "activation derivative of z taken for a",
+        "activation derivative of z used for a",
         "activation derivative at the input",
         "activation derivative twice",
         "mask of the gradient",
@@ -654,7 +654,7 @@ def _any_few(n: int, rng: Rng) -> Array | None:
 LAYERED: Mapping[str, Mapping[str, Parts]] = {
     "activation derivative missing": {"": {"activation": lambda p, i, rng: p.dL_da[i]}},
     "activation derivative at a": {"": {"activation": _at_a}},
-    "activation derivative of z taken for a": {"": {"activation": _z_for_a}},
+    "activation derivative of z used for a": {"": {"activation": _z_for_a}},
     "activation derivative at the input": {"": {"activation": _at_the_input}},
     "activation derivative twice": {"": {"activation": _twice}},
     "upstream gradient dropped": {

@@ -113,7 +113,7 @@ MISPLACED_MISTAKES = (
         "delta = dL_da * sigmoid(a) * (1 - sigmoid(a))",
     ),
     activation_row(
-        "activation derivative of z taken for a",
+        "activation derivative of z used for a",
         DERIVATIVE,
         _z_for_a,
         "in {where} the derivative of {activation}, {phi}, is given z instead of a",

@@ -86,7 +86,7 @@ def size_of(layer: Layer) -> tuple[str | int, ...]:
 
 
 def refuse_too_many(layers: Sequence[Layer], samples: int) -> None:
-    """Raise an `InputError` if the activations of so many samples are over the limit."""
+    """Raise an `InputError` if the activations of this many samples are over the limit."""
     total = 0
     for layer in layers:
         numbers = math.prod(layer.out)

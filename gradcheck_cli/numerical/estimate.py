@@ -338,8 +338,8 @@ def slopes_at(
         rounding = rounding + abs(weight) * moved.rounding
         crossed |= moved.crossed
     if not scheme.cancels:  # an imaginary step crosses no kink, so look to both sides
-        for beside in (x - BESIDE * movable.unit[which], x + BESIDE * movable.unit[which]):
-            crossed |= move(which, beside).crossed
+        for nearby in (x - NEARBY * movable.unit[which], x + NEARBY * movable.unit[which]):
+            crossed |= move(which, nearby).crossed
     rise, run = np.real(rise), np.real(run)
     if rise.ndim == 2:  # rounding errors of the terms are independent and add in quadrature
         rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
@@ -352,7 +352,7 @@ def slopes_at(
         return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
 
 
-BESIDE = 2.0**-30
+NEARBY = 2.0**-30
 """Distance to each side at which to look for kinks if the scheme's own steps cross none."""
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import BESIDE, Estimate, Progress, Slopes, differentiate, slopes_at
+from gradcheck_cli.numerical.estimate import NEARBY, Estimate, Progress, Slopes, differentiate, slopes_at
 from gradcheck_cli.numerical.objective import Factors, Movable, Moved, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.reference import assembled
 from gradcheck_cli.numerical.schemes import Scheme
@@ -65,7 +65,7 @@ def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
     schemes = list(schemes)
     points = {offset * step for scheme in schemes for offset in scheme.offsets for step in steps}
     if not all(scheme.cancels for scheme in schemes):
-        points |= {-BESIDE, BESIDE}
+        points |= {-NEARBY, NEARBY}
     return len(points)
 
 

@@ -261,7 +261,7 @@ def _failed(error: BaseException) -> bytes:
     if is_interruption(error) and not isinstance(error, InputError):
         error = KeyboardInterrupt()
     elif not isinstance(error, InputError) and _out_of_files():
-        error = bad_input("the code leaves so many files open that no more can be opened", *_WHERE)
+        error = bad_input("the code leaves too many files open: no more can be opened", *_WHERE)
     try:
         answer = pickle.dumps(_Raised(error, trace))
         pickle.loads(answer)

@@ -209,7 +209,7 @@ def _observe(
 
 @contextmanager
 def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Add the names and the layout of the parameters to errors of code that expects others."""
+    """Add the names and the layout of the parameters to errors in code that expects others."""
     try:
         yield
     except InputError as error:
