@@ -55,7 +55,7 @@ def _one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
         if name not in table:
             raise PydanticCustomError(
                 "unknown_name",
-                "unknown {kind} '{name}'; there is {known}",
+                "unknown {kind} '{name}'; choose from {known}",
                 {"kind": kind, "name": name, "known": ", ".join(table), "names": list(table)},
             )
         return name

@@ -76,7 +76,7 @@ def test_an_interrupted_check_leaves_no_process_behind(monkeypatch):
 @pytest.mark.parametrize("differences", ["units", "literal"])
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_results_do_not_depend_on_the_number_of_processes(differences, jobs, monkeypatch):
-    from gradcheck_cli.model import at_rest
+    from gradcheck_cli.moving import at_rest
 
     monkeypatch.setattr(at_rest, "BLOCK_BYTES", 2**10)
     layers = ({"units": 6, "activation": "relu"}, (5, "tanh"), (3, "identity"))

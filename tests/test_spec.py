@@ -285,7 +285,7 @@ def changed(path: str, value):
         ("network.layers", [], "'layers' is empty; it needs at least 1 item"),
         ("network.layers", {"units": 1}, "'layers' must be a list, not a mapping"),
         ("network.layers", [{"units": 1}] * 1001, "'layers' has more than 1,000 items"),
-        ("network.layers.0", 5, "'layers[0]' must be a mapping, not 5"),
+        ("network.layers.0", 5, "'layers[0]' must be a mapping such as {units: 10}, or flatten, not 5"),
         ("network.layers.0.units", 0, "'units' is 0; it must be at least 1"),
         ("network.layers.0.activation", None, "'activation' must be a name or a mapping, not nothing"),
         ("network.layers.0.activation.alpha", 0, "'alpha' is 0; it must be greater than 0"),
@@ -362,7 +362,7 @@ def test_an_unknown_name_lists_the_table_and_suggests_the_closest(told, path, ki
     for name in table:
         ((place, message, help),) = told(**changed(path, f"{name}zz"))
         assert place == f'"{name}zz"'
-        assert message == f"unknown {kind} '{name}zz'; there is {', '.join(table)}"
+        assert message == f"unknown {kind} '{name}zz'; choose from {', '.join(table)}"
         assert help in {f"did you mean '{known}'?" for known in table} | {None}
     ((_, _, help),) = told(**changed(path, f"{max(table, key=len)}z"))
     assert help == f"did you mean '{max(table, key=len)}'?"

@@ -94,7 +94,7 @@ def test_numbers_are_those_of_yaml_1_2(written_as, number):
 @pytest.mark.parametrize("word", ["no", "yes", "on", "off", "2020-01-01", "2020-99-99", "1:30", "=", "<<"])
 def test_special_words_of_yaml_1_1_are_text(word):
     complaint = only(f"network: {{inputs: 2, layers: [{{units: 1}}], loss: {word}}}\n{DATA}")
-    assert complaint.message.startswith(f"unknown loss '{word}'; there is mse, ")
+    assert complaint.message.startswith(f"unknown loss '{word}'; choose from mse, ")
 
 
 def test_aliases_and_merges_are_written_out_and_the_mappings_own_keys_win():
@@ -546,7 +546,7 @@ def test_all_errors_of_a_file_are_reported_at_once_in_reading_order():
         net.yaml:7:36: error: 'samples' must be a whole number, not 2.5
             7 |   data: {synthetic: normal, samples: 2.5}
               |                                      ^
-        net.yaml:8:17: error: unknown scheme 'centrl'; there is adaptive, forward, backward, central, five-point, complex
+        net.yaml:8:17: error: unknown scheme 'centrl'; choose from adaptive, forward, backward, central, five-point, complex
             8 |   check: {scheme: centrl, rtol: .nan}
               |                   ^
               = help: did you mean 'central'?

@@ -69,7 +69,7 @@ def test_its_text_names_tensor_entry_values_and_cause():
     first, *_, last = str(caught.value).splitlines()
     (_, worst) = caught.value.report.worst(1)[0]
     assert first.startswith(f"wrong: 3 of 15 entries, in bias; the worst, bias[{worst.index[0]}], is ")
-    assert "; differences say " in first
+    assert "; finite differences give " in first
     assert " ± " in first
     assert last == "analytic / numerical is 0.5 in every entry of bias."
 

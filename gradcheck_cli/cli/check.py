@@ -109,7 +109,7 @@ if TYPE_CHECKING:
     "--only-wrong",
     under=Heading.OUTPUT,
     is_flag=True,
-    help="List only the tensors that do not agree. Default if there are many, unless -v is given.",
+    help="List only the tensors that do not agree. This is the default for more than 12 tensors.",
 )
 @option(
     "--heatmap",

@@ -97,7 +97,7 @@ step_option = option(
     under=Heading.HOW,
     metavar="STEP",
     type=Finite(min=0, max=1, min_open=True),
-    help="Largest step of the scheme, as a change of a pre-activation.  [default: the scheme's]",
+    help="Largest step of the scheme, measured as the change in a pre-activation.  [default: the scheme's]",
 )
 rtol_option = option(
     "--rtol",
@@ -118,7 +118,7 @@ timeout_option = option(
     under=Heading.HOW,
     metavar="SECONDS",
     type=Finite(min=0, min_open=True),
-    help="Stop a spec that takes longer, with exit code 2.  [default: no limit]",
+    help="Stop checking a spec that takes longer, with exit code 2.  [default: no limit]",
 )
 
 # --- output ------------------------------------------------------------------------------------------------

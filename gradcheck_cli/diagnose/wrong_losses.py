@@ -78,7 +78,7 @@ def _of_logits(
     yield row(
         twice,
         lambda a, t: p(p(a)) * total(t) - t,
-        f"{name} is applied twice: the loss applies it already",
+        f"{name} is applied twice: the loss already applies it",
         f"({name}({name}(a)) − y)",
         f"dL_da = ({function}(p) - y) / N",
     )
@@ -97,7 +97,7 @@ def _of_logits(
     yield row(
         missing,
         lambda a, t: a * total(t) - t,
-        f"the gradient has the logits a instead of {name}(a)",
+        f"the gradient uses the logits a instead of {name}(a)",
         "(a − y)",
         "dL_da = (a - y) / N",
     )

@@ -88,8 +88,8 @@ def tensor_verdict(comparison: Comparison) -> str:
 
 
 def against(entry: Entry) -> str:
-    """Compare an entry's two values: ``is 0.63; differences say 0.15 ± 9e-10``."""
-    says = f"differences say {measured(entry.numerical, entry.error)}"
+    """Compare an entry's two values: ``is 0.63; finite differences give 0.15 ± 9e-10``."""
+    says = f"finite differences give {measured(entry.numerical, entry.error)}"
     return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else _NO_DIFFERENCE}"
 
 
@@ -430,7 +430,7 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
             f"Why: {_both(likeliest)}", (*_formulas(likeliest, diagnosis.basis), REPRODUCED[diagnosis.basis])
         )
         if others:
-            yield Said("Or, equally on these data:", tuple(_told(others)))
+            yield Said("These would give the same gradient on these data:", tuple(_told(others)))
     yield from besides(diagnosis)
 
 
@@ -444,7 +444,7 @@ def _formulas(answer: Answer, basis: str) -> Iterator[str]:
     for cause in answer.causes:
         if cause.wrong:
             pointed = of_a_network and cause.factor
-            factor = f"   (factor {cause.factor} in gradcheck explain)" if pointed else ""
+            factor = f"   (see {cause.factor} in gradcheck explain)" if pointed else ""
             yield f"wrong: {cause.wrong}{factor}"
         if cause.right:
             yield f"right: {cause.right}"
@@ -477,7 +477,9 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
             "arrays."
         )
     if not diagnosis.answers and diagnosis.tried:
-        yield Said(f"Why: unknown. None of {count(diagnosis.tried, 'wrong formula')} leads to this gradient.")
+        yield Said(
+            f"Why: unknown. None of {count(diagnosis.tried, 'wrong formula')} tried reproduces this gradient."
+        )
     if diagnosis.observations:
         yield Said("What is known:", diagnosis.observations)
     if diagnosis.basis == "arrays" and not diagnosis.trials:

@@ -56,10 +56,10 @@ def test_a_wrong_tensor_is_an_error_at_its_layer():
     }
     assert error.message.splitlines() == [
         "output.bias: 2 of 3 entries are wrong",
-        "  output.bias[2] is 3e-07; differences say 6e-07 ± 1e-12 (relative error 5.0e-01)",
-        "  output.bias[1] is -2; differences say -2.5 ± 1e-12 (relative error 2.0e-01)",
+        "  output.bias[2] is 3e-07; finite differences give 6e-07 ± 1e-12 (relative error 5.0e-01)",
+        "  output.bias[1] is -2; finite differences give -2.5 ± 1e-12 (relative error 2.0e-01)",
         "Why: the activation's derivative is missing from δ of layer output.",
-        "  wrong: δ = ∂L/∂a   (factor ∂a/∂z in gradcheck explain)",
+        "  wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
         "  This reproduces every entry, up to rounding.",
     ]

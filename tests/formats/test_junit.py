@@ -48,10 +48,10 @@ def test_a_wrong_tensor_is_a_failure_that_says_what_and_where_and_why():
     assert (failure.type, failure.message) == ("wrong", "output.bias: 2 of 3 entries are wrong")
     assert failure.text.splitlines() == [
         "output.bias: 2 of 3 entries are wrong",
-        "  output.bias[2] is 3e-07; differences say 6e-07 ± 1e-12 (relative error 5.0e-01)",
-        "  output.bias[1] is -2; differences say -2.5 ± 1e-12 (relative error 2.0e-01)",
+        "  output.bias[2] is 3e-07; finite differences give 6e-07 ± 1e-12 (relative error 5.0e-01)",
+        "  output.bias[1] is -2; finite differences give -2.5 ± 1e-12 (relative error 2.0e-01)",
         "Why: the activation's derivative is missing from δ of layer output.",
-        "  wrong: δ = ∂L/∂a   (factor ∂a/∂z in gradcheck explain)",
+        "  wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
         "  This reproduces every entry, up to rounding.",
         "net.yaml:5:7",
@@ -158,4 +158,4 @@ def test_as_many_of_the_worst_entries_as_asked_for():
     tensor = comparison("w", [1.0] * 9, [2.0] * 9)
     for show, lines in ((0, 3), (5, 5), (100, 9)):
         ((failure,),) = (case.result for case in cases(read(Outcome("a.yaml", report(tensor)), show=show)))
-        assert failure.text.count("differences say") == lines
+        assert failure.text.count("finite differences give") == lines

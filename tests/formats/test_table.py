@@ -90,7 +90,7 @@ def test_minus_zero_is_zero():
             [RIGHT, WRONG],
             (
                 "✗ wrong: 2 of 6 entries, in output.bias; the worst, output.bias[2], is 3e-07; "
-                "differences say 6e-07 ± 1e-12."
+                "finite differences give 6e-07 ± 1e-12."
             ),
         ),
         ([RIGHT, UNKNOWN], "? unresolved: nothing wrong was found, but 2 of 5 entries could not be decided."),
@@ -160,7 +160,7 @@ def test_why_it_is_wrong_comes_right_after_the_verdict():
     start = next(i for i, line in enumerate(lines) if line.startswith("✗ wrong"))
     assert lines[start + 1 : start + 6] == [
         "Why: the activation's derivative is missing from δ of layer output.",
-        "  · wrong: δ = ∂L/∂a   (factor ∂a/∂z in gradcheck explain)",
+        "  · wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  · right: δ = ∂L/∂a · a (1 − a)",
         "  · This reproduces every entry, up to rounding.",
         "",
@@ -427,7 +427,7 @@ def test_only_the_wrong_factor_stands_out(explanation, symbol):
     assert row.endswith(f"✗ {entries} wrong")
     *_, last = explained(wrong).splitlines()
     assert last.startswith(f"✗ wrong: {symbol} = ")
-    assert "differences say" in last
+    assert "finite differences give" in last
 
 
 def test_the_first_of_several_wrong_factors_is_the_one_named(explanation):
@@ -513,7 +513,7 @@ def test_the_column_detectable_is_of_the_median_entry():
 def test_a_single_wrong_entry_is_named():
     text = text_of(by_directions(along(W, covered=True, measured=[(1, 0)])), show=3)
     assert "1 wrong" in row_of(text, "w")
-    assert "✗ wrong: 1 of 6 entries, in w; the worst, w[1, 0], is 4; differences say 2" in text
+    assert "✗ wrong: 1 of 6 entries, in w; the worst, w[1, 0], is 4; finite differences give 2" in text
     assert "The worst of all 1 entry checked individually:" in text
     assert "analytic / numerical" not in text
 

@@ -43,8 +43,8 @@ def test_a_description_has_the_worst_entries_and_says_how_many_more_there_are():
     tensor = comparison("w", [1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 9.0, 8.0])
     assert describe(report(tensor), tensor, most=2) == [
         "w: 3 of 4 entries are wrong",
-        "  w[2] is 3; differences say 9 ± 1e-12 (relative error 6.7e-01)",
-        "  w[3] is 4; differences say 8 ± 1e-12 (relative error 5.0e-01)",
+        "  w[2] is 3; finite differences give 9 ± 1e-12 (relative error 6.7e-01)",
+        "  w[3] is 4; finite differences give 8 ± 1e-12 (relative error 5.0e-01)",
         "  and 1 more",
     ]
 
@@ -64,7 +64,7 @@ def test_only_wrong_tensors_have_a_diagnosis():
     whole = report(WRONG, UNKNOWN, diagnosis=diagnosis())
     assert describe(whole, WRONG)[-4:] == [
         "Why: the activation's derivative is missing from δ of layer output.",
-        "  wrong: δ = ∂L/∂a   (factor ∂a/∂z in gradcheck explain)",
+        "  wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
         "  This reproduces every entry, up to rounding.",
     ]
@@ -79,7 +79,7 @@ def test_all_answers_are_given_the_likeliest_first():
     said = list(diagnosed(replace(diagnosis(), answers=(one, both))))
     assert [each.text for each in said] == [
         f"Why: {cause.sentence}",
-        "Or, equally on these data:",
+        "These would give the same gradient on these data:",
     ]
     assert said[1].items == (f"Two mistakes at once. {cause.sentence} The gradient is scaled.",)
 
@@ -100,7 +100,7 @@ def test_only_the_first_few_of_many_answers_are_given():
 def test_a_diagnosis_without_an_answer_says_what_was_tried_and_what_is_known():
     said = list(diagnosed(Diagnosis((), 1234, ("The fault lies in layer output.",), ("output",), "network")))
     assert [each.text for each in said] == [
-        "Why: unknown. None of 1,234 wrong formulas leads to this gradient.",
+        "Why: unknown. None of 1,234 wrong formulas tried reproduces this gradient.",
         "What is known:",
     ]
     assert said[1].items == ("The fault lies in layer output.",)
