@@ -171,8 +171,9 @@ CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
         "kernel not rotated",
         CONVOLUTION,
         _below(_not_turned),
-        "δ goes down through the kernel rotated the wrong way, by 180°",
-        "∂L/∂a⁽ʰ⁾ = δ w, with w rotated by 180°",
+        "δ goes down through a kernel that is 180° off: a full convolution must rotate it, "
+        "a sum over windows must not",
+        "∂L/∂a⁽ʰ⁾ = δ w, with w 180° off",
         'parts = np.einsum("nohw,ocij->nchwij", delta_k, w_k[:, :, ::-1, ::-1])',
     ),
     sum_row(
@@ -180,7 +181,7 @@ CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
         "padding not cut off",
         CONVOLUTION,
         _below(_not_cut),
-        "the padding is not cut off what goes down: it is the top left part of the padded image",
+        "what goes down keeps the padding: it is the top left part of the padded image",
         "∂L/∂a⁽ʰ⁾ = δ w, shifted by the padding",
         _DOWN.format(stride=2, cut=":-2"),
     ),
