@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
 from build import right_gradients
+from random_networks import Raw, random_convolutions
 from shares import first
 
 from gradcheck_cli import Report, Spec, Verdict, check
 from gradcheck_cli.model.problem import build_problem
 
 Array = np.ndarray
-Raw = dict[str, Any]
 
 SEEDS = range(20)
 DTYPES = ("float64", "float32")
-
-
-def drawn(seed: int, dtype: str = "float64") -> Raw:
-    """Draw one or two convolutions of random options below a dense layer."""
-    rng = np.random.default_rng(seed)
-    channels = 2 * int(rng.integers(1, 3))
-    layers = [_convolution(rng) for _ in range(int(rng.integers(1, 3)))]
-    return {
-        "network": {
-            "inputs": [channels, int(rng.integers(5, 8)), int(rng.integers(5, 8))],
-            "layers": [*layers, "flatten", {"units": int(rng.integers(2, 5))}],
-            "loss": str(rng.choice(["mse", "cross_entropy"])),
-        },
-        "parameters": {"init": "xavier", "seed": seed, "bias": "same"},
-        "data": {"synthetic": "normal", "samples": int(rng.integers(3, 7)), "seed": seed},
-        "dtype": dtype,
-    }
-
-
-def _convolution(rng: np.random.Generator) -> Raw:
-    def pair(low: int, high: int) -> list[int]:
-        return [int(number) for number in rng.integers(low, high, size=2)]
-
-    return {
-        "conv2d": 2 * int(rng.integers(1, 3)),
-        "kernel": pair(1, 4),
-        "stride": pair(1, 3),
-        "padding": pair(1, 3),
-        "dilation": pair(1, 3),
-        "groups": int(rng.integers(1, 3)),
-        "activation": str(rng.choice(["relu", "tanh"])),
-        "batch_norm": bool(rng.random() < 0.4),
-    }
 
 
 def report_of(raw: Raw) -> Report:
@@ -60,7 +26,7 @@ def report_of(raw: Raw) -> Report:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_right_gradients_are_never_called_wrong(seed, dtype):
-    report = report_of(drawn(seed, dtype))
+    report = report_of(random_convolutions(seed, dtype))
     assert report.wrong == 0, report.worst(3)
     assert report.verdict is not Verdict.WRONG
 
@@ -69,17 +35,18 @@ def test_fresh_seeds_give_the_same_verdict():
     """Draw new seeds in every run."""
     for _ in range(3):
         seed = int(np.random.default_rng().integers(2**31))
-        report = report_of(drawn(seed))
+        report = report_of(random_convolutions(seed))
         assert report.wrong == 0, (seed, report.worst(3))
 
 
 def test_most_entries_are_decided():
-    reports = [report_of(drawn(seed)) for seed in SEEDS]
+    reports = [report_of(random_convolutions(seed)) for seed in SEEDS]
     assert sum(report.verdict is Verdict.AGREES for report in reports) >= 0.8 * len(reports)
 
 
 def test_every_option_is_drawn():
-    layers = [layer for seed in SEEDS for layer in drawn(seed)["network"]["layers"] if "conv2d" in layer]
+    drawn = [layer for seed in SEEDS for layer in random_convolutions(seed)["network"]["layers"]]
+    layers = [layer for layer in drawn if "conv2d" in layer]
     for option in ("stride", "padding", "dilation", "groups", "activation", "batch_norm"):
         assert len({str(layer[option]) for layer in layers}) > 1
 
@@ -103,7 +70,7 @@ PLANTED: Mapping[str, Callable[[Array], Array]] = {
 @pytest.mark.parametrize("mistake", PLANTED)
 @pytest.mark.parametrize("seed", first(6, SEEDS))
 def test_a_wrong_kernel_gradient_never_passes(seed, mistake, dtype, tmp_path):
-    raw = drawn(seed, dtype)
+    raw = random_convolutions(seed, dtype)
     problem = build_problem(Spec.model_validate(raw))
     right, name = right_gradients(problem), "hidden1.weight"
     assert np.abs(right[name]).max() > 0

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diagnose.networks import CONVOLUTIONS, kinds, problem, right, why
+from diagnose.networks import CONVOLUTIONS, compared, kinds, problem, right, why
+from random_networks import random_convolutions
+from shares import first
 
+from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.plant import planted
 from gradcheck_cli.diagnose.wrong_convolutions import CONVOLUTION_MISTAKES
 from gradcheck_cli.model.problem import Problem, build_problem
@@ -138,6 +141,24 @@ def test_a_mistake_of_a_convolution_is_named_first(layer, kind, mistake):
     found = why(OF_TWO, backprop(OF_TWO, mistake, layer))
     assert kinds(found)[0] == (kind,)
     assert found.answers[0].causes[0].where == (layer,)
+
+
+@pytest.mark.parametrize("seed", first(4, range(20)))
+def test_a_mistake_planted_in_random_convolutions_is_named(seed):
+    raw = random_convolutions(seed)
+    for layer in raw["network"]["layers"]:
+        if "conv2d" in layer:
+            layer["groups"] = 1
+    of = build_problem(Spec.model_validate(raw))
+    visible = [
+        plant
+        for plant in planted(of, CONVOLUTION_MISTAKES)
+        if any(each.wrong.any() for each in compared(of, dict(plant.gradients)))
+    ]
+    assert visible
+    for plant in visible:
+        said = [each[0] for each in kinds(why(of, dict(plant.gradients))) if len(each) == 1]
+        assert says(said, plant.wrong.kind), (plant.wrong.kind, plant.where, said)
 
 
 def _convolution(**options: Any) -> Problem:
