@@ -138,6 +138,39 @@ def _deep(seed: int) -> Raw:
     return random_spec(seed, depth=(6, 12), scale=None)
 
 
+def random_convolutions(seed: int, dtype: str = "float64") -> Raw:
+    """Draw one or two convolutions of random options below a dense layer."""
+    rng = np.random.default_rng(seed)
+    channels = 2 * int(rng.integers(1, 3))
+    layers = [_convolution(rng) for _ in range(int(rng.integers(1, 3)))]
+    return {
+        "network": {
+            "inputs": [channels, int(rng.integers(5, 8)), int(rng.integers(5, 8))],
+            "layers": [*layers, "flatten", {"units": int(rng.integers(2, 5))}],
+            "loss": str(rng.choice(["mse", "cross_entropy"])),
+        },
+        "parameters": {"init": "xavier", "seed": seed, "bias": "same"},
+        "data": {"synthetic": "normal", "samples": int(rng.integers(3, 7)), "seed": seed},
+        "dtype": dtype,
+    }
+
+
+def _convolution(rng: np.random.Generator) -> Raw:
+    def pair(low: int, high: int) -> list[int]:
+        return [int(number) for number in rng.integers(low, high, size=2)]
+
+    return {
+        "conv2d": 2 * int(rng.integers(1, 3)),
+        "kernel": pair(1, 4),
+        "stride": pair(1, 3),
+        "padding": pair(1, 3),
+        "dilation": pair(1, 3),
+        "groups": int(rng.integers(1, 3)),
+        "activation": str(rng.choice(["relu", "tanh"])),
+        "batch_norm": bool(rng.random() < 0.4),
+    }
+
+
 FAMILIES: Mapping[str, Callable[[int], Raw]] = {
     "plain": _plain,
     "kinked": _kinked,

@@ -27,6 +27,7 @@ def test_the_promised_configs_exist():
         "deep_tanh_cross_entropy.yaml",
         "relu_huber.yaml",
         "batch_norm.yaml",
+        "digits_conv.yaml",
         *WRONG,
     }
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from mistake_pages import CHECK, DUMP, Kind, index, page, pages, rows_by_kind
 from mistake_pages.edit import Edit
+from mistake_pages.examples import EXAMPLES
 from mistake_pages.hides import SITUATIONS, visibility_of
-from mistake_pages.programs import EXAMPLES, Example
+from mistake_pages.programs import Example
 from mistake_pages.shown import checked, differ, run, show
 from shares import first
 

@@ -120,9 +120,14 @@ class Rows:
             return delta @ w
         name = f"{layer.name}.weight"
         p = {"weight": w.reshape(self.problem.parameters[name].shape), "bias": np.zeros(layer.units)}
-        upstream = _as_value(delta, self.values[at.z].shape)
+        upstream = self.image(i, delta)
         (dL_dinput,), _ = layer.step.vjp(p, (self.values[at.input],), self.values[at.z], upstream)
         return self.to_layer_below(i, dL_dinput)
+
+    def image(self, i: int, rows: Array) -> Array:
+        """Return rows (R, units) of layer i in the shape (N, units, *positions) of its z."""
+        count, units, *positions = self.values[self.problem.network.places[i].z].shape
+        return np.moveaxis(rows.reshape(count, *positions, units), -1, 1)
 
     def to_layer_below(self, i: int, dL_dinput: Array) -> Array:
         """Return ∂L/∂a of the layer below, as rows, for ∂L/∂ the input of layer i's step."""
@@ -131,14 +136,6 @@ class Rows:
         for number, step in reversed(list(enumerate(layer.before, at.input - len(layer.before) + 1))):
             (upstream,), _ = step.vjp({}, (self.values[number - 1],), self.values[number], upstream)
         return network.layers[i - 1].step.by_row(upstream)
-
-
-def _as_value(rows: Array, shape: tuple[int, ...]) -> Array:
-    """Return rows (R, units) in the shape (N, units, *positions) of the value that they come from."""
-    if len(shape) == 2:
-        return rows
-    count, units, *positions = shape
-    return np.moveaxis(rows.reshape(count, *positions, units), -1, 1)
 
 
 def in_rows(problem: Problem) -> Rows:

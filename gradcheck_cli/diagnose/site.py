@@ -115,6 +115,10 @@ class Site:
         """Return ∂L/∂a of the layer below, for this δ and this weight."""
         return self.activity.handed_down(self.i, delta, w)
 
+    def image(self, rows: Array) -> Array:
+        """Return rows of the layer (R, units) as (N, units, *positions)."""
+        return self.activity.image(self.i, rows)
+
     @cached_property
     def dL_dw(self) -> Array:
         """∂L/∂w = δᵀ a⁽ʰ⁾ (out, in)."""

@@ -9,6 +9,7 @@ from gradcheck_cli.diagnose.other_networks import OTHER_NETWORK
 from gradcheck_cli.diagnose.site import TENSORS, Part
 from gradcheck_cli.diagnose.wrong_activations import DROPPED_MISTAKES, FLAT_SPOT, MISPLACED_MISTAKES
 from gradcheck_cli.diagnose.wrong_biases import BIAS_MISTAKES
+from gradcheck_cli.diagnose.wrong_convolutions import CONVOLUTION_MISTAKES
 from gradcheck_cli.diagnose.wrong_formulas import FORMULA_MISTAKES
 from gradcheck_cli.diagnose.wrong_handed_down import HANDED_DOWN_MISTAKES
 from gradcheck_cli.diagnose.wrong_losses import (
@@ -37,6 +38,7 @@ _STEPS: tuple[Mistake, ...] = (
     *OTHER_LOSS_MISTAKES,
     *SAMPLE_MISTAKES,
     *DROPPED_MISTAKES,
+    *CONVOLUTION_MISTAKES,
     *BIAS_MISTAKES,
     *SUM_MISTAKES,
     *SUBSET_MISTAKES,

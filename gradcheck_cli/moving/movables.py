@@ -221,6 +221,7 @@ class UnitMoves(_Moves):
 
     def _move_in_row(self, samples: Array, features: Array, to: Array) -> Moved:
         value = self.objective.values[self.at][samples].astype(to.dtype, copy=False)
+        value = np.ascontiguousarray(value)  # or else the reshaped rows may be a copy
         value.reshape(len(to), -1)[np.arange(len(to)), features] = to
         heard = self.objective.heard[self.at].ravel()[features]
         losses, rounding, crossed = self.objective.above(self.at, value, samples, self._row_rounding)

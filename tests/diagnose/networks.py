@@ -59,6 +59,26 @@ NETWORKS: dict[str, Problem] = {
 }
 
 
+def _of_images() -> Problem:
+    """Two convolutions whose channels are as many as their rows and columns."""
+    layers = [
+        {"conv2d": 5, "kernel": 3, "padding": 1, "activation": "tanh"},
+        {"conv2d": 3, "kernel": 3, "padding": 1, "stride": 2, "activation": "tanh"},
+        "flatten",
+        {"units": 2},
+    ]
+    spec = {
+        "network": {"inputs": [2, 5, 5], "layers": layers, "loss": {"name": "mse", "reduction": "batchmean"}},
+        "parameters": {"init": "xavier", "seed": 3, "bias": "same"},
+        "data": {"synthetic": "normal", "samples": 5, "seed": 3},
+    }
+    return build_problem(Spec.model_validate(spec))
+
+
+CONVOLUTIONS: dict[str, Problem] = {"stride 2": _of_images()}
+"""Networks of images; only the mistakes of convolutions must be visible in them."""
+
+
 def right(of: Problem) -> Gradients:
     return gradients(of.network, of.parameters, of.x, of.target)
 

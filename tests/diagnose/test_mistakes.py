@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 
 import pytest
-from diagnose.networks import NETWORKS, compared, kinds, why
+from diagnose.networks import CONVOLUTIONS, NETWORKS, compared, kinds, why
 from shares import first
 
 from gradcheck_cli.diagnose.network import says
@@ -45,7 +45,7 @@ def test_a_planted_mistake_is_named(name, part):
 @pytest.mark.slow
 def test_every_row_is_visible_in_one_of_these_networks():
     seen = set()
-    for problem in NETWORKS.values():
+    for problem in (*NETWORKS.values(), *CONVOLUTIONS.values()):
         seen |= {id(plant.wrong) for plant in plants(problem) if visible(problem, plant.gradients)}
     unseen = [(wrong.kind, wrong.wrong) for wrong in PLANTABLE if id(wrong) not in seen]
     assert {kind for kind, _ in unseen} <= {"float32"}, unseen

@@ -121,7 +121,7 @@ def _code(shown: Shown) -> Iterator[str]:
     yield _fenced(shown.edit.right, "python")
 
 
-_NAMED = "`delta` is δ, `dL_dw` is ∂L/∂w, and so on; `_h` marks the hidden layer."
+_NAMED = "`delta` is δ, `dL_dw` is ∂L/∂w, and so on; `_h` marks the hidden layer, `_k` the one above it."
 
 
 def _output(shown: Shown) -> Iterator[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mistake_pages.edit import Edit
-from mistake_pages.programs import EXAMPLES, Arrays, Example
+from mistake_pages.examples import EXAMPLES
+from mistake_pages.programs import Arrays, Example
 from mistake_pages.shown import Shown, differ, run
 
 Change = Callable[[Arrays, Mapping[str, np.ndarray]], Arrays]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,8 @@ Arrays = Mapping[str, np.ndarray]
 PARAMETERS = {
     "output.weight": "w",
     "output.bias": "b",
+    "hidden2.weight": "w_k",
+    "hidden2.bias": "b_k",
     "hidden1.weight": "w_h",
     "hidden1.bias": "b_h",
     "hidden1.gamma": "gamma",
@@ -37,8 +39,8 @@ def softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 
 """
-_MSE = "dL_da = 2 * (a - y) / (N * C)"
-_TANH = "delta_h = dL_da_h * (1 - a_h**2)"
+MSE = "dL_da = 2 * (a - y) / (N * C)"
+TANH = "delta_h = dL_da_h * (1 - a_h**2)"
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,25 @@ class Example:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def features(self) -> int | list[int]:
+        """The `inputs` of the spec."""
+        return self.sizes[1]
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        """The `layers` of the spec."""
+        _, _, hidden, outputs = self.sizes
+        layer = self.layer if isinstance(self.layer, dict) else {"activation": self.layer}
+        return [{"units": hidden, **layer}, {"units": outputs, "activation": self.outer}]
+
+    @property
     def given(self) -> Mapping[str, Any]:
         """The spec as an author writes it, without gradients."""
-        samples, inputs, hidden, outputs = self.sizes
-        layer = self.layer if isinstance(self.layer, dict) else {"activation": self.layer}
-        layers = [{"units": hidden, **layer}, {"units": outputs, "activation": self.outer}]
+        network = {"inputs": self.features, "layers": self.layers, "loss": self.loss_spec, **self.network}
         return {
-            "network": {"inputs": inputs, "layers": layers, "loss": self.loss_spec, **self.network},
+            "network": network,
             "parameters": {"init": "xavier", "scale": 2.0, "seed": 1, "bias": "same"},
-            "data": {"synthetic": "normal", "samples": samples, "seed": 2, **self.data},
+            "data": {"synthetic": "normal", "samples": self.sizes[0], "seed": 2, **self.data},
         }
 
     @cached_property
@@ -109,21 +121,15 @@ class Example:
         own = {PARAMETERS[name]: value for name, value in problem.parameters.items()}
         return {"x": problem.x, "y": problem.plain_target, **own}
 
-    @cached_property
-    def program(self) -> str:
-        """The right program."""
-        statements = [
-            "N, C = y.shape",
-            *filter(None, [self.constants]),
-            "",
-            "# forward",
-            "z_h = x @ w_h.T + b_h",
-            self.hidden,
-            "z = a_h @ w.T + b",
-            self.output,
-            f"loss = {self.loss}",
-            "",
-            "# backward",
+    @property
+    def forward(self) -> Sequence[str]:
+        """The statements that compute a from x."""
+        return ["z_h = x @ w_h.T + b_h", self.hidden, "z = a_h @ w.T + b", self.output]
+
+    @property
+    def backward(self) -> Sequence[str]:
+        """The statements that compute every gradient."""
+        return [
             self.dL_da,
             self.delta,
             f"dL_dw = delta.T @ a_h{self.penalty.format(w='w')}",
@@ -132,6 +138,21 @@ class Example:
             self.delta_h,
             f"dL_dw_h = delta_h.T @ x{self.penalty.format(w='w_h')}",
             "dL_db_h = delta_h.sum(axis=0)",
+        ]
+
+    @cached_property
+    def program(self) -> str:
+        """The right program."""
+        statements = [
+            "N, C = y.shape",
+            *filter(None, [self.constants]),
+            "",
+            "# forward",
+            *self.forward,
+            f"loss = {self.loss}",
+            "",
+            "# backward",
+            *self.backward,
         ]
         return f"import numpy as np\n{self.functions}\n" + "\n".join(statements) + "\n"
 
@@ -160,10 +181,10 @@ class Example:
         return "\n".join(["", "gradients = {", *lines, "}", f'np.savez("{GRADIENTS}", **gradients)']) + "\n"
 
 
-_SMALL = {"hidden": "a_h = np.tanh(z_h)", "delta_h": _TANH, "layer": "tanh"}
+_SMALL = {"hidden": "a_h = np.tanh(z_h)", "delta_h": TANH, "layer": "tanh"}
 _LOGITS = {**_SMALL, "outer": "identity", "delta": "delta = dL_da"}
 
-EXAMPLES: tuple[Example, ...] = (
+DENSE: tuple[Example, ...] = (
     Example(
         "a network of sigmoid units with the mean squared error",
         layer="sigmoid",
@@ -173,7 +194,7 @@ EXAMPLES: tuple[Example, ...] = (
         hidden="a_h = sigmoid(z_h)",
         output="a = sigmoid(z)",
         loss="((a - y) ** 2).mean()",
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = dL_da * a * (1 - a)",
         delta_h="delta_h = dL_da_h * a_h * (1 - a_h)",
     ),
@@ -183,7 +204,7 @@ EXAMPLES: tuple[Example, ...] = (
         loss_spec={"name": "mse", "reduction": "mean"},
         output="a = np.tanh(z)",
         loss="((a - y) ** 2).mean()",
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = dL_da * (1 - a**2)",
         sizes=(4, 4, 4, 4),
         **_SMALL,
@@ -196,7 +217,7 @@ EXAMPLES: tuple[Example, ...] = (
         hidden="a_h = np.where(z_h > 0, z_h, 0.1 * z_h)",
         output="a = z",
         loss="((a - y) ** 2).mean()",
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = dL_da",
         delta_h="delta_h = dL_da_h * np.where(z_h > 0, 1, 0.1)",
     ),
@@ -208,7 +229,7 @@ EXAMPLES: tuple[Example, ...] = (
         hidden="a_h = np.maximum(z_h, 0)",
         output="a = z",
         loss="((a - y) ** 2).mean()",
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = dL_da",
         delta_h="delta_h = dL_da_h * (z_h > 0)",
     ),
@@ -219,7 +240,7 @@ EXAMPLES: tuple[Example, ...] = (
         functions=_SOFTMAX,
         output="a = softmax(z)",
         loss="((a - y) ** 2).mean()",
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = a * (dL_da - (dL_da * a).sum(axis=1, keepdims=True))",
         **_SMALL,
     ),
@@ -288,7 +309,7 @@ EXAMPLES: tuple[Example, ...] = (
         ),
         output="a = z",
         loss="((a - y) ** 2).mean()",
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = dL_da",
         delta_h=(
             "dL_dy_h = dL_da_h * (1 - a_h**2)\n"
@@ -308,7 +329,7 @@ EXAMPLES: tuple[Example, ...] = (
             "((a - y) ** 2).mean()\n"
             "loss += sum(l1 * np.abs(each).sum() + l2 * (each**2).sum() / 2 for each in (w, w_h))"
         ),
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = dL_da",
         penalty=" + l2 * {w} + l1 * np.sign({w})",
         network={"penalty": {"l1": 0.02, "l2": 0.1}},
@@ -323,10 +344,10 @@ EXAMPLES: tuple[Example, ...] = (
         hidden="a_h = np.logaddexp(0, z_h)",
         output="a = z",
         loss="((a - y) ** 2).mean()",
-        dL_da=_MSE,
+        dL_da=MSE,
         delta="delta = dL_da",
         delta_h="delta_h = dL_da_h * sigmoid(z_h)",
         data={"scale": 1000.0},
     ),
 )
-"""The networks, from the plainest on; a page takes the first one in which its mistake shows and is named."""
+"""The networks of dense layers, from the plainest on."""

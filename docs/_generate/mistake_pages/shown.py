@@ -18,7 +18,8 @@ from gradcheck_cli.mutate import NOTICEABLE
 from gradcheck_cli.report import Report
 from gradcheck_cli.sources.analytic import Analytic
 from mistake_pages.edit import Edit
-from mistake_pages.programs import EXAMPLES, PARAMETERS, Arrays, Example
+from mistake_pages.examples import EXAMPLES
+from mistake_pages.programs import PARAMETERS, Arrays, Example
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,218 @@
+"""Mistakes that only a convolution can have: in its kernel, padding and stride, and in its bias's sum.
+
+δ and ∂L/∂ the input are images (N, channels, height, width) here, and w is (channels, in, kh, kw).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake
+from gradcheck_cli.diagnose.rows import matrix
+from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.wrong_biases import BIAS
+from gradcheck_cli.diagnose.wrong_sums import Of, sum_row
+from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
+from gradcheck_cli.types import Array, Shape
+
+CONVOLUTION = "convolution"
+
+_DOWN = "dL_da_h = spread(parts, {stride}, 7)[:, :, {cut}, {cut}]"
+
+
+def _turned(w: Array) -> Array:
+    return w[:, :, ::-1, ::-1]
+
+
+# --- what is handed down -----------------------------------------------------------------------------------
+
+HandDown = Callable[[Conv2d, Array, Array, Shape], Array | None]
+"""Return ∂L/∂ the input, of the given shape, for δ and w; None where the mistake makes no difference."""
+
+
+def _below(of: HandDown) -> Of:
+    def step(site: Site) -> Array | None:
+        layer = site.layer
+        if not isinstance(layer.step, Conv2d):
+            return None
+        w = site.problem.parameters[layer.weight]
+        result = of(layer.step, site.image(site.delta), w, (site.samples, *layer.features))
+        return None if result is None else site.activity.to_layer_below(site.i, result)
+
+    return step
+
+
+def _not_turned(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
+    return step.handed_down(delta, _turned(w), shape) if math.prod(step.kernel) > 1 else None
+
+
+def _not_cut(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
+    if not any(step.padding):
+        return None
+    return _padded(step, delta, w, shape)[:, :, : shape[2], : shape[3]]
+
+
+def _without_stride(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
+    if step.stride == (1, 1):
+        return None
+    (top, left), (_, _, height, width) = step.padding, shape
+    padded = _padded(replace(step, stride=(1, 1)), delta, w, shape)
+    return padded[:, :, top : top + height, left : left + width]
+
+
+def _packed(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
+    """Return an image as small as δ with stride 1 leads to, in the top left of one that is 0 elsewhere."""
+    if step.stride == (1, 1):
+        return None
+    size = (
+        n + d * (k - 1) - 2 * p
+        for n, d, k, p in zip(delta.shape[2:], step.dilation, step.kernel, step.padding, strict=True)
+    )
+    height, width = size
+    image = np.zeros(shape)
+    image[:, :, :height, :width] = replace(step, stride=(1, 1)).handed_down(
+        delta, w, (*shape[:2], height, width)
+    )
+    return image
+
+
+def _padded(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array:
+    """Return ∂L/∂ the padded input; what δ does not reach stays 0."""
+    reach = (
+        s * (n - 1) + d * (k - 1) + 1
+        for s, n, d, k in zip(step.stride, delta.shape[2:], step.dilation, step.kernel, strict=True)
+    )
+    height, width = reach
+    padded = np.zeros((*shape[:2], *(n + 2 * p for n, p in zip(shape[2:], step.padding, strict=True))))
+    reached = replace(step, padding=(0, 0)).handed_down(delta, w, (*shape[:2], height, width))
+    padded[:, :, :height, :width] = reached
+    return padded
+
+
+# --- the kernel's gradient ---------------------------------------------------------------------------------
+
+
+def _turned_gradient(site: Site) -> Array | None:
+    step = site.layer.step
+    if not isinstance(step, Conv2d) or math.prod(step.kernel) == 1:
+        return None
+    return matrix(_turned(site.dL_dw.reshape(step.shapes["weight"])))
+
+
+# --- the bias's sum ----------------------------------------------------------------------------------------
+
+
+def _bias(of: Callable[[Array], Array]) -> Of:
+    """Return a wrong sum of δ, where δ has more than one position."""
+
+    def step(site: Site) -> Array | None:
+        if not isinstance(site.layer.step, Conv2d) or math.prod(site.layer.out[1:]) == 1:
+            return None
+        return of(site.image(site.delta))
+
+    return step
+
+
+def _at(position: Pair) -> Of:
+    i, j = position
+    return _bias(lambda delta: delta[:, :, i, j].sum(axis=0))
+
+
+_AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
+    ((0, 1, 2), "samples, channels and rows", "∂L/∂b = Σ δ over n, c, y"),
+    ((0, 1, 3), "samples, channels and columns", "∂L/∂b = Σ δ over n, c, x"),
+    ((1, 2, 3), "channels, rows and columns", "∂L/∂b = Σ δ over c, y, x"),
+)
+"""The axes that a sum may run over by mistake; it fits if the axis left is as long as the channels."""
+
+_BIASES: tuple[tuple[str, Of, str, str, str], ...] = (
+    (
+        "bias averaged over positions",
+        _bias(lambda delta: delta.sum(axis=0).mean(axis=(1, 2))),
+        "the bias's gradient is averaged over the positions, not summed",
+        "∂L/∂b = Σₙ mean over positions of δ",
+        "dL_db_k = delta_k.sum(axis=0).mean(axis=(1, 2))",
+    ),
+    (
+        "bias of one position",
+        _at((0, 0)),
+        "the bias's gradient is summed over the samples at the first position only",
+        "∂L/∂b = Σₙ δₙ at the first position",
+        "dL_db_k = delta_k[:, :, 0, 0].sum(axis=0)",
+    ),
+    (
+        "bias of one position",
+        _at((-1, -1)),
+        "the bias's gradient is summed over the samples at the last position only",
+        "∂L/∂b = Σₙ δₙ at the last position",
+        "dL_db_k = delta_k[:, :, -1, -1].sum(axis=0)",
+    ),
+    *(
+        (
+            "bias summed over the wrong axes",
+            _bias(lambda delta, axes=axes: delta.sum(axis=axes)),  # type: ignore[misc]
+            f"the bias's gradient is summed over {words}, not over samples and positions",
+            wrong,
+            f"dL_db_k = delta_k.sum(axis={axes})" if 0 in axes else "",
+        )
+        for axes, words, wrong in _AXES
+    ),
+)
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
+    sum_row(
+        Part.BELOW,
+        "kernel not rotated",
+        CONVOLUTION,
+        _below(_not_turned),
+        "δ goes down through a kernel that is 180° off: a full convolution must rotate it, "
+        "a sum over windows must not",
+        "∂L/∂a⁽ʰ⁾ = δ w, with w 180° off",
+        'parts = np.einsum("nohw,ocij->nchwij", delta_k, w_k[:, :, ::-1, ::-1])',
+    ),
+    sum_row(
+        Part.BELOW,
+        "padding not cut off",
+        CONVOLUTION,
+        _below(_not_cut),
+        "what goes down keeps the padding: it is the top left part of the padded image",
+        "∂L/∂a⁽ʰ⁾ = δ w, shifted by the padding",
+        _DOWN.format(stride=2, cut=":-2"),
+    ),
+    sum_row(
+        Part.BELOW,
+        "stride forgotten on the way down",
+        CONVOLUTION,
+        _below(_without_stride),
+        "δ goes down with a stride of 1",
+        "∂L/∂a⁽ʰ⁾ = δ w, with stride 1",
+        _DOWN.format(stride=1, cut="1:-1"),
+    ),
+    sum_row(
+        Part.BELOW,
+        "stride forgotten on the way down",
+        CONVOLUTION,
+        _below(_packed),
+        "δ goes down with a stride of 1, into the top left of the image",
+        "∂L/∂a⁽ʰ⁾ = δ w, with stride 1, then zeros",
+    ),
+    sum_row(
+        Part.WEIGHT,
+        "kernel's gradient rotated",
+        CONVOLUTION,
+        _turned_gradient,
+        "the kernel's gradient is rotated by 180°",
+        "∂L/∂w = δᵀ a⁽ʰ⁾, rotated by 180°",
+        "dL_dw_k = dL_dw_k[:, :, ::-1, ::-1]",
+    ),
+    *(
+        sum_row(Part.BIAS, kind, BIAS, step, sentence, wrong, code)
+        for kind, step, sentence, wrong, code in _BIASES
+    ),
+)
