@@ -232,13 +232,13 @@ def _worst(report: Report) -> str:
 
 
 def _untested(report: Report) -> str:
-    """Name the tensors of zeros: ``x and gamma are untested: 0 on both sides``."""
+    """Name the tensors of zeros: ``x and gamma were not put to the test: 0 on both sides``."""
     names, tensors = report.untested, len(report.comparisons)
     which = listed(names) if len(names) <= 3 else _of_tensors(len(names), tensors)
-    return f"{which} {'is' if len(names) == 1 else 'are'} untested: 0 on both sides"
+    return f"{which} {'was' if len(names) == 1 else 'were'} not put to the test: 0 on both sides"
 
 
-_NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was tested"
+_NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was put to the test"
 
 
 INDIVIDUALLY = {"units": "", "literal": "", "directions": " checked individually"}

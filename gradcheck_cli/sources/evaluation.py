@@ -237,7 +237,9 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
     help = "seed its random numbers in the function, or switch dropout off"
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
-        raise code.complain(f"returns different losses for the same arguments: {totals}", help)
+        raise code.complain(
+            f"returns different losses when called twice with the same arguments: {totals}", help
+        )
     different = [n for n in first.gradients if not same(first.gradients[n], second.gradients[n], first.apart)]
     if not different:
         return
@@ -250,7 +252,9 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
         raise code.complain(
             f"{message} those of the first, in {names}", "set the gradients to 0 at the start of every call"
         )
-    raise code.complain(f"returns different gradients for the same arguments, for {names}", help)
+    raise code.complain(
+        f"returns different gradients when called twice with the same arguments, for {names}", help
+    )
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:

@@ -319,14 +319,19 @@ def test_a_random_loss_is_refused(returning):
     (complaint,) = complaints_about(
         returning("loss + rng.random(), g", at_first="rng = np.random.default_rng(0)")
     )
-    assert complaint.message.startswith("f of net.py returns different losses for the same arguments: ")
+    assert complaint.message.startswith(
+        "f of net.py returns different losses when called twice with the same arguments: "
+    )
     assert "dropout" in complaint.help
 
 
 def test_random_gradients_are_refused(returning):
     at_first = "rng = np.random.default_rng(0)"
     message = refused(returning("loss, {**g, 'w': g['w'] * rng.random((2, 3))}", at_first=at_first))
-    assert message == "f of net.py returns different gradients for the same arguments, for 'w'"
+    assert (
+        message
+        == "f of net.py returns different gradients when called twice with the same arguments, for 'w'"
+    )
 
 
 def test_another_number_of_terms_is_another_loss(returning):
