@@ -19,6 +19,7 @@ from gradcheck_cli.diagnose.wrong_losses import (
 )
 from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
 from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
 from gradcheck_cli.diagnose.wrong_samples import SAMPLE_MISTAKES, SUBSET_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import NAMES, SCALE, SCALED
 from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
@@ -112,7 +113,7 @@ OVERFLOW = Wrong(
 PLANTABLE: tuple[Wrong, ...] = (
     *(step for step in _STEPS if not step.alike),
     *PENALTY_MISTAKES,
-    *TENSOR_MISTAKES,
+    *(wrong for wrong in TENSOR_MISTAKES if wrong is not ROUNDED_AWAY),  # which explains nothing alone
 )
 """The mistakes that can be planted in our backprop."""
 

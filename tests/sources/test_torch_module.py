@@ -357,7 +357,9 @@ def test_active_dropout_is_refused(written):
     text = (
         "def build(): return nn.Sequential(nn.Linear(3, 20), nn.Dropout(), nn.Linear(20, 2)){}, cross_entropy"
     )
-    assert "returns different losses when called twice with the same arguments" in refused(written(text.format("")))
+    assert "returns different losses when called twice with the same arguments" in refused(
+        written(text.format(""))
+    )
     assert read(written(text.format(".eval()")), DATA)
 
 
