@@ -36,7 +36,7 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """Return ∂L/∂a · φ'(z) with elu's slope below 0 as a + alpha, with an alpha of its own."""
+    """Return ∂L/∂a · φ'(z) with elu's slope below 0 as a + alpha, for an alpha unlike the forward pass's."""
     if site.layer.activation_name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
