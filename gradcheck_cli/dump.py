@@ -149,7 +149,7 @@ def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> Non
 
 
 def _write_npz(arrays: Mapping[str, Array], file: Path) -> None:
-    """Write the arrays as `numpy.savez` would, but also accept an array named `file`."""
+    """Write the arrays like `numpy.savez`, but also accept an array named `file`."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:

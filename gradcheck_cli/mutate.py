@@ -227,7 +227,7 @@ def _effect(wrong: Array, right: Array) -> float:
 
 
 def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
-    """Return whether a comparison with the exact gradient would call the wrong one wrong."""
+    """Return whether a comparison with the exact gradient would detect that `wrong` is wrong."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
     rtol = default_rtol(subject.analytic.dtypes[name])

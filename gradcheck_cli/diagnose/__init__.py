@@ -41,8 +41,8 @@ def diagnose(
     """Return a diagnosis of the wrong gradients.
 
     problem: the network, if the spec describes one.
-    is_its_loss: whether the differences are of the network's own loss, rather than of code that may compute
-    a different one.
+    is_its_loss: whether the differences are of the network's own loss, not of a loss returned by the author's
+    code, which may differ.
     samples: the number of samples, if known.  without: kinds of mistakes to leave out.
     in_out: whether the author's file stores weights as [in, out], so that its rows are our columns.
     loss: the author's loss, if known.

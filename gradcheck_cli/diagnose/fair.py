@@ -25,9 +25,9 @@ def _shows(made: Made, problem: Problem, targets: Mapping[str, Target]) -> bool:
 
 
 def _seen_in(made: Made, problem: Problem) -> int:
-    """Return the index of the first layer to show the mistake.
+    """Return the index of the topmost layer with gradients that the mistake affects.
 
-    A mistake in ∂L/∂a, as a layer passes it down, first shows in the layer below.
+    This is the layer of the mistake, or the one below if the mistake is in the gradient passed down.
     """
     layers = [layer.name for layer in problem.network.layers]
     is_below = isinstance(made.wrong, Mistake) and made.wrong.part is Part.BELOW

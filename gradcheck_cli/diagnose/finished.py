@@ -43,7 +43,8 @@ def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tupl
 def fitted(wrong: WrongTensor, target: Target, data: Array, penalty: Array) -> Iterator[tuple[Spoilt, bool]]:
     """Yield the fit of a mistake to the whole gradient, then to the data's part before the penalty is added.
 
-    The flag is True for the data's part. It is tried only if there is a penalty and the first fit fails.
+    Each fit comes with a flag, which is True for the data's part. That part is tried only if there is a
+    penalty and the first fit fails.
     """
     spoilt = wrong.fits(target, data + penalty)
     if spoilt is not None:

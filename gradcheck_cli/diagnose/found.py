@@ -44,7 +44,7 @@ class Found:
         return frozenset(name for name, penalty in self.penalties.items() if penalty.any())
 
     def of_layer(self, site: Site) -> list[tuple[Part, str]]:
-        """Return those parameters of the layer that have a gradient among those found."""
+        """Return the parts and names of the layer's parameters, if their gradients are among those found."""
         named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
         return [(part, name) for part, name in named if name in self.targets]
 
