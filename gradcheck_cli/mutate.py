@@ -161,7 +161,7 @@ def mutate(
     if progress:
         progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
-    how = spec.check.model_copy(update={"jobs": 1})  # mistakes, not evaluations, are split among processes
+    how = spec.check.model_copy(update={"jobs": 1})  # it is the mistakes that are split among processes
     mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
     try:
         for i, mutant in mutants:
@@ -307,7 +307,7 @@ _BY_FAMILY: Mapping[str, str] = {
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:
-    """Return the mutants grouped by kind, with the kinds in the order in which they first occur."""
+    """Return the mutants grouped by kind; the kinds are in order of first occurrence."""
     kinds: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         kinds.setdefault(mutant.kind, []).append(mutant)

@@ -158,7 +158,7 @@ def _of_another_loss(
     if other is None:
         return replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     known = as_sentence(other.told("the loss returned is that", "the network section"))
-    if other.factors:  # its backprop is not this network's
+    if other.factors:  # our backprop is not that network's, so our mistakes would not match
         found = replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     else:
         found = diagnose_network(other.problem, dict(other.gradients()), comparisons, without)
@@ -166,7 +166,7 @@ def _of_another_loss(
 
 
 def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
-    """Return the diagnosis for right gradients of the described network, returned with a different loss."""
+    """Return the diagnosis for code that returns the network's right gradients, but a loss that differs."""
     another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
     theirs = "is another" + ("" if loss is None else f", {loss:.6g}") if another else "has other gradients"
     sentence = (

@@ -64,7 +64,7 @@ def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _target(comparison: Comparison) -> Target:
-    """Return a target that takes the finite differences as the right gradient.
+    """Return the gradient to explain, with its finite differences as the right one.
 
     Entries without a known difference get an infinite bound, unless a projection limits it.
     """
@@ -173,7 +173,7 @@ def _is_times(target: Target, factor: float) -> bool:
 def _own_factor(target: Target) -> float | None:
     """Return the constant factor that explains this tensor, or None if there is none.
 
-    A tensor with a single entry never has one, since a number is a multiple of any other.
+    A tensor with a single entry never has one, since any number is a multiple of any other.
     """
     known = target.is_known
     if target.right.size < 2:

@@ -24,7 +24,7 @@ def is_right(site: Site, right: Site | None) -> bool:
 
 
 def times(site: Site, factor: float) -> Site:
-    """Return the site with ∂L/∂a times a factor; ∂L/∂y and δ are linear in ∂L/∂a, so they scale with it."""
+    """Return the site with ∂L/∂a multiplied by a factor, and so ∂L/∂y and δ, which are linear in it."""
     return replace(site, dL_da=factor * site.dL_da, dL_dy=factor * site.dL_dy, delta=factor * site.delta)
 
 
@@ -36,7 +36,7 @@ def projected(found: Array, candidate: Array) -> float:
 
 
 def affine(found: Array, at_zero: Array, at_one: Array) -> float:
-    """Return the unknown for which an affine gradient comes nearest to the one found.
+    """Return the value of the unknown at which an affine gradient comes nearest to the one found.
 
     at_zero, at_one: the gradient with the unknown at 0 and at 1.
     """

@@ -62,7 +62,7 @@ class Found:
     def solved(self, unknown: Mistake, site: Site) -> list[float]:
         """Return the values that the mistake's own solver proposes.
 
-        It is given the gradient of the layer's bias, or of β under batch normalisation: Σₙ ∂L/∂yₙ.
+        The solver is given the gradient of the layer's bias, or of β with batch normalisation: Σₙ ∂L/∂yₙ.
         """
         name = site.layer.bias if site.layer.batch_norm is None else site.layer.beta
         if unknown.solver is None or name not in self.targets:

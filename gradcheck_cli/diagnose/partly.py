@@ -41,7 +41,8 @@ def in_some_units(
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
     """Return the names of the samples in the loss, and the output layer's site for that loss.
 
-    None unless the gradients match a loss over some of the samples.
+    None unless the gradients match a loss over only some of the samples.
+
     found: the gradients without their penalties.
     """
     site = sites[-1]

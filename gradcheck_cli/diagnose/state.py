@@ -17,7 +17,8 @@ class Made:
     """A mistake made in a specific place.
 
     layer: the layer's name; empty if it is unknown.  tensor: the tensor, if it affects only one.
-    value: the value of its unknown.  place: the units, samples or entries it affects, in words.
+    value: the value of its unknown.
+    place: the units, samples or entries it affects, in words; for swapped tensors, the other tensor.
     early: whether it spoilt the gradient before the penalty was added.
     """
 

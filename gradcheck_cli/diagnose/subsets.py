@@ -136,7 +136,7 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
     members = _all_subsets(count) if count <= _MOST_TO_TRY else _both_ends(count)
     if count <= _MOST_TO_TRY:
         totals = members @ of_samples
-    else:  # the same product, without its zeros and ones
+    else:  # the same product by cumulative sums, which is faster
         first = np.cumsum(of_samples[:-1], axis=0)
         totals = np.vstack([first, of_samples.sum(axis=0) - first])
     best, least = None, np.inf

@@ -50,7 +50,7 @@ def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
 
 
 def _in_order(tensors: Sequence[str], problem: Problem | None) -> list[str]:
-    """Return the tensors in the order in which the result's table lists them."""
+    """Return the tensors in the order of the result's table."""
     if problem is None:
         return list(tensors)
     return [name for name in problem.network.shapes if name in tensors]
@@ -76,7 +76,7 @@ def _when(made: Sequence[Made]) -> str:
 
 
 def _swapped(made: Sequence[Made]) -> Iterator[str]:
-    """Yield one sentence for each two tensors swapped with each other, and one for every other tensor."""
+    """Yield one sentence for each pair of swapped tensors, and one for every other tensor."""
     stands_for = {each.tensor: each.place for each in made}
     for tensor, other in stands_for.items():
         if stands_for.get(other) != tensor:

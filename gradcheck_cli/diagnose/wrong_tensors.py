@@ -86,8 +86,8 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 def _permuted(axis: int) -> Fits:
     """Return a fit for gradients whose rows (axis 0) or columns (axis 1) are in a different order.
 
-    Rows are matched by sorting them by a weighted sum. The weights follow no pattern, since plain sums would
-    all be 0 wherever Σⱼ δⱼ is 0.
+    Lines are matched by sorting each gradient's lines by a weighted sum of their entries. The weights follow
+    no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
