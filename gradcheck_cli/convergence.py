@@ -1,7 +1,8 @@
-"""The convergence of a difference scheme: whether its error falls with the step at the scheme's order.
+"""Decide whether a difference scheme converges: whether its error falls with the step at the scheme's order.
 
-The error of a scheme of order p is C hᵖ + ε/h: truncation, which falls with the step h, and rounding noise,
-which rises. If the gradient is wrong, the error falls to the error of the gradient and stays there.
+The error of a scheme of order p behaves like C hᵖ + ε/h. The first term is truncation, which falls with the
+step h; the second is rounding noise, which grows as h falls. If the gradient is wrong, the error falls to the
+gradient's own error and stays there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gradcheck_cli.compare import Verdict
 
 
 class Branch(StrEnum):
-    """The branches of a curve, by what dominates the error."""
+    """The branches of a curve, named after the dominant source of error."""
 
     TRUNCATION = "truncation"
     NOISE = "noise"
@@ -29,7 +30,8 @@ class Branch(StrEnum):
 class Measured:
     """A scheme's relative error at one step.
 
-    noise: a bound on the share of rounding.  crossed: the number of entries that crossed a kink.
+    noise: a bound on the part of the error that is due to rounding.
+    crossed: the number of entries for which the step crossed a kink.
     """
 
     step: float
@@ -40,7 +42,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Point:
-    """A `Measured` point with its branch; None if the step was too small to change anything."""
+    """A `Measured` point, assigned to a branch of the curve.
+
+    branch: None if the error or its noise is not finite, as when the step is too small to change anything.
+    """
 
     step: float
     error: float
@@ -50,34 +55,35 @@ class Point:
 
 
 NOISY = 4.0
-"""An error is noise up to this factor times the noise estimated from the noise branch."""
+"""An error counts as noise up to this many times the noise estimated from the noise branch."""
 
 FITTED = 5
-"""The order is the slope of this number of the finest points: the coarsest are not yet on a line."""
+"""The number of points to fit the order to: the finest ones, since the coarsest are not yet on a line."""
 
 FEWEST = 4
-"""The smallest number of points of a branch."""
+"""The smallest number of points that form a branch."""
 
 STRAIGHT = 0.25
-"""How far, in powers of 2, the points of a straight branch may be off the line."""
+"""The largest distance of a straight branch's points from the fitted line, in powers of 2."""
 
 ORDER_WITHIN = 0.2
-"""How far a measured order may be from the expected one."""
+"""The amount by which a measured order may fall short of the expected one."""
 
 _LEVEL = 1.5
-"""Errors within this factor count as equal; over `FEWEST` steps, order 1 falls by 8."""
+"""Errors within this factor count as equal; over `FEWEST` points, errors of order 1 fall by a factor of 8."""
 
 _ABOVE = 5.0
-"""A branch is straight down to this factor above the level where it ends."""
+"""A branch is used only down to this factor above the level at which it flattens out."""
 
 
 @dataclass(frozen=True)
 class Curve:
     """A scheme's errors at falling steps, and the order at which they fall.
 
-    expected: the scheme's order.  order: the measured one, None if no branch is long and straight enough.
-    flat: the error that remains at every small step, None if there is none above the noise.
-    allowed: the error that a right gradient may have.
+    expected: the scheme's order.
+    order: the measured order; None if no branch is long and straight enough.
+    flat: the error that remains however small the step; None if no such error stands out from the noise.
+    allowed: the largest relative error of a right gradient.
     """
 
     scheme: str
@@ -89,17 +95,20 @@ class Curve:
 
     @cached_property
     def best(self) -> Point | None:
-        """The point of the smallest error; None if there are no points."""
+        """The point with the smallest error; None if no point is on a branch."""
         known = [point for point in self.points if point.branch is not None]
         return min(known, key=lambda point: point.error, default=None)
 
     def on(self, branch: Branch) -> list[Point]:
-        """Return the points of a branch."""
+        """Return the points on a branch."""
         return [point for point in self.points if point.branch is branch]
 
     @property
     def verdict(self) -> Verdict:
-        """Wrong if an error larger than allowed remains; agrees if it falls at the order, or faster."""
+        """Wrong if an error larger than allowed remains; agrees if the error falls at the order or faster.
+
+        In all other cases it is unresolved.
+        """
         if self.flat is not None and self.flat > self.allowed:
             return Verdict.WRONG
         if self.order is not None and self.order >= self.expected - ORDER_WITHIN:
@@ -108,7 +117,10 @@ class Curve:
 
 
 def curve_of(scheme: str, expected: int, measured: Sequence[Measured], allowed: float) -> Curve:
-    """Return the curve of these points in order of falling steps, each assigned to a branch."""
+    """Return the curve through these points, each assigned to a branch.
+
+    measured: the points in order of falling steps.
+    """
     error, noise = (np.array([getattr(m, of) for m in measured]) for of in ("error", "noise"))
     crossed = np.array([m.crossed > 0 for m in measured])
     known = np.isfinite(error) & np.isfinite(noise)
@@ -131,14 +143,14 @@ def curve_of(scheme: str, expected: int, measured: Sequence[Measured], allowed: 
 
 
 _OWN_SIZE = 0.3
-"""Errors as large as the gradient are not noise: a step that changes nothing has one, too."""
+"""Relative errors above this say nothing about the noise: a step that changes nothing has an error of 1."""
 
 
 def _clear(error: np.ndarray, noise: np.ndarray) -> int:
-    """Return how many errors, in order of falling steps, come before the first that is noise.
+    """Return the number of errors, in order of falling steps, before the first that is noise.
 
-    The bound on rounding is often far too large. The noise itself never exceeds the error, and is all of it
-    on the noise branch; so the smallest ratios of error and bound estimate it.
+    The bound on rounding is often far too large. On the noise branch the error is all noise, and elsewhere it
+    is larger; so the smallest ratios of error to bound show by how much to scale the bound.
     """
     told = (error < _OWN_SIZE) & (noise > 0)
     ratio = min(1.0, float(np.quantile(error[told] / noise[told], 0.2))) if told.any() else 1.0
@@ -147,16 +159,17 @@ def _clear(error: np.ndarray, noise: np.ndarray) -> int:
 
 
 def _flat(errors: np.ndarray) -> float | None:
-    """Return the level of these errors, if there are enough of them and they are about equal."""
+    """Return the level of these errors if there are enough and they are about equal, else None."""
     if len(errors) < FEWEST or not errors.max() <= _LEVEL * errors.min():
         return None
     return float(np.exp(np.log(errors).mean()))
 
 
 def _order(steps: np.ndarray, error: np.ndarray, falling: np.ndarray, expected: int) -> float | None:
-    """Return the slope, in logarithms, of the finest points of a branch that are on a line.
+    """Return the measured order: the slope of log error against log step at the finest points on a line.
 
-    The finest may already be close to a level or to noise; if they fall too slowly, coarser points are used.
+    The finest points may already be close to a flat level or to noise. If they fall too slowly, coarser
+    points are used. None if no points are on a line.
     """
     if not len(falling):
         return None

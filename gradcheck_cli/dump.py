@@ -1,4 +1,4 @@
-"""A spec as arrays, with its numerical gradients, in files that any language can read."""
+"""Dump a spec as arrays, with its numerical gradients, to files that any language can read."""
 
 from __future__ import annotations
 
@@ -26,15 +26,22 @@ from gradcheck_cli.types import Array
 
 @np.errstate(all="ignore")  # the problem refuses values that are not finite; others are dumped
 def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
-    """Return the arrays of a spec by name.
+    """Return the arrays of a spec, by name.
 
-    These are every parameter; x (N, inputs); y, the labels (N,) as int64 or the given targets; target (N, C),
-    what the loss compares the output with; loss, a number; and for each checked parameter the numerical
-    gradient and its error bar, `numerical.NAME` and `error.NAME`, which are NaN and inf on a kink.
-    Parameters, x and targets are in the spec's dtype, everything else in float64.
+    These are:
+
+    - each parameter;
+    - `x` (N, inputs), for N samples;
+    - `y`, the labels (N,) as int64 or the given targets;
+    - `target` (N, C), for C outputs, which the loss compares the output with;
+    - `loss`, a number;
+    - for each checked parameter, the numerical gradient, `numerical.NAME`, and its error bar, `error.NAME`;
+      on a kink, these are NaN and inf.
+
+    Parameters, `x` and targets have the spec's dtype; everything else but the labels is in float64.
 
     If the spec's gradients come from a file, parameters have the names and the layout of that file, which
-    need not exist. Raises `InputError` if the spec does not fit its data.
+    need not exist. Raises an `InputError` if the spec does not fit its data.
     """
     problem = build_problem(*with_own_inputs(spec))
     dialect = _dialect(spec, problem)
@@ -49,7 +56,7 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
 
 
 def _dialect(spec: Spec, problem: Problem) -> Dialect:
-    """Return the names and layout of the gradient file, or ours if the spec names none."""
+    """Return the names and layout of the gradient file, or our own if the spec names no file."""
     source = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=Path())
     dialect = Dialect(source, "gradients")
     dialect.refuse_unfit({**problem.network.shapes, **factor_shapes(problem)})
@@ -68,7 +75,7 @@ def _batch(problem: Problem) -> dict[str, Array]:
 
 
 def _numerical(problem: Problem, how: CheckSpec, progress: Progress | None) -> Estimates:
-    """Return the numerical gradients by unit differences, with all steps for every entry."""
+    """Return the numerical gradients by unit differences, using the whole ladder of steps for every entry."""
     units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step, progress)
     estimates = units.estimate(problem.checked)
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
@@ -79,7 +86,10 @@ def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
-    """Merge the groups. Raises `InputError` if a parameter has a name that the dump needs."""
+    """Return all groups merged into one.
+
+    Raises an `InputError` if a parameter's name is one that the dump itself uses.
+    """
     merged: dict[str, Array] = {}
     for group in groups:
         taken = [name for name in group if name in merged]
@@ -94,7 +104,7 @@ def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
 
 
 _OTHER_FILES = (".npy", ".safetensors", ".pt", ".pth", ".h5", ".hdf5", ".json", ".csv", ".zip", ".yaml")
-"""Suffixes of files, which would be odd names for a folder."""
+"""File suffixes that are not accepted in the name of a new folder."""
 
 
 def refuse_taken(output: Path, force: bool = False) -> None:
@@ -114,14 +124,16 @@ def refuse_taken(output: Path, force: bool = False) -> None:
 
 
 def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> None:
-    """Write the arrays, all or none, to an .npz file, or to a folder as one .npy file each.
+    """Write the arrays to an .npz file, or to a folder with one .npy file each; either all or none.
 
-    force: overwrite files with the same names. Raises `InputError`.
+    force: whether to overwrite files with the same names.
+
+    Raises an `InputError` if the arrays cannot be written.
     """
     refuse_taken(output, force)
     into_one = _is_npz(output)
     _refuse_impossible(arrays, into_one)
-    target = Path(os.path.realpath(output))  # follows a link instead of replacing it
+    target = Path(os.path.realpath(output))  # follow a link instead of replacing it
     there = os.path.isdir(target)
     try:
         with TemporaryDirectory(dir=target if there else target.parent, prefix=".dump-") as scratch:
@@ -137,7 +149,7 @@ def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> Non
 
 
 def _write_npz(arrays: Mapping[str, Array], file: Path) -> None:
-    """Write the arrays as `numpy.savez` does, which does not accept the name `file`."""
+    """Write the arrays like `numpy.savez`, but also accept an array named `file`."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
@@ -151,7 +163,10 @@ def _write_folder(arrays: Mapping[str, Array], folder: Path) -> None:
 
 
 def _move_all(new: Path, folder: Path, old: Path) -> None:
-    """Move the files of `new` into the folder, and files with the same names to `old`; all or none."""
+    """Move the files of `new` into the folder, after moving files of the same names to `old`.
+
+    If anything fails, all moves are undone.
+    """
     old.mkdir()
     moves, done = _moves(sorted(new.iterdir()), folder, old), []
     try:
@@ -175,7 +190,10 @@ def _moves(files: Sequence[Path], folder: Path, old: Path) -> Iterator[tuple[Pat
 
 
 def _refuse_impossible(names: Iterable[str], into_one: bool) -> None:
-    """Raise `InputError` for names that cannot be the name of a file in a folder or an .npz."""
+    """Raise an `InputError` for array names that are not valid as file names.
+
+    into_one: whether the files go into one .npz, where names may contain slashes.
+    """
     impossible = "\0" if into_one else "\0/\\"
     complaints = [
         Complaint(

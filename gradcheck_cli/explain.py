@@ -1,8 +1,8 @@
-"""Derive gradients by the chain rule, and check each factor against differences of just its own step.
+"""Derive gradients by the chain rule, and check each factor against finite differences of its own step.
 
 ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
 
-∂L/∂a of the output layer comes from the loss; in a layer below it is δ w of the layer above.
+In the output layer ∂L/∂a comes from the loss; in every other layer it is δ w of the layer above.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Factor:
-    """One factor of the derivation: its symbol, its formula, and its comparison with differences.
+    """One factor of the derivation: its symbol, its formula, and its comparison with finite differences.
 
-    origin: where the numbers come from.  given: whether they are the user's.
+    origin: where the numbers come from.  given: whether they are the user's rather than gradcheck's own.
     parts: the symbols of the factors in its formula.
     """
 
@@ -59,8 +59,8 @@ class Factor:
 class Derivation:
     """The derivation of one layer's gradients, from ∂L/∂a down to ∂L/∂w and ∂L/∂b.
 
-    above: the layer that passes ∂L/∂a down; empty for the output layer.
-    normalised: whether y = γ ẑ + β stands between z and the activation.
+    above: the next layer above, which passes ∂L/∂a down; empty for the output layer.
+    normalised: whether a batch normalisation, y = γ ẑ + β, lies between z and the activation.
     """
 
     layer: str
@@ -70,12 +70,12 @@ class Derivation:
     factors: tuple[Factor, ...]
 
     def unseen(self, factor: Factor) -> tuple[Factor, ...]:
-        """The factors that `factor` is made of and that the user's file could hold, but does not."""
+        """Return the factors behind `factor` that the user's file could contain but does not."""
         reached = self._reached(factor)
         return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.symbol != _ONES)
 
     def _reached(self, factor: Factor) -> set[str]:
-        """The symbols behind a factor. A factor that the user gives hides what it is made of."""
+        """Return the symbols of the factors behind `factor`, except those behind one that the user gives."""
         reached: set[str] = set()
         for part in (f for f in self.factors if f.symbol in factor.parts):
             reached |= {part.symbol} | (set() if part.given else self._reached(part))
@@ -83,15 +83,16 @@ class Derivation:
 
 
 _ONES = "∂z/∂b"
-"""The one factor that no file holds: it is 1."""
+"""The only factor that no file contains, since it is always 1."""
 
 
 @dataclass(frozen=True)
 class Explanation:
     """The derivation for one spec, the output layer first.
 
-    notes: what else the loss contains: smoothed or weighted targets, penalties.
-    unusual: what is allowed and rarely intended, and a loss in the gradient file that is not the network's.
+    notes: further components of the loss: smoothed or weighted targets, penalties.
+    unusual: warnings about settings that are allowed but rarely intended, and about a loss in the gradient
+    file that differs from the network's.
     """
 
     network: str
@@ -118,9 +119,12 @@ class Explanation:
 def explain(spec: Spec, only: str = "") -> Explanation:
     """Derive the gradients of `spec` layer by layer, checking every factor.
 
-    only: the one layer to derive, by default every layer with a checked parameter. The gradients are those
-    that the spec names, and so are the factors that a gradient file holds. gradcheck's own backprop computes
-    all other factors. Raises `InputError` if the spec does not fit its data or has no such layer.
+    The gradients come from the source that the spec names, and so do the factors that a gradient file
+    contains. All other factors are computed by gradcheck's own backprop.
+
+    only: the name of the only layer to derive; by default every layer with a checked parameter.
+
+    Raises an `InputError` if the spec does not fit its data or has no such layer.
     """
     problem, analytic = _network_and_gradients(spec, only)
     given = not isinstance(spec.gradients, Backprop)
@@ -135,7 +139,7 @@ def explain(spec: Spec, only: str = "") -> Explanation:
 
 
 def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic]:
-    """The network, with the parameters to derive, and the gradients that the spec names for it."""
+    """Return the problem, limited to the parameters to derive, and the gradients that the spec names."""
     if spec.names_code is None or spec.network is None:
         problem = _narrowed(build_problem(spec), only)
         return problem, read_gradients(spec.gradients, problem)
@@ -170,7 +174,14 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One factor: gradcheck's own value, the map whose derivative it is (or its estimate), and rounding."""
+    """One factor to check.
+
+    symbol, formula: how to write it.  name: its name in a gradient file.
+    value: its value by gradcheck's own backprop or, for a parameter's gradient, the value to check.
+    numerical: the map whose derivative the factor is, or an estimate of the factor.
+    rounding: bounds on the rounding error of the value.
+    parts: the symbols of the factors in its formula.
+    """
 
     symbol: str
     formula: str
@@ -184,7 +195,7 @@ class _Step:
 def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) -> Iterator[Derivation]:
     """Derive every layer with a checked parameter, from the output down.
 
-    given: whether the gradients are the user's, not gradcheck's own.
+    given: whether the gradients are the user's rather than gradcheck's own.
     """
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (problem.network, problem.parameters, problem.x, problem.target)
@@ -203,7 +214,10 @@ def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) 
 
 
 class _Place(NamedTuple):
-    """The layer to derive, and how; eps: of the gradients' type."""
+    """A layer to derive.
+
+    i: the layer's index.  eps: the machine epsilon of the gradients' type.  how: the settings of the check.
+    """
 
     problem: Problem
     i: int
@@ -220,7 +234,7 @@ class _Place(NamedTuple):
 
 
 def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
-    """Yield the factors from ∂L/∂a to ∂z/∂b."""
+    """Yield the layer's factors in the order of the derivation, from ∂L/∂a to ∂z/∂b."""
     layer, normalised = at.layer, at.layer.batch_norm is not None
     slope = "∂a/∂y" if normalised else "∂a/∂z"
     yield _handed_down(at, ours, bounds)
@@ -242,7 +256,10 @@ def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
 
 
 def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
-    """Return ∂L/∂a: from the loss, or δ w of the layer above, whose z is affine in a."""
+    """Return the factor ∂L/∂a: the loss's gradient in the output layer, else δ w of the layer above.
+
+    In the latter case its estimate is exact but for that of δ, since z of the layer above is affine in a.
+    """
     problem, name = at.problem, f"{at.layer.name}.dL_da"
     if at.layer is problem.network.output:
         formula = f"c · {problem.network.loss.formula}"
@@ -254,9 +271,9 @@ def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
 
 
 def _through(at: _Place, delta: Array, of: Callable[[Array], Array]) -> Array:
-    """Return δ of the layer above, or its error bars, taken through that layer's step to this one's output.
+    """Return δ of the layer above, or its error bars, propagated down to this layer's output.
 
-    of: what to make of the weights: themselves, or their sizes.
+    of: a function of the weights: a copy for δ, or absolute values for error bars.
     """
     problem, above = at.problem, at.problem.network.layers[at.i + 1]
     values, first = problem.objective.values, at.places.a
@@ -269,7 +286,7 @@ def _through(at: _Place, delta: Array, of: Callable[[Array], Array]) -> Array:
 
 def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
     slopes = activation_map(at.problem, at.i)
-    some = slice(slopes.shape[0])  # for a large softmax, only the Jacobians of the first samples
+    some = slice(slopes.shape[0])  # for a large softmax, only the first samples' Jacobians are checked
     y, y_error, activation = ours.y[some], bounds.values[at.places.y][some], at.layer.activation
     rounding = activation.rounding.derivative(activation, y, y_error, at.eps)
     value = activation.derivative(y)
@@ -280,7 +297,7 @@ def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
 
 
 _OF_Y = str.maketrans("zᶻ", "yʸ")
-"""Rewrites a formula in z to one in y, which the activation gets after a batch normalisation."""
+"""A translation table that rewrites a formula in z as one in y, the activation's input after a batch norm."""
 
 
 _PRODUCTS = {
@@ -289,7 +306,7 @@ _PRODUCTS = {
     "gamma": ("∂L/∂γ", "Σₙ ∂L/∂yₙ ẑₙ", ("∂L/∂y",)),
     "beta": ("∂L/∂β", "Σₙ ∂L/∂yₙ", ("∂L/∂y",)),
 }
-"""The symbol and formula of each kind of parameter's gradient, and the factors in it."""
+"""For each kind of parameter: the symbol and the formula of its gradient, and the factors in the formula."""
 
 
 def _product(
@@ -306,14 +323,14 @@ def _product(
 
 
 def _whole(problem: Problem, how: CheckSpec) -> Estimates:
-    """Return the numerical gradients of the checked parameters, with the whole ladder of steps."""
+    """Return the numerical gradients of the checked parameters, using the whole ladder of steps."""
     units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
     estimates = units.estimate(problem.checked)
     return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
 
 def _differences(problem: Problem, site: int, how: CheckSpec) -> Estimate:
-    """Return ∂L/∂ value `site`, in its shape (N, *features)."""
+    """Return an estimate of ∂L/∂v, where v (N, *features) is the network's value with the number `site`."""
     features, samples = problem.objective.site_shape(site)
     flat = differentiate(problem.objective.units(site), SCHEMES[how.scheme], how.step)
     shape = problem.objective.values[site].shape
@@ -336,5 +353,5 @@ def _factor(step: _Step, analytic: Analytic, given: bool, how: CheckSpec) -> Fac
 
 
 def _dtype(analytic: Analytic) -> np.dtype[Any]:
-    """Return the coarsest type among the gradients."""
+    """Return the least precise type among the gradients."""
     return max(analytic.dtypes.values(), key=lambda dtype: float(np.finfo(dtype).eps))

@@ -1,4 +1,4 @@
-"""Plant every known mistake in gradcheck's own backprop, and see whether a check catches it."""
+"""Plant known mistakes in gradcheck's own backprop, and see whether a check catches each one."""
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ from gradcheck_cli.subject import Subject, subject_of_network
 from gradcheck_cli.types import Array
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
-"""What would show a mistake in a tensor that is not checked."""
+"""The change that would show a mistake in a tensor that is not checked."""
 
 NO_MISTAKE = "nothing, as it is no mistake with this activation"
-"""What would show a slip that some activations forgive, such as relu'(a) for relu'(z)."""
+"""The text for a slip that has no effect with some activations, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5
-"""A mistake counts only if it changes some tensor by more than this share of its largest entry."""
+"""A mistake counts only if it changes some tensor by more than this share of the tensor's largest entry."""
 
 
 @dataclass(frozen=True)
 class Mutant:
     """One mistake, planted in one place.
 
-    where: the layer, or nothing if it concerns the whole network.  wrong: its formula.
-    effect: its largest change of an entry, as a share of the tensor's largest entry.
-    verdict: the verdict of the check; None if the mistake is invisible, and nothing was checked.
-    named: whether the diagnosis names it first.  tied: whether it names it after an equivalent mistake.
-    said: the kinds of mistake in the first answer.
+    kind, family: the kind of mistake, and the group of kinds it belongs to.
+    where: the layer; empty if the mistake concerns the whole network.  wrong: the wrong formula.
+    effect: the largest change of an entry, as a share of the tensor's largest entry.
+    verdict: the verdict of the check; None if the mistake is invisible, so that nothing was checked.
+    named: whether the diagnosis names the mistake first.
+    tied: whether the diagnosis names the mistake after an equivalent one.
+    said: the kinds of mistake in the diagnosis's first answer.
     shown_by: for an invisible mistake, the data that would show it.
     """
 
@@ -70,11 +72,12 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Mutation:
-    """All mutants of one spec, and the verdict on its right gradients.
+    """The mutants of one spec, and the verdict on its right gradients.
 
-    kinked: whether a number sits on a kink, where a mistake may look like another convention.
-    applicable: the number of mistakes that apply.  planned: how many of them to plant, all or a sample. An
-    interruption leaves out some.
+    right: the verdict on the right gradients.
+    kinked: whether some number lies on a kink, where a mistake may look like a different convention.
+    applicable: the number of mistakes that apply.
+    planned: the number of mistakes to plant, all or a sample; after an interruption there are fewer mutants.
     """
 
     network: str
@@ -99,7 +102,7 @@ class Mutation:
 
     @property
     def named(self) -> int:
-        """How many of the caught mistakes the diagnosis names, first or after an equivalent one."""
+        """The number of caught mistakes that the diagnosis names, first or after an equivalent one."""
         return sum(mutant.caught and (mutant.named or mutant.tied) for mutant in self.mutants)
 
     @property
@@ -118,7 +121,10 @@ class Mutation:
 
 
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with gradcheck's own gradients, and the parameters that its code defines, if any."""
+    """Return the spec with gradcheck's own backprop as the gradients, and the parameters its code defines.
+
+    The parameters are None if the spec has no code that defines them.
+    """
     spec, own = with_own_inputs(spec)
     return spec.model_copy(update={"gradients": Backprop()}), own
 
@@ -130,18 +136,22 @@ def mutate(
     sample: int | None = None,
     own: OwnParameters | None = None,
 ) -> Mutation:
-    """Plant every mistake that applies in the network of `spec`, and check and diagnose each.
+    """Plant each applicable mistake in the network of `spec`, and check and diagnose the results.
 
-    The gradients that the spec names play no part. progress counts mistakes, not evaluations.
-    sample: how many mistakes to draw, with the seed of the check; by default all.
+    The gradients that the spec names are not used.
+
+    progress: counts mistakes, not evaluations.
+    sample: how many mistakes to draw at random, with the seed of the check; by default all are planted.
     own: parameters that replace the spec's.
-    An interruption leaves out the mistakes that have not been checked. Raises `InputError` if the spec has no
-    network or does not fit its data, and `UntrustedReferenceError` if right gradients are called wrong.
+
+    After an interruption, the mistakes not yet checked are left out. Raises an `InputError` if the spec has
+    no network or does not fit its data, and an `UntrustedReferenceError` if the check calls right gradients
+    wrong.
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
     subject = subject_of_network(spec, problem)
-    looks = Remembered()  # the differences do not depend on the gradient, so take each once
+    looks = Remembered()  # differences do not depend on the gradient, so each is taken only once
     right = check_subject(subject, spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
         raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
@@ -151,7 +161,7 @@ def mutate(
     if progress:
         progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
-    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are split among the processes
+    how = spec.check.model_copy(update={"jobs": 1})  # it is the mistakes that are split among processes
     mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
     try:
         for i, mutant in mutants:
@@ -175,7 +185,10 @@ def mutate(
 
 
 def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
-    """Draw a sample, in the order of the mistakes: one of each kind, then a second of each, and so on."""
+    """Return a random sample of `count` plants in their original order.
+
+    First one plant of each kind is drawn, then a second one of each kind, and so on.
+    """
     order = np.random.default_rng(seed).permutation(len(among))
     kinds: Counter[str] = Counter()
     rounds = {}
@@ -214,18 +227,18 @@ def _effect(wrong: Array, right: Array) -> float:
 
 
 def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
-    """Whether a comparison with the exact gradient would call this one wrong."""
+    """Return whether a comparison with the exact gradient would detect that `wrong` is wrong."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
     rtol = default_rtol(subject.analytic.dtypes[name])
     return bool(compare(name, wrong, exact, subject.rounding[name], rtol).wrong.any())
 
 
-# --- what would show it ------------------------------------------------------------------------------------
+# --- what would show an invisible mistake ------------------------------------------------------------------
 
 
 def _shown_by(plant: Plant, subject: Subject) -> str:
-    """Say which data or parameters would make the mistake show."""
+    """Return the data, parameters or settings that would make an invisible mistake show, in words."""
     problem, wrong = subject.problem, plant.wrong
     assert problem is not None
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
@@ -242,9 +255,10 @@ def _shown_by(plant: Plant, subject: Subject) -> str:
 
 
 def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
-    """Whether the mistake makes a difference at drawn parameters and inputs, on both sides of every kink.
+    """Return whether the mistake makes a difference for random parameters and inputs.
 
-    relu'(a) never does: it is relu'(z).
+    These lie on both sides of every kink. relu'(a) in place of relu'(z) makes no difference even so, since
+    the two are equal.
     """
     drawn = np.random.default_rng(0)
     parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}
@@ -293,7 +307,7 @@ _BY_FAMILY: Mapping[str, str] = {
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:
-    """Group the mutants by kind, in the order of the tables."""
+    """Return the mutants grouped by kind; the kinds are in order of first occurrence."""
     kinds: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         kinds.setdefault(mutant.kind, []).append(mutant)

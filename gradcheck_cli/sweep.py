@@ -1,8 +1,9 @@
-"""The relative error of a gradient against the step of each difference scheme.
+"""Measure the relative error of a gradient as a function of the step of each difference scheme.
 
-The error is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the swept entries: a is the analytic gradient, n(h) the plain
-scheme at the step h, and n the value that the check's own scheme extrapolates from all its steps. The scale
-is the same for every h, so that the error of a small gradient may exceed 1 and still falls with h.
+The error is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the swept entries. Here a is the analytic gradient, n(h) is the
+plain scheme's value at the step h, and n is the value that the check's default scheme extrapolates from
+several steps. The denominator is the same for every h, so the error of a small gradient may exceed 1 and
+still falls with h.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ from gradcheck_cli.subject import Subject, subject_of
 from gradcheck_cli.types import Array
 
 STEPS = tuple(2.0**-k for k in range(51))
-"""From 1 down to 2⁻⁵⁰, which is nearly ε, as a change of a pre-activation."""
+"""The steps to sweep, as changes of a pre-activation: from 1 down to 2⁻⁵⁰, close to machine epsilon."""
 
 PLAIN = tuple(name for name, scheme in SCHEMES.items() if not scheme.extrapolate)
-"""The schemes that use a single step."""
+"""The schemes that use a single step, without extrapolation."""
 
 
 @dataclass(frozen=True)
 class Extrapolated:
-    """The relative error of the check's own scheme, which extrapolates from several steps, and its error bar.
+    """The relative error of the check's default scheme, which extrapolates from several steps.
 
+    steps: these steps.  error: the relative error.  bar: its error bar.
     scale: max(‖a‖, ‖n‖), the denominator of every relative error.
     unknown: the number of entries left out because they are on kinks.
     """
@@ -48,7 +50,7 @@ class Extrapolated:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The curves of one spec over `swept` entries, and the report of the check of all entries."""
+    """The curves of one spec over `swept` entries, and the report of a check of all entries."""
 
     curves: tuple[Curve, ...]
     adaptive: Extrapolated
@@ -57,11 +59,11 @@ class Sweep:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the check, or unresolved if it agrees and no curve confirms it.
+        """The verdict of the check, or unresolved if the check agrees but the curves do not bear it out.
 
-        A curve shows many entries together, the check looks at each one. So a gradient that the check calls
-        wrong is wrong even if no curve shows it, and one that agrees is never called wrong here: a kink may
-        explain the curve.
+        A curve combines many entries, whereas the check looks at each one. So a gradient that the check calls
+        wrong is wrong even if no curve shows it. One that the check accepts is never called wrong here, since
+        a kink may explain the curve.
         """
         of_curves = [curve.verdict for curve in self.curves]
         if self.report.verdict is not Verdict.AGREES:
@@ -78,7 +80,9 @@ class Sweep:
 def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = None) -> Sweep:
     """Compare the checked gradients of `spec` with plain schemes at steps from 1 down to 2⁻⁵⁰.
 
-    schemes: names from `PLAIN`; by default, all that apply. Raises as `check` does.
+    schemes: names from `PLAIN`; by default all that apply.
+
+    Raises the same errors as `check`.
     """
     subject = subject_of(spec)
     named = _applicable(schemes, subject)
@@ -108,7 +112,7 @@ def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
 
 
 def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | None) -> Mapping[str, Entries]:
-    """Return the entries to sweep by tensor: all, or some drawn at random with the worst of each tensor."""
+    """Return the entries to sweep, by tensor: all, or a random sample that includes each tensor's worst."""
     names = [name for name, value in subject.analytic.values.items() if value.size]
     worst = {c.name: c.worst(1) for c in report.comparisons}
     included = {
@@ -123,7 +127,7 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
 
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
-    """Count the evaluations. The weight and bias of a layer share theirs."""
+    """Return the number of evaluations of the sweep; a layer's weight and bias share theirs."""
     moved = {id(numbers): len(numbers.which) for of in entries for numbers in of.losses.moved}
     return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 
@@ -152,7 +156,7 @@ def _extrapolated(entries: Sequence[Entries], analytic: Array) -> Extrapolated:
 
 
 def _tolerance(report: Report, entries: Mapping[str, Entries]) -> Array:
-    """Return the error that the check allows for each of these entries."""
+    """Return the error that the check allows for each swept entry."""
     tolerances = {c.name: c.tolerance.ravel() for c in report.comparisons}
     return _joined([tolerances[name][of.which] for name, of in entries.items()])
 
@@ -162,7 +166,7 @@ def _joined(arrays: Sequence[Array]) -> Array:
 
 
 def _norm(numbers: Array) -> float:
-    """Return the 2-norm, without overflow in the squares."""
+    """Return the 2-norm, computed so that no square overflows."""
     largest = float(np.abs(numbers).max(initial=0.0))
     return largest * float(np.linalg.norm(numbers / largest)) if 0 < largest < np.inf else largest
 

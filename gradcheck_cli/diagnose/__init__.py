@@ -1,9 +1,10 @@
-"""Why a gradient is wrong: the name of the mistake that leads to it.
+"""Explain why a gradient is wrong by naming the mistake that produces it.
 
-For a network that the spec describes, every wrong formula in the tables (`table.py`) is computed on this very
-network and data; the one that reproduces the gradient to rounding is the answer (`search.py`). The spec may
-also describe another network than the author's (`other_networks.py`). For other code only the arrays are
-compared (`arrays.py`). If nothing matches, it does not guess, but says what is known (`observe.py`).
+If the spec describes a network, every wrong formula in the tables (`table.py`) is computed for that network
+and its data; a formula that reproduces the gradient up to rounding is the answer (`search.py`). The spec may
+also describe a different network from the author's (`other_networks.py`). For other code, only the arrays
+are compared (`arrays.py`). If nothing matches, the diagnosis does not guess; it reports what is known
+(`observe.py`).
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ def diagnose(
     in_out: bool = False,
     loss: float | None = None,
 ) -> Diagnosis:
-    """Return why these gradients are wrong.
+    """Return a diagnosis of the wrong gradients.
 
     problem: the network, if the spec describes one.
-    is_its_loss: whether the network's own loss was differenced, not code that may compute another.
-    samples: their number, if known.  without: kinds of mistakes to leave out.
-    in_out: whether the author's file holds weights as [in, out], so that its rows are our columns.
+    is_its_loss: whether the differences are of the network's own loss, not of a loss returned by the author's
+    code, which may differ.
+    samples: the number of samples, if known.  without: kinds of mistakes to leave out.
+    in_out: whether the author's file stores weights as [in, out], so that its rows are our columns.
     loss: the author's loss, if known.
     """
     found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)
@@ -72,7 +74,10 @@ def _diagnosed(
 
 
 def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
-    """Return what running the code in other ways has shown; other wrong entries may follow from it."""
+    """Return a diagnosis that only reports what rerunning the code in other ways has shown.
+
+    That may explain all other wrong entries, so no further cause is sought.
+    """
     return Diagnosis((), 0, (), (), "arrays", tuple(shown))
 
 
@@ -86,7 +91,10 @@ def _of_network(
     without: frozenset[str],
     loss: float | None,
 ) -> Diagnosis:
-    """Compare the losses first: if they differ, no mistake in backprop is the whole answer."""
+    """Return the diagnosis for gradients checked against the network's own loss.
+
+    The losses are compared first: if they differ, a mistake in backprop cannot be the whole answer.
+    """
     ours, eps = float(problem.objective.total), _coarsest(comparisons)
     is_another = loss is not None and not same_loss(loss, ours, eps)
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
@@ -123,14 +131,17 @@ def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
-    """Ask for the loss if nothing matches from the output layer on: the spec may describe another network."""
+    """Suggest comparing the losses if even the output layer is wrong and no mistake explains it.
+
+    The spec may then describe a different network.
+    """
     if found.answers or loss is not None or found.layers[:1] != (problem.network.output.name,):
         return []
     ours = float(problem.objective.total)
     return [f"If your loss is not {ours:.6g}, the spec describes another network than yours."]
 
 
-# --- code with another loss than the network's -------------------------------------------------------------
+# --- code whose loss differs from the network's ------------------------------------------------------------
 
 
 def _of_another_loss(
@@ -147,7 +158,7 @@ def _of_another_loss(
     if other is None:
         return replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     known = as_sentence(other.told("the loss returned is that", "the network section"))
-    if other.factors:  # its backprop is not this network's
+    if other.factors:  # our backprop is not that network's, so our mistakes would not match
         found = replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     else:
         found = diagnose_network(other.problem, dict(other.gradients()), comparisons, without)
@@ -155,7 +166,7 @@ def _of_another_loss(
 
 
 def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
-    """Return that the gradients are right for the network described, and the loss is another."""
+    """Return the diagnosis for code that returns the network's right gradients, but a loss that differs."""
     another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
     theirs = "is another" + ("" if loss is None else f", {loss:.6g}") if another else "has other gradients"
     sentence = (

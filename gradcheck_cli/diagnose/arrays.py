@@ -1,4 +1,4 @@
-"""The diagnosis from arrays alone, for code without a network section."""
+"""Diagnosis from the arrays alone, for code whose spec has no network section."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from gradcheck_cli.types import Array
 _MOST = 2
 
 _FEWEST = 4
-"""How many known entries it takes to stand for a whole tensor."""
+"""The fewest known entries that can stand for a whole tensor."""
 
 _BY_FAR = 100.0
-"""A gradient is not 0 if it is at least this many bounds away from 0."""
+"""A gradient counts as nonzero if its size is more than this many times its error bound."""
 
 
 @np.errstate(all="ignore")
 def diagnose_arrays(
     comparisons: Sequence[Comparison], samples: int | None = None, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
-    """Return why these gradients are wrong, as far as the arrays alone show it."""
+    """Return a diagnosis of the wrong gradients, as far as the arrays alone allow one."""
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}
@@ -64,18 +64,21 @@ def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _target(comparison: Comparison) -> Target:
-    """Return the gradient with its differences as the right one; unknown entries get an infinite bound."""
+    """Return the gradient to explain, with its finite differences as the right one.
+
+    Entries without a known difference get an infinite bound, unless a projection limits it.
+    """
     measured = np.isfinite(comparison.error)
     right = np.where(measured, comparison.numerical, comparison.analytic)
     unmeasured = np.inf if comparison.projected is None else comparison.projected.least
     beyond = np.where(comparison.covered, unmeasured, np.inf)
     bar = np.where(measured, ERROR_BARS * comparison.error, beyond)
-    bound = comparison.rounding + bar  # eps is 1: what it is summed from is unknown
+    bound = comparison.rounding + bar  # eps is 1 because the sizes of the summed terms are unknown
     return Target(comparison.name, comparison.analytic, right, bound, comparison.rtol, eps=1.0)
 
 
 def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
-    """Yield the mistakes that explain all wrong tensors, one factor for everything first."""
+    """Yield each set of mistakes that explains all wrong tensors; a single common factor comes first."""
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
@@ -103,7 +106,7 @@ def _of_tensor(
     factors: Mapping[str, float],
     without: frozenset[str],
 ) -> Iterator[Made]:
-    """Yield each mistake that explains this tensor alone."""
+    """Yield each mistake that explains this tensor on its own."""
     target = targets[comparison.name]
     if not target.is_known.all() and not _stands_for_all(comparison, target):
         return
@@ -118,12 +121,12 @@ def _of_tensor(
 
 
 def _stands_for_all(comparison: Comparison, target: Target) -> bool:
-    """Whether all entries drawn at random are wrong, so that they stand for the others."""
+    """Return whether the entries drawn at random are all wrong, so that they can stand for the rest."""
     return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield the other tensors whose right gradient this one equals in every known entry."""
+    """Yield a swap with every other tensor whose right gradient matches this one in all known entries."""
     for other in targets.values():
         if not other.can_stand_for(target):
             continue
@@ -136,10 +139,10 @@ def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made
 
 
 def _factors(targets: Sequence[Target]) -> dict[str, float]:
-    """Return the factor on each tensor that has one.
+    """Return, by tensor, the constant factor on the right gradient that gives the one found, if any does.
 
-    A tensor shares the factor of one that is known better, if it matches within the error bars: in float32
-    the factors that one mistake has made may be measured 1e-4 apart.
+    The factors known most precisely come first. A tensor takes over one of these if it matches within its
+    error bars: in float32, the measured factors of a single mistake may differ by 1e-4.
     """
     factors: dict[str, float] = {}
     for target in sorted(targets, key=_sharpness, reverse=True):
@@ -153,13 +156,13 @@ def _factors(targets: Sequence[Target]) -> dict[str, float]:
 
 
 def _sharpness(target: Target) -> float:
-    """How well a factor on the tensor is known: the size of its right entries in units of their bounds."""
+    """Return how precisely a factor on the tensor is known: its right entries over their bounds."""
     distinct = _distinct(target)
     return float(np.linalg.norm(target.right[distinct] / target.bound[distinct]))
 
 
 def _distinct(target: Target) -> Array:
-    """The entries that are far from 0, (shape of the tensor)."""
+    """Return a mask of the known entries that are far from 0, in the tensor's shape."""
     return np.asarray(target.is_known & (np.abs(target.right) > 10.0 * target.bound))
 
 
@@ -168,7 +171,10 @@ def _is_times(target: Target, factor: float) -> bool:
 
 
 def _own_factor(target: Target) -> float | None:
-    """Return the factor that explains this tensor; a single entry is a multiple of anything."""
+    """Return the constant factor that explains this tensor, or None if there is none.
+
+    A tensor with a single entry never has one, since any number is a multiple of any other.
+    """
     known = target.is_known
     if target.right.size < 2:
         return None
@@ -179,7 +185,7 @@ def _own_factor(target: Target) -> float | None:
 
 
 def _whole(factor: float) -> Iterator[float]:
-    """Yield the whole number, or the inverse of one, that is near this factor."""
+    """Yield the whole number near this factor, and the inverse of a whole number near it, if they exist."""
     for value, inverse in ((factor, False), (1.0 / factor if factor else 0.0, True)):
         whole = float(round(value))
         if whole and abs(value - whole) <= _NEAR_WHOLE * abs(whole):
@@ -187,10 +193,10 @@ def _whole(factor: float) -> Iterator[float]:
 
 
 _NEAR_WHOLE = 1e-3
-"""How far, as a share, a measured factor may be from a whole number that also matches."""
+"""The largest relative distance at which a measured factor gives way to a whole number that also matches."""
 
 
-# --- what is known all the same ----------------------------------------------------------------------------
+# --- what is known without an answer -----------------------------------------------------------------------
 
 
 def _observed(
@@ -219,7 +225,7 @@ def _observed(
 
 
 def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
-    """Say what to look for if the gradient is not 0 and the loss does not change."""
+    """Yield a hint for tensors with a nonzero gradient whose entries hardly ever change the loss."""
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
@@ -230,7 +236,7 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _stands_still(target: Target) -> bool:
-    """Whether differences are 0 for most entries whose gradient is not 0."""
+    """Return whether the differences are 0 for most entries with a nonzero gradient."""
     told = target.is_known & (np.abs(target.found) > _BY_FAR * target.bound)
     still = told & (np.abs(target.right) <= target.bound)
     return int(still.sum()) > max(1, int(told.sum()) // 2)

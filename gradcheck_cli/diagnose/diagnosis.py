@@ -1,4 +1,4 @@
-"""A diagnosis: the mistakes that lead to exactly the gradient that was found."""
+"""The result of a diagnosis: the mistakes that reproduce exactly the gradient found."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Cause:
-    """One mistake: what it is, where it was made, and the wrong formula with the right one.
+    """One mistake: what it is, where it was made, and the wrong formula next to the right one.
 
-    kind: its name, the same in every version, for scripts.  family: the group of kinds it belongs to.
-    where: the layers it was made in, from the output down, or the tensors; empty for none in particular.
+    kind: a name that scripts can rely on; it is the same in every version.
+    family: the group of kinds it belongs to.
+    where: the layers it was made in, from the output down, or the tensors; empty if it has no specific place.
     sentence: what happened, in the author's terms.
-    factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty for none.
-    unknown, value: what was solved for, and its value: a learning rate, a slope, a factor.
+    factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty if there is none.
+    unknown, value: the name and the value of the number solved for, such as a learning rate, a slope or a
+    factor.
     """
 
     kind: str
@@ -30,9 +32,10 @@ class Cause:
 
 @dataclass(frozen=True)
 class Answer:
-    """One mistake, or two at once, that lead to the gradient that was found.
+    """One possible explanation: a mistake, or two at once, that reproduce the gradient found.
 
-    apart: the largest distance of their gradient from it, as a share of the tensor's largest entry.
+    apart: the largest distance between their gradient and the one found, as a share of the tensor's largest
+    entry.
     """
 
     causes: tuple[Cause, ...]
@@ -41,13 +44,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Every answer that reproduces the gradient to rounding, the likeliest first; none if nothing does.
+    """All answers that reproduce the gradient up to rounding, the likeliest first.
 
+    answers: empty if nothing reproduces the gradient.
     tried: how many wrong formulas were computed.
-    observations: what else is known, a sentence each: where the mistake is, which ratios are constant.
-    layers: the layers that the mistake is in, as far as known, the output's first.
-    basis: what it rests on: the network, the arrays alone, or arrays because the network is another.
-    trials: what running the code in other ways has shown, a sentence each; that is then the reason.
+    observations: what else is known, one sentence per fact: where the mistake is, which ratios are constant.
+    layers: the layers that contain the mistake, as far as known, from the output down.
+    basis: what the diagnosis rests on: the network, the arrays alone, or the arrays because the network
+    described is not the author's.
+    trials: what rerunning the code in other ways has shown, one sentence per fact; if there are any, they
+    are the reason.
     """
 
     answers: tuple[Answer, ...]

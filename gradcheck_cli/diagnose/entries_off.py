@@ -1,4 +1,4 @@
-"""Where in a tensor the gradient is wrong: in rows or columns, in a few entries, where it is 0."""
+"""Describe where a tensor's gradient is wrong: in rows or columns, in a few entries, or where it is 0."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gradcheck_cli.types import Array
 
 
 def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:
-    """Yield a sentence for each tensor that is wrong only in part, and how it is wrong there.
+    """Yield a sentence on where each partly wrong tensor is wrong, and one on gradients that are 0 there.
 
-    others: the tensors that may be wrong at the same indices.
+    others: the tensors to search for errors at the same indices.
     """
     told: set[str] = set()
     for name, target in targets.items():
@@ -48,30 +48,30 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
 
 
 def _axis(off: Array) -> int | None:
-    """Return the first axis along which some lines are wrong and others are right."""
+    """Return the first axis with right and wrong lines: 0 for rows, 1 for columns; None if there is none."""
     axes = range(off.ndim if off.ndim > 1 else 0)
     return next((axis for axis in axes if not _lines(off, axis).all()), None)
 
 
 def _lines(off: Array, axis: int) -> Array:
-    """Which rows (axis 0) or columns (axis 1) have a wrong entry, (lines,)."""
+    """Return a mask of the rows (axis 0) or columns (axis 1) with a wrong entry, (lines,)."""
     return np.asarray(off.any(axis=tuple(k for k in range(off.ndim) if k != axis)))
 
 
 def _whole(off: Array, axis: int) -> Array:
-    """A mask of all entries of these lines."""
+    """Return a mask of all entries in the rows or columns that have a wrong entry."""
     others = tuple(k for k in range(off.ndim) if k != axis)
     return np.broadcast_to(np.expand_dims(_lines(off, axis), others), off.shape)
 
 
 def _called(lines: Array, axis: int, ndim: int) -> str:
-    """Name lines: ``columns 0 and 3 of 9``, or with more axes ``indices 0 and 3 of 9 along axis 1``."""
+    """Name rows or columns: ``columns 0 and 3 of 9``; beyond 2-D, ``indices 0 and 3 of 9 along axis 1``."""
     noun, where = (("row", "column")[axis], "") if ndim == 2 else ("index", f" along axis {axis}")
     return f"{numbered(noun, lines)} of {len(lines)}{where}"
 
 
 def _entries(off: Array) -> str:
-    """Name entries: ``entries 1, 3 and 4``, ``entry [0, 2]``."""
+    """Name the wrong entries: ``entries 1, 3 and 4``, ``entry [0, 2]``."""
     if off.ndim == 1:
         return numbered("entry", off)
     which = ["[" + ", ".join(map(str, index)) + "]" for index in np.argwhere(off)]
@@ -79,7 +79,10 @@ def _entries(off: Array) -> str:
 
 
 def _off_alike(name: str, off: Array, others: Mapping[str, Target]) -> list[str]:
-    """Return the vectors that are wrong at the indices of these lines: they show what the lines are."""
+    """Return the vectors that are wrong at exactly the indices of the wrong rows or columns.
+
+    They show what these rows or columns stand for, such as units.
+    """
     axis = _axis(off)
     if axis is None:
         return []

@@ -1,4 +1,4 @@
-"""Whether an explanation blames something right, as it may if two mistakes undo each other."""
+"""Reject explanations that blame something right, as two mistakes that cancel each other out may do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcheck_cli.model.problem import Problem
 
 
 def is_fair(made: Sequence[Made], problem: Problem, targets: Mapping[str, Target]) -> bool:
-    """Whether something is wrong in each place where one of these mistakes shows."""
+    """Return whether each of these mistakes shows in a gradient that is really wrong."""
     return all(_shows(each, problem, targets) for each in made)
 
 
@@ -25,7 +25,10 @@ def _shows(made: Made, problem: Problem, targets: Mapping[str, Target]) -> bool:
 
 
 def _seen_in(made: Made, problem: Problem) -> int:
-    """Return the index of the layer that shows it first; for what a layer hands down, the one below."""
+    """Return the index of the topmost layer with gradients that the mistake affects.
+
+    This is the layer of the mistake, or the one below if the mistake is in the gradient passed down.
+    """
     layers = [layer.name for layer in problem.network.layers]
     is_below = isinstance(made.wrong, Mistake) and made.wrong.part is Part.BELOW
     return layers.index(made.layer) - is_below

@@ -1,4 +1,4 @@
-"""What may have been done to a tensor's gradient after it was computed."""
+"""Ways in which a tensor's gradient may have been altered after it was computed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gradcheck_cli.diagnose.wrong_scales import is_round
 from gradcheck_cli.types import Array
 
 Candidate = tuple[tuple[Made, ...], Array]
-"""Mistakes in a single tensor, and the gradient that they lead to."""
+"""Mistakes in a single tensor, and the gradient that results from them."""
 
 
 def scaled_to(
     wrong: Wrong, layer: str, target: Target, factor: float, candidate: Array
 ) -> Iterator[Candidate]:
-    """Yield a factor on one tensor, or the norm that this tensor alone was clipped to."""
+    """Yield the factor on one tensor as a mistake or, for clipping, the norm it was clipped to if round."""
     if wrong is TENSOR_FACTOR:
         yield (Made(wrong, layer, target.name, factor),), candidate
     elif 0 < factor < 1 and is_round(norm := float(np.linalg.norm(target.found))):
@@ -29,7 +29,10 @@ def scaled_to(
 
 
 def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-    """Yield the factor that fits the whole gradient best, and the one for the data's part alone."""
+    """Yield the best-fitting factor on the whole gradient and, with a penalty, that on the data's part alone.
+
+    Each comes with the gradient that results.
+    """
     factor = projected(target.found, data + penalty)
     yield factor, factor * (data + penalty)
     if penalty.any() and not target.without(penalty).is_nothing:
@@ -38,7 +41,11 @@ def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tupl
 
 
 def fitted(wrong: WrongTensor, target: Target, data: Array, penalty: Array) -> Iterator[tuple[Spoilt, bool]]:
-    """Yield the whole gradient spoilt, then only the data's part, with the penalty added afterwards."""
+    """Yield the fit of a mistake to the whole gradient, then to the data's part before the penalty is added.
+
+    Each fit comes with a flag, which is True for the data's part. That part is tried only if there is a
+    penalty and the first fit fails.
+    """
     spoilt = wrong.fits(target, data + penalty)
     if spoilt is not None:
         yield spoilt, False

@@ -1,4 +1,4 @@
-"""The gradients that were found, and the unknowns of a mistake that fit them best."""
+"""The gradients found, and the values of a mistake's unknown that fit them best."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Found:
-    """The gradients that were found for a network, by parameter name."""
+    """The gradients found for a network, by parameter name."""
 
     problem: Problem
     targets: Mapping[str, Target]
@@ -35,23 +35,23 @@ class Found:
 
     @cached_property
     def penalties(self) -> dict[str, Array]:
-        """What the right penalties add to the gradient of each parameter."""
+        """The terms that the right penalties add to each parameter's gradient."""
         return {name: penalty_on(self.problem, name) for name in self.problem.network.shapes}
 
     @cached_property
     def penalized(self) -> frozenset[str]:
-        """The parameters whose penalties are not 0."""
+        """The parameters with a nonzero penalty term."""
         return frozenset(name for name, penalty in self.penalties.items() if penalty.any())
 
     def of_layer(self, site: Site) -> list[tuple[Part, str]]:
-        """The layer's parameters whose gradients were found."""
+        """Return the parts and names of the layer's parameters, if their gradients are among those found."""
         named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
         return [(part, name) for part, name in named if name in self.targets]
 
     def unknowns(self, at_zero: Site, at_one: Site) -> list[float]:
-        """Return the values that fit the layer's gradients best, all together and each alone.
+        """Return the values of the unknown that best fit the layer's gradients, jointly and one by one.
 
-        at_zero, at_one: the site with the unknown at 0 and at 1; between them it is affine.
+        at_zero, at_one: the site with the unknown at 0 and at 1; the gradients are affine in the unknown.
         """
         names = self.of_layer(at_zero)
         parts = [(self.of_data[name], RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names]
@@ -60,14 +60,17 @@ class Found:
         return unlike([value for value in values if np.isfinite(value)])
 
     def solved(self, unknown: Mistake, site: Site) -> list[float]:
-        """Return the values that the mistake's own solver proposes, given the gradient Σₙ ∂L/∂yₙ."""
+        """Return the values that the mistake's own solver proposes.
+
+        The solver is given the gradient of the layer's bias, or of β with batch normalisation: Σₙ ∂L/∂yₙ.
+        """
         name = site.layer.bias if site.layer.batch_norm is None else site.layer.beta
         if unknown.solver is None or name not in self.targets:
             return []
         return list(unknown.solver(site, self.of_data[name]))
 
     def factors(self, site: Site) -> list[float]:
-        """Return the factors that fit each of the layer's gradients best, without and with its penalty."""
+        """Return the factors that best fit each of the layer's gradients, without and with its penalty."""
         factors = []
         for part, name in self.of_layer(site):
             data = RIGHT[part](site)

@@ -1,4 +1,4 @@
-"""The kinds of mistake: a wrong step of backprop, a wrong penalty, a finished gradient spoilt."""
+"""The types of mistake: a wrong step of backprop, a wrong penalty, a finished gradient that was spoilt."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Wrong:
-    """The words for a mistake.
+    """A mistake in words and formulas.
 
     kind, family: see `Cause`.
-    sentence: what happened. {where} is the layers, {tensor} the tensors, {it} the gradient that is wrong,
-    {activation} and {loss} their names, {value} the unknown, {place} the entries.
-    wrong, right: the formulas. {phi} is the derivative of the layer's activation, {dloss} the loss's.
+    sentence: what happened. {where} stands for the layers, {tensor} for the tensors, {it} for the wrong
+    gradient, {activation} and {loss} for their names, {value} for the unknown, {place} for the entries.
+    wrong, right: the formulas. {phi} stands for the derivative of the layer's activation, {dloss} for that of
+    the loss.
     factor: the wrong factor of the chain rule.
-    unknown: the name of the number to solve for; empty for none.
-    code: the wrong statements in numpy; their names are those of docs/_generate/mistake_pages/programs.py.
+    unknown: the name of the number to solve for; empty if there is none.
+    code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
     """
 
     kind: str
@@ -36,21 +37,27 @@ class Wrong:
 
 
 Step = Callable[[Site, float], Array | None]
-"""Return the result of a wrong step at a site, in the right one's shape, given the unknown.
+"""A function of a site and the unknown that returns the wrong result of a step, in the right one's shape.
 
-None where the step does not apply.
+It returns None if the step does not apply to the site.
 """
 
 Solver = Callable[[Site, Array], Iterable[float]]
-"""Return the values that the unknown may have, given the bias's gradient (out,) without penalties."""
+"""A function that returns possible values of the unknown, given the bias's gradient (out,) without penalties.
+
+Under batch normalisation it is given the gradient of β instead.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake(Wrong):
-    """One wrong step of a layer's backprop that replaces the right one.
+    """A wrong step that replaces the right one in a layer's backprop.
 
-    The step is affine in the unknown, unless a solver proposes values.  planted: the value to plant it with.
-    alike: whether it differs from a plantable one only in a number, such as how many layers away.
+    part: the part of backprop it replaces.
+    step: the wrong step; it is affine in the unknown unless there is a solver.
+    solver: proposes values of the unknown.
+    planted: the value of the unknown when the mistake is planted.
+    alike: whether it differs from a plantable mistake only in a number, such as a distance in layers.
     """
 
     part: Part
@@ -60,7 +67,7 @@ class Mistake(Wrong):
     alike: bool = False
 
     def made(self, site: Site, unknown: float) -> Array | None:
-        """Return what the step makes of a site, in the right one's shape, or None where it does not apply."""
+        """Return the step's result at a site, in the right one's shape; None if the step does not apply."""
         try:
             result = self.step(site, unknown)
         except ValueError:  # what fits dense layers may not fit the rows of a convolution
@@ -71,22 +78,25 @@ class Mistake(Wrong):
 
 
 Steps = dict[Part, Mistake]
-"""The wrong steps between ∂L/∂a and δ of a layer; parts that are absent are right."""
+"""The wrong steps between a layer's ∂L/∂a and its δ; any part that is absent is right."""
 
 Term = Callable[[Problem, str, float], Array | None]
-"""Return the wrong penalty term of a parameter's gradient; None where it does not apply."""
+"""A function of the problem, a parameter's name and the unknown that returns a wrong penalty term.
+
+It returns None if the mistake does not apply to the parameter.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrongPenalty(Wrong):
-    """A wrong penalty; its term is affine in the unknown."""
+    """A wrong penalty, whose term in the gradient is affine in the unknown."""
 
     term: Term
     planted: float = 0.0
 
 
 class Spoilt(NamedTuple):
-    """A spoilt gradient: the result, the value of the unknown, and the entries in words."""
+    """A spoilt gradient, with the value of the unknown and a description of the spoilt entries."""
 
     gradient: Array
     value: float | None = None
@@ -97,9 +107,9 @@ class Spoilt(NamedTuple):
 class WrongTensor(Wrong):
     """A mistake that spoils one tensor's finished gradient.
 
-    fits: spoils a right gradient, with the unknowns read off the gradient found; None if it cannot fit.
-    plant: spoils a right gradient with unknowns of its own choice; None where it does not apply.
-    of_units: whether the bias is spoilt where the weight's rows are.
+    fits: spoils a right gradient, reading the unknowns off the gradient found; returns None if it cannot fit.
+    plant: spoils a right gradient with preset unknowns; returns None if the mistake does not apply.
+    of_units: whether the bias is spoilt in the same units as the weight's rows.
     """
 
     fits: Callable[[Target, Array], Spoilt | None]

@@ -1,4 +1,4 @@
-"""The diagnosis for a network whose backprop can be computed rightly and wrongly."""
+"""Diagnosis for a network whose backprop can be computed both with and without mistakes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.types import Array
 
 MOST = 2
-"""How many mistakes at once it looks for."""
+"""The largest number of simultaneous mistakes to search for."""
 
 _MOST_ANSWERS = 12
 
@@ -40,9 +40,9 @@ def diagnose_network(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
-    """Return which mistakes in our backprop lead to these gradients.
+    """Return the mistakes that, made in our backprop, reproduce these gradients.
 
-    right: the right gradients.  without: kinds of mistakes to leave out, as if they were not known.
+    right: the right gradients.  without: kinds of mistakes to leave out, as if they were unknown.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
     targets = {name: replace(target, silent=_silent_units(name, targets)) for name, target in targets.items()}
@@ -58,14 +58,17 @@ def diagnose_network(
 
 
 def target_of(comparison: Comparison, right: Array) -> Target:
-    """Return the gradient to explain, with the tolerance of its comparison."""
+    """Return the gradient to explain, with a tolerance that suits the precision it was computed in."""
     rtol = max(RTOL, 16.0 * comparison.eps) if comparison.eps > _DOUBLE else RTOL
     bound, eps = comparison.rounding, comparison.eps
     return Target(comparison.name, comparison.analytic, right, bound, rtol, eps=eps)
 
 
 def _silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
-    """Return which units of a layer have only zeros in their weights and bias, (units,)."""
+    """Return a mask of the units whose weights and bias have gradients of exactly 0, (units,).
+
+    None if the gradient of the layer's weight or bias is missing.
+    """
     layer = name.rpartition(".")[0]
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None:
@@ -74,13 +77,16 @@ def _silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
 
 
 _DOUBLE = 2.0**-50
-"""A type whose ε is larger is narrower than float64."""
+"""A floating-point type with a larger machine epsilon is narrower than float64."""
 
 
 def _answers(
     problem: Problem, targets: Mapping[str, Target], without: frozenset[str]
 ) -> tuple[list[Answer], int]:
-    """Return one mistake that explains the finite numbers, or if none does, two; and how many were tried."""
+    """Return the answers, and how many wrong formulas were tried.
+
+    Single mistakes are tried first, then pairs. Entries that are not finite are left out.
+    """
     second_best: list[Answer] = []
     if all(target.is_right for target in targets.values()):
         return [], 0
@@ -96,15 +102,15 @@ def _answers(
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Whether its value was solved for and has no name of its own, such as 1/N."""
+    """Return whether the mistake has a solved value without a name; a factor such as 1/N has one."""
     return bool(wrong.unknown) and (wrong.unknown != "factor" or wrong.kind == "factor")
 
 
 class Setting(NamedTuple):
-    """What the names of mistakes depend on.
+    """The facts that the names of mistakes depend on.
 
-    problem: the network, if known.  norms: the norm of each gradient found.
-    without: kinds that must not be named.
+    problem: the network, if known.  sizes: the numbers of samples and outputs.
+    norms: the norm of each gradient found.  without: kinds that must not be named.
     """
 
     problem: Problem | None
@@ -113,7 +119,7 @@ class Setting(NamedTuple):
     without: frozenset[str]
 
     def norm(self, made: Sequence[Made]) -> float:
-        """Return the norm of all tensors that one factor applies to; 0 if it applies to some twice."""
+        """Return the joint norm of all tensors that one factor applies to; 0 if it applies to some twice."""
         if self.problem is None or made[0].tensor:
             names = {each.tensor for each in made if each.tensor} or set(self.norms)
         elif len(made) > 1:
@@ -131,7 +137,7 @@ def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
 
 
 def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
-    """Return the mistakes of these states in words, the likeliest first, each set of names once."""
+    """Return an answer for each distinct set of mistakes in these states, the likeliest first."""
     ranked = []
     for state in found:
         groups = _grouped(state.made)
@@ -141,7 +147,7 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
         for k, each in enumerate(product(*names)):
             solved = any(_is_solved(group[0].wrong) for group in each)
             if len(each) > 1 and all(group[0].wrong in DESCRIPTIONS for group in each):
-                continue  # two of these together fit anything
+                continue  # two descriptions together fit anything
             if any(all(made.wrong is ROUNDED_AWAY for made in group) for group in each):
                 continue
             if state.informed >= (2 if solved else 1):  # a single entry is a multiple of anything
@@ -163,27 +169,27 @@ _SPECIAL: Mapping[str, frozenset[str]] = {
     "delta before the activation": frozenset({"activation derivative missing"}),
     "1/N twice": frozenset({"bias averaged"}),
 }
-"""For each kind, the kinds that say the same and more precisely."""
+"""For each kind, the kinds that say the same more precisely."""
 
 
 def says(kinds: Collection[str], kind: str) -> bool:
-    """Whether one of these kinds is this one, or says the same more precisely."""
+    """Return whether `kinds` contains `kind`, or a kind that says the same more precisely."""
     return kind in kinds or bool(_SPECIAL.get(kind, frozenset()) & set(kinds))
 
 
 def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
-    """Yield a sentence for each mistake in single tensors, by its likeliest name."""
+    """Yield a sentence for each mistake in single tensors, under its likeliest name."""
     for group in _grouped(made):
         yield cause_of(_names(group, False, setting)[0], setting.problem).sentence
 
 
 def likeliest(made: Sequence[Made]) -> Made:
-    """Return the likeliest explanation of one tensor; one that says why comes first."""
+    """Return the likeliest explanation of one tensor, preferring causes to mere descriptions."""
     return min(made, key=lambda each: (each.wrong in DESCRIPTIONS, ORDER[id(each.wrong)]))
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:
-    """Group the same mistake in several places."""
+    """Group the mistakes so that each group is one mistake, made in one or several places."""
     groups: list[list[Made]] = []
     for each in made:
         for group in groups:
@@ -196,7 +202,7 @@ def _grouped(made: Sequence[Made]) -> list[list[Made]]:
 
 
 def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[Made]]:
-    """Return the group under each name that it may have, if it is a factor."""
+    """Return the group once under each name that its factor may have; unchanged if it is no factor."""
     first = group[0]
     if first.wrong not in (SCALED, TENSOR_FACTOR) or first.value is None:
         return [group]
@@ -207,7 +213,10 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 
 
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
-    """Rank few mistakes first, then those that say why, need no solving, and concern whole layers."""
+    """Return a sort key that puts few mistakes first, then causes before mere descriptions.
+
+    After that come mistakes that need no solving, then those that concern all units of a layer.
+    """
     firsts = [group[0] for group in groups]
     return (
         len(firsts),
@@ -219,7 +228,7 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
 
 
 def _says_less(group: Sequence[Made], setting: Setting) -> bool:
-    """Whether it blames ∂L/∂a for a factor that may be on one layer's gradients only."""
+    """Return whether the group blames ∂L/∂a for a factor that may only be on one layer's gradients."""
     if group[0].wrong is not SCALED or setting.problem is None:
         return False
     lowest, *above = (layer.name for layer in setting.problem.network.layers)
@@ -234,13 +243,13 @@ _FREE = {
     "flat spot added": 1,
     "label smoothing": 1,
 }
-"""How little each kind explains whose value is solved for; a plain factor explains least."""
+"""How little each kind with a solved value explains; a plain factor explains least."""
 
 
 def with_overflow(
     answers: list[Answer], targets: Mapping[str, Target], problem: Problem | None
 ) -> list[Answer]:
-    """Add numbers that are not finite as a mistake of their own to whatever explains the others."""
+    """Return the answers with non-finite numbers, if there are any, as an additional mistake."""
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers
@@ -261,7 +270,7 @@ def _overflow(target: Target) -> Made:
 
 
 def _arises(layer: str, problem: Problem) -> str:
-    """Which step gave the first of these numbers: the output layer's gradients are computed first."""
+    """Return in words where the first non-finite number arose; backprop starts at the output layer."""
     if layer == problem.network.output.name:
         return f"it arises in layer {layer} or in the loss"
     return f"it arises in layer {layer}, since the layers above are finite"

@@ -1,4 +1,4 @@
-"""What is known about a wrong gradient without its cause: which layers are right, where it is wrong."""
+"""Facts about a wrong gradient of unknown cause: which layers are right, and where it is wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from gradcheck_cli.types import Array
 def faulty_layers(
     problem: Problem, targets: Mapping[str, Target], answers: Sequence[Answer]
 ) -> tuple[str, ...]:
-    """Return the layers of the mistake, from the output down; without an answer the topmost wrong one."""
+    """Return the layers of the first answer's mistakes, from the output down.
+
+    If there is no answer, return the topmost layer with a wrong gradient.
+    """
     if answers:
         where = {layer for cause in answers[0].causes for layer in cause.where}
         return tuple(layer.name for layer in reversed(problem.network.layers) if layer.name in where)
@@ -26,18 +29,18 @@ def faulty_layers(
 
 
 def _off(problem: Problem, targets: Mapping[str, Target]) -> list[str]:
-    """Return the layers with a wrong gradient, the output's first."""
+    """Return the layers with a wrong gradient, from the output down."""
     wrong = {layer_of(name) for name, target in targets.items() if not target.is_right}
     return [layer.name for layer in reversed(problem.network.layers) if layer.name in wrong]
 
 
 def layer_of(tensor: str) -> str:
-    """Return the layer of a tensor: ``hidden1`` for ``hidden1.weight``."""
+    """Return the name of a tensor's layer: ``hidden1`` for ``hidden1.weight``."""
     return tensor.rpartition(".")[0]
 
 
 def observed(problem: Problem, targets: Mapping[str, Target]) -> Iterator[str]:
-    """Yield what is known, a sentence each, if no known mistake explains everything."""
+    """Yield what is known if no mistake explains everything, one sentence per fact."""
     off = _off(problem, targets)
     if not off:
         return
@@ -67,17 +70,17 @@ def _where(problem: Problem, targets: Mapping[str, Target], off: Sequence[str]) 
 
 
 def _is_known_right(target: Target) -> bool:
-    """Whether it is right and rounding could not hide much, as it can in half precision."""
+    """Return whether the gradient is right and precise enough to tell; half precision can hide much."""
     size = np.abs(target.right).max(initial=0.0)
     return target.is_right and bool(np.median(target.bound) <= _TELLING * size)
 
 
 _TELLING = 1e-2
-"""A tensor of which a larger share may be rounding does not show that the layers above are right."""
+"""If more than this share of a tensor may be rounding, it does not show that the layers above are right."""
 
 
 def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
-    """Yield a sentence for each tensor that is a constant times what it should be."""
+    """Yield a sentence for each gradient that is a constant times the right one."""
     for name, target in targets.items():
         size = float(np.square(target.right).sum())
         if target.is_right or target.right.size < 2 or not size > 0 or not target.finite.all():
@@ -88,7 +91,10 @@ def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
 
 
 def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> Iterator[str]:
-    """Yield in which samples δ of the topmost wrong layer is wrong, if its gradients show that."""
+    """Yield sentences naming the samples, or the sign of z, where δ of the topmost wrong layer is wrong.
+
+    There are none if the layer's gradients do not determine δ.
+    """
     activity = in_rows(problem)
     i = next(i for i, layer in enumerate(problem.network.layers) if layer.name == top)
     delta_off = _delta_off(targets, top, activity.inputs[i])
@@ -104,7 +110,10 @@ def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> I
 
 
 def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array | None:
-    """Return the error of δ (N, out), solved from ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ; None if it cannot."""
+    """Return the error of δ (N, out), solved from ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ.
+
+    None if the two are right, or if they do not determine δ.
+    """
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None or not (weight.finite.all() and bias.finite.all()):
         return None

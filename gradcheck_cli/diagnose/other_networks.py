@@ -1,7 +1,7 @@
-"""Networks that the author may have meant: the one described with one or two things changed.
+"""Networks that the author may have meant: the one in the spec with one or two things changed.
 
-A spec is copied from code by hand, and a slip makes right gradients look wrong. So the gradients of these
-networks are computed, too: if all tensors match, the spec is wrong and backprop is right.
+A spec is copied from code by hand, and a slip in it makes right gradients look wrong. So the gradients of
+these networks are computed, too: if all tensors match, the spec is wrong and the author's backprop is right.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ OTHER_NETWORK = Wrong(
 
 @dataclass(frozen=True)
 class OtherNetwork:
-    """The network described with something changed.
+    """The network in the spec with one or two things changed.
 
-    has, says: what is changed, and what the spec says instead.  layers: those that differ.
-    factors: by parameter, a factor on the gradient of `problem`, whose parameters are scaled.
+    problem: the changed network with its data.
+    has, says: the change in words, and what the spec says instead.
+    layers: the layers that differ, from the output down.
+    factors: by parameter name, a factor on the gradient of `problem`, to undo a scaling of its parameters.
     """
 
     problem: Problem
@@ -60,19 +62,23 @@ class OtherNetwork:
         return float(self.problem.objective.total)
 
     def gradients(self) -> Iterator[tuple[str, Array]]:
-        """Yield the gradient of every parameter, from the output down, as each is computed."""
+        """Yield the name and gradient of each parameter lazily, from the output layer down."""
         problem = self.problem
         for step in backprop(problem.network, problem.parameters, problem.x, problem.target):
             for name, value in step.gradients.items():
                 yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
     def and_(self, second: OtherNetwork) -> OtherNetwork:
-        """This network with a second thing changed, which `second` already has."""
+        """Return `second`, which was made from this network, described by both changes."""
         has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
         return OtherNetwork(second.problem, has, says, self.layers, self.factors)
 
     def told(self, what: str, described: str) -> str:
-        """Return the sentence for it; what: what belongs to it, described: where the other one stands."""
+        """Return a sentence that attributes something to this network.
+
+        what: the thing that belongs to this network, such as the gradients.
+        described: the place that describes the original network, such as the spec.
+        """
         return f"{what} of a network {self.has}; {described} says {self.says}"
 
 
@@ -82,9 +88,9 @@ class OtherNetwork:
 def explain_gradients(
     problem: Problem, targets: Mapping[str, Target], loss: float | None, eps: float
 ) -> list[Answer]:
-    """Return the networks whose gradients these are, to rounding, and whose loss, where that is known.
+    """Return an answer for each network that has these gradients up to rounding and, if known, this loss.
 
-    Where no single change explains them, another forward pass is tried together with another loss.
+    If no single change explains them, each change of the forward pass is combined with each of the loss.
     """
     changes = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
 
@@ -111,7 +117,7 @@ def _matches(other: OtherNetwork, targets: Mapping[str, Target]) -> bool:
 def with_this_loss(
     problem: Problem, comparisons: Sequence[Comparison], loss: float, eps: float
 ) -> OtherNetwork | None:
-    """Return the first network with this loss whose gradients the differences confirm."""
+    """Return the first changed network with this loss whose gradients agree with the differences, or None."""
     by_name = {c.name: c for c in comparisons}
     alone = other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS))
     for other in chain(alone, _pairs_of_this_loss(problem, loss, eps)):
@@ -121,7 +127,7 @@ def with_this_loss(
 
 
 def are_measured(gradients: Iterable[tuple[str, Array]], comparisons: Mapping[str, Comparison]) -> bool:
-    """Whether differences confirm these gradients."""
+    """Return whether these gradients agree with the differences, within tolerances and error bars."""
     return not any(_is_off(g, comparisons[name]) for name, g in gradients if name in comparisons)
 
 
@@ -134,9 +140,9 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
 
 
 def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
-    """Yield networks with another forward pass and another loss.
+    """Yield networks that differ both in the forward pass and in the loss.
 
-    fits: a cheap test of such a network. Each forward pass is computed once for all losses.
+    fits: a cheap test that such a network must pass. Each forward pass is computed once for all losses.
     """
     for other in other_networks(problem, OF_FORWARD_PASS):
         activity = forward(other.problem.network, other.problem.parameters, other.problem.x)
@@ -146,7 +152,7 @@ def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Itera
 
 
 def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[OtherNetwork]:
-    """Yield the pairs that have this loss."""
+    """Yield the networks with two changes that have this loss."""
 
     def fits(of: Problem, activity: Activity) -> bool:
         data = float(sample_losses(of.network, activity.output, of.target).sum())
@@ -163,7 +169,10 @@ def _penalty(problem: Problem) -> float:
 
 
 def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iterator[OtherNetwork]:
-    """Yield the pairs that reproduce the gradient of the output layer's bias, or of its β."""
+    """Yield the networks with two changes that reproduce the gradient of the output layer's bias.
+
+    If the output layer has a batch normalisation, it is the gradient of β instead.
+    """
     output = problem.network.output
     target = targets.get(output.bias if output.batch_norm is None else output.beta)
 
@@ -200,11 +209,11 @@ _VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
     *(("elu", {"alpha": alpha}) for alpha in (0.1, 0.5, 2.0)),
     ("gelu", {"approximate": "tanh"}),
 )
-"""Options that are usual, and not the table's own."""
+"""Common options of activations that differ from the defaults in the table."""
 
 
 def _activations(problem: Problem) -> Iterator[OtherNetwork]:
-    """Yield networks with another activation in one layer, or in all layers that share one."""
+    """Yield networks with a different activation in one layer, or in all layers that share an activation."""
     for layers in _of_one_activation(problem.network):
         says = f"{layers[0].activation_name}{_its_options(layers[0])}"
         where = f"layer{'s' if len(layers) > 1 else ''} {listed([layer.name for layer in layers])}"
@@ -220,7 +229,7 @@ def _activations(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 def _of_one_activation(network: Network) -> Iterator[tuple[Layer, ...]]:
-    """Yield each layer, then all layers that share an activation, with the output layer and without."""
+    """Yield each layer alone, then all layers that share an activation, with and without the output layer."""
     yield from ((layer,) for layer in network.layers)
     together: dict[tuple[str, ...], tuple[Layer, ...]] = {}
     for layers in (network.layers, network.layers[:-1]):
@@ -240,7 +249,7 @@ def _is_same(layer: Layer, name: str, activation: Activation) -> bool:
 
 
 def _its_options(layer: Layer) -> str:
-    """Return a note if its options are not the usual ones."""
+    """Return a note if the layer's activation has options other than the defaults, else nothing."""
     row = ACTIVATIONS[layer.activation_name].with_options()
     return "" if _is_same(layer, layer.activation_name, row) else " with other options"
 
@@ -257,7 +266,10 @@ def _normalised(problem: Problem) -> list[Layer]:
 
 
 def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
-    """Yield batch norm with the variance over N − 1: ours with γ √((N − 1) / N) and eps (N − 1) / N."""
+    """Yield the network whose batch norm divides the variance by N − 1, not by N.
+
+    It equals ours with γ times √((N − 1) / N) and eps times (N − 1) / N.
+    """
     layers, samples = _normalised(problem), len(problem.x)
     if not layers or samples < 2:
         return
@@ -271,7 +283,7 @@ def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 _EPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 0.0)
-"""The usual values of eps."""
+"""Common values of a batch normalisation's eps."""
 
 
 def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
@@ -289,7 +301,7 @@ def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 def _losses(problem: Problem) -> Iterator[OtherNetwork]:
-    """Yield networks with another loss, another reduction, or another factor on the loss."""
+    """Yield networks with a different loss, a different reduction, or a different factor on the loss."""
     own, outputs, weight = name_of(problem.network.loss), problem.network.output.units, _weight(problem)
     own_scale = problem.network.coefficient / coefficient(
         problem.network.loss, problem.reduction, 1.0, outputs, weight
@@ -313,7 +325,7 @@ def _choices(own: str, reduction: Reduction, scale: float) -> Iterator[tuple[str
 
 
 def _weight(problem: Problem) -> float:
-    """Return the total weight of the samples, by which the coefficient divides."""
+    """Return the total weight of the samples, the divisor in the loss's coefficient."""
     if problem.class_weight is None or problem.y.ndim > 1:
         return float(len(problem.x))
     return float(problem.class_weight[problem.y.astype(np.int64)].sum())
@@ -350,4 +362,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""Changes after the forward pass: only the author's loss can tell them from a mistake in ∂L/∂a."""
+"""Changes after the forward pass, which only the author's loss can tell from a mistake in ∂L/∂a."""

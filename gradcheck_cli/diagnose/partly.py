@@ -1,4 +1,4 @@
-"""Mistakes in some units or some samples only."""
+"""Mistakes that affect only some units or some samples."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return a mask of the rows of the weight's gradient that this site reproduces, (units,)."""
+    """Return a mask of the rows of the weight's gradient that match this site's, (units,)."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Return the wrong units and the site if each row of the weight's gradient is right or wrong this way."""
+    """Return the names of the wrong units, and a site that mixes the wrong and the right one accordingly.
+
+    None unless each row of the weight's gradient matches the wrong or the right site, and both occur.
+    """
     units = ~right_rows
     if not units.any() or units.all() or not rows_as(wrong, target, penalty)[units].all():
         return None
@@ -36,7 +39,9 @@ def in_some_units(
 
 
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
-    """Return the samples that the loss is summed over, if only some, and the output layer's site.
+    """Return the names of the samples in the loss, and the output layer's site for that loss.
+
+    None unless the gradients match a loss over only some of the samples.
 
     found: the gradients without their penalties.
     """
@@ -51,9 +56,10 @@ def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[
 def _sums_over_samples(
     sites: Sequence[Site], found: Mapping[str, Array]
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """Return the sums Σₙ δₙᵀ fₙ whose terms each come from one sample's loss: what was found, δ and f.
+    """Yield the gradients that are sums Σₙ δₙᵀ fₙ over samples, each as the sum found, δ and f.
 
-    They end at the topmost batch normalisation, below which each term depends on all samples.
+    Every term comes from the loss of one sample. So the sums end at the topmost batch normalisation: below
+    it, each term depends on all samples.
     """
     for site in reversed(sites):
         if not site.is_of_samples:
@@ -81,7 +87,7 @@ def _sum_over_samples(site: Site, part: Part, found: Array) -> tuple[Array, Arra
 
 
 def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield the weight's gradient as a sum over samples, each term from the loss of one sample."""
+    """Yield the weight's gradient below a normalisation as a sum with one term per sample's loss."""
     if site.samples**2 * found.size > _MOST_PRODUCTS:
         return
     alone = np.eye(site.samples)[:, :, None] * (site.gamma * site.dL_dy)
@@ -90,11 +96,14 @@ def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tu
 
 
 _MOST_PRODUCTS = 10_000_000
-"""Above this many multiplications it would take too long."""
+"""With more products than this, computing the terms would take too long."""
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
-    """Return the samples that one sum is over, if only some, and the gradient that results."""
+    """Return the names of the samples in one sum over samples, and the gradient that results.
+
+    None unless the gradient found matches a sum over some of the samples.
+    """
     some = kept_samples([_sum_over_samples(site, part, found)]) if site.is_of_samples else None
     if some is None:
         return None

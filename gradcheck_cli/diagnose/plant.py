@@ -1,4 +1,4 @@
-"""Planted mistakes: the gradients of a backprop with one wrong step."""
+"""Plant mistakes: compute the gradients that result from one mistake in backprop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Plant:
-    """One mistake in one layer or in the whole network, and the gradients that result."""
+    """A mistake planted in one layer or in the whole network, and the gradients that result.
+
+    where: the layer's name; empty for the whole network.
+    """
 
     wrong: Wrong
     where: str
@@ -27,13 +30,13 @@ class Plant:
 
 @np.errstate(all="ignore")
 def plants(problem: Problem) -> Iterator[Plant]:
-    """Yield every mistake that applies, in every layer that it applies to."""
+    """Plant every applicable mistake, once for every layer it applies to, and yield the results."""
     yield from planted(problem, PLANTABLE)
 
 
 @np.errstate(all="ignore")
 def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
-    """Yield those of these mistakes that apply, in every layer that they apply to."""
+    """Plant each applicable one of `mistakes`, once for every layer it applies to, and yield the results."""
     right = _backprop(problem)
     assert right is not None
     shapes = problem.network.shapes
@@ -94,7 +97,10 @@ _PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {
 def _backprop(
     problem: Problem, mistake: Mistake | None = None, layer: int = -1, right_deltas: tuple[Array, ...] = ()
 ) -> dict[str, Array] | None:
-    """Return the gradients with this step wrong in this layer, penalties right; None if it does not apply."""
+    """Return all gradients with this mistake in the layer of this index, and with the right penalties.
+
+    None if the mistake does not apply there. Without a mistake, all steps are right.
+    """
     activity, nothing = in_rows(problem), np.empty(0)
     gradients: dict[str, Array] = {}
     handed: Site | None = None

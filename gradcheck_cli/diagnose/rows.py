@@ -1,7 +1,8 @@
-"""A network as rows: a convolution is a dense layer whose rows are the positions of the samples.
+"""View a network as rows: a convolution is a dense layer with one row per position of each sample.
 
-Every array of a layer is (rows, units) here, its input (rows, K), and its weight (units, K). So the mistakes
-of dense layers are also those of convolutions, with a patch in place of a sample's input.
+Here every array of a layer is (rows, units), its input (rows, K) and its weight (units, K), where K is the
+number of inputs to a unit. So every mistake in a dense layer is also one in a convolution, with a patch in
+place of a sample's input.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from gradcheck_cli.types import Array
 
 
 def matrix(array: Array) -> Array:
-    """Return a weight as (units, K); a vector stays a vector."""
+    """Return a weight reshaped to (units, K), with K inputs to a unit; a vector stays a vector."""
     return array if array.ndim <= 2 else array.reshape(len(array), -1)
 
 
 def matrices(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return every gradient or parameter as a matrix or a vector."""
+    """Return the gradients or parameters, each as a matrix or a vector."""
     return {name: matrix(array) for name, array in arrays.items()}
 
 
 def parameter(problem: Problem, name: str) -> Array:
-    """Return a parameter of the network as a matrix or a vector."""
+    """Return the parameter `name` of the network as a matrix or a vector."""
     return matrix(problem.parameters[name])
 
 
 def compared(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with every weight as a matrix."""
+    """Return the comparisons with all weights reshaped to matrices."""
     return [c if c.analytic.ndim <= 2 else _compared(c) for c in comparisons]
 
 
@@ -58,7 +59,7 @@ def has_rows(problem: Problem) -> bool:
 
 @dataclass(frozen=True)
 class Rows:
-    """The forward pass of a network, layer by layer, as rows."""
+    """The forward pass of a network, with each layer's arrays as rows."""
 
     problem: Problem
     values: tuple[Array, ...]
@@ -77,7 +78,7 @@ class Rows:
 
     @cached_property
     def inputs(self) -> tuple[Array, ...]:
-        """Each layer's input a⁽ʰ⁾ (rows, K): samples, or the patches of all positions."""
+        """Each layer's input a⁽ʰ⁾ (rows, K): the samples, or a convolution's patches at all positions."""
         network = self.problem.network
         each = [
             layer.step.rows(self.values[at.input])
@@ -91,17 +92,17 @@ class Rows:
 
     @cached_property
     def y(self) -> tuple[Array, ...]:
-        """What each layer's activation is taken of: z itself, or γ ẑ + β."""
+        """The input of each layer's activation: z, or γ ẑ + β with batch normalisation."""
         return self._by_row(lambda at: at.y)
 
     @cached_property
     def outputs(self) -> tuple[Array, ...]:
-        """Each layer's activation a (rows, units)."""
+        """The activation a of each layer (rows, units)."""
         return self._by_row(lambda at: at.a)
 
     @cached_property
     def normalised(self) -> tuple[Normalised | None, ...]:
-        """ẑ, where the layer has batch normalisation."""
+        """The normalised ẑ of each layer; None for layers without batch normalisation."""
         return tuple(
             None if layer.batch_norm is None else normalised_at(z, layer.batch_norm)
             for layer, z in zip(self.problem.network.layers, self.z, strict=True)
@@ -109,11 +110,14 @@ class Rows:
 
     @property
     def output(self) -> Array:
-        """The last layer's activation (N, C)."""
+        """The last layer's activation (N, C), for N samples and C outputs."""
         return self.values[-1]
 
     def handed_down(self, i: int, delta: Array, w: Array) -> Array:
-        """Return ∂L/∂a of the layer below layer i, as rows, for δ (rows, units) and a weight (units, K)."""
+        """Return ∂L/∂a of the layer below layer i, as rows, given δ (rows, units) and a weight (units, K).
+
+        If both layers are dense, this is δ w.
+        """
         network = self.problem.network
         layer, at, below = network.layers[i], network.places[i], network.layers[i - 1] if i else None
         if below is None or len(layer.features) == 1 == len(below.out):
@@ -130,7 +134,7 @@ class Rows:
         return np.moveaxis(rows.reshape(count, *positions, units), -1, 1)
 
     def to_layer_below(self, i: int, dL_dinput: Array) -> Array:
-        """Return ∂L/∂a of the layer below, as rows, for ∂L/∂ the input of layer i's step."""
+        """Return ∂L/∂a of the layer below layer i, as rows, given ∂L/∂(input of layer i's own step)."""
         network = self.problem.network
         layer, at, upstream = network.layers[i], network.places[i], dL_dinput
         for number, step in reversed(list(enumerate(layer.before, at.input - len(layer.before) + 1))):
@@ -139,5 +143,5 @@ class Rows:
 
 
 def in_rows(problem: Problem) -> Rows:
-    """Run the network of the problem, and return it as rows."""
+    """Run the problem's network, and return its forward pass as rows."""
     return Rows(problem, forward(problem.network, problem.parameters, problem.x).values)

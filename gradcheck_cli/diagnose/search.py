@@ -1,9 +1,10 @@
-"""The search for the mistakes that, made in our backprop, lead to exactly the gradient found.
+"""Search for the mistakes that, made in our backprop, reproduce exactly the gradients found.
 
-It goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that has
-reproduced everything so far. At the next layer it is continued with the right steps and with every wrong one;
-what does not reproduce the layer's gradients is dropped. So a candidate costs only the layers it survives.
-Mistakes in several layers are found together, each with its effect on the layers below.
+The search goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that
+has reproduced every gradient so far. At the next layer, it is continued with the right steps and with every
+wrong one; continuations that do not reproduce the layer's gradients are dropped. So a candidate costs time
+only in the layers it survives. Mistakes in several layers are found together, each with its effect on the
+layers below.
 """
 
 from __future__ import annotations
@@ -41,13 +42,16 @@ from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
-"""How many states are continued, those with the fewest mistakes first."""
+"""The most states to continue at a layer; those with the fewest mistakes are kept."""
 
 W = TypeVar("W", bound=Wrong)
 
 
 class Search:
-    """A search for the mistakes that lead to `targets`; tried counts the backprops of one layer."""
+    """A search for the mistakes that reproduce `targets`.
+
+    tried: how many times the backprop of a single layer has been computed.
+    """
 
     def __init__(self, problem: Problem, targets: Mapping[str, Target], without: frozenset[str]) -> None:
         self.problem = problem
@@ -82,7 +86,7 @@ class Search:
             yield from self._of_some_samples(state)
 
     def _choices(self, state: State, i: int) -> Iterator[Steps]:
-        """Yield every combination of wrong steps that the number of mistakes allows."""
+        """Yield every combination of wrong steps in layer i that stays within the limit on mistakes."""
         parts = [Part.BELOW if state.site else Part.LOSS, Part.ACTIVATION]
         if self.problem.network.layers[i].batch_norm is not None:
             parts.append(Part.NORM)
@@ -97,9 +101,9 @@ class Search:
         yield from chosen
 
     def _is_hopeless(self, state: State, i: int, steps: Steps, known: dict[tuple[int, ...], bool]) -> bool:
-        """Whether the steps before the normalisation already spoil γ's or β's gradient, which is right.
+        """Return whether the steps above the normalisation spoil a gradient of γ or β that was found right.
 
-        known: the answers so far; many wrong normalisations share the steps before them.
+        known: a cache of the results, since many wrong normalisations share the steps above them.
         """
         before = {**steps}
         before.pop(Part.NORM, None)
@@ -119,7 +123,7 @@ class Search:
         return known[key]
 
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
-        """Return the options that the number of mistakes still allows, with at most one unknown."""
+        """Return the options that keep within the limit on mistakes and leave at most one unknown."""
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
         full = state.number + len(fresh) >= self.most
         solved = any(mistake.unknown for mistake in (steps or {}).values())
@@ -133,7 +137,10 @@ class Search:
         ]
 
     def _applicable(self, part: Part, i: int) -> list[Mistake]:
-        """Return the mistakes that apply to this step; `alike` ones only if a single mistake is sought."""
+        """Return the known mistakes that apply to this part of layer i.
+
+        Mistakes that are `alike` are included only in a search for a single mistake.
+        """
         key = part, i
         if key not in self._options:
             site = self._right[i + 1 if part is Part.BELOW else i]
@@ -147,7 +154,7 @@ class Search:
 
     @cached_property
     def _right(self) -> list[Site]:
-        """The site of every layer in a right backprop."""
+        """The site of each layer in a right backprop."""
         sites: list[Site] = []
         state = State()
         for i in reversed(range(len(self.problem.network.layers))):
@@ -177,13 +184,19 @@ class Search:
                 yield from self._in_some_units(state, reached, i, steps)
 
     def _layer_of(self, part: Part, i: int) -> str:
-        """Return the layer that a step of layer i belongs to; it is the one above that hands δ down."""
+        """Return the name of the layer that a part of layer i's step belongs to.
+
+        This is layer i, except for ∂L/∂a of a hidden layer, which the layer above computes.
+        """
         return self.problem.network.layers[i + 1 if part is Part.BELOW else i].name
 
-    # --- from what is handed down to δ ---------------------------------------------------------------------
+    # --- from ∂L/∂a to δ -----------------------------------------------------------------------------------
 
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
-        """Yield the layer's site after these steps, for every value that the unknown may have."""
+        """Yield each possible value of the unknown, with the layer's site after these steps.
+
+        Sites that are equal to the right one are left out. Without an unknown, the value is 0.
+        """
         site = self._site(state, i, steps, 0.0)
         if site is None:
             return
@@ -200,7 +213,7 @@ class Search:
                 yield value, solved
 
     def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
-        """Return the layer's site after these steps; None if one of them does not apply."""
+        """Return layer i's site after these steps, given the unknown; None if a step does not apply."""
         nothing, above = np.empty(0), state.deltas
 
         def site(dL_da: Array = nothing, dL_dy: Array = nothing, delta: Array = nothing) -> Site:
@@ -218,7 +231,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """Return the layer's site without a further mistake."""
+        """Return layer i's site with right steps only, below the mistakes that the state already has."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -231,7 +244,7 @@ class Search:
         return in_rows(self.problem)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """Return the values that the unknown may have."""
+        """Return the values of the unknown to try: those its solver proposes, or those that fit best."""
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)
@@ -240,7 +253,7 @@ class Search:
     # --- a factor ------------------------------------------------------------------------------------------
 
     def _scaled(self, state: State) -> Iterator[State]:
-        """Yield the state with a factor on ∂L/∂a of the layer."""
+        """Yield the states that follow from a factor on the layer's ∂L/∂a."""
         if state.site is None or not self._allowed((SCALED,), state):
             return
         for factor in self.found.factors(state.site):
@@ -251,7 +264,7 @@ class Search:
     # --- some units or samples alone -----------------------------------------------------------------------
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
-        """Yield the state in which each row of the weight is either right or has these mistakes."""
+        """Yield the states in which only some units have these mistakes and the others are right."""
         wrong, right = reached.site, self._plain(state, i)
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
@@ -265,13 +278,13 @@ class Search:
             yield from self._through_tensors(replace(reached, made=made, site=site))
 
     def _right_rows(self, right: Site, target: Target, penalty: Array) -> Array:
-        """Return the rows that the right site reproduces; kept, since many wrong steps ask for them."""
+        """Return a mask of the rows that the right site reproduces, cached for the many wrong steps."""
         if self._latest_rows is None or self._latest_rows[0] is not right:
             self._latest_rows = right, rows_as(right, target, penalty)
         return self._latest_rows[1]
 
     def _of_some_samples(self, state: State) -> Iterator[State]:
-        """Yield the state in which the loss is that of some samples only."""
+        """Yield the states in which the loss is summed over only some of the samples."""
         if self._some_samples is not None:
             place, site = self._some_samples
             made = (*state.made, Made(SOME_OF_LOSS, site.layer.name, place=place))
@@ -296,7 +309,7 @@ class Search:
     # --- from δ to the gradients ---------------------------------------------------------------------------
 
     def _through_tensors(self, state: State) -> Iterator[State]:
-        """Yield the state with each of the layer's gradients explained, in every possible way."""
+        """Yield a state for every way to explain all of the layer's gradients."""
         assert state.site is not None
         states = [state]
         for part, name in self.found.of_layer(state.site):
@@ -313,7 +326,7 @@ class Search:
                 yield self._reproduced(reached, target, whole)
                 return
         if target.is_right:
-            return  # a mistake here would have to undo another one
+            return  # a mistake here would have to cancel out an earlier one
         if state.number >= self.most and not state.kinds & TENSOR_KINDS:
             return
         for made, candidate in self._wrongly(state, part, name, data, penalty):
@@ -321,7 +334,7 @@ class Search:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:
-        """Yield the factors made so far, each of which may apply to the penalty, too."""
+        """Yield the state's factors on ∂L/∂a if the parameter has a penalty, to which they may apply, too."""
         for made in state.made if name in self.found.penalized else ():
             if made.wrong is SCALED and made.value:
                 yield made.value
@@ -336,7 +349,7 @@ class Search:
     def _wrongly(
         self, state: State, part: Part, name: str, data: Array, penalty: Array
     ) -> Iterator[Candidate]:
-        """Yield the gradients that wrong products, wrong penalties and spoilt tensors make of this δ."""
+        """Yield the gradients that result from this δ by wrong products, wrong penalties or later changes."""
         products = [
             ((), data),
             *self._wrong_products(state, part, name),

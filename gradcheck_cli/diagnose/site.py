@@ -1,4 +1,4 @@
-"""One layer's step of backprop, split into the parts that people get wrong.
+"""One layer of backprop, split into the parts that people get wrong.
 
     ∂L/∂a ─ activation → ∂L/∂y ─ norm → δ ─ weight → ∂L/∂w, ─ bias → ∂L/∂b, ─ below → ∂L/∂a of the layer below
 
@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array
 
 
 class Part(StrEnum):
-    """The parts that can be wrong: the steps of one layer in order, then changes to whole gradients."""
+    """The parts of backprop that can be wrong: a layer's steps in order, then changes to whole gradients."""
 
     LOSS = "loss"
     BELOW = "below"
@@ -40,21 +40,25 @@ class Part(StrEnum):
 
 
 TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
-"""The parts that end in a parameter's gradient, with the parameter's name.
+"""The parts that result in a parameter's gradient, with the suffix of the parameter's name.
 
-The quick and informative ones come first; a bias below a batch normalisation has the gradient 0 anyway.
+The cheap and informative ones come first. The bias tells least with batch normalisation: its gradient is 0.
 """
 
 
 @dataclass(frozen=True)
 class Site:
-    """The inputs of one layer's step of backprop.
+    """The inputs to the backprop of one layer.
 
-    found: the gradients that were found, which the author's own steps may have used.
+    The arrays have one row per sample, or per position of a sample (see `rows.py`); shapes are given for N
+    samples.
+
+    activity: the forward pass.  i: the layer's index.
+    found: the gradients found, which the author's own code may have used, as in an early update.
     dL_da: ∂L/∂a (N, out), from the layer above or from the loss.
-    dL_dy, delta: ∂L/∂y and δ (N, out), as far as the steps before have computed them.
+    dL_dy, delta: ∂L/∂y and δ (N, out); empty until the earlier steps have computed them.
     above: δ of each layer above, the nearest last.
-    right_deltas: δ of every layer in a right backprop, by layer index.
+    right_deltas: δ of each layer in a right backprop, by layer index.
     """
 
     problem: Problem
@@ -103,7 +107,7 @@ class Site:
         return self.activity.normalised[self.i]
 
     def shape_of(self, part: Part) -> tuple[int, ...]:
-        """Return the shape of what the right step of this part makes."""
+        """Return the shape of this part's right result."""
         if part is Part.WEIGHT:
             return self.w.shape
         if part in TENSORS:
@@ -112,7 +116,7 @@ class Site:
         return below.shape if part is Part.BELOW else self.y.shape
 
     def handed_down(self, delta: Array, w: Array) -> Array:
-        """Return ∂L/∂a of the layer below, for this δ and this weight."""
+        """Return ∂L/∂a of the layer below, given δ and the weight of this layer."""
         return self.activity.handed_down(self.i, delta, w)
 
     def image(self, rows: Array) -> Array:
@@ -135,23 +139,24 @@ class Site:
 
     @property
     def rows(self) -> int:
-        """How many rows the layer has: its samples, or the positions of all samples."""
+        """The layer's number of rows: one per sample, or per position of each sample."""
         return len(self.y)
 
     @property
     def is_of_samples(self) -> bool:
-        """Whether a row is a sample."""
+        """Whether each row is a whole sample."""
         return self.rows == self.samples
 
     def of_rows(self, of_samples: Array) -> Array:
-        """Return what belongs to each row, of what belongs to its sample (N, 1)."""
+        """Return an array of one value per sample, (N, 1), repeated for each row of the sample."""
         return np.repeat(of_samples, self.rows // self.samples, axis=0)
 
 
 def fitting(part: Part, site: Site, result: Array | None) -> Array | None:
-    """Return the result of a wrong step in the shape of the right one's; None if it has no such shape.
+    """Return a wrong step's result in the shape of the right one; None if that is impossible.
 
-    What a dense layer hands down has the shape of its input, which may be the flat image of the layer below.
+    The gradient passed down by a dense layer may have the flat shape of its input; it is then converted to
+    rows of the layer below.
     """
     if result is None or result.shape == site.shape_of(part):
         return result
@@ -187,16 +192,16 @@ RIGHT: Mapping[Part, Callable[[Site], Array]] = {
     Part.BIAS: lambda site: site.dL_db,
     Part.WEIGHT: lambda site: site.dL_dw,
 }
-"""The right form of every step."""
+"""The right function for every part of a layer's backprop."""
 
 
 def penalty_on(problem: Problem, name: str) -> Array:
-    """Return what all penalties together add to the gradient of the parameter `name`."""
+    """Return the sum of all penalty terms in the gradient of the parameter `name`."""
     return sum(penalty_terms(problem, name).values(), np.zeros(parameter(problem, name).shape))
 
 
 def penalty_terms(problem: Problem, name: str) -> dict[str, Array]:
-    """Return what each penalty adds to the gradient of the parameter `name`."""
+    """Return the term of each penalty in the gradient of the parameter `name`."""
     w = parameter(problem, name)
     return {
         penalty: PENALTIES[penalty].derivative(w, strength)

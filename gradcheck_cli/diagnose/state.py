@@ -1,4 +1,4 @@
-"""Mistakes, and a backprop that has been carried out with them so far."""
+"""Mistakes made in specific places, and a partial backprop with such mistakes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Made:
-    """A mistake: where it was made, with which value of its unknown, and in which entries.
+    """A mistake made in a specific place.
 
-    early: whether it spoilt only the data's part, before the penalty was added.
+    layer: the layer's name; empty if it is unknown.  tensor: the tensor, if it affects only one.
+    value: the value of its unknown.
+    place: the units, samples or entries it affects, in words; for swapped tensors, the other tensor.
+    early: whether it spoilt the gradient before the penalty was added.
     """
 
     wrong: Wrong
@@ -27,7 +30,7 @@ class Made:
     early: bool = False
 
     def is_like(self, other: Made) -> bool:
-        """Whether both are the same mistake in two places."""
+        """Return whether the two are the same mistake, made in two places."""
         if self.wrong.kind != other.wrong.kind:
             return False
         if self.wrong.unknown == "factor" and bool(self.tensor) != bool(other.tensor):
@@ -38,7 +41,7 @@ class Made:
 
 
 def number_of(made: Sequence[Made]) -> int:
-    """Return how many mistakes these are; the same one in several layers counts once."""
+    """Return the number of distinct mistakes; one made in several places counts once."""
     if len(made) < 2:
         return len(made)
     return sum(not any(each.is_like(before) for before in made[:i]) for i, each in enumerate(made))
@@ -46,11 +49,11 @@ def number_of(made: Sequence[Made]) -> int:
 
 @dataclass(frozen=True)
 class State:
-    """A backprop with these mistakes that has reproduced every gradient down to `site`.
+    """A backprop with certain mistakes that has reproduced every gradient down to `site`.
 
-    informed: how many entries distinguish it from the right one.
-    apart: the largest distance from the gradients found.
-    on_penalty: whether a factor applies to penalties, too.
+    informed: how many entries distinguish its gradients from the right ones.
+    apart: the largest relative distance of its gradients from those found.
+    on_penalty: whether a factor also applies to penalties.
     """
 
     made: tuple[Made, ...] = ()
@@ -73,7 +76,7 @@ class State:
 
 
 def distinct(states: Sequence[State]) -> list[State]:
-    """Return one state for each set of mistakes."""
+    """Return the first state with each combination of mistakes."""
     seen: dict[object, State] = {}
     for state in states:
         key = tuple(

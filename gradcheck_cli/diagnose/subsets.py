@@ -1,4 +1,4 @@
-"""Subsets of the samples: which ones people leave out, and how to find them. Lists in words."""
+"""Subsets of the samples that people leave out, how to find them, and how to put lists into words."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ SUBSETS: tuple[tuple[str, Samples, str, str, str], ...] = (
         "1::2",
     ),
 )
-"""Each kind of subset: its name, the samples of n that it keeps, a sentence, a formula and a numpy slice."""
+"""Each subset: its kind, the slice of n samples that it keeps, a sentence, a formula and the numpy slice."""
 
 
 def kept(count: int, samples: Samples) -> Array | None:
-    """Return 1 for each sample that is kept, else 0, (count, 1); None if that is none or all."""
+    """Return 1 for each sample kept and 0 for the others, (count, 1); None if none or all are kept."""
     mask = np.zeros((count, 1))
     mask[samples(count)] = 1.0
     return mask if 0 < mask.sum() < count else None
@@ -71,11 +71,15 @@ _MOST_SAMPLES = 512
 
 
 def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
-    """Return the weights sₙ (N, 1) for which the sums are Σₙ sₙ δₙᵀ fₙ, or None.
+    """Return the weights sₙ (N, 1) of the samples for which every sum found equals Σₙ sₙ δₙᵀ fₙ.
 
-    sums: for each sum, what was found (out, in), δ (N, out) and f (N, in). The weights are 0 for samples left
-    out and the same for all others: 1, or N over their number. They are solved for by least squares. The
-    normal equations need only ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is written out.
+    None if no proper subset of the samples fits, or if the sums do not determine it.
+
+    sums: for each sum, the value found (out, in), δ (N, out) and f (N, in).
+
+    A weight is 0 for each sample left out, and the same for all samples kept: 1, or N over their number. The
+    weights are solved for by least squares. The normal equations need only the inner products
+    ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed.
     """
     if not sums or not all(np.isfinite(found).all() for found, _, _ in sums):
         return None
@@ -84,7 +88,7 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
         return None
     if sum(found.size for found, _, _ in sums) < count:
         return _tried_one_by_one(sums, count)
-    # Each sum counts in units of its own size, so that small gradients count as much as large ones.
+    # Each sum is scaled by its own size, so that small gradients count as much as large ones.
     sizes = [float(np.square(found).sum()) or 1.0 for found, _, _ in sums]
     products = sum(
         (delta @ delta.T) * (f @ f.T) / size for (_, delta, f), size in zip(sums, sizes, strict=True)
@@ -110,16 +114,20 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
 
 
 _MOST_TO_TRY = 12
-"""This many samples have 4,096 subsets, which are all tried; with more samples only both ends are."""
+"""Up to this many samples (4,096 subsets), all subsets are tried; beyond it, only those at either end."""
 
 _MOST_ENTRIES = 32
 
 _FEWEST = 3
-"""With fewer numbers some subset comes near by chance."""
+"""With fewer numbers than this, some subset would match by chance."""
 
 
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
-    """Return the subset whose sums come nearest to what was found, if there are too few to solve for it."""
+    """Return the weights (N, 1) whose sums come nearest to those found, by trying subsets one by one.
+
+    This is for sums with too few numbers to solve for the weights. None if there are hardly any numbers, or
+    if some are not finite.
+    """
     found, delta, f = max(sums, key=lambda each: each[0].size)
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
         return None
@@ -128,7 +136,7 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
     members = _all_subsets(count) if count <= _MOST_TO_TRY else _both_ends(count)
     if count <= _MOST_TO_TRY:
         totals = members @ of_samples
-    else:  # the same product, without its zeros and ones
+    else:  # the same product by cumulative sums, which is faster
         first = np.cumsum(of_samples[:-1], axis=0)
         totals = np.vstack([first, of_samples.sum(axis=0) - first])
     best, least = None, np.inf
@@ -142,31 +150,31 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
 
 @cache
 def _all_subsets(count: int) -> Array:
-    """Return every subset of this many samples, a row each, except none and all."""
+    """Return all subsets of `count` samples except the empty and the full one, one 0/1 row each."""
     return (np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1
 
 
 @cache
 def _both_ends(count: int) -> Array:
-    """Return the first 1 to count − 1 samples, a row each, then their complements."""
+    """Return the subsets of the first 1 to count − 1 samples, one 0/1 row each, then their complements."""
     first = np.tri(count - 1, count, dtype=int)
     return np.vstack([first, 1 - first])
 
 
 _WELL_CONDITIONED = 1e12
 _NEAR = 1e-3
-"""How near the weights must be; the gradient that follows is then compared in full."""
+"""The largest relative error of the weights; the gradient that results is compared in full afterwards."""
 
 
 MOST_NAMED = 12
-"""The most rows, columns, samples or entries that are listed; for more only their number is given."""
+"""The most rows, columns, samples or entries to list; of more, only the number is given."""
 
 
 _PLURALS = {"entry": "entries", "index": "indices"}
 
 
 def numbered(noun: str, mask: Array) -> str:
-    """Name the lines of a mask: ``rows 3, 7 and 9``, or ``15 rows``."""
+    """Name the true indices of a mask: ``rows 3, 7 and 9``, or ``15 rows`` if there are too many to list."""
     which = [str(i) for i in np.flatnonzero(mask)]
     several = _PLURALS.get(noun, f"{noun}s")
     named = noun if len(which) == 1 else several
@@ -179,7 +187,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def as_sentence(text: str, names: Collection[str] = ()) -> str:
-    """Return it with a full stop, and a capital unless it begins with a symbol or one of these names."""
+    """Return the text with a full stop, and capitalised unless it begins with a symbol or one of `names`."""
     begins = text.split(" ", 1)[0].rstrip(",")
     is_word = begins.isalpha() and begins.isascii() and begins not in names
     return f"{text[0].upper() if is_word else text[0]}{text[1:]}."

@@ -1,4 +1,4 @@
-"""All mistakes, by the step that they replace. To add one, write its row in its table."""
+"""All known mistakes, by the step they replace. To add a mistake, add a row to the table of its topic."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _STEPS: tuple[Mistake, ...] = (
 MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
     part: tuple(mistake for mistake in _STEPS if mistake.part is part) for part in Part
 }
-"""The wrong steps, by the part of a layer that they replace."""
+"""The wrong steps, by the part of a layer's backprop they replace."""
 
 TENSOR_FACTOR = Wrong("factor", SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor")
 """A factor on one tensor only."""
@@ -63,7 +63,7 @@ CLIPPED = Wrong(
     "∂L",
     unknown="norm",
 )
-"""Each tensor clipped individually."""
+"""A tensor's gradient clipped to a norm of its own."""
 
 SWAPPED = Wrong(
     "tensors swapped",
@@ -73,12 +73,12 @@ SWAPPED = Wrong(
     "",
     code="dL_db, dL_db_h = dL_db_h, dL_db",
 )
-"""One tensor's gradient in another's place."""
+"""One tensor's gradient found in place of another's."""
 
 _SOME = "batch subset", "samples", "{it} is summed over {place} only"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a")
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
-"""Only some samples count: in the loss, or in one product or sum."""
+"""Only some samples count, either in the loss or in a single product or sum."""
 
 TENSOR_KINDS = frozenset(
     wrong.kind
@@ -99,7 +99,7 @@ ALL_ZERO = Wrong(
     "0",
     "as computed",
 )
-"""All gradients at once are 0: then no formula is the reason."""
+"""All gradients are 0 at once, which no wrong formula explains."""
 
 OVERFLOW = Wrong(
     "overflow",
@@ -115,10 +115,10 @@ PLANTABLE: tuple[Wrong, ...] = (
     *PENALTY_MISTAKES,
     *(wrong for wrong in TENSOR_MISTAKES if wrong is not ROUNDED_AWAY),  # which explains nothing alone
 )
-"""The mistakes that can be planted in our backprop."""
+"""The mistakes that can be planted in our own backprop."""
 
 ZERO = next(wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
-"""A gradient of exactly 0 was probably never computed, so that comes before terms that cancel."""
+"""A gradient of exactly 0, which was probably never computed; so it ranks above terms that cancel out."""
 
 _LIKELY = (
     SWAPPED,
@@ -136,7 +136,7 @@ _LIKELY = (
 )
 
 NAMEABLE: tuple[Wrong, ...] = (*_LIKELY, *NAMES, OTHER_NETWORK)
-"""All that a diagnosis may name; several rows may share a kind, and at least one of these has code."""
+"""All mistakes that a diagnosis may name. Several rows may share a kind; at least one of them has code."""
 
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
-"""The rank of each mistake by how likely it is beforehand: the order of the rows."""
+"""The rank of each mistake by its prior likelihood, which is the order of the rows."""

@@ -1,4 +1,4 @@
-"""A gradient that was found, and whether a candidate equals it to rounding."""
+"""A gradient to explain, and the test whether a candidate equals it up to rounding."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from gradcheck_cli.types import Array
 
 RTOL = 1e-8
-"""The relative tolerance for a candidate in float64; by chance hardly an entry comes this near."""
+"""The relative tolerance for a candidate in float64; an entry hardly ever comes this near by chance."""
 
 _CANCELLED = 1e-9
-"""A smaller share of the terms that an entry is summed from counts as 0."""
+"""An entry smaller than this share of the terms summed to give it counts as 0."""
 
 _TRIFLE = 1e-11
-"""A smaller share of a tensor's largest entry counts as 0."""
+"""An entry smaller than this share of the tensor's largest entry counts as 0."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One tensor's gradient as found and as it should be, both in float64 with penalties.
+    """One tensor's gradient as found and as it should be, both in float64 and with penalties.
 
-    bound: the rounding that a right gradient may have in the arithmetic it was computed in.
+    bound: a bound on the rounding error of a right gradient, in the arithmetic it was computed in.
     rtol, eps: the relative tolerance and the machine epsilon of that arithmetic.
-    silent: the units whose weights and bias were all found to be exactly 0, (units,).
+    silent: a mask of the units whose weights and bias have gradients of exactly 0, (units,).
     """
 
     name: str
@@ -42,7 +42,7 @@ class Target:
 
     @cached_property
     def is_known(self) -> Array:
-        """Where the right value is known and the one found is finite."""
+        """A mask of the entries with a known right value and a finite value found."""
         return self.finite & np.isfinite(self.bound)
 
     @cached_property
@@ -57,7 +57,11 @@ class Target:
         return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
 
     def can_stand_for(self, other: Target) -> bool:
-        """Whether the other may hold its right gradient; one of 0 counts only if both are swapped."""
+        """Return whether the other tensor may hold this one's right gradient by mistake.
+
+        If the other's gradient is 0, this counts only if the two are swapped, so that this tensor holds the
+        other's right gradient.
+        """
         if self.name == other.name or self.right.shape != other.right.shape:
             return False
         return not other.is_nothing or self.matches(other.right)
@@ -67,26 +71,26 @@ class Target:
         return not self.same(self.found, self.right)[self.is_known].any()
 
     def without(self, penalty: Array) -> Target:
-        """Return the data's part, if the penalty was added last."""
+        """Return the target without a penalty: the data's part, provided that the penalty was added last."""
         found = self.found - penalty
         found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0
         return replace(self, found=found, right=self.right - penalty)
 
     @cached_property
     def size(self) -> float:
-        """The size of the numbers that the right gradient is summed from, which may cancel."""
+        """The size of the terms that are summed to give the right gradient; they may cancel."""
         summed_from = self.bound / self.eps
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
 
     def tolerance(self, candidate: Array) -> Array:
-        """Return how far rounding may carry the candidate; further if it is larger than the right one."""
+        """Return the rounding error allowed for a candidate, by entry; it grows if the candidate is large."""
         size = np.abs(candidate)
         largest = float(size.max(initial=0.0))
         amplified = max(1.0, largest / self.size) if self.size > 0 else 1.0
         return self.rtol * size + amplified * self.bound + _TRIFLE * largest
 
     def same(self, found: Array, candidate: Array) -> Array:
-        """Return a mask of where both are the same; entries that are not finite count as the same."""
+        """Return a mask of the entries that agree up to rounding, or that were not finite when found."""
         with np.errstate(invalid="ignore"):
             return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
 
@@ -94,12 +98,15 @@ class Target:
         return bool(np.isfinite(candidate).all() and self.same(self.found, candidate).all())
 
     def apart(self, candidate: Array) -> float:
-        """Return the largest distance as a share of the candidate's largest entry, or of its terms."""
+        """Return the largest distance from the gradient found, as a share of the candidate's largest entry.
+
+        If the candidate cancels to almost 0, the share is of the size of its terms instead.
+        """
         off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
         largest = np.abs(candidate).max(initial=_CANCELLED * self.size)
         return float(off / largest) if largest > 0 else float(off > 0)
 
     def informs(self, candidate: Array) -> int:
-        """Return how many entries distinguish the candidate from the right gradient."""
+        """Return how many entries clearly distinguish the candidate from the right gradient."""
         told = np.abs(candidate - self.right) > 2.0 * (self.tolerance(candidate) + self.bound)
         return int(np.count_nonzero(told & self.finite))

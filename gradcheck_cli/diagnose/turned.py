@@ -1,4 +1,4 @@
-"""Rows and columns as in the author's file, which holds every weight as [in, out]."""
+"""Name rows and columns as in the author's file, which stores every weight as [in, out]."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTE = " (Rows and columns are counted as in the file, [in, out].)"
 
 
 def turned(diagnosis: Diagnosis) -> Diagnosis:
-    """Return the diagnosis with rows called columns, and columns rows."""
+    """Return the diagnosis with the words for rows and columns swapped."""
     return replace(
         diagnosis,
         answers=tuple(_answer(answer) for answer in diagnosis.answers),

@@ -1,4 +1,4 @@
-"""The words for the mistakes that were found."""
+"""Put the mistakes found into words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from gradcheck_cli.model.problem import Problem
 
 
 def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
-    """Return one mistake, made in one place or several, in words; problem: the network, if known."""
+    """Return one mistake, made in one or several places, in words.
+
+    problem: the network, if known.
+    """
     first = made[0]
     words = _words(made, problem)
     wrong, right = _filled(first.wrong.wrong, words), _filled(first.wrong.right, words)
@@ -32,7 +35,7 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
 
 
 def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
-    """Return the words for the braces of a sentence or a formula."""
+    """Return the words to fill the placeholders of a sentence or formula."""
     first = made[0]
     layers = _layers(made)
     tensors = _in_order([each.tensor for each in made if each.tensor], problem)
@@ -58,7 +61,7 @@ def _layers(made: Sequence[Made]) -> list[str]:
 
 
 def _sentences(made: Sequence[Made], problem: Problem | None) -> list[str]:
-    """Return what happened, a sentence for each way and place."""
+    """Return what happened, one sentence for each wording and place."""
     if made[0].wrong is SWAPPED:
         return list(_swapped(made))
     ways: dict[tuple[str, str], list[Made]] = {}
@@ -73,7 +76,7 @@ def _when(made: Sequence[Made]) -> str:
 
 
 def _swapped(made: Sequence[Made]) -> Iterator[str]:
-    """Yield one sentence for two tensors that are swapped, else one for each tensor."""
+    """Yield one sentence for each pair of swapped tensors, and one for every other tensor."""
     stands_for = {each.tensor: each.place for each in made}
     for tensor, other in stands_for.items():
         if stands_for.get(other) != tensor:
@@ -87,7 +90,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    """Return the words for the loss, and for the activation if these layers share one."""
+    """Return the words for the loss and for the activation of these layers, which may differ."""
     loss = problem.network.loss
     formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
     return {"loss": name_of(loss), "dloss": formula, **_activation(problem, layers)}
@@ -112,7 +115,7 @@ def _where(made: Sequence[Made], layers: Sequence[str], problem: Problem | None)
 
 
 def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Problem | None) -> str:
-    """Return what a factor applies to."""
+    """Return the words for the gradient that a factor applies to."""
     if problem is None and not tensors:
         return "the gradient"
     if problem is None or tensors:

@@ -1,4 +1,4 @@
-"""Mistakes in the use of ∂a/∂z: it is missing, doubled, or taken at the wrong point."""
+"""Mistakes in using ∂a/∂z: it is missing, applied twice, or evaluated at the wrong point."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ DERIVATIVE = "activation derivative"
 
 
 def activation_row(kind: str, family: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
-    """Return a row for a mistake in δ = ∂L/∂a · φ′(z)."""
+    """Return a table row for a mistake in δ = ∂L/∂a · φ'(z)."""
     right, factor = "δ = ∂L/∂a · {phi}", "∂a/∂z"
     return Mistake(kind, family, sentence, wrong, right, factor, code=code, part=Part.ACTIVATION, step=step)
 
 
 def negative_slope_of(activation: Activation) -> float:
-    """Return the slope of leaky_relu below 0."""
+    """Return the slope of a leaky_relu (or relu) below 0."""
     return float(activation.derivative(np.array(-1.0)))
 
 
 def alpha_of(activation: Activation) -> float:
-    """Return the alpha of elu: its slope just below 0."""
+    """Return the alpha of an elu, which is its slope just below 0."""
     return float(activation.derivative(np.array(-np.finfo(float).tiny)))
 
 
@@ -56,7 +56,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""∂L/∂z by activation, with the derivative as textbooks write it in terms of a."""
+"""∂L/∂z by activation, with the derivative written in terms of a, as in textbooks."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
@@ -78,13 +78,16 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
 
 
 def _own_slope(site: Site) -> Array:
-    """Return φ'(z) (N, out); for softmax the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    """Return φ'(z) (N, out); for softmax, return the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
     activation = site.layer.activation
     return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
 
 
 def _averaged_slope(site: Site, _: float) -> Array | None:
-    """Return φ'(z) times the loss's factor c, which code that divides by N at the end keeps."""
+    """Return c φ'(z). The loss's factor c survives in code that divides by N only at the end.
+
+    None if c is 1, which another row covers.
+    """
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)
 

@@ -1,4 +1,4 @@
-"""Mistakes in the sum that is a bias's gradient."""
+"""Mistakes in the gradient of a bias, ∂L/∂b = Σₙ δₙ."""
 
 from __future__ import annotations
 

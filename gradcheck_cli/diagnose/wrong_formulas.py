@@ -1,4 +1,4 @@
-"""Wrong formulas for ∂a/∂z: an option, a slip, another activation's derivative."""
+"""Wrong formulas for ∂a/∂z: a wrong option, a slip, or another activation's derivative."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 FORMULA = "activation formula"
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""Return a wrong φ'(z), given y, a and the layer."""
+"""A function of the layer's y and a, and of the layer, that returns a wrong φ'(z)."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------
@@ -36,7 +36,7 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """Return a + alpha, with another alpha than a was computed with."""
+    """Return ∂L/∂a · φ'(z) with elu's slope below 0 as a + alpha, for an alpha unlike the forward pass's."""
     if site.layer.activation_name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
@@ -173,7 +173,7 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "1 / (1 + eᶻ)²": lambda z, a, _: sigmoid(-z) ** 2,
     },
 }
-"""By activation: wrong formulas for its derivative, as people write them."""
+"""Wrong formulas for the derivative of each activation, as people write them."""
 
 
 def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
@@ -231,9 +231,10 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ..
         "delta = dL_da * np.where(a > 0, 1, a + 1)",
     ),
 )
-"""The activation, its derivative in terms of a, the formula, where that has another name, and numpy code.
+"""Derivatives in terms of a: the activation, the formula, a function, activations to skip, and numpy code.
 
-Of a that is never negative elu's is 1, a derivative that is missing.
+For the activations to skip, the mistake has another name. For instance, where a is never negative, the
+derivative of elu is 1, as if the derivative were missing.
 """
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in what a layer hands down to the layer below."""
+"""Mistakes in ∂L/∂a⁽ʰ⁾ = δ w, the gradient that a layer passes to the layer below."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def _below_before(site: Site) -> Array | None:
 
 
 def _summed_over_units(site: Site) -> Array | None:
-    """Return Σⱼ δⱼ for every input; None where that cancels, as below a softmax, and rounding is left."""
+    """Return Σⱼ δⱼ, repeated for every input.
+
+    None if the sum cancels in every sample, as it does for a softmax, so that only rounding is left.
+    """
     total = site.delta.sum(axis=1, keepdims=True)
     if (np.abs(total) <= _CANCELLED * np.abs(site.delta).sum(axis=1, keepdims=True)).all():
         return None
@@ -82,7 +85,7 @@ def _summed_over_units(site: Site) -> Array | None:
 
 
 _CANCELLED = 1e-12
-"""A smaller share of the terms of a sum is rounding."""
+"""A sum smaller than this share of its terms' sizes is nothing but rounding."""
 
 
 _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (

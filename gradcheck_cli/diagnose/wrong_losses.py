@@ -1,4 +1,4 @@
-"""Mistakes in ∂L/∂a: the loss's formula."""
+"""Mistakes in the formula of the loss's gradient ∂L/∂a."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gradcheck_cli.types import Array
 LOSS = "loss"
 
 Gradient = Callable[[Array, Array], Array]
-"""Return ∂ℓ/∂a (N, C), given the output a and the target, both (N, C)."""
+"""A function of the output a and the target, both (N, C), that returns ∂ℓ/∂a (N, C)."""
 
 
 def loss_row(kind: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
-    """Return a row for a mistake in ∂L/∂a."""
+    """Return a table row for a mistake in ∂L/∂a."""
     return Mistake(
         kind,
         LOSS,
@@ -35,7 +35,7 @@ def loss_row(kind: str, step: Step, sentence: str, wrong: str, code: str = "") -
 
 
 def name_of(loss: Loss) -> str:
-    """Return the loss's name in the table."""
+    """Return the name of the loss in the table of losses."""
     return next(name for name, row in LOSSES.items() if row.formula == loss.formula)
 
 
@@ -45,7 +45,10 @@ def name_of_loss(site: Site) -> str:
 
 
 def of_loss(gradient: Gradient, *losses: str) -> Step:
-    """Return the step with a wrong gradient of these losses, or of any, times the network's coefficient."""
+    """Return a step that computes a wrong gradient of the loss, times the network's coefficient.
+
+    losses: the losses that it applies to; by default all.
+    """
 
     def step(site: Site, _: float) -> Array | None:
         if losses and name_of_loss(site) not in losses:
@@ -56,7 +59,7 @@ def of_loss(gradient: Gradient, *losses: str) -> Step:
 
 
 def total_of(target: Array) -> Array:
-    """Return the sum of each sample's targets, (N, 1)."""
+    """Return the sum of the targets of each sample, (N, 1)."""
     total: Array = target.sum(axis=-1, keepdims=True)
     return total
 
@@ -67,7 +70,10 @@ def total_of(target: Array) -> Array:
 def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
-    """Yield the mistakes of a loss whose ∂ℓ/∂a is p(a) · total(y) − y."""
+    """Yield the mistakes for a loss with ∂ℓ/∂a = p(a) · total(y) − y, where a are logits.
+
+    name: the symbol of p, the function that turns logits into probabilities.
+    """
     function = LOSSES[loss].applies or ""
     vjp = ACTIVATIONS[function].vjp
     twice, missing = "output activation twice", "output activation missing"
@@ -165,7 +171,7 @@ _OTHERS: Mapping[str, tuple[str, Gradient, str]] = {
         "2 * (over * margins - y * (over * margins).sum(axis=1, keepdims=True))",
     ),
 }
-"""By loss: how its gradient is written, the gradient, and its code."""
+"""The gradient of each loss: its formula, a function that computes it, and numpy code."""
 
 
 def _squared_hinge(a: Array, target: Array) -> Array:
@@ -198,7 +204,7 @@ OTHER_LOSS_MISTAKES = tuple(_another(name, *row) for name, row in _OTHERS.items(
 
 
 def _threshold(site: Site) -> float:
-    """Return the Huber loss's delta, which is its slope far from 0."""
+    """Return the delta of the network's Huber loss, which is the loss's slope far from 0."""
     return float(site.problem.network.loss.gradient(np.full((1, 1), 1e100), np.zeros((1, 1)))[0, 0])
 
 
@@ -209,13 +215,14 @@ def _huber(site: Site, delta: float) -> Array | None:
 
 
 _MOST_SIZES = 2000
-"""With more entries of a − y, trying each interval between them would take too long."""
+"""With more entries of a − y than this, trying each interval between them would take too long."""
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
-    """Return every delta that would give the output's bias this gradient (C,).
+    """Return the deltas that may have given the output's bias this gradient (C,).
 
-    Between two neighbouring sizes of a − y the gradient is affine in delta, so each interval has a best one.
+    Between neighbouring values of |a − y|, the gradient is affine in delta. So each interval has a best
+    delta, which is returned if it lies in the interval.
     """
     sizes = np.sort(np.abs(site.a - site.problem.target), axis=None)
     if len(sizes) > _MOST_SIZES:
@@ -231,7 +238,10 @@ def _thresholds(site: Site, found: Array) -> Sequence[float]:
 
 
 def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
-    """Return fixed and slope of the bias's gradient fixed + delta · slope; delta clips all above `low`."""
+    """Return `fixed` and `slope`, both (C,), of the bias's gradient fixed + delta · slope.
+
+    low: entries with |a − y| above this are clipped to ± delta.
+    """
     d, c = site.a - site.problem.target, site.problem.network.coefficient
     beyond = np.abs(d) > low
     activation = site.layer.activation
@@ -312,7 +322,7 @@ def _counted(over: Array) -> Array:
 
 
 def _largest_only(a: Array, target: Array) -> Array:
-    """Return 1 for the margin that is violated most, else 0 (Crammer and Singer)."""
+    """Return 1 for the most violated margin of each sample and 0 for the others (Crammer and Singer)."""
     over = _over(a, target)
     other = np.where(target > 0, -np.inf, a)
     first = np.zeros_like(a)

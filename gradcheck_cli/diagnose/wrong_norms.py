@@ -1,4 +1,4 @@
-"""Mistakes in batch normalisation: its backward, and the gradients of γ and β."""
+"""Mistakes in batch normalisation: in its backward pass, and in the gradients of γ and β."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FORMULAS = {
     Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
     Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
 }
-"""The right formula of each part, and its factor of the chain rule."""
+"""The right formula of each part, and the part's factor of the chain rule."""
 
 Of = Callable[[Normalised, Array, Site], Array]
-"""Return a wrong step, given ẑ, g = γ ∂L/∂y and the site."""
+"""A function of ẑ, g = γ ∂L/∂y and the site that returns the result of a wrong step."""
 
 
 def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str) -> Mistake:
@@ -32,7 +32,7 @@ def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str) ->
 
 
 def _normed(of: Of) -> Step:
-    """Return the step for layers with batch normalisation; it does not apply to others."""
+    """Return a step that applies only to layers with batch normalisation."""
 
     def step(site: Site, _: float) -> Array | None:
         return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
@@ -51,7 +51,7 @@ def _along(z_hat: Array, g: Array) -> Array:
 
 
 def _unbiased(at: Normalised, site: Site) -> Array:
-    """Return √(var z + eps) with the variance over N − 1."""
+    """Return √(var z + eps), with the variance divided by N − 1 instead of N."""
     eps, count = site.layer.batch_norm or 0.0, site.rows
     variance = at.deviation**2 - eps
     deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
@@ -65,7 +65,7 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """Return the exact δ of a normalisation by the variance over N − 1."""
+    """Return the exact δ of a normalisation whose variance is divided by N − 1."""
     deviation, count = _unbiased(at, site), site.rows
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
@@ -196,27 +196,29 @@ _NORMS: tuple[tuple[str, Of, str, str, str], ...] = (
 
 
 def _variance(at: Normalised, site: Site) -> Array:
-    """Return var z, without eps."""
+    """Return var z without eps, but at least the smallest normal number."""
     variance: Array = np.maximum(at.deviation**2 - (site.layer.batch_norm or 0.0), np.finfo(float).tiny)
     return variance
 
 
 def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return δ with another eps in the divisor only; ẑ is that of the forward pass."""
+    """Return δ with this eps in the divisor only; ẑ is still that of the forward pass."""
     divided: Array = at.vjp(g) * at.deviation / np.sqrt(_variance(at, site) + eps)
     return divided
 
 
 def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return the exact δ of a normalisation with another eps."""
+    """Return the exact δ of a normalisation with this eps, which differs from the forward pass's."""
     deviation = np.sqrt(_variance(at, site) + eps)
     return (_centred(g) - _along(at.value * at.deviation / deviation, g)) / deviation
 
 
 def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
-    """Return a solver for eps, from the weight's row of the unit with the least variance.
+    """Return a solver for eps that uses one row of the weight's gradient.
 
-    terms: δ (N, out) in powers of r = 1 / √(var + eps): the factor of r, and that of r³ if there is one.
+    It takes the unit with the smallest variance, where eps matters most.
+    terms: returns the coefficients of δ (N, out) in powers of r = 1 / √(var z + eps): that of r and, if there
+    is one, that of r³.
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Mistakes in the penalty's term of a gradient."""
+"""Mistakes in a gradient's penalty term."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def _row(
 
 
 def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
-    """Return the term with the penalties, or one of several, times a multiple."""
+    """Return a term that multiplies the penalties by a factor.
+
+    only: the penalty to multiply, out of several; by default all are multiplied.
+    """
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)
@@ -54,7 +57,7 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
 
 
 def _swapped(problem: Problem, name: str, _: float) -> Array | None:
-    """Return the penalties with each other's strength."""
+    """Return the two penalties' term with their strengths swapped; None unless there are two."""
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -67,7 +70,10 @@ def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
 
 
 def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
-    """Return the penalties with the sum of their strengths divided in another ratio."""
+    """Return the two penalties' term with l1's share of their total strength set to `l1_ratio`.
+
+    None unless there are two penalties.
+    """
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -76,7 +82,7 @@ def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
 
 
 def _one_strength(of: str) -> Term:
-    """Return the term with one penalty's strength for both."""
+    """Return a term that gives both penalties the strength of one of them."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -86,7 +92,7 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """Return the term with another strength for one of two penalties."""
+    """Return a term that multiplies the strength of one of two penalties by the unknown."""
 
     def term(problem: Problem, name: str, multiple: float) -> Array | None:
         return _times(lambda _: multiple, of)(problem, name, multiple)
@@ -95,7 +101,7 @@ def _other_strength(of: str) -> Term:
 
 
 def _added(penalty: str) -> Term:
-    """Return the term with a penalty that the spec lacks, added to those it has."""
+    """Return a term that adds a penalty that the spec lacks to those it has."""
 
     def term(problem: Problem, name: str, strength: float) -> Array | None:
         if penalty in problem.network.penalties:
@@ -211,7 +217,7 @@ def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
 
 
 def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
-    """Return the term with another function of w instead of this penalty's derivative."""
+    """Return a term that replaces a penalty's derivative by another function of w."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)
@@ -237,13 +243,16 @@ _OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str]
         (lambda w: (w > 0).astype(float), "λ where w > 0, else 0", "(w > 0)"),
     ),
 }
-"""By penalty: wrong derivatives, also in numpy. The first of both at once is an elastic net mixed up."""
+"""The wrong derivatives of each penalty: a function, the formula and numpy code.
+
+The first of each list, made together, swap the two derivatives: that is an elastic net mixed up.
+"""
 
 _OTHER_KIND = "penalty of the other kind"
 
 
 def _code_of(**instead: str) -> str:
-    """Return the gradient in numpy, with this in place of one penalty's derivative."""
+    """Return numpy code for the gradient, with some penalties' derivatives replaced by this code."""
     derivatives = {"l2": "w", "l1": "np.sign(w)", **instead}
     return "dL_dw = delta.T @ a_h" + "".join(f" + {name} * {each}" for name, each in derivatives.items())
 
@@ -262,7 +271,7 @@ _INSTEAD = tuple(
 
 
 def _both_instead(of_l2: Callable[[Array], Array], of_l1: Callable[[Array], Array]) -> Term:
-    """Return the term with another function of w instead of the derivative of each of two penalties."""
+    """Return a term that replaces the derivatives of both penalties by other functions of w."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -286,7 +295,7 @@ PAIRED_PENALTY_MISTAKES = tuple(
     for j, (of_l1, from_l1, _) in enumerate(_OTHER_DERIVATIVES["l1"])
     if i or j
 )
-"""One mistake made with both penalties."""
+"""The mistakes that give both penalties a wrong derivative at once."""
 
 
 PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (

@@ -1,4 +1,4 @@
-"""A finished gradient with fewer digits: in a narrower type, or rounded as when printed."""
+"""Finished gradients that have lost digits: stored in a narrower type, or rounded as if printed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fits = Callable[[Target, Array], Spoilt | None]
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
-    """Return a fit for numbers that this type holds exactly and that are right to its rounding."""
+    """Return a fit for gradients that this type represents exactly and that are right up to its rounding."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -33,21 +33,21 @@ def _precision(dtype: type[np.floating]) -> Fits:
 
 
 _ROUNDINGS = 64.0
-"""How many units in the last place a sum may lose."""
+"""The largest rounding error of a sum, in units of the type's machine epsilon."""
 
 _CANCELLED = 1e-3
-"""A sum that is a smaller share of its terms cancels, and rounds as the terms do."""
+"""A sum smaller than this share of its terms cancels, so its rounding error depends on their size."""
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
     return lambda right: right.astype(dtype).astype(np.float64)
 
 
-# --- rounded as it was printed -----------------------------------------------------------------------------
+# --- rounded as if printed ---------------------------------------------------------------------------------
 
 
 def _to_decimals(value: Array, decimals: int) -> tuple[Array, Array]:
-    """Return the value rounded, and one unit in its last place."""
+    """Return the value rounded to this many decimals, and one unit in the last of them."""
     return np.round(value, decimals), np.full(value.shape, 10.0**-decimals)
 
 
@@ -59,11 +59,14 @@ def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
 
 
 _MOST_DECIMALS = 8
-"""More decimals hardly differ from the right numbers."""
+"""The most decimals to try; with more, the numbers hardly differ from the right ones."""
 
 
 def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
-    """Return a fit for the fewest decimals, or digits, to which the right numbers round."""
+    """Return a fit for gradients rounded to a few decimals or digits, and right to that precision.
+
+    to: rounds a value to a number of decimals or digits.  noun: "decimal" or "digit".
+    """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -81,11 +84,14 @@ def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits
 
 
 _HALF = 0.5 * (1.0 + 1e-6)
-"""Half a unit in the last place, with a margin for rounding."""
+"""Half a unit in the last place, with a small margin for rounding."""
 
 
 def _print(right: Array) -> Array | None:
-    """Round so that the largest entry has two digits, and all entries as many decimals."""
+    """Return the gradient rounded to the number of decimals that leaves its largest entry two digits.
+
+    None if that takes no decimals, or too many.
+    """
     largest = float(np.abs(right).max(initial=0.0))
     decimals = 1 - int(np.floor(np.log10(largest))) if largest > 0 else 0
     return np.round(right, decimals) if 0 < decimals <= _MOST_DECIMALS else None
@@ -105,7 +111,7 @@ ROUNDED_AWAY = WrongTensor(
     fits=_all_rounded_away,
     plant=lambda right: None,
 )
-"""A small tensor that is 0; this explains it only if others are rounded, too."""
+"""A small gradient rounded to 0, which is an explanation only if other gradients are rounded, too."""
 
 
 PRECISION_MISTAKES: tuple[WrongTensor, ...] = (

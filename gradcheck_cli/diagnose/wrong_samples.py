@@ -1,4 +1,4 @@
-"""Mistakes in which samples count: in the loss, in a product or in a sum."""
+"""Mistakes that leave out samples: in the loss, in a product or in a sum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ SAMPLES = "samples"
 
 
 def _only(samples: Samples, mean: bool) -> Step:
-    """Return the step for the loss of these samples only; mean: averaged over them, not over all."""
+    """Return a step for a loss over these samples only.
+
+    mean: whether the loss is averaged over these samples instead of all.
+    """
 
     def step(site: Site, _: float) -> Array | None:
         some = kept(site.samples, samples)

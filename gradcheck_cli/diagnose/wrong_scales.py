@@ -1,4 +1,4 @@
-"""Factors: a gradient that is a constant times what it should be, and the name of that constant."""
+"""Gradients that are a constant times the right ones, and the names of such factors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCALE = "scale or reduction"
 ACCUMULATED = "accumulated"
 
 SAME = 1e-7
-"""The relative difference up to which two factors are the same."""
+"""The largest relative difference of two factors that count as the same."""
 
 
 def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: str = SCALE) -> Wrong:
@@ -22,7 +22,7 @@ def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: 
 
 
 class Sizes(NamedTuple):
-    """The number of samples and outputs, if known, and whether the loss is a mean over each."""
+    """The numbers of samples and outputs, if known, and whether the loss averages over them."""
 
     samples: int | None = None
     outputs: int | None = None
@@ -39,7 +39,11 @@ Named = tuple[float, Wrong]
 
 
 def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Named]:
-    """Yield a mean that is missing, or taken twice; over: whether the loss takes it."""
+    """Yield the factors of a mean over samples or outputs that is missing, and of one taken once too often.
+
+    letter, count, noun: the symbol, the number and the name of the things to average over.
+    over: whether the loss averages over them.
+    """
     if count is None:
         return
     sum_of = f"Σ over {noun}"
@@ -74,7 +78,7 @@ _TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
 
 
 def _factors(sizes: Sizes) -> Iterator[Named]:
-    """Yield each factor with its name, the likeliest first."""
+    """Yield each factor that has a name, with the name, the likeliest first."""
     yield -1.0, _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
     over_samples = _means("N", sizes.samples, sizes.over_samples, "samples")
     over_outputs = _means("C", sizes.outputs, sizes.over_outputs, "outputs")
@@ -82,7 +86,7 @@ def _factors(sizes: Sizes) -> Iterator[Named]:
         (2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L", _TWICE)),
         (0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L", _HALF)),
     )
-    # A mean over outputs that the loss does not take is an unlikely mistake.
+    # To average over the outputs although the loss does not is an unlikely mistake.
     yield from (
         (*over_samples, *over_outputs, *plain)
         if sizes.over_outputs
@@ -91,11 +95,11 @@ def _factors(sizes: Sizes) -> Iterator[Named]:
 
 
 _BATCHES = tuple(2**k for k in range(2, 11))
-"""Usual numbers of samples in a batch."""
+"""Common batch sizes."""
 
 
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
-    """Yield a mean over a wrong number of samples: N − 1, or a usual size of a batch."""
+    """Yield the name of a factor that divides by a wrong number of samples: N − 1, or a common batch size."""
     count = sizes.samples
     if count is None or not (sizes.over_samples or sizes.outputs is None):
         return
@@ -128,10 +132,11 @@ def named(
     on_penalty: bool = False,
     without: frozenset[str] = frozenset(),
 ) -> list[Wrong]:
-    """Return every name of this factor, the likeliest first; without one it is just a factor.
+    """Return every name that this factor may have, the likeliest first; if it has none, a plain "factor".
 
-    norm: the norm of the gradient found.  on_penalty: whether the factor applies to a penalty, too, as a mean
-    does not.
+    norm: the norm of the gradient found, for clipping; 0 if unknown.
+    on_penalty: whether the factor also applies to a penalty, which a mean over samples or outputs would not.
+    without: kinds to leave out.
     """
     names = [wrong for value, wrong in _factors(sizes) if value != 1.0 and is_same(factor, value)]
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
@@ -145,13 +150,13 @@ def named(
 
 
 _MANY_TIMES = 10.0
-"""Gradients are seldom accumulated by mistake more often than this."""
+"""Gradients are rarely accumulated by mistake this many times or more."""
 
 _MEANS = ("missing 1/N", "1/N twice", "missing 1/C", "1/C twice")
 
 
 def is_round(norm: float) -> bool:
-    """Whether it has at most two digits, like a limit that somebody chose."""
+    """Return whether the norm has at most two significant digits, like a limit that somebody chose."""
     return 0 < norm < math.inf and math.isclose(norm, float(f"{norm:.2g}"), rel_tol=SAME)
 
 
@@ -162,7 +167,7 @@ def _clipped(norm: float) -> Wrong:
 
 
 def is_same(factor: float, other: float) -> bool:
-    """Return whether two factors are equal up to rounding."""
+    """Return whether two factors are equal up to a relative difference of `SAME`."""
     return math.isclose(factor, other, rel_tol=SAME)
 
 
@@ -179,7 +184,7 @@ SCALED = Mistake(
     step=lambda site, factor: factor * site.dL_da,
     planted=1.7,
 )
-"""Any factor on ∂L/∂a of a layer, and so on everything below it."""
+"""A factor of any value on a layer's ∂L/∂a, and so on all gradients below it."""
 
 _ANY = Sizes(11, 3, over_samples=True, over_outputs=True)
 
@@ -189,4 +194,4 @@ NAMES: tuple[Wrong, ...] = (
     _accumulated(5),
     _clipped(0.01),
 )
-"""Every name that a factor may have, each as it reads for some sizes."""
+"""Every name that a factor may have, with example sizes filled in."""

@@ -1,4 +1,4 @@
-"""Mistakes in the product that is a weight's gradient."""
+"""Mistakes in the gradient of a weight, ∂L/∂w = δᵀ a⁽ʰ⁾."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sum_row(
     code: str = "",
     alike: bool = False,
 ) -> Mistake:
-    """Return a row for a mistake in a sum: that of ∂L/∂w, of ∂L/∂b or of ∂L/∂a⁽ʰ⁾."""
+    """Return a table row for a mistake in ∂L/∂w, ∂L/∂b or ∂L/∂a⁽ʰ⁾."""
     right, factor = FORMULAS[part]
     return Mistake(
         kind,
@@ -49,11 +49,11 @@ FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
 }
-"""The right formula of each part, and its factor of the chain rule."""
+"""The right formula of each part, and the part's factor of the chain rule."""
 
 
 def before_activation(site: Site) -> Array | None:
-    """Return ∂L/∂a (N, out), or None if it is δ itself."""
+    """Return ∂L/∂a (N, out), or None if δ is the same array."""
     return None if site.dL_da is site.delta else site.dL_da
 
 
@@ -66,17 +66,17 @@ def _weight_before(site: Site) -> Array | None:
 
 
 def _transposed(site: Site) -> Array:
-    """Return aᵀδ, which is [in, out], read as if it were [out, in]."""
+    """Return a⁽ʰ⁾ᵀ δ, which is [in, out], with its entries read as if it were [out, in]."""
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
 def _transposed_of_in_out(site: Site) -> Array:
-    """Return δᵀa, which is [out, in], read as if it were [in, out]."""
+    """Return δᵀ a⁽ʰ⁾, which is [out, in], with its entries read as if it were [in, out]."""
     return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
 
 
 _MOST_BEHIND = 32
-"""Rolls of the batch by fewer samples than this are tried."""
+"""The batch is rolled by every number of samples below this."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:
@@ -123,7 +123,10 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 
 
 def _other_input(by: int) -> Of:
-    """Return the product with the input of the layer that is `by` layers above; below if negative."""
+    """Return a step that multiplies δ by the input of another layer.
+
+    by: how many layers above this one; below it if negative.
+    """
 
     def step(site: Site) -> Array | None:
         inputs = (*site.activity.inputs, site.activity.output)
@@ -135,7 +138,10 @@ def _other_input(by: int) -> Of:
 
 
 def other_delta(by: int) -> Of:
-    """Return how to get δ of the layer that is `by` layers above; below if negative."""
+    """Return a function of a site that returns δ of another layer, or None if the shapes differ.
+
+    by: how many layers above the site's; below it if negative.
+    """
 
     def delta(site: Site) -> Array | None:
         if by > 0:
@@ -152,7 +158,7 @@ FURTHER = tuple(
     for near in range(1, 12)
     for by in (near, -near)
 )
-"""How many layers above, or below if negative, and the words for it."""
+"""Distances to other layers, with their names: positive if above, negative if below."""
 
 
 def _weight_of(delta: Of) -> Of:
@@ -164,7 +170,7 @@ def _weight_of(delta: Of) -> Of:
 
 
 def unless_zero(parameter: Array) -> Array | None:
-    """Return the parameter; None if it is 0 throughout, which another kind covers."""
+    """Return the parameter, or None if it is all 0: another kind of mistake covers zero gradients."""
     return parameter if parameter.any() else None
 
 
@@ -188,7 +194,7 @@ _OUTER: tuple[tuple[Of, str, str, str], ...] = (
         "np.outer(delta.mean(axis=0), a_h.mean(axis=0))",
     ),
 )
-"""Products of a batch that is summed too early: the step, a sentence and a formula."""
+"""Products of sums over the batch, instead of sums of products: the step, a sentence, a formula and code."""
 
 
 _WEIGHTS: tuple[tuple[Any, ...], ...] = (

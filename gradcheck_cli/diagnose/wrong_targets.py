@@ -1,4 +1,4 @@
-"""Mistakes in the targets of the loss: their entries, label smoothing, class weights."""
+"""Mistakes in the loss's targets: in their entries, in label smoothing or in class weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from gradcheck_cli.types import Array
 
 
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
-    """Return the step with the right formula for another target."""
+    """Return a step that computes the loss's right gradient for a changed target.
+
+    losses: the losses that it applies to; by default all.
+    """
 
     def step(site: Site, _: float) -> Array | None:
         if losses and name_of_loss(site) not in losses:
@@ -67,7 +70,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
-    """Return cross-entropy's gradient for another target and coefficient."""
+    """Return the gradient of cross-entropy for this target and coefficient; None for other losses."""
     if name_of_loss(site) != "cross_entropy":
         return None
     return coefficient * (softmax(site.a) * total_of(target) - target)
@@ -93,7 +96,10 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 
 
 def _weight_per_sample(site: Site) -> float:
-    """Return the mean weight of a sample, the ratio of the mean over samples to that over weights."""
+    """Return the mean weight of a sample.
+
+    It is the ratio of the weighted sum divided by N to the same sum divided by the total weight.
+    """
     weights = _weights(site)
     return 1.0 if weights is None else float((site.problem.plain_target * weights).sum()) / site.samples
 
@@ -154,11 +160,11 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 )
 
 
-# --- some entries of the target alone ----------------------------------------------------------------------
+# --- only some entries of the target -----------------------------------------------------------------------
 
 
 def _at_the_target(site: Site, _: float) -> Array | None:
-    """Return p − y at the label and 0 elsewhere."""
+    """Return c · (p − y) at the label and 0 elsewhere; None for losses other than cross-entropy."""
     if name_of_loss(site) != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)

@@ -1,4 +1,4 @@
-"""Changes to a finished gradient: transposed, permuted, set to 0, clipped, a few entries spoilt."""
+"""Changes to finished gradients: transposed, permuted, set to 0, clipped, or wrong in a few entries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRANSPOSED = "transposed"
 Fits = Callable[[Target, Array], Spoilt | None]
 
 _MOST_ENTRIES = 3
-"""The most entries that count as single ones."""
+"""The most wrong entries that are listed as single ones."""
 
 
 def _row(
@@ -38,7 +38,7 @@ def _row(
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
-    """Return how to fit and how to plant a change without an unknown, which are the same."""
+    """Return functions that fit and plant a change without an unknown; both simply make the change."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         changed = change(right)
@@ -53,12 +53,12 @@ def _transpose(right: Array) -> Array | None:
 
 
 def _reshaped(right: Array) -> Array | None:
-    """Return wᵀ, [in, out], read as if it were [out, in]."""
+    """Return the transpose, [in, out], read as if it were [out, in]; None unless the matrix is oblong."""
     return right.T.reshape(right.shape) if _is_oblong(right) else None
 
 
 def _reshaped_of_in_out(right: Array) -> Array | None:
-    """Return w, [out, in], read as if it were [in, out]."""
+    """Return the gradient, [out, in], read as if it were [in, out]; None unless the matrix is oblong."""
     return right.reshape(right.shape[::-1]).T if _is_oblong(right) else None
 
 
@@ -71,12 +71,12 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is exactly 0; a sum that cancels seldom is."""
+    """Fit a gradient that is exactly 0; a sum that cancels rarely is."""
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
 def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is 0 up to rounding, like a sum that cancels."""
+    """Fit a gradient that is 0 only up to rounding, like a sum that cancels."""
     return Spoilt(target.found) if target.is_nothing and target.found.any() else None
 
 
@@ -84,9 +84,10 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 
 
 def _permuted(axis: int) -> Fits:
-    """Return a fit for rows or columns in another order: once sorted, both must be the same.
+    """Return a fit for gradients whose rows (axis 0) or columns (axis 1) are in a different order.
 
-    They are sorted by sums with weights that have no pattern: plain ones are all 0 where Σⱼ δⱼ is.
+    Lines are matched by sorting each gradient's lines by a weighted sum of their entries. The weights follow
+    no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
@@ -116,7 +117,7 @@ def _rolled(axis: int) -> Callable[[Array], Array | None]:
 
 
 def _ratio(found: Array, right: Array) -> float | None:
-    """Return found / right if that is the same throughout."""
+    """Return found / right if this ratio is the same in all entries, else None."""
     with np.errstate(all="ignore"):
         ratios = found / right
     spread = np.ptp(ratios)
@@ -139,7 +140,7 @@ def _single(target: Target, right: Array) -> Spoilt | None:
 
 
 def _is_a_line(off: Array) -> bool:
-    """Whether these entries are a whole row or column."""
+    """Return whether the wrong entries are exactly some whole rows or some whole columns."""
     if off.ndim < 2:
         return False
     whole = (off.all(axis=axis).sum() * off.shape[axis] for axis in (0, 1) if off.shape[axis] > 1)
@@ -147,7 +148,7 @@ def _is_a_line(off: Array) -> bool:
 
 
 def _lines(axis: int, kind: str) -> Fits:
-    """Return a fit for wrong rows or columns if most are right."""
+    """Return a fit for a few wrong rows (axis 0) or columns (axis 1), if at least half are right."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -169,7 +170,10 @@ def _named_lines(kind: str, lines: Array) -> str:
 
 
 def _zeroed(axis: int, kind: str) -> Fits:
-    """Return a fit for rows or columns of 0; rows whose bias is 0, too, are whole units."""
+    """Return a fit for rows (axis 0) or columns (axis 1) of zeros.
+
+    Rows of units whose bias also has a gradient of 0 are left to `_unit_zeroed`.
+    """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -188,7 +192,7 @@ def _zeroed(axis: int, kind: str) -> Fits:
 
 
 def _unit_zeroed(target: Target, right: Array) -> Spoilt | None:
-    """Fit units whose weights and bias are all 0."""
+    """Fit units whose weights and bias have gradients of exactly 0."""
     silent = target.silent
     if silent is None or silent.all() or not (right[silent] != 0).any():
         return None
@@ -377,4 +381,4 @@ DESCRIPTIONS = tuple(
     for wrong in TENSOR_MISTAKES
     if wrong.family == PRECISION or "except for" in wrong.sentence or wrong.wrong == "0, up to rounding"
 )
-"""The mistakes that say where the gradient is wrong, not why; any that says why comes first."""
+"""The mistakes that only say where the gradient is wrong; any mistake that says why is preferred to these."""
