@@ -31,7 +31,7 @@ def forward_errors(
 def errors_from(
     graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, start: Array, arithmetic: Arithmetic
 ) -> tuple[Array, ...]:
-    """Return the bounds that follow from an error `start` in value `at`, if x and the rest are exact."""
+    """Return the bounds given an error `start` in value `at`; values not above it count as exact."""
     errors = [np.zeros(1)] * len(values)
     errors[at] = start
     for i in graph.above[at]:

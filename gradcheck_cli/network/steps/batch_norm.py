@@ -149,7 +149,7 @@ class Scale(Step):
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
         gamma, beta = np.abs(self._spread(p["gamma"])), np.abs(self._spread(p["beta"]))
-        held = arithmetic.eps  # relative error of γ and of β as stored, and of each operation
+        held = arithmetic.eps  # relative error of storing γ or β, and of each product
         error: Array = gamma * (errors[0] + 2.0 * held * np.abs(inputs[0])) + held * beta
         return error
 
