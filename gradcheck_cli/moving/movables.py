@@ -261,7 +261,7 @@ class BatchMoves(_Moves):
 
     @property
     def _is_short(self) -> bool:
-        """Whether only one column of y changes: below a single normalisation, this value's own."""
+        """Whether a perturbation changes only one column of y, as below a single batch normalisation."""
         return self.near.plain and self.near.at != self.at
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -371,7 +371,7 @@ class EntryMoves(_Moves):
 
 @dataclass(frozen=True)
 class DenseEntryMoves(EntryMoves):
-    """The entries of a dense step, or of γ and β: a short step raises one column of the batch."""
+    """The entries of a dense step, or of γ and β: a short step changes one column of the batch."""
 
     @property
     def _is_short(self) -> bool:
@@ -383,14 +383,14 @@ class DenseEntryMoves(EntryMoves):
         return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:
-        """Return the columns of y, (B, N), of these units after the step's output has risen."""
+        """Return the columns (B, N) of y for these units after `rise` is added to the step's output."""
         if self.near.at == self.at:
             return self.near.y[units] + rise
         z = self.objective.values[self.at].T[units]
         return normalised_columns(self.objective, self.at, units, z + rise)
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """Return the units of these entries and the rise of their columns, (B, N), for a rise `by`."""
+        """Return the units of these entries, and how their columns (B, N) change if they change by `by`."""
         if self.own in ("bias", "beta"):
             return which, by
         if self.own == "gamma":

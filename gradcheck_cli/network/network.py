@@ -162,7 +162,7 @@ class ChainRule:
 
     @property
     def dz_dw(self) -> Array:
-        """∂z/∂w = a⁽ʰ⁾ (R, K), one row per sample of a dense layer, or per patch of a convolution."""
+        """∂z/∂w = a⁽ʰ⁾ (R, K), the input rows of a dense layer or the patches of a convolution."""
         rows = self.layer.step.rows(self.inputs)
         assert rows is not None, "the step has no rows"
         return rows

@@ -96,7 +96,7 @@ class Step:
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of each of its parameters."""
+        """The shape of each parameter, by its name in the step."""
         return {}
 
     def fans(self, name: str) -> tuple[int, int]:

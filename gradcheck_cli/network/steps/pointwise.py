@@ -18,7 +18,7 @@ SAFETY = 3.0
 
 @dataclass(frozen=True)
 class Pointwise(Step):
-    """A row of `ACTIVATIONS`, with its name."""
+    """An activation as a step: a row of `ACTIVATIONS`, and its name."""
 
     row: Activation
     name: str
