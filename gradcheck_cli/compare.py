@@ -5,7 +5,7 @@
     unresolved  between the two: the reference cannot tell; or both values are lost in rounding
 
 Here a is the analytic and n the numerical value, u is the error of n, and rounding is what first-order
-error analysis allows a right gradient in the arithmetic of its computation.
+error analysis allows a correct gradient in the arithmetic that it was computed in.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Projected:
 class Comparison:
     """The analytic and numerical gradient of one tensor, with verdicts; every array has its shape.
 
-    rounding: how far rounding alone may carry a right analytic value.
+    rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
     elsewhere: the size of the entries of other tensors; a trifle compared with these counts as 0.
     projected: what is known of the entries not checked individually; None if all were.
@@ -187,10 +187,10 @@ class Comparison:
 
     @cached_property
     def agrees(self) -> Array:
-        """The entries that agree: within tolerance, where that is evidence of a right gradient.
+        """The entries that agree: within tolerance, where that is evidence of a correct gradient.
 
-        If rounding may be a tenth of the value, agreement within rounding says nothing: a right gradient may
-        be far off, and so may a wrong one. Two zeros agree.
+        If rounding may be a tenth of the value, agreement within rounding says nothing: a correct gradient
+        may be far from n, and so may a wrong one. Two zeros agree.
         """
         within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
         without_rounding = self.difference <= self.rtol * self.scale
@@ -436,7 +436,7 @@ def compare(
 ) -> Comparison:
     """Compare one tensor's analytic gradient with its numerical estimate, all of one shape.
 
-    rounding: a first-order bound on the rounding of a right gradient computed with machine epsilon eps.
+    rounding: a first-order bound on the rounding of a correct gradient computed with machine epsilon eps.
     elsewhere: the size of the entries of other tensors.
     """
     wide = analytic.astype(np.float64, copy=False)

@@ -82,7 +82,7 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
 
 
 def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
-    """Return the processor time of one evaluation, which other work on the machine does not affect.
+    """Return the processor time of one evaluation, in seconds; other work on the machine does not affect it.
 
     Quick evaluations are timed in a batch. Code that waits is timed by the wall clock.
     """

@@ -41,7 +41,7 @@ class Subject:
     objective: the function to difference.
     units: the same function, if its pre-activations can be perturbed.
     code: the same function, if it is the user's code.
-    rounding: for each gradient, how far rounding alone may carry a right one.
+    rounding: for each gradient, a bound on the rounding error of a correct one.
     described, loss_name: short descriptions of the function and its loss.
     loss: the loss at the parameters.
     unexercised, unusual: short notes on what the data cannot show, and on what is seldom intended.
@@ -103,7 +103,7 @@ _BLOCKS = 8
 
 
 def subject_of_network(spec: Spec, problem: Problem) -> Subject:
-    """The gradients that the spec names for its network, which has been built; no code is run."""
+    """Return the gradients that the spec names for the network in `problem`; no user code is run."""
     analytic = read_gradients(spec.gradients, problem)
     objective = problem.objective_for(analytic.dtypes.values())
     objective.block = min(objective.block, spec.check.memory * MIB // _BLOCKS)
@@ -125,7 +125,7 @@ def subject_of_network(spec: Spec, problem: Problem) -> Subject:
 
 
 def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
-    """Return how far rounding may carry each right gradient, in the arithmetic of its computation."""
+    """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in."""
     bounds = {}
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
@@ -171,7 +171,7 @@ def _of_code(spec: Spec) -> Subject:
 
 
 def read_function(spec: Spec) -> tuple[Function, Inputs]:
-    """The code that the spec names, and what it is given. Raises `InputError`."""
+    """Return the code that the spec names, and its inputs. Raises `InputError`."""
     from gradcheck_cli.sources.foreign import read_inputs
     from gradcheck_cli.sources.own_inputs import completed
     from gradcheck_cli.sources.user_code import load
@@ -233,7 +233,7 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> S
 
 
 def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Sequence[str]) -> Analytic:
-    """The gradients that the code returned for these parameters, and its author's loss."""
+    """Return the gradients that the code computed for these parameters, and the code's own loss."""
     return Analytic(
         {name: gradients[name] for name in checked},
         {name: dtype_of(gradients[name]) for name in checked},
@@ -290,7 +290,7 @@ def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
 
 
 def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
-    """A line if the author of the gradients has a loss that is not the network's."""
+    """Return a note if the loss given with the gradients differs from the network's; else nothing."""
     if analytic.loss is None:
         return ()
     eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())

@@ -46,7 +46,7 @@ def read_arrays(data: Data) -> tuple[Array, Array]:
 def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
     """Return the samples that the spec asks for, with x rescaled.
 
-    Raises `InputError` at the place in the spec.
+    Raises an `InputError` that points at the offending place in the spec.
     """
     with np.errstate(all="ignore"):  # overflow is refused below
         batch = _READERS[type(data)](data, inputs, outputs, loss)
@@ -68,7 +68,7 @@ def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
 
 
 def place_of(data: Data, name: str) -> Location:
-    """Return the place in the spec that the numbers of x or y come from."""
+    """Return the place in the spec that x or y comes from."""
     if isinstance(data, DataFile):
         return ("data", "file")
     return ("data", name) if isinstance(data, InlineData) else ("data", "scale")

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Shape
 def layers_of(spec: NetworkSpec) -> tuple[Layer, ...]:
     """Return the layers with parameters; a step without any belongs to the layer above it.
 
-    Raises `InputError` at the first item that does not fit the one below it.
+    Raises an `InputError` that points at the first item that does not fit the one below it.
     """
     features, before, layers = spec.features, list[Step](), list[Layer]()
     for i, (name, item) in enumerate(zip(spec.names, spec.layers, strict=True)):

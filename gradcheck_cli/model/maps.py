@@ -46,7 +46,10 @@ class Map:
 
 
 def loss_map(problem: Problem) -> Map:
-    """Return the map a → L: each a_nj of the output, observed through its sample's loss. P = N × C."""
+    """Return the map a → L: each a_nj of the output, observed through its sample's loss.
+
+    There are P = N × C numbers, for N samples and C outputs.
+    """
     network, a, target = problem.network, problem.objective.output, problem.target
     loss_pieces = network.loss.pieces
 
@@ -101,9 +104,10 @@ def activation_map(problem: Problem, i: int) -> Map:
 
 
 def weight_map(problem: Problem, i: int) -> Map:
-    """Return the map w → z: z_rj as a function of w_jk for each row r and input k, P = R × K.
+    """Return the map w → z: z_rj as a function of w_jk for each row r and input k.
 
-    A row is a sample; for a convolution a position of a sample, with its patch. The unit is j = k mod units.
+    There are P = R × K numbers, for R rows and K inputs. A row is a sample or, for a convolution, one
+    position of a sample with its patch. The unit is j = k mod units.
     """
     rows_of_inputs, w, b = _affine(problem, i)
     count, width = rows_of_inputs.shape
@@ -122,7 +126,7 @@ def weight_map(problem: Problem, i: int) -> Map:
 
 
 def bias_map(problem: Problem, i: int) -> Map:
-    """Return the map b → z: z_rj as a function of b_j for every row r. P = R × units."""
+    """Return the map b → z: z_rj as a function of b_j for each of R rows r; P = R × units."""
     rows, w, b = _affine(problem, i)
     product = rows @ w.T
     size = np.abs(product + b).ravel()

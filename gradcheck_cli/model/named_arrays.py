@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array, Shape
 def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
     """Return the arrays of a folder of .npy files, a .safetensors or an .npz, by their names in the file.
 
-    accept: checks the headers before any array is read. Raises `InputError` at `where`.
+    accept: checks the headers before any array is read. Raises an `InputError` that points at `where`.
     """
     if os.path.isdir(file):
         return read_npy_folder(file, where, accept)
@@ -57,7 +57,7 @@ def read_fitting(
 
     shapes: all allowed arrays, by gradcheck's names.
     needed: the names that must be present; by default all.
-    Raises `InputError` that names every missing, extra and misshapen array as the author of the file would.
+    Raises an `InputError` that lists every missing, extra and misshapen array, by the file's own names.
     """
     dialect = Dialect(source, section)
     dialect.refuse_unfit(shapes)
@@ -128,7 +128,7 @@ class Author:
     def _none_of_them(
         self, given: Collection[str], needed: Mapping[str, Shape], what: str, if_missing: str | None
     ) -> InputError:
-        """The error for a file that holds something else altogether."""
+        """Return the error for a file without any of the expected arrays."""
         message = f"{self.called} holds none of the {what}s: it holds {listed(given)}"
         shapes = listed(f"{name} {shape_text(shape)}" for name, shape in needed.items())
         help = f"save an array for each of {shapes}"

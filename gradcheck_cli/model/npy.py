@@ -44,7 +44,7 @@ def read_npz(
     names: the arrays to read, each with the place in the spec that asks for it.
     accept: checks the headers before any array is read.
     hint: suggests a fix for a missing name.
-    Raises `InputError` at `where`, or for a missing array at the place that asks for it.
+    Raises an `InputError` that points at `where` or, for a missing array, at the place that asks for it.
     """
     place = Place(file, where)
     with reading(place, "an .npz file", "write one with numpy.savez(file, **arrays)"):
@@ -60,7 +60,7 @@ def read_npz(
 def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
     """Return the arrays of a folder, one for each `NAME.npy`, if their headers are accepted.
 
-    Raises `InputError` at `where`.
+    Raises an `InputError` that points at `where`.
     """
     place = Place(folder, where)
     help = "write each array with numpy.save(f'{folder}/{name}.npy', array)"

@@ -35,7 +35,7 @@ _COMPLEX = {"C64": "complex64"}
 def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
     """Return the arrays of a .safetensors file, if their headers are accepted.
 
-    Raises `InputError` at `where`, also if the package safetensors is missing.
+    Raises an `InputError` that points at `where`, also if the package safetensors is missing.
     """
     place = Place(file, where)
     with reading(place, "a .safetensors file", "write one with safetensors.numpy.save_file(arrays, file)"):

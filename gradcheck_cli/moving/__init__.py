@@ -1,1 +1,1 @@
-"""A network as something whose numbers can be moved: positions and losses, and no derivative."""
+"""Networks as functions whose numbers can be perturbed: positions and losses, but no derivatives."""

@@ -29,7 +29,7 @@ BLOCK_BYTES = 2**22
 _EPS = float(np.finfo(np.float64).eps)
 
 Pick = Callable[[Array], Array]
-"""Selects from an array of all samples (N, *features) the part that each perturbation needs."""
+"""Selects the part that each perturbation needs from an array of all samples (N, *features)."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class AtRest:
         return Moved(c * losses, rounding, crossed)
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
-        """Mark the rows in which node i passes nothing on: every perturbed input was off and stays off.
+        """Mark the rows where node i hides the perturbation: every perturbed input was off and stays off.
 
         itself: whether the inputs themselves were perturbed. If not, every input has to be off.
         """
@@ -234,5 +234,5 @@ class AtRest:
 
 
 def _any(changed: Array, rows: int) -> Array:
-    """Mark the rows in which any of (…rows, *features) has changed."""
+    """Reduce `changed`, whose first `rows` axes are rows, to a mask of the rows with any change."""
     return np.asarray(changed.reshape(*changed.shape[:rows], -1).any(axis=-1))

@@ -48,7 +48,9 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Kinks:
-    """of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name.
+    """The numbers of a network that sit on a kink.
+
+    of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name.
 
     exact: the numbers of nodes and loss, one row per sample, that are on a kink in any arithmetic.
     """
@@ -75,7 +77,7 @@ class Kinks:
         return self.in_activations or self.in_loss or self.in_penalty
 
     def numbered(self, coupled: bool) -> Numbered:
-        """Number the groups of kinks that share a side under every right gradient.
+        """Number the groups of kinks that share a side under every correct gradient.
 
         The exact kinks of a node share one, the code's own convention. Rounding chooses the side of every
         other kink, so each is a group of its own, numbered within its sample, or within the batch if its
@@ -154,7 +156,7 @@ def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: flo
     if pieces is None:
         return np.zeros(a.shape, dtype=bool)
     apart = a_error + 2.0 * eps * (np.abs(a) + np.abs(target)) + _LEAST
-    if not network.loss.per_output:  # margins against the labelled output, which grow as that one falls
+    if not network.loss.per_output:  # margins against the labelled output grow as that output falls
         apart = apart.max(axis=-1, keepdims=True) + 2.0 * eps
         apart = apart * np.where(target > 0, -1.0, 1.0)
     result: Array = pieces(a - apart, target) != pieces(a + apart, target)

@@ -1,4 +1,4 @@
-"""The perturbable numbers of a network: those of a value, and the entries of its parameters.
+"""The perturbable numbers of a network: the numbers of its values and the entries of its parameters.
 
 Short steps through dense layers are evaluated by `short_moves`, all others by `at_rest.AtRest.above`.
 """
@@ -59,7 +59,7 @@ def _rounded(near: NearLosses, rounding: Array) -> Array:
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """Return what batch normalisation divides this value by, (channels, *1), or None without one."""
+    """Return the batch deviation (channels, *1) that divides this value; None if it is not normalised."""
     for i in objective.graph.above[value]:
         node = objective.graph.nodes[i]
         if node.inputs == (value,) and isinstance(node.step, Normalise):
@@ -172,7 +172,7 @@ class UnitMoves(_Moves):
         samples = len(self.objective.target)
         first, count = int(which[0]), len(which)
         feature, sample = divmod(first, samples)
-        in_order = int(which[-1]) - first + 1 == count  # as they rise, none is left out
+        in_order = int(which[-1]) - first + 1 == count  # consecutive, since indices are ascending
         if in_order and count % samples == 0 and sample == 0:
             here: Any = slice(None)
             features = np.arange(feature, feature + count // samples)
@@ -262,7 +262,7 @@ class BatchMoves(_Moves):
 
     @property
     def _is_short(self) -> bool:
-        """Whether only one column of y changes: below a single normalisation, this value's own."""
+        """Whether a perturbation changes only one column of y, as below a single batch normalisation."""
         return self.near.plain and self.near.at != self.at
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -305,7 +305,7 @@ def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Ar
 class EntryMoves(_Moves):
     """Every entry of one parameter, each perturbed for the whole batch at once.
 
-    at: the output of the step that uses the parameter.  own: the name that the step has for it.
+    at: the output of the step that uses the parameter.  own: the parameter's name in the step.
     """
 
     own: str
@@ -332,7 +332,7 @@ class EntryMoves(_Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The change that moves the step's output by at most 1, or by one deviation of the batch."""
+        """The change of an entry that changes the step's output by at most 1, or by one batch deviation."""
         factors = self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
         reach = np.ones(self._parameter.shape) if factors is None else factors.reach()
         reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
@@ -372,7 +372,7 @@ class EntryMoves(_Moves):
 
 @dataclass(frozen=True)
 class DenseEntryMoves(EntryMoves):
-    """The entries of a dense step, or of γ and β: a short step raises one column of the batch."""
+    """The entries of a dense step, or of γ and β: a short step changes one column of the batch."""
 
     @property
     def _is_short(self) -> bool:
@@ -384,14 +384,14 @@ class DenseEntryMoves(EntryMoves):
         return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:
-        """Return the columns of y, (B, N), of these units after the step's output has risen."""
+        """Return the columns (B, N) of y for these units after `rise` is added to the step's output."""
         if self.near.at == self.at:
             return self.near.y[units] + rise
         z = self.objective.values[self.at].T[units]
         return normalised_columns(self.objective, self.at, units, z + rise)
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """Return the units of these entries and the rise of their columns, (B, N), for a rise `by`."""
+        """Return the units of these entries, and how their columns (B, N) change if they change by `by`."""
         if self.own in ("bias", "beta"):
             return which, by
         if self.own == "gamma":

@@ -57,7 +57,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def _places(self) -> Mapping[str, tuple[int, str]]:
-        """The node in which each parameter is used, and what the step calls it."""
+        """The node that uses each parameter, and the parameter's name in the step."""
         return {full: (i, own) for i, node in enumerate(self.graph.nodes) for own, full in node.names.items()}
 
     @cached_property
@@ -80,7 +80,7 @@ class NetworkObjective(AtRest):
         return PenaltyMoves(self.parameters[name], penalties, sign)
 
     def uses(self, name: str) -> tuple[Use, ...]:
-        """weight and bias in z = a⁽ʰ⁾ wᵀ + b, gamma and beta in y = γ ẑ + β, a kernel over its patches."""
+        """Return where the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches."""
         if name not in self._uses:
             i, own = self._places[name]
             node = self.graph.nodes[i]
@@ -96,9 +96,10 @@ class NetworkObjective(AtRest):
         return math.prod(self.graph.value_features[site]), len(self.target)
 
     def literally(self, name: str) -> bool:
-        """Whether the entries that enter the parameter's site take fewer evaluations than its numbers.
+        """Return whether perturbing the entries is cheaper than perturbing the numbers of their site.
 
-        Each entry takes the whole batch along; each number its own sample, unless a step above couples them.
+        Each entry needs the whole batch. Each number needs only its own sample, unless a step above couples
+        the samples.
         """
         uses = self.uses(name)
         if not uses:
@@ -110,7 +111,7 @@ class NetworkObjective(AtRest):
         return entries < features * carried
 
     def _near_of(self, site: Site) -> Near:
-        """Of the value itself, or of y where batch normalisation follows it at once."""
+        """Return `Near` for the value itself, or for y if batch normalisation follows directly."""
         if site not in self._near:
             scaled = scaled_value(self, site)
             self._near[site] = Near(self, site if scaled is None else scaled)
@@ -130,7 +131,7 @@ class NetworkObjective(AtRest):
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
 
     def _multiplications(self) -> int:
-        """How many of them moving every number of every site once takes, for one sample."""
+        """Return the number of multiplications to perturb every number of every site once, per sample."""
         total, above = 0, 0
         for layer in reversed(self.network.layers):
             total += math.prod(layer.out) * max(above, 1)

@@ -152,7 +152,7 @@ class Near:
 
     @cached_property
     def _terms(self) -> Array:
-        """What every output adds to its sample's unperturbed loss, (F, N)."""
+        """Each output's term of its sample's unperturbed loss, (F, N)."""
         return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
 
     @cached_property
@@ -165,7 +165,10 @@ class Near:
         return not self._way.above
 
     def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
-        """Return the losses when these features and samples become y (J, N), one number at a time."""
+        """Return the losses when the number at each of these features and samples is set to y (J, N).
+
+        The numbers are perturbed one at a time.
+        """
         at = (features[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
             z = np.repeat(self.objective.values[self.at][None, samples], len(y), axis=0)
@@ -174,7 +177,7 @@ class Near:
         return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise))
 
     def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
-        """Return the losses when single numbers of these features and samples become y (B,)."""
+        """Return the losses when the number at features[b] and samples[b] is set to y[b], one at a time."""
         if self.in_rows:
             z = self.objective.values[self.at][samples]
             z[np.arange(len(y)), features] = y

@@ -1,4 +1,4 @@
-"""A network as a graph of steps: its forward pass, its backprop, and what rounding may do to both.
+"""A network as a graph of steps: its forward pass, its backprop, and bounds on the rounding errors of both.
 
-Nothing in here knows of finite differences.
+Nothing in this package uses finite differences.
 """

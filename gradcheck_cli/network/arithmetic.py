@@ -1,4 +1,4 @@
-"""The floating-point arithmetic that something is computed in, and how sums round in it."""
+"""Models of floating-point arithmetic: machine epsilon, underflow, and the rounding errors of sums."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from gradcheck_cli.types import Array
 class Arithmetic:
     """The floating-point arithmetic a gradient was computed in.
 
-    eps:       its machine epsilon;  tiny: what it may lose to underflow.
-    input_eps: the relative error with which it holds x and the parameters; 0 if it holds them exactly.
-    others_formulas: whether a formula may be one that loses digits, as people write it.
+    eps:       its machine epsilon.
+    tiny:      the most that a number may lose to underflow.
+    input_eps: the relative error of x and the parameters when stored in it; 0 if they are stored exactly.
+    others_formulas: whether to allow for formulas that are commonly used although they lose digits.
     """
 
     eps: float
@@ -26,19 +27,25 @@ class Arithmetic:
 
     @classmethod
     def of(cls, dtype: np.dtype[Any], held: np.dtype[Any] | None = None) -> Arithmetic:
-        """Return that of `dtype`, for numbers that `held` represents exactly (by default, `dtype` itself)."""
+        """Return the arithmetic of `dtype`.
+
+        held: a type that represents x and the parameters exactly; by default, `dtype` itself.
+        """
         info = np.finfo(dtype)
         exact = held is None or np.finfo(held).eps >= info.eps
-        # Many a processor takes what is below the normal numbers for 0, though hardly in half precision.
+        # Many processors flush subnormal numbers to 0, but hardly any do so in half precision.
         tiny = 4.0 * info.smallest_subnormal if info.bits == 16 else info.tiny
         return cls(float(info.eps), float(tiny), 0.0 if exact else float(info.eps))
 
     def summed(self, terms: Array, total: Array, count: int) -> Array:
-        """Return the error of a sum of `count` terms whose sizes add up to `terms`.
+        """Return a bound on the rounding error of a sum of `count` terms.
 
-        Terms of mixed sign round as their sizes. Terms of one sign add an ε of every partial sum, in any
-        order: √count of the total if these are independent (N. J. Higham and T. Mary, SIAM J. Sci.
-        Comput. 41, 2019). In a plain loop over many equal terms they are not: count / 16 covers it.
+        terms: the sum of the terms' absolute values.  total: the sum itself.
+
+        For terms of mixed sign, the error is about ε · terms. For terms of one sign, every partial sum adds
+        an error of ε times its size: in any order, √count · ε · total if these errors are independent (N. J.
+        Higham and T. Mary, SIAM J. Sci. Comput. 41, 2019). In a plain loop over many equal terms they are
+        not independent, which count / 16 covers.
         """
         error: Array = self.eps * (terms + max(np.sqrt(count), count / 16.0) * np.abs(total))
         return error
@@ -49,9 +56,10 @@ FLOAT64 = Arithmetic.of(np.dtype(np.float64))
 
 @dataclass(frozen=True)
 class Nudged(Arithmetic):
-    """Our own evaluation of a moved network, measured on a relative change far above the ε of float64.
+    """A pretended ε, far above that of float64, to measure the rounding of gradcheck's own evaluations.
 
-    Divide its errors by its eps to have them in units of ε. Its sums round as their terms: they are numpy's.
+    Divide the resulting errors by this eps to express them in units of ε. The error of a sum is ε times the
+    size of its terms, because numpy does the summing.
     """
 
     def summed(self, terms: Array, total: Array, count: int) -> Array:
@@ -60,4 +68,4 @@ class Nudged(Arithmetic):
 
 
 NUDGED = Nudged(eps=2.0**-40, tiny=0.0, others_formulas=False)
-"""Its effect still shows in all digits, and is far below what bends a curve."""
+"""An eps large enough to be measured in all digits, and small enough for functions to look linear."""

@@ -1,4 +1,4 @@
-"""Backprop: one sweep over the steps from the output down, each handing ∂L/∂ its inputs to those below."""
+"""Backprop: one sweep over the steps from the output down; each passes ∂L/∂input to the steps below."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep knows once it has come through a node.
+    """The result of a sweep at one node.
 
-    upstream: ∂L/∂ the node's output (N, *features).
-    gradients: of the node's parameters, by the names of the network: its share, if other nodes use them, too.
+    upstream: ∂L/∂output of the node (N, *features).
+    gradients: the gradients of the node's parameters, by their names in the network. If other nodes use a
+        parameter as well, this is only the node's share.
     """
 
     node: int
@@ -26,7 +27,7 @@ class Swept:
 
 
 def sweep(graph: Graph, parameters: Arrays, values: tuple[Array, ...], dL_dout: Array) -> Iterator[Swept]:
-    """Yield every node from the output down, for a loss whose ∂L/∂out (N, *features) is given."""
+    """Yield the result at every node, from the output down, given dL_dout = ∂L/∂output (N, *features)."""
     upstream: dict[int, Array] = {len(values) - 1: dL_dout}
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]

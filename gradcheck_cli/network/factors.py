@@ -1,7 +1,7 @@
-"""How a parameter enters the output of a step, z = J w + c: of J nothing is needed but sums over it.
+"""How a parameter w enters the output of a step, z = J w + c. J is never built, only summed over.
 
-The numbers of the output are (F, N): the F features of a sample in C order, for each of N samples. Every
-sample has its own copy of the parameter, so an entry's gradient is a sum over all numbers that it reaches.
+The output's numbers have shape (F, N): the F features of a sample in C order, for each of N samples. Every
+sample has its own copy of the parameter, so an entry's gradient is a sum over all numbers that depend on it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Channels:
-    """The features of an output, of which one axis is the units that the parameter's first axis counts."""
+    """The features of an output; one axis holds the units, which match the parameter's first axis."""
 
     features: Shape
     axis: int = 0
@@ -26,23 +26,26 @@ class Channels:
         return self.features[self.axis]
 
     def by_unit(self, numbers: Array) -> Array:
-        """Return (F, N) as (units, positions · N)."""
+        """Reshape numbers (F, N) to (units, positions · N)."""
         if len(self.features) == 1:
             return numbers
         in_axes = numbers.reshape(*self.features, -1)
         return np.moveaxis(in_axes, self.axis, 0).reshape(self.units, -1)
 
     def of(self, units: Array) -> Array:
-        """Return the features (indices of F, in C order) that belong to these units."""
+        """Return the indices of the features, in C order, that belong to these units."""
         return np.arange(math.prod(self.features)).reshape(self.features).take(units, axis=self.axis).ravel()
 
     def only(self, units: Array) -> Channels:
-        """Return the same with no other units."""
+        """Return a copy restricted to these units."""
         count = (*self.features[: self.axis], len(units), *self.features[self.axis + 1 :])
         return Channels(count, self.axis)
 
     def fed_by(self, units: Array) -> Array:
-        """Return which features (F,) belong to a unit that this mask (units,) marks."""
+        """Return a mask of the features (F,) that belong to the marked units.
+
+        units: a mask (units,).
+        """
         spread = [1] * len(self.features)
         spread[self.axis] = -1
         return np.broadcast_to(units.reshape(spread), self.features).ravel()
@@ -50,9 +53,9 @@ class Channels:
 
 @dataclass(frozen=True)
 class Rows:
-    """Entry (j, k) has the factor a_rk in row r of unit j: a weight over its inputs or its patches.
+    """Factors of a weight: in row r, entry (j, k) is multiplied by a_rk, an input or a number of a patch.
 
-    rows: a (groups, R, K), R being (positions · N); the units are split evenly among the groups.
+    rows: a (groups, R, K) for R = positions · N rows of K inputs; units are split evenly among the groups.
     """
 
     rows: Array
@@ -66,7 +69,7 @@ class Rows:
         return self._over(self.channels.by_unit(u), np.abs(self.rows))
 
     def squares(self, u: Array) -> Array:
-        # The squares are taken of numbers of at most 1, which cannot overflow and lose nothing that counts.
+        # Scale to at most 1 before squaring: nothing can overflow, and what underflows is negligible.
         errors, error_scale = _at_most_one(self.channels.by_unit(u), axis=-1)
         weights, weight_scale = _at_most_one(self.rows, axis=-2)
         error = self._over(errors * errors, weights * weights)
@@ -82,7 +85,7 @@ class Rows:
         return np.matmul(numbers.reshape(len(rows), -1, numbers.shape[-1]), rows).reshape(self.shape)
 
     def reach(self) -> Array:
-        """Return the largest |a_rk| of every entry, in the shape of the parameter."""
+        """Return the largest |a_rk| over all rows r for every entry (j, k), in the shape of the parameter."""
         largest = np.abs(self.rows).max(axis=1)
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
@@ -95,14 +98,14 @@ class Rows:
 
     def only(self, units: Array) -> Rows:
         rows = self.rows
-        if len(rows) > 1:  # the groups are no longer of one size: a unit is a group of its own
+        if len(rows) > 1:  # groups may now differ in size, so each unit becomes its own group
             rows = rows[units * len(rows) // self.channels.units]
         return Rows(rows, self.channels.only(units), (len(units), *self.shape[1:]))
 
 
 @dataclass(frozen=True)
 class Ones:
-    """Entry j has the factor 1 in every row of unit j: a bias."""
+    """Factors of a bias: entry j is multiplied by 1 in every row of unit j."""
 
     channels: Channels
 
@@ -133,9 +136,9 @@ class Ones:
 
 @dataclass(frozen=True)
 class Own:
-    """Entry j has a factor of its own in every row of unit j, as ẑ in y = γ ẑ + β.
+    """Factors of a scale such as γ in y = γ ẑ + β: entry j is multiplied by a given number in each row.
 
-    factor: (F, N).
+    factor: the numbers (F, N), such as ẑ.
     """
 
     factor: Array
@@ -171,6 +174,6 @@ Factors = Rows | Ones | Own
 
 
 def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
-    """Return the numbers divided by the largest size along the axis, and those sizes."""
+    """Return the numbers scaled to at most 1 in absolute value along the axis, and the scale."""
     scale = np.abs(numbers).max(axis=axis, keepdims=True)
     return numbers / np.where(scale > 0, scale, 1.0), scale

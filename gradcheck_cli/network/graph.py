@@ -1,4 +1,4 @@
-"""A network as a graph: nodes in order, each a step with its inputs; forward, and forward from a node."""
+"""A network as a graph of steps, and its forward pass, from x or from any other value."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gradcheck_cli.network.step import Arrays, Step
 from gradcheck_cli.types import Array, Shape
 
 INPUT = 0
-"""The number of x among the values of a network; node i's output has the number i + 1."""
+"""The index of x among the values of a network; the output of node i has index i + 1."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A step in its place.
+    """A step at its position in a graph.
 
-    layer: the layer of the spec that it belongs to.
-    inputs: the numbers of the values that it takes.
-    names: what its parameters are called in the network, by their names in the step.
+    layer: the name of the spec's layer that the step belongs to.
+    inputs: the indices of the values that the step takes.
+    names: the parameters' names in the network, by their names in the step.
     """
 
     step: Step
@@ -31,7 +31,7 @@ class Node:
     names: Mapping[str, str]
 
     def own(self, parameters: Arrays) -> dict[str, Array]:
-        """Return the parameters of the step, by its own names."""
+        """Return the step's parameters, by their names in the step."""
         return {own: parameters[name] for own, name in self.names.items()}
 
 
@@ -47,7 +47,7 @@ class Graph:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of every parameter, from the input up."""
+        """The shape of every parameter, by name, in the order from the input up."""
         return {name: node.step.shapes[own] for node in self.nodes for own, name in node.names.items()}
 
     @cached_property
@@ -60,7 +60,7 @@ class Graph:
 
     @cached_property
     def above(self) -> tuple[tuple[int, ...], ...]:
-        """For each value, the nodes that depend on it, in order."""
+        """For each value, the nodes that depend on it, in order of evaluation."""
         result = []
         for value in range(len(self.nodes) + 1):
             reached, nodes = {value}, []
@@ -72,12 +72,12 @@ class Graph:
         return tuple(result)
 
     def couples_above(self, value: int) -> bool:
-        """Whether a step that depends on this value lets the samples act on each other."""
+        """Return whether any step that depends on this value couples the samples."""
         return any(self.nodes[i].step.couples == "batch" for i in self.above[value])
 
 
 def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
-    """Return x (N, *features) and the output of every node."""
+    """Evaluate the graph; return its values: x (N, *features), then the output of every node."""
     values = [x]
     for node in graph.nodes:
         values.append(node.step.forward(node.own(parameters), *(values[i] for i in node.inputs)))
@@ -87,10 +87,11 @@ def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
 def run_from(
     graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, moved: Array, samples: Any
 ) -> dict[int, Array]:
-    """Evaluate again whatever depends on value `at`, now `moved` (B, *features) or (B, N, *features).
+    """Evaluate again every node that depends on value `at`, after that value has changed to `moved`.
 
-    samples: which samples the rows of `moved` are: an index array (B,), or slice(None) for all of them.
-    Returns the values that are not as they were, by their numbers.
+    moved: the new value, (B, *features) or (B, N, *features).
+    samples: the sample that each row of `moved` belongs to: indices (B,), or slice(None) for all samples.
+    Returns the values that changed, by index.
     """
     fresh = {at: moved}
     for i in graph.above[at]:
@@ -101,7 +102,7 @@ def run_from(
 
 
 def heard(graph: Graph, parameters: Arrays) -> tuple[Array, ...]:
-    """Return which numbers of a sample of each value anything above takes notice of."""
+    """Return, for each value, a mask (*features) of the numbers of a sample that can affect the output."""
     features = graph.value_features
     noticed = [np.zeros(shape, dtype=bool) for shape in features]
     noticed[-1] = np.ones(features[-1], dtype=bool)

@@ -1,4 +1,4 @@
-"""A layer as the spec describes it: a step, then batch normalisation and an activation."""
+"""A layer as the spec describes it: a step, then optional batch normalisation, then an activation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gradcheck_cli.types import Shape
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer; its parameters are `<name>.weight`, `<name>.bias`, and normalised gamma and beta.
+    """A layer with parameters `<name>.weight` and `.bias`, and `.gamma` and `.beta` if it is normalised.
 
     step: computes z from an input whose samples have the shape `features`.
-    activation, activation_name: a row of the table; identity if the spec names none.
-    batch_norm: the eps of its batch normalisation, or None without one.
+    activation, activation_name: a row of `ACTIVATIONS` and its name; identity if the spec names none.
+    batch_norm: the eps of the layer's batch normalisation; None if it has none.
     before: steps without parameters between the layer below and this one, such as flatten.
     place: the index of the layer in the spec's list.
     """
@@ -34,17 +34,17 @@ class Layer:
 
     @property
     def out(self) -> Shape:
-        """The shape of one sample of its output."""
+        """The shape of the output for one sample."""
         return self.step.out(self.features)
 
     @property
     def units(self) -> int:
-        """How many units it has: of images, channels."""
+        """The number of units; for images, of output channels."""
         return self.out[0]
 
     @property
     def inputs(self) -> int:
-        """How many inputs a unit has; of images, channels."""
+        """The number of inputs; for images, of input channels."""
         return self.features[0]
 
     @property
@@ -65,12 +65,12 @@ class Layer:
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of each of its parameters."""
+        """The shape of each parameter, by full name."""
         return {f"{self.name}.{own}": shape for step in self.steps for own, shape in step.shapes.items()}
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """From its input up."""
+        """All steps of the layer, from its input up."""
         activation = Pointwise(self.activation, self.activation_name)
         return (*self.before, self.step, *self._normalisation(), activation)
 

@@ -1,4 +1,4 @@
-"""How exact a loss is whose outputs are moved, and how exact its gradient is that backprop starts with."""
+"""Rounding errors of the loss of perturbed outputs, and of the gradient that backprop starts from."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _SAFETY = 3.0
 
 
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
-    """Return ℓ(a) and how exact it is, in units of ε, each (…), for a exact to a_rounding, both (…, C).
+    """Return ℓ(a) and its rounding error, both (…), given outputs a and their rounding errors, both (…, C).
 
-    From values alone: what a nudge of every output changes.
+    Rounding errors are in units of ε. Only values of the loss are used: each output is nudged, and the change
+    is observed.
     """
     nudge = NUDGED.eps * (a_rounding + FUNCTION_ULPS * np.abs(a))
     value, carried, size = loss.rounding.value(loss, a, nudge, target)
@@ -26,7 +27,7 @@ def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) ->
 def loss_upstream(
     loss: Loss, coefficient: float, a: Array, a_error: Array, target: Array, arithmetic: Arithmetic
 ) -> Upstream:
-    """Return ∂L/∂a of outputs a (N, C) that are off by a_error, with what rounding may do to it."""
+    """Return ∂L/∂a with its rounding error, for outputs a (N, C) whose own error is at most `a_error`."""
     dL_da, size = coefficient * loss.gradient(a, target), abs(coefficient)
     error = size * loss.rounding.gradient(loss, a, a_error, target, arithmetic.eps)
     error = error + 2 * arithmetic.eps * np.abs(dL_da) + arithmetic.tiny
@@ -34,7 +35,7 @@ def loss_upstream(
 
 
 def _largest(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
-    """How large |∂ℓ/∂a| can be on either side of a kink that rounding may put a on."""
+    """Return the largest |∂ℓ/∂a| on any side of a kink that rounding may put `a` on."""
     slopes = [np.abs(loss.gradient(a, target))]
     if loss.pieces is not None and loss.per_output:
         reach = _SAFETY * a_error + np.finfo(np.float64).tiny

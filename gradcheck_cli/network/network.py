@@ -1,11 +1,11 @@
-"""A network: its layers, the graph of their steps, a loss, penalties; and backprop by the chain rule.
+"""A network (its layers, their graph of steps, a loss and penalties) and backprop by the chain rule.
 
 For a dense layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), a⁽ʰ⁾ (N, in), w (out, in), b (out,):
 
     ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾      because ∂z/∂w = a⁽ʰ⁾
     ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ          because ∂z/∂b = 1
 
-With batch normalisation y = γ ẑ(z) + β stands between z and the activation, a = φ(y).
+With batch normalisation, y = γ ẑ(z) + β comes between z and the activation: a = φ(y).
 
 After Raschka, Liu and Mirjalili, Machine Learning with PyTorch and Scikit-Learn (2022), ch. 11.
 """
@@ -28,9 +28,9 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Places:
-    """The numbers of a layer's values in the graph: its input, z, ẑ, y = γ ẑ + β, and a = φ(y).
+    """The indices of a layer's values in the graph: its input, z, ẑ, y = γ ẑ + β, and a = φ(y).
 
-    Without batch normalisation z, ẑ and y are one value.
+    Without batch normalisation, z, ẑ and y are the same value.
     """
 
     input: int
@@ -44,7 +44,8 @@ class Places:
 class Network:
     """Layers from the input up, a loss per sample times a coefficient, and penalties on the parameters.
 
-    L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and the biases if asked.
+    L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and over the biases if
+    `penalize_biases` is set.
     features: the shape of one sample of x.
     """
 
@@ -61,7 +62,7 @@ class Network:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of every parameter, the output layer's first: the order of every table."""
+        """The shape of every parameter, the output layer's first, in the order of all tables."""
         return {name: shape for layer in reversed(self.layers) for name, shape in layer.shapes.items()}
 
     @cached_property
@@ -76,7 +77,7 @@ class Network:
 
     @cached_property
     def places(self) -> tuple[Places, ...]:
-        """Where each layer's values are."""
+        """The indices of each layer's values in the graph."""
         places, value = [], 0
         for layer in self.layers:
             enters, last = value + len(layer.before), value + len(layer.steps)
@@ -87,15 +88,15 @@ class Network:
         return tuple(places)
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
-        """The penalties, by name, that bear on the parameter `name`; γ and β count as biases."""
+        """Return the strengths of the penalties on parameter `name`, by penalty; γ and β count as biases."""
         return self.penalties if self.penalize_biases or name.endswith(".weight") else {}
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What a forward pass leaves behind, layer by layer.
+    """The values of a forward pass, layer by layer.
 
-    values: x and the output of every step, by their numbers in the graph.
+    values: x and the output of every step, by their indices in the graph.
     """
 
     network: Network
@@ -112,12 +113,12 @@ class Activity:
 
     @cached_property
     def y(self) -> tuple[Array, ...]:
-        """What each layer's activation is taken of: z itself, or γ ẑ + β."""
+        """The argument of each layer's activation: z itself, or γ ẑ + β with batch normalisation."""
         return tuple(self.values[at.y] for at in self.network.places)
 
     @cached_property
     def normalised(self) -> tuple[Normalised | None, ...]:
-        """ẑ, where the layer has batch normalisation."""
+        """Each layer's ẑ; None for layers without batch normalisation."""
         return tuple(
             None if layer.batch_norm is None else normalised_at(self.values[at.z], layer.batch_norm)
             for layer, at in zip(self.network.layers, self.network.places, strict=True)
@@ -135,7 +136,7 @@ def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
 
 
 def sample_losses(network: Network, output: Array, target: Array) -> Array:
-    """Return the term that each sample adds to L, coefficient included: (…, N) of an output (…, N, C)."""
+    """Return each sample's term of L, coefficient included, (…, N), for an output (…, N, C)."""
     return network.coefficient * network.loss.value(output, target)
 
 
@@ -143,10 +144,12 @@ def sample_losses(network: Network, output: Array, target: Array) -> Array:
 class ChainRule:
     """The chain rule of one layer, factor by factor.
 
-    dL_da: ∂L/∂a (N, *out);  y: where ∂a/∂y is taken (N, *out), which is z without batch normalisation.
-    dL_dy: ∂L/∂y = ∂L/∂a · ∂a/∂y (N, *out);  delta: δ = ∂L/∂z (N, *out), ∂L/∂y without batch normalisation.
-    inputs: what the layer's step takes (N, *features); of a dense layer a⁽ʰ⁾ = ∂z/∂w.
-    gradients: of every parameter of the layer, by name, without the penalties.
+    dL_da:  ∂L/∂a (N, *out).
+    y:      the argument of the activation (N, *out); without batch normalisation, z.
+    dL_dy:  ∂L/∂y = ∂L/∂a · ∂a/∂y (N, *out).
+    delta:  δ = ∂L/∂z (N, *out); without batch normalisation, the same as ∂L/∂y.
+    inputs: the input of the layer's step (N, *features); for a dense layer, a⁽ʰ⁾ = ∂z/∂w.
+    gradients: the gradient of every parameter of the layer, by name, without the penalties.
     """
 
     layer: Layer
@@ -159,19 +162,19 @@ class ChainRule:
 
     @property
     def dz_dw(self) -> Array:
-        """∂z/∂w = a⁽ʰ⁾ (R, K): the inputs of a dense layer, or the patches of a convolution."""
+        """∂z/∂w = a⁽ʰ⁾ (R, K), the input rows of a dense layer or the patches of a convolution."""
         rows = self.layer.step.rows(self.inputs)
         assert rows is not None, "the step has no rows"
         return rows
 
     @property
     def da_dz(self) -> Array:
-        """∂a/∂z = φ'(z) (N, out), or a coupled activation's Jacobian (N, out, out); normalised, at y."""
+        """∂a/∂z = φ'(z) (N, out), or a Jacobian (N, out, out); with batch normalisation, ∂a/∂y instead."""
         return self.layer.activation.derivative(self.y)
 
 
 def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[ChainRule]:
-    """Yield the chain rule of every layer, from the output down; without the penalties."""
+    """Yield the chain rule of every layer, from the output down, without the penalties."""
     values = run(network.graph, parameters, x)
     dL_da = network.coefficient * network.loss.gradient(values[-1], target)
     swept = sweep(network.graph, parameters, values, dL_da)
@@ -187,7 +190,7 @@ def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> I
 
 
 def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> dict[str, Array]:
-    """Return ∂L/∂ every parameter, penalties included, each in the shape of its parameter."""
+    """Return the gradient of every parameter, penalties included, each in the shape of its parameter."""
     result: dict[str, Array] = {}
     for rule in backprop(network, parameters, x, target):
         result |= {name: rule.gradients[name] for name in rule.layer.shapes}

@@ -1,7 +1,7 @@
-"""How far rounding alone can carry a right gradient from the exact one: one sweep up, and one down.
+"""Bounds on the rounding error of a correct gradient, computed in one forward and one backward sweep.
 
-A running error analysis: every quantity of the forward pass and of backprop travels with a bound on its
-rounding error, of first order in ε, and of second where both factors of a product may be 0.
+This is a running error analysis: every quantity of the forward pass and of backprop comes with a bound on its
+rounding error. Bounds are of first order in ε, and of second order where both factors of a product may be 0.
 (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3, "running error analysis".)
 """
 
@@ -31,7 +31,7 @@ def forward_errors(
 def errors_from(
     graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, start: Array, arithmetic: Arithmetic
 ) -> tuple[Array, ...]:
-    """Return the same where value `at` is off by `start`, and nothing that does not depend on it is off."""
+    """Return the bounds given an error `start` in value `at`; values not above it count as exact."""
     errors = [np.zeros(1)] * len(values)
     errors[at] = start
     for i in graph.above[at]:
@@ -44,7 +44,11 @@ def errors_from(
 
 @dataclass(frozen=True)
 class BackwardErrors:
-    """upstream: by the number of the value;  gradients: a bound for every parameter, by name."""
+    """Bounds on the rounding errors of a backward sweep.
+
+    upstream: ∂L/∂value with its bound, by index of the value.
+    gradients: a bound for every parameter, by name.
+    """
 
     upstream: tuple[Upstream | None, ...]
     gradients: dict[str, Array]
@@ -60,7 +64,7 @@ def backward_errors(
 ) -> BackwardErrors:
     """Return bounds on the rounding errors of a backward sweep, to first order.
 
-    What sits on a kink counts as on the side where it is: the other side is a matter of convention.
+    A number on a kink counts as on its computed side: the other side is a matter of convention.
     """
     upstream: list[Upstream | None] = [None] * len(values)
     upstream[-1] = dL_dout
@@ -93,14 +97,14 @@ def _added(one: Upstream | None, other: Upstream, arithmetic: Arithmetic) -> Ups
 
 @dataclass(frozen=True)
 class Rounding:
-    """What rounding may do to every value of a network (by its number), to ∂L/∂ it, and to every gradient."""
+    """Bounds on the rounding errors of a network's values and ∂L/∂value, by index, and of its gradients."""
 
     values: tuple[Array, ...]
     upstream: tuple[Upstream | None, ...]
     gradients: dict[str, Array]
 
     def of(self, value: int) -> Array:
-        """The bound on the error of ∂L/∂ this value."""
+        """Return the bound on the error of ∂L/∂value for the value with this index."""
         upstream = self.upstream[value]
         assert upstream is not None
         return upstream.error
@@ -109,7 +113,7 @@ class Rounding:
 def rounding_of(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> Rounding:
-    """Return bounds, to first order, on |computed − exact| of a right backprop; without the penalties."""
+    """Return first-order bounds on |computed − exact| in a correct backprop, without the penalties."""
     values = run(network.graph, parameters, x)
     errors = forward_errors(network.graph, parameters, values, arithmetic)
     at_output = values[-1], errors[-1], target, arithmetic
@@ -121,9 +125,9 @@ def rounding_of(
 def gradient_rounding(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> dict[str, Array]:
-    """Return a bound on |computed − exact| for each entry of each right gradient, penalties included.
+    """Return a bound on |computed − exact| for each entry of each correct gradient, penalties included.
 
-    It is infinite where it overflows: nothing is known there.
+    A bound that overflows is infinite: nothing is known there.
     """
     bounds = rounding_of(network, parameters, x, target, arithmetic).gradients
     held = 2 * (arithmetic.eps + arithmetic.input_eps)
@@ -135,7 +139,7 @@ def gradient_rounding(
 
 
 def _sound(bound: Array) -> Array:
-    """The bound, infinite where it overflowed on the way; a negative one would condemn what is right."""
+    """Return the bound, with inf for NaN from overflow; a negative bound would condemn correct gradients."""
     known: Array = np.where(np.isnan(bound), np.inf, bound)
     assert (known >= 0).all(), "a rounding bound is negative"
     return known

@@ -1,7 +1,7 @@
-"""The interface of a step: what one operation of a network must know of itself, and nothing else does.
+"""The interface of a step, which contains everything that is specific to one operation of a network.
 
-A step maps arrays (…, N, *features) to one such array. Leading axes are moves, evaluated at once. N are the
-samples; where a step does not couple them, the axis N may hold any samples, in any number.
+A step maps arrays (…, N, *features) to one such array. Leading axes are perturbations, evaluated together. N
+counts the samples; unless a step couples them, the axis may hold any selection of samples.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from gradcheck_cli.types import Array, Shape
 Arrays = Mapping[str, Array]
 Inputs = tuple[Array, ...]
 Couples = Literal["nothing", "row", "batch"]
-"""How far one number reaches within a step: itself alone, its own sample, or all samples."""
+"""What one input of a step affects: its own output only, all outputs of its sample, or all samples."""
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """What backprop hands a step: ∂L/∂out (N, *features), and what rounding may have done to it.
+    """∂L/∂out (N, *features) as backprop passes it to a step, with its rounding error.
 
+    value: ∂L/∂out itself.
     error: a bound on |computed − exact|.
     hidden: how much larger |∂L/∂out| can be where rounding puts a number on the other side of a kink.
     """
@@ -38,7 +39,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Known:
-    """What the forward pass knows at a step: its inputs and output, and a bound on the error of each."""
+    """The inputs and output of a step in the forward pass, with a bound on the error of each."""
 
     inputs: tuple[Array, ...]
     output: Array
@@ -47,7 +48,7 @@ class Known:
 
 
 class UnfitError(Exception):
-    """A step cannot take the input that it gets: `key` is its option to blame, `help` what to do."""
+    """A step does not fit its input. `key` is the option at fault, if any; `help` says how to fix it."""
 
     def __init__(self, message: str, key: str = "", help: str | None = None) -> None:
         super().__init__(message)
@@ -56,11 +57,12 @@ class UnfitError(Exception):
 
 
 class Step:
-    """One operation of a network. A kind overrides what it does better than these defaults.
+    """One operation of a network. Subclasses override the defaults as needed.
 
-    p: the step's parameters, by the names of the step itself.
-    name: what messages call it.  is_activation: whether it is one, number by number or row by row.
+    name: the step's name in messages.
+    is_activation: whether it is an activation, elementwise or over rows.
     has_pieces: whether it has kinks.  flat_below: whether it is constant below its kink.
+    In all methods, p holds the step's parameters, by their names in the step.
     """
 
     name: str = ""
@@ -71,7 +73,7 @@ class Step:
 
     @property
     def has_rows(self) -> bool:
-        """Whether `rows` applies: the step is z = a wᵀ + b of every row a of its input."""
+        """Whether the step computes z = a wᵀ + b for every row a of its input, so that `rows` applies."""
         return False
 
     def pieces(self, x: Array) -> Array:
@@ -79,12 +81,12 @@ class Step:
         raise NotImplementedError
 
     def branch(self, x: Array, pieces: Array) -> Array:
-        """Return the output with each number on this piece, continued beyond its end; needs `has_pieces`."""
+        """Return the output on the given pieces, extended past their ends; needs `has_pieces`."""
         raise NotImplementedError
 
     @property
     def label(self) -> str:
-        """What a one-line description of a network shows for it."""
+        """The text for this step in a one-line description of a network."""
         raise NotImplementedError
 
     @classmethod
@@ -94,46 +96,46 @@ class Step:
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of each of its parameters."""
+        """The shape of each parameter, by its name in the step."""
         return {}
 
     def fans(self, name: str) -> tuple[int, int]:
-        """Return the inputs of a unit and the outputs of an input, as initialisers count them."""
+        """Return fan-in and fan-out of a parameter, as initialisers count them."""
         units, *inputs = self.shapes[name]
         return math.prod(inputs), units
 
     def out(self, *features: Shape) -> Shape:
-        """Return the shape of a sample's output for those of its inputs."""
+        """Return the shape of the output for one sample, given the shapes of its inputs."""
         return features[0]
 
     def multiplications(self, features: Shape) -> int:
-        """Return about how many of them one sample takes."""
+        """Return the approximate number of multiplications for one sample."""
         return math.prod(self.out(features))
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        """Return the output (…, N, *out) of inputs (…, N, *features): real, complex or wide."""
+        """Return the output (…, N, *out) for inputs (…, N, *features), which may be real, complex or wide."""
         raise NotImplementedError
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
-        """Return ∂L/∂ each input and the gradient of each parameter, for ∂L/∂output (N, *out)."""
+        """Return ∂L/∂input for each input and the gradient of each parameter, given ∂L/∂output (N, *out)."""
         raise NotImplementedError
 
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        """Return a bound on the rounding error of the output, for inputs that are off by their errors."""
+        """Return a bound on the rounding error of the output, given bounds on the errors of the inputs."""
         raise NotImplementedError
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        """Return what each input is handed, and a bound on the error of each parameter's gradient."""
+        """Return ∂L/∂input with its error for each input, and an error bound for each gradient."""
         raise NotImplementedError
 
     def rows(self, x: Array) -> Array | None:
-        """Return the input as rows (R, K), for a step z = a wᵀ + b of every row a; None for another."""
+        """Return the input as R rows of K numbers if the step is z = a wᵀ + b for every row a; else None."""
         return None
 
     def by_row(self, array: Array) -> Array:
@@ -141,15 +143,15 @@ class Step:
         return array.reshape(-1, array.shape[-1])
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
-        """Return how parameter `name` enters the output, for a step that is affine in it: z = J w + c."""
+        """Return how parameter `name` enters the output, z = J w + c; None if it is not affine in it."""
         return None
 
     def with_entries(
         self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array
     ) -> Array:
-        """Return the output (B, N, *out) with entry which[b] of parameter `name` at to[b], one at a time.
+        """Return the outputs (B, N, *out) after setting only entry which[b] of parameter `name` to to[b].
 
-        output: that with nothing moved.  A move leans on nothing but the forward pass itself.
+        output: the unperturbed output. Only the forward pass is used, never a derivative.
         """
         results = []
         for entry, number in zip(which, to, strict=True):
@@ -159,14 +161,14 @@ class Step:
         return np.stack(results)
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
-        """Return which numbers of a sample's inputs anything takes notice of.
+        """Return, for each input, a mask of the numbers of a sample that can affect the network's output.
 
-        above: the same for the output. A number that is not heard has a gradient of exactly 0.
+        above: the same mask for this step's output. A number outside the mask has a gradient of exactly 0.
         """
         return tuple(np.full(each, bool(above.any())) for each in features)
 
 
 def columns(array: Array, channel: int) -> Array:
-    """Return (rows, channels) of (N, *features) whose channels are at axis `channel` of the features."""
+    """Reshape (N, *features), whose channels are at axis `channel` of the features, to (rows, channels)."""
     moved: Any = np.moveaxis(array, 1 + channel, -1)
     return moved.reshape(-1, moved.shape[-1])

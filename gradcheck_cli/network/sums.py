@@ -1,4 +1,4 @@
-"""How sums over rows round."""
+"""Rounding error in sums over rows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def sum_error(
     factor: Array | None = None,
     factor_error: Array | None = None,
 ) -> Array:
-    """Return the error of Σ δ f over the rows (rows, units), for δ off by `error` and f by factor_error.
+    """Return a bound on the error of Σ δ f over the rows, (units,), given δ and f (rows, units) with errors.
 
-    Without a factor f is 1.
+    Without a factor, f is 1 and exact.
     """
     if factor is None or factor_error is None:
         factor, factor_error = np.ones_like(delta), np.zeros_like(delta)

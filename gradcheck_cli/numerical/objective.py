@@ -139,16 +139,16 @@ class Factors(Protocol):
         """Return Jᵀ d, in the shape of the parameter, for numbers d (F, N)."""
 
     def squares(self, u: Array) -> Array:
-        """Return √((J∘J)ᵀ u²): how errors u ≥ 0 add up that are independent."""
+        """Return √((J∘J)ᵀ u²), the sum of independent errors u ≥ 0."""
 
     def sizes(self, u: Array) -> Array:
-        """Return |J|ᵀ u: how errors u ≥ 0 add up that are not."""
+        """Return |J|ᵀ u, the largest possible sum of errors u ≥ 0."""
 
     def feeding(self, entries: Array) -> Array:
         """Return which features (F,) feed these entries, a mask in the shape of the parameter."""
 
     def only(self, units: Array) -> Factors:
-        """Return those of the parameter's rows `units` alone, for the features that belong to them."""
+        """Return a copy restricted to rows `units` of the parameter and the features that belong to them."""
 
     def of(self, units: Array) -> Array:
         """Return the features that belong to these rows of the parameter, by index."""

@@ -125,7 +125,7 @@ class UnitDifferences:
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
-        """Return the pairs that feed these entries, as a mask (F, N) for each site."""
+        """Return the (feature, sample) pairs that feed these entries, as a mask (F, N) for each site."""
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():
             for site, factors in self.objective.uses(name):
@@ -204,10 +204,11 @@ class UnitDifferences:
 
 
 def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
-    """Return the least and the greatest slope of each pair, from slopes (K, F, N) for K choices of sides.
+    """Return the least and the greatest slope of each (feature, sample) pair over all choices of sides.
 
-    corners: whether these are all choices; if not, the first has all kinks on their left, and each of the
-    others has one of them on its right.
+    slopes: (K, F, N), the slopes under K choices.
+    corners: whether these are all possible choices. If not, the first choice has every kink on its left, and
+        each further one has a single kink on its right.
     """
     if corners:
         return slopes.min(axis=0), slopes.max(axis=0)

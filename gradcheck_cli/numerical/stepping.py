@@ -71,7 +71,7 @@ def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
 
 @dataclass(frozen=True)
 class Stepped:
-    """Slopes of entries (E,) at one step: value, rounding noise, and whether a kink was crossed."""
+    """The slopes of E entries at one step, their noise, and whether each crossed a kink; all (E,)."""
 
     value: Array
     noise: Array

@@ -3,7 +3,7 @@
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        mean and variance depend on z, too
     ∂L/∂γ = Σ ∂L/∂y ẑ        ∂L/∂β = Σ ∂L/∂y        ∂L/∂ẑ = γ ∂L/∂y
 
-The variance is the biased one. Of images (C, H, W) the mean is over the samples and the positions.
+The variance is the biased one. For images (C, H, W), the mean is over the samples and the positions.
 (S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, with the statistics of the batch.)
 """
 
@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Normalise(Step):
-    """ẑ of z (…, N, channels, *positions). positions: how many axes these are."""
+    """Normalise z (…, N, channels, *positions) to ẑ. positions: the number of position axes."""
 
     eps: float
     positions: int = 0
@@ -96,7 +96,10 @@ class Normalise(Step):
 
 @dataclass(frozen=True)
 class Normalised:
-    """ẑ and what its backward pass needs.  value: ẑ (N, units);  deviation: √(var z + eps) (1, units)."""
+    """ẑ with the numbers for its backward pass.
+
+    value: ẑ (N, units).  deviation: √(var z + eps) (1, units).
+    """
 
     value: Array
     deviation: Array
@@ -115,7 +118,7 @@ def normalised_at(z: Array, eps: float) -> Normalised:
 
 @dataclass(frozen=True)
 class Scale(Step):
-    """y = γ ẑ + β, a γ and a β for each of the channels (…, channels, *positions)."""
+    """y = γ ẑ + β for ẑ (…, channels, *positions), with one γ and one β per channel."""
 
     channels: int
     positions: int = 0
@@ -146,7 +149,7 @@ class Scale(Step):
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
         gamma, beta = np.abs(self._spread(p["gamma"])), np.abs(self._spread(p["beta"]))
-        held = arithmetic.eps  # each of both is held, and rounds, to an ε
+        held = arithmetic.eps  # relative error of storing γ or β, and of each product
         error: Array = gamma * (errors[0] + 2.0 * held * np.abs(inputs[0])) + held * beta
         return error
 

@@ -4,9 +4,9 @@ A patch is what the kernel sees at one position p of the output. With a patch as
 whose weight all positions of all samples share:
 
     ∂L/∂w = Σ over samples and positions of δ aᵀ        ∂L/∂b = Σ δ
-    ∂L/∂x = every δ w, added where its patch came from
+    ∂L/∂x = Σ δ w, each added back at the positions of its patch
 
-Groups split the channels: output group g sees input group g alone.
+Groups split the channels: output group g sees only input group g.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Conv2d(Step):
         return z
 
     def convolved(self, x: Array, w: Array) -> Array:
-        """Return w over x (…, in, height, width), without the bias."""
+        """Return the convolution of x (…, in, height, width) with w, without the bias."""
         rows = self.patches(x)
         kernels = w.reshape(self.groups, self.channels // self.groups, -1)
         z = np.matmul(rows, np.swapaxes(kernels, -1, -2))  # (…, groups, positions, channels of the group)
@@ -113,7 +113,7 @@ class Conv2d(Step):
         return np.pad(x, around) if any(self.padding) else x
 
     def _views(self, padded: Array) -> Iterator[tuple[Pair, Array]]:
-        """For each number of the kernel, what it meets at every position: a view that can be added to."""
+        """Yield each kernel index, with a writable view of its input at every output position."""
         height, width = self.out(
             (0, *(n - 2 * p for n, p in zip(padded.shape[-2:], self.padding, strict=True)))
         )[1:]
@@ -142,7 +142,7 @@ class Conv2d(Step):
         return np.einsum("ngop,ngpk->gok", of_groups, rows).reshape(self.shapes["weight"])
 
     def handed_down(self, delta: Array, w: Array, shape: Shape) -> Array:
-        """Return every δ w, added up where its patch came from, in the shape (N, in, height, width)."""
+        """Return ∂L/∂input (N, in, height, width): each δ w added back at the positions of its patch."""
         count, height, width = len(delta), *delta.shape[-2:]
         of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)
         kernels = w.reshape(self.groups, self.channels // self.groups, -1)

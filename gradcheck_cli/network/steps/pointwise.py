@@ -13,12 +13,12 @@ from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Ups
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""How many times its rounding bound a number may be away from a kink that it counts as on."""
+"""A number counts as on a kink if its distance is at most this multiple of its rounding bound."""
 
 
 @dataclass(frozen=True)
 class Pointwise(Step):
-    """A row of `ACTIVATIONS`, with its name."""
+    """An activation as a step: a row of `ACTIVATIONS`, and its name."""
 
     row: Activation
     name: str
@@ -67,7 +67,7 @@ class Pointwise(Step):
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         (y,), (y_error,), row = known.inputs, known.input_errors, self.row
         delta = row.vjp(y, upstream.value)
-        # What a kink keeps from counting may count on its other side, with its own rounding.
+        # What one side of a kink multiplies by 0 may count on the other side, with its rounding error.
         at_most = partial(self._at_most, y, y_error)
         hidden = at_most(np.abs(upstream.value) + upstream.hidden) - np.abs(delta)
         error = row.rounding.delta(row, y, y_error, upstream.value, upstream.error, arithmetic.eps)
@@ -75,7 +75,7 @@ class Pointwise(Step):
         return (Upstream(delta, error, hidden),), {}
 
     def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
-        """How large a δ can be, of ∂L/∂a of these sizes, on either side that rounding may put y on."""
+        """Return the largest |δ| for |∂L/∂a| of these sizes, on any side where rounding may put y."""
         reach = SAFETY * y_error if self.row.pieces else None
         sides = [y] if reach is None else [y, y - reach, y + reach]
         largest: Array = np.maximum.reduce([self.row.rounding.at_most(self.row, z, sizes) for z in sides])
