@@ -276,7 +276,7 @@ def _failed(error: BaseException) -> bytes:
 
 
 def _out_of_files() -> bool:
-    """Whether this process has run out of file descriptors."""
+    """Return whether this process has run out of file descriptors."""
     try:
         os.close(os.dup(2))
     except OSError as error:
