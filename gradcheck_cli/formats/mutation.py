@@ -106,7 +106,7 @@ def _instead(mutants: Sequence[Mutant]) -> str:
 
 
 def _shown_by(hidden: Sequence[Mutant], in_full: bool) -> Iterator[str]:
-    """Yield the data that would make hidden mistakes visible, with the kinds or only the number of these."""
+    """Yield the data that would reveal hidden mistakes, with the mistakes' kinds or only their number."""
     reasons: dict[str, list[str]] = {}
     for mutant in hidden:
         reasons.setdefault(mutant.shown_by, []).append(mutant.kind)

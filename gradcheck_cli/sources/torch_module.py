@@ -44,7 +44,7 @@ def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
 
     L is loss(module(x), y) or loss(function(x, *tensors), y), summed up if it has one term per sample; x and
     y are left out if there are no data. The parameters are all of `named_parameters()` that require a
-    gradient, or all such `tensors`; if no tensor requires one, all floating-point and complex tensors. The
+    gradient, or all such `tensors` (if none of these does, all floating-point and complex ones). The
     source's `names` and `layout` translate them to those of the network section.
 
     The gradients are those of backward, in the module's own type. The losses come from the same module at the
