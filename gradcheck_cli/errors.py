@@ -1,4 +1,4 @@
-"""Exceptions and complaints, and the exit code of each kind."""
+"""Exceptions and complaints, and the exit codes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _WORST_FIRST = (
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """Return the exit code of several specs together; without any, nothing was checked: 3."""
+    """Return the exit code for several specs together; 3 if there are none, since nothing was checked."""
     return min(codes, key=_WORST_FIRST.index, default=ExitCode.UNDECIDED)
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a text file, by line and column from 1, with the text of the line."""
+    """A place in a text file: the line and the column, counted from 1, and the text of that line."""
 
     file: str
     line: int
@@ -50,7 +50,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Complaint:
-    """One problem with the input: what was found, where, and what to do."""
+    """One problem with the input: what was found, where it is, and how to fix it."""
 
     message: str
     where: Location = ()
@@ -86,7 +86,7 @@ class InputError(GradcheckError):
 
 
 class Gathered:
-    """Collects the complaints of several steps, each in its own `with`, to raise them at once."""
+    """Collects complaints from several steps, each run in its own `with`, to raise them all together."""
 
     def __init__(self) -> None:
         self.complaints: list[Complaint] = []
@@ -108,11 +108,11 @@ class Gathered:
 
 
 class UntrustedReferenceError(GradcheckError):
-    """Unit and literal differences disagree, so the error is in gradcheck, not in the gradient."""
+    """Unit and literal differences disagree, so gradcheck itself is at fault, not the gradient."""
 
 
 def is_interruption(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C caused the error: an interrupted import may raise something else."""
+    """Return whether Ctrl-C caused the error, since an interrupted import may raise a different one."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -129,29 +129,31 @@ def dotted(where: Location) -> str:
 
 
 def shortened(text: str, most: int = 40) -> str:
-    """Shorten a word of the user's to fit into a message."""
+    """Shorten a word from the user's input to at most `most` characters, to fit into a message."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def closest(word: object, known: Iterable[str]) -> str | None:
-    """Return the known word closest to a misspelt one, if any is close."""
+    """Return the known word closest to a misspelt one; None if none is close."""
     import difflib  # only failing runs need it
 
     words = list(known)
     exact = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
-    lower = {word.lower(): word for word in reversed(words)}  # of words that differ only in case, the first
+    lower = {
+        word.lower(): word for word in reversed(words)
+    }  # the first of any words that differ only in case
     folded = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
     return next(iter([*exact, *(lower[word] for word in folded)]), None)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str | None:
-    """Return a hint for a misspelt word, if a known one is close."""
+    """Return a hint for a misspelt word; None if no known word is close."""
     close = closest(word, known)
     return f"did you mean '{close}'?" if close else None
 
 
 def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
-    """Return a hint for a misspelt file name, if the folder contains one that is close."""
+    """Return a hint for a misspelt file name; None if the folder contains no similar one."""
     folder, name = os.path.split(os.fspath(path))
     try:
         close = closest(name, os.listdir(folder or "."))
@@ -161,7 +163,7 @@ def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
 
 
 def _excerpt(position: Position, most: int = 96) -> list[str]:
-    """Return the line, or the part of it around the column, with a caret below the column."""
+    """Return two lines: the text, cut to the part around the column, and a caret below the column."""
     before = position.column - 1
     start = max(0, before - most // 2) if len(position.text) > most else 0
     shown = "".join(c if c.isprintable() else " " for c in position.text[start : start + most])
@@ -171,7 +173,7 @@ def _excerpt(position: Position, most: int = 96) -> list[str]:
 
 
 def _width(character: str) -> int:
-    """Return how many columns a character takes on a terminal."""
+    """Return how many columns a character occupies on a terminal."""
     import unicodedata
 
     if unicodedata.combining(character):

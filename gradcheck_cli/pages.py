@@ -1,4 +1,4 @@
-"""The documentation's pages, where a message points to one."""
+"""Links from messages to pages of the documentation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ DOCS = ""
 
 
 def slug(kind: str) -> str:
-    """Return the page's name for a kind of mistake: `1/N twice` has the page `1-n-twice`."""
+    """Return the name of the page for a kind of mistake, such as `1-n-twice` for `1/N twice`."""
     return re.sub(r"[^a-z0-9]+", "-", kind.lower().replace("'", "")).strip("-")
 
 
 def page_of(kind: str) -> str:
-    """Return the address of the page on a kind of mistake, or nothing if the documentation has no address."""
+    """Return the address of the page on a kind of mistake; empty if the documentation has no address."""
     return f"{DOCS.rstrip('/')}/mistakes/{slug(kind)}/" if DOCS else ""

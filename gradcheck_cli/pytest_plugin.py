@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSpec | None:
-    """Collect a file if it is a spec."""
+    """Collect the file if it is a spec; otherwise return None."""
     if file_path.suffix not in _YAML or not _is_spec(file_path, parent):
         return None
     from gradcheck_cli.pytest_specs import GradientSpec
@@ -36,7 +36,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSp
 
 
 def _is_spec(path: Path, parent: pytest.Collector) -> bool:
-    """Return whether the file is named, matches the patterns, or, without patterns, looks like a spec."""
+    """Return whether to collect the file as a spec.
+
+    A file is collected if the command line names it or its name matches a pattern. If no patterns are set, a
+    file that looks like a spec is also collected from folders that the command line names.
+    """
     patterns: list[str] | None = parent.config.getini("gradcheck_files")
     if parent.session.isinitpath(path) or any(map(path.match, _ALWAYS if patterns is None else patterns)):
         return True
@@ -44,7 +48,7 @@ def _is_spec(path: Path, parent: pytest.Collector) -> bool:
 
 
 def _is_in_named_folder(path: Path, config: pytest.Config) -> bool:
-    """Return whether the command line names a folder above the file that is not a folder of tests."""
+    """Return whether the file lies in a folder that the command line names and that is not in `testpaths`."""
     here = config.invocation_params.dir.resolve()
     named = {(here / argument).resolve() for argument in config.args}
     tests = {

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from _pytest._code.code import ReprFileLocation, TerminalRepr  # pytest has no public name for them
+from _pytest._code.code import ReprFileLocation, TerminalRepr  # pytest has no public names for these
 
 from gradcheck_cli.checker import check
 from gradcheck_cli.compare import Verdict
@@ -31,10 +31,10 @@ _T = TypeVar("_T")
 
 
 class GradientSpec(pytest.File):
-    """A spec. It is checked when its first tensor runs; if it cannot be checked, that is one failing test."""
+    """A spec, checked when its first tensor's test runs. A spec that cannot be read is one failing test."""
 
     def collect(self) -> Sequence[Tensor | Unchecked]:
-        """Return a test for each tensor, or one that fails if the spec cannot be read."""
+        """Return one test per tensor, or a single failing test if the spec cannot be read."""
         try:
             names = self._ask(tensors_of)
         except InputError as error:
@@ -43,16 +43,16 @@ class GradientSpec(pytest.File):
 
     @cached_property
     def report(self) -> Report:
-        """The result of the check, which runs once."""
+        """The result of the check, which runs only once."""
         return self._ask(check)
 
     @property
     def shown(self) -> str:
-        """The path of the spec from the folder where pytest was started."""
+        """The spec's path relative to the folder where pytest was started."""
         return os.path.relpath(self.path, self.config.invocation_params.dir)
 
     def _ask(self, question: Callable[[Spec], _T]) -> _T:
-        """Call `question` with the spec, in the folder where pytest was started, wherever tests have gone."""
+        """Call `question` with the spec from the folder where pytest was started, even if a test left it."""
         with chdir(self.config.invocation_params.dir):
             read = read_spec(self.shown)
             try:
@@ -71,7 +71,7 @@ class Tensor(pytest.Item):
         self.tensor = tensor
 
     def runtest(self) -> None:
-        """Raise the error of the tensor if it does not agree."""
+        """Raise an error if the tensor does not agree."""
         report = self.parent.report
         alone = report.of(self.tensor)
         if report.verdict_of(*alone.comparisons) is not Verdict.AGREES:
@@ -93,7 +93,7 @@ class Tensor(pytest.Item):
 
 
 class Unchecked(pytest.Item):
-    """A failing test for a spec that cannot be read, with the complaint. Other specs still run."""
+    """A test that fails with the complaint about a spec that cannot be read, while other specs still run."""
 
     parent: GradientSpec
 
@@ -102,7 +102,7 @@ class Unchecked(pytest.Item):
         self._error = error
 
     def runtest(self) -> None:
-        """Raise the complaint."""
+        """Raise the error with the complaint."""
         raise self._error
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
@@ -115,7 +115,7 @@ class Unchecked(pytest.Item):
 
 
 class _Found(TerminalRepr):
-    """The failure of one tensor, as the command would print it; one sentence in pytest's summary."""
+    """The failure of one tensor as the command would print it, cut to one sentence in pytest's summary."""
 
     def __init__(self, spec: str, report: Report) -> None:
         self.reprcrash = ReprFileLocation(spec, 1, escaped(sentence(report)))

@@ -1,4 +1,4 @@
-"""The spec as a JSON Schema, in draft-07, which editors read."""
+"""The spec as a JSON Schema in draft-07, the version that editors support."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcheck_cli import __version__
 from gradcheck_cli.spec import Spec
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""The draft, spelt as in its own `$id`: editors look up the exact spelling."""
+"""The draft's address, spelt exactly as in its own `$id`, since editors look it up by that spelling."""
 
 _KEY = re.compile(r"^(\w+): (.+(?:\n(?!\w+: )[^\n]+)*)", re.MULTILINE)
 """Matches a key and its description in a model's docstring."""
@@ -49,7 +49,7 @@ class _Draft7(GenerateJsonSchema):
         return described
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Leave out defaults that say nothing: null, and a section of defaults."""
+        """Leave out uninformative defaults: null, and a section that consists of defaults."""
         described = super().default_schema(schema)
         return {key: value for key, value in described.items() if key != "default" or value not in (None, {})}
 
@@ -65,12 +65,12 @@ class _Draft7(GenerateJsonSchema):
 
 
 def _title(model: type[BaseModel]) -> str:
-    """Return the title of a model: ``python function`` for ``PythonFunction``."""
+    """Return the title of a model, such as ``python function`` for ``PythonFunction``."""
     return " ".join(re.findall("[A-Z][a-z]*", model.__name__.removesuffix("Spec"))).lower()
 
 
 def _description(model: type[BaseModel]) -> str:
-    """Return the part of the docstring above the keys."""
+    """Return the part of the model's docstring that precedes the keys."""
     text = _KEY.split(inspect.getdoc(model) or "", maxsplit=1)[0]
     return "\n\n".join(map(_joined, text.strip().split("\n\n")))
 
@@ -87,7 +87,7 @@ def _joined(lines: str) -> str:
 
 
 def _without_siblings(schema: Any) -> Any:
-    """Wrap each `$ref` that has siblings in `allOf`, since draft-07 ignores siblings of a `$ref`."""
+    """Wrap every `$ref` with siblings in `allOf`, since draft-07 ignores the siblings of a `$ref`."""
     if isinstance(schema, list):
         return [_without_siblings(each) for each in schema]
     if not isinstance(schema, dict):
@@ -98,7 +98,7 @@ def _without_siblings(schema: Any) -> Any:
 
 
 def _with_names(schema: Any) -> Any:
-    """Restrict text to the known names where a name or a mapping is allowed, so that validators list them."""
+    """Restrict strings to the known names where a name or a mapping is allowed, so validators list them."""
     if isinstance(schema, list):
         return [_with_names(each) for each in schema]
     if not isinstance(schema, dict):

@@ -75,7 +75,7 @@ def _named(value: object) -> object:
 
 
 def _resolve(value: object, info: ValidationInfo) -> object:
-    """Resolve a path against the folder of the spec, which the reader passes in the context."""
+    """Resolve a path against the spec's folder, which is passed in the validation context."""
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
@@ -107,7 +107,7 @@ _SchemeName = Annotated[str, _one_of(SCHEMES, "scheme"), _enum(SCHEMES)]
 
 
 def _refuse_foreign_options(model: Model, known: Collection[str], name: str) -> None:
-    """Raise an error for options that belong to other rows of the table."""
+    """Raise an error for options that are set but that the named activation, loss, … does not have."""
     foreign = sorted(model.model_fields_set - {"name", *known})
     if foreign:
         raise PydanticCustomError(
@@ -122,7 +122,7 @@ def _refuse_foreign_options(model: Model, known: Collection[str], name: str) -> 
 
 
 def _own_options_in_schema(options_of: Mapping[str, Collection[str]]) -> Callable[[dict[str, Any]], None]:
-    """Express `_refuse_foreign_options` in JSON Schema: an option needs a name that has it."""
+    """Express `_refuse_foreign_options` in JSON Schema: an option is allowed only with names that have it."""
 
     def extend(schema: dict[str, Any]) -> None:
         schema["dependencies"] = {
@@ -335,10 +335,10 @@ _Kind = tuple[str, str, type[Model]]
 
 
 def _by_key(*kinds: _Kind) -> Discriminator:
-    """Choose the member (key, tag, model) of a union by the first of these keys that is present.
+    """Choose the member (key, tag, model) of a union by the first of the keys that is present.
 
-    If none is, choose the member that knows most of the keys, allowing for misspellings, so that the errors
-    are about what the author meant.
+    If none is present, choose the member that knows most of the keys found, allowing for misspellings, so
+    that the errors are about the member that the author meant.
     """
 
     def tag(value: object) -> str:
@@ -356,7 +356,7 @@ def _by_key(*kinds: _Kind) -> Discriminator:
 
 
 def _by_key_in_schema(*keys: str) -> Callable[[dict[str, Any]], None]:
-    """Choose the kind of a layer by its key in JSON Schema, too: an error is then about that kind alone."""
+    """Make JSON Schema choose a layer's kind by its key, too, so that errors are about that kind alone."""
 
     def extend(schema: dict[str, Any]) -> None:
         dense, *others = schema.pop("oneOf", None) or schema.pop("anyOf")
@@ -572,7 +572,7 @@ class Code:
 
 
 def code_of(text: str, folder: Path) -> Code | None:
-    """Parse `my_net.py:loss_and_gradients`, with the file relative to `folder`; None for another form."""
+    """Parse `my_net.py:loss_and_gradients`, with the file relative to `folder`; None for any other form."""
     file, _, name = text.rpartition(":")
     if not file.endswith(".py") or "\0" in file or not all(map(str.isidentifier, name.split("."))):
         return None
@@ -618,7 +618,7 @@ class TorchModule(Named):
 
 
 def _patterns(value: object) -> object:
-    """Expand a single pattern to a list of one, and `all` to every parameter."""
+    """Expand a single pattern to a list, and `all` to the pattern for every parameter."""
     return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
 
 
@@ -635,7 +635,7 @@ def _jobs(value: object) -> object:
 Jobs = Annotated[Annotated[int, Field(ge=1, le=MAX_JOBS)] | Literal["auto"], BeforeValidator(_jobs)]
 
 MAX_STEP = 1.0
-"""The longest step allowed: a longer one crosses a whole sigmoid, and its difference says nothing."""
+"""The longest step allowed. A longer one would cross a whole sigmoid, and its difference mean nothing."""
 
 
 class CheckSpec(Model):
@@ -702,11 +702,11 @@ Gradients = Annotated[
 
 
 _UNSAID: Any = ()
-"""The default of a section that is left out; a section that is there and empty is an error."""
+"""The default of a section that is left out, as opposed to one that is present but empty, an error."""
 
 
 def _needed_without_code(value: object, info: ValidationInfo) -> object:
-    """Require the section unless the gradients come from code, which has a loss of its own."""
+    """Require the section, unless the gradients come from code, which computes its own loss."""
     if value is None:
         raise PydanticKnownError("model_type", {"class_name": "mapping"})
     if value is not _UNSAID:
@@ -747,7 +747,7 @@ class Spec(Model):
         json_schema_extra={"if": {"not": _OF_CODE}, "then": {"required": ["network", "data"]}}
     )
 
-    gradients: Gradients = Backprop()  # first, since it decides which sections are required
+    gradients: Gradients = Backprop()  # first, since this section decides which others are required
     network: Annotated[
         NetworkSpec | None, BeforeValidator(_needed_without_code, json_schema_input_type=NetworkSpec)
     ] = _MAYBE_UNSAID
@@ -760,11 +760,11 @@ class Spec(Model):
 
     @property
     def asks_code(self) -> bool:
-        """Whether the code may have to bring the data or the parameters."""
+        """Whether the code may have to provide the data or the parameters."""
         brings = isinstance(self.gradients, PythonFunction) and self.parameters is None
         return self.names_code is not None and (self.data is None or brings)
 
     @property
     def names_code(self) -> Code | None:
-        """The code that the gradients come from, if they come from code."""
+        """The code that computes the gradients; None if they come from elsewhere."""
         return getattr(self.gradients, "python", None) or getattr(self.gradients, "torch", None)

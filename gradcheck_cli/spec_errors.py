@@ -21,7 +21,8 @@ from gradcheck_cli.spec import Spec
 class Place:
     """The place of an error in the spec.
 
-    keys: those that the mapping around it allows.  other_kinds: keys that would make it another kind.
+    keys: the keys allowed in the mapping around the place.
+    other_kinds: keys that would turn that mapping into another kind.
     """
 
     where: Location = ()
@@ -30,16 +31,16 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The last key and the indices behind it: `'x[0][3]'`."""
+        """The last key with the indices after it, such as `'x[0][3]'`."""
         last = max(i for i, step in enumerate(self.where) if isinstance(step, str))
         key, *indices = self.where[last:]
         return f"'{shortened(str(key))}{''.join(f'[{i}]' for i in indices)}'"
 
 
 def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
-    """Yield each complaint, and whether it is about the last key of its location or about the value.
+    """Yield each complaint with a flag: whether it is about the last key of its location or about the value.
 
-    Errors that only follow from others are left out.
+    Errors that are mere consequences of others are left out.
     """
     placed = [(details, _walk(details["loc"])) for details in errors]
     misspelt = {
@@ -128,7 +129,7 @@ _OF_FIXED_LENGTH = {
     **dict.fromkeys(("from", "to"), "two numbers, [low, high]"),
     "inputs": "one number, or three for images, [channels, height, width]",
 }
-"""What a list of a fixed length must be, by its key."""
+"""For each key whose value is a list of fixed length, what that list must be."""
 
 
 def _missing(place: Place) -> Complaint:
@@ -180,7 +181,7 @@ def _is_quoted_number(kind: str, found: object) -> bool:
 
 
 def _walk(loc: tuple[str | int, ...]) -> Place:
-    """Return the place of a location, without pydantic's union tags."""
+    """Return the place that a location from pydantic stands for, without its union tags."""
     annotation: Any = Spec
     place = Place()
     others: tuple[str, ...] = ()
@@ -207,7 +208,7 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _first_needed(annotation: Any) -> str:
-    """Return the first required key of a model, or nothing."""
+    """Return the first required key of a model, or an empty string if it has none."""
     model = _plain(annotation)
     if not (inspect.isclass(model) and issubclass(model, BaseModel)):
         return ""
@@ -234,7 +235,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _union_member(annotation: Any, tag: str | int) -> Any:
-    """Return the member of a union that has this tag."""
+    """Return the member of a union that has the tag; None if there is none."""
     for member in _members(annotation):
         if Tag(str(tag)) in getattr(member, "__metadata__", ()):
             return member

@@ -26,11 +26,11 @@ _MAX_MIB = 2
 _MAX_NODES = 15_000
 """The most values in a spec; ruamel.yaml reads them in two seconds."""
 _MAX_EXPANDED = 1_000_000
-"""The most values with all aliases written out."""
+"""The most values in a spec once all aliases are expanded."""
 _MAX_DEPTH = 64
 _MAX_KEYS = 1000
 _MAX_BITS = 1100
-"""The most bits of a whole number: more than a float holds, and few enough for Python to print."""
+"""The most bits in an integer: beyond the range of a float, and few enough for Python to print."""
 _MAX_COMPLAINTS = 100
 
 
@@ -47,7 +47,7 @@ class Source:
         return re.split(r"\r\n|\r|\n", self.text)
 
     def position(self, line: int, column: int) -> Position:
-        """Return the position at a line and column that count from 0."""
+        """Return the position for a line and column, which are counted from 0."""
         line = min(line, len(self.lines) - 1)
         while line > 0 and not self.lines[line].strip():
             line, column = (
@@ -66,9 +66,9 @@ class Document:
     root: Node
 
     def located(self, complaint: Complaint, at_key: bool = False) -> Complaint:
-        """Return the complaint with the position of the deepest part of its location that is in the file.
+        """Return the complaint with a position: that of the deepest part of its location found in the file.
 
-        at_key: point at the last step's key instead of its value.
+        at_key: whether to point at that part's key instead of its value.
         """
         if complaint.position is not None:
             return complaint
@@ -78,14 +78,14 @@ class Document:
             if child is None:
                 break
             key, node, depth = child_key, child, depth + 1
-        if complaint.where and depth == 0:  # about a default, which has no place in the file
+        if complaint.where and depth == 0:  # it concerns a default, which has no place in the file
             return replace(complaint, where=(), message=f"{self.source.name}: {complaint.message}")
         if key is not None and at_key and depth == len(complaint.where):
             return replace(complaint, position=self.position(key))
         return replace(complaint, position=self._position_of_value(key, node))
 
     def _position_of_value(self, key: Node | None, value: Node) -> Position:
-        """Return where the value begins; the parser's mark of an empty value may be lines further down."""
+        """Return where the value begins; the parser may place an empty value several lines further down."""
         if key is not None and _is_absent(value):
             return self.source.position(key.end_mark.line, key.end_mark.column + 1)
         return self.position(value)
@@ -96,7 +96,7 @@ class Document:
 
 @dataclass(frozen=True)
 class SpecFile:
-    """A spec, and the document that it was read from."""
+    """A spec, together with the document it was read from."""
 
     spec: Spec
     document: Document
@@ -118,7 +118,7 @@ class SpecFile:
 
 
 def load_spec(path: str | os.PathLike[str]) -> Spec:
-    """Read and validate a spec. Raises `InputError` with every complaint about it."""
+    """Read and validate a spec. Raises an `InputError` that contains every complaint about it."""
     return read_spec(path).spec
 
 
@@ -148,7 +148,7 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
 
 
 def in_reading_order(complaints: Iterable[Complaint]) -> list[Complaint]:
-    """Return each complaint once, in the order of the file; if there are very many, the first ones."""
+    """Return the complaints in the order of the file, without repetitions; of very many, the first ones."""
     once = {(complaint.position, complaint.message): complaint for complaint in complaints}
     ordered = sorted(once.values(), key=_place)
     if len(ordered) > _MAX_COMPLAINTS:
@@ -178,7 +178,7 @@ def _read_text(name: str) -> str:
 
 
 def _open_pipe(name: str, flags: int) -> int:
-    """Open a pipe without waiting for a writer; without one it is empty."""
+    """Open a pipe without waiting for a writer; if there is none, the pipe reads as empty."""
     descriptor = os.open(name, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor
@@ -215,7 +215,10 @@ def _unreadable(name: str, reason: str, help: str | None = None) -> InputError:
 
 
 class _TooMuchError(Exception):
-    """The YAML has more values or levels than a spec may have; mark: where."""
+    """The YAML has more values or levels than a spec may have.
+
+    mark: the place of the first one too many.
+    """
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem)
@@ -226,7 +229,7 @@ _TOO_DEEP = "the spec is nested too deeply, or contains itself by an alias"
 
 
 class _Composer(Composer):
-    """A composer that stops at files that take minutes to read or overflow the stack."""
+    """A composer that stops before a file takes minutes to read or overflows the stack."""
 
     nodes = 0
     level = 0
@@ -304,7 +307,7 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 def _pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
-    """Yield the keys and values of a mapping, then those that `<<` merges; the first of each key counts."""
+    """Yield a mapping's keys and values, then those merged by `<<`; of equal keys, the first one counts."""
     merged: list[Node] = []
     for key, value in node.value:
         if key.tag == _MERGE:
@@ -317,7 +320,7 @@ def _pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
 
 
 def _is_absent(node: Node) -> bool:
-    """Whether the value is missing, as behind `units:`; ruamel.yaml makes it an empty scalar."""
+    """Return whether the value is missing, as after a bare `units:`; ruamel.yaml makes it an empty scalar."""
     return bool(node.start_mark.index == node.end_mark.index)
 
 
@@ -341,7 +344,7 @@ _Converters = Mapping[str, Callable[[ScalarNode], Any]]
 
 
 def _converters(yaml: YAML) -> _Converters:
-    """Return a converter for the scalars of each tag. Dates, `<<` and `=` are text, as in YAML 1.2."""
+    """Return a converter for the scalars of each tag. Dates, `<<` and `=` become text, as in YAML 1.2."""
     text = ("str", "timestamp", "merge", "value")
     return {
         **{f"{_TAG}{name}": lambda node: node.value for name in text},
@@ -354,7 +357,10 @@ def _converters(yaml: YAML) -> _Converters:
 
 @dataclass
 class _Values:
-    """Converts the tree to plain Python values; complaints: about everything that has no such value."""
+    """Converts the tree to plain Python values.
+
+    complaints: one for each node that has no such value.
+    """
 
     document: Document
     converters: _Converters
@@ -421,5 +427,5 @@ def _can_be_merged(value: Node) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it is Unicode text; a YAML escape can write half a surrogate pair, which is not."""
+    """Return whether the string is valid Unicode; a YAML escape can produce half a surrogate pair."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -23,11 +23,11 @@ from gradcheck_cli.spec import CheckSpec
 from gradcheck_cli.subject import subject_of_function
 
 _MARGIN = 8
-"""The width of what pytest prints before each line of an error."""
+"""The width of the margin that pytest prints before each line of an error."""
 
 
 class FailedCheckError(GradcheckError, AssertionError):
-    """A check did not pass. Its text is what the command would print; `report` has the details."""
+    """A check did not pass. The error's text is what the command would print; `report` has the details."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(report)
@@ -74,19 +74,20 @@ def check_gradients(
 ) -> Report:
     """Compare the gradients that a function returns with finite differences of its loss.
 
-    loss_and_gradients: f(parameters, x, y) or f(parameters). It returns the loss, as a number or as terms to
-        sum up, and the gradients, as a dict by parameter name, or as an array if `parameters` is one.
+    loss_and_gradients: f(parameters, x, y) or f(parameters). It returns the loss, as a number or as an array
+        of terms that add up to it, and the gradients, as a dict keyed by parameter name, or as an array if
+        `parameters` is an array.
     parameters: the point at which to check: a dict of arrays by name, or an array.
     x, y: passed to the function unchanged.
-    only: the names of the parameters to check, with wildcards.
+    only: the names of the parameters to check; wildcards are allowed.
     scheme, rtol, strict: as in a spec.
-    fast: whether to check along random directions instead of entry by entry. By default, if checking entry by
-        entry would take over ten seconds.
+    fast: whether to check along random directions instead of entry by entry. By default, this is done only if
+        checking every entry would take more than ten seconds.
     allow_undecided: return the report of an undecided check instead of raising.
 
-    Returns the `Report`, which shows itself as a table in a notebook and prints with rich. Raises
-    `WrongGradientError` or `UndecidedGradientError`, both AssertionErrors with the `report`, and `InputError`
-    if the function cannot be checked. Exceptions of the function propagate.
+    Returns the `Report`, which notebooks display as a table and rich can print. Raises `WrongGradientError`
+    or `UndecidedGradientError`, which are AssertionErrors and carry the `report`, or `InputError` if the
+    function cannot be checked. Exceptions raised by the function propagate.
     """
     __tracebackhide__ = True
     try:

@@ -28,7 +28,10 @@ def _section_docstring(obj: griffe.Object, names: set[str], title: str) -> None:
 
 
 def sectioned(paragraph: str, names: set[str], title: str) -> str:
-    """The entries `name: …` of a paragraph below a title, if it consists of entries for these names."""
+    """Return the paragraph as a section with a title if it consists of `name: …` entries for these names.
+
+    Any other paragraph is returned unchanged.
+    """
     entries = [" ".join(entry.split()) for entry in _KEY.split(paragraph) if entry.strip()]
     if not all(set(_keys(entry)) & names for entry in entries):
         return paragraph
@@ -37,6 +40,6 @@ def sectioned(paragraph: str, names: set[str], title: str) -> str:
 
 
 def _keys(entry: str) -> list[str]:
-    """``x, y: passed on.`` → x and y"""
+    """Return the names before the colon: x and y for ``x, y: passed on.``"""
     before, colon, _ = entry.partition(": ")
     return before.split(", ") if colon else []

@@ -1,7 +1,7 @@
-"""Adds to the pages what is generated from the code, when the site is built.
+"""Adds content generated from the code to the pages while the site is built.
 
-A line `<!-- generated: NAME -->` of a page is replaced by what the function NAME of `reference.py` returns.
-The pages on mistakes are generated as a whole.
+A line `<!-- generated: NAME -->` in a page is replaced by the result of the function NAME in `reference.py`.
+The pages on mistakes are generated entirely.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = {"✗ ": "wrong", "✓ ": "right", "Why: ": "why"}
 
 
 def on_files(files: Files, *, config: Any) -> None:
-    """Add the pages on mistakes; their index has an entry in the navigation if there are any."""
+    """Add the pages on mistakes, if there are any, and an entry for their index in the navigation."""
     for name, text in pages_on_mistakes():
         files.append(File.generated(config, f"mistakes/{name}", content=text))
     known = set(files.src_uris)
@@ -36,7 +36,7 @@ def on_files(files: Files, *, config: Any) -> None:
 
 
 def _pages_of(entry: Any) -> set[str]:
-    """The pages that an entry of the navigation names, however deep."""
+    """Return all pages that an entry of the navigation names, at any depth."""
     if isinstance(entry, str):
         return {entry}
     inside = entry.values() if isinstance(entry, dict) else entry
@@ -48,5 +48,5 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Mark the lines of a command's output that say what was found."""
+    """Highlight the lines in a command's output that state the result."""
     return _LINE.sub(lambda found: f'<span class="go {_KINDS[found[1]]}">{found[1]}', html)

@@ -24,12 +24,12 @@ def spec_keys() -> str:
 
 
 def commands() -> str:
-    """Every command with its arguments, its options and its exit codes."""
+    """Return every command with its arguments, options and exit codes."""
     return "\n\n".join(_command(command) for command in COMMANDS)
 
 
 def exit_codes() -> str:
-    """A table of `ExitCode`, in the words of `--help`."""
+    """Return a table of `ExitCode`, worded as in `--help`."""
     rows = [
         f"| {code} | `ExitCode.{ExitCode(code).name}` | {text} |" for code, text in _codes(EXIT_CODES_HELP)
     ]
@@ -37,7 +37,7 @@ def exit_codes() -> str:
 
 
 def columns() -> str:
-    """What the columns of the table of tensors mean."""
+    """Return the meanings of the columns in the table of tensors."""
     rows = [f"| *{column.heading}* | {_capital(column.means)} |" for column in TENSOR_COLUMNS if column.means]
     return "\n".join(["| column | what it is |", "|---|---|", *rows])
 
@@ -47,7 +47,7 @@ def _capital(text: str) -> str:
 
 
 def settings() -> str:
-    """The options that a project or the environment may set."""
+    """Return a table of the options that a project or the environment may set."""
     settable = {key_of(option): option for option in options_of(cli.commands)}
     rows = [
         f"| `{key}` | `{variable_of(option)}` | {_commands_with(key)} |"
@@ -80,7 +80,7 @@ def _command(command: click.Command) -> str:
 
 
 def _options(command: click.Command, context: click.Context) -> str:
-    """A table of options; one for each heading if `--help` groups them."""
+    """Return a table of a command's options, or one per heading if `--help` groups them."""
     groups: dict[str, list[str]] = {}
     for option in command.get_params(context):
         record = option.get_help_record(context) if isinstance(option, click.Option) else None
@@ -92,7 +92,7 @@ def _options(command: click.Command, context: click.Context) -> str:
 
 
 def _names(names: str) -> str:
-    """``-q, --quiet`` and ``--scheme [a|b]`` as code; a long list of choices may wrap."""
+    """Format names such as ``-q, --quiet`` or ``--scheme [a|b]`` as code; a long list of choices may wrap."""
     option, _, values = names.partition(" [")
     if not values:
         return f"`{names}`"
@@ -100,7 +100,7 @@ def _names(names: str) -> str:
 
 
 def _help(text: str) -> str:
-    """The help of an option; its default, its range and whether it is repeatable go last, in italics."""
+    """Return an option's help text, then in italics its default, its range and whether it may repeat."""
     extra = "; ".join(_EXTRA.findall(text)).replace("<=", " ≤ ").replace(">=", " ≥ ")
     extra = re.sub(r"(?<=\w)([<>])(?=\w)", r" \1 ", extra)
     sentence = _marked_up(_EXTRA.sub("", text).strip())
@@ -111,7 +111,7 @@ _EXTRA = re.compile(r" *\[((?:repeatable|default|x|[\d.]+<)[^\]]*)\]")
 
 
 def _marked_up(text: str) -> str:
-    """Text of `--help` as Markdown: what is in brackets or compared is no markup."""
+    """Convert text from `--help` to Markdown, so that brackets and comparison signs do not act as markup."""
     paragraphs = (" ".join(paragraph.split()) for paragraph in text.replace("\b", "").split("\n\n"))
     escaped = "\n\n".join(re.sub(r"(?<!`)([\[\]*|])", r"\\\1", paragraph) for paragraph in paragraphs)
     escaped = escaped.replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""The keys of a spec as Markdown, from its JSON Schema and so from its models."""
+"""The keys of a spec as Markdown, from its JSON Schema, which is generated from the models."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 Schema = dict[str, Any]
 
 _FIRST = ("network", "parameters", "data", "gradients", "check")
-"""The order in which a reader writes a spec; the models have theirs for other reasons."""
+"""The order in which people write a spec; the order in the models has other reasons."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One model, and where in a spec it stands: `network.layers[]`."""
+    """One model, and its place in a spec, such as `network.layers[]`."""
 
     path: str
     title: str
@@ -23,14 +23,14 @@ class Section:
 
 
 def page(schema: Schema) -> str:
-    """A table of keys for the spec, and one for each mapping in it."""
+    """Return a table of keys for the spec itself and for every mapping in it."""
     sections = [Section("", "", schema), *_below(schema, "", schema["definitions"], set())]
     paths = [section.path for section in sections]
     return "\n\n".join(_section(section, paths.count(section.path) > 1) for section in sections)
 
 
 def _below(schema: Schema, path: str, definitions: Schema, seen: set[str]) -> Iterator[Section]:
-    """What the keys of a model hold, in the order of its keys, each model once."""
+    """Yield the models nested in a model, each of them once, in the order of the keys."""
     for key, value in _ordered(schema):
         for name, suffix in _references(value):
             if name not in seen:
@@ -42,7 +42,7 @@ def _below(schema: Schema, path: str, definitions: Schema, seen: set[str]) -> It
 
 
 def _ordered(schema: Schema) -> list[tuple[str, Schema]]:
-    """The keys: what is required first, and those of the spec in a reader's order."""
+    """Return the keys, with required ones first, and those of the spec itself in the order of `_FIRST`."""
     required = schema.get("required", ())
 
     def rank(item: tuple[str, Schema]) -> tuple[bool, int]:
@@ -88,7 +88,7 @@ def _sentence(text: str) -> str:
 
 
 def _value(value: Schema) -> str:
-    """What may stand there, in words: `tanh`, a number above 0, a mapping."""
+    """Describe the allowed values in words: `tanh`, a number above 0, a mapping."""
     several = value.get("anyOf") or value.get("oneOf") or value.get("allOf")
     if several:
         known = [_value(each) for each in several if each.get("type") != "null"]

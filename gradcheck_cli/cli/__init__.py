@@ -1,4 +1,4 @@
-"""The command line: options → check → render → exit code. Each command has a file.
+"""The command line: options → check → render → exit code. Each command has its own file.
 
 Heavy imports wait until a command needs them: `--help` and `--version` load neither numpy nor pydantic.
 """
@@ -56,9 +56,9 @@ _WRITE_FAILURES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line, and translate every way out into an exit code.
+    """Run the command line, and turn every way that it can end into an exit code.
 
-    On their own, click, a traceback and Ctrl-C would end with 1, which means a wrong gradient here.
+    Left alone, click's errors, a traceback or Ctrl-C would exit with 1, which here means a wrong gradient.
     """
     _open_closed_streams()
     sys.exit(_run(arguments))
@@ -70,7 +70,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
         if isinstance(
             error.__cause__, EOFError
-        ):  # click reads every EOFError as Ctrl-D at a prompt, which has no cause
+        ):  # click takes every EOFError for Ctrl-D at a prompt, which has no cause
             return _defect()
         say("interrupted")
         return int(ExitCode.INTERRUPTED)
@@ -85,7 +85,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return int(ExitCode.AGREES)
     except OSError as error:
         return unwritable(error) if error.errno in _WRITE_FAILURES else _defect()
-    except BaseException as error:  # never let it end with 1
+    except BaseException as error:  # an unexpected error must not exit with 1
         if is_interruption(error):
             say("interrupted")
             return int(ExitCode.INTERRUPTED)
@@ -93,7 +93,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _usage(error: click.ClickException) -> tuple[str, str]:
-    """Return click's message in our form, with a pointer to the help."""
+    """Return click's message in gradcheck's style, and a hint that points to the help."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "gradcheck"
     message = error.format_message()
@@ -110,7 +110,7 @@ def _defect() -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device for each stream that the caller has closed (`>&-`), which Python sets to None."""
+    """Open the null device for each stream that the caller closed (`>&-`); Python sets it to None."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until exit

@@ -1,4 +1,4 @@
-"""The specs that the command line names, and the options that override what they say."""
+"""The specs named on the command line, and the options that override their settings."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _OVERRIDES = {
     "python": ("gradients", "python"),
     "torch": ("gradients", "torch"),
 }
-"""Options whose value may not fit a spec, and the place in the spec that each overrides."""
+"""Options whose values may not fit a spec, with the place in the spec that each one overrides."""
 
 
 @contextmanager
 def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
-    """Add positions in the file, or the overriding option, to the complaints raised inside."""
+    """Add to each complaint raised inside the context its position in the file, or the overriding option."""
     try:
         yield
     except InputError as error:
@@ -55,13 +55,13 @@ def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Com
 
 
 def _says_otherwise(spec: Spec, option: str) -> bool:
-    """Return whether the option is only the project's default, and the spec sets its own value."""
+    """Return whether the option is merely the project's default while the spec sets its own value."""
     key = "parameters" if option == "only" else option
     return is_projects(option) and key in spec.check.model_fields_set
 
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
-    """Return the spec with the options of the command line, which click has validated."""
+    """Return the spec with the command line's options applied; click has already validated them."""
     from gradcheck_cli.spec import PythonFunction, TorchModule
 
     given = {
@@ -87,7 +87,7 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
 
 
 def _of_file(spec: Spec, file: Path) -> GradientFile:
-    """Return the gradient file, with the names and layout of the one that it replaces."""
+    """Return the file as a source of gradients, with the names and layout of the file that it replaces."""
     from gradcheck_cli.spec import GradientFile
 
     theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
@@ -95,7 +95,7 @@ def _of_file(spec: Spec, file: Path) -> GradientFile:
 
 
 def _of_code(spec: Spec, kind: type[Model], **code: Code) -> Model:
-    """Return the code, with the settings of the code that it replaces."""
+    """Return the code as a source of gradients, with the settings of the code that it replaces."""
     return spec.gradients.model_copy(update=code) if isinstance(spec.gradients, kind) else kind(**code)
 
 
@@ -116,7 +116,7 @@ def refuse_code(spec: Spec) -> None:
 
 
 def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """Call `work`, in another process if the spec names code or time is limited."""
+    """Call `work(*arguments)`, in another process if the spec names code or there is a time limit."""
     if timeout is None and not spec.names_code:
         return work(*arguments)
     from gradcheck_cli.sources.own_process import in_own_process
@@ -125,7 +125,7 @@ def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *argume
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield files as they are, and for a folder every .yaml and .yml below it, except hidden ones."""
+    """Yield each file as it is, and for each folder every .yaml and .yml file below it that is not hidden."""
     for argument in arguments:
         found = _specs_in(Path(argument)) if os.path.isdir(argument) else []
         yield from found or [argument]

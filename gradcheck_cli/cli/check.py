@@ -164,7 +164,7 @@ def check(
 def _outcomes(
     paths: Sequence[str], changes: dict[str, Any], no_code: bool, timeout: float | None, color: str
 ) -> tuple[Outcome, ...]:
-    """Check each spec. An interrupted run returns its outcomes, too, if it has any."""
+    """Check each spec and return the outcomes. If interrupted, return those obtained so far, if any."""
     outcomes: list[Outcome] = []
     try:
         for path in paths:
@@ -182,7 +182,7 @@ def _outcomes(
 def _check_one(
     path: str, changes: dict[str, Any], no_code: bool, timeout: float | None, color: bool
 ) -> Outcome:
-    """Read and check one spec. Errors become part of the outcome, so that the other specs are checked."""
+    """Read and check one spec. Errors become part of the outcome, so that the other specs still run."""
     from gradcheck_cli.report import Outcome
     from gradcheck_cli.spec_file import read_spec
 
@@ -232,6 +232,6 @@ def _named(path: str) -> str:
 
 
 def refuse_empty_folder(path: str) -> None:
-    """Raise `InputError` for a folder: `expand` has replaced every folder that holds specs."""
+    """Raise `InputError` if the path is a folder: `expand` has already replaced every folder with specs."""
     if os.path.isdir(path):
         raise InputError(Complaint(f"folder '{path}' contains no spec (.yaml or .yml)"))

@@ -1,6 +1,6 @@
-"""Shell completion of specs, of the layers and parameters of the spec on the line, and of reports.
+"""Shell completion of specs, of the layers and parameters in the specs on the line, and of reports.
 
-click completes the rest: commands, options, and the members of a list.
+click completes everything else: commands, options, and choices.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave files to the shell."""
+    """Let the shell complete files."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def complete_specs(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Complete YAML files and folders. A folder that is the only choice comes with its contents.
+    """Complete YAML files and folders. If a folder is the only completion, offer its contents as well.
 
-    Shells put a space behind the only choice. Behind a folder that space would be in the way.
+    Shells append a space to a sole completion, which would get in the way after a folder.
     """
     found = list(_beginning_with(incomplete))
     while len(found) == 1 and found[0].endswith("/") and (inside := list(_beginning_with(found[0]))):
@@ -50,7 +50,7 @@ def _beginning_with(incomplete: str) -> Iterator[str]:
 
 
 def complete_parameters(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the parameters of the networks in the specs before the cursor, without running any code."""
+    """Complete the parameters of networks in the specs before the cursor, without running any code."""
     return _matching(incomplete, (name for layer in _layers(context) for name in layer.shapes))
 
 
@@ -64,13 +64,13 @@ def _matching(incomplete: str, names: Iterable[str]) -> list[str]:
 
 
 def _layers(context: click.Context) -> Iterator[Any]:
-    """The layers of every network in the specs on the line."""
+    """Yield the layers of every network in the specs on the line."""
     from gradcheck_cli.model.layers import layers_of
     from gradcheck_cli.spec_file import read_spec
 
     named = context.params.get("specs") or context.params.get("spec") or context.args
     for path in [named] if isinstance(named, str) else named:
-        if os.path.isfile(path):  # neither a folder of many, nor the terminal that is typed at
+        if os.path.isfile(path):  # not a folder of specs, and not the terminal itself
             with suppress(InputError):
                 network = read_spec(path).spec.network
                 yield from layers_of(network) if network else ()

@@ -1,7 +1,7 @@
-"""Values of options that the command line does not set: from a variable, or from the project's defaults.
+"""Values of options that the command line does not set, from environment variables or the project's defaults.
 
-click reads the environment first (`auto_envvar_prefix`), then the project (`default_map`). A spec comes
-between the two: a variable is meant for this run, a project's default for specs that do not say.
+click looks at the environment first (`auto_envvar_prefix`), then at the project (`default_map`). A spec ranks
+between the two: a variable applies to this run, and a project's default only to specs that set no value.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gradcheck_cli.errors import InputError
 
 
 def defaults_of(commands: Commands) -> dict[str, Any]:
-    """Return click's `default_map`: the defaults of the nearest pyproject.toml, read on demand."""
+    """Return click's `default_map` with the defaults from the nearest pyproject.toml, read on demand."""
     return {name: _Defaults(command, commands) for name, command in commands.items()}
 
 
 def refuse_unknown_variables(commands: Commands) -> None:
-    """Raise `InputError` for each GRADCHECK_… variable that belongs to no option, such as a misspelt one."""
+    """Raise `InputError` for each GRADCHECK_… variable that matches no option, such as a misspelt one."""
     known = [variable_of(option) for option in options_of(commands)]
     barred = [variable_of(option) for option in options_of(commands, barred=True)]
     unknown = sorted(name for name in os.environ if name.startswith(f"{PREFIX}_") and name not in known)
@@ -33,7 +33,7 @@ def refuse_unknown_variables(commands: Commands) -> None:
 
 
 def said_by(option: str, context: click.Context | None = None) -> str:
-    """Return where the option's value comes from, for an error message: ``--rtol``, ``GRADCHECK_RTOL``."""
+    """Return the origin of the option's value for errors, such as ``--rtol`` or ``GRADCHECK_RTOL``."""
     source, key = _source(option, context), option.replace("_", "-")
     if source is ParameterSource.ENVIRONMENT:
         return f"{PREFIX}_{option.upper()}"
@@ -51,7 +51,7 @@ def _source(option: str, context: click.Context | None = None) -> ParameterSourc
 
 
 class _Defaults(Mapping[str, Any]):
-    """The project's defaults of one command, by the Python names of its options."""
+    """The project's defaults for one command, keyed by the Python names of its options."""
 
     def __init__(self, command: click.Command, commands: Commands) -> None:
         self._command, self._commands = command, commands

@@ -10,7 +10,7 @@ import click
 
 
 class Heading(StrEnum):
-    """The headings, in the order in which `--help` shows them."""
+    """The headings, in the order shown by `--help`."""
 
     WHAT = "What to check"
     HOW = "How to check"
@@ -19,7 +19,7 @@ class Heading(StrEnum):
 
 
 class GroupedOption(click.Option):
-    """An option with the heading that it belongs under."""
+    """An option that knows its heading."""
 
     def __init__(self, *args: Any, heading: Heading = Heading.OTHER, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,7 +27,7 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` groups its options; click's own --help is among the others."""
+    """A command whose `--help` groups its options under headings; `--help` itself comes last."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each heading that has options."""
@@ -48,5 +48,5 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def option(*names: str, under: Heading, **attributes: Any) -> Callable[[Command], Command]:
-    """Declare an option of a command, as `click.option` does, and its heading."""
+    """Declare an option of a command, like `click.option`, along with its heading."""
     return click.option(*names, cls=GroupedOption, heading=under, **attributes)

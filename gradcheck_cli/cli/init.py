@@ -54,7 +54,7 @@ def init(file: str, source: str | None) -> int:
 
 
 def _free(file: Path, text: str) -> Path:
-    """The first of my_net.py, my_net2.py, … that does not exist, or that holds this text already."""
+    """Return the first of my_net.py, my_net2.py, … that does not exist or already contains this text."""
     names = (file.with_stem(f"{file.stem}{number}") for number in count(2))
     return next(each for each in chain([file], names) if not os.path.lexists(each) or _holds(each, text))
 
@@ -70,7 +70,7 @@ _KEPT = "already exists; not overwritten"
 
 
 def _write_all(spec: Path, texts: Mapping[Path, str]) -> list[Path]:
-    """Write the spec and those other files that do not exist; remove all of them again if one fails."""
+    """Write the spec and the other files, unless they exist; if one fails, remove all that were written."""
     written: list[Path] = []
     try:
         for file, text in texts.items():
@@ -96,13 +96,13 @@ def _ask() -> str:
     try:
         answer: str = click.prompt("Source", type=click.Choice(list(STARTERS)), default="backprop", err=True)
     except click.Abort:
-        say("")  # behind the ^C
+        say("")  # end the line with the ^C
         raise
     return answer
 
 
 def _write_new(file: Path, text: str) -> bool:
-    """Write the whole text to a new file, or nothing; return whether the file is new."""
+    """Write the text to a new file, completely or not at all; return whether the file is new."""
     try:
         stream = open(file, "x", encoding="ascii")  # noqa: SIM115 - only what comes after it leaves a file
     except FileExistsError:

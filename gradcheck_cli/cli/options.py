@@ -1,4 +1,4 @@
-"""The options that several commands share, and the values they take."""
+"""The options shared by several commands, and the types of their values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OrAuto(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
-# `allow_from_autoenv=False`: neither a variable nor a project says what is checked, or which files to write.
+# `allow_from_autoenv=False`: no variable or project may decide what is checked or which files are written.
 
 # --- what to check -----------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ color_option = option(
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:
-    """Declare `--format` with these formats."""
+    """Declare the option `--format`, with these formats to choose from."""
     return option(
         "--format",
         "format",

@@ -15,12 +15,12 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import ascii_only
 
 WIDE = 80
-"""The width from which there is room for the bar and the rate."""
+"""The smallest width with room for the bar and the rate."""
 
 
 @dataclass
 class Progress:
-    """A bar on stderr, if it is a terminal, once a check has taken longer than a second."""
+    """A progress bar on stderr, shown only on a terminal and once a check has taken over a second."""
 
     title: str
     color: bool = False
@@ -48,12 +48,12 @@ class Progress:
 
     @property
     def _shown(self) -> float:
-        """The percentage. It never falls, even if more work turns up, and is 100 only at the end."""
+        """The percentage shown. It never falls, even if more work turns up, and is 100 only at the end."""
         self._most = max(self._most, min(_LAST, 100.0 * self._done / max(1, self._expected)))
         return self._most
 
     def doing(self, what: str) -> None:
-        """Ignore the description: the bar shows how much there is to do."""
+        """Ignore the description, since the bar shows only how much work is done."""
 
     def _open(self) -> None:
         from rich.console import Console
@@ -65,7 +65,7 @@ class Progress:
         wide = console.width >= WIDE
 
         class Rate(ProgressColumn):
-            """Show the time left. rich's own column starts again whenever the total grows."""
+            """Show the time left. rich's own column starts over whenever the total grows."""
 
             def render(self, task: Task) -> Text:
                 per_second = progress._done / ((task.elapsed or 0.0) + progress.patience)
@@ -95,9 +95,9 @@ _LAST = 99.0
 
 @dataclass
 class Activity:
-    """A spinner on stderr, if it is a terminal, that says what a check of Python or torch is doing.
+    """A spinner that says what a check of Python or torch code is doing, if stderr is a terminal.
 
-    There is no percentage: how much there is to do depends on what disagrees.
+    It has no percentage, since the amount of work depends on which gradients disagree.
     """
 
     title: str
@@ -162,7 +162,7 @@ _BESIDE = 6
 
 
 def _titled(title: str, room: int) -> str:
-    """Return the file's name, escaped for a column that reads markup."""
+    """Return the file's name, shortened if necessary and escaped for a column that interprets markup."""
     return printable(shortened(escaped(os.path.basename(title)), room), sys.stderr).replace("[", r"\[")
 
 

@@ -1,4 +1,4 @@
-"""The defaults of a project, from [tool.gradcheck] in its pyproject.toml."""
+"""A project's defaults, from [tool.gradcheck] in its pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.cli.settable import PROJECT_FILE, Commands, key_of, options_o
 from gradcheck_cli.errors import Complaint, InputError, Position
 
 SPECS = "specs"
-"""The key that names the specs to check if `gradcheck check` has no arguments."""
+"""The key for the specs that `gradcheck check` checks when it gets no arguments."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Project:
     table: Mapping[str, Any]
 
     def defaults(self, command: click.Command, commands: Commands) -> dict[str, Any]:
-        """Return the command's defaults, by the Python names of its options.
+        """Return the command's defaults, keyed by the Python names of its options.
 
-        Raises `InputError` for each key that no command knows, and each value that no command accepts. Keys
-        of other commands are ignored.
+        Raises `InputError` for each key unknown to all commands and each value that no command accepts. Keys
+        that belong to other commands are ignored.
         """
         self._refuse_wrong(options_of(commands), options_of(commands, barred=True))
         return self._specs_of(command) | {
@@ -40,7 +40,7 @@ class Project:
         }
 
     def _specs_of(self, command: click.Command) -> dict[str, Any]:
-        """Return the specs of a command that takes any number of them, relative to the project's folder."""
+        """Return the specs to check, relative to the project's folder, if the command takes several."""
         if SPECS not in self.table or all(parameter.name != SPECS for parameter in command.params):
             return {}
         return {SPECS: [os.path.join(os.path.dirname(self.file), path) for path in self.table[SPECS]]}
@@ -74,7 +74,7 @@ class Project:
         return replace(complaint, message=place + complaint.message, position=position)
 
     def _position(self, key: str) -> Position | None:
-        """Find the key in the text, if the table is written in the usual way: tomllib gives no positions."""
+        """Find the key in the text, as tomllib gives no positions; None if the table has an unusual form."""
         inside = False
         for number, line in enumerate(self.text.splitlines(), start=1):
             if re.match(r"\s*\[", line):
@@ -86,7 +86,7 @@ class Project:
 
 
 def _converted(option: click.Option, value: Any) -> Any:
-    """Convert the value as the option converts words of a command line. Raises `BadParameter`."""
+    """Convert the value like one from the command line. Raises `BadParameter` if the option rejects it."""
     if isinstance(value, list) and not option.multiple:
         raise click.BadParameter("expected a single value, not a list")
     words = [_word(item) for item in (value if isinstance(value, list) else [value])]
@@ -102,10 +102,10 @@ def _word(value: Any) -> str:
 
 
 def nearest_project() -> Project | None:
-    """Return the nearest pyproject.toml from the current folder upward, if it mentions gradcheck."""
+    """Search upward for the nearest pyproject.toml; None if there is none or it never mentions gradcheck."""
     try:
         here = Path.cwd()
-    except OSError:  # the folder is gone
+    except OSError:  # the current folder has been deleted
         return None
     path = next((p for folder in (here, *here.parents) if os.path.isfile(p := folder / PROJECT_FILE)), None)
     return _read(path) if path else None

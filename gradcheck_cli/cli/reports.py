@@ -1,4 +1,4 @@
-"""The files that --report writes: refused before the work starts, written whole or not at all."""
+"""The files for --report: rejected before the work starts, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A report's format, and its file as the user named it."""
+    """A report's format, and the path of its file as the user wrote it."""
 
     format: str
     file: str
 
     @property
     def target(self) -> Path:
-        """The file itself: a link is followed, not replaced."""
+        """The path of the file itself, with links followed, so that a link is not replaced."""
         return Path(os.path.realpath(self.file))
 
 
 def report_files(named: Sequence[str], specs: Collection[str]) -> tuple[ReportFile, ...]:
-    """Return the reports that --report names as FORMAT=FILE. Raises `InputError` if one cannot be written.
+    """Parse each FORMAT=FILE given to --report. Raises `InputError` if one of the files cannot be written.
 
-    specs: files that are read, and must not be overwritten.
+    specs: input files, which must not be overwritten.
     """
     if not named:
         return ()
@@ -113,7 +113,7 @@ def _refused(message: str, help: str | None = None) -> InputError:
 
 
 def write_reports(reports: Sequence[ReportFile], run: Run, view: View, code: int) -> int:
-    """Write each report, and return the exit code: `code`, unless one cannot be written and that is worse."""
+    """Write each report and return the exit code: `code`, or a worse one if a report cannot be written."""
     for report in reports:
         text = render(report.format, run, _for_files(view))
         try:
@@ -134,17 +134,17 @@ def _write(text: str, target: Path) -> None:
         new.replace(target)
 
 
-# --- the summary of a job on GitHub ------------------------------------------------------------------------
+# --- the job summary on GitHub ------------------------------------------------------------------------
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 _SUMMARY_HOLDS = 2**20
-"""GitHub's limit for the summary of one step, in bytes. It drops a summary that is larger."""
+"""GitHub's limit on the summary of one step, in bytes. A larger summary is dropped."""
 
 
 def add_to_summary(formats: set[str], run: Run, view: View) -> None:
-    """Append the run to the summary of a job on GitHub, if --format or --report asks for one of its formats.
+    """Append the run to the job summary on GitHub if `formats` includes github or markdown.
 
-    If that fails, a note says so; the exit code does not change.
+    If that fails, print a note; the exit code does not change.
     """
     file = os.environ.get(_SUMMARY)
     if not file or formats.isdisjoint(("github", "markdown")):
@@ -157,7 +157,7 @@ def add_to_summary(formats: set[str], run: Run, view: View) -> None:
 
 
 def _summary(run: Run, view: View, room: int) -> bytes:
-    """Return the summary in full, or a line per spec, or nothing, as there is room."""
+    """Return the full summary, one line per spec, or nothing, whichever is the most that fits."""
     for level in (view.level, -1):
         text = render("markdown", run, replace(view, level=level)).encode("utf-8", "backslashreplace")
         if len(text) <= room:
@@ -166,5 +166,5 @@ def _summary(run: Run, view: View, room: int) -> bytes:
 
 
 def _for_files(view: View) -> View:
-    """Return the view for files, which do not depend on the terminal."""
+    """Return the view for files, which is independent of the terminal."""
     return replace(view, width=None, color=False, ascii=False, level=max(view.level, 0))

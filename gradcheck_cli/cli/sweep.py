@@ -46,7 +46,7 @@ _SCHEMES = [name for name, scheme in SCHEMES.items() if not scheme.extrapolate]
     "schemes",
     under=Heading.HOW,
     multiple=True,
-    allow_from_autoenv=False,  # a project's or a variable's scheme is meant for `check`
+    allow_from_autoenv=False,  # a scheme from a project or a variable is meant for `check`
     metavar="SCHEME",
     type=click.Choice(_SCHEMES),
     help=f"Sweep this scheme: {', '.join(_SCHEMES)} (not for code).  [repeatable; default: all]",
@@ -115,7 +115,7 @@ def _swept(spec: Spec, schemes: tuple[str, ...], bar: Progress) -> Sweep:
 
 
 def _picture(save: str | None) -> Path | None:
-    """Return where to write the plot, if anywhere. Raises before the work starts if it cannot be written."""
+    """Return the path of the plot, or None without --save. Raises `InputError` if it cannot be written."""
     if save is None:
         return None
     from gradcheck_cli.formats.picture import refuse_unwritable

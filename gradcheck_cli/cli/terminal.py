@@ -15,14 +15,14 @@ DEFECT = "this is a bug in gradcheck; please report it"
 
 
 def printable(text: str, stream: TextIO) -> str:
-    """Spell out or replace characters that the stream cannot show."""
+    """Return the text with characters that the stream cannot show spelled out or replaced."""
     text = to_ascii(text) if ascii_only(stream) else text
     encoding = stream.encoding or "ascii"
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def write_result(text: str, code: ExitCode) -> int:
-    """Print the result, and keep its exit code even if the reader stops early (`| head`)."""
+    """Print the result and return its exit code, even if the reader stops early (`| head`)."""
     try:
         sys.stdout.write(printable(text, sys.stdout))
         sys.stdout.flush()
@@ -47,9 +47,9 @@ def complain(*complaints: Complaint) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print lines on stderr, if it can be written.
+    """Print lines on stderr if possible.
 
-    Names in a line cannot steer the terminal or begin a new line.
+    Control characters are escaped, so that no name can steer the terminal or begin a new line.
     """
     text = "\n".join(without_commands(escaped(line)) for line in lines)
     with suppress(OSError, ValueError, AttributeError):  # the user's code may have closed the stream

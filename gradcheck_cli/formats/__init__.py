@@ -1,4 +1,4 @@
-"""The output formats. To add one, write a module with `render`, and add its line to `FORMATS`."""
+"""The output formats. To add one, write a module with `render` and list it in `FORMATS`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORMATS = {
     "markdown": "gradcheck_cli.formats.markdown",
     "html": "gradcheck_cli.formats.html",
 }
-"""The module of each format, loaded on demand. It has `render(run, view)`, and `WRITTEN`, its files."""
+"""The module of each format, loaded on demand. It defines `render(run, view)` and `WRITTEN`, its files."""
 
 DERIVATIONS = ("table", "json", "markdown")
 """The formats that also have `render_explanation(spec, explanation, view)`."""
@@ -34,16 +34,16 @@ SWEEP_FORMATS = {
     "table": "gradcheck_cli.formats.sweep",
     "json": "gradcheck_cli.formats.json",
 }
-"""The formats of a sweep, by module, which has `render_sweep(spec, sweep, view)`."""
+"""The formats for a sweep, and the module of each, which defines `render_sweep(spec, sweep, view)`."""
 
 MUTATION_FORMATS = {
     "table": "gradcheck_cli.formats.mutation",
     "json": "gradcheck_cli.formats.json",
 }
-"""The formats of planted mistakes, by module, which has `render_mutation(spec, mutation, view)`."""
+"""The formats for planted mistakes, and their modules with `render_mutation(spec, mutation, view)`."""
 
 PACKAGES = {"html": "jinja2"}
-"""The packages of formats that need one. Each has an extra with the format's name."""
+"""The package that a format needs, if any. The extra with the format's name installs it."""
 
 
 def refuse_missing(format: str) -> None:
@@ -55,7 +55,7 @@ def refuse_missing(format: str) -> None:
 
 
 def suffix_of(format: str) -> str:
-    """The usual ending of the format's files, as `.xml`."""
+    """Return the usual suffix of the format's files, such as `.xml`."""
     written: Written = import_module(FORMATS[format]).WRITTEN
     return written.suffixes[0]
 
@@ -73,7 +73,7 @@ def render(format: str, run: Run, view: View) -> str:
 
 
 def render_explanation(format: str, spec: str, explanation: Explanation, view: View) -> str:
-    """Return the derivation of one spec's layers as text that ends with a newline."""
+    """Return the derivation for the layers of one spec as text that ends with a newline."""
     text: str = import_module(FORMATS[format]).render_explanation(spec, explanation, view)
     return text
 
@@ -85,6 +85,6 @@ def render_sweep(format: str, spec: str, sweep: Sweep, view: View) -> str:
 
 
 def render_mutation(format: str, spec: str, mutation: Mutation, view: View) -> str:
-    """Return the mistakes planted in one spec, and what became of them, as text that ends with a newline."""
+    """Return which of the mistakes planted for one spec were caught, as text that ends with a newline."""
     text: str = import_module(MUTATION_FORMATS[format]).render_mutation(spec, mutation, view)
     return text

@@ -1,4 +1,4 @@
-"""How coarse a check was that agrees: what a reader should not take for more than it is."""
+"""How coarse a passing check was, so that readers do not take it for more than it is."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import numpy as np
 from gradcheck_cli.report import Report
 
 COARSE = 0.01
-"""A check that cannot see an error of this share in a typical entry says so in its verdict."""
+"""The relative error in a typical entry above which a check counts as coarse, and its verdict says so."""
 
 _EPS = float(np.finfo(np.float16).eps)
 
 
 def coarsely(report: Report) -> str:
-    """``, but coarsely: in float16 a typical entry could be 32 % off and still agree``, or nothing."""
+    """Return what a coarse check adds to its verdict; empty if it is fine.
+
+    For example: ``, but coarsely: in float16 a typical entry could be 32 % off and still agree``.
+    """
     resolution = report.resolution
     if resolution is None or not resolution.median > COARSE:
         return ""
@@ -22,12 +25,12 @@ def coarsely(report: Report) -> str:
 
 
 def too_narrow(report: Report) -> bool:
-    """Whether the check was coarse because of the type of the gradients."""
+    """Return whether the check was coarse because the gradients have a narrow type."""
     return bool(coarsely(report)) and _has_float16(report)
 
 
 def _reason(report: Report) -> str:
-    """What makes a check coarse: the type of the gradients, or the tolerance that was asked for."""
+    """Name what makes the check coarse: the type of the gradients, or the tolerance in the spec."""
     if _has_float16(report):
         return "in float16 "
     rtol = max(report.rtol.values())

@@ -38,7 +38,7 @@ def _loss(explanation: Explanation) -> Iterator[tuple[str, str]]:
 
 
 def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
-    """Return the steps from ∂L/∂a to the gradients, a row each."""
+    """Return the steps from ∂L/∂a to the gradients, one row per step."""
     return list(_chain_rule(derivation))
 
 
@@ -56,13 +56,13 @@ def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
 
 
 def notes(explanation: Explanation) -> Iterator[str]:
-    """Yield what may make the derivation that of another network than the author's, a sentence each."""
+    """Yield reasons why the derivation may not describe the author's network, one sentence each."""
     for line in explanation.unusual:
         yield f"Note: {line}."
 
 
 def explained(explanation: Explanation) -> str:
-    """Return the verdict: the first wrong factor, and the factors before it that only gradcheck computed."""
+    """Return the verdict: the first wrong factor, and any earlier factors that only gradcheck computed."""
     if explanation.verdict is Verdict.AGREES:
         return "agrees: every factor matches the differences of its own step."
     derivation, first = next(
@@ -84,7 +84,7 @@ def explained(explanation: Explanation) -> str:
 
 
 def _gradchecks_own(unseen: Sequence[Factor]) -> str:
-    """Say that a wrong factor of the user may only follow from one that the file does not hold."""
+    """Say that a wrong factor in the user's file may be caused by an earlier one that the file lacks."""
     symbols, names = (listed([f.symbol for f in unseen]), listed([f.comparison.name for f in unseen]))
     are = "is" if len(unseen) == 1 else "are"
     return (

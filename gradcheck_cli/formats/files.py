@@ -1,4 +1,4 @@
-"""Files that formats write, and the paths by which CI services know files."""
+"""The files that formats write, and file paths as CI services expect them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LOOKED_AT = 2**22
 
 @dataclass(frozen=True)
 class Written:
-    """The files that a format writes, by the suffixes of their names and a pattern that each contains."""
+    """How to recognise a format's files: by the suffixes of their names, and a pattern in their text."""
 
     suffixes: tuple[str, ...]
     looks: re.Pattern[str]
 
     def may_replace(self, file: Path) -> bool:
-        """Return whether the file is of this kind or empty. A file with a zero byte is not text."""
+        """Return whether the file is empty or of this kind. A file with a zero byte is not text."""
         with open(file, "rb") as stream:
             content = stream.read(_LOOKED_AT)
         if b"\0" in content:
@@ -28,11 +28,11 @@ class Written:
 
 
 PLAIN = Written((".txt", ".log", ".out"), re.compile(r"^[✓✗?] ", re.MULTILINE))
-"""Plain text with the mark of a verdict."""
+"""Plain text in which a line begins with the mark of a verdict."""
 
 
 def told_from(root: str, file: str) -> str:
-    """Return the file's path from the root of a repository, with slashes; empty for standard input."""
+    """Return the file's path relative to the root of a repository, with slashes; empty for standard input."""
     if file == "<stdin>":
         return ""
     folder, name = os.path.split(file)

@@ -21,12 +21,12 @@ from gradcheck_cli.report import Outcome, Report, Run
 WRITTEN = PLAIN
 
 MOST = 10
-"""GitHub shows at most this many errors and warnings per step. We print the worst."""
+"""GitHub shows at most this many errors, and as many warnings, per step. We print the worst."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One workflow command. Of each kind, those of the largest badness are printed."""
+    """One workflow command. Within each kind, only those with the largest `badness` are printed."""
 
     kind: Literal["error", "warning", "notice"]
     title: str
@@ -37,7 +37,7 @@ class Annotation:
 
 
 def render(run: Run, view: View) -> str:
-    """Return a line per spec for readers of the log, then the annotations."""
+    """Return one line per spec for readers of the log, followed by the annotations."""
     annotations = [annotation for outcome in run.outcomes for annotation in _annotations(outcome)]
     lines = [escaped(one_line(outcome)) for outcome in run.outcomes]
     lines += [_command(annotation, view) for annotation in _worst(annotations)]

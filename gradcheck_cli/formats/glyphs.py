@@ -1,4 +1,4 @@
-"""The glyphs in our texts, and their spelling for terminals that only have ASCII."""
+"""The glyphs in gradcheck's texts, and their spelling for terminals limited to ASCII."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def escaped(text: str) -> str:
 
 
 _COMMAND = re.compile(r"^((?: |\t|\x1b\[[\d;]*m)*)([:#])(?=:|#\[)", re.MULTILINE)
-"""The start of what GitHub reads as a command in a job's log, and whatever precedes it on the line."""
+"""Matches the start of a line that GitHub would take for a command in a job's log."""
 
 
 def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}") -> str:
@@ -44,5 +44,5 @@ def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{or
 
 
 def reference(character: str) -> str:
-    """Return the character as a reference of XML and HTML: ``&#58;``."""
+    """Return a character reference for XML and HTML, such as ``&#58;``."""
     return f"&#{ord(character)};"

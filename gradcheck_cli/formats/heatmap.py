@@ -1,4 +1,4 @@
-"""Pictures of a tensor's relative errors in the terminal, in which a bad row or column stands out."""
+"""Heatmaps of a tensor's relative errors for the terminal, where a bad row or column stands out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDEST = 100
 """The largest number of columns if the output is not a terminal."""
 
 SMALLEST, BRIGHT = -16, -6
-"""The powers of ten of the first colour, and of the first bright one, which is the default rtol."""
+"""The powers of ten at which the colours begin and turn bright; the latter is the default rtol."""
 
 EDGE = "dim"
 """The style of the frame around a picture in colour."""
@@ -47,15 +47,15 @@ SHADES = (
     (-3, "▓", "#"),
     (-1, "█", "@"),
 )
-"""Without colour: a power of ten, the character for errors from there on, and the same in ASCII."""
+"""The shades without colour: a power of ten, the character for errors from there on, and its ASCII form."""
 
 UNKNOWN = "?"
 
 
 def draw_heatmaps(page: Page, report: Report) -> None:
-    """Draw each tensor that does not agree, or every tensor if all agree, and a legend.
+    """Draw the tensors that do not agree, or all of them if every one agrees, and a legend.
 
-    A tensor without individually checked entries has no picture.
+    A tensor gets a picture only if its entries were checked individually.
     """
     moved = [comparison for comparison in report.comparisons if comparison.measured.any()]
     failed = [c for c in moved if report.verdict_of(c) is not Verdict.AGREES]
@@ -166,7 +166,7 @@ def _colored(powers: NDArray[np.float64], grid: _Grid, view: View) -> tuple[str,
 
 
 def _number(power: float) -> int:
-    """Return the number of the colour among xterm's 256."""
+    """Return the colour for a power of ten, as an index into xterm's 256."""
     if math.isnan(power):
         return GREY
     return COLORS[max(0, math.floor(min(power, 0.0)) - SMALLEST) if power > -math.inf else 0]

@@ -132,7 +132,7 @@ def _strict(value: Any) -> Any:
 
 
 def _outcome(outcome: Outcome, view: View) -> dict[str, Any]:
-    """Return one spec's object. If it could not be checked, its verdict is null and it has no tensors."""
+    """Return the object for one spec; if it could not be checked, with a null verdict and no tensors."""
     report = outcome.report
     return {
         "spec": outcome.spec,
@@ -192,7 +192,7 @@ def _diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _cause(cause: Cause) -> dict[str, Any]:
-    """A cause names its page if the documentation has an address."""
+    """Return the object for a cause, with the address of its page if the documentation has one."""
     page = page_of(cause.kind)
     return {**asdict(cause), **({"page": page} if page else {})}
 

@@ -1,4 +1,4 @@
-"""JUnit's XML as GitLab and Jenkins read it: a suite for each spec, a case for each tensor.
+"""JUnit XML as GitLab and Jenkins read it: one suite per spec, and one case per tensor.
 
 GitLab shows `classname`, `name`, `file`, `time` and the body of a failure, and only the first of two cases
 with the same name. Jenkins also shows the `message` of a failure. A tensor's time is its share of the spec's
@@ -68,7 +68,7 @@ def _cases(outcome: Outcome, view: View) -> Iterator[Element]:
 
 
 def _case(outcome: Outcome, report: Report, comparison: Comparison, seconds: float, most: int) -> Element:
-    """Return the case of a tensor. An undecided tensor is a failure with a type of its own."""
+    """Return the case for a tensor. If it is undecided, that is a failure of a separate type."""
     case = Element("testcase", _attributes(name=comparison.name, time=_time(seconds)))
     verdict = report.verdict_of(comparison)
     if verdict is not Verdict.AGREES:
@@ -84,7 +84,7 @@ def _place(outcome: Outcome, tensor: str) -> Iterator[str]:
 
 
 def _not_checked(outcome: Outcome) -> Element:
-    """Return the case of a spec that could not be checked: an error, not a failure."""
+    """Return the case for a spec that could not be checked, which is an error rather than a failure."""
     case = Element("testcase", _attributes(name="spec", time=_time(outcome.seconds)))
     kind = "defect" if outcome.exit_code is ExitCode.DEFECT else "bad input"
     message = outcome.complaints[0].message if outcome.complaints else "not checked"

@@ -1,4 +1,4 @@
-"""GitHub's Markdown, for the summary of a job, a comment or a wiki."""
+"""GitHub's Markdown, for a job summary, a comment or a wiki."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary
 
 
 def render(run: Run, view: View) -> str:
-    """Return a section per spec, or a line under -q. Of several specs, those that agree are folded."""
+    """Return one section per spec, or with -q one line. If there are several, those that agree are folded."""
     if view.level < 0:
         return _list(one_line(outcome) for outcome in run.outcomes)
     sections = [
@@ -70,7 +70,7 @@ def _section(outcome: Outcome, view: View) -> str:
 
 
 def _folded(outcome: Outcome, view: View) -> str:
-    """Return a spec that agrees as a line that unfolds."""
+    """Return the section of a spec that agrees, folded into a single line."""
     assert outcome.report is not None
     summary = f"<details><summary>{escape(escaped(one_line(outcome)))}</summary>"
     found = _found(outcome, outcome.report, view)
@@ -82,7 +82,7 @@ def _subject(report: Report) -> str:
 
 
 def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
-    """Yield what follows the verdict: why, the numbers, and notes."""
+    """Yield the text that follows the verdict: the reasons, the numbers, and notes."""
     shown = listed_tensors(report, view)
     yield from map(_said, diagnosed(report.diagnosis))
     if shown:
@@ -99,7 +99,7 @@ def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
 
 
 def _marked(report: Report, comparison: Comparison) -> list[Cell]:
-    """Return a tensor's row, with a mark in place of the colour."""
+    """Return the row of a tensor, with a mark instead of a colour."""
     *row, verdict = tensor_row(comparison)
     return [*row, f"{MARKS[report.verdict_of(comparison)]} {_plain(verdict)}"]
 
@@ -150,7 +150,7 @@ _SPECIAL = re.compile(r"[\\`*_~|<>&$#\[]")
 
 
 def _text(text: str) -> str:
-    """Escape the text, so that nothing in it is markup, the end of a column or HTML."""
+    """Escape the text, so that nothing in it acts as markup, as HTML or as the end of a column."""
     plain = _SPECIAL.sub(lambda match: "\\" + match[0], escaped(text))
     return without_commands(plain, lambda character: "\\" + character)
 

@@ -1,4 +1,4 @@
-"""Planted mistakes as a table: a row per kind, and how many were caught and named."""
+"""Planted mistakes as a table: one row per kind, with the numbers caught and correctly named."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _planted(mutation: Mutation) -> str:
 
 
 def _perfect(mutants: Sequence[Mutant]) -> bool:
-    """Return whether every visible mistake is caught, and named first."""
+    """Return whether every visible mistake was caught, with the correct answer ranked first."""
     return all(mutant.caught and mutant.named for mutant in mutants if mutant.visible)
 
 
@@ -98,7 +98,7 @@ _MOST = 2
 
 
 def _instead(mutants: Sequence[Mutant]) -> str:
-    """List the first answers that were not the planted mistake."""
+    """List the first-ranked answers that differ from the planted mistake."""
     said = Counter(
         " + ".join(mutant.said) or "unknown" for mutant in mutants if mutant.caught and not mutant.named
     )
@@ -106,7 +106,7 @@ def _instead(mutants: Sequence[Mutant]) -> str:
 
 
 def _shown_by(hidden: Sequence[Mutant], in_full: bool) -> Iterator[str]:
-    """Yield what would make hidden mistakes visible, with their kinds, or only their number."""
+    """Yield the data that would reveal hidden mistakes, with the mistakes' kinds or only their number."""
     reasons: dict[str, list[str]] = {}
     for mutant in hidden:
         reasons.setdefault(mutant.shown_by, []).append(mutant.kind)

@@ -20,13 +20,13 @@ MARKERS = dict(zip(PLAIN, "><oDs^v", strict=False))
 """The marker of each scheme: filled on its truncation branch, hollow elsewhere."""
 
 _LOW, _HIGH = 3e-17, 3.0
-"""The smallest range of the error axis, the same for every sweep, so that pictures can be compared."""
+"""The range that the error axis always covers, so that pictures of sweeps can be compared."""
 
 _COLORS = {name: f"C{i}" for i, name in enumerate(PLAIN)}
 
 
 def refuse_unwritable(to: Path) -> None:
-    """Raise an `InputError` if no picture can be drawn, or none can be written to `to`."""
+    """Raise an `InputError` if no picture can be drawn, or if it cannot be written to the path `to`."""
     if to.suffix.lower() not in ENDINGS:
         raise _refused(f"'{to}' is neither an .svg nor a .png", "the name must end in .svg or .png")
     target = Path(os.path.realpath(to))
@@ -42,7 +42,7 @@ def refuse_unwritable(to: Path) -> None:
 
 
 def save(to: Path, spec: str, sweep: Sweep) -> None:
-    """Write the picture, whole or not at all, and replace an existing file. Raises `InputError`."""
+    """Write the picture completely or not at all, over any existing file. Raises `InputError` on failure."""
     refuse_unwritable(to)
     target = Path(os.path.realpath(to))  # follows a link instead of replacing it
     try:
@@ -105,7 +105,7 @@ def _draw(axes: Any, curve: Curve) -> None:
         "color": color,
         "linestyle": "",
         "markersize": 7 - PLAIN.index(curve.scheme) / 2,
-    }  # smaller, so that equal points show
+    }  # smaller, so that points drawn over each other stay visible
     known = [point for point in curve.points if point.branch is not None and point.error > 0]
     axes.plot([p.step for p in known], [p.error for p in known], color=color, linewidth=0.6, alpha=0.5)
     for branch, look in (

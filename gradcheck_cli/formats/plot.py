@@ -41,7 +41,7 @@ class Axes:
         return round((self.octaves + math.log2(x)) * self.columns_per_octave)
 
     def row(self, y: float) -> int:
-        """Return the row of a value. Values beyond an end of the axis are drawn at that end."""
+        """Return the row for a value. Values beyond the axis are drawn at its nearer end."""
         row = round((self.top - math.log10(y)) * self.rows_per_decade) if y > 0 else self.rows
         return min(max(row, 0), self.rows - 1)
 
@@ -88,7 +88,7 @@ class Plot:
         return _margin(label, " ").append_tokens(cells)
 
     def _at(self, row: int, column: int) -> Mark:
-        """Return the mark of a cell. Marks that share cells alternate by column, so that each curve shows."""
+        """Return a cell's mark. Marks that share cells alternate by column, so that every curve shows."""
         marks = self._marks.get((row, column))
         return marks[column // self.axes.columns_per_octave % len(marks)] if marks else (" ", "")
 

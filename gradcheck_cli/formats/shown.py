@@ -19,7 +19,7 @@ from gradcheck_cli.report import Outcome, Report, Run
 
 
 def as_text(report: Report, width: int, ascii: bool) -> Text:
-    """Return what the command prints for the report, in `width` columns; rich drops colours if it must."""
+    """Return the command's output for the report, `width` columns wide; rich drops colours if it must."""
     view = View(width=width, color=True, ascii=ascii)
     printed = render(Run((Outcome(report.source, report),)), view)
     text = Text.from_ansi(printed.rstrip("\n"), no_wrap=True, overflow="ignore")
@@ -34,10 +34,10 @@ _COLORS = {
     STYLES[Verdict.WRONG]: "#d8434b",
     STYLES[Verdict.UNRESOLVED]: "#a07400",
 }
-"""Readable on white and on black: a cell cannot know which one its notebook has."""
+"""Colours that are readable on white and on black, since a cell cannot know its notebook's background."""
 
 _LAST = 3
-"""The columns of this rank or a lower one are shown."""
+"""The highest rank of the columns that are shown."""
 
 
 def as_html(report: Report) -> str:

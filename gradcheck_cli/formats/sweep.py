@@ -18,7 +18,7 @@ from gradcheck_cli.sweep import PLAIN, STEPS, Extrapolated, Sweep
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 
 GLYPHS = dict(zip(PLAIN, _PAIRS, strict=False))
-"""The marks of each scheme: for a point on its truncation branch, and for one in the noise."""
+"""The two marks of each scheme: for points on its truncation branch, and for points in the noise."""
 
 COLORS = dict(
     zip(

@@ -1,4 +1,4 @@
-"""A run as text for people: a table with a row per tensor, and a few sentences."""
+"""A run as text for people: a table with one row per tensor, and a few sentences."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def tensor_row(comparison: Comparison) -> list[Cell]:
 
 
 def _worst(comparison: Comparison) -> list[Cell]:
-    """Return the cells of the worst entry, or of the worst direction if no entry has its own difference."""
+    """Return the cells for the worst entry or, if no entry was differenced alone, the worst direction."""
     worst: Entry | Projection
     if comparison.directions:
         worst = max(comparison.directions, key=lambda direction: direction.relative_error)
@@ -206,7 +206,7 @@ def _derivation(page: Page, explanation: Explanation, derivation: Derivation) ->
     formulas = [row for row in rows if row[0]]
     shown = page.table((Column(), Column(rank=1)), formulas)
     for formula, remark in rows:
-        if remark and (not formula or len(shown) == 1):  # it did not fit next to its formula
+        if remark and (not formula or len(shown) == 1):  # the remark did not fit next to its formula
             page.line(remark, indent=INDENT)
     page.line()
     page.table((Column(), Column(rank=1), Column(), Column(rank=2)), chain_rule(derivation))

@@ -18,10 +18,10 @@ from gradcheck_cli.formats.glyphs import escaped, to_ascii, without_commands
 from gradcheck_cli.formats.view import View
 
 UNBOUNDED = 100_000
-"""The width of the console itself: enough for any line. Each print has a width of its own."""
+"""The width of the console itself, enough for any line, since every print sets its own width."""
 
 INDENT = 2
-"""The indentation below a line, and the space between the columns of a table."""
+"""The width of one indentation, and of the space between a table's columns."""
 
 NARROWEST = 6
 """The smallest width of a column that folds."""
@@ -62,8 +62,8 @@ class Page:
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[Column]:
         """Add a table, with a line of headings unless all are empty. Return the columns that fit.
 
-        On a narrow terminal the least important columns are left out, then one folds. What is still too wide
-        runs over the edge, since a number is never cut.
+        On a narrow terminal the least important columns are dropped first, then one column folds. A table
+        that is still too wide runs over the edge, since numbers are never cut.
         """
         table, widths = _table(columns, rows, self.view)
         self._console.print(table, width=_together(widths.values()))
@@ -87,7 +87,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, and what happens to it on a narrow terminal.
+    """A column's heading, and how the column behaves on a narrow terminal.
 
     rank: columns of rank 0 are always shown; the others are added in order of rank if there is room.
     folds: whether cells wrap over several lines if there is still too little room.

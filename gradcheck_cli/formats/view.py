@@ -1,4 +1,4 @@
-"""How the output is shown: what the options ask for, and what the terminal can show."""
+"""How the output is shown, as determined by the options and by what the terminal can show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class View:
     palette: its number of colours.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
     only_wrong: whether to leave tensors that agree out of the table.
-    root: the folder to which paths are relative for a CI service.
+    root: the folder that paths for a CI service are relative to.
     """
 
     width: int | None = None
@@ -33,7 +33,7 @@ class View:
 def view_of(
     color: str, show: int = 0, level: int = 0, heatmap: bool = False, only_wrong: bool = False
 ) -> View:
-    """Return the view that the options and the terminal of standard output ask for."""
+    """Return the view that results from the options and the terminal behind standard output."""
     return View(
         width=_width(),
         color=wants_color(color, sys.stdout),
@@ -48,12 +48,12 @@ def view_of(
 
 
 def _repository() -> str:
-    """Return the root of the checkout on GitHub or GitLab; empty, the current folder, elsewhere."""
+    """Return the root of the checkout on GitHub or GitLab; elsewhere an empty path, the current folder."""
     return os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR") or ""
 
 
 def _width() -> int | None:
-    """Return the columns of COLUMNS or of the terminal; None if the output is not a terminal."""
+    """Return the width from COLUMNS or else from the terminal; None if the output is not a terminal."""
     named = os.environ.get("COLUMNS", "")
     if not sys.stdout.isatty() and not (named.isdecimal() and named.strip("0")):
         return None
@@ -63,7 +63,7 @@ def _width() -> int | None:
 
 
 def wants_color(color: str, stream: TextIO) -> bool:
-    """Return whether to color a stream: as --color says, then NO_COLOR, FORCE_COLOR and the terminal."""
+    """Return whether to color a stream, by --color, NO_COLOR, FORCE_COLOR or the terminal, in this order."""
     if color != "auto":
         return color == "always"
     if os.environ.get("NO_COLOR"):
@@ -74,7 +74,7 @@ def wants_color(color: str, stream: TextIO) -> bool:
 
 
 def _has_256_colors() -> bool:
-    """Return whether the terminal announces 256 colours. Windows Terminal has its own variable."""
+    """Return whether the terminal claims to have 256 colours. Windows Terminal uses a variable of its own."""
     environ = os.environ
     return "256" in environ.get("TERM", "") or "COLORTERM" in environ or "WT_SESSION" in environ
 
@@ -82,7 +82,7 @@ def _has_256_colors() -> bool:
 def ascii_only(stream: TextIO) -> bool:
     """Return whether the stream's encoding is not Unicode, or the locale is C.
 
-    Python replaces the C locale by UTF-8, and may set LC_CTYPE to say so: that is not the user's wish.
+    Python switches from the C locale to UTF-8 and may set LC_CTYPE itself, so that is not the user's choice.
     """
     if not (stream.encoding or "").lower().startswith("utf"):
         return True

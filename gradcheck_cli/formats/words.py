@@ -1,4 +1,4 @@
-"""The sentences that all formats for people share: numbers, verdicts, reasons. Plain text, no layout."""
+"""Wording shared by all formats for people: numbers, verdicts, reasons. Plain text without layout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
 
 
 def relative(value: float) -> str:
-    """Format a relative error: 5.2e-13, 0, or a dash if there is none."""
+    """Format a relative error: ``5.2e-13``, ``0``, or a dash if it is unknown."""
     return "–" if math.isnan(value) else "0" if value == 0 else f"{value:.1e}"
 
 
@@ -65,7 +65,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def detectable(comparison: Comparison) -> str:
-    """Format the smallest relative error that would have been called wrong in the median entry."""
+    """Format the smallest relative error that the check would have found wrong in the median entry."""
     resolution = resolution_of([comparison])
     return "–" if resolution is None or np.isinf(resolution.median) else f"{resolution.median:.0e}"
 
@@ -94,11 +94,11 @@ def against(entry: Entry) -> str:
 
 
 MANY = 12
-"""Up to this many tensors are all listed. If there are more, and some do not agree, only those are."""
+"""Up to this many tensors are all listed. Beyond it, only those that do not agree, if any, are listed."""
 
 
 def listed_tensors(report: Report, view: View) -> Sequence[Comparison]:
-    """Return the tensors that get a row: all of them, or those that do not agree."""
+    """Return the tensors that get a row: all of them, or only those that do not agree."""
     failed = [c for c in report.comparisons if report.verdict_of(c) is not Verdict.AGREES]
     fold = view.only_wrong or (failed and len(report.comparisons) > MANY and view.level <= 0)
     return failed if fold else report.comparisons
@@ -138,7 +138,7 @@ def _of(mask: NDArray[np.bool_], what: str) -> str:
 
 
 def describe(report: Report, comparison: Comparison, most: int = FEW) -> list[str]:
-    """Describe a tensor that failed, a line each: headline, worst entries, and why."""
+    """Describe a tensor that failed, in lines: a headline, the worst entries, and the reasons."""
     wrong = comparison.verdict is Verdict.WRONG
     lines = [headline(report, comparison), *_worst_entries(comparison, most)]
     if wrong and comparison.ratio is not None:
@@ -183,14 +183,14 @@ def failed(outcome: Outcome) -> str:
 
 
 def one_line(outcome: Outcome) -> str:
-    """Return the verdict on a spec, or why there is none, with its mark."""
+    """Return the verdict on a spec with its mark, or the reason why there is none."""
     if outcome.report is None:
         return f"{MARKS[Verdict.WRONG]} {outcome.spec}: {failed(outcome)}"
     return f"{MARKS[outcome.report.verdict]} {outcome.spec}: {sentence(outcome.report)}"
 
 
 def sentence(report: Report) -> str:
-    """Return the verdict and what it rests on, in one sentence."""
+    """Return the verdict and its basis in one sentence."""
     if report.verdict is Verdict.WRONG:
         return f"wrong: {_wrong_entries(report)}; {_worst(report)}."
     if report.verdict is Verdict.UNRESOLVED and report.entries == report.zero:
@@ -212,7 +212,7 @@ def sentence(report: Report) -> str:
 
 
 def _wrong_entries(report: Report) -> str:
-    """Count and place: ``51 of 510 entries, in w and b``, or ``all of w (32 of 32 sampled entries)``."""
+    """Count and locate: ``51 of 510 entries, in w and b``, or ``all of w (32 of 32 sampled entries)``."""
     wrong = [_place(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = listed(wrong) if len(wrong) <= 3 else _of_tensors(len(wrong), len(report.comparisons))
     if report.suspect:
@@ -251,12 +251,12 @@ def _place(comparison: Comparison) -> str:
 
 
 def individually(report: Report) -> int:
-    """Count the entries that have a verdict of their own, not only that of a direction."""
+    """Count the entries that were judged individually, not only along a direction."""
     return sum(_count(c.measured) for c in report.comparisons)
 
 
 def remarks(report: Report) -> list[str]:
-    """Return what else there is to know about the verdict, a sentence each."""
+    """Return further facts about the verdict, one sentence per fact."""
     remarks = []
     unknown = sum(_count(c.unresolved & c.measured & ~np.isfinite(c.error)) for c in report.comparisons)
     lost = sum(_count(c.lost & c.measured & np.isfinite(c.error)) for c in report.comparisons)
@@ -306,7 +306,7 @@ def _constant(report: Report, ratio: float) -> str:
 
 
 def _blind(report: Report) -> str:
-    """Say what random directions cannot detect, and which error in a single entry is too small for them."""
+    """Say which errors random directions cannot detect, and how large one in a single entry must be."""
     needed = [resolution_of([c]) for c in report.comparisons if c.directions]
     least = max((each.median for each in needed if each and np.isfinite(each.median)), default=None)
     single = (
@@ -324,7 +324,10 @@ def _not_differenced(entries: int) -> str:
 
 
 def _along_directions(report: Report) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:
-    """Return masks of the undecided entries without a verdict of their own: disagreeing, and other ones."""
+    """Return masks of the undecided entries that were checked only along directions.
+
+    The first list has those of tensors in which a direction disagrees, and the second has all others.
+    """
     masks = [
         (c.projected.disagrees, c.unresolved & ~c.measured & ~c.suspect)
         for c in report.comparisons
@@ -342,7 +345,7 @@ def _are(entries: int) -> str:
 
 
 def caught(resolution: Resolution | None) -> str:
-    """Say which relative error this check would have detected in a single entry."""
+    """Say how small a relative error in a single entry this check would have detected."""
     if resolution is None or np.isinf(resolution.smallest):
         return "No error in a single entry, however large, would have been detected."
     caught = "Smallest detectable relative error in a single entry:"
@@ -356,7 +359,7 @@ def caught(resolution: Resolution | None) -> str:
 
 
 def details(outcome: Outcome, report: Report) -> Iterator[str]:
-    """Yield what -v adds: tolerances, the witness and the time taken."""
+    """Yield the lines that -v adds: tolerances, the witness and the time taken."""
     for rtol in sorted(set(report.rtol.values())):
         names = [name for name, its_own in report.rtol.items() if its_own == rtol]
         yield f"rtol {rtol:.3g} for {'every tensor' if len(names) == len(report.rtol) else listed(names)}"
@@ -374,14 +377,14 @@ def details(outcome: Outcome, report: Report) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Said:
-    """A sentence, and a list below it."""
+    """A sentence, and the items of a list below it."""
 
     text: str
     items: tuple[str, ...] = ()
 
 
 def asides(report: Report) -> Iterator[Said]:
-    """Yield the notes. What was not exercised only matters if nothing is wrong."""
+    """Yield the notes. Those about parts that were not exercised are left out if something is wrong."""
     for line in report.unusual:
         yield Said(f"Note: {line}.")
     if report.kinks:
@@ -419,7 +422,7 @@ OTHERS = 3
 
 
 def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
-    """Yield why the gradient is wrong: the mistakes that lead to it, and what else is known."""
+    """Yield why the gradient is wrong: the mistakes that would lead to it, and other known facts."""
     if diagnosis is None:
         return
     if diagnosis.trials:
@@ -457,7 +460,7 @@ REPRODUCED = {
     "arrays": "This reproduces everything that was measured, within the error bars.",
     "another network": "This reproduces everything that was measured, within the error bars.",
 }
-"""How well an answer explains the gradient. No number: rounding differs from processor to processor."""
+"""How well an answer explains the gradient, in words, as numbers would vary with the processor's rounding."""
 
 
 def _told(others: Sequence[Answer]) -> Iterator[str]:
@@ -468,7 +471,7 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 
 
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
-    """Yield what is known in addition to the answers, or without any."""
+    """Yield the facts known besides the answers, or instead of them if there are none."""
     if diagnosis.basis == "arrays" and diagnosis.answers:
         yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:

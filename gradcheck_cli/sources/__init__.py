@@ -23,7 +23,7 @@ CODE_SOURCES: Mapping[type, str] = {
 }
 """Sources that run the user's code, which computes a loss as well as gradients.
 
-Each has a module with `read(source, inputs, load)`, imported on demand.
+Each source has a module with a function `read(source, inputs, load)`, which is imported on demand.
 """
 
 SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
@@ -33,14 +33,15 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 
 
 def read_gradients(source: Gradients, problem: Problem) -> Analytic:
-    """Return the gradients that the spec names for a network. Raises `InputError`."""
+    """Return the gradients that the spec names for a network. Raises `InputError` if they cannot be read."""
     return SOURCES[type(source)](source, problem)
 
 
 def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with the data, and the parameters, that its code defines if the spec names none.
+    """Return the spec with its data filled in and, if it names no parameters, those that its code defines.
 
-    The code's gradients are not computed. Raises `InputError`.
+    Data and parameters that the spec names itself are kept. No gradients are computed. Raises `InputError`
+    if the code fails, or if the data are defined nowhere.
     """
     code = spec.names_code
     if code is None or not spec.asks_code or not (spec.data is None or os.path.exists(code.file)):
@@ -52,9 +53,11 @@ def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
 
 
 def read_code(source: Gradients, inputs: Inputs, load: Load | None = None) -> Function:
-    """Load the code that the spec names and call it. Raises `InputError` at the place in the spec.
+    """Load the code that the spec names and call it.
 
-    load: by default `user_code.load`.
+    Raises an `InputError` that points at the offending place in the spec.
+
+    load: the function that loads the code; `user_code.load` by default.
     """
     loaded_by = () if load is None else (load,)
     function: Function = import_module(CODE_SOURCES[type(source)]).read(source, inputs, *loaded_by)

@@ -16,10 +16,10 @@ class Analytic:
     """The analytic gradients to check.
 
     values: one array per checked parameter, in the parameter's shape.
-    dtypes: for each, the floating-point type it was computed in.
-    origin: where they come from, in a few words.
-    factors: factors of the chain rule by name, such as output.delta, if the source has any.
-    loss: the author's loss, if the source has it.
+    dtypes: the floating-point type in which each of these arrays was computed.
+    origin: where the gradients come from, in a few words.
+    factors: factors of the chain rule by name, such as output.delta, if the source provides any.
+    loss: the author's loss, if the source provides it.
     """
 
     values: Mapping[str, Array]
@@ -30,5 +30,5 @@ class Analytic:
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:
-    """Return the array's own type, or float64 for whole numbers, which are exact."""
+    """Return the array's type; for integers, which are exact, return float64."""
     return array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)

@@ -13,11 +13,11 @@ from gradcheck_cli.types import Array
 
 
 def read(source: GradientFile, problem: Problem) -> Analytic:
-    """Read the arrays as they are: NaN and inf are a wrong gradient, not a wrong file.
+    """Read the gradients from the file unchanged: NaN or inf makes a gradient wrong, not the file invalid.
 
-    Raises `InputError` with every missing, extra and misshapen array. Parameters that are not checked may be
-    missing. The file may also hold factors for `explain`, such as `output.delta`, and `loss`, which is
-    compared with the network's.
+    Raises an `InputError` that lists every missing, extra or misshapen array. Parameters that are not checked
+    may be missing. The file may also hold factors for `explain`, such as `output.delta`, and a `loss`, which
+    is compared with the network's loss.
     """
     factors = factor_shapes(problem)
     shapes = {**problem.network.shapes, **factors, **({} if LOSS in source.names else {LOSS: ()})}
@@ -39,7 +39,7 @@ LOSS = "loss"
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all factors of the chain rule, by their names in a file."""
+    """Return the shape of every factor of the chain rule, keyed by the factor's name in a file."""
     return {
         f"{layer.name}.{factor}": shape
         for layer in problem.network.layers
@@ -59,7 +59,7 @@ def _factors_of(layer: Layer, samples: int) -> dict[str, tuple[int, ...]]:
 
 
 def _no_wider_than_float64(array: Array) -> Array:
-    """Convert extended precision to float64; numbers that are too large become inf, and are judged as inf."""
+    """Convert extended precision to float64. Numbers that are too large become inf and are judged as such."""
     if array.dtype.itemsize <= 8:
         return array
     with np.errstate(over="ignore"):

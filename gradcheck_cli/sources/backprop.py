@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array
 def read(source: Backprop, problem: Problem) -> Analytic:
     """Return the gradients of `model.network.gradients` at the problem's parameters and data.
 
-    Raises `InputError` if they overflow: the fault is in the arithmetic, not in a gradient.
+    Raises `InputError` if the gradients overflow: the arithmetic is at fault then, not a gradient.
     """
     dtype = problem.dtype
     parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}

@@ -1,4 +1,4 @@
-"""Read the loss and the gradients that the user's code returns, and compare two calls."""
+"""Read the loss and the gradients that the user's code returns, and compare the results of two calls."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gradcheck_cli.sources.user_code import Callee, UserCode, a
 from gradcheck_cli.types import Array
 
 _MOST_APART = 1e-3
-"""The most that two calls may differ, relative to the largest number, if threads race."""
+"""The largest difference allowed between two calls if threads race, relative to the largest number."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The losses (S,) and the gradients of one call, in the types they were computed in."""
+    """The S loss terms and the gradients from one call, in the types they were computed in."""
 
     losses: Array
     gradients: Mapping[str, Array]
 
     @property
     def apart(self) -> float:
-        """The most that two calls may differ, relative to the largest number of an array."""
+        """The largest difference allowed between two calls, relative to the largest number in an array."""
         arrays = (self.losses, *self.gradients.values())
         return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
 
@@ -39,14 +39,14 @@ class Evaluation:
 
 
 def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]:
-    """Return x and y of the spec, or else `data` of the code's module, or nothing."""
+    """Return x and y from the spec, or else from `data` in the code's module; (None, None) without either."""
     if inputs.x is not None or inputs.y is not None:
         return inputs.x, inputs.y
     return own_data(code)
 
 
 def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
-    """Return `data` of the code's module, or nothing."""
+    """Return x and y from `data` in the code's module; (None, None) if it defines no `data`."""
     data = code.own("data")
     if data is None:
         return None, None
@@ -58,14 +58,14 @@ def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
 
 
 def named_arrays(values: Any, code: UserCode, what: str) -> dict[str, Array]:
-    """Convert a dict that the module defines to arrays."""
+    """Convert the values of a dict that the user's module defines to arrays."""
     if not isinstance(values, Mapping) or not values:
         raise _of(code, what, f"is {a(values)}; a dict of arrays by name is needed")
     return {str(name): _own_array(value, code, f"'{name}' of {what}") for name, value in values.items()}
 
 
 def as_point(arrays: Mapping[str, Array], where: tuple[str, ...]) -> dict[str, Array]:
-    """Return the parameters in float64. Raises `InputError` for those that are not finite."""
+    """Return the parameters in float64. Raises `InputError` if any number in them is not finite."""
     point = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
     complaints = [
         Complaint(f"parameter '{name}' holds numbers that are not finite", where)
@@ -85,7 +85,7 @@ def _own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Ar
 
 
 def in_two_parts(array: Array) -> str | None:
-    """Return a hint for complex numbers."""
+    """Return a hint to pass complex numbers as two real arrays; None for an array that is not complex."""
     return "give its real and its imaginary part as two arrays" if array.dtype.kind == "c" else None
 
 
@@ -94,19 +94,22 @@ def _of(code: UserCode, what: str, message: str, help: str | None = None) -> Inp
 
 
 def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
-    """Return a function of (parameters, x, y), also for one of the parameters alone if there are no data."""
+    """Return the function as one of (parameters, x, y).
+
+    If there are no data and the function takes only the parameters, the wrapped function ignores x and y.
+    """
     if x is not None or y is not None or takes(function, {}, x, y):
         return function
     return lambda parameters, x, y: function(parameters)
 
 
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether its signature allows this call."""
+    """Return whether the function's signature allows a call with these arguments."""
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
         return False
-    except ValueError:  # it has no signature to inspect
+    except ValueError:  # the function has no signature to inspect
         return True
     return True
 
@@ -115,7 +118,7 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def plain(value: Any) -> Array:
-    """Convert numbers of numpy, torch, jax or Python to an array, without a copy if possible."""
+    """Convert numbers from numpy, torch, jax or plain Python to an array, without a copy if possible."""
     if hasattr(value, "detach"):
         value = value.detach().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
@@ -124,14 +127,14 @@ def plain(value: Any) -> Array:
 
 
 def real(array: Array) -> Array:
-    """Copy to an array of float16, 32 or 64; whole numbers and longer types become float64."""
+    """Return a copy in float16, float32 or float64; integers and wider types become float64."""
     floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
     with np.errstate(over="ignore"):
         return np.array(array, dtype=array.dtype.newbyteorder("=") if floating else np.float64)
 
 
 def read_losses(value: Any, code: Callee) -> Array:
-    """Read the losses (S,), which add up to L."""
+    """Read the S loss terms, which add up to the loss L, as an array of shape (S,)."""
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
         found = a(value) if losses.dtype.kind not in "buif" else f"an array of shape {list(losses.shape)}"
@@ -140,7 +143,7 @@ def read_losses(value: Any, code: Callee) -> Array:
 
 
 def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Callee) -> dict[str, Array]:
-    """Read the gradients as arrays, without a copy. Raises `InputError` for all that do not fit."""
+    """Read the gradients as arrays, without a copy. Raises `InputError` for every one that does not fit."""
     if not isinstance(values, Mapping):
         message = f"returns {a(values)} for the gradients; a dict of arrays by parameter name is needed"
         raise code.complain(message)
@@ -161,7 +164,7 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Cal
 
 
 def first_of_two(value: Any, what: str, code: Callee) -> Array:
-    """Return the first of the two results of a vectorized function."""
+    """Return the first of the two results that a vectorized function returns for a stack of two points."""
     array = plain(value)
     if array.ndim == 0 or len(array) != 2:
         found = f"returns {what} of shape {list(array.shape)} for a stack of 2 points"
@@ -170,7 +173,7 @@ def first_of_two(value: Any, what: str, code: Callee) -> Array:
 
 
 def read_stack(value: Any, shape: tuple[int, int], code: Callee) -> Array:
-    """Read the losses of K points, (K, S), in float64."""
+    """Read the losses at K points, with S terms each, as a float64 array of shape (K, S)."""
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.shape not in _fitting(shape):
         found = f"returns a loss of shape {list(losses.shape)} for a stack of {shape[0]} points"
@@ -193,7 +196,10 @@ def _found(value: Any, array: Array) -> str:
 
 
 def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:
-    """Raise an `InputError` unless every loss is finite; arises: finds out where the first is not."""
+    """Raise an `InputError` unless every loss is finite.
+
+    arises: finds out where the first number that is not finite arises.
+    """
     finite = np.isfinite(losses)
     if not finite.all():
         i = int(np.flatnonzero(~finite)[0])
@@ -202,7 +208,10 @@ def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None
 
 
 def first_not_finite(call: Callable[[], object]) -> str | None:
-    """Say where numpy first computes a number that is not finite, if another call tells."""
+    """Call the code again, and say where numpy first computes a number that is not finite.
+
+    Returns None if the call does not show the place.
+    """
     try:
         with np.errstate(divide="raise", over="raise", invalid="raise"):
             call()
@@ -222,7 +231,7 @@ def first_not_finite(call: Callable[[], object]) -> str | None:
 
 
 def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: Callee) -> None:
-    """Raise an `InputError` if the code changed its arguments: differences would then mean nothing."""
+    """Raise an `InputError` if the code changed its arguments, which makes finite differences meaningless."""
     names = " and ".join(
         name
         for name, array in before.items()
@@ -233,7 +242,7 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
 
 
 def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
-    """Raise an `InputError` if two calls with the same arguments differ by more than threads that race do."""
+    """Raise an `InputError` if two identical calls differ by more than racing threads can explain."""
     help = "seed its random numbers in the function, or switch dropout off"
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
@@ -271,7 +280,7 @@ def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
 
 
 def differing(first: Evaluation, second: Evaluation) -> list[str]:
-    """Return the name of what differs between two calls: ``the loss``, ``the gradient of w``."""
+    """Name the results that differ between two calls, such as ``the loss`` or ``the gradient of w``."""
     loss = [] if same(first.losses, second.losses, first.apart) else ["the loss"]
     return loss + [
         f"the gradient of {name}"
@@ -281,7 +290,7 @@ def differing(first: Evaluation, second: Evaluation) -> list[str]:
 
 
 def same(first: Array, second: Array, apart: float) -> bool:
-    """Whether two arrays agree to within this share of the first one's largest number."""
+    """Return whether two arrays differ by at most `apart` times the largest number in the first."""
     if first.shape != second.shape:
         return False
     if np.array_equal(first, second, equal_nan=True):
@@ -291,7 +300,7 @@ def same(first: Array, second: Array, apart: float) -> bool:
 
 
 def _ratio(first: Array, second: Array, apart: float) -> float | None:
-    """Return k if the second array is k times the first."""
+    """Return k if the second array is k times the first, to within `apart`; otherwise None."""
     a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     square = float(a @ a)
     k = float(a @ b) / square if square else np.nan

@@ -1,7 +1,7 @@
 """The user's code as a function that can be differenced.
 
-Only what the function returns is known. So its parameters are perturbed one by one or along directions, and
-the noise of its losses is measured (`numerical.noise`).
+Nothing is known about the function except what it returns. So its parameters are perturbed one by one or
+along directions, and the noise in its losses is measured (`numerical.noise`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence about the gradients of these tensors, found by running the code in another way."""
+    """A fact about the gradients of some tensors, found by running the code in another way.
+
+    tensors: the names of the tensors.  sentence: the fact, in words for the report.
+    """
 
     tensors: tuple[str, ...]
     sentence: str
 
 
 class Function(Protocol):
-    """A loss L of named parameters, with its author's gradients."""
+    """A loss L as a function of named parameters, together with the gradients that its author computes."""
 
     @property
     def origin(self) -> str:
@@ -41,13 +44,16 @@ class Function(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Array]:
-        """The point at which the gradients are checked, in float64, and the shape of each parameter."""
+        """The parameters at which the gradients are checked, as float64 arrays by name."""
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the terms that add up to L, (S,), in float64: one per sample if the function has them."""
+        """Return the S terms that add up to L, in float64: one per sample if the function returns them so."""
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
-        """Return the losses at K points, (K, S), in one call if the function takes a stack of parameters."""
+        """Return the S loss terms at each of K points, in the shape (K, S).
+
+        This takes a single call if the function accepts a stack of parameters.
+        """
 
     @property
     def terms(self) -> int:
@@ -55,45 +61,45 @@ class Function(Protocol):
 
     @property
     def vectorized(self) -> bool:
-        """Whether the function takes a stack of parameters."""
+        """Whether the function accepts a stack of parameters, one set per point."""
 
     @property
     def is_wide(self) -> bool:
         """Whether the losses are known to be computed in float64 throughout."""
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return each parameter's gradient, in the parameter's shape and the type it was computed in."""
+        """Return the gradient of each parameter, in the parameter's shape and the type it was computed in."""
 
     def wide_gradients(self) -> Mapping[str, Array] | None:
-        """Return the gradients computed in wider floats, which shows rounding; None if that is impossible."""
+        """Return the gradients computed in a wider type, to reveal rounding; None if that is impossible."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A short line for each thing that is allowed but rarely intended."""
+        """One short line for each thing that is allowed but rarely intended."""
 
     @property
     def loss(self) -> float:
-        """The author's loss at the parameters."""
+        """The author's loss at `parameters`."""
 
     @property
     def weighted(self) -> str:
-        """How L differs from its author's loss; empty if it does not."""
+        """How L differs from its author's loss, in words; empty if it does not differ."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Why the gradients may be wrong, found by running the code in other ways."""
+        """Reasons why the gradients may be wrong, found by running the code in other ways."""
 
     @property
     def others(self) -> Sequence[Function]:
-        """The same function with L weighted in other ways; its gradients must be right as well."""
+        """The same function with L weighted in other ways; the gradients of these must be right as well."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the spec gives to the user's code.
+    """The arguments that the spec provides for the user's code.
 
-    parameters: None if the code brings its own.  x, y: None if the spec names no data.
-    problem: the network, if the spec describes one.
+    parameters: None if the code defines its own.  x, y: None if the spec names no data.
+    problem: the network with its data, if the spec describes one.
     """
 
     parameters: Mapping[str, Array] | None
@@ -103,9 +109,11 @@ class Inputs:
 
 
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
-    """Return the network's parameters and batch, or without a network section the arrays of the files.
+    """Return the parameters and data for the user's code.
 
-    own: parameters that the code defines, if the spec has none.
+    They are those of the network, or the arrays in the spec's files if the spec has no network section.
+
+    own: the parameters that the code defines, if the spec names none.
     """
     if spec.network is not None:
         problem = build_problem(spec, own)
@@ -121,13 +129,16 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
 
 
 def _labels_whole(problem: Problem) -> Array:
-    """Return y as in the data, with labels as integers: a spec has them as plain numbers."""
+    """Return y, with class labels converted to integers; a spec stores them as plain numbers."""
     values = problem.network.loss.target == "values" and problem.network.output.units == 1
     return problem.y if values or problem.y.ndim > 1 else problem.y.astype(np.int64)
 
 
 class Change(NamedTuple):
-    """A point that differs from the parameters in some entries of one tensor; entries: flat indices."""
+    """A point that differs from the parameters in some entries of one tensor.
+
+    name: the tensor.  entries: flat indices into it.  values: the new values of these entries.
+    """
 
     name: str
     entries: Array
@@ -142,7 +153,7 @@ class Evaluator(Protocol):
         """The number of points to pass at once."""
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
-        """Return the losses at K points, (K, S)."""
+        """Return the S loss terms at each of K points, in the shape (K, S)."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,10 @@ _STACKED_NUMBERS = 2**24
 
 
 def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """Split points into stacks whose size depends only on the function, so that rounding does too."""
+    """Split the points into stacks, with a size that depends only on the function.
+
+    Rounding can depend on the size of a stack, so results are reproducible only if the size is.
+    """
     numbers = sum(array.size for array in function.parameters.values())
     size = max(1, min(STACK, _STACKED_NUMBERS // max(1, numbers)))
     for start in range(0, len(changes), size):
@@ -179,9 +193,10 @@ def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[C
 
 
 def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
-    """Return the losses (K, S) at K points near the parameters, passing arrays that the function may change.
+    """Return the S loss terms at each of K points near the parameters, in the shape (K, S).
 
-    The losses are NaN at a point that the function refuses, such as one outside its domain.
+    The function gets copies, so it may change them. The losses are NaN at a point that the function refuses,
+    such as one outside its domain.
     """
     points = [_point(parameters, change) for change in changes]
     if function.vectorized:  # compilers compile for every size, so use few sizes
@@ -197,7 +212,7 @@ def evaluate(function: Function, parameters: Mapping[str, Array], changes: Seque
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the code may have raised this because of the point that it was given."""
+    """Return whether the error may mean that the code cannot be evaluated at the given point."""
     raised = error.__context__ if isinstance(error, InputError) else error  # the code's own error
     return isinstance(raised, _REFUSALS) and not isinstance(raised, _FAILURES)
 
@@ -214,10 +229,10 @@ def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Arra
 
 @dataclass(frozen=True)
 class ForeignObjective:
-    """The function as the numerical side sees it: its losses, never its gradients.
+    """The function as numerical differentiation sees it: its losses, but never its gradients.
 
-    noise: for each parameter, the noise of the losses when it is perturbed, (S,).
-    evaluator: what evaluates the function, by default this process.
+    noise: for each parameter, the noise in the S loss terms when that parameter is perturbed, of shape (S,).
+    evaluator: evaluates the function; by default this process does.
     """
 
     function: Function
@@ -232,7 +247,7 @@ class ForeignObjective:
 
     @cached_property
     def losses(self) -> Array:
-        """The losses at the parameters, (S,)."""
+        """The S loss terms at the parameters, of shape (S,)."""
         return self.function.losses({n: array.copy() for n, array in self.function.parameters.items()})
 
     @cached_property
@@ -243,18 +258,18 @@ class ForeignObjective:
         return _Entries(self, name)
 
     def span(self, name: str) -> float:
-        """Return the root mean square of its entries, or 1 if that is 0."""
+        """Return the root mean square of the parameter's entries, or 1 if that is 0."""
         return _whole(self.function.parameters[name]) or 1.0
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
         return _Along(self, name, tuple(directions), unit)
 
     def penalty(self, name: str) -> None:
-        """No penalty is known: it is part of the losses."""
+        """Return None: a penalty cannot be told apart from the rest of the losses."""
 
     @property
     def conventions(self) -> tuple[ForeignObjective, ...]:
-        """No kinks are known."""
+        """Empty, since nothing is known about kinks in the function."""
         return ()
 
     def moved(self, name: str, changes: Sequence[Change]) -> Moved:
@@ -276,7 +291,7 @@ class _Moves:
 
     @cached_property
     def tensor(self) -> Array:
-        """The parameter, flat."""
+        """The parameter as a flat array."""
         return self.objective.function.parameters[self.name].ravel()
 
     @property
@@ -318,13 +333,16 @@ class _Along(_Moves):
 
 
 def length(position: Array) -> Array:
-    """Return the length of a step of 1 for every number of a tensor: its size, or the tensor's if larger."""
+    """Return the length of a unit step for every entry of a tensor.
+
+    It is the entry's absolute value or the tensor's root mean square, whichever is larger; 1 if both are 0.
+    """
     size = np.maximum(np.abs(position), _whole(position))
     return np.where(size > np.finfo(np.float64).tiny, size, 1.0)
 
 
 def _whole(tensor: Array) -> float:
-    """Return the root mean square of the tensor, or 0 if that underflows."""
+    """Return the root mean square of the tensor; 0 if its largest entry is too small for float64."""
     largest = float(np.abs(tensor).max(initial=0.0))
     if not largest > np.finfo(np.float64).tiny:
         return 0.0

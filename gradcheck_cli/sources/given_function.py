@@ -1,4 +1,4 @@
-"""A function object that a program passes to `check_gradients`."""
+"""A function that a program passes to `check_gradients` as an object, not by name in a spec."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from gradcheck_cli.sources.python_function import observed
 from gradcheck_cli.sources.user_code import a
 
 ALONE = "parameters"
-"""The name of a single array that is not in a dict."""
+"""The name given to the parameters if they are a single array and not a dict."""
 
 
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
-    """Return the function and its inputs, like those that a spec names.
+    """Return the function and its inputs in the form that a function named in a spec would have.
 
-    parameters: a dict of arrays, or a single array; the function then gets the array and returns one for the
-    gradient. A function of the parameters alone is called with them alone. x and y are passed on as they are.
-    Raises `InputError` if the function returns no loss and gradients, changes its arguments, or returns
-    different results for the same arguments. Exceptions that it raises propagate.
+    parameters: a dict of arrays, or a single array, in which case the function gets that array and returns
+    its gradient as an array. A function that takes only the parameters is called with them alone. x and y are
+    passed on unchanged. Raises `InputError` if the function does not return a loss and gradients, changes its
+    arguments, or returns different results for the same arguments. The function's own exceptions propagate.
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
@@ -41,7 +41,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
 
 @dataclass(frozen=True)
 class _Given:
-    """A function whose exceptions propagate to the caller."""
+    """A function passed in by the caller, to whom its exceptions propagate."""
 
     name: str
     value: Callable[..., Any]
@@ -67,7 +67,10 @@ class _Given:
 
 
 def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a function of an array into one of arrays by name; a result that is no pair is refused later."""
+    """Turn a function of one array into a function of arrays by name.
+
+    A result that is not a pair is passed through, and refused later.
+    """
 
     def named(parameters: dict[str, Any], x: Any, y: Any) -> Any:
         match function(parameters[ALONE], x, y):
@@ -80,8 +83,8 @@ def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _array(name: str, value: Any) -> Any:
-    """Convert one parameter to an array. Raises `InputError` for anything but numbers."""
-    with suppress(ValueError):  # lists of unequal lengths
+    """Convert one parameter to an array. Raises `InputError` if it does not consist of numbers."""
+    with suppress(ValueError):  # raised for nested lists of unequal lengths
         if (array := plain(value)).dtype.kind != "O":
             return array
     called = "the parameters are" if name == ALONE else f"parameter '{name}' is"

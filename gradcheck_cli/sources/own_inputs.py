@@ -13,9 +13,9 @@ from gradcheck_cli.types import Array
 
 
 def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with data, and the parameters that the code defines if the spec names none.
+    """Return the spec with its data filled in and, if it names no parameters, those that the code defines.
 
-    A torch module holds its own parameters. Raises `InputError` if neither spec nor code has data.
+    A torch module holds its own parameters. Raises `InputError` if neither the spec nor the code has data.
     """
     if spec.network is None or not spec.asks_code:
         return spec, None
@@ -34,7 +34,7 @@ def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
 
 
 def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
-    """Return `parameters` of the code's module, as they are there; None if it has none."""
+    """Return `parameters` from the code's module, unconverted; None if the module defines none."""
     own = code.own("parameters")
     if own is None:
         return None

@@ -1,7 +1,8 @@
 """Run the user's code in a separate process, and report how that process ended.
 
-A verdict counts only once it has been handed over. So no way to end the process, from `os._exit` to a crash
-in C, looks like a verdict. What the code does to streams, folders, threads and modules ends with the process.
+A verdict counts only once the process has sent it back. So no premature end of the process, from `os._exit`
+to a crash in C, can be mistaken for a verdict. Whatever the code does to streams, folders, threads or modules
+is gone when the process ends.
 """
 
 from __future__ import annotations
@@ -35,22 +36,23 @@ from gradcheck_cli.spec import Code
 START = (
     "fork" if sys.platform in ("linux", "freebsd") else "spawn"
 )  # some libraries of macOS do not survive a fork
-"""How to start a process; a fork takes no time, a fresh process imports everything again."""
+"""The start method for processes. A fork is almost free; a fresh process has to import everything again."""
 
 _WHERE = ("gradients",)
 _GRACE = 1.0
-"""Seconds that a process gets to end on its own, after Ctrl-C or after its answer."""
+"""How many seconds a process has to end by itself after Ctrl-C or after sending its answer."""
 _LOOK = 0.2
-"""Seconds between two looks at a silent process, whose own children may hold its pipe open."""
+"""Seconds between checks that a silent process is still alive; its children may keep its pipe open."""
 
 T = TypeVar("T")
 
 
 def in_own_process(code: Code | None, limit: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """Run `work` in another process, and return or raise what it returns or raises.
+    """Run `work(*arguments)` in another process; return its result or raise its exception.
 
-    code: the code that it runs, for messages.  limit: the most seconds it may take.
-    Raises `InputError` if the process ends without an answer, or takes longer. The process has ended then.
+    code: the user's code that `work` runs, for messages.  limit: the time limit in seconds, or None.
+    Raises `InputError` if the process ends without an answer or exceeds the limit. By the time this function
+    returns or raises, the process has ended.
     """
     with _started(code, work, arguments) as child:
         answer = child.answer(limit)
@@ -78,7 +80,7 @@ class _Raised:
 
 
 class _ElsewhereError(Exception):
-    """Carries the traceback of the other process into this one's."""
+    """The cause of an exception from the other process; it carries that process's traceback as text."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -104,7 +106,10 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
 
 
 def _end(process: BaseProcess) -> None:
-    """End the process. Ctrl-C usually reached it too, so it may tidy up; a second Ctrl-C ends it at once."""
+    """End the process, with time to clean up, since Ctrl-C usually reached it too.
+
+    A second Ctrl-C ends it at once.
+    """
     try:
         process.join(_GRACE)
     finally:
@@ -115,7 +120,7 @@ def _end(process: BaseProcess) -> None:
 
 
 def _tidy_terminal() -> None:
-    """Show the cursor, which the process's progress bar may have hidden."""
+    """Show the cursor again, since the process may have died while its progress bar was hiding it."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         sys.stderr.write("\r\x1b[2K\x1b[?25h")
         sys.stderr.flush()
@@ -201,13 +206,13 @@ class _Child:
 
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
-"""Return the user's line in a traceback of faulthandler, which begins with the innermost frame."""
+"""Matches a frame in a traceback written by faulthandler, which lists the innermost frame first."""
 
 _OF_MEMORY = "a system that runs out of memory does that"
 
 
 _MUTE = 69
-"""The exit status of a process that cannot hand over its answer."""
+"""The exit status of a process that cannot send its answer."""
 
 
 def _how_it_ended(status: int | None) -> str:
@@ -229,7 +234,7 @@ def _how_it_ended(status: int | None) -> str:
 def _serve(
     to: Connection, crash: Connection, stdin: int | None, work: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    """Answer, and end without waiting for threads or exit handlers of the code."""
+    """Run `work`, send the answer, and exit without waiting for the code's threads or exit handlers."""
     own = os.getpid()
     try:
         answer = _answer(crash, stdin, work, arguments)
@@ -265,13 +270,13 @@ def _failed(error: BaseException) -> bytes:
     try:
         answer = pickle.dumps(_Raised(error, trace))
         pickle.loads(answer)
-    except Exception:  # a library's error may support neither
+    except Exception:  # an exception from a library may allow neither
         return pickle.dumps(_Raised(RuntimeError(repr(error)), trace))
     return answer
 
 
 def _out_of_files() -> bool:
-    """Whether this process has run out of file descriptors."""
+    """Return whether this process has run out of file descriptors."""
     try:
         os.close(os.dup(2))
     except OSError as error:
@@ -280,14 +285,14 @@ def _out_of_files() -> bool:
 
 
 def _settle(crash: Connection, stdin: int | None) -> None:
-    """Send everything that the process writes to standard output to stderr; stdout is for the result."""
+    """Redirect the process's standard output to stderr, since stdout is reserved for the result."""
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         faulthandler.enable(crash.fileno(), all_threads=False)
     with suppress(OSError):
         os.dup2(2, 1)
         theirs = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        sys.__stdout__ = sys.__stderr__ = theirs  # type: ignore[misc]  # to close, if they like
+        sys.__stdout__ = sys.__stderr__ = theirs  # type: ignore[misc]  # the code may close it
     if stdin is not None:
         os.dup2(stdin, 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open until exit

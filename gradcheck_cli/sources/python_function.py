@@ -43,19 +43,21 @@ _MOVED = "with parameters moved a little"
 
 
 def read(source: PythonFunction, inputs: Inputs, load: Load = load) -> Function:
-    """Load the function f(parameters, x, y) → (loss, gradients), and call it twice to see that it works.
+    """Load the function f(parameters, x, y) → (loss, gradients), and call it twice to verify that it works.
 
-    Without data it may be f(parameters).
+    Without data, the function may also take the parameters alone: f(parameters).
 
-    loss is a number, or one term per sample, (S,). The terms **add up to L** (for a mean over N, return
-    ℓₙ / N) and carry 10 to 20 times less rounding noise than their total. A vectorized function takes K
-    points at once: every parameter is (K, …), and it returns losses (K,) or (K, S) and gradients (K, …).
+    The loss is a number, or an array of S terms, one per sample. The terms must **add up to L** (for a mean
+    over N samples, return ℓₙ / N); they carry 10 to 20 times less rounding noise than their total. A
+    vectorized function takes K points at once: every parameter has the shape (K, …), and the function returns
+    losses of shape (K,) or (K, S) and gradients of shape (K, …).
 
-    If the spec has no parameters, they are `parameters` of the function's module, a dict or a function that
-    returns one. If the spec has no data, they are its `data`, (x, y), if it has any.
+    If the spec has no parameters, they are taken from `parameters` in the function's module, which is a dict
+    or a function that returns one. If the spec has no data, they are taken from `data` there, a pair (x, y),
+    if the module defines it.
 
-    Raises `InputError` at the place in the spec if the code fails, returns anything else, changes its
-    arguments, or returns different results for the same arguments.
+    Raises an `InputError` that points at the offending place in the spec if the code fails, returns anything
+    else, changes its arguments, or returns different results for the same arguments.
     """
     code, dialect = load(source.python, _WHERE), Dialect(source, "gradients")
     parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
@@ -69,9 +71,10 @@ def read(source: PythonFunction, inputs: Inputs, load: Load = load) -> Function:
 def observed(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, stacked: Callee | None = None
 ) -> Function:
-    """Return the function after two calls that show that it works.
+    """Call the function twice to verify that it works, and return it as a `Function`.
 
-    stacked: the same function, taking K points at once.  Raises `InputError` at the place of the code.
+    stacked: a version of the function that takes K points at once, if there is one.  Raises an `InputError`
+    that points at the place where the spec names the code.
     """
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
@@ -93,7 +96,7 @@ class _Function:
     terms: int
     loss: float
     remarks: tuple[str, ...]
-    stacked: Callee | None = None  # the original code, if it takes a stack of parameters
+    stacked: Callee | None = None  # the author's function, if it takes a stack of parameters
 
     is_wide: ClassVar[bool] = False  # the code chooses its types
     weighted: ClassVar[str] = ""
@@ -131,7 +134,7 @@ class _Function:
             return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
 
     def wide_gradients(self) -> None:
-        """Return None: the code chooses its types."""
+        """Return None, since the code chooses its own types and cannot be run in wider ones."""
 
 
 def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Array]:
@@ -146,7 +149,7 @@ def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Arr
 
 
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
-    """Wrap a function whose author has other names or another layout."""
+    """Translate the names and layout of parameters and gradients if the function's author uses other ones."""
     if not dialect.says_otherwise:
         return function
     to, back = (
@@ -178,7 +181,7 @@ def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _of_one(stacked: Callee) -> Callable[..., Any]:
-    """Turn a function of K points into one of a single point, by passing that point twice."""
+    """Turn a function of K points into a function of one point, by passing that point twice."""
 
     def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
         loss, gradients = _call(stacked, _stack([parameters, parameters]), x, y)
@@ -193,7 +196,7 @@ def _of_one(stacked: Callee) -> Callable[..., Any]:
 def _observe(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Call the function once, watching its arguments; also return remarks on the result."""
+    """Call the function once and verify that its arguments are unchanged; return the results and remarks."""
     given = {name: array.copy() for name, array in parameters.items()}
     arguments = {f"parameter '{name}'": array for name, array in given.items()}
     arguments |= {name: array for name, array in (("x", x), ("y", y)) if isinstance(array, np.ndarray)}
@@ -209,7 +212,7 @@ def _observe(
 
 @contextmanager
 def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Add the names and the layout of the parameters to errors in code that expects others."""
+    """Add a hint to an error that suggests that the code expects other parameter names or another layout."""
     try:
         yield
     except InputError as error:
@@ -230,7 +233,7 @@ _LAYOUT = "weights of a network section are [out, in]; if the code has them [in,
 
 
 def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
-    """Yield a remark if jax computed this in float32."""
+    """Yield a remark if jax computed the returned values in float32."""
     jax = sys.modules.get("jax")
     if jax is None or jax.config.jax_enable_x64 or not any(map(_is_float32, returned)):
         return
@@ -239,7 +242,7 @@ def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
 
 
 def _in_sight_of(function: Any) -> Iterator[Any]:
-    """Yield the globals of a function, and the variables of its closure."""
+    """Yield the values that a function can see: its globals and the variables of its closure."""
     yield from getattr(function, "__globals__", {}).values()
     for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # the cell is empty
@@ -251,7 +254,7 @@ def _is_float32(value: Any) -> bool:
 
 
 def _is_of_jax(value: Any) -> bool:
-    """Whether it is an array, a module, or a transformed function of jax."""
+    """Return whether the value is a jax array, a module of jax, or a function that jax transformed."""
     if isinstance(value, ModuleType):
         module = value.__name__
     else:

@@ -30,11 +30,11 @@ _FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by
 class Graph:
     """The forward pass and the loss as a function of the parameters, which are assigned before each run.
 
-    functional: the forward pass as a function of the parameters by name, and x.
-    leaves: the parameters.  held: all other tensors of the module, with their initial values.
+    functional: the forward pass as a function of x and a mapping of parameters by name.
+    leaves: the parameters.  held: all other tensors of the module, paired with their initial values.
     x, y: the data in the module's type.
-    shared: the first name of each tensor, by each of its names.
-    differentiates: whether the forward pass takes derivatives, and so needs autograd.
+    shared: maps every name of a tensor to the tensor's first name.
+    differentiates: whether the forward pass itself takes derivatives, and so needs autograd.
     """
 
     torch: Any
@@ -51,7 +51,7 @@ class Graph:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A line for each oddity of its tensors."""
+        """One line for each parameter that is shared or has a padding row."""
         same = (
             f"'{name}' is the same tensor as '{first}': both move at once, and their gradient is {first}'s"
             for name, first in self.shared.items()
@@ -65,9 +65,9 @@ class Graph:
         return (*same, *padding)
 
     def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
-        """Return the same graph, with those padding rows of embeddings held fixed that get no gradient.
+        """Return the same graph, with the padding rows of embeddings held fixed if they get no gradient.
 
-        A weight that is also used elsewhere gets a gradient in every row.
+        If an embedding's weight is also used elsewhere, its padding row does get one.
         """
         if not any(leaf.padding for leaf in self.leaves):
             return self
@@ -75,7 +75,7 @@ class Graph:
         return replace(self, leaves=[leaf.holding(gradients) for leaf in self.leaves])
 
     def in_our_words(self, dialect: Dialect) -> Graph:
-        """Return the same graph, with its parameters under our names and in our layout."""
+        """Return the same graph, with its parameters in gradcheck's names and layout."""
         return replace(self, leaves=[leaf.in_our_words(dialect) for leaf in self.leaves])
 
     def begin_at(self, inputs: Inputs, dialect: Dialect) -> None:
@@ -91,28 +91,28 @@ class Graph:
         self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
 
     def _headers(self) -> dict[str, Header]:
-        """The names, shapes and types of the parameters, as the module has them."""
+        """Return the shape and type of each parameter, under the module's own names."""
         parts = {name: part for leaf in self.leaves for name, part in leaf.as_it_is().items()}
         return {name: Header(name, part.shape, part.dtype) for name, part in parts.items()}
 
     def point(self) -> dict[str, Array]:
-        """Return the parameters of the module, which float64 represents exactly."""
+        """Return the module's parameters in float64, which represents them exactly."""
         return as_point(self._values(), WHERE)
 
     def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
-        """Return the losses (S,) of the forward pass in float64."""
+        """Run the forward pass in float64, and return its S loss terms."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return real(plain(self._terms(True, weights).cpu()))
 
     def is_wide(self, parameters: Mapping[str, Array]) -> bool:
-        """Whether the losses are known to be computed in float64 throughout."""
+        """Return whether the losses are known to be computed in float64 throughout."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return is_wide(self.torch, lambda: self._terms(True, AS_IT_IS))
 
     def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
-        """Return the losses at K points, (K, S), by vmap over the parameters."""
+        """Return the S loss terms at each of K points, in the shape (K, S), by vmap over the parameters."""
         self._assign(points[0], wide=True)
         stack = {name: np.stack([point[name] for point in points]) for name in points[0]}
         leaves = {
@@ -129,9 +129,9 @@ class Graph:
         wide: bool = False,
         watch: Callable[[Sequence[Node]], None] | None = None,
     ) -> dict[str, Array]:
-        """Return the gradients of backward, in the module's type or in float64; 0 where there is none.
+        """Run backward in the module's type or in float64, and return the gradients; a missing one is 0.
 
-        watch: called with the steps of backward that are not torch's own, before they run.
+        watch: called before backward runs, with those of its steps that are not part of torch.
         """
         self._assign(parameters, wide)
         with self.torch.enable_grad():
@@ -145,7 +145,7 @@ class Graph:
         return {name: real(part) for leaf in self.leaves for name, part in leaf.parts(_grad(leaf)).items()}
 
     def upstream_of_output(self, parameters: Mapping[str, Array]) -> Tensor | None:
-        """Return the gradient with respect to the output, if the output is one tensor of real numbers."""
+        """Return the loss's gradient with respect to the output; None unless that is a single real tensor."""
         arrived: list[Tensor] = []
         self._assign(parameters, wide=False)
         with self.torch.enable_grad():
@@ -164,7 +164,7 @@ class Graph:
 
     @property
     def silent(self) -> list[str]:
-        """The parameters to which the last run of backward gave no gradient."""
+        """The names of the parameters that got no gradient in the last run of backward."""
         return [leaf.name for leaf in self.leaves if leaf.tensor.grad is None]
 
     @property
@@ -174,11 +174,11 @@ class Graph:
 
     @property
     def eps(self) -> float:
-        """The machine epsilon of the narrowest of these types."""
+        """The machine epsilon of the narrowest type among the parameters."""
         return max(float(self.torch.finfo(own).eps) for own in self.types)
 
     def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Return all arrays that the code gets and must not change."""
+        """Return copies of all arrays that are passed to the code and that it must not change."""
         if point is not None:
             self._assign(point, wide=False)
         arrays = {f"parameter '{name}'": array for name, array in self._values().items()}
@@ -193,7 +193,7 @@ class Graph:
         }
 
     def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
-        """Set the parameters of the module, and reset its other tensors."""
+        """Set the module's parameters, and reset all its other tensors to their initial values."""
         for leaf in self.leaves:
             value = self.torch.from_numpy(leaf.whole(parameters))
             leaf.tensor.data = value.to(leaf.tensor.device, value.dtype if wide else leaf.own)
@@ -227,7 +227,7 @@ class Graph:
 
 
 def _grad(leaf: Leaf) -> Tensor:
-    """Return the gradient as a dense tensor; one that was never computed is 0."""
+    """Return the gradient as a dense tensor, or zeros if backward never computed it."""
     grad = leaf.tensor.grad
     if grad is None:
         return leaf.tensor.detach().new_zeros(leaf.tensor.shape).cpu()
@@ -240,9 +240,10 @@ def _type_name(tensor: Tensor) -> str:
 
 @contextmanager
 def _one_thread(torch: Any) -> Iterator[None]:
-    """Use one thread: in a short pass threads mostly wait for each other, 20 times as long on a busy machine.
+    """Run on a single thread, which can make a short pass on a busy machine 20 times as fast.
 
-    Backward keeps its threads, since they may race, which is a mistake to find.
+    More threads would mostly wait for each other. Backward keeps its threads, since a race between them is a
+    mistake to be found.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -256,7 +257,7 @@ def _one_thread(torch: Any) -> Iterator[None]:
 
 
 def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
-    """Build the graph of (module, loss) or (function, loss, tensors). Raises `InputError` for others."""
+    """Build the graph of (module, loss) or (function, loss, tensors). Raises `InputError` otherwise."""
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
         found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
         raise code.complain(f"returns {found}; {_FORMS}")
@@ -278,7 +279,7 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
 
 
 def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Turn the loss into one of the output alone: if it takes y as well, y is None."""
+    """Return the loss as a function of the output alone; if it also requires y, it gets None."""
     return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
 
 
@@ -299,7 +300,7 @@ def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Lea
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """Return the leaf with its padding row, if it is the weight of an embedding that has one."""
+    """Return the leaf with its padding row filled in, if it is the weight of an embedding that has one."""
     kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
     modules = module.modules() if isinstance(module, torch.nn.Module) else ()
     rows = {
@@ -315,7 +316,7 @@ _Forward = Callable[..., Any]
 
 
 def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return its forward pass, the same as a function of given parameters, and its parameters by name."""
+    """Return the forward pass, the same as a function of given parameters, and the parameters by name."""
     if not isinstance(module, torch.nn.Module):
         raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
 
@@ -328,7 +329,7 @@ def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forw
 def _of_function(
     torch: Any, code: UserCode, function: Any, tensors: Any
 ) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return the same for a function that takes tensors after x, or for a torch.autograd.Function."""
+    """Return what `_of_module` does, for a function of (x, *tensors) or a torch.autograd.Function."""
     is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
     function = getattr(function, "apply", None) if is_function else function
     named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
@@ -349,19 +350,19 @@ def _of_function(
 
 
 def _first_names(named: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the first name of each tensor, by each of its names."""
+    """Map every name to the first name of the same tensor."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
 
 
 def _tensors(torch: Any, module: Any) -> list[Tensor]:
-    """Return the parameters and buffers if it is a module."""
+    """Return all parameters and buffers of a module; empty for anything that is not a module."""
     is_module = isinstance(module, torch.nn.Module)
     return [*module.parameters(), *module.buffers()] if is_module else []
 
 
 def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
-    """Convert whole numbers to long, other numbers to the module's type, complex ones to its complex type."""
+    """Convert integers to long, real numbers to the type of `like`, and complex ones to its complex type."""
     if array is None:
         return None
     kinds = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float64, "c": np.complex128}

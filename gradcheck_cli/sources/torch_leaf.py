@@ -1,4 +1,4 @@
-"""One parameter of a torch module: its name and layout there and in the report."""
+"""One parameter of a torch module: its name and layout in the module and in the report."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ Tensor = Any
 class Leaf:
     """A parameter of the module. A complex one is checked as two real tensors, NAME.real and NAME.imag.
 
-    torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its parts are the gradients of these two.
-    name: what the module calls it.  own: the type that the module gives it.
-    called: what the report calls it.  turned: whether the report has its two axes swapped.
-    padding: rows that get no gradient, and what they hold.
+    torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its real and imaginary parts are the
+    gradients of these two tensors.
+    name: its name in the module.  own: its type in the module.
+    called: its name in the report.  turned: whether its two axes are swapped in the report.
+    padding: the indices of rows that get no gradient, with their values.
     """
 
     name: str
@@ -34,12 +35,12 @@ class Leaf:
     padding: Mapping[int, Array] = field(default_factory=dict)
 
     def in_our_words(self, dialect: Dialect) -> Leaf:
-        """The same leaf, under our name and in our layout."""
+        """Return the same leaf, with gradcheck's name and layout in the report."""
         ours = dialect.of(self.name)
         return replace(self, called=ours, turned=dialect.turns(ours, self.tensor.ndim))
 
     def holding(self, gradients: Mapping[str, Array]) -> Leaf:
-        """The same leaf, with only those padding rows whose gradient is 0."""
+        """Return the same leaf, where only rows with a gradient of 0 still count as padding."""
         rows = {
             row: held
             for row, held in self.padding.items()
@@ -48,18 +49,18 @@ class Leaf:
         return replace(self, padding=rows)
 
     def as_it_is(self) -> dict[str, Array]:
-        """The real tensors that the parameter consists of, as the module names them and lays them out."""
+        """Return the parameter as real arrays by name, in the module's own names and layout."""
         return replace(self, called=self.name, turned=False).parts(widened(self.tensor.detach(), True).cpu())
 
     def parts(self, whole: Tensor) -> dict[str, Array]:
-        """The real tensors that the parameter, or its gradient, consists of."""
+        """Split the parameter or its gradient into real arrays by name: one, or two if it is complex."""
         if not self.own.is_complex:
             return {self.called: self._turn(plain(whole))}
         parts = {"real": whole.real, "imag": whole.imag}
         return {f"{self.called}.{part}": self._turn(plain(tensor)) for part, tensor in parts.items()}
 
     def whole(self, parts: Mapping[str, Array]) -> Array:
-        """The parameter that consists of these parts, in the wide type."""
+        """Join the real arrays into the parameter, in float64 or complex128."""
         if not self.own.is_complex:
             whole = np.array(self._turn(parts[self.called]), dtype=np.float64, order="C")
             for row, held in self.padding.items():
@@ -71,12 +72,12 @@ class Leaf:
         return whole
 
     def _turn(self, array: Array) -> Array:
-        """Between the layout of the module and ours, either way; a first axis may count points."""
+        """Convert from the module's layout to the report's or back; stacks of matrices are allowed."""
         return np.ascontiguousarray(np.swapaxes(array, -1, -2)) if self.turned else array
 
 
 def widened(tensor: Tensor, wide: bool) -> Tensor:
-    """In the types that differences need, float64 and complex128."""
+    """Return the tensor, if `wide` in float64 or complex128, which finite differences need."""
     if wide and tensor.is_complex():
         return tensor.cdouble()
     return tensor.double() if wide and tensor.is_floating_point() else tensor

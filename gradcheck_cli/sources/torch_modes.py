@@ -1,4 +1,4 @@
-"""The base class of modes that see each operator torch runs."""
+"""The base class for modes that intercept every operator torch runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def operator_mode() -> Any:
-    """Return torch's `TorchDispatchMode`, without what loads the compiler.
+    """Return torch's `TorchDispatchMode`, without the part that loads the compiler.
 
-    torch loads `torch._dynamo` to keep the compiler out of a mode's method, which takes as long as loading
-    torch. Code that has compiled nothing so far has not loaded it, and needs no such care.
+    torch loads `torch._dynamo` only to keep the compiler out of a mode's method, and that takes as long as
+    loading torch itself. It is unnecessary as long as no code has been compiled.
     """
     base = import_module("torch.utils._python_dispatch").TorchDispatchMode
     is_loaded = classmethod(lambda cls: "torch._dynamo" in sys.modules)

@@ -1,4 +1,4 @@
-"""A torch module or autograd function, with the gradients that its backward computes."""
+"""A torch module or autograd function, with the gradients that its backward pass computes."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ _ONE_TYPE = (
 def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
     """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
 
-    L is the sum of loss(module(x), y), a number or one term per sample, or of loss(function(x, *tensors), y);
-    x and y are left out if there are no data. The parameters are those of `named_parameters()`, or the
-    `tensors`, that require a gradient (all floating-point and complex ones if none of them does). `names` and
-    `layout` of the source say what the network section calls them.
+    L is loss(module(x), y) or loss(function(x, *tensors), y), summed up if it has one term per sample; x and
+    y are left out if there are no data. The parameters are all of `named_parameters()` that require a
+    gradient, or all such `tensors` (if none of these does, all floating-point and complex ones). The
+    source's `names` and `layout` translate them to those of the network section.
 
-    The gradients are those of backward, in the module's own type. The losses are the same module's, in
-    float64 at the same point, without autograd unless the forward pass needs it. The terms of the loss are
-    weighted at random, since an upstream gradient of ones hides mistakes.
+    The gradients are those of backward, in the module's own type. The losses come from the same module at the
+    same point, but in float64, and without autograd unless the forward pass needs it. The terms of the loss
+    are weighted at random, since an upstream gradient of ones hides mistakes.
 
-    Raises `InputError` at the place in the spec if the code fails, changes its arguments, or returns
-    different results for the same arguments.
+    Raises an `InputError` that points at the offending place in the spec if the code fails, changes its
+    arguments, or returns different results for the same arguments.
     """
     torch = _torch()
     code, dialect = load(source.torch, WHERE), Dialect(source, "gradients")
@@ -81,7 +81,7 @@ def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
 
 
 def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
-    """Raise an `InputError` for names that are not the module's, or that stand for no parameter."""
+    """Raise an `InputError` for names that the module does not have, or that stand for no parameter."""
     theirs = {leaf.name for leaf in graph.leaves}
     unknown = [
         Complaint(
@@ -100,11 +100,11 @@ def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
 
 @dataclass(frozen=True)
 class _Function:
-    """The module with its loss weighted in one way.
+    """The module as a `Function`, with its loss weighted in one particular way.
 
-    loss: the author's loss, without weights.  apart: how much two runs may differ.
-    is_wide: whether its losses are known to be computed in float64 throughout.
-    findings: found by running backward in other ways.  others: the same module under other upstreams.
+    loss: the author's loss, without weights.  apart: how much the results of two runs may differ.
+    is_wide: whether the losses are known to be computed in float64 throughout.
+    findings: facts found by running backward in other ways.  others: the same module with other upstreams.
     """
 
     code: UserCode
@@ -151,13 +151,13 @@ class _Function:
             return self.graph.gradients(parameters, self.upstream)
 
     def wide_gradients(self) -> Mapping[str, Array] | None:
-        """Return the gradients of backward in float64, if the module's type is narrower and that works."""
+        """Return the gradients of backward in float64; None if the module is not narrower or that fails."""
         if all(str(dtype) in ("torch.float64", "torch.complex128") for dtype in self.graph.types):
             return None
         try:
             with self.code.running(_WIDE):
                 return self.graph.gradients(self.parameters, self.upstream, wide=True)
-        except InputError:  # a kernel that takes one type only
+        except InputError:  # a kernel that accepts only one type
             return None
 
 
@@ -165,7 +165,7 @@ class _Function:
 
 
 def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
-    """Return the module with its author's loss, after runs that show that it works."""
+    """Run the module repeatedly to verify that it works, and return it with its author's loss."""
     first, remarks = _observe(code, graph, point)
     second, _ = _observe(code, graph, point)
     refuse_unwritten(first, second, lambda: _observe(code, graph, point)[0], code)
@@ -179,7 +179,7 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
 
 
 def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> str | None:
-    """Say which part of the module first returns a number that is not finite."""
+    """Name the part of the module that first returns a number that is not finite; None if none is found."""
     torch, found = graph.torch, []
 
     def look_at(name: str) -> Any:
@@ -203,14 +203,14 @@ def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) 
 
 
 def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
-    """Whether the losses are known to be computed in float64 throughout."""
+    """Return whether the losses are known to be computed in float64 throughout."""
     with suppress(InputError), code.running(_WIDE):  # compiled code may not run while it is watched
         return graph.is_wide(point)
     return False
 
 
 def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:
-    """Return the graph with autograd on for losses, if the forward pass takes derivatives itself."""
+    """Return the graph, with autograd enabled for the losses if the forward pass takes derivatives itself."""
     for each in (graph, replace(graph, differentiates=True)):
         with suppress(InputError), code.running(_WIDE):
             each.losses(point, AS_IT_IS)
@@ -219,7 +219,7 @@ def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Grap
 
 
 def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
-    """Run forward and backward once, watching the arguments; also return remarks."""
+    """Run forward and backward once and verify that no argument changes; return the results and remarks."""
     before = graph.arguments(point)
     with code.running():
         gradients = graph.gradients(point, Upstream(AS_IT_IS))
@@ -237,7 +237,7 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
 
 @contextmanager
 def _hint_at_types() -> Iterator[None]:
-    """Add a hint to the error of a kernel that takes one type only."""
+    """Add a hint to the error raised by a kernel that accepts only one type."""
     try:
         yield
     except InputError as error:
@@ -253,7 +253,7 @@ def _is_about_types(message: str) -> bool:
 
 
 def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
-    """Return an upstream with random weights, or if backward fails with it the plain one and a remark."""
+    """Return an upstream with random weights; if backward fails with it, the plain one and a remark."""
     graph, point = function.graph, function.parameters
     with function.code.running():
         arrived = graph.upstream_of_output(point)

@@ -20,17 +20,17 @@ Tensor = Any
 Gradients = Mapping[str, Array]
 
 FACTOR = -0.5
-"""The factor on the loss; a power of two scales the gradient without rounding."""
+"""The factor that the loss is multiplied by. A power of two scales the gradient without rounding."""
 
 _ROUNDINGS = 64.0
-"""The most that gradients may differ in another layout, where numbers add up in another order."""
+"""How many roundings gradients may differ by in another layout, where sums run in another order."""
 
 _UNDERFLOWS = 8.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a second run of backward showed, and the upstream with which to judge its gradients."""
+    """A finding from a second run of backward, and the upstream under which to check the gradients."""
 
     finding: Finding
     upstream: Upstream
@@ -38,16 +38,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """All findings, and a remark for each way in which backward could not run."""
+    """All findings, and one remark for each way of running backward that failed."""
 
     found: tuple[Trial, ...]
     remarks: tuple[str, ...]
 
 
 def tried(code: UserCode, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
-    """Run backward with another factor and in other layouts, and compare its results.
+    """Run backward with the loss scaled and with other memory layouts, and compare the results.
 
-    plain: the upstream of the author's loss.  judged: the upstream with which the gradients are judged.
+    plain: the upstream of the author's loss.  judged: the upstream under which the gradients are checked.
     """
     laboratory = _Laboratory(code, graph, point)
     found: dict[str, Trial] = {}
@@ -64,9 +64,10 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Step:
-    """What one step of backward that is not torch's own received, and what it passed down.
+    """The inputs and outputs of one step of backward that is not part of torch.
 
-    overwrites: whether it changed what it received.
+    up: the gradients it received.  down: the gradients it passed down.
+    overwrites: whether it changed those it received.
     """
 
     name: str
@@ -122,7 +123,7 @@ class _Laboratory:
         yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
 
     def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
-        """Run backward; if the code fails, return None and keep a remark."""
+        """Run backward and return the result; if the code fails, keep a remark and return None."""
         steps: list[_Step] = []
         try:
             with self.code.running(circumstances):
@@ -149,7 +150,7 @@ _OVERWRITES = (
 
 
 def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
-    """Record what these steps of backward receive and pass down, in the order in which they run."""
+    """Return a function that makes steps of backward record what they receive and pass down, in order."""
 
     def record(node: Node) -> None:
         handed: list[Sequence[Tensor | None]] = []
@@ -175,7 +176,7 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
 
 
 def _not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
-    """Return the tensors whose second gradient is not `factor` times the first, unless threads race."""
+    """Name the tensors whose second gradient is not `factor` times the first, with a margin for races."""
     return tuple(name for name in first if not _is_multiple(first[name], second[name], factor))
 
 
@@ -190,7 +191,7 @@ def _is_multiple(first: Array, second: Array, factor: float) -> bool:
 
 
 def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
-    """Return the tensors that differ in half of their digits, and by more than rounding of the largest."""
+    """Name the tensors that differ in half of their digits, and by more than rounding of the largest."""
     largest = max((_largest(array) for array in first.values()), default=0.0)
     return tuple(
         name
@@ -207,7 +208,10 @@ def _largest(array: Array) -> float:
 
 
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
-    """Return the first step that receives `factor` times as much in the second run but passes down less."""
+    """Name the first step whose input, but not its output, is `factor` times as large in the second run.
+
+    Return just ``Backward`` if there is no such step.
+    """
     for one, other in zip(first.steps, second.steps, strict=False):
         if _alike(one.up, other.up, factor, apart) and not _alike(one.down, other.down, factor, apart):
             return f"The backward of {_function_name(one.name)}"

@@ -11,17 +11,17 @@ from gradcheck_cli.sources.torch_modes import operator_mode
 _LEAVES_TORCH = frozenset(
     ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
 )
-"""Operations after which torch no longer sees the numbers."""
+"""Operations that move numbers to where torch cannot see them."""
 
 _TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
 """Namespaces of operators that compute in the type of their inputs."""
 
 
 def is_wide(torch: Any, run: Callable[[], object]) -> bool:
-    """Whether no number in this run is narrower than float64, as far as torch shows.
+    """Return whether this run computes every number in float64, as far as torch can see.
 
-    If so, a loss that rises in jumps is a staircase by design, such as a quantiser's, and not rounded in half
-    precision. False if numbers leave torch, for numpy or a kernel.
+    If it does, a loss that rises in jumps is a staircase by design, such as a quantiser's, and not the result
+    of rounding to half precision. False if numbers leave torch, for numpy or a custom kernel.
     """
     calls: Any = import_module("torch.overrides").TorchFunctionMode
     operators: Any = operator_mode()
@@ -53,7 +53,7 @@ def is_wide(torch: Any, run: Callable[[], object]) -> bool:
 
 
 def _is_narrow(torch: Any, value: Any) -> bool:
-    """Whether it is a tensor of real or complex numbers with fewer digits than float64."""
+    """Return whether the value is a tensor of real or complex numbers with fewer digits than float64."""
     if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
         return False
     return bool(value.real.dtype != torch.float64)

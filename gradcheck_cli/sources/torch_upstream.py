@@ -1,4 +1,4 @@
-"""The upstream gradient that backward starts from: the weights of the loss, and the layout in memory.
+"""The upstream gradient that backward starts from: the weights in the loss, and the layout in memory.
 
 An upstream of ones hides a backward that ignores it, and a contiguous one hides a backward that assumes
 contiguous memory. So the loss is weighted at random, and backward also runs with its upstream in other
@@ -20,17 +20,18 @@ Node = Any
 """A step of backward: a torch.autograd.graph.Node."""
 
 Layout = Callable[[Tensor], Tensor]
-"""Copies a tensor: the same numbers elsewhere in memory."""
+"""A function that returns the same numbers, possibly in another memory layout."""
 
 # --- how the loss is weighted -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights in the loss that is judged: the weighted sum of its terms and of the outputs.
+    """The weights in the loss that is checked, a weighted sum of the author's loss terms and of the outputs.
 
-    terms: (S,); a loss with another number of terms is not weighted.  outputs: in the shape and type of the
-    output, or None.  factor: multiplies the whole loss.
+    terms: one weight per loss term; a loss with another number of terms is left unweighted.
+    outputs: one weight per output, or None if the outputs are not added.
+    factor: multiplies the whole loss.
     """
 
     terms: Array
@@ -38,7 +39,7 @@ class Weights:
     factor: float = 1.0
 
     def weigh(self, output: Any, terms: Tensor) -> Tensor:
-        """Return the terms of the loss that is judged, (S,)."""
+        """Return the S terms of the weighted loss."""
         if len(self.terms) != len(terms) or not terms.is_floating_point():
             return terms
         if (self.terms != 1.0).any():
@@ -50,7 +51,7 @@ class Weights:
 
     @property
     def told(self) -> Iterator[str]:
-        """Say how the loss differs from its author's, a sentence for each difference."""
+        """One sentence for each way in which the weighted loss differs from its author's."""
         if (self.terms != 1.0).any():
             yield f"The {len(self.terms)} loss terms are weighted at random."
         if self.outputs is not None:
@@ -69,7 +70,7 @@ def plain_weights(terms: int) -> Weights:
 
 
 def random_weights(terms: int, upstream: Tensor | None) -> Weights:
-    """Return random weights for the terms, and for the outputs if the loss has the same upstream for all.
+    """Return random weights for the terms and, if the upstream is the same for all outputs, for the outputs.
 
     upstream: the gradient of the loss with respect to the output, if it is known. The weights have few binary
     digits, so they are the same numbers in every floating-point type.
@@ -83,7 +84,7 @@ def random_weights(terms: int, upstream: Tensor | None) -> Weights:
 
 
 def _drawn(rng: np.random.Generator, count: int) -> Array:
-    """Draw weights between ½ and 2, all different if there are enough."""
+    """Draw weights between ½ and 2, all different as long as there are enough distinct ones."""
     grid = np.arange(32, 129) / 64.0
     return rng.choice(grid, count, replace=count > len(grid))
 
@@ -100,17 +101,17 @@ def _has_rows(upstream: Tensor, terms: int) -> bool:
 
 
 def as_it_comes(upstream: Tensor) -> Tensor:
-    """Keep the layout that the steps above pass down."""
+    """Return the upstream as it is, in the layout that the steps above chose."""
     return upstream
 
 
 def contiguous(upstream: Tensor) -> Tensor:
-    """Copy to memory of its own, row by row."""
+    """Return a copy in which the numbers lie row by row in fresh memory."""
     return upstream.clone().contiguous()
 
 
 def strided(upstream: Tensor) -> Tensor:
-    """Copy column by column, with a gap after each number, like a slice of a transposed tensor."""
+    """Return a copy with numbers column by column and gaps between them, like a slice of a transpose."""
     turned = tuple(reversed(range(upstream.ndim)))
     columns = upstream.permute(turned)
     pairs = upstream.new_empty((*columns.shape, 2))
@@ -120,13 +121,13 @@ def strided(upstream: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The upstream gradient that backward starts from; as text, what is unusual about it."""
+    """The upstream gradient that backward starts from. Its text says what is unusual about it."""
 
     weights: Weights
     layout: Layout = as_it_comes
 
     def lay_out(self, nodes: Sequence[Node]) -> None:
-        """Make these steps of backward receive their upstream in this layout."""
+        """Make the given steps of backward receive their upstream in the layout `self.layout`."""
         if self.layout is as_it_comes:
             return
         for node in nodes:
@@ -136,7 +137,7 @@ class Upstream:
         return grad if grad is None or "strided" not in str(grad.layout) else self.layout(grad)
 
     def times(self, factor: float) -> Upstream:
-        """Return the upstream of the same loss times a factor."""
+        """Return the upstream of the same loss multiplied by a factor."""
         return replace(self, weights=replace(self.weights, factor=factor * self.weights.factor))
 
     def __str__(self) -> str:
@@ -149,7 +150,7 @@ class Upstream:
 
 
 def own_nodes(torch: Any, terms: Tensor) -> list[Node]:
-    """Return the steps of backward that are not torch's own: autograd functions in Python or C++."""
+    """Return the steps of backward that are not part of torch: autograd functions in Python or C++."""
     seen: set[Node] = set()
     left, own = [terms.grad_fn], []
     while left:

@@ -1,7 +1,7 @@
-"""Find memory that the code allocates and never writes, which holds whatever was there before.
+"""Detect memory that the code allocates but never writes, so that it holds whatever was there before.
 
-Its content may be the same in two calls by accident. So the code runs with everything that numpy.empty and
-torch.empty return filled with one number, and then with another. A result that depends on the number depends
+Two calls may find the same content by accident. So everything that numpy.empty and torch.empty return is
+filled with one number, and in another run with a different one. If a result depends on the number, it depends
 on memory that was never written.
 """
 
@@ -22,10 +22,10 @@ from gradcheck_cli.sources.user_code import Callee
 from gradcheck_cli.types import Array
 
 _NUMBERS = (1234.5, -567.75)
-"""The numbers to fill memory with: finite in float16, and unlikely to be right."""
+"""The numbers that memory is filled with: finite in float16, and unlikely to be right by accident."""
 
 _MOST = 2**24
-"""Larger arrays are not filled: code may use only a part of them."""
+"""The largest array that is filled, in numbers; code may use only a part of a larger one."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 
@@ -42,14 +42,14 @@ def refuse_unwritten(
 ) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
-    first, second: two ordinary calls. If they differ already, `refuse_unrepeatable` reports that.
+    first, second: the results of two ordinary calls. If these already differ, `refuse_unrepeatable` says so.
     """
     try:
         one, other = _run(observe, _NUMBERS[0]), _run(observe, _NUMBERS[1])
         names = differing(one, other)
         if names and differing(first, second) and differing(one, _run(observe, _NUMBERS[0])):
             return
-    except InputError:  # code that fails on such numbers, or with the functions replaced
+    except InputError:  # the code fails on such numbers, or with the functions replaced
         return
     if names:
         changes = "changes" if len(names) == 1 else "change"
@@ -58,7 +58,7 @@ def refuse_unwritten(
 
 
 def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origin: str) -> None:
-    """Raise `InputError` if the gradients at a point change after the code has run at other points."""
+    """Raise `InputError` if the gradients at a point are different once the code has run at other points."""
     names = [name for name, gradient in first.items() if not same(gradient, again[name], _ERRATIC)]
     if names:
         message = f"the gradient of {listed(names)} changes from call to call"
@@ -73,14 +73,14 @@ def _run(observe: Callable[[], Evaluation], number: float) -> Evaluation:
 
 @contextmanager
 def _filled(number: float) -> Iterator[None]:
-    """Fill all newly allocated memory for floating-point numbers with this number."""
+    """Fill all newly allocated floating-point arrays with the number, inside the context."""
     with _filled_by_torch(number), _filled_by_numpy(number):
         yield
 
 
 @contextmanager
 def _filled_by_numpy(number: float) -> Iterator[None]:
-    """Replace numpy's two functions wherever a module has them under their own names."""
+    """Replace numpy.empty and numpy.empty_like in every module that has them under their own names."""
     originals = {"empty": np.empty, "empty_like": np.empty_like}
     places = [
         (module, name)
@@ -109,7 +109,7 @@ def _filling(original: Any, number: float) -> Callable[..., Any]:
 
 
 def _filled_by_torch(number: float) -> Any:
-    """Return a context that fills what torch allocates, if torch has been imported."""
+    """Return a context that fills the tensors that torch allocates, if torch has been imported."""
     if "torch" not in sys.modules:
         return nullcontext()
 

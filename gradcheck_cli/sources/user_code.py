@@ -33,25 +33,25 @@ _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
 
 _BEFORE: dict[str, frozenset[str]] = {}
-"""For each folder, the modules that were loaded before its code was last loaded."""
+"""For each folder, the names of the modules that were already loaded when its code was last loaded."""
 
 
 _GONE_TO: dict[str, str] = {}
-"""For each folder, where its code has gone by os.chdir: its next call starts there."""
+"""For each folder, the directory that its code has moved to with os.chdir; its next call starts there."""
 
 
 class Callee(Protocol):
-    """A function of the user's, from a file or passed in; as text, its name."""
+    """A function of the user's, from a file or passed in. Its text is its name."""
 
     @property
     def value(self) -> Callable[..., Any]: ...
 
     @property
     def where(self) -> Location:
-        """The place in the spec to report errors at."""
+        """The place in the spec that errors point at."""
 
     def running(self, circumstances: str = "") -> AbstractContextManager[None]:
-        """Guard calls into the code; `circumstances` become part of its errors."""
+        """Guard calls into the code, so that failures become errors that mention the `circumstances`."""
 
     def complain(self, message: str, help: str | None = None) -> InputError:
         """Return an error with the name of the code and this message."""
@@ -59,9 +59,9 @@ class Callee(Protocol):
 
 @dataclass(frozen=True)
 class UserCode:
-    """What a spec names in a Python file, and the module of that file.
+    """An object that a spec names in a Python file, and the module loaded from that file.
 
-    where: the place in the spec to report errors at.
+    where: the place in the spec that errors point at.
     """
 
     code: Code
@@ -74,13 +74,13 @@ class UserCode:
 
     @contextmanager
     def running(self, circumstances: str = "") -> Iterator[None]:
-        """Guard calls into the code; `circumstances` come before its name in an error."""
+        """Guard calls into the code; an error names the `circumstances` before the code."""
         what = f"{circumstances}, {self}" if circumstances else str(self)
         with guard(self.code.file, self.where, what):
             yield
 
     def own(self, name: str) -> Any:
-        """Return `name` of the module, or its result if it is a function; None if there is no such name."""
+        """Return `name` from the module, or its result if it is a function; None if the module lacks it."""
         value = getattr(self.module, name, None)
         with guard(self.code.file, self.where, f"{name} of {self.code.file.name}"):
             return value() if callable(value) else value
@@ -91,11 +91,11 @@ class UserCode:
 
 
 Load = Callable[[Code, Location], UserCode]
-"""`load`, or a version that remembers what it has loaded."""
+"""The type of `load`, and of versions that remember what they have loaded."""
 
 
 def load(code: Code, where: Location) -> UserCode:
-    """Run the file as a module of its own. Raises `InputError` at `where` if it has no such function."""
+    """Run the file as a new module and find the object. Raises `InputError` at `where` if that fails."""
     _refuse_no_file(code.file, where)
     _forget_neighbours()
     _BEFORE[_folder(code.file)] = frozenset(sys.modules)
@@ -109,16 +109,17 @@ def load(code: Code, where: Location) -> UserCode:
 
 
 def a(value: object) -> str:
-    """Name the kind of a value: ``a dict``, ``an array``, ``None``."""
+    """Name the kind of a value with its article: ``a dict``, ``an array``, ``None``."""
     name = type(value).__name__.removeprefix("nd")
     return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 @contextmanager
 def guard(file: Path, where: Location, what: str) -> Iterator[None]:
-    """Run code of `file`: it may import its neighbours, and what it prints goes to stderr.
+    """Guard code from `file` inside the context: it can import its neighbours, and its output goes to stderr.
 
-    Whatever it raises becomes an `InputError` at `where`, also sys.exit and os._exit; only Ctrl-C passes.
+    Whatever the code raises becomes an `InputError` at `where`, and so do sys.exit and os._exit. Only Ctrl-C
+    passes through.
     """
     folder = _folder(file)
     try:
@@ -139,14 +140,14 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
 
 
 def _is_ours(error: InputError) -> bool:
-    """Whether gradcheck raised this error; the user's code may raise one too."""
+    """Return whether gradcheck raised this error, since the user's code may raise an `InputError` too."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 @contextmanager
 def _importing_from(folder: str) -> Iterator[None]:
-    """Let the code import its neighbours; restore what it removes from the path."""
+    """Let the code import its neighbours; afterwards restore any entries it removed from sys.path."""
     before = list(sys.path)
     sys.path.insert(0, folder)
     try:
@@ -159,7 +160,7 @@ def _importing_from(folder: str) -> Iterator[None]:
 
 @contextmanager
 def _folder_of_its_own(folder: str) -> Iterator[None]:
-    """Keep the code's current folder to itself, so that gradcheck's relative paths stay valid."""
+    """Give the code a current folder of its own, so that gradcheck's relative paths stay valid."""
     ours = _current_folder()
     if folder in _GONE_TO:
         _go(_GONE_TO[folder])
@@ -172,7 +173,7 @@ def _folder_of_its_own(folder: str) -> Iterator[None]:
 
 
 def _current_folder() -> str:
-    """Return the current folder, or nothing if it has been deleted."""
+    """Return the current folder, or an empty string if it has been deleted."""
     try:
         return os.getcwd()
     except OSError:
@@ -186,7 +187,7 @@ def _go(folder: str) -> None:
 
 @contextmanager
 def _streams_lent() -> Iterator[None]:
-    """Send what the code prints to stderr; undo it if the code closes or replaces the streams."""
+    """Send what the code prints to stderr; afterwards restore streams that it closed or replaced."""
     stdout, stderr = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
     try:
@@ -196,7 +197,7 @@ def _streams_lent() -> Iterator[None]:
 
 
 class _Lent:
-    """Passes everything on to a stream, except that closing it does nothing."""
+    """A proxy for a stream that cannot be closed; everything else is passed on to the stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -222,16 +223,16 @@ class _Lent:
 _EXITS = tuple(
     (module, name)
     for module in (os, import_module(os.name))
-    for name in ("_exit", "execv", "execve")  # all other ways to write call these
+    for name in ("_exit", "execv", "execve")  # all other variants call these
 )
 
 
 @contextmanager
 def _no_way_out() -> Iterator[None]:
-    """Turn os._exit into an error, since it would end this process. A child may still call it.
+    """Turn os._exit into an error in this process, which it would end. A child process may still call it.
 
-    In the command, no way to end the process looks like a verdict (see `own_process`). An error here names
-    the line, and does not end a test run that calls a check.
+    The command already survives any end of the process (see `own_process`). But an error can name the line,
+    and it does not end a test run that calls a check.
     """
     before = [(module, name, getattr(module, name)) for module, name in _EXITS]
     own = os.getpid()
@@ -257,7 +258,7 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
 
 @contextmanager
 def _child_ends_here() -> Iterator[None]:
-    """End a process that the code has forked, so that it does not continue as a second gradcheck."""
+    """End any process that the code forked, so that it does not carry on as a second gradcheck."""
     own, leave = os.getpid(), os._exit
     try:
         yield
@@ -280,7 +281,7 @@ def _failure(error: BaseException, folder: str) -> str:
 
 
 def _place(error: BaseException, folder: str) -> str | None:
-    """Return the user's file and line that the error comes from, the innermost one."""
+    """Return the innermost line of the user's code that the error comes from; None if there is none."""
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
         places = [(error.filename, error.lineno)]
     else:
@@ -289,7 +290,7 @@ def _place(error: BaseException, folder: str) -> str | None:
 
 
 def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """Return the last of these files and lines that is the user's: ``my_net.py:7``."""
+    """Return the last place that lies in the user's code, as ``my_net.py:7``; None if there is none."""
     own = [(file, line) for file, line in places if _is_users(file, folder)]
     return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
 
@@ -300,7 +301,7 @@ def _is_users(file: str, folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of the error's message; making the message runs the user's code too."""
+    """Return the first line of the error's message, or nothing if the error's own `__str__` fails."""
     try:
         lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
     except Exception:
@@ -322,7 +323,7 @@ def _help(error: BaseException) -> str | None:
 
 
 class _Fresh(SourceFileLoader):
-    """A loader without a cache, which would confuse two versions of the same second and size."""
+    """A loader that ignores cached bytecode, which may be stale if a file changes within the same second."""
 
     def path_stats(self, path: str) -> Any:
         raise OSError
@@ -355,7 +356,7 @@ def _import(file: Path) -> ModuleType:
 
 
 def _forget_neighbours() -> None:
-    """Forget modules of other folders: two folders may each have a layers.py."""
+    """Unload the modules of other folders, since two folders may each have a layers.py."""
     for folder, before in _BEFORE.items():
         for name in set(sys.modules) - before:
             if _is_neighbour(name, folder):
@@ -364,7 +365,7 @@ def _forget_neighbours() -> None:
 
 
 def _is_neighbour(name: str, folder: str) -> bool:
-    """Whether the module was found in the folder and is not gradcheck's."""
+    """Return whether the module comes from the folder and is not part of gradcheck."""
     file = getattr(sys.modules[name], "__file__", None) or ""
     path = os.path.join(folder, *name.split("."))
     return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)

@@ -1,7 +1,7 @@
 """Worker processes that evaluate the user's code at many points at once.
 
-Each worker loads the code. The points are split into parts that depend only on the function, and the result
-of a part depends only on the part. So the result is the same bit for bit with any number of workers.
+Each worker loads the code. How the points are split depends only on the function, and the result for a part
+depends only on that part. So the results are bit-for-bit the same with any number of workers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ _WHERE = ("gradients",)
 
 @dataclass(frozen=True)
 class Case:
-    """What a worker needs to evaluate the function.
+    """Everything that a worker needs to evaluate the function.
 
-    parameters: the point that all others are near.  losses: the function's losses there, (S,), which every
-    worker must reproduce.  noise: for each parameter, how exactly.
+    parameters: the point near which all others lie.
+    losses: the function's S loss terms at `parameters`, which every worker must reproduce.
+    noise: for each parameter, the noise in the losses, which bounds how far a worker may deviate.
     """
 
     source: Gradients
@@ -43,7 +44,7 @@ class Case:
 
 
 class Workers:
-    """An evaluator with `jobs` worker processes, which end with the context."""
+    """An evaluator with `jobs` worker processes, which end when the context is left."""
 
     def __init__(self, case: Case, function: Function, jobs: int) -> None:
         self.case = case
@@ -60,7 +61,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the workers finish; end them at once after an interruption or a failure."""
+        """Let the workers finish, or terminate them at once after an interruption or a failure."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         if kind is not None:
             for process in set(multiprocessing.active_children()) - self._others:
@@ -80,7 +81,7 @@ class Workers:
             raise bad_input(message, *_WHERE, help="--jobs 1 runs the code without workers") from None
 
     def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
-        """Split the points; a function of one point takes parts of any size."""
+        """Split the points evenly, which is allowed if the function takes one point at a time."""
         size = max(1, min(STACK, -(-len(changes) // self.jobs)))
         return [changes[start : start + size] for start in range(0, len(changes), size)]
 

@@ -1,19 +1,19 @@
-"""Specs to start from, one for each source of gradients, with code that runs as it is."""
+"""Specs to start from, one for each source of gradients, with code that runs unchanged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SCHEMA_FILE = "gradcheck.schema.json"
-"""The schema that the first line of every starter names, in the same folder."""
+"""The schema file that every starter names in its first line, and that belongs in the same folder."""
 
 CODE_FILE = "my_net.py"
-"""The code file that a starter names, in the same folder."""
+"""The code file that a starter names, and that belongs in the same folder."""
 
 
 @dataclass(frozen=True)
 class Starter:
-    """What to write for one source of gradients.
+    """The files to write for one source of gradients.
 
     what: where the gradients come from.  has_code: whether there is a `CODE_FILE` to write as well.
     is_run: whether that file is a program that writes the arrays of the spec.
