@@ -256,13 +256,13 @@ def fuzz(seconds: float, seed: int, only: str = "", keep: Path | None = None) ->
 
     only: limits the subjects to these, separated by commas.
     """
-    found, start, rng = Found(), monotonic(), Random(seed)
+    found, rng = Found(), Random(seed)
     names = only.split(",") if only else list(SUBJECTS)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         prepare(Path())
         ending_of(["check", "net.yaml"])  # modules that load once count for no input
-        before = _peak()
+        before, start = _peak(), monotonic()
         while monotonic() - start < seconds:
             name = rng.choice(names)
             once(name, rng.getrandbits(64), found, before, keep)
