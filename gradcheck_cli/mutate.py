@@ -300,7 +300,7 @@ _BY_FAMILY: Mapping[str, str] = {
     "loss": "outputs further from their targets",
     "samples": "samples that all contribute",
     "penalty": "larger parameters, or a stronger penalty",
-    "batch norm": "a batch whose units differ more",
+    "batch norm": "a batch on which the units' pre-activations differ more",
     "entries": "gradients that are not 0",
     "precision": "a gradient that cancels more",
 }

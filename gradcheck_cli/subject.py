@@ -87,7 +87,7 @@ def subject_of(spec: Spec) -> Subject:
 def tensors_of(spec: Spec) -> tuple[str, ...]:
     """Return the names of the tensors that a check of the spec compares, in order.
 
-    Raises `InputError` for anything that prevents a check and shows before any differencing.
+    Raises `InputError` for anything that prevents a check and can be detected before differencing starts.
     """
     refuse_absent_files(spec)
     if spec.names_code:

@@ -230,7 +230,9 @@ def test_layers_are_named_hidden1_hidden2_output_unless_they_say_otherwise():
 @pytest.mark.parametrize("name", ["", "1st", "a.b", "a b", "é", "-a", "a\n", "a/b"])
 def test_a_name_unfit_for_a_parameter_or_a_file_is_refused(told, name):
     ((_, message, _),) = told(network={**NETWORK, "layers": [{"units": 1, "name": name}]})
-    assert message.endswith("; a name is letters, digits, _ and -, and begins with a letter or _")
+    assert message.endswith(
+        "; a name may contain only letters, digits, _ and -, and must begin with a letter or _"
+    )
 
 
 def test_an_endless_name_is_refused(told):

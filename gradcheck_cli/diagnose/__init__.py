@@ -111,7 +111,7 @@ def _of_network(
         return replace(found, observations=(*found.observations, *_doubts(found, problem, loss)))
     known = (
         f"Your loss is {loss:.6g}, but the spec's is {ours:.6g}: "
-        "the spec describes another network than yours."
+        "the spec describes a different network from yours."
     )
     return replace(found, observations=(known,), layers=found.layers if found.answers else ())
 
@@ -138,7 +138,7 @@ def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]
     if found.answers or loss is not None or found.layers[:1] != (problem.network.output.name,):
         return []
     ours = float(problem.objective.total)
-    return [f"If your loss is not {ours:.6g}, the spec describes another network than yours."]
+    return [f"If your loss is not {ours:.6g}, the spec describes a different network from yours."]
 
 
 # --- code whose loss differs from the network's ------------------------------------------------------------

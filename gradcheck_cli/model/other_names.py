@@ -76,7 +76,7 @@ def _having(shape: Shape, among: Shapes) -> list[str]:
 
 
 def without(shapes: Shapes, names: Collection[str]) -> Shapes:
-    """Return the shapes except those of these names."""
+    """Return the shapes of all parameters except these."""
     return {name: shape for name, shape in shapes.items() if name not in names}
 
 

@@ -187,7 +187,7 @@ def _go(folder: str) -> None:
 
 @contextmanager
 def _streams_lent() -> Iterator[None]:
-    """Send what the code prints to stderr; afterwards restore streams that it closed or replaced."""
+    """Redirect the code's output to stderr; afterwards restore streams that it closed or replaced."""
     stdout, stderr = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
     try:

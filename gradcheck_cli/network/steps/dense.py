@@ -132,5 +132,5 @@ def _rows(array: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return a wᵀ over the last axis of a, as one matrix product."""
+    """Multiply the last axis of `a` by wᵀ, as one matrix product."""
     return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)
