@@ -112,7 +112,10 @@ class UntrustedReferenceError(GradcheckError):
 
 
 def is_interruption(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C is behind the error. An import that it interrupts may raise some other exception."""
+    """Return whether Ctrl-C is behind the error.
+
+    An import that it interrupts may raise some other exception.
+    """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

@@ -118,7 +118,8 @@ _MESSAGES: Mapping[str, _Template] = {
     **dict.fromkeys(
         ("string_too_short", "string_pattern_mismatch"),
         lambda key, found, _: (
-            f"{key} is {found}; a name may contain only letters, digits, _ and -, and must begin with a letter or _"
+            f"{key} is {found}; a name may contain only letters, digits, _ and -, "
+            "and must begin with a letter or _"
         ),
     ),
     "empty_interval": lambda key, _, __: f"the interval {key} is empty: both ends are the same",

@@ -21,7 +21,7 @@ Candidate = tuple[tuple[Made, ...], Array]
 def scaled_to(
     wrong: Wrong, layer: str, target: Target, factor: float, candidate: Array
 ) -> Iterator[Candidate]:
-    """Yield a mistake with the factor on one tensor or, for clipping, with the norm, if that is a round number."""
+    """Yield a mistake with the factor on one tensor or, for clipping, a norm that is a round number."""
     if wrong is TENSOR_FACTOR:
         yield (Made(wrong, layer, target.name, factor),), candidate
     elif 0 < factor < 1 and is_round(norm := float(np.linalg.norm(target.found))):

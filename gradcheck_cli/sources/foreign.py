@@ -265,7 +265,7 @@ class ForeignObjective:
         return _Along(self, name, tuple(directions), unit)
 
     def penalty(self, name: str) -> None:
-        """Return None: a penalty cannot be told apart from the rest of the losses."""
+        """Return None: a penalty cannot be distinguished from the rest of the losses."""
 
     @property
     def conventions(self) -> tuple[ForeignObjective, ...]:

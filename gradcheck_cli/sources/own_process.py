@@ -40,7 +40,7 @@ START = (
 
 _WHERE = ("gradients",)
 _GRACE = 1.0
-"""How many seconds a process has to end by itself after Ctrl-C or after sending its answer."""
+"""How many seconds a process has to end on its own after Ctrl-C or after sending its answer."""
 _LOOK = 0.2
 """Seconds between checks that a silent process is still alive; its children may keep its pipe open."""
 

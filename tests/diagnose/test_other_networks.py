@@ -120,7 +120,7 @@ def test_where_nothing_fits_it_asks_for_the_loss():
     found = diagnose(compared(of, unknown(of)), of)
     assert found.answers == ()
     ours = float(of.objective.total)
-    assert f"If your loss is not {ours:.6g}, the spec describes another network" in found.observations[-1]
+    assert f"If your loss is not {ours:.6g}, the spec describes a different network" in found.observations[-1]
 
 
 def test_it_does_not_ask_for_a_loss_equal_to_the_specs():
