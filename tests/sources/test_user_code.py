@@ -54,6 +54,11 @@ def test_a_missing_file_is_refused_and_a_close_one_suggested(written, tmp_path):
     assert complaint.help == f"did you mean '{tmp_path / 'net.py'}'?"
 
 
+def test_a_name_that_is_too_long_for_a_file_is_refused_like_any_missing_one(tmp_path):
+    file = tmp_path / f"{'x' * 5000}.py"
+    assert refused(Code(file, "f")).message == f"there is no file '{file}'"
+
+
 def test_a_folder_is_refused(tmp_path):
     (tmp_path / "net.py").mkdir()
     assert "is a folder" in refused(Code(tmp_path / "net.py", "f")).message
