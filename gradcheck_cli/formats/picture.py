@@ -30,6 +30,8 @@ def refuse_unwritable(to: Path) -> None:
     if to.suffix.lower() not in ENDINGS:
         raise _refused(f"'{to}' is neither an .svg nor a .png", "the name must end in .svg or .png")
     target = Path(os.path.realpath(to))
+    if (failure := _failure(target)) is not None:
+        raise _refused(f"'{to}' cannot be written: {failure}")
     if target.is_dir():
         raise _refused(f"'{to}' is a folder")
     if target.exists() and not target.is_file():
@@ -39,6 +41,17 @@ def refuse_unwritable(to: Path) -> None:
     if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
         raise _refused(f"'{to}' cannot be written: permission denied")
     _matplotlib("figure")
+
+
+def _failure(file: Path) -> str | None:
+    """Return why the system cannot look the file up, such as a name that is too long; None if it can."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None  # the caller has better words for these
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def save(to: Path, spec: str, sweep: Sweep) -> None:

@@ -78,6 +78,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(matplotlib, swept, tmp_p
         ("", r"neither an \.svg nor a \.png"),
         ("folder.png", "is a folder"),
         ("missing/sweep.png", "does not exist"),
+        pytest.param(f"{'x' * 5000}.png", "cannot be written: File name too long", id="long"),
         ("pipe.png", "is a pipe or device"),
     ],
 )
