@@ -40,7 +40,7 @@ from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.other_networks import KIND as ANOTHER_NETWORK
-from gradcheck_cli.spec import GradientFile
+from gradcheck_cli.spec.gradients import GradientFile
 
 NOTHING = Diagnosis((), 0, (), (), "network")
 

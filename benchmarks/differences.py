@@ -15,9 +15,9 @@ from time import perf_counter
 import numpy as np
 
 from gradcheck_cli import load_spec
-from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.problem.problem import build_problem
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -13,7 +13,7 @@ from statistics import median
 from time import perf_counter
 
 from gradcheck_cli import check, load_spec
-from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.problem.problem import build_problem
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RUNS = 9

@@ -21,8 +21,8 @@ from time import perf_counter
 
 import numpy as np
 
-from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.network.network import forward
+from gradcheck_cli.problem.problem import Problem
 
 Array = np.ndarray
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from gradcheck_cli import Spec
-from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.numerical.objective import Movable, Site
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.spec import GradientFile
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.spec.gradients import GradientFile
 
 Array = np.ndarray
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 
 Array = np.ndarray
 Entries = Callable[[Array], Array]

@@ -33,8 +33,8 @@ from mistakes import MISTAKES, Excuses, effect
 from random_networks import FAMILIES, Raw, problem_or_none
 
 from gradcheck_cli import Spec, Verdict, check
-from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.problem.problem import Problem
 
 Gradients = dict[str, np.ndarray]
 

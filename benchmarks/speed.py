@@ -57,7 +57,7 @@ from ours import plain_by_units, plain_literally, with_jobs, with_wrong_gradient
 from timing import Run, Timing, Way, duration, side_by_side
 
 from gradcheck_cli import Spec, check, load_spec
-from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.problem.problem import Problem, build_problem
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 Raw = dict[str, Any]

@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradcheck_cli.checker import check
-    from gradcheck_cli.compare import Comparison, Entry, Verdict
+    from gradcheck_cli.comparison import Comparison, Entry, Verdict
     from gradcheck_cli.errors import ExitCode, GradcheckError, InputError, UntrustedReferenceError
     from gradcheck_cli.report import Report
-    from gradcheck_cli.spec import Spec
-    from gradcheck_cli.spec_file import load_spec
+    from gradcheck_cli.spec.file import load_spec
+    from gradcheck_cli.spec.spec import Spec
     from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError, check_gradients
 
 __version__ = "0.2.0"
 
 _HOMES = {
     "check": "checker",
-    "Comparison": "compare",
-    "Entry": "compare",
-    "Verdict": "compare",
+    "Comparison": "comparison",
+    "Entry": "comparison",
+    "Verdict": "comparison",
     "ExitCode": "errors",
     "GradcheckError": "errors",
     "InputError": "errors",
     "UntrustedReferenceError": "errors",
     "Report": "report",
-    "Spec": "spec",
-    "load_spec": "spec_file",
+    "Spec": "spec.spec",
+    "load_spec": "spec.file",
     "UndecidedGradientError": "testing",
     "WrongGradientError": "testing",
     "check_gradients": "testing",

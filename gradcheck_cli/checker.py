@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck_cli.compare import ERROR_BARS, ROUNDING_SAFETY, Verdict
-from gradcheck_cli.effort import Clock, now, plan
+from gradcheck_cli.comparison import ERROR_BARS, ROUNDING_SAFETY, Verdict
+from gradcheck_cli.directions.plan import plan
+from gradcheck_cli.entries.judge import Judge
 from gradcheck_cli.errors import UntrustedReferenceError
-from gradcheck_cli.judge import Judge
 from gradcheck_cli.numerical.estimate import Progress, differentiate
 from gradcheck_cli.numerical.looks import Looks, taken
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.numerical.witness import Testimony, contradictions, hear
+from gradcheck_cli.parallel.clock import Clock, now
+from gradcheck_cli.parallel.forked import shared_work
 from gradcheck_cli.report import Report, Witness
-from gradcheck_cli.shared_work import shared_work
-from gradcheck_cli.spec import CheckSpec, Spec
-from gradcheck_cli.subject import Subject, subject_of
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.subject import Subject, subject_of
 
 if TYPE_CHECKING:
-    from gradcheck_cli.sources.foreign import ForeignObjective
+    from gradcheck_cli.code.objective import ForeignObjective
 
 
 @np.errstate(all="ignore")  # numbers that are not finite get a verdict or an error, not a warning
@@ -76,7 +78,7 @@ def _check_once(
             if progress:
                 progress.doing("checking every entry")
             return _check_every_entry(judge, progress)
-        from gradcheck_cli.directions import check_along_directions  # only slow code needs it
+        from gradcheck_cli.directions.check import check_along_directions  # only slow code needs it
 
         return check_along_directions(judge, code, progress, way.told)
 

@@ -11,16 +11,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from gradcheck_cli.arrays.named_arrays import Dialect
+from gradcheck_cli.code.sources import with_own_inputs
 from gradcheck_cli.errors import Complaint, InputError, bad_input, shortened
-from gradcheck_cli.model.data import Batch, one_target_per_output
-from gradcheck_cli.model.named_arrays import Dialect
-from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.gradients.array_file import factor_shapes
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.sources import with_own_inputs
-from gradcheck_cli.sources.array_file import factor_shapes
-from gradcheck_cli.spec import CheckSpec, GradientFile, Spec
+from gradcheck_cli.problem.data import Batch, one_target_per_output
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.gradients import GradientFile
+from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import Array
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison, Entry, Verdict, median, overall, three_digits
+from gradcheck_cli.comparison import Comparison, Entry, Verdict, median, overall, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, Position, worst
 
 if TYPE_CHECKING:

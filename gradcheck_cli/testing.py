@@ -11,16 +11,16 @@ from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
 from gradcheck_cli.checker import check_subject
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.code.given_function import read
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.errors import ExitCode, GradcheckError, InputError
 from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words import sentence
 from gradcheck_cli.report import Outcome, Report, Run
-from gradcheck_cli.sources.given_function import read
-from gradcheck_cli.spec import CheckSpec
-from gradcheck_cli.subject import subject_of_function
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.subject.subject import subject_of_function
 
 _MARGIN = 8
 """The width of the margin that pytest prints before each line of an error."""
@@ -117,6 +117,6 @@ def _how(how: Mapping[str, Any]) -> CheckSpec:
     try:
         return CheckSpec.model_validate(how)
     except ValidationError as error:
-        from gradcheck_cli.spec_errors import explain  # only failing runs need it
+        from gradcheck_cli.spec.messages import explain  # only failing runs need it
 
         raise InputError(*(complaint for complaint, _ in explain(error.errors(include_url=False)))) from None

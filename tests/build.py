@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.network import gradients
-from gradcheck_cli.spec import Spec
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.spec import Spec
 
 
 def spec_of(

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.spec import LossSpec, Spec
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.network import LossSpec
+from gradcheck_cli.spec.spec import Spec
 
 Array = np.ndarray
 Gradients = dict[str, Array]

@@ -32,7 +32,9 @@ from safetensors.numpy import save
 
 from gradcheck_cli import cli
 from gradcheck_cli.cli import check
-from gradcheck_cli.spec import Backprop, Spec, SyntheticData
+from gradcheck_cli.spec.data import SyntheticData
+from gradcheck_cli.spec.gradients import Backprop
+from gradcheck_cli.spec.spec import Spec
 
 SECONDS = 2.0
 """Processor time, in seconds, that a single input may take."""

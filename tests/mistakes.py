@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.compare import ROUNDING_SAFETY
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import sigmoid
+from gradcheck_cli.comparison import ROUNDING_SAFETY
+from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.functions import sigmoid
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import forward
+from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import gradient_rounding
+from gradcheck_cli.problem.problem import Problem
 
 Array = np.ndarray
 Gradients = dict[str, Array]

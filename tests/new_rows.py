@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli import spec
-from gradcheck_cli.model.activations import ACTIVATIONS, Activation
-from gradcheck_cli.model.losses import LOSSES, Loss
-from gradcheck_cli.model.special import row_sums, sigmoid, softmax, softplus
+from gradcheck_cli.network.activations import ACTIVATIONS, Activation
+from gradcheck_cli.network.functions import row_sums, sigmoid, softmax, softplus
+from gradcheck_cli.network.losses import LOSSES, Loss
 from gradcheck_cli.types import Array
 
 
@@ -64,10 +63,8 @@ NEW_LOSSES = {
 
 
 def add_rows(monkeypatch: Any) -> None:
-    """Add the new rows to the tables, and to those of the spec, for the duration of a test."""
+    """Add the new rows to the tables for the duration of a test."""
     for name, activation in NEW_ACTIVATIONS.items():
         monkeypatch.setitem(ACTIVATIONS, name, activation)
-        monkeypatch.setitem(spec._OPTIONS_OF_ACTIVATION, name, ())
     for name, loss in NEW_LOSSES.items():
         monkeypatch.setitem(LOSSES, name, loss)
-        monkeypatch.setitem(spec._OPTIONS_OF_LOSS, name, ("reduction", "scale"))

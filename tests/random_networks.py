@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.model.special import softmax
-from gradcheck_cli.spec import Spec
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.functions import softmax
+from gradcheck_cli.network.losses import LOSSES
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.spec import Spec
 
 SMOOTH_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.pieces is None)
 SMOOTH_LOSSES = tuple(name for name, row in LOSSES.items() if row.pieces is None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.report import Report
 

@@ -13,174 +13,144 @@ import gradcheck_cli
 
 PACKAGE = Path(gradcheck_cli.__file__).parent
 
-# A module may import only the modules and folders named here. Imports go downward only.
+# Each room may import only the rooms and modules named here, which all stand above it: no climb, no circle.
 MAY_IMPORT = {
-    "errors": set(),
     "types": set(),
-    "pages": set(),
-    "numerical": {"numerical", "errors"},
-    # The tables whose names a spec may use.
-    "spec": {
-        "errors",
-        "model.activations",
-        "model.losses",
-        "model.parameters",
-        "model.penalties",
-        "numerical.schemes",
-    },
-    "schema": {"", "spec"},
-    "starters": set(),
-    "spec_errors": {"spec", "errors"},
-    "spec_file": {"spec", "spec_errors", "errors"},
-    "network": {
-        "network",
-        "model.special",
-        "model.activations",
-        "model.losses",
-        "model.penalties",
-        "model.row_rounding",
-    },
-    # A network whose numbers can be perturbed: it never sees a derivative.
+    "errors": set(),
+    # The numerical side: it never sees a derivative.
+    "numerical": set(),
+    # The analytic side: it never sees a difference.
+    "network": set(),
+    # A network whose numbers can be perturbed: the forward pass of `network`, without its backprop.
     "moving": {
-        "moving",
-        "model.activations",
-        "model.penalties",
-        "model.row_rounding",
+        "network.activations",
         "network.arithmetic",
         "network.graph",
         "network.loss_rounding",
         "network.network",
+        "network.penalties",
         "network.rounding",
+        "network.row_rounding",
         "network.step",
         "network.steps",
         "numerical.objective",
     },
-    "model": {"model", "moving.objective", "network", "numerical.objective", "spec", "errors"},
-    "sources": {"sources", "model", "moving.objective", "network", "numerical.objective", "spec", "errors"},
-    "compare": {"numerical"},
-    "diagnose": {"diagnose", "compare", "model", "network"},
-    "report": {"compare", "diagnose.diagnosis", "errors"},
-    "precision": {"numerical.noise", "sources"},
-    "subject": {
+    # The tables whose names a spec may use.
+    "spec": {
         "errors",
-        "model",
+        "network.activations",
+        "network.initialisers",
+        "network.losses",
+        "network.penalties",
+        "numerical.schemes",
+    },
+    "arrays": {"errors", "spec"},
+    "problem": {"arrays", "errors", "moving.objective", "network", "spec"},
+    "gradients": {"arrays", "errors", "moving.objective", "network", "problem", "spec"},
+    "code": {
+        "arrays",
+        "errors",
+        "gradients.analytic",
+        "numerical.noise",
+        "numerical.objective",
+        "problem",
+        "spec",
+    },
+    "parallel": {"moving.objective", "numerical.objective", "spec"},
+    "comparison": {"numerical"},
+    "diagnose": {"comparison", "network", "problem"},
+    "report": {"comparison", "diagnose.diagnosis", "errors"},
+    "subject": {
+        "arrays",
+        "code",
+        "errors",
+        "gradients",
         "moving.objective",
         "network",
         "numerical.objective",
         "numerical.schemes",
-        "precision",
-        "sources",
+        "problem",
         "spec",
     },
-    "localise": {"compare", "numerical"},
-    "effort": {"numerical", "spec"},
-    "judge": {"compare", "diagnose", "numerical", "report", "spec", "subject"},
-    "directions": {
-        "compare",
-        "judge",
-        "localise",
-        "numerical",
-        "report",
-        "sources.foreign",
-    },
-    "shared_work": {"effort", "moving.objective", "numerical.objective", "spec"},
+    "entries": {"comparison", "diagnose", "numerical", "report", "spec", "subject"},
+    "directions": {"code.objective", "comparison", "entries", "numerical", "parallel", "report", "spec"},
     "checker": {
-        "compare",
+        "code.objective",
+        "comparison",
         "directions",
-        "effort",
-        "errors",
-        "judge",
-        "numerical",
-        "report",
-        "sources.foreign",
-        "spec",
-        "shared_work",
-        "subject",
-    },
-    "convergence": {"compare"},
-    "sweep": {
-        "checker",
-        "compare",
-        "convergence",
+        "entries",
         "errors",
         "numerical",
+        "parallel",
         "report",
         "spec",
         "subject",
     },
+    "dump": {"arrays", "code.sources", "errors", "gradients", "numerical", "problem", "spec"},
+    "explain": {
+        "arrays",
+        "comparison",
+        "errors",
+        "gradients",
+        "network",
+        "numerical",
+        "problem",
+        "report",
+        "spec",
+        "subject",
+    },
+    "sweep": {"checker", "comparison", "errors", "numerical", "report", "spec", "subject"},
     "mutate": {
+        "arrays",
         "checker",
-        "compare",
+        "code.sources",
+        "comparison",
         "diagnose",
         "errors",
-        "model",
+        "gradients",
         "network.network",
         "numerical.estimate",
         "numerical.looks",
-        "shared_work",
-        "sources",
+        "parallel",
+        "problem",
         "spec",
         "subject",
     },
-    "dump": {"errors", "model", "numerical", "sources", "spec"},
-    "explain": {"compare", "errors", "model", "network", "numerical", "report", "sources", "spec", "subject"},
-    "formats": {
-        "formats",
-        "report",
-        "compare",
-        "convergence",
-        "diagnose.diagnosis",
-        "explain",
-        "mutate",
-        "sweep",
-        "errors",
-        "pages",
-    },
-    "cli": {
-        "",
-        "cli",
-        "spec",
-        "spec_file",
-        "checker",
-        "dump",
-        "explain",
-        "mutate",
-        "sweep",
-        "report",
-        "formats",
-        "errors",
-        "model.layers",  # the names of layers and parameters, for shell completion
-        "numerical.schemes",
-        "schema",
-        "sources.own_process",
-        "starters",
-    },
+    "formats": {"comparison", "diagnose.diagnosis", "errors", "explain", "mutate", "report", "sweep"},
     "testing": {
         "checker",
-        "compare",
+        "code.given_function",
+        "comparison",
         "errors",
         "formats",
         "report",
-        "sources.given_function",
         "spec",
-        "spec_errors",
         "subject",
     },
-    "pytest_plugin": {"pytest_specs"},
-    "pytest_specs": {
+    "pytest_plugin": {"checker", "comparison", "errors", "formats", "report", "spec", "subject", "testing"},
+    "cli": {
         "checker",
-        "compare",
+        "code.own_process",
+        "dump",
         "errors",
+        "explain",
         "formats",
+        "mutate",
+        "numerical.schemes",
+        "problem.layers",  # the names of layers and parameters, for shell completion
         "report",
         "spec",
-        "spec_file",
-        "subject",
-        "testing",
+        "sweep",
     },
     "__main__": {"cli", "errors"},
-    "__init__": {"checker", "compare", "errors", "report", "spec", "spec_file", "testing"},
+    "__init__": {"checker", "comparison", "errors", "report", "spec", "testing"},
 }
+
+THE_VERSION = {"cli", "spec.schema"}
+"""The only modules that import anything from the public front: its version."""
+
+FRONT = {"checker", "comparison", "report", "errors", "types", "dump", "testing", "__init__", "__main__"}
+"""The modules at the root; everything else is in a folder."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -216,10 +186,14 @@ def own(imports: set[str]) -> set[str]:
     }
 
 
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_only_what_the_table_allows(path):
     name = name_of(path)
-    allowed = MAY_IMPORT[name.split(".")[0]] | {"types"}
+    allowed = MAY_IMPORT[room_of(name)] | {room_of(name), "types"} | ({""} if name in THE_VERSION else set())
     beyond = {
         module
         for module in own(imports_of(path))
@@ -228,15 +202,53 @@ def test_imports_only_what_the_table_allows(path):
     assert not beyond, f"{name} must not import {', '.join(sorted(beyond))}"
 
 
-def test_the_table_covers_every_module():
-    assert {name_of(path).split(".")[0] for path in MODULES} == set(MAY_IMPORT)
+def test_the_table_covers_every_room():
+    assert {room_of(name_of(path)) for path in MODULES} == set(MAY_IMPORT)
+
+
+def test_every_import_goes_to_a_room_above():
+    rooms = list(MAY_IMPORT)
+    for number, (room, allowed) in enumerate(MAY_IMPORT.items()):
+        assert {room_of(module) for module in allowed} <= set(rooms[:number]), room
+
+
+def test_the_table_allows_nothing_that_no_module_needs():
+    needed = {room: set() for room in MAY_IMPORT}
+    for path in MODULES:
+        needed[room_of(name_of(path))] |= own(imports_of(path))
+    for room, allowed in MAY_IMPORT.items():
+        unused = {
+            granted
+            for granted in allowed
+            if not any(module == granted or module.startswith(f"{granted}.") for module in needed[room])
+        }
+        assert not unused, f"{room} need not import {', '.join(sorted(unused))}"
+
+
+def test_the_front_imports_the_version_alone():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "gradcheck_cli":
+                from_front = {alias.name for alias in node.names} - {name_of(path) for path in MODULES}
+                assert from_front <= {"__version__"}, path
+
+
+def test_only_the_public_front_stands_at_the_root():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == FRONT
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in MODULES} - {PACKAGE}), ids=lambda f: f.name
+)
+def test_every_folder_says_what_lives_there(folder):
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_click_and_rich_stay_at_the_surface(path):
     name, imports = name_of(path), imports_of(path)
     foreign = {module.split(".")[0] for module in imports}
-    room = name.split(".")[0]
+    room = room_of(name)
     if room != "cli":
         assert "click" not in foreign
     if room not in ("cli", "formats"):

@@ -11,14 +11,15 @@ from pydantic import ValidationError
 from random_networks import FAMILIES, problem_or_none
 from shares import first
 
-from gradcheck_cli import InputError, Spec, UntrustedReferenceError, Verdict, check, load_spec, subject
-from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli import InputError, Spec, UntrustedReferenceError, Verdict, check, load_spec
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Rows
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.numerical.objective import Use
 from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.subject import subject
 
 
 def report_of(raw):

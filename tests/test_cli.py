@@ -51,8 +51,8 @@ CODES = {"good.yaml": 0, "wrong.yaml": 1, "bad.yaml": 2, "undecided.yaml": 3}
 @pytest.fixture(scope="session")
 def right(tmp_path_factory) -> dict[str, np.ndarray]:
     """Return the right gradients of the good spec."""
-    from gradcheck_cli.model.problem import build_problem
     from gradcheck_cli.network.network import gradients
+    from gradcheck_cli.problem.problem import build_problem
 
     path = tmp_path_factory.mktemp("right") / "good.yaml"
     path.write_text(GOOD)
@@ -294,7 +294,7 @@ def test_an_untrusted_reference_is_a_defect_without_a_traceback(gradcheck, broke
 def test_too_little_memory_is_bad_input(command, gradcheck, broken, monkeypatch):
     error = MemoryError("Unable to allocate 9 TiB")
     broken(error)
-    monkeypatch.setattr("gradcheck_cli.explain.build_problem", raising(error))
+    monkeypatch.setattr("gradcheck_cli.explain.explain.build_problem", raising(error))
     done = gradcheck(command, "broken.yaml")
     assert done.code == 2
     assert "error: broken.yaml: out of memory; Unable to allocate 9 TiB\n" in done.err
@@ -310,7 +310,7 @@ def raising(error: BaseException):
 
 @pytest.mark.parametrize("error", ODD, ids=repr)
 def test_a_defect_in_an_explanation_is_not_a_verdict(error, gradcheck, monkeypatch):
-    monkeypatch.setattr("gradcheck_cli.explain.build_problem", raising(error))
+    monkeypatch.setattr("gradcheck_cli.explain.explain.build_problem", raising(error))
     done = gradcheck("explain", "good.yaml")
     assert done.code == 70
     assert done.out == ""
@@ -1115,8 +1115,8 @@ def test_explain_has_the_same_exit_codes(spec, code, folder):
 
 @pytest.mark.parametrize("name", ["dL_da", "da_dz", "delta", "dz_dw"])
 def test_only_the_wrong_factor_of_the_user_stands_out(name, folder, right, gradcheck):
-    from gradcheck_cli.model.problem import build_problem
     from gradcheck_cli.network.network import backprop
+    from gradcheck_cli.problem.problem import build_problem
 
     problem = build_problem(gradcheck_cli.load_spec("good.yaml"))
     ours = next(backprop(problem.network, problem.parameters, problem.x, problem.target))
@@ -1243,7 +1243,7 @@ def test_fast_changes_nothing_for_described_networks(gradcheck):
 @pytest.mark.parametrize("jobs", ["1", "2", "auto"])
 def test_jobs_change_nothing(my_net, gradcheck, jobs, monkeypatch):
     alone = gradcheck("check", "net.yaml", "--format", "json").document["specs"][0]["tensors"]
-    monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
+    monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
     done = gradcheck("check", "net.yaml", "--jobs", jobs, "--format", "json")
     assert done.code == 0
     assert done.document["specs"][0]["tensors"] == alone

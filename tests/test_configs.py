@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from paths import ROOT
 
 from gradcheck_cli import Verdict, check, load_spec
-from gradcheck_cli.model.problem import build_problem
 from gradcheck_cli.network.network import backprop
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.subject import tensors_of
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.subject.subject import tensors_of
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 OWN = [path for path in CONFIGS if load_spec(path).names_code is None]
 WRONG = ("wrong_gradient.yaml", "book_trap.yaml")
 

@@ -11,7 +11,7 @@ from random_networks import Raw, random_convolutions
 from shares import first
 
 from gradcheck_cli import Report, Spec, Verdict, check
-from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.problem.problem import build_problem
 
 Array = np.ndarray
 

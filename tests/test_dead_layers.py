@@ -12,8 +12,8 @@ import pytest
 from shares import first
 
 from gradcheck_cli import Spec, Verdict, check
-from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.problem.problem import Problem, build_problem
 
 
 def spec_of_depth(seed: int, folder: Path) -> Spec:

@@ -14,6 +14,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import gradcheck_cli
 
@@ -22,7 +23,6 @@ pytest.importorskip("twine")
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 VERSION = gradcheck_cli.__version__
 STEM = f"gradcheck_cli-{VERSION}"

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 
 from gradcheck_cli import Spec
 from gradcheck_cli.formats import FORMATS
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.parameters import INITIALISERS
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.initialisers import INITIALISERS
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 TEXTS = {page: (DOCS / page).read_text(encoding="utf-8") for page in PAGES}

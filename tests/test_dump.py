@@ -16,9 +16,9 @@ from gradcheck_cli import cli
 from gradcheck_cli import dump as module
 from gradcheck_cli.dump import dump, write
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.model.problem import build_problem
-from gradcheck_cli.spec import GradientFile
-from gradcheck_cli.spec_file import load_spec
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.spec.file import load_spec
+from gradcheck_cli.spec.gradients import GradientFile
 
 SPEC = spec_of((3, "tanh"), (2, "sigmoid"), samples=5)
 NAMES = {"fc1.weight": "hidden1.weight", "W2": "output.weight"}

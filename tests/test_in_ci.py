@@ -11,13 +11,12 @@ import sys
 import sysconfig
 import venv
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from documents import DOCS, blocks
+from paths import ROOT
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
 PAGE = (DOCS / "how-to" / "ci.md").read_text(encoding="utf-8")
 
 

@@ -16,14 +16,14 @@ from mistake_pages.programs import Example
 from mistake_pages.shown import checked, differ, run, show
 from shares import first
 
-from gradcheck_cli import pages as addresses
 from gradcheck_cli.cli import main
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.table import NAMEABLE
 from gradcheck_cli.diagnose.turned import _swapped
-from gradcheck_cli.pages import slug
+from gradcheck_cli.formats import pages as addresses
+from gradcheck_cli.formats.pages import slug
 
 KINDS: Mapping[str, Kind] = {name: Kind(rows) for name, rows in rows_by_kind(NAMEABLE).items()}
 

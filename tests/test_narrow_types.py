@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import check_gradients
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.testing import WrongGradientError
 
 

@@ -11,7 +11,7 @@ from reports import comparison, report
 
 from gradcheck_cli import InputError, Report, check, check_gradients, load_spec
 from gradcheck_cli.formats.words import sentence
-from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.problem.problem import build_problem
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 import token
 import tokenize
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from paths import ROOT
 
 PLACES = (
     ".github",

@@ -14,8 +14,8 @@ from mistakes import MISTAKES
 from paths import ROOT
 from plants import ALONE, FAMILIES, FAMILY_OF, KINDS, Plant, differ, draw, together
 
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.losses import LOSSES
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 

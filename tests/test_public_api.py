@@ -45,7 +45,9 @@ def test_star_import_brings_exactly_the_public_names():
     assert set(done.stdout.split()) - own == set(gradcheck_cli.__all__)
 
 
-@pytest.mark.parametrize("first", ["gradcheck_cli.cli", "gradcheck_cli.checker", "gradcheck_cli.explain"])
+@pytest.mark.parametrize(
+    "first", ["gradcheck_cli.cli", "gradcheck_cli.checker", "gradcheck_cli.explain.explain"]
+)
 def test_check_is_the_function_whatever_was_imported_first(first):
     done = python(f"import {first}; from gradcheck_cli import check; print(callable(check))")
     assert done.stdout == "True\n", done.stderr

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import tomllib
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 from ruamel.yaml import YAML
 
 import gradcheck_cli
 
-ROOT = Path(__file__).parent.parent
 GITHUB = ROOT / ".github"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

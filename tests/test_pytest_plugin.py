@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import pytest
 
-import gradcheck_cli.pytest_specs  # noqa: F401 - or each run of pytest in here would load all of it again
+import gradcheck_cli.pytest_plugin.specs  # noqa: F401 - or each run of pytest in here would load all of it again
 
 pytest_plugins = ("pytester",)
 
@@ -243,7 +243,9 @@ def test_code_that_fails_only_when_differenced_fails_with_a_message(project):
 
 def test_a_defect_of_gradcheck_shows_where_it_is(project):
     project.write("net.yaml", RIGHT)
-    project.write("conftest.py", "import gradcheck_cli.pytest_specs as us\n\nus.check = lambda spec: 1 // 0")
+    project.write(
+        "conftest.py", "import gradcheck_cli.pytest_plugin.specs as us\n\nus.check = lambda spec: 1 // 0"
+    )
     done = project.alone("pytest", *PLAIN, "net.yaml")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stdout

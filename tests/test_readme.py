@@ -17,7 +17,7 @@ from shown import outline, settled
 
 from gradcheck_cli import ExitCode, Spec, check, load_spec
 from gradcheck_cli.formats import FORMATS
-from gradcheck_cli.model.special import softmax
+from gradcheck_cli.network.functions import softmax
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reports import diagnosis
 
-from gradcheck_cli.compare import Comparison, Verdict, overall
+from gradcheck_cli.comparison import Comparison, Verdict, overall
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.report import Outcome, Report, Run
 

@@ -9,8 +9,8 @@ import pytest
 from paths import ROOT
 
 from gradcheck_cli import Spec, Verdict, check
-from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.problem.problem import Problem, build_problem
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 

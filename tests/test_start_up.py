@@ -69,7 +69,9 @@ def test_a_table_loads_no_pictures(by_a_right_spec):
     assert not by_a_right_spec & {"gradcheck_cli.formats.heatmap", "numpy.ma"}
 
 
-@pytest.mark.parametrize("program", [GIVEN, "import gradcheck_cli.pytest_specs"], ids=["testing", "pytest"])
+@pytest.mark.parametrize(
+    "program", [GIVEN, "import gradcheck_cli.pytest_plugin.specs"], ids=["testing", "pytest"]
+)
 def test_the_library_loads_no_command_line(program):
     loaded = loaded_by(program)
     assert "gradcheck_cli.checker" in loaded

@@ -10,9 +10,9 @@ from build import problem_of, right_gradients, spec_of
 from shares import first
 
 from gradcheck_cli import InputError, Verdict, check
-from gradcheck_cli.compare import compare
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.comparison import compare
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.estimate import Estimate
 
 PENALTIES = ({}, {"l2": 0.1}, {"l2": 1e3}, {"l1": 0.1}, {"l1": 0.1, "l2": 0.2})

@@ -14,7 +14,7 @@ from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.settable import key_of, options_of, variable_of
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
-from gradcheck_cli.schema import json_schema
+from gradcheck_cli.spec.schema import json_schema
 
 _CODE = re.compile(r"^ +(\d+) +(.+(?:\n {5,}.+)*)", re.MULTILINE)
 

@@ -13,8 +13,10 @@ from gradcheck_cli.cli.defaults import is_projects, said_by
 from gradcheck_cli.errors import Complaint, InputError
 
 if TYPE_CHECKING:
-    from gradcheck_cli.spec import Code, GradientFile, Model, Spec
-    from gradcheck_cli.spec_file import SpecFile
+    from gradcheck_cli.spec.file import SpecFile
+    from gradcheck_cli.spec.gradients import Code, GradientFile
+    from gradcheck_cli.spec.model import Model
+    from gradcheck_cli.spec.spec import Spec
 
 
 T = TypeVar("T")
@@ -34,7 +36,7 @@ def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        from gradcheck_cli.spec_file import in_reading_order
+        from gradcheck_cli.spec.file import in_reading_order
 
         blamed = (_blame(complaint, read, changes) for complaint in error.complaints)
         raise InputError(*in_reading_order(blamed)) from None
@@ -62,7 +64,7 @@ def _says_otherwise(spec: Spec, option: str) -> bool:
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     """Return the spec with the command line's options applied; click has already validated them."""
-    from gradcheck_cli.spec import PythonFunction, TorchModule
+    from gradcheck_cli.spec.gradients import PythonFunction, TorchModule
 
     given = {
         key: value
@@ -88,7 +90,7 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
 
 def _of_file(spec: Spec, file: Path) -> GradientFile:
     """Return the file as a source of gradients, with the names and layout of the file that it replaces."""
-    from gradcheck_cli.spec import GradientFile
+    from gradcheck_cli.spec.gradients import GradientFile
 
     theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
     return theirs.model_copy(update={"file": file})
@@ -100,7 +102,7 @@ def _of_code(spec: Spec, kind: type[Model], **code: Code) -> Model:
 
 
 def _code(option: str, name: str) -> Code:
-    from gradcheck_cli.spec import code_of
+    from gradcheck_cli.spec.gradients import code_of
 
     code = code_of(name, Path())
     if code is None:
@@ -119,7 +121,7 @@ def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *argume
     """Call `work(*arguments)`, in another process if the spec names code or there is a time limit."""
     if timeout is None and not spec.names_code:
         return work(*arguments)
-    from gradcheck_cli.sources.own_process import in_own_process
+    from gradcheck_cli.code.own_process import in_own_process
 
     return in_own_process(spec.names_code, timeout, work, *arguments)
 

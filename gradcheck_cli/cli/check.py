@@ -37,7 +37,7 @@ from gradcheck_cli.formats.view import view_of, wants_color
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome, Report
-    from gradcheck_cli.spec import Spec
+    from gradcheck_cli.spec.spec import Spec
 
 
 @click.command(cls=GroupedCommand, epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
@@ -184,7 +184,7 @@ def _check_one(
 ) -> Outcome:
     """Read and check one spec. Errors become part of the outcome, so that the other specs still run."""
     from gradcheck_cli.report import Outcome
-    from gradcheck_cli.spec_file import read_spec
+    from gradcheck_cli.spec.file import read_spec
 
     start, name = perf_counter(), _named(path)
 

@@ -65,8 +65,8 @@ def _matching(incomplete: str, names: Iterable[str]) -> list[str]:
 
 def _layers(context: click.Context) -> Iterator[Any]:
     """Yield the layers of every network in the specs on the line."""
-    from gradcheck_cli.model.layers import layers_of
-    from gradcheck_cli.spec_file import read_spec
+    from gradcheck_cli.problem.layers import layers_of
+    from gradcheck_cli.spec.file import read_spec
 
     named = context.params.get("specs") or context.params.get("spec") or context.args
     for path in [named] if isinstance(named, str) else named:

@@ -11,20 +11,14 @@ import click
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_files, complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
-from gradcheck_cli.cli.options import (
-    EXIT_CODES_HELP,
-    no_code_option,
-    only_option,
-    scheme_option,
-    step_option,
-)
+from gradcheck_cli.cli.options import EXIT_CODES_HELP, no_code_option, only_option, scheme_option, step_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import say
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.view import wants_color
 
 if TYPE_CHECKING:
-    from gradcheck_cli.spec import Spec
+    from gradcheck_cli.spec.spec import Spec
 
 
 @click.command(
@@ -62,7 +56,7 @@ def dump(spec: str, output: str, no_code: bool, force: bool, **changes: Any) -> 
     gradients come from a file, parameters have the names and the layout of that file, which need not exist.
     """
     from gradcheck_cli.dump import refuse_taken, write
-    from gradcheck_cli.spec_file import read_spec
+    from gradcheck_cli.spec.file import read_spec
 
     read, to = read_spec(spec), Path(output)
     refuse_taken(to, force)

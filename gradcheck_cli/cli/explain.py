@@ -56,8 +56,8 @@ def explain(
     SPEC is a YAML file, or - for standard input. If the gradient file contains factors, such as
     output.dL_da, output.da_dz, output.delta and output.dz_dw, they are checked instead of gradcheck's own.
     """
-    from gradcheck_cli.explain import explain as derive
-    from gradcheck_cli.spec_file import read_spec
+    from gradcheck_cli.explain.explain import explain as derive
+    from gradcheck_cli.spec.file import read_spec
 
     read = read_spec(spec)
     with located(read, changes):

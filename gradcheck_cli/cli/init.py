@@ -14,7 +14,7 @@ from gradcheck_cli.cli.completion import complete_files
 from gradcheck_cli.cli.schema import schema_text
 from gradcheck_cli.cli.terminal import say, write_result
 from gradcheck_cli.errors import Complaint, ExitCode, InputError
-from gradcheck_cli.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, starter_code
+from gradcheck_cli.spec.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, starter_code
 
 
 @click.command(short_help="Write a spec to start from.")

@@ -10,13 +10,7 @@ import click
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
-from gradcheck_cli.cli.options import (
-    color_option,
-    format_option,
-    jobs_option,
-    no_code_option,
-    only_option,
-)
+from gradcheck_cli.cli.options import color_option, format_option, jobs_option, no_code_option, only_option
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
@@ -69,9 +63,9 @@ def mutate(
     caught; the table says which data would show it. A visible mistake that passes is exit code 1. The
     gradients that the spec names are not used.
     """
-    from gradcheck_cli.mutate import mutate as plant_mistakes
-    from gradcheck_cli.mutate import to_mutate
-    from gradcheck_cli.spec_file import read_spec
+    from gradcheck_cli.mutate.mutate import mutate as plant_mistakes
+    from gradcheck_cli.mutate.mutate import to_mutate
+    from gradcheck_cli.spec.file import read_spec
 
     read = read_spec(spec)
     try:

@@ -22,6 +22,6 @@ def schema_text() -> str:
     """Return the JSON Schema as indented text."""
     import json
 
-    from gradcheck_cli.schema import json_schema
+    from gradcheck_cli.spec.schema import json_schema
 
     return json.dumps(json_schema(), indent=2) + "\n"

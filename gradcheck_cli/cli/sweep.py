@@ -30,8 +30,8 @@ from gradcheck_cli.formats.view import view_of, wants_color
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 if TYPE_CHECKING:
-    from gradcheck_cli.spec import Spec
-    from gradcheck_cli.sweep import Sweep
+    from gradcheck_cli.spec.spec import Spec
+    from gradcheck_cli.sweep.sweep import Sweep
 
 
 _SCHEMES = [name for name, scheme in SCHEMES.items() if not scheme.extrapolate]
@@ -85,7 +85,7 @@ def sweep(
     Large networks and code are swept at entries drawn at random. The verdict is never better than that of
     `gradcheck check`, which looks at all of them.
     """
-    from gradcheck_cli.spec_file import read_spec
+    from gradcheck_cli.spec.file import read_spec
 
     to = _picture(save)
     read = read_spec(spec)
@@ -108,7 +108,7 @@ def sweep(
 
 
 def _swept(spec: Spec, schemes: tuple[str, ...], bar: Progress) -> Sweep:
-    from gradcheck_cli.sweep import sweep as sweep_spec
+    from gradcheck_cli.sweep.sweep import sweep as sweep_spec
 
     with bar as progress:
         return sweep_spec(spec, schemes, progress)

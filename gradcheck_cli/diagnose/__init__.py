@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.arrays import diagnose_arrays
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.diagnose.network import diagnose_network, target_of
@@ -23,9 +23,9 @@ from gradcheck_cli.diagnose.rows import compared, has_rows, matrices
 from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.turned import turned
-from gradcheck_cli.model.losses import same_loss
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.network.losses import same_loss
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 

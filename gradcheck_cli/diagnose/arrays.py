@@ -6,18 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from gradcheck_cli.compare import ERROR_BARS, Comparison
+from gradcheck_cli.comparison import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.entries_off import entries_off
 from gradcheck_cli.diagnose.fit import projected
-from gradcheck_cli.diagnose.network import (
-    Setting,
-    in_words,
-    likeliest,
-    norms_of,
-    sentences_of,
-    with_overflow,
-)
+from gradcheck_cli.diagnose.network import Setting, in_words, likeliest, norms_of, sentences_of, with_overflow
 from gradcheck_cli.diagnose.nothing import all_zero
 from gradcheck_cli.diagnose.state import Made, State, number_of
 from gradcheck_cli.diagnose.subsets import as_sentence, listed

@@ -8,7 +8,7 @@ from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.site import Part
 from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 
 
 def is_fair(made: Sequence[Made], problem: Problem, targets: Mapping[str, Target]) -> bool:

@@ -13,7 +13,7 @@ from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_scales import is_same
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 

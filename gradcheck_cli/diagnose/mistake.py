@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gradcheck_cli.diagnose.site import Part, Site, fitting
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.fair import is_fair
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
@@ -24,7 +24,7 @@ from gradcheck_cli.diagnose.words import cause_of
 from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, named
 from gradcheck_cli.diagnose.wrong_tensors import DESCRIPTIONS
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 MOST = 2

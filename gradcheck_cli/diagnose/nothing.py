@@ -10,7 +10,7 @@ from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.table import ALL_ZERO
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.words import cause_of
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 
 
 def all_zero(targets: Mapping[str, Target], problem: Problem | None, without: frozenset[str]) -> list[Answer]:

@@ -11,7 +11,7 @@ from gradcheck_cli.diagnose.entries_off import entries_off
 from gradcheck_cli.diagnose.rows import in_rows
 from gradcheck_cli.diagnose.subsets import listed, numbered
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 

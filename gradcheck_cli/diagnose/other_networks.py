@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 
-from gradcheck_cli.compare import ERROR_BARS, Comparison
+from gradcheck_cli.comparison import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.rows import matrix
@@ -21,11 +21,11 @@ from gradcheck_cli.diagnose.site import penalty_on, penalty_terms
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_losses import name_of
-from gradcheck_cli.model.activations import ACTIVATIONS, Activation
-from gradcheck_cli.model.losses import LOSSES, Reduction, coefficient, same_loss
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient, same_loss
 from gradcheck_cli.network.network import Activity, Network, backprop, forward, sample_losses
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 KIND = "another network"

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.network.network import Places, forward
 from gradcheck_cli.network.steps.batch_norm import Normalised, normalised_at
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 

@@ -38,7 +38,7 @@ from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_scales import SCALED
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64

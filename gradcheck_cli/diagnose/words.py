@@ -10,7 +10,7 @@ from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED
 from gradcheck_cli.diagnose.wrong_losses import name_of
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 
 
 def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:

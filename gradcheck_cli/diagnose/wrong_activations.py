@@ -8,8 +8,8 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
-from gradcheck_cli.model.activations import Activation
-from gradcheck_cli.model.special import sigmoid
+from gradcheck_cli.network.activations import Activation
+from gradcheck_cli.network.functions import sigmoid
 from gradcheck_cli.types import Array
 
 DERIVATIVE = "activation derivative"

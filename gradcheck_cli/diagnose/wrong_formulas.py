@@ -9,8 +9,8 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.wrong_activations import activation_row, alpha_of, negative_slope_of
-from gradcheck_cli.model.activations import ACTIVATIONS, Activation
-from gradcheck_cli.model.special import normal_cdf, normal_pdf, sigmoid
+from gradcheck_cli.network.activations import ACTIVATIONS, Activation
+from gradcheck_cli.network.functions import normal_cdf, normal_pdf, sigmoid
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.types import Array
 

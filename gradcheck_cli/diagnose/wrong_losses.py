@@ -8,9 +8,9 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES, Loss
-from gradcheck_cli.model.special import sigmoid, softmax
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.functions import sigmoid, softmax
+from gradcheck_cli.network.losses import LOSSES, Loss
 from gradcheck_cli.types import Array
 
 LOSS = "loss"

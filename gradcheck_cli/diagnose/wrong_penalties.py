@@ -9,8 +9,8 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Term, WrongPenalty
 from gradcheck_cli.diagnose.rows import parameter
 from gradcheck_cli.diagnose.site import penalty_terms
-from gradcheck_cli.model.penalties import PENALTIES
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.network.penalties import PENALTIES
+from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 PENALTY = "penalty"

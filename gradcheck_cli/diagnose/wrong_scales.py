@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.site import Part
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 
 SCALE = "scale or reduction"
 ACCUMULATED = "accumulated"

@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.wrong_losses import LOSS, loss_row, name_of_loss, of_loss, total_of
-from gradcheck_cli.model.special import sigmoid, softmax
+from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.types import Array
 
 

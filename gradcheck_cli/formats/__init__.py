@@ -12,10 +12,10 @@ from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.view import View
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain import Explanation
-    from gradcheck_cli.mutate import Mutation
+    from gradcheck_cli.explain.explain import Explanation
+    from gradcheck_cli.mutate.mutate import Mutation
     from gradcheck_cli.report import Run
-    from gradcheck_cli.sweep import Sweep
+    from gradcheck_cli.sweep.sweep import Sweep
 
 FORMATS = {
     "table": "gradcheck_cli.formats.table",

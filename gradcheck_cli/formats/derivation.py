@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.words import against, index, listed
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain import Derivation, Explanation, Factor
+    from gradcheck_cli.explain.explain import Derivation, Explanation, Factor
 
 
 def derives(derivation: Derivation) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gradcheck_cli.compare import Comparison, Verdict, three_digits
+from gradcheck_cli.comparison import Comparison, Verdict, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.formats.files import PLAIN, told_from
 from gradcheck_cli.formats.glyphs import escaped

@@ -12,7 +12,7 @@ from rich.color import Color, ColorSystem
 from rich.style import Style
 from rich.text import Text
 
-from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison, Verdict
 from gradcheck_cli.formats.text import INDENT, STYLES, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import MARKS, shape

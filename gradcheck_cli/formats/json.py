@@ -8,19 +8,19 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from gradcheck_cli.compare import Comparison, Entry
+from gradcheck_cli.comparison import Comparison, Entry
 from gradcheck_cli.errors import Complaint
 from gradcheck_cli.formats.files import Written
+from gradcheck_cli.formats.pages import page_of
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
-    from gradcheck_cli.convergence import Curve
     from gradcheck_cli.diagnose.diagnosis import Cause, Diagnosis
-    from gradcheck_cli.explain import Derivation, Explanation, Factor
-    from gradcheck_cli.mutate import Mutation
-    from gradcheck_cli.sweep import Sweep
+    from gradcheck_cli.explain.explain import Derivation, Explanation, Factor
+    from gradcheck_cli.mutate.mutate import Mutation
+    from gradcheck_cli.sweep.curve import Curve
+    from gradcheck_cli.sweep.sweep import Sweep
 
 WRITTEN = Written((".json",), re.compile(r"\A\s*\{"))
 

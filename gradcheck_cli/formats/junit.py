@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison, Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.files import Written, told_from
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands

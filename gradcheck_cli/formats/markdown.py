@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison, Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained, notes
 from gradcheck_cli.formats.files import Written
@@ -40,7 +40,7 @@ from gradcheck_cli.formats.words import (
 from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain import Derivation, Explanation
+    from gradcheck_cli.explain.explain import Derivation, Explanation
 
 WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary>)[✓✗?] ", re.MULTILINE))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import MARKS, count, listed
-from gradcheck_cli.mutate import LEFT_OUT, Mutant, Mutation, by_kind
+from gradcheck_cli.mutate.mutate import LEFT_OUT, Mutant, Mutation, by_kind
 
 
 def render_mutation(spec: str, mutation: Mutation, view: View) -> str:

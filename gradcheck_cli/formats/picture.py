@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gradcheck_cli.convergence import Branch, Curve
 from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.formats.glyphs import escaped
-from gradcheck_cli.sweep import PLAIN, Sweep
+from gradcheck_cli.sweep.curve import Branch, Curve
+from gradcheck_cli.sweep.sweep import PLAIN, Sweep
 
 ENDINGS = (".svg", ".png")
 

@@ -7,7 +7,7 @@ from html import escape
 
 from rich.text import Text
 
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.table import TENSOR_COLUMNS, render, tensor_row
 from gradcheck_cli.formats.text import STYLES, Cell

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from gradcheck_cli.compare import Verdict
-from gradcheck_cli.convergence import FEWEST, ORDER_WITHIN, Branch, Curve
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.plot import LABEL, Axes, Plot
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import MARKS, count, listed, relative
-from gradcheck_cli.sweep import PLAIN, STEPS, Extrapolated, Sweep
+from gradcheck_cli.sweep.curve import FEWEST, ORDER_WITHIN, Branch, Curve
+from gradcheck_cli.sweep.sweep import PLAIN, STEPS, Extrapolated, Sweep
 
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gradcheck_cli.compare import Comparison, Entry, Projection, Verdict
+from gradcheck_cli.comparison import Comparison, Entry, Projection, Verdict
 from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, explained, notes
 from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
@@ -37,7 +37,7 @@ from gradcheck_cli.formats.words import (
 from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain import Derivation, Explanation, Factor
+    from gradcheck_cli.explain.explain import Derivation, Explanation, Factor
 
 WRITTEN = PLAIN
 

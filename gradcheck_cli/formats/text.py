@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.glyphs import escaped, to_ascii, without_commands
 from gradcheck_cli.formats.view import View
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck_cli.compare import Comparison, Entry, Verdict
+from gradcheck_cli.comparison import Comparison, Entry, Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.coarse import coarsely, too_narrow
+from gradcheck_cli.formats.pages import page_of
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:

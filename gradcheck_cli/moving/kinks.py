@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import forward_errors
 from gradcheck_cli.network.step import Arrays, Step
 from gradcheck_cli.types import Array

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradcheck_cli.model.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
 from gradcheck_cli.network.arithmetic import NUDGED
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
+from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.numerical.objective import Moved, Spread

@@ -13,11 +13,11 @@ from itertools import combinations, product
 
 import numpy as np
 
-from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.moving.at_rest import AtRest, Convention
 from gradcheck_cli.moving.movables import BatchMoves, UnitMoves, entry_moves, scaled_value
 from gradcheck_cli.moving.penalty_moves import PenaltyMoves
 from gradcheck_cli.moving.short_moves import Near
+from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.numerical.objective import Movable, Site, Use
 from gradcheck_cli.types import Shape
 

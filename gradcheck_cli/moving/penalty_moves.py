@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import Array
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradcheck_cli.model.activations import ACTIVATIONS, Activation
 from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise

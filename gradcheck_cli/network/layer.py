@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gradcheck_cli.model.activations import Activation
+from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradcheck_cli.model.losses import Loss
-from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.network.backprop import sweep
 from gradcheck_cli.network.graph import Graph, Node, run
 from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.losses import Loss
+from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.network.steps.batch_norm import Normalised, normalised_at
 from gradcheck_cli.types import Array, Shape

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.model.penalties import PENALTIES
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.graph import Graph, run
 from gradcheck_cli.network.loss_rounding import loss_upstream
 from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.step import Arrays, Known, Upstream
 from gradcheck_cli.types import Array
 

@@ -12,8 +12,8 @@ from test_cli import GOOD
 from gradcheck_cli import cli, load_spec
 from gradcheck_cli.cli.options import SCHEMES
 from gradcheck_cli.formats import FORMATS
-from gradcheck_cli.model.problem import build_problem
-from gradcheck_cli.starters import STARTERS
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.spec.starters import STARTERS
 
 NORMALISED = GOOD.replace("{units: 4,", "{units: 4, batch_norm: true,")
 

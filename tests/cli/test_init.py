@@ -14,8 +14,8 @@ from processes import COMMAND, POSIX, ended, everything, on_terminal, run, witho
 from ruamel.yaml import YAML
 
 from gradcheck_cli import load_spec
-from gradcheck_cli.schema import json_schema
-from gradcheck_cli.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, starter_code
+from gradcheck_cli.spec.schema import json_schema
+from gradcheck_cli.spec.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, starter_code
 
 
 def test_the_first_spec_runs_as_it_is(gradcheck):

@@ -73,7 +73,7 @@ def test_an_interruption_beneath_another_error_is_130(gradcheck, monkeypatch):
     def fail(*_: object) -> None:
         raise raised(RuntimeError("Error calling __set_name__"), KeyboardInterrupt(), True)
 
-    for place in ("gradcheck_cli.checker.check", "gradcheck_cli.explain.explain"):
+    for place in ("gradcheck_cli.checker.check", "gradcheck_cli.explain.explain.explain"):
         monkeypatch.setattr(place, fail)
     for command in ("check", "explain"):
         done = gradcheck(command, "good.yaml")

@@ -130,7 +130,7 @@ def test_a_sweep_of_code_that_ends_the_process_has_no_verdict(written):
 @POSIX
 @pytest.mark.parametrize("ending", ["ctypes.CDLL(None).exit(0)", "os._exit(0)", "ctypes.string_at(0)"])
 def test_ending_one_of_several_processes_is_not_a_verdict(ending, written, monkeypatch, capfd):
-    monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
+    monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
     spec = written(
         inside=f"if os.environ['FIRST'] != str(os.getpid()): {ending}",
         before="os.environ.setdefault('FIRST', str(os.getpid()))",
@@ -247,7 +247,7 @@ def test_what_jax_prints_goes_to_stderr(tmp_path, monkeypatch):
 @POSIX
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_script_that_changes_the_folder_is_at_home_there(jobs, written, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("gradcheck_cli.effort.SMALL", 0.0)
+    monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
     (tmp_path / "sub").mkdir()
     np.save(tmp_path / "sub" / "w.npy", np.ones(3))
     spec = written(
@@ -356,7 +356,7 @@ def test_a_defect_in_the_subprocess_is_reported_with_its_traceback(written, monk
     ("inside", "code"), [("pass", 0), ("os._exit(0)", 2), ("ctypes.CDLL(None)._exit(0)", 2)]
 )
 def test_it_works_where_processes_cannot_fork(inside, code, written, monkeypatch, capfd):
-    monkeypatch.setattr("gradcheck_cli.sources.own_process.START", "spawn")
+    monkeypatch.setattr("gradcheck_cli.code.own_process.START", "spawn")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     with pytest.raises(SystemExit) as left:
         cli.main(["check", written(inside=inside)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradcheck_cli.schema import json_schema
+from gradcheck_cli.spec.schema import json_schema
 
 
 def test_only_the_schema_is_on_stdout_in_ascii(gradcheck):

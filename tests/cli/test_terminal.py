@@ -217,7 +217,7 @@ def test_ctrl_c_ends_the_other_commands_with_130_and_nothing_written(command, fo
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradcheck_cli.explain.build_problem", interrupt)
+    monkeypatch.setattr("gradcheck_cli.explain.explain.build_problem", interrupt)
     monkeypatch.setattr("gradcheck_cli.dump._write_npz", interrupt)
     monkeypatch.setattr("gradcheck_cli.dump._write_folder", interrupt)
     done = gradcheck(*command, "good.yaml")

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison, compare, default_rtol
+from gradcheck_cli.comparison import Comparison, compare, default_rtol
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
-from gradcheck_cli.model.problem import Problem, build_problem
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.numerical.estimate import Estimate
-from gradcheck_cli.spec import Spec
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.spec import Spec
 
 Gradients = dict[str, np.ndarray]
 

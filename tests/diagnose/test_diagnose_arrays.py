@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from diagnose.networks import kinds, readable
 
-from gradcheck_cli.compare import Comparison, Projected, compare
+from gradcheck_cli.comparison import Comparison, Projected, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.numerical.estimate import Estimate

@@ -10,7 +10,7 @@ from diagnose.networks import NETWORKS, kinds, problem, right, why
 from shares import first
 
 from gradcheck_cli.diagnose.diagnosis import Cause
-from gradcheck_cli.model.problem import Problem
+from gradcheck_cli.problem.problem import Problem
 
 Rng = np.random.Generator
 Gradient = np.ndarray

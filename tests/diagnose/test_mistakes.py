@@ -10,9 +10,9 @@ from diagnose.networks import CONVOLUTIONS, NETWORKS, compared, kinds, why
 from shares import first
 
 from gradcheck_cli.diagnose.network import says
-from gradcheck_cli.diagnose.plant import plants
 from gradcheck_cli.diagnose.table import MISTAKES, ORDER, OVERFLOW, PLANTABLE, SWAPPED
 from gradcheck_cli.formats.glyphs import to_ascii
+from gradcheck_cli.mutate.plant import plants
 
 PARTS = 8
 """Number of parts into which the mistakes are split, each with every n-th mistake."""

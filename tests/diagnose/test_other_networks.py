@@ -14,15 +14,9 @@ from mistakes import Backprop
 from gradcheck_cli import Report, check, load_spec
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
-from gradcheck_cli.diagnose.other_networks import (
-    KIND,
-    OF_FORWARD_PASS,
-    OF_LOSS,
-    OtherNetwork,
-    other_networks,
-)
+from gradcheck_cli.diagnose.other_networks import KIND, OF_FORWARD_PASS, OF_LOSS, OtherNetwork, other_networks
 from gradcheck_cli.formats.words import diagnosed
-from gradcheck_cli.model.problem import Problem, build_problem
+from gradcheck_cli.problem.problem import Problem, build_problem
 
 
 def others(changes: Any, share: int) -> list[Any]:

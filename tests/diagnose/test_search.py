@@ -14,9 +14,9 @@ from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.rows import in_rows
 from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.diagnose.subsets import listed
-from gradcheck_cli.model.problem import Problem
-from gradcheck_cli.model.special import sigmoid
+from gradcheck_cli.network.functions import sigmoid
 from gradcheck_cli.network.network import backprop
+from gradcheck_cli.problem.problem import Problem
 
 SIGMOID = NETWORKS["sigmoid"]
 

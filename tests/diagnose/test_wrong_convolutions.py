@@ -12,10 +12,10 @@ from random_networks import random_convolutions
 from shares import first
 
 from gradcheck_cli.diagnose.network import says
-from gradcheck_cli.diagnose.plant import planted
 from gradcheck_cli.diagnose.wrong_convolutions import CONVOLUTION_MISTAKES
-from gradcheck_cli.model.problem import Problem, build_problem
-from gradcheck_cli.spec import Spec
+from gradcheck_cli.mutate.plant import planted
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.spec import Spec
 
 Array = np.ndarray
 Part = Callable[..., Array]

@@ -10,7 +10,7 @@ from build import spec_of
 from reports import EVERY_KIND, RIGHT, WRONG, comparison, diagnosis, report
 
 from gradcheck_cli.errors import Complaint, ExitCode, Position
-from gradcheck_cli.explain import explain
+from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.formats import DERIVATIONS, FORMATS, View, render, render_explanation
 from gradcheck_cli.report import Outcome, Run
 

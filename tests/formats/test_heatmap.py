@@ -10,7 +10,7 @@ import pytest
 from reports import RIGHT, UNKNOWN, WRONG, comparison, report
 from rich.color import Color
 
-from gradcheck_cli.compare import Comparison, Projected
+from gradcheck_cli.comparison import Comparison, Projected
 from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.heatmap import BRIGHT, COLORS, PAPER, SHADES, SMALLEST, TALLEST
 from gradcheck_cli.report import Outcome, Report, Run

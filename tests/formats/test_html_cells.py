@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reports import EVERY_KIND, HALF_KNOWN, NOT_FINITE, UNKNOWN, WRONG, ZERO, comparison
 
-from gradcheck_cli.compare import Projected
+from gradcheck_cli.comparison import Projected
 from gradcheck_cli.formats.html import cells as module
 from gradcheck_cli.formats.html.cells import PAGE, STATES, cells_of, most_cells
 

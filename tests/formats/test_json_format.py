@@ -8,9 +8,9 @@ import pytest
 from build import problem_of, spec_of
 
 from gradcheck_cli.checker import check
-from gradcheck_cli.compare import Comparison, Projected, Projection
+from gradcheck_cli.comparison import Comparison, Projected, Projection
 from gradcheck_cli.errors import Complaint, ExitCode, Position
-from gradcheck_cli.explain import explain
+from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.formats import View, render, render_explanation
 from gradcheck_cli.report import Outcome, Report, Run
 

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from reports import EVERY_KIND, HALF_KNOWN, RIGHT, UNKNOWN, WRONG, comparison, diagnosis, report
 
 from gradcheck_cli.errors import Complaint, Position
-from gradcheck_cli.explain import explain
+from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.formats import View, render, render_explanation
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
 from gradcheck_cli.report import Outcome, Report, Run

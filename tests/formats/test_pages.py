@@ -7,9 +7,8 @@ import json
 import pytest
 from reports import WRONG, diagnosis, report
 
-from gradcheck_cli import pages
-from gradcheck_cli.formats import FORMATS, View, render
-from gradcheck_cli.pages import page_of, slug
+from gradcheck_cli.formats import FORMATS, View, pages, render
+from gradcheck_cli.formats.pages import page_of, slug
 from gradcheck_cli.report import Outcome, Run
 
 RUN = Run((Outcome("why.yaml", report(WRONG, diagnosis=diagnosis())),))

@@ -11,7 +11,7 @@ from build import spec_of
 from gradcheck_cli import InputError
 from gradcheck_cli.formats import picture
 from gradcheck_cli.formats.picture import ENDINGS, MARKERS, refuse_unwritable, save
-from gradcheck_cli.sweep import PLAIN, Sweep, sweep
+from gradcheck_cli.sweep.sweep import PLAIN, Sweep, sweep
 
 SPECS = {
     "right": spec_of((4, "tanh"), (3, "sigmoid")),

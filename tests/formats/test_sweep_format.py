@@ -12,11 +12,11 @@ from build import spec_of
 from rich.cells import cell_len
 
 from gradcheck_cli import Verdict, load_spec
-from gradcheck_cli.convergence import Branch
 from gradcheck_cli.formats import SWEEP_FORMATS, View, render_sweep
 from gradcheck_cli.formats.plot import LABEL, Axes, Plot
 from gradcheck_cli.formats.sweep import EXTRAPOLATED, FLAT, GLYPHS, KINK
-from gradcheck_cli.sweep import PLAIN, Sweep, sweep
+from gradcheck_cli.sweep.curve import Branch
+from gradcheck_cli.sweep.sweep import PLAIN, Sweep, sweep
 
 CONFIGS = ("digits_mlp.yaml", "wrong_gradient.yaml", "relu_huber.yaml", "code/book_trap.yaml")
 

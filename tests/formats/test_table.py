@@ -9,14 +9,14 @@ import pytest
 from build import spec_of
 from reports import HALF_KNOWN, NOT_FINITE, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
-from gradcheck_cli.compare import Comparison, Projected, Projection
+from gradcheck_cli.comparison import Comparison, Projected, Projection
 from gradcheck_cli.errors import Complaint, ExitCode
-from gradcheck_cli.explain import Explanation, explain
+from gradcheck_cli.explain.explain import Explanation, explain
 from gradcheck_cli.formats import View, render, render_explanation
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
 from gradcheck_cli.formats.words import MANY, caught
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, Witness
 
 

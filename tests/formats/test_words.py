@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
-from gradcheck_cli.compare import Comparison, Projected
+from gradcheck_cli.comparison import Comparison, Projected
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.formats.words import Said, describe, diagnosed, headline, remarks, sentence
 

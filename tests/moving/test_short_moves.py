@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from build import problem_of, units_of
 
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
 from gradcheck_cli.moving import movables as moves_module
 from gradcheck_cli.moving.short_moves import outer, product
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.losses import LOSSES
 
 STEP = 2.0**-9
 NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from build import problem_of, right_gradients
 
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
-from gradcheck_cli.model.penalties import PENALTIES
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.network import backprop, forward, sample_losses
+from gradcheck_cli.network.penalties import PENALTIES
 
 
 def total_loss(problem, parameters) -> complex:

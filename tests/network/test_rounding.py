@@ -6,11 +6,11 @@ from build import problem_of
 from random_networks import random_spec
 
 from gradcheck_cli import InputError, Spec
-from gradcheck_cli.compare import ROUNDING_SAFETY
-from gradcheck_cli.model.problem import build_problem
+from gradcheck_cli.comparison import ROUNDING_SAFETY
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.network import backprop, gradients
 from gradcheck_cli.network.rounding import gradient_rounding, rounding_of
+from gradcheck_cli.problem.problem import build_problem
 
 FLOAT32 = np.dtype(np.float32)
 

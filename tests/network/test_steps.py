@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gradcheck_cli.model.activations import ACTIVATIONS
+from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.step import Known, Step, Upstream
 from gradcheck_cli.network.steps.batch_norm import Normalise, Scale

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from build import problem_of, right_gradients
 
-from gradcheck_cli.model.activations import ACTIVATIONS
-from gradcheck_cli.model.losses import LOSSES
+from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.factors import Channels, Rows
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences, assembled
 from gradcheck_cli.numerical.schemes import SCHEMES

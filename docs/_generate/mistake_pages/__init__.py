@@ -11,8 +11,8 @@ from functools import cached_property
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.table import NAMEABLE
 from gradcheck_cli.formats import render
+from gradcheck_cli.formats.pages import slug
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.pages import slug
 from gradcheck_cli.report import Outcome, Run
 from mistake_pages.edit import Edit
 from mistake_pages.hides import visibility_of

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.model.problem import Problem
 from gradcheck_cli.numerical.looks import Looks, Remembered
-from gradcheck_cli.spec import Spec
-from gradcheck_cli.subject import Subject, subject_of
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.subject import Subject, subject_of
 
 Arrays = Mapping[str, np.ndarray]
 

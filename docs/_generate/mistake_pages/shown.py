@@ -10,13 +10,13 @@ from functools import cache
 import numpy as np
 
 from gradcheck_cli.checker import check_subject
-from gradcheck_cli.compare import Verdict
+from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.diagnose.diagnosis import Cause
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.network import says
-from gradcheck_cli.mutate import NOTICEABLE
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.mutate.mutate import NOTICEABLE
 from gradcheck_cli.report import Report
-from gradcheck_cli.sources.analytic import Analytic
 from mistake_pages.edit import Edit
 from mistake_pages.examples import EXAMPLES
 from mistake_pages.programs import PARAMETERS, Arrays, Example

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck_cli.compare import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison, Verdict
 from gradcheck_cli.formats import words
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
+from gradcheck_cli.formats.pages import page_of
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.pages import page_of
 from gradcheck_cli.report import Outcome, Report, Run, resolution_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gradcheck_cli.compare import Comparison
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.formats.glyphs import escaped
 
 PAGE = 2**18

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.model.activations import Activation
+from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape

@@ -1,0 +1,145 @@
+"""Refuse unusable arrays in files before allocating any memory."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.file_kinds import Kind, kind_of
+from gradcheck_cli.arrays.shapes import listed, shape_text
+from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, did_you_mean_file, shortened
+
+MAX_BYTES = 2**31
+"""The most bytes that the arrays read from one file may take together."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file, and the place in the spec that names it."""
+
+    file: Path
+    where: Location
+
+    @property
+    def name(self) -> str:
+        return self.file.name or str(self.file)
+
+    def array(self, name: str) -> str:
+        return f"array '{shortened(name)}' of {self.name}"
+
+    def complain(self, message: str, help: str | None = None) -> InputError:
+        return InputError(Complaint(message, self.where, help))
+
+    def refuse_kind(self, found: Kind, needed: str) -> InputError:
+        return self.complain(f"'{self.name}' is {found.name}; {needed} is needed here", found.help)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of an array that has not been read yet.
+
+    stored: the number of bytes in the file, if known.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stored: int | None = None
+
+
+Accept = Callable[[Mapping[str, Header]], None]
+"""Checks headers before the arrays are read; raises an `InputError` if they are not the ones needed."""
+
+
+def as_they_are(headers: Mapping[str, Header]) -> None:
+    """Accept arrays of any names and shapes."""
+
+
+@contextmanager
+def reading(place: Place, kind: str, help: str) -> Iterator[None]:
+    """Turn any failure to read the file as a whole into an `InputError`.
+
+    kind: the kind of file expected, such as "an .npz file".  help: how to write one.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise place.complain(f"there is no file '{place.file}'", did_you_mean_file(place.file)) from None
+    except OSError as error:
+        raise place.complain(f"'{place.file}' cannot be read: {reason(error)}") from None
+    except Exception as error:  # a damaged file can raise anything, not only its reader's errors
+        found = kind_of(place.file)
+        if found and found.name != kind:
+            raise place.refuse_kind(found, kind) from None
+        raise place.complain(f"'{place.name}' is not {kind}: {reason(error)}", help) from None
+
+
+@contextmanager
+def reading_array(place: Place, name: str) -> Iterator[None]:
+    """Turn any failure to read one array into an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise place.complain(f"{place.array(name)} cannot be read: {reason(error)}") from None
+
+
+def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
+    """Refuse folders, pipes and devices: opening a pipe waits for a writer, and a device may never end."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise place.complain(f"{what} is a folder; {needed} is needed here")
+    if not stat.S_ISREG(mode):
+        raise place.complain(f"{what} is a pipe or device; {needed} is needed here")
+
+
+Hint = Callable[[str, Collection[str]], str | None]
+"""Suggests a fix for a missing name, given the names that exist."""
+
+
+def refuse_absent(
+    held: Collection[str], wanted: Mapping[str, Location], place: Place, hint: Hint = did_you_mean
+) -> None:
+    """Raise an `InputError` for every missing array, at the place in the spec that asks for it."""
+    complaints = [
+        Complaint(
+            f"{place.name} has no array '{shortened(name)}'; it holds {listed(held)}",
+            where,
+            hint(name, held),
+        )
+        for name, where in wanted.items()
+        if name not in held
+    ]
+    if complaints:
+        raise InputError(*complaints)
+
+
+def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
+    """Refuse shapes that are impossible, exceed the memory limit, or need more bytes than the file has."""
+    total = 0
+    for header in headers:
+        array, shape = place.array(header.name), shape_text(header.shape)
+        if any(length < 0 for length in header.shape):
+            raise place.complain(f"{array} has the impossible shape {shape}")
+        size = prod(header.shape) * header.dtype.itemsize
+        total += size
+        if total > MAX_BYTES:
+            raise place.complain(f"{array}, of shape {shape}, takes the arrays over the limit of 2 GiB")
+        if header.stored is not None and header.stored < size:
+            raise place.complain(f"{array} is cut short: its shape is {shape}")
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return shortened(text.splitlines()[0], 120)

@@ -1,0 +1,103 @@
+"""A function that a program passes to `check_gradients` as an object, not by name in a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradcheck_cli.code.load import a
+from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.python_function import observed
+from gradcheck_cli.code.returned import as_point, in_two_parts, plain, taking_data
+from gradcheck_cli.errors import InputError, Location, bad_input
+
+ALONE = "parameters"
+"""The name given to the parameters if they are a single array and not a dict."""
+
+
+def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
+    """Return the function and its inputs in the form that a function named in a spec would have.
+
+    parameters: a dict of arrays, or a single array, in which case the function gets that array and returns
+    its gradient as an array. A function that takes only the parameters is called with them alone. x and y are
+    passed on unchanged. Raises `InputError` if the function does not return a loss and gradients, changes its
+    arguments, or returns different results for the same arguments. The function's own exceptions propagate.
+    """
+    if not callable(function):
+        raise bad_input(f"{a(function)} cannot be called; a function is needed")
+    called = taking_data(function, x, y)
+    arrays = parameters if isinstance(parameters, Mapping) else {ALONE: parameters}
+    if arrays is not parameters:
+        called = _of_one_array(called)
+    name = str(getattr(function, "__name__", type(function).__name__))
+    point = _point(arrays)
+    samples = x if isinstance(x, np.ndarray) and x.ndim else None
+    return observed(_Given(name, called), point, x, y), Inputs(point, samples, None)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A function passed in by the caller, to whom its exceptions propagate."""
+
+    name: str
+    value: Callable[..., Any]
+
+    where: ClassVar[Location] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @contextmanager
+    def running(self, circumstances: str = "") -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            if circumstances:
+                error.add_note(f"gradcheck called {self.name} {circumstances}.")
+            raise
+
+    def complain(self, message: str, help: str | None = None) -> InputError:
+        return bad_input(f"{self.name} {message}", help=help)
+
+
+def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a function of one array into a function of arrays by name.
+
+    A result that is not a pair is passed through, and refused later.
+    """
+
+    def named(parameters: dict[str, Any], x: Any, y: Any) -> Any:
+        match function(parameters[ALONE], x, y):
+            case (loss, gradient):
+                return loss, {ALONE: gradient}
+            case other:
+                return other
+
+    return named
+
+
+def _array(name: str, value: Any) -> Any:
+    """Convert one parameter to an array. Raises `InputError` if it does not consist of numbers."""
+    with suppress(ValueError):  # raised for nested lists of unequal lengths
+        if (array := plain(value)).dtype.kind != "O":
+            return array
+    called = "the parameters are" if name == ALONE else f"parameter '{name}' is"
+    needed = "a dict of arrays by name, or an array" if name == ALONE else "an array of numbers"
+    raise bad_input(f"{called} {a(value)}; {needed} is needed")
+
+
+def _point(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    if not parameters:
+        raise bad_input("there are no parameters: a dict of arrays by name, or an array, is needed")
+    arrays = {str(name): _array(str(name), value) for name, value in parameters.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "buif":
+            message = f"parameter '{name}' holds {array.dtype}; real numbers are needed"
+            raise bad_input(message, help=in_two_parts(array))
+    return as_point(arrays, ())

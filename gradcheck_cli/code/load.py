@@ -1,0 +1,380 @@
+"""Load the user's code from its file, and run it so that every failure becomes an `InputError`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, TextIO, cast
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.errors import InputError, Location, bad_input, did_you_mean, did_you_mean_file, shortened
+from gradcheck_cli.spec.gradients import Code
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_PREFIX = "_gradcheck_user_code_"
+_NUMBERS = count(1)
+
+_BEFORE: dict[str, frozenset[str]] = {}
+"""For each folder, the names of the modules that were already loaded when its code was last loaded."""
+
+
+_GONE_TO: dict[str, str] = {}
+"""For each folder, the directory that its code has moved to with os.chdir; its next call starts there."""
+
+
+class Callee(Protocol):
+    """A function of the user's, from a file or passed in. Its text is its name."""
+
+    @property
+    def value(self) -> Callable[..., Any]: ...
+
+    @property
+    def where(self) -> Location:
+        """The place in the spec that errors point at."""
+
+    def running(self, circumstances: str = "") -> AbstractContextManager[None]:
+        """Guard calls into the code, so that failures become errors that mention the `circumstances`."""
+
+    def complain(self, message: str, help: str | None = None) -> InputError:
+        """Return an error with the name of the code and this message."""
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """An object that a spec names in a Python file, and the module loaded from that file.
+
+    where: the place in the spec that errors point at.
+    """
+
+    code: Code
+    where: Location
+    module: ModuleType
+    value: Callable[..., Any]
+
+    def __str__(self) -> str:
+        return str(self.code)
+
+    @contextmanager
+    def running(self, circumstances: str = "") -> Iterator[None]:
+        """Guard calls into the code; an error names the `circumstances` before the code."""
+        what = f"{circumstances}, {self}" if circumstances else str(self)
+        with guard(self.code.file, self.where, what):
+            yield
+
+    def own(self, name: str) -> Any:
+        """Return `name` from the module, or its result if it is a function; None if the module lacks it."""
+        value = getattr(self.module, name, None)
+        with guard(self.code.file, self.where, f"{name} of {self.code.file.name}"):
+            return value() if callable(value) else value
+
+    def complain(self, message: str, help: str | None = None) -> InputError:
+        """Return an error with the name of the code and this message."""
+        return bad_input(f"{self} {message}", *self.where, help=help)
+
+
+Load = Callable[[Code, Location], UserCode]
+"""The type of `load`, and of versions that remember what they have loaded."""
+
+
+def load(code: Code, where: Location) -> UserCode:
+    """Run the file as a new module and find the object. Raises `InputError` at `where` if that fails."""
+    _refuse_no_file(code.file, where)
+    _forget_neighbours()
+    _BEFORE[_folder(code.file)] = frozenset(sys.modules)
+    _GONE_TO.pop(_folder(code.file), None)
+    with guard(code.file, where, code.file.name):
+        module = _import(code.file)
+        value = _find(module, code, where)
+    if not callable(value):
+        raise bad_input(f"{code} is {a(value)}, not a function", *where)
+    return UserCode(code, where, module, value)
+
+
+def a(value: object) -> str:
+    """Name the kind of a value with its article: ``a dict``, ``an array``, ``None``."""
+    name = type(value).__name__.removeprefix("nd")
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+@contextmanager
+def guard(file: Path, where: Location, what: str) -> Iterator[None]:
+    """Guard code from `file` inside the context: it can import its neighbours, and its output goes to stderr.
+
+    Whatever the code raises becomes an `InputError` at `where`, and so do sys.exit and os._exit. Only Ctrl-C
+    passes through.
+    """
+    folder = _folder(file)
+    try:
+        with (
+            _child_ends_here(),
+            _no_way_out(),
+            _streams_lent(),
+            _importing_from(folder),
+            _folder_of_its_own(folder),
+        ):
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, InputError) and _is_ours(error):
+            raise
+        raise bad_input(f"{what} {_failure(error, folder)}", *where, help=_help(error)) from None
+
+
+def _is_ours(error: InputError) -> bool:
+    """Return whether gradcheck raised this error, since the user's code may raise an `InputError` too."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    """Let the code import its neighbours; afterwards restore any entries it removed from sys.path."""
+    before = list(sys.path)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the code may have removed it
+            sys.path.remove(folder)
+        sys.path += [place for place in before if place not in sys.path]
+
+
+@contextmanager
+def _folder_of_its_own(folder: str) -> Iterator[None]:
+    """Give the code a current folder of its own, so that gradcheck's relative paths stay valid."""
+    ours = _current_folder()
+    if folder in _GONE_TO:
+        _go(_GONE_TO[folder])
+    try:
+        yield
+    finally:
+        if ours and (theirs := _current_folder()) != ours:
+            _GONE_TO[folder] = theirs
+            _go(ours)
+
+
+def _current_folder() -> str:
+    """Return the current folder, or an empty string if it has been deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _go(folder: str) -> None:
+    with suppress(OSError):  # the folder may have been deleted
+        os.chdir(folder)
+
+
+@contextmanager
+def _streams_lent() -> Iterator[None]:
+    """Redirect the code's output to stderr; afterwards restore streams that it closed or replaced."""
+    stdout, stderr = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = stdout, stderr
+
+
+class _Lent:
+    """A proxy for a stream that cannot be closed; everything else is passed on to the stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def buffer(self) -> _Lent:
+        return _Lent(self._stream.buffer)
+
+    def detach(self) -> _Lent:
+        return self.buffer
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> _Lent:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_EXITS = tuple(
+    (module, name)
+    for module in (os, import_module(os.name))
+    for name in ("_exit", "execv", "execve")  # all other variants call these
+)
+
+
+@contextmanager
+def _no_way_out() -> Iterator[None]:
+    """Turn os._exit into an error in this process, which it would end. A child process may still call it.
+
+    The command already survives any end of the process (see `own_process`). But an error can name the line,
+    and it does not end a test run that calls a check.
+    """
+    before = [(module, name, getattr(module, name)) for module, name in _EXITS]
+    own = os.getpid()
+    for module, name, leave in before:
+        setattr(module, name, _refusing(name, leave, own))
+    try:
+        yield
+    finally:
+        for module, name, leave in before:
+            setattr(module, name, leave)
+
+
+def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., Any]:
+    def refuse(*arguments: Any) -> Any:
+        if os.getpid() != own:
+            return leave(*arguments)
+        if name == "_exit":
+            raise SystemExit(*arguments)
+        raise PermissionError(f"os.{name} would put another program in the place of gradcheck")
+
+    return refuse
+
+
+@contextmanager
+def _child_ends_here() -> Iterator[None]:
+    """End any process that the code forked, so that it does not carry on as a second gradcheck."""
+    own, leave = os.getpid(), os._exit
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            leave(0)
+
+
+# --- what went wrong -------------------------------------------------------------------------------------
+
+
+def _failure(error: BaseException, folder: str) -> str:
+    """Describe the failure: ``raises ValueError at my_net.py:7: …``."""
+    place = _place(error, folder)
+    at = f" at {place}" if place else ""
+    if isinstance(error, SystemExit):
+        return f"calls sys.exit({'' if error.code is None else repr(error.code)}){at}"
+    reason = _reason(error)
+    return f"raises {type(error).__name__}{at}" + (f": {reason}" if reason else "")
+
+
+def _place(error: BaseException, folder: str) -> str | None:
+    """Return the innermost line of the user's code that the error comes from; None if there is none."""
+    if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
+        places = [(error.filename, error.lineno)]
+    else:
+        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    return place_among(places, folder)
+
+
+def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
+    """Return the last place that lies in the user's code, as ``my_net.py:7``; None if there is none."""
+    own = [(file, line) for file, line in places if _is_users(file, folder)]
+    return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
+
+
+def _is_users(file: str, folder: str) -> bool:
+    library = "site-packages" in file or file.startswith((_PACKAGE, "<frozen "))
+    return os.path.abspath(file).startswith(os.path.join(folder, "")) and not library
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the error's message, or nothing if the error's own `__str__` fails."""
+    try:
+        lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
+    except Exception:
+        return ""
+    return shortened(lines[0], 200) if lines else ""
+
+
+def _help(error: BaseException) -> str | None:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install '{error.name}' for the Python that runs gradcheck"
+    if isinstance(error, SystemExit):
+        return "what a script does on its own belongs under if __name__ == '__main__':"
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "it leaves files open; close each, as by `with open(…) as file:`"
+    return None
+
+
+# --- importing -------------------------------------------------------------------------------------------
+
+
+class _Fresh(SourceFileLoader):
+    """A loader that ignores cached bytecode, which may be stale if a file changes within the same second."""
+
+    def path_stats(self, path: str) -> Any:
+        raise OSError
+
+
+def _folder(file: Path) -> str:
+    return os.path.abspath(file.parent)
+
+
+def _refuse_no_file(file: Path, where: Location) -> None:
+    # not Path.is_dir and Path.exists, which raise for a name that is too long
+    if os.path.isdir(file):
+        raise bad_input(f"'{file}' is a folder; a Python file is needed here", *where)
+    if not os.path.exists(file):
+        raise bad_input(f"there is no file '{file}'", *where, help=did_you_mean_file(file))
+
+
+def _import(file: Path) -> ModuleType:
+    name, path = f"{_PREFIX}{next(_NUMBERS)}_{file.stem}", os.path.abspath(file)
+    loader = _Fresh(name, path)
+    spec = spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # set by the loader above
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses, pickle and others look up their module
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _forget_neighbours() -> None:
+    """Unload the modules of other folders, since two folders may each have a layers.py."""
+    for folder, before in _BEFORE.items():
+        for name in set(sys.modules) - before:
+            if _is_neighbour(name, folder):
+                del sys.modules[name]
+    _BEFORE.clear()
+
+
+def _is_neighbour(name: str, folder: str) -> bool:
+    """Return whether the module comes from the folder and is not part of gradcheck."""
+    file = getattr(sys.modules[name], "__file__", None) or ""
+    path = os.path.join(folder, *name.split("."))
+    return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)
+
+
+def _find(module: ModuleType, code: Code, where: Location) -> Any:
+    value: Any = module
+    for part in code.name.split("."):
+        if not hasattr(value, part):
+            names = [name for name, found in vars(value).items() if _is_defined(name, found)]
+            message = f"{code.file.name} has no '{shortened(code.name)}'; it defines {listed(names)}"
+            raise bad_input(message, *where, help=did_you_mean(part, names))
+        value = getattr(value, part)
+    return value
+
+
+def _is_defined(name: str, value: object) -> bool:
+    return not name.startswith("_") and not isinstance(value, ModuleType)

@@ -1,0 +1,350 @@
+"""The user's code as a function that can be differenced.
+
+Nothing is known about the function except what it returns. So its parameters are perturbed one by one or
+along directions, and the noise in its losses is measured (`numerical.noise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from gradcheck_cli.arrays.named_arrays import OwnParameters, read_named
+from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Spread
+from gradcheck_cli.problem.data import read_arrays
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.parameters import ParameterFile
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.types import Array, Shape
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fact about the gradients of some tensors, found by running the code in another way.
+
+    tensors: the names of the tensors.  sentence: the fact, in words for the report.
+    """
+
+    tensors: tuple[str, ...]
+    sentence: str
+
+
+class Function(Protocol):
+    """A loss L as a function of named parameters, together with the gradients that its author computes."""
+
+    @property
+    def origin(self) -> str:
+        """Where the function comes from, in a few words."""
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters at which the gradients are checked, as float64 arrays by name."""
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        """Return the S terms that add up to L, in float64: one per sample if the function returns them so."""
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        """Return the S loss terms at each of K points, in the shape (K, S).
+
+        This takes a single call if the function accepts a stack of parameters.
+        """
+
+    @property
+    def terms(self) -> int:
+        """The number of loss terms, S."""
+
+    @property
+    def vectorized(self) -> bool:
+        """Whether the function accepts a stack of parameters, one set per point."""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the losses are known to be computed in float64 throughout."""
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the gradient of each parameter, in the parameter's shape and the type it was computed in."""
+
+    def wide_gradients(self) -> Mapping[str, Array] | None:
+        """Return the gradients computed in a wider type, to reveal rounding; None if that is impossible."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """One short line for each thing that is allowed but rarely intended."""
+
+    @property
+    def loss(self) -> float:
+        """The author's loss at `parameters`."""
+
+    @property
+    def weighted(self) -> str:
+        """How L differs from its author's loss, in words; empty if it does not differ."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Reasons why the gradients may be wrong, found by running the code in other ways."""
+
+    @property
+    def others(self) -> Sequence[Function]:
+        """The same function with L weighted in other ways; the gradients of these must be right as well."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments that the spec provides for the user's code.
+
+    parameters: None if the code defines its own.  x, y: None if the spec names no data.
+    problem: the network with its data, if the spec describes one.
+    """
+
+    parameters: Mapping[str, Array] | None
+    x: Array | None
+    y: Array | None
+    problem: Problem | None = None
+
+
+def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
+    """Return the parameters and data for the user's code.
+
+    They are those of the network, or the arrays in the spec's files if the spec has no network section.
+
+    own: the parameters that the code defines, if the spec names none.
+    """
+    if spec.network is not None:
+        problem = build_problem(spec, own)
+        return Inputs(problem.parameters, problem.x, _labels_whole(problem), problem)
+    parameters = None
+    if isinstance(spec.parameters, ParameterFile):
+        parameters = read_named(spec.parameters, "parameters")
+    elif spec.parameters is not None:
+        raise bad_input(
+            "without a network section, parameters come from a file or from the code", "parameters"
+        )
+    return Inputs(parameters, *(read_arrays(spec.data) if spec.data else (None, None)))
+
+
+def _labels_whole(problem: Problem) -> Array:
+    """Return y, with class labels converted to integers; a spec stores them as plain numbers."""
+    values = problem.network.loss.target == "values" and problem.network.output.units == 1
+    return problem.y if values or problem.y.ndim > 1 else problem.y.astype(np.int64)
+
+
+class Change(NamedTuple):
+    """A point that differs from the parameters in some entries of one tensor.
+
+    name: the tensor.  entries: flat indices into it.  values: the new values of these entries.
+    """
+
+    name: str
+    entries: Array
+    values: Array
+
+
+class Evaluator(Protocol):
+    """Evaluates a function at many points, in this process or in several others."""
+
+    @property
+    def batch(self) -> int:
+        """The number of points to pass at once."""
+
+    def losses_at(self, changes: Sequence[Change]) -> Array:
+        """Return the S loss terms at each of K points, in the shape (K, S)."""
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """Evaluates in this process, one stack at a time."""
+
+    function: Function
+
+    @property
+    def batch(self) -> int:
+        return STACK
+
+    def losses_at(self, changes: Sequence[Change]) -> Array:
+        return np.concatenate(
+            [
+                evaluate(self.function, self.function.parameters, part)
+                for part in stacks(self.function, changes)
+            ]
+        )
+
+
+STACK = 16
+"""The most points per call."""
+_STACKED_NUMBERS = 2**24
+"""The most numbers per call: 128 MiB."""
+
+
+def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """Split the points into stacks, with a size that depends only on the function.
+
+    Rounding can depend on the size of a stack, so results are reproducible only if the size is.
+    """
+    numbers = sum(array.size for array in function.parameters.values())
+    size = max(1, min(STACK, _STACKED_NUMBERS // max(1, numbers)))
+    for start in range(0, len(changes), size):
+        yield changes[start : start + size]
+
+
+def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
+    """Return the S loss terms at each of K points near the parameters, in the shape (K, S).
+
+    The function gets copies, so it may change them. The losses are NaN at a point that the function refuses,
+    such as one outside its domain.
+    """
+    points = [_point(parameters, change) for change in changes]
+    if function.vectorized:  # compilers compile for every size, so use few sizes
+        points += points[-1:] * (2 ** (len(points) - 1).bit_length() - len(points))
+    try:
+        return function.losses_at(points)[: len(changes)]
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+    if len(changes) == 1:
+        return np.full((1, function.terms), np.nan)
+    return np.concatenate([evaluate(function, parameters, [change]) for change in changes])
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether the error may mean that the code cannot be evaluated at the given point."""
+    raised = error.__context__ if isinstance(error, InputError) else error  # the code's own error
+    return isinstance(raised, _REFUSALS) and not isinstance(raised, _FAILURES)
+
+
+_REFUSALS = (ValueError, ArithmeticError, AssertionError, RuntimeError)
+_FAILURES = (NotImplementedError, RecursionError, UnicodeError)
+
+
+def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Array]:
+    point = {name: array.copy() for name, array in parameters.items()}
+    point[change.name].flat[change.entries] = change.values
+    return point
+
+
+@dataclass(frozen=True)
+class ForeignObjective:
+    """The function as numerical differentiation sees it: its losses, but never its gradients.
+
+    noise: for each parameter, the noise in the S loss terms when that parameter is perturbed, of shape (S,).
+    evaluator: evaluates the function; by default this process does.
+    """
+
+    function: Function
+    noise: Mapping[str, Array]
+    evaluator: Evaluator | None = None
+    tells_kinks: bool = False
+    widest: None = None
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        return {name: array.shape for name, array in self.function.parameters.items()}
+
+    @cached_property
+    def losses(self) -> Array:
+        """The S loss terms at the parameters, of shape (S,)."""
+        return self.function.losses({n: array.copy() for n, array in self.function.parameters.items()})
+
+    @cached_property
+    def evaluated_by(self) -> Evaluator:
+        return self.evaluator or InProcess(self.function)
+
+    def entries(self, name: str) -> Movable:
+        return _Entries(self, name)
+
+    def span(self, name: str) -> float:
+        """Return the root mean square of the parameter's entries, or 1 if that is 0."""
+        return _whole(self.function.parameters[name]) or 1.0
+
+    def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
+        return _Along(self, name, tuple(directions), unit)
+
+    def penalty(self, name: str) -> None:
+        """Return None: a penalty cannot be distinguished from the rest of the losses."""
+
+    @property
+    def conventions(self) -> tuple[ForeignObjective, ...]:
+        """Empty, since nothing is known about kinks in the function."""
+        return ()
+
+    def moved(self, name: str, changes: Sequence[Change]) -> Moved:
+        losses = self.evaluated_by.losses_at(changes)
+        rounding = np.maximum(self.noise[name] / _EPS, np.abs(losses))
+        return Moved(losses, rounding, np.zeros(len(changes), dtype=bool))
+
+
+@dataclass(frozen=True)
+class _Moves:
+    objective: ForeignObjective
+    name: str
+
+    spread: ClassVar[Spread] = ALONE
+
+    @property
+    def batch(self) -> int:
+        return self.objective.evaluated_by.batch
+
+    @cached_property
+    def tensor(self) -> Array:
+        """The parameter as a flat array."""
+        return self.objective.function.parameters[self.name].ravel()
+
+    @property
+    def rest(self) -> Array:
+        return self.objective.losses
+
+
+@dataclass(frozen=True)
+class _Entries(_Moves):
+    @property
+    def position(self) -> Array:
+        return self.tensor
+
+    @cached_property
+    def unit(self) -> Array:
+        return length(self.tensor)
+
+    def move(self, which: Array, to: Array) -> Moved:
+        changes = [Change(self.name, np.array([i]), np.array([v])) for i, v in zip(which, to, strict=True)]
+        return self.objective.moved(self.name, changes)
+
+
+@dataclass(frozen=True)
+class _Along(_Moves):
+    directions: tuple[Direction, ...]
+    unit: Array
+
+    @cached_property
+    def position(self) -> Array:
+        return np.zeros(len(self.directions))
+
+    def move(self, which: Array, to: Array) -> Moved:
+        span = self.objective.span(self.name)
+        changes = []
+        for i, t in zip(which, to, strict=True):
+            entries, weights = self.directions[i]
+            changes.append(Change(self.name, entries, self.tensor[entries] + (t * span) * weights))
+        return self.objective.moved(self.name, changes)
+
+
+def length(position: Array) -> Array:
+    """Return the length of a unit step for every entry of a tensor.
+
+    It is the entry's absolute value or the tensor's root mean square, whichever is larger; 1 if both are 0.
+    """
+    size = np.maximum(np.abs(position), _whole(position))
+    return np.where(size > np.finfo(np.float64).tiny, size, 1.0)
+
+
+def _whole(tensor: Array) -> float:
+    """Return the root mean square of the tensor; 0 if its largest entry is too small for float64."""
+    largest = float(np.abs(tensor).max(initial=0.0))
+    if not largest > np.finfo(np.float64).tiny:
+        return 0.0
+    return largest * float(np.sqrt(np.mean(np.square(tensor / largest))))

@@ -1,0 +1,52 @@
+"""The data and parameters that the user's code defines, for a network whose spec names none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gradcheck_cli.arrays.named_arrays import Author, Dialect, OwnParameters
+from gradcheck_cli.code.load import Load, UserCode
+from gradcheck_cli.code.returned import as_point, named_arrays, own_data
+from gradcheck_cli.errors import bad_input
+from gradcheck_cli.spec.data import InlineData
+from gradcheck_cli.spec.gradients import PythonFunction
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.types import Array
+
+
+def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
+    """Return the spec with its data filled in and, if it names no parameters, those that the code defines.
+
+    A torch module holds its own parameters. Raises `InputError` if neither the spec nor the code has data.
+    """
+    if spec.network is None or not spec.asks_code:
+        return spec, None
+    where = ("gradients", "python" if isinstance(spec.gradients, PythonFunction) else "torch")
+    assert spec.names_code is not None
+    code = load(spec.names_code, where)
+    if spec.data is None:
+        spec = spec.model_copy(update={"data": _data(code, where)})
+    if not isinstance(spec.gradients, PythonFunction) or spec.parameters is not None:
+        return spec, None
+    dialect = Dialect(spec.gradients, "gradients")
+    dialect.refuse_unfit()
+    own = own_parameters(code)
+    author = Author(code.code.file.name, where, dialect)
+    return spec, None if own is None else OwnParameters(own, author)
+
+
+def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
+    """Return `parameters` from the code's module, unconverted; None if the module defines none."""
+    own = code.own("parameters")
+    if own is None:
+        return None
+    with code.running("reading its parameters"):
+        return as_point(named_arrays(own, code, "parameters"), ("gradients", "python"))
+
+
+def _data(code: UserCode, where: tuple[str, ...]) -> InlineData:
+    x, y = own_data(code)
+    if x is None or y is None:
+        help = f"add data: {{file: batch.npz}} to the spec, or define data = (x, y) in {code.code.file.name}"
+        raise bad_input("this needs data, and neither the spec nor its code has any", *where, help=help)
+    return InlineData.model_construct(x=x.tolist(), y=y.tolist(), rescale=None)

@@ -1,0 +1,318 @@
+"""Run the user's code in a separate process, and report how that process ended.
+
+A verdict counts only once the process has sent it back. So no premature end of the process, from `os._exit`
+to a crash in C, can be mistaken for a verdict. Whatever the code does to streams, folders, threads or modules
+is gone when the process ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import faulthandler
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from math import inf
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from os import _exit  # keep the original: code may replace it
+from threading import Thread
+from time import monotonic
+from typing import Any, NoReturn, TypeVar
+
+from gradcheck_cli.code.load import place_among
+from gradcheck_cli.errors import InputError, bad_input, is_interruption
+from gradcheck_cli.spec.gradients import Code
+
+START = (
+    "fork" if sys.platform in ("linux", "freebsd") else "spawn"
+)  # some libraries of macOS do not survive a fork
+"""The start method for processes. A fork is almost free; a fresh process has to import everything again."""
+
+_WHERE = ("gradients",)
+_GRACE = 1.0
+"""How many seconds a process has to end on its own after Ctrl-C or after sending its answer."""
+_LOOK = 0.2
+"""Seconds between checks that a silent process is still alive; its children may keep its pipe open."""
+
+T = TypeVar("T")
+
+
+def in_own_process(code: Code | None, limit: float | None, work: Callable[..., T], *arguments: Any) -> T:
+    """Run `work(*arguments)` in another process; return its result or raise its exception.
+
+    code: the user's code that `work` runs, for messages.  limit: the time limit in seconds, or None.
+    Raises `InputError` if the process ends without an answer or exceeds the limit. By the time this function
+    returns or raises, the process has ended.
+    """
+    with _started(code, work, arguments) as child:
+        answer = child.answer(limit)
+    return answer.given()
+
+
+# --- the answer --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Returned:
+    value: Any
+
+    def given(self) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class _Raised:
+    error: BaseException
+    trace: str
+
+    def given(self) -> NoReturn:
+        raise self.error from _ElsewhereError(self.trace)
+
+
+class _ElsewhereError(Exception):
+    """The cause of an exception from the other process; it carries that process's traceback as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+# --- in this process ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Iterator[_Child]:
+    context: Any = multiprocessing.get_context(START)
+    with _pipe(context) as (answers, to), _pipe(context) as (last_words, crash), _stdin() as stdin:
+        process = context.Process(target=_serve, args=(to, crash, stdin, work, arguments))
+        with _no_interruption(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns about threads; these are BLAS's, see `shared_work`
+            process.start()
+        to.close()
+        crash.close()
+        try:
+            yield _Child(code, process, answers, last_words)
+        finally:
+            _end(process)
+
+
+def _end(process: BaseProcess) -> None:
+    """End the process, with time to clean up, since Ctrl-C usually reached it too.
+
+    A second Ctrl-C ends it at once.
+    """
+    try:
+        process.join(_GRACE)
+    finally:
+        if process.is_alive():
+            process.kill()
+            process.join()
+            _tidy_terminal()
+
+
+def _tidy_terminal() -> None:
+    """Show the cursor again, since the process may have died while its progress bar was hiding it."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        sys.stderr.write("\r\x1b[2K\x1b[?25h")
+        sys.stderr.flush()
+
+
+@contextmanager
+def _pipe(context: Any) -> Iterator[tuple[Connection, Connection]]:
+    reader, writer = context.Pipe(duplex=False)
+    with reader, writer:
+        yield reader, writer
+
+
+@contextmanager
+def _stdin() -> Iterator[int | None]:
+    """Yield a copy of standard input for a forked process, where multiprocessing closes the original."""
+    descriptor = None
+    if START == "fork":
+        with suppress(OSError):
+            descriptor = os.dup(0)
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def _no_interruption() -> Iterator[None]:
+    """Delay Ctrl-C until the new process can handle it."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@dataclass(frozen=True)
+class _Child:
+    code: Code | None
+    process: BaseProcess
+    answers: Connection
+    last_words: Connection
+
+    def answer(self, limit: float | None) -> _Returned | _Raised:
+        give_up = monotonic() + (inf if limit is None else limit)
+        while not self.answers.poll(max(0.0, min(_LOOK, give_up - monotonic()))):
+            if self.process.exitcode is not None and not self.answers.poll(0):
+                raise self._no_answer()
+            if monotonic() > give_up:
+                message = f"there is no verdict after {limit:g} s"
+                raise bad_input(
+                    f"{message}; {self._what} runs on", *_WHERE, help="--timeout SECONDS sets the limit"
+                )
+        try:
+            answer: _Returned | _Raised = pickle.loads(self.answers.recv_bytes())
+        except (EOFError, OSError, pickle.UnpicklingError):
+            raise self._no_answer() from None
+        return answer
+
+    @property
+    def _what(self) -> str:
+        return str(self.code or "the check")
+
+    def _no_answer(self) -> InputError:
+        self.process.join(_GRACE)
+        status = self.process.exitcode
+        message = f"{self._what} {_how_it_ended(status)}{self._place()}, before there is a verdict"
+        return bad_input(message, *_WHERE, help=_OF_MEMORY if status == -9 else None)
+
+    def _place(self) -> str:
+        """Return `` at my_net.py:7`` if the code crashed there."""
+        if self.code is None or not self.last_words.poll(0):
+            return ""
+        with suppress(EOFError, OSError):
+            said = os.read(self.last_words.fileno(), 2**16).decode("utf-8", "replace")
+            places = [(file, int(line)) for file, line in _FRAME.findall(said)]
+            place = place_among(reversed(places), os.path.abspath(self.code.file.parent))
+            return f" at {place}" if place else ""
+        return ""
+
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
+"""Matches a frame in a traceback written by faulthandler, which lists the innermost frame first."""
+
+_OF_MEMORY = "a system that runs out of memory does that"
+
+
+_MUTE = 69
+"""The exit status of a process that cannot send its answer."""
+
+
+def _how_it_ended(status: int | None) -> str:
+    if status == _MUTE:
+        return "closes files or spoils modules that are not its own"
+    if status is None:
+        return "closes every file, or becomes another program"
+    if status >= 0:
+        return f"ends the process with status {status}"
+    try:
+        return f"ends the process by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"ends the process by signal {-status}"
+
+
+# --- in the other process ----------------------------------------------------------------------------------
+
+
+def _serve(
+    to: Connection, crash: Connection, stdin: int | None, work: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    """Run `work`, send the answer, and exit without waiting for the code's threads or exit handlers."""
+    own = os.getpid()
+    try:
+        answer = _answer(crash, stdin, work, arguments)
+        if os.getpid() == own:
+            to.send_bytes(answer)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        with suppress(Exception):
+            ctypes.CDLL(None).fflush(None)  # C has a buffer of its own
+        _exit(_MUTE)
+
+
+def _answer(
+    crash: Connection, stdin: int | None, work: Callable[..., Any], arguments: tuple[Any, ...]
+) -> bytes:
+    try:
+        _settle(crash, stdin)
+        answer = pickle.dumps(_Returned(work(*arguments)))
+    except BaseException as error:
+        answer = _failed(error)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return answer
+
+
+def _failed(error: BaseException) -> bytes:
+    trace = "".join(traceback.format_exception(error))
+    if is_interruption(error) and not isinstance(error, InputError):
+        error = KeyboardInterrupt()
+    elif not isinstance(error, InputError) and _out_of_files():
+        error = bad_input("the code leaves too many files open: no more can be opened", *_WHERE)
+    try:
+        answer = pickle.dumps(_Raised(error, trace))
+        pickle.loads(answer)
+    except Exception:  # an exception from a library may allow neither
+        return pickle.dumps(_Raised(RuntimeError(repr(error)), trace))
+    return answer
+
+
+def _out_of_files() -> bool:
+    """Return whether this process has run out of file descriptors."""
+    try:
+        os.close(os.dup(2))
+    except OSError as error:
+        return error.errno == errno.EMFILE
+    return False
+
+
+def _settle(crash: Connection, stdin: int | None) -> None:
+    """Redirect the process's standard output to stderr, since stdout is reserved for the result."""
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        faulthandler.enable(crash.fileno(), all_threads=False)
+    with suppress(OSError):
+        os.dup2(2, 1)
+        theirs = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        sys.__stdout__ = sys.__stderr__ = theirs  # type: ignore[misc]  # the code may close it
+    if stdin is not None:
+        os.dup2(stdin, 0)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open until exit
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends, even by SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if sys.platform != "linux" or not parent.is_alive():
+        Thread(target=_outlive, args=(parent,), daemon=True).start()
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _outlive(parent: BaseProcess) -> None:
+    parent.join()
+    _exit(1)

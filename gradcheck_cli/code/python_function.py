@@ -1,0 +1,271 @@
+"""A Python function that returns a loss and its gradients."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradcheck_cli.arrays.named_arrays import Dialect
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.load import Callee, Load, UserCode, a, load
+from gradcheck_cli.code.objective import Finding, Function, Inputs
+from gradcheck_cli.code.own_inputs import own_parameters
+from gradcheck_cli.code.returned import (
+    Evaluation,
+    as_point,
+    first_not_finite,
+    first_of_two,
+    plain,
+    read_gradients,
+    read_losses,
+    read_stack,
+    real,
+    refuse_changed,
+    refuse_infinite,
+    refuse_mixed,
+    refuse_unrepeatable,
+    samples,
+    taking_data,
+)
+from gradcheck_cli.code.unwritten import refuse_unwritten
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.spec.gradients import PythonFunction
+from gradcheck_cli.types import Array
+
+_WHERE = ("gradients", "python")
+_MOVED = "with parameters moved a little"
+
+
+def read(source: PythonFunction, inputs: Inputs, load: Load = load) -> Function:
+    """Load the function f(parameters, x, y) → (loss, gradients), and call it twice to verify that it works.
+
+    Without data, the function may also take the parameters alone: f(parameters).
+
+    The loss is a number, or an array of S terms, one per sample. The terms must **add up to L** (for a mean
+    over N samples, return ℓₙ / N); they carry 10 to 20 times less rounding noise than their total. A
+    vectorized function takes K points at once: every parameter has the shape (K, …), and the function returns
+    losses of shape (K,) or (K, S) and gradients of shape (K, …).
+
+    If the spec has no parameters, they are taken from `parameters` in the function's module, which is a dict
+    or a function that returns one. If the spec has no data, they are taken from `data` there, a pair (x, y),
+    if the module defines it.
+
+    Raises an `InputError` that points at the offending place in the spec if the code fails, returns anything
+    else, changes its arguments, or returns different results for the same arguments.
+    """
+    code, dialect = load(source.python, _WHERE), Dialect(source, "gradients")
+    parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
+    dialect.refuse_unfit(parameters)
+    code = replace(code, value=_in_its_words(taking_data(code.value, x, y), dialect, source.vectorized))
+    if source.vectorized:
+        return observed(replace(code, value=_of_one(code)), parameters, x, y, stacked=code)
+    return observed(code, parameters, x, y)
+
+
+def observed(
+    code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, stacked: Callee | None = None
+) -> Function:
+    """Call the function twice to verify that it works, and return it as a `Function`.
+
+    stacked: a version of the function that takes K points at once, if there is one.  Raises an `InputError`
+    that points at the place where the spec names the code.
+    """
+    first, remarks = _observe(code, parameters, x, y)
+    second, _ = _observe(code, parameters, x, y)
+    refuse_unwritten(first, second, lambda: _observe(code, parameters, x, y)[0], code)
+    refuse_infinite(first.losses, code, lambda: first_not_finite(lambda: _observe(code, parameters, x, y)))
+    refuse_unrepeatable(first, second, code)
+    loss = float(first.losses.astype(np.float64).sum())
+    function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, stacked)
+    refuse_mixed(function, first.apart, code)
+    return function
+
+
+@dataclass(frozen=True)
+class _Function:
+    code: Callee
+    parameters: Mapping[str, Array]
+    x: Any
+    y: Any
+    terms: int
+    loss: float
+    remarks: tuple[str, ...]
+    stacked: Callee | None = None  # the author's function, if it takes a stack of parameters
+
+    is_wide: ClassVar[bool] = False  # the code chooses its types
+    weighted: ClassVar[str] = ""
+    findings: ClassVar[tuple[Finding, ...]] = ()
+    others: ClassVar[tuple[Function, ...]] = ()
+
+    @property
+    def origin(self) -> str:
+        return str(self.code)
+
+    @property
+    def vectorized(self) -> bool:
+        return self.stacked is not None
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        with self.code.running(_MOVED):
+            loss, _ = _call(self.code, dict(parameters), self.x, self.y)
+            losses = read_losses(loss, self.code)
+        if len(losses) != self.terms:
+            message = f"returns {len(losses)} loss terms where it returned {self.terms} before"
+            raise self.code.complain(message)
+        return losses.astype(np.float64)
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        if self.stacked is None:
+            return np.stack([self.losses(point) for point in points])
+        with self.code.running(_MOVED):
+            loss, _ = _call(self.stacked, _stack(points), self.x, self.y)
+            return read_stack(loss, (len(points), self.terms), self.code)
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        shapes = {name: array.shape for name, array in self.parameters.items()}
+        with self.code.running(_MOVED):
+            _, gradients = _call(self.code, dict(parameters), self.x, self.y)
+            return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
+
+    def wide_gradients(self) -> None:
+        """Return None, since the code chooses its own types and cannot be run in wider ones."""
+
+
+def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Array]:
+    if inputs.parameters is not None:
+        return as_point(inputs.parameters, ("parameters", "file"))
+    own = own_parameters(code)
+    if own is None:
+        file = code.code.file.name
+        help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
+        raise code.complain("has no parameters to start from: neither the spec nor its file gives any", help)
+    return dialect.ours(own)
+
+
+def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
+    """Translate the names and layout of parameters and gradients if the function's author uses other ones."""
+    if not dialect.says_otherwise:
+        return function
+    to, back = (
+        (dialect.stacks_of_theirs, dialect.stacks_of_ours) if stacked else (dialect.theirs, dialect.ours)
+    )
+
+    def translated(parameters: dict[str, Array], x: Any, y: Any) -> Any:
+        match function(to(parameters), x, y):
+            case (loss, Mapping() as gradients):
+                return loss, back({str(name): plain(gradient) for name, gradient in gradients.items()})
+            case other:
+                return other
+
+    return translated
+
+
+def _call(code: Callee, parameters: dict[str, Array], x: Any, y: Any) -> tuple[Any, Any]:
+    result = code.value(parameters, x, y)
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        found = f"{len(result)} values" if isinstance(result, tuple | list) else a(result)
+        raise code.complain(f"returns {found}; (loss, gradients) is needed")
+    if isinstance(result[0], Mapping) and not isinstance(result[1], Mapping):
+        raise code.complain("returns a dict first; return the loss first, then the gradients")
+    return result[0], result[1]
+
+
+def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    return {name: np.stack([point[name] for point in points]) for name in points[0]}
+
+
+def _of_one(stacked: Callee) -> Callable[..., Any]:
+    """Turn a function of K points into a function of one point, by passing that point twice."""
+
+    def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
+        loss, gradients = _call(stacked, _stack([parameters, parameters]), x, y)
+        if not isinstance(gradients, Mapping):
+            return first_of_two(loss, "a loss", stacked), gradients
+        firsts = {n: first_of_two(g, f"the gradient of '{n}'", stacked) for n, g in gradients.items()}
+        return first_of_two(loss, "a loss", stacked), firsts
+
+    return function
+
+
+def _observe(
+    code: Callee, parameters: Mapping[str, Array], x: Any, y: Any
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Call the function once and verify that its arguments are unchanged; return the results and remarks."""
+    given = {name: array.copy() for name, array in parameters.items()}
+    arguments = {f"parameter '{name}'": array for name, array in given.items()}
+    arguments |= {name: array for name, array in (("x", x), ("y", y)) if isinstance(array, np.ndarray)}
+    before = {name: array.copy() for name, array in arguments.items()}
+    with _hint_at_names(given), code.running():
+        loss, gradients = _call(code, dict(given), x, y)
+        refuse_changed(before, arguments, code)
+        losses = read_losses(loss, code)
+        arrays = read_gradients(gradients, {name: array.shape for name, array in parameters.items()}, code)
+    remarks = (*_aliases(arrays, arguments), *_narrow_jax(code, [loss, *gradients.values()]))
+    return Evaluation(losses, {name: real(array) for name, array in arrays.items()}), remarks
+
+
+@contextmanager
+def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
+    """Add a hint to an error that suggests that the code expects other parameter names or another layout."""
+    try:
+        yield
+    except InputError as error:
+        told = (replace(c, help=_on_names(c.message, parameters) or c.help) for c in error.complaints)
+        raise InputError(*told) from None
+
+
+def _on_names(failure: str, parameters: Mapping[str, Array]) -> str | None:
+    if "raises KeyError" in failure:
+        names = listed(parameters)
+        return f"the parameters are {names}; if the code uses other names, add names: {{ITS: OURS}}"
+    of_a_network = any(name.endswith(".weight") for name in parameters)
+    of_shapes = any(word in failure for word in ("matmul", "broadcast", "shapes", "aligned"))
+    return _LAYOUT if "raises ValueError" in failure and of_a_network and of_shapes else None
+
+
+_LAYOUT = "weights of a network section are [out, in]; if the code has them [in, out], add layout: in_out"
+
+
+def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
+    """Yield a remark if jax computed the returned values in float32."""
+    jax = sys.modules.get("jax")
+    if jax is None or jax.config.jax_enable_x64 or not any(map(_is_float32, returned)):
+        return
+    if any(map(_is_of_jax, (*returned, *_in_sight_of(code.value)))):
+        yield "jax computes in float32; jax.config.update('jax_enable_x64', True) makes the check finer"
+
+
+def _in_sight_of(function: Any) -> Iterator[Any]:
+    """Yield the values that a function can see: its globals and the variables of its closure."""
+    yield from getattr(function, "__globals__", {}).values()
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # the cell is empty
+            yield cell.cell_contents
+
+
+def _is_float32(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")) == "float32"
+
+
+def _is_of_jax(value: Any) -> bool:
+    """Return whether the value is a jax array, a module of jax, or a function that jax transformed."""
+    if isinstance(value, ModuleType):
+        module = value.__name__
+    else:
+        module = getattr(value, "__globals__", {}).get("__name__") or type(value).__module__
+    return str(module).split(".")[0] in ("jax", "jaxlib")
+
+
+def _aliases(gradients: Mapping[str, Array], arguments: Mapping[str, Array]) -> tuple[str, ...]:
+    return tuple(
+        f"the gradient of '{name}' shares the memory of {argument}"
+        for name, gradient in gradients.items()
+        for argument, array in arguments.items()
+        if np.may_share_memory(gradient, array)
+    )

@@ -1,0 +1,307 @@
+"""Read the loss and the gradients that the user's code returns, and compare the results of two calls."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import match_shapes
+from gradcheck_cli.code.load import Callee, UserCode, a
+from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.types import Array
+
+_MOST_APART = 1e-3
+"""The largest difference allowed between two calls if threads race, relative to the largest number."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The S loss terms and the gradients from one call, in the types they were computed in."""
+
+    losses: Array
+    gradients: Mapping[str, Array]
+
+    @property
+    def apart(self) -> float:
+        """The largest difference allowed between two calls, relative to the largest number in an array."""
+        arrays = (self.losses, *self.gradients.values())
+        return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
+
+
+# --- what goes in ----------------------------------------------------------------------------------------
+
+
+def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]:
+    """Return x and y from the spec, or else from `data` in the code's module; (None, None) without either."""
+    if inputs.x is not None or inputs.y is not None:
+        return inputs.x, inputs.y
+    return own_data(code)
+
+
+def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
+    """Return x and y from `data` in the code's module; (None, None) if it defines no `data`."""
+    data = code.own("data")
+    if data is None:
+        return None, None
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise _of(code, "data", f"is {a(data)}; (x, y) is needed")
+    with code.running("reading its data"):
+        x, y = (None if value is None else _own_array(value, code, "data", "buifc") for value in data)
+    return x, y
+
+
+def named_arrays(values: Any, code: UserCode, what: str) -> dict[str, Array]:
+    """Convert the values of a dict that the user's module defines to arrays."""
+    if not isinstance(values, Mapping) or not values:
+        raise _of(code, what, f"is {a(values)}; a dict of arrays by name is needed")
+    return {str(name): _own_array(value, code, f"'{name}' of {what}") for name, value in values.items()}
+
+
+def as_point(arrays: Mapping[str, Array], where: tuple[str, ...]) -> dict[str, Array]:
+    """Return the parameters in float64. Raises `InputError` if any number in them is not finite."""
+    point = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
+    complaints = [
+        Complaint(f"parameter '{name}' holds numbers that are not finite", where)
+        for name, array in point.items()
+        if not np.isfinite(array).all()
+    ]
+    if complaints:
+        raise InputError(*complaints)
+    return point
+
+
+def _own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Array:
+    array = plain(value)
+    if array.dtype.kind not in kinds:
+        raise _of(code, what, f"holds {array.dtype}; real numbers are needed", in_two_parts(array))
+    return array
+
+
+def in_two_parts(array: Array) -> str | None:
+    """Return a hint to pass complex numbers as two real arrays; None for an array that is not complex."""
+    return "give its real and its imaginary part as two arrays" if array.dtype.kind == "c" else None
+
+
+def _of(code: UserCode, what: str, message: str, help: str | None = None) -> InputError:
+    return InputError(Complaint(f"{what} of {code.code.file.name} {message}", code.where, help))
+
+
+def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
+    """Return the function as one of (parameters, x, y).
+
+    If there are no data and the function takes only the parameters, the wrapped function ignores x and y.
+    """
+    if x is not None or y is not None or takes(function, {}, x, y):
+        return function
+    return lambda parameters, x, y: function(parameters)
+
+
+def takes(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Return whether the function's signature allows a call with these arguments."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # the function has no signature to inspect
+        return True
+    return True
+
+
+# --- what comes out --------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Array:
+    """Convert numbers from numpy, torch, jax or plain Python to an array, without a copy if possible."""
+    if hasattr(value, "detach"):
+        value = value.detach().resolve_conj().resolve_neg()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
+
+
+def real(array: Array) -> Array:
+    """Return a copy in float16, float32 or float64; integers and wider types become float64."""
+    floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=array.dtype.newbyteorder("=") if floating else np.float64)
+
+
+def read_losses(value: Any, code: Callee) -> Array:
+    """Read the S loss terms, which add up to the loss L, as an array of shape (S,)."""
+    losses = plain(value)
+    if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
+        found = a(value) if losses.dtype.kind not in "buif" else f"an array of shape {list(losses.shape)}"
+        raise code.complain(f"returns {found} for a loss; a number or one term per sample is needed")
+    return real(losses.reshape(-1))
+
+
+def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Callee) -> dict[str, Array]:
+    """Read the gradients as arrays, without a copy. Raises `InputError` for every one that does not fit."""
+    if not isinstance(values, Mapping):
+        message = f"returns {a(values)} for the gradients; a dict of arrays by parameter name is needed"
+        raise code.complain(message)
+    arrays = {str(name): plain(value) for name, value in values.items()}
+    complaints = [
+        Complaint(
+            f"{code} returns {_found(values[name], arrays[name])} for the gradient of '{name}'",
+            code.where,
+            in_two_parts(arrays[name]),
+        )
+        for name in shapes
+        if name in arrays and arrays[name].dtype.kind not in "buif"
+    ]
+    if complaints:
+        raise InputError(*complaints)
+    match_shapes(arrays, shapes, "gradient", code.where)
+    return {name: arrays[name] for name in shapes}
+
+
+def first_of_two(value: Any, what: str, code: Callee) -> Array:
+    """Return the first of the two results that a vectorized function returns for a stack of two points."""
+    array = plain(value)
+    if array.ndim == 0 or len(array) != 2:
+        found = f"returns {what} of shape {list(array.shape)} for a stack of 2 points"
+        raise code.complain(f"{found}; its first axis must be that of the stack", _VECTORIZED)
+    return array[0]
+
+
+def read_stack(value: Any, shape: tuple[int, int], code: Callee) -> Array:
+    """Read the losses at K points, with S terms each, as a float64 array of shape (K, S)."""
+    losses = plain(value)
+    if losses.dtype.kind not in "buif" or losses.shape not in _fitting(shape):
+        found = f"returns a loss of shape {list(losses.shape)} for a stack of {shape[0]} points"
+        raise code.complain(f"{found}; {list(shape)} is needed", _VECTORIZED)
+    return losses.astype(np.float64).reshape(shape)
+
+
+def _fitting(shape: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    return (shape, shape[:1]) if shape[1] == 1 else (shape,)
+
+
+_VECTORIZED = (
+    "a vectorized function gets every parameter with a first axis of K points, and so it returns losses and "
+    "gradients; if this one does not, leave `vectorized` out"
+)
+
+
+def _found(value: Any, array: Array) -> str:
+    return f"numbers of type {array.dtype}" if array.dtype.kind == "c" else a(value)
+
+
+def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:
+    """Raise an `InputError` unless every loss is finite.
+
+    arises: finds out where the first number that is not finite arises.
+    """
+    finite = np.isfinite(losses)
+    if not finite.all():
+        i = int(np.flatnonzero(~finite)[0])
+        which = f"loss term {i} of {len(losses)}" if len(losses) > 1 else "the loss"
+        raise code.complain(f"returns {losses[i]} for {which}; a finite number is needed", arises())
+
+
+def first_not_finite(call: Callable[[], object]) -> str | None:
+    """Call the code again, and say where numpy first computes a number that is not finite.
+
+    Returns None if the call does not show the place.
+    """
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            call()
+    except FloatingPointError as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+        where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: {error}"
+    except InputError as error:
+        _, is_of_numpy, where = error.complaints[0].message.partition("raises FloatingPointError at ")
+        if not is_of_numpy:
+            return None
+    else:
+        return None
+    return f"the first number that is not finite arises at {where}"
+
+
+# --- and again -------------------------------------------------------------------------------------------
+
+
+def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: Callee) -> None:
+    """Raise an `InputError` if the code changed its arguments, which makes finite differences meaningless."""
+    names = " and ".join(
+        name
+        for name, array in before.items()
+        if (after[name].shape, after[name].tobytes()) != (array.shape, array.tobytes())
+    )
+    if names:
+        raise code.complain(f"changes {names} in place", "work on a copy: w = w.copy(), or w = w - step")
+
+
+def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
+    """Raise an `InputError` if two identical calls differ by more than racing threads can explain."""
+    help = "seed its random numbers in the function, or switch dropout off"
+    if not same(first.losses, second.losses, first.apart):
+        totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
+        raise code.complain(
+            f"returns different losses when called twice with the same arguments: {totals}", help
+        )
+    different = [n for n in first.gradients if not same(first.gradients[n], second.gradients[n], first.apart)]
+    if not different:
+        return
+    names = ", ".join(f"'{name}'" for name in different)
+    ratios = [_ratio(first.gradients[name], second.gradients[name], first.apart) for name in different]
+    if None not in ratios:
+        message = (
+            f"seems to accumulate its gradients across calls: those of the second are {ratios[0]:.6g} times"
+        )
+        raise code.complain(
+            f"{message} those of the first, in {names}", "set the gradients to 0 at the start of every call"
+        )
+    raise code.complain(
+        f"returns different gradients when called twice with the same arguments, for {names}", help
+    )
+
+
+def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
+    """Raise an `InputError` if a vectorized function mixes up the points of a stack."""
+    if not function.vectorized:
+        return
+    here = function.parameters
+    nearby = {name: array * (1.0 + 2.0**-10) for name, array in here.items()}
+    both = function.losses_at([here, nearby])
+    for together, alone in zip(both, (here, nearby), strict=True):
+        if not same(function.losses(alone), together, apart):
+            message = "returns another result for a point in a stack than for the point alone"
+            raise code.complain(message, _VECTORIZED)
+
+
+def differing(first: Evaluation, second: Evaluation) -> list[str]:
+    """Name the results that differ between two calls, such as ``the loss`` or ``the gradient of w``."""
+    loss = [] if same(first.losses, second.losses, first.apart) else ["the loss"]
+    return loss + [
+        f"the gradient of {name}"
+        for name, gradient in first.gradients.items()
+        if not same(gradient, second.gradients[name], first.apart)
+    ]
+
+
+def same(first: Array, second: Array, apart: float) -> bool:
+    """Return whether two arrays differ by at most `apart` times the largest number in the first."""
+    if first.shape != second.shape:
+        return False
+    if np.array_equal(first, second, equal_nan=True):
+        return True
+    size = np.max(np.abs(first, dtype=np.float64), initial=0.0)
+    return bool(np.allclose(first, second, rtol=0.0, atol=apart * size, equal_nan=True))
+
+
+def _ratio(first: Array, second: Array, apart: float) -> float | None:
+    """Return k if the second array is k times the first, to within `apart`; otherwise None."""
+    a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
+    square = float(a @ a)
+    k = float(a @ b) / square if square else np.nan
+    return k if np.isfinite(k) and same(k * a, b, apart) else None

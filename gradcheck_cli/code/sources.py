@@ -1,0 +1,52 @@
+"""The sources that run the user's code. A new one is one file with `read`, and a line in `CODE_SOURCES`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from gradcheck_cli.arrays.named_arrays import OwnParameters
+from gradcheck_cli.spec.gradients import Gradients, PythonFunction, TorchModule
+from gradcheck_cli.spec.spec import Spec
+
+if TYPE_CHECKING:
+    from gradcheck_cli.code.load import Load
+    from gradcheck_cli.code.objective import Function, Inputs
+
+CODE_SOURCES: Mapping[type, str] = {
+    PythonFunction: "gradcheck_cli.code.python_function",
+    TorchModule: "gradcheck_cli.code.torch_module",
+}
+"""Sources that run the user's code, which computes a loss as well as gradients.
+
+Each source has a module with a function `read(source, inputs, load)`, which is imported on demand.
+"""
+
+
+def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
+    """Return the spec with its data filled in and, if it names no parameters, those that its code defines.
+
+    Data and parameters that the spec names itself are kept. No gradients are computed. Raises `InputError`
+    if the code fails, or if the data are defined nowhere.
+    """
+    code = spec.names_code
+    if code is None or not spec.asks_code or not (spec.data is None or os.path.exists(code.file)):
+        return spec, None
+    from gradcheck_cli.code.load import load
+    from gradcheck_cli.code.own_inputs import completed
+
+    return completed(spec, load)
+
+
+def read_code(source: Gradients, inputs: Inputs, load: Load | None = None) -> Function:
+    """Load the code that the spec names and call it.
+
+    Raises an `InputError` that points at the offending place in the spec.
+
+    load: the function that loads the code; `load.load` by default.
+    """
+    loaded_by = () if load is None else (load,)
+    function: Function = import_module(CODE_SOURCES[type(source)]).read(source, inputs, *loaded_by)
+    return function

@@ -1,0 +1,374 @@
+"""A torch module and its loss as a function of its parameters, in the module's own type and in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.named_arrays import Author, Dialect
+from gradcheck_cli.arrays.shapes import match_shapes
+from gradcheck_cli.arrays.stored import Header
+from gradcheck_cli.code.load import UserCode, a
+from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.returned import as_point, plain, real, takes
+from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
+from gradcheck_cli.code.torch_types import is_wide
+from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
+from gradcheck_cli.types import Array
+
+WHERE = ("gradients", "torch")
+
+_LAYERS = "name the layers as the module does, or say under gradients: names: {ITS: OURS}"
+_FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The forward pass and the loss as a function of the parameters, which are assigned before each run.
+
+    functional: the forward pass as a function of x and a mapping of parameters by name.
+    leaves: the parameters.  held: all other tensors of the module, paired with their initial values.
+    x, y: the data in the module's type.
+    shared: maps every name of a tensor to the tensor's first name.
+    differentiates: whether the forward pass itself takes derivatives, and so needs autograd.
+    """
+
+    torch: Any
+    code: UserCode
+    forward: Callable[..., Any]
+    functional: Callable[..., Any]
+    loss: Callable[..., Tensor]
+    leaves: Sequence[Leaf]
+    held: tuple[tuple[Tensor, Tensor], ...]
+    x: Tensor | None
+    y: Tensor | None
+    shared: Mapping[str, str]
+    differentiates: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """One line for each parameter that is shared or has a padding row."""
+        same = (
+            f"'{name}' is the same tensor as '{first}': both move at once, and their gradient is {first}'s"
+            for name, first in self.shared.items()
+            if name != first
+        )
+        padding = (
+            f"row {row} of '{leaf.name}' is its padding_idx, which torch gives no gradient: it is not moved"
+            for leaf in self.leaves
+            for row in leaf.padding
+        )
+        return (*same, *padding)
+
+    def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
+        """Return the same graph, with the padding rows of embeddings held fixed if they get no gradient.
+
+        If an embedding's weight is also used elsewhere, its padding row does get one.
+        """
+        if not any(leaf.padding for leaf in self.leaves):
+            return self
+        gradients = self.gradients(point, Upstream(AS_IT_IS))
+        return replace(self, leaves=[leaf.holding(gradients) for leaf in self.leaves])
+
+    def in_our_words(self, dialect: Dialect) -> Graph:
+        """Return the same graph, with its parameters in gradcheck's names and layout."""
+        return replace(self, leaves=[leaf.in_our_words(dialect) for leaf in self.leaves])
+
+    def begin_at(self, inputs: Inputs, dialect: Dialect) -> None:
+        """Copy the spec's parameters, if it has any, into the module."""
+        if inputs.parameters is None:
+            return
+        if inputs.problem is not None:
+            author = Author(self.code.code.file.name, WHERE, dialect)
+            author.refuse_misfits(self._headers(), inputs.problem.network.shapes, None, "parameter", _LAYERS)
+        else:
+            shapes = {name: array.shape for name, array in self.point().items()}
+            match_shapes(inputs.parameters, shapes, "parameter", WHERE, _LAYERS)
+        self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
+
+    def _headers(self) -> dict[str, Header]:
+        """Return the shape and type of each parameter, under the module's own names."""
+        parts = {name: part for leaf in self.leaves for name, part in leaf.as_it_is().items()}
+        return {name: Header(name, part.shape, part.dtype) for name, part in parts.items()}
+
+    def point(self) -> dict[str, Array]:
+        """Return the module's parameters in float64, which represents them exactly."""
+        return as_point(self._values(), WHERE)
+
+    def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
+        """Run the forward pass in float64, and return its S loss terms."""
+        with self._autograd(), _one_thread(self.torch):
+            self._assign(parameters, wide=True)
+            return real(plain(self._terms(True, weights).cpu()))
+
+    def is_wide(self, parameters: Mapping[str, Array]) -> bool:
+        """Return whether the losses are known to be computed in float64 throughout."""
+        with self._autograd(), _one_thread(self.torch):
+            self._assign(parameters, wide=True)
+            return is_wide(self.torch, lambda: self._terms(True, AS_IT_IS))
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
+        """Return the S loss terms at each of K points, in the shape (K, S), by vmap over the parameters."""
+        self._assign(points[0], wide=True)
+        stack = {name: np.stack([point[name] for point in points]) for name in points[0]}
+        leaves = {
+            leaf.name: self.torch.from_numpy(leaf.whole(stack)).to(leaf.tensor.device) for leaf in self.leaves
+        }
+        with self._autograd(), _one_thread(self.torch):
+            terms = self.torch.func.vmap(lambda one: self._terms(True, weights, one))(leaves)
+            return real(plain(terms.cpu()))
+
+    def gradients(
+        self,
+        parameters: Mapping[str, Array],
+        upstream: Upstream,
+        wide: bool = False,
+        watch: Callable[[Sequence[Node]], None] | None = None,
+    ) -> dict[str, Array]:
+        """Run backward in the module's type or in float64, and return the gradients; a missing one is 0.
+
+        watch: called before backward runs, with those of its steps that are not part of torch.
+        """
+        self._assign(parameters, wide)
+        with self.torch.enable_grad():
+            terms = self._terms(wide, upstream.weights)
+            nodes = own_nodes(self.torch, terms)
+            upstream.lay_out(nodes)
+            if watch:
+                watch(nodes)
+            if terms.requires_grad:
+                terms.sum().backward()
+        return {name: real(part) for leaf in self.leaves for name, part in leaf.parts(_grad(leaf)).items()}
+
+    def upstream_of_output(self, parameters: Mapping[str, Array]) -> Tensor | None:
+        """Return the loss's gradient with respect to the output; None unless that is a single real tensor."""
+        arrived: list[Tensor] = []
+        self._assign(parameters, wide=False)
+        with self.torch.enable_grad():
+            x, y = self._data(wide=False)
+            output = self.forward(*x)
+            if not isinstance(output, self.torch.Tensor) or not output.is_floating_point():
+                return None
+            if not output.requires_grad or output.layout != self.torch.strided:
+                return None
+            hook = output.register_hook(arrived.append)
+            terms = self._read(self.loss(output, *y))
+            if terms.requires_grad:
+                terms.sum().backward()
+            hook.remove()
+        return arrived[0].detach() if len(arrived) == 1 else None
+
+    @property
+    def silent(self) -> list[str]:
+        """The names of the parameters that got no gradient in the last run of backward."""
+        return [leaf.name for leaf in self.leaves if leaf.tensor.grad is None]
+
+    @property
+    def types(self) -> set[Any]:
+        """The types of the parameters in the module."""
+        return {leaf.own for leaf in self.leaves}
+
+    @property
+    def eps(self) -> float:
+        """The machine epsilon of the narrowest type among the parameters."""
+        return max(float(self.torch.finfo(own).eps) for own in self.types)
+
+    def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Return copies of all arrays that are passed to the code and that it must not change."""
+        if point is not None:
+            self._assign(point, wide=False)
+        arrays = {f"parameter '{name}'": array for name, array in self._values().items()}
+        given = (("x", self.x), ("y", self.y))
+        return arrays | {name: plain(t.cpu()).copy() for name, t in given if t is not None}
+
+    def _values(self) -> dict[str, Array]:
+        return {
+            name: part.copy()
+            for leaf in self.leaves
+            for name, part in leaf.parts(widened(leaf.tensor.detach(), True).cpu()).items()
+        }
+
+    def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
+        """Set the module's parameters, and reset all its other tensors to their initial values."""
+        for leaf in self.leaves:
+            value = self.torch.from_numpy(leaf.whole(parameters))
+            leaf.tensor.data = value.to(leaf.tensor.device, value.dtype if wide else leaf.own)
+            leaf.tensor.grad = None
+        for tensor, first in self.held:
+            tensor.data = widened(first.clone(), wide)
+
+    def _terms(self, wide: bool, weights: Weights, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Compute the loss terms, with the module's parameters or with `leaves` in their place."""
+        x, y = self._data(wide)
+        output = self.forward(*x) if leaves is None else self.functional(leaves, *x)
+        return weights.weigh(output, self._read(self.loss(output, *y)))
+
+    def _data(self, wide: bool) -> tuple[list[Tensor], list[Tensor]]:
+        x, y = ([] if t is None else [widened(t, wide)] for t in (self.x, self.y))
+        return x, y
+
+    def _read(self, terms: Any) -> Tensor:
+        if not isinstance(terms, self.torch.Tensor):
+            raise self.code.complain(f"returns {a(terms)} for a loss; a tensor is needed")
+        if terms.is_complex():
+            help = "take its .real, or .abs().square() for a distance"
+            raise self.code.complain(f"returns a loss in {_type_name(terms)}; a real one is needed", help)
+        if terms.ndim > 1 or not terms.numel():
+            found = f"a loss of shape {list(terms.shape)}"
+            raise self.code.complain(f"returns {found}; a number or one term per sample is needed")
+        return terms.reshape(-1)
+
+    def _autograd(self) -> Any:
+        return self.torch.enable_grad() if self.differentiates else self.torch.no_grad()
+
+
+def _grad(leaf: Leaf) -> Tensor:
+    """Return the gradient as a dense tensor, or zeros if backward never computed it."""
+    grad = leaf.tensor.grad
+    if grad is None:
+        return leaf.tensor.detach().new_zeros(leaf.tensor.shape).cpu()
+    return grad.to_dense().cpu()
+
+
+def _type_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _one_thread(torch: Any) -> Iterator[None]:
+    """Run on a single thread, which can make a short pass on a busy machine 20 times as fast.
+
+    More threads would mostly wait for each other. Backward keeps its threads, since a race between them is a
+    mistake to be found.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# --- from what build() returns ---------------------------------------------------------------------------
+
+
+def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
+    """Build the graph of (module, loss) or (function, loss, tensors). Raises `InputError` otherwise."""
+    if not isinstance(built, tuple | list) or len(built) not in (2, 3):
+        found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
+        raise code.complain(f"returns {found}; {_FORMS}")
+    loss = _without_y(built[1]) if y is None and callable(built[1]) else built[1]
+    if not callable(loss):
+        raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
+    if len(built) == 2:
+        forward, functional, named = _of_module(torch, code, built[0])
+    else:
+        forward, functional, named = _of_function(torch, code, built[0], built[2])
+    shared = _first_names(named)
+    named = {name: named[name] for name in shared.values()}
+    leaves = [_with_padding(torch, built[0], leaf) for leaf in _leaves(torch, code, named)]
+    others = _tensors(torch, built[0]) + _tensors(torch, built[1]) + list(named.values())
+    checked = {id(leaf.tensor) for leaf in leaves}
+    held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
+    x, y = (_as_tensor(torch, array, leaves[0].tensor) for array in (x, y))
+    return Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), x, y, shared)
+
+
+def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the loss as a function of the output alone; if it also requires y, it gets None."""
+    return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
+
+
+def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:
+    leaves = [
+        Leaf(name, tensor, tensor.dtype, name) for name, tensor in named.items() if tensor.requires_grad
+    ]
+    if not leaves:
+        raise code.complain("returns nothing that requires a gradient")
+    for leaf in leaves:
+        if leaf.tensor.layout != torch.strided:
+            help = f"let '{leaf.name}' hold the values, and make it sparse in the forward pass"
+            raise code.complain(f"returns '{leaf.name}' as a sparse tensor; a dense one is needed", help)
+        for part in (f"{leaf.name}.real", f"{leaf.name}.imag"):
+            if leaf.own.is_complex and part in named:
+                raise code.complain(f"calls a tensor '{part}', which is a part of the complex '{leaf.name}'")
+    return leaves
+
+
+def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
+    """Return the leaf with its padding row filled in, if it is the weight of an embedding that has one."""
+    kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
+    modules = module.modules() if isinstance(module, torch.nn.Module) else ()
+    rows = {
+        each.padding_idx
+        for each in modules
+        if isinstance(each, kinds) and each.weight is leaf.tensor and each.padding_idx is not None
+    }
+    held = {row: plain(widened(leaf.tensor.detach()[row], True).cpu()).copy() for row in rows}
+    return replace(leaf, padding=held)
+
+
+_Forward = Callable[..., Any]
+
+
+def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
+    """Return the forward pass, the same as a function of given parameters, and the parameters by name."""
+    if not isinstance(module, torch.nn.Module):
+        raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
+
+    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
+        return torch.func.functional_call(module, leaves, x)
+
+    return module, functional, dict(module.named_parameters())
+
+
+def _of_function(
+    torch: Any, code: UserCode, function: Any, tensors: Any
+) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
+    """Return what `_of_module` does, for a function of (x, *tensors) or a torch.autograd.Function."""
+    is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
+    function = getattr(function, "apply", None) if is_function else function
+    named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
+    if not named or not callable(function):
+        raise code.complain(f"returns {a(function)} and {a(tensors)}; {_FORMS}")
+    if not all(tensor.is_leaf for tensor in tensors.values()):
+        raise code.complain("returns tensors that were computed from others", "detach() them")
+    if not any(tensor.requires_grad for tensor in tensors.values()):
+        for tensor in tensors.values():
+            tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex())
+
+    first_names = _first_names(tensors)
+
+    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
+        return function(*x, *(leaves.get(first_names[name], tensor) for name, tensor in tensors.items()))
+
+    return lambda *x: functional({}, *x), functional, dict(tensors)
+
+
+def _first_names(named: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map every name to the first name of the same tensor."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
+
+
+def _tensors(torch: Any, module: Any) -> list[Tensor]:
+    """Return all parameters and buffers of a module; empty for anything that is not a module."""
+    is_module = isinstance(module, torch.nn.Module)
+    return [*module.parameters(), *module.buffers()] if is_module else []
+
+
+def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
+    """Convert integers to long, real numbers to the type of `like`, and complex ones to its complex type."""
+    if array is None:
+        return None
+    kinds = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float64, "c": np.complex128}
+    tensor = torch.tensor(array.astype(kinds[array.dtype.kind])).to(like.device)
+    if tensor.is_complex():
+        return tensor.to(torch.promote_types(like.dtype, torch.complex64))
+    if tensor.is_floating_point():
+        return tensor.to(like.real.dtype)
+    return tensor

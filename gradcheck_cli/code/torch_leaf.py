@@ -1,0 +1,83 @@
+"""One parameter of a torch module: its name and layout in the module and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.named_arrays import Dialect
+from gradcheck_cli.code.returned import plain
+from gradcheck_cli.types import Array
+
+Tensor = Any
+"""A torch.Tensor; torch is imported only on demand."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A parameter of the module. A complex one is checked as two real tensors, NAME.real and NAME.imag.
+
+    torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its real and imaginary parts are the
+    gradients of these two tensors.
+    name: its name in the module.  own: its type in the module.
+    called: its name in the report.  turned: whether its two axes are swapped in the report.
+    padding: the indices of rows that get no gradient, with their values.
+    """
+
+    name: str
+    tensor: Tensor
+    own: Any
+    called: str
+    turned: bool = False
+    padding: Mapping[int, Array] = field(default_factory=dict)
+
+    def in_our_words(self, dialect: Dialect) -> Leaf:
+        """Return the same leaf, with gradcheck's name and layout in the report."""
+        ours = dialect.of(self.name)
+        return replace(self, called=ours, turned=dialect.turns(ours, self.tensor.ndim))
+
+    def holding(self, gradients: Mapping[str, Array]) -> Leaf:
+        """Return the same leaf, where only rows with a gradient of 0 still count as padding."""
+        rows = {
+            row: held
+            for row, held in self.padding.items()
+            if not self._turn(gradients[self.called])[row].any()
+        }
+        return replace(self, padding=rows)
+
+    def as_it_is(self) -> dict[str, Array]:
+        """Return the parameter as real arrays by name, in the module's own names and layout."""
+        return replace(self, called=self.name, turned=False).parts(widened(self.tensor.detach(), True).cpu())
+
+    def parts(self, whole: Tensor) -> dict[str, Array]:
+        """Split the parameter or its gradient into real arrays by name: one, or two if it is complex."""
+        if not self.own.is_complex:
+            return {self.called: self._turn(plain(whole))}
+        parts = {"real": whole.real, "imag": whole.imag}
+        return {f"{self.called}.{part}": self._turn(plain(tensor)) for part, tensor in parts.items()}
+
+    def whole(self, parts: Mapping[str, Array]) -> Array:
+        """Join the real arrays into the parameter, in float64 or complex128."""
+        if not self.own.is_complex:
+            whole = np.array(self._turn(parts[self.called]), dtype=np.float64, order="C")
+            for row, held in self.padding.items():
+                whole[..., row, :] = held
+            return whole
+        re, im = (self._turn(parts[f"{self.called}.{part}"]) for part in ("real", "imag"))
+        whole = np.empty(re.shape, dtype=np.complex128)
+        whole.real, whole.imag = re, im
+        return whole
+
+    def _turn(self, array: Array) -> Array:
+        """Convert from the module's layout to the report's or back; stacks of matrices are allowed."""
+        return np.ascontiguousarray(np.swapaxes(array, -1, -2)) if self.turned else array
+
+
+def widened(tensor: Tensor, wide: bool) -> Tensor:
+    """Return the tensor, if `wide` in float64 or complex128, which finite differences need."""
+    if wide and tensor.is_complex():
+        return tensor.cdouble()
+    return tensor.double() if wide and tensor.is_floating_point() else tensor

@@ -1,0 +1,275 @@
+"""A torch module or autograd function, with the gradients that its backward pass computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.named_arrays import Dialect
+from gradcheck_cli.code.load import Load, UserCode, load
+from gradcheck_cli.code.objective import Finding, Function, Inputs
+from gradcheck_cli.code.returned import (
+    Evaluation,
+    read_stack,
+    refuse_changed,
+    refuse_infinite,
+    refuse_mixed,
+    refuse_unrepeatable,
+    samples,
+)
+from gradcheck_cli.code.torch_graph import WHERE, Graph, build_graph
+from gradcheck_cli.code.torch_trials import tried
+from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
+from gradcheck_cli.code.unwritten import refuse_unwritten
+from gradcheck_cli.errors import Complaint, InputError, bad_input, did_you_mean, shortened
+from gradcheck_cli.spec.gradients import TorchModule
+from gradcheck_cli.types import Array
+
+_WIDE = "in float64, which differences need"
+_MOVED = "with parameters moved a little"
+_STACKED = "under torch.func.vmap, which `vectorized` asks for"
+_ONE_TYPE = (
+    "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "
+    "measures how exact the loss then is"
+)
+
+
+def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
+    """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
+
+    L is loss(module(x), y) or loss(function(x, *tensors), y), summed up if it has one term per sample; x and
+    y are left out if there are no data. The parameters are all of `named_parameters()` that require a
+    gradient, or all such `tensors` (if none of these does, all floating-point and complex ones). The
+    source's `names` and `layout` translate them to those of the network section.
+
+    The gradients are those of backward, in the module's own type. The losses come from the same module at the
+    same point, but in float64, and without autograd unless the forward pass needs it. The terms of the loss
+    are weighted at random, since an upstream gradient of ones hides mistakes.
+
+    Raises an `InputError` that points at the offending place in the spec if the code fails, changes its
+    arguments, or returns different results for the same arguments.
+    """
+    torch = _torch()
+    code, dialect = load(source.torch, WHERE), Dialect(source, "gradients")
+    x, y = samples(inputs, code)
+    with code.running():
+        graph = build_graph(torch, code, code.value(), x, y).in_our_words(dialect)
+        _refuse_unfit(dialect, graph, inputs)
+        graph.begin_at(inputs, dialect)
+        point = graph.point()
+        graph = graph.keeping_padding(point)
+    graph = _evaluable(code, graph, point)
+    function = _observed(code, graph, point, source.vectorized)
+    refuse_mixed(function, function.apart, code)
+    weighted, remarks = _weighted(function)
+    trials = tried(code, graph, point, function.upstream, weighted)
+    function = replace(
+        function,
+        remarks=(*function.remarks, *remarks, *trials.remarks),
+        findings=tuple(trial.finding for trial in trials.found),
+    )
+    upstreams = [weighted, *(trial.upstream for trial in trials.found)]
+    if inputs.problem is not None:  # the network's loss has no weights
+        upstreams.insert(0, function.upstream)
+    first, *others = (replace(function, upstream=upstream) for upstream in upstreams)
+    return replace(first, others=tuple(others))
+
+
+def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
+    """Raise an `InputError` for names that the module does not have, or that stand for no parameter."""
+    theirs = {leaf.name for leaf in graph.leaves}
+    unknown = [
+        Complaint(
+            f"'{shortened(name)}' is not a parameter of the module",
+            dialect.place(name),
+            did_you_mean(name, theirs),
+        )
+        for name in dialect.source.names
+        if name not in theirs
+    ]
+    if unknown:
+        raise InputError(*unknown)
+    ours = {leaf.called for leaf in graph.leaves}
+    dialect.refuse_unfit(ours if inputs.problem is None else inputs.problem.network.shapes)
+
+
+@dataclass(frozen=True)
+class _Function:
+    """The module as a `Function`, with its loss weighted in one particular way.
+
+    loss: the author's loss, without weights.  apart: how much the results of two runs may differ.
+    is_wide: whether the losses are known to be computed in float64 throughout.
+    findings: facts found by running backward in other ways.  others: the same module with other upstreams.
+    """
+
+    code: UserCode
+    graph: Graph
+    parameters: Mapping[str, Array]
+    upstream: Upstream
+    loss: float
+    apart: float
+    remarks: tuple[str, ...]
+    is_wide: bool
+    vectorized: bool = False
+    findings: tuple[Finding, ...] = ()
+    others: tuple[_Function, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        return f"torch backward of {self.code}"
+
+    @property
+    def weighted(self) -> str:
+        return str(self.upstream)
+
+    @property
+    def terms(self) -> int:
+        return len(self.upstream.weights.terms)
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        with self.code.running(_MOVED):
+            losses = self.graph.losses(parameters, self.upstream.weights)
+        if len(losses) != self.terms:
+            message = f"gives {len(losses)} loss terms where it gave {self.terms} before"
+            raise self.code.complain(message)
+        return losses.astype(np.float64)
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        if not self.vectorized:
+            return np.stack([self.losses(point) for point in points])
+        with self.code.running(_STACKED):
+            losses = self.graph.losses_at(points, self.upstream.weights)
+        return read_stack(losses, (len(points), self.terms), self.code)
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        with self.code.running(_MOVED):
+            return self.graph.gradients(parameters, self.upstream)
+
+    def wide_gradients(self) -> Mapping[str, Array] | None:
+        """Return the gradients of backward in float64; None if the module is not narrower or that fails."""
+        if all(str(dtype) in ("torch.float64", "torch.complex128") for dtype in self.graph.types):
+            return None
+        try:
+            with self.code.running(_WIDE):
+                return self.graph.gradients(self.parameters, self.upstream, wide=True)
+        except InputError:  # a kernel that accepts only one type
+            return None
+
+
+# --- two runs that are watched -----------------------------------------------------------------------------
+
+
+def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
+    """Run the module repeatedly to verify that it works, and return it with its author's loss."""
+    first, remarks = _observe(code, graph, point)
+    second, _ = _observe(code, graph, point)
+    refuse_unwritten(first, second, lambda: _observe(code, graph, point)[0], code)
+    refuse_infinite(first.losses, code, lambda: _first_not_finite(code, graph, point))
+    refuse_unrepeatable(first, second, code)
+    upstream = Upstream(plain_weights(len(first.losses)))
+    loss = float(first.losses.astype(np.float64).sum())
+    return _Function(
+        code, graph, point, upstream, loss, first.apart, remarks, _is_wide(code, graph, point), vectorized
+    )
+
+
+def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> str | None:
+    """Name the part of the module that first returns a number that is not finite; None if none is found."""
+    torch, found = graph.torch, []
+
+    def look_at(name: str) -> Any:
+        def look(module: Any, _: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
+                found.append(f"'{name}' ({type(module).__name__})")
+
+        return look
+
+    if not isinstance(graph.forward, torch.nn.Module):
+        return None
+    parts = [(name, part) for name, part in graph.forward.named_modules() if name]
+    hooks = [part.register_forward_hook(look_at(name)) for name, part in parts]
+    with code.running(_WIDE):
+        graph.losses(point, AS_IT_IS)
+    for hook in hooks:
+        hook.remove()
+    if found:
+        return f"the first output that is not finite is that of {found[0]}"
+    return "the output of every layer is finite, so it arises in the loss" if parts else None
+
+
+def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
+    """Return whether the losses are known to be computed in float64 throughout."""
+    with suppress(InputError), code.running(_WIDE):  # compiled code may not run while it is watched
+        return graph.is_wide(point)
+    return False
+
+
+def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:
+    """Return the graph, with autograd enabled for the losses if the forward pass takes derivatives itself."""
+    for each in (graph, replace(graph, differentiates=True)):
+        with suppress(InputError), code.running(_WIDE):
+            each.losses(point, AS_IT_IS)
+            return each
+    return graph  # a later run reports the error
+
+
+def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
+    """Run forward and backward once and verify that no argument changes; return the results and remarks."""
+    before = graph.arguments(point)
+    with code.running():
+        gradients = graph.gradients(point, Upstream(AS_IT_IS))
+    refuse_changed(before, graph.arguments(), code)
+    silent = graph.silent
+    with _hint_at_types(), code.running(_WIDE):
+        losses = graph.losses(point, AS_IT_IS)
+    refuse_changed(before, graph.arguments(), code)
+    remarks = [f"backward gives no gradient for '{name}': it counts as 0" for name in silent]
+    remarks += graph.remarks
+    if losses.dtype != np.float64:
+        remarks.append(f"the loss is computed in {losses.dtype} even where everything is given in float64")
+    return Evaluation(losses, gradients), tuple(remarks)
+
+
+@contextmanager
+def _hint_at_types() -> Iterator[None]:
+    """Add a hint to the error raised by a kernel that accepts only one type."""
+    try:
+        yield
+    except InputError as error:
+        told = (replace(c, help=_ONE_TYPE) if _is_about_types(c.message) else c for c in error.complaints)
+        raise InputError(*told) from None
+
+
+def _is_about_types(message: str) -> bool:
+    return any(word in message for word in ("Double", "double", "float64", "dtype", "scalar type"))
+
+
+# --- under another upstream --------------------------------------------------------------------------------
+
+
+def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
+    """Return an upstream with random weights; if backward fails with it, the plain one and a remark."""
+    graph, point = function.graph, function.parameters
+    with function.code.running():
+        arrived = graph.upstream_of_output(point)
+    upstream = Upstream(random_weights(function.terms, arrived))
+    try:
+        with function.code.running("with its loss weighted at random"):
+            graph.gradients(point, upstream)
+            graph.losses(point, upstream.weights)
+    except InputError as error:
+        return function.upstream, tuple(complaint.message for complaint in error.complaints)
+    return upstream, ()
+
+
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError as error:
+        help = "pip install torch"
+        raise bad_input(f"torch cannot be imported: {error}", *WHERE, help=help) from None

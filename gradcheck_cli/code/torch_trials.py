@@ -1,0 +1,245 @@
+"""Run backward in ways that must not change its result: with another factor, in another memory layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.load import UserCode
+from gradcheck_cli.code.objective import Finding
+from gradcheck_cli.code.torch_graph import Graph
+from gradcheck_cli.code.torch_upstream import Node, Upstream, contiguous, strided
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.types import Array
+
+Tensor = Any
+Gradients = Mapping[str, Array]
+
+FACTOR = -0.5
+"""The factor that the loss is multiplied by. A power of two scales the gradient without rounding."""
+
+_ROUNDINGS = 64.0
+"""How many roundings gradients may differ by in another layout, where sums run in another order."""
+
+_UNDERFLOWS = 8.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finding from a second run of backward, and the upstream under which to check the gradients."""
+
+    finding: Finding
+    upstream: Upstream
+
+
+@dataclass(frozen=True)
+class Trials:
+    """All findings, and one remark for each way of running backward that failed."""
+
+    found: tuple[Trial, ...]
+    remarks: tuple[str, ...]
+
+
+def tried(code: UserCode, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
+    """Run backward with the loss scaled and with other memory layouts, and compare the results.
+
+    plain: the upstream of the author's loss.  judged: the upstream under which the gradients are checked.
+    """
+    laboratory = _Laboratory(code, graph, point)
+    found: dict[str, Trial] = {}
+    for trial in laboratory.trials(plain, judged):
+        found.setdefault(trial.finding.sentence, trial)
+    return Trials(tuple(found.values()), tuple(laboratory.remarks))
+
+
+@dataclass(frozen=True)
+class _Run:
+    gradients: Gradients
+    steps: Sequence[_Step]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The inputs and outputs of one step of backward that is not part of torch.
+
+    up: the gradients it received.  down: the gradients it passed down.
+    overwrites: whether it changed those it received.
+    """
+
+    name: str
+    up: Sequence[Tensor | None]
+    down: Sequence[Tensor | None]
+    overwrites: bool
+
+
+@dataclass
+class _Laboratory:
+    code: UserCode
+    graph: Graph
+    point: Gradients
+    remarks: list[str] = field(default_factory=list)
+
+    def trials(self, plain: Upstream, judged: Upstream) -> Iterator[Trial]:
+        first = self._run(judged, "as it is judged")
+        if first is None:
+            return
+        if first.steps:
+            yield from self._layouts(plain, judged, first)
+        other = self._run(judged.times(FACTOR), f"with its loss times {FACTOR:g}")
+        if other:
+            yield from self._disproportion(first, other, judged.times(FACTOR))
+
+    def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
+        """Compare runs with the usual, a contiguous and a strided upstream."""
+        usual = first if plain is judged else self._run(plain, "with its own loss")
+        orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream")
+        if usual and orderly:
+            yield from self._misread(orderly, usual, plain)
+        opposite = replace(judged, layout=strided)
+        scattered = self._run(opposite, "with an upstream that is not contiguous")
+        if scattered:
+            yield from self._misread(first, scattered, opposite)
+
+    def _misread(self, first: _Run, second: _Run, upstream: Upstream) -> Iterator[Trial]:
+        differ = _apart_by_more_than_rounding(first.gradients, second.gradients, self.graph.eps)
+        if differ:
+            who = _culprit(first, second, 1.0, float(np.sqrt(self.graph.eps)))
+            what = _MISREADS
+            if overwriting := next((step for step in second.steps if step.overwrites), None):
+                who, what = f"The backward of {_function_name(overwriting.name)}", _OVERWRITES
+            yield Trial(Finding(differ, f"{who} {what.format(listed(differ))}"), upstream)
+
+    def _disproportion(self, first: _Run, second: _Run, upstream: Upstream) -> Iterator[Trial]:
+        differ = _not_in_proportion(first.gradients, second.gradients, FACTOR)
+        if not differ:
+            return
+        who = _culprit(first, second, FACTOR, 1e-3)
+        stay = not set(differ) & set(_not_in_proportion(first.gradients, second.gradients, 1.0))
+        sentence = (_IGNORES if stay else _DISTORTS).format(listed(differ))
+        yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
+
+    def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
+        """Run backward and return the result; if the code fails, keep a remark and return None."""
+        steps: list[_Step] = []
+        try:
+            with self.code.running(circumstances):
+                gradients = self.graph.gradients(self.point, upstream, watch=_recorder(steps))
+        except InputError as error:
+            self.remarks += [complaint.message for complaint in error.complaints]
+            return None
+        return _Run(gradients, steps)
+
+
+_IGNORES = f"does not use its upstream: with the loss times {FACTOR:g}, the gradient of {{}} stays the same"
+_DISTORTS = (
+    f"is not linear in its upstream: with the loss times {FACTOR:g}, the gradient of {{}} is not {FACTOR:g} "
+    "times what it was"
+)
+_MISREADS = (
+    "reads its upstream as if it were contiguous: the same numbers in another memory layout give another "
+    "gradient of {}"
+)
+_OVERWRITES = (
+    "changes its upstream in place, which other steps may still read: on a copy of the upstream the gradient "
+    "of {} is another"
+)
+
+
+def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
+    """Return a function that makes steps of backward record what they receive and pass down, in order."""
+
+    def record(node: Node) -> None:
+        handed: list[Sequence[Tensor | None]] = []
+
+        def before(up: Sequence[Tensor | None]) -> None:
+            handed.append([grad if grad is None else grad.clone() for grad in up])
+
+        def after(down: Sequence[Tensor | None], up: Sequence[Tensor | None]) -> None:
+            changed = not all(map(_are_equal, handed.pop(), up))
+            steps.append(_Step(node.name(), tuple(up), tuple(down), changed))
+
+        node.register_prehook(before)
+        node.register_hook(after)
+
+    def watch(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            record(node)
+
+    return watch
+
+
+# --- compared -------------------------------------------------------------------------------
+
+
+def _not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
+    """Name the tensors whose second gradient is not `factor` times the first, with a margin for races."""
+    return tuple(name for name in first if not _is_multiple(first[name], second[name], factor))
+
+
+def _is_multiple(first: Array, second: Array, factor: float) -> bool:
+    kind = np.finfo(first.dtype)
+    expected = factor * first.astype(np.float64)
+    apart = 1e3 * float(kind.eps) * np.abs(expected).max(initial=0.0)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(second.astype(np.float64) - expected)
+    same = np.isnan(expected) & np.isnan(second) | (expected == second)
+    return bool((same | (off <= apart + _UNDERFLOWS * float(kind.smallest_subnormal))).all())
+
+
+def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
+    """Name the tensors that differ in half of their digits, and by more than rounding of the largest."""
+    largest = max((_largest(array) for array in first.values()), default=0.0)
+    return tuple(
+        name
+        for name, array in first.items()
+        if not np.array_equal(array, second[name], equal_nan=True)
+        and not _largest(array.astype(np.float64) - second[name])
+        <= max(np.sqrt(eps) * _largest(array), _ROUNDINGS * eps * largest)
+    )
+
+
+def _largest(array: Array) -> float:
+    """Return the largest absolute value, or NaN if any number is NaN."""
+    return float(np.abs(array).max(initial=0.0))
+
+
+def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
+    """Name the first step whose input, but not its output, is `factor` times as large in the second run.
+
+    Return just ``Backward`` if there is no such step.
+    """
+    for one, other in zip(first.steps, second.steps, strict=False):
+        if _alike(one.up, other.up, factor, apart) and not _alike(one.down, other.down, factor, apart):
+            return f"The backward of {_function_name(one.name)}"
+    return "Backward"
+
+
+def _alike(
+    first: Sequence[Tensor | None], second: Sequence[Tensor | None], factor: float, apart: float
+) -> bool:
+    return len(first) == len(second) and all(
+        a is b if a is None or b is None else _close(a.to_dense(), b.to_dense(), factor, apart)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def _are_equal(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return bool(((first == second) | (first != first)).all()) if "strided" in str(first.layout) else True
+
+
+def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:
+    if a.shape != b.shape or not a.numel():
+        return bool(a.shape == b.shape)
+    largest = max(float(a.abs().max()) * abs(factor), float(b.abs().max()))
+    return bool((b - factor * a).abs().max() <= apart * largest)
+
+
+def _function_name(node: str) -> str:
+    """Return ``Cube`` for ``CubeBackward`` or ``torch::autograd::CppNode<Cube>``."""
+    return node.removesuffix(">").rpartition("<")[2].removesuffix("Backward")

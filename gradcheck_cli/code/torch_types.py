@@ -1,0 +1,59 @@
+"""Watch a torch forward pass, and tell whether it computes everything in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from gradcheck_cli.code.torch_modes import operator_mode
+
+_LEAVES_TORCH = frozenset(
+    ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
+)
+"""Operations that move numbers to where torch cannot see them."""
+
+_TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
+"""Namespaces of operators that compute in the type of their inputs."""
+
+
+def is_wide(torch: Any, run: Callable[[], object]) -> bool:
+    """Return whether this run computes every number in float64, as far as torch can see.
+
+    If it does, a loss that rises in jumps is a staircase by design, such as a quantiser's, and not the result
+    of rounding to half precision. False if numbers leave torch, for numpy or a custom kernel.
+    """
+    calls: Any = import_module("torch.overrides").TorchFunctionMode
+    operators: Any = operator_mode()
+    narrow: list[str] = []
+
+    class Calls(calls):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            name = getattr(function, "__name__", "")
+            if name in _LEAVES_TORCH:
+                narrow.append(name)
+            return function(*args, **(kwargs or {}))
+
+    class Results(operators):  # type: ignore[misc]
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            result = function(*args, **(kwargs or {}))
+            leaves = torch.utils._pytree.tree_leaves(result)
+            narrow.extend(str(leaf.dtype) for leaf in leaves if _is_narrow(torch, leaf))
+            if function.namespace not in _TORCH_ITSELF:
+                narrow.append(str(function))
+            return result
+
+    with Calls(), Results():
+        run()
+    return not narrow
+
+
+def _is_narrow(torch: Any, value: Any) -> bool:
+    """Return whether the value is a tensor of real or complex numbers with fewer digits than float64."""
+    if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
+        return False
+    return bool(value.real.dtype != torch.float64)

@@ -1,0 +1,127 @@
+"""Detect memory that the code allocates but never writes, so that it holds whatever was there before.
+
+Two calls may find the same content by accident. So everything that numpy.empty and torch.empty return is
+filled with one number, and in another run with a different one. If a result depends on the number, it depends
+on memory that was never written.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.load import Callee
+from gradcheck_cli.code.returned import Evaluation, differing, same
+from gradcheck_cli.code.torch_modes import operator_mode
+from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.types import Array
+
+_NUMBERS = (1234.5, -567.75)
+"""The numbers that memory is filled with: finite in float16, and unlikely to be right by accident."""
+
+_MOST = 2**24
+"""The largest array that is filled, in numbers; code may use only a part of a larger one."""
+
+_OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
+
+_ERRATIC = 1e-3
+"""A gradient that changes by this share of its largest entry is erratic."""
+
+_ERRATIC_HELP = "does the code read memory that it never wrote, or keep state between calls?"
+
+_HELP = "numpy.empty and torch.empty return arbitrary numbers: write every entry, or start from zeros"
+
+
+def refuse_unwritten(
+    first: Evaluation, second: Evaluation, observe: Callable[[], Evaluation], code: Callee
+) -> None:
+    """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
+
+    first, second: the results of two ordinary calls. If these already differ, `refuse_unrepeatable` says so.
+    """
+    try:
+        one, other = _run(observe, _NUMBERS[0]), _run(observe, _NUMBERS[1])
+        names = differing(one, other)
+        if names and differing(first, second) and differing(one, _run(observe, _NUMBERS[0])):
+            return
+    except InputError:  # the code fails on such numbers, or with the functions replaced
+        return
+    if names:
+        changes = "changes" if len(names) == 1 else "change"
+        unwritten = f"{code} uses memory that it never wrote"
+        raise bad_input(f"{listed(names)} {changes} from call to call: {unwritten}", *code.where, help=_HELP)
+
+
+def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origin: str) -> None:
+    """Raise `InputError` if the gradients at a point are different once the code has run at other points."""
+    names = [name for name, gradient in first.items() if not same(gradient, again[name], _ERRATIC)]
+    if names:
+        message = f"the gradient of {listed(names)} changes from call to call"
+        depends = f"after other calls, {origin} gives another at the same parameters"
+        raise bad_input(f"{message}: {depends}", "gradients", help=_ERRATIC_HELP)
+
+
+def _run(observe: Callable[[], Evaluation], number: float) -> Evaluation:
+    with _filled(number):
+        return observe()
+
+
+@contextmanager
+def _filled(number: float) -> Iterator[None]:
+    """Fill all newly allocated floating-point arrays with the number, inside the context."""
+    with _filled_by_torch(number), _filled_by_numpy(number):
+        yield
+
+
+@contextmanager
+def _filled_by_numpy(number: float) -> Iterator[None]:
+    """Replace numpy.empty and numpy.empty_like in every module that has them under their own names."""
+    originals = {"empty": np.empty, "empty_like": np.empty_like}
+    places = [
+        (module, name)
+        for module in list(sys.modules.values())
+        if not getattr(module, "__name__", "").startswith("numpy.")
+        for name, original in originals.items()
+        if getattr(module, "__dict__", {}).get(name) is original
+    ]
+    try:
+        for module, name in places:
+            setattr(module, name, _filling(originals[name], number))
+        yield
+    finally:
+        for module, name in places:
+            setattr(module, name, originals[name])
+
+
+def _filling(original: Any, number: float) -> Callable[..., Any]:
+    def filled(*args: Any, **options: Any) -> Any:
+        array = original(*args, **options)
+        if isinstance(array, np.ndarray) and array.dtype.kind in "fc" and array.size <= _MOST:
+            array.fill(number)
+        return array
+
+    return filled
+
+
+def _filled_by_torch(number: float) -> Any:
+    """Return a context that fills the tensors that torch allocates, if torch has been imported."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+
+    def dispatch(mode: Any, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
+        tensor = function(*args, **(options or {}))
+        if function.overloadpacket.__name__ in _OF_TORCH and _is_floating(tensor):
+            tensor.fill_(number)
+        return tensor
+
+    return type("Filled", (operator_mode(),), {"__torch_dispatch__": dispatch})()
+
+
+def _is_floating(tensor: Any) -> bool:
+    floating = tensor.is_floating_point() or tensor.is_complex()
+    return bool(floating and tensor.numel() <= _MOST and "strided" in str(tensor.layout))

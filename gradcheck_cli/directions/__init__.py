@@ -1,0 +1,1 @@
+"""Functions too slow for every entry: random directions, then a search for the wrong entries."""

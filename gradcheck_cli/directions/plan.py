@@ -1,0 +1,102 @@
+"""Choose between literal differences and random directions by the time that the code takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import numpy as np
+
+from gradcheck_cli.directions.projections import DIRECTIONS, EVALUATIONS
+from gradcheck_cli.numerical.objective import DirectedObjective, Movable
+from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME
+from gradcheck_cli.parallel.clock import Clock, cores
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.types import Array
+
+WAITS = 0.05
+"""Code that uses a processor for less than this share of its time is waiting for a device or a server.
+
+Other work on the machine leaves the code a larger share, unless there is twenty times as much of it.
+"""
+
+PATIENCE = 10.0
+"""Every entry is checked individually if that takes at most this many seconds in a single process."""
+
+SMALL = 2.0
+"""Work of fewer seconds stays in this process, because starting others takes as long."""
+
+QUICK = 0.05
+"""An evaluation shorter than this, in seconds, is timed as part of a batch."""
+
+TIMINGS = 3
+"""Number of timings of a batch, of which the shortest counts; a warm-up comes first."""
+
+CALIBRATION = 3
+"""Number of steps usually tried for the directions of a tensor."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The method to use, the number of processes worth starting, and a sentence for the reader."""
+
+    way: Literal["literal", "directions"]
+    jobs: int
+    told: str
+
+
+def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clock: Clock) -> Plan:
+    """Choose literal differences if asked for or if they take at most `PATIENCE`; else random directions.
+
+    The number of processes does not affect the choice: it changes the time, never the result.
+    """
+    each = seconds_of(objective, names[0], clock) if names else 0.0
+    literally = each * EVALUATIONS * sum(prod(objective.shapes[name]) for name in names)
+    own_scheme = how.scheme != DEFAULT_SCHEME or how.step is not None
+    if how.differences == "literal" or (not how.fast and (own_scheme or literally <= PATIENCE)):
+        return Plan("literal", _jobs(how, literally), "")
+    reason = "as --fast asks" if how.fast else f"since every entry would take about {_time(literally)}"
+    told = f"Checked along {DIRECTIONS} random directions per tensor, {reason}."
+    work = each * EVALUATIONS * CALIBRATION * DIRECTIONS * len(names)
+    return Plan("directions", _jobs(how, work), told)
+
+
+def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
+    """Return the processor time of one evaluation, in seconds; other work on the machine does not affect it.
+
+    Quick evaluations are timed in a batch. Code that waits is timed by the wall clock.
+    """
+    moves = objective.entries(name)
+    if not moves.position.size:
+        return 0.0
+    once = _seconds_of_batch(moves, 1, 1, clock)
+    return once if once > QUICK else _seconds_of_batch(moves, moves.batch, TIMINGS, clock) / moves.batch
+
+
+def _seconds_of_batch(moves: Movable, points: int, timings: int, clock: Clock) -> float:
+    which = np.zeros(points, dtype=np.intp)
+    moves.move(which, moves.position[which])
+    return min(_timed(moves, which, clock) for _ in range(timings))
+
+
+def _timed(moves: Movable, which: Array, clock: Clock) -> float:
+    start = clock()
+    moves.move(which, moves.position[which])
+    end = clock()
+    processor, wall = end.processor - start.processor, end.wall - start.wall
+    return wall if processor < WAITS * wall else processor
+
+
+def _jobs(how: CheckSpec, seconds: float) -> int:
+    if seconds < SMALL:
+        return 1
+    return cores() if how.jobs == "auto" else how.jobs
+
+
+def _time(seconds: float) -> str:
+    """Format a duration, such as ``40 s``, ``5 min`` or ``3 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

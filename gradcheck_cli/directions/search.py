@@ -1,0 +1,303 @@
+"""Check a tensor's gradient along random directions, and narrow disagreements down to entries.
+
+A direction that disagrees is bisected over a random permutation of its entries: each half that disagrees is
+bisected again, down to single entries, which are perturbed individually and judged like any others. The rest
+is checked along new directions until nothing disagrees. If too much disagrees, whole rows or columns are
+bisected instead, and a sample of their entries is checked individually.
+
+Every finding is made twice: only entries that were checked individually are called wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.comparison import ROUNDING_SAFETY, Comparison, Projected, Projection
+from gradcheck_cli.directions.projections import DIRECTIONS, SMALLEST, Projector, part, random_direction
+from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.objective import Direction
+from gradcheck_cli.types import Array
+
+Confirm = Callable[[Array], Comparison]
+"""Judges the entries with these flat indices individually; all others stay unknown."""
+
+BUDGET = 32
+"""The most parts of a direction to follow; if more disagree, the mistake is not in single entries."""
+FOLLOWED = 4
+"""The number of parts to follow if the mistake is not in whole rows or columns either."""
+DRAWN = 16
+"""Number of entries to sample from those still unexplained."""
+DRAWN_FIRST = 4
+DRAWN_OF_A_LINE = 4
+ROUNDS = 8
+FEW = 256
+"""Tensors up to this size are checked entry by entry if no direction can be evaluated."""
+
+SECOND_LOOK = 4.0
+"""How much noisier the confirming look is than the first."""
+
+NOISIER = 16.0
+"""A confirming look noisier than the first by this factor cannot refute it."""
+
+TELLING = 0.1
+"""A direction proves nothing if a typical entry could have a larger relative error without showing."""
+
+SPREAD = 4.0
+"""Errors of random sign, each within rtol, rarely add up to this multiple of their root sum of squares."""
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Some directions with their analytic and numerical values, and the rounding allowed, each (K,)."""
+
+    directions: Sequence[Direction]
+    analytic: Array
+    numerical: Estimate
+    rounding: Array
+
+    @property
+    def excess(self) -> Array:
+        """The distance |a − n| relative to rounding plus error bar, (K,); above 1 the values disagree."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.abs(self.analytic - self.numerical.value) / (self.rounding + self.numerical.error)
+        return np.nan_to_num(excess, nan=0.0, posinf=np.inf)
+
+    @property
+    def off(self) -> float:
+        """The distance |a − n| along the direction that disagrees most."""
+        i = int(self.excess.argmax())
+        return float(np.abs(self.analytic[i] - self.numerical.value[i]))
+
+    @property
+    def least(self) -> float:
+        """The smallest error in a single entry that both looks are sure to show."""
+        return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min()) / SMALLEST
+
+    @property
+    def typical(self) -> float:
+        """The size of a typical entry, estimated from the sums along the directions."""
+        return float(np.median(np.abs(self.numerical.value) / np.linalg.norm(self.directions[0].weights)))
+
+
+class Survey:
+    """The search for wrong entries in one tensor.
+
+    analytic: its gradient.
+    rounding: a bound on the rounding error of a correct gradient.
+    confirm: judges single entries.
+    """
+
+    def __init__(
+        self,
+        projector: Projector,
+        analytic: Array,
+        rounding: Array,
+        rtol: float,
+        confirm: Confirm,
+        rng: np.random.Generator,
+    ) -> None:
+        self.projector = projector
+        self.shape = analytic.shape
+        self.analytic = analytic.astype(np.float64).ravel()
+        self.rounding = ROUNDING_SAFETY * rounding.ravel()
+        self.rtol = rtol
+        self.confirm = confirm
+        self.rng = rng
+        self.value, self.error = np.full(analytic.size, np.nan), np.full(analytic.size, np.inf)
+        self.explained = ~np.isfinite(self.analytic)
+        self.suspect = np.zeros(analytic.size, dtype=bool)
+        self.excused = False
+
+    def result(self) -> tuple[Estimate, Projected]:
+        """Return estimates of single entries, and what the directions say about all others."""
+        look = self._search()
+        disagrees = look is not None and not self.excused and self._disagrees(look)
+        vouched = look is not None and not disagrees and (self._tells(look) or self._is_zero())
+        covered = ~self.explained & vouched
+        least = look.least if look else np.inf
+        if self.excused:
+            least = max(least, self._spread)
+        told = () if look is None else _told(look)
+        estimate = Estimate(self.value, self.error).reshape(*self.shape)
+        masks = covered.reshape(self.shape), self.suspect.reshape(self.shape)
+        return estimate, Projected(*masks, least, told, disagrees)
+
+    def _search(self) -> _Look | None:
+        """Explain disagreements until none is left or none can be explained; return the last look, if any."""
+        look = self._look()
+        if look is not None and not np.isfinite(look.numerical.error).any() and self.analytic.size <= FEW:
+            self._moved(np.flatnonzero(~self.explained))
+            return None
+        for _ in range(ROUNDS):
+            if look is None or not self._disagrees(look) or not self._narrow(look):
+                break
+            look = self._look()
+        return look
+
+    def _tells(self, look: _Look) -> bool:
+        """Return whether the directions would disagree if a typical entry were wrong."""
+        size = np.sqrt(np.mean(np.square(self.analytic[~self.explained])))
+        return bool(look.least <= TELLING * max(size, look.typical))
+
+    def _is_zero(self) -> bool:
+        """Return whether all remaining entries are 0 to within rounding, including a random sample."""
+        left = np.flatnonzero(~self.explained)
+        if (np.abs(self.analytic[left]) > self.rounding[left]).any():
+            return False
+        drawn = self._draw(left, DRAWN)
+        return bool(self._moved(drawn).zero.ravel()[drawn].all())
+
+    # --- looking -------------------------------------------------------------------------------------------
+
+    def _look(self) -> _Look | None:
+        """Look at all unexplained entries along new directions; return None if there are none."""
+        left = np.flatnonzero(~self.explained)
+        if not left.size:
+            return None
+        directions = [random_direction(left, self.rng) for _ in range(DIRECTIONS)]
+        self.projector, numerical = self.projector.calibrated(directions)
+        return self._against(directions, numerical)
+
+    def _against(self, directions: Sequence[Direction], numerical: Estimate) -> _Look:
+        gradients = [self.analytic[d.entries] * d.weights for d in directions]
+        bounds = [self.rounding[d.entries] * d.weights for d in directions]
+        return _Look(
+            directions,
+            np.array([g.sum() for g in gradients]),
+            numerical,
+            np.array(
+                [np.linalg.norm(b) + _EPS * np.abs(g).sum() for b, g in zip(bounds, gradients, strict=True)]
+            ),
+        )
+
+    def _excess(self, directions: Sequence[Direction]) -> Array:
+        return self._against(directions, self.projector.project(directions)).excess
+
+    def _disagrees(self, look: _Look) -> bool:
+        """Return whether a direction disagrees and a second, equally precise step confirms that."""
+        worst_first = np.argsort(-look.excess, kind="stable")
+        return any(self._is_borne_out(look, int(i)) for i in worst_first if look.excess[i] > 1.0)
+
+    def _is_borne_out(self, look: _Look, i: int) -> bool:
+        direction = [look.directions[i]]
+        second = self._against(direction, self.projector.finer.project(direction))
+        tells = second.numerical.error[0] <= NOISIER * look.numerical.error[i]
+        return bool(not tells or second.excess[0] > 1.0)
+
+    # --- narrowing -----------------------------------------------------------------------------------------
+
+    def _narrow(self, look: _Look) -> bool:
+        """Explain some of the disagreement, and return whether that was possible."""
+        worst = look.directions[int(look.excess.argmax())]
+        if (look.excess > 1.0).all() and self._all_are_wrong(worst.entries):
+            return self._condemn(worst.entries)
+        entries = self._halve(worst, worst.entries)
+        if entries is not None and entries.size:
+            self._moved(entries)
+            return True
+        return self._narrow_what_is_spread(look, worst)
+
+    def _all_are_wrong(self, entries: Array) -> bool:
+        """Return whether a small sample of these entries, and then a larger one, is all wrong."""
+        if not _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))):
+            return False
+        others = entries[~self.explained[entries]]
+        return not others.size or _all_wrong(self._moved(self._draw(others, DRAWN - DRAWN_FIRST)))
+
+    def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
+        """Handle a disagreement over many entries: all wrong, tiny errors that add up, or whole lines."""
+        drawn = self._moved(self._draw(worst.entries, DRAWN))
+        if _all_wrong(drawn):
+            return self._condemn(worst.entries)
+        if not drawn.wrong.any() and look.off <= self._spread + look.least:
+            self.excused = True
+            return False
+        for axis in range(min(2, len(self.shape)) if len(self.shape) > 1 else 0):
+            lines = np.unravel_index(worst.entries, self.shape)[axis]
+            whole = self._wrong_lines(worst, lines)
+            if whole:
+                return self._condemn(worst.entries[np.isin(lines, whole)])
+        followed = self._halve(worst, worst.entries, FOLLOWED)
+        if followed is not None and followed.size:
+            self._moved(followed)
+        return False
+
+    def _wrong_lines(self, direction: Direction, lines: Array) -> list[int]:
+        """Return the rows or columns whose sampled entries are all wrong.
+
+        lines: the row or column of each entry of the direction, (M,).
+        """
+        found = self._halve(direction, lines)
+        drawn = [] if found is None else [(line, direction.entries[lines == line]) for line in found]
+        return [
+            line for line, entries in drawn if _all_wrong(self._moved(self._draw(entries, DRAWN_OF_A_LINE)))
+        ]
+
+    def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
+        """Bisect a permutation of the labels and return those that disagree; None if over budget.
+
+        labels: a label for each entry of the direction, (M,).
+        followed: at each step, keep only this many parts, those that disagree most.
+        """
+        kinds, of_kind = np.unique(labels, return_inverse=True)
+        place = self.rng.permutation(len(kinds))
+        order = np.argsort(place[of_kind], kind="stable")
+        start = np.concatenate([[0], np.cumsum(np.bincount(place[of_kind], minlength=len(kinds)))])
+        blocks = [(0, len(kinds))]
+        while any(high - low > 1 for low, high in blocks):
+            done = [block for block in blocks if block[1] - block[0] == 1]
+            halves = [half for block in blocks if block not in done for half in _halves(*block)]
+            excess = self._excess([part(direction, order[start[low] : start[high]]) for low, high in halves])
+            rank = np.argsort(-excess, kind="stable")[:followed]
+            blocks = done + [halves[i] for i in rank if excess[i] > 1.0]
+            if len(blocks) > BUDGET:
+                return None
+        kind_at = np.argsort(place)
+        return kinds[[kind_at[low] for low, _ in sorted(blocks)]]
+
+    # --- explaining ----------------------------------------------------------------------------------------
+
+    def _moved(self, entries: Array) -> Comparison:
+        """Check these entries individually."""
+        found = self.confirm(np.sort(entries))
+        self.value[entries] = found.numerical.ravel()[entries]
+        self.error[entries] = found.error.ravel()[entries]
+        self.explained[entries] = True
+        return found
+
+    def _draw(self, entries: Array, most: int) -> Array:
+        return self.rng.choice(entries, min(most, len(entries)), replace=False)
+
+    def _condemn(self, entries: Array) -> bool:
+        """Mark the unchecked entries as suspect, since the sampled ones are wrong."""
+        self.suspect[entries] = ~self.explained[entries]
+        self.explained[entries] = True
+        return True
+
+    @property
+    def _spread(self) -> float:
+        """The most that the errors of all remaining entries may add up to if each is within rtol."""
+        left = self.analytic[~self.explained]
+        return SPREAD * self.rtol * float(np.sqrt(left @ left))
+
+
+def _halves(low: int, high: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    middle = (low + high) // 2
+    return (low, middle), (middle, high)
+
+
+def _all_wrong(drawn: Comparison) -> bool:
+    """Return whether most of the checked entries are wrong and the only correct ones are 0."""
+    moved = np.isfinite(drawn.error)
+    right = moved & drawn.agrees & ~drawn.zero
+    return bool(not right.any() and 2 * drawn.wrong.sum() > (moved & ~drawn.zero).sum())
+
+
+def _told(look: _Look) -> tuple[Projection, ...]:
+    rows = zip(look.analytic, look.numerical.value, look.numerical.error, strict=True)
+    return tuple(Projection(float(a), float(n), float(u)) for a, n, u in rows)

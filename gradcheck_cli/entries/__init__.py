@@ -1,0 +1,1 @@
+"""The check of every entry, one after the other."""

@@ -1,0 +1,146 @@
+"""The maps of a layer as separate functions to difference: a → L, y → a, w → z, b → z."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.network.network import sample_losses
+from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import Array
+
+
+@dataclass(frozen=True)
+class Map:
+    """P numbers at `position`, each of which can be perturbed to observe its image.
+
+    shape: the shape of the derivative, whose C order the P numbers follow.
+    magnitude: the sizes of the images, (P,).
+    observe(which, to): the image of each number when it is set to `to`.
+    pieces(which, to): the smooth piece of the map that each number is on.
+    """
+
+    shape: tuple[int, ...]
+    position: Array
+    magnitude: Array
+    observe: Callable[[Array, Array], Array]
+    pieces: Callable[[Array, Array], Array] | None = None
+    batch: int = 2**16
+    rest: None = None
+    spread: Spread = ALONE
+
+    @property
+    def unit(self) -> Array:
+        return np.ones(len(self.position))
+
+    def move(self, which: Array, to: Array) -> Moved:
+        crossed = np.zeros(len(which), dtype=bool)
+        with np.errstate(all="ignore"):
+            if self.pieces is not None:
+                differs = self.pieces(which, to) != self.pieces(which, self.position[which])
+                crossed = differs.reshape(len(which), -1).any(axis=1)
+            return Moved(self.observe(which, to), self.magnitude[which], crossed)
+
+
+def loss_map(problem: Problem) -> Map:
+    """Return the map a → L: each a_nj of the output, observed through its sample's loss.
+
+    There are P = N × C numbers, for N samples and C outputs.
+    """
+    network, a, target = problem.network, problem.objective.output, problem.target
+    loss_pieces = network.loss.pieces
+
+    def rows(which: Array, to: Array) -> tuple[Array, Array]:
+        samples, units = np.divmod(which, a.shape[1])
+        moved = a[samples].astype(to.dtype)
+        moved[np.arange(len(which)), units] = to
+        return moved, target[samples]
+
+    return Map(
+        a.shape,
+        a.ravel(),
+        np.repeat(np.abs(problem.objective.losses), a.shape[1]),
+        lambda which, to: sample_losses(network, *rows(which, to)),
+        loss_pieces and (lambda which, to: loss_pieces(*rows(which, to))),
+        batch=_batch(a.shape[1]),
+    )
+
+
+def activation_map(problem: Problem, i: int) -> Map:
+    """Return the map y → a of layer i: each a_nj as a function of its own y_nj, P = N × units.
+
+    Without batch normalisation, y is z. For a coupled activation, it is each a_nk as a function of each y_nj,
+    P = N × units², for as many samples as stay cheap.
+    """
+    layer, at = problem.network.layers[i], problem.network.places[i]
+    z, a = problem.objective.values[at.y], problem.objective.values[at.a]
+    activation, units = layer.activation, layer.units
+    if not activation.coupled:
+        pieces = activation.pieces
+        return Map(
+            z.shape,
+            z.ravel(),
+            np.abs(a).ravel(),
+            lambda _, to: activation.value(to),
+            pieces and (lambda _, to: pieces(to)),
+        )
+
+    shape = (min(len(z), max(1, 2**22 // units**3)), units, units)
+
+    def observe(which: Array, to: Array) -> Array:
+        samples, i, j = np.unravel_index(which, shape)
+        moved = z[samples].astype(to.dtype)
+        moved[np.arange(len(which)), j] = to
+        image: Array = activation.value(moved)[np.arange(len(which)), i]
+        return image
+
+    z_here, a_here = z[: shape[0]], np.abs(a[: shape[0]])
+    position = np.broadcast_to(z_here[:, None, :], shape).ravel()
+    magnitude = np.broadcast_to(a_here[:, :, None], shape).ravel()
+    return Map(shape, position, magnitude, observe, batch=_batch(units))
+
+
+def weight_map(problem: Problem, i: int) -> Map:
+    """Return the map w → z: z_rj as a function of w_jk for each row r and input k.
+
+    There are P = R × K numbers, for R rows and K inputs. A row is a sample or, for a convolution, one
+    position of a sample with its patch. The unit is j = k mod units.
+    """
+    rows_of_inputs, w, b = _affine(problem, i)
+    count, width = rows_of_inputs.shape
+    inputs = np.tile(np.arange(width), count)
+    units = inputs % len(w)
+
+    def observe(which: Array, to: Array) -> Array:
+        rows = w[units[which]].astype(to.dtype)
+        rows[np.arange(len(which)), inputs[which]] = to
+        image: Array = (rows * rows_of_inputs[which // width]).sum(axis=1) + b[units[which]]
+        return image
+
+    terms = np.abs(rows_of_inputs) @ np.abs(w.T) + np.abs(b)
+    size = width * terms[np.repeat(np.arange(count), width), units]
+    return Map(rows_of_inputs.shape, w[units, inputs], size, observe, batch=_batch(width))
+
+
+def bias_map(problem: Problem, i: int) -> Map:
+    """Return the map b → z: z_rj as a function of b_j for each of R rows r; P = R × units."""
+    rows, w, b = _affine(problem, i)
+    product = rows @ w.T
+    size = np.abs(product + b).ravel()
+    return Map(product.shape, np.tile(b, len(rows)), size, lambda which, to: product.ravel()[which] + to)
+
+
+def _affine(problem: Problem, i: int) -> tuple[Array, Array, Array]:
+    """Return the rows (R, K), the weight (units, K) and the bias of layer i."""
+    layer, at = problem.network.layers[i], problem.network.places[i]
+    rows = layer.step.rows(problem.objective.values[at.input])
+    assert rows is not None, "the step has no rows"
+    return rows, problem.parameters[layer.weight].reshape(layer.units, -1), problem.parameters[layer.bias]
+
+
+def _batch(width: int) -> int:
+    """Return how many rows of `width` numbers fit in a block of 2 MiB."""
+    return max(1, 2**18 // width)

@@ -1,0 +1,66 @@
+"""The user's gradients from a file with one array per parameter name."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.arrays.named_arrays import read_fitting
+from gradcheck_cli.gradients.analytic import Analytic, dtype_of
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.spec.gradients import GradientFile
+from gradcheck_cli.types import Array
+
+
+def read(source: GradientFile, problem: Problem) -> Analytic:
+    """Read the gradients from the file unchanged: NaN or inf makes a gradient wrong, not the file invalid.
+
+    Raises an `InputError` that lists every missing, extra or misshapen array. Parameters that are not checked
+    may be missing. The file may also hold factors for `explain`, such as `output.delta`, and a `loss`, which
+    is compared with the network's loss.
+    """
+    factors = factor_shapes(problem)
+    shapes = {**problem.network.shapes, **factors, **({} if LOSS in source.names else {LOSS: ()})}
+    help = "map their names under names, or check fewer parameters with --only PATTERN"
+    arrays = read_fitting(source, "gradients", "gradient", shapes, problem.checked, help)
+    arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
+    values = {name: arrays[name] for name in problem.checked}
+    return Analytic(
+        values,
+        {name: dtype_of(value) for name, value in values.items()},
+        source.file.name or str(source.file),
+        {name: arrays[name] for name in factors if name in arrays},
+        float(arrays[LOSS]) if LOSS in arrays else None,
+    )
+
+
+LOSS = "loss"
+"""The name of the author's loss in a file, as `gradcheck dump` writes it."""
+
+
+def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every factor of the chain rule, keyed by the factor's name in a file."""
+    return {
+        f"{layer.name}.{factor}": shape
+        for layer in problem.network.layers
+        for factor, shape in _factors_of(layer, len(problem.x)).items()
+    }
+
+
+def _factors_of(layer: Layer, samples: int) -> dict[str, tuple[int, ...]]:
+    row = (samples, layer.units)
+    return {
+        "dL_da": row,
+        "da_dz": (*row, layer.units) if layer.activation.coupled else row,
+        **({} if layer.batch_norm is None else {"dL_dy": row}),
+        "delta": row,
+        "dz_dw": (samples, layer.inputs),
+    }
+
+
+def _no_wider_than_float64(array: Array) -> Array:
+    """Convert extended precision to float64. Numbers that are too large become inf and are judged as such."""
+    if array.dtype.itemsize <= 8:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64)

@@ -1,0 +1,44 @@
+"""gradcheck's own backprop, in the floating-point type of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.errors import bad_input
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.moving.objective import NetworkObjective
+from gradcheck_cli.network.network import gradients
+from gradcheck_cli.problem.problem import Problem, refuse_overflow
+from gradcheck_cli.spec.gradients import Backprop
+from gradcheck_cli.types import Array
+
+
+def read(source: Backprop, problem: Problem) -> Analytic:
+    """Return the gradients of `model.network.gradients` at the problem's parameters and data.
+
+    Raises `InputError` if the gradients overflow: the arithmetic is at fault then, not a gradient.
+    """
+    dtype = problem.dtype
+    parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
+    x, target = problem.x.astype(dtype), problem.target.astype(dtype)
+    with np.errstate(all="ignore"):  # what is not finite is refused
+        refuse_overflow(NetworkObjective(problem.network, parameters, x, target))
+        values = gradients(problem.network, parameters, x, target)
+    checked = {name: values[name] for name in problem.checked}
+    _refuse_infinite(checked, dtype)
+    origin = "backprop" if dtype == np.float64 else f"backprop in {dtype.name}"
+    return Analytic(checked, dict.fromkeys(checked, dtype), origin)
+
+
+def _refuse_infinite(values: Mapping[str, Array], dtype: np.dtype[np.floating]) -> None:
+    infinite = [name for name, value in values.items() if not np.isfinite(value).all()]
+    if infinite:
+        smaller = "scale the loss, the parameters or the inputs down"
+        help = smaller if dtype == np.float64 else f"{smaller}, or try float64"
+        message = (
+            f"gradcheck's own backprop overflows in {dtype}: the gradient of {listed(infinite)} is not finite"
+        )
+        raise bad_input(message, "network", help=help)

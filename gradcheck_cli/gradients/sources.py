@@ -1,0 +1,21 @@
+"""The sources of a network's gradients. A new source is one file with `read`, and a line in `SOURCES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gradcheck_cli.gradients import array_file, backprop
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.spec.gradients import Backprop, GradientFile, Gradients
+
+SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
+    Backprop: backprop.read,
+    GradientFile: array_file.read,
+}
+
+
+def read_gradients(source: Gradients, problem: Problem) -> Analytic:
+    """Return the gradients that the spec names for a network. Raises `InputError` if they cannot be read."""
+    return SOURCES[type(source)](source, problem)

@@ -1,1 +1,0 @@
-"""Networks: forward pass, loss per sample, backprop by formula, and the forward pass under perturbations."""

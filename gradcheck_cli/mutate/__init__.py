@@ -1,0 +1,1 @@
+"""Planted mistakes, and whether a check notices them."""

@@ -1,0 +1,316 @@
+"""Plant known mistakes in gradcheck's own backprop, and see whether a check catches each one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from gradcheck_cli.arrays.named_arrays import OwnParameters
+from gradcheck_cli.checker import check_subject
+from gradcheck_cli.code.sources import with_own_inputs
+from gradcheck_cli.comparison import Verdict, compare, default_rtol
+from gradcheck_cli.diagnose.network import says
+from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.mutate.plant import Plant, planted, plants
+from gradcheck_cli.network.network import gradients
+from gradcheck_cli.numerical.estimate import Estimate, Progress
+from gradcheck_cli.numerical.looks import Looks, Remembered
+from gradcheck_cli.parallel.forked import each_in_processes
+from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.gradients import Backprop
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.subject import Subject, subject_of_network
+from gradcheck_cli.types import Array
+
+LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
+"""The change that would show a mistake in a tensor that is not checked."""
+
+NO_MISTAKE = "nothing, as it is no mistake with this activation"
+"""The text for a slip that has no effect with some activations, such as relu'(a) for relu'(z)."""
+
+NOTICEABLE = 1e-5
+"""A mistake counts only if it changes some tensor by more than this share of the tensor's largest entry."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake, planted in one place.
+
+    kind, family: the kind of mistake, and the group of kinds it belongs to.
+    where: the layer; empty if the mistake concerns the whole network.  wrong: the wrong formula.
+    effect: the largest change of an entry, as a share of the tensor's largest entry.
+    verdict: the verdict of the check; None if the mistake is invisible, so that nothing was checked.
+    named: whether the diagnosis names the mistake first.
+    tied: whether the diagnosis names the mistake after an equivalent one.
+    said: the kinds of mistake in the diagnosis's first answer.
+    shown_by: for an invisible mistake, the data that would show it.
+    """
+
+    kind: str
+    family: str
+    where: str
+    wrong: str
+    effect: float
+    verdict: Verdict | None = None
+    named: bool = False
+    tied: bool = False
+    said: tuple[str, ...] = ()
+    shown_by: str = ""
+
+    @property
+    def visible(self) -> bool:
+        return self.verdict is not None
+
+    @property
+    def caught(self) -> bool:
+        return self.verdict is Verdict.WRONG
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """The mutants of one spec, and the verdict on its right gradients.
+
+    right: the verdict on the right gradients.
+    kinked: whether some number lies on a kink, where a mistake may look like a different convention.
+    applicable: the number of mistakes that apply.
+    planned: the number of mistakes to plant, all or a sample; after an interruption there are fewer mutants.
+    """
+
+    network: str
+    loss_name: str
+    right: Verdict
+    mutants: tuple[Mutant, ...]
+    kinked: bool = False
+    applicable: int = 0
+    planned: int = 0
+
+    @property
+    def interrupted(self) -> bool:
+        return len(self.mutants) < self.planned
+
+    @property
+    def visible(self) -> tuple[Mutant, ...]:
+        return tuple(mutant for mutant in self.mutants if mutant.visible)
+
+    @property
+    def caught(self) -> int:
+        return sum(mutant.caught for mutant in self.mutants)
+
+    @property
+    def named(self) -> int:
+        """The number of caught mistakes that the diagnosis names, first or after an equivalent one."""
+        return sum(mutant.caught and (mutant.named or mutant.tied) for mutant in self.mutants)
+
+    @property
+    def passed(self) -> tuple[Mutant, ...]:
+        """The visible mistakes that the check lets pass."""
+        return tuple(mutant for mutant in self.mutants if mutant.verdict is Verdict.AGREES)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """130 if interrupted, 1 if a visible mistake passes, 3 if one is undecided or none is visible."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        if self.passed and not self.kinked:
+            return ExitCode.WRONG
+        return ExitCode.AGREES if 0 < len(self.visible) == self.caught else ExitCode.UNDECIDED
+
+
+def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
+    """Return the spec with gradcheck's own backprop as the gradients, and the parameters its code defines.
+
+    The parameters are None if the spec has no code that defines them.
+    """
+    spec, own = with_own_inputs(spec)
+    return spec.model_copy(update={"gradients": Backprop()}), own
+
+
+@np.errstate(all="ignore")  # a mistake may overflow
+def mutate(
+    spec: Spec,
+    progress: Progress | None = None,
+    sample: int | None = None,
+    own: OwnParameters | None = None,
+) -> Mutation:
+    """Plant each applicable mistake in the network of `spec`, and check and diagnose the results.
+
+    The gradients that the spec names are not used.
+
+    progress: counts mistakes, not evaluations.
+    sample: how many mistakes to draw at random, with the seed of the check; by default all are planted.
+    own: parameters that replace the spec's.
+
+    After an interruption, the mistakes not yet checked are left out. Raises an `InputError` if the spec has
+    no network or does not fit its data, and an `UntrustedReferenceError` if the check calls right gradients
+    wrong.
+    """
+    spec, own = to_mutate(spec) if own is None else (spec, own)
+    problem = build_problem(spec, own)
+    subject = subject_of_network(spec, problem)
+    looks = Remembered()  # differences do not depend on the gradient, so each is taken only once
+    right = check_subject(subject, spec.check, looks=looks).verdict
+    if right is Verdict.WRONG:
+        raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
+    assert subject.units is not None
+    all_plants = list(plants(problem))
+    chosen = all_plants if sample is None else _drawn(all_plants, sample, spec.check.seed)
+    if progress:
+        progress.expect(len(chosen))
+    found: dict[int, Mutant] = {}
+    how = spec.check.model_copy(update={"jobs": 1})  # it is the mistakes that are split among processes
+    mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
+    try:
+        for i, mutant in mutants:
+            found[i] = mutant
+            if progress:
+                progress.advance(1)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+    finally:
+        mutants.close()
+    return Mutation(
+        subject.described,
+        subject.loss_name,
+        right,
+        tuple(found[i] for i in sorted(found)),
+        subject.units.kinks.any,
+        len(all_plants),
+        len(chosen),
+    )
+
+
+def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
+    """Return a random sample of `count` plants in their original order.
+
+    First one plant of each kind is drawn, then a second one of each kind, and so on.
+    """
+    order = np.random.default_rng(seed).permutation(len(among))
+    kinds: Counter[str] = Counter()
+    rounds = {}
+    for i in map(int, order):
+        rounds[i] = kinds[among[i].wrong.kind]
+        kinds[among[i].wrong.kind] += 1
+    chosen = sorted(map(int, order), key=rounds.__getitem__)[:count]
+    return [among[i] for i in sorted(chosen)]
+
+
+def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
+    right = subject.analytic.values
+    values = {name: plant.gradients[name].astype(subject.analytic.dtypes[name]) for name in right}
+    effect = max(_effect(values[name], right[name]) for name in right)
+    wrong = plant.wrong
+    mutant = Mutant(wrong.kind, wrong.family, plant.where, wrong.wrong, effect)
+    if not effect > NOTICEABLE or not any(_is_visible(subject, name, values[name]) for name in right):
+        return replace(mutant, shown_by=_shown_by(plant, subject))
+    analytic = Analytic(values, subject.analytic.dtypes, "a planted mistake")
+    report = check_subject(replace(subject, analytic=analytic), how, looks=looks)
+    answers = report.diagnosis.answers if report.diagnosis else ()
+    kinds = [tuple(cause.kind for cause in answer.causes) for answer in answers]
+    return replace(
+        mutant,
+        verdict=report.verdict,
+        named=bool(kinds) and len(kinds[0]) == 1 and says(kinds[0], wrong.kind),
+        tied=(wrong.kind,) in kinds[1:],
+        said=kinds[0] if kinds else (),
+    )
+
+
+def _effect(wrong: Array, right: Array) -> float:
+    largest = float(np.abs(right).max(initial=0.0))
+    off = float(np.abs(wrong - right).max(initial=0.0))
+    return np.inf if np.isnan(off) else off / largest if largest else float(off > 0)
+
+
+def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
+    """Return whether a comparison with the exact gradient would detect that `wrong` is wrong."""
+    right = subject.analytic.values[name].astype(np.float64)
+    exact = Estimate(right, np.zeros(right.shape))
+    rtol = default_rtol(subject.analytic.dtypes[name])
+    return bool(compare(name, wrong, exact, subject.rounding[name], rtol).wrong.any())
+
+
+# --- what would show an invisible mistake ------------------------------------------------------------------
+
+
+def _shown_by(plant: Plant, subject: Subject) -> str:
+    """Return the data, parameters or settings that would make an invisible mistake show, in words."""
+    problem, wrong = subject.problem, plant.wrong
+    assert problem is not None
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    if any(
+        _effect(plant.gradients[name], right[name]) > NOTICEABLE
+        for name in right.keys() - subject.analytic.values
+    ):
+        return LEFT_OUT
+    if len(problem.x) == 1 and wrong.family in _NEED_SAMPLES:
+        return "more than one sample"
+    if wrong.family in _OF_ACTIVATIONS and not _shows_anywhere(plant, problem):
+        return NO_MISTAKE
+    return _SHOWN_BY.get(wrong.kind) or _BY_FAMILY.get(wrong.family, "other data or parameters")
+
+
+def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
+    """Return whether the mistake makes a difference for random parameters and inputs.
+
+    These lie on both sides of every kink. relu'(a) in place of relu'(z) makes no difference even so, since
+    the two are equal.
+    """
+    drawn = np.random.default_rng(0)
+    parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}
+    other = replace(problem, parameters=parameters, x=drawn.normal(size=problem.x.shape))
+    right = gradients(other.network, parameters, other.x, other.target)
+    (there,) = (each for each in planted(other, [plant.wrong]) if each.where == plant.where)
+    return any(_effect(there.gradients[name], right[name]) > NOTICEABLE for name in right)
+
+
+_OF_ACTIVATIONS = ("activation derivative", "activation formula")
+
+_NEED_SAMPLES = ("bias reduction", "samples", "scale or reduction", "batch norm")
+
+_SHOWN_BY: Mapping[str, str] = {
+    "bias not summed": "samples whose δ differ",
+    "samples out of order": "samples that differ",
+    "sign of the target": "targets other than 0",
+    "target forgotten": "targets other than 0",
+    "labels shifted": "targets that differ",
+    "huber threshold": "outputs further from their targets than delta",
+    "huber sign": "outputs further below their targets than delta",
+    "huber slope": "outputs further from their targets than delta, and a delta other than 1",
+    "hinge not counted": "samples with several violated margins",
+    "hinge margin": "margins between 0 and 1",
+    "penalty on the biases too": "biases other than 0",
+    "penalty divided by N": "more than one sample",
+    "batch norm: gamma forgotten": "a gamma other than 1",
+    "batch norm: beta gradient of delta": "a gamma other than 1",
+    "batch norm: gamma gradient of z": "a batch with a mean other than 0 and a variance other than 1",
+    "transposed gradient": "a weight whose gradient is not symmetric",
+    "transposed weights": "a weight that is not symmetric",
+    "activation option": "pre-activations below 0",
+    "another layer's activation": "layers whose activations differ",
+}
+
+_BY_FAMILY: Mapping[str, str] = {
+    "activation derivative": "pre-activations on both sides of 0, and layers whose gradients are not 0",
+    "activation formula": "pre-activations on both sides of 0, and further from it",
+    "loss": "outputs further from their targets",
+    "samples": "samples that all contribute",
+    "penalty": "larger parameters, or a stronger penalty",
+    "batch norm": "a batch on which the units' pre-activations differ more",
+    "entries": "gradients that are not 0",
+    "precision": "a gradient that cancels more",
+}
+
+
+def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:
+    """Return the mutants grouped by kind; the kinds are in order of first occurrence."""
+    kinds: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        kinds.setdefault(mutant.kind, []).append(mutant)
+    return kinds

@@ -1,0 +1,142 @@
+"""Plant mistakes: compute the gradients that result from one mistake in backprop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
+from gradcheck_cli.diagnose.rows import in_rows
+from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
+from gradcheck_cli.diagnose.table import PLANTABLE
+from gradcheck_cli.network.network import backprop
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import Array
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A mistake planted in one layer or in the whole network, and the gradients that result.
+
+    where: the layer's name; empty for the whole network.
+    """
+
+    wrong: Wrong
+    where: str
+    gradients: Mapping[str, Array]
+
+
+@np.errstate(all="ignore")
+def plants(problem: Problem) -> Iterator[Plant]:
+    """Plant every applicable mistake, once for every layer it applies to, and yield the results."""
+    yield from planted(problem, PLANTABLE)
+
+
+@np.errstate(all="ignore")
+def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
+    """Plant each applicable one of `mistakes`, once for every layer it applies to, and yield the results."""
+    right = _backprop(problem)
+    assert right is not None
+    shapes = problem.network.shapes
+    for wrong in mistakes:
+        for plant in _PLANTERS[type(wrong)](problem, wrong, right):
+            gradients = {name: value.reshape(shapes[name]) for name, value in plant.gradients.items()}
+            yield replace(plant, gradients=gradients)
+
+
+def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> Iterator[Plant]:
+    layers = problem.network.layers
+    rules = reversed(list(backprop(problem.network, problem.parameters, problem.x, problem.target)))
+    deltas = tuple(rule.layer.step.by_row(rule.delta) for rule in rules)
+    for i in [len(layers) - 1] if mistake.part is Part.LOSS else range(len(layers)):
+        gradients = _backprop(problem, mistake, i, deltas)
+        if gradients is not None and not (
+            layers[i].activation_name == "identity"
+            and _same(gradients, right)  # it has no derivative to get wrong
+        ):
+            yield Plant(mistake, layers[i].name, gradients)
+
+
+def _same(gradients: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    return all(np.array_equal(gradients[name], right[name]) for name in right)
+
+
+def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]) -> Iterator[Plant]:
+    terms = {name: wrong.term(problem, name, wrong.planted) for name in right}
+    if any(term is not None for term in terms.values()):
+        yield Plant(
+            wrong,
+            "",
+            {
+                name: value if (term := terms[name]) is None else value - penalty_on(problem, name) + term
+                for name, value in right.items()
+            },
+        )
+
+
+def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -> Iterator[Plant]:
+    for layer in problem.network.layers:
+        spoilt = wrong.plant(right[layer.weight])
+        if spoilt is None:
+            continue
+        gradients = {**right, layer.weight: spoilt}
+        if wrong.of_units:
+            gradients[layer.bias] = np.where((spoilt == 0).all(axis=1), 0.0, right[layer.bias])
+        yield Plant(wrong, layer.name, gradients)
+
+
+_PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {
+    Mistake: _steps,
+    WrongPenalty: _penalties,
+    WrongTensor: _tensors,
+}
+
+
+def _backprop(
+    problem: Problem, mistake: Mistake | None = None, layer: int = -1, right_deltas: tuple[Array, ...] = ()
+) -> dict[str, Array] | None:
+    """Return all gradients with this mistake in the layer of this index, and with the right penalties.
+
+    None if the mistake does not apply there. Without a mistake, all steps are right.
+    """
+    activity, nothing = in_rows(problem), np.empty(0)
+    gradients: dict[str, Array] = {}
+    handed: Site | None = None
+    above: tuple[Array, ...] = ()
+
+    made = False
+
+    def step(part: Part, site: Site, i: int) -> Array | None:
+        nonlocal made
+        if mistake is not None and mistake.part is part and i == layer:
+            made = True
+            return mistake.made(site, mistake.planted)
+        return RIGHT[part](site)
+
+    for i in reversed(range(len(problem.network.layers))):
+        site = Site(problem, activity, i, gradients, nothing, nothing, nothing, above, right_deltas)
+        entry = (Part.BELOW, handed, i + 1) if handed else (Part.LOSS, site, i)
+        for part, name, at, of in (
+            (entry[0], "dL_da", entry[1], entry[2]),
+            (Part.SCALE, "dL_da", None, i),
+            (Part.ACTIVATION, "dL_dy", None, i),
+            (Part.NORM, "delta", None, i),
+        ):
+            result = step(part, at or site, of)
+            if result is None:
+                return None
+            site = replace(site, **{name: result})  # type: ignore[arg-type]
+        for part, tensor in _parameters(problem, i):
+            result = step(part, site, i)
+            if result is None:
+                return None
+            gradients[tensor] = result + penalty_on(problem, tensor)
+        handed, above = site, (*above, site.delta)
+    return gradients if made or mistake is None else None
+
+
+def _parameters(problem: Problem, i: int) -> Sequence[tuple[Part, str]]:
+    shapes, name = problem.network.layers[i].shapes, problem.network.layers[i].name
+    return [(part, f"{name}.{kind}") for part, kind in TENSORS.items() if f"{name}.{kind}" in shapes]

@@ -1,0 +1,273 @@
+"""Bound the rounding errors of single activations and losses, and of their derivatives.
+
+The default works for any row of the tables. It nudges the arguments by their errors and observes the
+change, and it observes how the row itself rounds in float32. Every part of a bound is an absolute value, so
+no bound can be negative. Rows with tighter bounds, or wide ones, have their own class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradcheck_cli.network.functions import softmax
+from gradcheck_cli.types import Array
+
+FUNCTION_ULPS = 4.0
+"""Error of an elementary function's result, in units in the last place."""
+
+_MOST_NUDGES = 32
+"""Wider rows are nudged in this many groups, one after another, with random signs inside each."""
+
+_SAMPLES = 4
+_APART = 2.0**-10
+"""Relative distance between the samples, large enough for their roundings to be independent."""
+
+Function = Callable[..., Any]
+
+
+class ActivationRow(Protocol):
+    """The fields of a row of `ACTIVATIONS` that rounding analysis needs."""
+
+    @property
+    def value(self) -> Function: ...
+
+    @property
+    def derivative(self) -> Function: ...
+
+    @property
+    def pieces(self) -> Function | None: ...
+
+    @property
+    def coupled(self) -> bool: ...
+
+    @property
+    def bounded(self) -> bool: ...
+
+    @property
+    def absolute(self) -> Function | None: ...
+
+    def vjp(self, z: Array, dL_da: Array) -> Array:
+        """Return δ = ∂L/∂a · ∂a/∂z."""
+
+
+class ActivationRounding:
+    """Rounding of an activation whose z (…, units) is known to ± z_error, found by nudging z."""
+
+    def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
+        """Return the error of a = φ(z) caused by the error of z, from values only."""
+        return _moved(row.value, z, z_error, row.coupled)
+
+    def own_value(self, row: ActivationRow, z: Array) -> Array:
+        """Return the rounding error of φ at an exact z, in units of ε, from values only."""
+        return _own(row.value, z)
+
+    def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
+        """Return the error of ∂a/∂z, in its shape."""
+        carried = _moved(row.derivative, z, z_error, row.coupled, row.pieces)
+        error = carried + eps * _own(row.derivative, z)
+        # a(1 − a) and the like are exact only to the rounding of 1.
+        error = error + eps if row.bounded else error
+        if row.absolute is None:
+            return error
+        absolute = row.absolute(z)
+        return error + eps * (absolute[..., None] if row.coupled else absolute)
+
+    def delta(
+        self, row: ActivationRow, z: Array, z_error: Array, dL_da: Array, dL_da_error: Array, eps: float
+    ) -> Array:
+        """Return the error of δ = ∂L/∂a · ∂a/∂z (…, units)."""
+        size = np.abs(dL_da)
+        if not row.coupled:
+            slope = np.abs(row.derivative(z))
+            return dL_da_error * slope + size * (self.derivative(row, z, z_error, eps) + eps * slope)
+        carried = _moved(lambda moved: row.vjp(moved, dL_da), z, z_error, True, row.pieces)
+        terms = (FUNCTION_ULPS + np.sqrt(z.shape[-1])) * self.at_most(row, z, size)
+        own = np.maximum(terms, _own(lambda z: row.vjp(z, dL_da.astype(z.dtype)), z))
+        absolute = (1.0 if row.bounded else 0.0) + (0.0 if row.absolute is None else row.absolute(z))
+        return self.at_most(row, z, dL_da_error) + carried + eps * (own + _row_sum(size * absolute))
+
+    def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
+        """Return the largest δ for any ∂L/∂a no larger than `sizes`: Σᵢ sizesᵢ |∂aᵢ/∂zⱼ|."""
+        slopes = np.abs(row.derivative(z))
+        if not row.coupled:
+            return sizes * slopes
+        largest: Array = np.einsum("...i,...ij->...j", sizes, slopes)
+        return largest
+
+
+class SoftmaxRounding(ActivationRounding):
+    """Rounding of softmax, whose relative error is a difference of errors of z.
+
+    It never builds the Jacobian for δ.
+    """
+
+    def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
+        return row.value(z) * 2.0 * z_error.max(axis=-1, keepdims=True)
+
+    def own_value(self, row: ActivationRow, z: Array) -> Array:
+        return FUNCTION_ULPS * np.abs(row.value(z))
+
+    def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
+        a, a_error = self._with_error(z, z_error, eps)
+        return (np.eye(a.shape[-1]) + a[..., None, :]) * a_error[..., :, None] + a[..., :, None] * (
+            a_error[..., None, :] + eps
+        )
+
+    def delta(
+        self, row: ActivationRow, z: Array, z_error: Array, dL_da: Array, dL_da_error: Array, eps: float
+    ) -> Array:
+        a, a_error = self._with_error(z, z_error, eps)
+        size = np.abs(dL_da)
+        inner = _row_sum(size * a)
+        carried = _row_sum(dL_da_error * a + size * a_error)
+        return a * (dL_da_error + carried + 2 * eps * (size + inner)) + a_error * (size + inner)
+
+    def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
+        a = row.value(z)
+        largest: Array = np.maximum(sizes, a * (sizes + _row_sum(sizes * a)))
+        return largest  # like all bounded activations, results near 0 are exact only to the rounding of 1
+
+    @staticmethod
+    def _with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:
+        a = softmax(z)
+        return a, a * (2.0 * z_error.max(axis=-1, keepdims=True) + FUNCTION_ULPS * eps)
+
+
+class LossRow(Protocol):
+    """The fields of a row of `LOSSES` that rounding analysis needs."""
+
+    @property
+    def value(self) -> Function: ...
+
+    @property
+    def gradient(self) -> Function: ...
+
+    @property
+    def pieces(self) -> Function | None: ...
+
+    @property
+    def sides(self) -> tuple[float, ...]: ...
+
+    @property
+    def per_output(self) -> bool: ...
+
+
+class LossRounding:
+    """Rounding of a loss whose outputs a (…, C) are known to ± a_error, found by nudging a."""
+
+    def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
+        """Return ℓ, its error caused by the error of a, and the total size of its terms, each (…)."""
+        if not row.per_output:
+            value = row.value(a, target)
+            carried = _moved(lambda moved: np.real(row.value(moved, target)), a, a_error, True)
+            return value, carried, np.abs(np.real(value))
+        # nudge every output's own term, so that the changes cannot cancel
+        column = np.broadcast_to(target, a.shape).reshape(-1, 1)
+        terms = row.value(a.reshape(-1, 1), column).reshape(a.shape)
+        nudged = row.value((a + a_error).reshape(-1, 1), column).reshape(a.shape)
+        carried, size = np.abs(np.real(nudged - terms)), np.abs(np.real(terms))
+        return terms.sum(axis=-1), carried.sum(axis=-1), size.sum(axis=-1)
+
+    def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+        """Return the error of ∂ℓ/∂a, in its shape."""
+        size = np.abs(row.gradient(a, target))
+        rounding = size + np.abs(a) + np.abs(target)
+        if not row.per_output:  # the terms subtracted may be as large as the largest of the row
+            largest = np.maximum(size, np.abs(target)).max(axis=-1, keepdims=True)
+            rounding = FUNCTION_ULPS * (rounding + largest)
+        pieces = row.pieces if len(row.sides) > 1 else None
+        own_side = pieces and (lambda moved: pieces(moved, target))
+        carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, not row.per_output, own_side)
+        return carried + eps * rounding
+
+
+class _AgainstTheLabel(LossRounding):
+    """Rounding of a loss that falls with the labelled output and rises with all others: its errors add up."""
+
+    def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
+        against = np.where(target >= target.max(axis=-1, keepdims=True), -a_error, a_error)
+        value = row.value(a, target)
+        carried = np.abs(np.real(row.value(a + against, target) - value))
+        return value, carried, np.abs(np.real(value))
+
+
+class CrossEntropyRounding(_AgainstTheLabel):
+    """Rounding of cross-entropy, whose gradient is softmax(a) times the total target, less the target."""
+
+    def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+        total = target.sum(axis=-1, keepdims=True)
+        p = softmax(a) * total
+        off = 2.0 * a_error.max(axis=-1, keepdims=True) + FUNCTION_ULPS * eps
+        return p * off + 2 * eps * (p + np.abs(target) + eps * total)
+
+
+class HingeRounding(_AgainstTheLabel):
+    """Rounding of the hinge loss, whose gradient is exact."""
+
+    def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+        return np.zeros_like(a)  # the gradient holds whole numbers
+
+
+NUDGED_ACTIVATION = ActivationRounding()
+NUDGED_LOSS = LossRounding()
+
+
+def _own(function: Function, at: Array) -> Array:
+    """Return the rounding error of `function` in units of ε, as float32 shows it nearby, or a few ulps."""
+    own: Array = FUNCTION_ULPS * np.abs(function(at))
+    narrow = np.finfo(np.float32)
+    rng = np.random.default_rng(0)
+    for _ in range(_SAMPLES):
+        near = (np.real(at) * (1.0 + _APART * rng.uniform(-1.0, 1.0, at.shape))).astype(np.float32)
+        off = np.abs(function(near) - function(near.astype(np.float64))) - narrow.tiny
+        seen = np.where(np.isfinite(off), np.maximum(off, 0.0), 0.0) / narrow.eps
+        own = np.maximum(own, 2.0 * seen)
+    return own
+
+
+def _row_sum(numbers: Array) -> Array:
+    total: Array = numbers.sum(axis=-1, keepdims=True)
+    return total
+
+
+def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
+    """Yield the changes to apply together: all at once, or one group of a coupled row after another."""
+    if not coupled:
+        yield by
+        return
+    width = by.shape[-1]
+    groups = min(width, _MOST_NUDGES)
+    signed = by * np.random.default_rng(0).choice([-1.0, 1.0], width)
+    for group in range(groups):
+        yield np.where(np.arange(width) % groups == group, signed, 0.0)
+
+
+def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None) -> Array:
+    """Return how much `function` changes if its argument is off by ± `by`.
+
+    Where the nudge crosses to another piece, the change counts as 0.
+    coupled: whether each result depends on the whole row.
+    """
+    here: Array = function(at)
+    total = np.zeros(here.shape)
+    for nudge in _nudges(by, coupled):
+        changes = [np.zeros(here.shape)]
+        for moved in (at - nudge, at + nudge):
+            change = np.abs(function(moved) - here)
+            if pieces is not None:
+                change = np.where(_same_pieces(pieces, at, moved, coupled, here.ndim), change, 0.0)
+            changes.append(change)
+        total = total + np.maximum.reduce(changes)
+    return total
+
+
+def _same_pieces(pieces: Function, at: Array, moved: Array, coupled: bool, axes: int) -> Array:
+    """Mark the numbers that stay on their piece; in a coupled row, only if the whole row does."""
+    same = np.equal(pieces(moved), pieces(at))
+    if not coupled:
+        return same
+    whole = np.all(same, axis=-1)
+    return np.asarray(whole).reshape(*whole.shape, *(1,) * (axes - whole.ndim))

@@ -1,0 +1,29 @@
+"""Time and processors of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import perf_counter, process_time
+from typing import NamedTuple
+
+
+class Time(NamedTuple):
+    """Seconds since a fixed moment, of processor time and of wall-clock time."""
+
+    processor: float
+    wall: float
+
+
+Clock = Callable[[], Time]
+
+
+def now() -> Time:
+    """Return both clocks of this machine; processor time includes child processes that have ended."""
+    children = os.times()
+    return Time(process_time() + children.children_user + children.children_system, perf_counter())
+
+
+def cores() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

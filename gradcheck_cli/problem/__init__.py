@@ -1,0 +1,1 @@
+"""A network with its parameters and data, made from a spec."""

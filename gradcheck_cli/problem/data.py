@@ -1,0 +1,254 @@
+"""Read a batch from an .npz file, from the spec itself, or from a seeded generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.arrays.npy import read_npz
+from gradcheck_cli.arrays.stored import Header
+from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean
+from gradcheck_cli.network.losses import Loss
+from gradcheck_cli.spec.data import Data, DataFile, InlineData, Rescale, SyntheticData
+from gradcheck_cli.spec.model import MAX_NUMBERS
+from gradcheck_cli.types import Array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs x (N, inputs) and y as given: labels (N,), or targets (N,) or (N, C).
+
+    first: the index in the source of the first of these samples.
+    """
+
+    x: Array
+    y: Array
+    first: int = 0
+
+
+def read_arrays(data: Data) -> tuple[Array, Array]:
+    """Return x and y unchanged, in any shape, for the user's code to interpret; x is rescaled if asked.
+
+    Raises `InputError` for synthetic data, which need a network.
+    """
+    if isinstance(data, SyntheticData):
+        raise bad_input("synthetic data need a network section, which gives the number of inputs", "data")
+    if isinstance(data, InlineData):
+        batch = _inline(data, 0, 0)
+        return batch.x, batch.y
+    x, y = _sliced(data)
+    return (_rescaled(x.astype(np.float64), data.rescale) if data.rescale else x), y
+
+
+def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
+    """Return the samples that the spec asks for, with x rescaled.
+
+    Raises an `InputError` that points at the offending place in the spec.
+    """
+    with np.errstate(all="ignore"):  # overflow is refused below
+        batch = _READERS[type(data)](data, inputs, outputs, loss)
+    x, y = batch.x, batch.y
+    where: Location = ("data", "file") if isinstance(data, DataFile) else ("data", "x")
+    _refuse_width(x.shape, inputs, where)
+    if len(x) != len(y):
+        raise bad_input(f"x has {len(x)} samples, but y has {len(y)}", *where)
+    _refuse_infinite("x", batch, x, place_of(data, "x"))
+    _refuse_infinite("y", batch, y, place_of(data, "y"))
+    return batch
+
+
+def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
+    if len(shape) != 2 or shape[1] != inputs:
+        message = f"x has shape {list(shape)}; {inputs} inputs need [samples, {inputs}]"
+        turned = len(shape) == 2 and shape[0] == inputs
+        raise bad_input(message, *where, help=_turned("x") if turned else None)
+
+
+def place_of(data: Data, name: str) -> Location:
+    """Return the place in the spec that x or y comes from."""
+    if isinstance(data, DataFile):
+        return ("data", "file")
+    return ("data", name) if isinstance(data, InlineData) else ("data", "scale")
+
+
+def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        sample, *rest = (int(i) for i in np.argwhere(~finite)[0])
+        place, found = f"{name}{[batch.first + sample, *rest]}", array[(sample, *rest)]
+        raise bad_input(f"{place} is {found}; finite numbers are needed", *where)
+
+
+def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
+    """Return the samples of the file's x and y that the spec asks for.
+
+    inputs: the number of values per sample, if known.
+    """
+    named = {
+        getattr(data, key): ("data", key) if key in data.model_fields_set else _FILE for key in ("x", "y")
+    }
+    arrays = read_npz(
+        data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, inputs), _key_to_say
+    )
+    x, y = arrays[data.x], arrays[data.y]
+    samples = _samples(data, len(x))
+    return x[samples], y[samples]
+
+
+_FILE: Location = ("data", "file")
+
+
+def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | None) -> None:
+    """Refuse an unusable batch after reading only its headers."""
+    x, y = headers[data.x].shape, headers[data.y].shape
+    for name, shape in ((data.x, x), (data.y, y)):
+        if not shape:
+            raise bad_input(f"array '{name}' of {data.file.name} is a single number, not a batch", *_FILE)
+    if x[0] != y[0]:
+        message = f"'{data.x}' has {x[0]} samples, but '{data.y}' has {y[0]}"
+        turned = len(x) == 2 and x[1] == y[-1]
+        raise bad_input(message, *_FILE, help=_turned(data.x) if turned else None)
+    samples = _samples(data, x[0])
+    count = samples.stop - samples.start
+    largest = count * max(math.prod(x[1:]), math.prod(y[1:]))
+    if largest > MAX_NUMBERS:
+        message = f"a batch of {largest:,} numbers is over the limit of {MAX_NUMBERS:,}"
+        raise bad_input(message, "data", "batch", help="check a smaller batch")
+    if inputs is not None:
+        _refuse_width((count, math.prod(x[1:])), inputs, _FILE)
+
+
+_USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")}
+"""Common beginnings of the names that people give to the two arrays of a batch."""
+
+
+def _key_to_say(name: str, held: Collection[str]) -> str | None:
+    """Return the help for a missing array: the key to set under data, or a similar name."""
+    if name not in _USUAL:
+        return did_you_mean(name, held)
+    likely = [each for each in held if each.lower().startswith(_USUAL[name])]
+    return f"give its name under data: {name}: {likely[0] if len(likely) == 1 else 'NAME'}"
+
+
+def _turned(name: str) -> str:
+    """Return the help for arrays stored as [features, samples], the order that some courses use."""
+    return f"'{name}' seems to be [features, samples]; store its .T, with one row per sample"
+
+
+def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
+    x, y = _sliced(data, inputs)
+    wide = y.astype(np.float64) if y.dtype.kind == "f" else y
+    return Batch(_rescaled(x.reshape(len(x), -1).astype(np.float64), data.rescale), wide, data.start)
+
+
+def _samples(data: DataFile, held: int) -> slice:
+    """Return the slice of the samples asked for, all of which must exist."""
+    name = data.file.name
+    if not held:
+        raise bad_input(f"there are no samples in {name}", "data", "file")
+    if data.start >= held:
+        raise bad_input(f"{name} has {held} samples, so start is at most {held - 1}", "data", "start")
+    stop = held if data.batch is None else data.start + data.batch
+    if stop > held:
+        message = f"{name} has {held} samples; samples {data.start} to {stop - 1} were requested"
+        raise bad_input(message, "data", "batch")
+    return slice(data.start, stop)
+
+
+def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss | None = None) -> Batch:
+    complaints = []
+    for name in ("x", "y"):
+        rows = getattr(data, name)
+        for i, row in enumerate(rows):
+            if isinstance(row, tuple) and len(row) != len(rows[0]):
+                message = f"row {i} of {name} has {len(row)} numbers, row 0 has {len(rows[0])}"
+                complaints.append(Complaint(message, ("data", name, i)))
+    if complaints:
+        raise InputError(*complaints)
+    return Batch(
+        _rescaled(np.array(data.x, dtype=np.float64), data.rescale), np.array(data.y, dtype=np.float64)
+    )
+
+
+def _synthetic(data: SyntheticData, inputs: int, outputs: int, loss: Loss) -> Batch:
+    """Draw x from the named distribution, and y as labels or as values with the spread of x."""
+    if data.samples * max(inputs, outputs) > MAX_NUMBERS:
+        raise bad_input(
+            f"{data.samples:,} samples of {max(inputs, outputs):,} numbers are too many", "data", "samples"
+        )
+    rng = np.random.RandomState(data.seed)
+    draw = rng.normal if data.synthetic == "normal" else lambda size: rng.uniform(-1.0, 1.0, size=size)
+    x = data.scale * draw(size=(data.samples, inputs))
+    if outputs > 1 or loss.target != "values":
+        return Batch(x, rng.randint(outputs, size=data.samples))
+    low, high = loss.limits
+    size = (data.samples, 1)
+    return Batch(x, draw(size=size) if math.isinf(high - low) else rng.uniform(low, high, size=size))
+
+
+_READERS: dict[type, Callable[[Any, int, int, Loss], Batch]] = {
+    DataFile: _from_file,
+    InlineData: _inline,
+    SyntheticData: _synthetic,
+}
+
+
+def _rescaled(x: Array, rescale: Rescale | None) -> Array:
+    if rescale is None:
+        return x
+    (low, high), (to_low, to_high) = rescale.source, rescale.target
+    width = high - low
+    rescaled = to_low + (x - low) * ((to_high - to_low) / width)
+    if math.isinf(width) or (np.isfinite(x).all() and not np.isfinite(rescaled).all()):
+        raise bad_input("x is not finite after rescaling", "data", "rescale")
+    return rescaled
+
+
+def one_target_per_output(
+    batch: Batch, outputs: int, loss: Loss, where: Location
+) -> tuple[Array, Array | None]:
+    """Return y as numbers (N, C), and as labels (N,) if it holds labels.
+
+    Whole numbers (N,) are labels, unless there is only one output and the loss compares values.
+    """
+    y = batch.y
+    if y.ndim == 2 and y.shape[1] == outputs and loss.target != "labels":
+        if loss.target == "distribution" and (y < 0).any():
+            raise bad_input("y holds negative numbers; this loss takes labels or probabilities", *where)
+        return y.astype(np.float64), None
+    if y.ndim == 1 and outputs == 1 and loss.target == "values":
+        return y.astype(np.float64)[:, None], None
+    needed = _needed(outputs, loss)
+    if y.ndim != 1:
+        help = "store its .ravel()" if y.ndim == 2 and 1 in y.shape else None
+        raise bad_input(f"y has shape {list(y.shape)}; {needed}", *where, help=help)
+    labels = y.astype(np.int64) if float(np.abs(y).max()) < 2**53 else y
+    if (labels != y).any():
+        i = int(np.flatnonzero(labels != y)[0])
+        raise bad_input(f"y[{batch.first + i}] is {y[i]}, not a label; {needed}", *where, *_item(where, i))
+    outside = (labels < 0) | (labels >= outputs)
+    if outside.any():
+        i = int(np.flatnonzero(outside)[0])
+        allowed = f"there are {outputs} outputs: labels are 0 to {outputs - 1}"
+        raise bad_input(f"y[{batch.first + i}] is {labels[i]}, but {allowed}", *where, *_item(where, i))
+    one_hot = np.zeros((len(y), outputs))
+    one_hot[np.arange(len(y)), labels] = 1.0
+    return one_hot, labels
+
+
+def _needed(outputs: int, loss: Loss) -> str:
+    labels = "labels [N], one whole number per sample,"
+    return (
+        f"{labels} are needed"
+        if loss.target == "labels"
+        else f"{labels} or targets [N, {outputs}] are needed"
+    )
+
+
+def _item(where: Location, i: int) -> Location:
+    """Return the place of item i, which exists in the spec only for inline data."""
+    return (i,) if where == ("data", "y") else ()

@@ -1,0 +1,80 @@
+"""Estimate the memory that a check needs, before running it."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.network.network import Network
+from gradcheck_cli.problem.layers import size_of
+
+_PER_PARAMETER = 18 * 8
+"""Bytes per entry: gradient, reference, error bar, rounding, and verdict (measured)."""
+
+_PER_ACTIVATION = 24 * 8
+"""Bytes per sample of each unit and input: both passes, rounding, slopes and error bars (measured)."""
+
+_PER_MOVED = 8 * 8
+"""Bytes per number that a single perturbation carries upwards, with temporaries."""
+
+_LOADED = 64 * 2**20
+"""Bytes for Python, numpy and the rest of the process."""
+
+MIB = 2**20
+
+
+def needed(network: Network, samples: int) -> int:
+    """Return the bytes of arrays that exist throughout a check, for every entry and every activation."""
+    parameters = sum(math.prod(shape) for shape in network.shapes.values())
+    activations = samples * (
+        math.prod(network.features) + sum(math.prod(layer.out) for layer in network.layers)
+    )
+    return _LOADED + _PER_PARAMETER * parameters + _PER_ACTIVATION * activations
+
+
+def least_block(network: Network, samples: int) -> tuple[int, int]:
+    """Return the bytes of the largest single perturbation, which bounds the block size, and its layer.
+
+    An entry is perturbed for the whole batch at once, and so is a pre-activation below a batch normalisation.
+    """
+    sizes = [
+        _PER_MOVED * samples * max(math.prod(layer.out) for layer in network.layers[i:])
+        for i in range(len(network.layers))
+    ]
+    largest = max(sizes)
+    return largest, sizes.index(largest)
+
+
+def refuse_oversized(network: Network, samples: int, budget: int) -> None:
+    """Raise an `InputError` if the check exceeds the machine's memory or the budget (MiB) for a block."""
+    block, layer = least_block(network, samples)
+    if block > budget * MIB:
+        message = (
+            f"with {samples:,} samples, one perturbation at layer '{network.layers[layer].name}' takes about "
+            f"{_size(block)}, over the budget of {budget} MiB"
+        )
+        help = "check a smaller batch, or raise --memory"
+        raise InputError(Complaint(message, size_of(network.layers[layer]), help=help))
+    total, there = needed(network, samples) + block, _machine()
+    if there is not None and total > there:
+        message = f"this check needs about {_size(total)} of memory, but the machine has {_size(there)}"
+        help = "check a smaller batch, or a smaller version of the network"
+        raise InputError(Complaint(message, ("network", "layers"), help=help))
+
+
+def _machine() -> int | None:
+    """Return the bytes of memory available to this process, or None if unknown."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return physical if limit == resource.RLIM_INFINITY else min(limit, physical)
+
+
+def _size(count: int) -> str:
+    """Format a number of bytes, such as ``320 MiB`` or ``4.2 GiB``."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / MIB:.0f} MiB"

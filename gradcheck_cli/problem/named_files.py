@@ -1,0 +1,51 @@
+"""Check that all files named by a spec exist, before reading any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean_file
+from gradcheck_cli.spec.arrays import ArrayFile
+from gradcheck_cli.spec.data import DataFile
+from gradcheck_cli.spec.gradients import PythonFunction, TorchModule
+from gradcheck_cli.spec.spec import Spec
+
+
+def refuse_absent_files(spec: Spec) -> None:
+    """Raise an `InputError` that lists every missing file that the spec names."""
+    complaints = [
+        Complaint(f"there is no file '{file}'", where, did_you_mean_file(file))
+        for where, file in files_of(spec)
+        if _is_absent(file)
+    ]
+    if complaints:
+        raise InputError(*complaints)
+
+
+def _is_absent(file: Path) -> bool:
+    """Return whether the file is certainly missing; any other problem is left to its reader."""
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def files_of(spec: Spec) -> Iterator[tuple[Location, Path]]:
+    """Yield each file with the place in the spec that names it."""
+    for section, named in (
+        ("parameters", spec.parameters),
+        ("data", spec.data),
+        ("gradients", spec.gradients),
+    ):
+        match named:
+            case ArrayFile() | DataFile():
+                yield (section, "file"), named.file
+            case PythonFunction():
+                yield (section, "python"), named.python.file
+            case TorchModule():
+                yield (section, "torch"), named.torch.file

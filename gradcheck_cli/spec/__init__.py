@@ -1,0 +1,1 @@
+"""The spec: its models, its file, its errors, its JSON Schema and starters. Nothing here computes."""

@@ -1,0 +1,66 @@
+"""The check section of a spec: what to check, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
+from gradcheck_cli.spec.model import Model, Seed, names_in_schema, one_of
+
+_SchemeName = Annotated[str, one_of(SCHEMES, "scheme"), names_in_schema(SCHEMES)]
+
+
+def _patterns(value: object) -> object:
+    """Expand a single pattern to a list, and `all` to the pattern for every parameter."""
+    return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
+
+
+MAX_JOBS = 1024
+
+
+def _jobs(value: object) -> object:
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_JOBS):
+        return value
+    message = "'jobs' must be a number from 1 to {most}, or auto, not {found}"
+    raise PydanticCustomError("jobs", message, {"most": MAX_JOBS, "found": repr(value)})
+
+
+Jobs = Annotated[Annotated[int, Field(ge=1, le=MAX_JOBS)] | Literal["auto"], BeforeValidator(_jobs)]
+
+MAX_STEP = 1.0
+
+"""The longest step allowed. A longer one would cross a whole sigmoid, and its difference mean nothing."""
+
+
+class CheckSpec(Model):
+    """What to check, and how.
+
+    parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
+    scheme: The difference scheme. adaptive extrapolates from several steps and has error bars.
+    step: The largest step: how far a pre-activation changes.
+    rtol: The relative tolerance. By default 1e-6, or 16 ε of the gradient's type if that is larger.
+    differences: `units` changes pre-activations, for all entries at once; `literal` one entry at a time.
+    fast: Check code along random directions, even if checking every entry would be quick.
+    jobs: The number of worker processes, or `auto` for one per core.
+    memory: MiB for what is evaluated at once.
+    seed: The seed of the witness's entries and of random directions.
+    strict: A single unresolved entry is exit code 3.
+    """
+
+    parameters: Annotated[
+        tuple[str, ...],
+        Field(strict=False, min_length=1),
+        BeforeValidator(_patterns, json_schema_input_type=str | list[str]),
+    ] = ("*",)
+    scheme: _SchemeName = DEFAULT_SCHEME
+    step: Annotated[float, Field(gt=0, le=MAX_STEP)] | None = None
+    rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
+    differences: Literal["units", "literal"] = "units"
+    fast: bool = False
+    jobs: Jobs = 1
+    memory: Annotated[int, Field(ge=1, le=2**24)] = 256
+    seed: Seed = 0
+    strict: bool = False

@@ -1,0 +1,99 @@
+"""The data section of a spec."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from gradcheck_cli.spec.model import File, Index, Model, Positive, Seed, Size, by_key
+
+
+def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] == ends[1]:
+        raise PydanticCustomError("empty_interval", "the interval is empty: both ends are the same")
+    return ends
+
+
+class Rescale(Model):
+    """An affine map of x that takes the range `from` to the range `to`.
+
+    from: The range of x in the data, such as [0, 255].
+    to: The range of x after rescaling, such as [-1, 1].
+    """
+
+    source: Annotated[tuple[float, float], Field(strict=False, alias="from"), AfterValidator(_not_empty)]
+    target: Annotated[tuple[float, float], Field(strict=False, alias="to")]
+
+
+class DataFile(Model):
+    """A batch from an .npz file, with the arrays `x` [samples, inputs] and `y` (labels or targets).
+
+    file: The .npz file, relative to the spec.
+    x: The name of the array of samples.
+    y: The name of the array of labels or targets.
+    start: The first sample, counted from 0.
+    batch: The number of samples. By default all of them.
+    rescale: An affine map of x.
+    """
+
+    file: File
+    x: str = "x"
+    y: str = "y"
+    start: Index = 0
+    batch: Size | None = None
+    rescale: Rescale | None = None
+
+
+_Row = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+
+_Rows = Annotated[tuple[_Row, ...], Field(strict=False, min_length=1)]
+
+
+def _kind_of_y(value: object) -> str:
+    rows = isinstance(value, (list, tuple)) and any(isinstance(row, (list, tuple)) for row in value)
+    return "rows of targets" if rows else "labels or targets"
+
+
+class InlineData(Model):
+    """Samples written out in the spec.
+
+    x: A list of rows, one per sample.
+    y: A list of labels, of targets, or of rows of targets.
+    rescale: An affine map of x.
+    """
+
+    x: _Rows
+    y: Annotated[
+        Annotated[_Rows, Tag("rows of targets")] | Annotated[_Row, Tag("labels or targets")],
+        Discriminator(_kind_of_y),
+    ]
+    rescale: Rescale | None = None
+
+
+class SyntheticData(Model):
+    """Random samples: x is normal or uniform in ±scale, and y suits the loss.
+
+    synthetic: The distribution of x.
+    samples: The number of samples.
+    scale: The standard deviation of x for normal, its bound for uniform.
+    seed: The seed of the generator.
+    """
+
+    synthetic: Literal["normal", "uniform"]
+    samples: Size = 16
+    scale: Positive = 1.0
+    seed: Seed = 0
+
+
+Data = Annotated[
+    Annotated[DataFile, Tag("data from a file")]
+    | Annotated[SyntheticData, Tag("synthetic data")]
+    | Annotated[InlineData, Tag("inline data")],
+    by_key(
+        ("file", "data from a file", DataFile),
+        ("synthetic", "synthetic data", SyntheticData),
+        ("x", "inline data", InlineData),
+    ),
+]

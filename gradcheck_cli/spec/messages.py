@@ -1,0 +1,243 @@
+"""Translate pydantic's errors about a spec into the words of its author."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from gradcheck_cli.errors import Complaint, Location, closest, did_you_mean, shortened
+from gradcheck_cli.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of an error in the spec.
+
+    keys: the keys allowed in the mapping around the place.
+    other_kinds: keys that would turn that mapping into another kind.
+    """
+
+    where: Location = ()
+    keys: tuple[str, ...] = ()
+    other_kinds: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last key with the indices after it, such as `'x[0][3]'`."""
+        last = max(i for i, step in enumerate(self.where) if isinstance(step, str))
+        key, *indices = self.where[last:]
+        return f"'{shortened(str(key))}{''.join(f'[{i}]' for i in indices)}'"
+
+
+def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
+    """Yield each complaint with a flag: whether it is about the last key of its location or about the value.
+
+    Errors that are mere consequences of others are left out.
+    """
+    placed = [(details, _walk(details["loc"])) for details in errors]
+    misspelt = {
+        (*place.where[:-1], closest(place.where[-1], place.keys))
+        for details, place in placed
+        if details["type"] == "extra_forbidden"
+    }
+    for details, place in placed:
+        if details["type"] == "missing" and place.where in misspelt:
+            continue
+        if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
+            continue  # it is only short without the items that have errors of their own
+        yield from _complaints(details, place)
+
+
+def _complaints(details: ErrorDetails, place: Place) -> Iterator[tuple[Complaint, bool]]:
+    kind, found, context = details["type"], details.get("input"), details.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = did_you_mean(place.where[-1], place.keys) or f"allowed here: {', '.join(place.keys)}"
+        yield Complaint(f"unknown key {place.name}", place.where, known), True
+    elif kind == "missing":
+        yield _missing(place), False
+    elif kind == "foreign_option":
+        for option in context["options"]:
+            message = f"'{context['name']}' has no option '{option}'; {context['allowed']}"
+            yield Complaint(message, (*place.where, option)), True
+    elif kind in ("literal_error", "unknown_name"):
+        yield _unknown_word(kind, place, found, context), False
+    else:
+        template = _MESSAGES.get(kind)
+        message = (
+            template(place.name, _describe(found), context) if template else f"{place.name}: {details['msg']}"
+        )
+        help = "without quotes it is a number" if _is_quoted_number(kind, found) else None
+        yield Complaint(message, place.where, help), False
+
+
+_Template = Callable[[str, str, Mapping[str, Any]], str]
+
+_MESSAGES: Mapping[str, _Template] = {
+    **dict.fromkeys(
+        ("int_type", "int_from_float", "int_parsing", "int_parsing_size"),
+        lambda key, found, _: f"{key} must be a whole number, not {found}",
+    ),
+    **dict.fromkeys(
+        ("float_type", "float_parsing"), lambda key, found, _: f"{key} must be a number, not {found}"
+    ),
+    "finite_number": lambda key, found, _: f"{key} must be a finite number, not {found}",
+    "string_type": lambda key, found, _: f"{key} must be text, not {found}",
+    "bool_type": lambda key, found, _: f"{key} must be true or false, not {found}",
+    "tuple_type": lambda key, found, _: f"{key} must be a list, not {found}",
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dict_type"),
+        lambda key, found, _: f"{key} must be a mapping, not {found}",
+    ),
+    "code_type": lambda key, found, _: f"{key} must be FILE.py:NAME, not {found}",
+    "path_type": lambda key, found, _: f"{key} must be a file name, not {found}",
+    "greater_than_equal": lambda key, found, limit: (
+        f"{key} is {found}; it must be at least {_number(limit['ge'])}"
+    ),
+    "greater_than": lambda key, found, limit: (
+        f"{key} is {found}; it must be greater than {_number(limit['gt'])}"
+    ),
+    "less_than_equal": lambda key, found, limit: (
+        f"{key} is {found}; it must be at most {_number(limit['le'])}"
+    ),
+    "less_than": lambda key, found, limit: f"{key} is {found}; it must be less than {_number(limit['lt'])}",
+    "too_short": lambda key, _, limit: f"{key} is empty; it needs at least {limit['min_length']} item",
+    "too_long": lambda key, _, limit: f"{key} has more than {limit['max_length']:,} items",
+    "string_too_long": lambda key, _, limit: f"{key} is longer than {limit['max_length']} characters",
+    "layer_type": lambda key, found, _: (
+        f"{key} must be a mapping such as {{units: 10}}, or flatten, not {found}"
+    ),
+    "name_type": lambda key, found, _: f"{key} must be a name or a mapping, not {found}",
+    **dict.fromkeys(
+        ("string_too_short", "string_pattern_mismatch"),
+        lambda key, found, _: (
+            f"{key} is {found}; a name may contain only letters, digits, _ and -, "
+            "and must begin with a letter or _"
+        ),
+    ),
+    "empty_interval": lambda key, _, __: f"the interval {key} is empty: both ends are the same",
+}
+
+
+_OF_FIXED_LENGTH = {
+    **dict.fromkeys(("from", "to"), "two numbers, [low, high]"),
+    "inputs": "one number, or three for images, [channels, height, width]",
+}
+"""For each key whose value is a list of fixed length, what that list must be."""
+
+
+def _missing(place: Place) -> Complaint:
+    *parent, step = place.where
+    if isinstance(step, int):  # a list of a fixed length
+        needed = _OF_FIXED_LENGTH.get(str(parent[-1]), "two numbers, [height, width], or one for both")
+        return Complaint(f"{Place(tuple(parent)).name} must be {needed}", tuple(parent))
+    others = f"; another kind has {' or '.join(place.other_kinds)}" if place.other_kinds else ""
+    return Complaint(f"missing key '{step}'", tuple(parent), f"keys here: {', '.join(place.keys)}{others}")
+
+
+def _unknown_word(kind: str, place: Place, found: object, context: Mapping[str, Any]) -> Complaint:
+    if kind == "unknown_name":
+        allowed = context["names"]
+        message = f"unknown {context['kind']} {_describe(found)}; choose from {', '.join(allowed)}"
+    else:
+        allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        message = f"{place.name} is {_describe(found)}; allowed: {', '.join(allowed)}"
+    return Complaint(message, place.where, did_you_mean(found, allowed))
+
+
+def _describe(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"'{shortened(value)}'" if isinstance(value, str) else shortened(str(value))
+
+
+def _number(limit: float) -> str:
+    return f"{int(limit) if limit == int(limit) else limit:,}"
+
+
+def _is_quoted_number(kind: str, found: object) -> bool:
+    if not kind.startswith(("int_", "float_")) or not isinstance(found, str):
+        return False
+    try:
+        float(found)
+    except ValueError:
+        return False
+    return True
+
+
+# --- from an error's location to the place in the spec and the keys allowed there ------------------------
+
+
+def _walk(loc: tuple[str | int, ...]) -> Place:
+    """Return the place that a location from pydantic stands for, without its union tags."""
+    annotation: Any = Spec
+    place = Place()
+    others: tuple[str, ...] = ()
+    for step in loc:
+        member = _union_member(annotation, step)
+        if member is not None:
+            others = tuple(_first_needed(other) for other in _members(annotation) if other is not member)
+            annotation = member
+            continue
+        place = Place((*place.where, step), (), tuple(filter(None, others)))
+        annotation, others = _plain(annotation), ()
+        if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+            fields = _fields(annotation)
+            place = replace(place, keys=tuple(fields))
+            annotation = fields[str(step)].annotation if step in fields else None
+        else:
+            annotation = next(iter(get_args(annotation)), None)
+    return place
+
+
+@cache
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _first_needed(annotation: Any) -> str:
+    """Return the first required key of a model, or an empty string if it has none."""
+    model = _plain(annotation)
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        return ""
+    return next((f"'{name}'" for name, field in _fields(model).items() if field.is_required()), "")
+
+
+def _plain(annotation: Any) -> Any:
+    """Strip `Annotated` and `| None`."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return _plain(next(member for member in get_args(annotation) if member is not NoneType))
+    return annotation
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, through `Annotated` and `| None`."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) not in (Union, UnionType):
+        return ()
+    members = tuple(member for member in get_args(annotation) if member is not NoneType)
+    return members if len(members) > 1 else _members(members[0])
+
+
+def _union_member(annotation: Any, tag: str | int) -> Any:
+    """Return the member of a union that has the tag; None if there is none."""
+    for member in _members(annotation):
+        if Tag(str(tag)) in getattr(member, "__metadata__", ()):
+            return member
+    return None

@@ -1,0 +1,122 @@
+"""The network section of a spec: layers, loss and penalties."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from gradcheck_cli.network.losses import LOSSES
+from gradcheck_cli.network.penalties import PENALTIES
+from gradcheck_cli.spec.layers import AnyLayer, ParametricLayer
+from gradcheck_cli.spec.model import (
+    Model,
+    NotNegative,
+    Positive,
+    Size,
+    named,
+    names_in_schema,
+    one_of,
+    own_options_in_schema,
+    refuse_foreign_options,
+)
+
+_LossName = Annotated[str, one_of(LOSSES, "loss"), names_in_schema(LOSSES)]
+
+
+def _options_of_loss(name: str) -> tuple[str, ...]:
+    row = LOSSES[name]
+    of_distributions = ("label_smoothing", "weight") if row.target == "distribution" else ()
+    return ("reduction", "scale", *row.options, *of_distributions)
+
+
+class LossSpec(Model):
+    """A loss, its reduction and its options, with PyTorch's names.
+
+    name: The loss. cross_entropy and bce_with_logits take logits, so leave their output layer at identity.
+    reduction: `batchmean` averages over samples, `mean` over samples and outputs, `sum` over neither.
+    scale: A factor of the loss, such as 0.5.
+    delta: The error at which huber turns from a square into a line.
+    label_smoothing: The share of the target that cross_entropy spreads over all classes.
+    weight: One weight per class for cross_entropy.
+    """
+
+    model_config = ConfigDict(json_schema_extra=own_options_in_schema(LOSSES, _options_of_loss))
+
+    name: _LossName
+    reduction: Literal["batchmean", "mean", "sum"] = "batchmean"
+    scale: Positive = 1.0
+    delta: Positive = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    weight: Annotated[tuple[NotNegative, ...], Field(strict=False, min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _own_options_only(self) -> LossSpec:
+        refuse_foreign_options(self, _options_of_loss(self.name), self.name)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {option: getattr(self, option) for option in LOSSES[self.name].options}
+
+
+class PenaltySpec(Model):
+    """The penalty ½ · l2 · Σ w² + l1 · Σ |w|, over the weights and, if asked, the biases.
+
+    l2: The factor of ½ Σ w², which is weight decay.
+    l1: The factor of Σ |w|.
+    biases: Penalise the biases too.
+    """
+
+    l2: NotNegative = 0.0
+    l1: NotNegative = 0.0
+    biases: bool = False
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in PENALTIES if getattr(self, name) > 0}
+
+
+def _is_image(value: object) -> str:
+    return "image" if isinstance(value, (list, tuple)) else "number of inputs"
+
+
+NetworkInputs = Annotated[
+    Annotated[Size, Tag("number of inputs")]
+    | Annotated[tuple[Size, Size, Size], Field(strict=False), Tag("image")],
+    Discriminator(_is_image),
+]
+
+
+class NetworkSpec(Model):
+    """A network: its layers, its loss and its penalties.
+
+    inputs: The number of inputs, or [channels, height, width] for images.
+    layers: The layers from the input up. The last one is the output layer.
+    loss: A name, or a mapping of the name, reduction, scale and options.
+    penalty: What large weights add to the loss.
+    """
+
+    inputs: NetworkInputs
+    layers: Annotated[tuple[AnyLayer, ...], Field(strict=False, min_length=1, max_length=1000)]
+    loss: Annotated[LossSpec, BeforeValidator(named, json_schema_input_type=_LossName | LossSpec)]
+    penalty: PenaltySpec = PenaltySpec()
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of one sample of x."""
+        return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each layer: its own, or else hidden1, hidden2, … and output for the last.
+
+        Layers without parameters have none.
+        """
+        numbers = accumulate(int(isinstance(layer, ParametricLayer)) for layer in self.layers)
+        named = [
+            layer.name or (f"hidden{number}" if isinstance(layer, ParametricLayer) else "")
+            for layer, number in zip(self.layers, numbers, strict=True)
+        ]
+        return (*named[:-1], self.layers[-1].name or "output")

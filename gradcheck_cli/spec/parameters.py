@@ -1,0 +1,42 @@
+"""The parameters section of a spec."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Tag
+
+from gradcheck_cli.network.initialisers import INITIALISERS
+from gradcheck_cli.spec.arrays import ArrayFile
+from gradcheck_cli.spec.model import Model, Positive, Seed, by_key, names_in_schema, one_of
+
+_InitName = Annotated[str, one_of(INITIALISERS, "initialiser"), names_in_schema(INITIALISERS)]
+
+
+class InitialisedParameters(Model):
+    """Parameters drawn at random: all weights from the input up, then the biases.
+
+    init: The distribution of the weights.
+    scale: The standard deviation of normal, the bound of uniform, a factor for xavier and he.
+    seed: The seed of the generator.
+    bias: `zeros`, or `same` to draw biases like weights.
+    """
+
+    init: _InitName = "xavier"
+    scale: Positive | None = None
+    seed: Seed = 0
+    bias: Literal["zeros", "same"] = "zeros"
+
+
+class ParameterFile(ArrayFile):
+    """Parameters from a file with one array per parameter."""
+
+
+Parameters = Annotated[
+    Annotated[ParameterFile, Tag("parameters from a file")]
+    | Annotated[InitialisedParameters, Tag("parameters from an initialiser")],
+    by_key(
+        ("file", "parameters from a file", ParameterFile),
+        ("init", "parameters from an initialiser", InitialisedParameters),
+    ),
+]

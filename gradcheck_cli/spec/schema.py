@@ -1,0 +1,110 @@
+"""The spec as a JSON Schema in draft-07, the version that editors support."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from gradcheck_cli import __version__
+from gradcheck_cli.spec.spec import Spec
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+"""The draft's address, spelt exactly as in its own `$id`, since editors look it up by that spelling."""
+
+_KEY = re.compile(r"^(\w+): (.+(?:\n(?!\w+: )[^\n]+)*)", re.MULTILINE)
+"""Matches a key and its description in a model's docstring."""
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of a spec, with a description of every key."""
+    schema = Spec.model_json_schema(ref_template="#/definitions/{model}", schema_generator=_Draft7)
+    schema |= {"title": "gradcheck spec", "definitions": schema.pop("$defs")}
+    return {
+        "$schema": DRAFT,
+        "$id": f"urn:gradcheck:spec:{__version__}",
+        **_with_names(_without_siblings(schema)),
+    }
+
+
+class _Draft7(GenerateJsonSchema):
+    """Generates draft-07 where pydantic's draft 2020-12 differs from it."""
+
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+        described = super().tuple_schema(schema)
+        if "prefixItems" in described:
+            described["items"] = described.pop("prefixItems")
+        return described
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        described, model = super().model_schema(schema), schema["cls"]
+        described["title"] = _title(model)
+        described["description"] = _description(model)
+        for key, text in _keys(model).items():
+            described["properties"][key]["description"] = text
+        return described
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Leave out uninformative defaults: null, and a section that consists of defaults."""
+        described = super().default_schema(schema)
+        return {key: value for key, value in described.items() if key != "default" or value not in (None, {})}
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave out titles, which would only repeat the key."""
+        return False
+
+    def encode_default(self, dft: Any) -> Any:
+        """Shorten a default to what an editor should fill in: the keys that were set, or just the name."""
+        said = dft.model_dump(exclude_unset=True) if isinstance(dft, BaseModel) else dft
+        named = isinstance(said, dict) and list(said) == ["name"]
+        return super().encode_default(said["name"] if named else said)
+
+
+def _title(model: type[BaseModel]) -> str:
+    """Return the title of a model, such as ``python function`` for ``PythonFunction``."""
+    return " ".join(re.findall("[A-Z][a-z]*", model.__name__.removesuffix("Spec"))).lower()
+
+
+def _description(model: type[BaseModel]) -> str:
+    """Return the part of the model's docstring that precedes the keys."""
+    text = _KEY.split(inspect.getdoc(model) or "", maxsplit=1)[0]
+    return "\n\n".join(map(_joined, text.strip().split("\n\n")))
+
+
+def _keys(model: type[BaseModel]) -> dict[str, str]:
+    """Return the description of every key, from the docstrings of the model and its bases."""
+    ours = [each for each in reversed(model.__mro__) if each.__module__ == Spec.__module__]
+    docstrings = [inspect.cleandoc(each.__doc__ or "") for each in ours]
+    return {key: _joined(text) for docstring in docstrings for key, text in _KEY.findall(docstring)}
+
+
+def _joined(lines: str) -> str:
+    return " ".join(lines.split())
+
+
+def _without_siblings(schema: Any) -> Any:
+    """Wrap every `$ref` with siblings in `allOf`, since draft-07 ignores the siblings of a `$ref`."""
+    if isinstance(schema, list):
+        return [_without_siblings(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema and len(schema) > 1:
+        schema = {"allOf": [{"$ref": schema.pop("$ref")}], **schema}
+    return {key: _without_siblings(value) for key, value in schema.items()}
+
+
+def _with_names(schema: Any) -> Any:
+    """Restrict strings to the known names where a name or a mapping is allowed, so validators list them."""
+    if isinstance(schema, list):
+        return [_with_names(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: _with_names(value) for key, value in schema.items()}
+    names = [each for each in schema.get("anyOf", ()) if {"enum", "type"} == each.keys()]
+    if len(names) == 1 and names[0]["type"] == "string" and len(schema["anyOf"]) > 1:
+        schema |= {"if": {"type": "string"}, "then": {"enum": names[0]["enum"]}}
+    return schema

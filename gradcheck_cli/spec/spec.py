@@ -1,0 +1,88 @@
+"""The whole spec, as a frozen model. The JSON Schema is made from it.
+
+A line `key: …` in a model's docstring describes that key, here and in the schema; see `schema.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticKnownError
+
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.data import Data
+from gradcheck_cli.spec.gradients import Backprop, Code, GradientFile, Gradients, PythonFunction
+from gradcheck_cli.spec.model import Model
+from gradcheck_cli.spec.network import NetworkSpec
+from gradcheck_cli.spec.parameters import Parameters
+
+_UNSAID: Any = ()
+
+"""The default of a section that is left out, as opposed to one that is present but empty, an error."""
+
+
+def _needed_without_code(value: object, info: ValidationInfo) -> object:
+    """Require the section, unless the gradients come from code, which computes its own loss."""
+    if value is None:
+        raise PydanticKnownError("model_type", {"class_name": "mapping"})
+    if value is not _UNSAID:
+        return value
+    if isinstance(info.data.get("gradients"), Backprop | GradientFile):
+        raise PydanticKnownError("missing")
+    return None
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+_MAYBE_UNSAID: Any = Field(_UNSAID, validate_default=True, json_schema_extra=_without_default)
+
+_OF_CODE: dict[str, Any] = {
+    "required": ["gradients"],
+    "properties": {"gradients": {"anyOf": [{"required": ["python"]}, {"required": ["torch"]}]}},
+}
+
+"""`_needed_without_code` in JSON Schema."""
+
+
+class Spec(Model):
+    """A network, its parameters and data, the gradients to check and how to check them.
+
+    If the gradients come from code, which has a loss of its own, the network may be left out. Parameters
+    that are not given come from the code, or are drawn at random.
+
+    gradients: The gradients to check: gradcheck's own backprop, a file, a Python function, or a torch module.
+    network: The layers, the loss and the penalties.
+    data: The samples: an .npz file, lists, or random numbers.
+    parameters: The parameters at which gradients are checked: a file, or random numbers.
+    check: What to check, and how.
+    dtype: The type in which gradcheck's own backprop computes.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"if": {"not": _OF_CODE}, "then": {"required": ["network", "data"]}}
+    )
+
+    gradients: Gradients = Backprop()  # first, since this section decides which others are required
+    network: Annotated[
+        NetworkSpec | None, BeforeValidator(_needed_without_code, json_schema_input_type=NetworkSpec)
+    ] = _MAYBE_UNSAID
+    data: Annotated[Data | None, BeforeValidator(_needed_without_code, json_schema_input_type=Data)] = (
+        _MAYBE_UNSAID
+    )
+    parameters: Parameters | None = None
+    check: CheckSpec = CheckSpec()
+    dtype: Literal["float64", "float32"] = "float64"
+
+    @property
+    def asks_code(self) -> bool:
+        """Whether the code may have to provide the data or the parameters."""
+        brings = isinstance(self.gradients, PythonFunction) and self.parameters is None
+        return self.names_code is not None and (self.data is None or brings)
+
+    @property
+    def names_code(self) -> Code | None:
+        """The code that computes the gradients; None if they come from elsewhere."""
+        return getattr(self.gradients, "python", None) or getattr(self.gradients, "torch", None)

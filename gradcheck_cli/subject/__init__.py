@@ -1,0 +1,1 @@
+"""What is checked: gradients, the function to difference, and rounding bounds."""

@@ -1,0 +1,1 @@
+"""The error of the difference schemes over step sizes."""

@@ -1,0 +1,187 @@
+"""Decide whether a difference scheme converges: whether its error falls with the step at the scheme's order.
+
+The error of a scheme of order p behaves like C hᵖ + ε/h. The first term is truncation, which falls with the
+step h; the second is rounding noise, which grows as h falls. If the gradient is wrong, the error falls to the
+gradient's own error and stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.comparison import Verdict
+
+
+class Branch(StrEnum):
+    """The branches of a curve, named after the dominant source of error."""
+
+    TRUNCATION = "truncation"
+    NOISE = "noise"
+    FLAT = "flat"
+    KINK = "kink"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A scheme's relative error at one step.
+
+    noise: a bound on the part of the error that is due to rounding.
+    crossed: the number of entries for which the step crossed a kink.
+    """
+
+    step: float
+    error: float
+    noise: float
+    crossed: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """A `Measured` point, assigned to a branch of the curve.
+
+    branch: None if the error or its noise is not finite, as when the step is too small to change anything.
+    """
+
+    step: float
+    error: float
+    noise: float
+    crossed: int
+    branch: Branch | None
+
+
+NOISY = 4.0
+"""An error counts as noise up to this many times the noise estimated from the noise branch."""
+
+FITTED = 5
+"""The number of points to fit the order to: the finest ones, since the coarsest are not yet on a line."""
+
+FEWEST = 4
+"""The smallest number of points that form a branch."""
+
+STRAIGHT = 0.25
+"""The largest distance of a straight branch's points from the fitted line, in powers of 2."""
+
+ORDER_WITHIN = 0.2
+"""The amount by which a measured order may fall short of the expected one."""
+
+_LEVEL = 1.5
+"""Errors within this factor count as equal; over `FEWEST` points, errors of order 1 fall by a factor of 8."""
+
+_ABOVE = 5.0
+"""A branch is used only down to this factor above the level at which it flattens out."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A scheme's errors at falling steps, and the order at which they fall.
+
+    expected: the scheme's order.
+    order: the measured order; None if no branch is long and straight enough.
+    flat: the error that remains however small the step; None if no such error stands out from the noise.
+    allowed: the largest relative error of a right gradient.
+    """
+
+    scheme: str
+    expected: int
+    points: tuple[Point, ...]
+    order: float | None
+    flat: float | None
+    allowed: float
+
+    @cached_property
+    def best(self) -> Point | None:
+        """The point with the smallest error; None if no point is on a branch."""
+        known = [point for point in self.points if point.branch is not None]
+        return min(known, key=lambda point: point.error, default=None)
+
+    def on(self, branch: Branch) -> list[Point]:
+        """Return the points on a branch."""
+        return [point for point in self.points if point.branch is branch]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Wrong if an error larger than allowed remains; agrees if the error falls at the order or faster.
+
+        In all other cases it is unresolved.
+        """
+        if self.flat is not None and self.flat > self.allowed:
+            return Verdict.WRONG
+        if self.order is not None and self.order >= self.expected - ORDER_WITHIN:
+            return Verdict.AGREES
+        return Verdict.UNRESOLVED
+
+
+def curve_of(scheme: str, expected: int, measured: Sequence[Measured], allowed: float) -> Curve:
+    """Return the curve through these points, each assigned to a branch.
+
+    measured: the points in order of falling steps.
+    """
+    error, noise = (np.array([getattr(m, of) for m in measured]) for of in ("error", "noise"))
+    crossed = np.array([m.crossed > 0 for m in measured])
+    known = np.isfinite(error) & np.isfinite(noise)
+    smooth = np.flatnonzero(known & ~crossed)
+    clear = smooth[: _clear(error[smooth], noise[smooth])]
+    flat = _flat(error[clear[-FEWEST:]])
+    falling = clear if flat is None else clear[error[clear] > _ABOVE * flat]
+    branches = np.full(len(measured), None, dtype=object)
+    branches[known] = Branch.NOISE
+    branches[clear] = Branch.TRUNCATION
+    if flat is not None:
+        branches[clear[error[clear] <= 2.0 * flat]] = Branch.FLAT
+    branches[known & crossed] = Branch.KINK
+    order = _order(np.array([m.step for m in measured]), error, falling, expected)
+    points = (
+        Point(m.step, m.error, m.noise, m.crossed, branch)
+        for m, branch in zip(measured, branches, strict=True)
+    )
+    return Curve(scheme, expected, tuple(points), order, flat, allowed)
+
+
+_OWN_SIZE = 0.3
+"""Relative errors above this say nothing about the noise: a step that changes nothing has an error of 1."""
+
+
+def _clear(error: np.ndarray, noise: np.ndarray) -> int:
+    """Return the number of errors, in order of falling steps, before the first that is noise.
+
+    The bound on rounding is often far too large. On the noise branch the error is all noise, and elsewhere it
+    is larger; so the smallest ratios of error to bound show by how much to scale the bound.
+    """
+    told = (error < _OWN_SIZE) & (noise > 0)
+    ratio = min(1.0, float(np.quantile(error[told] / noise[told], 0.2))) if told.any() else 1.0
+    noisy = error <= NOISY * ratio * noise
+    return int(noisy.argmax()) if noisy.any() else len(error)
+
+
+def _flat(errors: np.ndarray) -> float | None:
+    """Return the level of these errors if there are enough and they are about equal, else None."""
+    if len(errors) < FEWEST or not errors.max() <= _LEVEL * errors.min():
+        return None
+    return float(np.exp(np.log(errors).mean()))
+
+
+def _order(steps: np.ndarray, error: np.ndarray, falling: np.ndarray, expected: int) -> float | None:
+    """Return the measured order: the slope of log error against log step at the finest points on a line.
+
+    The finest points may already be close to a flat level or to noise. If they fall too slowly, coarser
+    points are used. None if no points are on a line.
+    """
+    if not len(falling):
+        return None
+    whole = falling[np.flatnonzero(np.diff(falling, prepend=-2) > 1)[-1] :]  # since the last gap
+    ends = range(len(whole), FEWEST - 1, -1)
+    slopes = [
+        _slope(np.log2(steps[at]), np.log2(error[at])) for at in (whole[:end][-FITTED:] for end in ends)
+    ]
+    straight = [slope for slope in slopes if slope is not None]
+    return next((slope for slope in straight if slope >= expected - ORDER_WITHIN), next(iter(straight), None))
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float | None:
+    slope, height = np.polyfit(x, y, 1)
+    return float(slope) if np.abs(slope * x + height - y).max() <= STRAIGHT else None

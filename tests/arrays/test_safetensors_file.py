@@ -1,0 +1,119 @@
+"""Reading .safetensors files, for the types that numpy has."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+from gradcheck_cli.arrays import stored
+from gradcheck_cli.arrays.safetensors_file import read_safetensors
+from gradcheck_cli.errors import InputError
+
+HERE = ("gradients", "file")
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "a.safetensors"
+
+
+@pytest.fixture
+def save():
+    return pytest.importorskip("safetensors.numpy").save_file
+
+
+def write(file, data=b"", **entries):
+    """Write the format by hand: the length of a JSON header, the header, the numbers."""
+    pytest.importorskip("safetensors")
+    header = json.dumps(entries).encode()
+    file.write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def refused(file):
+    with pytest.raises(InputError) as caught:
+        read_safetensors(file, HERE)
+    assert {complaint.where for complaint in caught.value.complaints} == {HERE}
+    return [(complaint.message, complaint.help) for complaint in caught.value.complaints]
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"])
+def test_every_type_that_numpy_has_is_read_as_it_is(file, save, dtype):
+    arrays = {"w": np.array([[1, 0], [0, 1]], dtype), "b": np.array([], dtype), "c": np.array(1, dtype)}
+    save(arrays, file)
+    read = read_safetensors(file, HERE)
+    assert set(read) == set(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_types_that_numpy_lacks_are_all_named_with_help(file):
+    write(
+        file,
+        bytes(4),
+        a={"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]},
+        b={"dtype": "F8_E4M3", "shape": [2], "data_offsets": [2, 4]},
+    )
+    assert sorted(refused(file)) == [
+        (
+            "array 'a' of a.safetensors holds bfloat16, which numpy cannot represent",
+            "save it as float32, which holds it exactly",
+        ),
+        (
+            "array 'b' of a.safetensors holds float8, which numpy cannot represent",
+            "save it as float32 or float64",
+        ),
+    ]
+
+
+def test_complex_numbers_are_refused_as_such(file):
+    pytest.importorskip("safetensors", minversion="0.7")  # older versions of the format had none
+    write(file, bytes(8), a={"dtype": "C64", "shape": [1], "data_offsets": [0, 8]})
+    assert refused(file) == [("array 'a' of a.safetensors holds complex64; real numbers are needed", None)]
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\xff" * 100, struct.pack("<Q", 2) + b"[]"])
+def test_garbage_is_refused_with_what_to_do(file, data):
+    pytest.importorskip("safetensors")
+    file.write_bytes(data)
+    ((message, help),) = refused(file)
+    assert message.startswith("'a.safetensors' is not a .safetensors file: ")
+    assert help == "write one with safetensors.numpy.save_file(arrays, file)"
+
+
+def test_a_file_shorter_than_its_header_says_is_refused(file):
+    write(file, b"", x={"dtype": "F64", "shape": [10**11], "data_offsets": [0, 8 * 10**11]})
+    ((message, _),) = refused(file)
+    assert message.startswith("'a.safetensors' is not a .safetensors file: ")
+
+
+def test_oversized_arrays_are_refused_before_they_are_read(file, save, monkeypatch):
+    monkeypatch.setattr(stored, "MAX_BYTES", 100)
+    save({"a": np.zeros((2, 7))}, file)
+    ((message, _),) = refused(file)
+    assert message == "array 'a' of a.safetensors, of shape [2, 7], takes the arrays over the limit of 2 GiB"
+
+
+def test_a_missing_file_and_a_pipe_are_refused(file):
+    ((message, _),) = refused(file)
+    assert message == f"there is no file '{file}'"
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(file)
+        ((message, _),) = refused(file)
+        assert message == f"'{file}' is a pipe or device; a .safetensors file is needed here"
+
+
+def test_without_the_package_it_says_what_to_install(file, monkeypatch):
+    file.touch()
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert refused(file) == [
+        (
+            "reading 'a.safetensors' needs the package safetensors, which is not installed",
+            "pip install safetensors",
+        )
+    ]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcheck_cli.network.losses import LOSSES, coefficient
+
+N, C = 6, 4
+
+
+@pytest.fixture(params=[*((name, {}) for name in LOSSES), ("huber", {"delta": 0.3})], ids=str)
+def loss(request):
+    name, options = request.param
+    return LOSSES[name].with_options(**options)
+
+
+@pytest.fixture
+def a() -> np.ndarray:
+    return np.random.default_rng(1).normal(scale=2.0, size=(N, C))
+
+
+@pytest.fixture
+def target(loss) -> np.ndarray:
+    rng = np.random.default_rng(2)
+    if loss.target == "values":
+        return rng.uniform(0.0, 1.0, size=(N, C))
+    one_hot = np.eye(C)[rng.integers(C, size=N)]
+    return one_hot if loss.target == "labels" else 0.7 * one_hot + 0.3 * rng.dirichlet(np.ones(C), size=N)
+
+
+def test_gradient_is_that_of_the_value_by_complex_step(loss, a, target):
+    gradient = np.empty((N, C))
+    for c in range(C):
+        moved = a.astype(complex)
+        moved[:, c] += 1e-30j
+        gradient[:, c] = loss.value(moved, target).imag / 1e-30
+    np.testing.assert_allclose(loss.gradient(a, target), gradient, rtol=1e-13, atol=1e-15)
+
+
+def test_takes_stacks_of_batches(loss, a, target):
+    stacked = loss.value(np.stack([a, a + 1.0]), target)
+    assert stacked.shape == (2, N)
+    np.testing.assert_array_equal(stacked[0], loss.value(a, target))
+
+
+def test_survives_large_outputs(loss, target):
+    a = np.where(np.arange(C) % 2, 1e4, -1e4) * np.ones((N, 1))
+    assert np.isfinite(loss.value(a, target)).all()
+    assert np.isfinite(loss.gradient(a, target)).all()
+
+
+def test_values_are_the_textbook_ones():
+    a, y = np.array([[0.5, -1.0, 2.0]]), np.array([[0.0, 1.0, 0.0]])
+    expected = {
+        "mse": 0.25 + 4.0 + 4.0,
+        "l1": 0.5 + 2.0 + 2.0,
+        "huber": 0.125 + 1.5 + 1.5,
+        "cross_entropy": np.log(np.exp([0.5, -1.0, 2.0]).sum()) + 1.0,
+        "bce_with_logits": np.log1p(np.exp(0.5)) + np.log1p(np.exp(1.0)) + np.log1p(np.exp(2.0)),
+        "hinge": 2.5 + 4.0,
+    }
+    assert expected.keys() == LOSSES.keys()
+    for name, value in expected.items():
+        assert LOSSES[name].with_options().value(a, y)[0] == pytest.approx(value, rel=1e-14), name
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "bce_with_logits"])
+def test_loss_near_zero_keeps_its_digits(name):
+    a, y = np.array([[40.0, -40.0]]), np.array([[1.0, 0.0]])
+    expected = {"cross_entropy": np.exp(-80.0), "bce_with_logits": 2 * np.exp(-40.0)}
+    assert LOSSES[name].value(a, y)[0] == pytest.approx(expected[name], rel=1e-12, abs=0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "reduction", "expected"),
+    [
+        ("mse", "batchmean", 1 / 5),
+        ("mse", "mean", 1 / 15),
+        ("mse", "sum", 1.0),
+        ("cross_entropy", "batchmean", 1 / 5),
+        ("cross_entropy", "mean", 1 / 5),
+        ("hinge", "sum", 1.0),
+    ],
+)
+def test_reductions_divide_by_what_they_say(name, reduction, expected):
+    assert coefficient(LOSSES[name], reduction, 1.0, outputs=3, weight=5.0) == expected
+    assert coefficient(LOSSES[name], reduction, 0.5, outputs=3, weight=5.0) == expected / 2
+
+
+def test_l1_and_hinge_are_flat_on_their_kinks_by_convention():
+    assert LOSSES["l1"].gradient(np.array([[1.0]]), np.array([[1.0]])) == 0.0
+    assert not LOSSES["hinge"].gradient(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]])).any()

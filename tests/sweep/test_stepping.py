@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from build import problem_of
+
+from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.sweep import stepping
+from gradcheck_cli.sweep.stepping import Drawing, evaluations
+
+PLAIN = {name: scheme for name, scheme in SCHEMES.items() if not scheme.extrapolate}
+STEPS = [2.0**-k for k in range(12)]
+
+
+@pytest.fixture(params=["plain", "normalised", "penalised"])
+def problem(request) -> Problem:
+    hidden = {"units": 4, "activation": "tanh", "batch_norm": request.param == "normalised"}
+    penalty = {"l2": 0.1} if request.param == "penalised" else {}
+    return problem_of(hidden, (3, "sigmoid"), samples=7, penalty=penalty)
+
+
+def single(name: str):
+    return replace(PLAIN[name], ladder=(1.0,), certify=(0,))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("way", ["units", "literal"])
+def test_a_value_at_one_step_equals_the_reference_at_that_step(name, way, problem):
+    names, step = list(problem.network.shapes), 2.0**-5
+    drawing = Drawing({}, seed=0)
+    if way == "units":
+        entries = drawing.by_units(problem.objective, names)
+        expected = UnitDifferences(problem.objective, single(name), step).estimate(names)
+    else:
+        entries = drawing.literally(problem.objective, names)
+        expected = LiteralDifferences(problem.objective, single(name), step).estimate(names)
+    for tensor, of in entries.items():
+        stepped = of.at(PLAIN[name], step)
+        np.testing.assert_allclose(stepped.value, expected[tensor].value.ravel()[of.which], rtol=1e-12)
+        assert not stepped.crossed.any()
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_step_that_crosses_a_kink_has_a_value_and_is_marked(name):
+    problem = problem_of((8, "relu"), (2, "identity"), samples=20)
+    (of,) = Drawing({}, seed=0).by_units(problem.objective, ["hidden1.weight"]).values()
+    far, near = of.at(PLAIN[name], 1.0), of.at(PLAIN[name], 2.0**-40)
+    assert np.isfinite(far.value).all()
+    assert far.crossed.any() == PLAIN[name].cancels  # an imaginary step crosses nothing
+    assert not near.crossed.any()
+
+
+def test_points_of_steps_that_fall_by_halves_are_evaluated_once(problem):
+    name, evaluated = "output.weight", []
+
+    class Counting:
+        def expect(self, evaluations: int) -> None: ...
+
+        def advance(self, evaluations: int) -> None:
+            evaluated.append(evaluations)
+
+    (of,) = Drawing({}, 0, Counting()).by_units(problem.objective, [name]).values()
+    for step in STEPS:
+        for scheme in PLAIN.values():
+            of.at(scheme, step)
+    ((_, moved),) = of.losses.uses
+    numbers = len(moved.which)
+    # 0, ±2, ±1, … of the real schemes; one imaginary point each; and a look to both sides of it
+    assert evaluations(PLAIN.values(), STEPS) == 1 + 2 * (len(STEPS) + 1) + len(STEPS) + 2
+    assert sum(evaluated) == numbers * evaluations(PLAIN.values(), STEPS)
+
+
+@pytest.mark.parametrize("way", ["by_units", "literally"])
+def test_large_tensors_are_sampled_and_include_the_required_entries(way, monkeypatch):
+    monkeypatch.setattr(stepping, "BATCHES", 1)
+    problem = problem_of((40, "tanh"), (3, "sigmoid"), samples=6)
+    problem.objective.block = 2000
+    name, included = "hidden1.weight", 39 * 4 + 1
+    drawn = [
+        getattr(Drawing({name: included}, seed), way)(problem.objective, [name])[name].which
+        for seed in (0, 0, 1)
+    ]
+    assert 0 < len(drawn[0]) < 160
+    assert all(included in which for which in drawn)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
+def test_the_weight_and_the_bias_of_a_layer_share_their_units(problem):
+    entries = Drawing({}, 0).by_units(problem.objective, ["output.weight", "output.bias"])
+    (weight,), (bias,) = (of.losses.uses for of in entries.values())
+    assert weight[1] is bias[1]
