@@ -26,11 +26,11 @@ check_gradients(lambda w: ((w ** 2).sum(), 2 * w), np.ones(3))
 """
 
 OF_CODE = (
-    "sources.foreign",
-    "sources.python_function",
-    "sources.torch_module",
-    "sources.workers",
-    "directions",
+    "code.objective",
+    "code.python_function",
+    "code.torch_module",
+    "code.pool",
+    "directions.check",
 )
 
 
@@ -62,7 +62,7 @@ def test_a_wrong_gradient_loads_the_diagnosis():
 
 def test_a_network_loads_nothing_that_code_needs(by_a_right_spec):
     assert not by_a_right_spec & own(*OF_CODE)
-    assert own("sources.foreign") < loaded_by(GIVEN)
+    assert own("code.objective") < loaded_by(GIVEN)
 
 
 def test_a_table_loads_no_pictures(by_a_right_spec):

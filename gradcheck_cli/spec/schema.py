@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from gradcheck_cli import __version__
+from gradcheck_cli.spec.model import Model
 from gradcheck_cli.spec.spec import Spec
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -77,7 +78,7 @@ def _description(model: type[BaseModel]) -> str:
 
 def _keys(model: type[BaseModel]) -> dict[str, str]:
     """Return the description of every key, from the docstrings of the model and its bases."""
-    ours = [each for each in reversed(model.__mro__) if each.__module__ == Spec.__module__]
+    ours = [each for each in reversed(model.__mro__) if issubclass(each, Model)]
     docstrings = [inspect.cleandoc(each.__doc__ or "") for each in ours]
     return {key: _joined(text) for docstring in docstrings for key, text in _KEY.findall(docstring)}
 
