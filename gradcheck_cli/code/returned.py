@@ -120,7 +120,7 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 def plain(value: Any) -> Array:
     """Convert numbers from numpy, torch, jax or plain Python to an array, without a copy if possible."""
     if hasattr(value, "detach"):
-        value = value.detach().resolve_conj().resolve_neg()
+        value = value.detach().cpu().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     array = np.asarray(value)
     return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
