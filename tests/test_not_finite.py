@@ -10,7 +10,7 @@ from build import right_gradients, spec_of
 from reports import comparison, report
 
 from gradcheck_cli import InputError, Report, check, check_gradients, load_spec
-from gradcheck_cli.formats.words import sentence
+from gradcheck_cli.formats.words.verdicts import sentence
 from gradcheck_cli.problem.problem import build_problem
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import check_gradients
-from gradcheck_cli.formats.words import sentence
+from gradcheck_cli.formats.words.verdicts import sentence
 from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError
 
 WAYS = [{}, {"fast": True}]

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.comparison import Verdict
-from gradcheck_cli.formats.words import against, index, listed
+from gradcheck_cli.formats.words.numbers import index, listed
+from gradcheck_cli.formats.words.tensors import against
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain.explain import Derivation, Explanation, Factor

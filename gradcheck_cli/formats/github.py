@@ -15,7 +15,9 @@ from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.formats.files import PLAIN, told_from
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import count, describe, one_line, summary
+from gradcheck_cli.formats.words.numbers import count
+from gradcheck_cli.formats.words.tensors import describe
+from gradcheck_cli.formats.words.verdicts import one_line, summary
 from gradcheck_cli.report import Outcome, Report, Run
 
 WRITTEN = PLAIN

@@ -15,7 +15,8 @@ from rich.text import Text
 from gradcheck_cli.comparison import Comparison, Verdict
 from gradcheck_cli.formats.text import INDENT, STYLES, Page
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import MARKS, shape
+from gradcheck_cli.formats.words.numbers import shape
+from gradcheck_cli.formats.words.verdicts import MARKS
 from gradcheck_cli.report import Report
 
 TALLEST = 32

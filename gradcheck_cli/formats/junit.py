@@ -17,7 +17,7 @@ from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.files import Written, told_from
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import FEW, describe
+from gradcheck_cli.formats.words.tensors import FEW, describe
 from gradcheck_cli.report import Outcome, Report, Run
 
 WRITTEN = Written((".xml",), re.compile(r"\A\s*<(\?xml|testsuite)"))

@@ -22,21 +22,10 @@ from gradcheck_cli.formats.table import (
 )
 from gradcheck_cli.formats.text import Cell, Column
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import (
-    FEW,
-    MARKS,
-    Said,
-    asides,
-    details,
-    diagnosed,
-    folded,
-    listed_tensors,
-    one_line,
-    remarks,
-    sentence,
-    subject,
-    summary,
-)
+from gradcheck_cli.formats.words.remarks import asides, details, remarks
+from gradcheck_cli.formats.words.tensors import FEW, folded, listed_tensors
+from gradcheck_cli.formats.words.verdicts import MARKS, one_line, sentence, subject, summary
+from gradcheck_cli.formats.words.why import Said, diagnosed
 from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:

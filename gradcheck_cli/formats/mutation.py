@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import MARKS, count, listed
+from gradcheck_cli.formats.words.numbers import count, listed
+from gradcheck_cli.formats.words.verdicts import MARKS
 from gradcheck_cli.mutate.mutate import LEFT_OUT, Mutant, Mutation, by_kind
 
 

@@ -12,7 +12,9 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.table import TENSOR_COLUMNS, render, tensor_row
 from gradcheck_cli.formats.text import STYLES, Cell
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import MARKS, diagnosed, folded, listed_tensors, sentence, subject
+from gradcheck_cli.formats.words.tensors import folded, listed_tensors
+from gradcheck_cli.formats.words.verdicts import MARKS, sentence, subject
+from gradcheck_cli.formats.words.why import diagnosed
 from gradcheck_cli.report import Outcome, Report, Run
 
 # --- rich --------------------------------------------------------------------------------------------------

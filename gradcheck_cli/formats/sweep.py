@@ -11,7 +11,8 @@ from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.plot import LABEL, Axes, Plot
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import MARKS, count, listed, relative
+from gradcheck_cli.formats.words.numbers import count, listed, relative
+from gradcheck_cli.formats.words.verdicts import MARKS
 from gradcheck_cli.sweep.curve import FEWEST, ORDER_WITHIN, Branch, Curve
 from gradcheck_cli.sweep.sweep import PLAIN, STEPS, Extrapolated, Sweep
 

@@ -10,30 +10,19 @@ from gradcheck_cli.formats.derivation import chain_rule, definitions, derives, e
 from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words import (
+from gradcheck_cli.formats.words.numbers import count, index, measured, number, relative, shape
+from gradcheck_cli.formats.words.remarks import asides, details, remarks
+from gradcheck_cli.formats.words.tensors import detectable, folded, listed_tensors, tensor_verdict
+from gradcheck_cli.formats.words.verdicts import (
     INDIVIDUALLY,
     MARKS,
-    Said,
-    asides,
-    count,
-    details,
-    detectable,
-    diagnosed,
-    folded,
-    index,
     individually,
-    listed_tensors,
-    measured,
-    number,
     one_line,
-    relative,
-    remarks,
     sentence,
-    shape,
     subject,
     summary,
-    tensor_verdict,
 )
+from gradcheck_cli.formats.words.why import Said, diagnosed
 from gradcheck_cli.report import Outcome, Report, Run
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from gradcheck_cli.errors import InputError
 from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import view_of
-from gradcheck_cli.formats.words import sentence
+from gradcheck_cli.formats.words.verdicts import sentence
 from gradcheck_cli.report import Outcome, Report, Run
 from gradcheck_cli.spec.file import read_spec
 from gradcheck_cli.spec.spec import Spec

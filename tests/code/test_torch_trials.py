@@ -9,7 +9,8 @@ import pytest
 
 from gradcheck_cli import Verdict, check, load_spec
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.formats.words import details, diagnosed, remarks
+from gradcheck_cli.formats.words.remarks import details, remarks
+from gradcheck_cli.formats.words.why import diagnosed
 from gradcheck_cli.report import Outcome
 
 torch = pytest.importorskip("torch")

@@ -15,7 +15,7 @@ from gradcheck_cli import Report, check, load_spec
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.diagnose.other_networks import KIND, OF_FORWARD_PASS, OF_LOSS, OtherNetwork, other_networks
-from gradcheck_cli.formats.words import diagnosed
+from gradcheck_cli.formats.words.why import diagnosed
 from gradcheck_cli.problem.problem import Problem, build_problem
 
 

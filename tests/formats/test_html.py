@@ -20,7 +20,8 @@ from gradcheck_cli import cli
 from gradcheck_cli.comparison import Projected, Projection
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.errors import Complaint, ExitCode, Position
-from gradcheck_cli.formats import FORMATS, PACKAGES, View, refuse_missing, render, words
+from gradcheck_cli.formats import FORMATS, PACKAGES, View, refuse_missing, render
+from gradcheck_cli.formats.words import numbers, remarks, tensors, verdicts
 from gradcheck_cli.report import Outcome, Run, Witness
 
 pytest.importorskip("jinja2")
@@ -104,23 +105,23 @@ def test_a_tensor_has_a_row_its_entries_and_a_map(kind):
     tree = tree_of(outcome_of(kind))
     (row,) = rows_of(tree)
     assert row[0] == kind.name
-    assert words.tensor_verdict(kind) in row[1]
+    assert tensors.tensor_verdict(kind) in row[1]
     assert row[2:] == [
-        words.shape(kind.shape),
+        numbers.shape(kind.shape),
         f"{kind.entries:,}",
-        words.relative(kind.max_relative_error),
-        words.relative(kind.median_relative_error),
-        words.detectable(kind),
-        words.index(kind.worst()[0].index),
-        words.number(kind.worst()[0].analytic),
-        words.measured(kind.worst()[0].numerical, kind.worst()[0].error),
+        numbers.relative(kind.max_relative_error),
+        numbers.relative(kind.median_relative_error),
+        tensors.detectable(kind),
+        numbers.index(kind.worst()[0].index),
+        numbers.number(kind.worst()[0].analytic),
+        numbers.measured(kind.worst()[0].numerical, kind.worst()[0].error),
     ]
     assert [button.text for button in tree.all("button", class_="goto")] == [
-        words.index(entry.index) for entry in kind.worst(10)
+        numbers.index(entry.index) for entry in kind.worst(10)
     ]
     (figure,) = tree.all("figure")
     assert kind.name in figure.text
-    assert words.sentence(report(kind)) in tree.text
+    assert verdicts.sentence(report(kind)) in tree.text
 
 
 def test_ten_entries_of_a_tensor_are_listed_or_as_many_as_are_asked_for():
@@ -207,8 +208,8 @@ def test_other_notes_use_the_words_of_the_table():
     }
     outcome = outcome_of(UNKNOWN, ZERO, **fields)
     text = tree_of(outcome).all("section", class_="remarks")[0].text
-    said = [*words.remarks(outcome.report), *words.details(outcome, outcome.report)]
-    said += [part for aside in words.asides(outcome.report) for part in (aside.text, *aside.items)]
+    said = [*remarks.remarks(outcome.report), *remarks.details(outcome, outcome.report)]
+    said += [part for aside in remarks.asides(outcome.report) for part in (aside.text, *aside.items)]
     assert [line for line in said if line not in text] == []
     assert len(said) > 9
 

@@ -17,8 +17,9 @@ import pytest
 from reports import NOT_FINITE, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
 from gradcheck_cli.errors import Complaint
-from gradcheck_cli.formats import View, render, words
+from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.html import cells
+from gradcheck_cli.formats.words import numbers
 from gradcheck_cli.report import Outcome, Run
 
 pytest.importorskip("jinja2")
@@ -102,10 +103,10 @@ def tip_of(of, index: tuple[int, ...]) -> list[str]:
     """Return the tip expected for an entry, in the words and digits of the tables."""
     entry = of.entry(index)
     return [
-        f"{of.name}{words.index(index)} {entry.verdict}",
-        "analytic", words.number(entry.analytic),
-        "numerical", words.measured(entry.numerical, entry.error),
-        "relative error", words.relative(entry.relative_error),
+        f"{of.name}{numbers.index(index)} {entry.verdict}",
+        "analytic", numbers.number(entry.analytic),
+        "numerical", numbers.measured(entry.numerical, entry.error),
+        "relative error", numbers.relative(entry.relative_error),
     ]  # fmt: skip
 
 
@@ -226,7 +227,7 @@ def test_a_row_unfolds_to_its_worst_entries_and_folds_again(page):
     button = page.find("[aria-controls='detail-0-0']")
     button.send_keys(Keys.ENTER)
     assert button.get_attribute("aria-expanded") == "true"
-    assert page.texts("#detail-0-0 .goto")[0] == words.index(WEIGHT.worst()[0].index)
+    assert page.texts("#detail-0-0 .goto")[0] == numbers.index(WEIGHT.worst()[0].index)
     button.click()
     assert page.texts("#detail-0-0") == []
 

@@ -12,7 +12,7 @@ from reports import EVERY_KIND, RIGHT, WRONG, ZERO, comparison, diagnosis, repor
 from rich.console import Console
 
 from gradcheck_cli import check_gradients
-from gradcheck_cli.formats.words import sentence
+from gradcheck_cli.formats.words.verdicts import sentence
 
 NASTY = "<script>alert(1)</script>\x1b[2J\n.weight"
 

@@ -14,7 +14,8 @@ from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.explain.explain import Explanation, explain
 from gradcheck_cli.formats import View, render, render_explanation
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
-from gradcheck_cli.formats.words import MANY, caught
+from gradcheck_cli.formats.words.remarks import caught
+from gradcheck_cli.formats.words.tensors import MANY
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, Witness

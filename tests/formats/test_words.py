@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -10,12 +11,19 @@ from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnos
 
 from gradcheck_cli.comparison import Comparison, Projected
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
-from gradcheck_cli.formats.words import Said, describe, diagnosed, headline, remarks, sentence
+from gradcheck_cli.formats import words
+from gradcheck_cli.formats.words.remarks import remarks
+from gradcheck_cli.formats.words.tensors import describe, headline
+from gradcheck_cli.formats.words.verdicts import sentence
+from gradcheck_cli.formats.words.why import Said, diagnosed
 
 
 def test_words_need_no_terminal():
     """Other tools may use them in plain text."""
-    seen = "import sys, gradcheck_cli.formats.words; print({'rich', 'click'} & set(sys.modules))"
+    modules = ", ".join(
+        f"gradcheck_cli.formats.words.{module.name}" for module in iter_modules(words.__path__)
+    )
+    seen = f"import sys, {modules}; print({{'rich', 'click'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

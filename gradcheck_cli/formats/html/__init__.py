@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck_cli.comparison import Comparison, Verdict
-from gradcheck_cli.formats import words
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
 from gradcheck_cli.formats.pages import page_of
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.formats.words import numbers, remarks, tensors, verdicts, why
 from gradcheck_cli.report import Outcome, Report, Run, resolution_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _context(run: Run, view: View) -> dict[str, Any]:
         "states": STATES,
         "verdicts": [verdict for verdict in (*Verdict, UNCHECKED) if verdict in shown],
         "most": max(WORST, view.show),
-        "reproduced": words.REPRODUCED,
+        "reproduced": why.REPRODUCED,
         "style": style,
         "script": script,
         "style_hash": _hash(style),
@@ -97,7 +97,7 @@ def _tone_of_run(run: Run) -> str:
 
 
 def _mark(tone: str) -> str:
-    return words.MARKS[Verdict.WRONG if tone == UNCHECKED else Verdict(tone)]
+    return verdicts.MARKS[Verdict.WRONG if tone == UNCHECKED else Verdict(tone)]
 
 
 def _largest(report: Report) -> float:
@@ -116,28 +116,28 @@ def _median(comparison: Comparison) -> float:
 
 
 _FILTERS = {
-    "asides": words.asides,
-    "detectable": words.detectable,
-    "count": words.count,
-    "details": words.details,
-    "besides": words.besides,
-    "failed": words.failed,
+    "asides": remarks.asides,
+    "detectable": tensors.detectable,
+    "count": numbers.count,
+    "details": remarks.details,
+    "besides": why.besides,
+    "failed": verdicts.failed,
     "flat": _flat,
-    "index": words.index,
+    "index": numbers.index,
     "key": lambda value: json.dumps(float(value)),  # the script also reads NaN and Infinity
     "largest": _largest,
-    "listed": words.listed,
+    "listed": numbers.listed,
     "mark": _mark,
-    "measured": words.measured,
+    "measured": numbers.measured,
     "median": _median,
-    "number": words.number,
+    "number": numbers.number,
     "page": page_of,
-    "relative": words.relative,
-    "remarks": words.remarks,
-    "sentence": words.sentence,
-    "shape": words.shape,
-    "summary": words.summary,
-    "tensor_verdict": words.tensor_verdict,
+    "relative": numbers.relative,
+    "remarks": remarks.remarks,
+    "sentence": verdicts.sentence,
+    "shape": numbers.shape,
+    "summary": verdicts.summary,
+    "tensor_verdict": tensors.tensor_verdict,
     "tone": _tone,
 }
 

@@ -1,0 +1,52 @@
+"""Numbers, shapes and lists in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def relative(value: float) -> str:
+    """Format a relative error: ``5.2e-13``, ``0``, or a dash if it is unknown."""
+    return "–" if math.isnan(value) else "0" if value == 0 else f"{value:.1e}"
+
+
+def number(value: float) -> str:
+    """Format a gradient's value to ten digits, which is more than rtol compares."""
+    return f"{value + 0.0:.10g}"  # −0 is 0
+
+
+def measured(value: float, error: float) -> str:
+    """Format ``value ± error``, or ``unknown``."""
+    if math.isinf(error) or math.isnan(value):
+        return "unknown"
+    return f"{number(value)} ± {error:.0e}" if error else f"{number(value)} ± 0"
+
+
+def index(of: Sequence[int]) -> str:
+    """Format an entry's index: ``[3, 27]``."""
+    return "[" + ", ".join(map(str, of)) + "]"
+
+
+def shape(of: Sequence[int]) -> str:
+    """Format a shape: ``10 × 50``."""
+    return " × ".join(map(str, of))
+
+
+def count(n: int, noun: str) -> str:
+    """Format a number with its noun: ``1 entry``, ``1,234 entries``."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words: ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def count_true(mask: NDArray[np.bool_]) -> int:
+    """Count the entries that a mask marks."""
+    return int(np.count_nonzero(mask))

@@ -1,0 +1,100 @@
+"""Why a gradient is wrong: the mistakes that would lead to it, and what else is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradcheck_cli.formats.pages import page_of
+from gradcheck_cli.formats.words.numbers import count
+
+if TYPE_CHECKING:
+    from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence, and the items of a list below it."""
+
+    text: str
+    items: tuple[str, ...] = ()
+
+
+OTHERS = 3
+"""How many other explanations are given in full."""
+
+
+def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
+    """Yield why the gradient is wrong: the mistakes that would lead to it, and other known facts."""
+    if diagnosis is None:
+        return
+    if diagnosis.trials:
+        yield Said(f"Why: {' '.join(f'{sentence}.' for sentence in diagnosis.trials)}")
+    if diagnosis.answers:
+        likeliest, *others = diagnosis.answers
+        yield Said(
+            f"Why: {_both(likeliest)}", (*_formulas(likeliest, diagnosis.basis), REPRODUCED[diagnosis.basis])
+        )
+        if others:
+            yield Said("These would give the same gradient on these data:", tuple(_told(others)))
+    yield from besides(diagnosis)
+
+
+def _both(answer: Answer) -> str:
+    both = "Two mistakes at once. " if len(answer.causes) > 1 else ""
+    return both + " ".join(cause.sentence for cause in answer.causes)
+
+
+def _formulas(answer: Answer, basis: str) -> Iterator[str]:
+    of_a_network = basis == "network"  # only networks have a derivation
+    for cause in answer.causes:
+        if cause.wrong:
+            pointed = of_a_network and cause.factor
+            factor = f"   (see {cause.factor} in gradcheck explain)" if pointed else ""
+            yield f"wrong: {cause.wrong}{factor}"
+        if cause.right:
+            yield f"right: {cause.right}"
+        if page := page_of(cause.kind):
+            yield f"see {page}"
+
+
+REPRODUCED = {
+    "network": "This reproduces every entry, up to rounding.",
+    "arrays": "This reproduces everything that was measured, within the error bars.",
+    "another network": "This reproduces everything that was measured, within the error bars.",
+}
+"""How well an answer explains the gradient, in words, as numbers would vary with the processor's rounding."""
+
+
+def _told(others: Sequence[Answer]) -> Iterator[str]:
+    for answer in others[:OTHERS]:
+        yield _both(answer)
+    if len(others) > OTHERS:
+        yield f"{len(others) - OTHERS:,} more"
+
+
+def besides(diagnosis: Diagnosis) -> Iterator[Said]:
+    """Yield the facts known besides the answers, or instead of them if there are none."""
+    if diagnosis.basis == "arrays" and diagnosis.answers:
+        yield Said("Other mistakes can lead to the same arrays.")
+    if diagnosis.basis == "another network" and diagnosis.answers:
+        yield Said(
+            "The network section has a different loss and cannot help: other mistakes can lead to the same "
+            "arrays."
+        )
+    if not diagnosis.answers and diagnosis.tried:
+        yield Said(
+            f"Why: unknown. None of {count(diagnosis.tried, 'wrong formula')} tried reproduces this gradient."
+        )
+    if diagnosis.observations:
+        yield Said("What is known:", diagnosis.observations)
+    if diagnosis.basis == "arrays" and not diagnosis.trials:
+        yield Said(NETWORK_TELLS_MORE)
+
+
+NETWORK_TELLS_MORE = (
+    "If the code is a dense network, describe it in the spec, and gradcheck may name the wrong formula: add "
+    "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}, and under gradients "
+    "names: {YOURS: hidden1.weight, …}, and layout: in_out for weights [in, out]."
+)
