@@ -21,7 +21,7 @@ from gradcheck_cli.cli.options import (
     timeout_option,
 )
 from gradcheck_cli.cli.terminal import write_result
-from gradcheck_cli.formats import DERIVATIONS, render_explanation
+from gradcheck_cli.formats import RENDERERS, render
 from gradcheck_cli.formats.view import view_of
 
 
@@ -46,7 +46,7 @@ from gradcheck_cli.formats.view import view_of
 @gradients_option
 @no_code_option
 @timeout_option
-@format_option(*DERIVATIONS)
+@format_option(*RENDERERS["Explanation"])
 @color_option
 def explain(
     spec: str, layer: str, no_code: bool, timeout: float | None, format: str, color: str, **changes: Any
@@ -65,6 +65,4 @@ def explain(
         if no_code:
             refuse_code(spec_now)
         explanation = run_apart(spec_now, timeout, derive, spec_now, layer)
-    return write_result(
-        render_explanation(format, read.path, explanation, view_of(color)), explanation.exit_code
-    )
+    return write_result(render(format, explanation, view_of(color), read.path), explanation.exit_code)

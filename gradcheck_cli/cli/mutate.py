@@ -14,7 +14,7 @@ from gradcheck_cli.cli.options import color_option, format_option, jobs_option, 
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
-from gradcheck_cli.formats import MUTATION_FORMATS, render_mutation
+from gradcheck_cli.formats import RENDERERS, render
 from gradcheck_cli.formats.view import view_of, wants_color
 
 _EXIT_CODES = """\b
@@ -45,7 +45,7 @@ Exit codes:
 )
 @jobs_option
 @no_code_option
-@format_option(*MUTATION_FORMATS)
+@format_option(*RENDERERS["Mutation"])
 @option(
     "-v",
     "--verbose",
@@ -83,5 +83,5 @@ def mutate(
     if mutation.interrupted:
         say("", f"interrupted: {len(mutation.mutants)} of {mutation.planned} mistakes were checked")
     return write_result(
-        render_mutation(format, read.path, mutation, view_of(color, level=int(verbose))), mutation.exit_code
+        render(format, mutation, view_of(color, level=int(verbose)), read.path), mutation.exit_code
     )

@@ -25,7 +25,7 @@ from gradcheck_cli.cli.options import (
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
-from gradcheck_cli.formats import SWEEP_FORMATS, render_sweep
+from gradcheck_cli.formats import RENDERERS, render
 from gradcheck_cli.formats.view import view_of, wants_color
 from gradcheck_cli.numerical.schemes import SCHEMES
 
@@ -64,7 +64,7 @@ _SCHEMES = [name for name, scheme in SCHEMES.items() if not scheme.extrapolate]
     metavar="FILE",
     help="Also write the plot to FILE.svg or FILE.png. Needs matplotlib.",
 )
-@format_option(*SWEEP_FORMATS)
+@format_option(*RENDERERS["Sweep"])
 @color_option
 def sweep(
     spec: str,
@@ -100,11 +100,11 @@ def sweep(
         complain(Complaint(f"{read.path}: {error}", help=DEFECT))
         return int(error.exit_code)
     if to is not None:
-        from gradcheck_cli.formats.picture import save as write_picture
+        from gradcheck_cli.formats.sweep.picture import save as write_picture
 
         write_picture(to, read.path, swept)
         say(f"{read.path}: plot written to {to}")
-    return write_result(render_sweep(format, read.path, swept, view_of(color)), swept.exit_code)
+    return write_result(render(format, swept, view_of(color), read.path), swept.exit_code)
 
 
 def _swept(spec: Spec, schemes: tuple[str, ...], bar: Progress) -> Sweep:
@@ -118,7 +118,7 @@ def _picture(save: str | None) -> Path | None:
     """Return the path of the plot, or None without --save. Raises `InputError` if it cannot be written."""
     if save is None:
         return None
-    from gradcheck_cli.formats.picture import refuse_unwritable
+    from gradcheck_cli.formats.sweep.picture import refuse_unwritable
 
     to = Path(save)
     refuse_unwritable(to)

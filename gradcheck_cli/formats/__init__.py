@@ -1,4 +1,4 @@
-"""The output formats. To add one, write a module with `render` and list it in `FORMATS`."""
+"""The output formats. To add one, write a module with `render` and list it in `RENDERERS`."""
 
 from __future__ import annotations
 
@@ -17,30 +17,37 @@ if TYPE_CHECKING:
     from gradcheck_cli.report import Run
     from gradcheck_cli.sweep.sweep import Sweep
 
-FORMATS = {
-    "table": "gradcheck_cli.formats.table",
-    "json": "gradcheck_cli.formats.json",
-    "junit": "gradcheck_cli.formats.junit",
-    "github": "gradcheck_cli.formats.github",
-    "markdown": "gradcheck_cli.formats.markdown",
-    "html": "gradcheck_cli.formats.html",
+RENDERERS = {
+    "Run": {
+        "table": "gradcheck_cli.formats.table",
+        "json": "gradcheck_cli.formats.json",
+        "junit": "gradcheck_cli.formats.junit",
+        "github": "gradcheck_cli.formats.github",
+        "markdown": "gradcheck_cli.formats.markdown",
+        "html": "gradcheck_cli.formats.html",
+    },
+    "Explanation": {
+        "table": "gradcheck_cli.formats.explanation.table",
+        "json": "gradcheck_cli.formats.explanation.json",
+        "markdown": "gradcheck_cli.formats.explanation.markdown",
+    },
+    "Sweep": {
+        "table": "gradcheck_cli.formats.sweep.table",
+        "json": "gradcheck_cli.formats.sweep.json",
+    },
+    "Mutation": {
+        "table": "gradcheck_cli.formats.mutation.table",
+        "json": "gradcheck_cli.formats.mutation.json",
+    },
 }
-"""The module of each format, loaded on demand. It defines `render(run, view)` and `WRITTEN`, its files."""
+"""For each type of result, by the name of its class: its formats, and the module that renders each.
 
-DERIVATIONS = ("table", "json", "markdown")
-"""The formats that also have `render_explanation(spec, explanation, view)`."""
+Neither the classes nor the modules are loaded before they are needed. The modules for a run define
+`render(run, view)` and `WRITTEN`, which recognises their files; all others `render(result, view, spec)`.
+"""
 
-SWEEP_FORMATS = {
-    "table": "gradcheck_cli.formats.sweep",
-    "json": "gradcheck_cli.formats.json",
-}
-"""The formats for a sweep, and the module of each, which defines `render_sweep(spec, sweep, view)`."""
-
-MUTATION_FORMATS = {
-    "table": "gradcheck_cli.formats.mutation",
-    "json": "gradcheck_cli.formats.json",
-}
-"""The formats for planted mistakes, and their modules with `render_mutation(spec, mutation, view)`."""
+FORMATS = RENDERERS["Run"]
+"""The formats of a run, which are also those of its report files."""
 
 PACKAGES = {"html": "jinja2"}
 """The package that a format needs, if any. The extra with the format's name installs it."""
@@ -66,25 +73,11 @@ def may_replace(format: str, file: Path) -> bool:
     return written.may_replace(file)
 
 
-def render(format: str, run: Run, view: View) -> str:
-    """Return the run as text that ends with a newline."""
-    text: str = import_module(FORMATS[format]).render(run, view)
-    return text
+def render(format: str, result: Run | Explanation | Sweep | Mutation, view: View, *spec: str) -> str:
+    """Return the result as text that ends with a newline.
 
-
-def render_explanation(format: str, spec: str, explanation: Explanation, view: View) -> str:
-    """Return the derivation for the layers of one spec as text that ends with a newline."""
-    text: str = import_module(FORMATS[format]).render_explanation(spec, explanation, view)
-    return text
-
-
-def render_sweep(format: str, spec: str, sweep: Sweep, view: View) -> str:
-    """Return the sweep of one spec as text that ends with a newline."""
-    text: str = import_module(SWEEP_FORMATS[format]).render_sweep(spec, sweep, view)
-    return text
-
-
-def render_mutation(format: str, spec: str, mutation: Mutation, view: View) -> str:
-    """Return which of the mistakes planted for one spec were caught, as text that ends with a newline."""
-    text: str = import_module(MUTATION_FORMATS[format]).render_mutation(spec, mutation, view)
+    spec: the name of the spec that the result is about; a run has the names of its own specs.
+    """
+    module = import_module(RENDERERS[type(result).__name__][format])
+    text: str = module.render(result, view, *spec)
     return text

@@ -6,10 +6,10 @@ import json
 import math
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.comparison import Comparison, Entry
-from gradcheck_cli.errors import Complaint
+from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.pages import page_of
 from gradcheck_cli.formats.view import View
@@ -17,108 +17,28 @@ from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Cause, Diagnosis
-    from gradcheck_cli.explain.explain import Derivation, Explanation, Factor
-    from gradcheck_cli.mutate.mutate import Mutation
-    from gradcheck_cli.sweep.curve import Curve
-    from gradcheck_cli.sweep.sweep import Sweep
 
 WRITTEN = Written((".json",), re.compile(r"\A\s*\{"))
 
 VERSION = 1
 
 
+class Result(Protocol):
+    """What a command found."""
+
+    @property
+    def exit_code(self) -> ExitCode: ...
+
+
 def render(run: Run, view: View) -> str:
     """Return the run as a JSON object."""
-    document = {
-        "version": VERSION,
-        "exit_code": int(run.exit_code),
-        "specs": [_outcome(outcome, view) for outcome in run.outcomes],
-    }
-    return _dump(document)
+    return document(run, specs=[_outcome(outcome, view) for outcome in run.outcomes])
 
 
-def render_explanation(spec: str, explanation: Explanation, view: View) -> str:
-    """Return the derivation as a JSON object."""
-    document = {
-        "version": VERSION,
-        "exit_code": int(explanation.exit_code),
-        "spec": spec,
-        "verdict": explanation.verdict,
-        "network": explanation.network,
-        "loss": explanation.loss,
-        "coefficient": explanation.coefficient,
-        "notes": explanation.notes,
-        "unusual": explanation.unusual,
-        "layers": [_derivation(derivation) for derivation in explanation.layers],
-    }
-    return _dump(document)
-
-
-def _derivation(derivation: Derivation) -> dict[str, Any]:
-    return {
-        "layer": derivation.layer,
-        "activation": derivation.activation,
-        "above": derivation.above,
-        "batch_norm": derivation.normalised,
-        "factors": [_factor(factor) for factor in derivation.factors],
-    }
-
-
-def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
-    """Return the planted mistakes as a JSON object."""
-    document = {
-        "version": VERSION,
-        "exit_code": int(mutation.exit_code),
-        "spec": spec,
-        "network": mutation.network,
-        "loss_name": mutation.loss_name,
-        "verdict": mutation.right,
-        "applicable": mutation.applicable,
-        "planted": len(mutation.mutants),
-        "visible": len(mutation.visible),
-        "caught": mutation.caught,
-        "named": mutation.named,
-        "mistakes": [asdict(mutant) for mutant in mutation.mutants],
-    }
-    return _dump(document)
-
-
-def render_sweep(spec: str, sweep: Sweep, view: View) -> str:
-    """Return the sweep as a JSON object."""
-    report = sweep.report
-    document = {
-        "version": VERSION,
-        "exit_code": int(sweep.exit_code),
-        "spec": spec,
-        "verdict": sweep.verdict,
-        "network": report.network,
-        "loss_name": report.loss_name,
-        "loss": report.loss,
-        "gradients": report.source,
-        "entries": report.entries,
-        "swept": sweep.swept,
-        "check": {"verdict": report.verdict, "wrong": report.wrong, "unresolved": report.unresolved},
-        "schemes": [_curve(curve) for curve in sweep.curves],
-        "adaptive": asdict(sweep.adaptive),
-    }
-    return _dump(document)
-
-
-def _curve(curve: Curve) -> dict[str, Any]:
-    return {
-        "scheme": curve.scheme,
-        "verdict": curve.verdict,
-        "order": curve.order,
-        "expected_order": curve.expected,
-        "flat": curve.flat,
-        "allowed": curve.allowed,
-        "best": curve.best and {"step": curve.best.step, "error": curve.best.error},
-        "points": [asdict(point) for point in curve.points],
-    }
-
-
-def _dump(document: dict[str, Any]) -> str:
-    return json.dumps(_strict(document), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
+def document(result: Result, **rest: Any) -> str:
+    """Return a JSON object with the version, the exit code and the rest, in this order."""
+    found = {"version": VERSION, "exit_code": int(result.exit_code), **rest}
+    return json.dumps(_strict(found), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
 
 
 def _strict(value: Any) -> Any:
@@ -178,7 +98,7 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "unusual": report.unusual,
         "kinks": report.kinks,
         "diagnosis": report.diagnosis and _diagnosis(report.diagnosis),
-        "tensors": [_tensor(comparison) for comparison in report.comparisons],
+        "tensors": [tensor_object(comparison) for comparison in report.comparisons],
         "worst": [{"tensor": name, **_entry(entry)} for name, entry in report.worst(view.show)],
     }
 
@@ -203,7 +123,8 @@ def _resolution(resolution: Resolution | None) -> dict[str, float] | None:
     return asdict(resolution)
 
 
-def _tensor(comparison: Comparison) -> dict[str, Any]:
+def tensor_object(comparison: Comparison) -> dict[str, Any]:
+    """Return the object for a tensor."""
     return {
         "name": comparison.name,
         "shape": comparison.shape,
@@ -234,13 +155,4 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "error": entry.error,
         "relative_error": entry.relative_error,
         "verdict": entry.verdict,
-    }
-
-
-def _factor(factor: Factor) -> dict[str, Any]:
-    return {
-        "symbol": factor.symbol,
-        "formula": factor.formula,
-        "origin": factor.origin,
-        **_tensor(factor.comparison),
     }

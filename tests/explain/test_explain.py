@@ -6,9 +6,9 @@ from build import right_gradients, spec_of
 
 from gradcheck_cli import InputError, Spec, Verdict, load_spec
 from gradcheck_cli.explain.explain import explain
-from gradcheck_cli.formats import markdown, table
-from gradcheck_cli.formats.derivation import explained
+from gradcheck_cli.formats.explanation import markdown, table
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.formats.words.derivation import explained
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.network import backprop, gradients
@@ -121,8 +121,8 @@ def test_a_loss_that_is_not_the_networks_is_noted(spec, tmp_path):
     assert explanation.unusual == (
         f"the loss in g.npz is {2 * loss:.6g}, but the spec gives {loss:.6g}, 0.5 times as large",
     )
-    for render in (table.render_explanation, markdown.render_explanation):
-        assert "Note: the loss in g.npz" in render("net.yaml", explanation, View())
+    for render in (table.render, markdown.render):
+        assert "Note: the loss in g.npz" in render(explanation, View(), "net.yaml")
 
 
 def test_an_activation_that_the_loss_applies_itself_is_noted():

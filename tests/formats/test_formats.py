@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from inspect import signature
 
 import pytest
 from build import spec_of
 from reports import EVERY_KIND, RIGHT, WRONG, comparison, diagnosis, report
 
 from gradcheck_cli.errors import Complaint, ExitCode, Position
-from gradcheck_cli.explain.explain import explain
-from gradcheck_cli.formats import DERIVATIONS, FORMATS, View, render, render_explanation
+from gradcheck_cli.explain.explain import Explanation, explain
+from gradcheck_cli.formats import FORMATS, RENDERERS, View, render
+from gradcheck_cli.mutate.mutate import Mutation
 from gradcheck_cli.report import Outcome, Run
+from gradcheck_cli.sweep.sweep import Sweep
 
 NASTY = "\x1b[2J\x00 <b>|`\r\n]]>&%,: \udcff\ufffe.weight"
 
@@ -61,14 +64,21 @@ def test_texts_for_people_say_why(format):
     assert "right: δ = ∂L/∂a · a (1 − a)" in text
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_the_formats_that_derive_are_those_that_can(format):
-    assert hasattr(import_module(FORMATS[format]), "render_explanation") == (format in DERIVATIONS)
+RESULTS = {"Run": Run, "Explanation": Explanation, "Sweep": Sweep, "Mutation": Mutation}
 
 
-@pytest.mark.parametrize("format", DERIVATIONS)
+def test_every_type_of_result_is_rendered_by_modules_that_can():
+    assert set(RESULTS) == set(RENDERERS)
+    for name, formats in RENDERERS.items():
+        assert RESULTS[name].__name__ == name
+        for module in formats.values():
+            (first, *_) = signature(import_module(module).render).parameters.values()
+            assert first.annotation == name, module
+
+
+@pytest.mark.parametrize("format", RENDERERS["Explanation"])
 def test_every_factor_is_in_a_derivation(format):
     explanation = explain(spec_of((3, "tanh"), (2, "sigmoid")), "output")
-    text = render_explanation(format, "net.yaml", explanation, View())
+    text = render(format, explanation, View(), "net.yaml")
     for factor in explanation.factors:
         assert re.search(factor.symbol if format != "json" else factor.comparison.name, text)

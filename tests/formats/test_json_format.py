@@ -11,7 +11,7 @@ from gradcheck_cli.checker import check
 from gradcheck_cli.comparison import Comparison, Projected, Projection
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.explain.explain import explain
-from gradcheck_cli.formats import View, render, render_explanation
+from gradcheck_cli.formats import View, render
 from gradcheck_cli.report import Outcome, Report, Run
 
 SPEC = spec_of((3, "tanh"), (2, "sigmoid"))
@@ -149,7 +149,7 @@ def test_no_view_changes_the_document_or_leaves_ascii():
 
 
 def test_the_explanation_has_seven_factors_in_the_order_of_the_derivation():
-    document = strict(render_explanation("json", "net.yaml", explain(SPEC), View()))
+    document = strict(render("json", explain(SPEC), View(), "net.yaml"))
     assert (document["spec"], document["verdict"], document["exit_code"]) == ("net.yaml", "agrees", 0)
     layer = document["layers"][0]
     assert (layer["layer"], layer["above"], layer["batch_norm"]) == ("output", "", False)

@@ -11,7 +11,7 @@ from reports import EVERY_KIND, HALF_KNOWN, RIGHT, UNKNOWN, WRONG, comparison, d
 
 from gradcheck_cli.errors import Complaint, Position
 from gradcheck_cli.explain.explain import explain
-from gradcheck_cli.formats import View, render, render_explanation
+from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
 from gradcheck_cli.report import Outcome, Report, Run
 
@@ -157,7 +157,7 @@ def test_a_tensor_has_its_part_in_the_verdict():
 
 def test_a_derivation_has_a_row_for_every_factor():
     explanation = explain(spec_of((3, "tanh"), (2, "sigmoid")), "output")
-    text = render_explanation("markdown", "net.yaml", explanation, View())
+    text = render("markdown", explanation, View(), "net.yaml")
     assert [row[0] for row in rows_of(text)] == [factor.symbol for factor in explanation.factors]
     (formulas,) = [token.content for token in PARSER.parse(text) if token.type == "fence"]
     assert "L = c Σₙ mse(aₙ, yₙ)  with c = 0.2\n" in formulas

@@ -9,8 +9,8 @@ import pytest
 from build import spec_of
 
 from gradcheck_cli import InputError
-from gradcheck_cli.formats import picture
-from gradcheck_cli.formats.picture import ENDINGS, MARKERS, refuse_unwritable, save
+from gradcheck_cli.formats.sweep import picture
+from gradcheck_cli.formats.sweep.picture import ENDINGS, MARKERS, refuse_unwritable, save
 from gradcheck_cli.sweep.sweep import PLAIN, Sweep, sweep
 
 SPECS = {

@@ -12,9 +12,9 @@ from build import spec_of
 from rich.cells import cell_len
 
 from gradcheck_cli import Verdict, load_spec
-from gradcheck_cli.formats import SWEEP_FORMATS, View, render_sweep
-from gradcheck_cli.formats.plot import LABEL, Axes, Plot
-from gradcheck_cli.formats.sweep import EXTRAPOLATED, FLAT, GLYPHS, KINK
+from gradcheck_cli.formats import RENDERERS, View, render
+from gradcheck_cli.formats.sweep.plot import LABEL, Axes, Plot
+from gradcheck_cli.formats.sweep.table import EXTRAPOLATED, FLAT, GLYPHS, KINK
 from gradcheck_cli.sweep.curve import Branch
 from gradcheck_cli.sweep.sweep import PLAIN, Sweep, sweep
 
@@ -34,7 +34,7 @@ def swept(configs):
 
 
 def lines_of(of: Sweep, **view) -> list[str]:
-    return render_sweep("table", "net.yaml", of, View(**view)).splitlines()
+    return render("table", of, View(**view), "net.yaml").splitlines()
 
 
 def plot_of(lines: list[str]) -> list[str]:
@@ -211,7 +211,7 @@ def test_json_has_every_point(config, swept):
         raise AssertionError(f"{literal} is no JSON")
 
     of = swept(config)
-    document = json.loads(render_sweep("json", "net.yaml", of, View()), parse_constant=refuse)
+    document = json.loads(render("json", of, View(), "net.yaml"), parse_constant=refuse)
     assert (document["version"], document["spec"]) == (1, "net.yaml")
     assert document["exit_code"] == of.exit_code
     assert Verdict(document["verdict"]) is of.verdict
@@ -225,5 +225,5 @@ def test_json_has_every_point(config, swept):
 
 
 def test_every_format_of_a_sweep_renders(swept):
-    for format in SWEEP_FORMATS:
-        assert render_sweep(format, "net.yaml", swept("digits_mlp.yaml"), View()).endswith("\n")
+    for format in RENDERERS["Sweep"]:
+        assert render(format, swept("digits_mlp.yaml"), View(), "net.yaml").endswith("\n")

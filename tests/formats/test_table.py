@@ -12,7 +12,7 @@ from reports import HALF_KNOWN, NOT_FINITE, RIGHT, UNKNOWN, WRONG, ZERO, compari
 from gradcheck_cli.comparison import Comparison, Projected, Projection
 from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.explain.explain import Explanation, explain
-from gradcheck_cli.formats import View, render, render_explanation
+from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
 from gradcheck_cli.formats.words.remarks import caught
 from gradcheck_cli.formats.words.tensors import MANY
@@ -394,7 +394,7 @@ def spoilt(explanation: Explanation, symbol: str, factor: float) -> Explanation:
 
 
 def explained(explanation: Explanation, **view) -> str:
-    return render_explanation("table", "net.yaml", explanation, View(**view))
+    return render("table", explanation, View(**view), "net.yaml")
 
 
 def test_seven_lines_each_with_formula_shape_numbers_and_check(explanation):

@@ -12,7 +12,7 @@ from gradcheck_cli import InputError, Verdict, load_spec
 from gradcheck_cli.checker import check_subject
 from gradcheck_cli.cli import main
 from gradcheck_cli.errors import ExitCode
-from gradcheck_cli.formats import View, render_mutation
+from gradcheck_cli.formats import View, render
 from gradcheck_cli.mutate.mutate import LEFT_OUT, NO_MISTAKE, Mutant, Mutation, _drawn, by_kind, mutate
 from gradcheck_cli.mutate.plant import plants
 from gradcheck_cli.numerical.looks import Remembered
@@ -174,7 +174,7 @@ def test_a_sample_is_drawn_by_the_seed_over_all_kinds(mutation):
     everything = list(plants(subject_of(spec()).problem))
     assert _drawn(everything, 10_000, 0) == everything
     assert few.exit_code is ExitCode.AGREES
-    assert f"10 of {few.applicable} mistakes, of 10 kinds" in render_mutation("table", "n.yaml", few, View())
+    assert f"10 of {few.applicable} mistakes, of 10 kinds" in render("table", few, View(), "n.yaml")
 
 
 class Impatient:
@@ -245,13 +245,13 @@ def test_the_exit_code_tells_whether_a_visible_mistake_passes(mutants, kinked, c
 
 def test_the_last_line_is_the_share_that_was_caught_and_named():
     found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, replace(SEEN, named=False), HIDDEN))
-    last = render_mutation("table", "net.yaml", found, View()).splitlines()[-1]
+    last = render("table", found, View(), "net.yaml").splitlines()[-1]
     assert last == "✓ caught 2 of 2 visible mistakes (100.0%), and named 1 of them (50.0%)."
 
 
 def test_a_mistake_that_passes_is_named():
     passed = replace(SEEN, verdict=Verdict.AGREES)
-    text = render_mutation("table", "net.yaml", Mutation("3-2", "mse", Verdict.AGREES, (passed,)), View())
+    text = render("table", Mutation("3-2", "mse", Verdict.AGREES, (passed,)), View(), "net.yaml")
     assert "✗ passed: sign in layer output." in text
 
 
@@ -259,9 +259,7 @@ def test_the_table_has_only_what_is_not_caught_and_named_unless_all_is_asked_for
     unnamed = replace(SEEN, kind="another", named=False)
     found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, replace(SEEN, kind="third"), unnamed, HIDDEN))
     # HIDDEN marks something else: a kind that is caught and named wherever it is visible
-    rows = {
-        level: rows_of(render_mutation("table", "net.yaml", found, View(level=level))) for level in (0, 1)
-    }
+    rows = {level: rows_of(render("table", found, View(level=level), "net.yaml")) for level in (0, 1)}
     assert rows[0] == ["another"]
     assert set(rows[1]) == {"sign", "third", "another"}
 
@@ -276,13 +274,13 @@ def rows_of(text):
 def test_of_parameters_that_are_left_out_a_number_and_what_to_say_is_enough():
     hidden = tuple(replace(HIDDEN, kind=kind, shown_by=LEFT_OUT) for kind in ("sign", "row"))
     found = Mutation("3-2", "mse", Verdict.AGREES, (SEEN, *hidden))
-    assert f"· {LEFT_OUT}: 2 mistakes\n" in render_mutation("table", "net.yaml", found, View())
-    assert f"· {LEFT_OUT}: sign and row\n" in render_mutation("table", "net.yaml", found, View(level=1))
+    assert f"· {LEFT_OUT}: 2 mistakes\n" in render("table", found, View(), "net.yaml")
+    assert f"· {LEFT_OUT}: sign and row\n" in render("table", found, View(level=1), "net.yaml")
 
 
 @pytest.mark.parametrize("width", [40, 80, 200, None])
 def test_no_line_of_the_table_is_wider_than_the_terminal(mutation, width):
-    text = render_mutation("table", "net.yaml", mutation, View(width=width))
+    text = render("table", mutation, View(width=width), "net.yaml")
     assert all(len(line) <= (width or 1000) for line in text.splitlines())
 
 

@@ -13,7 +13,7 @@ from gradcheck_cli.formats.words.verdicts import MARKS
 from gradcheck_cli.mutate.mutate import LEFT_OUT, Mutant, Mutation, by_kind
 
 
-def render_mutation(spec: str, mutation: Mutation, view: View) -> str:
+def render(mutation: Mutation, view: View, spec: str) -> str:
     """Return the table, the mistakes that these data cannot show, and the verdict."""
     page = Page(view)
     page.line(spec, "bold")

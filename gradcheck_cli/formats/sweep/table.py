@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from gradcheck_cli.comparison import Verdict
-from gradcheck_cli.formats.plot import LABEL, Axes, Plot
+from gradcheck_cli.formats.sweep.plot import LABEL, Axes, Plot
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import count, listed, relative
@@ -34,7 +34,7 @@ EXTRAPOLATED, KINK, FLAT = "★", "×", "━"
 _OCTAVES, _BOTTOM, _HIGHEST = len(STEPS) - 1, -16, 8
 
 
-def render_sweep(spec: str, sweep: Sweep, view: View) -> str:
+def render(sweep: Sweep, view: View, spec: str) -> str:
     """Return the sweep as text: plot, legend, table and verdict."""
     page, report = Page(view), sweep.report
     page.line(spec, "bold")

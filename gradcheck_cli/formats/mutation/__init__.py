@@ -1,0 +1,1 @@
+"""The renderings of planted mistakes, one file per format, each with `render(mutation, view, spec)`."""
