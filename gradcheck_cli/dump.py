@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.code.sources import with_own_inputs
 from gradcheck_cli.errors import Complaint, InputError, bad_input, shortened
+from gradcheck_cli.files.output import Output
 from gradcheck_cli.gradients.array_file import factor_shapes
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
@@ -109,23 +110,23 @@ _OTHER_FILES = (".npy", ".safetensors", ".pt", ".pth", ".h5", ".hdf5", ".json", 
 """File suffixes that are not accepted in the name of a new folder."""
 
 
-def refuse_taken(output: Path, force: bool = False) -> None:
-    """Raise an `InputError` if `output` exists and must not be overwritten."""
-    into_one, folder = _is_npz(output), os.path.isdir(output)
-    if into_one and folder:
-        raise _refused(f"'{output}' is a folder, not an .npz file")
-    if not into_one and not folder and os.path.exists(output):
-        raise _refused(f"'{output}' is a file; a folder or an .npz file is needed")
-    if into_one and os.path.exists(output) and not os.path.isfile(output):
-        raise _refused(f"'{output}' is a pipe or device; an .npz file is needed")
-    if output.suffix in _OTHER_FILES and not folder:
-        raise _refused(f"'{output}' would be a folder of that name", "choose an .npz file, or a folder")
-    if not force and (_is_filled(output) if folder else os.path.exists(output)):
+def refuse_taken(output: Output, force: bool = False) -> None:
+    """Raise an `InputError` if the output exists and must not be overwritten, or cannot be written."""
+    target = output.target
+    into_one, folder = _is_npz(output), os.path.isdir(target)
+    if not into_one and not folder and os.path.exists(target):
+        raise output.refused("is a file; a folder or an .npz file is needed")
+    if Path(output.path).suffix in _OTHER_FILES and not folder:
+        raise output.refused("would be a folder of that name", "choose an .npz file, or a folder")
+    if into_one:
+        output.refuse_file("an .npz file is needed")
+    if not force and (_is_filled(output) if folder else os.path.exists(target)):
         what = "is not an empty folder" if folder else "already exists; not overwritten"
-        raise _refused(f"'{output}' {what}", "--force overwrites files with the same names")
+        raise output.refused(what, "--force overwrites files with the same names")
+    output.refuse_unwritable()
 
 
-def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> None:
+def write(arrays: Mapping[str, Array], output: Output, force: bool = False) -> None:
     """Write the arrays to an .npz file, or to a folder with one .npy file each; either all or none.
 
     force: whether to overwrite files with the same names.
@@ -134,20 +135,20 @@ def write(arrays: Mapping[str, Array], output: Path, force: bool = False) -> Non
     """
     refuse_taken(output, force)
     into_one = _is_npz(output)
-    _refuse_impossible(arrays, into_one)
-    target = Path(os.path.realpath(output))  # follow a link instead of replacing it
-    there = os.path.isdir(target)
+    _refuse_impossible(arrays, output, into_one)
+    with output.whole() as new, _short_writes():
+        (_write_npz if into_one else _write_folder)(arrays, new)
+
+
+@contextmanager
+def _short_writes() -> Iterator[None]:
+    """Give numpy's own errors, which have no errno, a reason."""
     try:
-        with TemporaryDirectory(dir=target if there else target.parent, prefix=".dump-") as scratch:
-            new = Path(scratch, "new.npz" if into_one else "new")
-            (_write_npz if into_one else _write_folder)(arrays, new)
-            if there:
-                _move_all(new, target, Path(scratch, "old"))
-            else:
-                new.replace(target)
+        yield
     except OSError as error:
-        reason = error.strerror or f"no space left on the disk? ({error})"  # numpy's own errors have no errno
-        raise _refused(f"'{output}' cannot be written: {reason}") from None
+        if error.strerror:
+            raise
+        raise OSError(errno.ENOSPC, f"no space left on the disk? ({error})") from None
 
 
 def _write_npz(arrays: Mapping[str, Array], file: Path) -> None:
@@ -164,34 +165,7 @@ def _write_folder(arrays: Mapping[str, Array], folder: Path) -> None:
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
-def _move_all(new: Path, folder: Path, old: Path) -> None:
-    """Move the files of `new` into the folder, after moving files of the same names to `old`.
-
-    If anything fails, all moves are undone.
-    """
-    old.mkdir()
-    moves, done = _moves(sorted(new.iterdir()), folder, old), []
-    try:
-        for source, to in moves:
-            source.rename(to)
-            done.append((source, to))
-    except BaseException:
-        for source, to in reversed(done):
-            to.rename(source)
-        raise
-
-
-def _moves(files: Sequence[Path], folder: Path, old: Path) -> Iterator[tuple[Path, Path]]:
-    for file in files:
-        place = folder / file.name
-        if place.is_dir():
-            raise IsADirectoryError(errno.EISDIR, f"'{file.name}' in it is a folder")
-        if os.path.lexists(place):
-            yield place, old / file.name
-        yield file, place
-
-
-def _refuse_impossible(names: Iterable[str], into_one: bool) -> None:
+def _refuse_impossible(names: Iterable[str], output: Output, into_one: bool) -> None:
     """Raise an `InputError` for array names that are not valid as file names.
 
     into_one: whether the files go into one .npz, where names may contain slashes.
@@ -199,7 +173,7 @@ def _refuse_impossible(names: Iterable[str], into_one: bool) -> None:
     impossible = "\0" if into_one else "\0/\\"
     complaints = [
         Complaint(
-            f"--output: '{shortened(name)}' is not a valid file name",
+            f"{output.option}: '{shortened(name)}' is not a valid file name",
             help=None if into_one else "write an .npz file, where names may have slashes",
         )
         for name in names
@@ -209,16 +183,12 @@ def _refuse_impossible(names: Iterable[str], into_one: bool) -> None:
         raise InputError(*complaints)
 
 
-def _is_npz(output: Path) -> bool:
-    return output.suffix == ".npz"
+def _is_npz(output: Output) -> bool:
+    return Path(output.path).suffix == ".npz"
 
 
-def _is_filled(folder: Path) -> bool:
+def _is_filled(folder: Output) -> bool:
     try:
-        return bool(os.listdir(folder))
+        return bool(os.listdir(folder.target))
     except OSError as error:
-        raise _refused(f"'{folder}' cannot be read: {error.strerror or error}") from None
-
-
-def _refused(message: str, help: str | None = None) -> InputError:
-    return InputError(Complaint(f"--output: {message}", help=help))
+        raise folder.refused(f"cannot be read: {error.strerror or error}") from None

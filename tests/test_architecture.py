@@ -17,6 +17,7 @@ PACKAGE = Path(gradcheck_cli.__file__).parent
 MAY_IMPORT = {
     "types": set(),
     "errors": set(),
+    "files": {"errors"},
     # The numerical side: it never sees a derivative.
     "numerical": set(),
     # The analytic side: it never sees a difference.
@@ -86,7 +87,7 @@ MAY_IMPORT = {
         "spec",
         "subject",
     },
-    "dump": {"arrays", "code.sources", "errors", "gradients", "numerical", "problem", "spec"},
+    "dump": {"arrays", "code.sources", "errors", "files", "gradients", "numerical", "problem", "spec"},
     "explain": {
         "arrays",
         "comparison",
@@ -116,7 +117,16 @@ MAY_IMPORT = {
         "spec",
         "subject",
     },
-    "formats": {"comparison", "diagnose.diagnosis", "errors", "explain", "mutate", "report", "sweep"},
+    "formats": {
+        "comparison",
+        "diagnose.diagnosis",
+        "errors",
+        "explain",
+        "files",
+        "mutate",
+        "report",
+        "sweep",
+    },
     "testing": {
         "checker",
         "code.given_function",
@@ -134,6 +144,7 @@ MAY_IMPORT = {
         "dump",
         "errors",
         "explain",
+        "files",
         "formats",
         "mutate",
         "numerical.schemes",

@@ -815,7 +815,7 @@ def test_a_report_that_fails_at_the_end_is_reported_and_leaves_the_table_and_the
     assert done.err == "error: --report: 'a' cannot be written: No space left on device\n"
     assert (folder / "a").read_text() == OLD["a"]
     assert strict((folder / "b").read_text())["version"] == 1
-    assert not list(folder.glob(".report-*"))
+    assert not list(folder.glob(".gradcheck-*"))
 
 
 def test_an_interrupted_check_leaves_no_report(folder, gradcheck, broken):

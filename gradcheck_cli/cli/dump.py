@@ -56,9 +56,10 @@ def dump(spec: str, output: str, no_code: bool, force: bool, **changes: Any) -> 
     gradients come from a file, parameters have the names and the layout of that file, which need not exist.
     """
     from gradcheck_cli.dump import refuse_taken, write
+    from gradcheck_cli.files.output import Output
     from gradcheck_cli.spec.file import read_spec
 
-    read, to = read_spec(spec), Path(output)
+    read, to = read_spec(spec), Output("--output", str(Path(output)))
     refuse_taken(to, force)
     with located(read, changes):
         spec_now = changed(read.spec, changes)
@@ -67,7 +68,7 @@ def dump(spec: str, output: str, no_code: bool, force: bool, **changes: Any) -> 
         bar = Progress(read.path, wants_color("auto", sys.stderr))
         arrays = run_apart(spec_now, None, _arrays, spec_now, bar)
     write(arrays, to, force)
-    say(f"{read.path}: {len(arrays)} arrays written to {to}")
+    say(f"{read.path}: {len(arrays)} arrays written to {to.path}")
     return int(ExitCode.AGREES)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.terminal import complain, say
 from gradcheck_cli.errors import Complaint, ExitCode, Gathered, InputError, did_you_mean, worst
+from gradcheck_cli.files.output import Output
 from gradcheck_cli.formats import FORMATS, may_replace, refuse_missing, render
 from gradcheck_cli.formats.view import View
 
@@ -18,17 +17,15 @@ if TYPE_CHECKING:
     from gradcheck_cli.report import Run
 
 
+_OPTION = "--report"
+
+
 @dataclass(frozen=True)
 class ReportFile:
-    """A report's format, and the path of its file as the user wrote it."""
+    """A report's format, and its file."""
 
     format: str
-    file: str
-
-    @property
-    def target(self) -> Path:
-        """The path of the file itself, with links followed, so that a link is not replaced."""
-        return Path(os.path.realpath(self.file))
+    file: Output
 
 
 def report_files(named: Sequence[str], specs: Collection[str]) -> tuple[ReportFile, ...]:
@@ -62,54 +59,30 @@ def _parsed(name: str) -> ReportFile:
     if file == "-":
         raise _refused("a report goes to a file, not to standard output", f"--format {format} prints it")
     refuse_missing(format)
-    return ReportFile(format, file)
+    return ReportFile(format, Output(_OPTION, file))
 
 
 def _refuse_taken(report: ReportFile, taken: dict[str, str]) -> None:
-    target = str(report.target)
+    target = str(report.file.target)
     if target in taken:
-        raise _refused(f"'{report.file}' is {taken[target]}; each report needs a file of its own")
+        raise report.file.refused(f"is {taken[target]}; each report needs a file of its own")
     taken[target] = "another report's file"
 
 
 def _refuse_unwritable(report: ReportFile) -> None:
     """Raise `InputError` before the work starts if the file cannot be written."""
-    target = report.target
-    if not os.path.isdir(target.parent):
-        raise _refused(f"'{report.file}' cannot be written: folder '{target.parent}' does not exist")
-    if os.path.isdir(target):
-        raise _refused(f"'{report.file}' is a folder; a report is a file")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise _refused(f"'{report.file}' is a pipe or device; a report is a file")
-    if os.path.exists(target) and not os.access(target, os.W_OK):
-        raise _refused(f"'{report.file}' cannot be written: Permission denied")
-    try:
+    report.file.refuse_file("a report is a file")
+    target = report.file.target
+    with report.file.failures():
         if target.exists() and not may_replace(report.format, target):
-            raise _refused(
-                f"'{report.file}' exists and is not a {report.format} report; not overwritten",
+            raise report.file.refused(
+                f"exists and is not a {report.format} report; not overwritten",
                 "name another file, or delete it",
             )
-        with _scratch(target) as new:
-            new.touch()
-    except OSError as error:
-        raise _unwritable(report, error) from None
-
-
-@contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file that can be renamed to the target."""
-    from tempfile import TemporaryDirectory  # only reports need it
-
-    with TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
-        yield Path(folder, target.name)
-
-
-def _unwritable(report: ReportFile, error: OSError) -> InputError:
-    return _refused(f"'{report.file}' cannot be written: {error.strerror or error}")
 
 
 def _refused(message: str, help: str | None = None) -> InputError:
-    return InputError(Complaint(f"--report: {message}", help=help))
+    return InputError(Complaint(f"{_OPTION}: {message}", help=help))
 
 
 def write_reports(reports: Sequence[ReportFile], run: Run, view: View, code: int) -> int:
@@ -117,21 +90,12 @@ def write_reports(reports: Sequence[ReportFile], run: Run, view: View, code: int
     for report in reports:
         text = render(report.format, run, _for_files(view))
         try:
-            _write(text, report.target)
-        except OSError as error:
-            complain(*_unwritable(report, error).complaints)
-            code = worst((ExitCode(code), ExitCode.BAD_INPUT))
+            with report.file.whole() as new:
+                new.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        except InputError as error:
+            complain(*error.complaints)
+            code = worst((ExitCode(code), error.exit_code))
     return int(code)
-
-
-def _write(text: str, target: Path) -> None:
-    with _scratch(target) as new:
-        new.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-        if target.exists():
-            from shutil import copymode
-
-            copymode(target, new)
-        new.replace(target)
 
 
 # --- the job summary on GitHub ------------------------------------------------------------------------

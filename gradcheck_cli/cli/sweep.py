@@ -30,6 +30,7 @@ from gradcheck_cli.formats.view import view_of, wants_color
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 if TYPE_CHECKING:
+    from gradcheck_cli.files.output import Output
     from gradcheck_cli.spec.spec import Spec
     from gradcheck_cli.sweep.sweep import Sweep
 
@@ -103,7 +104,7 @@ def sweep(
         from gradcheck_cli.formats.sweep.picture import save as write_picture
 
         write_picture(to, read.path, swept)
-        say(f"{read.path}: plot written to {to}")
+        say(f"{read.path}: plot written to {to.path}")
     return write_result(render(format, swept, view_of(color), read.path), swept.exit_code)
 
 
@@ -114,12 +115,13 @@ def _swept(spec: Spec, schemes: tuple[str, ...], bar: Progress) -> Sweep:
         return sweep_spec(spec, schemes, progress)
 
 
-def _picture(save: str | None) -> Path | None:
-    """Return the path of the plot, or None without --save. Raises `InputError` if it cannot be written."""
+def _picture(save: str | None) -> Output | None:
+    """Return the file for the plot, or None without --save. Raises `InputError` if it cannot be written."""
     if save is None:
         return None
+    from gradcheck_cli.files.output import Output
     from gradcheck_cli.formats.sweep.picture import refuse_unwritable
 
-    to = Path(save)
+    to = Output("--save", str(Path(save)))
     refuse_unwritable(to)
     return to

@@ -9,6 +9,7 @@ import pytest
 from build import spec_of
 
 from gradcheck_cli import InputError
+from gradcheck_cli.files.output import Output
 from gradcheck_cli.formats.sweep import picture
 from gradcheck_cli.formats.sweep.picture import ENDINGS, MARKERS, refuse_unwritable, save
 from gradcheck_cli.sweep.sweep import PLAIN, Sweep, sweep
@@ -20,6 +21,10 @@ SPECS = {
     "nothing": spec_of((2, "relu"), (2, "relu"), parameters={"init": "zeros"}),
 }
 BEGINS = {".svg": b"<?xml", ".png": b"\x89PNG"}
+
+
+def to(file: str | Path) -> Output:
+    return Output("--save", str(file))
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def swept() -> Sweep:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("name", SPECS)
 def test_a_picture_is_written(ending, name, matplotlib, tmp_path):
-    save(tmp_path / f"sweep{ending}", "$net_日本.yaml", sweep(SPECS[name]))
+    save(to(tmp_path / f"sweep{ending}"), "$net_日本.yaml", sweep(SPECS[name]))
     assert (tmp_path / f"sweep{ending}").read_bytes().startswith(BEGINS[ending])
     assert os.listdir(tmp_path) == [f"sweep{ending}"]
 
@@ -44,14 +49,14 @@ def test_a_picture_is_written(ending, name, matplotlib, tmp_path):
 def test_the_same_sweep_is_the_same_file(ending, matplotlib, swept, tmp_path):
     files = [tmp_path / f"{name}{ending}" for name in "ab"]
     for file in files:
-        save(file, "net.yaml", swept)
+        save(to(file), "net.yaml", swept)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_file_of_the_same_name_is_replaced_through_a_link(matplotlib, swept, tmp_path):
     (tmp_path / "real.png").write_text("old")
     (tmp_path / "link.png").symlink_to("real.png")
-    save(tmp_path / "link.png", "net.yaml", swept)
+    save(to(tmp_path / "link.png"), "net.yaml", swept)
     assert (tmp_path / "link.png").is_symlink()
     assert (tmp_path / "real.png").read_bytes().startswith(BEGINS[".png"])
 
@@ -60,12 +65,12 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(matplotlib, swept, tmp_p
     file = tmp_path / "sweep.png"
     file.write_text("old")
 
-    def full(self: Path, to: Path) -> None:
+    def full(self: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(InputError, match=r"--save: '.*' cannot be written: No space left on device"):
-        save(file, "net.yaml", swept)
+        save(to(file), "net.yaml", swept)
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["sweep.png"]
 
@@ -87,13 +92,16 @@ def test_an_unwritable_picture_is_refused(name, said, tmp_path, monkeypatch):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(InputError, match=f"--save: .*{said}"):
-        refuse_unwritable(Path(name))
+        refuse_unwritable(to(name))
 
 
 def test_a_folder_nobody_may_write_to_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(InputError, match="permission denied"):
-        refuse_unwritable(tmp_path / "sweep.png")
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(InputError, match="cannot be written: Permission denied"):
+        refuse_unwritable(to(tmp_path / "sweep.png"))
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
@@ -102,7 +110,7 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
 
     monkeypatch.setattr(picture, "import_module", missing)
     with pytest.raises(InputError, match=r"needs the package matplotlib(.|\n)*help: pip install matplotlib"):
-        refuse_unwritable(tmp_path / "sweep.svg")
+        refuse_unwritable(to(tmp_path / "sweep.svg"))
 
 
 def test_every_scheme_has_a_marker_of_its_own():

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.files.output import Output
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.sweep.curve import Branch, Curve
 from gradcheck_cli.sweep.sweep import PLAIN, Sweep
 
-ENDINGS = (".svg", ".png")
+_METADATA = {".svg": {"Date": None}, ".png": {"Software": None}}
+"""For each file suffix, metadata without a date, so that the same sweep gives the same file."""
+
+ENDINGS = tuple(_METADATA)
 
 MARKERS = dict(zip(PLAIN, "><oDs^v", strict=False))
 """The marker of each scheme: filled on its truncation branch, hollow elsewhere."""
@@ -25,53 +27,29 @@ _LOW, _HIGH = 3e-17, 3.0
 _COLORS = {name: f"C{i}" for i, name in enumerate(PLAIN)}
 
 
-def refuse_unwritable(to: Path) -> None:
-    """Raise an `InputError` if no picture can be drawn, or if it cannot be written to the path `to`."""
-    if to.suffix.lower() not in ENDINGS:
-        raise _refused(f"'{to}' is neither an .svg nor a .png", "the name must end in .svg or .png")
-    target = Path(os.path.realpath(to))
-    if (failure := _failure(target)) is not None:
-        raise _refused(f"'{to}' cannot be written: {failure}")
-    if target.is_dir():
-        raise _refused(f"'{to}' is a folder")
-    if target.exists() and not target.is_file():
-        raise _refused(f"'{to}' is a pipe or device; a file is needed")
-    if not target.parent.is_dir():
-        raise _refused(f"folder '{to.parent}' does not exist")
-    if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
-        raise _refused(f"'{to}' cannot be written: permission denied")
+def refuse_unwritable(to: Output) -> None:
+    """Raise an `InputError` if no picture can be drawn, or if it cannot be written."""
+    if _ending(to) not in ENDINGS:
+        raise to.refused("is neither an .svg nor a .png", "the name must end in .svg or .png")
+    to.refuse_file("a file is needed")
     _matplotlib("figure")
 
 
-def _failure(file: Path) -> str | None:
-    """Return why the system cannot look the file up, such as a name that is too long; None if it can."""
-    try:
-        file.stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None  # the caller has better words for these
-    except OSError as error:
-        return error.strerror
-    return None
-
-
-def save(to: Path, spec: str, sweep: Sweep) -> None:
+def save(to: Output, spec: str, sweep: Sweep) -> None:
     """Write the picture completely or not at all, over any existing file. Raises `InputError` on failure."""
     refuse_unwritable(to)
-    target = Path(os.path.realpath(to))  # follows a link instead of replacing it
-    try:
-        with TemporaryDirectory(dir=target.parent, prefix=".sweep-") as scratch:
-            new = Path(scratch, f"new{to.suffix.lower()}")
-            with warnings.catch_warnings(), _matplotlib().rc_context({"svg.hashsalt": "gradcheck"}):
-                warnings.filterwarnings("ignore", "Glyph")  # the font may lack letters of a name
-                _figure(spec, sweep).savefig(new, dpi=150, metadata=_metadata(new))
-            new.replace(target)
-    except OSError as error:
-        raise _refused(f"'{to}' cannot be written: {error.strerror or error}") from None
+    with (
+        to.whole() as new,
+        warnings.catch_warnings(),
+        _matplotlib().rc_context({"svg.hashsalt": "gradcheck"}),
+    ):
+        warnings.filterwarnings("ignore", "Glyph")  # the font may lack letters of a name
+        format = _ending(to)
+        _figure(spec, sweep).savefig(new, format=format[1:], dpi=150, metadata=_METADATA[format])
 
 
-def _metadata(file: Path) -> dict[str, Any]:
-    """Return metadata without a date, so that the same sweep gives the same file."""
-    return {"Date": None} if file.suffix == ".svg" else {"Software": None}
+def _ending(to: Output) -> str:
+    return Path(to.path).suffix.lower()
 
 
 def _matplotlib(module: str = "") -> Any:
@@ -79,11 +57,7 @@ def _matplotlib(module: str = "") -> Any:
         return import_module(f"matplotlib.{module}".rstrip("."))
     except ImportError:
         message = "this needs the package matplotlib, which is not installed"
-        raise _refused(message, "pip install matplotlib") from None
-
-
-def _refused(message: str, help: str | None = None) -> InputError:
-    return InputError(Complaint(f"--save: {message}", help=help))
+        raise InputError(Complaint(f"--save: {message}", help="pip install matplotlib")) from None
 
 
 # --- the figure --------------------------------------------------------------------------------------------
