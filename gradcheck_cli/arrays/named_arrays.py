@@ -235,14 +235,11 @@ class Dialect:
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Translate the author's arrays to gradcheck's names and layout."""
         named = {self.of(name): array for name, array in arrays.items()}
-        return {name: self._turned(name, array) for name, array in named.items()}
+        return {name: self._turned(name, array, array.ndim) for name, array in named.items()}
 
     def theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Translate arrays to the author's names and layout."""
-        return {self.name(name): self._turned(name, array) for name, array in arrays.items()}
-
-    def _turned(self, ours: str, array: Array) -> Array:
-        return np.ascontiguousarray(array.T) if self.turns(ours, array.ndim) else array
+        return {self.name(name): self._turned(name, array, array.ndim) for name, array in arrays.items()}
 
     def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Translate stacks of the author's arrays to gradcheck's names and layout.
@@ -250,14 +247,14 @@ class Dialect:
         The first axis of a stack counts evaluation points.
         """
         named = {self.of(name): array for name, array in arrays.items()}
-        return {name: self._stack_turned(name, array) for name, array in named.items()}
+        return {name: self._turned(name, array, array.ndim - 1) for name, array in named.items()}
 
     def stacks_of_theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return {self.name(name): self._stack_turned(name, array) for name, array in arrays.items()}
+        return {self.name(name): self._turned(name, array, array.ndim - 1) for name, array in arrays.items()}
 
-    def _stack_turned(self, ours: str, array: Array) -> Array:
-        turns = self.turns(ours, array.ndim - 1)
-        return np.ascontiguousarray(np.swapaxes(array, 1, 2)) if turns else array
+    def _turned(self, ours: str, array: Array, axes: int) -> Array:
+        """Swap the last two axes of a weight that has `axes` axes of its own, if the layouts differ."""
+        return np.ascontiguousarray(np.swapaxes(array, -1, -2)) if self.turns(ours, axes) else array
 
     def turns(self, ours: str, axes: int) -> bool:
         """Whether gradcheck holds an array of this name and number of axes transposed."""

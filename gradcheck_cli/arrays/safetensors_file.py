@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,22 @@ from gradcheck_cli.arrays.stored import (
     Header,
     Place,
     as_they_are,
+    read_checked,
     reading,
-    reading_array,
     refuse_irregular,
-    refuse_too_large,
 )
-from gradcheck_cli.errors import Gathered, Location
+from gradcheck_cli.errors import Location
 from gradcheck_cli.types import Array
 
 _DTYPES = {
     "F64": "f8", "F32": "f4", "F16": "f2", "BOOL": "?",
     "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
     "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1",
+    "C64": "c8",
 }  # fmt: skip
 """The types of the format that numpy also has."""
 
 _FOREIGN = {"BF16": "bfloat16", "F8_E4M3": "float8", "F8_E5M2": "float8"}
-_COMPLEX = {"C64": "complex64"}
 
 
 def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
@@ -41,11 +40,8 @@ def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) 
     with reading(place, "a .safetensors file", "write one with safetensors.numpy.save_file(arrays, file)"):
         refuse_irregular(file, place, f"'{file}'", "a .safetensors file")
         with _opened(place) as archive:
-            names = list(archive.keys())
-            headers = _headers(archive, names, place)
-            refuse_too_large(headers.values(), place)
-            accept(headers)
-            return {name: _read_data(archive, name, place) for name in names}
+            names = archive.keys()
+            return read_checked({name: Tensor(archive, name, place) for name in names}, place, accept)
 
 
 def _opened(place: Place) -> Any:
@@ -59,31 +55,26 @@ def _opened(place: Place) -> Any:
     return safe_open(place.file, framework="numpy")
 
 
-def _headers(archive: Any, names: Iterable[str], place: Place) -> dict[str, Header]:
-    headers, found = {}, Gathered()
-    for name in names:
-        with found:
-            headers[name] = _header(archive, name, place)
-    found.raise_any()
-    return headers
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor in an open file."""
 
+    archive: Any
+    name: str
+    place: Place
 
-def _header(archive: Any, name: str, place: Place) -> Header:
-    with reading_array(place, name):
-        array = archive.get_slice(name)
-        shape, kind = tuple(array.get_shape()), array.get_dtype()
-    if kind in _COMPLEX:
-        raise place.complain(f"{place.array(name)} holds {_COMPLEX[kind]}; real numbers are needed")
-    if kind not in _DTYPES:
-        raise place.complain(
-            f"{place.array(name)} holds {_FOREIGN.get(kind, kind)}, which numpy cannot represent",
-            "save it as float32, which holds it exactly"
-            if kind == "BF16"
-            else "save it as float32 or float64",
-        )
-    return Header(name, shape, np.dtype(_DTYPES[kind]))
+    def header(self) -> Header:
+        """Read the header alone. The package has checked that it fits the file."""
+        tensor = self.archive.get_slice(self.name)
+        kind = tensor.get_dtype()
+        if kind not in _DTYPES:
+            foreign = _FOREIGN.get(kind, kind)
+            raise self.place.complain(
+                f"{self.place.array(self.name)} holds {foreign}, which numpy cannot represent",
+                f"save it as float32{', which holds it exactly' if kind == 'BF16' else ' or float64'}",
+            )
+        return Header(self.name, tuple(tensor.get_shape()), np.dtype(_DTYPES[kind]))
 
-
-def _read_data(archive: Any, name: str, place: Place) -> Array:
-    with reading_array(place, name):
-        return archive.get_tensor(name)
+    def read(self) -> Array:
+        array: Array = self.archive.get_tensor(self.name)
+        return array

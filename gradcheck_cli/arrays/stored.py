@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import stat
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from gradcheck_cli.arrays.file_kinds import Kind, kind_of
 from gradcheck_cli.arrays.shapes import listed, shape_text
-from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, did_you_mean_file, shortened
+from gradcheck_cli.errors import (
+    Complaint,
+    Gathered,
+    InputError,
+    Location,
+    did_you_mean,
+    did_you_mean_file,
+    shortened,
+)
+from gradcheck_cli.types import Array
 
 MAX_BYTES = 2**31
 """The most bytes that the arrays read from one file may take together."""
@@ -69,7 +79,9 @@ def reading(place: Place, kind: str, help: str) -> Iterator[None]:
     kind: the kind of file expected, such as "an .npz file".  help: how to write one.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns about files written by Python 2
+            yield
     except InputError:
         raise
     except FileNotFoundError:
@@ -92,6 +104,45 @@ def reading_array(place: Place, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise place.complain(f"{place.array(name)} cannot be read: {reason(error)}") from None
+
+
+class Stored(Protocol):
+    """An array in a file, whose header can be read alone."""
+
+    def header(self) -> Header: ...
+
+    def read(self) -> Array: ...
+
+
+def read_checked(stored: Mapping[str, Stored], place: Place, accept: Accept) -> dict[str, Array]:
+    """Return the arrays, by name. Every header is checked before any array is read.
+
+    Raises an `InputError` for all unusable headers together.
+    """
+    headers, arrays, found = {}, {}, Gathered()
+    for name, array in stored.items():
+        with found, reading_array(place, name):
+            headers[name] = array.header()
+            _refuse_unreal(headers[name], place)
+    found.raise_any()
+    refuse_too_large(headers.values(), place)
+    accept(headers)
+    for name, array in stored.items():
+        with reading_array(place, name):
+            arrays[name] = array.read()
+    return arrays
+
+
+def _refuse_unreal(header: Header, place: Place) -> None:
+    """Refuse pickled objects, which numpy would refuse only while it reads, and other types of numbers."""
+    array, dtype = place.array(header.name), header.dtype
+    if dtype.hasobject:
+        raise place.complain(
+            f"{array} holds pickled objects, which could run code when read",
+            "save plain numbers: numpy.asarray(values, dtype=float)",
+        )
+    if dtype.kind not in "buif":
+        raise place.complain(f"{array} holds {shortened(str(dtype))}; real numbers are needed")
 
 
 def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:

@@ -88,15 +88,18 @@ def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
 
     inputs: the number of values per sample, if known.
     """
-    named = {
-        getattr(data, key): ("data", key) if key in data.model_fields_set else _FILE for key in ("x", "y")
-    }
+    named = {data.x: _key_or_file(data, "x"), data.y: _key_or_file(data, "y")}
     arrays = read_npz(
         data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, inputs), _key_to_say
     )
     x, y = arrays[data.x], arrays[data.y]
     samples = _samples(data, len(x))
     return x[samples], y[samples]
+
+
+def _key_or_file(data: DataFile, key: str) -> Location:
+    """Return the place in the spec that names the array: its own key or, by default, the file."""
+    return ("data", key) if key in data.model_fields_set else _FILE
 
 
 _FILE: Location = ("data", "file")

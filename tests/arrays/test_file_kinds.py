@@ -129,7 +129,7 @@ def test_misfits_are_refused_before_they_are_read(read, bomb, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("it is read")
 
-    monkeypatch.setattr("gradcheck_cli.arrays.npy._read_data", refuse)
+    monkeypatch.setattr("gradcheck_cli.arrays.npy.Npy.read", refuse)
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match=rf"\[{NUMBERS}(, 1)?\]|has {NUMBERS} samples"):
@@ -142,7 +142,7 @@ def test_misfits_are_refused_before_they_are_read(read, bomb, monkeypatch):
 def test_misfits_in_safetensors_are_refused_before_they_are_read(tmp_path, monkeypatch):
     numpy = pytest.importorskip("safetensors.numpy")
     numpy.save_file({"x": np.zeros(5)}, tmp_path / "g.safetensors")
-    monkeypatch.setattr("gradcheck_cli.arrays.safetensors_file._read_data", None)
+    monkeypatch.setattr("gradcheck_cli.arrays.safetensors_file.Tensor.read", None)
     source = GradientFile(file=tmp_path / "g.safetensors")
     with pytest.raises(InputError, match=r"has shape \[5\], not \[3\]"):
         read_fitting(source, "gradients", "gradient", {"x": (3,)})
