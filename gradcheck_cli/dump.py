@@ -17,11 +17,10 @@ from gradcheck_cli.errors import Complaint, InputError, bad_input, shortened
 from gradcheck_cli.files.output import Output
 from gradcheck_cli.gradients.array_file import factor_shapes
 from gradcheck_cli.numerical.estimate import Progress
-from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
+from gradcheck_cli.numerical.reference import UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.data import Batch, one_target_per_output
 from gradcheck_cli.problem.problem import Problem, build_problem
-from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import GradientFile
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import Array
@@ -49,7 +48,8 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
     problem = build_problem(*with_own_inputs(spec))
     dialect = _dialect(spec, problem)
     held = {name: array.astype(problem.dtype) for name, array in problem.parameters.items()}
-    numerical = _numerical(problem, spec.check, progress)
+    units = UnitDifferences(problem.objective, SCHEMES[spec.check.scheme], spec.check.step, progress)
+    numerical = units.estimate_by_whole_ladder(problem.checked)
     return _merged(
         dialect.theirs(held),
         _batch(problem),
@@ -75,13 +75,6 @@ def _batch(problem: Problem) -> dict[str, Array]:
         "target": problem.target.astype(problem.dtype),
         "loss": np.array(problem.objective.total, dtype=np.float64),
     }
-
-
-def _numerical(problem: Problem, how: CheckSpec, progress: Progress | None) -> Estimates:
-    """Return the numerical gradients by unit differences, using the whole ladder of steps for every entry."""
-    units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step, progress)
-    estimates = units.estimate(problem.checked)
-    return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

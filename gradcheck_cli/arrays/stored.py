@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -191,6 +192,6 @@ def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error's message."""
+    """Return the first line of an error's message, without any address in memory, which varies."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return shortened(text.splitlines()[0], 120)
+    return shortened(re.sub(r" object at 0x[0-9a-fA-F]+", "", text.splitlines()[0]), 120)

@@ -202,7 +202,8 @@ def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) 
     """
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (problem.network, problem.parameters, problem.x, problem.target)
-    whole, rounding = _whole(problem, how), gradient_rounding(*at, arithmetic)
+    units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
+    whole, rounding = units.estimate_by_whole_ladder(problem.checked), gradient_rounding(*at, arithmetic)
     layers, bounds = problem.network.layers, rounding_of(*at, arithmetic)
     for i, ours in zip(reversed(range(len(layers))), backprop(*at), strict=True):
         layer, above = layers[i], layers[i + 1].name if i + 1 < len(layers) else ""
@@ -323,13 +324,6 @@ def _product(
     penalty = " + penalty" if problem.network.penalties_on(name) else ""
     value = analytic.values[name]
     return _Step(symbol, f"{formula}{penalty}", name, value, whole[name], rounding[name], parts)
-
-
-def _whole(problem: Problem, how: CheckSpec) -> Estimates:
-    """Return the numerical gradients of the checked parameters, using the whole ladder of steps."""
-    units = UnitDifferences(problem.objective, SCHEMES[how.scheme], how.step)
-    estimates = units.estimate(problem.checked)
-    return units.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
 
 def _differences(problem: Problem, site: int, how: CheckSpec) -> Estimate:

@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from gradcheck_cli.comparison import Comparison, Verdict
+from gradcheck_cli.formats.matrix import matrix_shape
 from gradcheck_cli.formats.text import INDENT, STYLES, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import shape
@@ -69,7 +70,8 @@ def draw_heatmaps(page: Page, report: Report) -> None:
 
 
 def _draw(page: Page, comparison: Comparison) -> None:
-    errors, wrong = _errors(comparison), _as_matrix(comparison.wrong | comparison.suspect)
+    errors = _errors(comparison)
+    wrong = (comparison.wrong | comparison.suspect).reshape(errors.shape)
     grid = _Grid.of(errors.shape, page.view)
     page.line(f"{comparison.name}, {shape(comparison.shape)}{grid.shrinks}", "bold", indent=INDENT)
     page.drawing([Text(grid.axis(errors.shape[1]))])
@@ -88,12 +90,7 @@ def _errors(comparison: Comparison) -> NDArray[np.float64]:
     unknown = comparison.unresolved & np.isnan(comparison.relative_error)
     with np.errstate(divide="ignore"):
         powers = np.log10(np.where(comparison.telling, comparison.relative_error, 0.0))
-    return _as_matrix(np.where(unknown, np.nan, powers))
-
-
-def _as_matrix(array: NDArray[Any]) -> NDArray[Any]:
-    """Reshape to two dimensions: a vector is one row, and all dimensions but the first are joined."""
-    return array.reshape(array.shape[0] if array.ndim > 1 else 1, -1)
+    return np.where(unknown, np.nan, powers).reshape(matrix_shape(comparison.shape))
 
 
 def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:

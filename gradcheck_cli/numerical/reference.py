@@ -93,6 +93,11 @@ class UnitDifferences:
                 self._pairs[site] = pairs.reshape(*self.objective.site_shape(site))
         return {name: estimates.get(name) or self._assemble(name) for name in names}
 
+    def estimate_by_whole_ladder(self, names: Sequence[str]) -> Estimates:
+        """Return estimates that use the whole ladder of steps for every entry, not only where it matters."""
+        estimates = self.estimate(names)
+        return self.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
+
     def _sites_of(self, names: Iterable[str]) -> list[Site]:
         return list(dict.fromkeys(use.site for name in names for use in self.objective.uses(name)))
 

@@ -8,7 +8,7 @@ gradient's own error and stays there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -27,31 +27,20 @@ class Branch(StrEnum):
 
 
 @dataclass(frozen=True)
-class Measured:
+class Point:
     """A scheme's relative error at one step.
 
     noise: a bound on the part of the error that is due to rounding.
     crossed: the number of entries for which the step crossed a kink.
+    branch: the branch of the curve, which `curve_of` decides; None if the error or its noise is not finite,
+        as when the step is too small to change anything.
     """
 
     step: float
     error: float
     noise: float
     crossed: int
-
-
-@dataclass(frozen=True)
-class Point:
-    """A `Measured` point, assigned to a branch of the curve.
-
-    branch: None if the error or its noise is not finite, as when the step is too small to change anything.
-    """
-
-    step: float
-    error: float
-    noise: float
-    crossed: int
-    branch: Branch | None
+    branch: Branch | None = None
 
 
 NOISY = 4.0
@@ -116,7 +105,7 @@ class Curve:
         return Verdict.UNRESOLVED
 
 
-def curve_of(scheme: str, expected: int, measured: Sequence[Measured], allowed: float) -> Curve:
+def curve_of(scheme: str, expected: int, measured: Sequence[Point], allowed: float) -> Curve:
     """Return the curve through these points, each assigned to a branch.
 
     measured: the points in order of falling steps.
@@ -135,10 +124,7 @@ def curve_of(scheme: str, expected: int, measured: Sequence[Measured], allowed: 
         branches[clear[error[clear] <= 2.0 * flat]] = Branch.FLAT
     branches[known & crossed] = Branch.KINK
     order = _order(np.array([m.step for m in measured]), error, falling, expected)
-    points = (
-        Point(m.step, m.error, m.noise, m.crossed, branch)
-        for m, branch in zip(measured, branches, strict=True)
-    )
+    points = (replace(m, branch=branch) for m, branch in zip(measured, branches, strict=True))
     return Curve(scheme, expected, tuple(points), order, flat, allowed)
 
 

@@ -21,7 +21,7 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 from gradcheck_cli.report import EXIT_CODES, Report
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.subject import Subject, subject_of
-from gradcheck_cli.sweep.curve import Curve, Measured, curve_of
+from gradcheck_cli.sweep.curve import Curve, Point, curve_of
 from gradcheck_cli.sweep.stepping import Drawing, Entries, evaluations
 from gradcheck_cli.types import Array
 
@@ -93,7 +93,7 @@ def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = N
         progress.expect(_evaluations(entries, named))
     analytic = _joined([subject.analytic.values[name].ravel()[of.which] for name, of in drawn.items()])
     adaptive = _extrapolated(entries, analytic)
-    measured: dict[str, list[Measured]] = {name: [] for name in named}
+    measured: dict[str, list[Point]] = {name: [] for name in named}
     for step in STEPS:  # in this order the schemes share evaluations
         for name in named:
             measured[name].append(_measured(entries, name, step, analytic, adaptive.scale))
@@ -132,12 +132,12 @@ def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
     return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 
 
-def _measured(entries: Sequence[Entries], name: str, step: float, analytic: Array, scale: float) -> Measured:
+def _measured(entries: Sequence[Entries], name: str, step: float, analytic: Array, scale: float) -> Point:
     stepped = [of.at(SCHEMES[name], step) for of in entries]
     apart = _norm(analytic - _joined([each.value for each in stepped]))
     noise = _norm(_joined([each.noise for each in stepped]))
     crossed = sum(int(np.count_nonzero(each.crossed)) for each in stepped)
-    return Measured(step, _over(apart, scale), _over(noise, scale), crossed)
+    return Point(step, _over(apart, scale), _over(noise, scale), crossed)
 
 
 def _extrapolated(entries: Sequence[Entries], analytic: Array) -> Extrapolated:

@@ -5,7 +5,7 @@ import pytest
 
 from gradcheck_cli import Verdict
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.sweep.curve import Branch, Curve, Measured, curve_of
+from gradcheck_cli.sweep.curve import Branch, Curve, Point, curve_of
 from gradcheck_cli.sweep.sweep import PLAIN, STEPS
 
 NOISE = 1e-16
@@ -23,7 +23,7 @@ def curve(order: float, expected: int, off: float = 0.0, kinked: float = np.inf,
     for h in STEPS:
         noise = NOISE / h
         error = np.hypot(h**order / 3, noise * abs(rng.normal(1.0, 0.3))) + (0.1 * h if h >= kinked else 0.0)
-        measured.append(Measured(h, float(np.hypot(error, off)), BOUND * noise, int(h >= kinked)))
+        measured.append(Point(h, float(np.hypot(error, off)), BOUND * noise, int(h >= kinked)))
     return curve_of("central", expected, measured, 1e-6)
 
 
@@ -89,20 +89,18 @@ def test_kinks_at_every_useful_step_leave_the_order_open():
 
 def test_where_small_steps_change_nothing_the_error_of_1_is_noise():
     """Code that computes in float32 inside behaves like this."""
-    measured = [
-        Measured(h, float(h**2 / 3 + 1e-7 / h if h > 1e-7 else 1.0), BOUND * 1e-7 / h, 0) for h in STEPS
-    ]
+    measured = [Point(h, float(h**2 / 3 + 1e-7 / h if h > 1e-7 else 1.0), BOUND * 1e-7 / h, 0) for h in STEPS]
     found = curve_of("central", 2, measured, 1e-6)
     assert (found.flat, found.verdict) == (None, Verdict.AGREES)
 
 
 @pytest.mark.parametrize("error", [np.nan, np.inf])
 def test_without_usable_errors_there_is_no_best_step(error):
-    found = curve_of("central", 2, [Measured(h, error, 1e-10, 0) for h in STEPS], 1e-6)
+    found = curve_of("central", 2, [Point(h, error, 1e-10, 0) for h in STEPS], 1e-6)
     assert (found.best, found.verdict) == (None, Verdict.UNRESOLVED)
 
 
 def test_zeros_are_noise():
-    found = curve_of("central", 2, [Measured(h, 0.0, 0.0, 0) for h in STEPS], 1e-6)
+    found = curve_of("central", 2, [Point(h, 0.0, 0.0, 0) for h in STEPS], 1e-6)
     assert {point.branch for point in found.points} == {Branch.NOISE}
     assert found.verdict is Verdict.UNRESOLVED

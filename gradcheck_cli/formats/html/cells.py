@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.formats.matrix import matrix_shape
 
 PAGE = 2**18
 """The largest number of cells on a page: about as many as a screen has room for, and 9 MB."""
@@ -51,7 +52,7 @@ class Cells:
 
 def cells_of(comparison: Comparison, most: int) -> Cells:
     """Return the comparison as at most `most` cells."""
-    extent = _extent(comparison.shape)
+    extent = matrix_shape(comparison.shape)
     block = _block(extent, most)
     entries = _worst_of_blocks(comparison, extent, block)
     relative_error = np.where(comparison.telling, comparison.relative_error, np.nan)
@@ -80,11 +81,6 @@ def most_cells(sizes: Sequence[int]) -> int:
             return share
         left -= size
     return PAGE
-
-
-def _extent(shape: Sequence[int]) -> tuple[int, int]:
-    """Return rows and columns: a vector is one row, and all axes but the first are joined."""
-    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
 
 
 def _block(extent: tuple[int, int], most: int) -> tuple[int, int]:

@@ -1,0 +1,11 @@
+"""A tensor of any shape as a matrix, for pictures of its entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """Return rows and columns: a vector is one row, and all axes but the first are joined."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
