@@ -116,7 +116,8 @@ def refuse_taken(output: Output, force: bool = False) -> None:
     if not force and (_is_filled(output) if folder else os.path.exists(target)):
         what = "is not an empty folder" if folder else "already exists; not overwritten"
         raise output.refused(what, "--force overwrites files with the same names")
-    output.refuse_unwritable()
+    if not into_one:
+        output.refuse_unwritable()
 
 
 def write(arrays: Mapping[str, Array], output: Output, force: bool = False) -> None:
