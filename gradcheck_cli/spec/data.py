@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from gradcheck_cli.spec.model import File, Index, Model, Positive, Seed, Size, by_key
+from gradcheck_cli.spec.model import File, Index, Kinds, Model, Positive, Seed, Size, by_key
 
 
 def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
@@ -65,10 +65,7 @@ class InlineData(Model):
     """
 
     x: _Rows
-    y: Annotated[
-        Annotated[_Rows, Tag("rows of targets")] | Annotated[_Row, Tag("labels or targets")],
-        Discriminator(_kind_of_y),
-    ]
+    y: Annotated[_Rows | _Row, Kinds({"rows of targets": _Rows, "labels or targets": _Row}, _kind_of_y)]
     rescale: Rescale | None = None
 
 
@@ -88,12 +85,5 @@ class SyntheticData(Model):
 
 
 Data = Annotated[
-    Annotated[DataFile, Tag("data from a file")]
-    | Annotated[SyntheticData, Tag("synthetic data")]
-    | Annotated[InlineData, Tag("inline data")],
-    by_key(
-        ("file", "data from a file", DataFile),
-        ("synthetic", "synthetic data", SyntheticData),
-        ("x", "inline data", InlineData),
-    ),
+    DataFile | SyntheticData | InlineData, by_key(file=DataFile, synthetic=SyntheticData, x=InlineData)
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Tag, ValidationInfo
+from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.spec.arrays import ArrayFile, Named
@@ -84,14 +84,6 @@ class TorchModule(Named):
 
 
 Gradients = Annotated[
-    Annotated[GradientFile, Tag("gradients from a file")]
-    | Annotated[PythonFunction, Tag("gradients from a Python function")]
-    | Annotated[TorchModule, Tag("gradients from torch")]
-    | Annotated[Backprop, Tag("gradients by backprop")],
-    by_key(
-        ("file", "gradients from a file", GradientFile),
-        ("python", "gradients from a Python function", PythonFunction),
-        ("torch", "gradients from torch", TorchModule),
-        ("source", "gradients by backprop", Backprop),
-    ),
+    GradientFile | PythonFunction | TorchModule | Backprop,
+    by_key(file=GradientFile, python=PythonFunction, torch=TorchModule, source=Backprop),
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.network.activations import ACTIVATIONS
@@ -53,7 +53,7 @@ class ActivationSpec(Model):
 
     @property
     def options(self) -> dict[str, Any]:
-        return {option: getattr(self, option) for option in ACTIVATIONS[self.name].options}
+        return self.model_dump(include=set(ACTIVATIONS[self.name].options))
 
 
 class BatchNormSpec(Model):
@@ -138,8 +138,7 @@ class Conv2dSpec(ParametricLayer):
 
     @property
     def options(self) -> dict[str, Any]:
-        keys = ("conv2d", "kernel", "stride", "padding", "dilation", "groups")
-        return {key: getattr(self, key) for key in keys}
+        return self.model_dump(exclude=set(ParametricLayer.model_fields))
 
 
 class FlattenSpec(Model):
@@ -167,28 +166,26 @@ def _item(value: object) -> object:
     return value
 
 
-def _by_key_in_schema(*keys: str) -> Callable[[dict[str, Any]], None]:
+_KINDS: Mapping[str, type[Model]] = {
+    Conv2dSpec.kind: Conv2dSpec,
+    FlattenSpec.kind: FlattenSpec,
+    LayerSpec.kind: LayerSpec,
+}
+"""The kinds of layer by the key that each one has. The last one is meant if there is no such key."""
+
+
+def _by_key_in_schema(schema: dict[str, Any]) -> None:
     """Make JSON Schema choose a layer's kind by its key, too, so that errors are about that kind alone."""
-
-    def extend(schema: dict[str, Any]) -> None:
-        dense, *others = schema.pop("oneOf", None) or schema.pop("anyOf")
-        chosen = dense
-        for key, member in zip(keys, others, strict=True):
-            chosen = {"if": {"required": [key]}, "then": member, "else": chosen}
-        schema |= {"if": {"type": "string"}, "then": {"enum": ["flatten"]}, "else": chosen}
-
-    return extend
+    members = dict(zip(_KINDS, schema.pop("oneOf", None) or schema.pop("anyOf"), strict=True))
+    _, chosen = members.popitem()
+    for key, member in members.items():
+        chosen = {"if": {"required": [key]}, "then": member, "else": chosen}
+    schema |= {"if": {"type": "string"}, "then": {"enum": ["flatten"]}, "else": chosen}
 
 
 AnyLayer = Annotated[
-    Annotated[LayerSpec, Tag("dense layer")]
-    | Annotated[Conv2dSpec, Tag("convolution")]
-    | Annotated[FlattenSpec, Tag("flatten")],
-    by_key(
-        ("conv2d", "convolution", Conv2dSpec),
-        ("flatten", "flatten", FlattenSpec),
-        ("units", "dense layer", LayerSpec),
-    ),
+    Conv2dSpec | FlattenSpec | LayerSpec,
+    by_key(**_KINDS),
     BeforeValidator(_item),
-    Field(json_schema_extra=_by_key_in_schema("conv2d", "flatten")),
+    Field(json_schema_extra=_by_key_in_schema),
 ]

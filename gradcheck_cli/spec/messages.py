@@ -9,11 +9,12 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, Tag
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gradcheck_cli.errors import Complaint, Location, closest, did_you_mean, shortened
+from gradcheck_cli.spec.model import Kinds
 from gradcheck_cli.spec.spec import Spec
 
 
@@ -182,38 +183,46 @@ def _is_quoted_number(kind: str, found: object) -> bool:
 
 
 def _walk(loc: tuple[str | int, ...]) -> Place:
-    """Return the place that a location from pydantic stands for, without its union tags."""
+    """Return the place that a location from pydantic stands for, without the names of union members."""
     annotation: Any = Spec
     place = Place()
     others: tuple[str, ...] = ()
     for step in loc:
-        member = _union_member(annotation, step)
-        if member is not None:
-            others = tuple(_first_needed(other) for other in _members(annotation) if other is not member)
-            annotation = member
+        kinds = _kinds(annotation)
+        if kinds is not None:
+            annotation = kinds.members[str(step)]
+            others = tuple(f"'{key}'" for key in kinds.needed_keys if key != step)
             continue
-        place = Place((*place.where, step), (), tuple(filter(None, others)))
+        place = Place((*place.where, step), (), others)
         annotation, others = _plain(annotation), ()
         if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
             fields = _fields(annotation)
             place = replace(place, keys=tuple(fields))
-            annotation = fields[str(step)].annotation if step in fields else None
+            annotation = fields.get(str(step))
         else:
             annotation = next(iter(get_args(annotation)), None)
     return place
 
 
 @cache
-def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the type of each key, with its metadata."""
+    return {field.alias or name: _type(field) for name, field in model.model_fields.items()}
 
 
-def _first_needed(annotation: Any) -> str:
-    """Return the first required key of a model, or an empty string if it has none."""
-    model = _plain(annotation)
-    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
-        return ""
-    return next((f"'{name}'" for name, field in _fields(model).items() if field.is_required()), "")
+def _type(field: FieldInfo) -> Any:
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+def _kinds(annotation: Any) -> Kinds | None:
+    """Return the table of a union, through `Annotated` and `| None`; None for any other type."""
+    if get_origin(annotation) is Annotated:
+        below, *metadata = get_args(annotation)
+        found = (each for each in metadata if isinstance(each, Kinds))
+        return next(found, None) or _kinds(below)
+    if get_origin(annotation) in (Union, UnionType):
+        return _kinds(_present(annotation))
+    return None
 
 
 def _plain(annotation: Any) -> Any:
@@ -221,23 +230,10 @@ def _plain(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return _plain(next(member for member in get_args(annotation) if member is not NoneType))
+        return _plain(_present(annotation))
     return annotation
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, through `Annotated` and `| None`."""
-    if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
-    if get_origin(annotation) not in (Union, UnionType):
-        return ()
-    members = tuple(member for member in get_args(annotation) if member is not NoneType)
-    return members if len(members) > 1 else _members(members[0])
-
-
-def _union_member(annotation: Any, tag: str | int) -> Any:
-    """Return the member of a union that has the tag; None if there is none."""
-    for member in _members(annotation):
-        if Tag(str(tag)) in getattr(member, "__metadata__", ()):
-            return member
-    return None
+def _present(annotation: Any) -> Any:
+    """Return the first member of a union that is not None."""
+    return next(member for member in get_args(annotation) if member is not NoneType)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
+    GetCoreSchemaHandler,
     ValidationInfo,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gradcheck_cli.errors import closest
 
@@ -129,25 +130,48 @@ def own_options_in_schema(
     return extend
 
 
-Kind = tuple[str, str, type[Model]]
+@dataclass(frozen=True, eq=False)  # typing hashes a type's metadata
+class Kinds:
+    """The kinds of value that a place in a spec may have, by name, as metadata of the place's type.
 
-
-def by_key(*kinds: Kind) -> Discriminator:
-    """Choose the member (key, tag, model) of a union by the first of the keys that is present.
-
-    If none is present, choose the member that knows most of the keys found, allowing for misspellings, so
-    that the errors are about the member that the author meant.
+    choose: Returns the name of the kind that a value is meant as.
     """
 
-    def tag(value: object) -> str:
-        for key, name, _ in kinds:
-            if (key in value) if isinstance(value, dict) else hasattr(value, key):
-                return name
-        keys = value if isinstance(value, dict) else ()
-        likeliest = max(
-            reversed(kinds),
-            key=lambda kind: sum(closest(key, kind[2].model_fields) is not None for key in keys),
-        )
-        return likeliest[1]
+    members: Mapping[str, Any]
+    choose: Callable[[object], str]
 
-    return Discriminator(tag)
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate a value as the chosen kind alone, so that all errors are about that kind."""
+        choices = {name: handler.generate_schema(kind) for name, kind in self.members.items()}
+        return core_schema.tagged_union_schema(choices, discriminator=self.choose)
+
+    @property
+    def needed_keys(self) -> tuple[str, ...]:
+        """The names that are also required keys of their kinds, and so turn a mapping into that kind."""
+        return tuple(name for name, kind in self.members.items() if name in _required(kind))
+
+
+def _required(kind: Any) -> set[str]:
+    fields = kind.model_fields.items() if isinstance(kind, type) and issubclass(kind, Model) else ()
+    return {field.alias or name for name, field in fields if field.is_required()}
+
+
+def by_key(**models: type[Model]) -> Kinds:
+    """Choose a model by the first of these keys that is present.
+
+    If none is present, choose the model that knows most of the keys found, allowing for misspellings, so
+    that the errors are about the model that the author meant.
+    """
+
+    def choose(value: object) -> str:
+        if isinstance(value, Model):
+            return next(key for key, model in models.items() if isinstance(value, model))
+        keys = value if isinstance(value, dict) else ()
+        present = (key for key in models if key in keys)
+        return next(present, None) or max(reversed(models), key=lambda kind: _known(keys, models[kind]))
+
+    return Kinds(models, choose)
+
+
+def _known(keys: Collection[Any], model: type[Model]) -> int:
+    return sum(closest(key, model.model_fields) is not None for key in keys)

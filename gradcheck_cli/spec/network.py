@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.spec.layers import AnyLayer, ParametricLayer
 from gradcheck_cli.spec.model import (
+    Kinds,
     Model,
     NotNegative,
     Positive,
@@ -58,7 +59,7 @@ class LossSpec(Model):
 
     @property
     def options(self) -> dict[str, Any]:
-        return {option: getattr(self, option) for option in LOSSES[self.name].options}
+        return self.model_dump(include=set(LOSSES[self.name].options))
 
 
 class PenaltySpec(Model):
@@ -75,18 +76,18 @@ class PenaltySpec(Model):
 
     @property
     def strengths(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in PENALTIES if getattr(self, name) > 0}
+        return {
+            name: factor for name, factor in self.model_dump(include=set(PENALTIES)).items() if factor > 0
+        }
 
 
 def _is_image(value: object) -> str:
     return "image" if isinstance(value, (list, tuple)) else "number of inputs"
 
 
-NetworkInputs = Annotated[
-    Annotated[Size, Tag("number of inputs")]
-    | Annotated[tuple[Size, Size, Size], Field(strict=False), Tag("image")],
-    Discriminator(_is_image),
-]
+_Image = Annotated[tuple[Size, Size, Size], Field(strict=False)]
+
+NetworkInputs = Annotated[Size | _Image, Kinds({"number of inputs": Size, "image": _Image}, _is_image)]
 
 
 class NetworkSpec(Model):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Tag
-
 from gradcheck_cli.network.initialisers import INITIALISERS
 from gradcheck_cli.spec.arrays import ArrayFile
 from gradcheck_cli.spec.model import Model, Positive, Seed, by_key, names_in_schema, one_of
@@ -33,10 +31,5 @@ class ParameterFile(ArrayFile):
 
 
 Parameters = Annotated[
-    Annotated[ParameterFile, Tag("parameters from a file")]
-    | Annotated[InitialisedParameters, Tag("parameters from an initialiser")],
-    by_key(
-        ("file", "parameters from a file", ParameterFile),
-        ("init", "parameters from an initialiser", InitialisedParameters),
-    ),
+    ParameterFile | InitialisedParameters, by_key(file=ParameterFile, init=InitialisedParameters)
 ]
