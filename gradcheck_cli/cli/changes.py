@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradcheck_cli.cli.defaults import is_projects, said_by
 from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.spec.code_sources import CODE_SOURCES
 
 if TYPE_CHECKING:
     from gradcheck_cli.spec.file import SpecFile
-    from gradcheck_cli.spec.gradients import Code, GradientFile
-    from gradcheck_cli.spec.model import Model
+    from gradcheck_cli.spec.gradients import Code, FromCode, GradientFile, Gradients
     from gradcheck_cli.spec.spec import Spec
 
 
@@ -24,8 +24,7 @@ T = TypeVar("T")
 _OVERRIDES = {
     "only": ("check", "parameters"),
     "gradients": ("gradients", "file"),
-    "python": ("gradients", "python"),
-    "torch": ("gradients", "torch"),
+    **{source.key: ("gradients", source.key) for source in CODE_SOURCES},
 }
 """Options whose values may not fit a spec, with the place in the spec that each one overrides."""
 
@@ -64,8 +63,6 @@ def _says_otherwise(spec: Spec, option: str) -> bool:
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     """Return the spec with the command line's options applied; click has already validated them."""
-    from gradcheck_cli.spec.gradients import PythonFunction, TorchModule
-
     given = {
         key: value
         for key, value in changes.items()
@@ -73,19 +70,22 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     }
     if "only" in given:
         given["parameters"] = given.pop("only")
-    sources: dict[str, Any] = {
-        "gradients": lambda file: _of_file(spec, Path(file)),
-        "python": lambda name: _of_code(spec, PythonFunction, python=_code("python", name)),
-        "torch": lambda name: _of_code(spec, TorchModule, torch=_code("torch", name)),
-    }
-    named = [option for option in sources if option in given]
+    gradients = _gradients(spec, {key: given.pop(key) for key in _GRADIENTS if key in given})
+    return spec.model_copy(update={"gradients": gradients, "check": spec.check.model_copy(update=given)})
+
+
+_GRADIENTS = ("gradients", *(source.key for source in CODE_SOURCES))
+"""The options that name the gradients to check."""
+
+
+def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
+    """Return the gradients that an option names, or else those of the spec."""
     if len(named) > 1:
-        raise InputError(Complaint(f"--{named[0]} and --{named[1]}: choose one of them"))
-    replaced = [sources[option](given.pop(option)) for option in named]
-    update: dict[str, Any] = {"check": spec.check.model_copy(update=given)}
-    if replaced:
-        update["gradients"] = replaced[0]
-    return spec.model_copy(update=update)
+        first, second, *_ = named
+        raise InputError(Complaint(f"--{first} and --{second}: choose one of them"))
+    for option, name in named.items():
+        return _of_file(spec, Path(name)) if option == "gradients" else _of_code(spec, option, name)
+    return spec.gradients
 
 
 def _of_file(spec: Spec, file: Path) -> GradientFile:
@@ -96,9 +96,13 @@ def _of_file(spec: Spec, file: Path) -> GradientFile:
     return theirs.model_copy(update={"file": file})
 
 
-def _of_code(spec: Spec, kind: type[Model], **code: Code) -> Model:
+def _of_code(spec: Spec, key: str, name: str) -> FromCode:
     """Return the code as a source of gradients, with the settings of the code that it replaces."""
-    return spec.gradients.model_copy(update=code) if isinstance(spec.gradients, kind) else kind(**code)
+    from gradcheck_cli.spec.gradients import CODE_MODELS
+
+    code, model = _code(key, name), CODE_MODELS[key]
+    theirs = spec.gradients if isinstance(spec.gradients, model) else model.model_validate({key: code})
+    return theirs.model_copy(update={"code": code})
 
 
 def _code(option: str, name: str) -> Code:

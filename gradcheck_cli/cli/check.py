@@ -15,18 +15,17 @@ from gradcheck_cli.cli.completion import complete_reports, complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
+    code_options,
     color_option,
     format_option,
     gradients_option,
     jobs_option,
     no_code_option,
     only_option,
-    python_option,
     rtol_option,
     scheme_option,
     step_option,
     timeout_option,
-    torch_option,
 )
 from gradcheck_cli.cli.progress import Activity, Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
@@ -34,6 +33,7 @@ from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, say, w
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError, is_interruption
 from gradcheck_cli.formats import FORMATS, refuse_missing, render
 from gradcheck_cli.formats.view import view_of, wants_color
+from gradcheck_cli.spec.code_sources import names_of_sources
 
 if TYPE_CHECKING:
     from gradcheck_cli.report import Outcome, Report
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...", shell_complete=complete_specs)
 @only_option
 @gradients_option
-@python_option
-@torch_option
+@code_options
 @no_code_option
 @scheme_option
 @step_option
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
     "--fast/--no-fast",
     under=Heading.HOW,
     default=None,
-    help="Check code (Python or torch) along random directions, and individual entries only where one "
+    help=f"Check code ({names_of_sources()}) along random directions, and individual entries only where one "
     "disagrees. Code that would take over 10 s is checked this way by default.  [default: the spec's]",
 )
 @rtol_option

@@ -11,6 +11,7 @@ import click
 from gradcheck_cli.cli.completion import complete_files, complete_parameters
 from gradcheck_cli.cli.grouped import Command, Heading, option
 from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.spec.code_sources import CODE_SOURCES, names_of_sources
 
 EXIT_CODES_HELP = """\b
 Exit codes:
@@ -60,27 +61,27 @@ gradients_option = option(
     metavar="FILE",
     help="Check the gradients in this .npz, .safetensors or folder of .npy instead of those in the spec.",
 )
-python_option = option(
-    "--python",
-    under=Heading.WHAT,
-    allow_from_autoenv=False,
-    shell_complete=complete_files,
-    metavar="FILE.py:NAME",
-    help="Check the gradients of this function, (parameters, x, y) -> loss, gradients, against its own loss.",
-)
-torch_option = option(
-    "--torch",
-    under=Heading.WHAT,
-    allow_from_autoenv=False,
-    shell_complete=complete_files,
-    metavar="FILE.py:NAME",
-    help="Check the backward pass of the torch module and the loss that this function returns.",
-)
+
+
+def code_options(command: Command) -> Command:
+    """Declare the option of each kind of code, such as `--python`."""
+    for source in reversed(CODE_SOURCES):
+        command = option(
+            f"--{source.key}",
+            under=Heading.WHAT,
+            allow_from_autoenv=False,
+            shell_complete=complete_files,
+            metavar="FILE.py:NAME",
+            help=source.option,
+        )(command)
+    return command
+
+
 no_code_option = option(
     "--no-code",
     under=Heading.WHAT,
     is_flag=True,
-    help="Refuse specs that name code to run (Python or torch).",
+    help=f"Refuse specs that name code to run ({names_of_sources()}).",
 )
 
 # --- how to check ------------------------------------------------------------------------------------------

@@ -13,14 +13,13 @@ from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
+    code_options,
     color_option,
     format_option,
     gradients_option,
     no_code_option,
     only_option,
-    python_option,
     timeout_option,
-    torch_option,
 )
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
@@ -54,8 +53,7 @@ _SCHEMES = [name for name, scheme in SCHEMES.items() if not scheme.extrapolate]
 )
 @only_option
 @gradients_option
-@python_option
-@torch_option
+@code_options
 @no_code_option
 @timeout_option
 @option(

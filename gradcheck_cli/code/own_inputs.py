@@ -9,7 +9,7 @@ from gradcheck_cli.code.load import Load, UserCode
 from gradcheck_cli.code.returned import as_point, named_arrays, own_data
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.data import InlineData
-from gradcheck_cli.spec.gradients import PythonFunction
+from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import Array
 
@@ -19,19 +19,18 @@ def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
 
     A torch module holds its own parameters. Raises `InputError` if neither the spec nor the code has data.
     """
-    if spec.network is None or not spec.asks_code:
+    source = spec.gradients
+    if spec.network is None or not spec.asks_code or not isinstance(source, FromCode):
         return spec, None
-    where = ("gradients", "python" if isinstance(spec.gradients, PythonFunction) else "torch")
-    assert spec.names_code is not None
-    code = load(spec.names_code, where)
+    code = load(source.code, source.where)
     if spec.data is None:
-        spec = spec.model_copy(update={"data": _data(code, where)})
-    if not isinstance(spec.gradients, PythonFunction) or spec.parameters is not None:
+        spec = spec.model_copy(update={"data": _data(code)})
+    if not source.kind.brings_parameters or spec.parameters is not None:
         return spec, None
-    dialect = Dialect(spec.gradients, "gradients")
+    dialect = Dialect(source, "gradients")
     dialect.refuse_unfit()
     own = own_parameters(code)
-    author = Author(code.code.file.name, where, dialect)
+    author = Author(code.code.file.name, source.where, dialect)
     return spec, None if own is None else OwnParameters(own, author)
 
 
@@ -41,12 +40,12 @@ def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
     if own is None:
         return None
     with code.running("reading its parameters"):
-        return as_point(named_arrays(own, code, "parameters"), ("gradients", "python"))
+        return as_point(named_arrays(own, code, "parameters"), code.where)
 
 
-def _data(code: UserCode, where: tuple[str, ...]) -> InlineData:
+def _data(code: UserCode) -> InlineData:
     x, y = own_data(code)
     if x is None or y is None:
         help = f"add data: {{file: batch.npz}} to the spec, or define data = (x, y) in {code.code.file.name}"
-        raise bad_input("this needs data, and neither the spec nor its code has any", *where, help=help)
+        raise bad_input("this needs data, and neither the spec nor its code has any", *code.where, help=help)
     return InlineData.model_construct(x=x.tolist(), y=y.tolist(), rescale=None)

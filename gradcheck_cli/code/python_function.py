@@ -35,14 +35,13 @@ from gradcheck_cli.code.returned import (
 )
 from gradcheck_cli.code.unwritten import refuse_unwritten
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.spec.gradients import PythonFunction
+from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.types import Array
 
-_WHERE = ("gradients", "python")
 _MOVED = "with parameters moved a little"
 
 
-def read(source: PythonFunction, inputs: Inputs, load: Load = load) -> Function:
+def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     """Load the function f(parameters, x, y) → (loss, gradients), and call it twice to verify that it works.
 
     Without data, the function may also take the parameters alone: f(parameters).
@@ -59,7 +58,7 @@ def read(source: PythonFunction, inputs: Inputs, load: Load = load) -> Function:
     Raises an `InputError` that points at the offending place in the spec if the code fails, returns anything
     else, changes its arguments, or returns different results for the same arguments.
     """
-    code, dialect = load(source.python, _WHERE), Dialect(source, "gradients")
+    code, dialect = load(source.code, source.where), Dialect(source, "gradients")
     parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
     dialect.refuse_unfit(parameters)
     code = replace(code, value=_in_its_words(taking_data(code.value, x, y), dialect, source.vectorized))

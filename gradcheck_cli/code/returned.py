@@ -14,7 +14,7 @@ import numpy as np
 from gradcheck_cli.arrays.shapes import match_shapes
 from gradcheck_cli.code.load import Callee, UserCode, a
 from gradcheck_cli.code.objective import Function, Inputs
-from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.errors import Complaint, InputError, Location
 from gradcheck_cli.types import Array
 
 _MOST_APART = 1e-3
@@ -64,7 +64,7 @@ def named_arrays(values: Any, code: UserCode, what: str) -> dict[str, Array]:
     return {str(name): _own_array(value, code, f"'{name}' of {what}") for name, value in values.items()}
 
 
-def as_point(arrays: Mapping[str, Array], where: tuple[str, ...]) -> dict[str, Array]:
+def as_point(arrays: Mapping[str, Array], where: Location) -> dict[str, Array]:
     """Return the parameters in float64. Raises `InputError` if any number in them is not finite."""
     point = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
     complaints = [

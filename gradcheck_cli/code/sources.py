@@ -1,28 +1,18 @@
-"""The sources that run the user's code. A new one is one file with `read`, and a line in `CODE_SOURCES`."""
+"""Read the user's code with the reader of its kind. A new kind is a row in `CODE_SOURCES`, and its reader."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.arrays.named_arrays import OwnParameters
-from gradcheck_cli.spec.gradients import Gradients, PythonFunction, TorchModule
+from gradcheck_cli.spec.gradients import FromCode, Gradients
 from gradcheck_cli.spec.spec import Spec
 
 if TYPE_CHECKING:
     from gradcheck_cli.code.load import Load
     from gradcheck_cli.code.objective import Function, Inputs
-
-CODE_SOURCES: Mapping[type, str] = {
-    PythonFunction: "gradcheck_cli.code.python_function",
-    TorchModule: "gradcheck_cli.code.torch_module",
-}
-"""Sources that run the user's code, which computes a loss as well as gradients.
-
-Each source has a module with a function `read(source, inputs, load)`, which is imported on demand.
-"""
 
 
 def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
@@ -47,6 +37,7 @@ def read_code(source: Gradients, inputs: Inputs, load: Load | None = None) -> Fu
 
     load: the function that loads the code; `load.load` by default.
     """
+    assert isinstance(source, FromCode)
     loaded_by = () if load is None else (load,)
-    function: Function = import_module(CODE_SOURCES[type(source)]).read(source, inputs, *loaded_by)
+    function: Function = import_module(source.kind.reader).read(source, inputs, *loaded_by)
     return function

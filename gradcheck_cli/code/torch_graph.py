@@ -20,8 +20,6 @@ from gradcheck_cli.code.torch_types import is_wide
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.types import Array
 
-WHERE = ("gradients", "torch")
-
 _LAYERS = "name the layers as the module does, or say under gradients: names: {ITS: OURS}"
 _FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
 
@@ -83,11 +81,11 @@ class Graph:
         if inputs.parameters is None:
             return
         if inputs.problem is not None:
-            author = Author(self.code.code.file.name, WHERE, dialect)
+            author = Author(self.code.code.file.name, self.code.where, dialect)
             author.refuse_misfits(self._headers(), inputs.problem.network.shapes, None, "parameter", _LAYERS)
         else:
             shapes = {name: array.shape for name, array in self.point().items()}
-            match_shapes(inputs.parameters, shapes, "parameter", WHERE, _LAYERS)
+            match_shapes(inputs.parameters, shapes, "parameter", self.code.where, _LAYERS)
         self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
 
     def _headers(self) -> dict[str, Header]:
@@ -97,7 +95,7 @@ class Graph:
 
     def point(self) -> dict[str, Array]:
         """Return the module's parameters in float64, which represents them exactly."""
-        return as_point(self._values(), WHERE)
+        return as_point(self._values(), self.code.where)
 
     def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
         """Run the forward pass in float64, and return its S loss terms."""

@@ -22,12 +22,12 @@ from gradcheck_cli.code.returned import (
     refuse_unrepeatable,
     samples,
 )
-from gradcheck_cli.code.torch_graph import WHERE, Graph, build_graph
+from gradcheck_cli.code.torch_graph import Graph, build_graph
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
 from gradcheck_cli.code.unwritten import refuse_unwritten
-from gradcheck_cli.errors import Complaint, InputError, bad_input, did_you_mean, shortened
-from gradcheck_cli.spec.gradients import TorchModule
+from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean, shortened
+from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.types import Array
 
 _WIDE = "in float64, which differences need"
@@ -39,7 +39,7 @@ _ONE_TYPE = (
 )
 
 
-def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
+def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
 
     L is loss(module(x), y) or loss(function(x, *tensors), y), summed up if it has one term per sample; x and
@@ -54,8 +54,8 @@ def read(source: TorchModule, inputs: Inputs, load: Load = load) -> Function:
     Raises an `InputError` that points at the offending place in the spec if the code fails, changes its
     arguments, or returns different results for the same arguments.
     """
-    torch = _torch()
-    code, dialect = load(source.torch, WHERE), Dialect(source, "gradients")
+    torch = _torch(source.where)
+    code, dialect = load(source.code, source.where), Dialect(source, "gradients")
     x, y = samples(inputs, code)
     with code.running():
         graph = build_graph(torch, code, code.value(), x, y).in_our_words(dialect)
@@ -267,9 +267,9 @@ def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
     return upstream, ()
 
 
-def _torch() -> Any:
+def _torch(where: Location) -> Any:
     try:
         return import_module("torch")
     except ImportError as error:
         help = "pip install torch"
-        raise bad_input(f"torch cannot be imported: {error}", *WHERE, help=help) from None
+        raise bad_input(f"torch cannot be imported: {error}", *where, help=help) from None

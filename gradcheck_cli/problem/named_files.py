@@ -9,7 +9,7 @@ from pathlib import Path
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean_file
 from gradcheck_cli.spec.arrays import ArrayFile
 from gradcheck_cli.spec.data import DataFile
-from gradcheck_cli.spec.gradients import PythonFunction, TorchModule
+from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
 
 
@@ -45,7 +45,5 @@ def files_of(spec: Spec) -> Iterator[tuple[Location, Path]]:
         match named:
             case ArrayFile() | DataFile():
                 yield (section, "file"), named.file
-            case PythonFunction():
-                yield (section, "python"), named.python.file
-            case TorchModule():
-                yield (section, "torch"), named.torch.file
+            case FromCode():
+                yield named.where, named.code.file

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo, create_model
 from pydantic_core import PydanticCustomError
 
+from gradcheck_cli.errors import Location
 from gradcheck_cli.spec.arrays import ArrayFile, Named
+from gradcheck_cli.spec.code_sources import CODE_SOURCES, CodeSource
 from gradcheck_cli.spec.model import Model, by_key
 
 
@@ -57,33 +60,40 @@ def _code(value: object, info: ValidationInfo) -> object:
 CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
-class PythonFunction(Named):
-    """Your Python function: (parameters, x, y) → the loss and a dict of gradients.
+class FromCode(Named):
+    """Gradients from the user's code, which computes its own loss. Each kind of code has a model below it."""
 
-    python: `FILE.py:NAME`, with the file relative to the spec.
-    names: The function's names for parameters, and the network's (`W1: hidden1.weight`).
-    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
-    vectorized: The function takes K points at once: parameters, losses and gradients have a first axis of K.
-    """
+    kind: ClassVar[CodeSource]
 
-    python: CodeName
+    code: CodeName
     vectorized: bool = False
 
+    @property
+    def where(self) -> Location:
+        """The place in the spec that names the code."""
+        return ("gradients", self.kind.key)
 
-class TorchModule(Named):
-    """Your function that returns a torch module and its loss.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.kind.key,), self.__getstate__()
 
-    torch: `FILE.py:NAME`, with the file relative to the spec.
-    names: The module's names for parameters, and the network's (`0.weight: hidden1.weight`).
-    layout: `out_in` if the weights are [out, in], as in torch.nn.Linear; `in_out` if they are [in, out].
-    vectorized: torch.func.vmap can run the module and its loss at many points at once.
-    """
 
-    torch: CodeName
-    vectorized: bool = False
+def _model_of(source: CodeSource) -> type[FromCode]:
+    """Return the model of a kind of code, in which the code's key is that kind's."""
+    code: Any = (CodeName, Field(alias=source.key))
+    model = create_model(source.model, __base__=FromCode, __doc__=source.keys, __module__=__name__, code=code)
+    model.kind = source
+    return model
+
+
+CODE_MODELS: Mapping[str, type[FromCode]] = {source.key: _model_of(source) for source in CODE_SOURCES}
+"""The model of each kind of code, by its key."""
+
+
+def _unpickled(key: str) -> FromCode:
+    model = CODE_MODELS[key]
+    return model.__new__(model)
 
 
 Gradients = Annotated[
-    GradientFile | PythonFunction | TorchModule | Backprop,
-    by_key(file=GradientFile, python=PythonFunction, torch=TorchModule, source=Backprop),
+    GradientFile | FromCode | Backprop, by_key(file=GradientFile, **CODE_MODELS, source=Backprop)
 ]

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gradcheck_cli.errors import Complaint, Location, closest, did_you_mean, shortened
-from gradcheck_cli.spec.model import Kinds
+from gradcheck_cli.spec.model import Kinds, keys_of
 from gradcheck_cli.spec.spec import Spec
 
 
@@ -207,7 +207,7 @@ def _walk(loc: tuple[str | int, ...]) -> Place:
 @cache
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
     """Return the type of each key, with its metadata."""
-    return {field.alias or name: _type(field) for name, field in model.model_fields.items()}
+    return {key: _type(field) for key, field in keys_of(model).items()}
 
 
 def _type(field: FieldInfo) -> Any:

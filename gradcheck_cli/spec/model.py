@@ -16,6 +16,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     ValidationInfo,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gradcheck_cli.errors import closest
@@ -148,12 +149,17 @@ class Kinds:
     @property
     def needed_keys(self) -> tuple[str, ...]:
         """The names that are also required keys of their kinds, and so turn a mapping into that kind."""
-        return tuple(name for name, kind in self.members.items() if name in _required(kind))
+        return tuple(name for name, member in self.members.items() if _needs(member, name))
 
 
-def _required(kind: Any) -> set[str]:
-    fields = kind.model_fields.items() if isinstance(kind, type) and issubclass(kind, Model) else ()
-    return {field.alias or name for name, field in fields if field.is_required()}
+def _needs(member: Any, key: str) -> bool:
+    is_model = isinstance(member, type) and issubclass(member, Model)
+    return is_model and key in (keys := keys_of(member)) and keys[key].is_required()
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a model by their keys in a spec."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def by_key(**models: type[Model]) -> Kinds:
@@ -174,4 +180,4 @@ def by_key(**models: type[Model]) -> Kinds:
 
 
 def _known(keys: Collection[Any], model: type[Model]) -> int:
-    return sum(closest(key, model.model_fields) is not None for key in keys)
+    return sum(closest(key, keys_of(model)) is not None for key in keys)

@@ -11,8 +11,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticKnownError
 
 from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.code_sources import CODE_SOURCES
 from gradcheck_cli.spec.data import Data
-from gradcheck_cli.spec.gradients import Backprop, Code, GradientFile, Gradients, PythonFunction
+from gradcheck_cli.spec.gradients import Backprop, Code, FromCode, GradientFile, Gradients
 from gradcheck_cli.spec.model import Model
 from gradcheck_cli.spec.network import NetworkSpec
 from gradcheck_cli.spec.parameters import Parameters
@@ -41,7 +42,7 @@ _MAYBE_UNSAID: Any = Field(_UNSAID, validate_default=True, json_schema_extra=_wi
 
 _OF_CODE: dict[str, Any] = {
     "required": ["gradients"],
-    "properties": {"gradients": {"anyOf": [{"required": ["python"]}, {"required": ["torch"]}]}},
+    "properties": {"gradients": {"anyOf": [{"required": [source.key]} for source in CODE_SOURCES]}},
 }
 
 """`_needed_without_code` in JSON Schema."""
@@ -79,10 +80,11 @@ class Spec(Model):
     @property
     def asks_code(self) -> bool:
         """Whether the code may have to provide the data or the parameters."""
-        brings = isinstance(self.gradients, PythonFunction) and self.parameters is None
-        return self.names_code is not None and (self.data is None or brings)
+        if not isinstance(self.gradients, FromCode):
+            return False
+        return self.data is None or (self.gradients.kind.brings_parameters and self.parameters is None)
 
     @property
     def names_code(self) -> Code | None:
         """The code that computes the gradients; None if they come from elsewhere."""
-        return getattr(self.gradients, "python", None) or getattr(self.gradients, "torch", None)
+        return self.gradients.code if isinstance(self.gradients, FromCode) else None

@@ -16,7 +16,7 @@ from gradcheck_cli.code.objective import Change, ForeignObjective, InProcess, In
 from gradcheck_cli.code.pool import Case, Workers
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.spec.gradients import Code, PythonFunction
+from gradcheck_cli.spec.gradients import CODE_MODELS, Code
 
 NET = """
     import os
@@ -46,7 +46,7 @@ def case(tmp_path, monkeypatch):
 
     def make(before="pass", name="f"):
         (tmp_path / "net.py").write_text(dedent(NET).replace("BEFORE", before))
-        source = PythonFunction(python=Code(tmp_path / "net.py", name), vectorized=name == "many")
+        source = CODE_MODELS["python"](python=Code(tmp_path / "net.py", name), vectorized=name == "many")
         inputs = Inputs(None, None, None)
         function = read_code(source, inputs)
         losses = function.losses(function.parameters)

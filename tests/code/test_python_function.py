@@ -12,9 +12,8 @@ from paths import ROOT
 from gradcheck_cli import Verdict, check, load_spec
 from gradcheck_cli.code.objective import Change, Inputs, evaluate, read_inputs
 from gradcheck_cli.code.python_function import read
-from gradcheck_cli.code.sources import CODE_SOURCES
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.spec.gradients import Code, PythonFunction
+from gradcheck_cli.spec.gradients import CODE_MODELS, Code
 
 WHERE = ("gradients", "python")
 
@@ -36,7 +35,7 @@ RIGHT = """
 def written(tmp_path):
     def write(text):
         (tmp_path / "net.py").write_text(dedent(text))
-        return PythonFunction(python=Code(tmp_path / "net.py", "f"))
+        return CODE_MODELS["python"](python=Code(tmp_path / "net.py", "f"))
 
     return write
 
@@ -66,7 +65,7 @@ def refused(source, inputs=POINT):
 
 
 def test_a_python_function_is_one_of_the_sources():
-    assert CODE_SOURCES[PythonFunction] == read.__module__
+    assert CODE_MODELS["python"].kind.reader == read.__module__
 
 
 # --- what is right ---------------------------------------------------------------------------------------

@@ -12,10 +12,9 @@ from paths import ROOT
 from gradcheck_cli import Verdict, check, load_spec
 from gradcheck_cli.code import torch_module
 from gradcheck_cli.code.objective import Inputs
-from gradcheck_cli.code.sources import CODE_SOURCES
 from gradcheck_cli.code.torch_module import read
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.spec.gradients import Code, TorchModule
+from gradcheck_cli.spec.gradients import CODE_MODELS, Code
 
 torch = pytest.importorskip("torch")
 
@@ -39,7 +38,7 @@ LINEAR = "def build(): return nn.Linear(3, 2), cross_entropy"
 def written(tmp_path):
     def write(text):
         (tmp_path / "net.py").write_text(HEAD + dedent(text))
-        return TorchModule(torch=Code(tmp_path / "net.py", "build"))
+        return CODE_MODELS["torch"](torch=Code(tmp_path / "net.py", "build"))
 
     return write
 
@@ -53,7 +52,7 @@ def refused(source, inputs=DATA):
 
 
 def test_a_torch_module_is_one_of_the_sources():
-    assert CODE_SOURCES[TorchModule] == read.__module__
+    assert CODE_MODELS["torch"].kind.reader == read.__module__
 
 
 def test_missing_torch_is_reported(written, monkeypatch):

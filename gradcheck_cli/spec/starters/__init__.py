@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradcheck_cli.spec.code_sources import CODE_SOURCES
+
 SCHEMA_FILE = "gradcheck.schema.json"
 """The schema file that every starter names in its first line, and that belongs in the same folder."""
 
@@ -27,8 +29,7 @@ class Starter:
 STARTERS = {
     "backprop": Starter("gradcheck's own: a demo without code"),
     "file": Starter("a file of arrays", has_code=True, is_run=True),
-    "python": Starter("a Python function", has_code=True),
-    "torch": Starter("a torch module", has_code=True),
+    **{source.key: Starter(source.what, has_code=True) for source in CODE_SOURCES},
 }
 """The sources of gradients; each has a .yaml in this folder, and a .py.txt if it has code."""
 

@@ -1,0 +1,120 @@
+"""A kind of code is one row: everything that names the kinds finds a row that was added at run time."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+from gradcheck_cli.spec.code_sources import CODE_SOURCES
+from gradcheck_cli.spec.gradients import CODE_MODELS, Code
+from gradcheck_cli.spec.spec import Spec
+
+FUNCTION = "def f(w): return (w['a'] ** 2).sum(), {'a': FACTOR * w['a']}\nparameters = {'a': [1.0, 2.0]}\n"
+
+PROGRAM = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+
+from gradcheck_cli.spec import code_sources
+
+python = code_sources.CODE_SOURCES[0]
+keys = python.keys.replace("python: ", "jax: ")
+new = {"key": "jax", "name": "JAX", "what": "a JAX function", "option": "Of JAX.", "model": "JaxFunction"}
+code_sources.CODE_SOURCES += (replace(python, keys=keys, **new),)
+
+from click.shell_completion import ShellComplete
+from gradcheck_cli import cli
+
+def run(arguments):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
+        try:
+            cli.main(arguments)
+        except SystemExit as left:
+            return left.code, out.getvalue()
+
+def complete(*words):
+    *before, last = words
+    return [each.value for each in ShellComplete(cli.cli, {}, "", "").get_completions(before, last)]
+
+done = {" ".join(arguments): run(arguments) for arguments in json.load(sys.stdin)}
+completed = [complete("check", "--j"), complete("sweep", "--j"), complete("init", "--source", "j")]
+print(json.dumps([done, completed]))
+"""
+
+COMMANDS = [
+    ("check right.yaml", 0, "agrees"),
+    ("check wrong.yaml", 1, "analytic / numerical is 1.5 in every entry of a"),
+    ("check right.yaml --jax wrong.py:f", 1, "analytic / numerical is 1.5 in every entry of a"),
+    ("sweep wrong.yaml", 1, "wrong"),
+    ("sweep wrong.yaml --jax right.py:f", 0, "f of right.py"),
+    ("check right.yaml --no-code", 2, "this spec runs f of right.py, and --no-code forbids it"),
+    ("check right.yaml --jax f", 2, "--jax must be FILE.py:NAME, not 'f'"),
+    ("check right.yaml --jax a.py:f --torch b.py:f", 2, "--torch and --jax: choose one of them"),
+    ("check right.yaml --jax gone.py:f", 2, "error: right.yaml: --jax: there is no file 'gone.py'"),
+    ("check gone.yaml", 2, "gone.yaml:1:18: error: there is no file 'gone.py'"),
+    ("check misspelt.yaml", 2, "unknown key 'jxa'"),
+    ("check misspelt.yaml --strict", 2, "did you mean 'jax'?"),
+    ("check --help", 0, "Refuse specs that name code to run (Python or torch or JAX)."),
+    ("sweep --help", 0, "--jax FILE.py:NAME"),
+    ("init --help", 0, "[backprop|file|python|torch|jax]"),
+]
+
+
+@pytest.fixture(scope="module")
+def with_a_new_row(tmp_path_factory):
+    """Run commands, and complete some, where there is a third kind of code, read as Python functions are."""
+    folder = tmp_path_factory.mktemp("new_row")
+    for name, factor in {"right": 2, "wrong": 3}.items():
+        (folder / f"{name}.py").write_text(FUNCTION.replace("FACTOR", str(factor)))
+    for name, key in {"right": "jax", "wrong": "jax", "gone": "jax", "misspelt": "jxa"}.items():
+        (folder / f"{name}.yaml").write_text(f"gradients: {{{key}: {name}.py:f}}\n")
+    commands = [arguments.split() for arguments in ("schema", *(command for command, _, _ in COMMANDS))]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=folder,
+        input=json.dumps(commands),
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(("command", "code", "says"), COMMANDS)
+def test_the_command_line_finds_a_new_row(command, code, says, with_a_new_row):
+    done, _ = with_a_new_row
+    assert says in done[command][1]
+    assert done[command][0] == code
+
+
+def test_the_schema_finds_a_new_row(with_a_new_row):
+    done, _ = with_a_new_row
+    schema = json.loads(done["schema"][1])
+    assert {"required": ["jax"]} in schema["if"]["not"]["properties"]["gradients"]["anyOf"]
+    assert schema["definitions"]["JaxFunction"]["required"] == ["jax"]
+    assert {"$ref": "#/definitions/JaxFunction"} in schema["properties"]["gradients"]["oneOf"]
+
+
+def test_completion_finds_a_new_row(with_a_new_row):
+    _, completed = with_a_new_row
+    assert completed == [["--jax", "--jobs"], ["--jax"], ["jax"]]
+
+
+@pytest.mark.parametrize("source", CODE_SOURCES, ids=lambda source: source.key)
+def test_a_spec_with_code_survives_pickling(source, tmp_path):
+    """Worker processes receive it that way."""
+    given = {"gradients": {source.key: "net.py:f", "vectorized": True, "names": {"a": "b"}}}
+    spec = Spec.model_validate(given, context={"folder": tmp_path})
+    again = pickle.loads(pickle.dumps(spec))
+    assert again == spec
+    assert type(again.gradients) is CODE_MODELS[source.key]
+    assert again.names_code == Code(tmp_path / "net.py", "f")
+    assert again.gradients.where == ("gradients", source.key)
