@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -26,6 +26,7 @@ from gradcheck_cli.cli.options import (
     scheme_option,
     step_option,
     timeout_option,
+    whole,
 )
 from gradcheck_cli.cli.progress import Activity, Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
@@ -33,6 +34,7 @@ from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, say, w
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError, is_interruption
 from gradcheck_cli.formats import FORMATS, refuse_missing, render
 from gradcheck_cli.formats.view import view_of, wants_color
+from gradcheck_cli.spec.allowed import MEMORY, SEED, Differences
 from gradcheck_cli.spec.code_sources import names_of_sources
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 @option(
     "--differences",
     under=Heading.HOW,
-    type=click.Choice(["units", "literal"]),
+    type=click.Choice(get_args(Differences)),
     help="Perturb each unit, which serves all its entries, or each entry individually, which is slow. For "
     "code, literal perturbs every entry, however long that takes.  [default: the spec's]",
 )
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     "--seed",
     under=Heading.HOW,
     metavar="SEED",
-    type=click.IntRange(min=0, max=2**32 - 1),
+    type=whole(SEED),
     help="Seed for random directions, and for the entries that confirm unit differences.",
 )
 @jobs_option
@@ -81,7 +83,7 @@ if TYPE_CHECKING:
     "--memory",
     under=Heading.HOW,
     metavar="MIB",
-    type=click.IntRange(min=1, max=2**24),
+    type=whole(MEMORY),
     help="Memory for intermediate results, in MiB. A network that needs more is refused.  "
     "[default: the spec's, or 256]",
 )

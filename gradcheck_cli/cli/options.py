@@ -11,6 +11,7 @@ import click
 from gradcheck_cli.cli.completion import complete_files, complete_parameters
 from gradcheck_cli.cli.grouped import Command, Heading, option
 from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.spec.allowed import JOBS, RTOL, STEP, Range
 from gradcheck_cli.spec.code_sources import CODE_SOURCES, names_of_sources
 
 EXIT_CODES_HELP = """\b
@@ -22,6 +23,23 @@ Exit codes:
   70   a bug in gradcheck
   130  interrupted
 """
+
+
+def whole(allowed: Range) -> click.IntRange:
+    """Return the type of a whole number in the range."""
+    return click.IntRange(*_ends(allowed))
+
+
+def _ends(allowed: Range) -> tuple[int, int]:
+    """Return the smallest and the largest whole number in the range."""
+    return int(allowed["ge"]), int(allowed["le"] if "le" in allowed else allowed["lt"] - 1)
+
+
+def real(allowed: Range) -> Finite:
+    """Return the type of a finite number in the range."""
+    high = allowed["le"] if "le" in allowed else allowed["lt"]
+    readable = int(high) if high == int(high) else high  # click shows the range as it gets it: 0<x<=1
+    return Finite(allowed["gt"], readable, min_open=True, max_open="lt" in allowed)
 
 
 class Finite(click.FloatRange):
@@ -97,21 +115,21 @@ step_option = option(
     "--step",
     under=Heading.HOW,
     metavar="STEP",
-    type=Finite(min=0, max=1, min_open=True),
+    type=real(STEP),
     help="Largest step of the scheme, measured as the change in a pre-activation.  [default: the scheme's]",
 )
 rtol_option = option(
     "--rtol",
     under=Heading.HOW,
     metavar="RTOL",
-    type=Finite(min=0, max=1, min_open=True, max_open=True),
+    type=real(RTOL),
     help="Relative tolerance.  [default: 1e-6, or 16 eps of the gradient's dtype if larger]",
 )
 jobs_option = option(
     "--jobs",
     under=Heading.HOW,
     metavar="N|auto",
-    type=OrAuto(min=1, max=1024),
+    type=OrAuto(*_ends(JOBS)),
     help="Use N worker processes for long work. The result is the same.  [default: the spec's, or 1]",
 )
 timeout_option = option(

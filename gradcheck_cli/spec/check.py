@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
+from gradcheck_cli.spec.allowed import JOBS, MEMORY, RTOL, STEP, Differences
 from gradcheck_cli.spec.model import Model, Seed, names_in_schema, one_of
 
 _SchemeName = Annotated[str, one_of(SCHEMES, "scheme"), names_in_schema(SCHEMES)]
@@ -18,21 +19,14 @@ def _patterns(value: object) -> object:
     return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
 
 
-MAX_JOBS = 1024
-
-
 def _jobs(value: object) -> object:
-    if value == "auto" or (type(value) is int and 1 <= value <= MAX_JOBS):
+    if value == "auto" or (type(value) is int and JOBS["ge"] <= value <= JOBS["le"]):
         return value
-    message = "'jobs' must be a number from 1 to {most}, or auto, not {found}"
-    raise PydanticCustomError("jobs", message, {"most": MAX_JOBS, "found": repr(value)})
+    message = "'jobs' must be a number from {ge} to {le}, or auto, not {found}"
+    raise PydanticCustomError("jobs", message, {**JOBS, "found": repr(value)})
 
 
-Jobs = Annotated[Annotated[int, Field(ge=1, le=MAX_JOBS)] | Literal["auto"], BeforeValidator(_jobs)]
-
-MAX_STEP = 1.0
-
-"""The longest step allowed. A longer one would cross a whole sigmoid, and its difference mean nothing."""
+Jobs = Annotated[Annotated[int, Field(**JOBS)] | Literal["auto"], BeforeValidator(_jobs)]
 
 
 class CheckSpec(Model):
@@ -56,11 +50,11 @@ class CheckSpec(Model):
         BeforeValidator(_patterns, json_schema_input_type=str | list[str]),
     ] = ("*",)
     scheme: _SchemeName = DEFAULT_SCHEME
-    step: Annotated[float, Field(gt=0, le=MAX_STEP)] | None = None
-    rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
-    differences: Literal["units", "literal"] = "units"
+    step: Annotated[float, Field(**STEP)] | None = None
+    rtol: Annotated[float, Field(**RTOL)] | None = None
+    differences: Differences = "units"
     fast: bool = False
     jobs: Jobs = 1
-    memory: Annotated[int, Field(ge=1, le=2**24)] = 256
+    memory: Annotated[int, Field(**MEMORY)] = 256
     seed: Seed = 0
     strict: bool = False

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gradcheck_cli.errors import closest
+from gradcheck_cli.spec.allowed import SEED
 
 MAX_SIZE = 1_000_000
 
@@ -88,7 +89,7 @@ Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 
 Index = Annotated[int, Field(ge=0, le=2**62)]
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[int, Field(**SEED)]
 
 Positive = Annotated[float, Field(gt=0)]
 

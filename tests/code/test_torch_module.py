@@ -264,7 +264,7 @@ def test_the_padding_row_of_an_embedding_is_not_checked(written, tmp_path, kind)
                 module[0].weight[1] = 0.5
             return module, lambda out, y: (out**2).sum()
     """
-    code = written(text).torch
+    code = written(text).code
     np.savez(tmp_path / "data.npz", x=np.array([[0, 1, 3], [1, 1, 2]]), y=np.zeros(2))
     spec = tmp_path / "net.yaml"
     spec.write_text(f"data: {{file: data.npz}}\ngradients: {{torch: {code.file.name}:build}}\n")
@@ -293,7 +293,7 @@ def test_a_padding_row_that_is_used_elsewhere_is_checked(written, tmp_path):
                 module.embedding.weight[1] = 0.5
             return module, lambda out, y: (out**2).sum()
     """
-    code = written(text).torch
+    code = written(text).code
     np.savez(tmp_path / "data.npz", x=np.array([0, 3, 2]), y=np.zeros(3))
     spec = tmp_path / "net.yaml"
     spec.write_text(f"data: {{file: data.npz}}\ngradients: {{torch: {code.file.name}:build}}\n")
