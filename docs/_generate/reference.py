@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import click
 import spec_keys as keys_of_spec
 
+from gradcheck_cli import __version__
 from gradcheck_cli.cli import COMMANDS, cli
 from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.settable import key_of, options_of, variable_of
@@ -20,7 +21,7 @@ _CODE = re.compile(r"^ +(\d+) +(.+(?:\n {5,}.+)*)", re.MULTILINE)
 
 
 def spec_keys() -> str:
-    return keys_of_spec.page(json_schema())
+    return keys_of_spec.page(json_schema(__version__))
 
 
 def commands() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gradcheck_cli import __version__
 from gradcheck_cli.cli.terminal import write_result
 from gradcheck_cli.errors import ExitCode
 
@@ -24,4 +25,4 @@ def schema_text() -> str:
 
     from gradcheck_cli.spec.schema import json_schema
 
-    return json.dumps(json_schema(), indent=2) + "\n"
+    return json.dumps(json_schema(__version__), indent=2) + "\n"

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from gradcheck_cli import __version__
 from gradcheck_cli.spec.model import Model
 from gradcheck_cli.spec.spec import Spec
 
@@ -21,13 +20,13 @@ _KEY = re.compile(r"^(\w+): (.+(?:\n(?!\w+: )[^\n]+)*)", re.MULTILINE)
 """Matches a key and its description in a model's docstring."""
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the schema of a spec, with a description of every key."""
+def json_schema(version: str) -> dict[str, Any]:
+    """Return the schema of a spec for this version of gradcheck, with a description of every key."""
     schema = Spec.model_json_schema(ref_template="#/definitions/{model}", schema_generator=_Draft7)
     schema |= {"title": "gradcheck spec", "definitions": schema.pop("$defs")}
     return {
         "$schema": DRAFT,
-        "$id": f"urn:gradcheck:spec:{__version__}",
+        "$id": f"urn:gradcheck:spec:{version}",
         **_with_names(_without_siblings(schema)),
     }
 

@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator
 from processes import COMMAND, POSIX, ended, everything, on_terminal, run, without_coverage
 from ruamel.yaml import YAML
 
-from gradcheck_cli import load_spec
+from gradcheck_cli import __version__, load_spec
 from gradcheck_cli.spec.schema import json_schema
 from gradcheck_cli.spec.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starter, starter_code
 
@@ -33,7 +33,7 @@ def test_every_starter_is_valid_and_of_its_source(source, gradcheck):
     gradients = load_spec("sub.yaml").gradients
     assert getattr(gradients, "source" if source == "backprop" else source)
     text = Path("sub.yaml").read_text()
-    Draft7Validator(json_schema()).validate(YAML(typ="safe", pure=True).load(text))
+    Draft7Validator(json_schema(__version__)).validate(YAML(typ="safe", pure=True).load(text))
     code = starter_code(source) if STARTERS[source].has_code else ""
     assert max(map(len, [*text.splitlines(), *code.splitlines()])) <= 110
 

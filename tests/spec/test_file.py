@@ -400,7 +400,7 @@ def test_aliases_of_aliases_do_not_grow_without_bound():
 
 
 def test_too_many_values_are_refused_before_all_are_read(monkeypatch):
-    monkeypatch.setattr("gradcheck_cli.spec.file._MAX_NODES", 20)
+    monkeypatch.setattr("gradcheck_cli.spec.tree._MAX_NODES", 20)
     text = f"{NETWORK}data:\n  x:\n" + "    - 1\n" * 100
     assert places(refused(text)) == [
         (8, 7, "the spec has more than 20 values; put the numbers into an .npz file")

@@ -19,7 +19,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.spec.schema import json_schema
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-SCHEMA = json_schema()
+SCHEMA = json_schema(gradcheck_cli.__version__)
 VALIDATOR = Draft7Validator(SCHEMA)
 
 
