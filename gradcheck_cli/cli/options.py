@@ -82,7 +82,7 @@ gradients_option = option(
 
 
 def code_options(command: Command) -> Command:
-    """Declare the option of each kind of code, such as `--python`."""
+    """Declare an option for each code source, such as `--python`."""
     for source in reversed(CODE_SOURCES):
         command = option(
             f"--{source.key}",

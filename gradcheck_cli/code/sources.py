@@ -1,4 +1,4 @@
-"""Read the user's code with the reader of its kind. A new kind is a row in `CODE_SOURCES`, and its reader."""
+"""Read the user's code. A new code source is a row in `CODE_SOURCES`, a reader, and a starter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of code that can compute gradients: one row each, and nothing else lists them.
+"""The kinds of user code that can compute gradients: one row each, and nothing else lists them.
 
 From a row are made the model in the spec, the option on the command line, the choice of `gradcheck init`, and
 the conditions in the JSON Schema. This module loads neither pydantic nor numpy, since `--help` needs it.
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CodeSource:
-    """A kind of code that computes a loss and its gradients.
+    """User code, of one kind, that computes a loss and its gradients.
 
     key: The key in the gradients section that names the code. It also names the option and the starter, the
         files KEY.yaml and KEY.py.txt in `starters`.
-    name: What a list of all kinds calls it, such as Python.
+    name: Its name in a list of all sources, such as Python.
     what: What the user writes, such as "a Python function".
     option: The help of its option.
     model: The name of its model, and of its definition in the JSON Schema.
@@ -73,5 +73,5 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
 
 
 def names_of_sources() -> str:
-    """Return all kinds in one phrase: ``Python or torch``."""
+    """Return the names of all sources in one phrase: ``Python or torch``."""
     return " or ".join(source.name for source in CODE_SOURCES)

@@ -61,7 +61,7 @@ CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
 class FromCode(Named):
-    """Gradients from the user's code, which computes its own loss. Each kind of code has a model below it."""
+    """Gradients from the user's code, which computes its own loss. Each code source has its own subclass."""
 
     kind: ClassVar[CodeSource]
 
@@ -78,7 +78,7 @@ class FromCode(Named):
 
 
 def _model_of(source: CodeSource) -> type[FromCode]:
-    """Return the model of a kind of code, in which the code's key is that kind's."""
+    """Return the model of a code source. Its key for the code is the source's key."""
     code: Any = (CodeName, Field(alias=source.key))
     model = create_model(source.model, __base__=FromCode, __doc__=source.keys, __module__=__name__, code=code)
     model.kind = source
@@ -86,7 +86,7 @@ def _model_of(source: CodeSource) -> type[FromCode]:
 
 
 CODE_MODELS: Mapping[str, type[FromCode]] = {source.key: _model_of(source) for source in CODE_SOURCES}
-"""The model of each kind of code, by its key."""
+"""The model of each code source, by its key."""
 
 
 def _unpickled(key: str) -> FromCode:

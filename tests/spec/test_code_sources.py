@@ -1,4 +1,4 @@
-"""A kind of code is one row: everything that names the kinds finds a row that was added at run time."""
+"""A code source is one row: everything that lists the sources finds a row that was added at run time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def with_a_new_row(tmp_path_factory):
-    """Run commands, and complete some, where there is a third kind of code, read as Python functions are."""
+    """Run and complete commands with a third code source, which the reader of Python functions reads."""
     folder = tmp_path_factory.mktemp("new_row")
     for name, factor in {"right": 2, "wrong": 3}.items():
         (folder / f"{name}.py").write_text(FUNCTION.replace("FACTOR", str(factor)))
