@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OVERRIDES = {
-    "only": ("check", "parameters"),
+_GRADIENTS = {
     "gradients": ("gradients", "file"),
     **{source.key: ("gradients", source.key) for source in CODE_SOURCES},
 }
+"""The options that name the gradients to check, with the place in the spec that each one overrides."""
+
+_OVERRIDES = {"only": ("check", "parameters"), **_GRADIENTS}
 """Options whose values may not fit a spec, with the place in the spec that each one overrides."""
 
 
@@ -72,10 +74,6 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         given["parameters"] = given.pop("only")
     gradients = _gradients(spec, {key: given.pop(key) for key in _GRADIENTS if key in given})
     return spec.model_copy(update={"gradients": gradients, "check": spec.check.model_copy(update=given)})
-
-
-_GRADIENTS = ("gradients", *(source.key for source in CODE_SOURCES))
-"""The options that name the gradients to check."""
 
 
 def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:

@@ -95,7 +95,7 @@ _LAST = 99.0
 
 @dataclass
 class Activity:
-    """A spinner that says what a check of Python or torch code is doing, if stderr is a terminal.
+    """A spinner that says what a check of user code is doing, if stderr is a terminal.
 
     It has no percentage, since the amount of work depends on which gradients disagree.
     """
