@@ -38,8 +38,8 @@ from random_networks import FAMILIES, Raw, problem_or_none, random_spec
 from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
-from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.other_networks import KIND as ANOTHER_NETWORK
+from gradcheck_cli.diagnose.table import NAMEABLE
 from gradcheck_cli.spec.gradients import GradientFile
 
 NOTHING = Diagnosis((), 0, (), (), "network")
@@ -181,7 +181,7 @@ def related(cause: Cause, plant: Plant, case: Case) -> bool:
         or cause.family == plant.family
         or (cause.family == scales and plant.kind in CONSTANT_FACTORS)
         or (plant.family == scales and cause.kind in CONSTANT_FACTORS)
-        or says(plant.right_kinds, cause.kind)
+        or any(row.kind == cause.kind and row.is_said_by(plant.right_kinds) for row in NAMEABLE)
     )
 
 

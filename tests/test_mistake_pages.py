@@ -18,8 +18,8 @@ from shares import first
 
 from gradcheck_cli.cli import main
 from gradcheck_cli.comparison import Verdict
+from gradcheck_cli.diagnose.families import BIAS
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.table import NAMEABLE
 from gradcheck_cli.diagnose.turned import _swapped
 from gradcheck_cli.formats import pages as addresses
@@ -58,7 +58,7 @@ def test_the_wrong_code_is_called_wrong_and_named(code):
     shown = show(row)
     assert shown is not None, "in no example the diagnosis names it"
     assert shown.report.verdict is Verdict.WRONG
-    assert says([shown.cause.kind], row.kind)
+    assert row.is_said_by([shown.cause.kind])
     assert code in shown.edit.result
     assert shown.edit.result != shown.example.program
 
@@ -71,12 +71,12 @@ def test_a_page_says_that_its_mistake_equals_another_one():
 
 
 def test_a_wrong_code_that_changes_nothing_is_not_shown():
-    harmless = Wrong("bias averaged", "", "", "", "", code="dL_db = delta.sum(axis=0) + 0")
+    harmless = Wrong("bias averaged", BIAS, "", "", "", code="dL_db = delta.sum(axis=0) + 0")
     assert show(harmless) is None
 
 
 def test_a_wrong_code_of_another_kind_is_not_shown():
-    assert show(Wrong("bias averaged", "", "", "", "", code="dL_db = delta[-1]")) is None
+    assert show(Wrong("bias averaged", BIAS, "", "", "", code="dL_db = delta[-1]")) is None
 
 
 # --- the pages ---------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gradcheck_cli.diagnose.families import Family
 from gradcheck_cli.diagnose.site import Part, Site, fitting
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.problem.problem import Problem
@@ -16,7 +17,7 @@ from gradcheck_cli.types import Array
 class Wrong:
     """A mistake in words and formulas.
 
-    kind, family: see `Cause`.
+    kind: a name that scripts can rely on.  family: the group of kinds it belongs to.
     sentence: what happened. {where} stands for the layers, {tensor} for the tensors, {it} for the wrong
     gradient, {activation} and {loss} for their names, {value} for the unknown, {place} for the entries.
     wrong, right: the formulas. {phi} stands for the derivative of the layer's activation, {dloss} for that of
@@ -24,16 +25,33 @@ class Wrong:
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty if there is none.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
+    shown_by: the data or parameters that would make it show if it is invisible; by default, its family's.
+    refined_by: the kinds that say the same more precisely.
+    freedom: how little it explains, since its unknown is free to fit; a factor of any value explains least.
+    describes: whether it only says where the gradient is wrong; a mistake that says why is preferred.
     """
 
     kind: str
-    family: str
+    family: Family
     sentence: str
     wrong: str
     right: str
     factor: str = ""
     unknown: str = ""
     code: str = ""
+    shown_by: str = field(default="", kw_only=True)
+    refined_by: frozenset[str] = field(default=frozenset(), kw_only=True)
+    freedom: int = field(default=0, kw_only=True)
+    describes: bool = field(default=False, kw_only=True)
+
+    @property
+    def what_shows_it(self) -> str:
+        """The data or parameters that would make it show if it is invisible."""
+        return self.shown_by or self.family.shown_by
+
+    def is_said_by(self, kinds: Collection[str]) -> bool:
+        """Return whether `kinds` contains its kind, or a kind that says the same more precisely."""
+        return self.kind in kinds or not self.refined_by.isdisjoint(kinds)
 
 
 Step = Callable[[Site, float], Array | None]

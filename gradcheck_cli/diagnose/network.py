@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
@@ -23,7 +23,6 @@ from gradcheck_cli.diagnose.target import RTOL, Target
 from gradcheck_cli.diagnose.words import cause_of
 from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, named
-from gradcheck_cli.diagnose.wrong_tensors import DESCRIPTIONS
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -146,35 +145,21 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
         names = [_names(group, state.on_penalty, setting) for group in groups]
         for k, each in enumerate(product(*names)):
             solved = any(_is_solved(group[0].wrong) for group in each)
-            if len(each) > 1 and all(group[0].wrong in DESCRIPTIONS for group in each):
+            if len(each) > 1 and all(group[0].wrong.describes for group in each):
                 continue  # two descriptions together fit anything
             if any(all(made.wrong is ROUNDED_AWAY for made in group) for group in each):
                 continue
             if state.informed >= (2 if solved else 1):  # a single entry is a multiple of anything
                 ranked.append(((*_rank(each), *places, likely, k), each, state.apart))
-    answers: dict[tuple[str, ...], Answer] = {}
+    distinct: dict[tuple[str, ...], tuple[Sequence[list[Made]], float]] = {}
     for _, called, apart in sorted(ranked, key=lambda each: each[0]):
-        causes = tuple(cause_of(group, setting.problem) for group in called)
-        answers.setdefault(tuple(sorted(cause.kind for cause in causes)), Answer(causes, apart))
-    said = {cause.kind for answer in answers.values() for cause in answer.causes}
+        distinct.setdefault(tuple(sorted(group[0].wrong.kind for group in called)), (called, apart))
+    said = {kind for kinds in distinct for kind in kinds}
     return [
-        answer
-        for answer in answers.values()
-        if not any(said & _SPECIAL.get(cause.kind, frozenset()) for cause in answer.causes)
+        Answer(tuple(cause_of(group, setting.problem) for group in called), apart)
+        for called, apart in distinct.values()
+        if all(group[0].wrong.refined_by.isdisjoint(said) for group in called)
     ][:_MOST_ANSWERS]
-
-
-_SPECIAL: Mapping[str, frozenset[str]] = {
-    "batch subset": frozenset({"last sample lost", "first sample lost", "bias not summed"}),
-    "delta before the activation": frozenset({"activation derivative missing"}),
-    "1/N twice": frozenset({"bias averaged"}),
-}
-"""For each kind, the kinds that say the same more precisely."""
-
-
-def says(kinds: Collection[str], kind: str) -> bool:
-    """Return whether `kinds` contains `kind`, or a kind that says the same more precisely."""
-    return kind in kinds or bool(_SPECIAL.get(kind, frozenset()) & set(kinds))
 
 
 def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
@@ -185,7 +170,7 @@ def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
 
 def likeliest(made: Sequence[Made]) -> Made:
     """Return the likeliest explanation of one tensor, preferring causes to mere descriptions."""
-    return min(made, key=lambda each: (each.wrong in DESCRIPTIONS, ORDER[id(each.wrong)]))
+    return min(made, key=lambda each: (each.wrong.describes, ORDER[id(each.wrong)]))
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:
@@ -221,8 +206,8 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
     return (
         len(firsts),
         sum(first.wrong is SWAPPED and len(group) == 1 for first, group in zip(firsts, groups, strict=True)),
-        sum(first.wrong in DESCRIPTIONS for first in firsts),
-        sum(_FREE.get(first.wrong.kind, 0) for first in firsts),
+        sum(first.wrong.describes for first in firsts),
+        sum(first.wrong.freedom for first in firsts),
         sum(isinstance(first.wrong, Mistake) and bool(first.place) for first in firsts),
     )
 
@@ -233,17 +218,6 @@ def _says_less(group: Sequence[Made], setting: Setting) -> bool:
         return False
     lowest, *above = (layer.name for layer in setting.problem.network.layers)
     return len(group) > 1 or bool(above and group[0].layer == lowest)
-
-
-_FREE = {
-    "factor": 2,
-    "penalty strength": 1,
-    "penalty that the spec lacks": 1,
-    "activation option": 1,
-    "flat spot added": 1,
-    "label smoothing": 1,
-}
-"""How little each kind with a solved value explains; a plain factor explains least."""
 
 
 def with_overflow(

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradcheck_cli.comparison import ERROR_BARS, Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
+from gradcheck_cli.diagnose.families import ANOTHER_NETWORK
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import penalty_on, penalty_terms
@@ -28,12 +29,12 @@ from gradcheck_cli.network.network import Activity, Network, backprop, forward, 
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
-KIND = "another network"
+KIND = ANOTHER_NETWORK.name
 """The kind and the family of the mistake: nothing in backprop is wrong."""
 
 OTHER_NETWORK = Wrong(
     KIND,
-    KIND,
+    ANOTHER_NETWORK,
     "the gradients are those of another network than the spec describes",
     "",
     "",

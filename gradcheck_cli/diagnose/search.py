@@ -25,17 +25,10 @@ from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, rows_a
 from gradcheck_cli.diagnose.rows import Rows, in_rows
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
-from gradcheck_cli.diagnose.table import (
-    CLIPPED,
-    MISTAKES,
-    SOME_OF_LOSS,
-    SOME_OF_TENSOR,
-    SWAPPED,
-    TENSOR_FACTOR,
-    TENSOR_KINDS,
-)
+from gradcheck_cli.diagnose.table import CLIPPED, MISTAKES, SWAPPED, TENSOR_FACTOR, TENSOR_KINDS
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_samples import SOME_OF_LOSS, SOME_OF_TENSOR
 from gradcheck_cli.diagnose.wrong_scales import SCALED
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.problem.problem import Problem

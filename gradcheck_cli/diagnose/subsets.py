@@ -11,54 +11,6 @@ from gradcheck_cli.types import Array
 
 Samples = Callable[[int], slice]
 
-SUBSETS: tuple[tuple[str, Samples, str, str, str], ...] = (
-    (
-        "last sample lost",
-        lambda n: slice(0, n - 1),
-        "the last sample is left out",
-        "without the last sample",
-        ":-1",
-    ),
-    (
-        "first sample lost",
-        lambda n: slice(1, n),
-        "the first sample is left out",
-        "without the first sample",
-        "1:",
-    ),
-    ("batch subset", lambda n: slice(0, 1), "only the first sample counts", "of the first sample", ":1"),
-    ("batch subset", lambda n: slice(n - 1, n), "only the last sample counts", "of the last sample", "-1:"),
-    (
-        "batch subset",
-        lambda n: slice(0, n // 2),
-        "only the first half of the samples counts",
-        "over n < N/2",
-        ": N // 2",
-    ),
-    (
-        "batch subset",
-        lambda n: slice(n // 2, n),
-        "only the second half of the samples counts",
-        "over n ≥ N/2",
-        "N // 2 :",
-    ),
-    (
-        "batch subset",
-        lambda n: slice(0, n, 2),
-        "only every other sample counts",
-        "over every other sample",
-        "::2",
-    ),
-    (
-        "batch subset",
-        lambda n: slice(1, n, 2),
-        "only every other sample counts",
-        "over every other sample",
-        "1::2",
-    ),
-)
-"""Each subset: its kind, the slice of n samples that it keeps, a sentence, a formula and the numpy slice."""
-
 
 def kept(count: int, samples: Samples) -> Array | None:
     """Return 1 for each sample kept and 0 for the others, (count, 1); None if none or all are kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gradcheck_cli.diagnose.families import ENTRIES, OVERFLOWED, PRODUCT, SCALE
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.other_networks import OTHER_NETWORK
 from gradcheck_cli.diagnose.site import TENSORS, Part
@@ -16,11 +17,16 @@ from gradcheck_cli.diagnose.wrong_losses import LOGIT_MISTAKES, MARGIN_MISTAKES,
 from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
 from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
-from gradcheck_cli.diagnose.wrong_samples import SAMPLE_MISTAKES, SUBSET_MISTAKES
-from gradcheck_cli.diagnose.wrong_scales import NAMES, SCALE, SCALED
-from gradcheck_cli.diagnose.wrong_sums import PRODUCT, SUM_MISTAKES
+from gradcheck_cli.diagnose.wrong_samples import (
+    SAMPLE_MISTAKES,
+    SOME_OF_LOSS,
+    SOME_OF_TENSOR,
+    SUBSET_MISTAKES,
+)
+from gradcheck_cli.diagnose.wrong_scales import NAMES, SCALED
+from gradcheck_cli.diagnose.wrong_sums import SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
-from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
+from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES, ZERO
 
 _STEPS: tuple[Mistake, ...] = (
     *MISPLACED_MISTAKES,
@@ -48,12 +54,14 @@ MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
 }
 """The wrong steps, by the part of a layer's backprop they replace."""
 
-TENSOR_FACTOR = Wrong("factor", SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor")
+TENSOR_FACTOR = Wrong(
+    SCALED.kind, SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor", freedom=SCALED.freedom
+)
 """A factor on one tensor only."""
 
 CLIPPED = Wrong(
     "clipped by norm",
-    "entries",
+    ENTRIES,
     "the gradient of {tensor} is scaled to a norm of {value}, as gradient clipping does",
     "∂L · {value} / ‖∂L‖",
     "∂L",
@@ -71,11 +79,6 @@ SWAPPED = Wrong(
 )
 """One tensor's gradient found in place of another's."""
 
-_SOME = "batch subset", "samples", "{it} is summed over {place} only"
-SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a")
-SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "")
-"""Only some samples count, either in the loss or in a single product or sum."""
-
 TENSOR_KINDS = frozenset(
     wrong.kind
     for wrong in (
@@ -88,8 +91,8 @@ TENSOR_KINDS = frozenset(
 """The kinds of mistake that affect a single tensor."""
 
 ALL_ZERO = Wrong(
-    "gradient zero",
-    "entries",
+    ZERO.kind,
+    ENTRIES,
     "every gradient is 0: backward never ran, or the gradients were set to 0 after it, as zero_grad does, "
     "or the arrays were never filled",
     "0",
@@ -99,7 +102,7 @@ ALL_ZERO = Wrong(
 
 OVERFLOW = Wrong(
     "overflow",
-    "overflow",
+    OVERFLOWED,
     "the gradient of {tensor} has {place}",
     "",
     "",
@@ -112,9 +115,6 @@ PLANTABLE: tuple[Wrong, ...] = (
     *(wrong for wrong in TENSOR_MISTAKES if wrong is not ROUNDED_AWAY),  # which explains nothing alone
 )
 """The mistakes that can be planted in our own backprop."""
-
-ZERO = next(wrong for wrong in TENSOR_MISTAKES if wrong.kind == "gradient zero")
-"""A gradient of exactly 0, which was probably never computed; so it ranks above terms that cancel out."""
 
 _LIKELY = (
     SWAPPED,

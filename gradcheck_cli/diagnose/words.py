@@ -23,7 +23,7 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
     wrong, right = _filled(first.wrong.wrong, words), _filled(first.wrong.right, words)
     return Cause(
         first.wrong.kind,
-        first.wrong.family,
+        first.wrong.family.name,
         tuple(filter(None, _layers(made))) or tuple(each.tensor for each in made if each.tensor),
         " ".join(map(as_sentence, _sentences(made, problem))),
         wrong,

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import DERIVATIVE, Family
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.functions import sigmoid
 from gradcheck_cli.types import Array
 
-DERIVATIVE = "activation derivative"
 
-
-def activation_row(kind: str, family: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
+def activation_row(
+    kind: str, family: Family, step: Step, sentence: str, wrong: str, code: str = ""
+) -> Mistake:
     """Return a table row for a mistake in δ = ∂L/∂a · φ'(z)."""
     right, factor = "δ = ∂L/∂a · {phi}", "∂a/∂z"
     return Mistake(kind, family, sentence, wrong, right, factor, code=code, part=Part.ACTIVATION, step=step)
@@ -45,6 +46,8 @@ def _twice(site: Site, _: float) -> Array:
     vjp = site.layer.activation.vjp
     return vjp(site.y, vjp(site.y, site.dL_da))
 
+
+MISSING = "activation derivative missing"
 
 OfA = Callable[[Array, Site], Array]
 
@@ -100,7 +103,7 @@ def _with_flat_spot(site: Site, offset: float) -> Array | None:
 
 MISPLACED_MISTAKES = (
     activation_row(
-        "activation derivative missing",
+        MISSING,
         DERIVATIVE,
         lambda site, _: site.dL_da,
         "in {where} the derivative of {activation} is missing",
@@ -165,6 +168,7 @@ FLAT_SPOT = Mistake(
     "∂a/∂z",
     "flat spot",
     "delta = dL_da * (a * (1 - a) + 0.1)",
+    freedom=1,
     part=Part.ACTIVATION,
     step=_with_flat_spot,
     planted=0.1,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from gradcheck_cli.diagnose.families import BIAS, PRODUCT
 from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.wrong_activations import MISSING
 from gradcheck_cli.diagnose.wrong_sums import (
     FURTHER,
-    PRODUCT,
     Of,
     before_activation,
     other_delta,
@@ -17,65 +20,78 @@ from gradcheck_cli.diagnose.wrong_sums import (
 )
 from gradcheck_cli.types import Array
 
-BIAS = "bias reduction"
-
 
 def _wrong_axis(site: Site) -> Array:
     return np.resize(site.delta.sum(axis=1), site.layer.units)
 
 
-_BIASES: tuple[tuple[str, Of, str, str, str], ...] = (
-    (
-        "bias averaged",
+AVERAGED, NOT_SUMMED = "bias averaged", "bias not summed"
+_ONE_ALONE = "samples whose δ differ"
+
+_bias = partial(sum_row, Part.BIAS)
+
+_BIASES: tuple[Mistake, ...] = (
+    _bias(
+        AVERAGED,
+        BIAS,
         lambda s: s.delta.mean(axis=0),
         "the bias's gradient is averaged over the samples, not summed",
         "∂L/∂b = mean δₙ",
         "dL_db = delta.mean(axis=0)",
     ),
-    (
-        "bias not summed",
+    _bias(
+        NOT_SUMMED,
+        BIAS,
         lambda s: s.delta[-1],
         "the bias's gradient is δ of the last sample alone",
         "∂L/∂b = δ of the last sample",
         "dL_db = delta[-1]",
+        shown_by=_ONE_ALONE,
     ),
-    (
-        "bias not summed",
+    _bias(
+        NOT_SUMMED,
+        BIAS,
         lambda s: s.delta[0],
         "the bias's gradient is δ of the first sample alone",
         "∂L/∂b = δ of the first sample",
         "dL_db = delta[0]",
+        shown_by=_ONE_ALONE,
     ),
-    (
+    _bias(
         "bias summed along the wrong axis",
+        BIAS,
         _wrong_axis,
         "the bias's gradient is summed over the units, not over the samples",
         "∂L/∂b = Σⱼ δₙⱼ",
         "dL_db = delta.sum(axis=1)",
     ),
-    (
+    _bias(
         "bias summed along the wrong axis",
+        BIAS,
         lambda s: np.resize(s.delta.mean(axis=1), s.layer.units),
         "the bias's gradient is averaged over the units, not summed over the samples",
         "∂L/∂b = mean over j of δₙⱼ",
         "dL_db = delta.mean(axis=1)",
     ),
-    (
+    _bias(
         "bias summed over everything",
+        BIAS,
         lambda s: np.full(s.layer.units, s.delta.sum()),
         "the bias's gradient is one sum over samples and units",
         "∂L/∂b = Σₙ Σⱼ δₙⱼ",
         "dL_db = np.full(C, delta.sum())",
     ),
-    (
+    _bias(
         "bias summed over everything",
+        BIAS,
         lambda s: np.full(s.layer.units, s.delta.mean()),
         "the bias's gradient is one mean over samples and units",
         "∂L/∂b = mean of all δ",
         "dL_db = np.full(C, delta.mean())",
     ),
-    (
+    _bias(
         "bias summed with its input",
+        BIAS,
         lambda s: s.delta.T @ s.a_h.sum(axis=1),
         "the bias's gradient is the weight's summed over the inputs, as if the bias's own input were not 1",
         "∂L/∂b = Σᵢ (δᵀ a⁽ʰ⁾)ᵢ",
@@ -98,21 +114,17 @@ def _bias_of(delta: Of) -> Of:
 
 
 BIAS_MISTAKES: tuple[Mistake, ...] = (
-    *(
-        sum_row(Part.BIAS, kind, BIAS, step, sentence, wrong, code)
-        for kind, step, sentence, wrong, code in _BIASES
-    ),
-    sum_row(
-        Part.BIAS,
+    *_BIASES,
+    _bias(
         "delta before the activation",
         PRODUCT,
         _bias_before,
         "the bias's gradient is the sum of ∂L/∂a, not of δ",
         "∂L/∂b = Σₙ ∂L/∂aₙ",
         "dL_db = dL_da.sum(axis=0)",
+        refined_by=frozenset({MISSING}),
     ),
-    sum_row(
-        Part.BIAS,
+    _bias(
         "parameters in place of the gradient",
         PRODUCT,
         lambda s: unless_zero(s.problem.parameters[s.layer.bias]),
@@ -121,8 +133,7 @@ BIAS_MISTAKES: tuple[Mistake, ...] = (
         "dL_db = b",
     ),
     *(
-        sum_row(
-            Part.BIAS,
+        _bias(
             "another layer's delta",
             PRODUCT,
             _bias_of(other_delta(by)),

@@ -11,15 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import BIAS, CONVOLUTION
 from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import Part, Site
-from gradcheck_cli.diagnose.wrong_biases import BIAS
 from gradcheck_cli.diagnose.wrong_sums import Of, sum_row
 from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
 from gradcheck_cli.types import Array, Shape
-
-CONVOLUTION = "convolution"
 
 _DOWN = "dL_da_h = spread(parts, {stride}, 7)[:, :, {cut}, {cut}]"
 

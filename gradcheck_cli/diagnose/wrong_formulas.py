@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import FORMULA
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.wrong_activations import activation_row, alpha_of, negative_slope_of
@@ -13,8 +14,6 @@ from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.functions import normal_cdf, normal_pdf, sigmoid
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.types import Array
-
-FORMULA = "activation formula"
 
 Slope = Callable[[Array, Array, Layer], Array]
 """A function of the layer's y and a, and of the layer, that returns a wrong φ'(z)."""
@@ -52,6 +51,8 @@ def _option(name: str, step: Step, wrong: str, planted: float, code: str = "") -
         "∂a/∂z",
         name,
         code,
+        shown_by="pre-activations below 0",
+        freedom=1,
         part=Part.ACTIVATION,
         step=step,
         planted=planted,

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import EARLY, PRODUCT, TRANSPOSED
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.rows import parameter
 from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
+from gradcheck_cli.diagnose.wrong_activations import MISSING
 from gradcheck_cli.diagnose.wrong_sums import (
     FORMULAS,
     FURTHER,
-    PRODUCT,
-    TRANSPOSED,
     Of,
     before_activation,
     sum_row,
 )
 from gradcheck_cli.types import Array
-
-EARLY = "updated too early"
 
 
 def _updated(with_penalty: bool) -> Step:
@@ -59,13 +57,21 @@ def _square(of: Of) -> Of:
     return lambda site: of(site) if site.layer.units == site.layer.inputs else None
 
 
-def _other_weight(site: Site, by: int) -> Array | None:
-    j = site.i + by
-    layers = site.problem.network.layers
-    if not 0 <= j < len(layers):
-        return None
-    w = parameter(site.problem, layers[j].weight)
-    return site.handed_down(site.delta, w) if w.shape == site.w.shape else None
+def _through_another(by: int) -> Of:
+    """Return a step that hands δ down through the weight of another layer.
+
+    by: how many layers above the site's; below it if negative.
+    """
+
+    def step(site: Site) -> Array | None:
+        j = site.i + by
+        layers = site.problem.network.layers
+        if not 0 <= j < len(layers):
+            return None
+        w = parameter(site.problem, layers[j].weight)
+        return site.handed_down(site.delta, w) if w.shape == site.w.shape else None
+
+    return step
 
 
 def _below_before(site: Site) -> Array | None:
@@ -88,30 +94,37 @@ _CANCELLED = 1e-12
 """A sum smaller than this share of its terms' sizes is nothing but rounding."""
 
 
-_HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
-    (
+_ASYMMETRIC = "a weight that is not symmetric"
+
+_below = partial(sum_row, Part.BELOW)
+
+_HANDED_DOWN: tuple[Mistake, ...] = (
+    _below(
         "transposed weights",
         TRANSPOSED,
         _square(lambda s: s.delta @ s.w.T),
         "δ goes down through wᵀ, not w",
         "∂L/∂a⁽ʰ⁾ = δ wᵀ",
         "dL_da_h = delta @ w.T",
+        shown_by=_ASYMMETRIC,
     ),
-    (
+    _below(
         "transposed weights",
         TRANSPOSED,
         lambda s: s.delta @ s.w.T.reshape(s.w.shape),
         "δ goes down through wᵀ reshaped to the shape of w",
         "∂L/∂a⁽ʰ⁾ = δ wᵀ reshaped",
+        shown_by=_ASYMMETRIC,
     ),
-    (
+    _below(
         "delta before the activation",
         PRODUCT,
         _below_before,
         "∂L/∂a goes down to the layer below, not δ",
         "∂L/∂a⁽ʰ⁾ = ∂L/∂a w",
+        refined_by=frozenset({MISSING}),
     ),
-    (
+    _below(
         "weights left out on the way down",
         PRODUCT,
         _square(lambda s: s.delta),
@@ -119,14 +132,14 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         "∂L/∂a⁽ʰ⁾ = δ",
         "dL_da_h = delta",
     ),
-    (
+    _below(
         "weights left out on the way down",
         PRODUCT,
         _summed_over_units,
         "δ goes down without the weights, summed over the units",
         "∂L/∂a⁽ʰ⁾ᵢ = Σⱼ δⱼ",
     ),
-    (
+    _below(
         "absolute weights on the way down",
         PRODUCT,
         lambda s: s.delta @ np.abs(s.w),
@@ -135,10 +148,10 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
         "dL_da_h = delta @ np.abs(w)",
     ),
     *(
-        (
+        _below(
             "another layer's weights",
             PRODUCT,
-            lambda s, by=by: _other_weight(s, by),
+            _through_another(by),
             f"δ goes down through the weights from {further}",
             "∂L/∂a⁽ʰ⁾ = δ w of another layer",
             "dL_da_h = delta @ w_h",
@@ -152,5 +165,5 @@ _HANDED_DOWN: tuple[tuple[Any, ...], ...] = (
 HANDED_DOWN_MISTAKES: tuple[Mistake, ...] = (
     _early(with_penalty=True),
     _early(with_penalty=False),
-    *(sum_row(Part.BELOW, *row) for row in _HANDED_DOWN),
+    *_HANDED_DOWN,
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import LOSS
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.network.activations import ACTIVATIONS
@@ -13,13 +14,13 @@ from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.network.losses import LOSSES, Loss
 from gradcheck_cli.types import Array
 
-LOSS = "loss"
-
 Gradient = Callable[[Array, Array], Array]
 """A function of the output a and the target, both (N, C), that returns ∂ℓ/∂a (N, C)."""
 
 
-def loss_row(kind: str, step: Step, sentence: str, wrong: str, code: str = "") -> Mistake:
+def loss_row(
+    kind: str, step: Step, sentence: str, wrong: str, code: str = "", shown_by: str = "", freedom: int = 0
+) -> Mistake:
     """Return a table row for a mistake in ∂L/∂a."""
     return Mistake(
         kind,
@@ -29,6 +30,8 @@ def loss_row(kind: str, step: Step, sentence: str, wrong: str, code: str = "") -
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
         code=code,
+        shown_by=shown_by,
+        freedom=freedom,
         part=Part.LOSS,
         step=step,
     )
@@ -64,6 +67,10 @@ def total_of(target: Array) -> Array:
     return total
 
 
+NOT_ZERO = "targets other than 0"
+"""The data that would show a mistake with the target."""
+
+
 # --- losses of logits --------------------------------------------------------------------------------------
 
 
@@ -78,8 +85,10 @@ def _of_logits(
     vjp = ACTIVATIONS[function].vjp
     twice, missing = "output activation twice", "output activation missing"
 
-    def row(kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:
-        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}", code)
+    def row(
+        kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "", shown_by: str = ""
+    ) -> Mistake:
+        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}", code, shown_by)
 
     yield row(
         twice,
@@ -118,8 +127,15 @@ def _of_logits(
         lambda a, t: p(a) * total(t) + t,
         "the target is added instead of subtracted",
         f"({name}(a) + y)",
+        shown_by=NOT_ZERO,
     )
-    yield row("target forgotten", lambda a, t: p(a) * total(t), "the target is not subtracted", f"{name}(a)")
+    yield row(
+        "target forgotten",
+        lambda a, t: p(a) * total(t),
+        "the target is not subtracted",
+        f"{name}(a)",
+        shown_by=NOT_ZERO,
+    )
 
 
 def _softmax_over_the_batch(a: Array, target: Array) -> Array:
@@ -270,6 +286,8 @@ def _unit_slope(site: Site, _: float) -> Array | None:
     return site.problem.network.coefficient * np.where(np.abs(d) <= delta, d, np.sign(d))
 
 
+_FAR_BELOW = "outputs further below their targets than delta"
+
 _HUBER = (
     Mistake(
         "huber threshold",
@@ -282,6 +300,7 @@ _HUBER = (
         "dL_da = np.clip(a - y, -1, 1) / N",
         part=Part.LOSS,
         step=_huber,
+        shown_by="outputs further from their targets than delta",
         solver=_thresholds,
         planted=0.3,
     ),
@@ -291,12 +310,14 @@ _HUBER = (
         "beyond its threshold the Huber gradient is + delta on both sides",
         "c · delta where |a − y| > delta",
         "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, 0.4) / N",
+        _FAR_BELOW,
     ),
     loss_row(
         "huber sign",
         _one_sided,
         "the Huber gradient is not clipped below: delta is compared with a − y, not with |a − y|",
         "c · min(a − y, delta)",
+        shown_by=_FAR_BELOW,
     ),
     loss_row(
         "huber slope",
@@ -304,6 +325,7 @@ _HUBER = (
         "beyond its threshold the Huber gradient is ± 1, not ± delta",
         "c · sign(a − y) where |a − y| > delta",
         "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, np.sign(a - y)) / N",
+        "outputs further from their targets than delta, and a delta other than 1",
     ),
 )
 
@@ -330,32 +352,35 @@ def _largest_only(a: Array, target: Array) -> Array:
     return over * first
 
 
-def _hinge_row(kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:
-    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}", code)
+def _hinge_row(
+    kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "", shown_by: str = ""
+) -> Mistake:
+    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}", code, shown_by)
+
+
+def _count_row(gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:
+    several = "samples with several violated margins"
+    return _hinge_row("hinge not counted", gradient, sentence, wrong, code, several)
 
 
 _HINGE = (
-    _hinge_row(
-        "hinge not counted",
+    _count_row(
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) > 0),
         "the label's entry is −1, however many margins are violated",
         "1[…], at y −1",
     ),
-    _hinge_row(
-        "hinge not counted",
+    _count_row(
         lambda a, t: _over(a, t) - t,
         "the label's entry is always −1, even where no margin is violated",
         "1[…], at y always −1",
         "dL_da = (over - y) / N",
     ),
-    _hinge_row(
-        "hinge not counted",
+    _count_row(
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) + 1.0),
         "the label's own margin is counted as violated",
         "1[…], at y −1 − Σ of these",
     ),
-    _hinge_row(
-        "hinge not counted",
+    _count_row(
         lambda a, t: _over(a, t) - t * (_counted(_over(a, t)) - 1.0),
         "the label's own margin is not set to 0",
         "1[…], at y 1 − Σ of these",
@@ -368,6 +393,7 @@ _HINGE = (
         "1[aⱼ − a_y > 0], at y −Σ of these",
         "over = (a > (a * y).sum(axis=1, keepdims=True)) * (1 - y)\n"
         "dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",
+        "margins between 0 and 1",
     ),
     _hinge_row(
         "another loss",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import NORM
 from gradcheck_cli.diagnose.mistake import Mistake, Solver, Step
 from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
 from gradcheck_cli.network.steps.batch_norm import Normalised
 from gradcheck_cli.types import Array
-
-NORM = "batch norm"
 
 _FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
@@ -25,10 +25,20 @@ Of = Callable[[Normalised, Array, Site], Array]
 """A function of ẑ, g = γ ∂L/∂y and the site that returns the result of a wrong step."""
 
 
-def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str) -> Mistake:
+def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, shown_by: str = "") -> Mistake:
     right, factor = _FORMULAS[part]
-    sentence = f"in {{where}} {sentence}"
-    return Mistake(kind, NORM, sentence, wrong, right, factor, code=code, part=part, step=_normed(of))
+    return Mistake(
+        kind,
+        NORM,
+        f"in {{where}} {sentence}",
+        wrong,
+        right,
+        factor,
+        code=code,
+        shown_by=shown_by,
+        part=part,
+        step=_normed(of),
+    )
 
 
 def _normed(of: Of) -> Step:
@@ -79,113 +89,121 @@ _NORMALISED_AGAIN = f"{_UNBIASED}\nz_unbiased = (z_h - z_h.mean(axis=0)) / devia
 _WITH_N_LESS_1 = "(g - g.mean(axis=0) - z_hat * (g * z_hat).sum(axis=0) / (N - 1))"
 
 
-_NORMS: tuple[tuple[str, Of, str, str, str], ...] = (
-    (
+_OTHER_GAMMA = "a gamma other than 1"
+_UNLIKE_Z_HAT = "a batch with a mean other than 0 and a variance other than 1"
+
+_norm = partial(_row, Part.NORM)
+_gamma = partial(_row, Part.GAMMA)
+_beta = partial(_row, Part.BETA)
+
+_NORMS: tuple[Mistake, ...] = (
+    _norm(
         "batch norm: mean term missing",
         lambda at, g, s: (g - _along(at.value, g)) / at.deviation,
         "batch normalisation's backward lacks the mean's term",
         "δ = (g − ẑ mean(g ẑ)) / √(…)",
         "delta_h = (g - z_hat * (g * z_hat).mean(axis=0)) / deviation",
     ),
-    (
+    _norm(
         "batch norm: variance term missing",
         lambda at, g, s: _centred(g) / at.deviation,
         "batch normalisation's backward lacks the variance's term",
         "δ = (g − mean g) / √(…)",
         "delta_h = (g - g.mean(axis=0)) / deviation",
     ),
-    (
+    _norm(
         "batch norm: mean subtracted twice",
         lambda at, g, s: (_centred(g) - g.mean(axis=0) - _along(at.value, g)) / at.deviation,
         "batch normalisation's backward subtracts the mean's term twice",
         "δ = (g − 2 mean g − ẑ mean(g ẑ)) / √(…)",
         "delta_h = (g - 2 * g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation",
     ),
-    (
+    _norm(
         "batch norm: variance term twice",
         lambda at, g, s: (_centred(g) - 2.0 * _along(at.value, g)) / at.deviation,
         "batch normalisation's backward has the variance's term twice",
         "δ = (g − mean g − 2 ẑ mean(g ẑ)) / √(…)",
         "delta_h = (g - g.mean(axis=0) - 2 * z_hat * (g * z_hat).mean(axis=0)) / deviation",
     ),
-    (
+    _norm(
         "batch norm: statistics held constant",
         lambda at, g, s: g / at.deviation,
         "batch normalisation's mean and variance are held constant",
         "δ = g / √(…)",
         "delta_h = g / deviation",
     ),
-    (
+    _norm(
         "batch norm: unbiased variance",
         lambda at, g, s: at.vjp(g) * at.deviation / _unbiased(at, s),
         "batch normalisation's backward divides by the root of the unbiased variance, which divides by N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
         f"{_UNBIASED}\ndelta_h = {_NORMALISED} / deviation",
     ),
-    (
+    _norm(
         "batch norm: unbiased variance",
         _unbiased_throughout,
         "batch normalisation's backward uses ẑ and the root of the unbiased variance, which divides by N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
         f"{_NORMALISED_AGAIN}\ndelta_h = {_NORMALISED.replace('z_hat', 'z_unbiased')} / deviation",
     ),
-    (
+    _norm(
         "batch norm: unbiased variance",
         _unbiased_consistently,
         "batch normalisation's backward is that of the unbiased variance, which divides by N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
         f"{_NORMALISED_AGAIN}\ndelta_h = {_WITH_N_LESS_1.replace('z_hat', 'z_unbiased')} / deviation",
     ),
-    (
+    _norm(
         "batch norm: unbiased variance",
         lambda at, g, s: (_centred(g) - _along(at.value, g) * s.rows / max(1, s.rows - 1)) / at.deviation,
         "batch normalisation's backward divides the variance's term by N − 1",
         "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)",
         f"delta_h = {_WITH_N_LESS_1} / deviation",
     ),
-    (
+    _norm(
         "batch norm: gamma forgotten",
         lambda at, g, s: at.vjp(s.dL_dy),
         "batch normalisation's backward lacks γ",
         "δ = (…) with g = ∂L/∂y",
         "g = dL_dy_h",
+        _OTHER_GAMMA,
     ),
-    (
+    _norm(
         "batch norm: divided by the variance",
         lambda at, g, s: at.vjp(g) / at.deviation,
         "batch normalisation's backward divides by the variance, not by its root",
         "δ = (…) / (var z + eps)",
         f"delta_h = {_NORMALISED} / deviation**2",
     ),
-    (
+    _norm(
         "batch norm: left out",
         lambda at, g, s: g,
         "batch normalisation is left out of the backward pass, except for γ",
         "δ = γ ∂L/∂y",
         "delta_h = g",
     ),
-    (
+    _norm(
         "batch norm: left out",
         lambda at, g, s: s.dL_dy,
         "batch normalisation is left out of the backward pass",
         "δ = ∂L/∂y",
         "delta_h = dL_dy_h",
     ),
-    (
+    _norm(
         "batch norm: deviation forgotten",
         lambda at, g, s: at.vjp(g) * at.deviation,
         "batch normalisation's backward is not divided by the deviation",
         "δ = g − mean g − ẑ mean(g ẑ)",
         "delta_h = g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)",
     ),
-    (
+    _norm(
         "batch norm: sums for means",
         lambda at, g, s: (g - g.sum(axis=0) - at.value * (g * at.value).sum(axis=0)) / at.deviation,
         "batch normalisation's backward has sums instead of means",
         "δ = (g − Σ g − ẑ Σ(g ẑ)) / √(…)",
         "delta_h = (g - g.sum(axis=0) - z_hat * (g * z_hat).sum(axis=0)) / deviation",
     ),
-    (
+    _norm(
         "batch norm: eps forgotten",
         lambda at, g, s: at.vjp(g) * at.deviation / np.sqrt(_variance(at, s)),
         "batch normalisation's backward lacks eps",
@@ -278,8 +296,8 @@ _OTHER_EPS = (
 )
 
 
-_EPS_OUTSIDE: tuple[tuple[str, Of, str, str, str], ...] = (
-    (
+_EPS_OUTSIDE: tuple[Mistake, ...] = (
+    _norm(
         "batch norm: eps outside the root",
         lambda at, g, s: at.vjp(g) * at.deviation / (np.sqrt(_variance(at, s)) + (s.layer.batch_norm or 0.0)),
         "batch normalisation's backward adds eps to the root, not to the variance",
@@ -289,50 +307,53 @@ _EPS_OUTSIDE: tuple[tuple[str, Of, str, str, str], ...] = (
 )
 
 
-_GAMMAS: tuple[tuple[str, Of, str, str, str], ...] = (
-    (
+_GAMMAS: tuple[Mistake, ...] = (
+    _gamma(
         "batch norm: gamma gradient of z",
         lambda at, g, s: (s.dL_dy * s.activity.z[s.i]).sum(axis=0),
         "γ's gradient has z instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ zₙ",
         "dL_dgamma = (dL_dy_h * z_h).sum(axis=0)",
+        _UNLIKE_Z_HAT,
     ),
-    (
+    _gamma(
         "batch norm: gamma gradient of z",
         lambda at, g, s: (s.dL_dy * s.y).sum(axis=0),
         "γ's gradient has γ ẑ + β instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ yₙ",
         "dL_dgamma = (dL_dy_h * y_h).sum(axis=0)",
+        _UNLIKE_Z_HAT,
     ),
-    (
+    _gamma(
         "batch norm: gamma gradient of z",
         lambda at, g, s: (s.dL_dy * _centred(s.activity.z[s.i])).sum(axis=0),
         "γ's gradient has z − mean z instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ (zₙ − mean z)",
         "dL_dgamma = (dL_dy_h * (z_h - z_h.mean(axis=0))).sum(axis=0)",
+        _UNLIKE_Z_HAT,
     ),
-    (
+    _gamma(
         "batch norm: gamma gradient without z",
         lambda at, g, s: s.dL_dy.sum(axis=0),
         "γ's gradient lacks ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ",
         "dL_dgamma = dL_dy_h.sum(axis=0)",
     ),
-    (
+    _gamma(
         "batch norm: gamma or beta averaged",
         lambda at, g, s: (s.dL_dy * at.value).mean(axis=0),
         "γ's gradient is averaged over the samples, not summed",
         "∂L/∂γ = mean ∂L/∂yₙ ẑₙ",
         "dL_dgamma = (dL_dy_h * z_hat).mean(axis=0)",
     ),
-    (
+    _gamma(
         "batch norm: gamma gradient of delta",
         lambda at, g, s: (s.delta * at.value).sum(axis=0),
         "γ's gradient uses δ, from below the normalisation",
         "∂L/∂γ = Σₙ δₙ ẑₙ",
         "dL_dgamma = (delta_h * z_hat).sum(axis=0)",
     ),
-    (
+    _gamma(
         "batch norm: gamma gradient of delta",
         lambda at, g, s: (g * at.value).sum(axis=0),
         "γ's gradient has an extra factor γ",
@@ -341,27 +362,29 @@ _GAMMAS: tuple[tuple[str, Of, str, str, str], ...] = (
     ),
 )
 
-_BETAS: tuple[tuple[str, Of, str, str, str], ...] = (
-    (
+_BETAS: tuple[Mistake, ...] = (
+    _beta(
         "batch norm: gamma or beta averaged",
         lambda at, g, s: s.dL_dy.mean(axis=0),
         "β's gradient is averaged over the samples, not summed",
         "∂L/∂β = mean ∂L/∂yₙ",
         "dL_dbeta = dL_dy_h.mean(axis=0)",
     ),
-    (
+    _beta(
         "batch norm: beta gradient of delta",
         lambda at, g, s: s.delta.sum(axis=0),
         "β's gradient is summed over δ, from below the normalisation",
         "∂L/∂β = Σₙ δₙ",
         "dL_dbeta = delta_h.sum(axis=0)",
+        _OTHER_GAMMA,
     ),
-    (
+    _beta(
         "batch norm: beta gradient of delta",
         lambda at, g, s: g.sum(axis=0),
         "β's gradient has an extra factor γ",
         "∂L/∂β = Σₙ γ ∂L/∂yₙ",
         "dL_dbeta = g.sum(axis=0)",
+        _OTHER_GAMMA,
     ),
 )
 
@@ -375,8 +398,9 @@ NORM_MISTAKES: tuple[Mistake, ...] = (
         "∂L/∂b = Σₙ ∂L/∂yₙ",
         "dL_db_h = dL_dy_h.sum(axis=0)",
     ),
-    *(_row(Part.NORM, *row) for row in (*_NORMS, *_EPS_OUTSIDE)),
+    *_NORMS,
+    *_EPS_OUTSIDE,
     *_OTHER_EPS,
-    *(_row(Part.GAMMA, *row) for row in _GAMMAS),
-    *(_row(Part.BETA, *row) for row in _BETAS),
+    *_GAMMAS,
+    *_BETAS,
 )

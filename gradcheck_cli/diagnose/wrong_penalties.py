@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import PENALTY
 from gradcheck_cli.diagnose.mistake import Term, WrongPenalty
 from gradcheck_cli.diagnose.rows import parameter
 from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
-
-PENALTY = "penalty"
 
 
 def _row(
@@ -25,6 +24,8 @@ def _row(
     planted: float = 0.0,
     right: str = "∂L/∂w = δᵀ a⁽ʰ⁾ + l2 w + l1 sign(w)",
     code: str = "",
+    shown_by: str = "",
+    freedom: int = 0,
 ) -> WrongPenalty:
     return WrongPenalty(
         kind,
@@ -35,6 +36,8 @@ def _row(
         "∂L/∂w",
         unknown,
         code,
+        shown_by=shown_by,
+        freedom=freedom,
         term=term,
         planted=planted,
     )
@@ -149,6 +152,7 @@ _ADDED: tuple[WrongPenalty, ...] = tuple(
         0.01,
         "∂L/∂w",
         f"dL_dw = delta.T @ a_h + 0.01 * {code}",
+        freedom=1,
     )
     for penalty, name, derivative, code in (
         ("l2", "weight decay (an l2 penalty)", "w", "w"),
@@ -161,14 +165,17 @@ def _any_multiple(problem: Problem, name: str, multiple: float) -> Array | None:
     return _times(lambda _: multiple)(problem, name, multiple)
 
 
-_MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str], ...] = (
-    ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾", ""),
+_SEVERAL = "more than one sample"
+
+_MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str, str], ...] = (
+    ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾", "", ""),
     (
         "penalty doubled",
         lambda p: 2.0,
         "{penalty} counts twice, as if it were λ w², not ½ λ w²",
         "… + 2 λ w",
         " + 2 * (l2 * w + l1 * np.sign(w))",
+        "",
     ),
     (
         "penalty halved",
@@ -176,6 +183,7 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str], ...] = 
         "{penalty} counts half",
         "… + ½ λ w",
         " + (l2 * w + l1 * np.sign(w)) / 2",
+        "",
     ),
     (
         "penalty with the wrong sign",
@@ -183,6 +191,7 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str], ...] = 
         "{penalty} has the wrong sign",
         "… − λ w",
         " - l2 * w - l1 * np.sign(w)",
+        "",
     ),
     (
         "penalty divided by N",
@@ -190,6 +199,7 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str], ...] = 
         "{penalty} is divided by the number of samples",
         "… + λ w / N",
         " + (l2 * w + l1 * np.sign(w)) / N",
+        _SEVERAL,
     ),
     (
         "penalty divided by N",
@@ -197,16 +207,18 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str], ...] = 
         "{penalty} is multiplied by the number of samples",
         "… + N λ w",
         " + N * (l2 * w + l1 * np.sign(w))",
+        _SEVERAL,
     ),
 )
 
 
 def _fixed() -> Iterator[WrongPenalty]:
     for only in ((), ("l2",), ("l1",)):
-        for kind, multiple, sentence, wrong, added in _MULTIPLES:
+        for kind, multiple, sentence, wrong, added, shown_by in _MULTIPLES:
             said = sentence.format(penalty=f"the {only[0]} penalty" if only else "the penalty")
             code = "" if only else f"dL_dw = delta.T @ a_h{added}"
-            yield _row(kind, _times(multiple, *only), said[0].lower() + said[1:], wrong, code=code)
+            said = said[0].lower() + said[1:]
+            yield _row(kind, _times(multiple, *only), said, wrong, code=code, shown_by=shown_by)
 
 
 def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
@@ -308,6 +320,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
         "the penalty also applies to the biases",
         "∂L/∂b = Σₙ δₙ + λ b",
         code="dL_db = delta.sum(axis=0) + l2 * b + l1 * np.sign(b)",
+        shown_by="biases other than 0",
     ),
     _row(
         "penalty strength",
@@ -317,6 +330,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
         "multiple",
         3.5,
         code="dL_dw = delta.T @ a_h + 3.5 * (l2 * w + l1 * np.sign(w))",
+        freedom=1,
     ),
     *(
         _row(
@@ -326,6 +340,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
             f"… + {{value}} {of} {derivative}",
             "multiple",
             3.5,
+            freedom=1,
         )
         for of, derivative in (("l2", "w"), ("l1", "sign(w)"))
     ),

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import PRECISION
 from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.types import Array
-
-PRECISION = "precision"
 
 Fits = Callable[[Target, Array], Spoilt | None]
 
@@ -108,6 +107,7 @@ ROUNDED_AWAY = WrongTensor(
     "the gradient of {tensor} is so small that it rounds to 0",
     "0",
     "as computed",
+    describes=True,
     fits=_all_rounded_away,
     plant=lambda right: None,
 )
@@ -122,6 +122,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
         "∂L/∂w to {place}",
         "as computed",
         code="dL_dw = np.round(delta.T @ a_h, 3)",
+        describes=True,
         fits=_printed(_to_decimals, "decimal"),
         plant=_print,
     ),
@@ -133,6 +134,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
         "∂L/∂w to {place}",
         "as computed",
         code='dL_dw = np.vectorize(lambda g: float(f"{g:.3g}"))(delta.T @ a_h)',
+        describes=True,
         fits=_printed(_to_digits, "digit"),
         plant=lambda right: _to_digits(right, 3)[0] if right.any() else None,
     ),
@@ -144,6 +146,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
             f"in {name}",
             "as computed",
             code=f"dL_db_h = delta_h.astype(np.{name}).sum(axis=0).astype(np.float64)",
+            describes=True,
             fits=_precision(dtype),
             plant=_round(dtype),
         )

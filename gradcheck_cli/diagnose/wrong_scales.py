@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
+from gradcheck_cli.diagnose.families import ACCUMULATED, ENTRIES, SCALE, Family
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.site import Part
+from gradcheck_cli.diagnose.wrong_biases import AVERAGED
 from gradcheck_cli.problem.problem import Problem
-
-SCALE = "scale or reduction"
-ACCUMULATED = "accumulated"
 
 SAME = 1e-7
 """The largest relative difference of two factors that count as the same."""
 
 
-def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: str = SCALE) -> Wrong:
+def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: Family = SCALE) -> Wrong:
     return Wrong(kind, family, sentence, wrong, right, "∂L/∂a", "factor", code)
 
 
@@ -35,14 +35,25 @@ class Sizes(NamedTuple):
         return cls(len(problem.x), problem.network.output.units, problem.reduction != "sum", over_outputs)
 
 
-Named = tuple[float, Wrong]
+class Named(NamedTuple):
+    """A factor that has a name.
+
+    averages: whether it belongs to a mean over samples or outputs, which leaves a penalty as it is.
+    """
+
+    value: float
+    wrong: Wrong
+    averages: bool = False
 
 
-def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Named]:
+def _means(
+    letter: str, count: int | None, over: bool, noun: str, refined_by: frozenset[str] = frozenset()
+) -> Iterator[Named]:
     """Yield the factors of a mean over samples or outputs that is missing, and of one taken once too often.
 
     letter, count, noun: the symbol, the number and the name of the things to average over.
     over: whether the loss averages over them.
+    refined_by: the kinds that say more precisely that a mean is taken twice.
     """
     if count is None:
         return
@@ -70,8 +81,10 @@ def _means(letter: str, count: int | None, over: bool, noun: str) -> Iterator[Na
             sum_of,
         )
     kept = "C" if letter == "N" else "N"
-    yield float(count), _wrong(f"missing 1/{letter}", *missing, f"dL_da = 2 * (a - y) / {kept}")
-    yield 1.0 / count, _wrong(f"1/{letter} twice", *twice, f"dL_dw = delta.T @ a_h / {letter}")
+    none = _wrong(f"missing 1/{letter}", *missing, f"dL_da = 2 * (a - y) / {kept}")
+    again = _wrong(f"1/{letter} twice", *twice, f"dL_dw = delta.T @ a_h / {letter}")
+    yield Named(float(count), none, averages=True)
+    yield Named(1.0 / count, replace(again, refined_by=refined_by), averages=True)
 
 
 _TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
@@ -79,12 +92,13 @@ _TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
 
 def _factors(sizes: Sizes) -> Iterator[Named]:
     """Yield each factor that has a name, with the name, the likeliest first."""
-    yield -1.0, _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
-    over_samples = _means("N", sizes.samples, sizes.over_samples, "samples")
+    sign = _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
+    yield Named(-1.0, sign)
+    over_samples = _means("N", sizes.samples, sizes.over_samples, "samples", frozenset({AVERAGED}))
     over_outputs = _means("C", sizes.outputs, sizes.over_outputs, "outputs")
     plain = (
-        (2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L", _TWICE)),
-        (0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L", _HALF)),
+        Named(2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L", _TWICE)),
+        Named(0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L", _HALF)),
     )
     # To average over the outputs although the loss does not is an unlikely mistake.
     yield from (
@@ -122,7 +136,10 @@ def _accumulated(times: int) -> Wrong:
 
 
 _LEARNING_RATE = "dL_dw = 0.07 * delta.T @ a_h  # the learning rate belongs to the update"
-_FREE = _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L", _LEARNING_RATE)
+_ANY_FACTOR = replace(
+    _wrong("factor", "{it} is {value} times what it should be", "{value} · ∂L", "∂L", _LEARNING_RATE),
+    freedom=2,
+)
 
 
 def named(
@@ -138,21 +155,20 @@ def named(
     on_penalty: whether the factor also applies to a penalty, which a mean over samples or outputs would not.
     without: kinds to leave out.
     """
-    names = [wrong for value, wrong in _factors(sizes) if value != 1.0 and is_same(factor, value)]
+    names = [each for each in _factors(sizes) if each.value != 1.0 and is_same(factor, each.value)]
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
-        names.append(_accumulated(round(factor)))
-    names += () if names else _of_another_count(factor, sizes)
+        names.append(Named(factor, _accumulated(round(factor))))
+    if not names:
+        names += (Named(factor, wrong) for wrong in _of_another_count(factor, sizes))
     if 0 < factor < 1 and is_round(norm):
-        names.append(_clipped(norm))
+        names.append(Named(factor, _clipped(norm)))
     if on_penalty and factor < _MANY_TIMES:
-        names.sort(key=lambda wrong: wrong.kind in _MEANS)
-    return [wrong for wrong in names if wrong.kind not in without] or [_FREE]
+        names.sort(key=lambda each: each.averages)
+    return [each.wrong for each in names if each.wrong.kind not in without] or [_ANY_FACTOR]
 
 
 _MANY_TIMES = 10.0
 """Gradients are rarely accumulated by mistake this many times or more."""
-
-_MEANS = ("missing 1/N", "1/N twice", "missing 1/C", "1/C twice")
 
 
 def is_round(norm: float) -> bool:
@@ -163,7 +179,7 @@ def is_round(norm: float) -> bool:
 def _clipped(norm: float) -> Wrong:
     sentence = f"{{it}} is scaled to a norm of {norm:.2g}, as gradient clipping does"
     code = "dL_dw = dL_dw * 0.01 / np.linalg.norm(dL_dw)"
-    return Wrong("clipped by norm", "entries", sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor", code)
+    return Wrong("clipped by norm", ENTRIES, sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor", code)
 
 
 def is_same(factor: float, other: float) -> bool:
@@ -172,14 +188,15 @@ def is_same(factor: float, other: float) -> bool:
 
 
 SCALED = Mistake(
-    _FREE.kind,
+    _ANY_FACTOR.kind,
     SCALE,
-    _FREE.sentence,
-    _FREE.wrong,
-    _FREE.right,
-    _FREE.factor,
-    _FREE.unknown,
-    _FREE.code,
+    _ANY_FACTOR.sentence,
+    _ANY_FACTOR.wrong,
+    _ANY_FACTOR.right,
+    _ANY_FACTOR.factor,
+    _ANY_FACTOR.unknown,
+    _ANY_FACTOR.code,
+    freedom=_ANY_FACTOR.freedom,
     part=Part.SCALE,
     step=lambda site, factor: factor * site.dL_da,
     planted=1.7,
@@ -189,7 +206,7 @@ SCALED = Mistake(
 _ANY = Sizes(11, 3, over_samples=True, over_outputs=True)
 
 NAMES: tuple[Wrong, ...] = (
-    *(wrong for _, wrong in _factors(_ANY)),
+    *(each.wrong for each in _factors(_ANY)),
     *_of_another_count(1.1, _ANY),
     _accumulated(5),
     _clipped(0.01),

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import PRODUCT, TRANSPOSED, Family
 from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.wrong_activations import MISSING
 from gradcheck_cli.types import Array
-
-PRODUCT = "wrong tensor"
-TRANSPOSED = "transposed"
 
 Of = Callable[[Site], Array | None]
 
@@ -21,12 +19,14 @@ Of = Callable[[Site], Array | None]
 def sum_row(
     part: Part,
     kind: str,
-    family: str,
+    family: Family,
     step: Of,
     sentence: str,
     wrong: str,
     code: str = "",
     alike: bool = False,
+    shown_by: str = "",
+    refined_by: frozenset[str] = frozenset(),
 ) -> Mistake:
     """Return a table row for a mistake in ∂L/∂w, ∂L/∂b or ∂L/∂a⁽ʰ⁾."""
     right, factor = FORMULAS[part]
@@ -38,6 +38,8 @@ def sum_row(
         right,
         factor,
         code=code,
+        shown_by=shown_by,
+        refined_by=refined_by,
         part=part,
         step=lambda site, _: step(site),
         alike=alike,
@@ -197,8 +199,10 @@ _OUTER: tuple[tuple[Of, str, str, str], ...] = (
 """Products of sums over the batch, instead of sums of products: the step, a sentence, a formula and code."""
 
 
-_WEIGHTS: tuple[tuple[Any, ...], ...] = (
-    (
+_weight = partial(sum_row, Part.WEIGHT)
+
+SUM_MISTAKES: tuple[Mistake, ...] = (
+    _weight(
         "transposed product",
         TRANSPOSED,
         _transposed,
@@ -206,7 +210,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "∂L/∂w = a⁽ʰ⁾ᵀ δ",
         "dL_dw = (a_h.T @ delta).reshape(w.shape)",
     ),
-    (
+    _weight(
         "transposed product",
         TRANSPOSED,
         _transposed_of_in_out,
@@ -214,7 +218,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "∂L/∂w = (δᵀ a⁽ʰ⁾ reshaped to [in, out])ᵀ",
     ),
     *(
-        (
+        _weight(
             "samples out of order",
             PRODUCT,
             _reordered(order),
@@ -222,10 +226,11 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             f"∂L/∂w = {wrong}",
             "" if alike else f"dL_dw = {code}.T @ a_h",
             alike,
+            "samples that differ",
         )
         for sentence, wrong, order, code, alike in _ORDERS
     ),
-    (
+    _weight(
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]),
@@ -233,7 +238,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "∂L/∂w = δᵀ z⁽ʰ⁾",
         "dL_dw = delta.T @ z_h",
     ),
-    (
+    _weight(
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]),
@@ -241,7 +246,7 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "∂L/∂w = δᵀ z⁽ʰ⁾",
     ),
     *(
-        (
+        _weight(
             "another layer's activation",
             PRODUCT,
             _other_input(by),
@@ -249,11 +254,12 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
             "∂L/∂w = δᵀ a of another layer",
             "dL_dw = delta.T @ x",
             abs(by) > 1,
+            "layers whose activations differ",
         )
         for by, further in FURTHER
     ),
     *(
-        (
+        _weight(
             "another layer's delta",
             PRODUCT,
             _weight_of(other_delta(by)),
@@ -265,10 +271,10 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         for by, further in FURTHER
     ),
     *(
-        ("outer product of sums", PRODUCT, outer, sentence, f"∂L/∂w = {wrong}", f"dL_dw = {code}")
+        _weight("outer product of sums", PRODUCT, outer, sentence, f"∂L/∂w = {wrong}", f"dL_dw = {code}")
         for outer, sentence, wrong, code in _OUTER
     ),
-    (
+    _weight(
         "parameters in place of the gradient",
         PRODUCT,
         lambda s: unless_zero(s.w),
@@ -276,15 +282,13 @@ _WEIGHTS: tuple[tuple[Any, ...], ...] = (
         "∂L/∂w = w",
         "dL_dw = w",
     ),
-    (
+    _weight(
         "delta before the activation",
         PRODUCT,
         _weight_before,
         "the weight's gradient uses ∂L/∂a instead of δ",
         "∂L/∂w = ∂L/∂aᵀ a⁽ʰ⁾",
         "dL_dw = dL_da.T @ a_h",
+        refined_by=frozenset({MISSING}),
     ),
 )
-
-
-SUM_MISTAKES: tuple[Mistake, ...] = tuple(sum_row(Part.WEIGHT, *row) for row in _WEIGHTS)

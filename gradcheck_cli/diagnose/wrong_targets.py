@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import LOSS
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
-from gradcheck_cli.diagnose.wrong_losses import LOSS, loss_row, name_of_loss, of_loss, total_of
+from gradcheck_cli.diagnose.wrong_losses import NOT_ZERO, loss_row, name_of_loss, of_loss, total_of
 from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.types import Array
 
@@ -40,6 +41,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
         "the target is added instead of subtracted",
         "c · {dloss} with −y for y",
         "dL_da = 2 * (a + y) / (N * C)",
+        NOT_ZERO,
     ),
     loss_row(
         "target forgotten",
@@ -47,6 +49,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
         "the target is not subtracted",
         "c · {dloss} with 0 for y",
         "dL_da = 2 * a / (N * C)",
+        NOT_ZERO,
     ),
     *(
         loss_row(
@@ -55,6 +58,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
             sentence,
             wrong,
             f"dL_da = (p - np.roll(y, {by}, axis={axis})) / N",
+            "targets that differ",
         )
         for by, axis, sentence, wrong in (
             (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
@@ -124,6 +128,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "the labels are not smoothed",
         "c · (softmax(a) − one-hot y)",
         "q = weight * y\ndL_da = (p * q.sum(axis=1, keepdims=True) - q) / total",
+        freedom=1,
     ),
     Mistake(
         "label smoothing",
@@ -133,6 +138,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
         "label_smoothing",
+        freedom=1,
         part=Part.LOSS,
         step=_other_smoothing,
         planted=0.05,

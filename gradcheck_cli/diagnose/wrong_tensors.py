@@ -7,14 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradcheck_cli.diagnose.families import ENTRIES, TRANSPOSED, Family
 from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
 from gradcheck_cli.diagnose.subsets import numbered
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.wrong_precision import PRECISION, PRECISION_MISTAKES
+from gradcheck_cli.diagnose.wrong_precision import PRECISION_MISTAKES
 from gradcheck_cli.types import Array
-
-ENTRIES = "entries"
-TRANSPOSED = "transposed"
 
 Fits = Callable[[Target, Array], Spoilt | None]
 
@@ -24,16 +22,29 @@ _MOST_ENTRIES = 3
 
 def _row(
     kind: str,
-    family: str,
+    family: Family,
     sentence: str,
     wrong: str,
     fits: Fits,
     plant: Callable[[Array], Array | None],
     unknown: str = "",
     code: str = "",
+    shown_by: str = "",
+    describes: bool = False,
 ) -> WrongTensor:
     return WrongTensor(
-        kind, family, sentence, wrong, "as computed", "", unknown, code, fits=fits, plant=plant
+        kind,
+        family,
+        sentence,
+        wrong,
+        "as computed",
+        "",
+        unknown,
+        code,
+        shown_by=shown_by,
+        describes=describes,
+        fits=fits,
+        plant=plant,
     )
 
 
@@ -246,6 +257,19 @@ def _clip(right: Array) -> Array | None:
     return np.clip(right, -limit, limit) if np.count_nonzero(np.abs(right) > limit) > 1 else None
 
 
+ZERO = _row(
+    "gradient zero",
+    ENTRIES,
+    "the gradient of {tensor} is 0 throughout",
+    "0",
+    _is_zero,
+    _zero,
+    code="dL_dw = np.zeros_like(w)",
+)
+"""A gradient of exactly 0, which was probably never computed; so it ranks above terms that cancel out."""
+
+_ASYMMETRIC = "a weight whose gradient is not symmetric"
+
 TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "transposed gradient",
@@ -254,6 +278,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "(∂L/∂w)ᵀ",
         *_plainly(_transpose),
         code="dL_dw = dL_dw.T",
+        shown_by=_ASYMMETRIC,
     ),
     *(
         _row(
@@ -262,18 +287,11 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
             "the gradient of {tensor} is reshaped where it should be transposed",
             "∂L/∂w reshaped",
             *_plainly(change),
+            shown_by=_ASYMMETRIC,
         )
         for change in (_reshaped, _reshaped_of_in_out)
     ),
-    _row(
-        "gradient zero",
-        ENTRIES,
-        "the gradient of {tensor} is 0 throughout",
-        "0",
-        _is_zero,
-        _zero,
-        code="dL_dw = np.zeros_like(w)",
-    ),
+    ZERO,
     _row(
         "absolute value",
         ENTRIES,
@@ -348,6 +366,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         _single,
         _spoil_one,
         code="dL_dw[0, 1] *= 1.5",
+        describes=True,
     ),
     _row(
         "row",
@@ -356,6 +375,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "",
         _lines(0, "row"),
         _spoil_line(0, 1.5),
+        describes=True,
     ),
     _row(
         "column",
@@ -364,6 +384,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "",
         _lines(1, "column"),
         _spoil_line(1, 1.5),
+        describes=True,
     ),
     _row(
         "gradient zero",
@@ -372,13 +393,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         "0, up to rounding",
         _is_nearly_zero,
         lambda right: 1e-18 * right if right.any() else None,
+        describes=True,
     ),
     *PRECISION_MISTAKES,
 )
-
-DESCRIPTIONS = tuple(
-    wrong
-    for wrong in TENSOR_MISTAKES
-    if wrong.family == PRECISION or "except for" in wrong.sentence or wrong.wrong == "0, up to rounding"
-)
-"""The mistakes that only say where the gradient is wrong; any mistake that says why is preferred to these."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,7 +13,6 @@ from gradcheck_cli.arrays.named_arrays import OwnParameters
 from gradcheck_cli.checker import check_subject
 from gradcheck_cli.code.sources import with_own_inputs
 from gradcheck_cli.comparison import Verdict, compare, default_rtol
-from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.mutate.plant import Plant, planted, plants
@@ -206,7 +205,7 @@ def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mut
     values = {name: plant.gradients[name].astype(subject.analytic.dtypes[name]) for name in right}
     effect = max(_effect(values[name], right[name]) for name in right)
     wrong = plant.wrong
-    mutant = Mutant(wrong.kind, wrong.family, plant.where, wrong.wrong, effect)
+    mutant = Mutant(wrong.kind, wrong.family.name, plant.where, wrong.wrong, effect)
     if not effect > NOTICEABLE or not any(_is_visible(subject, name, values[name]) for name in right):
         return replace(mutant, shown_by=_shown_by(plant, subject))
     analytic = Analytic(values, subject.analytic.dtypes, "a planted mistake")
@@ -216,7 +215,7 @@ def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mut
     return replace(
         mutant,
         verdict=report.verdict,
-        named=bool(kinds) and len(kinds[0]) == 1 and says(kinds[0], wrong.kind),
+        named=bool(kinds) and len(kinds[0]) == 1 and wrong.is_said_by(kinds[0]),
         tied=(wrong.kind,) in kinds[1:],
         said=kinds[0] if kinds else (),
     )
@@ -249,11 +248,11 @@ def _shown_by(plant: Plant, subject: Subject) -> str:
         for name in right.keys() - subject.analytic.values
     ):
         return LEFT_OUT
-    if len(problem.x) == 1 and wrong.family in _NEED_SAMPLES:
+    if len(problem.x) == 1 and wrong.family.over_samples:
         return "more than one sample"
-    if wrong.family in _OF_ACTIVATIONS and not _shows_anywhere(plant, problem):
+    if wrong.family.in_activation and not _shows_anywhere(plant, problem):
         return NO_MISTAKE
-    return _SHOWN_BY.get(wrong.kind) or _BY_FAMILY.get(wrong.family, "other data or parameters")
+    return wrong.what_shows_it
 
 
 def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
@@ -268,44 +267,6 @@ def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
     right = gradients(other.network, parameters, other.x, other.target)
     (there,) = (each for each in planted(other, [plant.wrong]) if each.where == plant.where)
     return any(_effect(there.gradients[name], right[name]) > NOTICEABLE for name in right)
-
-
-_OF_ACTIVATIONS = ("activation derivative", "activation formula")
-
-_NEED_SAMPLES = ("bias reduction", "samples", "scale or reduction", "batch norm")
-
-_SHOWN_BY: Mapping[str, str] = {
-    "bias not summed": "samples whose δ differ",
-    "samples out of order": "samples that differ",
-    "sign of the target": "targets other than 0",
-    "target forgotten": "targets other than 0",
-    "labels shifted": "targets that differ",
-    "huber threshold": "outputs further from their targets than delta",
-    "huber sign": "outputs further below their targets than delta",
-    "huber slope": "outputs further from their targets than delta, and a delta other than 1",
-    "hinge not counted": "samples with several violated margins",
-    "hinge margin": "margins between 0 and 1",
-    "penalty on the biases too": "biases other than 0",
-    "penalty divided by N": "more than one sample",
-    "batch norm: gamma forgotten": "a gamma other than 1",
-    "batch norm: beta gradient of delta": "a gamma other than 1",
-    "batch norm: gamma gradient of z": "a batch with a mean other than 0 and a variance other than 1",
-    "transposed gradient": "a weight whose gradient is not symmetric",
-    "transposed weights": "a weight that is not symmetric",
-    "activation option": "pre-activations below 0",
-    "another layer's activation": "layers whose activations differ",
-}
-
-_BY_FAMILY: Mapping[str, str] = {
-    "activation derivative": "pre-activations on both sides of 0, and layers whose gradients are not 0",
-    "activation formula": "pre-activations on both sides of 0, and further from it",
-    "loss": "outputs further from their targets",
-    "samples": "samples that all contribute",
-    "penalty": "larger parameters, or a stronger penalty",
-    "batch norm": "a batch on which the units' pre-activations differ more",
-    "entries": "gradients that are not 0",
-    "precision": "a gradient that cancels more",
-}
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:

@@ -9,7 +9,7 @@ import pytest
 from diagnose.networks import CONVOLUTIONS, NETWORKS, compared, kinds, why
 from shares import first
 
-from gradcheck_cli.diagnose.network import says
+from gradcheck_cli.diagnose.families import PRECISION
 from gradcheck_cli.diagnose.table import MISTAKES, ORDER, OVERFLOW, PLANTABLE, SWAPPED
 from gradcheck_cli.formats.glyphs import to_ascii
 from gradcheck_cli.mutate.plant import plants
@@ -28,12 +28,12 @@ def test_a_planted_mistake_is_named(name, part):
     problem = NETWORKS[name]
     missed, count = [], Counter()
     for plant in islice(plants(problem), part, None, PARTS):
-        if not visible(problem, plant.gradients) or plant.wrong.family == "precision":
+        if not visible(problem, plant.gradients) or plant.wrong.family is PRECISION:
             continue
         found = why(problem, dict(plant.gradients))
         said = [each[0] for each in kinds(found) if len(each) == 1]
-        count[says(said, plant.wrong.kind)] += 1
-        if not says(said, plant.wrong.kind):
+        count[plant.wrong.is_said_by(said)] += 1
+        if not plant.wrong.is_said_by(said):
             missed.append((plant.wrong.kind, plant.where, plant.wrong.wrong, kinds(found)[:3]))
         if found.answers:
             assert found.answers[0].apart < 1e-6

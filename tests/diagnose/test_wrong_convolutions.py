@@ -11,7 +11,6 @@ from diagnose.networks import CONVOLUTIONS, compared, kinds, problem, right, why
 from random_networks import random_convolutions
 from shares import first
 
-from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.diagnose.wrong_convolutions import CONVOLUTION_MISTAKES
 from gradcheck_cli.mutate.plant import planted
 from gradcheck_cli.problem.problem import Problem, build_problem
@@ -158,7 +157,7 @@ def test_a_mistake_planted_in_random_convolutions_is_named(seed):
     assert visible
     for plant in visible:
         said = [each[0] for each in kinds(why(of, dict(plant.gradients))) if len(each) == 1]
-        assert says(said, plant.wrong.kind), (plant.wrong.kind, plant.where, said)
+        assert plant.wrong.is_said_by(said), (plant.wrong.kind, plant.where, said)
 
 
 def _convolution(**options: Any) -> Problem:

@@ -57,7 +57,7 @@ class Kind:
 
     @property
     def family(self) -> str:
-        return _capital(self.rows[0].family)
+        return _capital(self.rows[0].family.name)
 
     @cached_property
     def forms(self) -> Sequence[Shown]:

@@ -13,7 +13,6 @@ from gradcheck_cli.checker import check_subject
 from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.diagnose.diagnosis import Cause
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.network import says
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.mutate.mutate import NOTICEABLE
 from gradcheck_cli.report import Report
@@ -106,19 +105,18 @@ def _named(wrong: Wrong) -> Iterator[Shown]:
     for example in EXAMPLES:
         edit = Edit(example.program, wrong.code)
         report = checked(example, edit.result) if edit.fits else None
-        place = None if report is None else _place_of(wrong.kind, report)
+        place = None if report is None else _place_of(wrong, report)
         if report is not None and place is not None:
             yield Shown(wrong, example, edit, report, place)
             if place == 0:
                 return
 
 
-def _place_of(kind: str, report: Report) -> int | None:
+def _place_of(wrong: Wrong, report: Report) -> int | None:
     """Return the place of the first answer that is this one mistake; None if there is none."""
     if report.verdict is not Verdict.WRONG or report.diagnosis is None:
         return None
     answers = report.diagnosis.answers
-    alone = (
-        i for i, each in enumerate(answers) if len(each.causes) == 1 and says([each.causes[0].kind], kind)
-    )
+    causes = ([cause.kind for cause in answer.causes] for answer in answers)
+    alone = (i for i, kinds in enumerate(causes) if len(kinds) == 1 and wrong.is_said_by(kinds))
     return next(alone, None)

@@ -1,0 +1,47 @@
+"""The families of mistakes, and the data that would show a mistake of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """A group of kinds of mistakes.
+
+    name: a name that scripts can rely on.
+    shown_by: the data or parameters that would make an invisible mistake of this family show. A row that
+    knows better says so itself.
+    over_samples: whether its mistakes concern a sum or mean over samples, so that one sample may hide them.
+    in_activation: whether its mistakes concern ∂a/∂z, so that with some activations they are no mistakes.
+    """
+
+    name: str
+    shown_by: str = "other data or parameters"
+    over_samples: bool = False
+    in_activation: bool = False
+
+
+DERIVATIVE = Family(
+    "activation derivative",
+    "pre-activations on both sides of 0, and layers whose gradients are not 0",
+    in_activation=True,
+)
+FORMULA = Family(
+    "activation formula", "pre-activations on both sides of 0, and further from it", in_activation=True
+)
+LOSS = Family("loss", "outputs further from their targets")
+SCALE = Family("scale or reduction", over_samples=True)
+ACCUMULATED = Family("accumulated")
+SAMPLES = Family("samples", "samples that all contribute", over_samples=True)
+BIAS = Family("bias reduction", over_samples=True)
+PRODUCT = Family("wrong tensor")
+TRANSPOSED = Family("transposed")
+EARLY = Family("updated too early")
+NORM = Family("batch norm", "a batch on which the units' pre-activations differ more", over_samples=True)
+CONVOLUTION = Family("convolution")
+PENALTY = Family("penalty", "larger parameters, or a stronger penalty")
+ENTRIES = Family("entries", "gradients that are not 0")
+PRECISION = Family("precision", "a gradient that cancels more")
+OVERFLOWED = Family("overflow")
+ANOTHER_NETWORK = Family("another network")
