@@ -42,24 +42,30 @@ def _brier_gradient(a: Array, target: Array) -> Array:
     return p * (off - row_sums(off * p)[..., None])
 
 
-NEW_ACTIVATIONS = {
-    "log_softmax": Activation(_log_softmax, _log_softmax_jacobian, coupled=True, bounded=True),
-    "row_normalised": Activation(_row_normalised, _row_normalised_jacobian, coupled=True, bounded=True),
-    "mish": Activation(lambda z: z * np.tanh(softplus(z)), _mish_derivative, bounded=True),
-    "square": Activation(lambda z: z * z, lambda z: 2.0 * z),
-}
+_ACTIVATIONS = (
+    Activation("log_softmax", _log_softmax, _log_softmax_jacobian, coupled=True, bounded=True),
+    Activation("row_normalised", _row_normalised, _row_normalised_jacobian, coupled=True, bounded=True),
+    Activation("mish", lambda z: z * np.tanh(softplus(z)), _mish_derivative, bounded=True),
+    Activation("square", lambda z: z * z, lambda z: 2.0 * z),
+)
 
-NEW_LOSSES = {
-    "log_cosh": Loss(
-        lambda a, y: row_sums(softplus(2.0 * (a - y)) - (a - y) - np.log(2.0)), lambda a, y: np.tanh(a - y)
+_LOSSES = (
+    Loss(
+        "log_cosh",
+        lambda a, y: row_sums(softplus(2.0 * (a - y)) - (a - y) - np.log(2.0)),
+        lambda a, y: np.tanh(a - y),
     ),
-    "brier": Loss(lambda a, y: row_sums((softmax(a) - y) ** 2), _brier_gradient, per_output=False),
-    "square of the sum": Loss(
+    Loss("brier", lambda a, y: row_sums((softmax(a) - y) ** 2), _brier_gradient, per_output=False),
+    Loss(
+        "square of the sum",
         lambda a, y: row_sums(a - y) ** 2,
         lambda a, y: np.broadcast_to(2.0 * row_sums(a - y)[..., None], a.shape),
         per_output=False,
     ),
-}
+)
+
+NEW_ACTIVATIONS = {row.name: row for row in _ACTIVATIONS}
+NEW_LOSSES = {row.name: row for row in _LOSSES}
 
 
 def add_rows(monkeypatch: Any) -> None:

@@ -21,7 +21,6 @@ from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import penalty_on, penalty_terms
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient, same_loss
@@ -216,7 +215,7 @@ _VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
 def _activations(problem: Problem) -> Iterator[OtherNetwork]:
     """Yield networks with a different activation in one layer, or in all layers that share an activation."""
     for layers in _of_one_activation(problem.network):
-        says = f"{layers[0].activation_name}{_its_options(layers[0])}"
+        says = f"{layers[0].activation.name}{_its_options(layers[0])}"
         where = f"layer{'s' if len(layers) > 1 else ''} {listed([layer.name for layer in layers])}"
         for name, options in (*((name, {}) for name in ACTIVATIONS), *_VARIANTS):
             activation = ACTIVATIONS[name].with_options(**options)
@@ -234,8 +233,8 @@ def _of_one_activation(network: Network) -> Iterator[tuple[Layer, ...]]:
     yield from ((layer,) for layer in network.layers)
     together: dict[tuple[str, ...], tuple[Layer, ...]] = {}
     for layers in (network.layers, network.layers[:-1]):
-        for name in {layer.activation_name for layer in layers}:
-            same = tuple(layer for layer in layers if layer.activation_name == name)
+        for name in {layer.activation.name for layer in layers}:
+            same = tuple(layer for layer in layers if layer.activation.name == name)
             if len(same) > 1:
                 together[tuple(layer.name for layer in same)] = same
     yield from together.values()
@@ -246,13 +245,13 @@ _PROBE = np.array([[-3.0, -0.5, 0.25, 2.0]])
 
 def _is_same(layer: Layer, name: str, activation: Activation) -> bool:
     at, its = activation.value(_PROBE), layer.activation.value(_PROBE)
-    return layer.activation_name == name and np.allclose(at, its, rtol=1e-12)
+    return layer.activation.name == name and np.allclose(at, its, rtol=1e-12)
 
 
 def _its_options(layer: Layer) -> str:
     """Return a note if the layer's activation has options other than the defaults, else nothing."""
-    row = ACTIVATIONS[layer.activation_name].with_options()
-    return "" if _is_same(layer, layer.activation_name, row) else " with other options"
+    row = ACTIVATIONS[layer.activation.name].with_options()
+    return "" if _is_same(layer, layer.activation.name, row) else " with other options"
 
 
 def _of(options: Mapping[str, float | str]) -> str:
@@ -303,7 +302,7 @@ def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
 
 def _losses(problem: Problem) -> Iterator[OtherNetwork]:
     """Yield networks with a different loss, a different reduction, or a different factor on the loss."""
-    own, outputs, weight = name_of(problem.network.loss), problem.network.output.units, _weight(problem)
+    own, outputs, weight = problem.network.loss.name, problem.network.output.units, _weight(problem)
     own_scale = problem.network.coefficient / coefficient(
         problem.network.loss, problem.reduction, 1.0, outputs, weight
     )

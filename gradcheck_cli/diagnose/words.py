@@ -9,7 +9,6 @@ from gradcheck_cli.diagnose.diagnosis import Cause
 from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED
-from gradcheck_cli.diagnose.wrong_losses import name_of
 from gradcheck_cli.problem.problem import Problem
 
 
@@ -93,12 +92,12 @@ def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
     """Return the words for the loss and for the activation of these layers, which may differ."""
     loss = problem.network.loss
     formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
-    return {"loss": name_of(loss), "dloss": formula, **_activation(problem, layers)}
+    return {"loss": loss.name, "dloss": formula, **_activation(problem, layers)}
 
 
 def _activation(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
     named = [layer for layer in problem.network.layers if layer.name in layers]
-    rows = {layer.activation_name: layer.activation.formula for layer in named}
+    rows = {layer.activation.name: layer.activation.formula for layer in named}
     if len(rows) != 1:
         return {"activation": "the activation", "phi": "φ'(z)"}
     ((name, formula),) = rows.items()

@@ -63,18 +63,18 @@ _OF_A: Mapping[str, OfA] = {
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
-    formula = _OF_A.get(site.layer.activation_name)
+    formula = _OF_A.get(site.layer.activation.name)
     return None if formula is None else formula(site.y, site)
 
 
 def _input_for_a(site: Site, _: float) -> Array | None:
-    formula = _OF_A.get(site.layer.activation_name)
+    formula = _OF_A.get(site.layer.activation.name)
     fits = site.layer.units == site.layer.inputs
     return formula(site.a_h, site) if formula and fits else None
 
 
 def _mask_of_gradient(site: Site, _: float) -> Array | None:
-    if site.layer.activation_name not in ("relu", "leaky_relu"):
+    if site.layer.activation.name not in ("relu", "leaky_relu"):
         return None
     slope = negative_slope_of(site.layer.activation)
     return site.dL_da * np.where(site.dL_da > 0, 1.0, slope)
@@ -96,7 +96,7 @@ def _averaged_slope(site: Site, _: float) -> Array | None:
 
 
 def _with_flat_spot(site: Site, offset: float) -> Array | None:
-    if site.layer.activation_name == "identity" or site.layer.activation.coupled:
+    if site.layer.activation.name == "identity" or site.layer.activation.coupled:
         return None
     return site.layer.activation.vjp(site.y, site.dL_da) + offset * site.dL_da
 

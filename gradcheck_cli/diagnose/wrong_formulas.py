@@ -23,20 +23,20 @@ Slope = Callable[[Array, Array, Layer], Array]
 
 
 def _leaky(site: Site, slope: float) -> Array | None:
-    if site.layer.activation_name not in ("relu", "leaky_relu"):
+    if site.layer.activation.name not in ("relu", "leaky_relu"):
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, slope)
 
 
 def _elu(site: Site, alpha: float) -> Array | None:
-    if site.layer.activation_name != "elu":
+    if site.layer.activation.name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, alpha * np.exp(np.minimum(site.y, 0.0)))
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
     """Return ∂L/∂a · φ'(z) with elu's slope below 0 as a + alpha, for an alpha unlike the forward pass's."""
-    if site.layer.activation_name != "elu":
+    if site.layer.activation.name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
 
@@ -179,7 +179,7 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
 
 def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        if site.layer.activation_name != name:
+        if site.layer.activation.name != name:
             return None
         return site.dL_da * slope(site.y, site.a, site.layer)
 
@@ -198,7 +198,7 @@ def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
 
 def _another(name: str, activation: Activation) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        if site.layer.activation_name == name:  # its options are solved for
+        if site.layer.activation.name == name:  # its options are solved for
             return None
         return site.dL_da * activation.derivative(site.y)
 
@@ -243,7 +243,7 @@ def _written_by_a(
     name: str, formula: str, slope: Callable[[Array], Array], not_of: tuple[str, ...], code: str
 ) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        return None if site.layer.activation_name in (name, *not_of) else site.dL_da * slope(site.a)
+        return None if site.layer.activation.name in (name, *not_of) else site.dL_da * slope(site.a)
 
     return activation_row(
         "another activation's derivative",

@@ -11,7 +11,7 @@ from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.functions import sigmoid, softmax
-from gradcheck_cli.network.losses import LOSSES, Loss
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.types import Array
 
 Gradient = Callable[[Array, Array], Array]
@@ -37,16 +37,6 @@ def loss_row(
     )
 
 
-def name_of(loss: Loss) -> str:
-    """Return the name of the loss in the table of losses."""
-    return next(name for name, row in LOSSES.items() if row.formula == loss.formula)
-
-
-def name_of_loss(site: Site) -> str:
-    """Return the name of the network's loss."""
-    return name_of(site.problem.network.loss)
-
-
 def of_loss(gradient: Gradient, *losses: str) -> Step:
     """Return a step that computes a wrong gradient of the loss, times the network's coefficient.
 
@@ -54,7 +44,7 @@ def of_loss(gradient: Gradient, *losses: str) -> Step:
     """
 
     def step(site: Site, _: float) -> Array | None:
-        if losses and name_of_loss(site) not in losses:
+        if losses and site.problem.network.loss.name not in losses:
             return None
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
 
@@ -197,10 +187,10 @@ def _squared_hinge(a: Array, target: Array) -> Array:
 
 def _another(name: str, formula: str, gradient: Gradient, code: str) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        own = name_of_loss(site)
-        half = own == "mse" and name == "½ mse"  # only a factor
-        raw = LOSSES[own].applies is not None and name == "½ mse"  # the output activation missing
-        if own == name or half or raw or (name == "squared hinge" and own != "hinge"):
+        own = site.problem.network.loss
+        half = own.name == "mse" and name == "½ mse"  # only a factor
+        raw = own.applies is not None and name == "½ mse"  # the output activation missing
+        if own.name == name or half or raw or (name == "squared hinge" and own.name != "hinge"):
             return None
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
 
@@ -225,7 +215,7 @@ def _threshold(site: Site) -> float:
 
 
 def _huber(site: Site, delta: float) -> Array | None:
-    if name_of_loss(site) != "huber":
+    if site.problem.network.loss.name != "huber":
         return None
     return site.problem.network.coefficient * np.clip(site.a - site.problem.target, -delta, delta)
 
@@ -267,20 +257,20 @@ def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
 
 
 def _signless(site: Site, _: float) -> Array | None:
-    if name_of_loss(site) != "huber":
+    if site.problem.network.loss.name != "huber":
         return None
     d, delta = site.a - site.problem.target, _threshold(site)
     return site.problem.network.coefficient * np.where(np.abs(d) <= delta, d, delta)
 
 
 def _one_sided(site: Site, _: float) -> Array | None:
-    if name_of_loss(site) != "huber":
+    if site.problem.network.loss.name != "huber":
         return None
     return site.problem.network.coefficient * np.minimum(site.a - site.problem.target, _threshold(site))
 
 
 def _unit_slope(site: Site, _: float) -> Array | None:
-    if name_of_loss(site) != "huber":
+    if site.problem.network.loss.name != "huber":
         return None
     d, delta = site.a - site.problem.target, _threshold(site)
     return site.problem.network.coefficient * np.where(np.abs(d) <= delta, d, np.sign(d))

@@ -210,6 +210,13 @@ _NORMS: tuple[Mistake, ...] = (
         "δ = (…) / √(var z)",
         f"delta_h = {_NORMALISED} / z_h.std(axis=0)",
     ),
+    _norm(
+        "batch norm: eps outside the root",
+        lambda at, g, s: at.vjp(g) * at.deviation / (np.sqrt(_variance(at, s)) + (s.layer.batch_norm or 0.0)),
+        "batch normalisation's backward adds eps to the root, not to the variance",
+        "δ = (…) / (√(var z) + eps)",
+        f"delta_h = {_NORMALISED} / (z_h.std(axis=0) + eps)",
+    ),
 )
 
 
@@ -292,17 +299,6 @@ _OTHER_EPS = (
         _eps_found(lambda at, g: [_centred(g), -_along(at.value * at.deviation, g)]),
         "batch normalisation's backward has eps = {value} throughout",
         "δ = (…) / √(var z + {value}), in ẑ too",
-    ),
-)
-
-
-_EPS_OUTSIDE: tuple[Mistake, ...] = (
-    _norm(
-        "batch norm: eps outside the root",
-        lambda at, g, s: at.vjp(g) * at.deviation / (np.sqrt(_variance(at, s)) + (s.layer.batch_norm or 0.0)),
-        "batch normalisation's backward adds eps to the root, not to the variance",
-        "δ = (…) / (√(var z) + eps)",
-        f"delta_h = {_NORMALISED} / (z_h.std(axis=0) + eps)",
     ),
 )
 
@@ -399,7 +395,6 @@ NORM_MISTAKES: tuple[Mistake, ...] = (
         "dL_db_h = dL_dy_h.sum(axis=0)",
     ),
     *_NORMS,
-    *_EPS_OUTSIDE,
     *_OTHER_EPS,
     *_GAMMAS,
     *_BETAS,

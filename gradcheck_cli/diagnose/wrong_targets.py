@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck_cli.diagnose.families import LOSS
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
-from gradcheck_cli.diagnose.wrong_losses import NOT_ZERO, loss_row, name_of_loss, of_loss, total_of
+from gradcheck_cli.diagnose.wrong_losses import NOT_ZERO, loss_row, of_loss, total_of
 from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.types import Array
 
@@ -23,7 +23,7 @@ def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
     """
 
     def step(site: Site, _: float) -> Array | None:
-        if losses and name_of_loss(site) not in losses:
+        if losses and site.problem.network.loss.name not in losses:
             return None
         return RIGHT[Part.LOSS](
             replace(site, problem=replace(site.problem, target=change(site.problem.target)))
@@ -75,7 +75,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
 
 def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
     """Return the gradient of cross-entropy for this target and coefficient; None for other losses."""
-    if name_of_loss(site) != "cross_entropy":
+    if site.problem.network.loss.name != "cross_entropy":
         return None
     return coefficient * (softmax(site.a) * total_of(target) - target)
 
@@ -171,7 +171,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 
 def _at_the_target(site: Site, _: float) -> Array | None:
     """Return c · (p − y) at the label and 0 elsewhere; None for losses other than cross-entropy."""
-    if name_of_loss(site) != "cross_entropy":
+    if site.problem.network.loss.name != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)
 

@@ -53,7 +53,7 @@ def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> It
     for i in [len(layers) - 1] if mistake.part is Part.LOSS else range(len(layers)):
         gradients = _backprop(problem, mistake, i, deltas)
         if gradients is not None and not (
-            layers[i].activation_name == "identity"
+            layers[i].activation.name == "identity"
             and _same(gradients, right)  # it has no derivative to get wrong
         ):
             yield Plant(mistake, layers[i].name, gradients)

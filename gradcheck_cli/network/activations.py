@@ -1,6 +1,6 @@
 """The activations, one row each, with value and derivative next to each other.
 
-To add one, write its row in `ACTIVATIONS`; the spec, the command line and the tests read the table.
+To add one, write its row; the spec, the command line and the tests read the table.
 Every function takes z of shape (…, units). Values must also accept complex z (for the complex step).
 """
 
@@ -26,9 +26,10 @@ Function = Callable[..., Array]
 class Activation:
     """An activation a = φ(z) with its derivative and its smooth pieces.
 
+    name:       what a spec calls it.
     value:      φ(z), shape of z.
     derivative: ∂a/∂z: φ'(z), shape of z; for a coupled activation the Jacobian, shape (…, units, units).
-    pieces:     for a φ with kinks, the smooth piece that each z is on: True to the right of the kink at 0.
+    pieces:     for a φ with kinks, the smooth piece that each z is on, a number or a truth value.
     branch:     for a φ with kinks, φ(z) on the given pieces, extended past their ends, shape of z.
     in_place:   φ(z) written over a real z, where that is faster.
     coupled:    each a depends on the whole row of z (softmax).
@@ -41,6 +42,7 @@ class Activation:
     formula:    the derivative as a textbook writes it.
     """
 
+    name: str
     value: Function
     derivative: Function
     pieces: Function | None = None
@@ -54,6 +56,11 @@ class Activation:
     rounding: ActivationRounding = NUDGED_ACTIVATION
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "φ'(z)"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The keys that a spec may set for this activation."""
+        return tuple(self.options)
 
     def with_options(self, **given: Any) -> Activation:
         """Return a copy with its options bound, so that every function takes only z."""
@@ -146,9 +153,10 @@ class _Softmax(Activation):
         return a * (dL_da - (dL_da * a).sum(axis=-1, keepdims=True))
 
 
-ACTIVATIONS: Mapping[str, Activation] = {
-    "identity": Activation(lambda z: z, np.ones_like, formula="1"),
-    "sigmoid": Activation(
+_ROWS: tuple[Activation, ...] = (
+    Activation("identity", lambda z: z, np.ones_like, formula="1"),
+    Activation(
+        "sigmoid",
         sigmoid,
         lambda z: sigmoid(z) * sigmoid(-z),
         in_place=lambda z: sigmoid(z, out=z),
@@ -157,14 +165,16 @@ ACTIVATIONS: Mapping[str, Activation] = {
         formula="a (1 − a)",
     ),
     # 1 − tanh²(z) = 4 σ(2z) σ(−2z), which keeps its digits where tanh is near ±1.
-    "tanh": Activation(
+    Activation(
+        "tanh",
         np.tanh,
         lambda z: 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z),
         in_place=lambda z: np.tanh(z, out=z),
         bounded=True,
         formula="1 − a²",
     ),
-    "relu": Activation(
+    Activation(
+        "relu",
         lambda z: np.where(z.real > 0, z, 0.0).astype(z.dtype, copy=False),
         lambda z: (z > 0).astype(z.dtype),
         pieces=_right_of_zero,
@@ -173,7 +183,8 @@ ACTIVATIONS: Mapping[str, Activation] = {
         flat_left=True,
         formula="1 if z > 0, else 0",
     ),
-    "leaky_relu": Activation(
+    Activation(
+        "leaky_relu",
         _leaky_relu,
         _leaky_relu_derivative,
         pieces=_right_of_zero,
@@ -181,7 +192,8 @@ ACTIVATIONS: Mapping[str, Activation] = {
         options={"negative_slope": 0.01},
         formula="1 if z > 0, else negative_slope",
     ),
-    "elu": Activation(
+    Activation(
+        "elu",
         _elu,
         _elu_derivative,
         pieces=_right_of_zero,
@@ -190,7 +202,8 @@ ACTIVATIONS: Mapping[str, Activation] = {
         options={"alpha": 1.0},
         formula="1 if z > 0, else alpha eᶻ",
     ),
-    "gelu": Activation(
+    Activation(
+        "gelu",
         _gelu,
         _gelu_derivative,
         bounded=True,
@@ -198,14 +211,16 @@ ACTIVATIONS: Mapping[str, Activation] = {
         options={"approximate": "none"},
         formula="Φ(z) + z Φ'(z)",
     ),
-    "silu": Activation(
+    Activation(
+        "silu",
         lambda z: z * sigmoid(z),
         lambda z: sigmoid(z) + z * sigmoid(z) * sigmoid(-z),
         bounded=True,
         formula="σ(z) + a (1 − σ(z))",
     ),
-    "softplus": Activation(softplus, sigmoid, absolute=np.ones_like, formula="σ(z)"),
-    "softmax": _Softmax(
+    Activation("softplus", softplus, sigmoid, absolute=np.ones_like, formula="σ(z)"),
+    _Softmax(
+        "softmax",
         softmax,
         _softmax_jacobian,
         coupled=True,
@@ -214,4 +229,6 @@ ACTIVATIONS: Mapping[str, Activation] = {
         rounding=SoftmaxRounding(),
         formula="aᵢ (1[i=j] − aⱼ)",
     ),
-}
+)
+
+ACTIVATIONS: Mapping[str, Activation] = {row.name: row for row in _ROWS}

@@ -16,26 +16,30 @@ from gradcheck_cli.types import Array, Shape
 class Initialiser:
     """A distribution for initial parameters: draw(rng, shape, fan_in, fan_out) at scale 1.
 
-    scale: the default scale.
+    name: what a spec calls it.  scale: the default scale.
     """
 
+    name: str
     draw: Callable[[np.random.RandomState, Shape, int, int], Array]
     scale: float = 1.0
 
 
-INITIALISERS: Mapping[str, Initialiser] = {
-    "normal": Initialiser(lambda rng, shape, *_: rng.normal(size=shape), scale=0.1),
-    "uniform": Initialiser(lambda rng, shape, *_: rng.uniform(-1.0, 1.0, size=shape), scale=0.1),
+_ROWS: tuple[Initialiser, ...] = (
+    Initialiser("normal", lambda rng, shape, *_: rng.normal(size=shape), scale=0.1),
+    Initialiser("uniform", lambda rng, shape, *_: rng.uniform(-1.0, 1.0, size=shape), scale=0.1),
     # Glorot and Bengio, AISTATS 2010: torch.nn.init.xavier_uniform_
-    "xavier": Initialiser(
+    Initialiser(
+        "xavier",
         lambda rng, shape, fan_in, fan_out: (
             math.sqrt(6.0 / (fan_in + fan_out)) * rng.uniform(-1.0, 1.0, size=shape)
-        )
+        ),
     ),
     # He et al., ICCV 2015: torch.nn.init.kaiming_normal_
-    "he": Initialiser(lambda rng, shape, fan_in, _: math.sqrt(2.0 / fan_in) * rng.normal(size=shape)),
-    "zeros": Initialiser(lambda rng, shape, *_: np.zeros(shape)),
-}
+    Initialiser("he", lambda rng, shape, fan_in, _: math.sqrt(2.0 / fan_in) * rng.normal(size=shape)),
+    Initialiser("zeros", lambda rng, shape, *_: np.zeros(shape)),
+)
+
+INITIALISERS: Mapping[str, Initialiser] = {row.name: row for row in _ROWS}
 
 
 class Sized(NamedTuple):

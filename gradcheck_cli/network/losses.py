@@ -1,6 +1,6 @@
 """The losses, one row each, with value and gradient next to each other.
 
-To add one, write its row in `LOSSES`; the spec, the command line and the tests read the table.
+To add one, write its row; the spec, the command line and the tests read the table.
 Every function takes a of shape (…, N, C) and a target of shape (N, C), and treats each sample separately:
 the network reduces over the samples. Values must also accept complex a.
 """
@@ -27,6 +27,7 @@ Reduction = Literal["batchmean", "mean", "sum"]
 class Loss:
     """A loss ℓₙ(a, target) with its gradient and its smooth pieces.
 
+    name:       what a spec calls it.
     value:      ℓ, shape (…, N): summed over the outputs of a sample.
     gradient:   ∂ℓ/∂a, shape (…, N, C).
     pieces:     for a loss with kinks, the smooth piece that each a is on, shape (…, N, C).
@@ -43,6 +44,7 @@ class Loss:
     formula:    the gradient as a textbook writes it.
     """
 
+    name: str
     value: Function
     gradient: Function
     pieces: Function | None = None
@@ -56,6 +58,15 @@ class Loss:
     rounding: LossRounding = NUDGED_LOSS
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "∂ℓ/∂a"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The keys that a spec may set for this loss: its reduction, a factor and its options.
+
+        A loss of distributions also allows the target to be smoothed, and its classes to be weighted.
+        """
+        of_target = ("label_smoothing", "weight") if self.target == "distribution" else ()
+        return ("reduction", "scale", *self.options, *of_target)
 
     def with_options(self, **given: Any) -> Loss:
         """Return a copy with its options bound, so that every function takes only (a, target)."""
@@ -142,9 +153,10 @@ def _hinge_gradient(a: Array, target: Array) -> Array:
     return over - target * over.sum(axis=-1, keepdims=True)
 
 
-LOSSES: Mapping[str, Loss] = {
-    "mse": Loss(_mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
-    "l1": Loss(
+_ROWS: tuple[Loss, ...] = (
+    Loss("mse", _mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
+    Loss(
+        "l1",
         lambda a, target: row_sums(_abs(a - target)),
         lambda a, target: np.sign(a - target),
         pieces=lambda a, target: np.sign((a - target).real),
@@ -152,7 +164,8 @@ LOSSES: Mapping[str, Loss] = {
         sides=(-1, 0, 1),
         formula="sign(a − y)",
     ),
-    "huber": Loss(
+    Loss(
+        "huber",
         _huber,
         lambda a, target, delta: np.clip(a - target, -delta, delta),
         pieces=_huber_pieces,
@@ -161,7 +174,8 @@ LOSSES: Mapping[str, Loss] = {
         options={"delta": 1.0},
         formula="clip(a − y, ± delta)",
     ),
-    "cross_entropy": Loss(
+    Loss(
+        "cross_entropy",
         _cross_entropy,
         _cross_entropy_gradient,
         per_output=False,
@@ -171,7 +185,8 @@ LOSSES: Mapping[str, Loss] = {
         rounding=CrossEntropyRounding(),
         formula="(softmax(a) − y)",
     ),
-    "bce_with_logits": Loss(
+    Loss(
+        "bce_with_logits",
         _bce_with_logits,
         lambda a, target: sigmoid(a) - target,
         applies="sigmoid",
@@ -179,7 +194,8 @@ LOSSES: Mapping[str, Loss] = {
         limits=(0.0, 1.0),
         formula="(σ(a) − y)",
     ),
-    "hinge": Loss(
+    Loss(
+        "hinge",
         _hinge,
         _hinge_gradient,
         pieces=lambda a, target: _margins(a, target).real > 0,
@@ -191,7 +207,9 @@ LOSSES: Mapping[str, Loss] = {
         rounding=HingeRounding(),
         formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",
     ),
-}
+)
+
+LOSSES: Mapping[str, Loss] = {row.name: row for row in _ROWS}
 
 
 def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: int, weight: float) -> float:

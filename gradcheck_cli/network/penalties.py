@@ -17,22 +17,28 @@ from gradcheck_cli.types import Array
 class Penalty:
     """A penalty on parameters: value(w, λ) and derivative(w, λ), both in w's shape.
 
+    name: what a spec calls it.
+
     For penalties with the kink of |w|, pieces(w) tells the side of each entry, and branch(w, sign, λ) is the
     value extended past the kink.
     """
 
+    name: str
     value: Callable[[Array, float], Array]
     derivative: Callable[[Array, float], Array]
     pieces: Callable[[Array], Array] | None = None
     branch: Callable[[Array, float, float], Array] | None = None
 
 
-PENALTIES: Mapping[str, Penalty] = {
-    "l2": Penalty(lambda w, strength: 0.5 * strength * w * w, lambda w, strength: strength * w),
-    "l1": Penalty(
+_ROWS: tuple[Penalty, ...] = (
+    Penalty("l2", lambda w, strength: 0.5 * strength * w * w, lambda w, strength: strength * w),
+    Penalty(
+        "l1",
         lambda w, strength: strength * np.where(w.real < 0, -w, w),
         lambda w, strength: strength * np.sign(w),
         pieces=lambda w: np.sign(w.real),
         branch=lambda w, sign, strength: strength * sign * w,
     ),
-}
+)
+
+PENALTIES: Mapping[str, Penalty] = {row.name: row for row in _ROWS}

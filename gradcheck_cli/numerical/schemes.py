@@ -18,6 +18,7 @@ from dataclasses import dataclass
 class Scheme:
     """One difference scheme.
 
+    name: what a spec calls it.
     offsets, weights: the stencil (o, w).
     order: its order p.
     step: the default step h; for an extrapolating scheme, the largest of its ladder.
@@ -28,6 +29,7 @@ class Scheme:
     cancels: whether the stencil subtracts nearly equal numbers, so that their rounding is its noise.
     """
 
+    name: str
     offsets: tuple[complex, ...]
     weights: tuple[complex, ...]
     order: int
@@ -43,23 +45,27 @@ class Scheme:
         return len(self.certify) < len(self.ladder)
 
 
-SCHEMES: Mapping[str, Scheme] = {
+_ROWS: tuple[Scheme, ...] = (
     # From ¼ to 2⁻³⁰: six close rungs to extrapolate smooth functions, where rounding is smallest; two to
     # certify, where truncation and rounding are about equal once extrapolated, few kinks are crossed, and
     # what is known of the unperturbed network still holds; three for kinks and steep functions, which also
     # show the noise.
-    "adaptive": Scheme(
+    Scheme(
+        "adaptive",
         offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=0.25,
         ladder=tuple(2.0**-k for k in (0, 1, 2, 3, 4, 5, 7, 9, 15, 21, 28)), certify=(6, 7),
         extrapolate=True,
     ),
-    "forward": Scheme(offsets=(0, 1), weights=(-1, 1), order=1, step=2.0**-26),
-    "backward": Scheme(offsets=(-1, 0), weights=(-1, 1), order=1, step=2.0**-26),
-    "central": Scheme(offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=2.0**-17),
-    "five-point": Scheme(
+    Scheme("forward", offsets=(0, 1), weights=(-1, 1), order=1, step=2.0**-26),
+    Scheme("backward", offsets=(-1, 0), weights=(-1, 1), order=1, step=2.0**-26),
+    Scheme("central", offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=2.0**-17),
+    Scheme(
+        "five-point",
         offsets=(-2, -1, 1, 2), weights=(1 / 12, -8 / 12, 8 / 12, -1 / 12), order=4, step=2.0**-10
     ),
-    "complex": Scheme(offsets=(1j,), weights=(-1j,), order=2, step=2.0**-66, cancels=False),
-}  # fmt: skip
+    Scheme("complex", offsets=(1j,), weights=(-1j,), order=2, step=2.0**-66, cancels=False),
+)  # fmt: skip
+
+SCHEMES: Mapping[str, Scheme] = {row.name: row for row in _ROWS}
 
 DEFAULT_SCHEME = "adaptive"

@@ -27,7 +27,7 @@ _ActivationName = Annotated[str, one_of(ACTIVATIONS, "activation"), names_in_sch
 
 
 def _options_of_activation(name: str) -> tuple[str, ...]:
-    return tuple(ACTIVATIONS[name].options)
+    return ACTIVATIONS[name].settings
 
 
 class ActivationSpec(Model):

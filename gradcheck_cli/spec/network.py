@@ -27,9 +27,7 @@ _LossName = Annotated[str, one_of(LOSSES, "loss"), names_in_schema(LOSSES)]
 
 
 def _options_of_loss(name: str) -> tuple[str, ...]:
-    row = LOSSES[name]
-    of_distributions = ("label_smoothing", "weight") if row.target == "distribution" else ()
-    return ("reduction", "scale", *row.options, *of_distributions)
+    return LOSSES[name].settings
 
 
 class LossSpec(Model):
