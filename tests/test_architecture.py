@@ -124,6 +124,7 @@ MAY_IMPORT = {
         "explain",
         "files",
         "mutate",
+        "numerical.schemes",
         "report",
         "sweep",
     },

@@ -26,7 +26,7 @@ from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
 from gradcheck_cli.formats import RENDERERS, render
 from gradcheck_cli.formats.view import view_of, wants_color
-from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.numerical.schemes import plain_schemes
 
 if TYPE_CHECKING:
     from gradcheck_cli.files.output import Output
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.sweep.sweep import Sweep
 
 
-_SCHEMES = [name for name, scheme in SCHEMES.items() if not scheme.extrapolate]
+_SCHEMES = plain_schemes()
 
 
 @click.command(

@@ -69,3 +69,8 @@ _ROWS: tuple[Scheme, ...] = (
 SCHEMES: Mapping[str, Scheme] = {row.name: row for row in _ROWS}
 
 DEFAULT_SCHEME = "adaptive"
+
+
+def plain_schemes() -> tuple[str, ...]:
+    """Return the names of the schemes that use a single step, without extrapolation."""
+    return tuple(scheme.name for scheme in SCHEMES.values() if not scheme.extrapolate)

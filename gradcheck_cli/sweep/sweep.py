@@ -17,7 +17,7 @@ from gradcheck_cli.checker import check_subject
 from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.errors import ExitCode, bad_input
 from gradcheck_cli.numerical.estimate import Progress
-from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
+from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, plain_schemes
 from gradcheck_cli.report import EXIT_CODES, Report
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.subject import Subject, subject_of
@@ -27,9 +27,6 @@ from gradcheck_cli.types import Array
 
 STEPS = tuple(2.0**-k for k in range(51))
 """The steps to sweep, as changes of a pre-activation: from 1 down to 2⁻⁵⁰, close to machine epsilon."""
-
-PLAIN = tuple(name for name, scheme in SCHEMES.items() if not scheme.extrapolate)
-"""The schemes that use a single step, without extrapolation."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Sweep:
 def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = None) -> Sweep:
     """Compare the checked gradients of `spec` with plain schemes at steps from 1 down to 2⁻⁵⁰.
 
-    schemes: names from `PLAIN`; by default all that apply.
+    schemes: names of plain schemes; by default all that apply.
 
     Raises the same errors as `check`.
     """
@@ -107,8 +104,9 @@ def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
     if subject.units is None and any(not SCHEMES[name].cancels for name in schemes):
         help = "code may accept real numbers only"
         raise bad_input("--scheme: 'complex' steps are not for code", help=help)
-    wanted = schemes or [name for name in PLAIN if subject.units is not None or SCHEMES[name].cancels]
-    return tuple(name for name in PLAIN if name in wanted)
+    plain = plain_schemes()
+    wanted = schemes or [name for name in plain if subject.units is not None or SCHEMES[name].cancels]
+    return tuple(name for name in plain if name in wanted)
 
 
 def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | None) -> Mapping[str, Entries]:

@@ -11,8 +11,9 @@ from build import spec_of
 from gradcheck_cli import InputError
 from gradcheck_cli.files.output import Output
 from gradcheck_cli.formats.sweep import picture
-from gradcheck_cli.formats.sweep.picture import ENDINGS, MARKERS, refuse_unwritable, save
-from gradcheck_cli.sweep.sweep import PLAIN, Sweep, sweep
+from gradcheck_cli.formats.sweep.picture import ENDINGS, marker_of, refuse_unwritable, save
+from gradcheck_cli.numerical.schemes import plain_schemes
+from gradcheck_cli.sweep.sweep import Sweep, sweep
 
 SPECS = {
     "right": spec_of((4, "tanh"), (3, "sigmoid")),
@@ -114,4 +115,4 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_every_scheme_has_a_marker_of_its_own():
-    assert len({MARKERS[name] for name in PLAIN}) == len(PLAIN)
+    assert len({marker_of(name) for name in plain_schemes()}) == len(plain_schemes())

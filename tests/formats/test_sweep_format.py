@@ -14,9 +14,10 @@ from rich.cells import cell_len
 from gradcheck_cli import Verdict, load_spec
 from gradcheck_cli.formats import RENDERERS, View, render
 from gradcheck_cli.formats.sweep.plot import LABEL, Axes, Plot
-from gradcheck_cli.formats.sweep.table import EXTRAPOLATED, FLAT, GLYPHS, KINK
+from gradcheck_cli.formats.sweep.table import EXTRAPOLATED, FLAT, KINK, glyphs_of
+from gradcheck_cli.numerical.schemes import plain_schemes
 from gradcheck_cli.sweep.curve import Branch
-from gradcheck_cli.sweep.sweep import PLAIN, Sweep, sweep
+from gradcheck_cli.sweep.sweep import Sweep, sweep
 
 CONFIGS = ("digits_mlp.yaml", "wrong_gradient.yaml", "relu_huber.yaml", "code/book_trap.yaml")
 
@@ -72,14 +73,14 @@ def test_without_color_there_is_no_escape_and_with_it_nothing_else_changes(swept
 
 
 def test_every_scheme_has_marks_of_its_own():
-    marks = [glyph for name in PLAIN for glyph in GLYPHS[name]]
+    marks = [glyph for name in plain_schemes() for glyph in glyphs_of(name)]
     assert len({*marks, EXTRAPOLATED, KINK, FLAT}) == len(marks) + 3
     assert all(cell_len(glyph) == 1 for glyph in [*marks, EXTRAPOLATED, KINK, FLAT])
 
 
 def test_truncation_noise_and_the_adaptive_scheme_are_in_the_plot(swept):
     shown = glyphs_in(plot_of(lines_of(swept("digits_mlp.yaml"))))
-    assert shown >= {*(glyph for pair in GLYPHS.values() for glyph in pair), EXTRAPOLATED}
+    assert shown >= {*(glyph for name in plain_schemes() for glyph in glyphs_of(name)), EXTRAPOLATED}
     assert not {KINK, FLAT} & shown
 
 
@@ -88,7 +89,7 @@ def test_the_best_step_of_every_scheme_is_below_the_axis(swept):
     (best,) = [line for line in lines_of(of) if line.split()[:1] == ["best"]]
     axes = Axes(octaves=50, bottom=-16, top=0, columns_per_octave=1, rows_per_decade=1.0)
     for curve in of.curves[2:]:
-        assert best[LABEL + 1 + axes.column(curve.best.step)] == GLYPHS[curve.scheme][0]
+        assert best[LABEL + 1 + axes.column(curve.best.step)] == glyphs_of(curve.scheme)[0]
 
 
 def test_steps_over_kinks_are_marked_on_the_curves_and_below(swept):

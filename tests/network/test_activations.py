@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from new_rows import NEW_ACTIVATIONS
 
 from gradcheck_cli.network.activations import ACTIVATIONS
 
+ROWS = {**ACTIVATIONS, **NEW_ACTIVATIONS}
+
 OPTIONS = [
-    *((name, {}) for name in ACTIVATIONS),
+    *((name, {}) for name in ROWS),
     ("leaky_relu", {"negative_slope": 0.3}),
     ("elu", {"alpha": 0.5}),
     ("gelu", {"approximate": "tanh"}),
@@ -16,7 +19,7 @@ OPTIONS = [
 @pytest.fixture(params=OPTIONS, ids=lambda named: f"{named[0]} {named[1] or ''}".strip())
 def activation(request):
     name, options = request.param
-    return ACTIVATIONS[name].with_options(**options)
+    return ROWS[name].with_options(**options)
 
 
 @pytest.fixture
@@ -57,13 +60,29 @@ def test_saturates_without_warning_or_nan(activation):
     assert np.isfinite(activation.derivative(z)).all()
 
 
-@pytest.mark.parametrize("name", [name for name, row in ACTIVATIONS.items() if row.pieces])
-def test_pieces_change_at_the_kink_and_nowhere_else(name):
-    activation = ACTIVATIONS[name].with_options()
-    assert activation.pieces is not None
-    left, right = np.array([[-1e-9]]), np.array([[1e-9]])
-    assert (activation.pieces(left) != activation.pieces(right)).all()
-    assert (activation.pieces(np.array([[2.0]])) == activation.pieces(right)).all()
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.coupled])
+def test_pieces_change_where_slope_or_curvature_jumps_and_nowhere_else(name):
+    activation = ROWS[name].with_options()
+    z = np.linspace(-9.0, 9.0, 18_000)  # steps of about 1e-3; neither 0 nor 6 is among them
+    pieces = np.zeros(z.shape) if activation.pieces is None else activation.pieces(z)
+    curvature = np.diff(activation.derivative(z)) / np.diff(z)
+    jumps = np.flatnonzero(np.abs(np.diff(curvature)) > 0.05)
+    changes = np.flatnonzero(np.diff(pieces.astype(float)))
+    assert all(np.abs(changes - jump).min(initial=9) <= 1 for jump in jumps)
+    assert all(np.abs(jumps - change).min(initial=9) <= 1 for change in changes)
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.pieces])
+def test_the_branch_of_its_own_piece_is_the_value_and_goes_on_smoothly_past_its_end(name):
+    activation = ROWS[name].with_options()
+    z = np.linspace(-9.0, 9.0, 1000)  # 0 and 6 are not on this grid
+    pieces = activation.pieces(z)
+    np.testing.assert_array_equal(activation.branch(z, pieces), activation.value(z))
+    for piece in np.unique(pieces):
+        at = z[pieces == piece]
+        ends = np.array([at[0] - 1e-3, at[0], at[-1], at[-1] + 1e-3])
+        slopes = activation.branch(ends + 1e-30j, np.full(4, piece)).imag / 1e-30
+        np.testing.assert_allclose(np.diff(slopes)[::2], 0.0, atol=0.01)
 
 
 @pytest.mark.parametrize("name", ["relu"])

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from new_rows import NEW_LOSSES
 
 from gradcheck_cli.network.losses import LOSSES, coefficient
+
+ROWS = {**LOSSES, **NEW_LOSSES}
 
 N, C = 6, 4
 
 
-@pytest.fixture(params=[*((name, {}) for name in LOSSES), ("huber", {"delta": 0.3})], ids=str)
+@pytest.fixture(params=[*((name, {}) for name in ROWS), ("huber", {"delta": 0.3})], ids=str)
 def loss(request):
     name, options = request.param
-    return LOSSES[name].with_options(**options)
+    return ROWS[name].with_options(**options)
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pytest
 from build import problem_of
 
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
-from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.numerical.schemes import SCHEMES, plain_schemes
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.sweep import stepping
 from gradcheck_cli.sweep.stepping import Drawing, evaluations
 
-PLAIN = {name: scheme for name, scheme in SCHEMES.items() if not scheme.extrapolate}
+PLAIN = {name: SCHEMES[name] for name in plain_schemes()}
 STEPS = [2.0**-k for k in range(12)]
 
 

@@ -10,21 +10,22 @@ from typing import Any
 from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.files.output import Output
 from gradcheck_cli.formats.glyphs import escaped
+from gradcheck_cli.numerical.schemes import plain_schemes
 from gradcheck_cli.sweep.curve import Branch, Curve
-from gradcheck_cli.sweep.sweep import PLAIN, Sweep
+from gradcheck_cli.sweep.sweep import Sweep
 
 _METADATA = {".svg": {"Date": None}, ".png": {"Software": None}}
 """For each file suffix, metadata without a date, so that the same sweep gives the same file."""
 
 ENDINGS = tuple(_METADATA)
 
-MARKERS = dict(zip(PLAIN, "><oDs^v", strict=False))
-"""The marker of each scheme: filled on its truncation branch, hollow elsewhere."""
+_MARKERS = "><oDs^vpPhHdX8"
 
 _LOW, _HIGH = 3e-17, 3.0
 """The range that the error axis always covers, so that pictures of sweeps can be compared."""
 
-_COLORS = {name: f"C{i}" for i, name in enumerate(PLAIN)}
+_LARGEST, _SMALLEST = 7.0, 3.0
+"""The sizes of markers. Each scheme's are smaller than the last one's, so that points under them show."""
 
 
 def refuse_unwritable(to: Output) -> None:
@@ -86,13 +87,16 @@ def _shade_kinks(axes: Any, sweep: Sweep) -> None:
         axes.axvspan(min(steps), max(steps), color="0.92", zorder=0, label="a kink is crossed")
 
 
+def marker_of(scheme: str) -> str:
+    """Return a scheme's marker: filled on its truncation branch, hollow elsewhere."""
+    return _MARKERS[plain_schemes().index(scheme) % len(_MARKERS)]
+
+
 def _draw(axes: Any, curve: Curve) -> None:
-    color, marker = _COLORS[curve.scheme], MARKERS[curve.scheme]
-    style = {
-        "color": color,
-        "linestyle": "",
-        "markersize": 7 - PLAIN.index(curve.scheme) / 2,
-    }  # smaller, so that points drawn over each other stay visible
+    number = plain_schemes().index(curve.scheme)
+    color, marker = f"C{number}", marker_of(curve.scheme)
+    size = max(_LARGEST - number / 2, _SMALLEST)
+    style = {"color": color, "linestyle": "", "markersize": size}
     known = [point for point in curve.points if point.branch is not None and point.error > 0]
     axes.plot([p.step for p in known], [p.error for p in known], color=color, linewidth=0.6, alpha=0.5)
     for branch, look in (

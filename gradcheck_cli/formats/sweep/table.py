@@ -13,21 +13,16 @@ from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import count, listed, relative
 from gradcheck_cli.formats.words.verdicts import MARKS
+from gradcheck_cli.numerical.schemes import plain_schemes
 from gradcheck_cli.sweep.curve import FEWEST, ORDER_WITHIN, Branch, Curve
-from gradcheck_cli.sweep.sweep import PLAIN, STEPS, Extrapolated, Sweep
+from gradcheck_cli.sweep.sweep import STEPS, Extrapolated, Sweep
 
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 
-GLYPHS = dict(zip(PLAIN, _PAIRS, strict=False))
-"""The two marks of each scheme: for points on its truncation branch, and for points in the noise."""
+_LETTERS = "BCEFGIJKLMNPQRSTUWYZ"
+"""The marks of further schemes; other letters spell the marks above in ASCII."""
 
-COLORS = dict(
-    zip(
-        PLAIN,
-        ("bright_blue", "cyan", "green", "magenta", "yellow", "bright_green", "bright_cyan"),
-        strict=False,
-    )
-)
+_COLORS = ("bright_blue", "cyan", "green", "magenta", "yellow", "bright_green", "bright_cyan")
 
 EXTRAPOLATED, KINK, FLAT = "★", "×", "━"
 
@@ -99,9 +94,22 @@ def _axes(sweep: Sweep, view: View) -> Axes:
 _NARROW = 80
 
 
+def glyphs_of(scheme: str) -> tuple[str, str]:
+    """Return a scheme's two marks: for points on its truncation branch, and for points in the noise."""
+    number = plain_schemes().index(scheme)
+    if number < len(_PAIRS):
+        return _PAIRS[number]
+    letter = _LETTERS[(number - len(_PAIRS)) % len(_LETTERS)]
+    return letter, letter.lower()
+
+
+def _color_of(scheme: str) -> str:
+    return _COLORS[plain_schemes().index(scheme) % len(_COLORS)]
+
+
 def _mark(curve: Curve, branch: Branch) -> tuple[str, str]:
-    solid, hollow = GLYPHS[curve.scheme]
-    color = COLORS[curve.scheme]
+    solid, hollow = glyphs_of(curve.scheme)
+    color = _color_of(curve.scheme)
     return {
         Branch.TRUNCATION: (solid, color),
         Branch.NOISE: (hollow, color),
@@ -115,7 +123,7 @@ def _kinks(sweep: Sweep) -> set[float]:
 
 
 def _legend(sweep: Sweep) -> Iterator[str]:
-    marks = [f"{''.join(GLYPHS[curve.scheme])} {curve.scheme}" for curve in sweep.curves]
+    marks = [f"{''.join(glyphs_of(curve.scheme))} {curve.scheme}" for curve in sweep.curves]
     yield "  ".join([*marks, f"{EXTRAPOLATED} adaptive"])
     met = {point.branch for curve in sweep.curves for point in curve.points}
     yield "; ".join(text for branch, text in _MEANINGS.items() if branch in met)
@@ -147,7 +155,7 @@ def _row(curve: Curve) -> list[Cell]:
     best = None if curve.verdict is Verdict.WRONG else curve.best
     error = best.error if best else curve.flat
     return [
-        (f"{GLYPHS[curve.scheme][0]} {curve.scheme}", COLORS[curve.scheme]),
+        (f"{glyphs_of(curve.scheme)[0]} {curve.scheme}", _color_of(curve.scheme)),
         "–" if curve.order is None else f"{curve.order:.2f}",
         str(curve.expected),
         _range([point.step for point in curve.on(Branch.TRUNCATION)]),
