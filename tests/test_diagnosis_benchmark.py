@@ -18,7 +18,9 @@ from gradcheck_cli.diagnose.other_networks import KIND
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
 import diagnosis as benchmark
-from diagnosis import NETWORKS, NOTHING, Tally, both, examine, known, removed
+from diagnosis import NOTHING, examine
+from diagnosis_counts import Tally, both, known, removed
+from diagnosis_networks import NETWORKS
 
 SEED, COUNT = 20, 6
 

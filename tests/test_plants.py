@@ -19,7 +19,7 @@ from gradcheck_cli.network.losses import LOSSES
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
-from diagnosis import NETWORKS, case_or_none
+from diagnosis_networks import NETWORKS, case_or_none
 
 
 def cases(family: str, count: int) -> Iterator[tuple[int, Case]]:
