@@ -130,13 +130,13 @@ def test_naming_both_of_two_mistakes_is_counted(case):
 
 def test_mistakes_that_nothing_diagnoses_are_unknown(monkeypatch):
     monkeypatch.setattr(benchmark, "diagnosis_of", lambda case, gradients, without=frozenset(): NOTHING)
-    tally = examine("larger", SEED, ["bias averaged", "factor 2", "sign"], pairs=4)
+    tally = examine("larger", SEED, ["bias averaged", "factor 2", "sign"], most_pairs=4)
     assert tally.rate("known", "unknown") == tally.rate("removed", "unknown") == 1.0
     assert tally.count("known", "planted") == 3
 
 
 def test_the_mistakes_of_one_network_are_named():
-    tally = examine("mildly scaled", SEED, list(KINDS)[::6], pairs=4)
+    tally = examine("mildly scaled", SEED, list(KINDS)[::6], most_pairs=4)
     count = tally.count("known", "planted")
     assert count >= 5
     assert tally.count("known", "tied") == tally.count("known", "where") == count
@@ -151,7 +151,7 @@ def tally() -> Tally:
     """Plant every kind once, spread over a few networks."""
     result, families = Tally(), list(NETWORKS)
     for i in range(COUNT):
-        result += examine(families[i % len(families)], SEED + i, list(KINDS)[i::COUNT], pairs=4)
+        result += examine(families[i % len(families)], SEED + i, list(KINDS)[i::COUNT], most_pairs=4)
     return result
 
 

@@ -22,6 +22,9 @@ class Family:
     in_activation: bool = False
 
 
+MORE_SAMPLES = "more than one sample"
+"""What would show a mistake in a sum or mean over samples."""
+
 DERIVATIVE = Family(
     "activation derivative",
     "pre-activations on both sides of 0, and layers whose gradients are not 0",

@@ -88,7 +88,6 @@ _UNBIASED = "deviation = np.sqrt(z_h.var(axis=0, ddof=1) + eps)"
 _NORMALISED_AGAIN = f"{_UNBIASED}\nz_unbiased = (z_h - z_h.mean(axis=0)) / deviation"
 _WITH_N_LESS_1 = "(g - g.mean(axis=0) - z_hat * (g * z_hat).sum(axis=0) / (N - 1))"
 
-
 _OTHER_GAMMA = "a gamma other than 1"
 _UNLIKE_Z_HAT = "a batch with a mean other than 0 and a variance other than 1"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from gradcheck_cli.diagnose.families import PENALTY
+from gradcheck_cli.diagnose.families import MORE_SAMPLES, PENALTY
 from gradcheck_cli.diagnose.mistake import Term, WrongPenalty
 from gradcheck_cli.diagnose.rows import parameter
 from gradcheck_cli.diagnose.site import penalty_terms
@@ -165,8 +165,6 @@ def _any_multiple(problem: Problem, name: str, multiple: float) -> Array | None:
     return _times(lambda _: multiple)(problem, name, multiple)
 
 
-_SEVERAL = "more than one sample"
-
 _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str, str], ...] = (
     ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾", "", ""),
     (
@@ -199,7 +197,7 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str, str], ..
         "{penalty} is divided by the number of samples",
         "… + λ w / N",
         " + (l2 * w + l1 * np.sign(w)) / N",
-        _SEVERAL,
+        MORE_SAMPLES,
     ),
     (
         "penalty divided by N",
@@ -207,7 +205,7 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str, str], ..
         "{penalty} is multiplied by the number of samples",
         "… + N λ w",
         " + N * (l2 * w + l1 * np.sign(w))",
-        _SEVERAL,
+        MORE_SAMPLES,
     ),
 )
 

@@ -13,6 +13,7 @@ from gradcheck_cli.arrays.named_arrays import OwnParameters
 from gradcheck_cli.checker import check_subject
 from gradcheck_cli.code.sources import with_own_inputs
 from gradcheck_cli.comparison import Verdict, compare, default_rtol
+from gradcheck_cli.diagnose.families import MORE_SAMPLES
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.mutate.plant import Plant, planted, plants
@@ -249,7 +250,7 @@ def _shown_by(plant: Plant, subject: Subject) -> str:
     ):
         return LEFT_OUT
     if len(problem.x) == 1 and wrong.family.over_samples:
-        return "more than one sample"
+        return MORE_SAMPLES
     if wrong.family.in_activation and not _shows_anywhere(plant, problem):
         return NO_MISTAKE
     return wrong.what_shows_it
