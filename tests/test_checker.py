@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -44,17 +45,21 @@ def test_fresh_seeds_give_the_same_verdicts(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("seed", first(1, (1, 2)))
-def test_mistakes_planted_in_random_networks_never_pass(family, seed, tmp_path):
-    """The exceptions change nothing, no more than rounding does, or are a convention at a kink."""
-    raw = FAMILIES[family](seed)
+@pytest.mark.parametrize("half", first(1, range(2)))
+def test_mistakes_planted_in_random_networks_never_pass(family, half, tmp_path):
+    """The exceptions change nothing, no more than rounding does, or are a convention at a kink.
+
+    Each family takes the other half first, so that every run plants every mistake.
+    """
+    raw = FAMILIES[family](1)
     problem = problem_or_none(raw)
     if problem is None:
         pytest.skip("its loss is not finite")
     at = (problem.network, problem.parameters, problem.x, problem.target)
     right, usual = gradients(*at), conventions(problem)
     bounds = gradient_rounding(*at, Arithmetic.of(problem.dtype))
-    for name, mistake in MISTAKES.items():
+    start = (half + list(FAMILIES).index(family)) % 2
+    for name, mistake in islice(MISTAKES.items(), start, None, 2):
         wrong = {key: np.asarray(value, problem.dtype) for key, value in mistake(problem, right).items()}
         off = {key: np.abs(wrong[key] - right[key]) for key in right}
         if not effect(wrong, right) > 1e-5 or all((off[key] <= 6 * bounds[key]).all() for key in right):
@@ -62,7 +67,7 @@ def test_mistakes_planted_in_random_networks_never_pass(family, seed, tmp_path):
         if any(all(np.allclose(each[key], wrong[key], 1e-6, 0) for key in right) for each in usual):
             continue
         report = check(with_gradients(Spec.model_validate(raw), wrong, tmp_path))
-        assert report.verdict is not Verdict.AGREES, (seed, name, effect(wrong, right))
+        assert report.verdict is not Verdict.AGREES, (name, effect(wrong, right))
 
 
 TARGETS = {
@@ -76,7 +81,7 @@ TARGETS = {
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", "identity", "elu"])
 @pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
-@pytest.mark.parametrize("seed", first(1, range(3)))
+@pytest.mark.parametrize("seed", first(1, range(2)))
 def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
     activation, loss, targets, offset, seed, monkeypatch
 ):

@@ -68,7 +68,7 @@ PLANTED: Mapping[str, Callable[[Array], Array]] = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mistake", PLANTED)
-@pytest.mark.parametrize("seed", first(6, SEEDS))
+@pytest.mark.parametrize("seed", first(6, SEEDS[:12]))
 def test_a_wrong_kernel_gradient_never_passes(seed, mistake, dtype, tmp_path):
     raw = random_convolutions(seed, dtype)
     problem = build_problem(Spec.model_validate(raw))

@@ -53,7 +53,7 @@ def is_dead(problem: Problem) -> bool:
 
 
 @cache
-def seeds_of_the_dead(count: int = 6) -> list[int]:
+def seeds_of_the_dead(count: int = 3) -> list[int]:
     import tempfile
 
     found = []
@@ -88,7 +88,7 @@ def verdict_on(spec: Spec, values: dict[str, np.ndarray], folder: Path) -> Verdi
     return check(Spec.model_validate(raw)).verdict
 
 
-@pytest.mark.parametrize("number", first(2, range(6)))
+@pytest.mark.parametrize("number", first(1, range(3)))
 def test_a_dead_layer_is_decided_under_every_usual_convention(tmp_path, number):
     spec = spec_of_depth(seeds_of_the_dead()[number], tmp_path)
     assert check(spec).verdict is Verdict.AGREES
@@ -97,7 +97,7 @@ def test_a_dead_layer_is_decided_under_every_usual_convention(tmp_path, number):
         assert verdict_on(spec, with_slope_at_0(problem, slope), tmp_path) is Verdict.AGREES, slope
 
 
-@pytest.mark.parametrize("number", first(2, range(6)))
+@pytest.mark.parametrize("number", first(1, range(3)))
 def test_a_mistake_in_a_network_with_a_dead_layer_is_wrong(tmp_path, number):
     spec = spec_of_depth(seeds_of_the_dead()[number], tmp_path)
     right = with_slope_at_0(build_problem(spec), 0.0)

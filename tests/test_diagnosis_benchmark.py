@@ -146,33 +146,32 @@ def test_the_mistakes_of_one_network_are_named():
     assert tally.count("pairs", "wrong single") == 0
 
 
-@pytest.fixture(scope="module")
-def tally() -> Tally:
-    """Plant every kind once, spread over a few networks."""
-    result, families = Tally(), list(NETWORKS)
+@pytest.mark.slow
+def test_the_mistakes_of_a_few_networks_are_named():
+    """Every second kind is planted once, spread over a few networks."""
+    tally, families = Tally(), list(NETWORKS)
     for i in range(COUNT):
-        result += examine(families[i % len(families)], SEED + i, list(KINDS)[i::COUNT], most_pairs=4)
-    return result
+        tally += examine(families[i % len(families)], SEED + i, list(KINDS)[2 * i :: 2 * COUNT], most_pairs=2)
+    assert_single_mistakes_are_named(tally)
+    assert_the_layer_at_fault_is_found_without_a_name_for_it(tally)
+    assert_pairs_are_mostly_named(tally)
 
 
-@pytest.mark.slow
-def test_the_mistakes_of_a_few_networks_are_named(tally):
+def assert_single_mistakes_are_named(tally: Tally) -> None:
     count = tally.count("known", "planted")
-    assert count >= 40
-    assert tally.count("known", "tied") >= count - 2
+    assert count >= 20
+    assert tally.count("known", "tied") >= count - 1
     assert tally.count("known", "wrong family") <= 1
-    assert tally.count("known", "where") >= tally.count("known", "found") - 2
+    assert tally.count("known", "where") >= tally.count("known", "found") - 1
 
 
-@pytest.mark.slow
-def test_the_layer_at_fault_is_found_without_a_name_for_it(tally):
-    assert tally.count("removed", "wrong family") <= 2
-    assert tally.count("removed", "layer") >= tally.count("removed", "single layer") - 2
+def assert_the_layer_at_fault_is_found_without_a_name_for_it(tally: Tally) -> None:
+    assert tally.count("removed", "wrong family") <= 1
+    assert tally.count("removed", "layer") >= tally.count("removed", "single layer") - 1
 
 
-@pytest.mark.slow
-def test_two_mistakes_at_once_are_mostly_named(tally):
+def assert_pairs_are_mostly_named(tally: Tally) -> None:
     count = tally.count("pairs", "planted")
-    assert count >= 10
+    assert count >= 5
     assert tally.count("pairs", "both") >= count // 2
     assert tally.count("pairs", "wrong single") <= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module 
 
 from diagnosis_networks import NETWORKS, case_or_none
 
+case_of = cache(case_or_none)
+
 
 def cases(family: str, count: int) -> Iterator[tuple[int, Case]]:
     for seed in range(count):
-        if case := case_or_none(family, seed):
+        if case := case_of(family, seed):
             yield seed, case
 
 

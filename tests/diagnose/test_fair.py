@@ -15,7 +15,7 @@ from gradcheck_cli.problem.problem import Problem
 Rng = np.random.Generator
 Gradient = np.ndarray
 
-CASES, PARTS = 600, 12
+CASES, PARTS = 300, 6
 """How many cases there are, and how many tests they are split into."""
 
 HANDED_DOWN = "∂L/∂a⁽ʰ⁾"
@@ -98,7 +98,7 @@ def blamed(cause: Cause, of: Problem) -> set[str]:
     return below if cause.right.startswith(HANDED_DOWN) else set(cause.where)
 
 
-@pytest.mark.parametrize("part", first(2, range(PARTS)))
+@pytest.mark.parametrize("part", first(1, range(PARTS)))
 def test_a_layer_that_is_right_is_not_blamed(part):
     judged = 0
     for k in range(part * CASES // PARTS, (part + 1) * CASES // PARTS):
