@@ -6,39 +6,10 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from book import NAMES, NETWORK, SPEC, book
 
 from gradcheck_cli import InputError, Report, check, load_spec
 from gradcheck_cli.subject.subject import subject_of
-
-NETWORK = """
-network: {inputs: 3, layers: [{units: 4, activation: tanh}, {units: 4}], loss: mse}
-"""
-
-NAMES = "names: {W1: hidden1.weight, b1: hidden1.bias, W2: output.weight, b2: output.bias}"
-
-BOOK = """
-    import numpy as np
-
-    data = np.arange(15.0).reshape(5, 3) / 7.0 - 1.0, np.linspace(-1.0, 1.0, 20).reshape(5, 4)
-
-    def parameters():
-        rng = np.random.default_rng(3)
-        shapes = {"W1": (3, 4), "b1": (4,), "W2": (4, 4), "b2": (4,)}
-        return {name: rng.normal(size=shape) for name, shape in shapes.items()}
-
-    def f(p, x, y):
-        a = np.tanh(x @ p["W1"] + p["b1"])
-        d = a @ p["W2"] + p["b2"] - y
-        delta = 2.0 * d / len(x)
-        delta1 = delta @ p["W2"].T * SLOPE
-        gradients = {"W1": x.T @ delta1, "b1": delta1.sum(0), "W2": a.T @ delta, "b2": delta.sum(0)}
-        return (d**2).sum(axis=1) / len(x), gradients
-
-    def many(p, x, y):
-        points = [{name: value[k] for name, value in p.items()} for k in range(len(p["b1"]))]
-        losses, gradients = zip(*(f(point, x, y) for point in points))
-        return np.stack(losses), {name: np.stack([g[name] for g in gradients]) for name in p}
-    """
 
 
 @pytest.fixture
@@ -53,14 +24,10 @@ def checked(tmp_path):
     return run
 
 
-def book(slope: str) -> str:
-    return BOOK.replace("SLOPE", slope)
-
-
 @pytest.mark.parametrize("name", ["python: net.py:f", "python: net.py:many, vectorized: true"])
 @pytest.mark.parametrize("network", [NETWORK, ""], ids=["network", "no network"])
 def test_a_function_has_its_own_names_and_layout_and_the_report_has_gradchecks(checked, network, name):
-    report = checked(book("(1.0 - a**2)"), f"{network}gradients: {{{name}, {NAMES}, layout: in_out}}\n")
+    report = checked(book(), f"{network}gradients: {{{name}, {NAMES}, layout: in_out}}\n")
     assert report.passed
     shapes = {c.name: c.shape for c in report.comparisons}
     assert shapes == {
@@ -69,7 +36,7 @@ def test_a_function_has_its_own_names_and_layout_and_the_report_has_gradchecks(c
 
 
 def test_a_mistake_is_named_in_the_networks_terms(checked):
-    report = checked(book("a"), f"{NETWORK}gradients: {{python: net.py:f, {NAMES}, layout: in_out}}\n")
+    report = checked(book("a"), SPEC)
     assert report.exit_code == 1
     wrong = {c.name for c in report.comparisons if c.wrong.any()}
     assert wrong == {"hidden1.weight", "hidden1.bias"}
@@ -79,7 +46,7 @@ def test_a_mistake_is_named_in_the_networks_terms(checked):
 def test_a_square_weight_in_the_wrong_layout_is_another_function(checked):
     """Both weights fit their shapes when transposed, so only the layout decides."""
     with pytest.raises(InputError):
-        checked(book("(1.0 - a**2)"), f"{NETWORK}gradients: {{python: net.py:f, {NAMES}}}\n")
+        checked(book(), f"{NETWORK}gradients: {{python: net.py:f, {NAMES}}}\n")
 
 
 def test_unknown_names_are_refused_at_their_place(checked):
@@ -100,30 +67,26 @@ def test_a_name_that_the_code_lacks_is_reported_with_the_existing_ones(checked):
 
 # --- parameters --------------------------------------------------------------------------------------------
 
-ALL_NAMED = f"{NETWORK}gradients: {{python: net.py:f, {NAMES}, layout: in_out}}\n"
-
 
 def test_with_a_network_the_parameters_are_the_codes_own(tmp_path):
-    (tmp_path / "net.py").write_text(dedent(book("1.0")), encoding="utf-8")
-    (tmp_path / "net.yaml").write_text(ALL_NAMED, encoding="utf-8")
+    (tmp_path / "net.py").write_text(book("1.0"), encoding="utf-8")
+    (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
     parameters = subject_of(load_spec(tmp_path / "net.yaml")).problem.parameters
     drawn = np.random.default_rng(3).normal(size=(3, 4))
     np.testing.assert_array_equal(parameters["hidden1.weight"].T, drawn)
 
 
 def test_parameters_of_the_spec_take_precedence(tmp_path):
-    (tmp_path / "net.py").write_text(dedent(book("1.0")), encoding="utf-8")
-    (tmp_path / "net.yaml").write_text(f"{ALL_NAMED}parameters: {{init: zeros}}\n", encoding="utf-8")
+    (tmp_path / "net.py").write_text(book("1.0"), encoding="utf-8")
+    (tmp_path / "net.yaml").write_text(f"{SPEC}parameters: {{init: zeros}}\n", encoding="utf-8")
     parameters = subject_of(load_spec(tmp_path / "net.yaml")).problem.parameters
     assert not any(value.any() for value in parameters.values())
 
 
 def test_a_mistake_that_shows_only_at_the_codes_own_parameters_is_found(checked):
     """Drawn parameters have biases of 0, where a penalty on them has no gradient."""
-    penalised = book("(1.0 - a**2)").replace(
-        "len(x), gradients", "len(x) + p['b1'] @ p['b1'] / 50, gradients"
-    )
-    assert checked(penalised, ALL_NAMED).exit_code == 1
+    penalised = book().replace("len(x), gradients", "len(x) + p['b1'] @ p['b1'] / 50, gradients")
+    assert checked(penalised, SPEC).exit_code == 1
 
 
 def test_other_names_are_one_error_with_the_line_to_paste(checked):
@@ -137,9 +100,8 @@ def test_other_names_are_one_error_with_the_line_to_paste(checked):
 
 
 def test_with_a_network_the_data_are_the_codes_own(tmp_path):
-    (tmp_path / "net.py").write_text(dedent(book("1.0")), encoding="utf-8")
-    text = f"{NETWORK}gradients: {{python: net.py:f, {NAMES}, layout: in_out}}\n"
-    (tmp_path / "net.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "net.py").write_text(book("1.0"), encoding="utf-8")
+    (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
     problem = subject_of(load_spec(tmp_path / "net.yaml")).problem
     np.testing.assert_array_equal(problem.x, np.arange(15.0).reshape(5, 3) / 7.0 - 1.0)
     np.testing.assert_array_equal(problem.target, np.linspace(-1.0, 1.0, 20).reshape(5, 4))
@@ -148,7 +110,7 @@ def test_with_a_network_the_data_are_the_codes_own(tmp_path):
 def test_without_any_data_it_says_where_they_may_be(checked):
     code = book("1.0").replace("data =", "nothing =")
     with pytest.raises(InputError, match="neither the spec nor its code has any") as caught:
-        checked(code, f"{NETWORK}gradients: {{python: net.py:f, {NAMES}, layout: in_out}}\n")
+        checked(code, SPEC)
     assert "data: {file: batch.npz}" in caught.value.complaints[0].help
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from book import RIGHT, SPEC, book
 
 from gradcheck_cli import InputError, Spec, Verdict, check, load_spec
 from gradcheck_cli.cli import main
@@ -13,36 +14,14 @@ from gradcheck_cli.dump import dump
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.mutate.mutate import mutate
 
-CODE = """
+COUNTED = """
 import os
-import numpy as np
 
 with open(os.path.join(os.path.dirname(__file__), "loads.txt"), "a") as file:
     file.write("loaded\\n")
-
-data = np.arange(15.0).reshape(5, 3) / 7.0 - 1.0, np.linspace(-1.0, 1.0, 20).reshape(5, 4)
-
-def parameters():
-    rng = np.random.default_rng(3)
-    shapes = {"W1": (3, 4), "b1": (4,), "W2": (4, 4), "b2": (4,)}
-    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
-
-def f(p, x, y):
-    a = np.tanh(x @ p["W1"] + p["b1"])
-    d = a @ p["W2"] + p["b2"] - y
-    delta = 2.0 * d / len(x)
-    delta1 = delta @ p["W2"].T * (1 - a**2)
-    gradients = {"W1": x.T @ delta1, "b1": delta1.sum(0), "W2": a.T @ delta, "b2": delta.sum(0)}
-    return (d**2).sum() / len(x), gradients
 """
 
-SPEC = """
-network: {inputs: 3, layers: [{units: 4, activation: tanh}, {units: 4}], loss: mse}
-gradients:
-  python: net.py:f
-  names: {W1: hidden1.weight, b1: hidden1.bias, W2: output.weight, b2: output.bias}
-  layout: in_out
-"""
+CODE = COUNTED + book()
 
 
 @pytest.fixture
@@ -89,14 +68,16 @@ def test_a_derivation_has_the_gradients_that_the_code_returns(spec):
 
 
 def test_a_wrong_gradient_of_code_is_found_in_its_derivation(folder, spec):
-    (folder / "net.py").write_text(CODE.replace("(1 - a**2)", "(1 - a)"), encoding="utf-8")
+    (folder / "net.py").write_text(CODE.replace(RIGHT, "(1 - a)"), encoding="utf-8")
     explanation = explain(spec)
     wrong = [factor.comparison.name for factor in explanation.factors if factor.verdict is Verdict.WRONG]
     assert wrong == ["hidden1.weight", "hidden1.bias"]
 
 
 def test_the_derivation_of_code_with_another_loss_says_so(folder, spec):
-    (folder / "net.py").write_text(CODE.replace("(d**2).sum()", "(d**2).sum() / 2"), encoding="utf-8")
+    (folder / "net.py").write_text(
+        CODE.replace("(d**2).sum(axis=1)", "(d**2).sum(axis=1) / 2"), encoding="utf-8"
+    )
     (note,) = explain(spec).unusual
     assert note.startswith("the loss in f of net.py is ")
 
