@@ -6,11 +6,21 @@ import os
 from pathlib import Path
 
 import pytest
+from left_out import pytest_addoption, pytest_collection_modifyitems, pytest_configure
+from measured import pytest_runtest_protocol
 from paths import ROOT
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_protocol",
+]
 
 MOST_PROCESSES = 8
 """Limit for containers that see more cores than they may use: more processes would compete for memory."""
 
+os.environ.pop("PYTEST_ADDOPTS", None)  # they are for this run, not for one that a test starts
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or hundreds of processes would recompile
 # set before numpy loads, or every process starts a thread per core
 for library in ("OMP", "OPENBLAS", "MKL"):
@@ -22,6 +32,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run whole folders of tests in one process per core; single files are faster in this process."""
     option = config.option
     covered = getattr(option, "cov_source", None)  # coverage has started already; use -n auto --cov
+    if option.left_out:
+        option.markexpr = ""
     alone = covered or option.usepdb or option.capture == "no" or os.environ.get("PYTEST_XDIST_WORKER")
     if getattr(option, "numprocesses", 0) is None and not alone and all(map(os.path.isdir, config.args)):
         option.numprocesses, option.maxprocesses = "auto", MOST_PROCESSES

@@ -1,0 +1,59 @@
+"""`pytest --left-out`: run the slow tests, and those that the previous run skipped.
+
+.ci/run first runs the README's command, which skips what needs a package that is not installed; then it
+installs everything, and runs what was left out.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+KEY = "gradcheck/skipped"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--left-out",
+        action="store_true",
+        help="run the slow tests, and those that the previous run skipped",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and config.cache is not None:
+        config.pluginmanager.register(Skipped(config))
+
+
+class Skipped:
+    """Writes the names of all skipped tests and files to pytest's cache."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.names = config, set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped:
+            self.names.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        if not self.config.option.collectonly:
+            self.config.cache.set(KEY, sorted(self.names))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.left_out:
+        return
+    skipped = set(config.cache.get(KEY, []))
+    chosen = [item for item in items if _is_left_out(item, skipped)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+def _is_left_out(item: pytest.Item, skipped: set[str]) -> bool:
+    file = item.nodeid.partition("::")[0]
+    return item.get_closest_marker("slow") is not None or bool(skipped & {item.nodeid, file})
