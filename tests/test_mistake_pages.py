@@ -25,6 +25,8 @@ from gradcheck_cli.diagnose.turned import _swapped
 from gradcheck_cli.formats import pages as addresses
 from gradcheck_cli.formats.pages import slug
 
+pytestmark = pytest.mark.xdist_group("site")
+
 KINDS: Mapping[str, Kind] = {name: Kind(rows) for name, rows in rows_by_kind(NAMEABLE).items()}
 
 

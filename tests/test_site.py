@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import warnings
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from documents import PAGES
@@ -16,21 +13,20 @@ from paths import ROOT
 from gradcheck_cli import Spec
 from gradcheck_cli.cli import cli
 
+pytestmark = pytest.mark.xdist_group("site")
+"""In one process with the tests of the pages on mistakes, which are most of the work to build the site."""
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site: the one that the gate has built, or built in the same way, with any warning an error."""
-    if "BUILT_SITE" in os.environ:
-        return Path(os.environ["BUILT_SITE"])
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("mkdocstrings")
-    folder = tmp_path_factory.mktemp("site")
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
-        cwd=ROOT,
-        check=True,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-    )
+    """The site, as `mkdocs build --strict` builds it."""
+    with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings(action="ignore"):
+        patched.setenv("NO_MKDOCS_2_WARNING", "1")
+        patched.chdir(ROOT)
+        pytest.importorskip("mkdocstrings")
+        mkdocs = pytest.importorskip("mkdocs.__main__").cli
+        folder = tmp_path_factory.mktemp("site")
+        mkdocs.main(["build", "--strict", "--site-dir", str(folder)], standalone_mode=False)
     return folder
 
 

@@ -12,7 +12,7 @@ import pytest
 from processes import COMMAND, POSIX, started, without_coverage
 from test_own_process import checked, written
 
-__all__ = ["written"]
+__all__ = ["checked", "written"]
 
 LEAKS = {
     "until it fails": "kept.append(open(__file__))",
@@ -77,7 +77,7 @@ OURS = {
 @POSIX
 @pytest.mark.parametrize("where", ["call", "array"])
 @pytest.mark.parametrize("error", OURS.values(), ids=OURS)
-def test_gradchecks_own_errors_raised_by_code_count_as_the_codes(error, where, written):
+def test_gradchecks_own_errors_raised_by_code_count_as_the_codes(error, where, written, checked):
     before = f"""
         import click
         from gradcheck_cli.errors import Complaint, InputError, UntrustedReferenceError

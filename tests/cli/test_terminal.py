@@ -10,8 +10,10 @@ import re
 import shlex
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 from processes import COMMAND, POSIX, ended, everything, in_shell, on_terminal, run, started, without_coverage
@@ -81,8 +83,17 @@ def test_only_tables_are_ever_colored(arguments, code, variable, gradcheck, monk
     assert "\x1b" not in done.err
 
 
-@pytest.mark.parametrize(("arguments", "code"), [*WORKING.values(), *[(line, 0) for line in HELP]], ids=str)
-@pytest.mark.parametrize("variables", [{"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}], ids=str)
+def each(values: Sequence[Any]) -> list[Any]:
+    """Return the command lines, each with one of the values; `check` and the help have every one."""
+    first = [(*line, value) for line in (WORKING["check"], (["--help"], 0)) for value in values]
+    rest = [*list(WORKING.values())[1:], *[(line, 0) for line in HELP[1:]]]
+    return first + [(*line, values[number % len(values)]) for number, line in enumerate(rest)]
+
+
+PLAIN = [{"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}]
+
+
+@pytest.mark.parametrize(("arguments", "code", "variables"), each(PLAIN), ids=str)
 def test_a_plain_locale_gets_ascii(arguments, code, variables, folder):
     done = run(*arguments, encoding=None, env={**os.environ, **variables})
     assert done.returncode == code
@@ -92,8 +103,7 @@ def test_a_plain_locale_gets_ascii(arguments, code, variables, folder):
 
 
 @POSIX
-@pytest.mark.parametrize(("arguments", "code"), [*WORKING.values(), *[(line, 0) for line in HELP]], ids=str)
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("arguments", "code", "closed"), each([">&-", "2>&-", "<&- >&- 2>&-"]), ids=str)
 def test_closed_streams_change_no_exit_code(arguments, code, closed, folder):
     done = in_shell(closed, *arguments)
     assert done.returncode == code
