@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput") and config.cache is not None:
+    if not hasattr(config, "workerinput") and config.pluginmanager.has_plugin("cacheprovider"):
         config.pluginmanager.register(Skipped(config))
 
 
@@ -48,7 +48,7 @@ class Skipped:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.option.left_out:
         return
-    skipped = set(config.cache.get(KEY, []))
+    skipped = set(config.cache.get(KEY, []))  # without the cache there is nothing to go by
     chosen = [item for item in items if _is_left_out(item, skipped)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
