@@ -9,7 +9,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from test_cli import COMMAND, POSIX, SLOW, folder, gradcheck, is_running, right
+from processes import COMMAND, POSIX
+from test_cli import SLOW, folder, gradcheck, is_running, right
 
 from gradcheck_cli.errors import is_interruption
 
