@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradcheck_cli.checker import check
-    from gradcheck_cli.comparison import Comparison, Entry, Verdict
+    from gradcheck_cli.comparison import Comparison, Entry
     from gradcheck_cli.errors import ExitCode, GradcheckError, InputError, UntrustedReferenceError
     from gradcheck_cli.report import Report
     from gradcheck_cli.spec.file import load_spec
     from gradcheck_cli.spec.spec import Spec
     from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError, check_gradients
+    from gradcheck_cli.verdict import Verdict
 
 __version__ = "0.2.0"
 
@@ -19,7 +20,7 @@ _HOMES = {
     "check": "checker",
     "Comparison": "comparison",
     "Entry": "comparison",
-    "Verdict": "comparison",
+    "Verdict": "verdict",
     "ExitCode": "errors",
     "GradcheckError": "errors",
     "InputError": "errors",

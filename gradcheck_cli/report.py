@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck_cli.comparison import Comparison, Entry, Verdict, median, overall, three_digits
+from gradcheck_cli.comparison import Comparison, Entry, median, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, Position, worst
+from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Verdict, overall
 
 if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # loads only if something is wrong
@@ -43,6 +45,23 @@ class Resolution:
     smallest: float
     median: float
     largest: float
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check has found, before anyone asks why.
+
+    differences: `units`, `literal` or `directions`.
+    on_kinks: the entries whose value a kink leaves open, as masks by tensor.
+    way: for code, how it was checked and why, in a sentence.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    scheme: str
+    differences: str
+    on_kinks: Mapping[str, Array]
+    witness: Witness | None = None
+    way: str = ""
 
 
 RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)

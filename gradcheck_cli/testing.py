@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
-from gradcheck_cli.checker import check_subject
 from gradcheck_cli.code.given_function import read
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.errors import ExitCode, GradcheckError, InputError
 from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped
@@ -20,7 +18,8 @@ from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words.verdicts import sentence
 from gradcheck_cli.report import Outcome, Report, Run
 from gradcheck_cli.spec.check import CheckSpec
-from gradcheck_cli.subject.subject import subject_of_function
+from gradcheck_cli.subject.code import subject_of_function
+from gradcheck_cli.verdict import Verdict
 
 _MARGIN = 8
 """The width of the margin that pytest prints before each line of an error."""
@@ -106,7 +105,7 @@ def check_gradients(
 def _check(given: tuple[Any, ...], how: Mapping[str, Any]) -> Report:
     checked = _how(how)
     function, inputs = read(*given)
-    return check_subject(subject_of_function(function, inputs, checked), checked)
+    return subject_of_function(function, inputs, checked).check(checked)
 
 
 def _way(fast: bool | None) -> Mapping[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.comparison import ROUNDING_SAFETY
 from gradcheck_cli.network.activations import ACTIVATIONS
-from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
 from gradcheck_cli.network.functions import sigmoid
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.network import forward

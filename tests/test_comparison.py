@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from gradcheck_cli.comparison import ERROR_BARS, ROUNDING_SAFETY, Comparison, Verdict, compare, overall
-from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.comparison import Comparison, compare
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
+from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
+from gradcheck_cli.verdict import Verdict, overall
 
 
 def one(analytic: float, numerical: float, error: float = 0.0, rounding: float = 0.0, rtol: float = 1e-6):

@@ -11,7 +11,7 @@ from gradcheck_cli.network.network import backprop
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
-from gradcheck_cli.subject.subject import tensors_of
+from gradcheck_cli.subject.load import tensors_of
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 OWN = [path for path in CONFIGS if load_spec(path).names_code is None]

@@ -17,13 +17,13 @@ from mistake_pages.shown import checked, differ, run, show
 from shares import first
 
 from gradcheck_cli.cli import main
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.diagnose.families import BIAS
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.table import NAMEABLE
 from gradcheck_cli.diagnose.turned import _swapped
 from gradcheck_cli.formats import pages as addresses
 from gradcheck_cli.formats.pages import slug
+from gradcheck_cli.verdict import Verdict
 
 pytestmark = pytest.mark.xdist_group("site")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import check_gradients
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.testing import WrongGradientError
+from gradcheck_cli.verdict import Verdict
 
 
 def bfloat16(values):

@@ -11,7 +11,7 @@ import pytest
 from gradcheck_cli.cli.changes import located
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.spec.file import read_spec
-from gradcheck_cli.subject.subject import subject_of
+from gradcheck_cli.subject.load import subject_of
 
 SECTIONS = {
     "network": (

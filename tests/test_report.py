@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from reports import diagnosis
 
-from gradcheck_cli.comparison import Comparison, Verdict, overall
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Verdict, overall
 
 
 def comparison(name: str, analytic, numerical, error=0.0) -> Comparison:

@@ -74,7 +74,7 @@ def test_a_table_loads_no_pictures(by_a_right_spec):
 )
 def test_the_library_loads_no_command_line(program):
     loaded = loaded_by(program)
-    assert "gradcheck_cli.checker" in loaded
+    assert "gradcheck_cli.subject.subject" in loaded
     assert not loaded & {"click", "rich", "gradcheck_cli.cli"}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from gradcheck_cli.comparison import ERROR_BARS, Comparison
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.entries_off import entries_off
 from gradcheck_cli.diagnose.fit import projected
@@ -65,7 +65,7 @@ def _target(comparison: Comparison) -> Target:
     right = np.where(measured, comparison.numerical, comparison.analytic)
     unmeasured = np.inf if comparison.projected is None else comparison.projected.least
     beyond = np.where(comparison.covered, unmeasured, np.inf)
-    bar = np.where(measured, ERROR_BARS * comparison.error, beyond)
+    bar = np.where(measured, comparison.bar, beyond)
     bound = comparison.rounding + bar  # eps is 1 because the sizes of the summed terms are unknown
     return Target(comparison.name, comparison.analytic, right, bound, comparison.rtol, eps=1.0)
 

@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 
-from gradcheck_cli.comparison import ERROR_BARS, Comparison
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
 from gradcheck_cli.diagnose.families import ANOTHER_NETWORK
 from gradcheck_cli.diagnose.mistake import Wrong
@@ -133,7 +133,7 @@ def are_measured(gradients: Iterable[tuple[str, Array]], comparisons: Mapping[st
 
 def _is_off(gradient: Array, c: Comparison) -> bool:
     with np.errstate(invalid="ignore"):
-        return bool((np.abs(gradient - c.numerical) > c.tolerance + ERROR_BARS * c.error).any())
+        return bool((np.abs(gradient - c.numerical) > c.tolerance + c.bar).any())
 
 
 # --- two changes at once -----------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.comparison import ROUNDING_SAFETY, Comparison, Projected, Projection
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.directions.projections import DIRECTIONS, SMALLEST, Projector, part, random_direction
+from gradcheck_cli.network.arithmetic import FLOAT64, ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.objective import Direction
 from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Projected, Projection
 
 Confirm = Callable[[Array], Comparison]
 """Judges the entries with these flat indices individually; all others stay unknown."""
@@ -47,8 +49,6 @@ TELLING = 0.1
 
 SPREAD = 4.0
 """Errors of random sign, each within rtol, rarely add up to this multiple of their root sum of squares."""
-
-_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,9 @@ class Survey:
     def _against(self, directions: Sequence[Direction], numerical: Estimate) -> _Look:
         gradients = [self.analytic[d.entries] * d.weights for d in directions]
         bounds = [self.rounding[d.entries] * d.weights for d in directions]
-        return _Look(
-            directions,
-            np.array([g.sum() for g in gradients]),
-            numerical,
-            np.array(
-                [np.linalg.norm(b) + _EPS * np.abs(g).sum() for b, g in zip(bounds, gradients, strict=True)]
-            ),
-        )
+        summed = [FLOAT64.eps * np.abs(g).sum() for g in gradients]
+        allowed = [np.linalg.norm(b) + own for b, own in zip(bounds, summed, strict=True)]
+        return _Look(directions, np.array([g.sum() for g in gradients]), numerical, np.array(allowed))
 
     def _excess(self, directions: Sequence[Direction]) -> Array:
         return self._against(directions, self.projector.project(directions)).excess

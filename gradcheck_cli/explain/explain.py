@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
-from gradcheck_cli.comparison import Comparison, Verdict, compare, default_rtol, overall
+from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.errors import ExitCode, bad_input, did_you_mean, shortened
 from gradcheck_cli.explain.maps import activation_map, bias_map, loss_map, weight_map
 from gradcheck_cli.gradients.analytic import Analytic
@@ -34,8 +34,9 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import Backprop
 from gradcheck_cli.spec.network import NetworkSpec
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.subject.subject import analytic_of, describe, other_loss, read_function
+from gradcheck_cli.subject.said import describe, other_loss
 from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Verdict, default_rtol, overall
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic]:
     if spec.names_code is None or spec.network is None:
         problem = _narrowed(build_problem(spec), only)
         return problem, read_gradients(spec.gradients, problem)
+    from gradcheck_cli.subject.code import analytic_of, read_function  # loads what only code needs
+
     function, inputs = read_function(spec)
     assert inputs.problem is not None
     problem = _narrowed(inputs.problem, only)

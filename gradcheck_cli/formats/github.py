@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gradcheck_cli.comparison import Comparison, Verdict, three_digits
+from gradcheck_cli.comparison import Comparison, three_digits
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.formats.files import PLAIN, told_from
 from gradcheck_cli.formats.glyphs import escaped
@@ -19,6 +19,7 @@ from gradcheck_cli.formats.words.numbers import count
 from gradcheck_cli.formats.words.tensors import describe
 from gradcheck_cli.formats.words.verdicts import one_line, summary
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Verdict
 
 WRITTEN = PLAIN
 

@@ -12,13 +12,14 @@ from rich.color import Color, ColorSystem
 from rich.style import Style
 from rich.text import Text
 
-from gradcheck_cli.comparison import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.formats.matrix import matrix_shape
 from gradcheck_cli.formats.text import INDENT, STYLES, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import shape
 from gradcheck_cli.formats.words.verdicts import MARKS
 from gradcheck_cli.report import Report
+from gradcheck_cli.verdict import Verdict
 
 TALLEST = 32
 """The largest number of lines in a picture."""

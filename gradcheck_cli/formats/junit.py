@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from gradcheck_cli.comparison import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.files import Written, told_from
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.tensors import FEW, describe
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Verdict
 
 WRITTEN = Written((".xml",), re.compile(r"\A\s*<(\?xml|testsuite)"))
 

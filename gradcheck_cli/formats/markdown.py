@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from gradcheck_cli.comparison import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, without_commands
@@ -23,6 +23,7 @@ from gradcheck_cli.formats.words.tensors import FEW, folded, listed_tensors
 from gradcheck_cli.formats.words.verdicts import MARKS, one_line, sentence, subject, summary
 from gradcheck_cli.formats.words.why import Said, diagnosed
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Verdict
 
 WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary>)[✓✗?] ", re.MULTILINE))
 

@@ -7,7 +7,6 @@ from html import escape
 
 from rich.text import Text
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.table import TENSOR_COLUMNS, render, tensor_row
 from gradcheck_cli.formats.text import STYLES, Cell
@@ -16,6 +15,7 @@ from gradcheck_cli.formats.words.tensors import folded, listed_tensors
 from gradcheck_cli.formats.words.verdicts import MARKS, sentence, subject
 from gradcheck_cli.formats.words.why import diagnosed
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Verdict
 
 # --- rich --------------------------------------------------------------------------------------------------
 

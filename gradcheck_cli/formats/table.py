@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradcheck_cli.comparison import Comparison, Entry, Projection, Verdict
+from gradcheck_cli.comparison import Comparison, Entry
 from gradcheck_cli.formats.files import PLAIN
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
@@ -22,6 +22,7 @@ from gradcheck_cli.formats.words.verdicts import (
 )
 from gradcheck_cli.formats.words.why import Said, diagnosed
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Projection, Verdict
 
 WRITTEN = PLAIN
 

@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.glyphs import escaped, to_ascii, without_commands
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.verdict import Verdict
 
 UNBOUNDED = 100_000
 """The width of the console itself, enough for any line, since every print sets its own width."""

@@ -8,14 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import forward_errors
 from gradcheck_cli.network.step import Arrays, Step
 from gradcheck_cli.types import Array
 
-ROUNDING_SAFETY = 3.0
 _EXACT = 1e6
 """Threshold in units of the smallest number; the analysis gives unrounded numbers errors of a few units."""
 _LEAST = float(np.finfo(np.float64).tiny)

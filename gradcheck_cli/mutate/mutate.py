@@ -10,9 +10,8 @@ from functools import partial
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import OwnParameters
-from gradcheck_cli.checker import check_subject
 from gradcheck_cli.code.sources import with_own_inputs
-from gradcheck_cli.comparison import Verdict, compare, default_rtol
+from gradcheck_cli.comparison import compare
 from gradcheck_cli.diagnose.families import MORE_SAMPLES
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
 from gradcheck_cli.gradients.analytic import Analytic
@@ -25,8 +24,9 @@ from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import Backprop
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.subject.subject import Subject, subject_of_network
+from gradcheck_cli.subject.network import NetworkSubject, network_subject
 from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Verdict, default_rtol
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
 """The change that would show a mistake in a tensor that is not checked."""
@@ -152,12 +152,11 @@ def mutate(
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
-    subject = subject_of_network(spec, problem)
+    subject = network_subject(spec, problem)
     looks = Remembered()  # differences do not depend on the gradient, so each is taken only once
-    right = check_subject(subject, spec.check, looks=looks).verdict
+    right = subject.check(spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
         raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
-    assert subject.units is not None
     all_plants = list(plants(problem))
     chosen = all_plants if sample is None else _drawn(all_plants, sample, spec.check.seed)
     if progress:
@@ -176,11 +175,11 @@ def mutate(
     finally:
         mutants.close()
     return Mutation(
-        subject.described,
-        subject.loss_name,
+        subject.said.described,
+        subject.said.loss_name,
         right,
         tuple(found[i] for i in sorted(found)),
-        subject.units.kinks.any,
+        subject.objective.kinks.any,
         len(all_plants),
         len(chosen),
     )
@@ -201,7 +200,7 @@ def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
     return [among[i] for i in sorted(chosen)]
 
 
-def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
+def _mutant(subject: NetworkSubject, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
     right = subject.analytic.values
     values = {name: plant.gradients[name].astype(subject.analytic.dtypes[name]) for name in right}
     effect = max(_effect(values[name], right[name]) for name in right)
@@ -210,7 +209,7 @@ def _mutant(subject: Subject, how: CheckSpec, looks: Looks, plant: Plant) -> Mut
     if not effect > NOTICEABLE or not any(_is_visible(subject, name, values[name]) for name in right):
         return replace(mutant, shown_by=_shown_by(plant, subject))
     analytic = Analytic(values, subject.analytic.dtypes, "a planted mistake")
-    report = check_subject(replace(subject, analytic=analytic), how, looks=looks)
+    report = replace(subject, analytic=analytic).check(how, looks=looks)
     answers = report.diagnosis.answers if report.diagnosis else ()
     kinds = [tuple(cause.kind for cause in answer.causes) for answer in answers]
     return replace(
@@ -228,7 +227,7 @@ def _effect(wrong: Array, right: Array) -> float:
     return np.inf if np.isnan(off) else off / largest if largest else float(off > 0)
 
 
-def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
+def _is_visible(subject: NetworkSubject, name: str, wrong: Array) -> bool:
     """Return whether a comparison with the exact gradient would detect that `wrong` is wrong."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
@@ -239,10 +238,9 @@ def _is_visible(subject: Subject, name: str, wrong: Array) -> bool:
 # --- what would show an invisible mistake ------------------------------------------------------------------
 
 
-def _shown_by(plant: Plant, subject: Subject) -> str:
+def _shown_by(plant: Plant, subject: NetworkSubject) -> str:
     """Return the data, parameters or settings that would make an invisible mistake show, in words."""
     problem, wrong = subject.problem, plant.wrong
-    assert problem is not None
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
     if any(
         _effect(plant.gradients[name], right[name]) > NOTICEABLE

@@ -9,6 +9,9 @@ import numpy as np
 
 from gradcheck_cli.types import Array
 
+ROUNDING_SAFETY = 3.0
+"""The safety factor on first-order bounds of rounding errors."""
+
 
 @dataclass(frozen=True)
 class Arithmetic:

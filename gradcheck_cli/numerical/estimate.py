@@ -27,6 +27,9 @@ class Progress(Protocol):
         """Describe the work that starts now, in a few words."""
 
 
+ERROR_BARS = 3.0
+"""The distance, in units of a value's own error, beyond which it contradicts another."""
+
 _PLAUSIBLE = 10.0
 """One sample of noise is rarely more than this many times another."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradcheck_cli.numerical.estimate import ERROR_BARS
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference
 from gradcheck_cli.types import Array
@@ -65,7 +66,7 @@ def _by_convention(
         values, errors = np.stack([of.value for of in found]), np.stack([of.error for of in found])
         unsure = ~np.isfinite(estimates[name].error)
         spread = np.nanmax(values, axis=0, initial=-np.inf) - np.nanmin(values, axis=0, initial=np.inf)
-        at = mask & (unsure | (spread > 3.0 * errors.max(axis=0)))
+        at = mask & (unsure | (spread > ERROR_BARS * errors.max(axis=0)))
         if at.any():
             result[name] = Alternatives(at, values, errors, *reference.between(name, mask))
     return result

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import Estimate, certify
+from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate, certify
 from gradcheck_cli.numerical.looks import Look
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences
 from gradcheck_cli.types import Array
@@ -15,7 +15,6 @@ from gradcheck_cli.types import Array
 ENTRIES = 4
 """Entries to draw from each tensor."""
 
-ERROR_BARS = 3.0
 FLOOR = 1e-8
 """Relative differences below this are no contradiction: a fault in either method would be larger."""
 

@@ -12,7 +12,6 @@ import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr  # pytest has no public names for these
 
 from gradcheck_cli.checker import check
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped
@@ -21,8 +20,9 @@ from gradcheck_cli.formats.words.verdicts import sentence
 from gradcheck_cli.report import Outcome, Report, Run
 from gradcheck_cli.spec.file import read_spec
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.subject.subject import tensors_of
+from gradcheck_cli.subject.load import tensors_of
 from gradcheck_cli.testing import FailedCheckError, failure_of
+from gradcheck_cli.verdict import Verdict
 
 if TYPE_CHECKING:
     from _pytest._io import TerminalWriter

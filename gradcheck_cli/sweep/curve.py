@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.comparison import Verdict
+from gradcheck_cli.verdict import Verdict
 
 
 class Branch(StrEnum):

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.checker import check_subject
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.errors import ExitCode, bad_input
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, plain_schemes
 from gradcheck_cli.report import EXIT_CODES, Report
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.subject.subject import Subject, subject_of
+from gradcheck_cli.subject.load import subject_of
+from gradcheck_cli.subject.network import NetworkSubject
+from gradcheck_cli.subject.subject import Subject
 from gradcheck_cli.sweep.curve import Curve, Point, curve_of
 from gradcheck_cli.sweep.stepping import Drawing, Entries, evaluations
 from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Verdict
 
 STEPS = tuple(2.0**-k for k in range(51))
 """The steps to sweep, as changes of a pre-activation: from 1 down to 2⁻⁵⁰, close to machine epsilon."""
@@ -83,7 +84,7 @@ def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = N
     """
     subject = subject_of(spec)
     named = _applicable(schemes, subject)
-    report = check_subject(subject, spec.check, progress)
+    report = subject.check(spec.check, progress)
     drawn = _drawn(subject, report, spec, progress)
     entries = list(drawn.values())
     if progress:
@@ -101,11 +102,12 @@ def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = N
 
 def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
     """Return the schemes to sweep, in the order of the table."""
-    if subject.units is None and any(not SCHEMES[name].cancels for name in schemes):
+    real_only = not isinstance(subject, NetworkSubject)
+    if real_only and any(not SCHEMES[name].cancels for name in schemes):
         help = "code may accept real numbers only"
         raise bad_input("--scheme: 'complex' steps are not for code", help=help)
     plain = plain_schemes()
-    wanted = schemes or [name for name in plain if subject.units is not None or SCHEMES[name].cancels]
+    wanted = schemes or [name for name in plain if not real_only or SCHEMES[name].cancels]
     return tuple(name for name in plain if name in wanted)
 
 
@@ -119,9 +121,9 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
         if worst[c.name]
     }
     drawing = Drawing(included, spec.check.seed, progress)
-    if subject.units is None or spec.check.differences == "literal":
-        return drawing.literally(subject.objective, names)
-    return drawing.by_units(subject.units, names)
+    if isinstance(subject, NetworkSubject) and spec.check.differences == "units":
+        return drawing.by_units(subject.objective, names)
+    return drawing.literally(subject.objective, names)
 
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:

@@ -354,7 +354,7 @@ def test_a_defect_in_the_subprocess_is_reported_with_its_traceback(written, monk
     def fail(*_):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("gradcheck_cli.checker.plan", fail)
+    monkeypatch.setattr("gradcheck_cli.subject.code.plan", fail)
     with pytest.raises(SystemExit) as left:
         cli.main(["check", written()])
     assert left.value.code == 70

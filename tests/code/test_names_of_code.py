@@ -9,7 +9,7 @@ import pytest
 from book import NAMES, NETWORK, SPEC, book
 
 from gradcheck_cli import InputError, Report, check, load_spec
-from gradcheck_cli.subject.subject import subject_of
+from gradcheck_cli.subject.load import subject_of
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_name_that_the_code_lacks_is_reported_with_the_existing_ones(checked):
 def test_with_a_network_the_parameters_are_the_codes_own(tmp_path):
     (tmp_path / "net.py").write_text(book("1.0"), encoding="utf-8")
     (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
-    parameters = subject_of(load_spec(tmp_path / "net.yaml")).problem.parameters
+    parameters = subject_of(load_spec(tmp_path / "net.yaml")).inputs.problem.parameters
     drawn = np.random.default_rng(3).normal(size=(3, 4))
     np.testing.assert_array_equal(parameters["hidden1.weight"].T, drawn)
 
@@ -79,7 +79,7 @@ def test_with_a_network_the_parameters_are_the_codes_own(tmp_path):
 def test_parameters_of_the_spec_take_precedence(tmp_path):
     (tmp_path / "net.py").write_text(book("1.0"), encoding="utf-8")
     (tmp_path / "net.yaml").write_text(f"{SPEC}parameters: {{init: zeros}}\n", encoding="utf-8")
-    parameters = subject_of(load_spec(tmp_path / "net.yaml")).problem.parameters
+    parameters = subject_of(load_spec(tmp_path / "net.yaml")).inputs.problem.parameters
     assert not any(value.any() for value in parameters.values())
 
 
@@ -102,7 +102,7 @@ def test_other_names_are_one_error_with_the_line_to_paste(checked):
 def test_with_a_network_the_data_are_the_codes_own(tmp_path):
     (tmp_path / "net.py").write_text(book("1.0"), encoding="utf-8")
     (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
-    problem = subject_of(load_spec(tmp_path / "net.yaml")).problem
+    problem = subject_of(load_spec(tmp_path / "net.yaml")).inputs.problem
     np.testing.assert_array_equal(problem.x, np.arange(15.0).reshape(5, 3) / 7.0 - 1.0)
     np.testing.assert_array_equal(problem.target, np.linspace(-1.0, 1.0, 20).reshape(5, 4))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.comparison import Comparison, compare, default_rtol
+from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.network.arithmetic import Arithmetic
@@ -16,6 +16,7 @@ from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.verdict import default_rtol
 
 Gradients = dict[str, np.ndarray]
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from diagnose.networks import kinds, readable
 
-from gradcheck_cli.comparison import Comparison, Projected, compare
+from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.verdict import Projected
 
 RNG = np.random.default_rng(1)
 RIGHT = {

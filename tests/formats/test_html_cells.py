@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reports import EVERY_KIND, HALF_KNOWN, NOT_FINITE, UNKNOWN, WRONG, ZERO, comparison
 
-from gradcheck_cli.comparison import Projected
 from gradcheck_cli.formats.html import cells as module
 from gradcheck_cli.formats.html.cells import PAGE, STATES, cells_of, most_cells
+from gradcheck_cli.verdict import Projected
 
 
 def read(text: str, dtype: str) -> np.ndarray:

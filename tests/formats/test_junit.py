@@ -9,11 +9,11 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, TestCase
 from reports import EVERY_KIND, HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Verdict
 
 
 def read(*outcomes: Outcome, **view) -> JUnitXml:

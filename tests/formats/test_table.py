@@ -9,7 +9,7 @@ import pytest
 from build import spec_of
 from reports import HALF_KNOWN, NOT_FINITE, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
-from gradcheck_cli.comparison import Comparison, Projected, Projection
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.explain.explain import Explanation, explain
 from gradcheck_cli.formats import View, render
@@ -19,6 +19,7 @@ from gradcheck_cli.formats.words.tensors import MANY
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.report import Outcome, Report, Resolution, Run, Witness
+from gradcheck_cli.verdict import Projected, Projection
 
 
 def text_of(*reports: Report, **view) -> str:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from reports import HALF_KNOWN, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
 
-from gradcheck_cli.comparison import Comparison, Projected
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.formats import words
 from gradcheck_cli.formats.words.remarks import remarks
 from gradcheck_cli.formats.words.tensors import describe, headline
 from gradcheck_cli.formats.words.verdicts import sentence
 from gradcheck_cli.formats.words.why import Said, diagnosed
+from gradcheck_cli.verdict import Projected
 
 
 def test_words_need_no_terminal():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import InputError, Verdict, load_spec
-from gradcheck_cli.checker import check_subject
 from gradcheck_cli.cli import main
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats import View, render
@@ -18,7 +17,7 @@ from gradcheck_cli.mutate.plant import plants
 from gradcheck_cli.numerical.looks import Remembered
 from gradcheck_cli.spec.parameters import InitialisedParameters
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.subject.subject import subject_of
+from gradcheck_cli.subject.load import subject_of
 
 LARGER = ({"units": 4, "activation": "tanh"}, {"units": 2, "activation": "sigmoid"})
 SMALL = ({"units": 2, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"})
@@ -126,12 +125,12 @@ def kinked(**check: object) -> Spec:
 def test_shared_looks_change_no_verdict(of):
     subject = subject_of(of)
     looks = Remembered()
-    check_subject(subject, of.check, looks=looks)
+    subject.check(of.check, looks=looks)
     planted = list(plants(subject.problem))
     for plant in planted[:: max(1, len(planted) // 12)]:
         values = {name: plant.gradients[name] for name in subject.analytic.values}
         wrong = replace(subject, analytic=replace(subject.analytic, values=values))
-        alone, shared = check_subject(wrong, of.check), check_subject(wrong, of.check, looks=looks)
+        alone, shared = wrong.check(of.check), wrong.check(of.check, looks=looks)
         for one, other in zip(alone.comparisons, shared.comparisons, strict=True):
             assert (one.wrong == other.wrong).all(), (plant.wrong.kind, one.name)
             assert (one.unresolved == other.unresolved).all(), (plant.wrong.kind, one.name)
@@ -152,8 +151,8 @@ def test_each_look_is_taken_once():
 
     of = kinked()
     subject, looks, first, again = subject_of(of), Remembered(), Counted(), Counted()
-    check_subject(subject, of.check, first, looks=looks)
-    check_subject(subject, of.check, again, looks=looks)
+    subject.check(of.check, first, looks=looks)
+    subject.check(of.check, again, looks=looks)
     assert first.evaluations > 500
     assert again.evaluations == 0
 

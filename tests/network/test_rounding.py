@@ -6,8 +6,7 @@ from build import problem_of
 from random_networks import random_spec
 
 from gradcheck_cli import InputError, Spec
-from gradcheck_cli.comparison import ROUNDING_SAFETY
-from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
 from gradcheck_cli.network.network import backprop, gradients
 from gradcheck_cli.network.rounding import gradient_rounding, rounding_of
 from gradcheck_cli.problem.problem import build_problem

@@ -12,9 +12,8 @@ from random_networks import problem_or_none, random_spec
 from test_rounding import share_of_bound
 
 from gradcheck_cli import Spec, Verdict, check
-from gradcheck_cli.comparison import ROUNDING_SAFETY
 from gradcheck_cli.network.activations import ACTIVATIONS
-from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import gradient_rounding

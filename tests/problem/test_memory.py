@@ -8,7 +8,7 @@ from build import problem_of, spec_of, units_of
 from gradcheck_cli import InputError, check
 from gradcheck_cli.problem import memory
 from gradcheck_cli.problem.problem import build_problem
-from gradcheck_cli.subject.subject import subject_of
+from gradcheck_cli.subject.load import subject_of
 
 
 def test_a_perturbation_over_the_budget_is_refused_at_its_layer():

@@ -86,7 +86,7 @@ def test_contradicting_references_are_a_defect(gradcheck, monkeypatch):
     def contradict(*_: object) -> None:
         raise UntrustedReferenceError("two ways contradict each other")
 
-    monkeypatch.setattr("gradcheck_cli.sweep.sweep.check_subject", contradict)
+    monkeypatch.setattr("gradcheck_cli.subject.network.NetworkSubject.check", contradict)
     code, out, err = gradcheck("output_layer.yaml")
     assert (code, out) == (70, "")
     assert "two ways contradict each other" in err

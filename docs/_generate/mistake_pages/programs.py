@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.numerical.looks import Looks, Remembered
-from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.subject.subject import Subject, subject_of
+from gradcheck_cli.subject.network import NetworkSubject, network_subject
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -101,8 +101,8 @@ class Example:
         return Spec.model_validate(self.given)
 
     @cached_property
-    def subject(self) -> Subject:
-        return subject_of(self.spec)
+    def subject(self) -> NetworkSubject:
+        return network_subject(self.spec, build_problem(self.spec))
 
     @cached_property
     def looks(self) -> Looks:
@@ -111,7 +111,6 @@ class Example:
 
     @property
     def problem(self) -> Problem:
-        assert self.subject.problem is not None
         return self.subject.problem
 
     @cached_property

@@ -9,13 +9,12 @@ from functools import cache
 
 import numpy as np
 
-from gradcheck_cli.checker import check_subject
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.diagnose.diagnosis import Cause
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.mutate.mutate import NOTICEABLE
 from gradcheck_cli.report import Report
+from gradcheck_cli.verdict import Verdict
 from mistake_pages.edit import Edit
 from mistake_pages.examples import EXAMPLES
 from mistake_pages.programs import PARAMETERS, Arrays, Example
@@ -90,7 +89,7 @@ def checked(example: Example, program: str) -> Report | None:
     subject = example.subject
     values = {name: found[f"dL_d{PARAMETERS[name]}"] for name in subject.analytic.values}
     analytic = Analytic(values, dict.fromkeys(values, np.dtype(np.float64)), "gradients.npz")
-    return check_subject(replace(subject, analytic=analytic), example.spec.check, looks=example.looks)
+    return replace(subject, analytic=analytic).check(example.spec.check, looks=example.looks)
 
 
 @cache

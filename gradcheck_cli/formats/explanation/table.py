@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.explain.explain import Derivation, Explanation, Factor
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
@@ -10,6 +9,7 @@ from gradcheck_cli.formats.words.derivation import chain_rule, definitions, deri
 from gradcheck_cli.formats.words.numbers import relative, shape
 from gradcheck_cli.formats.words.tensors import tensor_verdict
 from gradcheck_cli.formats.words.verdicts import MARKS
+from gradcheck_cli.verdict import Verdict
 
 
 def render(explanation: Explanation, view: View, spec: str) -> str:

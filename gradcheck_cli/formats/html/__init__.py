@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck_cli.comparison import Comparison, Verdict
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, reference, without_commands
 from gradcheck_cli.formats.html.cells import STATES, cells_of, most_cells
@@ -20,6 +20,7 @@ from gradcheck_cli.formats.pages import page_of
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words import numbers, remarks, tensors, verdicts, why
 from gradcheck_cli.report import Outcome, Report, Run, resolution_of
+from gradcheck_cli.verdict import Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment

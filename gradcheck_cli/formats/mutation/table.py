@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import count, listed
 from gradcheck_cli.formats.words.verdicts import MARKS
 from gradcheck_cli.mutate.mutate import LEFT_OUT, Mutant, Mutation, by_kind
+from gradcheck_cli.verdict import Verdict
 
 
 def render(mutation: Mutation, view: View, spec: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.sweep.plot import LABEL, Axes, Plot
 from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
@@ -16,6 +15,7 @@ from gradcheck_cli.formats.words.verdicts import MARKS
 from gradcheck_cli.numerical.schemes import plain_schemes
 from gradcheck_cli.sweep.curve import FEWEST, ORDER_WITHIN, Branch, Curve
 from gradcheck_cli.sweep.sweep import STEPS, Extrapolated, Sweep
+from gradcheck_cli.verdict import Verdict
 
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.words.numbers import index, listed
 from gradcheck_cli.formats.words.tensors import against
+from gradcheck_cli.verdict import Verdict
 
 if TYPE_CHECKING:
     from gradcheck_cli.explain.explain import Derivation, Explanation, Factor

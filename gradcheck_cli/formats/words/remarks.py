@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.formats.words.coarse import too_narrow
 from gradcheck_cli.formats.words.numbers import count, count_true, listed
 from gradcheck_cli.formats.words.tensors import NO_DIFFERENCE, every_entry
 from gradcheck_cli.formats.words.why import Said
 from gradcheck_cli.report import Outcome, Report, Resolution, resolution_of
+from gradcheck_cli.verdict import Verdict
 
 
 def remarks(report: Report) -> list[str]:

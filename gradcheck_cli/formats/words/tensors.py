@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck_cli.comparison import Comparison, Entry, Verdict
+from gradcheck_cli.comparison import Comparison, Entry
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import count, count_true, index, measured, number, relative
 from gradcheck_cli.formats.words.why import diagnosed
 from gradcheck_cli.report import Report, resolution_of
+from gradcheck_cli.verdict import Verdict
 
 
 def tensor_verdict(comparison: Comparison) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.comparison import Verdict
 from gradcheck_cli.errors import ExitCode
 from gradcheck_cli.formats.words.coarse import coarsely
 from gradcheck_cli.formats.words.numbers import count, count_true, index, listed
 from gradcheck_cli.formats.words.tensors import NOTHING_TESTED, against, place_of
 from gradcheck_cli.report import Outcome, Report, Run
+from gradcheck_cli.verdict import Verdict
 
 MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
 

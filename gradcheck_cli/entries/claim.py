@@ -1,0 +1,64 @@
+"""The gradients to judge, and how far a correct one may be off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.comparison import Comparison, compare
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.kinks import Alternatives
+from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Projected, by_convention, default_rtol
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The gradients as their author claims them, and what is allowed to a correct one.
+
+    rounding: for each gradient, a bound on the rounding error of a correct one.
+    rtol: the relative tolerance of each tensor.
+    elsewhere: the size of all entries; a trifle compared with these counts as 0.
+    """
+
+    analytic: Analytic
+    rounding: Mapping[str, Array]
+    rtol: Mapping[str, float]
+    elsewhere: float
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The tensors, in the order of the table."""
+        return list(self.analytic.values)
+
+    def compare(self, name: str, estimate: Estimate, projected: Projected | None = None) -> Comparison:
+        """Compare one tensor with its estimate.
+
+        projected: what is known of the entries that were not checked individually.
+        """
+        return compare(
+            name,
+            self.analytic.values[name],
+            estimate,
+            self.rounding[name],
+            self.rtol[name],
+            float(np.finfo(self.analytic.dtypes[name]).eps),
+            self.elsewhere,
+            projected,
+        )
+
+    def by_convention(self, name: str, estimate: Estimate, kinks: Alternatives) -> Estimate:
+        """Return the estimate, with each entry on a kink set to the nearest conventional value."""
+        analytic = self.analytic.values[name].astype(np.float64)
+        return by_convention(analytic, estimate, kinks, self.rounding[name], self.rtol[name])
+
+
+def claim_of(
+    analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: float = 0.0
+) -> Claim:
+    """Return the claim with this tolerance for every tensor, by default the one of its type."""
+    tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
+    return Claim(analytic, rounding, tolerances, elsewhere)

@@ -1,0 +1,116 @@
+"""Look at the estimates so far: which entries are wrong, open or doubtful, and may need more steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.entries.claim import Claim
+from gradcheck_cli.numerical.kinks import alternatives
+from gradcheck_cli.numerical.reference import Estimates, Reference
+from gradcheck_cli.types import Array
+
+Masks = dict[str, Array]
+"""Masks of entries by tensor; tensors without any marked entry are left out."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The estimates of some tensors, and the comparison of each with its analytic gradient.
+
+    among: for each tensor, the entries that may be marked.
+    """
+
+    claim: Claim
+    estimates: Estimates
+    comparisons: Mapping[str, Comparison]
+    among: Mapping[str, Array]
+
+    def after(self, estimates: Estimates) -> Look:
+        """Return the look at newer estimates; a tensor whose estimate is the same keeps its comparison."""
+        newer = {
+            name: self.claim.compare(name, estimate)
+            for name, estimate in estimates.items()
+            if estimate is not self.estimates[name]
+        }
+        return replace(self, estimates=estimates, comparisons={**self.comparisons, **newer})
+
+    @property
+    def wrong(self) -> Masks:
+        """The wrong entries."""
+        return self._marked(lambda c: c.wrong)
+
+    @property
+    def doubtful(self) -> Masks:
+        """The entries that are wrong, but not by far."""
+        return self._marked(lambda c: c.doubtful)
+
+    @property
+    def unresolved(self) -> Masks:
+        """The entries that neither agree nor are wrong."""
+        return self._marked(lambda c: c.unresolved)
+
+    @property
+    def open(self) -> Masks:
+        """The entries that a closer look may decide."""
+        return self._marked(lambda c: c.open)
+
+    @property
+    def still_open(self) -> Masks:
+        """The entries that justify wider arithmetic."""
+        return self._marked(lambda c: c.still_open)
+
+    @property
+    def worst_wrong(self) -> Masks:
+        """The worst entry of each tensor, if it is wrong and its numerical value is still imprecise."""
+        return self._marked(lambda c: c.worst_wrong)
+
+    def _marked(self, mask: Callable[[Comparison], Array]) -> Masks:
+        masks = {name: mask(c) & self.among[name] for name, c in self.comparisons.items()}
+        return {name: marked for name, marked in masks.items() if marked.any()}
+
+
+def first_look(claim: Claim, estimates: Estimates, among: Mapping[str, Array] | None = None) -> Look:
+    """Return the look at the first estimates.
+
+    among: the entries that may be marked; by default all of them.
+    """
+    comparisons = {name: claim.compare(name, estimate) for name, estimate in estimates.items()}
+    return Look(claim, estimates, comparisons, among or dict.fromkeys(estimates, np.array(True)))
+
+
+def union(*of: Masks) -> Masks:
+    """Return the entries that any of these masks mark."""
+    masks: Masks = {}
+    for each in of:
+        for name, mask in each.items():
+            masks[name] = masks[name] | mask if name in masks else mask
+    return masks
+
+
+def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
+    """Return the look after more steps for the entries that need them.
+
+    Entries that agree need no more steps; entries that are far off need one. The rest get the whole
+    ladder, and those still open get wider arithmetic.
+    worst: whether the worst entry gets the whole ladder as well.
+    """
+    if wrong := look.wrong:
+        look = look.after(reference.confirm(look.estimates, wrong))
+    if undecided := union(look.open, look.doubtful, look.worst_wrong if worst else {}):
+        look = look.after(reference.refine(look.estimates, undecided))
+    if still_open := look.still_open:
+        look = look.after(reference.sharpen(look.estimates, still_open))
+    return look
+
+
+def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
+    """Set each entry on a kink to the conventional value nearest to its gradient; also return masks."""
+    # Known kinks make their sides cheap; otherwise only entries that may sit on one are worth a search.
+    beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
+    kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))
+    chosen = {name: look.claim.by_convention(name, look.estimates[name], of) for name, of in kinks.items()}
+    return look.after(look.estimates | chosen), {name: of.at for name, of in kinks.items()}

@@ -1,0 +1,61 @@
+"""Compare unit differences with their witnesses: literal differences and the complex step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.entries.look import Look
+from gradcheck_cli.errors import UntrustedReferenceError
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
+from gradcheck_cli.numerical.estimate import ERROR_BARS, differentiate
+from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.numerical.witness import Testimony, contradictions, hear
+from gradcheck_cli.report import Witness
+
+
+def cross_examined(
+    look: Look, units: UnitDifferences, witness: LiteralDifferences, seed: int
+) -> tuple[Look, Witness]:
+    """Compare the estimates with the witness, and refine both before reporting a contradiction.
+
+    Raises `UntrustedReferenceError` if they contradict each other even then.
+    """
+    allowed = {name: ROUNDING_SAFETY * bound for name, bound in look.claim.rounding.items()}
+    testimony = hear(witness, look.estimates, allowed, seed)
+    if doubts := contradictions(testimony, look.estimates):
+        look = look.after(units.refine(look.estimates, doubts))
+        testimony = hear(witness, look.estimates, allowed, seed, differentiate)
+        if contradictions(testimony, look.estimates):
+            raise UntrustedReferenceError(_contradiction(testimony, look.estimates))
+    return look, _said(testimony, look.estimates, witness)
+
+
+def _said(testimony: Sequence[Testimony], estimates: Estimates, witness: LiteralDifferences) -> Witness:
+    """Summarise the testimony.
+
+    The complex step, which subtracts nothing, is a second witness for the first entry of each tensor.
+    """
+    complex_step = replace(witness, scheme=replace(SCHEMES["complex"], ladder=(1.0,)), step=None)
+    firsts = [t.first for t in testimony]  # complex numbers are slow
+    return Witness(
+        sum(len(t.which) for t in testimony),
+        max(float(t.distance(estimates).max()) for t in testimony),
+        max(float(t.apart_from(complex_step.plainly(t.name, t.which)).max()) for t in firsts),
+    )
+
+
+def _contradiction(testimony: Sequence[Testimony], estimates: Estimates) -> str:
+    worst = max(testimony, key=lambda t: float(t.distance(estimates).max()))
+    i = int(worst.distance(estimates).argmax())
+    units = estimates[worst.name]
+    index = [int(k) for k in np.unravel_index(worst.which[i], units.value.shape)]
+    return (
+        f"two derivatives of {worst.name}{index} contradict each other: unit differences give "
+        f"{units.value.ravel()[worst.which[i]]:.9e} ± {units.error.ravel()[worst.which[i]]:.1e}, "
+        f"literal differences give {worst.literal.value[i]:.9e} ± {worst.literal.error[i]:.1e} "
+        f"(over {ERROR_BARS:g} error bars apart)"
+    )

@@ -1,0 +1,265 @@
+"""Gradients from the user's code as a subject, checked against differences of the code's own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.load import load
+from gradcheck_cli.code.objective import Finding, ForeignObjective, Function, Inputs, read_inputs
+from gradcheck_cli.code.own_inputs import completed
+from gradcheck_cli.code.precision import measured_noise
+from gradcheck_cli.code.sources import read_code
+from gradcheck_cli.code.unwritten import refuse_erratic
+from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.directions.plan import plan
+from gradcheck_cli.entries.check import check_literally
+from gradcheck_cli.entries.claim import Claim, claim_of
+from gradcheck_cli.errors import bad_input
+from gradcheck_cli.gradients.analytic import Analytic, dtype_of
+from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.numerical.reference import LiteralDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.parallel.clock import Clock, now
+from gradcheck_cli.problem.problem import matching
+from gradcheck_cli.problem.unexercised import unexercised
+from gradcheck_cli.report import Checked, Report
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.said import Said, describe, samples, unlike
+from gradcheck_cli.subject.subject import report_of
+from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Verdict
+
+if TYPE_CHECKING:
+    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
+
+Sharing = Callable[[ForeignObjective, int], AbstractContextManager[ForeignObjective]]
+"""Yields the objective, evaluated in this many processes while the context lasts."""
+
+
+def _alone(objective: ForeignObjective, jobs: int) -> AbstractContextManager[ForeignObjective]:
+    return nullcontext(objective)
+
+
+@dataclass(frozen=True)
+class CodeSubject:
+    """The gradients that the user's code computes.
+
+    objective: the code's loss as a function to difference.
+    rounding: for each gradient, a bound on the rounding error of a correct one.
+    inputs: what the code was given.
+    findings: what running the code in other ways has shown.
+    others: the same code with its loss weighted in other ways, to check if nothing wrong is found.
+    shared: shares the evaluations among processes; without a spec, the code cannot be loaded in others.
+    """
+
+    analytic: Analytic
+    objective: ForeignObjective
+    rounding: Mapping[str, Array]
+    said: Said
+    inputs: Inputs
+    findings: tuple[Finding, ...]
+    others: Sequence[Callable[[], CodeSubject]]
+    shared: Sharing = _alone
+
+    @np.errstate(all="ignore")  # numbers that are not finite get a verdict or an error, not a warning
+    def check(self, how: CheckSpec, progress: Progress | None = None, clock: Clock = now) -> Report:
+        """Check every entry, or random directions if the code is slow by this clock.
+
+        If nothing is wrong, the code's other upstream gradients are checked, too.
+        """
+        report = self._check(how, progress, clock)
+        for other in self.others:
+            if report.verdict is Verdict.WRONG:
+                break
+            found = other()._check(how, progress, clock)
+            report = found if found.verdict is Verdict.WRONG else report
+        return report
+
+    def _check(self, how: CheckSpec, progress: Progress | None, clock: Clock) -> Report:
+        way = plan(self.objective, list(self.analytic.values), how, clock)
+        with self.shared(self.objective, way.jobs) as code:
+            checked = (
+                self._literally(code, how, progress)
+                if way.way == "literal"
+                else self._along_directions(code, how, progress, way.told)
+            )
+            return report_of(self, checked, how.strict)
+
+    def _literally(self, code: ForeignObjective, how: CheckSpec, progress: Progress | None) -> Checked:
+        literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
+        if progress:
+            progress.doing("checking every entry")
+        return check_literally(self._claim(how), literal, how, progress)
+
+    def _along_directions(
+        self, code: ForeignObjective, how: CheckSpec, progress: Progress | None, told: str
+    ) -> Checked:
+        from gradcheck_cli.directions.check import check_along_directions  # only slow code needs it
+
+        return check_along_directions(self._claim(how), code, how, progress, told)
+
+    def _claim(self, how: CheckSpec) -> Claim:
+        return claim_of(self.analytic, self.rounding, how.rtol, _largest(self.analytic.values.values()))
+
+    def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
+        """Return a short note for each tensor with entries on a kink."""
+        return tuple(
+            f"{name}{[int(i) for i in np.argwhere(mask)[0]]}{f', and {more:,} more' if more else ''}: the "
+            "slopes to the left and to the right differ at every step size"
+            for name, mask in at.items()
+            for more in [int(np.count_nonzero(mask)) - 1]
+        )
+
+    def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
+        """Return what running the code in other ways has shown, or else the mistakes that fit."""
+        from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # load it only if needed
+
+        wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
+        shown = [finding.sentence for finding in self.findings if wrong & set(finding.tensors)]
+        if shown:
+            return diagnosis_of_trials(shown)
+        return diagnose(
+            comparisons,
+            self.inputs.problem,
+            is_its_loss=False,
+            samples=None if self.inputs.x is None else len(self.inputs.x),
+            loss=self.analytic.loss,
+        )
+
+
+def _largest(arrays: Iterable[Array]) -> float:
+    """Return the largest absolute value of all finite numbers in these arrays."""
+    sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in arrays]
+    return float(max(sizes, default=0.0))
+
+
+# --- loading -----------------------------------------------------------------------------------------------
+
+
+def code_subject(spec: Spec) -> CodeSubject:
+    """Return the gradients of the code that the spec names. Raises `InputError`."""
+    function, inputs = read_function(spec)
+    subject = subject_of_function(function, inputs, spec.check)
+    return replace(subject, shared=partial(_in_processes, spec, subject))
+
+
+@contextmanager
+def _in_processes(
+    spec: Spec, subject: CodeSubject, objective: ForeignObjective, jobs: int
+) -> Iterator[ForeignObjective]:
+    if jobs == 1:
+        yield objective
+        return
+    from gradcheck_cli.code.pool import Case, Workers  # it loads multiprocessing
+
+    function = objective.function
+    case = Case(spec.gradients, subject.inputs, function.parameters, objective.losses, objective.noise)
+    with Workers(case, function, jobs) as workers:
+        yield replace(objective, evaluator=workers)
+
+
+def read_function(spec: Spec) -> tuple[Function, Inputs]:
+    """Return the code that the spec names, and its inputs. Raises `InputError`."""
+    _refuse_complex(spec.check)  # before running any of the code
+    load_once = cache(load)
+    inputs = read_inputs(*completed(spec, load_once))
+    return read_code(spec.gradients, inputs, load_once), inputs
+
+
+def checked_tensors(function: Function, inputs: Inputs, how: CheckSpec) -> tuple[str, ...]:
+    """Return the names of the tensors to check, in order."""
+    return matching(inputs.problem.network.shapes if inputs.problem else function.parameters, how.parameters)
+
+
+def _refuse_complex(how: CheckSpec) -> None:
+    if SCHEMES[how.scheme].offsets[0].imag:
+        help = "use the default scheme; the code may not accept complex numbers"
+        raise bad_input("the 'complex' scheme does not work with code", "check", "scheme", help=help)
+
+
+def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> CodeSubject:
+    """Return the gradients of a function, ready to be compared with its own loss.
+
+    inputs: the inputs that the function was given. Raises `InputError`.
+    """
+    _refuse_complex(how)
+    gradients = function.gradients(function.parameters)
+    checked = checked_tensors(function, inputs, how)
+    analytic = analytic_of(function, gradients, checked)
+    noise, rounding = measured_noise(function, analytic)
+    refuse_erratic(gradients, function.gradients(function.parameters), function.origin)
+    objective = ForeignObjective(function, noise)
+    return CodeSubject(
+        analytic=analytic,
+        objective=objective,
+        rounding=rounding,
+        said=_said(function, inputs, checked, len(objective.losses)),
+        inputs=inputs,
+        findings=function.findings,
+        others=[partial(subject_of_function, other, inputs, how) for other in function.others],
+    )
+
+
+def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Sequence[str]) -> Analytic:
+    """Return the gradients that the code computed for these parameters, and the code's own loss."""
+    return Analytic(
+        {name: gradients[name] for name in checked},
+        {name: dtype_of(gradients[name]) for name in checked},
+        function.origin,
+        loss=function.loss,
+    )
+
+
+# --- what the report says of it ----------------------------------------------------------------------------
+
+
+def _said(function: Function, inputs: Inputs, checked: tuple[str, ...], terms: int) -> Said:
+    return Said(
+        described=_describe(function, inputs),
+        loss_name=f"its own loss{f', {terms} terms' if terms > 1 else ''}",
+        loss=function.loss,
+        unexercised=unexercised(replace(inputs.problem, checked=checked))
+        if inputs.problem
+        else tuple(_hiding(function.parameters)),
+        unusual=(*function.remarks, *_other_loss(inputs, function.loss)),
+        weighted=function.weighted,
+    )
+
+
+def _describe(function: Function, inputs: Inputs) -> str:
+    if inputs.problem:
+        return describe(inputs.problem)
+    numbers = sum(array.size for array in function.parameters.values())
+    tensors = len(function.parameters)
+    described = f"{tensors} tensor{'s' if tensors != 1 else ''} of {numbers:,} parameters"
+    return described if inputs.x is None else f"{described}, {samples(inputs.x)}"
+
+
+_HIDES = {
+    1.0: "a missing factor in backward would not show",
+    0.0: "a missing term in backward would not show",
+}
+"""What a mistake can hide behind if a parameter has this value in every entry."""
+
+
+def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
+    """Yield a short note for the tensors that are 1 or 0 in every entry, which can hide mistakes."""
+    for value, what in _HIDES.items():
+        names = [name for name, array in parameters.items() if array.size and (array == value).all()]
+        if names:
+            yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {value:g} in every entry: {what}"
+
+
+def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
+    """Return a note if the code computes a different loss from the network described in the spec."""
+    return (
+        () if inputs.problem is None else unlike(inputs.problem, loss, "the code's loss", "network section")
+    )

@@ -1,0 +1,38 @@
+"""Load what a spec names: a network with its gradients, or the user's code."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.gradients.sources import read_gradients
+from gradcheck_cli.problem.named_files import refuse_absent_files
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.network import network_subject
+from gradcheck_cli.subject.subject import Subject
+
+# Modules for user code load late, since they would double the start-up time of a network.
+
+
+def subject_of(spec: Spec) -> Subject:
+    """Load, draw or import everything that the spec names. Raises `InputError`."""
+    refuse_absent_files(spec)
+    if spec.names_code:
+        from gradcheck_cli.subject.code import code_subject
+
+        return code_subject(spec)
+    return network_subject(spec, build_problem(spec))
+
+
+@np.errstate(all="ignore")
+def tensors_of(spec: Spec) -> tuple[str, ...]:
+    """Return the names of the tensors that a check of the spec compares, in order.
+
+    Raises `InputError` for anything that prevents a check and can be detected before differencing starts.
+    """
+    refuse_absent_files(spec)
+    if spec.names_code:
+        from gradcheck_cli.subject.code import checked_tensors, read_function
+
+        return checked_tensors(*read_function(spec), spec.check)
+    return tuple(read_gradients(spec.gradients, build_problem(spec)).values)

@@ -1,0 +1,133 @@
+"""A network's gradients as a subject, checked against differences of the network itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.entries.check import check_by_units, check_literally
+from gradcheck_cli.entries.claim import Claim, claim_of
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.gradients.sources import read_gradients
+from gradcheck_cli.moving.objective import NetworkObjective
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.rounding import gradient_rounding
+from gradcheck_cli.network.sampled_rounding import capped
+from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.numerical.looks import Looks, taken
+from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.parallel.clock import Clock, now
+from gradcheck_cli.parallel.forked import shared_work
+from gradcheck_cli.problem.memory import MIB
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.problem.unexercised import unexercised, unusual
+from gradcheck_cli.report import Checked, Report
+from gradcheck_cli.spec.arrays import ArrayFile
+from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.said import Said, describe, other_loss
+from gradcheck_cli.subject.subject import report_of
+from gradcheck_cli.types import Array
+
+if TYPE_CHECKING:
+    from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
+
+_BLOCKS = 8
+"""The largest number of block-sized temporaries that exist at once."""
+
+
+@dataclass(frozen=True)
+class NetworkSubject:
+    """The gradients of a network that a spec describes.
+
+    objective: the network as a function to difference, in which pre-activations can be perturbed.
+    rounding: for each gradient, a bound on the rounding error of a correct one.
+    in_out: whether the gradients come from a file that holds weights as [in, out].
+    """
+
+    analytic: Analytic
+    objective: NetworkObjective
+    rounding: Mapping[str, Array]
+    said: Said
+    problem: Problem
+    in_out: bool
+
+    @np.errstate(all="ignore")  # numbers that are not finite get a verdict or an error, not a warning
+    def check(
+        self, how: CheckSpec, progress: Progress | None = None, clock: Clock = now, looks: Looks = taken
+    ) -> Report:
+        """Check every entry, in as many processes as `how` asks for.
+
+        looks: takes the looks at the network, possibly from a cache.
+        """
+        with shared_work(self.objective, how.jobs, clock):
+            return report_of(self, self._checked(how, progress, looks), how.strict)
+
+    def _checked(self, how: CheckSpec, progress: Progress | None, looks: Looks) -> Checked:
+        scheme, claim = SCHEMES[how.scheme], self._claim(how)
+        literal = LiteralDifferences(self.objective, scheme, how.step, progress, looks)
+        if how.differences == "literal":
+            return check_literally(claim, literal, how, progress)
+        units = UnitDifferences(self.objective, scheme, how.step, progress, looks)
+        return check_by_units(claim, units, literal, how, progress)
+
+    def _claim(self, how: CheckSpec) -> Claim:
+        return claim_of(self.analytic, self.rounding, how.rtol)
+
+    def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
+        """Return a short note on each kink of the network."""
+        return tuple(self.objective.kinks.told(self.problem.network))
+
+    def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
+        """Return the mistakes that reproduce the wrong gradients."""
+        from gradcheck_cli.diagnose import diagnose  # load it only if needed
+
+        return diagnose(
+            comparisons,
+            self.problem,
+            samples=len(self.problem.x),
+            in_out=self.in_out,
+            loss=self.analytic.loss,
+        )
+
+
+def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
+    """Return the gradients that the spec names for the network in `problem`; no user code is run."""
+    analytic = read_gradients(spec.gradients, problem)
+    objective = problem.objective_for(analytic.dtypes.values())
+    objective.block = min(objective.block, spec.check.memory * MIB // _BLOCKS)
+    return NetworkSubject(
+        analytic=analytic,
+        objective=objective,
+        rounding=_bounds(problem, analytic),
+        said=Said(
+            described=describe(problem),
+            loss_name=_loss_name(spec),
+            loss=float(objective.total),
+            unexercised=unexercised(problem),
+            unusual=(*unusual(problem), *other_loss(problem, analytic)),
+        ),
+        problem=problem,
+        in_out=isinstance(spec.gradients, ArrayFile) and spec.gradients.layout == "in_out",
+    )
+
+
+def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
+    """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in."""
+    bounds = {}
+    for dtype in set(analytic.dtypes.values()):
+        at = (problem.network, problem.parameters, problem.x, problem.target)
+        bounds[dtype] = gradient_rounding(*at, Arithmetic.of(dtype, held=problem.dtype))
+        if dtype == np.float32:
+            bounds[dtype] = capped(bounds[dtype], *at, dtype)
+    return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
+
+
+def _loss_name(spec: Spec) -> str:
+    """Describe the loss, as in ``mse (batchmean)``."""
+    return f"{spec.network.loss.name} ({spec.network.loss.reduction})" if spec.network else "its own loss"

@@ -1,0 +1,313 @@
+"""Decide which entries of a gradient agree, which are wrong, and which cannot be decided.
+
+    agrees      |a − n| ≤ tolerance            tolerance = rtol · max(|a|, |n|) + rounding
+    wrong       |a − n| > tolerance + 3u
+    unresolved  between the two: the reference cannot tell; or both values are lost in rounding
+
+Here a is the analytic and n the numerical value, u is the error of n, and rounding is what first-order
+error analysis allows a correct gradient in the arithmetic that it was computed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import FLOAT64, ROUNDING_SAFETY
+from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
+from gradcheck_cli.numerical.kinks import Alternatives
+from gradcheck_cli.types import Array
+
+BY_FAR = 10.0
+"""Multiple of the error bars beyond which an entry is so clearly wrong that no closer look is needed."""
+
+MEANINGFUL = 10.0
+"""A value must exceed its rounding by this factor for agreement within rounding to count."""
+
+TRIFLE = 1e-9
+"""The share of an entry's summands, or of a tensor's largest entry, that counts as zero."""
+
+KNOWN_TO_BE_A_TRIFLE = 1e-3
+"""A zero whose error is above this share of a trifle justifies wider arithmetic."""
+
+EXCUSABLE = 1e-5
+"""An undecided entry that may be off by more than this share of the largest leaves its tensor unresolved."""
+
+EXCUSED_BY_ROUNDING = 1e-3
+"""Share of the largest entry up to which rounding can excuse an undecided entry.
+
+Larger rounding bounds are capped at this share.
+"""
+
+
+class Verdict(StrEnum):
+    """The verdict on an entry, a tensor or a whole check: agrees, wrong or unresolved."""
+
+    AGREES = "agrees"
+    WRONG = "wrong"
+    UNRESOLVED = "unresolved"
+
+
+def overall(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the overall verdict: wrong if any is wrong, agrees if all agree, otherwise unresolved.
+
+    It is unresolved if there are no verdicts.
+    """
+    if Verdict.WRONG in verdicts:
+        return Verdict.WRONG
+    return Verdict.UNRESOLVED if Verdict.UNRESOLVED in verdicts or not verdicts else Verdict.AGREES
+
+
+def default_rtol(dtype: np.dtype[Any]) -> float:
+    """Return 1e-6, or 16 ε of the gradient's type if that is larger."""
+    return max(1e-6, 16 * float(np.finfo(dtype).eps))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The gradient along one random direction d, Σ d g: analytic, and numerical with its error."""
+
+    analytic: float
+    numerical: float
+    error: float
+
+    @property
+    def relative_error(self) -> float:
+        scale = max(abs(self.analytic), abs(self.numerical))
+        return abs(self.analytic - self.numerical) / scale if scale else 0.0
+
+
+@dataclass(frozen=True)
+class Projected:
+    """What random directions show about the entries of one tensor that were not checked individually.
+
+    covered: the entries that agree as a group.
+    suspect: entries of rows, columns or a tensor of which every sampled entry is wrong.
+    least: the smallest error in a single covered entry that would show.
+    directions: the last directions checked.
+    disagrees: whether the remaining entries still disagree along them.
+    """
+
+    covered: Array = field(repr=False)
+    suspect: Array = field(repr=False)
+    least: float
+    directions: tuple[Projection, ...] = ()
+    disagrees: bool = False
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The analytic and numerical gradient of one tensor, with verdicts; every array has its shape.
+
+    rounding: a bound on the rounding error of a correct analytic value.
+    eps: the machine epsilon of the arithmetic that computed the analytic value.
+    elsewhere: the size of the entries of other tensors; a trifle compared with these counts as 0.
+    projected: what is known of the entries not checked individually; None if all were.
+    """
+
+    name: str
+    analytic: Array = field(repr=False)
+    numerical: Array = field(repr=False)
+    error: Array = field(repr=False)
+    rounding: Array = field(repr=False)
+    rtol: float
+    eps: float = FLOAT64.eps
+    elsewhere: float = 0.0
+    projected: Projected | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.analytic.shape
+
+    # --- how far apart the two values are ------------------------------------------------------------------
+
+    @cached_property
+    def scale(self) -> Array:
+        """The larger magnitude of each pair of values, max(|a|, |n|)."""
+        return np.fmax(np.abs(self.analytic), np.abs(self.numerical))
+
+    @cached_property
+    def difference(self) -> Array:
+        """The difference |a − n|; infinite where a is not finite, NaN where only n is unknown."""
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(self.analytic - self.numerical)
+        return np.where(np.isfinite(self.analytic), difference, np.inf)
+
+    @cached_property
+    def relative_error(self) -> Array:
+        """The relative error |a − n| / max(|a|, |n|), with 0/0 = 0.
+
+        It is infinite where a is not finite, and NaN where only n is unknown.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = self.difference / self.scale
+        ratio = np.where(self.difference == 0, 0.0, ratio)
+        return np.where(np.isfinite(self.analytic), ratio, np.inf)
+
+    @cached_property
+    def tolerance(self) -> Array:
+        """The difference allowed to a correct gradient, rtol · max(|a|, |n|) + rounding."""
+        with np.errstate(invalid="ignore"):
+            return self.rtol * self.scale + self.rounding
+
+    @property
+    def bar(self) -> Array:
+        """How far the true gradient may be from n: the error bar 3u."""
+        return ERROR_BARS * self.error
+
+    # --- the verdict on each entry -------------------------------------------------------------------------
+
+    @cached_property
+    def wrong(self) -> Array:
+        """The wrong entries; a gradient that is not finite is always one."""
+        beyond = self.difference > self.tolerance + self.bar
+        return beyond | ~np.isfinite(self.analytic)
+
+    @cached_property
+    def agrees(self) -> Array:
+        """The entries that agree: within tolerance, where that is evidence of a correct gradient.
+
+        If rounding may be a tenth of the value, agreement within rounding says nothing: a correct gradient
+        may be far from n, and so may a wrong one. Two zeros agree.
+        """
+        within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
+        without_rounding = self.difference <= self.rtol * self.scale
+        telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
+        return (within & self.known & telling) | self.zero | (self.covered & ~self.wrong)
+
+    @cached_property
+    def unresolved(self) -> Array:
+        """The entries that neither agree nor are wrong."""
+        return ~(self.agrees | self.wrong)
+
+    @cached_property
+    def zero(self) -> Array:
+        """The entries that are zero on both sides: they agree, but there was nothing to get wrong.
+
+        There are two cases. Either a is 0 to within rounding and n to within its error, which must be
+        negligible, as for the bias below a batch normalisation, whose gradient is a sum that cancels. Or a is
+        exactly 0 and n is far below anything that the arithmetic of a can distinguish from 0, as for φ' = 1 −
+        tanh² far in its tail.
+        """
+        bar, size = self.bar, np.abs(self.numerical)
+        both = (np.abs(self.analytic) <= self.rounding) & (size <= bar) & (bar <= self._trifle)
+        nothing = (self.analytic == 0) & (size + bar <= TRIFLE * self.rounding)
+        in_a_group = self.covered & (np.abs(self.analytic) <= self.rounding)
+        return ((both | nothing) & np.isfinite(self.rounding)) | in_a_group
+
+    @cached_property
+    def _trifle(self) -> Array:
+        summed_from = self.rounding / self.eps
+        largest = float(np.nanmax(self.scale, initial=0.0))
+        compared_with = np.where(self.analytic == 0, max(self.elsewhere, largest), largest)
+        return TRIFLE * np.nan_to_num(np.maximum(summed_from, compared_with), nan=0.0, posinf=0.0)
+
+    @cached_property
+    def known(self) -> Array:
+        """The entries whose numerical value is informative.
+
+        Its error bar is within its size, or within what rounding can do anyway.
+        """
+        bar = self.bar
+        small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
+        return small & np.isfinite(self.numerical) & np.isfinite(self.error)
+
+    @property
+    def covered(self) -> Array:
+        """The entries that agree as a group, along random directions."""
+        return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.covered
+
+    @property
+    def suspect(self) -> Array:
+        """The undecided entries that are presumably wrong, because all sampled entries around them are."""
+        return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.suspect
+
+    @property
+    def measured(self) -> Array:
+        """The entries that were checked individually, or can be judged without that."""
+        return np.isfinite(self.error) | ~np.isfinite(self.analytic) if self.projected else ~self.covered
+
+    # --- what a closer look may change ---------------------------------------------------------------------
+
+    @property
+    def open(self) -> Array:
+        """The entries that a closer look may decide: unresolved ones, and zeros known only roughly."""
+        return self.unresolved | (self.zero & (self.bar > self.rounding))
+
+    @property
+    def still_open(self) -> Array:
+        """The entries that justify wider arithmetic."""
+        return self.unresolved | (self.zero & (self.error > KNOWN_TO_BE_A_TRIFLE * self._trifle))
+
+    @property
+    def doubtful(self) -> Array:
+        """The entries that are wrong, but not by far."""
+        by_far = self.difference > self.tolerance + BY_FAR * self.bar
+        return self.wrong & ~by_far & np.isfinite(self.analytic)
+
+    @cached_property
+    def lost(self) -> Array:
+        """The entries within tolerance that stay unresolved, because rounding is too large a part of them."""
+        return self.unresolved & (self.difference <= self.tolerance)
+
+    # --- the verdict on the tensor -------------------------------------------------------------------------
+
+    @property
+    def verdict(self) -> Verdict:
+        """The tensor's verdict: wrong if any entry is, unresolved if too much is unknown, otherwise agrees.
+
+        Too much is unknown if more than half of the entries are unresolved, or if the error of one may be
+        more than a small share of the tensor's largest entry, like one on a kink, where it could have any
+        value. Entries that are zero on both sides do not count.
+        """
+        if self.wrong.any():
+            return Verdict.WRONG
+        beyond_knowing = self.unresolved & ~(self.difference + self.bar <= self._excused)
+        if beyond_knowing.any() or 2 * np.count_nonzero(self.unresolved) > np.count_nonzero(~self.zero):
+            return Verdict.UNRESOLVED
+        return Verdict.AGREES
+
+    @property
+    def _excused(self) -> Array:
+        """The error up to which an undecided entry does not matter to the tensor."""
+        largest = np.nanmax(self.scale, initial=0.0)
+        by_rounding = np.minimum(self.rounding, EXCUSED_BY_ROUNDING * largest)
+        by_rounding = np.where(np.isfinite(self.rounding), by_rounding, 0.0)  # an overflow excuses nothing
+        return np.maximum(EXCUSABLE * largest, by_rounding)
+
+    @property
+    def untested(self) -> bool:
+        """Whether every entry is zero on both sides, so that no mistake in it could show."""
+        return bool(self.zero.all())
+
+
+def by_convention(
+    analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
+) -> Estimate:
+    """Return the estimate, with each entry on a kink set to the conventional value that fits it best.
+
+    An entry between the sides that no convention explains could be intended or wrong: it is unknown. An entry
+    outside of them is wrong under every convention.
+    """
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
+        allowed = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + ROUNDING_SAFETY * rounding
+        excess = np.nan_to_num(apart - allowed, nan=np.inf)
+        # Prefer the most precise value that explains the entry; else take the nearest.
+        known_best = np.where(excess <= 0, kinks.errors, np.inf).argmin(axis=0)
+        nearest = np.where((excess <= 0).any(axis=0), known_best, excess.argmin(axis=0))[None]
+        value, error, excess = (
+            np.take_along_axis(each, nearest, axis=0)[0] for each in (kinks.values, kinks.errors, excess)
+        )
+        slack = np.take_along_axis(allowed + ERROR_BARS * kinks.errors, nearest, axis=0)[0]
+        beyond = (analytic < kinks.low - slack) | (analytic > kinks.high + slack)
+    unexplained = ~(excess <= 0) & ~beyond
+    return Estimate(
+        np.where(kinks.at, np.where(unexplained, np.nan, value), numerical.value),
+        np.where(kinks.at, np.where(unexplained, np.inf, error), numerical.error),
+    )
