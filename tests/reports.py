@@ -12,6 +12,15 @@ from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.report import Report
 
 
+def one(
+    analytic: float, numerical: float, error: float = 0.0, rounding: float = 0.0, rtol: float = 1e-6
+) -> Comparison:
+    """Return the comparison of a tensor with one entry."""
+    return Comparison(
+        "w", np.array([analytic]), np.array([numerical]), np.array([error]), np.array([rounding]), rtol
+    )
+
+
 def comparison(name: str, analytic: Any, numerical: Any, error: Any = 1e-12) -> Comparison:
     analytic, numerical = np.array(analytic, dtype=float), np.array(numerical, dtype=float)
     error = np.broadcast_to(np.array(error, dtype=float), analytic.shape)

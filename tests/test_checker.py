@@ -20,7 +20,7 @@ from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.numerical.objective import Use
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
-from gradcheck_cli.subject import subject
+from gradcheck_cli.subject import load
 
 
 def report_of(raw):
@@ -93,7 +93,7 @@ def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
     parameters = {**problem.parameters, "output.bias": problem.parameters["output.bias"] + offset}
     problem = replace(problem, parameters=parameters)
     problem = replace(problem, target=TARGETS[targets](problem.objective.activity.output, rng))
-    monkeypatch.setattr(subject, "build_problem", lambda _, fixed=problem: fixed)
+    monkeypatch.setattr(load, "build_problem", lambda _, fixed=problem: fixed)
     report = check(spec)  # this also excludes an UntrustedReferenceError
     assert report.wrong == 0, report.worst(2)
 
@@ -433,7 +433,7 @@ def test_a_perfect_fit_agrees(monkeypatch):
     problem = build_problem(spec)
     parameters = {"output.weight": np.array([[0.5, 2.0], [1.0, 3.0]]), "output.bias": np.zeros(2)}
     fitted = replace(problem, parameters=parameters)
-    monkeypatch.setattr(subject, "build_problem", lambda _: fitted)
+    monkeypatch.setattr(load, "build_problem", lambda _: fitted)
     report = check(spec)
     assert report.wrong == 0
     assert report.zero == report.entries

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from reports import one
+
+from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.verdict import Verdict, overall
+
+
+@pytest.mark.parametrize(
+    ("comparison", "verdict"),
+    [
+        (one(1.0, 1.0), "agrees"),
+        (one(1.0, 1.0 + 0.9e-6), "agrees"),
+        (one(1.0, 1.0 + 1.1e-6), "wrong"),
+        (one(1.0, 1.0 + 1.1e-6, error=1e-7), "unresolved"),
+        (one(1.0, 1.0 + 1.4e-6, error=1e-7), "wrong"),
+        (one(1e-20, 2e-20, rounding=1e-19), "unresolved"),
+        (one(1e-20, 1e-20, rounding=1e-19), "agrees"),
+        (one(2e-19, 1.5e-19, rounding=1e-19), "unresolved"),
+        (one(2e-18, 1.95e-18, rounding=1e-19), "agrees"),
+        (one(1e-20, 0.0), "wrong"),
+        (one(0.0, 0.0), "agrees"),
+        (one(-1.0, 1.0), "wrong"),
+        (one(1.0, math.nan, error=math.inf), "unresolved"),
+        (one(1.0, math.nan, error=0.1), "unresolved"),
+        (one(1.0, math.inf, error=0.1), "unresolved"),
+        (one(0.0, 0.0, error=1e9), "unresolved"),
+        (one(0.0, 0.0, error=1e-17, rounding=1e-17), "agrees"),
+        (one(1.0, 1.0, error=0.5), "unresolved"),
+        (one(math.nan, 1.0), "wrong"),
+        (one(math.inf, 1.0), "wrong"),
+        (one(-math.inf, math.nan, error=math.inf), "wrong"),
+        (one(math.inf, math.inf, error=math.inf), "wrong"),
+    ],
+)
+def test_verdict_of_one_entry(comparison, verdict):
+    assert comparison.entry((0,)).verdict == verdict
+    assert [comparison.agrees[0], comparison.wrong[0], comparison.unresolved[0]].count(True) == 1
+
+
+def test_relative_error_is_against_the_larger():
+    comparison = Comparison(
+        "w",
+        np.array([2.0, 1.0, 0.0, 0.0, math.nan]),
+        np.array([1.0, 2.0, 0.0, 3.0, 1.0]),
+        np.zeros(5),
+        np.zeros(5),
+        1e-6,
+    )
+    np.testing.assert_array_equal(comparison.relative_error, [0.5, 0.5, 0.0, 1.0, math.inf])
+
+
+@pytest.mark.parametrize(("noisy", "verdict"), [(0, "agrees"), (2, "agrees"), (3, "unresolved")])
+def test_a_tensor_is_unresolved_if_more_than_half_of_its_nonzero_entries_are(noisy, verdict):
+    analytic, error = np.array([1e-6, 1e-6, 1e-6, 1.0, 0.0, 0.0]), np.zeros(6)
+    numerical = analytic.copy()
+    error[:noisy], numerical[:noisy] = 1e-10, 1e-6 + 2e-10
+    assert Comparison("w", analytic, numerical, error, np.zeros(6), 1e-6).verdict == verdict
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(1e-6, "agrees"), (1e-4, "unresolved"), (1.0, "unresolved")])
+def test_undecided_entries_may_be_off_by_only_a_little_of_the_largest_entry(off, verdict):
+    """Otherwise a zeroed unit could pass among many right ones."""
+    analytic, numerical = np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, off])
+    error = np.array([0.0, 0.0, 0.0, off])
+    assert Comparison("w", analytic, numerical, error, np.zeros(4), 1e-6).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("analytic", "numerical", "error", "verdict"),
+    [
+        (1e-17, 1e-13, 1e-12, "agrees"),  # the sum cancels: 0 to within both rounding and the error
+        (1e-17, 1e-8, 1e-7, "unresolved"),  # … but this error is too large compared with the terms of 1e-1
+        (1e-17, 1e-11, 1e-12, "wrong"),  # … and this is not zero
+        (1e-13, 1e-13, 1e-12, "unresolved"),  # more than rounding can produce from 0
+    ],
+)
+def test_zero_on_both_sides_is_zero_to_within_rounding_and_error(analytic, numerical, error, verdict):
+    comparison = one(analytic, numerical, error, rounding=1e-16)
+    assert comparison.entry((0,)).verdict == verdict
+    assert comparison.zero[0] == (verdict == "agrees")
+
+
+def test_one_entry_beyond_knowing_leaves_the_tensor_unresolved():
+    """On a kink, the entry could have any value, even a billion."""
+    analytic, numerical = np.array([1e9, 1.0, 1.0]), np.array([math.nan, 1.0, 1.0])
+    error = np.array([math.inf, 0.0, 0.0])
+    assert Comparison("w", analytic, numerical, error, np.zeros(3), 1e-6).verdict == "unresolved"
+
+
+def test_one_wrong_entry_makes_the_tensor_wrong():
+    numerical = np.array([math.nan, math.nan, math.nan, 2.0])
+    error = np.array([math.inf, math.inf, math.inf, 0.0])
+    assert Comparison("w", np.ones(4), numerical, error, np.zeros(4), 1e-6).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "together"),
+    [
+        ([], "unresolved"),
+        (["agrees"], "agrees"),
+        (["agrees", "unresolved"], "unresolved"),
+        (["unresolved", "wrong", "agrees"], "wrong"),
+    ],
+)
+def test_overall_verdict_is_the_worst(verdicts, together):
+    assert overall([Verdict(verdict) for verdict in verdicts]) == together
