@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.network.arithmetic import FLOAT64, ROUNDING_SAFETY
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import Estimate
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import MEANINGFUL, Judged, Projected, Projection, Verdict
 
 SHOWN = 1e-8
@@ -188,7 +188,7 @@ def compare(
     numerical: Estimate,
     rounding: Array,
     rtol: float,
-    eps: float = FLOAT64.eps,
+    eps: float = EPS,
     elsewhere: float = 0.0,
     projected: Projected | None = None,
 ) -> Comparison:

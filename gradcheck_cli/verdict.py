@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.network.arithmetic import FLOAT64, ROUNDING_SAFETY
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 BY_FAR = 10.0
 """Multiple of the error bars beyond which an entry is so clearly wrong that no closer look is needed."""
@@ -116,7 +116,7 @@ class Judged:
     error: Array = field(repr=False)
     rounding: Array = field(repr=False)
     rtol: float
-    eps: float = FLOAT64.eps
+    eps: float = EPS
     elsewhere: float = 0.0
     projected: Projected | None = None
 

@@ -20,9 +20,7 @@ from gradcheck_cli.problem.data import read_arrays
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.parameters import ParameterFile
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.types import Array, Shape
-
-_EPS = float(np.finfo(np.float64).eps)
+from gradcheck_cli.types import EPS, Array, Shape
 
 
 @dataclass(frozen=True)
@@ -275,7 +273,7 @@ class ForeignObjective:
 
     def moved(self, name: str, changes: Sequence[Change]) -> Moved:
         losses = self.evaluated_by.losses_at(changes)
-        rounding = np.maximum(self.noise[name] / _EPS, np.abs(losses))
+        rounding = np.maximum(self.noise[name] / EPS, np.abs(losses))
         return Moved(losses, rounding, np.zeros(len(changes), dtype=bool))
 
 

@@ -18,11 +18,10 @@ from gradcheck_cli.numerical.noise import (
     noise_of_types,
     resolution,
 )
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 Observe = Callable[[Mapping[str, Array]], Array]
 
-_EPS = float(np.finfo(np.float64).eps)
 
 _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
 """Distances of neighbouring points on a line: far above ε of float64, yet too short to show curvature.
@@ -83,7 +82,7 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
     here = function.parameters
     level, losses = _noise(function.losses, here, function.is_wide)
     level = np.maximum(level, grain(_along(function.losses, here, _equidistant(_FAR))))
-    digits = _EPS if function.is_wide else resolution(losses)
+    digits = EPS if function.is_wide else resolution(losses)
     floor = digits * np.abs(losses).max(axis=0)
     everywhere = np.maximum(_SIGMAS * level, floor)
     noise, longest = dict.fromkeys(here, everywhere), 0.0

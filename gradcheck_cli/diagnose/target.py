@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 RTOL = 1e-8
 """The relative tolerance for a candidate in float64; an entry hardly ever comes this near by chance."""
@@ -34,7 +34,7 @@ class Target:
     bound: Array
     rtol: float
     silent: Array | None = None
-    eps: float = float(np.finfo(np.float64).eps)
+    eps: float = EPS
 
     @cached_property
     def finite(self) -> Array:

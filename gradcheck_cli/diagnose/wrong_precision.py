@@ -9,7 +9,7 @@ import numpy as np
 from gradcheck_cli.diagnose.families import PRECISION
 from gradcheck_cli.diagnose.mistake import Spoilt, WrongTensor
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 Fits = Callable[[Target, Array], Spoilt | None]
 
@@ -69,7 +69,7 @@ def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
-        eps = target.eps if target.eps < 1.0 else float(np.finfo(np.float64).eps)
+        eps = target.eps if target.eps < 1.0 else EPS
         if not found.any() or not np.isfinite(found).all():
             return None
         for count in range(1, _MOST_DECIMALS + 1):

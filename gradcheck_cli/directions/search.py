@@ -17,10 +17,10 @@ import numpy as np
 
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.directions.projections import DIRECTIONS, SMALLEST, Projector, part, random_direction
-from gradcheck_cli.network.arithmetic import FLOAT64, ROUNDING_SAFETY
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.objective import Direction
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import Projected, Projection
 
 Confirm = Callable[[Array], Comparison]
@@ -166,7 +166,7 @@ class Survey:
     def _against(self, directions: Sequence[Direction], numerical: Estimate) -> _Look:
         gradients = [self.analytic[d.entries] * d.weights for d in directions]
         bounds = [self.rounding[d.entries] * d.weights for d in directions]
-        summed = [FLOAT64.eps * np.abs(g).sum() for g in gradients]
+        summed = [EPS * np.abs(g).sum() for g in gradients]
         allowed = [np.linalg.norm(b) + own for b, own in zip(bounds, summed, strict=True)]
         return _Look(directions, np.array([g.sum() for g in gradients]), numerical, np.array(allowed))
 

@@ -21,12 +21,11 @@ from gradcheck_cli.network.network import Activity, Network, sample_losses
 from gradcheck_cli.network.rounding import errors_from
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 BLOCK_BYTES = 2**22
 """Size of a block of perturbations, to fit the cache; 1 to 8 MiB perform about equally (measured)."""
 
-_EPS = float(np.finfo(np.float64).eps)
 
 Pick = Callable[[Array], Array]
 """Selects the part that each perturbation needs from an array of all samples (N, *features)."""
@@ -111,7 +110,7 @@ class AtRest:
     @cached_property
     def _ulp(self) -> float:
         """The ε of this arithmetic, in units of float64's ε."""
-        return float(np.finfo(self.x.dtype).eps) / _EPS
+        return float(np.finfo(self.x.dtype).eps) / EPS
 
     @cached_property
     def heard(self) -> tuple[Array, ...]:

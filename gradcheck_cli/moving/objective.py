@@ -19,9 +19,7 @@ from gradcheck_cli.moving.penalty_moves import PenaltyMoves
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.numerical.objective import Movable, Site, Use
-from gradcheck_cli.types import Shape
-
-_EPS = float(np.finfo(np.float64).eps)
+from gradcheck_cli.types import EPS, Shape
 
 _MOST_KINKS = 64
 """If more kinks meet in a sample, finding the values between all their sides costs too many evaluations."""
@@ -123,7 +121,7 @@ class NetworkObjective(AtRest):
 
         None if that is float64 itself, or if it would take too long.
         """
-        fine = float(np.finfo(np.longdouble).eps) < _EPS / 1000
+        fine = float(np.finfo(np.longdouble).eps) < EPS / 1000
         if not fine or len(self.x) * self._multiplications() > _MOST_WIDE:
             return None
         parameters = {name: value.astype(np.longdouble) for name, value in self.parameters.items()}

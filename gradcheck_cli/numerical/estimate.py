@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck_cli.numerical.objective import Movable, Moved
 from gradcheck_cli.numerical.schemes import Scheme
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 
 class Progress(Protocol):
@@ -38,8 +38,6 @@ _OWN_LADDER = tuple(2.0**-k for k in range(10))
 
 _CLOSER = 2.0**-7
 """Factor by which the steps shrink when the first ones cross a kink; few still cross it then."""
-
-_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -225,7 +223,7 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
     rounding = np.ravel(movable.move(which[:1], movable.position[which[:1]]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
     with np.errstate(divide="ignore", invalid="ignore"):
-        balanced: Array = np.sqrt(_EPS * np.linalg.norm(rounding) / rise / _BALANCE)
+        balanced: Array = np.sqrt(EPS * np.linalg.norm(rounding) / rise / _BALANCE)
     return np.nan_to_num(balanced, nan=np.inf)
 
 
@@ -348,10 +346,10 @@ def slopes_at(
         rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
     with np.errstate(all="ignore"):
         slope = np.where(run == 0, np.nan, rise / run).astype(np.float64)
-        rounding = _EPS * rounding
+        rounding = EPS * rounding
         if scheme.cancels:
             rounding = rounding / np.abs(run)
-        noise = (rounding + (1.0 if scheme.cancels else 8.0) * _EPS * np.abs(slope)).astype(np.float64)
+        noise = (rounding + (1.0 if scheme.cancels else 8.0) * EPS * np.abs(slope)).astype(np.float64)
         return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
 
 

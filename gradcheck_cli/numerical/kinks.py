@@ -15,9 +15,7 @@ import numpy as np
 from gradcheck_cli.numerical.estimate import ERROR_BARS
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference
-from gradcheck_cli.types import Array
-
-_EPS = float(np.finfo(np.float64).eps)
+from gradcheck_cli.types import EPS, Array
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Arra
         here, length = movable.position[part], step * movable.unit[part]
         left, below = _side(movable, part, here - length)
         right, above = _side(movable, part, here + length)
-        parts.append((left, right, 2.0 * _EPS * np.fmax(below, above) / length))
+        parts.append((left, right, 2.0 * EPS * np.fmax(below, above) / length))
     left, right, noise = (np.concatenate(each) for each in zip(*parts, strict=True))
     return left, right, noise
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 POINTS = 9
 """Number of values to take; Moré and Wild recommend more than six."""
@@ -100,4 +100,4 @@ def resolution(values: Array) -> float:
         with np.errstate(over="ignore"):
             if np.array_equal(told.astype(dtype), told):
                 return float(np.finfo(dtype).eps)
-    return float(np.finfo(np.float64).eps)
+    return EPS

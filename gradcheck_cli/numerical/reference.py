@@ -28,9 +28,7 @@ from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, confir
 from gradcheck_cli.numerical.looks import Look, Looks, taken
 from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
-from gradcheck_cli.types import Array
-
-_EPS = float(np.finfo(np.float64).eps)
+from gradcheck_cli.types import EPS, Array
 
 Estimates = dict[str, Estimate]
 
@@ -241,7 +239,7 @@ def _share(factors: Factors, pairs: Estimate, independent: bool) -> Estimate:
     d, u = pairs.value, pairs.error
     if not known.all():
         d, u = np.where(known, d, 0.0), np.where(known, u, 0.0)
-    value, rounded = factors.sums(d), np.hypot(u, _EPS * d)
+    value, rounded = factors.sums(d), np.hypot(u, EPS * d)
     error = 2.0 * factors.squares(rounded) if independent else factors.sizes(rounded)
     if not known.all():
         unknown = factors.sizes((~known).astype(float)) > 0
