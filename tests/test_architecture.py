@@ -60,11 +60,7 @@ MAY_IMPORT = {
     "parallel": {"moving.objective", "numerical.objective", "spec"},
     "verdict": {"network.arithmetic", "numerical"},
     "comparison": {"network.arithmetic", "numerical.estimate", "verdict"},
-    "diagnose": {
-        "comparison",
-        "network",
-        "problem",
-    },
+    "diagnose": {"comparison", "network", "problem"},
     "report": {"comparison", "diagnose.diagnosis", "errors", "verdict"},
     # Two ways to compare gradients with differences: every entry, or random directions.
     "entries": {
