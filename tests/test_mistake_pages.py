@@ -51,7 +51,7 @@ def test_the_right_program_agrees(example: Example):
     assert report.verdict is Verdict.AGREES
     found = run(example.program, example.arrays)
     assert found is not None
-    assert np.isclose(found["loss"], example.subject.loss, rtol=1e-12)
+    assert np.isclose(found["loss"], example.subject.said.loss, rtol=1e-12)
 
 
 @pytest.mark.parametrize("code", first(16, spread()))
