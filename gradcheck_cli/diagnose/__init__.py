@@ -17,6 +17,7 @@ import numpy as np
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.arrays import diagnose_arrays
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+from gradcheck_cli.diagnose.graph import diagnose_graph
 from gradcheck_cli.diagnose.network import diagnose_network, target_of
 from gradcheck_cli.diagnose.other_networks import KIND, are_measured, explain_gradients, with_this_loss
 from gradcheck_cli.diagnose.rows import compared, has_rows, matrices
@@ -61,13 +62,14 @@ def _diagnosed(
 ) -> Diagnosis:
     if problem is None:
         return diagnose_arrays(comparisons, samples, without)
-    if not has_rows(problem):
-        return diagnose_arrays(comparisons, samples, without)
-    comparisons = compared(comparisons)
     with np.errstate(all="ignore"):
-        right = matrices(gradients(problem.network, problem.parameters, problem.x, problem.target))
+        whole = gradients(problem.network, problem.parameters, problem.x, problem.target)
+        if not has_rows(problem):
+            return _of_graph(problem, whole, comparisons, is_its_loss, samples, without)
+        right, given, comparisons = matrices(whole), comparisons, compared(comparisons)
         if is_its_loss:
-            return _of_network(problem, right, comparisons, without, loss)
+            found = _of_network(problem, right, comparisons, without, loss)
+            return found if found.answers else _of_steps_between(found, problem, whole, given, without)
         if are_measured(right.items(), {c.name: c for c in comparisons}):
             return diagnose_network(problem, right, comparisons, without)
         return _of_another_loss(problem, right, comparisons, samples, without, loss)
@@ -79,6 +81,33 @@ def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
     That may explain all other wrong entries, so no further cause is sought.
     """
     return Diagnosis((), 0, (), (), "arrays", tuple(shown))
+
+
+def _of_graph(
+    problem: Problem,
+    right: Mapping[str, Array],
+    comparisons: Sequence[Comparison],
+    is_its_loss: bool,
+    samples: int | None,
+    without: frozenset[str],
+) -> Diagnosis:
+    if is_its_loss:
+        return diagnose_graph(problem, right, comparisons, without)
+    return diagnose_arrays(comparisons, samples, without)
+
+
+def _of_steps_between(
+    found: Diagnosis,
+    problem: Problem,
+    right: Mapping[str, Array],
+    comparisons: Sequence[Comparison],
+    without: frozenset[str],
+) -> Diagnosis:
+    """Return the diagnosis of a chain, or that of its graph if a step between its layers is the cause."""
+    if not any(layer.before for layer in problem.network.layers):
+        return found
+    of_graph = diagnose_graph(problem, right, comparisons, without)
+    return of_graph if of_graph.answers else found
 
 
 # --- the network's own loss --------------------------------------------------------------------------------

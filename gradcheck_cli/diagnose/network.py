@@ -20,7 +20,7 @@ from gradcheck_cli.diagnose.state import Made, State
 from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.table import ORDER, OVERFLOW, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import RTOL, Target
-from gradcheck_cli.diagnose.words import cause_of
+from gradcheck_cli.diagnose.words import cause_of, layers_of
 from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes, named
 from gradcheck_cli.problem.problem import Problem
@@ -44,7 +44,7 @@ def diagnose_network(
     right: the right gradients.  without: kinds of mistakes to leave out, as if they were unknown.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
-    targets = {name: replace(target, silent=_silent_units(name, targets)) for name, target in targets.items()}
+    targets = {name: replace(target, silent=silent_units(name, targets)) for name, target in targets.items()}
     nothing = all_zero(targets, problem, without)
     answers, tried = (nothing, 0) if nothing else _answers(problem, targets, without)
     return Diagnosis(
@@ -63,7 +63,7 @@ def target_of(comparison: Comparison, right: Array) -> Target:
     return Target(comparison.name, comparison.analytic, right, bound, rtol, eps=eps)
 
 
-def _silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
+def silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
     """Return a mask of the units whose weights and bias have gradients of exactly 0, (units,).
 
     None if the gradient of the layer's weight or bias is missing.
@@ -124,7 +124,7 @@ class Setting(NamedTuple):
         elif len(made) > 1:
             return 0.0
         else:
-            layers = [layer.name for layer in self.problem.network.layers]
+            layers = layers_of(self.problem)
             below = layers[: layers.index(made[0].layer) + 1]
             names = {name for name in self.norms if layer_of(name) in below}
         return float(np.linalg.norm([self.norms[name] for name in names]))
@@ -140,7 +140,7 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
     ranked = []
     for state in found:
         groups = _grouped(state.made)
-        likely = sum(ORDER[id(group[0].wrong)] for group in groups)
+        likely = sum(_order(group[0].wrong) for group in groups)
         places = sum(_says_less(group, setting) for group in groups), sum(map(len, groups))
         names = [_names(group, state.on_penalty, setting) for group in groups]
         for k, each in enumerate(product(*names)):
@@ -170,7 +170,12 @@ def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
 
 def likeliest(made: Sequence[Made]) -> Made:
     """Return the likeliest explanation of one tensor, preferring causes to mere descriptions."""
-    return min(made, key=lambda each: (each.wrong.describes, ORDER[id(each.wrong)]))
+    return min(made, key=lambda each: (each.wrong.describes, _order(each.wrong)))
+
+
+def _order(wrong: Wrong) -> int:
+    """Return the rank of a mistake by likelihood; the mistakes of the steps of graphs come first."""
+    return ORDER.get(id(wrong), -1)
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:
@@ -216,7 +221,7 @@ def _says_less(group: Sequence[Made], setting: Setting) -> bool:
     """Return whether the group blames ∂L/∂a for a factor that may only be on one layer's gradients."""
     if group[0].wrong is not SCALED or setting.problem is None:
         return False
-    lowest, *above = (layer.name for layer in setting.problem.network.layers)
+    lowest, *above = layers_of(setting.problem)
     return len(group) > 1 or bool(above and group[0].layer == lowest)
 
 

@@ -9,6 +9,7 @@ from gradcheck_cli.diagnose.diagnosis import Cause
 from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.problem.problem import Problem
 
 
@@ -96,8 +97,8 @@ def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
 
 
 def _activation(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    named = [layer for layer in problem.network.layers if layer.name in layers]
-    rows = {layer.activation.name: layer.activation.formula for layer in named}
+    own = [node.step for node in problem.network.graph.nodes if node.layer in layers]
+    rows = {step.name: step.row.formula for step in own if isinstance(step, Pointwise)}
     if len(rows) != 1:
         return {"activation": "the activation", "phi": "φ'(z)"}
     ((name, formula),) = rows.items()
@@ -106,7 +107,7 @@ def _activation(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
 
 
 def _where(made: Sequence[Made], layers: Sequence[str], problem: Problem | None) -> str:
-    names = [layer.name for layer in problem.network.layers] if problem else []
+    names = layers_of(problem) if problem else []
     where = f"layer{'s' if len(layers) > 1 else ''} {listed(layers)}"
     if len(layers) == len(names) > 1:
         where = "every layer"
@@ -121,7 +122,13 @@ def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Pro
         return f"the gradient of {listed(tensors)}"
     if len(layers) > 1:
         return f"the gradient handed down by each of layers {listed(layers)}"
-    output, *below = reversed([layer.name for layer in problem.network.layers])
+    names = layers_of(problem)
+    lowest, output = names[0], names[-1]
     if layers[0] == output:
         return "the gradient"
-    return f"the gradient of layer {layers[0]}" + (" and of all below it" if layers[0] != below[-1] else "")
+    return f"the gradient of layer {layers[0]}" + (" and of all below it" if layers[0] != lowest else "")
+
+
+def layers_of(problem: Problem) -> list[str]:
+    """Return the layers with parameters, from the input up."""
+    return list(dict.fromkeys(node.layer for node in problem.network.graph.nodes if node.names))

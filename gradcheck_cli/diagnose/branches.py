@@ -1,0 +1,95 @@
+"""Mistakes in a sum over several uses: of a value that branches, of a parameter, or of a step in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from gradcheck_cli.diagnose.families import BRANCHES
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
+from gradcheck_cli.network.graph import Graph, Node
+from gradcheck_cli.network.step import Step
+
+_LOST = "∂L/∂a = Σ over all uses of a but one", "∂L/∂a = Σ over all uses of a"
+
+BRANCH_LOST = Wrong(
+    "branch forgotten",
+    BRANCHES,
+    "a value is used several times, but what {where} hands down to it is lost, as it is with = instead of +=",
+    *_LOST,
+    "δ",
+)
+SKIP_LOST = Wrong(
+    "skip connection forgotten",
+    BRANCHES,
+    "one of the gradients that the sum in {where} hands down is lost, as if its skip connection had none",
+    *_LOST,
+    "δ",
+)
+TIME_LOST = Wrong(
+    "gradient not carried back",
+    BRANCHES,
+    "in {where} the gradient does not go from a step to the step before, so only the last use counts",
+    "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
+    "∂L/∂hₜ₋₁ = … + ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
+    "δ",
+)
+USE_LOST = Wrong(
+    "shared parameter used once",
+    BRANCHES,
+    "{tensor} is used several times, but its gradient lacks {place}",
+    "∂L/∂w = Σ over all uses of w but one",
+    "∂L/∂w = Σ over all uses of w",
+)
+ONE_USE = Wrong(
+    "shared parameter used once",
+    BRANCHES,
+    "{tensor} is used several times, but its gradient is that of {place} alone",
+    "∂L/∂w of one use of w",
+    "∂L/∂w = Σ over all uses of w",
+)
+
+
+def owners(graph: Graph) -> dict[str, str]:
+    """Return the layer of each parameter; if several use it, the first one."""
+    first = ((name, node.layer) for node in reversed(graph.nodes) for name in node.names.values())
+    return dict(first)
+
+
+def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
+    """Yield the variants in which a kind of step hands nothing down to one of its inputs."""
+    kinds = dict.fromkeys((type(node.step), slot) for node in nodes for slot in range(len(node.inputs)))
+    for kind, slot in kinds:
+        yield from _of_kind(kind, slot)
+
+
+def _of_kind(kind: type[Step], slot: int) -> Iterator[Variant]:
+    yield Variant(BRANCH_LOST, kind, _lost(slot, lambda v, k: len(v.inputs) == 1 and _branches(v, k)))
+    yield Variant(SKIP_LOST, kind, _lost(slot, lambda v, k: len(v.inputs) > 1 and _branches(v, k)))
+    yield Variant(TIME_LOST, kind, _lost(slot, _shares_parameters))
+
+
+def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:
+    def backward(visit: Visit, _: float) -> Handed | None:
+        shares, gradients = visit.right
+        if slot >= len(shares) or not applies(visit, slot):
+            return None
+        return (*shares[:slot], np.zeros_like(shares[slot]), *shares[slot + 1 :]), gradients
+
+    return backward
+
+
+def _branches(visit: Visit, slot: int) -> bool:
+    value = visit.node.inputs[slot]
+    if _shares_parameters(visit, slot):
+        return False
+    return value > 0 and any(use != (visit.i, slot) for use in visit.at.consumers(value))
+
+
+def _shares_parameters(visit: Visit, slot: int) -> bool:
+    """Return whether another node of the same kind has the same parameters, as the steps in time do."""
+    own, kind = set(visit.node.names.values()), type(visit.step)
+    others = (node for i, node in enumerate(visit.at.graph.nodes) if i != visit.i)
+    return any(own & set(node.names.values()) for node in others if type(node.step) is kind)

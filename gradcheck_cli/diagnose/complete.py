@@ -1,0 +1,92 @@
+"""Ways in which the gradient of one parameter of a graph may be wrong once all its parts are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from gradcheck_cli.diagnose.branches import ONE_USE, USE_LOST
+from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
+from gradcheck_cli.diagnose.fit import affine_if_any
+from gradcheck_cli.diagnose.mistake import Wrong, WrongTensor
+from gradcheck_cli.diagnose.state import Made
+from gradcheck_cli.diagnose.table import CLIPPED, SWAPPED, TENSOR_FACTOR
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
+from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import Array
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The complete gradient of a parameter, as a matrix or a vector.
+
+    layer: the layer of the parameter.
+    uses: the part of each use, by the use in words.
+    penalty: the terms that the right penalties add.
+    """
+
+    problem: Problem
+    target: Target
+    layer: str
+    uses: Mapping[str, Array]
+    penalty: Array
+
+    @property
+    def data(self) -> Array:
+        """The gradient without its penalty: the sum over all uses."""
+        first, *others = self.uses.values()
+        return sum(others, first)
+
+    def wrong(self, without: frozenset[str], targets: Mapping[str, Target]) -> Iterator[Candidate]:
+        """Yield each mistake with the gradient that results.
+
+        without: kinds to leave out.  targets: all gradients found.
+        """
+        data = self.data
+        sums = [((), data), *self._lost_uses(without)]
+        penalties = [((), self.penalty), *self._wrong_penalties(without, data)]
+        for (made, d), (more, p) in product(sums, penalties):
+            if made or more:
+                yield (*made, *more), d + p
+        for wrong in (TENSOR_FACTOR, CLIPPED, SWAPPED, *TENSOR_MISTAKES):
+            if wrong.kind not in without or wrong is TENSOR_FACTOR:
+                yield from self._spoilt(wrong, data, targets)
+
+    def _made(self, wrong: Wrong, value: float | None = None, place: str = "", early: bool = False) -> Made:
+        return Made(wrong, self.layer, self.target.name, value, place, early)
+
+    def _lost_uses(self, without: frozenset[str]) -> Iterator[Candidate]:
+        """Yield the gradients that lack one use, or that have only one."""
+        if len(self.uses) < 2 or USE_LOST.kind in without:
+            return
+        data = self.data
+        for use, part in self.uses.items():
+            yield (self._made(ONE_USE, place=use),), part
+            if len(self.uses) > 2:
+                yield (self._made(USE_LOST, place=use),), data - part
+
+    def _wrong_penalties(self, without: frozenset[str], data: Array) -> Iterator[Candidate]:
+        name = self.target.name
+        for wrong in (*PENALTY_MISTAKES, *PAIRED_PENALTY_MISTAKES):
+            if wrong.kind in without:
+                continue
+            terms = [wrong.term(self.problem, name, value) for value in (0.0, 1.0)]
+            value = affine_if_any(self.target.found - data, *terms) if wrong.unknown else 0.0
+            term = wrong.term(self.problem, name, value)
+            if term is not None:
+                yield (self._made(wrong, value if wrong.unknown else None),), term
+
+    def _spoilt(self, wrong: Wrong, data: Array, targets: Mapping[str, Target]) -> Iterator[Candidate]:
+        if isinstance(wrong, WrongTensor):
+            for spoilt, early in fitted(wrong, self.target, data, self.penalty):
+                yield (self._made(wrong, spoilt.value, spoilt.place, early),), spoilt.gradient
+        elif wrong is SWAPPED:
+            for other in targets.values():
+                if other.can_stand_for(self.target):
+                    yield (self._made(wrong, place=other.name),), other.right
+        elif not self.target.is_nothing:
+            for factor, candidate in tensor_factors(self.target, data, self.penalty):
+                yield from scaled_to(wrong, self.layer, self.target, factor, candidate)

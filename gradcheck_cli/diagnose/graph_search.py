@@ -1,0 +1,388 @@
+"""Search for the mistakes that, made in the backprop of any graph, reproduce exactly the gradients found.
+
+The search is one sweep over the nodes, from the loss down, as in `network/backprop.py`. A `Swept` is a sweep
+with certain mistakes. At every node it goes on with the right `vjp` and with each wrong one. As soon as the
+gradient of a parameter is complete, a sweep that does not reproduce it is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+
+from gradcheck_cli.diagnose.branches import lost_variants, owners
+from gradcheck_cli.diagnose.complete import Complete
+from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.rows import matrix
+from gradcheck_cli.diagnose.site import RIGHT, Part, penalty_on
+from gradcheck_cli.diagnose.sites import loss_site, result_of
+from gradcheck_cli.diagnose.state import Made, State, number_of
+from gradcheck_cli.diagnose.steps import VARIANTS
+from gradcheck_cli.diagnose.table import MISTAKES
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.variant import Handed, Pass, Variant, Visit, changed
+from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
+from gradcheck_cli.types import Array
+
+_MOST_VISITS = 30_000
+"""The search gives up after this many visits to nodes."""
+
+
+@dataclass(frozen=True)
+class MadeAt(Made):
+    """A mistake in a graph. shows_in: the parameters whose gradients it changes first."""
+
+    shows_in: tuple[str, ...] = ()
+
+
+WithValue = Callable[[float], "Swept | None"]
+"""A function of a mistake's unknown that returns the sweep with the mistake."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep with certain mistakes that has reproduced every gradient so far.
+
+    upstream: what has arrived so far at each value, by the value's index.
+    arrived: ∂L/∂output of each node visited.
+    always: a mistake that is made at every node of its kind; empty if there is none.
+    uses: the parts so far of each parameter's gradient, one for each node that uses it.
+    informed, apart, on_penalty: see `State`.
+    """
+
+    made: tuple[MadeAt, ...] = ()
+    upstream: Mapping[int, Array] = field(default_factory=dict)
+    arrived: Mapping[int, Array] = field(default_factory=dict)
+    uses: Mapping[str, Mapping[int, Array]] = field(default_factory=dict)
+    always: tuple[Variant, ...] = ()
+    informed: int = 0
+    apart: float = 0.0
+    on_penalty: bool = False
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether some gradient found has confirmed every mistake so far."""
+        return not self.made or self.informed > 0
+
+    def with_made(self, *made: MadeAt) -> Swept:
+        return replace(self, made=(*self.made, *made))
+
+    def as_state(self) -> State:
+        return State(self.made, None, self.informed, self.apart, self.on_penalty)
+
+
+class GraphSearch:
+    """A search for the mistakes that reproduce `targets`.
+
+    tried: the number of visits to nodes so far.
+    """
+
+    def __init__(self, at: Pass, targets: Mapping[str, Target], without: frozenset[str]) -> None:
+        self.at = at
+        self.targets = targets
+        self.without = without
+        self.most = 1
+        self.tried = 0
+        self._nodes = at.graph.nodes
+
+    def run(self, most: int) -> list[State]:
+        """Return every sweep with up to `most` mistakes that reproduces all gradients, as a state."""
+        self.most = most
+        found = []
+        starts: Iterator[Swept] = chain(self._everywhere(), self._from_loss())
+        ways = [(starts, len(self._nodes) - 1)]  # depth first, so that few arrays are held
+        while ways and self.tried < _MOST_VISITS:
+            each, i = ways[-1]
+            swept = next(each, None)
+            if swept is None:
+                ways.pop()
+            elif i < 0:
+                found.append(swept.as_state())
+            else:
+                ways.append((self._continued(swept, i), i - 1))
+        return [state for state in found if state.made and state.informed and self._is_fair(state)]
+
+    def _is_fair(self, state: State) -> bool:
+        """Return whether each mistake shows in a gradient that is really wrong."""
+        for made in state.made:
+            assert isinstance(made, MadeAt)
+            checked = [self.targets[name] for name in made.shows_in if name in self.targets]
+            if checked and all(target.is_right for target in checked):
+                return False
+        return True
+
+    # --- the loss ------------------------------------------------------------------------------------------
+
+    def _from_loss(self) -> Iterator[Swept]:
+        last = len(self._nodes)
+        site, layer, shows = loss_site(self.at), self._nodes[-1].layer, self._first_below(last)
+        right = RIGHT[Part.LOSS](site)
+        begin = Swept(upstream={last: right})
+        yield begin
+        for mistake in MISTAKES[Part.LOSS]:
+            if mistake.kind in self.without or mistake.solver is not None:
+                continue
+
+            def begun(value: float, mistake: Mistake = mistake) -> Swept | None:
+                wrong = result_of(mistake, site, value)
+                if wrong is None or not any(True for _ in changed(((right,), {}), ((wrong,), {}))):
+                    return None
+                made = MadeAt(mistake, layer, value=value if mistake.unknown else None, shows_in=shows)
+                return Swept((made,), {last: wrong})
+
+            yield from self._solved(mistake, begun, begin, last - 1)
+
+    # --- one node ------------------------------------------------------------------------------------------
+
+    def _continued(self, swept: Swept, i: int) -> Iterator[Swept]:
+        visit = self._visit(swept, i)
+        if visit is None:
+            yield swept
+            return
+        if swept.always:
+            yield from self._as_always(swept, visit)
+            return
+        yield from self._settled(self._after(swept, visit, visit.right), i)
+        for variant in self._variants[i]:
+            if self._is_allowed(variant.wrong, swept):
+                yield from self._with_variant(swept, visit, variant)
+        yield from self._scaled(swept, visit)
+
+    def _visit(self, swept: Swept, i: int) -> Visit | None:
+        """Return the visit to node i; None if nothing depends on the node."""
+        upstream = swept.upstream.get(i + 1)
+        self.tried += 1
+        return None if upstream is None else Visit(self.at, i, upstream, swept.arrived)
+
+    @cached_property
+    def _variants(self) -> list[list[Variant]]:
+        table = (*VARIANTS, *lost_variants(self._nodes))
+        known = [variant for variant in table if variant.wrong.kind not in self.without]
+        return [[v for v in known if isinstance(node.step, v.step)] for node in self._nodes]
+
+    def _is_allowed(self, wrong: Wrong, swept: Swept) -> bool:
+        """Return whether another mistake keeps within the limit; one made before counts once."""
+        is_known = any(made.wrong is wrong for made in swept.made)
+        return swept.is_proven and (is_known or number_of(swept.made) < self.most)
+
+    def _after(self, swept: Swept, visit: Visit, handed: Handed) -> Swept:
+        """Return the sweep after a visit that has handed down these shares and gradients."""
+        shares, gradients = handed
+        upstream, uses, node = dict(swept.upstream), dict(swept.uses), visit.node
+        for k, share in zip(node.inputs, shares, strict=True):
+            upstream[k] = upstream[k] + share if k in upstream else share
+        for own, gradient in gradients.items():
+            name = node.names[own]
+            uses[name] = {**uses.get(name, {}), visit.i: matrix(gradient)}
+        arrived = {**swept.arrived, visit.i: visit.upstream}
+        return replace(swept, upstream=upstream, arrived=arrived, uses=uses)
+
+    def _with_variant(self, swept: Swept, visit: Visit, variant: Variant) -> Iterator[Swept]:
+        def after(value: float) -> Swept | None:
+            handed = variant.made(visit, value)
+            shows = () if handed is None else self._shows(visit, handed)
+            if handed is None or not shows:
+                return None
+            solved = value if variant.wrong.unknown else None
+            made = MadeAt(variant.wrong, visit.node.layer, value=solved, shows_in=shows)
+            return self._after(swept.with_made(made), visit, handed)
+
+        straight = self._after(swept, visit, visit.right)
+        yield from self._solved(variant.wrong, after, straight, visit.i, of_node=True)
+
+    def _shows(self, visit: Visit, handed: Handed) -> tuple[str, ...]:
+        names: list[str] = []
+        for what in changed(visit.right, handed):
+            names += (
+                self._first_below(visit.node.inputs[what])
+                if isinstance(what, int)
+                else [visit.node.names[what]]
+            )
+        return tuple(dict.fromkeys(names))
+
+    def _first_below(self, value: int) -> tuple[str, ...]:
+        """Return the checked parameters of the nodes that ∂L/∂value reaches first."""
+        return self._first[value]
+
+    @cached_property
+    def _first(self) -> list[tuple[str, ...]]:
+        first: list[tuple[str, ...]] = [()]
+        for node in self._nodes:
+            own = tuple(name for name in node.names.values() if name in self.targets)
+            below = dict.fromkeys(name for k in node.inputs for name in first[k])
+            first.append(own or tuple(below))
+        return first
+
+    # --- one wrong function for all nodes of a kind ---------------------------------------------------------
+
+    def _everywhere(self) -> Iterator[Swept]:
+        """Yield a start for each mistake that may be made at several nodes."""
+        counts = Counter(id(variant) for each in self._variants for variant in each)
+        known = {id(variant): variant for each in self._variants for variant in each}
+        right = RIGHT[Part.LOSS](loss_site(self.at))
+        for key, count in counts.items():
+            if count > 1 and not known[key].wrong.unknown:
+                yield Swept(upstream={len(self._nodes): right}, always=(known[key],))
+
+    def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
+        """Yield the sweeps after a visit with the mistake that is made at every node of its kind."""
+        (variant,) = swept.always
+        handed = variant.made(visit) if isinstance(visit.step, variant.step) else None
+        shows = () if handed is None else self._shows(visit, handed)
+        if handed is None or not shows:
+            yield from self._settled(self._after(swept, visit, visit.right), visit.i)
+            return
+        made = swept.with_made(MadeAt(variant.wrong, visit.node.layer, shows_in=shows))
+        if number_of(made.made) <= self.most:
+            yield from self._settled(self._after(made, visit, handed), visit.i)
+
+    # --- an unknown ----------------------------------------------------------------------------------------
+
+    def _solved(
+        self, wrong: Wrong, made: WithValue, right: Swept, i: int, of_node: bool = False
+    ) -> Iterator[Swept]:
+        """Yield the sweeps with a mistake, for each value of its unknown that fits.
+
+        made: returns the sweep with the mistake; None if that changes nothing.  right: the sweep without it.
+        i: the next node to visit, or with of_node the one just visited.
+        """
+        values = self._fitting(made, right, i, of_node) if wrong.unknown else [0.0]
+        for value in values:
+            swept = made(value)
+            if swept is not None:
+                yield from self._settled(swept, i) if of_node else iter((swept,))
+
+    def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
+        """Return the values of the unknown that fit best the first gradients below that are wrong."""
+        at_zero = self._first_gradients(made(0.0) or right, i, of_node)
+        at_one = self._first_gradients(made(1.0) or right, i, of_node)
+        values = [
+            affine(self.targets[name].found - self._penalties[name], at_zero[name], at_one[name])
+            for name in at_zero
+        ]
+        return unlike([value for value in values if np.isfinite(value)])
+
+    def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
+        """Return the first checked gradients that are complete below, with right steps from here on."""
+        at = i
+        while at >= 0:
+            if not (of_node and at == i):
+                visit = self._visit(swept, at)
+                if visit is not None:
+                    swept = self._after(swept, visit, visit.right)
+            found = {
+                name: sum(swept.uses[name].values(), np.zeros(1))
+                for name in self._complete[at]
+                if name in swept.uses
+            }
+            if found and any(not self.targets[name].is_right for name in found):
+                return found
+            at -= 1
+        return {}
+
+    # --- a factor ------------------------------------------------------------------------
+
+    def _scaled(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
+        """Yield the sweeps with a factor on the upstream gradient of a node with parameters."""
+        names = {own: name for own, name in visit.node.names.items() if name in self._complete[visit.i]}
+        if not names or number_of(swept.made) > self.most or not self._may_be_scaled(visit):
+            return
+        for factor in self._factors(names, visit.right[1]):
+            made = MadeAt(SCALED, visit.node.layer, value=factor, shows_in=tuple(names.values()))
+            scaled = swept.with_made(made)
+            if number_of(scaled.made) <= self.most:
+                scaled_visit = replace(visit, upstream=factor * visit.upstream)
+                yield from self._settled(self._after(scaled, scaled_visit, scaled_visit.right), visit.i)
+
+    def _may_be_scaled(self, visit: Visit) -> bool:
+        """Return whether a factor on the upstream gradient is more than one on the node's own gradients."""
+        below = any(self._first_below(k) for k in visit.node.inputs)
+        above = any(self._complete[i] for i in self.at.graph.above[visit.i + 1])
+        return below or not above
+
+    def _factors(self, names: Mapping[str, str], gradients: Mapping[str, Array]) -> list[float]:
+        factors = []
+        for own, name in names.items():
+            target, penalty, data = self.targets[name], self._penalties[name], matrix(gradients[own])
+            if target.matches(data + penalty):
+                continue
+            factors.append(projected(target.found - penalty, data))
+            if penalty.any():
+                factors.append(projected(target.found, data + penalty))
+        return unlike([f for f in factors if np.isfinite(f) and abs(f) > NOTHING and not is_same(f, 1.0)])
+
+    # --- complete gradients ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _complete(self) -> list[list[str]]:
+        """For each node, the checked parameters whose gradients are complete after the visit to it."""
+        first: dict[str, int] = {}
+        for i, node in enumerate(self._nodes):
+            for name in node.names.values():
+                first.setdefault(name, i)
+        return [
+            [name for name, at in first.items() if at == i and name in self.targets]
+            for i in range(len(self._nodes))
+        ]
+
+    @cached_property
+    def _penalties(self) -> dict[str, Array]:
+        return {name: penalty_on(self.at.problem, name) for name in self.targets}
+
+    def _settled(self, swept: Swept, i: int) -> Iterator[Swept]:
+        """Yield the sweep once for every way to explain all gradients that are complete after node i."""
+        ways = [swept]
+        for name in self._complete[i]:
+            ways = [new for way in ways for new in self._explained(way, name)]
+        yield from ways
+
+    def _explained(self, swept: Swept, name: str) -> Iterator[Swept]:
+        target, penalty = self.targets[name], self._penalties[name]
+        uses = self._in_words(swept.uses.get(name, {}))
+        if not uses:
+            return
+        complete = Complete(self.at.problem, target, self._owner[name], uses, penalty)
+        data = complete.data
+        for multiple in (1.0, *self._scales(swept, penalty)):
+            if target.matches(data + multiple * penalty):
+                reached = replace(swept, on_penalty=swept.on_penalty or multiple != 1.0)
+                yield self._reproduced(reached, target, data + multiple * penalty)
+                return
+        if target.is_right:
+            return  # a mistake here would have to cancel out an earlier one
+        for made, candidate in complete.wrong(self.without, self.targets):
+            whole = swept.with_made(*(_shown(each) for each in made))
+            if number_of(whole.made) <= self.most and target.matches(candidate):
+                yield self._reproduced(whole, target, candidate)
+
+    @cached_property
+    def _owner(self) -> dict[str, str]:
+        return owners(self.at.graph)
+
+    def _in_words(self, uses: Mapping[int, Array]) -> dict[str, Array]:
+        """Return the parts of a gradient by the use in words: its layer, or its number in one layer."""
+        layers = [self._nodes[i].layer for i in sorted(uses)]
+        if len(set(layers)) == len(layers):
+            return {f"its use in layer {self._nodes[i].layer}": part for i, part in uses.items()}
+        return {f"its use number {k + 1} of {len(uses)}": uses[i] for k, i in enumerate(sorted(uses))}
+
+    def _scales(self, swept: Swept, penalty: Array) -> Iterator[float]:
+        for made in swept.made if penalty.any() else ():
+            if made.wrong is SCALED and made.value:
+                yield made.value
+
+    def _reproduced(self, swept: Swept, target: Target, candidate: Array) -> Swept:
+        informed = swept.informed + target.informs(candidate)
+        return replace(swept, informed=informed, apart=max(swept.apart, target.apart(candidate)))
+
+
+def _shown(made: Made) -> MadeAt:
+    """Return a mistake in one tensor, which shows in that tensor."""
+    known = {each.name: getattr(made, each.name) for each in fields(Made)}
+    return MadeAt(**known, shows_in=(made.tensor,))

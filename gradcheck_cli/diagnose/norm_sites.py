@@ -1,0 +1,132 @@
+"""Normalisations and their scales as sites, with the numbers that one mean is over as the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.diagnose.site import Part
+from gradcheck_cli.diagnose.sites import NOTHING, NodeSite, SeenLayer, seen
+from gradcheck_cli.diagnose.variant import Visit
+from gradcheck_cli.network.steps.batch_norm import Normalise, Normalised
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Arrays of a normalisation as rows: (numbers that a mean is over, means).
+
+    axes: the axes that the means are over.  shape: the shape of the arrays.
+    """
+
+    axes: tuple[int, ...]
+    shape: Shape
+
+    @classmethod
+    def of(cls, norm: Normalise, z: Array) -> Averaged:
+        axes = tuple(k for k, size in enumerate(norm.deviation(z).shape) if size == 1)
+        return cls(axes, z.shape)
+
+    @property
+    def is_over_samples(self) -> bool:
+        """Whether the samples are averaged, as in batch normalisation."""
+        return 0 in self.axes
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        return (*self.axes, *(k for k in range(len(self.shape)) if k not in self.axes))
+
+    def rows(self, array: Array) -> Array:
+        count = math.prod(self.shape[k] for k in self.axes)
+        return np.transpose(array, self._order).reshape(count, -1)
+
+    def array(self, rows: Array) -> Array:
+        """Return rows in the shape of the arrays."""
+        ordered = rows.reshape([self.shape[k] for k in self._order])
+        return np.transpose(ordered, np.argsort(self._order))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormSite(NodeSite):
+    """A normalisation, or the scale above it; each array is (rows, units) for the units of γ or the means."""
+
+    norm: Normalise
+    normalised_rows: Normalised
+    scale: Array
+
+    @property
+    def layer(self) -> Any:
+        return SeenLayer(self.visit.node, (), batch_norm=self.norm.eps)
+
+    @property
+    def y(self) -> Array:
+        return self.dL_da
+
+    @property
+    def normalised(self) -> Normalised | None:
+        return self.normalised_rows
+
+    @property
+    def gamma(self) -> Array:
+        return self.scale
+
+    def shape_of(self, part: Part) -> tuple[int, ...]:
+        return self.dL_dy.shape if part is Part.NORM else self.scale.shape
+
+
+def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
+    """Return the site of a normalisation, whose upstream gradient is g = ∂L/∂ẑ."""
+    norm, at, g = visit.step, visit.at, averaged.rows(visit.upstream)
+    assert isinstance(norm, Normalise)
+    deviation = norm.deviation(visit.inputs[0]).reshape(1, -1)
+    known = Normalised(averaged.rows(visit.output), deviation, Normalise(norm.eps))
+    activity, ones = seen(z=(averaged.rows(visit.inputs[0]),)), np.ones(g.shape[1])
+    arrays = averaged.rows(visit.output), g, NOTHING
+    return NormSite(
+        at.problem, activity, 0, at.found, *arrays, visit=visit, norm=norm, normalised_rows=known, scale=ones
+    )
+
+
+def norm_below(visit: Visit) -> Visit | None:
+    """Return the visit to the normalisation below a scale, with the right gradient; None if there is none."""
+    below = visit.feeder
+    if below < 0 or not isinstance(visit.at.graph.nodes[below].step, Normalise):
+        return None
+    return Visit(visit.at, below, visit.right[0][0], visit.arrived)
+
+
+def scale_site(visit: Visit) -> NormSite | None:
+    """Return the site of y = γ ẑ + β, whose upstream gradient is ∂L/∂y; None if ẑ is not from a norm."""
+    below = norm_below(visit)
+    if below is None:
+        return None
+    at, rows, norm = visit.at, _by_unit(visit), below.step
+    assert isinstance(norm, Normalise)
+    known = Normalised(rows(visit.inputs[0]), NOTHING, Normalise(norm.eps))
+    arrays = rows(visit.output), rows(visit.upstream), rows(below.right[0][0])
+    gamma, _ = visit.step.shapes
+    return NormSite(
+        at.problem,
+        seen(z=(rows(below.inputs[0]),)),
+        0,
+        at.found,
+        *arrays,
+        visit=visit,
+        norm=norm,
+        normalised_rows=known,
+        scale=visit.p[gamma].ravel(),
+    )
+
+
+def _by_unit(visit: Visit) -> Callable[[Array], Array]:
+    """Return a function that turns an array of the scale's output into (rows, entries of γ)."""
+    gamma, beta = visit.step.shapes
+    size = visit.p[gamma].size
+    numbers = np.arange(1.0, 1.0 + size).reshape(visit.p[gamma].shape)
+    units = visit.step.forward({gamma: numbers, beta: 0.0 * numbers}, np.ones(visit.output.shape))
+    order = np.argsort(units, axis=None, kind="stable")
+    return lambda array: array.ravel()[order].reshape(size, -1).T

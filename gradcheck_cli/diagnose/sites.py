@@ -1,0 +1,281 @@
+"""Apply the mistakes that are written for a chain's layers at the nodes of any graph.
+
+A mistake in `MISTAKES` gets a `Site`, one layer of a chain. Each class here presents one visit of backprop to
+a node as such a site; what a node does not have is empty, and mistakes that need it do not apply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.diagnose.mistake import Mistake
+from gradcheck_cli.diagnose.rows import matrix
+from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.variant import Pass, Visit
+from gradcheck_cli.network.activations import ACTIVATIONS, Activation
+from gradcheck_cli.network.graph import Node
+from gradcheck_cli.network.steps.batch_norm import Normalise, Normalised, Scale
+from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.types import Array, Shape
+
+NOTHING = np.empty((0, 0))
+
+
+@dataclass(frozen=True)
+class SeenLayer:
+    """A node as the layer that a mistake asks about.
+
+    features: the shape of one sample of the input.
+    inputs, units: the numbers of inputs and outputs of a row; -1 if the node has no rows.
+    """
+
+    node: Node
+    features: Shape
+    inputs: int = -1
+    units: int = -1
+    activation: Activation = ACTIVATIONS["identity"]
+    activation_name: str = "identity"
+    batch_norm: float | None = None
+
+    @property
+    def step(self) -> Any:
+        return self.node.step
+
+    @property
+    def out(self) -> Shape:
+        return self.step.out(self.features)
+
+    @property
+    def weight(self) -> str:
+        return self.node.names["weight"]
+
+    @property
+    def bias(self) -> str:
+        return self.node.names["bias"]
+
+
+@dataclass(frozen=True)
+class SeenActivity:
+    """The forward pass that a mistake asks about. z: what a normalisation takes, as rows."""
+
+    z: tuple[Array, ...] = ()
+    inputs: tuple[Array, ...] = ()
+    has_images: bool = True  # so that a mistake that does not fit the shapes does not apply
+
+    @property
+    def output(self) -> Array:
+        return NOTHING
+
+    def to_layer_below(self, _: int, dL_dinput: Array) -> Array:
+        return dL_dinput
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSite(Site):
+    """One visit of backprop as a site. Subclasses say what the arrays of a layer are here."""
+
+    visit: Visit
+
+    @property
+    def layer(self) -> Any:
+        return SeenLayer(self.visit.node, self.visit.inputs[0].shape[1:])
+
+    @property
+    def y(self) -> Array:
+        return self.visit.inputs[0]
+
+    @cached_property
+    def a(self) -> Array:
+        return self.visit.output
+
+    @property
+    def a_h(self) -> Array:
+        return NOTHING
+
+    @property
+    def w(self) -> Array:
+        return NOTHING
+
+    @property
+    def normalised(self) -> Normalised | None:
+        return None
+
+    @property
+    def samples(self) -> int:
+        return len(self.visit.at.problem.x)
+
+    def shape_of(self, part: Part) -> tuple[int, ...]:
+        return self.visit.inputs[0].shape
+
+
+# --- the loss ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSite(Site):
+    """The end of the network, where ∂L/∂a begins."""
+
+    at: Pass
+
+    @property
+    def layer(self) -> Any:
+        node = self.at.graph.nodes[-1]
+        features = self.at.values[node.inputs[0]].shape[1:]
+        if isinstance(node.step, Pointwise):
+            return SeenLayer(node, features, activation=node.step.row, activation_name=node.step.name)
+        return SeenLayer(node, features)
+
+    @property
+    def y(self) -> Array:
+        node = self.at.graph.nodes[-1]
+        return self.at.values[node.inputs[0] if isinstance(node.step, Pointwise) else -1]
+
+    @cached_property
+    def a(self) -> Array:
+        return self.at.values[-1]
+
+    def shape_of(self, part: Part) -> tuple[int, ...]:
+        return self.a.shape
+
+
+def loss_site(at: Pass) -> LossSite:
+    """Return the site of the loss."""
+    return LossSite(at.problem, seen(), 0, at.found, NOTHING, NOTHING, NOTHING, at=at)
+
+
+def seen(**known: Any) -> Any:
+    """Return the forward pass as mistakes see it; a site wants a chain's, so the type is open."""
+    return SeenActivity(**known)
+
+
+# --- an activation -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointwiseSite(NodeSite):
+    """An activation, whose upstream gradient is ∂L/∂a."""
+
+    @property
+    def layer(self) -> Any:
+        step = self.visit.step
+        assert isinstance(step, Pointwise)
+        features, inputs = self.visit.inputs[0].shape[1:], self.a_h.shape[1:]
+        fits = {"inputs": 1, "units": 1} if inputs == features else {}
+        return SeenLayer(self.visit.node, features, activation=step.row, activation_name=step.name, **fits)
+
+    @cached_property
+    def a_h(self) -> Array:
+        """The input of the layer, which is that of the next step below with a weight."""
+        at, below = self.visit.at, self.visit.feeder
+        while below >= 0:
+            node = at.graph.nodes[below]
+            if "weight" in node.names:
+                return at.values[node.inputs[0]]
+            below = node.inputs[0] - 1
+        return NOTHING
+
+
+def pointwise_site(visit: Visit) -> PointwiseSite:
+    """Return the site of an activation."""
+    at = visit.at
+    return PointwiseSite(at.problem, seen(), 0, at.found, visit.upstream, NOTHING, NOTHING, visit=visit)
+
+
+# --- a dense layer or a convolution ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineSite(NodeSite):
+    """A step z = a wᵀ + b for rows a of the input, whose upstream gradient is δ."""
+
+    @cached_property
+    def layer(self) -> Any:
+        features = self.visit.inputs[0].shape[1:]
+        return SeenLayer(self.visit.node, features, features[0], self.delta.shape[-1])
+
+    @property
+    def y(self) -> Array:
+        return self.visit.step.by_row(self.visit.output)
+
+    @cached_property
+    def a_h(self) -> Array:
+        rows = self.visit.step.rows(self.visit.inputs[0])
+        return np.empty((1, 0)) if rows is None else rows
+
+    @property
+    def w(self) -> Array:
+        return matrix(self.visit.p["weight"])
+
+    @property
+    def normalised(self) -> Normalised | None:
+        """A normalisation right above; nothing but its presence matters here."""
+        steps = self.visit.at.graph.nodes
+        above = self.visit.taker
+        step = steps[above].step if above >= 0 else None
+        return Normalised(NOTHING, NOTHING, step) if isinstance(step, Normalise) else None
+
+    @property
+    def gamma(self) -> Array:
+        return np.ones(1)
+
+    @cached_property
+    def dL_dw(self) -> Array:
+        return matrix(self.visit.right[1]["weight"])
+
+    def image(self, rows: Array) -> Array:
+        """Return rows in the shape of the output."""
+        upstream = self.visit.upstream
+        order = self.visit.step.by_row(np.arange(upstream.size).reshape(upstream.shape))
+        image = np.empty(upstream.size)
+        image[order.ravel()] = rows.ravel()
+        return image.reshape(upstream.shape)
+
+    def handed_down(self, delta: Array, w: Array) -> Array:
+        visit = self.visit
+        p = {**visit.p, "weight": w.reshape(visit.p["weight"].shape)}
+        (handed,), _ = visit.step.vjp(p, visit.inputs, visit.output, self.image(delta))
+        return handed.reshape(self.shape_of(Part.BELOW))
+
+    def shape_of(self, part: Part) -> tuple[int, ...]:
+        if part is Part.WEIGHT:
+            return self.w.shape
+        if part is Part.BIAS:
+            return (self.delta.shape[-1],)
+        x = self.visit.inputs[0]
+        return self.a_h.shape if self.a_h.size == x.size else x.shape
+
+
+def affine_site(visit: Visit) -> AffineSite:
+    """Return the site of a dense layer or a convolution."""
+    at, delta = visit.at, visit.step.by_row(visit.upstream)
+    dL_dy, dL_da = _before(visit, Normalise, delta), _before(visit, Pointwise, delta)
+    return AffineSite(at.problem, seen(), 0, at.found, dL_da, dL_dy, delta, visit=visit)
+
+
+def _before(visit: Visit, kind: type, delta: Array) -> Array:
+    """Return ∂L/∂output, as rows, of the activation or the normalisation right above; δ if there is none."""
+    above = visit.taker
+    if above < 0 or not isinstance(visit.at.graph.nodes[above].step, kind):
+        return delta
+    if kind is Normalise:
+        above = _taker_of(visit.at, above)
+    return visit.step.by_row(visit.arrived[above]) if above in visit.arrived else delta
+
+
+def _taker_of(at: Pass, node: int) -> int:
+    """Return the scale that follows a normalisation, or the normalisation."""
+    takers = [i for i, _ in at.consumers(node + 1)]
+    is_scale = len(takers) == 1 and isinstance(at.graph.nodes[takers[0]].step, Scale)
+    return takers[0] if is_scale else node
+
+
+def result_of(mistake: Mistake, site: Site, value: float) -> Array | None:
+    """Return the result of a wrong part; None if it does not apply here."""
+    try:
+        return mistake.made(site, value)
+    except (IndexError, ValueError):
+        return None

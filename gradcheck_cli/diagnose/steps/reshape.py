@@ -1,0 +1,44 @@
+"""Mistakes in handing a gradient back through flatten."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.diagnose.families import RESHAPE
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.variant import Of, Variant, Visit, share
+from gradcheck_cli.network.steps.reshape import Flatten
+from gradcheck_cli.types import Array
+
+
+def _in_order(order: tuple[int, ...]) -> Of:
+    """Return δ reshaped as if the features (C, H, W) had been flattened in another order."""
+
+    def of(visit: Visit) -> Array | None:
+        shape = visit.inputs[0].shape
+        if len(shape) != 1 + len(order):
+            return None
+        axes = (0, *(1 + axis for axis in order))
+        moved = visit.upstream.reshape([shape[axis] for axis in axes])
+        return np.transpose(moved, np.argsort(axes))
+
+    return of
+
+
+def _wrong(order: str) -> Wrong:
+    return Wrong(
+        "flattened in another order",
+        RESHAPE,
+        f"flatten in {{where}} hands its gradient back in the order of {order}, not of "
+        "[channels, height, width]",
+        f"∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as {order}",
+        "∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as [channels, height, width]",
+        "δ",
+    )
+
+
+FLATTEN = (
+    Variant(_wrong("[height, width, channels]"), Flatten, share(_in_order((1, 2, 0)))),
+    Variant(_wrong("[channels, width, height]"), Flatten, share(_in_order((0, 2, 1)))),
+    Variant(_wrong("[width, height, channels]"), Flatten, share(_in_order((2, 1, 0)))),
+)

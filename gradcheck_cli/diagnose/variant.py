@@ -1,0 +1,180 @@
+"""A wrong backward pass of one kind of step, and one visit of backprop to a node.
+
+To add the mistakes of a kind of step, write `steps/<kind>.py` with a table of `Variant`s and add the table to
+`steps/__init__.py`. A variant gets a `Visit`: the step, its parameters `p`, its inputs and output, and the
+upstream gradient. It returns what the wrong `vjp` returns: a gradient for every input, and one for every
+parameter. Most mistakes change one of them, so `share` and `gradient` take the rest from the right `vjp`.
+Return None where the mistake is impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.diagnose.families import Family
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.network.graph import Graph, Node, run
+from gradcheck_cli.network.step import Inputs, Step
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import Array
+
+Handed = tuple[Inputs, dict[str, Array]]
+"""What a `vjp` returns: ∂L/∂input for each input, and the gradient of each parameter by its own name."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass to go back through, and the gradients found, which the author's code may have used.
+
+    values: x and the output of every node, by their indices in the graph.
+    found: the gradients found, by parameter name, with weights as matrices.
+    """
+
+    problem: Problem
+    values: tuple[Array, ...]
+    found: Mapping[str, Array]
+
+    @property
+    def graph(self) -> Graph:
+        return self.problem.network.graph
+
+    def consumers(self, value: int) -> Iterator[tuple[int, int]]:
+        """Yield each node that takes a value, with the position of the value among the node's inputs."""
+        for i, node in enumerate(self.graph.nodes):
+            yield from ((i, slot) for slot, taken in enumerate(node.inputs) if taken == value)
+
+
+def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:
+    """Run the problem's network."""
+    return Pass(problem, run(problem.network.graph, problem.parameters, problem.x), found)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A visit of backprop to node `i`.
+
+    upstream: ∂L/∂output.
+    arrived: ∂L/∂output of every node visited before.
+    """
+
+    at: Pass
+    i: int
+    upstream: Array
+    arrived: Mapping[int, Array]
+
+    @property
+    def node(self) -> Node:
+        return self.at.graph.nodes[self.i]
+
+    @property
+    def step(self) -> Step:
+        return self.node.step
+
+    @cached_property
+    def p(self) -> dict[str, Array]:
+        """The step's parameters, by their names in the step."""
+        return self.node.own(self.at.problem.parameters)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        return tuple(self.at.values[k] for k in self.node.inputs)
+
+    @property
+    def output(self) -> Array:
+        return self.at.values[self.i + 1]
+
+    @cached_property
+    def right(self) -> Handed:
+        """The result of the right `vjp`."""
+        return self.step.vjp(self.p, self.inputs, self.output, self.upstream)
+
+    @property
+    def feeder(self) -> int:
+        """The node that computes the first input; -1 if the input is x."""
+        return self.node.inputs[0] - 1
+
+    @property
+    def taker(self) -> int:
+        """The only node that takes the output; -1 if there is none or more than one."""
+        takers = [i for i, _ in self.at.consumers(self.i + 1)]
+        return takers[0] if len(takers) == 1 else -1
+
+
+Backward = Callable[[Visit, float], Handed | None]
+"""A wrong `vjp`, given the visit and the value of the mistake's unknown."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A mistake in the backward pass of one kind of step.
+
+    wrong: the mistake in words.
+    step: the kind of step.
+    backward: the wrong `vjp`; affine in the unknown if the mistake has one.
+    """
+
+    wrong: Wrong
+    step: type[Step]
+    backward: Backward
+
+    def made(self, visit: Visit, unknown: float = 0.0) -> Handed | None:
+        """Return the wrong result; None if the mistake does not apply or changes nothing."""
+        handed = self.backward(visit, unknown)
+        if handed is None or not any(True for _ in changed(visit.right, handed)):
+            return None
+        return handed
+
+
+Of = Callable[[Visit], Array | None]
+
+
+def variant(
+    step: type[Step], kind: str, family: Family, backward: Backward, sentence: str, wrong: str, right: str
+) -> Variant:
+    """Return a mistake in what a step hands down. sentence: what happened, after the words "in layer …"."""
+    return Variant(Wrong(kind, family, f"in {{where}} {sentence}", wrong, right, "δ"), step, backward)
+
+
+def share(of: Of, slot: int = 0) -> Backward:
+    """Return a `vjp` that passes a wrong gradient to one input and is right otherwise."""
+
+    def backward(visit: Visit, _: float) -> Handed | None:
+        result, (shares, gradients) = of(visit), visit.right
+        if result is None or result.shape != shares[slot].shape:
+            return None
+        return (*shares[:slot], result, *shares[slot + 1 :]), gradients
+
+    return backward
+
+
+def gradient(name: str, of: Of) -> Backward:
+    """Return a `vjp` with a wrong gradient for one parameter that is right otherwise."""
+
+    def backward(visit: Visit, _: float) -> Handed | None:
+        result, (shares, gradients) = of(visit), visit.right
+        if result is None or result.shape != gradients[name].shape:
+            return None
+        return shares, {**gradients, name: result}
+
+    return backward
+
+
+def changed(right: Handed, wrong: Handed) -> Iterator[int | str]:
+    """Yield the position of each input and the name of each parameter whose gradients differ."""
+    yield from (k for k, (a, b) in enumerate(zip(right[0], wrong[0], strict=True)) if _differ(a, b))
+    yield from (name for name, a in right[1].items() if _differ(a, wrong[1][name]))
+
+
+def _differ(right: Array, wrong: Array) -> bool:
+    if right is wrong:
+        return False
+    size = np.abs(right).max(initial=0.0)
+    return not bool((np.abs(wrong - right) <= _SAME * size).all())
+
+
+_SAME = 1e-13
+"""Relative to the largest entry, a smaller difference is nothing but rounding."""
