@@ -68,7 +68,7 @@ def _dialect(spec: Spec, problem: Problem) -> Dialect:
 
 def _batch(problem: Problem) -> dict[str, Array]:
     given = Batch(problem.x, problem.y)
-    _, labels = one_target_per_output(given, problem.network.output.units, problem.network.loss, ("data",))
+    _, labels = one_target_per_output(given, problem.network.outputs, problem.network.loss, ("data",))
     return {
         "x": problem.x.astype(problem.dtype),
         "y": problem.y.astype(problem.dtype) if labels is None else labels,

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "moving": {
         "network.activations",
         "network.arithmetic",
+        "network.factors",
         "network.graph",
         "network.loss_rounding",
         "network.network",
@@ -36,13 +37,18 @@ MAY_IMPORT = {
         "network.steps",
         "numerical.objective",
     },
-    # The tables whose names a spec may use.
+    # The tables whose names a spec may use, and the steps that its layers build.
     "spec": {
         "errors",
         "network.activations",
+        "network.builder",
+        "network.graph",
         "network.initialisers",
+        "network.layer",
         "network.losses",
         "network.penalties",
+        "network.step",
+        "network.steps",
         "numerical.schemes",
     },
     "arrays": {"errors", "spec"},

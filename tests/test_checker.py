@@ -335,7 +335,7 @@ def test_every_common_value_of_relu_prime_at_0_agrees(right, tmp_path, monkeypat
         if layer.activation_name == "relu" else layer
         for layer in problem.network.layers
     )  # fmt: skip
-    theirs = gradients(replace(problem.network, layers=layers), problem.parameters, problem.x, problem.target)
+    theirs = gradients(problem.network.with_layers(layers), problem.parameters, problem.x, problem.target)
     report = check(with_gradients(spec, theirs, tmp_path))
     assert report.verdict is Verdict.AGREES, report.worst(3)
     assert "hidden1" in report.kinks[0]

@@ -79,7 +79,7 @@ def with_slope_at_0(problem: Problem, slope: float) -> dict[str, np.ndarray]:
         for layer in problem.network.layers
     )
     at = problem.parameters, problem.x, problem.target
-    return gradients(replace(problem.network, layers=layers), *at)
+    return gradients(problem.network.with_layers(layers), *at)
 
 
 def verdict_on(spec: Spec, values: dict[str, np.ndarray], folder: Path) -> Verdict:

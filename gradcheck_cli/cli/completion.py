@@ -51,21 +51,21 @@ def _beginning_with(incomplete: str) -> Iterator[str]:
 
 def complete_parameters(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Complete the parameters of networks in the specs before the cursor, without running any code."""
-    return _matching(incomplete, (name for layer in _layers(context) for name in layer.shapes))
+    return _matching(incomplete, (name for node in _nodes(context) for name in node.names.values()))
 
 
 def complete_layers(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Complete the layers of the network in the spec before the cursor."""
-    return _matching(incomplete, (layer.name for layer in _layers(context)))
+    return _matching(incomplete, (node.layer for node in _nodes(context) if node.names))
 
 
 def _matching(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
-def _layers(context: click.Context) -> Iterator[Any]:
-    """Yield the layers of every network in the specs on the line."""
-    from gradcheck_cli.problem.layers import layers_of
+def _nodes(context: click.Context) -> Iterator[Any]:
+    """Yield the nodes of every network in the specs on the line."""
+    from gradcheck_cli.problem.layers import graph_of
     from gradcheck_cli.spec.file import read_spec
 
     named = context.params.get("specs") or context.params.get("spec") or context.args
@@ -73,7 +73,7 @@ def _layers(context: click.Context) -> Iterator[Any]:
         if os.path.isfile(path):  # not a folder of specs, and not the terminal itself
             with suppress(InputError):
                 network = read_spec(path).spec.network
-                yield from layers_of(network) if network else ()
+                yield from graph_of(network).nodes if network else ()
 
 
 def complete_reports(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:

@@ -201,7 +201,7 @@ def other_networks(problem: Problem, changes: Iterable[_Change]) -> Iterator[Oth
 def _with_layers(problem: Problem, changed: Mapping[str, Layer]) -> Problem:
     network = problem.network
     layers = tuple(changed.get(layer.name, layer) for layer in network.layers)
-    return replace(problem, network=replace(network, layers=layers))
+    return replace(problem, network=network.with_layers(layers))
 
 
 _VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
@@ -302,7 +302,7 @@ def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
 
 def _losses(problem: Problem) -> Iterator[OtherNetwork]:
     """Yield networks with a different loss, a different reduction, or a different factor on the loss."""
-    own, outputs, weight = problem.network.loss.name, problem.network.output.units, _weight(problem)
+    own, outputs, weight = problem.network.loss.name, problem.network.outputs, _weight(problem)
     own_scale = problem.network.coefficient / coefficient(
         problem.network.loss, problem.reduction, 1.0, outputs, weight
     )

@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site
 from gradcheck_cli.diagnose.subsets import kept_samples, numbered
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.network.steps.batch_norm import Normalised
+from gradcheck_cli.network.steps.normalise import Normalised
 from gradcheck_cli.types import Array
 
 # --- units -------------------------------------------------------------------------------------------------

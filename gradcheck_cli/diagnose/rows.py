@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.comparison import Comparison
-from gradcheck_cli.network.network import Places, forward
-from gradcheck_cli.network.steps.batch_norm import Normalised, normalised_at
+from gradcheck_cli.network.chain import Places
+from gradcheck_cli.network.network import forward
+from gradcheck_cli.network.steps.normalise import Normalised, normalised_at
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -53,8 +54,8 @@ def _compared(comparison: Comparison) -> Comparison:
 
 
 def has_rows(problem: Problem) -> bool:
-    """Return whether every layer of the network can be seen as rows."""
-    return all(layer.step.has_rows for layer in problem.network.layers)
+    """Return whether the network is a chain of layers that can all be seen as rows."""
+    return problem.network.is_chain and all(layer.step.has_rows for layer in problem.network.layers)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from gradcheck_cli.diagnose.rows import Rows, parameter
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.penalties import PENALTIES
-from gradcheck_cli.network.steps.batch_norm import Normalised
+from gradcheck_cli.network.steps.normalise import Normalised
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 

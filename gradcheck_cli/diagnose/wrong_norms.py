@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck_cli.diagnose.families import NORM
 from gradcheck_cli.diagnose.mistake import Mistake, Solver, Step
 from gradcheck_cli.diagnose.site import Part, Site, penalty_terms
-from gradcheck_cli.network.steps.batch_norm import Normalised
+from gradcheck_cli.network.steps.normalise import Normalised
 from gradcheck_cli.types import Array
 
 _FORMULAS = {

@@ -20,8 +20,9 @@ from gradcheck_cli.explain.maps import activation_map, bias_map, loss_map, weigh
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.gradients.sources import read_gradients
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.chain import Places
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.network import ChainRule, Places, backprop
+from gradcheck_cli.network.network import ChainRule, backprop
 from gradcheck_cli.network.rounding import Rounding, gradient_rounding, rounding_of
 from gradcheck_cli.numerical.estimate import Estimate, differentiate
 from gradcheck_cli.numerical.objective import Movable

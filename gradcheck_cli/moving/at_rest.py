@@ -6,7 +6,7 @@ for numbers on a kink. Short steps through dense layers, by far the most frequen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,11 @@ BLOCK_BYTES = 2**22
 
 Pick = Callable[[Array], Array]
 """Selects the part that each perturbation needs from an array of all samples (N, *features)."""
+
+Evaluate = Callable[[Sequence[Array]], Array]
+"""Evaluates a node with other parameters, given its inputs."""
+
+_NO_NODES: Mapping[int, Evaluate] = {}
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class AtRest:
 
     @cached_property
     def activity(self) -> Activity:
-        """The values of the forward pass, layer by layer."""
+        """The values of the forward pass through a chain, layer by layer."""
         return Activity(self.network, self.values)
 
     @cached_property
@@ -136,41 +141,64 @@ class AtRest:
     def above(
         self, at: int, moved: Array, samples: Any, output_rounding: Array, itself: bool = True
     ) -> Moved:
-        """Return the losses (…) when value `at` becomes `moved` (…, *features).
+        """Return the losses (…) when value `at` becomes `moved` (…, *features), as `fed` does.
 
-        Only the steps that depend on this value are evaluated again.
+        itself: whether numbers of `at` were perturbed individually, and not something below them.
+        """
+        first = next((i for i in self.graph.above[at] if self.graph.nodes[i].step.is_activation), -1)
+        return self.fed({at: moved}, samples, output_rounding, self.graph.gates[at], first if itself else -1)
+
+    def fed(
+        self,
+        moved: Mapping[int, Array],
+        samples: Any,
+        output_rounding: Array,
+        gates: Collection[int] = (),
+        individually: int = -1,
+        again: Mapping[int, Evaluate] = _NO_NODES,
+    ) -> Moved:
+        """Return the losses (…) when these values become `moved` (…, *features).
+
+        Only the steps that depend on these values are evaluated again.
 
         samples: the sample index of each row, to find the values that stay the same; if a step above
             couples the samples, the rows must be whole batches, (…, N, *features).
-        output_rounding: the rounding error of the outputs (N, C), in units of ε.
-        itself: whether numbers of `at` were perturbed individually, and not something below them.
+        output_rounding: the rounding error of the outputs (N, *outputs), in units of ε.
+        gates: nodes that hide the perturbation if their outputs do not change.
+        individually: the node whose inputs were perturbed one by one, if any.
+        again: how to evaluate the nodes that use a perturbed parameter.
         """
-        rows = moved.shape[: moved.ndim - len(self.graph.value_features[at])]
+        fresh, nodes = dict(moved), self.graph.nodes
+        at, value = next(iter(moved.items()))
+        rows = value.shape[: value.ndim - len(self.graph.value_features[at])]
         crossed = np.zeros(rows, dtype=bool)
-        silent = np.full(rows, not self.heard[at].any())
-        fresh = {at: moved}
+        silent = np.full(rows, not any(self.heard[at].any() for at in moved))
 
         def pick(array: Array) -> Array:
             picked: Array = array[samples]
             return picked
 
-        first = next((i for i in self.graph.above[at] if self.graph.nodes[i].step.is_activation), -1)
-        for i in self.graph.above[at]:
-            node = self.graph.nodes[i]
-            inputs = [fresh[k] if k in fresh else pick(self.values[k]) for k in node.inputs]
-            if node.step.has_pieces:
-                if self._closest and node.step.flat_below:
-                    silent |= self._swallowed(i, inputs[0], pick, itself and i == first, len(rows))
+        for i in self._above(moved):
+            inputs = [fresh[k] if k in fresh else pick(self.values[k]) for k in nodes[i].inputs]
+            if nodes[i].step.has_pieces:
+                if self._closest and nodes[i].step.flat_below and i in gates:
+                    silent |= self._swallowed(i, inputs[0], pick, i == individually, len(rows))
                 fresh[i + 1], changed = self.activate(i, inputs[0], pick)
                 crossed |= _any(changed, len(rows))
             else:
-                fresh[i + 1] = node.step.forward(self.own[i], *inputs)
+                fresh[i + 1] = again[i](inputs) if i in again else nodes[i].step.forward(self.own[i], *inputs)
         losses, rounding, lost = self._losses(fresh[len(self.values) - 1], samples, output_rounding)
         if lost is not None:
-            crossed |= lost.any(axis=-1)
+            crossed |= _any(lost, len(rows))
         c = self.network.coefficient
         rounding = np.where(silent, 0.0, abs(c) * self._ulp * rounding)
         return Moved(c * losses, rounding, crossed)
+
+    def _above(self, moved: Collection[int]) -> Sequence[int]:
+        """Return the nodes that depend on any of these values, in order of evaluation."""
+        if len(moved) == 1:
+            return self.graph.above[next(iter(moved))]
+        return sorted({i for at in moved for i in self.graph.above[at]})
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
         """Mark the rows where node i hides the perturbation: every perturbed input was off and stays off.
@@ -226,9 +254,13 @@ class AtRest:
         return losses, rounding, changed & ~kept
 
     def output_rounding(self, at: int, rounding: Array) -> Array:
-        """Return the rounding error of the outputs (N, C), in units of ε, given that of value `at`."""
-        start = NUDGED.eps * rounding
-        errors = errors_from(self.graph, self.parameters, self.values, at, start, NUDGED)
+        """Return the rounding error of the outputs (N, *outputs), in units of ε, given that of value `at`."""
+        return self.output_rounding_of({at: rounding})
+
+    def output_rounding_of(self, rounding: Mapping[int, Array]) -> Array:
+        """Return the rounding error of the outputs, in units of ε, given that of some values by index."""
+        start = {at: NUDGED.eps * each for at, each in rounding.items()}
+        errors = errors_from(self.graph, self.parameters, self.values, start, NUDGED)
         return errors[-1] / NUDGED.eps
 
 

@@ -22,18 +22,23 @@ _LEAST = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class OnKink:
-    """The inputs of a step (N, *features) that are on a kink, and the smooth pieces on both sides of it."""
+    """The numbers of a step's `pieces` that are on a kink, and the smooth pieces on both sides of it.
+
+    exact: which numbers are on a kink in any arithmetic.  more: whether more than two pieces meet anywhere.
+    """
 
     mask: Array
     below: Array
     above: Array
+    exact: Array
+    more: bool
 
 
 @dataclass(frozen=True)
 class Numbered:
     """The groups of kinks that share a side, by number; −1 off the kinks.
 
-    of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, C).
+    of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, *outputs).
     count: how many groups there are.
     parallel: whether no sample has kinks in more than one place, so that each contributes to a slope
         independently of the others.
@@ -49,15 +54,14 @@ class Numbered:
 class Kinks:
     """The numbers of a network that sit on a kink.
 
-    of_nodes: for each node whose step has kinks;  of_loss: (N, C);  of_parameters: by name.
-
-    exact: the numbers of nodes and loss, one row per sample, that are on a kink in any arithmetic.
+    of_nodes: for each node whose step has kinks;  of_loss: (N, *outputs);  of_parameters: by name.
+    exact_of_loss: the numbers of the loss that are on a kink in any arithmetic.
     """
 
     of_nodes: Mapping[int, OnKink]
     of_loss: Array
     of_parameters: Mapping[str, Array]
-    exact: Array
+    exact_of_loss: Array
 
     @cached_property
     def in_activations(self) -> bool:
@@ -72,6 +76,11 @@ class Kinks:
         return any(bool(mask.any()) for mask in self.of_parameters.values())
 
     @property
+    def have_two_sides(self) -> bool:
+        """Whether no more than two smooth pieces meet at any kink."""
+        return not any(kink.more for kink in self.of_nodes.values())
+
+    @property
     def any(self) -> bool:
         return self.in_activations or self.in_loss or self.in_penalty
 
@@ -82,8 +91,10 @@ class Kinks:
         other kink, so each is a group of its own, numbered within its sample, or within the batch if its
         samples are coupled.
         """
-        each = [kink.mask.reshape(len(kink.mask), -1) for kink in self.of_nodes.values()]
-        masks, exact = np.concatenate([*each, self.of_loss], axis=1), self.exact
+        each = [_by_sample(kink.mask) for kink in self.of_nodes.values()]
+        masks = np.concatenate([*each, _by_sample(self.of_loss)], axis=1)
+        of_nodes_exact = [_by_sample(kink.exact) for kink in self.of_nodes.values()]
+        exact = np.concatenate([*of_nodes_exact, _by_sample(self.exact_of_loss)], axis=1)
         edges = np.cumsum([mask.shape[1] for mask in each])
         place = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
         shared = np.unique(np.broadcast_to(place, masks.shape)[masks & exact])
@@ -98,6 +109,7 @@ class Kinks:
             i: part.reshape(kink.mask.shape)
             for (i, kink), part in zip(self.of_nodes.items(), of_nodes, strict=True)
         }
+        of_loss = of_loss.reshape(self.of_loss.shape)
         return Numbered(in_shape, of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
 
     def told(self, network: Network) -> Iterator[str]:
@@ -135,19 +147,21 @@ def find_kinks(
     if network.loss.pieces is None and not kinked:
         return Kinks({}, np.zeros(target.shape, dtype=bool), of_penalties, np.zeros(target.shape, dtype=bool))
     errors = forward_errors(graph, parameters, values, arithmetic)
-    of_nodes = {i: _on(graph.nodes[i].step, values[k], errors[k]) for i, k in kinked.items()}
+    of_nodes = {i: _on(graph.nodes[i].step, values[k], errors[k], arithmetic) for i, k in kinked.items()}
     output = values[-1]
     of_loss = _of_loss(network, output, target, ROUNDING_SAFETY * errors[-1], arithmetic.eps)
-    reaches = [errors[k].reshape(len(output), -1) for k in kinked.values()]
-    reaches.append(errors[-1] + np.abs(output) + np.abs(target))
-    exact = np.concatenate(reaches, axis=1) < _EXACT * arithmetic.tiny
-    return Kinks(of_nodes, of_loss, of_penalties, exact)
+    reach = errors[-1] + np.abs(output) + np.abs(target)
+    return Kinks(of_nodes, of_loss, of_penalties, reach < _EXACT * arithmetic.tiny)
 
 
-def _on(step: Step, y: Array, y_error: Array) -> OnKink:
-    reach = ROUNDING_SAFETY * y_error + _LEAST
-    below, above = step.pieces(y - reach), step.pieces(y + reach)
-    return OnKink(below != above, below, above)
+def _on(step: Step, y: Array, y_error: Array, arithmetic: Arithmetic) -> OnKink:
+    sides = step.sides(y, ROUNDING_SAFETY * y_error + _LEAST)
+    exact = sides.reach < ROUNDING_SAFETY * _EXACT * arithmetic.tiny
+    return OnKink(sides.below != sides.above, sides.below, sides.above, exact, sides.more)
+
+
+def _by_sample(array: Array) -> Array:
+    return array.reshape(len(array), -1)
 
 
 def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: float) -> Array:

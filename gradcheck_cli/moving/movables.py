@@ -6,21 +6,22 @@ Short steps through dense layers are evaluated by `short_moves`, all others by `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.at_rest import AtRest, Evaluate
 from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
 from gradcheck_cli.network.arithmetic import NUDGED
+from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
-from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
 from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.numerical.objective import Moved, Spread
 from gradcheck_cli.types import Array
 
@@ -59,12 +60,19 @@ def _rounded(near: NearLosses, rounding: Array) -> Array:
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """Return the batch deviation (channels, *1) that divides this value; None if it is not normalised."""
-    for i in objective.graph.above[value]:
-        node = objective.graph.nodes[i]
-        if node.inputs == (value,) and isinstance(node.step, Normalise):
-            return node.step.deviation(objective.values[value])[0]
+    """Return the deviation that divides this value, (N or 1, *features); None if it is not normalised."""
+    for i in objective.graph.readers[value]:
+        step = objective.graph.nodes[i].step
+        if isinstance(step, Normalise):
+            return step.deviation(objective.values[value])
     return None
+
+
+def _units_of(objective: AtRest, value: int) -> Array:
+    """Return the length of a step of 1 for each number of a value, (F, N): 1, or its deviation."""
+    shape, deviation = objective.values[value].shape, deviation_of(objective, value)
+    in_shape = np.broadcast_to(1.0 if deviation is None else deviation, shape)
+    return np.moveaxis(in_shape.reshape(shape[0], -1), 0, -1)
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class UnitMoves(_Moves):
 
     @cached_property
     def unit(self) -> Array:
-        return np.ones(len(self.position))
+        return _units_of(self.objective, self.at).ravel()
 
     @property
     def batch(self) -> int:
@@ -246,11 +254,7 @@ class BatchMoves(_Moves):
     @cached_property
     def unit(self) -> Array:
         """The unit of a step: 1, or the batch deviation if the value is divided by it."""
-        deviation = deviation_of(self.objective, self.at)
-        if deviation is None:
-            return np.ones(len(self.position))
-        by_feature = np.broadcast_to(deviation, self._value.shape[1:]).ravel()
-        return np.repeat(by_feature, len(self._value))
+        return _units_of(self.objective, self.at).ravel()
 
     @cached_property
     def _output_rounding(self) -> Array:
@@ -285,19 +289,20 @@ class BatchMoves(_Moves):
 
 def scaled_value(objective: AtRest, at: int) -> int | None:
     """Return the value y = γ ẑ(z) + β if batch normalisation follows z (N, units) directly, or None."""
-    nodes = objective.graph.nodes
-    if at + 1 >= len(nodes) or len(objective.graph.value_features[at]) != 1:
+    graph = objective.graph
+    if len(graph.value_features[at]) != 1 or graph.readers[at] != (at,) or graph.readers[at + 1] != (at + 1,):
         return None
-    follows = nodes[at].inputs == (at,) and nodes[at + 1].inputs == (at + 1,)
-    both = isinstance(nodes[at].step, Normalise) and isinstance(nodes[at + 1].step, Scale)
-    return at + 2 if follows and both else None
+    norm, scale = graph.nodes[at].step, graph.nodes[at + 1].step
+    both = isinstance(norm, Normalise) and norm.couples == "batch" and isinstance(scale, Scale)
+    return at + 2 if both else None
 
 
 def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Array:
     """Return y (B, N) for columns z (B, N) of these units of a value that batch normalisation follows."""
-    step, p = objective.graph.nodes[at].step, objective.own[at + 1]
-    z_hat = step.forward({}, z[..., None])[..., 0]
-    y: Array = p["gamma"][units, None] * z_hat + p["beta"][units, None]
+    norm, scale = (objective.graph.nodes[i].step for i in (at, at + 1))
+    assert isinstance(scale, Scale)
+    gamma, beta = (objective.own[at + 1][name][units, None] for name in scale.names)
+    y: Array = gamma * norm.forward({}, z[..., None])[..., 0] + beta
     return y
 
 
@@ -333,41 +338,107 @@ class EntryMoves(_Moves):
     @cached_property
     def unit(self) -> Array:
         """The change of an entry that changes the step's output by at most 1, or by one batch deviation."""
-        factors = self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
-        reach = np.ones(self._parameter.shape) if factors is None else factors.reach()
+        if self._factors is None:
+            return np.ones(len(self.position))
+        reach = self._factors.reach()
         reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
         deviation = deviation_of(self.objective, self.at)
-        if deviation is not None:
-            by_unit = deviation.reshape(deviation.shape[0], -1)[:, 0]
-            return (by_unit.reshape(-1, *(1,) * (reach.ndim - 1)) / reach).ravel()
-        return (1.0 / reach).ravel()
+        if deviation is None:
+            return (1.0 / reach).ravel()
+        features = self.objective.graph.value_features[self.at]
+        least = np.broadcast_to(deviation.min(axis=0), features).ravel()
+        return (self._factors.least(least) / reach).ravel()
+
+    @cached_property
+    def _factors(self) -> Factors | None:
+        return self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """Rounding of the outputs, (N, C), above a value that rounds like the terms of its sums."""
+        """Rounding of the outputs, (N, *outputs), above a value that rounds like the terms of its sums."""
+        return self.objective.output_rounding(self.at, self._own_rounding)
+
+    @property
+    def _own_rounding(self) -> Array:
+        """Rounding of the step's output, in units of ε, if its inputs are exact."""
         step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
         exact = tuple(np.zeros_like(each) for each in self._inputs)
         error = step.error(p, self._inputs, self.objective.values[self.at], exact, NUDGED)
-        return self.objective.output_rounding(self.at, error / NUDGED.eps)
+        rounding: Array = error / NUDGED.eps
+        return rounding
 
     def _move_far(self, which: Array, to: Array) -> Moved:
         node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]
         value = self.objective.values[self.at]
         moved = node.step.with_entries(own, self.own, which, to, self._inputs, value)
         losses, rounding, crossed = self.objective.above(self.at, moved, slice(None), self._output_rounding)
-        if not self.objective.heard[self.at].all():
+        if not self._noticed.all():
             rounding = np.where(self._noticed[which][:, None], rounding, 0.0)
         return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
+
+    def evaluate(self, which: Array, to: Array, inputs: Sequence[Array]) -> Array:
+        """Return the outputs (B, N, *out) if entry which[b] is to[b], for inputs (N, …) or (B, N, …)."""
+        node, p = self.objective.graph.nodes[self._node], self.objective.own[self._node]
+        results = []
+        for b in range(len(which)):
+            each = tuple(
+                value[b] if value.ndim > rest.ndim else value
+                for value, rest in zip(inputs, self._inputs, strict=True)
+            )
+            (result,) = node.step.with_entries(
+                p, self.own, which[b : b + 1], to[b : b + 1], each, node.step.forward(p, *each)
+            )
+            results.append(result)
+        return np.stack(results)
 
     @cached_property
     def _noticed(self) -> Array:
         """Whether the numbers that an entry changes affect anything above, (P,)."""
-        factors = self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
-        if factors is None:
-            return np.ones(len(self.position), dtype=bool)
-        heard = self.objective.heard[self.at].ravel()[:, None]
-        units = np.asarray(factors.channels.by_unit(heard).any(axis=1))
-        return np.repeat(units, len(self.position) // len(units))
+        constant = self.objective.graph.nodes[self._node].step.constant(self.own)
+        noticed = np.ones(self._parameter.shape, dtype=bool) if constant is None else ~constant
+        if self._factors is not None:
+            noticed = noticed & ~self._factors.least(~self.objective.heard[self.at].ravel())
+        return noticed.ravel()
+
+
+@dataclass(frozen=True)
+class SharedEntryMoves(EntryMoves):
+    """Every entry of a parameter that several steps use, perturbed in all of them at once.
+
+    at, own: the first use.  name: the parameter's name in the network.
+    """
+
+    name: str
+
+    @cached_property
+    def _each(self) -> tuple[EntryMoves, ...]:
+        uses = self.objective.graph.uses[self.name]
+        return tuple(EntryMoves(self.objective, i + 1, self.near, own) for i, own in uses)
+
+    @cached_property
+    def unit(self) -> Array:
+        return np.minimum.reduce([each.unit for each in self._each])
+
+    @cached_property
+    def _output_rounding(self) -> Array:
+        return self.objective.output_rounding_of({each.at: each._own_rounding for each in self._each})
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        fresh: dict[int, Array] = {}
+        again: dict[int, Evaluate] = {}
+        graph = self.objective.graph
+        for each in self._each:
+            i = each.at - 1
+            if any(i in graph.above[at] for at in fresh):
+                again[i] = partial(each.evaluate, which, to)
+            else:
+                own, value = self.objective.own[i], self.objective.values[each.at]
+                moved = graph.nodes[i].step.with_entries(own, each.own, which, to, each._inputs, value)
+                fresh[each.at] = moved
+        losses, rounding, crossed = self.objective.fed(fresh, slice(None), self._output_rounding, again=again)
+        noticed = np.logical_or.reduce([each._noticed for each in self._each])
+        rounding = np.where(noticed[which][:, None], rounding, 0.0)
+        return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
 
 
 @dataclass(frozen=True)
@@ -392,10 +463,11 @@ class DenseEntryMoves(EntryMoves):
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
         """Return the units of these entries, and how their columns (B, N) change if they change by `by`."""
-        if self.own in ("bias", "beta"):
-            return which, by
-        if self.own == "gamma":
+        step = self.objective.graph.nodes[self._node].step
+        if isinstance(step, Scale) and self.own == step.names[0]:
             return which, by * self._rows_of_inputs[which]
+        if isinstance(step, Scale) or self.own == "bias":
+            return which, by
         units, inputs = np.divmod(which, self._parameter.shape[1])
         return units, by * self._rows_of_inputs[inputs]
 

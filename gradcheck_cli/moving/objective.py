@@ -14,9 +14,16 @@ from itertools import combinations, product
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest, Convention
-from gradcheck_cli.moving.movables import BatchMoves, UnitMoves, entry_moves, scaled_value
+from gradcheck_cli.moving.movables import (
+    BatchMoves,
+    SharedEntryMoves,
+    UnitMoves,
+    entry_moves,
+    scaled_value,
+)
 from gradcheck_cli.moving.penalty_moves import PenaltyMoves
 from gradcheck_cli.moving.short_moves import Near
+from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.numerical.objective import Movable, Site, Use
 from gradcheck_cli.types import EPS, Shape
@@ -54,11 +61,6 @@ class NetworkObjective(AtRest):
         return self.network.shapes
 
     @cached_property
-    def _places(self) -> Mapping[str, tuple[int, str]]:
-        """The node that uses each parameter, and the parameter's name in the step."""
-        return {full: (i, own) for i, node in enumerate(self.graph.nodes) for own, full in node.names.items()}
-
-    @cached_property
     def _uses(self) -> dict[str, tuple[Use, ...]]:
         return {}
 
@@ -67,7 +69,9 @@ class NetworkObjective(AtRest):
         return {}
 
     def entries(self, name: str) -> Movable:
-        i, own = self._places[name]
+        ((i, own), *others) = self.graph.uses[name]
+        if others:
+            return SharedEntryMoves(self, i + 1, self._near_of(i + 1), own, name)
         return entry_moves(self, i + 1, self._near_of(i + 1), own)
 
     def penalty(self, name: str) -> Movable | None:
@@ -78,13 +82,19 @@ class NetworkObjective(AtRest):
         return PenaltyMoves(self.parameters[name], penalties, sign)
 
     def uses(self, name: str) -> tuple[Use, ...]:
-        """Return where the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches."""
+        """Return where the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches.
+
+        There are none if any step that uses it is not affine in it: then only its entries can be moved.
+        """
         if name not in self._uses:
-            i, own = self._places[name]
-            node = self.graph.nodes[i]
-            factors = node.step.factors(own, tuple(self.values[k] for k in node.inputs))
-            self._uses[name] = () if factors is None else (Use(i + 1, factors),)
+            found = [(i + 1, self._factors(i, own)) for i, own in self.graph.uses[name]]
+            uses = tuple(Use(site, factors) for site, factors in found if factors is not None)
+            self._uses[name] = uses if len(uses) == len(found) else ()
         return self._uses[name]
+
+    def _factors(self, i: int, own: str) -> Factors | None:
+        node = self.graph.nodes[i]
+        return node.step.factors(own, tuple(self.values[k] for k in node.inputs))
 
     def units(self, site: Site) -> Movable:
         near = self._near_of(site)
@@ -102,11 +112,16 @@ class NetworkObjective(AtRest):
         uses = self.uses(name)
         if not uses:
             return True
-        features, samples = self.site_shape(uses[0].site)
-        node = self.graph.nodes[uses[0].site - 1]
-        entries = sum(math.prod(shape) for shape in node.step.shapes.values())
-        carried = samples if self.graph.couples_above(uses[0].site) else 1
-        return entries < features * carried
+        entries = numbers = 0
+        for site, _ in uses:
+            features, samples = self.site_shape(site)
+            numbers += features * (samples if self.graph.couples_above(site) else 1)
+            entries = max(entries, self._entries_of(site - 1))
+        return entries < numbers
+
+    def _entries_of(self, i: int) -> int:
+        """Return the number of entries of all parameters of node i."""
+        return sum(math.prod(shape) for shape in self.graph.nodes[i].step.shapes.values())
 
     def _near_of(self, site: Site) -> Near:
         """Return `Near` for the value itself, or for y if batch normalisation follows directly."""
@@ -130,10 +145,12 @@ class NetworkObjective(AtRest):
 
     def _multiplications(self) -> int:
         """Return the number of multiplications to perturb every number of every site once, per sample."""
-        total, above = 0, 0
-        for layer in reversed(self.network.layers):
-            total += math.prod(layer.out) * max(above, 1)
-            above += layer.step.multiplications(layer.features)
+        total, above, features = 0, 0, self.graph.value_features
+        for i in reversed(range(len(self.graph.nodes))):
+            node = self.graph.nodes[i]
+            own = node.step.multiplications(*(features[k] for k in node.inputs))
+            total += math.prod(features[i + 1]) * max(above, 1) if own else 0
+            above += own
         return total * (len(self.x) if self.graph.couples_above(0) else 1)
 
     @cached_property
@@ -151,7 +168,7 @@ class NetworkObjective(AtRest):
     @cached_property
     def corners(self) -> tuple[NetworkObjective, ...]:
         """The objective under every choice of side for each group of kinks; empty if there are too many."""
-        if self.numbered.count > _MOST_CORNERS:
+        if self.numbered.count > _MOST_CORNERS or not self.kinks.have_two_sides:
             return ()
         numbers = range(self.numbered.count)
         return tuple(
@@ -166,7 +183,8 @@ class NetworkObjective(AtRest):
 
         Empty if these do not determine the result of every choice, or if there are too many.
         """
-        if self.numbered.count > _MOST_KINKS or not self.numbered.parallel:
+        few = self.numbered.count <= _MOST_KINKS and self.kinks.have_two_sides
+        if not few or not self.numbered.parallel:
             return ()
         each = [(), *((number,) for number in range(self.numbered.count))]
         return tuple(self._under(replace(self._left, others=others)) for others in each)

@@ -67,6 +67,8 @@ class Chain:
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
     """Return the chain from value `at` to the output, or None if other steps are on the way."""
+    if len(graph.value_features[-1]) > 1:
+        return None
     activation: int | None = None
     value, above = at, list[int]()
     for i in graph.above[at]:

@@ -89,6 +89,11 @@ class Rows:
         largest = np.abs(self.rows).max(axis=1)
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
+    def least(self, numbers: Array) -> Array:
+        """Return the least of the numbers (F,) that each entry reaches, in the shape of the parameter."""
+        by_unit = self.channels.by_unit(numbers[:, None]).min(axis=1)
+        return np.broadcast_to(by_unit.reshape(-1, *(1,) * (len(self.shape) - 1)), self.shape)
+
     def feeding(self, entries: Array) -> Array:
         units = np.asarray(entries.reshape(len(entries), -1).any(axis=1))
         return self.channels.fed_by(units)
@@ -105,13 +110,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Ones:
-    """Factors of a bias: entry j is multiplied by 1 in every row of unit j."""
+    """Factors of a bias: entry j is multiplied by 1 in every row of unit j.
+
+    shape: the shape of the parameter, whose entries are the units in C order.
+    """
 
     channels: Channels
+    shape: Shape
 
     def sums(self, d: Array) -> Array:
         total: Array = self.channels.by_unit(d).sum(axis=1)
-        return total
+        return total.reshape(self.shape)
 
     def sizes(self, u: Array) -> Array:
         return self.sums(u)
@@ -119,19 +128,26 @@ class Ones:
     def squares(self, u: Array) -> Array:
         errors, scale = _at_most_one(self.channels.by_unit(u), axis=-1)
         error: Array = np.sqrt((errors * errors).sum(axis=1)) * scale[:, 0]
-        return error
+        return error.reshape(self.shape)
 
     def reach(self) -> Array:
-        return np.ones(self.channels.units)
+        return np.ones(self.shape)
+
+    def least(self, numbers: Array) -> Array:
+        return self.channels.by_unit(numbers[:, None]).min(axis=1).reshape(self.shape)
 
     def feeding(self, entries: Array) -> Array:
-        return self.channels.fed_by(entries)
+        return self.channels.fed_by(entries.ravel())
 
     def of(self, units: Array) -> Array:
-        return self.channels.of(units)
+        return self.channels.of(self._units(units))
 
     def only(self, units: Array) -> Ones:
-        return Ones(self.channels.only(units))
+        return Ones(self.channels.only(self._units(units)), (len(units), *self.shape[1:]))
+
+    def _units(self, rows: Array) -> Array:
+        """Return the units that belong to these rows of the parameter."""
+        return np.arange(self.channels.units).reshape(self.shape)[rows].ravel()
 
 
 @dataclass(frozen=True)
@@ -158,19 +174,65 @@ class Own:
         return self.ones.squares(u * np.abs(self.factor))
 
     def reach(self) -> Array:
-        return np.ones(self.channels.units)
+        return self.ones.reach()
+
+    def least(self, numbers: Array) -> Array:
+        return self.ones.least(numbers)
 
     def feeding(self, entries: Array) -> Array:
         return self.ones.feeding(entries)
 
     def of(self, units: Array) -> Array:
-        return self.channels.of(units)
+        return self.ones.of(units)
 
     def only(self, units: Array) -> Own:
-        return replace(self, factor=self.factor[self.channels.of(units)], ones=self.ones.only(units))
+        return replace(self, factor=self.factor[self.ones.of(units)], ones=self.ones.only(units))
 
 
-Factors = Rows | Ones | Own
+@dataclass(frozen=True)
+class Picked:
+    """Factors of an embedding: entry (v, k) is multiplied by 1 wherever the token is v, at feature k.
+
+    tokens: the row of the weight that each (position, sample) takes, (P, N); −1 if it takes none.
+    shape: (rows, K), the shape of the weight or of some of its rows.
+    """
+
+    tokens: Array
+    shape: Shape
+
+    def sums(self, d: Array) -> Array:
+        total = np.zeros((self.shape[0] + 1, self.shape[1]), d.dtype)  # the last row takes those of none
+        in_rows = np.moveaxis(d.reshape(len(self.tokens), -1, self.tokens.shape[1]), 1, -1)
+        np.add.at(total, self.tokens.ravel(), in_rows.reshape(self.tokens.size, -1))
+        return total[:-1]
+
+    def sizes(self, u: Array) -> Array:
+        return self.sums(u)
+
+    def squares(self, u: Array) -> Array:
+        scale = float(u.max(initial=0.0)) or 1.0
+        return scale * np.sqrt(self.sums(np.square(u / scale)))
+
+    def reach(self) -> Array:
+        return np.ones(self.shape)
+
+    def least(self, numbers: Array) -> Array:
+        return np.broadcast_to(numbers.reshape(-1, self.shape[1]).min(axis=0), self.shape)
+
+    def feeding(self, entries: Array) -> Array:
+        marked = np.concatenate([entries, np.zeros((1, self.shape[1]), dtype=bool)])
+        return np.asarray(marked[self.tokens].any(axis=1)).ravel()  # (P, N, K) to (P · K)
+
+    def of(self, units: Array) -> Array:
+        return np.arange(len(self.tokens) * self.shape[1])  # any position may take any row
+
+    def only(self, units: Array) -> Picked:
+        number = np.full(self.shape[0] + 1, -1)
+        number[units] = np.arange(len(units))
+        return Picked(number[self.tokens], (len(units), self.shape[1]))
+
+
+Factors = Rows | Ones | Own | Picked
 
 
 def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:

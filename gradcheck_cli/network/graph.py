@@ -1,11 +1,10 @@
-"""A network as a graph of steps, and its forward pass, from x or from any other value."""
+"""A network as a graph of steps, and its forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -22,13 +21,15 @@ class Node:
 
     layer: the name of the spec's layer that the step belongs to.
     inputs: the indices of the values that the step takes.
-    names: the parameters' names in the network, by their names in the step.
+    names: the parameters' names in the network, by their names in the step. Nodes may share parameters.
+    place: where the layer is among the spec's layers, down to the key that names its kind.
     """
 
     step: Step
     layer: str
     inputs: tuple[int, ...]
     names: Mapping[str, str]
+    place: tuple[str | int, ...] = ()
 
     def own(self, parameters: Arrays) -> dict[str, Array]:
         """Return the step's parameters, by their names in the step."""
@@ -59,6 +60,23 @@ class Graph:
         return tuple(shapes)
 
     @cached_property
+    def uses(self) -> Mapping[str, tuple[tuple[int, str], ...]]:
+        """The nodes that use each parameter, in order, each with the parameter's name in its step."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for i, node in enumerate(self.nodes):
+            for own, name in node.names.items():
+                found.setdefault(name, []).append((i, own))
+        return {name: tuple(places) for name, places in found.items()}
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """For each value, the nodes that take it as an input."""
+        return tuple(
+            tuple(i for i, node in enumerate(self.nodes) if value in node.inputs)
+            for value in range(len(self.nodes) + 1)
+        )
+
+    @cached_property
     def above(self) -> tuple[tuple[int, ...], ...]:
         """For each value, the nodes that depend on it, in order of evaluation."""
         result = []
@@ -71,6 +89,19 @@ class Graph:
             result.append(tuple(nodes))
         return tuple(result)
 
+    @cached_property
+    def gates(self) -> tuple[frozenset[int], ...]:
+        """For each value, the nodes that everything it affects in the output has to pass through."""
+        return tuple(frozenset(self._gates(value)) for value in range(len(self.nodes) + 1))
+
+    def _gates(self, value: int) -> Iterator[int]:
+        """Yield each node above the value whose output is the only changed one that nodes after it read."""
+        last = max(self.readers[value], default=-1)
+        for i in self.above[value]:
+            if last <= i:
+                yield i
+            last = max(last, *self.readers[i + 1], -1)
+
     def couples_above(self, value: int) -> bool:
         """Return whether any step that depends on this value couples the samples."""
         return any(self.nodes[i].step.couples == "batch" for i in self.above[value])
@@ -82,23 +113,6 @@ def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
     for node in graph.nodes:
         values.append(node.step.forward(node.own(parameters), *(values[i] for i in node.inputs)))
     return tuple(values)
-
-
-def run_from(
-    graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, moved: Array, samples: Any
-) -> dict[int, Array]:
-    """Evaluate again every node that depends on value `at`, after that value has changed to `moved`.
-
-    moved: the new value, (B, *features) or (B, N, *features).
-    samples: the sample that each row of `moved` belongs to: indices (B,), or slice(None) for all samples.
-    Returns the values that changed, by index.
-    """
-    fresh = {at: moved}
-    for i in graph.above[at]:
-        node = graph.nodes[i]
-        inputs = (fresh[k] if k in fresh else values[k][samples] for k in node.inputs)
-        fresh[i + 1] = node.step.forward(node.own(parameters), *inputs)
-    return fresh
 
 
 def heard(graph: Graph, parameters: Arrays) -> tuple[Array, ...]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.types import Array, Shape
 
 
@@ -43,40 +44,54 @@ INITIALISERS: Mapping[str, Initialiser] = {row.name: row for row in _ROWS}
 
 
 class Sized(NamedTuple):
-    """A layer whose parameters are drawn: its weight's shape, and its fans as initialisers count them."""
+    """A parameter to draw: its shape, and its fans as initialisers count them.
+
+    centre: the number around which a bias or a scale starts; None for weights.
+    """
 
     name: str
-    weight: Shape
+    shape: Shape
     fan_in: int
     fan_out: int
-    normalised: bool = False
+    centre: float | None = None
 
 
 def initialise(
-    init: str, scale: float | None, seed: int, biases_too: bool, layers: Sequence[Sized]
+    init: str, scale: float | None, seed: int, biases_too: bool, parameters: Sequence[Sized]
 ) -> dict[str, Array]:
-    """Draw the parameters of layers from the input up, weights first, then biases.
+    """Draw the parameters one after another.
 
-    Last come gamma, around 1, and beta, around 0, for the layers that are normalised. Unless the biases are
-    drawn, they are exactly 1 and 0.
+    Biases and scales are exactly at their centre, 0 or 1, unless they are drawn, too.
 
     The generator is `RandomState`, whose stream never changes: with `normal`, a scale of 0.1 and seed 123
-    these are the weights of Raschka's `NeuralNetMLP`.
+    the weights of a dense network are those of Raschka's `NeuralNetMLP`.
     """
     initialiser = INITIALISERS[init]
     rng = np.random.RandomState(seed)
     factor = initialiser.scale if scale is None else scale
 
-    def drawn(layer: Sized, shape: Shape) -> Array:
-        return factor * initialiser.draw(rng, shape, layer.fan_in, layer.fan_out)
+    def drawn(of: Sized) -> Array:
+        if of.centre is not None and not biases_too:
+            return np.full(of.shape, of.centre)
+        return (of.centre or 0.0) + factor * initialiser.draw(rng, of.shape, of.fan_in, of.fan_out)
 
-    def bias_of(layer: Sized) -> Array:
-        return drawn(layer, layer.weight[:1]) if biases_too else np.zeros(layer.weight[0])
+    return {of.name: drawn(of) for of in parameters}
 
-    parameters = {f"{layer.name}.weight": drawn(layer, layer.weight) for layer in layers}
-    parameters |= {f"{layer.name}.bias": bias_of(layer) for layer in layers}
-    for layer in layers:
-        if layer.normalised:
-            parameters[f"{layer.name}.gamma"] = 1.0 + bias_of(layer)
-            parameters[f"{layer.name}.beta"] = bias_of(layer)
-    return parameters
+
+def sizes_of(graph: Graph) -> list[Sized]:
+    """Return the parameters in the order in which they are drawn: weights, their biases, then scales.
+
+    A bias or a scale has the fans of the weight of its layer.
+    """
+    weights, biases, scales = list[Sized](), list[Sized](), list[Sized]()
+    fans: dict[str, tuple[int, int]] = {}
+    for name, ((i, own), *_) in graph.uses.items():
+        step, layer = graph.nodes[i].step, graph.nodes[i].layer
+        centre = step.centre(own)
+        if centre is None:
+            fans[layer] = step.fans(own)
+        has_weights = any(step.centre(each) is None for each in step.shapes)
+        of_layer = fans.get(layer) or step.fans(own)
+        group = weights if centre is None else biases if has_weights else scales
+        group.append(Sized(name, step.shapes[own], *of_layer, centre))
+    return [*weights, *biases, *scales]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.step import Step
-from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
+from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.types import Shape
 
@@ -20,7 +20,6 @@ class Layer:
     activation, activation_name: a row of `ACTIVATIONS` and its name; identity if the spec names none.
     batch_norm: the eps of the layer's batch normalisation; None if it has none.
     before: steps without parameters between the layer below and this one, such as flatten.
-    place: the index of the layer in the spec's list.
     """
 
     name: str
@@ -30,7 +29,6 @@ class Layer:
     activation_name: str
     batch_norm: float | None = None
     before: tuple[Step, ...] = ()
-    place: int = 0
 
     @property
     def out(self) -> Shape:
@@ -40,12 +38,12 @@ class Layer:
     @property
     def units(self) -> int:
         """The number of units; for images, of output channels."""
-        return self.out[0]
+        return self.out[self.step.channel]
 
     @property
     def inputs(self) -> int:
         """The number of inputs; for images, of input channels."""
-        return self.features[0]
+        return self.features[self.step.channel]
 
     @property
     def weight(self) -> str:
@@ -71,11 +69,15 @@ class Layer:
     @property
     def steps(self) -> tuple[Step, ...]:
         """All steps of the layer, from its input up."""
-        activation = Pointwise(self.activation, self.activation_name)
-        return (*self.before, self.step, *self._normalisation(), activation)
+        return (*self.before, *self.own_steps)
+
+    @property
+    def own_steps(self) -> tuple[Step, ...]:
+        """The steps from the layer's own one up."""
+        return (self.step, *self._normalisation(), Pointwise(self.activation, self.activation_name))
 
     def _normalisation(self) -> Iterator[Step]:
         if self.batch_norm is not None:
-            positions = len(self.out) - 1
-            yield Normalise(self.batch_norm, positions)
-            yield Scale(self.units, positions)
+            channel = self.step.channel
+            yield Normalise.over_batch(self.batch_norm, len(self.out), channel)
+            yield Scale.of_channels(self.out, channel)

@@ -2,11 +2,13 @@
 
 To add one, write its row; the spec, the command line and the tests read the table.
 Every function takes a of shape (…, N, C) and a target of shape (N, C), and treats each sample separately:
-the network reduces over the samples. Values must also accept complex a.
+the network reduces over the samples. Values must also accept complex a. If the output has positions, as in
+(N, T, C), each position is a row of its own, and a sample's loss is the sum over its positions.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -15,9 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.network.functions import log1p, row_max, row_sums, sigmoid, softmax
-from gradcheck_cli.network.row_rounding import NUDGED_LOSS, CrossEntropyRounding, HingeRounding, LossRounding
+from gradcheck_cli.network.row_rounding import (
+    NUDGED_LOSS,
+    CrossEntropyRounding,
+    HingeRounding,
+    LossRounding,
+    RoundingOfPositions,
+)
 from gradcheck_cli.network.rows import bound
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, Shape
 
 Function = Callable[..., Array]
 Reduction = Literal["batchmean", "mean", "sum"]
@@ -72,6 +80,19 @@ class Loss:
         """Return a copy with its options bound, so that every function takes only (a, target)."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch"))
+
+    def over(self, positions: int) -> Loss:
+        """Return the loss of outputs with this many position axes before the last one, summed over them."""
+        if not positions:
+            return self
+        axes = tuple(range(-positions, 0))
+
+        def summed(function: Function) -> Function:
+            return lambda *given: function(*given).sum(axis=axes)
+
+        branch = None if self.branch is None else summed(self.branch)
+        rounding = RoundingOfPositions(self, axes)
+        return replace(self, value=summed(self.value), branch=branch, rounding=rounding)
 
 
 def _abs(d: Array) -> Array:
@@ -212,16 +233,19 @@ _ROWS: tuple[Loss, ...] = (
 LOSSES: Mapping[str, Loss] = {row.name: row for row in _ROWS}
 
 
-def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: int, weight: float) -> float:
+def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, weight: float) -> float:
     """Return the factor that multiplies ℓ in the plain sum over the samples.
 
-    weight is the samples' total: N, or the sum of their class weights. `batchmean` averages over the
-    samples and sums over the outputs, `mean` averages over both, `sum` sums over both.
+    outputs: the shape of one sample of the output, (C,) or (*positions, C).
+    weight: the total of all samples and positions: N · T, or the sum of their class weights.
+    `batchmean` averages over the samples and sums over positions and outputs, `mean` averages over all of
+    them, `sum` sums over all of them.
     """
+    *positions, units = outputs
     divisor = {
         "sum": 1.0,
-        "batchmean": weight,
-        "mean": weight * outputs if loss.per_output else weight,
+        "batchmean": weight / math.prod(positions),
+        "mean": weight * units if loss.per_output else weight,
     }
     return scale / divisor[reduction]
 

@@ -1,4 +1,4 @@
-"""A network (its layers, their graph of steps, a loss and penalties) and backprop by the chain rule.
+"""A network (a graph of steps, a loss and penalties) and backprop by the chain rule.
 
 For a dense layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), a⁽ʰ⁾ (N, in), w (out, in), b (out,):
 
@@ -12,89 +12,111 @@ After Raschka, Liu and Mirjalili, Machine Learning with PyTorch and Scikit-Learn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gradcheck_cli.network.backprop import sweep
-from gradcheck_cli.network.graph import Graph, Node, run
+from gradcheck_cli.network.chain import Placed, Places, chain_of, chained
+from gradcheck_cli.network.graph import INPUT, Graph, run
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.losses import Loss
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.step import Arrays
-from gradcheck_cli.network.steps.batch_norm import Normalised, normalised_at
+from gradcheck_cli.network.steps.normalise import Normalised, normalised_at
 from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)
-class Places:
-    """The indices of a layer's values in the graph: its input, z, ẑ, y = γ ẑ + β, and a = φ(y).
-
-    Without batch normalisation, z, ẑ and y are the same value.
-    """
-
-    input: int
-    z: int
-    z_hat: int
-    y: int
-    a: int
-
-
-@dataclass(frozen=True)
 class Network:
-    """Layers from the input up, a loss per sample times a coefficient, and penalties on the parameters.
+    """A graph of steps, a loss per sample times a coefficient, and penalties on the parameters.
 
     L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and over the biases if
     `penalize_biases` is set.
-    features: the shape of one sample of x.
     """
 
-    features: Shape
-    layers: tuple[Layer, ...]
+    graph: Graph
     loss: Loss
     coefficient: float
     penalties: Mapping[str, float]
     penalize_biases: bool = False
 
     @property
-    def output(self) -> Layer:
-        return self.layers[-1]
+    def features(self) -> Shape:
+        """The shape of one sample of x."""
+        return self.graph.features
+
+    @property
+    def outputs(self) -> Shape:
+        """The shape of one sample of the output."""
+        return self.graph.value_features[-1]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are if x holds tokens; else 0."""
+        return min((self.graph.nodes[i].step.tokens for i in self.graph.readers[INPUT]), default=0)
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """The shape of every parameter, the output layer's first, in the order of all tables."""
-        return {name: shape for layer in reversed(self.layers) for name, shape in layer.shapes.items()}
+        return {
+            name: self.graph.shapes[name] for names in reversed(list(self.named.values())) for name in names
+        }
 
     @cached_property
-    def graph(self) -> Graph:
-        """The steps of all layers, one after the other."""
-        nodes: list[Node] = []
-        for layer in self.layers:
-            for step in layer.steps:
-                names = {own: f"{layer.name}.{own}" for own in step.shapes}
-                nodes.append(Node(step, layer.name, (len(nodes),), names))
-        return Graph(tuple(nodes), self.features)
+    def named(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the parameters of every layer that has any, from the input up."""
+        found: dict[str, list[str]] = {}
+        for name, ((i, _), *_) in self.graph.uses.items():
+            found.setdefault(self.graph.nodes[i].layer, []).append(name)
+        return {layer: tuple(names) for layer, names in found.items()}
+
+    @cached_property
+    def weights(self) -> frozenset[str]:
+        """The names of the parameters that are weights: neither biases nor scales."""
+        nodes = self.graph.nodes
+        return frozenset(
+            name
+            for name, uses in self.graph.uses.items()
+            if any(nodes[i].step.centre(own) is None for i, own in uses)
+        )
+
+    @cached_property
+    def _chain(self) -> tuple[Placed, ...]:
+        return chain_of(self.graph)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the graph is a chain of dense and convolution layers, so that `layers` describe it."""
+        return bool(self._chain)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of a chain, from the input up; none for any other graph."""
+        return tuple(placed.layer for placed in self._chain)
 
     @cached_property
     def places(self) -> tuple[Places, ...]:
         """The indices of each layer's values in the graph."""
-        places, value = [], 0
-        for layer in self.layers:
-            enters, last = value + len(layer.before), value + len(layer.steps)
-            z = enters + 1
-            z_hat, y = (z + 1, z + 2) if layer.batch_norm is not None else (z, z)
-            places.append(Places(enters, z, z_hat, y, last))
-            value = last
-        return tuple(places)
+        return tuple(placed.at for placed in self._chain)
+
+    @property
+    def output(self) -> Layer:
+        """The last layer of a chain."""
+        return self.layers[-1]
+
+    def with_layers(self, layers: Sequence[Layer]) -> Network:
+        """Return the same network with other layers, as a chain."""
+        return replace(self, graph=chained(self.features, layers))
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
         """Return the strengths of the penalties on parameter `name`, by penalty; γ and β count as biases."""
-        return self.penalties if self.penalize_biases or name.endswith(".weight") else {}
+        return self.penalties if self.penalize_biases or name in self.weights else {}
 
 
 @dataclass(frozen=True)
 class Activity:
-    """The values of a forward pass, layer by layer.
+    """The values of a forward pass through a chain, layer by layer.
 
     values: x and the output of every step, by their indices in the graph.
     """
@@ -136,7 +158,7 @@ def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
 
 
 def sample_losses(network: Network, output: Array, target: Array) -> Array:
-    """Return each sample's term of L, coefficient included, (…, N), for an output (…, N, C)."""
+    """Return each sample's term of L, coefficient included, (…, N), for an output (…, N, *outputs)."""
     return network.coefficient * network.loss.value(output, target)
 
 
@@ -174,7 +196,7 @@ class ChainRule:
 
 
 def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[ChainRule]:
-    """Yield the chain rule of every layer, from the output down, without the penalties."""
+    """Yield the chain rule of every layer of a chain, from the output down, without the penalties."""
     values = run(network.graph, parameters, x)
     dL_da = network.coefficient * network.loss.gradient(values[-1], target)
     swept = sweep(network.graph, parameters, values, dL_da)
@@ -191,10 +213,13 @@ def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> I
 
 def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> dict[str, Array]:
     """Return the gradient of every parameter, penalties included, each in the shape of its parameter."""
-    result: dict[str, Array] = {}
-    for rule in backprop(network, parameters, x, target):
-        result |= {name: rule.gradients[name] for name in rule.layer.shapes}
-    for name in result:
+    values = run(network.graph, parameters, x)
+    dL_dout = network.coefficient * network.loss.gradient(values[-1], target)
+    found: dict[str, Array] = {}
+    for at_node in sweep(network.graph, parameters, values, dL_dout):
+        for name, share in at_node.gradients.items():
+            found[name] = found[name] + share if name in found else share
+    for name in found:
         for penalty, strength in network.penalties_on(name).items():
-            result[name] = result[name] + PENALTIES[penalty].derivative(parameters[name], strength)
-    return result
+            found[name] = found[name] + PENALTIES[penalty].derivative(parameters[name], strength)
+    return {name: found[name] for name in network.shapes}

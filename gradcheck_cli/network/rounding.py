@@ -7,12 +7,13 @@ rounding error. Bounds are of first order in ε, and of second order where both 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.graph import Graph, run
+from gradcheck_cli.network.graph import INPUT, Graph, run
 from gradcheck_cli.network.loss_rounding import loss_upstream
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.penalties import PENALTIES
@@ -25,20 +26,26 @@ def forward_errors(
 ) -> tuple[Array, ...]:
     """Return a bound on |computed − exact| for x and every value of a forward pass."""
     start = arithmetic.input_eps * np.abs(values[0])
-    return errors_from(graph, parameters, values, 0, start, arithmetic)
+    return errors_from(graph, parameters, values, {INPUT: start}, arithmetic)
 
 
 def errors_from(
-    graph: Graph, parameters: Arrays, values: tuple[Array, ...], at: int, start: Array, arithmetic: Arithmetic
+    graph: Graph,
+    parameters: Arrays,
+    values: tuple[Array, ...],
+    start: Mapping[int, Array],
+    arithmetic: Arithmetic,
 ) -> tuple[Array, ...]:
-    """Return the bounds given an error `start` in value `at`; values not above it count as exact."""
+    """Return the bounds given the errors of some values by index; values not above them count as exact."""
     errors = [np.zeros(1)] * len(values)
-    errors[at] = start
-    for i in graph.above[at]:
+    for value, error in start.items():
+        errors[value] = error
+    for i in sorted({i for value in start for i in graph.above[value]}):
         node = graph.nodes[i]
         inputs = tuple(values[k] for k in node.inputs)
         known = tuple(np.broadcast_to(errors[k], values[k].shape) for k in node.inputs)
-        errors[i + 1] = node.step.error(node.own(parameters), inputs, values[i + 1], known, arithmetic)
+        error = node.step.error(node.own(parameters), inputs, values[i + 1], known, arithmetic)
+        errors[i + 1] = error + start[i + 1] if i + 1 in start else error
     return tuple(errors)
 
 

@@ -8,6 +8,7 @@ no bound can be negative. Rows with tighter bounds, or wide ones, have their own
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -182,6 +183,26 @@ class LossRounding:
         own_side = pieces and (lambda moved: pieces(moved, target))
         carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, not row.per_output, own_side)
         return carried + eps * rounding
+
+
+@dataclass(frozen=True)
+class RoundingOfPositions(LossRounding):
+    """Rounding of a loss that is a sum over positions: a row's own rounding, added up.
+
+    row: the loss of one position.  axes: the axes of the positions, once the outputs are reduced.
+    """
+
+    row: Any
+    axes: tuple[int, ...]
+
+    def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
+        each = self.row.rounding.value(self.row, a, a_error, target)
+        value, carried, size = (part.sum(axis=self.axes) for part in each)
+        return value, carried, size
+
+    def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+        error: Array = self.row.rounding.gradient(self.row, a, a_error, target, eps)
+        return error
 
 
 class _AgainstTheLabel(LossRounding):

@@ -30,7 +30,7 @@ def capped(
     to the size of the gradient itself and would excuse anything. Where common formulas lose digits that
     gradcheck's keep, the observed rounding says nothing about them, and the bounds stay as they are.
     """
-    if any(layer.activation.absolute is not None for layer in network.layers):
+    if any(node.step.loses_digits for node in network.graph.nodes):
         return dict(bounds)
     rng = np.random.default_rng(0)
     seen = {name: np.zeros(bound.shape) for name, bound in bounds.items()}

@@ -15,45 +15,40 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
+from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
+from gradcheck_cli.network.nudged_rounding import value_error, vjp_error
 from gradcheck_cli.types import Array, Shape
 
-Arrays = Mapping[str, Array]
-Inputs = tuple[Array, ...]
 Couples = Literal["nothing", "row", "batch"]
 """What one input of a step affects: its own output only, all outputs of its sample, or all samples."""
 
 
 @dataclass(frozen=True)
-class Upstream:
-    """∂L/∂out (N, *features) as backprop passes it to a step, with its rounding error.
+class Sides:
+    """The smooth pieces that rounding may put the inputs of a step on, in the shape of its `pieces`.
 
-    value: ∂L/∂out itself.
-    error: a bound on |computed − exact|.
-    hidden: how much larger |∂L/∂out| can be where rounding puts a number on the other side of a kink.
+    below, above: a piece on one side of the kink and one on the other; the same piece where there is none.
+    reach: how far from the kink rounding may move a number.
+    more: whether more than two pieces meet anywhere.
     """
 
-    value: Array
-    error: Array
-    hidden: Array
-
-
-@dataclass(frozen=True)
-class Known:
-    """The inputs and output of a step in the forward pass, with a bound on the error of each."""
-
-    inputs: tuple[Array, ...]
-    output: Array
-    input_errors: tuple[Array, ...]
-    output_error: Array
+    below: Array
+    above: Array
+    reach: Array
+    more: bool = False
 
 
 class UnfitError(Exception):
-    """A step does not fit its input. `key` is the option at fault, if any; `help` says how to fix it."""
+    """A step does not fit its input. `key` is the option at fault, if any; `help` says how to fix it.
+
+    place: where the step is among the spec's layers, once it is known.
+    """
 
     def __init__(self, message: str, key: str = "", help: str | None = None) -> None:
         super().__init__(message)
         self.key = key
         self.help = help
+        self.place: tuple[str | int, ...] = ()
 
 
 class Step:
@@ -62,6 +57,11 @@ class Step:
     name: the step's name in messages.
     is_activation: whether it is an activation, elementwise or over rows.
     has_pieces: whether it has kinks.  flat_below: whether it is constant below its kink.
+    channel: the axis of a sample's output that holds its units or channels.
+    makes_images: whether the output is an image [channels, height, width].
+    tokens: if the input holds tokens, whole numbers from 0, how many tokens there are; else 0.
+    loses_digits: whether common formulas for it lose digits that gradcheck's keep.
+    label: the text for this step in a one-line description of a network, if any.
     In all methods, p holds the step's parameters, by their names in the step.
     """
 
@@ -70,6 +70,10 @@ class Step:
     is_activation: bool = False
     has_pieces: bool = False
     flat_below: bool = False
+    channel: int = 0
+    makes_images: bool = False
+    tokens: int = 0
+    loses_digits: bool = False
 
     @property
     def has_rows(self) -> bool:
@@ -77,8 +81,15 @@ class Step:
         return False
 
     def pieces(self, x: Array) -> Array:
-        """Return which smooth piece of the step each number of its input is on; needs `has_pieces`."""
+        """Return which smooth piece of the step each number is on; needs `has_pieces`.
+
+        The numbers are those of the input, or of the output if a piece belongs to several inputs.
+        """
         raise NotImplementedError
+
+    def sides(self, x: Array, reach: Array) -> Sides:
+        """Return the pieces on both sides of the kinks that each input reaches if it is off by ± reach."""
+        return Sides(self.pieces(x - reach), self.pieces(x + reach), reach)
 
     def branch(self, x: Array, pieces: Array) -> Array:
         """Return the output on the given pieces, extended past their ends; needs `has_pieces`."""
@@ -86,8 +97,7 @@ class Step:
 
     @property
     def label(self) -> str:
-        """The text for this step in a one-line description of a network."""
-        raise NotImplementedError
+        return ""
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Step:
@@ -104,13 +114,24 @@ class Step:
         units, *inputs = self.shapes[name]
         return math.prod(inputs), units
 
+    def centre(self, name: str) -> float | None:
+        """Return the number around which a parameter starts: 1 for a scale, 0 for a bias; None for weights.
+
+        Initialisers always draw weights. Penalties apply to weights only, unless a spec asks for more.
+        """
+        return None if len(self.shapes[name]) > 1 else 0.0
+
+    def constant(self, name: str) -> Array | None:
+        """Return a mask of the entries of a parameter that count as constants, which get no gradient."""
+        return None
+
     def out(self, *features: Shape) -> Shape:
         """Return the shape of the output for one sample, given the shapes of its inputs."""
         return features[0]
 
-    def multiplications(self, features: Shape) -> int:
-        """Return the approximate number of multiplications for one sample."""
-        return math.prod(self.out(features))
+    def multiplications(self, *features: Shape) -> int:
+        """Return about how many multiplications a sample takes; elementwise work does not count."""
+        return 0
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         """Return the output (…, N, *out) for inputs (…, N, *features), which may be real, complex or wide."""
@@ -125,14 +146,20 @@ class Step:
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        """Return a bound on the rounding error of the output, given bounds on the errors of the inputs."""
-        raise NotImplementedError
+        """Return a bound on the rounding error of the output, given bounds on the errors of the inputs.
+
+        The default works for every step: it nudges the inputs and observes the change.
+        """
+        return value_error(self, p, inputs, errors, arithmetic)
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        """Return ∂L/∂input with its error for each input, and an error bound for each gradient."""
-        raise NotImplementedError
+        """Return ∂L/∂input with its error for each input, and an error bound for each gradient.
+
+        The default works for every step: it nudges what `vjp` takes and observes the change.
+        """
+        return vjp_error(self, p, known, upstream, arithmetic)
 
     def rows(self, x: Array) -> Array | None:
         """Return the input as R rows of K numbers if the step is z = a wᵀ + b for every row a; else None."""
@@ -152,11 +179,13 @@ class Step:
         """Return the outputs (B, N, *out) after setting only entry which[b] of parameter `name` to to[b].
 
         output: the unperturbed output. Only the forward pass is used, never a derivative.
+        Entries that are `constant` stay as they are.
         """
-        results = []
+        results, constant = [], self.constant(name)
         for entry, number in zip(which, to, strict=True):
             moved = p[name].astype(to.dtype)
-            moved.flat[entry] = number
+            if constant is None or not constant.flat[entry]:
+                moved.flat[entry] = number
             results.append(self.forward({**p, name: moved}, *inputs))
         return np.stack(results)
 
@@ -166,6 +195,9 @@ class Step:
         above: the same mask for this step's output. A number outside the mask has a gradient of exactly 0.
         """
         return tuple(np.full(each, bool(above.any())) for each in features)
+
+
+__all__ = ["Arrays", "Couples", "Inputs", "Known", "Sides", "Step", "UnfitError", "Upstream", "columns"]
 
 
 def columns(array: Array, channel: int) -> Array:

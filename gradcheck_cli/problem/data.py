@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,12 @@ from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did
 from gradcheck_cli.network.losses import Loss
 from gradcheck_cli.spec.data import Data, DataFile, InlineData, Rescale, SyntheticData
 from gradcheck_cli.spec.model import MAX_NUMBERS
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x (N, inputs) and y as given: labels (N,), or targets (N,) or (N, C).
+    """Inputs x (N, inputs) and y as given: labels (N, *positions), or targets (N, *outputs) or (N,).
 
     first: the index in the source of the first of these samples.
     """
@@ -28,6 +28,19 @@ class Batch:
     x: Array
     y: Array
     first: int = 0
+
+
+class Needed(NamedTuple):
+    """The data that a network needs.
+
+    inputs: how many numbers a sample of x has.  outputs: the shape of one sample of the output.
+    tokens: if x holds tokens, whole numbers from 0, how many tokens there are; else 0.
+    """
+
+    inputs: int
+    outputs: Shape
+    loss: Loss
+    tokens: int = 0
 
 
 def read_arrays(data: Data) -> tuple[Array, Array]:
@@ -38,27 +51,37 @@ def read_arrays(data: Data) -> tuple[Array, Array]:
     if isinstance(data, SyntheticData):
         raise bad_input("synthetic data need a network section, which gives the number of inputs", "data")
     if isinstance(data, InlineData):
-        batch = _inline(data, 0, 0)
+        batch = _inline(data)
         return batch.x, batch.y
     x, y = _sliced(data)
     return (_rescaled(x.astype(np.float64), data.rescale) if data.rescale else x), y
 
 
-def read_batch(data: Data, inputs: int, outputs: int, loss: Loss) -> Batch:
-    """Return the samples that the spec asks for, with x rescaled.
+def read_batch(data: Data, needed: Needed) -> Batch:
+    """Return the samples that the spec asks for, with x rescaled and one row of numbers per sample.
 
     Raises an `InputError` that points at the offending place in the spec.
     """
     with np.errstate(all="ignore"):  # overflow is refused below
-        batch = _READERS[type(data)](data, inputs, outputs, loss)
+        batch = _READERS[type(data)](data, needed)
     x, y = batch.x, batch.y
     where: Location = ("data", "file") if isinstance(data, DataFile) else ("data", "x")
-    _refuse_width(x.shape, inputs, where)
+    _refuse_width(x.shape, needed.inputs, where)
     if len(x) != len(y):
         raise bad_input(f"x has {len(x)} samples, but y has {len(y)}", *where)
     _refuse_infinite("x", batch, x, place_of(data, "x"))
     _refuse_infinite("y", batch, y, place_of(data, "y"))
+    if needed.tokens:
+        _refuse_other_than_tokens(batch, needed.tokens, place_of(data, "x"))
     return batch
+
+
+def _refuse_other_than_tokens(batch: Batch, tokens: int, where: Location) -> None:
+    outside = (batch.x != np.floor(batch.x)) | (batch.x < 0) | (batch.x >= tokens)
+    if outside.any():
+        sample, position = (int(i) for i in np.argwhere(outside)[0])
+        found = f"x[{batch.first + sample}, {position}] is {batch.x[sample, position]:g}"
+        raise bad_input(f"{found}, not a token; the embedding has tokens 0 to {tokens - 1}", *where)
 
 
 def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
@@ -142,8 +165,8 @@ def _turned(name: str) -> str:
     return f"'{name}' seems to be [features, samples]; store its .T, with one row per sample"
 
 
-def _from_file(data: DataFile, inputs: int, outputs: int, loss: Loss) -> Batch:
-    x, y = _sliced(data, inputs)
+def _from_file(data: DataFile, needed: Needed) -> Batch:
+    x, y = _sliced(data, needed.inputs)
     wide = y.astype(np.float64) if y.dtype.kind == "f" else y
     return Batch(_rescaled(x.reshape(len(x), -1).astype(np.float64), data.rescale), wide, data.start)
 
@@ -162,7 +185,7 @@ def _samples(data: DataFile, held: int) -> slice:
     return slice(data.start, stop)
 
 
-def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss | None = None) -> Batch:
+def _inline(data: InlineData, needed: Needed | None = None) -> Batch:
     complaints = []
     for name in ("x", "y"):
         rows = getattr(data, name)
@@ -177,23 +200,27 @@ def _inline(data: InlineData, inputs: int, outputs: int, loss: Loss | None = Non
     )
 
 
-def _synthetic(data: SyntheticData, inputs: int, outputs: int, loss: Loss) -> Batch:
-    """Draw x from the named distribution, and y as labels or as values with the spread of x."""
-    if data.samples * max(inputs, outputs) > MAX_NUMBERS:
-        raise bad_input(
-            f"{data.samples:,} samples of {max(inputs, outputs):,} numbers are too many", "data", "samples"
-        )
+def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
+    """Draw x from the named distribution, and y as labels or as values with the spread of x.
+
+    Tokens and labels are drawn evenly.
+    """
+    _, outputs, loss, tokens = needed
+    widest = max(needed.inputs, math.prod(outputs))
+    if data.samples * widest > MAX_NUMBERS:
+        raise bad_input(f"{data.samples:,} samples of {widest:,} numbers are too many", "data", "samples")
     rng = np.random.RandomState(data.seed)
     draw = rng.normal if data.synthetic == "normal" else lambda size: rng.uniform(-1.0, 1.0, size=size)
-    x = data.scale * draw(size=(data.samples, inputs))
-    if outputs > 1 or loss.target != "values":
-        return Batch(x, rng.randint(outputs, size=data.samples))
-    low, high = loss.limits
-    size = (data.samples, 1)
-    return Batch(x, draw(size=size) if math.isinf(high - low) else rng.uniform(low, high, size=size))
+    size = (data.samples, needed.inputs)
+    x = rng.randint(tokens, size=size).astype(np.float64) if tokens else data.scale * draw(size=size)
+    *positions, units = outputs
+    if loss.target != "values" or (units > 1 and not positions):
+        return Batch(x, rng.randint(units, size=(data.samples, *positions)))
+    (low, high), of_y = loss.limits, (data.samples, *outputs)
+    return Batch(x, draw(size=of_y) if math.isinf(high - low) else rng.uniform(low, high, size=of_y))
 
 
-_READERS: dict[type, Callable[[Any, int, int, Loss], Batch]] = {
+_READERS: dict[type, Callable[[Any, Needed], Batch]] = {
     DataFile: _from_file,
     InlineData: _inline,
     SyntheticData: _synthetic,
@@ -212,43 +239,52 @@ def _rescaled(x: Array, rescale: Rescale | None) -> Array:
 
 
 def one_target_per_output(
-    batch: Batch, outputs: int, loss: Loss, where: Location
+    batch: Batch, outputs: Shape, loss: Loss, where: Location
 ) -> tuple[Array, Array | None]:
-    """Return y as numbers (N, C), and as labels (N,) if it holds labels.
+    """Return y as numbers (N, *positions, C), and as labels (N, *positions) if it holds labels.
 
-    Whole numbers (N,) are labels, unless there is only one output and the loss compares values.
+    Whole numbers (N, *positions) are labels, unless there is only one output and the loss compares values.
     """
-    y = batch.y
-    if y.ndim == 2 and y.shape[1] == outputs and loss.target != "labels":
+    y, (*positions, units) = batch.y, outputs
+    if positions and y.shape[1:] == (math.prod(outputs),) != (*positions,):  # inline rows are flat
+        y = y.reshape(-1, *outputs)
+    if y.shape[1:] == outputs and loss.target != "labels":
         if loss.target == "distribution" and (y < 0).any():
             raise bad_input("y holds negative numbers; this loss takes labels or probabilities", *where)
         return y.astype(np.float64), None
-    if y.ndim == 1 and outputs == 1 and loss.target == "values":
-        return y.astype(np.float64)[:, None], None
+    if y.shape[1:] == (*positions,) and units == 1 and loss.target == "values":
+        return y.astype(np.float64)[..., None], None
     needed = _needed(outputs, loss)
-    if y.ndim != 1:
-        help = "store its .ravel()" if y.ndim == 2 and 1 in y.shape else None
+    if y.shape[1:] != (*positions,):
+        help = "store its .ravel()" if y.ndim == 2 and 1 in y.shape and not positions else None
         raise bad_input(f"y has shape {list(y.shape)}; {needed}", *where, help=help)
     labels = y.astype(np.int64) if float(np.abs(y).max()) < 2**53 else y
     if (labels != y).any():
-        i = int(np.flatnonzero(labels != y)[0])
-        raise bad_input(f"y[{batch.first + i}] is {y[i]}, not a label; {needed}", *where, *_item(where, i))
-    outside = (labels < 0) | (labels >= outputs)
+        place, number, i = _first(batch, labels != y)
+        raise bad_input(f"{place} is {number}, not a label; {needed}", *where, *_item(where, i))
+    outside = (labels < 0) | (labels >= units)
     if outside.any():
-        i = int(np.flatnonzero(outside)[0])
-        allowed = f"there are {outputs} outputs: labels are 0 to {outputs - 1}"
-        raise bad_input(f"y[{batch.first + i}] is {labels[i]}, but {allowed}", *where, *_item(where, i))
-    one_hot = np.zeros((len(y), outputs))
-    one_hot[np.arange(len(y)), labels] = 1.0
-    return one_hot, labels
+        place, _, i = _first(batch, outside)
+        number = labels[outside][0]
+        allowed = f"there are {units} outputs: labels are 0 to {units - 1}"
+        raise bad_input(f"{place} is {number}, but {allowed}", *where, *_item(where, i))
+    return np.eye(units)[labels], labels
 
 
-def _needed(outputs: int, loss: Loss) -> str:
-    labels = "labels [N], one whole number per sample,"
+def _first(batch: Batch, marked: Array) -> tuple[str, Any, int]:
+    """Return the place of the first marked number of y in words, the number, and its sample."""
+    sample, *rest = (int(i) for i in np.argwhere(marked)[0])
+    place = ", ".join(str(i) for i in (batch.first + sample, *rest))
+    return f"y[{place}]", batch.y[(sample, *rest)], sample
+
+
+def _needed(outputs: Shape, loss: Loss) -> str:
+    positions = "".join(f", {size}" for size in outputs[:-1])
+    labels = f"labels [N{positions}], one whole number per {'position' if positions else 'sample'},"
     return (
         f"{labels} are needed"
         if loss.target == "labels"
-        else f"{labels} or targets [N, {outputs}] are needed"
+        else f"{labels} or targets [N{positions}, {outputs[-1]}] are needed"
     )
 
 

@@ -8,7 +8,7 @@ import sys
 
 from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.network.network import Network
-from gradcheck_cli.problem.layers import size_of
+from gradcheck_cli.problem.layers import size_after, size_of, widest_nodes
 
 _PER_PARAMETER = 18 * 8
 """Bytes per entry: gradient, reference, error bar, rounding, and verdict (measured)."""
@@ -28,35 +28,34 @@ MIB = 2**20
 def needed(network: Network, samples: int) -> int:
     """Return the bytes of arrays that exist throughout a check, for every entry and every activation."""
     parameters = sum(math.prod(shape) for shape in network.shapes.values())
-    activations = samples * (
-        math.prod(network.features) + sum(math.prod(layer.out) for layer in network.layers)
-    )
+    sizes = [size_after(network.graph, i) for i in widest_nodes(network.graph).values()]
+    activations = samples * (math.prod(network.features) + sum(sizes))
     return _LOADED + _PER_PARAMETER * parameters + _PER_ACTIVATION * activations
 
 
 def least_block(network: Network, samples: int) -> tuple[int, int]:
-    """Return the bytes of the largest single perturbation, which bounds the block size, and its layer.
+    """Return the bytes of the largest single perturbation, which bounds the block size, and its node.
 
     An entry is perturbed for the whole batch at once, and so is a pre-activation below a batch normalisation.
     """
-    sizes = [
-        _PER_MOVED * samples * max(math.prod(layer.out) for layer in network.layers[i:])
-        for i in range(len(network.layers))
-    ]
-    largest = max(sizes)
-    return largest, sizes.index(largest)
+    graph = network.graph
+    widest = list(widest_nodes(graph).values())
+    above = [max(size_after(graph, i) for i in widest[first:]) for first in range(len(widest))]
+    largest = max(above)
+    return _PER_MOVED * samples * largest, widest[above.index(largest)]
 
 
 def refuse_oversized(network: Network, samples: int, budget: int) -> None:
     """Raise an `InputError` if the check exceeds the machine's memory or the budget (MiB) for a block."""
-    block, layer = least_block(network, samples)
+    block, i = least_block(network, samples)
+    node = network.graph.nodes[i]
     if block > budget * MIB:
         message = (
-            f"with {samples:,} samples, one perturbation at layer '{network.layers[layer].name}' takes about "
+            f"with {samples:,} samples, one perturbation at layer '{node.layer}' takes about "
             f"{_size(block)}, over the budget of {budget} MiB"
         )
         help = "check a smaller batch, or raise --memory"
-        raise InputError(Complaint(message, size_of(network.layers[layer]), help=help))
+        raise InputError(Complaint(message, size_of(node), help=help))
     total, there = needed(network, samples) + block, _machine()
     if there is not None and total > there:
         message = f"this check needs about {_size(total)} of memory, but the machine has {_size(there)}"

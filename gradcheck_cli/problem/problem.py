@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -16,13 +16,13 @@ from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean, shortened
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.initialisers import Sized, initialise
-from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.graph import Graph
+from gradcheck_cli.network.initialisers import initialise, sizes_of
 from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.network.network import Network
-from gradcheck_cli.network.steps.batch_norm import Normalise
-from gradcheck_cli.problem.data import Batch, one_target_per_output, place_of, read_batch
-from gradcheck_cli.problem.layers import layers_of, refuse_impossible, refuse_too_many
+from gradcheck_cli.network.steps.normalise import Normalise
+from gradcheck_cli.problem.data import Batch, Needed, one_target_per_output, place_of, read_batch
+from gradcheck_cli.problem.layers import graph_of, refuse_impossible, refuse_too_many
 from gradcheck_cli.problem.memory import refuse_oversized
 from gradcheck_cli.spec.network import LossSpec, NetworkSpec
 from gradcheck_cli.spec.parameters import InitialisedParameters, Parameters
@@ -32,13 +32,13 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Problem:
-    """The loss L to check, with parameters, inputs x (N, inputs) and targets (N, C).
+    """The loss L to check, with parameters, inputs x (N, *features) and targets (N, *outputs).
 
     All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so gradients
     computed in float32 are compared with a reference at exactly the same point.
-    y: the labels (N,) or targets as the data give them, from which `target` was made.
+    y: the labels (N, *positions) or targets as the data give them, from which `target` was made.
     checked: the names of the parameters to check, the output layer's first.
-    plain_target: the target (N, C) before label smoothing and class weights.
+    plain_target: the target (N, *outputs) before label smoothing and class weights.
     """
 
     network: Network
@@ -91,7 +91,7 @@ _NETWORK = "add network: {inputs: N, layers: [{units: N, activation: NAME}, …]
 def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Problem:
     dtype, loss = np.dtype(spec.dtype), described.loss
     network = _network(described)
-    refuse_impossible(described, network.layers)
+    refuse_impossible(described, network)
     found = Gathered()
     with found:
         batch, plain, target, total = _samples(spec, described, network)
@@ -102,9 +102,9 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
     with found:
         checked = matching(network.shapes, spec.check.parameters)
     found.raise_any()
-    outputs = network.output.units
+    by = coefficient(network.loss, loss.reduction, loss.scale, network.outputs, total)
     return Problem(
-        replace(network, coefficient=coefficient(network.loss, loss.reduction, loss.scale, outputs, total)),
+        replace(network, coefficient=by),
         {name: _held_by(dtype, value) for name, value in parameters.items()},
         _held_by(dtype, batch.x.reshape(len(batch.x), *network.features)),
         _held_by(dtype, target),
@@ -120,18 +120,20 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
 
 def _network(spec: NetworkSpec) -> Network:
     """Return the network with a coefficient of 1; the final one may depend on the samples' weights."""
-    loss = LOSSES[spec.loss.name].with_options(**spec.loss.options)
-    return Network(spec.features, layers_of(spec), loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
+    graph = graph_of(spec)
+    positions = len(graph.value_features[-1]) - 1
+    loss = LOSSES[spec.loss.name].with_options(**spec.loss.options).over(positions)
+    return Network(graph, loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
     """Return the samples, their targets before and after smoothing and weights, and their total weight."""
     if spec.data is None:
         raise bad_input("this needs data, but the spec has no data section", "data")
-    outputs = network.output.units
-    batch = read_batch(spec.data, math.prod(network.features), outputs, network.loss)
-    refuse_too_many(network.layers, len(batch.x))
-    target, labels = one_target_per_output(batch, outputs, network.loss, place_of(spec.data, "y"))
+    needed = Needed(math.prod(network.features), network.outputs, network.loss, network.tokens)
+    batch = read_batch(spec.data, needed)
+    refuse_too_many(network.graph, len(batch.x))
+    target, labels = one_target_per_output(batch, network.outputs, network.loss, place_of(spec.data, "y"))
     return batch, target, *_weighted(target, labels, described.loss)
 
 
@@ -141,17 +143,18 @@ def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
 
 
 def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Array, float]:
-    """Return the target with label smoothing and class weights applied, and the samples' total weight.
+    """Return the target with label smoothing and class weights applied, and the total weight of all rows.
 
-    This is PyTorch's convention: a label has the weight of its class, a distribution has weight 1.
+    A row is a sample or, if the output has positions, a position of a sample. This is PyTorch's convention: a
+    label has the weight of its class, a distribution has weight 1.
     """
-    outputs = target.shape[1]
+    outputs = target.shape[-1]
     target = (1.0 - loss.label_smoothing) * target + loss.label_smoothing / outputs
     if loss.weight is None:
-        return target, float(len(target))
+        return target, float(target.size // outputs)
     weight = np.array(loss.weight)
     with np.errstate(over="ignore"):
-        total = float(weight[labels].sum()) if labels is not None else float(len(target))
+        total = float(weight[labels].sum()) if labels is not None else float(target.size // outputs)
     if total == 0 and loss.reduction != "sum":
         message = "every sample's class weight is 0, so the loss is a mean over nothing"
         raise bad_input(message, "network", "loss", "weight")
@@ -162,10 +165,10 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
 
 def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
     if isinstance(source, InitialisedParameters):
-        init = source
-        sizes = [_sized(layer) for layer in network.layers]
+        init, sizes = source, sizes_of(network.graph)
         with np.errstate(over="ignore"):  # the forward pass detects and refuses overflow
-            return initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
+            drawn = initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
+        return {name: _with_constants(network.graph, name, value) for name, value in drawn.items()}
     help = "map its name in the file under names"
     arrays = read_fitting(source, "parameters", "parameter", network.shapes, if_missing=help)
     where, theirs = ("parameters", "file"), Dialect(source, "parameters").name
@@ -177,9 +180,12 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
     return arrays
 
 
-def _sized(layer: Layer) -> Sized:
-    fans = layer.step.fans("weight")
-    return Sized(layer.name, layer.step.shapes["weight"], *fans, layer.batch_norm is not None)
+def _with_constants(graph: Graph, name: str, drawn: Array) -> Array:
+    """Return a drawn parameter with 0 in the entries that count as constants, such as an unused token's."""
+    masks = [graph.nodes[i].step.constant(own) for i, own in graph.uses[name]]
+    for mask in masks:
+        drawn = drawn if mask is None else np.where(mask, 0.0, drawn)
+    return drawn
 
 
 def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -206,17 +212,16 @@ def refuse_overflow(objective: NetworkObjective) -> None:
     """Raise an `InputError` if the forward pass overflows, naming the layer and the type."""
     network, values, dtype = objective.network, objective.values, objective.x.dtype
     deviations = _deviations(objective)
-    if np.isfinite(objective.total) and all(np.isfinite(each).all() for each in (*values, *deviations)):
+    if np.isfinite(objective.total) and all(
+        np.isfinite(each).all() for each in (*values, *deviations.values())
+    ):
         return
     in_type = "" if dtype == np.float64 else f" in {dtype}"
     help = f"the parameters or inputs are too large{in_type and f' for {dtype}; try float64'}"
-    for layer, at, deviation in zip(network.layers, network.places, deviations, strict=True):
-        for what, numbers in (("pre-activations", values[at.z]), ("variances", deviation)):
-            if not np.isfinite(numbers).all():
-                message = (
-                    f"the forward pass overflows{in_type}: {what} of layer '{layer.name}' are not finite"
-                )
-                raise bad_input(message, "network", "layers", layer.place, help=help)
+    for what, i in _overflown(objective):
+        node = network.graph.nodes[i]
+        message = f"the forward pass overflows{in_type}: {what} of layer '{node.layer}' are not finite"
+        raise bad_input(message, "network", "layers", *node.place[:-1], help=help)
     with np.errstate(over="ignore"):
         at_fault = "loss" if not np.isfinite(objective.losses.sum()) else "penalty"
     raise bad_input(
@@ -224,11 +229,21 @@ def refuse_overflow(objective: NetworkObjective) -> None:
     )
 
 
-def _deviations(objective: NetworkObjective) -> list[Array]:
-    """Return √(var z + eps) of every layer; 1 without batch normalisation."""
-    network = objective.network
-    norms = [next((s for s in layer.steps if isinstance(s, Normalise)), None) for layer in network.layers]
-    return [
-        np.ones(1) if norm is None else norm.deviation(objective.values[at.z])
-        for norm, at in zip(norms, network.places, strict=True)
-    ]
+def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
+    """Yield each node with numbers that are not finite, and what these numbers are."""
+    deviations = _deviations(objective)
+    for i, node in enumerate(objective.network.graph.nodes):
+        if not np.isfinite(deviations.get(i, 1.0)).all():
+            yield "variances", i
+        elif not node.step.is_activation and not np.isfinite(objective.values[i + 1]).all():
+            yield "pre-activations", i
+
+
+def _deviations(objective: NetworkObjective) -> dict[int, Array]:
+    """Return √(var z + eps) of every node that normalises."""
+    nodes = objective.network.graph.nodes
+    return {
+        i: node.step.deviation(objective.values[node.inputs[0]])
+        for i, node in enumerate(nodes)
+        if isinstance(node.step, Normalise)
+    }

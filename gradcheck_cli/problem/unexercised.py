@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradcheck_cli.network.graph import Graph, Node
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import Array
 
 
 def unexercised(problem: Problem) -> tuple[str, ...]:
@@ -20,12 +24,14 @@ def unusual(problem: Problem) -> tuple[str, ...]:
 
 
 def _output(problem: Problem) -> Iterator[str]:
-    layer, loss = problem.network.output, problem.network.loss
-    name = layer.activation_name
-    if name == loss.applies:
-        yield f"the loss takes logits and applies {name} itself, so the output layer applies it a second time"
-    elif loss.unbounded and layer.activation.shares:
-        yield f"the loss expects unbounded outputs, but {name} limits them to between 0 and 1"
+    step, loss = problem.network.graph.nodes[-1].step, problem.network.loss
+    if not isinstance(step, Pointwise):
+        return
+    if step.name == loss.applies:
+        applied = f"the loss takes logits and applies {step.name} itself"
+        yield f"{applied}, so the output layer applies it a second time"
+    elif loss.unbounded and step.row.shares:
+        yield f"the loss expects unbounded outputs, but {step.name} limits them to between 0 and 1"
 
 
 _SUM_APART = 0.01
@@ -36,10 +42,12 @@ def _targets(problem: Problem) -> Iterator[str]:
     """Yield a note for targets that the loss is not meant for, before smoothing and weighting."""
     loss, target = problem.network.loss, problem.plain_target
     low, high = loss.limits
-    outside = int(((target < low) | (target > high)).any(axis=1).sum())
+    beyond = (target < low) | (target > high)
+    outside = int(beyond.reshape(len(target), -1).any(axis=1).sum())
     if outside:
         yield f"targets of {outside} of {len(target)} samples are not between {low:g} and {high:g}"
-    apart = int((np.abs(target.sum(axis=1) - 1) > _SUM_APART).sum()) if loss.target == "distribution" else 0
+    off = np.abs(target.sum(axis=-1) - 1) > _SUM_APART
+    apart = int(off.reshape(len(off), -1).any(axis=1).sum()) if loss.target == "distribution" else 0
     if apart:
         yield f"targets of {apart} of {len(target)} samples do not add up to 1, as probabilities do"
 
@@ -48,43 +56,60 @@ def _data(problem: Problem) -> Iterator[str]:
     if len(problem.x) == 1:
         yield "one sample: a wrong mean or sum over the batch would not show"
     dead = int((problem.x == 0).all(axis=0).sum())
-    if dead and problem.x.ndim == 2:
-        first, inputs = problem.network.layers[0].weight, problem.x.shape[1]
+    node = problem.network.graph.nodes[0]
+    if dead and problem.x.ndim == 2 and isinstance(node.step, Dense):
+        first, inputs = node.names["weight"], problem.x.shape[1]
         yield f"{dead} of {inputs} inputs are 0 in every sample: their columns of {first} get no gradient"
     if not problem.target.any():
         yield "all targets are 0: a sign lost on the target would not show"
 
 
 def _parameters(problem: Problem) -> Iterator[str]:
-    biases = [layer.bias for layer in problem.network.layers]
+    graph = problem.network.graph
+    centres = {name: graph.nodes[i].step.centre(own) for name, ((i, own), *_) in graph.uses.items()}
+    biases = [name for name, centre in centres.items() if centre == 0.0 and _has_weights(graph, name)]
     zero = [name for name in biases if not problem.parameters[name].any()]
     if zero:
         which = "all biases are 0" if len(zero) == len(biases) else f"{', '.join(zero)} is 0"
         yield f"{which}: a bias left out of the forward pass would not show"
     ones = [
-        layer.gamma
-        for layer in problem.network.layers
-        if layer.batch_norm is not None and (problem.parameters[layer.gamma] == 1).all()
+        name for name, centre in centres.items() if centre == 1.0 and (problem.parameters[name] == 1).all()
     ]
     if ones:
-        yield f"{', '.join(ones)} is 1: a gamma left out of the forward pass or of backprop would not show"
-    for layer in problem.network.layers[1:]:
-        if not problem.parameters[layer.weight].any():
-            yield f"{layer.weight} is 0: the layers below it get no gradient"
-    for layer in problem.network.layers:
-        shape = layer.step.shapes["weight"]
-        if len(shape) == 2 and shape[0] == shape[1] > 1 and layer.weight in problem.checked:
-            yield f"{layer.weight} is square: a transposed array would fit its shape"
+        gamma = "gamma" if all(name.endswith(".gamma") for name in ones) else "scale"
+        yield f"{', '.join(ones)} is 1: a {gamma} left out of the forward pass or of backprop would not show"
+    weights = [name for name, centre in centres.items() if centre is None]
+    for name in weights[1:] if problem.network.is_chain else ():
+        if not problem.parameters[name].any():
+            yield f"{name} is 0: the layers below it get no gradient"
+    for name in weights:
+        shape = graph.shapes[name]
+        if len(shape) == 2 and shape[0] == shape[1] > 1 and name in problem.checked:
+            yield f"{name} is square: a transposed array would fit its shape"
+
+
+def _has_weights(graph: Graph, name: str) -> bool:
+    """Return whether the step of a bias has weights, too; the β of a normalisation has none."""
+    step = graph.nodes[graph.uses[name][0][0]].step
+    return any(step.centre(own) is None for own in step.shapes)
 
 
 def _activations(problem: Problem) -> Iterator[str]:
-    for layer, at in zip(problem.network.layers, problem.network.places, strict=True):
-        y = problem.objective.values[at.y]
-        if layer.activation.pieces is None:
+    for node in problem.network.graph.nodes:
+        if not node.step.is_activation or not node.step.has_pieces:
             continue
+        y = problem.objective.values[node.inputs[0]]
         for side, seen in (("negative", y < 0), ("positive", y > 0)):
             if not seen.any():
-                yield f"no pre-activation of {layer.name} is {side}: that side of its kink is unseen"
-        off = int((layer.step.by_row(y) <= 0).all(axis=0).sum())
-        if off and layer.activation_name == "relu":
-            yield f"{off} of {layer.units} units of {layer.name} are off in every sample: no gradient there"
+                yield f"no pre-activation of {node.layer} is {side}: that side of its kink is unseen"
+        units = _by_unit(problem, node, y)
+        off = int((units <= 0).all(axis=0).sum())
+        if off and node.step.name == "relu":
+            count = f"{off} of {units.shape[1]} units of {node.layer}"
+            yield f"{count} are off in every sample: no gradient there"
+
+
+def _by_unit(problem: Problem, node: Node, y: Array) -> Array:
+    """Return the input of a layer's activation as (rows, units)."""
+    own = next(each.step for each in problem.network.graph.nodes if each.layer == node.layer)
+    return own.by_row(y)

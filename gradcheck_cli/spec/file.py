@@ -38,8 +38,9 @@ class SpecFile:
     def place_of(self, tensor: str) -> Position | None:
         """Return the position of the tensor's layer, or of the code if it belongs to no layer."""
         layer = tensor.rpartition(".")[0]
-        names = self.spec.network.names if self.spec.network else ()
-        where = ("network", "layers", names.index(layer)) if layer in names else ("gradients",)
+        names = self.spec.network.names if self.spec.network else {}
+        place = next((place for place, name in names.items() if name == layer), None)
+        where = ("gradients",) if place is None else ("network", "layers", *place)
         return self.document.located(Complaint("", where)).position
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.builder import Builder
+from gradcheck_cli.network.graph import INPUT
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps import STEPS
+from gradcheck_cli.network.steps.add import Add
+from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.spec.model import (
     Index,
     Model,
@@ -70,7 +77,39 @@ def _switch(value: object) -> object:
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
-class ParametricLayer(Model):
+class LayerItem(Model):
+    """A line of `layers`. The keys are the options of its step, except for the name.
+
+    name: The prefix of its parameters, `<name>.weight`. By default the kind and a number.
+    """
+
+    kind: ClassVar[str]
+    """The key that names the kind."""
+
+    name: Name | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that the step of this kind takes."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+
+    @property
+    def inner(self) -> tuple[LayerItem, ...]:
+        """The layers inside this one."""
+        return ()
+
+    @property
+    def default_name(self) -> str:
+        """The beginning of the name it gets if it has none of its own."""
+        return self.kind
+
+    def build(self, builder: Builder, value: int) -> int:
+        """Add the nodes of this layer, given its input; return its output."""
+        step = STEPS[self.kind].of(builder.features(value), **self.options)
+        return builder.add(step, value)
+
+
+class ParametricLayer(LayerItem):
     """A layer with weights, then optional batch normalisation, and an activation.
 
     batch_norm: Normalise z over the batch, then scale it by gamma and shift it by beta.
@@ -84,11 +123,31 @@ class ParametricLayer(Model):
     activation: Annotated[
         ActivationSpec, BeforeValidator(named, json_schema_input_type=_ActivationName | ActivationSpec)
     ] = ActivationSpec(name="identity")
-    name: Name | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {key: value for key, value in super().options.items() if key not in _AROUND}
+
+    @property
+    def default_name(self) -> str:
+        return "hidden"
+
+    def build(self, builder: Builder, value: int) -> int:
+        features = builder.features(value)
+        step, name = STEPS[self.kind].of(features, **self.options), self.activation.name
+        row = ACTIVATIONS[name].with_options(**self.activation.options)
+        eps = self.batch_norm.eps if self.batch_norm else None
+        for each in Layer(builder.layer, step, features, row, name, eps).own_steps:
+            value = builder.add(each, value)
+        return value
+
+
+_AROUND = ("batch_norm", "activation")
+"""The keys of a parametric layer that are not options of its own step."""
 
 
 class LayerSpec(ParametricLayer):
-    """A dense layer, z = a wᵀ + b.
+    """A dense layer, z = a wᵀ + b, over the last axis of its input.
 
     units: The number of outputs.
     """
@@ -97,9 +156,11 @@ class LayerSpec(ParametricLayer):
 
     units: Size
 
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"units": self.units}
+    def build(self, builder: Builder, value: int) -> int:
+        if builder.is_image(value):
+            image = " × ".join(str(size) for size in builder.features(value))
+            raise UnfitError(f"this layer gets samples of {image} numbers", help="put 'flatten' before it")
+        return super().build(builder, value)
 
 
 def _pair(value: object) -> object:
@@ -136,19 +197,14 @@ class Conv2dSpec(ParametricLayer):
     dilation: Pair = (1, 1)
     groups: Size = 1
 
-    @property
-    def options(self) -> dict[str, Any]:
-        return self.model_dump(exclude=set(ParametricLayer.model_fields))
 
-
-class FlattenSpec(Model):
+class FlattenSpec(LayerItem):
     """Every sample becomes one row of numbers, as dense layers need it. `flatten` alone is enough.
 
     flatten: Always true.
     """
 
     kind: ClassVar[str] = "flatten"
-    name: ClassVar[None] = None
 
     flatten: Literal[True] = True
 
@@ -157,9 +213,114 @@ class FlattenSpec(Model):
         return {}
 
 
+class MaxPool2dSpec(LayerItem):
+    """The largest number of every window of an image, as torch.nn.MaxPool2d.
+
+    max_pool2d: The size of the window, a number or [height, width].
+    stride: The distance between two windows. By default the size of the window.
+    padding: The number of positions added on each side, which are never the largest.
+    dilation: The distance between two numbers of a window.
+    """
+
+    kind: ClassVar[str] = "max_pool2d"
+
+    max_pool2d: Pair
+    stride: Pair | None = None
+    padding: Padding = (0, 0)
+    dilation: Pair = (1, 1)
+
+
+_Shape = Annotated[tuple[Size, ...], Field(strict=False, min_length=1, max_length=4)]
+
+
+def _shape(value: object) -> object:
+    """Expand a number to a list of one; `true` stands for the last axis."""
+    return (value,) if type(value) is int else value
+
+
+class LayerNormSpec(LayerItem):
+    """Layer normalisation, as torch.nn.LayerNorm: γ (x − mean) / √(variance + eps) + β, sample by sample.
+
+    layer_norm: The shape of the last axes to normalise, a number or a list; `true` for the last axis.
+    eps: Added to the variance, so that nothing is divided by 0.
+    elementwise_affine: Whether there are a weight γ and a bias β.
+    """
+
+    kind: ClassVar[str] = "layer_norm"
+
+    layer_norm: Annotated[
+        Literal[True] | _Shape,
+        BeforeValidator(_shape, json_schema_input_type=Literal[True] | int | list[int]),
+    ] = True
+    eps: Positive = 1e-5
+    elementwise_affine: bool = True
+
+    def build(self, builder: Builder, value: int) -> int:
+        features = builder.features(value)
+        shape = features[-1:] if self.layer_norm is True else self.layer_norm
+        if features[-len(shape) :] != shape:
+            message = f"the last axes of {list(features)} are not {list(shape)}"
+            raise UnfitError(
+                message, "layer_norm", "give the shape of the last axes, or true for the last one"
+            )
+        value = builder.add(Normalise.over_features(self.eps, len(shape)), value)
+        return (
+            builder.add(Scale(shape, names=("weight", "bias")), value) if self.elementwise_affine else value
+        )
+
+
+class EmbeddingSpec(LayerItem):
+    """A vector for every token, as torch.nn.Embedding. It comes first: x holds tokens, from 0.
+
+    embedding: The number of tokens.
+    embedding_dim: The length of a token's vector.
+    padding_idx: A token whose vector is not trained: its gradient is 0.
+    """
+
+    kind: ClassVar[str] = "embedding"
+
+    embedding: Size
+    embedding_dim: Size
+    padding_idx: Index | None = None
+
+    def build(self, builder: Builder, value: int) -> int:
+        if value != INPUT:
+            raise UnfitError("an embedding takes the tokens of x, so it comes first", "embedding")
+        return super().build(builder, value)
+
+
+class ResidualSpec(LayerItem):
+    """Layers whose output is added to their input: x + f(x).
+
+    residual: The layers of f. Their output must have the shape of their input.
+    """
+
+    kind: ClassVar[str] = "residual"
+
+    residual: Annotated[tuple[AnyLayer, ...], Field(strict=False, min_length=1, max_length=1000)]
+
+    @property
+    def inner(self) -> tuple[LayerItem, ...]:
+        return self.residual
+
+    def build(self, builder: Builder, value: int) -> int:
+        around = builder.through(self.residual, value, "residual")
+        there, here = builder.features(around), builder.features(value)
+        if there != here:
+            message = f"the layers of this residual turn {list(here)} into {list(there)}"
+            raise UnfitError(
+                message, "residual", "their output is added to their input: make the shapes equal"
+            )
+        return builder.add(Add(), value, around)
+
+
+_ALONE = ("flatten", "layer_norm")
+"""The kinds that need no options, so that their key alone is enough."""
+
+
 def _item(value: object) -> object:
-    """Expand `flatten` to `{flatten: true}`."""
-    if value == "flatten":
+    """Expand `flatten` to `{flatten: true}`, and the like."""
+    if isinstance(value, str) and value in _ALONE:
         return {value: True}
     if not isinstance(value, (dict, Model)):
         raise PydanticCustomError("layer_type", "a mapping or `flatten` is needed here")
@@ -169,6 +330,10 @@ def _item(value: object) -> object:
 _KINDS: Mapping[str, type[Model]] = {
     Conv2dSpec.kind: Conv2dSpec,
     FlattenSpec.kind: FlattenSpec,
+    MaxPool2dSpec.kind: MaxPool2dSpec,
+    LayerNormSpec.kind: LayerNormSpec,
+    EmbeddingSpec.kind: EmbeddingSpec,
+    ResidualSpec.kind: ResidualSpec,
     LayerSpec.kind: LayerSpec,
 }
 """The kinds of layer by the key that each one has. The last one is meant if there is no such key."""
@@ -180,12 +345,27 @@ def _by_key_in_schema(schema: dict[str, Any]) -> None:
     _, chosen = members.popitem()
     for key, member in members.items():
         chosen = {"if": {"required": [key]}, "then": member, "else": chosen}
-    schema |= {"if": {"type": "string"}, "then": {"enum": ["flatten"]}, "else": chosen}
+    schema |= {"if": {"type": "string"}, "then": {"enum": list(_ALONE)}, "else": chosen}
 
 
 AnyLayer = Annotated[
-    Conv2dSpec | FlattenSpec | LayerSpec,
+    Conv2dSpec
+    | FlattenSpec
+    | MaxPool2dSpec
+    | LayerNormSpec
+    | EmbeddingSpec
+    | ResidualSpec
+    | LayerSpec,
     by_key(**_KINDS),
     BeforeValidator(_item),
     Field(json_schema_extra=_by_key_in_schema),
 ]
+
+
+def in_order(
+    layers: Sequence[LayerItem], place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], LayerItem]]:
+    """Yield every layer with its place, those inside another layer right after it."""
+    for i, layer in enumerate(layers):
+        yield (*place, i), layer
+        yield from in_order(layer.inner, (*place, i, layer.kind))

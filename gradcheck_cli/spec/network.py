@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.penalties import PENALTIES
-from gradcheck_cli.spec.layers import AnyLayer, ParametricLayer
+from gradcheck_cli.spec.layers import AnyLayer, ParametricLayer, in_order
 from gradcheck_cli.spec.model import (
     Kinds,
     Model,
@@ -79,19 +79,19 @@ class PenaltySpec(Model):
         }
 
 
-def _is_image(value: object) -> str:
-    return "image" if isinstance(value, (list, tuple)) else "number of inputs"
+def _is_shape(value: object) -> str:
+    return "shape" if isinstance(value, (list, tuple)) else "number of inputs"
 
 
-_Image = Annotated[tuple[Size, Size, Size], Field(strict=False)]
+_Shape = Annotated[tuple[Size, ...], Field(strict=False, min_length=1, max_length=4)]
 
-NetworkInputs = Annotated[Size | _Image, Kinds({"number of inputs": Size, "image": _Image}, _is_image)]
+NetworkInputs = Annotated[Size | _Shape, Kinds({"number of inputs": Size, "shape": _Shape}, _is_shape)]
 
 
 class NetworkSpec(Model):
     """A network: its layers, its loss and its penalties.
 
-    inputs: The number of inputs, or [channels, height, width] for images.
+    inputs: The number of inputs, or their shape: [channels, height, width] for images, [steps, features].
     layers: The layers from the input up. The last one is the output layer.
     loss: A name, or a mapping of the name, reduction, scale and options.
     penalty: What large weights add to the loss.
@@ -108,14 +108,17 @@ class NetworkSpec(Model):
         return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The name of each layer: its own, or else hidden1, hidden2, … and output for the last.
+    def names(self) -> dict[tuple[str | int, ...], str]:
+        """The name of every layer, by its place: its own, or its kind and a number.
 
-        Layers without parameters have none.
+        Dense layers and convolutions are hidden1, hidden2, …, and the last layer is output if it is one.
         """
-        numbers = accumulate(int(isinstance(layer, ParametricLayer)) for layer in self.layers)
-        named = [
-            layer.name or (f"hidden{number}" if isinstance(layer, ParametricLayer) else "")
-            for layer, number in zip(self.layers, numbers, strict=True)
-        ]
-        return (*named[:-1], self.layers[-1].name or "output")
+        counts: Counter[str] = Counter()
+        names: dict[tuple[str | int, ...], str] = {}
+        for place, layer in in_order(self.layers):
+            counts[layer.default_name] += 1
+            names[place] = layer.name or f"{layer.default_name}{counts[layer.default_name]}"
+        last = self.layers[-1]
+        if isinstance(last, ParametricLayer):
+            names[len(self.layers) - 1,] = last.name or "output"
+        return names

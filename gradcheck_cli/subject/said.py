@@ -34,10 +34,11 @@ class Said:
 
 def describe(problem: Problem) -> str:
     """Describe the network, as in ``64-50-10, 2 × sigmoid, 100 samples``."""
-    layers = problem.network.layers
+    steps = [node.step for node in problem.network.graph.nodes]
     inputs = "×".join(map(str, problem.network.features))
-    sizes = "-".join([inputs, *(layer.step.label for layer in layers)])
-    runs = [(name, len(list(run))) for name, run in groupby(layer.activation_name for layer in layers)]
+    sizes = "-".join([inputs, *(step.label for step in steps if step.label)])
+    names = (step.name for step in steps if step.is_activation)
+    runs = [(name, len(list(run))) for name, run in groupby(names)]
     activations = ", ".join(name if times == 1 else f"{times} × {name}" for name, times in runs)
     return f"{sizes}, {activations}, {samples(problem.x)}"
 

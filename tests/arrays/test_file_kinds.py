@@ -14,7 +14,7 @@ from gradcheck_cli.arrays.file_kinds import KINDS, kind_of
 from gradcheck_cli.arrays.named_arrays import read_array_file, read_fitting
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.network.losses import LOSSES
-from gradcheck_cli.problem.data import read_batch
+from gradcheck_cli.problem.data import Needed, read_batch
 from gradcheck_cli.spec.data import DataFile
 from gradcheck_cli.spec.gradients import GradientFile
 
@@ -93,11 +93,11 @@ def _as_gradients(file):
 
 
 def _as_data(file):
-    read_batch(DataFile(file=file), 3, 1, LOSSES["mse"])
+    read_batch(DataFile(file=file), Needed(3, (1,), LOSSES["mse"]))
 
 
 def _beyond_the_batch(file):
-    read_batch(DataFile(file=file, start=NUMBERS), 1, 1, LOSSES["mse"])
+    read_batch(DataFile(file=file, start=NUMBERS), Needed(1, (1,), LOSSES["mse"]))
 
 
 @pytest.mark.parametrize("read", [_as_gradients, _as_data])

@@ -90,7 +90,7 @@ def complex_step(of: Problem, name: str, index: tuple[int, ...]) -> float:
 
 def test_a_variance_over_n_minus_1_is_named():
     of = problem("tanh", "identity", batch_norm=True, samples=7)
-    network = replace(of.network, layers=(of.network.layers[0], replace(of.network.output, batch_norm=None)))
+    network = of.network.with_layers((of.network.layers[0], replace(of.network.output, batch_norm=None)))
     of = replace(of, network=network)
     found = {
         name: np.array([complex_step(of, name, i) for i in np.ndindex(shape)]).reshape(shape)

@@ -522,7 +522,7 @@ def test_which_samples_the_loss_of_a_batch_normed_network_counts_is_solved_for(o
     if outputs_normed:
         of = problem("tanh", "tanh", samples=14, batch_norm=True, outputs=4)
         output = replace(of.network.output, batch_norm=1e-5)
-        network = replace(of.network, layers=(*of.network.layers[:-1], output))
+        network = of.network.with_layers((*of.network.layers[:-1], output))
         normed = {"output.gamma": np.linspace(0.7, 1.3, 4), "output.beta": np.linspace(-0.2, 0.2, 4)}
         of = replace(of, network=network, parameters={**of.parameters, **normed})
     kept = of_samples(some, 14)

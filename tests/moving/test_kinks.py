@@ -48,7 +48,11 @@ def test_exact_kinks_of_a_layer_share_a_side_and_others_do_not():
     np.testing.assert_array_equal(numbered.of_nodes[SECOND], [[1, 1, 1], [-1, -1, -1], [1, 1, 1]])
     assert (numbered.count, numbered.parallel) == (2, False)
 
-    by_rounding = replace(kinks, exact=np.zeros_like(kinks.exact))
+    by_rounding = replace(
+        kinks,
+        of_nodes={i: replace(kink, exact=np.zeros_like(kink.exact)) for i, kink in kinks.of_nodes.items()},
+        exact_of_loss=np.zeros_like(kinks.exact_of_loss),
+    )
     apart, together = by_rounding.numbered(coupled=False), by_rounding.numbered(coupled=True)
     np.testing.assert_array_equal(apart.of_nodes[RELU], [[0, 1], [-1, -1], [0, 1]])
     np.testing.assert_array_equal(apart.of_nodes[SECOND], [[2, 3, 4], [-1, -1, -1], [2, 3, 4]])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.steps.batch_norm import normalised_at as normalise
+from gradcheck_cli.network.steps.normalise import normalised_at as normalise
 
 NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}
 

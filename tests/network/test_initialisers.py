@@ -10,7 +10,12 @@ from gradcheck_cli.network.initialisers import INITIALISERS, Sized, initialise
 
 ROWS = (*INITIALISERS, *NEW_INITIALISERS)
 
-SIZES = [Sized("hidden1", (200, 300), 300, 200), Sized("output", (100, 200), 200, 100)]
+SIZES = [
+    Sized("hidden1.weight", (200, 300), 300, 200),
+    Sized("output.weight", (100, 200), 200, 100),
+    Sized("hidden1.bias", (200,), 300, 200, 0.0),
+    Sized("output.bias", (100,), 200, 100, 0.0),
+]
 SHAPES = {
     "hidden1.weight": (200, 300),
     "output.weight": (100, 200),
@@ -95,8 +100,7 @@ def test_normal_with_seed_123_draws_the_weights_of_the_reference_network():
     """Raschka's NeuralNetMLP draws the hidden weights from RandomState(123) first, then the output's."""
     rng = np.random.RandomState(123)
     hidden, output = rng.normal(0.0, 0.1, (50, 784)), rng.normal(0.0, 0.1, (10, 50))
-    parameters = initialise(
-        "normal", 0.1, 123, False, [Sized("hidden1", (50, 784), 784, 50), Sized("output", (10, 50), 50, 10)]
-    )
+    sizes = [Sized("hidden1.weight", (50, 784), 784, 50), Sized("output.weight", (10, 50), 50, 10)]
+    parameters = initialise("normal", 0.1, 123, False, sizes)
     np.testing.assert_allclose(parameters["hidden1.weight"], hidden, rtol=1e-15)
     np.testing.assert_allclose(parameters["output.weight"], output, rtol=1e-15)

@@ -86,8 +86,8 @@ def test_loss_near_zero_keeps_its_digits(name):
     ],
 )
 def test_reductions_divide_by_what_they_say(name, reduction, expected):
-    assert coefficient(LOSSES[name], reduction, 1.0, outputs=3, weight=5.0) == expected
-    assert coefficient(LOSSES[name], reduction, 0.5, outputs=3, weight=5.0) == expected / 2
+    assert coefficient(LOSSES[name], reduction, 1.0, outputs=(3,), weight=5.0) == expected
+    assert coefficient(LOSSES[name], reduction, 0.5, outputs=(3,), weight=5.0) == expected / 2
 
 
 def test_l1_and_hinge_are_flat_on_their_kinks_by_convention():

@@ -7,7 +7,7 @@ import pytest
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.network.losses import LOSSES
-from gradcheck_cli.problem.data import Batch, one_target_per_output, read_arrays, read_batch
+from gradcheck_cli.problem.data import Batch, Needed, one_target_per_output, read_arrays, read_batch
 from gradcheck_cli.spec.data import DataFile, InlineData, Rescale, SyntheticData
 
 MSE, CROSS_ENTROPY, HINGE = LOSSES["mse"], LOSSES["cross_entropy"], LOSSES["hinge"]
@@ -21,7 +21,7 @@ def inline(x, y, rescale=None) -> InlineData:
 
 
 def read(data, inputs=3, outputs=4, loss=CROSS_ENTROPY) -> Batch:
-    return read_batch(data, inputs, outputs, loss)
+    return read_batch(data, Needed(inputs, (outputs,), loss))
 
 
 def refused(data, **how):
@@ -236,7 +236,7 @@ def test_synthetic_data_suits_every_loss_and_its_seed_is_all_it_depends_on(synth
     np.testing.assert_array_equal(first.x, again.x)
     np.testing.assert_array_equal(first.y, again.y)
     assert (first.x != other.x).all()
-    target, _ = one_target_per_output(first, outputs, LOSSES[loss], TARGET)
+    target, _ = one_target_per_output(first, (outputs,), LOSSES[loss], TARGET)
     assert target.shape == (200, outputs)
     # Every output has a target, or every sample a label.
     assert np.count_nonzero(target.any(axis=0)) == outputs
@@ -273,7 +273,7 @@ def test_samples_scaled_beyond_float64_are_refused():
 
 def targets(y, outputs=4, loss=CROSS_ENTROPY, where=TARGET, first=0):
     y = np.asarray(y)
-    return one_target_per_output(Batch(np.zeros((len(y), 1)), y, first), outputs, loss, where)
+    return one_target_per_output(Batch(np.zeros((len(y), 1)), y, first), (outputs,), loss, where)
 
 
 @pytest.mark.parametrize("dtype", ["i8", "u1", ">i4", "f8", "f2"])

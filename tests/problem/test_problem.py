@@ -80,7 +80,13 @@ def test_in_float32_every_number_is_one_that_float32_can_hold():
 
 def test_the_parameters_are_the_initialisers_draws():
     spec = spec_of((3, "tanh"), (2, "tanh"), parameters={"init": "he", "scale": 2, "seed": 5, "bias": "same"})
-    expected = initialise("he", 2.0, 5, True, [Sized("hidden1", (3, 4), 4, 3), Sized("output", (2, 3), 3, 2)])
+    sizes = [
+        Sized("hidden1.weight", (3, 4), 4, 3),
+        Sized("output.weight", (2, 3), 3, 2),
+        Sized("hidden1.bias", (3,), 4, 3, 0.0),
+        Sized("output.bias", (2,), 3, 2, 0.0),
+    ]
+    expected = initialise("he", 2.0, 5, True, sizes)
     parameters = build_problem(spec).parameters
     for name, value in expected.items():
         np.testing.assert_array_equal(parameters[name], value)

@@ -215,10 +215,14 @@ def test_an_unknown_key_that_is_like_no_other_lists_what_there_is(told):
 
 def test_layers_are_named_hidden1_hidden2_output_unless_they_say_otherwise():
     units = {"units": 1}
-    assert network_with(layers=[units]).names == ("output",)
-    assert network_with(layers=[units] * 3).names == ("hidden1", "hidden2", "output")
+    assert tuple(network_with(layers=[units]).names.values()) == ("output",)
+    assert tuple(network_with(layers=[units] * 3).names.values()) == ("hidden1", "hidden2", "output")
     named = {"units": 1, "name": "encoder_1-a"}
-    assert network_with(layers=[units, named, units]).names == ("hidden1", "encoder_1-a", "output")
+    assert tuple(network_with(layers=[units, named, units]).names.values()) == (
+        "hidden1",
+        "encoder_1-a",
+        "output",
+    )
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a.b", "a b", "é", "-a", "a\n", "a/b"])

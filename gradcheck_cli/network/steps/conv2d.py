@@ -39,6 +39,7 @@ class Conv2d(Step):
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    makes_images: bool = True
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Conv2d:
@@ -84,8 +85,8 @@ class Conv2d(Step):
             ),
         )
 
-    def multiplications(self, features: Shape) -> int:
-        return math.prod(self.out(features)) * math.prod(self.shapes["weight"][1:])
+    def multiplications(self, *features: Shape) -> int:
+        return math.prod(self.out(*features)) * math.prod(self.shapes["weight"][1:])
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         bias = p["bias"][:, None, None]
@@ -208,7 +209,7 @@ class Conv2d(Step):
         (x,) = inputs
         channels = Channels(self.out(x.shape[1:]))
         if name == "bias":
-            return Ones(channels)
+            return Ones(channels, self.shapes["bias"])
         patches = np.moveaxis(self.patches(x), 0, 2)  # (groups, positions, N, in / groups · kernel)
         return Rows(patches.reshape(self.groups, -1, patches.shape[-1]), channels, self.shapes["weight"])
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -29,13 +29,11 @@ class Dense(Step):
 
     inputs: int
     units: int
+    channel: int = -1
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Dense:
-        if len(features) != 1:
-            image = " × ".join(str(size) for size in features)
-            raise UnfitError(f"this layer gets samples of {image} numbers", help="put 'flatten' before it")
-        return cls(features[0], options["units"])
+        return cls(features[-1], options["units"])
 
     @property
     def label(self) -> str:
@@ -48,8 +46,8 @@ class Dense(Step):
     def out(self, *features: Shape) -> Shape:
         return (*features[0][:-1], self.units)
 
-    def multiplications(self, features: Shape) -> int:
-        return math.prod(features) * self.units
+    def multiplications(self, *features: Shape) -> int:
+        return math.prod(features[0]) * self.units
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         return product(inputs[0], p["weight"]) + p["bias"]
@@ -102,7 +100,7 @@ class Dense(Step):
         positions = a.shape[1:-1]
         channels = Channels((*positions, self.units), len(positions))
         if name == "bias":
-            return Ones(channels)
+            return Ones(channels, self.shapes["bias"])
         rows = np.moveaxis(a, 0, -2).reshape(1, -1, self.inputs)  # positions first, then samples
         return Rows(rows, channels, self.shapes["weight"])
 

@@ -29,6 +29,10 @@ class Pointwise(Step):
         return self.row.pieces is not None
 
     @property
+    def loses_digits(self) -> bool:  # type: ignore[override]
+        return self.row.absolute is not None
+
+    @property
     def flat_below(self) -> bool:  # type: ignore[override]
         return self.row.flat_left
 

@@ -1,14 +1,17 @@
-"""Batch normalisation as two steps: ẑ = (z − mean z) / √(var z + eps) over the samples, and y = γ ẑ + β.
+"""Batch and layer normalisation as two steps: ẑ = (z − mean z) / √(var z + eps), and y = γ ẑ + β.
 
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        mean and variance depend on z, too
     ∂L/∂γ = Σ ∂L/∂y ẑ        ∂L/∂β = Σ ∂L/∂y        ∂L/∂ẑ = γ ∂L/∂y
 
-The variance is the biased one. For images (C, H, W), the mean is over the samples and the positions.
-(S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, with the statistics of the batch.)
+The variance is the biased one. Batch normalisation averages over the samples, and for images (C, H, W) over
+the positions; layer normalisation averages over the last axes of each sample.
+(S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, with the statistics of the batch. J. L. Ba,
+J. R. Kiros and G. E. Hinton, "Layer normalization", 2016.)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,29 +19,39 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream, columns
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)
 class Normalise(Step):
-    """Normalise z (…, N, channels, *positions) to ẑ. positions: the number of position axes."""
+    """Normalise z (…, N, *features) to ẑ, with mean 0 and variance 1 over some axes.
+
+    axes: the axes to average over, counted from the end. With the samples among them, they are coupled.
+    """
 
     eps: float
-    positions: int = 0
-    couples: Couples = "batch"
+    axes: tuple[int, ...]
+    couples: Couples
 
-    @property
-    def _axes(self) -> tuple[int, ...]:
-        return (-2 - self.positions, *range(-self.positions, 0))
+    @classmethod
+    def over_batch(cls, eps: float, rank: int = 1, channel: int = 0) -> Normalise:
+        """Return batch normalisation of samples with `rank` axes: over all axes but that of the channels."""
+        axes = tuple(axis for axis in range(-rank - 1, 0) if axis != channel % rank - rank)
+        return cls(eps, axes, "batch")
+
+    @classmethod
+    def over_features(cls, eps: float, count: int) -> Normalise:
+        """Return layer normalisation over the last `count` axes of every sample."""
+        return cls(eps, tuple(range(-count, 0)), "row")
 
     def _mean(self, array: Array) -> Array:
-        mean: Array = array.mean(axis=self._axes, keepdims=True)
+        mean: Array = array.mean(axis=self.axes, keepdims=True)
         return mean
 
     def deviation(self, z: Array) -> Array:
-        """Return √(var z + eps), (…, 1, channels, *1)."""
+        """Return √(var z + eps) in the shape of z, with 1 for every averaged axis."""
         centred = z - self._mean(z)
         root: Array = np.sqrt(self._mean(centred * centred) + self.eps)
         return root
@@ -90,7 +103,7 @@ class Normalise(Step):
         return (Upstream(handed, error + arithmetic.tiny, hidden),), {}
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
-        over = tuple(axis for axis in range(1, above.ndim))
+        over = tuple(axis for axis in self.axes if -axis <= above.ndim)
         return (np.broadcast_to(above.any(axis=over, keepdims=True), features[0]),)
 
 
@@ -112,43 +125,76 @@ class Normalised:
 
 def normalised_at(z: Array, eps: float) -> Normalised:
     """Return ẑ of z (…, N, units)."""
-    step = Normalise(eps)
+    step = Normalise.over_batch(eps)
     return Normalised(step.forward({}, z), step.deviation(z), step)
 
 
 @dataclass(frozen=True)
 class Scale(Step):
-    """y = γ ẑ + β for ẑ (…, channels, *positions), with one γ and one β per channel."""
+    """y = γ ẑ + β, with one γ and one β for each index of some axes of the features.
 
-    channels: int
-    positions: int = 0
+    shape: the shape of γ and of β.  after: the number of axes of a sample behind those of γ; any may precede.
+    names: the names of γ and β.
+    """
+
+    shape: Shape
+    after: int = 0
+    names: tuple[str, str] = ("gamma", "beta")
     couples: Couples = "nothing"
+
+    @classmethod
+    def of_channels(cls, features: Shape, channel: int = 0) -> Scale:
+        """Return the scale of batch normalisation, with one γ and one β per channel."""
+        channel %= len(features)
+        return cls((features[channel],), len(features) - channel - 1)
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        return {"gamma": (self.channels,), "beta": (self.channels,)}
+        return dict.fromkeys(self.names, self.shape)
 
-    def _spread(self, parameter: Array) -> Array:
-        return parameter.reshape(-1, *(1,) * self.positions)
+    def centre(self, name: str) -> float:
+        return 1.0 if name == self.names[0] else 0.0
 
-    def _columns(self, array: Array) -> Array:
-        return columns(array, 0) if self.positions else array
+    def _both(self, p: Arrays) -> tuple[Array, Array]:
+        """Return γ and β, to be broadcast over the features."""
+        spread = (*self.shape, *(1,) * self.after)
+        gamma, beta = (p[name].reshape(spread) for name in self.names)
+        return gamma, beta
+
+    def _by_unit(self, array: Array) -> Array:
+        """Reshape (…, *features) to (…, before, units, after)."""
+        axes = len(self.shape) + self.after
+        units, after = math.prod(self.shape), math.prod(array.shape[array.ndim - self.after :])
+        return array.reshape(*array.shape[: array.ndim - axes], units, after)
+
+    def _rows(self, array: Array) -> Array:
+        """Reshape (N, *features) to (rows, units)."""
+        units = math.prod(self.shape)
+        return (
+            np.moveaxis(self._by_unit(array), -2, -1).reshape(-1, units)
+            if self.after
+            else (array.reshape(-1, units))
+        )
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        y: Array = self._spread(p["gamma"]) * inputs[0] + self._spread(p["beta"])
+        gamma, beta = self._both(p)
+        y: Array = gamma * inputs[0] + beta
         return y
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
-        rows, z_hat = self._columns(upstream), self._columns(inputs[0])
-        gradients = {"gamma": (rows * z_hat).sum(axis=0), "beta": rows.sum(axis=0)}
-        return (self._spread(p["gamma"]) * upstream,), gradients
+        rows, z_hat = self._rows(upstream), self._rows(inputs[0])
+        sums = ((rows * z_hat).sum(axis=0), rows.sum(axis=0))
+        return (self._both(p)[0] * upstream,), self._named(sums)
+
+    def _named(self, by_unit: tuple[Array, Array]) -> dict[str, Array]:
+        return {name: each.reshape(self.shape) for name, each in zip(self.names, by_unit, strict=True)}
 
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        gamma, beta = np.abs(self._spread(p["gamma"])), np.abs(self._spread(p["beta"]))
+        gamma, beta = map(np.abs, self._both(p))
         held = arithmetic.eps  # relative error of storing γ or β, and of each product
         error: Array = gamma * (errors[0] + 2.0 * held * np.abs(inputs[0])) + held * beta
         return error
@@ -156,36 +202,36 @@ class Scale(Step):
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        g, error = self._columns(upstream.value), self._columns(upstream.error)
-        z_hat, z_hat_error = self._columns(known.inputs[0]), self._columns(known.input_errors[0])
-        hidden = self._columns(np.maximum(upstream.hidden, 0.0))
-        bounds = {
-            "gamma": sum_error(g, error, arithmetic, z_hat, z_hat_error)
-            + (hidden * z_hat_error).sum(axis=0)
-            + arithmetic.tiny,
-            "beta": sum_error(g, error, arithmetic) + arithmetic.tiny,
-        }
-        gamma = self._spread(p["gamma"])
+        g, error = self._rows(upstream.value), self._rows(upstream.error)
+        z_hat, z_hat_error = self._rows(known.inputs[0]), self._rows(known.input_errors[0])
+        hidden = self._rows(np.maximum(upstream.hidden, 0.0))
+        of_gamma = sum_error(g, error, arithmetic, z_hat, z_hat_error) + (hidden * z_hat_error).sum(axis=0)
+        bounds = (of_gamma + arithmetic.tiny, sum_error(g, error, arithmetic) + arithmetic.tiny)
+        gamma, _ = self._both(p)
         handed, size = gamma * upstream.value, np.abs(gamma)
         handed_error = size * upstream.error + arithmetic.eps * np.abs(handed)
-        return (Upstream(handed, handed_error, size * upstream.hidden),), bounds
+        return (Upstream(handed, handed_error, size * upstream.hidden),), self._named(bounds)
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
         (z_hat,) = inputs
-        ones = Ones(Channels(z_hat.shape[1:]))
-        if name == "beta":
+        before = math.prod(z_hat.shape[1 : z_hat.ndim - len(self.shape) - self.after])
+        after = math.prod(z_hat.shape[z_hat.ndim - self.after :])
+        ones = Ones(Channels((before, math.prod(self.shape), after), 1), self.shape)
+        if name == self.names[1]:
             return ones
         return Own(np.moveaxis(z_hat, 0, -1).reshape(-1, len(z_hat)), ones)
 
     def with_entries(
         self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array
     ) -> Array:
-        gamma, beta = p["gamma"][which], p["beta"][which]
-        gamma, beta = (to, beta) if name == "gamma" else (gamma, to)
+        gamma, beta = (p[each].ravel()[which] for each in self.names)
+        gamma, beta = (to, beta) if name == self.names[0] else (gamma, to)
         moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
-        channel = np.moveaxis(inputs[0], 1, 0)[which]  # (B, N, *positions): no other channel changes
-        spread = (-1, *(1,) * (channel.ndim - 1))
-        moved[np.arange(len(which)), :, which] = gamma.reshape(spread) * channel + beta.reshape(spread)
+        of_unit = np.moveaxis(self._by_unit(inputs[0]), -2, 0)[which]  # no other unit changes
+        spread = (-1, *(1,) * (of_unit.ndim - 1))
+        self._by_unit(moved)[np.arange(len(which)), ..., which, :] = gamma.reshape(
+            spread
+        ) * of_unit + beta.reshape(spread)
         return moved
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:

@@ -1,0 +1,96 @@
+"""Build the graph of a network from its layers, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gradcheck_cli.network.graph import INPUT, Graph, Node
+from gradcheck_cli.network.step import Step, UnfitError
+from gradcheck_cli.types import Shape
+
+Place = tuple[str | int, ...]
+"""Where a layer is among the spec's layers: its index and, inside another layer, the keys on the way."""
+
+
+class Item(Protocol):
+    """A layer as a spec describes it, which knows how to build its nodes."""
+
+    @property
+    def kind(self) -> str:
+        """The key that names its kind."""
+
+    def build(self, builder: Builder, value: int) -> int:
+        """Add its nodes, given the index of its input; return the index of its output."""
+
+
+@dataclass
+class Builder:
+    """Collects the nodes of a graph in the order of evaluation.
+
+    features: the shape of one sample of x.
+    names: the name of each layer, by its place.
+    place, kind: the layer that is being built.
+    """
+
+    features_of_x: Shape
+    names: Mapping[Place, str]
+    place: Place = ()
+    kind: str = ""
+    nodes: list[Node] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.shapes.append(self.features_of_x)
+
+    @property
+    def layer(self) -> str:
+        return self.names[self.place]
+
+    def features(self, value: int) -> Shape:
+        """Return the shape of one sample of a value."""
+        return self.shapes[value]
+
+    def add(
+        self, step: Step, *inputs: int, layer: str | None = None, names: Mapping[str, str] | None = None
+    ) -> int:
+        """Add a step that takes these values; return the index of its output.
+
+        layer: the name of the layer it belongs to; by default the one that is being built.
+        names: the parameters' names in the network, by their names in the step; by default `layer.name`.
+        """
+        layer = self.layer if layer is None else layer
+        names = {own: f"{layer}.{own}" for own in step.shapes} if names is None else names
+        self.nodes.append(Node(step, layer, inputs, names, (*self.place, self.kind)))
+        self.shapes.append(step.out(*(self.shapes[value] for value in inputs)))
+        return len(self.nodes)
+
+    def through(self, items: Sequence[Item], value: int, *key: str) -> int:
+        """Build layers one after another from a value up; return the index of the last one's output.
+
+        key: the key of the layer being built that lists them, if they are inside one.
+        Raises an `UnfitError` with the place of the first layer that does not fit its input.
+        """
+        outer = self.place, self.kind
+        for i, item in enumerate(items):
+            self.place, self.kind = (*outer[0], *key, i), item.kind
+            try:
+                value = item.build(self, value)
+            except UnfitError as error:
+                error.place = error.place or (*self.place, *((error.key,) if error.key else ()))
+                raise
+        self.place, self.kind = outer
+        return value
+
+    def is_image(self, value: int) -> bool:
+        """Return whether a value holds images [channels, height, width]."""
+        while value != INPUT:
+            node = self.nodes[value - 1]
+            if node.step.makes_images or self.shapes[node.inputs[0]] != self.shapes[value]:
+                return node.step.makes_images
+            value = node.inputs[0]
+        return len(self.features_of_x) == 3
+
+    def graph(self) -> Graph:
+        return Graph(tuple(self.nodes), self.features_of_x)

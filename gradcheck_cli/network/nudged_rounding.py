@@ -1,0 +1,204 @@
+"""Bound the rounding errors of any step by nudging its arguments and observing the change.
+
+This is the default for steps without an error analysis of their own. It needs only their forward pass and
+their vjp. A bound has two parts. The carried part is how much the result changes if each argument is off by
+its error: its numbers are nudged in groups, with several choices of signs, and the changes are added up. The
+step's own part is how far its result in float32 is from the one in float64. Both are absolute values, so a
+bound cannot be negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
+from gradcheck_cli.types import Array
+
+_GROUPS = 32
+"""An argument's features are nudged in at most this many groups."""
+
+_SIGNS = 8
+"""Choices of signs for the numbers of a group."""
+
+_NUDGE = 2.0**-20
+"""Size of a nudge, relative to the largest number of its argument."""
+
+_OWN_SAFETY = 4.0
+_SAMPLES = 4
+_APART = 2.0**-10
+"""Relative distance between the points at which rounding is observed, so that their roundings differ."""
+
+Point = Mapping[str, Array]
+"""The arguments of a function, by name."""
+
+Function = Callable[[Point], Sequence[Array]]
+
+
+class Evaluated(Protocol):
+    """What this module needs of a step."""
+
+    @property
+    def couples(self) -> str: ...
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array: ...
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]: ...
+
+
+def value_error(step: Evaluated, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
+    """Return a bound on the rounding error of a step's output."""
+    at = {**_named("p", p), **_numbered("x", inputs)}
+    by = {**_held(p, arithmetic), **_numbered("x", errors)}
+    nudged = _Nudged(lambda point: (step.forward(_own(point, p), *_inputs(point)),), at, (_is_alone(step),))
+    (bound,) = nudged.bounds(by, arithmetic)
+    return bound
+
+
+def vjp_error(
+    step: Evaluated, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+    """Return ∂L/∂input with its error for each input, and an error bound for each gradient."""
+    at = {**_named("p", p), **_numbered("x", known.inputs), "g": upstream.value}
+    by = {**_held(p, arithmetic), **_numbered("x", known.input_errors), "g": upstream.error}
+    handed, _ = step.vjp(p, known.inputs, known.output, upstream.value)
+
+    def results(point: Point) -> Sequence[Array]:
+        own, inputs = _own(point, p), _inputs(point)
+        handed, gradients = step.vjp(own, inputs, step.forward(own, *inputs), point["g"])
+        return (*handed, *(gradients[name] for name in p))
+
+    nudged = _Nudged(results, at, (_is_alone(step),) * len(handed) + (False,) * len(p))
+    bounds, hidden = nudged.bounds(by, arithmetic), nudged.carried("g", np.maximum(upstream.hidden, 0.0))
+    below = tuple(Upstream(*each) for each in zip(handed, bounds, hidden, strict=False))
+    return below, dict(zip(p, bounds[len(handed) :], strict=True))
+
+
+def _is_alone(step: Evaluated) -> bool:
+    """Return whether each sample of the output depends on the same sample of the inputs only."""
+    return step.couples != "batch"
+
+
+def _named(prefix: str, arrays: Arrays) -> dict[str, Array]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def _numbered(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
+    return _named(prefix, {str(number): array for number, array in enumerate(arrays)})
+
+
+def _held(p: Arrays, arithmetic: Arithmetic) -> dict[str, Array]:
+    """Return the errors of the parameters as the arithmetic stores them."""
+    return _named("p", {name: arithmetic.input_eps * np.abs(value) for name, value in p.items()})
+
+
+def _own(point: Point, p: Arrays) -> dict[str, Array]:
+    return {name: point[f"p.{name}"] for name in p}
+
+
+def _inputs(point: Point) -> Inputs:
+    return tuple(array for name, array in point.items() if name.startswith("x."))
+
+
+@dataclass(frozen=True)
+class _Nudged:
+    """A function at a point.
+
+    alone: for each result, whether each of its samples depends on the same sample of the arguments only.
+    """
+
+    function: Function
+    at: Point
+    alone: tuple[bool, ...]
+
+    @cached_property
+    def here(self) -> Sequence[Array]:
+        return self.function(self.at)
+
+    def bounds(self, by: Point, arithmetic: Arithmetic) -> list[Array]:
+        """Return a bound on the rounding error of each result, given the errors `by` of the arguments."""
+        carried = [self.carried(name, error) for name, error in by.items()]
+        own = [arithmetic.eps * each + arithmetic.tiny for each in _rounding(self.function, self.at)]
+        return [sum(parts, each) for *parts, each in zip(*carried, own, strict=True)]
+
+    def carried(self, name: str, error: Array) -> list[Array]:
+        """Return how much each result changes if argument `name` is off by ± `error`, to first order.
+
+        The nudges are much larger than the errors, so that float64 resolves them, and the changes are scaled
+        down. A group of K numbers changes a result by at most √K times the root mean square over all signs.
+        """
+        value, total = self.at[name], [np.zeros(each.shape) for each in self.here]
+        error = np.broadcast_to(error, value.shape)
+        largest = float(error.max(initial=0.0))
+        if largest == 0:
+            return total
+        if not np.isfinite(largest):
+            return [np.full(each.shape, np.inf) for each in total]
+        longer = _NUDGE * (float(np.abs(value).max()) or 1.0) / largest
+        for nudges, features, count in _in_groups(longer * error):
+            squares = [np.zeros(each.shape) for each in self.here]
+            for nudge in nudges:
+                changes = zip(
+                    squares, self.function({**self.at, name: value + nudge}), self.here, strict=True
+                )
+                squares = [sofar + np.square(there - here) for sofar, there, here in changes]
+            numbers = [features if alone else count for alone in self.alone]
+            for each, square, many in zip(total, squares, numbers, strict=True):
+                each += np.sqrt(many * square / len(nudges)) / longer
+        return total
+
+
+def _in_groups(error: Array) -> Iterator[tuple[list[Array], int, int]]:
+    """Yield, for each group of numbers, its nudges, and how many numbers it has: in a sample, and in all.
+
+    A group has the same features in every sample. If a group is small enough, its signs are orthogonal.
+    """
+    rng, features = np.random.default_rng(0), error[0].size if error.ndim > 1 else error.size
+    number = np.arange(features).reshape(error.shape[1:] if error.ndim > 1 else error.shape)
+    for group in range(min(features, _GROUPS)):
+        member = np.broadcast_to(number % _GROUPS == group, error.shape) & (error != 0)
+        count = int(np.count_nonzero(member))
+        if count:
+            nudges = []
+            for signs in _signs(count, rng):
+                nudge = np.zeros(error.shape)
+                nudge[member] = signs * error[member]
+                nudges.append(nudge)
+            yield nudges, -(-features // _GROUPS), count
+
+
+def _signs(count: int, rng: np.random.Generator) -> Array:
+    """Return choices of signs (choices, count): orthogonal ones for a few numbers, else random ones."""
+    size = 1 << (count - 1).bit_length()
+    if size > _SIGNS:
+        return rng.choice([-1.0, 1.0], (_SIGNS, count))
+    signs = np.ones((1, 1))
+    while len(signs) < size:
+        signs = np.block([[signs, signs], [signs, -signs]])
+    return signs[:, :count]
+
+
+def _rounding(function: Function, at: Point) -> list[Array]:
+    """Return how far each result in float32 is from the one in float64, in units of ε."""
+    rng, eps = np.random.default_rng(0), float(np.finfo(np.float32).eps)
+    own = [np.zeros(each.shape) for each in function(at)]
+    for _ in range(_SAMPLES):
+        narrow = {name: _near(array, rng) for name, array in at.items()}
+        wide = {name: array.astype(np.float64) for name, array in narrow.items()}
+        for k, (rounded, exact) in enumerate(zip(function(narrow), function(wide), strict=True)):
+            least = np.abs(exact) + np.sqrt(np.mean(np.square(exact)))  # no result is known better
+            seen = np.fmax(np.abs(rounded - exact) / eps, least)
+            own[k] = np.fmax(own[k], seen)
+    return [_OWN_SAFETY * each for each in own]
+
+
+def _near(array: Array, rng: np.random.Generator) -> Array:
+    nearby = array * (1.0 + _APART * rng.uniform(-1.0, 1.0, array.shape))
+    return np.asarray(nearby.astype(np.float32))
