@@ -28,7 +28,7 @@ from gradcheck_cli.numerical.estimate import Estimate, differentiate
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.problem.problem import Problem, build_problem, refuse_other_than_chain
 from gradcheck_cli.problem.unexercised import unusual
 from gradcheck_cli.report import EXIT_CODES
 from gradcheck_cli.spec.check import CheckSpec
@@ -157,6 +157,7 @@ def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic]:
 
 
 def _narrowed(problem: Problem, only: str) -> Problem:
+    refuse_other_than_chain(problem.network, "explain")
     return replace(problem, checked=_parameters_of(problem, only)) if only else problem
 
 

@@ -20,7 +20,7 @@ from gradcheck_cli.network.network import gradients
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
 from gradcheck_cli.parallel.forked import each_in_processes
-from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.problem.problem import Problem, build_problem, refuse_other_than_chain
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import Backprop
 from gradcheck_cli.spec.spec import Spec
@@ -152,6 +152,7 @@ def mutate(
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
+    refuse_other_than_chain(problem.network, "mutate")
     subject = network_subject(spec, problem)
     looks = Remembered()  # differences do not depend on the gradient, so each is taken only once
     right = subject.check(spec.check, looks=looks).verdict
