@@ -1,4 +1,4 @@
-"""Checks of networks that are more than a chain: pooling, normalisation, residuals, tokens and shared weights."""
+"""Checks of networks with pooling, normalisation, residuals, tokens and shared weights."""
 
 from __future__ import annotations
 
@@ -203,7 +203,8 @@ def test_a_tie_of_two_is_a_kink_whose_usual_choices_are_all_right():
     """x₀ + x₁ is 3 at the first two positions: either may be the largest, with another gradient."""
     problem = pooled([1.0, 1.0])
     kinks = problem.objective.kinks
-    assert kinks.in_activations and kinks.have_two_sides
+    assert kinks.in_activations
+    assert kinks.have_two_sides
     right = right_gradients(problem)
     subject = subject_of_network(spec_of({"units": 1}), problem)
     delta = right["hidden1.weight"].ravel()[0] / 3.0  # the first position, (3, 0), gets all of it
@@ -267,7 +268,8 @@ def test_a_perturbation_may_pass_a_layer_that_is_off_by_the_side_of_it():
     off = {**problem.parameters, "hidden2.bias": np.full(4, -100.0)}
     problem = replace(problem, parameters=off)
     right = right_gradients(problem)
-    assert right["hidden1.weight"].all() and not right["hidden2.weight"].any()
+    assert right["hidden1.weight"].all()
+    assert not right["hidden2.weight"].any()
     assert problem.network.graph.gates[1] == frozenset({1, 4, 5, 6})
     subject = subject_of_network(spec_of(*layers, loss="cross_entropy"), problem)
     assert check_subject(subject, spec_of({"units": 1}).check).verdict is Verdict.AGREES

@@ -1,4 +1,4 @@
-"""The perturbable numbers of a network: the numbers of its values and the entries of its parameters.
+"""The perturbable numbers of a network: the numbers of its values. `entry_moves` has those of its parameters.
 
 Short steps through dense layers are evaluated by `short_moves`, all others by `at_rest.AtRest.above`.
 """
@@ -6,21 +6,18 @@ Short steps through dense layers are evaluated by `short_moves`, all others by `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from gradcheck_cli.moving.at_rest import AtRest, Evaluate
+from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
-from gradcheck_cli.network.arithmetic import NUDGED
-from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
-from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.numerical.objective import Moved, Spread
 from gradcheck_cli.types import Array
@@ -46,7 +43,7 @@ def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, t
     return Moved(*(np.concatenate(each) for each in zip(*moved, strict=True)))
 
 
-def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
+def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
     """Return the rounding error of the losses (N,), in units of ε, for short steps."""
     _, rounding = loss_and_rounding(
         objective.network.loss, objective.output, objective.target, output_rounding
@@ -54,7 +51,7 @@ def _near_rounding(objective: AtRest, output_rounding: Array) -> Array:
     return abs(objective.network.coefficient) * rounding
 
 
-def _rounded(near: NearLosses, rounding: Array) -> Array:
+def rounded(near: NearLosses, rounding: Array) -> Array:
     """Return the rounding error of these losses, in units of ε, given that of the unperturbed ones."""
     return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
 
@@ -76,7 +73,7 @@ def _units_of(objective: AtRest, value: int) -> Array:
 
 
 @dataclass(frozen=True)
-class _Moves:
+class Moves:
     """Perturbations of value `at`: `near` evaluates short steps; longer ones are computed in full.
 
     near: the short steps of `at`, or of y if batch normalisation follows.
@@ -135,7 +132,7 @@ class _Moves:
 
 
 @dataclass(frozen=True)
-class UnitMoves(_Moves):
+class UnitMoves(Moves):
     """Every number of a value, (F, N) in C order, perturbed for its own sample only."""
 
     @property
@@ -159,7 +156,7 @@ class UnitMoves(_Moves):
     @cached_property
     def _near_rounding(self) -> Array:
         in_row = self.near.in_rows or self.near.is_output
-        return _near_rounding(self.objective, self._row_rounding if in_row else self._raised_rounding)
+        return near_rounding(self.objective, self._row_rounding if in_row else self._raised_rounding)
 
     @cached_property
     def _raised_rounding(self) -> Array:
@@ -191,7 +188,7 @@ class UnitMoves(_Moves):
         else:
             features, here = np.divmod(which, samples)
             near = self.near.singles(features, here, to)
-        rounding = _rounded(near, self._near_rounding[here])
+        rounding = rounded(near, self._near_rounding[here])
         return Moved(near.losses.ravel(), rounding.ravel(), near.crossed.ravel())
 
     def _move_far(self, which: Array, to: Array) -> Moved:
@@ -237,7 +234,7 @@ class UnitMoves(_Moves):
 
 
 @dataclass(frozen=True)
-class BatchMoves(_Moves):
+class BatchMoves(Moves):
     """Every number of a value, (F, N) in C order, below a step that couples the samples.
 
     Sample n has its own copy of the weights, so only its number changes, but the losses of all samples do.
@@ -262,7 +259,7 @@ class BatchMoves(_Moves):
 
     @cached_property
     def _near_rounding(self) -> Array:
-        return _near_rounding(self.objective, self._output_rounding)
+        return near_rounding(self.objective, self._output_rounding)
 
     @property
     def _is_short(self) -> bool:
@@ -276,7 +273,7 @@ class BatchMoves(_Moves):
         near = self.near.columns(
             features, slice(None), normalised_columns(self.objective, self.at, features, z)
         )
-        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
+        return Moved(near.losses, rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _move_far(self, which: Array, to: Array) -> Moved:
         value = np.repeat(self._value[None].astype(to.dtype, copy=False), len(which), axis=0)
@@ -304,187 +301,3 @@ def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Ar
     gamma, beta = (objective.own[at + 1][name][units, None] for name in scale.names)
     y: Array = gamma * norm.forward({}, z[..., None])[..., 0] + beta
     return y
-
-
-@dataclass(frozen=True)
-class EntryMoves(_Moves):
-    """Every entry of one parameter, each perturbed for the whole batch at once.
-
-    at: the output of the step that uses the parameter.  own: the parameter's name in the step.
-    """
-
-    own: str
-
-    @property
-    def _is_short(self) -> bool:
-        return False
-
-    @property
-    def _node(self) -> int:
-        return self.at - 1
-
-    @property
-    def _parameter(self) -> Array:
-        return self.objective.own[self._node][self.own]
-
-    @property
-    def _inputs(self) -> tuple[Array, ...]:
-        return tuple(self.objective.values[k] for k in self.objective.graph.nodes[self._node].inputs)
-
-    @cached_property
-    def position(self) -> Array:
-        return self._parameter.ravel()
-
-    @cached_property
-    def unit(self) -> Array:
-        """The change of an entry that changes the step's output by at most 1, or by one batch deviation."""
-        if self._factors is None:
-            return np.ones(len(self.position))
-        reach = self._factors.reach()
-        reach = np.where(reach > np.finfo(np.float64).tiny, reach, 1.0)
-        deviation = deviation_of(self.objective, self.at)
-        if deviation is None:
-            return (1.0 / reach).ravel()
-        features = self.objective.graph.value_features[self.at]
-        least = np.broadcast_to(deviation.min(axis=0), features).ravel()
-        return (self._factors.least(least) / reach).ravel()
-
-    @cached_property
-    def _factors(self) -> Factors | None:
-        return self.objective.graph.nodes[self._node].step.factors(self.own, self._inputs)
-
-    @cached_property
-    def _output_rounding(self) -> Array:
-        """Rounding of the outputs, (N, *outputs), above a value that rounds like the terms of its sums."""
-        return self.objective.output_rounding(self.at, self._own_rounding)
-
-    @property
-    def _own_rounding(self) -> Array:
-        """Rounding of the step's output, in units of ε, if its inputs are exact."""
-        step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
-        exact = tuple(np.zeros_like(each) for each in self._inputs)
-        error = step.error(p, self._inputs, self.objective.values[self.at], exact, NUDGED)
-        rounding: Array = error / NUDGED.eps
-        return rounding
-
-    def _move_far(self, which: Array, to: Array) -> Moved:
-        node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]
-        value = self.objective.values[self.at]
-        moved = node.step.with_entries(own, self.own, which, to, self._inputs, value)
-        losses, rounding, crossed = self.objective.above(self.at, moved, slice(None), self._output_rounding)
-        if not self._noticed.all():
-            rounding = np.where(self._noticed[which][:, None], rounding, 0.0)
-        return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
-
-    def evaluate(self, which: Array, to: Array, inputs: Sequence[Array]) -> Array:
-        """Return the outputs (B, N, *out) if entry which[b] is to[b], for inputs (N, …) or (B, N, …)."""
-        node, p = self.objective.graph.nodes[self._node], self.objective.own[self._node]
-        results = []
-        for b in range(len(which)):
-            each = tuple(
-                value[b] if value.ndim > rest.ndim else value
-                for value, rest in zip(inputs, self._inputs, strict=True)
-            )
-            (result,) = node.step.with_entries(
-                p, self.own, which[b : b + 1], to[b : b + 1], each, node.step.forward(p, *each)
-            )
-            results.append(result)
-        return np.stack(results)
-
-    @cached_property
-    def _noticed(self) -> Array:
-        """Whether the numbers that an entry changes affect anything above, (P,)."""
-        constant = self.objective.graph.nodes[self._node].step.constant(self.own)
-        noticed = np.ones(self._parameter.shape, dtype=bool) if constant is None else ~constant
-        if self._factors is not None:
-            noticed = noticed & ~self._factors.least(~self.objective.heard[self.at].ravel())
-        return noticed.ravel()
-
-
-@dataclass(frozen=True)
-class SharedEntryMoves(EntryMoves):
-    """Every entry of a parameter that several steps use, perturbed in all of them at once.
-
-    at, own: the first use.  name: the parameter's name in the network.
-    """
-
-    name: str
-
-    @cached_property
-    def _each(self) -> tuple[EntryMoves, ...]:
-        uses = self.objective.graph.uses[self.name]
-        return tuple(EntryMoves(self.objective, i + 1, self.near, own) for i, own in uses)
-
-    @cached_property
-    def unit(self) -> Array:
-        return np.minimum.reduce([each.unit for each in self._each])
-
-    @cached_property
-    def _output_rounding(self) -> Array:
-        return self.objective.output_rounding_of({each.at: each._own_rounding for each in self._each})
-
-    def _move_far(self, which: Array, to: Array) -> Moved:
-        fresh: dict[int, Array] = {}
-        again: dict[int, Evaluate] = {}
-        graph = self.objective.graph
-        for each in self._each:
-            i = each.at - 1
-            if any(i in graph.above[at] for at in fresh):
-                again[i] = partial(each.evaluate, which, to)
-            else:
-                own, value = self.objective.own[i], self.objective.values[each.at]
-                moved = graph.nodes[i].step.with_entries(own, each.own, which, to, each._inputs, value)
-                fresh[each.at] = moved
-        losses, rounding, crossed = self.objective.fed(fresh, slice(None), self._output_rounding, again=again)
-        noticed = np.logical_or.reduce([each._noticed for each in self._each])
-        rounding = np.where(noticed[which][:, None], rounding, 0.0)
-        return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
-
-
-@dataclass(frozen=True)
-class DenseEntryMoves(EntryMoves):
-    """The entries of a dense step, or of γ and β: a short step changes one column of the batch."""
-
-    @property
-    def _is_short(self) -> bool:
-        return self.near.plain
-
-    def _move_near(self, which: Array, to: Array) -> Moved:
-        units, rise = self._risen(which, (to - self.position[which])[:, None])
-        near = self.near.columns(units, slice(None), self._columns(units, rise))
-        return Moved(near.losses, _rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
-
-    def _columns(self, units: Array, rise: Array) -> Array:
-        """Return the columns (B, N) of y for these units after `rise` is added to the step's output."""
-        if self.near.at == self.at:
-            return self.near.y[units] + rise
-        z = self.objective.values[self.at].T[units]
-        return normalised_columns(self.objective, self.at, units, z + rise)
-
-    def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """Return the units of these entries, and how their columns (B, N) change if they change by `by`."""
-        step = self.objective.graph.nodes[self._node].step
-        if isinstance(step, Scale) and self.own == step.names[0]:
-            return which, by * self._rows_of_inputs[which]
-        if isinstance(step, Scale) or self.own == "bias":
-            return which, by
-        units, inputs = np.divmod(which, self._parameter.shape[1])
-        return units, by * self._rows_of_inputs[inputs]
-
-    @cached_property
-    def _rows_of_inputs(self) -> Array:
-        """The step's input, a⁽ʰ⁾ or ẑ, (in, N)."""
-        return np.ascontiguousarray(self._inputs[0].T)
-
-    @cached_property
-    def _near_rounding(self) -> Array:
-        """Rounding of the losses, (N,), including one more rounding when the value is raised."""
-        size = np.abs(self.objective.values[self.at])
-        return _near_rounding(self.objective, self.objective.output_rounding(self.at, size))
-
-
-def entry_moves(objective: AtRest, at: int, near: Near, own: str) -> EntryMoves:
-    """Return the entries of a parameter of the step whose output is value `at`, as perturbable numbers."""
-    plain = isinstance(objective.graph.nodes[at - 1].step, Dense | Scale)
-    kind = DenseEntryMoves if plain and len(objective.graph.value_features[at]) == 1 else EntryMoves
-    return kind(objective, at, near, own)

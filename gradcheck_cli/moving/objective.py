@@ -14,13 +14,8 @@ from itertools import combinations, product
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest, Convention
-from gradcheck_cli.moving.movables import (
-    BatchMoves,
-    SharedEntryMoves,
-    UnitMoves,
-    entry_moves,
-    scaled_value,
-)
+from gradcheck_cli.moving.entry_moves import SharedEntryMoves, entry_moves
+from gradcheck_cli.moving.movables import BatchMoves, UnitMoves, scaled_value
 from gradcheck_cli.moving.penalty_moves import PenaltyMoves
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.network.factors import Factors

@@ -3,8 +3,8 @@
 A step maps arrays (…, N, *features) to one such array. To add a kind:
 
 1. Write its file here: a frozen dataclass whose base is `step.Step`, with the mathematics in its docstring.
-   It needs `forward`, which accepts real, complex and wide numbers with any axes before the samples, and `vjp`.
-   Then override what applies; everything else has a default:
+   It needs `forward`, which accepts real, complex and wide numbers with any axes before the samples, and
+   `vjp`. Then override what applies; everything else has a default:
 
    - `of(features, **options)` builds it from the options of a spec, and raises an `UnfitError` that names the
      option at fault. `out(*features)` is the shape of the output, if it differs from that of the input.
@@ -13,8 +13,8 @@ A step maps arrays (…, N, *features) to one such array. To add a kind:
    - `factors(name, inputs)`: how a parameter enters the output, if the output is affine in it. It makes unit
      differences possible. Without it, every entry is perturbed on its own, which is slower.
    - `has_pieces`, `pieces`, `branch` and `sides` if it has kinks.
-   - `error` and `vjp_error`: bounds on rounding errors. The defaults nudge and observe (`nudged_rounding`); an
-     analysis of its own is faster and tighter.
+   - `error` and `vjp_error`: bounds on rounding errors. The defaults nudge and observe (`nudged_rounding`);
+     an analysis of its own is faster and tighter.
    - `heard`: which inputs can matter, if not all of them do. `with_entries`: a faster way to perturb entries.
    - `label`, `makes_images`, `channel`, `multiplications`: see `Step`.
 
