@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcheck_cli.checker import check, check_subject
-from gradcheck_cli.comparison import Verdict
+from gradcheck_cli.checker import check
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.moving.objective import NetworkObjective
@@ -25,7 +24,8 @@ from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
-from gradcheck_cli.subject.subject import subject_of_network
+from gradcheck_cli.subject.network import network_subject
+from gradcheck_cli.verdict import Verdict
 from tests.build import problem_of, right_gradients, spec_of
 
 LENET = [
@@ -100,14 +100,14 @@ def test_units_and_literal_differences_are_the_gradient(name, seed):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_mistake_in_any_tensor_is_wrong(name, seed):
     problem = build_problem(spec(name, seed))
-    subject, right = subject_of_network(spec(name, seed), problem), right_gradients(problem)
+    subject, right = network_subject(spec(name, seed), problem), right_gradients(problem)
     for each, value in right.items():
         if np.abs(value).max() < 1e-12:  # such as a bias below a batch normalisation
             continue
         wrong = value.copy()
         wrong.flat[np.abs(value).argmax()] *= 1.001
         analytic = replace(subject.analytic, values={**right, each: wrong})
-        report = check_subject(replace(subject, analytic=analytic), spec(name).check)
+        report = replace(subject, analytic=analytic).check(spec(name).check)
         assert report.verdict is Verdict.WRONG
         (off,) = (c for c in report.comparisons if c.wrong.any())
         assert off.name == each
@@ -127,10 +127,10 @@ def test_a_residual_whose_skip_is_forgotten_in_backward_is_wrong():
     plain = build_problem(alone)
     values = {name: problem.parameters[name] for name in plain.network.shapes}
     without = gradients(plain.network, values, problem.x, problem.target)
-    subject = subject_of_network(spec, problem)
+    subject = network_subject(spec, problem)
     mixed = {**with_skip, "hidden1.weight": without["hidden1.weight"]}
     analytic = replace(subject.analytic, values=mixed)
-    assert check_subject(replace(subject, analytic=analytic), spec.check).verdict is Verdict.WRONG
+    assert replace(subject, analytic=analytic).check(spec.check).verdict is Verdict.WRONG
 
 
 # --- shared weights --------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_a_tie_of_two_is_a_kink_whose_usual_choices_are_all_right():
     assert kinks.in_activations
     assert kinks.have_two_sides
     right = right_gradients(problem)
-    subject = subject_of_network(spec_of({"units": 1}), problem)
+    subject = network_subject(spec_of({"units": 1}), problem)
     delta = right["hidden1.weight"].ravel()[0] / 3.0  # the first position, (3, 0), gets all of it
     for gradient, agrees in (
         (delta * np.array([3.0, 0.0]), True),  # to the first
@@ -218,7 +218,7 @@ def test_a_tie_of_two_is_a_kink_whose_usual_choices_are_all_right():
         values = {**right, "hidden1.weight": gradient.reshape(1, 2, 1, 1)}
         analytic = replace(subject.analytic, values=values)
         how = spec_of({"units": 1}).check
-        verdict = check_subject(replace(subject, analytic=analytic), how).verdict
+        verdict = replace(subject, analytic=analytic).check(how).verdict
         assert (verdict is Verdict.AGREES) == agrees
 
 
@@ -235,10 +235,10 @@ def test_a_tie_of_three_is_never_called_wrong_for_an_unusual_choice():
     right = right_gradients(problem)
     delta = right["hidden1.weight"].ravel()[0] / 3.0
     thirds = delta * np.array([3.0 + 1.0 + 2.0, 0.0 + 2.0 + 1.0]) / 3.0
-    subject = subject_of_network(spec_of({"units": 1}), problem)
+    subject = network_subject(spec_of({"units": 1}), problem)
     values = {**right, "hidden1.weight": thirds.reshape(1, 2, 1, 1)}
     analytic = replace(subject.analytic, values=values)
-    report = check_subject(replace(subject, analytic=analytic), spec_of({"units": 1}).check)
+    report = replace(subject, analytic=analytic).check(spec_of({"units": 1}).check)
     assert report.verdict is not Verdict.WRONG
 
 
@@ -271,8 +271,8 @@ def test_a_perturbation_may_pass_a_layer_that_is_off_by_the_side_of_it():
     assert right["hidden1.weight"].all()
     assert not right["hidden2.weight"].any()
     assert problem.network.graph.gates[1] == frozenset({1, 4, 5, 6})
-    subject = subject_of_network(spec_of(*layers, loss="cross_entropy"), problem)
-    assert check_subject(subject, spec_of({"units": 1}).check).verdict is Verdict.AGREES
+    subject = network_subject(spec_of(*layers, loss="cross_entropy"), problem)
+    assert subject.check(spec_of({"units": 1}).check).verdict is Verdict.AGREES
 
 
 def test_explain_and_mutate_refuse_what_they_cannot_do():

@@ -349,13 +349,7 @@ def _by_key_in_schema(schema: dict[str, Any]) -> None:
 
 
 AnyLayer = Annotated[
-    Conv2dSpec
-    | FlattenSpec
-    | MaxPool2dSpec
-    | LayerNormSpec
-    | EmbeddingSpec
-    | ResidualSpec
-    | LayerSpec,
+    Conv2dSpec | FlattenSpec | MaxPool2dSpec | LayerNormSpec | EmbeddingSpec | ResidualSpec | LayerSpec,
     by_key(**_KINDS),
     BeforeValidator(_item),
     Field(json_schema_extra=_by_key_in_schema),
