@@ -12,7 +12,7 @@ import numpy as np
 from gradcheck_cli.diagnose.site import Part
 from gradcheck_cli.diagnose.sites import NOTHING, NodeSite, SeenLayer, seen
 from gradcheck_cli.diagnose.variant import Visit
-from gradcheck_cli.network.steps.batch_norm import Normalise, Normalised
+from gradcheck_cli.network.steps.normalise import Normalise, Normalised
 from gradcheck_cli.types import Array, Shape
 
 
@@ -83,7 +83,7 @@ def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
     norm, at, g = visit.step, visit.at, averaged.rows(visit.upstream)
     assert isinstance(norm, Normalise)
     deviation = norm.deviation(visit.inputs[0]).reshape(1, -1)
-    known = Normalised(averaged.rows(visit.output), deviation, Normalise(norm.eps))
+    known = Normalised(averaged.rows(visit.output), deviation, Normalise.over_batch(norm.eps))
     activity, ones = seen(z=(averaged.rows(visit.inputs[0]),)), np.ones(g.shape[1])
     arrays = averaged.rows(visit.output), g, NOTHING
     return NormSite(
@@ -106,7 +106,7 @@ def scale_site(visit: Visit) -> NormSite | None:
         return None
     at, rows, norm = visit.at, _by_unit(visit), below.step
     assert isinstance(norm, Normalise)
-    known = Normalised(rows(visit.inputs[0]), NOTHING, Normalise(norm.eps))
+    known = Normalised(rows(visit.inputs[0]), NOTHING, Normalise.over_batch(norm.eps))
     arrays = rows(visit.output), rows(visit.upstream), rows(below.right[0][0])
     gamma, _ = visit.step.shapes
     return NormSite(

@@ -18,7 +18,7 @@ from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.variant import Pass, Visit
 from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.graph import Node
-from gradcheck_cli.network.steps.batch_norm import Normalise, Normalised, Scale
+from gradcheck_cli.network.steps.normalise import Normalise, Normalised, Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.types import Array, Shape
 

@@ -23,8 +23,8 @@ from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.graph import Graph, Node
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.step import Step
-from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
 from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.problem.problem import Problem, build_problem

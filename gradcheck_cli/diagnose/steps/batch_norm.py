@@ -13,7 +13,7 @@ from gradcheck_cli.diagnose.site import Part
 from gradcheck_cli.diagnose.sites import result_of
 from gradcheck_cli.diagnose.table import MISTAKES
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share
-from gradcheck_cli.network.steps.batch_norm import Normalise, Scale
+from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.types import Array
 
 
