@@ -66,13 +66,14 @@ def target_of(comparison: Comparison, right: Array) -> Target:
 def silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
     """Return a mask of the units whose weights and bias have gradients of exactly 0, (units,).
 
-    None if the gradient of the layer's weight or bias is missing.
+    None if the gradient of the layer's weight or bias is missing, or if the layer has no units, as in a
+    layer normalisation.
     """
     layer = name.rpartition(".")[0]
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
-    if weight is None or bias is None:
+    if weight is None or bias is None or bias.found.shape != weight.found.shape[:-1]:
         return None
-    return np.asarray((weight.found == 0).all(axis=1) & (bias.found == 0))
+    return np.asarray((weight.found == 0).all(axis=-1) & (bias.found == 0))
 
 
 _DOUBLE = 2.0**-50

@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, problem: Problem) -> Sizes:
         over_outputs = problem.reduction == "mean" and problem.network.loss.per_output
-        return cls(len(problem.x), problem.network.output.units, problem.reduction != "sum", over_outputs)
+        return cls(len(problem.x), problem.network.outputs[-1], problem.reduction != "sum", over_outputs)
 
 
 class Named(NamedTuple):
