@@ -20,6 +20,7 @@ from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.network.steps.reshape import Flatten
 from gradcheck_cli.types import Array, Shape
+from tests.network.step_kinds import KINDS, Draw
 
 SAMPLES = 5
 
@@ -70,6 +71,8 @@ EXAMPLES: dict[str, Example] = {
     "embedding": _of(Embedding(6, 3), (4,)),
     "embedding with padding": _of(Embedding(4, 3, padding_idx=1), (2, 3)),
 }
+
+EXAMPLES |= {kind: Example(*draw(Draw(1000))) for kind, draw in KINDS.items()}
 
 
 class Drawn(NamedTuple):

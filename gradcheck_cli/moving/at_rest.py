@@ -225,7 +225,8 @@ class AtRest:
             return step.forward(self.own[i], y), changed
         kink = self.kinks.of_nodes[i]
         kept, right = pick(kink.mask), self._right(i, pick)
-        sides = [step.branch(y, np.where(kept, pick(side), pieces)) for side in (kink.below, kink.above)]
+        on = (np.where(kept, pick(side), pieces) for side in (kink.below, kink.above))
+        sides = [step.branch(self.own[i], y, side) for side in on]
         return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
 
     def _right(self, i: int, pick: Pick) -> Any:

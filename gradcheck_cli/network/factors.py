@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -232,7 +233,100 @@ class Picked:
         return Picked(number[self.tokens], (len(units), self.shape[1]))
 
 
-Factors = Rows | Ones | Own | Picked
+@dataclass(frozen=True)
+class InputUnits:
+    """The channels of an output that a transposed convolution writes to, for each channel of its input."""
+
+    features: Shape
+    groups: int
+    units: int
+
+    def by_unit(self, numbers: Array) -> Array:
+        """Return the numbers (F, N) that each input channel reaches, (units, positions · N)."""
+        return np.repeat(numbers.reshape(self.groups, -1), self.units // self.groups, axis=0)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Factors of the weight [in, out / groups, *kernel] of a transposed convolution.
+
+    rows: (groups, positions · N, in / groups · kernel), what each number of the output takes of the input.
+    units: the input channels whose entries count.
+    """
+
+    rows: Array
+    channels: InputUnits
+    shape: Shape
+    units: Array
+
+    def sums(self, d: Array) -> Array:
+        return self._over(d, self.rows)
+
+    def sizes(self, u: Array) -> Array:
+        return self._over(u, np.abs(self.rows))
+
+    def squares(self, u: Array) -> Array:
+        scale = max(float(np.abs(u).max(initial=0.0)), np.finfo(np.float64).tiny)
+        weight = max(float(np.abs(self.rows).max(initial=0.0)), np.finfo(np.float64).tiny)
+        return np.sqrt(self._over((u / scale) ** 2, (self.rows / weight) ** 2)) * (scale * weight)
+
+    def _over(self, numbers: Array, rows: Array) -> Array:
+        groups, (inputs, outputs, *kernel) = len(rows), self.shape
+        by_output = numbers.reshape(groups, outputs, -1)
+        sums = np.matmul(by_output, rows).reshape(groups, outputs, inputs // groups, *kernel)
+        return np.swapaxes(sums, 1, 2).reshape(self.shape)[self.units]
+
+    def reach(self) -> Array:
+        inputs, outputs, *kernel = self.shape
+        largest = np.abs(self.rows).max(axis=1).reshape(inputs, 1, *kernel)
+        return np.repeat(largest, outputs, axis=1)[self.units]
+
+    def least(self, numbers: Array) -> Array:
+        """Return the least of the numbers (F,) that each entry reaches, in the shape of the parameter."""
+        by_unit = self.channels.by_unit(numbers[:, None]).min(axis=1)[self.units]
+        spread = by_unit.reshape(-1, *(1,) * (len(self.shape) - 1))
+        return np.broadcast_to(spread, (len(by_unit), *self.shape[1:]))
+
+    def feeding(self, entries: Array) -> Array:
+        groups, (inputs, outputs) = len(self.rows), self.shape[:2]
+        full = np.zeros(self.shape, dtype=bool)
+        full[self.units] = entries
+        by_output = full.reshape(groups, inputs // groups, outputs, -1).any(axis=(1, 3)).ravel()
+        return np.repeat(by_output, math.prod(self.channels.features) // by_output.size)
+
+    def of(self, units: Array) -> Array:
+        return np.arange(math.prod(self.channels.features))
+
+    def only(self, units: Array) -> Spread:
+        return replace(self, units=self.units[units])
+
+
+class Factors(Protocol):
+    """How one parameter enters the output of a step, z = J w + c, for d and u of shape (F, N)."""
+
+    def sums(self, d: Array) -> Array:
+        """Return Jᵀ d, in the shape of the parameter."""
+
+    def sizes(self, u: Array) -> Array:
+        """Return |J|ᵀ u."""
+
+    def squares(self, u: Array) -> Array:
+        """Return √((J ∘ J)ᵀ u²), the error of `sums` for independent errors u."""
+
+    def reach(self) -> Array:
+        """Return the largest factor of every entry; 1 where the entries' own scale counts."""
+
+    def least(self, numbers: Array) -> Array:
+        """Return the least of the numbers (F,) that each entry reaches, in the shape of the parameter."""
+
+    def feeding(self, entries: Array) -> Array:
+        """Return a mask of the features (F,) that depend on the marked entries."""
+
+    def of(self, units: Array) -> Array:
+        """Return the features that `only` takes for these units, the indices along the first axis."""
+
+    def only(self, units: Array) -> Factors:
+        """Return the factors of these units alone."""
 
 
 def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:

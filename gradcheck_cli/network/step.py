@@ -91,7 +91,7 @@ class Step:
         """Return the pieces on both sides of the kinks that each input reaches if it is off by ± reach."""
         return Sides(self.pieces(x - reach), self.pieces(x + reach), reach)
 
-    def branch(self, x: Array, pieces: Array) -> Array:
+    def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
         """Return the output on the given pieces, extended past their ends; needs `has_pieces`."""
         raise NotImplementedError
 

@@ -99,7 +99,7 @@ class MaxPool2d(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         (x,) = inputs
         if np.iscomplexobj(x):
-            return self.branch(x, self.pieces(x))
+            return self.branch(p, x, self.pieces(x))
         largest: Array = self._windows(x).max(axis=-1)
         return largest
 
@@ -107,7 +107,7 @@ class MaxPool2d(Step):
         largest: Array = self._windows(x.real).argmax(axis=-1)
         return largest
 
-    def branch(self, x: Array, pieces: Array) -> Array:
+    def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
         picked: Array = np.take_along_axis(self._windows(x), pieces[..., None], axis=-1)[..., 0]
         return picked
 

@@ -3,7 +3,9 @@
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        mean and variance depend on z, too
     ∂L/∂γ = Σ ∂L/∂y ẑ        ∂L/∂β = Σ ∂L/∂y        ∂L/∂ẑ = γ ∂L/∂y
 
-The variance is the biased one. Batch normalisation averages over the samples, and for images (C, H, W) over
+The variance is the biased one, unless
+`unbiased` divides by N − 1 numbers instead of N: then mean(g ẑ) counts N / (N − 1) times.
+Batch normalisation averages over the samples, and for images (C, H, W) over
 the positions; layer normalisation averages over the last axes of each sample.
 (S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, with the statistics of the batch. J. L. Ba,
 J. R. Kiros and G. E. Hinton, "Layer normalization", 2016.)
@@ -34,6 +36,11 @@ class Normalise(Step):
     eps: float
     axes: tuple[int, ...]
     couples: Couples
+    unbiased: bool = False
+
+    @property
+    def label(self) -> str:
+        return "batch_norm" if self.couples == "batch" else "layer_norm"
 
     @classmethod
     def over_batch(cls, eps: float, rank: int = 1, channel: int = 0) -> Normalise:
@@ -50,16 +57,25 @@ class Normalise(Step):
         mean: Array = array.mean(axis=self.axes, keepdims=True)
         return mean
 
+    def _count(self, shape: Shape) -> int:
+        """Return the number of numbers that a mean of an array of this shape is over."""
+        return math.prod(shape[axis] for axis in self.axes)
+
+    def _of_variance(self, products: Array) -> Array:
+        """Return the mean of products, over N − 1 instead of N numbers if the variance is unbiased."""
+        count = self._count(products.shape)
+        return self._mean(products) * (count / (count - 1)) if self.unbiased else self._mean(products)
+
     def deviation(self, z: Array) -> Array:
         """Return √(var z + eps) in the shape of z, with 1 for every averaged axis."""
         centred = z - self._mean(z)
-        root: Array = np.sqrt(self._mean(centred * centred) + self.eps)
+        root: Array = np.sqrt(self._of_variance(centred * centred) + self.eps)
         return root
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         (z,) = inputs
         centred = z - self._mean(z)
-        normalised: Array = centred / np.sqrt(self._mean(centred * centred) + self.eps)
+        normalised: Array = centred / np.sqrt(self._of_variance(centred * centred) + self.eps)
         return normalised
 
     def vjp(
@@ -70,7 +86,7 @@ class Normalise(Step):
     def handed(self, g: Array, z_hat: Array, deviation: Array) -> Array:
         """Return ∂L/∂z for g = ∂L/∂ẑ."""
         centred = g - self._mean(g)
-        handed: Array = (centred - z_hat * self._mean(g * z_hat)) / deviation
+        handed: Array = (centred - z_hat * self._of_variance(g * z_hat)) / deviation
         return handed
 
     def error(
@@ -82,7 +98,7 @@ class Normalise(Step):
             z_error + self._mean(z_error) + arithmetic.eps * (size + 2.0 * self._mean(size))
         )  # of z − mean z
         z_hat = np.abs(output)
-        relative = self._mean(z_hat * off / deviation) + 4.0 * arithmetic.eps  # of the deviation
+        relative = self._of_variance(z_hat * off / deviation) + 4.0 * arithmetic.eps  # of the deviation
         return off / deviation + z_hat * relative
 
     def vjp_error(
@@ -90,13 +106,13 @@ class Normalise(Step):
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         g, g_error, z_hat, z_hat_error = upstream.value, upstream.error, known.output, known.output_error
         deviation, eps, mean = self.deviation(known.inputs[0]), arithmetic.eps, self._mean
-        many = max(1.0, g.size / mean(g).size / 16.0)
+        many, of_variance = max(1.0, self._count(g.shape) / 16.0), self._of_variance
         size, z_size = np.abs(g), np.abs(z_hat)
-        along = mean(size * z_size)
-        along_error = mean(g_error * z_size + (size + g_error) * z_hat_error) + eps * many * along
+        along = of_variance(size * z_size)
+        along_error = of_variance(g_error * z_size + (size + g_error) * z_hat_error) + eps * many * along
         error = g_error + mean(g_error) + z_hat_error * (along + along_error) + z_size * along_error
         error = error + eps * (size + many * mean(size) + 2.0 * z_size * along)
-        of_deviation = mean(z_size * z_hat_error) + 4.0 * eps
+        of_deviation = of_variance(z_size * z_hat_error) + 4.0 * eps
         handed = self.handed(g, z_hat, deviation)
         error = (error + np.abs(handed) * deviation * of_deviation) / deviation
         hidden = (upstream.hidden + mean(upstream.hidden)) / deviation

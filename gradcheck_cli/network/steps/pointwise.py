@@ -40,7 +40,7 @@ class Pointwise(Step):
         assert self.row.pieces is not None
         return self.row.pieces(x)
 
-    def branch(self, x: Array, pieces: Array) -> Array:
+    def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
         assert self.row.branch is not None
         return self.row.branch(x, pieces)
 

@@ -1,0 +1,30 @@
+"""Gated feed-forward layers, such as SwiGLU: out = (φ(x w_gateᵀ + b) ⊙ (x w_upᵀ + b)) w_downᵀ + b.
+
+φ is silu for SwiGLU, gelu for GeGLU, and sigmoid for the first of them, GLU.
+(N. Shazeer, "GLU variants improve transformer", 2020.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradcheck_cli.network.composed.nodes import Nodes
+from gradcheck_cli.network.steps.gates import Multiply
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A gated layer over the last axis, with weights gate_proj, up_proj and down_proj and their biases."""
+
+    width: int
+    hidden: int
+    activation: str = "silu"
+
+    def build(self, nodes: Nodes, x: int) -> int:
+        """Add all nodes, given x (…, width); return the output, in the same shape."""
+        gate, up = (
+            nodes.dense(x, self.width, self.hidden, f"{name}.weight", f"{name}.bias")
+            for name in ("gate_proj", "up_proj")
+        )
+        hidden = nodes.add(Multiply(), nodes.activation(self.activation, gate), up)
+        return nodes.dense(hidden, self.hidden, self.width, "down_proj.weight", "down_proj.bias")

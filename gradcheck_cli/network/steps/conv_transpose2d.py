@@ -1,0 +1,140 @@
+"""A transposed convolution, as torch.nn.ConvTranspose2d: what ∂L/∂input of a convolution does, as a layer.
+
+Every number x[i, p] adds w[i, o, k] x[i, p] to the output at o and s p + d k, with stride s and dilation d:
+
+    z[o, q] = Σ over (i, k) of w[i, o, k] x[i, p] + b[o],   summed where s p + d k − padding = q
+    ∂L/∂w[i, o, k] = Σ over samples and p of x[i, p] δ[o, s p + d k − padding]        ∂L/∂b = Σ δ
+    ∂L/∂x[i, p] = Σ over (o, k) of w[i, o, k] δ[o, s p + d k − padding],   a convolution of δ with w
+
+So the convolution from the output's channels to the input's, with this same weight, has everything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.factors import Channels, Factors, InputUnits, Ones, Spread
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
+from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
+from gradcheck_cli.network.sums import sum_error
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class ConvTranspose2d(Step):
+    """The parameters are `weight` (in, channels / groups, kh, kw) and `bias` (channels,).
+
+    output_padding: rows and columns added at the end of the output, fewer than the stride.
+    """
+
+    inputs: int
+    channels: int
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    output_padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    makes_images: bool = True
+
+    @property
+    def down(self) -> Conv2d:
+        """The convolution from the output to the input, with the same weight."""
+        shape = (self.kernel, self.stride, self.padding, self.dilation)
+        return Conv2d(self.channels, self.inputs, *shape, self.groups)
+
+    @property
+    def label(self) -> str:
+        return f"conv_transpose{self.channels}"
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        return {"weight": self.down.shapes["weight"], "bias": (self.channels,)}
+
+    def fans(self, name: str) -> tuple[int, int]:
+        return self.down.fans("weight")[0], self.down.fans("weight")[1]
+
+    def out(self, *features: Shape) -> Shape:
+        along = zip(features[0][1:], self.stride, self.padding, self.down.windows.reach, strict=True)
+        ends = zip(along, self.output_padding, strict=True)
+        return (self.channels, *((n - 1) * s - 2 * p + r + more for (n, s, p, r), more in ends))
+
+    def multiplications(self, *features: Shape) -> int:
+        return math.prod(features[0]) * math.prod(self.shapes["weight"][1:])
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        z: Array = self._spread(inputs[0], p["weight"]) + p["bias"][:, None, None]
+        return z
+
+    def _spread(self, x: Array, w: Array) -> Array:
+        """Return z without the bias."""
+        out = self.out(x.shape[-3:])
+        flat = x.reshape(-1, *x.shape[-3:])
+        z = self.down.handed_down(flat, w, (len(flat), *out))
+        return z.reshape(*x.shape[:-3], *out)
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        gradients = {
+            "weight": self._of_weight(inputs[0], upstream),
+            "bias": columns(upstream, 0).sum(axis=0),
+        }
+        return (self.down.convolved(upstream, p["weight"]),), gradients
+
+    def _of_weight(self, x: Array, delta: Array) -> Array:
+        return self.down.over_rows(x, self.down.patches(delta))
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        w = np.abs(p["weight"])
+        terms = self._spread(np.abs(inputs[0]), w) + np.abs(p["bias"])[:, None, None]
+        carried = self._spread(errors[0], w) + arithmetic.input_eps * terms
+        return carried + arithmetic.summed(terms, output, w[:, 0].size // self.groups) + arithmetic.tiny
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        delta, error, hidden = upstream.value, upstream.error, np.maximum(upstream.hidden, 0.0)
+        (x,), (x_error,), size = known.inputs, known.input_errors, np.abs(delta) + hidden
+        terms, total = self._of_weight(np.abs(x), size), self._of_weight(x, delta)
+        carried = self._of_weight(np.abs(x), error) + self._of_weight(x_error, size + error)
+        bounds = {
+            "weight": carried + arithmetic.summed(terms, total, x[:, 0].size) + arithmetic.tiny,
+            "bias": sum_error(columns(delta, 0), columns(error, 0), arithmetic) + arithmetic.tiny,
+        }
+        return (self._below(p["weight"], delta, error, hidden, arithmetic),), bounds
+
+    def _below(self, w: Array, delta: Array, error: Array, hidden: Array, arithmetic: Arithmetic) -> Upstream:
+        convolved, at_most = self.down.convolved, np.abs(w)
+        handed, terms = convolved(delta, w), convolved(np.abs(delta) + hidden, at_most)
+        carried = convolved(error, at_most) + arithmetic.input_eps * terms
+        own = arithmetic.summed(terms, handed, w[0].size) + arithmetic.tiny
+        return Upstream(handed, carried + own, convolved(hidden, at_most))
+
+    def factors(self, name: str, inputs: Inputs) -> Factors | None:
+        (x,) = inputs
+        out = self.out(x.shape[1:])
+        if name == "bias":
+            return Ones(Channels(out), self.shapes["bias"])
+        every = np.arange(self.inputs)
+        return Spread(self._taken(x), InputUnits(out, self.groups, self.inputs), self.shapes["weight"], every)
+
+    def _taken(self, x: Array) -> Array:
+        """Return what each output takes of x, (groups, positions · N, in / groups · kernel)."""
+        windows, size = self.down.windows, self.out(x.shape[1:])[1:]
+        taken = np.zeros((*x.shape[:2], *self.kernel, *windows.around(size)), x.dtype)
+        for index, there in windows.views(taken, x.shape[2:]):
+            there[:, :, index[0], index[1]] = x
+        taken = windows.cropped(taken).reshape(len(x), self.groups, -1, math.prod(size))
+        return np.transpose(taken, (1, 3, 0, 2)).reshape(self.groups, -1, taken.shape[2])
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        reached = self.down.convolved(above[None].astype(float), (p["weight"] != 0).astype(float))
+        return (reached[0] > 0,)

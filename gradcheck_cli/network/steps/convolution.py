@@ -1,0 +1,183 @@
+"""A convolution over any number of position axes: z = w ∗ x + b.
+
+    z[o, p] = Σ over (c, k) of w[o, c, k] x[c, s p + d k] + b[o]
+
+Here s is the stride and d the dilation, and the positions of x include the padding. A patch is what the
+kernel sees at one position p of the output. With a patch as a row a, this is a dense step whose weight all
+positions of all samples share:
+
+    ∂L/∂w = Σ over samples and positions of δ aᵀ        ∂L/∂b = Σ δ
+    ∂L/∂x = Σ δ w, each added back at the positions of its patch
+
+Groups split the channels: output group g sees only input group g.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
+from gradcheck_cli.network.sums import sum_error
+from gradcheck_cli.network.windows import Windows
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class Convolution(Step):
+    """The parameters are `weight` (channels, in / groups, *kernel) and `bias` (channels,)."""
+
+    inputs: int
+    channels: int
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+    groups: int = 1
+
+    @cached_property
+    def windows(self) -> Windows:
+        return Windows(self.kernel, self.stride, self.padding, self.dilation)
+
+    def fans(self, name: str) -> tuple[int, int]:
+        area = math.prod(self.kernel)
+        return self.inputs // self.groups * area, self.channels * area
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        return {
+            "weight": (self.channels, self.inputs // self.groups, *self.kernel),
+            "bias": (self.channels,),
+        }
+
+    def out(self, *features: Shape) -> Shape:
+        return (self.channels, *self.windows.out(features[0][1:]))
+
+    def multiplications(self, *features: Shape) -> int:
+        return math.prod(self.out(*features)) * math.prod(self.shapes["weight"][1:])
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        z: Array = self.convolved(inputs[0], p["weight"]) + self._spread(p["bias"])
+        return z
+
+    def _spread(self, bias: Array) -> Array:
+        return bias.reshape(-1, *(1,) * self.windows.axes)
+
+    def convolved(self, x: Array, w: Array) -> Array:
+        """Return the convolution of x (…, in, *size) with w, without the bias."""
+        first = x.ndim - self.windows.axes
+        return self.over_patches(self.patches(x), w, self.windows.out(x.shape[first:]))
+
+    def over_patches(self, rows: Array, w: Array, size: Shape) -> Array:
+        """Return w applied to patches, one for each position of an output of this size."""
+        kernels = w.reshape(self.groups, self.channels // self.groups, -1)
+        z = np.matmul(rows, np.swapaxes(kernels, -1, -2))  # (…, groups, positions, channels of the group)
+        return np.swapaxes(z, -1, -2).reshape(*rows.shape[:-3], self.channels, *size)
+
+    def patches(self, x: Array) -> Array:
+        """Return the patch of every position of the output, (…, groups, positions, in / groups · kernel)."""
+        axes = self.windows.axes
+        leading, channels, count = x.shape[: -axes - 1], x.shape[-axes - 1], math.prod(self.kernel)
+        size = self.windows.out(x.shape[-axes:])
+        windows = np.stack([view for _, view in self.windows.views(self.windows.padded(x), size)], axis=-1)
+        windows = windows.reshape(*leading, self.groups, channels // self.groups, math.prod(size), count)
+        rows = np.swapaxes(windows, -3, -2)
+        return rows.reshape(*leading, self.groups, math.prod(size), -1)
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        gradients = {
+            "weight": self.over_rows(upstream, self.patches(inputs[0])),
+            "bias": columns(upstream, 0).sum(axis=0),
+        }
+        return (self.handed_down(upstream, p["weight"], inputs[0].shape),), gradients
+
+    def over_rows(self, delta: Array, rows: Array) -> Array:
+        """Return Σ δ aᵀ over the samples and positions, in the shape of the weight."""
+        count = len(delta)
+        of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)
+        total = np.tensordot if self.groups == 1 else None
+        if total is not None:
+            return total(of_groups[:, 0], rows[:, 0], axes=((0, 2), (0, 1))).reshape(self.shapes["weight"])
+        return np.einsum("ngop,ngpk->gok", of_groups, rows).reshape(self.shapes["weight"])
+
+    def handed_down(self, delta: Array, w: Array, shape: Shape) -> Array:
+        """Return ∂L/∂input (N, in, *size): each δ w added back at the positions of its patch."""
+        count, size = len(delta), delta.shape[2:]
+        of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)
+        kernels = w.reshape(self.groups, self.channels // self.groups, -1)
+        rows = np.matmul(
+            np.swapaxes(kernels, -1, -2), of_groups
+        )  # (N, groups, in / groups · kernel, positions)
+        windows = rows.reshape(count, self.inputs, *self.kernel, *size)
+        padded = np.zeros((*shape[:2], *self.windows.around(shape[2:])), rows.dtype)
+        for index, there in self.windows.views(padded, size):
+            there += windows[(slice(None), slice(None), *index)]
+        return self.windows.cropped(padded)
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        w = np.abs(p["weight"])
+        terms = self.convolved(np.abs(inputs[0]), w) + np.abs(self._spread(p["bias"]))
+        carried = self.convolved(errors[0], w) + arithmetic.input_eps * terms
+        return carried + arithmetic.summed(terms, output, w[0].size)
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        delta, error, hidden = upstream.value, upstream.error, np.maximum(upstream.hidden, 0.0)
+        (x,), (x_error,), size = known.inputs, known.input_errors, np.abs(delta) + hidden
+        rows, w = self.patches(x), p["weight"]
+        of_weight = (
+            self.over_rows(error, np.abs(rows))
+            + self.over_rows(size + error, self.patches(x_error))
+            + arithmetic.summed(
+                self.over_rows(size, np.abs(rows)), self.over_rows(delta, rows), len(x) * rows.shape[-2]
+            )
+            + arithmetic.tiny
+        )
+        of_bias = sum_error(columns(delta, 0), columns(error, 0), arithmetic) + arithmetic.tiny
+        terms, handed = self.handed_down(size, np.abs(w), x.shape), self.handed_down(delta, w, x.shape)
+        carried = self.handed_down(error, np.abs(w), x.shape) + arithmetic.input_eps * terms
+        count = self.channels // self.groups * w[0, 0].size
+        below = Upstream(
+            handed,
+            carried + arithmetic.summed(terms, handed, count),
+            self.handed_down(hidden, np.abs(w), x.shape),
+        )
+        return (below,), {"weight": of_weight, "bias": of_bias}
+
+    @property
+    def has_rows(self) -> bool:
+        return self.groups == 1
+
+    def rows(self, x: Array) -> Array | None:
+        if not self.has_rows:
+            return None
+        patches = self.patches(x)
+        return patches.reshape(-1, patches.shape[-1])
+
+    def by_row(self, array: Array) -> Array:
+        return columns(array, 0)
+
+    def factors(self, name: str, inputs: Inputs) -> Factors | None:
+        (x,) = inputs
+        channels = Channels(self.out(x.shape[1:]))
+        if name == "bias":
+            return Ones(channels, self.shapes["bias"])
+        patches = np.moveaxis(self.patches(x), 0, 2)  # (groups, positions, N, in / groups · kernel)
+        return Rows(patches.reshape(self.groups, -1, patches.shape[-1]), channels, self.shapes["weight"])
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        reached = self.handed_down(
+            above[None].astype(float), (p["weight"] != 0).astype(float), (1, *features[0])
+        )
+        return (reached[0] > 0,)

@@ -1,0 +1,92 @@
+"""Complements and products of values: 1 − x and a ⊙ b, from which gates are made.
+
+(1 − x):   ∂L/∂x = −∂L/∂out
+(a ⊙ b):   ∂L/∂a = ∂L/∂out ⊙ b      ∂L/∂b = ∂L/∂out ⊙ a
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.steps.linear import Linear
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class Complement(Linear):
+    """1 − x, the share that a gate x leaves to the other side."""
+
+    sign: float = -1.0
+    couples = "nothing"
+    exact = False
+
+    @property
+    def label(self) -> str:
+        return "1 − x"
+
+    @property
+    def absolute(self) -> Complement:
+        return Complement(abs(self.sign))
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        return self.apply(*inputs) + 1
+
+    def apply(self, *inputs: Array) -> Array:
+        scaled: Array = self.sign * inputs[0]
+        return scaled
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
+        return (self.sign * delta,)
+
+
+@dataclass(frozen=True)
+class Multiply(Step):
+    """a ⊙ b, for two inputs of one shape."""
+
+    couples = "nothing"
+
+    @property
+    def label(self) -> str:
+        return "a ⊙ b"
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        a, b = inputs
+        product: Array = a * b
+        return product
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        a, b = inputs
+        return (upstream * b, upstream * a), {}
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        (a, b), (a_error, b_error) = inputs, errors
+        carried = a_error * (np.abs(b) + b_error) + np.abs(a) * b_error
+        bound: Array = carried + arithmetic.eps * np.abs(output) + arithmetic.tiny
+        return bound
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        (a, b), (a_error, b_error) = known.inputs, known.input_errors
+        below = _times(upstream, b, b_error, arithmetic), _times(upstream, a, a_error, arithmetic)
+        return below, {}
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return above, above
+
+
+def _times(upstream: Upstream, by: Array, by_error: Array, arithmetic: Arithmetic) -> Upstream:
+    """Return δ ⊙ by, with its error."""
+    hidden, size = np.maximum(upstream.hidden, 0.0), np.abs(by)
+    handed = upstream.value * by
+    carried = upstream.error * (size + by_error) + (np.abs(upstream.value) + hidden) * by_error
+    error = carried + arithmetic.eps * np.abs(handed) + arithmetic.tiny
+    return Upstream(handed, error, hidden * size)

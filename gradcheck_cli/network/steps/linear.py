@@ -1,0 +1,91 @@
+"""Steps z = L x with a fixed L and no parameters: slices, transposes, averages, masks, rotations.
+
+    ∂L/∂x = Lᵀ ∂L/∂z        because ∂z/∂x = L
+
+A subclass states L and Lᵀ; |L|, which has the absolute values of L, gives every error bound.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.types import Array, Shape
+
+
+class Linear(Step):
+    """A fixed linear map of one or more inputs."""
+
+    exact = True
+    """Whether every output is an input, so that nothing is rounded; the adjoint may still add some up."""
+
+    def apply(self, *inputs: Array) -> Array:
+        """Return L x for inputs (…, N, *features)."""
+        raise NotImplementedError
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
+        """Return Lᵀ δ for δ (N, *out), one array (N, *features) for each input."""
+        raise NotImplementedError
+
+    @property
+    def absolute(self) -> Self:
+        """The same map with |L|; the map itself if L is not negative anywhere."""
+        return self
+
+    def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
+        """Return the largest numbers of terms in a sum of L x and in one of Lᵀ δ."""
+        return 1, 1
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        return self.apply(*inputs)
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        return self.adjoint(upstream, _features(inputs)), {}
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        carried = self.absolute.apply(*errors)
+        if self.exact:
+            return carried
+        terms = self.absolute.apply(*(np.abs(x) for x in inputs))
+        return carried + self._rounding(terms, output, self.counts(_features(inputs))[0], arithmetic)
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        features = _features(known.inputs)
+        handed = self.adjoint(upstream.value, features)
+        errors = self.absolute.adjoint(upstream.error, features)
+        hidden = self.absolute.adjoint(np.maximum(upstream.hidden, 0.0), features)
+        count = self.counts(features)[1]
+        if not self.exact or count > 1:
+            size = np.abs(upstream.value) + np.maximum(upstream.hidden, 0.0)
+            terms = self.absolute.adjoint(size, features)
+            errors = tuple(
+                error + self._rounding(term, total, count, arithmetic)
+                for error, term, total in zip(errors, terms, handed, strict=True)
+            )
+        return tuple(Upstream(*each) for each in zip(handed, errors, hidden, strict=True)), {}
+
+    def _rounding(self, terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:
+        # L's coefficients are rounded, too, which `terms` counts a second time.
+        return arithmetic.summed(terms, total, count) + arithmetic.eps * terms + arithmetic.tiny
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        reached = self.absolute.adjoint(above[None].astype(float), features)
+        return tuple(mask[0] > 0 for mask in reached)
+
+
+def _features(inputs: Inputs) -> tuple[Shape, ...]:
+    return tuple(x.shape[1:] for x in inputs)
+
+
+def fixed(numbers: Array, x: Array) -> Array:
+    """Return fixed numbers in the precision of x."""
+    return numbers.astype(x.real.dtype, copy=False)

@@ -1,0 +1,108 @@
+"""A product of two values, c · a b or c · a bᵀ, over their last two axes: the two products of attention.
+
+    out = c a b:     ∂L/∂a = c g bᵀ       ∂L/∂b = c aᵀ g        g = ∂L/∂out
+    out = c a bᵀ:    ∂L/∂a = c g b        ∂L/∂b = c gᵀ a
+
+The scale c is 1/√d for the scores q kᵀ/√d of attention.
+(A. Vaswani et al., "Attention is all you need", NeurIPS 2017.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class Matmul(Step):
+    """c · a b for a (…, T, K) and b (…, K, S), or c · a bᵀ for b (…, S, K)."""
+
+    transposed: bool = False
+    scale: float = 1.0
+
+    @property
+    def label(self) -> str:
+        return "a bᵀ" if self.transposed else "a b"
+
+    def out(self, *features: Shape) -> Shape:
+        a, b = features
+        return (*a[:-1], b[-2] if self.transposed else b[-1])
+
+    def multiplications(self, *features: Shape) -> int:
+        return math.prod(self.out(*features)) * features[0][-1]
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        return self._product(*inputs)
+
+    def _product(self, a: Array, b: Array) -> Array:
+        product: Array = np.matmul(a, np.swapaxes(b, -1, -2) if self.transposed else b)
+        return product if self.scale == 1.0 else product * self.scale
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        a, b = inputs
+        return (self._to_a(upstream, b), self._to_b(upstream, a)), {}
+
+    def _to_a(self, g: Array, b: Array) -> Array:
+        return Matmul(not self.transposed, self.scale)._product(g, b)
+
+    def _to_b(self, g: Array, a: Array) -> Array:
+        one, other = (g, a) if self.transposed else (a, g)
+        return Matmul(scale=self.scale)._product(np.swapaxes(one, -1, -2), other)
+
+    @property
+    def _absolute(self) -> Matmul:
+        return Matmul(self.transposed, abs(self.scale))
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        (a, b), (a_error, b_error), product = inputs, errors, self._absolute._product
+        carried = product(a_error, np.abs(b) + b_error) + product(np.abs(a), b_error)
+        terms = product(np.abs(a), np.abs(b))
+        return carried + _own(terms, output, a.shape[-1], arithmetic)
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        (a, b), (a_error, b_error), to = known.inputs, known.input_errors, self._absolute
+        g, rows = upstream, known.output.shape[-2:]
+        below_a = _below(self._to_a(g.value, b), to._to_a, g, b, b_error, rows[1], arithmetic)
+        below_b = _below(self._to_b(g.value, a), to._to_b, g, a, a_error, rows[0], arithmetic)
+        return (below_a, below_b), {}
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        of_rows, of_columns = above.any(axis=-1, keepdims=True), above.any(axis=-2, keepdims=True)
+        of_b = np.swapaxes(of_columns, -1, -2) if self.transposed else of_columns
+        return np.broadcast_to(of_rows, features[0]), np.broadcast_to(of_b, features[1])
+
+
+def _own(terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:
+    """Return the rounding error of a sum and of the scale."""
+    return arithmetic.summed(terms, total, count) + arithmetic.eps * np.abs(total) + arithmetic.tiny
+
+
+def _below(
+    handed: Array,
+    to: Callable[[Array, Array], Array],
+    g: Upstream,
+    by: Array,
+    by_error: Array,
+    count: int,
+    arithmetic: Arithmetic,
+) -> Upstream:
+    """Return ∂L/∂input with its error, for a product `to` of g with the other input, in absolute values."""
+    hidden, size = np.maximum(g.hidden, 0.0), np.abs(by)
+    sizes = np.abs(g.value) + hidden
+    error = (
+        to(g.error, size + by_error) + to(sizes, by_error) + _own(to(sizes, size), handed, count, arithmetic)
+    )
+    return Upstream(handed, error, to(hidden, size))

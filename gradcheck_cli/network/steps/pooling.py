@@ -1,0 +1,154 @@
+"""Average pooling, as torch's avg_pool1d and avg_pool2d, adaptive pooling, and the mean over positions.
+
+    z[c, p] = Σ over the window at p of x[c, q] / n
+    ∂L/∂x[c, q] = Σ over the windows p that hold q of δ[c, p] / n
+
+n is the size of the window. Windows that overlap add up. With `count_include_pad` off, n counts only the
+numbers of a window that are not padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.network.step import Inputs
+from gradcheck_cli.network.steps.linear import Linear, fixed
+from gradcheck_cli.network.windows import Windows
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class AvgPool(Linear):
+    """The mean of every window over the last axes of x (…, channels, *positions)."""
+
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    count_include_pad: bool = True
+    exact = False
+
+    @property
+    def label(self) -> str:
+        return f"avg_pool {self.kernel[0]}"
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.kernel, self.stride, self.padding, (1,) * len(self.kernel))
+
+    def out(self, *features: Shape) -> Shape:
+        axes = len(self.kernel)
+        return (*features[0][:-axes], *self.windows.out(features[0][-axes:]))
+
+    def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
+        overlapping = (math.ceil(k / s) for k, s in zip(self.kernel, self.stride, strict=True))
+        return math.prod(self.kernel), math.prod(overlapping)
+
+    def _sums(self, x: Array) -> Array:
+        size = self.windows.out(x.shape[x.ndim - self.windows.axes :])
+        views = self.windows.views(self.windows.padded(x), size)
+        return reduce(np.add, (view for _, view in views))
+
+    def _share(self, size: Shape) -> Array:
+        """Return 1 / n for every window."""
+        if self.count_include_pad:
+            return np.array(1.0 / math.prod(self.kernel))
+        share: Array = 1.0 / self._sums(np.ones(size))
+        return share
+
+    def apply(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        share = self._share(x.shape[x.ndim - self.windows.axes :])
+        means: Array = self._sums(x) * fixed(share, x)
+        return means
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
+        axes, windows = self.windows.axes, self.windows
+        *before, size = *features[0][:-axes], features[0][-axes:]
+        shared = delta * fixed(self._share(size), delta)
+        padded = np.zeros((len(delta), *before, *windows.around(size)), delta.dtype)
+        for _, there in windows.views(padded, delta.shape[-axes:]):
+            there += shared
+        return (windows.cropped(padded),)
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool(Linear):
+    """The mean of windows that split every position axis into `size` parts, as torch's adaptive_avg_pool.
+
+    Part i of n numbers goes from ⌊i n / size⌋ up to ⌈(i + 1) n / size⌉, so that parts may overlap. With
+    a size of 1 along each axis it is global average pooling.
+    """
+
+    size: Shape
+    exact = False
+
+    @property
+    def label(self) -> str:
+        return "adaptive_avg_pool " + "×".join(map(str, self.size))
+
+    def out(self, *features: Shape) -> Shape:
+        return (*features[0][: -len(self.size)], *self.size)
+
+    def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
+        along = list(zip(features[0][-len(self.size) :], self.size, strict=True))
+        most = math.prod(math.ceil(n / parts) + 1 for n, parts in along)
+        return most, math.prod(1 if n % parts == 0 else math.ceil(parts / n) + 1 for n, parts in along)
+
+    def _parts(self, size: Shape) -> Iterator[tuple[Any, Any, int]]:
+        """Yield every output position, with its window and the number of its numbers."""
+        for index in product(*(range(parts) for parts in self.size)):
+            along = list(zip(index, size, self.size, strict=True))
+            window = tuple(slice(i * n // parts, -(-(i + 1) * n // parts)) for i, n, parts in along)
+            yield (..., *index), (..., *window), math.prod(part.stop - part.start for part in window)
+
+    def apply(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        axes = len(self.size)
+        means = np.empty((*x.shape[:-axes], *self.size), x.dtype)
+        for index, window, _ in self._parts(x.shape[-axes:]):
+            means[index] = x[window].mean(axis=tuple(range(-axes, 0)))
+        return means
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
+        axes = len(self.size)
+        handed = np.zeros((len(delta), *features[0]), delta.dtype)
+        for index, window, count in self._parts(features[0][-axes:]):
+            handed[window] += delta[index].reshape(*delta.shape[:-axes], *(1,) * axes) / count
+        return (handed,)
+
+
+@dataclass(frozen=True)
+class Mean(Linear):
+    """The mean over one axis of each sample, such as the tokens of a sequence.
+
+    axes: the number of axes of a sample.
+    """
+
+    axes: int
+    axis: int = 0
+    exact = False
+
+    @property
+    def label(self) -> str:
+        return f"mean over axis {self.axis}"
+
+    def out(self, *features: Shape) -> Shape:
+        return (*features[0][: self.axis], *features[0][self.axis + 1 :])
+
+    def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
+        return features[0][self.axis], 1
+
+    def apply(self, *inputs: Array) -> Array:
+        mean: Array = inputs[0].mean(axis=self.axis - self.axes)
+        return mean
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
+        each = np.expand_dims(delta / features[0][self.axis], 1 + self.axis)
+        return (np.broadcast_to(each, (len(delta), *features[0])),)

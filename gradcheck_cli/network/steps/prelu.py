@@ -1,0 +1,112 @@
+"""PReLU, as torch.nn.PReLU: a = max(z, 0) + w min(z, 0), with one slope w for each channel, or one for all.
+
+    ∂L/∂w = Σ ∂L/∂a min(z, 0) over the samples and positions of the channel
+    ∂L/∂z = ∂L/∂a for z > 0, and w ∂L/∂a for z ≤ 0, as torch decides at 0
+
+(K. He et al., "Delving deep into rectifiers", ICCV 2015.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.sums import sum_error
+from gradcheck_cli.types import Array, Shape
+
+SAFETY = 3.0
+"""A number counts as on a kink if its distance is at most this multiple of its rounding bound."""
+
+
+@dataclass(frozen=True)
+class PReLU(Step):
+    """The parameter is `weight` (slopes,): the number of channels, or 1.
+
+    positions: the number of position axes after the channels.
+    """
+
+    slopes: int
+    positions: int = 0
+    couples = "nothing"
+    has_pieces = True
+
+    @property
+    def label(self) -> str:
+        return "prelu"
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        return {"weight": (self.slopes,)}
+
+    def _spread(self, weight: Array) -> Array:
+        return weight if len(weight) == 1 else weight.reshape(-1, *(1,) * self.positions)
+
+    def pieces(self, x: Array) -> Array:
+        right: Array = x.real > 0
+        return right
+
+    def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
+        return np.where(pieces, x, self._spread(p["weight"]) * x)
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        return self.branch(p, inputs[0], self.pieces(inputs[0]))
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        (z,) = inputs
+        handed = np.where(z > 0, upstream, self._spread(p["weight"]) * upstream)
+        return (handed,), {"weight": self._rows(upstream * np.minimum(z, 0.0)).sum(axis=0)}
+
+    def _rows(self, array: Array) -> Array:
+        """Return (N, channels, *positions) as rows (R, slopes)."""
+        if self.slopes == 1:
+            return array.reshape(-1, 1)
+        channels: Array = np.moveaxis(array, array.ndim - 1 - self.positions, -1)
+        return channels.reshape(-1, self.slopes)
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        (z,), (z_error,) = inputs, errors
+        slope = np.abs(self._spread(p["weight"]))
+        steepest = np.where(z - z_error > 0, 1.0, np.where(z + z_error > 0, np.maximum(slope, 1.0), slope))
+        held = arithmetic.eps + arithmetic.input_eps
+        return z_error * steepest + np.where(z > 0, 0.0, held * np.abs(output)) + arithmetic.tiny
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        (z,), (z_error,) = known.inputs, known.input_errors
+        hidden, slope = np.maximum(upstream.hidden, 0.0), np.abs(self._spread(p["weight"]))
+        (handed,), _ = self.vjp(p, known.inputs, known.output, upstream.value)
+        near = np.abs(z) <= SAFETY * z_error
+        steepest = np.where(near, np.maximum(slope, 1.0), np.where(z > 0, 1.0, slope))
+        other_side = (np.abs(upstream.value) + hidden) * steepest - np.abs(handed)
+        error = upstream.error * steepest + 2.0 * arithmetic.eps * np.abs(handed) + arithmetic.tiny
+        return (Upstream(handed, error, other_side),), {
+            "weight": self._of_weight(known, upstream, arithmetic)
+        }
+
+    def _of_weight(self, known: Known, upstream: Upstream, arithmetic: Arithmetic) -> Array:
+        (z,), (z_error,) = known.inputs, known.input_errors
+        left, left_error = np.minimum(z, 0.0), np.where(z - z_error > 0, 0.0, z_error)
+        rows = (self._rows(each) for each in (upstream.value, upstream.error, left, left_error))
+        delta, error, factor, factor_error = rows
+        hidden = self._rows(np.maximum(upstream.hidden, 0.0) * left_error).sum(axis=0)
+        return sum_error(delta, error, arithmetic, factor, factor_error) + hidden + arithmetic.tiny
+
+    def factors(self, name: str, inputs: Inputs) -> Factors | None:
+        (z,) = inputs
+        left = np.moveaxis(np.minimum(z, 0.0), 0, -1).reshape(-1, len(z))
+        if self.slopes == 1:
+            return Own(left, Ones(Channels((1, len(left))), self.shapes[name]))
+        return Own(left, Ones(Channels(z.shape[1:], z.ndim - 2 - self.positions), self.shapes[name]))
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return (above,)

@@ -1,0 +1,215 @@
+"""Steps that only move numbers: reshape, permute, slice, concatenate, stack and repeat.
+
+    ∂L/∂x is ∂L/∂out moved back; where a number was dropped it is 0, and where it was copied it is a sum.
+
+Axes count from the first axis of a sample, so that 0 is the channel of an image or the token of a sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.network.steps.linear import Linear
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class _Rearranged(Linear):
+    """A step whose outputs are copies of its inputs. axes: the number of axes of one sample of an input."""
+
+    axes: int
+    couples = "nothing"
+
+    def _first(self, x: Array) -> int:
+        """Return the index of the first feature axis of x (…, N, *features)."""
+        return x.ndim - self.axes
+
+
+@dataclass(frozen=True)
+class Reshape(_Rearranged):
+    """Reshape each sample to `shape`, in C order."""
+
+    shape: Shape
+
+    @property
+    def label(self) -> str:
+        return "reshape " + "×".join(map(str, self.shape))
+
+    def out(self, *features: Shape) -> Shape:
+        return self.shape
+
+    def apply(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        return x.reshape(*x.shape[: self._first(x)], *self.shape)
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
+        return (delta.reshape(len(delta), *features[0]),)
+
+
+@dataclass(frozen=True)
+class Permute(_Rearranged):
+    """Reorder the axes of each sample: axis i of the output is axis `order[i]` of the input."""
+
+    order: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        return f"permute {self.order}"
+
+    def out(self, *features: Shape) -> Shape:
+        return tuple(features[0][axis] for axis in self.order)
+
+    def apply(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        first = self._first(x)
+        return np.transpose(x, (*range(first), *(first + axis for axis in self.order)))
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
+        back = np.argsort(self.order)
+        return (np.transpose(delta, (0, *(1 + axis for axis in back))),)
+
+
+@dataclass(frozen=True)
+class Slice(_Rearranged):
+    """Take the numbers from `start` up to `stop` along one axis of each sample."""
+
+    axis: int
+    start: int
+    stop: int
+
+    @property
+    def label(self) -> str:
+        return f"[{self.start}:{self.stop}] of axis {self.axis}"
+
+    def out(self, *features: Shape) -> Shape:
+        shape = list(features[0])
+        shape[self.axis] = self.stop - self.start
+        return tuple(shape)
+
+    def _at(self, first: int) -> tuple[slice, ...]:
+        return (*(slice(None),) * (first + self.axis), slice(self.start, self.stop))
+
+    def apply(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        return x[self._at(self._first(x))]
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
+        handed = np.zeros((len(delta), *features[0]), delta.dtype)
+        handed[self._at(1)] = delta
+        return (handed,)
+
+
+@dataclass(frozen=True)
+class Select(_Rearranged):
+    """Take one index along an axis of each sample and drop the axis.
+
+    index: −1 is the last one, such as the last time step.
+    """
+
+    axis: int
+    index: int = -1
+
+    @property
+    def label(self) -> str:
+        return f"[{self.index}] of axis {self.axis}"
+
+    def out(self, *features: Shape) -> Shape:
+        return (*features[0][: self.axis], *features[0][self.axis + 1 :])
+
+    def _at(self, first: int) -> Any:
+        return (*(slice(None),) * (first + self.axis), self.index)
+
+    def apply(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        taken: Array = x[self._at(self._first(x))]
+        return taken
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
+        handed = np.zeros((len(delta), *features[0]), delta.dtype)
+        handed[self._at(1)] = delta
+        return (handed,)
+
+
+@dataclass(frozen=True)
+class Concatenate(_Rearranged):
+    """Join the inputs along one axis of each sample."""
+
+    axis: int
+
+    @property
+    def label(self) -> str:
+        return f"concatenate axis {self.axis}"
+
+    def out(self, *features: Shape) -> Shape:
+        shape = list(features[0])
+        shape[self.axis] = sum(each[self.axis] for each in features)
+        return tuple(shape)
+
+    def apply(self, *inputs: Array) -> Array:
+        return np.concatenate(_spread(inputs, self.axes), axis=self.axis - self.axes)
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
+        ends = list(accumulate(each[self.axis] for each in features))
+        return tuple(np.split(delta, ends[:-1], axis=1 + self.axis))
+
+
+@dataclass(frozen=True)
+class Stack(_Rearranged):
+    """Join inputs of one shape along a new axis of each sample, as for the outputs of all time steps."""
+
+    axis: int
+
+    @property
+    def label(self) -> str:
+        return f"stack axis {self.axis}"
+
+    def out(self, *features: Shape) -> Shape:
+        return (*features[0][: self.axis], len(features), *features[0][self.axis :])
+
+    def apply(self, *inputs: Array) -> Array:
+        return np.stack(_spread(inputs, self.axes), axis=self.axis - self.axes - 1)
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
+        return tuple(np.moveaxis(delta, 1 + self.axis, 0))
+
+
+@dataclass(frozen=True)
+class Repeat(Linear):
+    """Repeat every index of an axis of each sample, as numpy.repeat does.
+
+    Attention with grouped keys and values repeats each of their heads. axes: the number of axes of a sample.
+    """
+
+    axes: int
+    axis: int
+    times: int
+
+    @property
+    def label(self) -> str:
+        return f"repeat {self.times} along axis {self.axis}"
+
+    def out(self, *features: Shape) -> Shape:
+        shape = list(features[0])
+        shape[self.axis] *= self.times
+        return tuple(shape)
+
+    def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
+        return 1, self.times
+
+    def apply(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        return np.repeat(x, self.times, axis=self.axis - self.axes)
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
+        before, (size, *after) = features[0][: self.axis], features[0][self.axis :]
+        return (delta.reshape(len(delta), *before, size, self.times, *after).sum(axis=2 + self.axis),)
+
+
+def _spread(inputs: tuple[Array, ...], axes: int) -> list[Array]:
+    """Return the inputs with the same leading axes, all of those before a sample's."""
+    leading = np.broadcast_shapes(*(x.shape[: x.ndim - axes] for x in inputs))
+    return [np.broadcast_to(x, (*leading, *x.shape[x.ndim - axes :])) for x in inputs]

@@ -1,0 +1,69 @@
+"""Rotary positional embedding: token t turns each pair of its numbers by the angle t θᵢ, θᵢ = base^(−2i/d).
+
+    out₁ = x₁ cos − x₂ sin        out₂ = x₁ sin + x₂ cos
+    ∂L/∂x is ∂L/∂out turned back, by −t θᵢ: the transpose of a rotation is its inverse
+
+(J. Su et al., "RoFormer: Enhanced transformer with rotary position embedding", 2021.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from gradcheck_cli.network.step import Inputs
+from gradcheck_cli.network.steps.linear import Linear, fixed
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Rotary(Linear):
+    """Rotate x (…, tokens, d), with d even.
+
+    cos, sin: of the angles, (tokens, d / 2).  back: the sign of sin for out₁, negative in a rotation.
+    interleaved: whether pairs are (0, 1), (2, 3), … as in RoFormer, or (0, d/2), (1, d/2 + 1), … as in LLaMA.
+    """
+
+    cos: Array
+    sin: Array
+    interleaved: bool = False
+    back: float = -1.0
+    exact = False
+
+    @classmethod
+    def of_angles(cls, tokens: int, d: int, base: float = 10000.0, interleaved: bool = False) -> Rotary:
+        """Return the rotation by t · base^(−2i/d), for tokens t = 0, 1 and so on."""
+        angles = np.arange(tokens)[:, None] * base ** (-2.0 * np.arange(d // 2) / d)
+        return cls(np.cos(angles), np.sin(angles), interleaved)
+
+    @property
+    def label(self) -> str:
+        return "rotary"
+
+    @property
+    def absolute(self) -> Self:
+        return type(self)(np.abs(self.cos), np.abs(self.sin), self.interleaved, 1.0)
+
+    def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
+        return 2, 2
+
+    def _halves(self, x: Array) -> tuple[Array, Array]:
+        """Return writable views of the first and of the second numbers of all pairs."""
+        half = x.shape[-1] // 2
+        return (x[..., ::2], x[..., 1::2]) if self.interleaved else (x[..., :half], x[..., half:])
+
+    def _turned(self, x: Array, first: float, second: float) -> Array:
+        turned = np.empty_like(x)
+        (one, other), (to_one, to_other) = self._halves(x), self._halves(turned)
+        cos, sin = fixed(self.cos, x), fixed(self.sin, x)
+        to_one[...] = one * cos + first * (other * sin)
+        to_other[...] = second * (one * sin) + other * cos
+        return turned
+
+    def apply(self, *inputs: Array) -> Array:
+        return self._turned(inputs[0], self.back, 1.0)
+
+    def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
+        return (self._turned(delta, 1.0, self.back),)

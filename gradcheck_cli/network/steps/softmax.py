@@ -1,0 +1,172 @@
+"""Softmax and log-softmax over the last axis, with a fixed mask of the numbers that take part.
+
+    a = softmax(z):        ∂L/∂z = a ⊙ (g − Σ g a)              g = ∂L/∂out, Σ over the row
+    a = log_softmax(z):    ∂L/∂z = g − e^a Σ g
+
+A number that is masked out has a = 0 and passes no gradient, as with −∞ added to its score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.types import Array, Shape
+
+_MOST = 30.0
+"""An error of z above this means that nothing is known of a."""
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Step):
+    """aⱼ = e^zⱼ / Σₖ e^zₖ over the last axis, the sum over the numbers that the mask keeps.
+
+    mask: which take part, in a shape that fits the last axes of a sample. Each row keeps at least one.
+    """
+
+    mask: Array
+
+    @classmethod
+    def causal(cls, length: int) -> Softmax:
+        """Return a softmax of scores (…, length, length) where token t sees only the tokens up to t."""
+        return cls(np.tri(length, dtype=bool))
+
+    @classmethod
+    def plain(cls) -> Softmax:
+        """Return a softmax without a mask."""
+        return cls(np.array(True))
+
+    @property
+    def label(self) -> str:
+        return "softmax"
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        (z,) = inputs
+        below = np.where(
+            self.mask, z - _largest(z, self.mask), 0.0
+        )  # a masked score may be too large for exp
+        e = np.exp(below) * self.mask
+        shares: Array = e / e.sum(axis=-1, keepdims=True)
+        return shares
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        return (output * (upstream - _row_sum(upstream * output)),), {}
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        carried = self._carried(output, errors[0])
+        bound: Array = (
+            carried + output * self._own(inputs[0], output, arithmetic) + self.mask * arithmetic.tiny
+        )
+        return bound
+
+    def _carried(self, a: Array, z_error: Array) -> Array:
+        """Return the error of a that an error of z causes, by the largest that e^Δz can be."""
+        off = np.where(self.mask, np.expm1(np.minimum(z_error, _MOST)), 0.0)
+        return _of_jacobian(a, off)
+
+    def _own(self, z: Array, a: Array, arithmetic: Arithmetic) -> Array:
+        """Return the relative error of a caused by the rounding of this step, from exact z."""
+        apart = _apart(z, self.mask)
+        own: Array = arithmetic.eps * (apart + _row_sum(a * apart) + 2.0 * FUNCTION_ULPS + _many(z))
+        return own
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        (z,), (z_error,), a, g = known.inputs, known.input_errors, known.output, upstream.value
+        hidden, eps = np.maximum(upstream.hidden, 0.0), arithmetic.eps
+        size, more = np.abs(g) + hidden, hidden + _row_sum(hidden * a) + upstream.error
+        # Errors of a that z causes add up to 0 over a row, so that only g − Σ g a counts.
+        a_error, centred = self._carried(a, z_error), np.abs(g - _row_sum(g * a)) + more
+        carried = _of_jacobian(a, upstream.error) + a_error * centred + a * _row_sum(a_error * centred)
+        own, inner = self._own(z, a, arithmetic), _row_sum(size * a)
+        rounding = own * (size + inner) + _row_sum(own * size * a) + 2.0 * eps * (size + _many(a) * inner)
+        (handed,), _ = self.vjp(p, known.inputs, a, g)
+        below = Upstream(handed, carried + a * rounding + arithmetic.tiny, _of_jacobian(a, hidden))
+        return (below,), {}
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return (above.any(axis=-1, keepdims=True) & np.broadcast_to(self.mask, features[0]),)
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Step):
+    """aⱼ = zⱼ − log Σₖ e^zₖ over the last axis."""
+
+    @property
+    def label(self) -> str:
+        return "log_softmax"
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        shifted = inputs[0] - inputs[0].real.max(axis=-1, keepdims=True)
+        logs: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+        return logs
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        return (upstream - np.exp(output) * _row_sum(upstream),), {}
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        (z,), (z_error,) = inputs, errors
+        shares, apart = np.exp(output), _apart(z, np.array(True))
+        carried = z_error + _row_sum(shares * z_error)
+        own = np.abs(z) + _largest(np.abs(z), np.array(True)) + np.abs(output) + _row_sum(shares * apart)
+        bound: Array = carried + arithmetic.eps * (own + FUNCTION_ULPS + _many(z))
+        return bound
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        shares, hidden = np.exp(known.output), np.maximum(upstream.hidden, 0.0)
+        size, count = np.abs(upstream.value) + hidden, upstream.value.shape[-1]
+        total = _row_sum(upstream.value)
+        total_error = _row_sum(upstream.error) + arithmetic.summed(_row_sum(size), total, count)
+        share_error = shares * (known.output_error + FUNCTION_ULPS * arithmetic.eps)
+        error = upstream.error + shares * total_error + share_error * (np.abs(total) + total_error)
+        own = arithmetic.eps * (size + 2.0 * shares * np.abs(total))
+        (handed,), _ = self.vjp(p, known.inputs, known.output, upstream.value)
+        below = Upstream(handed, error + own + arithmetic.tiny, hidden + shares * _row_sum(hidden))
+        return (below,), {}
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return (np.broadcast_to(above.any(axis=-1, keepdims=True), features[0]),)
+
+
+def _of_jacobian(a: Array, sizes: Array) -> Array:
+    """Return |∂a/∂z| times numbers ≥ 0: aⱼ ((1 − aⱼ) sⱼ + Σ over k ≠ j of aₖ sₖ)."""
+    product: Array = a * ((1.0 - 2.0 * a) * sizes + _row_sum(a * sizes))
+    return np.maximum(product, 0.0)
+
+
+def _row_sum(numbers: Array) -> Array:
+    total: Array = numbers.sum(axis=-1, keepdims=True)
+    return total
+
+
+def _largest(z: Array, mask: Array) -> Array:
+    """Return the largest number of each row that the mask keeps, (…, 1)."""
+    largest: Array = np.where(mask, z.real, -np.inf).max(axis=-1, keepdims=True)
+    return largest.astype(z.real.dtype, copy=False)
+
+
+def _apart(z: Array, mask: Array) -> Array:
+    """Return z's distance from the largest of its row: eᶻ is off by this times ε."""
+    apart: Array = np.where(mask, np.abs(z - _largest(z, mask)), 0.0)
+    return apart
+
+
+def _many(z: Array) -> float:
+    """Return the rounding error of a sum over a row of positive terms, in units of ε of the sum."""
+    count = z.shape[-1]
+    return float(max(np.sqrt(count), count / 16.0))

@@ -1,0 +1,72 @@
+"""Windows that slide over the position axes of an array, as in convolutions and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The size, stride, padding and dilation of a window, one number for each position axis."""
+
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+
+    @property
+    def axes(self) -> int:
+        """The number of position axes, the last ones of an array."""
+        return len(self.kernel)
+
+    @property
+    def reach(self) -> Shape:
+        """The number of positions from the first to the last number of a window."""
+        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+
+    def out(self, size: Shape) -> Shape:
+        """Return the number of windows along each axis of an input of this size."""
+        along = zip(size, self.padding, self.reach, self.stride, strict=True)
+        return tuple((n + 2 * p - r) // s + 1 for n, p, r, s in along)
+
+    def around(self, size: Shape) -> Shape:
+        """Return a size with its padding."""
+        return tuple(n + 2 * p for n, p in zip(size, self.padding, strict=True))
+
+    def padded(self, x: Array) -> Array:
+        """Return x (…, *size) with zeros around its positions."""
+        around = [(0, 0)] * (x.ndim - self.axes) + [(pad, pad) for pad in self.padding]
+        return np.pad(x, around) if any(self.padding) else x
+
+    def cropped(self, padded: Array) -> Array:
+        """Return an array without its padding, the reverse of `padded`."""
+        sizes = padded.shape[padded.ndim - self.axes :]
+        inner: Any = (..., *(slice(p, n - p) for p, n in zip(self.padding, sizes, strict=True)))
+        cropped: Array = padded[inner]
+        return cropped
+
+    def views(self, padded: Array, out: Shape) -> Iterator[tuple[Shape, Array]]:
+        """Yield each index in the kernel, with a writable view of its number in every window.
+
+        out: the number of windows along each axis.
+        """
+        for index, at in _slices(self, out):
+            yield index, padded[at]
+
+
+@lru_cache(maxsize=256)
+def _slices(windows: Windows, out: Shape) -> tuple[tuple[Shape, Any], ...]:
+    """Return each index in the kernel with its slices; building them would slow down small convolutions."""
+    slices = []
+    for index in product(*(range(k) for k in windows.kernel)):
+        along = zip(index, windows.dilation, windows.stride, out, strict=True)
+        slices.append((index, (..., *(slice(i * d, i * d + s * (n - 1) + 1, s) for i, d, s, n in along))))
+    return tuple(slices)

@@ -1,0 +1,286 @@
+"""Random steps of every kind, and the function of torch that each one equals. A new kind adds one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.add import Add
+from gradcheck_cli.network.steps.constant import Constant
+from gradcheck_cli.network.steps.conv1d import Conv1d
+from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
+from gradcheck_cli.network.steps.dropout import Dropout
+from gradcheck_cli.network.steps.fixed_norm import FixedNormalise
+from gradcheck_cli.network.steps.gates import Complement, Multiply
+from gradcheck_cli.network.steps.group_norm import GroupNormalise
+from gradcheck_cli.network.steps.matmul import Matmul
+from gradcheck_cli.network.steps.normalise import Normalise
+from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AvgPool, Mean
+from gradcheck_cli.network.steps.positional import PositionalAdd
+from gradcheck_cli.network.steps.prelu import PReLU
+from gradcheck_cli.network.steps.rearrange import (
+    Concatenate,
+    Permute,
+    Repeat,
+    Reshape,
+    Select,
+    Slice,
+    Stack,
+)
+from gradcheck_cli.network.steps.rms_norm import Gain, RootMeanSquare
+from gradcheck_cli.network.steps.rotary import Rotary
+from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
+from gradcheck_cli.network.steps.weight_norm import WeightNormDense
+
+Shape = tuple[int, ...]
+
+
+class Drawn(NamedTuple):
+    """A random step and the features of each of its inputs."""
+
+    step: Step
+    features: tuple[Shape, ...]
+
+
+class Draw:
+    """Random numbers, named for what a draw needs."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def size(self, low: int = 1, high: int = 5) -> int:
+        """A whole number from low up to and with high."""
+        return int(self.rng.integers(low, high + 1))
+
+    def sizes(self, count: int, low: int = 1, high: int = 5) -> Shape:
+        return tuple(self.size(low, high) for _ in range(count))
+
+    def shape(self, low: int = 1, high: int = 3) -> Shape:
+        """A shape of one to three axes, or as many as given."""
+        return self.sizes(self.size(low, high), 1, 4)
+
+    def coin(self) -> bool:
+        return bool(self.rng.random() < 0.5)
+
+
+def conv1d(draw: Draw) -> Drawn:
+    groups, kernel, dilation, padding = draw.size(1, 2), draw.size(1, 4), draw.size(1, 2), draw.size(0, 2)
+    inputs, channels = groups * draw.size(1, 3), groups * draw.size(1, 3)
+    length = max(1, dilation * (kernel - 1) + 1 - 2 * padding) + draw.size(0, 5)
+    step = Conv1d(inputs, channels, (kernel,), (draw.size(1, 3),), (padding,), (dilation,), groups)
+    return Drawn(step, ((inputs, length),))
+
+
+def conv_transpose2d(draw: Draw) -> Drawn:
+    groups, kernel, dilation = draw.size(1, 2), draw.sizes(2, 1, 3), draw.sizes(2, 1, 2)
+    inputs, channels = groups * draw.size(1, 2), groups * draw.size(1, 3)
+    stride = draw.sizes(2, 1, 3)
+    padding = tuple(draw.size(0, min(2, d * (k - 1) // 2)) for d, k in zip(dilation, kernel, strict=True))
+    more = tuple(draw.size(0, s - 1) for s in stride)
+    step = ConvTranspose2d(inputs, channels, kernel, stride, padding, more, dilation, groups)
+    return Drawn(step, ((inputs, *draw.sizes(2, 1, 4)),))
+
+
+def avg_pool(axes: int) -> Callable[[Draw], Drawn]:
+    def drawn(draw: Draw) -> Drawn:
+        kernel = draw.sizes(axes, 1, 3)
+        padding = tuple(draw.size(0, k // 2) for k in kernel)
+        size = tuple(k + draw.size(0, 4) for k in kernel)
+        return Drawn(
+            AvgPool(kernel, draw.sizes(axes, 1, 3), padding, draw.coin()), ((draw.size(1, 3), *size),)
+        )
+
+    return drawn
+
+
+def adaptive_avg_pool(draw: Draw) -> Drawn:
+    size = (1, 1) if draw.size(0, 3) == 0 else draw.sizes(2, 1, 4)
+    return Drawn(AdaptiveAvgPool(size), ((draw.size(1, 3), *draw.sizes(2, 1, 7)),))
+
+
+def mean(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Mean(len(features), draw.size(0, len(features) - 1)), (features,))
+
+
+def normalise(draw: Draw) -> Drawn:
+    positions = draw.size(0, 2)
+    step = replace(Normalise.over_batch(10.0 ** -draw.size(1, 6), positions + 1), unbiased=True)
+    return Drawn(step, ((draw.size(1, 3), *draw.sizes(positions, 1, 4)),))
+
+
+def group_norm(draw: Draw) -> Drawn:
+    groups, positions = draw.size(1, 3), draw.size(0, 2)
+    channels = groups * draw.size(3, 4)  # two numbers become ±1, whose gradient is all cancellation
+    step = GroupNormalise(eps=10.0 ** -draw.size(1, 6), positions=positions, groups=groups)
+    return Drawn(step, ((channels, *draw.sizes(positions, 1, 4)),))
+
+
+def instance_norm(draw: Draw) -> Drawn:
+    positions, channels = draw.size(1, 2), draw.size(1, 3)
+    step = GroupNormalise(eps=10.0 ** -draw.size(1, 6), positions=positions, groups=channels)
+    return Drawn(step, ((channels, *draw.sizes(positions, 2, 4)),))
+
+
+def fixed_norm(draw: Draw) -> Drawn:
+    positions, channels = draw.size(0, 2), draw.size(1, 4)
+    statistics = draw.rng.normal(size=channels), draw.rng.uniform(0.1, 4.0, channels)
+    return Drawn(FixedNormalise(*statistics, 1e-5, positions), ((channels, *draw.sizes(positions, 1, 4)),))
+
+
+def rms_norm(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(RootMeanSquare(10.0 ** -draw.size(1, 6), draw.size(1, len(features))), (features,))
+
+
+def gain(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Gain(features[draw.size(0, len(features) - 1) :]), (features,))
+
+
+def add(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Add(), (features, features))
+
+
+def complement(draw: Draw) -> Drawn:
+    return Drawn(Complement(), (draw.shape(),))
+
+
+def multiply(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Multiply(), (features, features))
+
+
+def matmul(draw: Draw) -> Drawn:
+    transposed, before, (t, k, s) = draw.coin(), draw.shape(0, 1), draw.sizes(3)
+    scale = 1.0 if draw.coin() else float(draw.rng.normal())
+    return Drawn(
+        Matmul(transposed, scale), ((*before, t, k), (*before, s, k) if transposed else (*before, k, s))
+    )
+
+
+def weight_norm(draw: Draw) -> Drawn:
+    inputs, units = draw.sizes(2)
+    return Drawn(WeightNormDense(inputs, units), ((*draw.shape(0, 1), inputs),))
+
+
+def softmax(draw: Draw) -> Drawn:
+    before, tokens = draw.shape(0, 1), draw.size(2, 5)
+    steps = (Softmax.plain(), Softmax.causal(tokens), Softmax(_mask(draw, tokens)))
+    return Drawn(steps[draw.size(0, 2)], ((*before, tokens, tokens),))
+
+
+def _mask(draw: Draw, tokens: int) -> np.ndarray:
+    return (draw.rng.random((tokens, tokens)) < 0.6) | np.eye(tokens, dtype=bool)
+
+
+def log_softmax(draw: Draw) -> Drawn:
+    return Drawn(LogSoftmax(), ((*draw.shape(0, 2), draw.size(2, 5)),))
+
+
+def reshape(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Reshape(len(features), (1, *features[::-1])), (features,))
+
+
+def permute(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(
+        Permute(len(features), tuple(int(i) for i in draw.rng.permutation(len(features)))), (features,)
+    )
+
+
+def slice_(draw: Draw) -> Drawn:
+    features = draw.shape()
+    axis = draw.size(0, len(features) - 1)
+    start = draw.size(0, features[axis] - 1)
+    return Drawn(Slice(len(features), axis, start, draw.size(start + 1, features[axis])), (features,))
+
+
+def select(draw: Draw) -> Drawn:
+    features = draw.shape()
+    axis = draw.size(0, len(features) - 1)
+    return Drawn(Select(len(features), axis, draw.size(-1, features[axis] - 1)), (features,))
+
+
+def concatenate(draw: Draw) -> Drawn:
+    features = draw.shape()
+    axis = draw.size(0, len(features) - 1)
+    parts = ((*features[:axis], draw.size(), *features[axis + 1 :]) for _ in range(draw.size(1, 3)))
+    return Drawn(Concatenate(len(features), axis), tuple(parts))
+
+
+def stack(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Stack(len(features), draw.size(0, len(features))), (features,) * draw.size(1, 3))
+
+
+def repeat(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Repeat(len(features), draw.size(0, len(features) - 1), draw.size(1, 3)), (features,))
+
+
+def constant(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Constant(draw.rng.normal(size=draw.shape()), len(features)), (features,))
+
+
+def dropout(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(Dropout.drawn(features, draw.rng.uniform(0.1, 0.7), draw.size(0, 99)), (features,))
+
+
+def rotary(draw: Draw) -> Drawn:
+    before, tokens, d = draw.shape(0, 1), draw.size(), 2 * draw.size(1, 3)
+    return Drawn(Rotary.of_angles(tokens, d, interleaved=draw.coin()), ((*before, tokens, d),))
+
+
+def positional(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(PositionalAdd(features), (features,))
+
+
+def prelu(draw: Draw) -> Drawn:
+    positions, channels = draw.size(0, 2), draw.size(1, 4)
+    step = PReLU(1 if draw.coin() else channels, positions)
+    return Drawn(step, ((channels, *draw.sizes(positions, 1, 3)),))
+
+
+KINDS: dict[str, Callable[[Draw], Drawn]] = {
+    "conv1d": conv1d,
+    "conv_transpose2d": conv_transpose2d,
+    "avg_pool1d": avg_pool(1),
+    "avg_pool2d": avg_pool(2),
+    "adaptive_avg_pool2d": adaptive_avg_pool,
+    "mean": mean,
+    "batch_norm, unbiased": normalise,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+    "batch_norm, fixed": fixed_norm,
+    "rms_norm": rms_norm,
+    "gain": gain,
+    "add": add,
+    "complement": complement,
+    "multiply": multiply,
+    "matmul": matmul,
+    "weight_norm": weight_norm,
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "reshape": reshape,
+    "permute": permute,
+    "slice": slice_,
+    "select": select,
+    "concatenate": concatenate,
+    "stack": stack,
+    "repeat": repeat,
+    "constant": constant,
+    "dropout": dropout,
+    "rotary": rotary,
+    "positional": positional,
+    "prelu": prelu,
+}
