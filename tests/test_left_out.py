@@ -44,7 +44,7 @@ def ran(pytester, monkeypatch):
     monkeypatch.delenv("INSTALLED", raising=False)
     pytester.makeini("[pytest]\nmarkers = slow")
     pytester.makeconftest(CONFTEST)
-    pytester.makepyfile(test_some=TESTS, test_file=FILE)
+    pytester.makepyfile(test_some=TESTS, test_skipped_file=FILE)
 
     def run(*how: str) -> set[str]:
         plain = ("-p", "no:hypothesispytest", "-p", "no:randomly", "-v", *how)
@@ -61,5 +61,5 @@ def test_what_was_skipped_and_what_is_slow_runs_and_nothing_else(ran, how):
     assert ran(*how) == {
         "test_some.py::test_some[True]",
         "test_some.py::test_slow",
-        "test_file.py::test_in_the_file",
+        "test_skipped_file.py::test_in_the_file",
     }
