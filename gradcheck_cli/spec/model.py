@@ -160,6 +160,8 @@ def _needs(member: Any, key: str) -> bool:
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """Return the fields of a model by their keys in a spec."""
+    if not model.__pydantic_fields_complete__:  # a field's type contains the model
+        model.model_rebuild()
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from build import spec_of
 
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.problem.problem import build_problem
-from tests.build import spec_of
 
 torch = pytest.importorskip("torch")
 nn, functional = torch.nn, torch.nn.functional

@@ -8,12 +8,12 @@ import pkgutil
 
 import numpy as np
 import pytest
+from step_examples import EXAMPLES, SAMPLES, drawn_from
 
 from gradcheck_cli.network import steps
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.step import Known, Step, Upstream
 from gradcheck_cli.network.steps import STEPS
-from tests.step_examples import EXAMPLES, SAMPLES, drawn_from
 
 FLOAT32 = Arithmetic.of(np.dtype(np.float32))
 EXACT = Arithmetic(eps=0.0, tiny=0.0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from build import problem_of, right_gradients, spec_of
 
 from gradcheck_cli.checker import check
 from gradcheck_cli.errors import InputError
@@ -26,7 +27,6 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.subject.network import network_subject
 from gradcheck_cli.verdict import Verdict
-from tests.build import problem_of, right_gradients, spec_of
 
 LENET = [
     {"conv2d": 2, "kernel": 3, "padding": 1, "activation": "relu"},
