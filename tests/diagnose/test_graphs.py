@@ -174,7 +174,7 @@ MISTAKES: tuple[tuple[str, str, dict[str, Part]], ...] = (
     ("absolute weights on the way down", "output", {"output.below": lambda d, w: d @ np.abs(w)}),
     (
         "flattened in another order",
-        "output",
+        "flatten1",
         {"flatten": lambda d, shape: d.reshape(shape[0], 3, 3, 6).transpose(0, 3, 1, 2)},
     ),
     ("activation derivative missing", "hidden2", {"sigmoid": lambda dL_da, a: dL_da}),
