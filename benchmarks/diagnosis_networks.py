@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
+from build import units_for
 from by_hand import Case, Gradients, by_hand
 from mistakes import VISIBLE, Excuses
 from plants import FAMILY_OF, KINDS, Plant, differ, draw, together
@@ -48,6 +49,7 @@ def _furnish(raw: Raw, rng: np.random.Generator) -> None:
     layers = raw["network"]["layers"]
     if "x" not in raw["data"]:  # explicit labels would fit no other network
         _shape(raw, rng)
+        layers[-1]["units"] = units_for(raw["network"]["loss"], layers[-1]["units"])
     if rng.random() < 0.15 and raw["network"]["loss"]["name"] in ("mse", "l1", "huber"):
         layers[-1]["activation"] = "softmax"
     for layer in layers:

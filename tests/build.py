@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.moving.objective import NetworkObjective
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.spec import Spec
@@ -20,10 +21,15 @@ def spec_of(
     seed: int = 0,
     **rest: Any,
 ) -> Spec:
-    """Return a spec with layers (units, activation), synthetic data and all parameters drawn."""
+    """Return a spec with layers (units, activation), synthetic data and all parameters drawn.
+
+    The last layer has a few more units if the loss splits the outputs into vectors of equal width.
+    """
     written = [
         layer if isinstance(layer, dict) else {"units": layer[0], "activation": layer[1]} for layer in layers
     ]
+    if "units" in written[-1]:
+        written[-1] = {**written[-1], "units": units_for(loss, written[-1]["units"])}
     penalty = {"penalty": rest.pop("penalty")} if "penalty" in rest else {}
     return Spec.model_validate(
         {
@@ -33,6 +39,13 @@ def spec_of(
             **rest,
         }
     )
+
+
+def units_for(loss: Any, least: int) -> int:
+    """Return the smallest number of outputs from `least` up that the loss can split into its vectors."""
+    name = loss["name"] if isinstance(loss, dict) else loss
+    vectors = max(1, len(LOSSES[name].vectors)) if name in LOSSES else 1
+    return -(-least // vectors) * vectors
 
 
 def problem_of(*layers: Any, **rest: Any) -> Problem:

@@ -166,6 +166,48 @@ def hinge(a: Array, target: Array) -> Array:
     return over - target * over.sum(axis=1, keepdims=True)
 
 
+def focal(a: Array, target: Array, alpha: float, gamma: float) -> Array:
+    p = sigmoid(a)
+    right = np.where(target > 0, p, 1.0 - p)
+    weight, sign = np.where(target > 0, alpha, 1.0 - alpha), np.where(target > 0, 1.0, -1.0)
+    return weight * sign * (1.0 - right) ** gamma * (gamma * right * np.log(right) - (1.0 - right))
+
+
+def dice(a: Array, target: Array, smooth: float) -> Array:
+    p = sigmoid(a)
+    above = 2.0 * (p * target).sum(axis=1, keepdims=True) + smooth
+    below = p.sum(axis=1, keepdims=True) + target.sum(axis=1, keepdims=True) + smooth
+    return -(2.0 * target * below - above) / below**2 * p * (1.0 - p)
+
+
+def cosine(a: Array, target: Array) -> Array:
+    size, of_target = (np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-8) for v in (a, target))
+    inner = (a * target).sum(axis=1, keepdims=True)
+    return -(target / (size * of_target) - inner * a / (size**3 * of_target))
+
+
+def triplet(a: Array, margin: float) -> Array:
+    anchor, positive, negative = np.split(a, 3, axis=1)
+    to_positive, to_negative = anchor - positive + 1e-6, anchor - negative + 1e-6
+    d_positive = np.sqrt((to_positive**2).sum(axis=1, keepdims=True))
+    d_negative = np.sqrt((to_negative**2).sum(axis=1, keepdims=True))
+    u, v = to_positive / d_positive, to_negative / d_negative
+    return np.where(d_positive - d_negative + margin > 0, np.concatenate([u - v, -u, v], axis=1), 0.0)
+
+
+def contrastive(a: Array, target: Array, margin: float) -> Array:
+    one, other = np.split(a, 2, axis=1)
+    d = np.sqrt(((one - other) ** 2).sum(axis=1, keepdims=True))
+    push = np.maximum(0.0, margin - d) / np.where(d > 0, d, 1.0)
+    pull = np.where(target[:, :1] > 0, 2.0, -2.0 * push)
+    return np.concatenate([pull * (one - other), pull * (other - one)], axis=1)
+
+
+def kl_gaussian(a: Array) -> Array:
+    mu, logvar = np.split(a, 2, axis=1)
+    return np.concatenate([mu, -0.5 * (1.0 - np.exp(logvar))], axis=1)
+
+
 LOSS_GRADIENTS: Mapping[str, Callable[[Array, Array, LossSpec], Array]] = {
     "mse": lambda a, y, loss: 2.0 * (a - y),
     "l1": lambda a, y, loss: np.sign(a - y),
@@ -173,6 +215,17 @@ LOSS_GRADIENTS: Mapping[str, Callable[[Array, Array, LossSpec], Array]] = {
     "cross_entropy": lambda a, y, loss: softmax(a) * y.sum(axis=1, keepdims=True) - y,
     "bce_with_logits": lambda a, y, loss: sigmoid(a) - y,
     "hinge": lambda a, y, loss: hinge(a, y),
+    "dot": lambda a, y, loss: y,
+    "nll": lambda a, y, loss: -y,
+    "kl_div": lambda a, y, loss: -y,
+    "poisson_nll": lambda a, y, loss: np.exp(a) - y,
+    "smooth_l1": lambda a, y, loss: huber(a, y, loss.beta) / loss.beta,
+    "focal": lambda a, y, loss: focal(a, y, loss.alpha, loss.gamma),
+    "dice": lambda a, y, loss: dice(a, y, loss.smooth),
+    "cosine": lambda a, y, loss: cosine(a, y),
+    "triplet": lambda a, y, loss: triplet(a, loss.margin),
+    "contrastive": lambda a, y, loss: contrastive(a, y, loss.margin),
+    "kl_gaussian": lambda a, y, loss: kl_gaussian(a),
 }
 
 

@@ -809,8 +809,6 @@ def _with_target(f: Callable[[Array], Array]) -> Formula:
 
     def loss(p: Pass, at: None, rng: Rng) -> Array | None:
         name, target = p.case.loss.name, f(p.target)
-        if name == "hinge":
-            return None
         if name == "cross_entropy":
             return _p(p) * _weight_of(p.target, p) - target
         return LOSS_GRADIENTS[name](p.a[-1], target, p.case.loss)
@@ -913,17 +911,20 @@ def _normalised_by_n(p: Pass, at: None, rng: Rng) -> float | None:
 
 
 APPLYING = ("cross_entropy", "bce_with_logits")
+COMPARED = ("mse", "l1", "huber", *APPLYING)
+"""The losses that fall as an output approaches its target."""
+
 LOSS_PLANTS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Parts]]] = {
     "output activation twice": (
         APPLYING,
         {"applied again": {"loss": _activation_twice}, "its derivative again": {"loss": _derivative_again}},
     ),
     "output activation missing": (APPLYING, {"": {"loss": _no_activation}}),
-    "sign of the target": (tuple(LOSS_GRADIENTS), {"": {"loss": _with_target(np.negative)}}),
-    "target forgotten": (tuple(LOSS_GRADIENTS), {"": {"loss": _with_target(np.zeros_like)}}),
+    "sign of the target": (COMPARED, {"": {"loss": _with_target(np.negative)}}),
+    "target forgotten": (COMPARED, {"": {"loss": _with_target(np.zeros_like)}}),
     "another loss": (
         tuple(CONFUSED),
-        {f"{other}'s": {"loss": _anothers_gradient(other)} for other in LOSS_GRADIENTS},
+        {f"{other}'s": {"loss": _anothers_gradient(other)} for other in CONFUSED},
     ),
     "huber threshold": (("huber",), {"": {"loss": _other_threshold}}),
     "huber sign": (("huber",), {"": {"loss": _huber_without_sign}}),

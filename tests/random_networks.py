@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from build import units_for
 
+from gradcheck_cli.gradients.backprop import read
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.functions import softmax
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.gradients import Backprop
 from gradcheck_cli.spec.spec import Spec
 
 SMOOTH_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.pieces is None)
@@ -36,6 +39,7 @@ def random_spec(
         for _ in range(int(rng.integers(depth[0], depth[1] + 1)))
     ]
     loss = str(rng.choice(losses))
+    layers[-1]["units"] = units_for(loss, layers[-1]["units"])
 
     def size() -> float:
         return float(10 ** rng.choice([0, 0, 0, rng.uniform(*scale)])) if scale else 1.0
@@ -80,7 +84,8 @@ def _kinked(seed: int) -> Raw:
         inputs, outputs = raw["network"]["inputs"], raw["network"]["layers"][-1]["units"]
         x = rng.integers(-2, 3, size=(raw["data"]["samples"], inputs)).astype(float)
         x[0] = 0.0
-        raw["data"] = {"x": x.tolist(), "y": rng.integers(outputs, size=len(x)).tolist()}
+        classes = 2 if LOSSES[raw["network"]["loss"]["name"]].target == "pairs" else outputs
+        raw["data"] = {"x": x.tolist(), "y": rng.integers(classes, size=len(x)).tolist()}
         raw["parameters"]["bias"] = "zeros"
     return raw
 
@@ -184,11 +189,13 @@ FAMILIES: Mapping[str, Callable[[int], Raw]] = {
 
 
 def problem_or_none(raw: Raw) -> Problem | None:
-    """Return the problem, or None if the random network has no finite loss."""
+    """Return the problem, or None if the random network has no finite loss and gradient in its type."""
     from gradcheck_cli import InputError
 
     try:
-        return build_problem(Spec.model_validate(raw))
+        problem = build_problem(Spec.model_validate(raw))
+        read(Backprop(), problem)
+        return problem
     except InputError as error:
         if "overflow" in str(error) or "finite" in str(error):
             return None

@@ -60,7 +60,7 @@ def test_every_kind_can_be_planted_and_belongs_to_one_family():
     assert len(FAMILY_OF) == sum(map(len, FAMILIES.values()))
     unseen = set(KINDS)
     for family in NETWORKS:
-        for seed, case in cases(family, 12):
+        for seed, case in cases(family, 40):
             unseen -= {kind for kind in unseen if drawn(kind, case, seed) is not None}
     assert not unseen
 

@@ -31,7 +31,9 @@ def test_a_network_of_zeros_is_decided(activation, batch_norm):
             parameters={"init": "zeros"},
             dtype=("float64", "float32")[number % 2],
         )
-        assert check(spec).verdict is Verdict.AGREES, loss
+        # Outputs of 0 are the minimum of these losses: every gradient is 0, and nothing was tested.
+        expected = Verdict.UNRESOLVED if loss in ("contrastive", "kl_gaussian") else Verdict.AGREES
+        assert check(spec).verdict is expected, loss
 
 
 def gradients_of(tmp_path, *layers, change, **rest):

@@ -129,7 +129,8 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
 
 def _labels_whole(problem: Problem) -> Array:
     """Return y, with class labels converted to integers; a spec stores them as plain numbers."""
-    values = problem.network.loss.target == "values" and problem.network.outputs == (1,)
+    loss = problem.network.loss
+    values = not loss.takes_labels and (problem.network.outputs == (1,) or loss.target == "nothing")
     return problem.y if values or problem.y.ndim > 1 else problem.y.astype(np.int64)
 
 

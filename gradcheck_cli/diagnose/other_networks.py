@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import sqrt
+from typing import get_args
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient, same_loss
+from gradcheck_cli.network.losses import LOSSES, Loss, Reduction, coefficient, same_loss
 from gradcheck_cli.network.network import Activity, Network, backprop, forward, sample_losses
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
@@ -307,7 +308,7 @@ def _losses(problem: Problem) -> Iterator[OtherNetwork]:
         problem.network.loss, problem.reduction, 1.0, outputs, weight
     )
     says = _loss_text(own, problem.reduction, own_scale)
-    for name, reduction, scale in _choices(own, problem.reduction, own_scale):
+    for name, reduction, scale in _choices(problem, own, own_scale):
         loss = problem.network.loss if name == own else LOSSES[name].with_options()
         by = coefficient(loss, reduction, scale, outputs, weight)
         network = replace(problem.network, loss=loss, coefficient=by)
@@ -316,19 +317,37 @@ def _losses(problem: Problem) -> Iterator[OtherNetwork]:
             yield OtherNetwork(replace(problem, network=network), has, says)
 
 
-def _choices(own: str, reduction: Reduction, scale: float) -> Iterator[tuple[str, Reduction, float]]:
-    reductions: tuple[Reduction, ...] = ("batchmean", "mean", "sum")
+def _choices(problem: Problem, own: str, scale: float) -> Iterator[tuple[str, Reduction, float]]:
+    reduction, reductions = problem.reduction, get_args(Reduction)
     yield from ((own, other, scale) for other in reductions if other != reduction)
     yield from ((own, reduction, other) for other in (0.5, 1.0, 2.0) if not np.isclose(other, scale))
     scales = dict.fromkeys((scale, 1.0, 0.5))
-    yield from ((name, reduction, by) for name in LOSSES if name != own for by in scales)
+    yield from ((row.name, reduction, by) for row in _comparable(problem.network.loss) for by in scales)
+
+
+def _comparable(own: Loss) -> Iterator[Loss]:
+    """Yield the other losses of the table that compare each output with a target."""
+    for row in LOSSES.values():
+        if row.name != own.name and not row.vectors and not own.vectors and not _is_same_loss(row, own):
+            yield row
+
+
+def _is_same_loss(row: Loss, own: Loss) -> bool:
+    """Return whether two losses are the same function with other names, as huber and smooth_l1 may be."""
+    a, target = _PROBE, np.array([[0.0, 0.0, 1.0, 0.0]])
+    return np.allclose(row.with_options().value(a, target), own.value(a, target), rtol=1e-12)
 
 
 def _weight(problem: Problem) -> float:
     """Return the total weight of the samples, the divisor in the loss's coefficient."""
-    if problem.class_weight is None or problem.y.ndim > 1:
-        return float(len(problem.x))
-    return float(problem.class_weight[problem.y.astype(np.int64)].sum())
+    of_labels = problem.y.ndim < problem.plain_target.ndim and problem.network.loss.of_target
+    if not of_labels:
+        return float(problem.plain_target[..., 0].size)
+    return float((problem.plain_target * _class_weights(problem)).sum())
+
+
+def _class_weights(problem: Problem) -> Array | float:
+    return 1.0 if problem.class_weight is None else problem.class_weight
 
 
 def _loss_text(name: str, reduction: Reduction, scale: float) -> str:
@@ -336,10 +355,10 @@ def _loss_text(name: str, reduction: Reduction, scale: float) -> str:
 
 
 def _smoothings(problem: Problem) -> Iterator[OtherNetwork]:
-    if problem.network.loss.target != "distribution":
+    if "label_smoothing" not in problem.network.loss.of_target:
         return
     own, outputs = problem.label_smoothing, problem.network.output.units
-    weight = 1.0 if problem.class_weight is None else problem.class_weight
+    weight = _class_weights(problem) * problem.plain_target.any(axis=-1, keepdims=True)  # none if ignored
     for by in (0.0, 0.05, 0.1, 0.2):
         if by != own:
             target = weight * ((1.0 - by) * problem.plain_target + by / outputs)

@@ -82,7 +82,8 @@ def _distribution(site: Site, target: Array, coefficient: float) -> Array | None
 
 def _smoothed(site: Site, by: float) -> Array:
     plain = site.problem.plain_target
-    return (1.0 - by) * plain + by / plain.shape[1]
+    counted = plain.any(axis=-1, keepdims=True)  # ignored samples have no target
+    return np.where(counted, (1.0 - by) * plain + by / plain.shape[1], 0.0)
 
 
 def _weights(site: Site) -> Array | None:
@@ -105,7 +106,7 @@ def _weight_per_sample(site: Site) -> float:
     It is the ratio of the weighted sum divided by N to the same sum divided by the total weight.
     """
     weights = _weights(site)
-    return 1.0 if weights is None else float((site.problem.plain_target * weights).sum()) / site.samples
+    return float((site.problem.plain_target * (1.0 if weights is None else weights)).sum()) / site.samples
 
 
 def _unweighted(site: Site, normalised: bool) -> Array | None:
@@ -119,6 +120,22 @@ def _normalised_by_count(site: Site, _: float) -> Array | None:
     if _weights(site) is None:
         return None
     return RIGHT[Part.LOSS](site) * _weight_per_sample(site)
+
+
+def _normalised_by_all(site: Site, _: float) -> Array | None:
+    problem = site.problem
+    if _weights(site) is not None or not np.isin(problem.y, problem.network.loss.ignored).any():
+        return None
+    return RIGHT[Part.LOSS](site) * _weight_per_sample(site)
+
+
+def _ignored_trained(site: Site, _: float) -> Array | None:
+    """Return the gradient of code that does not mask ignored samples, whose one-hot target is 0."""
+    ignored = np.isin(site.problem.y, site.problem.network.loss.ignored)
+    if site.problem.network.loss.name != "cross_entropy" or not ignored.any():
+        return None
+    untouched = site.problem.network.coefficient * softmax(site.a)
+    return np.where(ignored[..., None], untouched, RIGHT[Part.LOSS](site))
 
 
 CLASS_MISTAKES: tuple[Mistake, ...] = (
@@ -162,6 +179,22 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "the weighted sum is divided by the number of samples, not by the sum of their weights",
         "1/N · {dloss}",
         "dL_da = (p * q.sum(axis=1, keepdims=True) - q) / N",
+    ),
+    loss_row(
+        "ignored labels",
+        _normalised_by_all,
+        "the mean is over all samples, not over those whose label counts",
+        "1/N · {dloss}",
+        "dL_da = (p * counts - y) / N",
+        "samples whose label is ignore_index",
+    ),
+    loss_row(
+        "ignored labels",
+        _ignored_trained,
+        "samples whose label is ignored have a gradient: they are not masked",
+        "c · softmax(a) where the label is ignored",
+        "dL_da = (p - y) / counts.sum()",
+        "samples whose label is ignore_index",
     ),
 )
 

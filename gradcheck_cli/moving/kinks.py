@@ -165,15 +165,11 @@ def _by_sample(array: Array) -> Array:
 
 
 def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: float) -> Array:
-    pieces = network.loss.pieces
-    if pieces is None:
+    loss = network.loss
+    if loss.pieces is None:
         return np.zeros(a.shape, dtype=bool)
-    apart = a_error + 2.0 * eps * (np.abs(a) + np.abs(target)) + _LEAST
-    if not network.loss.per_output:  # margins against the labelled output grow as that output falls
-        apart = apart.max(axis=-1, keepdims=True) + 2.0 * eps
-        apart = apart * np.where(target > 0, -1.0, 1.0)
-    result: Array = pieces(a - apart, target) != pieces(a + apart, target)
-    return result
+    reach = a_error + 2.0 * eps * (np.abs(a) + np.abs(target)) + _LEAST
+    return loss.rounding.on_kink(loss, a, reach, target, eps)
 
 
 def _of_penalties(network: Network, parameters: Arrays) -> dict[str, Array]:

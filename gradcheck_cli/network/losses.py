@@ -1,6 +1,7 @@
 """The losses, one row each, with value and gradient next to each other.
 
-To add one, write its row; the spec, the command line and the tests read the table.
+To add one, write its row; the spec, the command line and the tests read the table. The functions of most
+losses are in the package `loss_functions`.
 Every function takes a of shape (…, N, C) and a target of shape (N, C), and treats each sample separately:
 the network reduces over the samples. Values must also accept complex a. If the output has positions, as in
 (N, T, C), each position is a row of its own, and a sample's loss is the sum over its positions.
@@ -17,8 +18,10 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.network.functions import log1p, row_max, row_sums, sigmoid, softmax
+from gradcheck_cli.network.loss_functions import per_output, per_sample
 from gradcheck_cli.network.row_rounding import (
     NUDGED_LOSS,
+    CoupledRounding,
     CrossEntropyRounding,
     HingeRounding,
     LossRounding,
@@ -41,9 +44,14 @@ class Loss:
     pieces:     for a loss with kinks, the smooth piece that each a is on, shape (…, N, C).
     branch:     for a loss with kinks, ℓ on the given pieces, extended past their ends, shape (…, N).
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
+    margin:     for a loss with one kink per sample, the number whose sign is the piece, shape (…, N).
     per_output: a sum of one term per output; the reduction `mean` then divides by C as well.
-    target:     what y must be: "values" for each output (labels become one-hot), a "distribution" over
-                the outputs (or labels), or "labels" only.
+    target:     what y must be: "values" for each output (labels become one-hot), an "upstream" (values
+                that synthetic data draw), a "distribution" over the outputs (or labels), "labels" only,
+                "pairs" (1 for two embeddings that are alike, else 0), or "nothing": y is ignored.
+    of_target:  the options that change the target or leave out samples.
+    ignored:    the labels of samples that do not count.
+    vectors:    the names of the vectors of equal width that the outputs hold side by side, if several.
     applies:    the activation that the loss applies to its logits, if any.
     unbounded:  a may be of any size: logits, or scores that are compared with a margin.
     limits:     the range that each target is meant to be in.
@@ -58,8 +66,12 @@ class Loss:
     pieces: Function | None = None
     branch: Function | None = None
     sides: tuple[float, ...] = ()
+    margin: Function | None = None
     per_output: bool = True
-    target: Literal["values", "distribution", "labels"] = "values"
+    target: Literal["values", "upstream", "distribution", "labels", "pairs", "nothing"] = "values"
+    of_target: tuple[str, ...] = ()
+    ignored: tuple[int, ...] = ()
+    vectors: tuple[str, ...] = ()
     applies: str | None = None
     unbounded: bool = False
     limits: tuple[float, float] = (-inf, inf)
@@ -69,17 +81,18 @@ class Loss:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The keys that a spec may set for this loss: its reduction, a factor and its options.
+        """The keys that a spec may set for this loss: its reduction, a factor and its options."""
+        return ("reduction", "scale", *self.options, *self.of_target)
 
-        A loss of distributions also allows the target to be smoothed, and its classes to be weighted.
-        """
-        of_target = ("label_smoothing", "weight") if self.target == "distribution" else ()
-        return ("reduction", "scale", *self.options, *of_target)
+    @property
+    def takes_labels(self) -> bool:
+        """Whether y (N,) holds labels, even for a single output."""
+        return self.target in ("distribution", "labels", "pairs")
 
     def with_options(self, **given: Any) -> Loss:
         """Return a copy with its options bound, so that every function takes only (a, target)."""
         options = {**self.options, **given}
-        return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch"))
+        return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch", "margin"))
 
     def over(self, positions: int) -> Loss:
         """Return the loss of outputs with this many position axes before the last one, summed over them."""
@@ -174,6 +187,11 @@ def _hinge_gradient(a: Array, target: Array) -> Array:
     return over - target * over.sum(axis=-1, keepdims=True)
 
 
+def _switched(margin: Array, a: Array) -> Array:
+    """Return the pieces of a loss with one kink per sample, (…, N, C)."""
+    return per_sample.in_first_column(margin.real > 0, a.shape[-1])
+
+
 _ROWS: tuple[Loss, ...] = (
     Loss("mse", _mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
     Loss(
@@ -201,6 +219,8 @@ _ROWS: tuple[Loss, ...] = (
         _cross_entropy_gradient,
         per_output=False,
         target="distribution",
+        of_target=("label_smoothing", "weight", "ignore_index"),
+        ignored=(-100,),
         applies="softmax",
         unbounded=True,
         rounding=CrossEntropyRounding(),
@@ -227,6 +247,120 @@ _ROWS: tuple[Loss, ...] = (
         unbounded=True,
         rounding=HingeRounding(),
         formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",
+    ),
+    Loss("dot", per_output.dot, per_output.dot_gradient, target="upstream", formula="y"),
+    Loss(
+        "nll",
+        per_output.negative_dot,
+        per_output.negative_dot_gradient,
+        per_output=False,
+        target="labels",
+        of_target=("weight", "ignore_index"),
+        ignored=(-100,),
+        unbounded=True,
+        formula="(−y)",
+    ),
+    Loss(
+        "kl_div",
+        per_output.kl_div,
+        per_output.negative_dot_gradient,
+        target="distribution",
+        unbounded=True,
+        formula="(−y)",
+    ),
+    Loss(
+        "poisson_nll",
+        per_output.poisson_nll,
+        per_output.poisson_nll_gradient,
+        unbounded=True,
+        limits=(0.0, inf),
+        formula="(e^a − y)",
+    ),
+    Loss(
+        "smooth_l1",
+        per_output.smooth_l1,
+        per_output.smooth_l1_gradient,
+        pieces=per_output.smooth_l1_pieces,
+        branch=per_output.smooth_l1_branch,
+        sides=(0,),
+        options={"beta": 1.0},
+        formula="clip((a − y) / beta, ± 1)",
+    ),
+    Loss(
+        "focal",
+        per_output.focal,
+        per_output.focal_gradient,
+        applies="sigmoid",
+        unbounded=True,
+        limits=(0.0, 1.0),
+        options={"alpha": 0.25, "gamma": 2.0},
+        formula="w (q^gamma (p − y) − gamma q^(gamma − 1) p (1 − p) (2 y − 1) bce), q = 1 − p at y",
+    ),
+    Loss(
+        "dice",
+        per_sample.dice,
+        per_sample.dice_gradient,
+        per_output=False,
+        applies="sigmoid",
+        unbounded=True,
+        limits=(0.0, 1.0),
+        rounding=CoupledRounding(),
+        options={"smooth": 1.0},
+        formula="p (1 − p) ((2 Σ p y + smooth) / D − 2 y) / D, D = Σ p + Σ y + smooth",
+    ),
+    Loss(
+        "cosine",
+        per_sample.cosine,
+        per_sample.cosine_gradient,
+        pieces=lambda a, y, eps: _switched(per_sample.cosine_margin(a, y, eps), a),
+        branch=per_sample.cosine_branch,
+        sides=(False, True),
+        margin=per_sample.cosine_margin,
+        per_output=False,
+        rounding=CoupledRounding(),
+        options={"eps": 1e-8},
+        formula="(cos(a, y) a / |a| − y / |y|) / |a|",
+    ),
+    Loss(
+        "triplet",
+        per_sample.triplet,
+        per_sample.triplet_gradient,
+        pieces=lambda a, y, margin, eps: _switched(per_sample.triplet_margin(a, y, margin, eps), a),
+        branch=per_sample.triplet_branch,
+        sides=(False, True),
+        margin=per_sample.triplet_margin,
+        per_output=False,
+        target="nothing",
+        vectors=("anchor", "positive", "negative"),
+        rounding=CoupledRounding(),
+        options={"margin": 1.0, "eps": 1e-6},
+        formula="1[L > 0] (u − v, −u, v), u = (anchor − positive) / |…|, v = (anchor − negative) / |…|",
+    ),
+    Loss(
+        "contrastive",
+        per_sample.contrastive,
+        per_sample.contrastive_gradient,
+        pieces=lambda a, y, margin: _switched(per_sample.contrastive_margin(a, y, margin), a),
+        branch=per_sample.contrastive_branch,
+        sides=(False,),
+        margin=per_sample.contrastive_margin,
+        per_output=False,
+        target="pairs",
+        vectors=("first", "second"),
+        rounding=CoupledRounding(),
+        options={"margin": 1.0},
+        formula="(g, −g), g = 2 y (first − second) − 2 (1 − y) max(0, margin − d) (first − second) / d",
+    ),
+    Loss(
+        "kl_gaussian",
+        per_sample.kl_gaussian,
+        per_sample.kl_gaussian_gradient,
+        per_output=False,
+        target="nothing",
+        vectors=("mu", "logvar"),
+        unbounded=True,
+        rounding=CoupledRounding(absolute=1.0, near_one=False),
+        formula="(mu, ½ (e^logvar − 1))",
     ),
 )
 

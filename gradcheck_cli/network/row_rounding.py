@@ -153,6 +153,9 @@ class LossRow(Protocol):
     def sides(self) -> tuple[float, ...]: ...
 
     @property
+    def margin(self) -> Function | None: ...
+
+    @property
     def per_output(self) -> bool: ...
 
 
@@ -184,6 +187,45 @@ class LossRounding:
         carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, not row.per_output, own_side)
         return carried + eps * rounding
 
+    def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
+        """Mark the outputs (N, C) that an error of ± reach may put on either side of a kink."""
+        assert row.pieces is not None
+        result: Array = row.pieces(a - reach, target) != row.pieces(a + reach, target)
+        return result
+
+
+@dataclass(frozen=True)
+class CoupledRounding(LossRounding):
+    """Rounding of a loss that couples the outputs of a sample and has at most one kink per sample.
+
+    Its gradient is a difference of terms, so that its entries share the largest error seen in float32.
+
+    absolute: the size of the numbers whose difference is the gradient, such as the 1 of e^a − 1.
+    near_one: whether the value subtracts numbers near 1; if not, they are about as large as the outputs.
+    """
+
+    absolute: float = 0.0
+    near_one: bool = True
+
+    def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
+        value, carried, size = super().value(row, a, a_error, target)
+        return value, carried, size + (a.shape[-1] if self.near_one else np.abs(a).sum(axis=-1))
+
+    def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+        pieces = row.pieces
+        own_side = pieces and (lambda moved: pieces(moved, target))
+        carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, True, own_side)
+        own = _own(lambda near: row.gradient(near, target.astype(near.dtype)), a)
+        return carried + eps * (own.max(axis=-1, keepdims=True) + self.absolute)
+
+    def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
+        margin = row.margin
+        assert margin is not None
+        off = _moved(lambda moved: margin(moved, target), a, reach, True) + 2.0 * eps
+        mask = np.zeros(a.shape, dtype=bool)
+        mask[..., 0] = np.abs(margin(a, target)) <= off
+        return mask
+
 
 @dataclass(frozen=True)
 class RoundingOfPositions(LossRounding):
@@ -204,6 +246,10 @@ class RoundingOfPositions(LossRounding):
         error: Array = self.row.rounding.gradient(self.row, a, a_error, target, eps)
         return error
 
+    def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
+        mask: Array = self.row.rounding.on_kink(self.row, a, reach, target, eps)
+        return mask
+
 
 class _AgainstTheLabel(LossRounding):
     """Rounding of a loss that falls with the labelled output and rises with all others: its errors add up."""
@@ -214,9 +260,20 @@ class _AgainstTheLabel(LossRounding):
         carried = np.abs(np.real(row.value(a + against, target) - value))
         return value, carried, np.abs(np.real(value))
 
+    def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
+        largest = reach.max(axis=-1, keepdims=True) + 2.0 * eps
+        against = largest * np.where(target > 0, -1.0, 1.0)  # margins grow as the labelled output falls
+        return super().on_kink(row, a, against, target, eps)
+
 
 class CrossEntropyRounding(_AgainstTheLabel):
     """Rounding of cross-entropy, whose gradient is softmax(a) times the total target, less the target."""
+
+    def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
+        value, carried, size = super().value(row, a, a_error, target)
+        spread = np.count_nonzero(target, axis=-1) > 1  # the loss may rise or fall with each output
+        at_most = target.sum(axis=-1) * a_error.max(axis=-1) + (target * a_error).sum(axis=-1)
+        return value, np.where(spread, at_most, carried), size
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
         total = target.sum(axis=-1, keepdims=True)
@@ -243,7 +300,8 @@ def _own(function: Function, at: Array) -> Array:
     rng = np.random.default_rng(0)
     for _ in range(_SAMPLES):
         near = (np.real(at) * (1.0 + _APART * rng.uniform(-1.0, 1.0, at.shape))).astype(np.float32)
-        off = np.abs(function(near) - function(near.astype(np.float64))) - narrow.tiny
+        with np.errstate(all="ignore"):  # what overflows in float32 shows nothing
+            off = np.abs(function(near) - function(near.astype(np.float64))) - narrow.tiny
         seen = np.where(np.isfinite(off), np.maximum(off, 0.0), 0.0) / narrow.eps
         own = np.maximum(own, 2.0 * seen)
     return own

@@ -201,7 +201,7 @@ def _inline(data: InlineData, needed: Needed | None = None) -> Batch:
 
 
 def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
-    """Draw x from the named distribution, and y as labels or as values with the spread of x.
+    """Draw x from the named distribution, and y as the loss needs it: labels, or values spread as x is.
 
     Tokens and labels are drawn evenly.
     """
@@ -213,11 +213,26 @@ def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
     draw = rng.normal if data.synthetic == "normal" else lambda size: rng.uniform(-1.0, 1.0, size=size)
     size = (data.samples, needed.inputs)
     x = rng.randint(tokens, size=size).astype(np.float64) if tokens else data.scale * draw(size=size)
+    return Batch(x, _drawn_targets(rng, draw, data.samples, outputs, loss))
+
+
+def _drawn_targets(
+    rng: np.random.RandomState, draw: Callable[..., Array], samples: int, outputs: Shape, loss: Loss
+) -> Array:
+    """Return labels (N, *positions), or values (N, *positions, C) within the loss's limits."""
     *positions, units = outputs
-    if loss.target != "values" or (units > 1 and not positions):
-        return Batch(x, rng.randint(units, size=(data.samples, *positions)))
-    (low, high), of_y = loss.limits, (data.samples, *outputs)
-    return Batch(x, draw(size=of_y) if math.isinf(high - low) else rng.uniform(low, high, size=of_y))
+    if loss.target == "nothing":
+        return np.zeros(samples)
+    if loss.target == "pairs":
+        return rng.randint(2, size=(samples, *positions))
+    if loss.target == "upstream":
+        return draw(size=(samples, *outputs))
+    if loss.takes_labels or (units > 1 and not positions):
+        return rng.randint(units, size=(samples, *positions))
+    (low, high), size = loss.limits, (samples, *outputs)
+    if math.isinf(high):
+        return draw(size=size) if math.isinf(low) else low + np.abs(draw(size=size))
+    return rng.uniform(low, high, size=size)
 
 
 _READERS: dict[type, Callable[[Any, Needed], Batch]] = {
@@ -241,20 +256,33 @@ def _rescaled(x: Array, rescale: Rescale | None) -> Array:
 def one_target_per_output(
     batch: Batch, outputs: Shape, loss: Loss, where: Location
 ) -> tuple[Array, Array | None]:
-    """Return y as numbers (N, *positions, C), and as labels (N, *positions) if it holds labels.
+    """Return y as numbers (N, *positions, C), and as labels (N, *positions) if it holds labels of classes.
 
     Whole numbers (N, *positions) are labels, unless there is only one output and the loss compares values.
+    Labels that the loss ignores have the target 0.
     """
     y, (*positions, units) = batch.y, outputs
+    if loss.target == "nothing":
+        return np.zeros((len(y), *outputs)), None
+    if loss.target == "pairs":
+        alike, _ = _labels(batch, (*positions, 2), loss, where)
+        return np.repeat(alike.astype(np.float64)[..., None], units, axis=-1), None
     if positions and y.shape[1:] == (math.prod(outputs),) != (*positions,):  # inline rows are flat
         y = y.reshape(-1, *outputs)
     if y.shape[1:] == outputs and loss.target != "labels":
         if loss.target == "distribution" and (y < 0).any():
             raise bad_input("y holds negative numbers; this loss takes labels or probabilities", *where)
         return y.astype(np.float64), None
-    if y.shape[1:] == (*positions,) and units == 1 and loss.target == "values":
+    if y.shape[1:] == (*positions,) and units == 1 and not loss.takes_labels:
         return y.astype(np.float64)[..., None], None
-    needed = _needed(outputs, loss)
+    labels, counted = _labels(batch, outputs, loss, where)
+    one_hot = np.eye(units)[np.where(counted, labels, 0)]
+    return np.where(counted[..., None], one_hot, 0.0), labels
+
+
+def _labels(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> tuple[Array, Array]:
+    """Return y as whole numbers (N, *positions) below the number of classes, and which of them count."""
+    y, (*positions, classes), needed = batch.y, outputs, _needed(outputs, loss)
     if y.shape[1:] != (*positions,):
         help = "store its .ravel()" if y.ndim == 2 and 1 in y.shape and not positions else None
         raise bad_input(f"y has shape {list(y.shape)}; {needed}", *where, help=help)
@@ -262,13 +290,13 @@ def one_target_per_output(
     if (labels != y).any():
         place, number, i = _first(batch, labels != y)
         raise bad_input(f"{place} is {number}, not a label; {needed}", *where, *_item(where, i))
-    outside = (labels < 0) | (labels >= units)
+    counted = ~np.isin(labels, loss.ignored)
+    outside = counted & ((labels < 0) | (labels >= classes))
     if outside.any():
         place, _, i = _first(batch, outside)
-        number = labels[outside][0]
-        allowed = f"there are {units} outputs: labels are 0 to {units - 1}"
-        raise bad_input(f"{place} is {number}, but {allowed}", *where, *_item(where, i))
-    return np.eye(units)[labels], labels
+        message = f"{place} is {labels[outside][0]}, but {_allowed(classes, loss)}"
+        raise bad_input(message, *where, *_item(where, i))
+    return labels, counted
 
 
 def _first(batch: Batch, marked: Array) -> tuple[str, Any, int]:
@@ -278,9 +306,18 @@ def _first(batch: Batch, marked: Array) -> tuple[str, Any, int]:
     return f"y[{place}]", batch.y[(sample, *rest)], sample
 
 
+def _allowed(classes: int, loss: Loss) -> str:
+    if loss.target == "pairs":
+        return "pairs are 1 (alike) or 0 (apart)"
+    return f"there are {classes} outputs: labels are 0 to {classes - 1}"
+
+
 def _needed(outputs: Shape, loss: Loss) -> str:
     positions = "".join(f", {size}" for size in outputs[:-1])
-    labels = f"labels [N{positions}], one whole number per {'position' if positions else 'sample'},"
+    each = "position" if positions else "sample"
+    if loss.target == "pairs":
+        return f"pairs [N{positions}], 1 (alike) or 0 (apart) for each {each}, are needed"
+    labels = f"labels [N{positions}], one whole number per {each},"
     return (
         f"{labels} are needed"
         if loss.target == "labels"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.graph import INPUT, Graph, Node
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.spec.model import MAX_NUMBERS
@@ -38,6 +40,11 @@ def refuse_impossible(spec: NetworkSpec, network: Network) -> None:
     if weights is not None and len(weights) != outputs:
         message = f"there are {len(weights)} class weights and {outputs} outputs"
         complaints.append(Complaint(message, ("network", "loss", "weight")))
+    vectors = LOSSES[spec.loss.name].vectors
+    if vectors and outputs % len(vectors):
+        message = f"{spec.loss.name} splits the outputs into {listed(vectors)} of equal width, not {outputs}"
+        help = f"give the last layer a multiple of {len(vectors)} units"
+        complaints.append(Complaint(message, size_of(network.graph.nodes[-1]), help))
     if complaints:
         raise InputError(*complaints)
 

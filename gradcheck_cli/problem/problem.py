@@ -121,8 +121,8 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
 def _network(spec: NetworkSpec) -> Network:
     """Return the network with a coefficient of 1; the final one may depend on the samples' weights."""
     graph = graph_of(spec)
-    positions = len(graph.value_features[-1]) - 1
-    loss = LOSSES[spec.loss.name].with_options(**spec.loss.options).over(positions)
+    row = LOSSES[spec.loss.name].with_options(**spec.loss.options)
+    loss = replace(row, ignored=spec.loss.ignored).over(len(graph.value_features[-1]) - 1)
     return Network(graph, loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
@@ -146,21 +146,27 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
     """Return the target with label smoothing and class weights applied, and the total weight of all rows.
 
     A row is a sample or, if the output has positions, a position of a sample. This is PyTorch's convention: a
-    label has the weight of its class, a distribution has weight 1.
+    label has the weight of its class, or none if it is ignored, and a distribution has weight 1.
     """
     outputs = target.shape[-1]
-    target = (1.0 - loss.label_smoothing) * target + loss.label_smoothing / outputs
+    counted = np.ones(target.shape[:-1], dtype=bool) if labels is None else ~np.isin(labels, loss.ignored)
+    smoothed = (1.0 - loss.label_smoothing) * target + loss.label_smoothing / outputs
+    target = np.where(counted[..., None], smoothed, 0.0)
     if loss.weight is None:
-        return target, float(target.size // outputs)
+        _refuse_nothing(float(counted.sum()), loss, "ignore_index", "every label is one to ignore")
+        return target, float(counted.sum())
     weight = np.array(loss.weight)
     with np.errstate(over="ignore"):
-        total = float(weight[labels].sum()) if labels is not None else float(target.size // outputs)
-    if total == 0 and loss.reduction != "sum":
-        message = "every sample's class weight is 0, so the loss is a mean over nothing"
-        raise bad_input(message, "network", "loss", "weight")
+        total = float(weight[labels[counted]].sum()) if labels is not None else float(counted.sum())
+    _refuse_nothing(total, loss, "weight", "every sample's class weight is 0")
     if not math.isfinite(total):
         raise bad_input("the samples' class weights add up to infinity", "network", "loss", "weight")
     return weight * target, total
+
+
+def _refuse_nothing(total: float, loss: LossSpec, option: str, why: str) -> None:
+    if total == 0 and loss.reduction != "sum":
+        raise bad_input(f"{why}, so the loss is a mean over nothing", "network", "loss", option)
 
 
 def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:

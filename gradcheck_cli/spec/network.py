@@ -33,12 +33,23 @@ def _options_of_loss(name: str) -> tuple[str, ...]:
 class LossSpec(Model):
     """A loss, its reduction and its options, with PyTorch's names.
 
-    name: The loss. cross_entropy and bce_with_logits take logits, so leave their output layer at identity.
-    reduction: `batchmean` averages over samples, `mean` over samples and outputs, `sum` over neither.
+    name: The loss. Those with logits in PyTorch take logits here: leave their output layer at identity.
+        kl_div and nll take log-probabilities. dot is Σ y · a, with y an upstream that is given or drawn.
+        triplet splits the outputs into anchor, positive and negative, contrastive into two embeddings (y is 1
+        for a pair that is alike), and kl_gaussian into mu and logvar.
+    reduction: `batchmean` averages over samples, `mean` over samples and outputs, `sum` over neither. A loss
+        with one term per sample, such as cross_entropy or cosine, has the same mean both ways.
     scale: A factor of the loss, such as 0.5.
     delta: The error at which huber turns from a square into a line.
+    beta: The error at which smooth_l1 turns from a square into a line.
+    alpha: The weight of positive targets in focal; the others have 1 − alpha. A negative one weights none.
+    gamma: The exponent of focal: how much less the outputs that are right already count.
+    smooth: What dice adds to its numerator and denominator.
+    margin: The distance that triplet and contrastive ask for.
+    eps: The least length of a vector in cosine; what triplet adds to each difference, 0 for none.
     label_smoothing: The share of the target that cross_entropy spreads over all classes.
-    weight: One weight per class for cross_entropy.
+    weight: One weight per class for cross_entropy and nll.
+    ignore_index: The label of samples that do not count in cross_entropy and nll, nor in their mean.
     """
 
     model_config = ConfigDict(json_schema_extra=own_options_in_schema(LOSSES, _options_of_loss))
@@ -47,8 +58,15 @@ class LossSpec(Model):
     reduction: Literal["batchmean", "mean", "sum"] = "batchmean"
     scale: Positive = 1.0
     delta: Positive = 1.0
+    beta: Positive = 1.0
+    alpha: Annotated[float, Field(ge=-1, le=1)] = 0.25
+    gamma: NotNegative = 2.0
+    smooth: NotNegative = 1.0
+    margin: Positive = 1.0
+    eps: NotNegative = 1e-8
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     weight: Annotated[tuple[NotNegative, ...], Field(strict=False, min_length=1)] | None = None
+    ignore_index: Annotated[int, Field(ge=-(2**53), le=2**53)] = -100
 
     @model_validator(mode="after")
     def _own_options_only(self) -> LossSpec:
@@ -57,7 +75,14 @@ class LossSpec(Model):
 
     @property
     def options(self) -> dict[str, Any]:
-        return self.model_dump(include=set(LOSSES[self.name].options))
+        """The options of the loss's formula; each loss has its own default of an option that is not set."""
+        defaults = LOSSES[self.name].options
+        return {**defaults, **self.model_dump(include=set(defaults), exclude_unset=True)}
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The labels of samples that do not count."""
+        return (self.ignore_index,) if "ignore_index" in LOSSES[self.name].of_target else ()
 
 
 class PenaltySpec(Model):

@@ -8,10 +8,21 @@ from gradcheck_cli.network.losses import LOSSES, coefficient
 
 ROWS = {**LOSSES, **NEW_LOSSES}
 
-N, C = 6, 4
+N, C = 6, 6  # two vectors of 3 outputs, or three of 2
+
+OPTIONS = [
+    ("huber", {"delta": 0.3}),
+    ("smooth_l1", {"beta": 0.3}),
+    ("focal", {"alpha": -1.0, "gamma": 1.5}),
+    ("focal", {"alpha": 0.7, "gamma": 0.0}),
+    ("dice", {"smooth": 0.0}),
+    ("cosine", {"eps": 1.5}),
+    ("triplet", {"margin": 0.3, "eps": 0.0}),
+    ("contrastive", {"margin": 4.0}),
+]
 
 
-@pytest.fixture(params=[*((name, {}) for name in ROWS), ("huber", {"delta": 0.3})], ids=str)
+@pytest.fixture(params=[*((name, {}) for name in ROWS), *OPTIONS], ids=str)
 def loss(request):
     name, options = request.param
     return ROWS[name].with_options(**options)
@@ -24,11 +35,17 @@ def a() -> np.ndarray:
 
 @pytest.fixture
 def target(loss) -> np.ndarray:
-    rng = np.random.default_rng(2)
-    if loss.target == "values":
-        return rng.uniform(0.0, 1.0, size=(N, C))
-    one_hot = np.eye(C)[rng.integers(C, size=N)]
-    return one_hot if loss.target == "labels" else 0.7 * one_hot + 0.3 * rng.dirichlet(np.ones(C), size=N)
+    return target_of(loss, np.random.default_rng(2))
+
+
+def target_of(loss, rng, samples=N, outputs=C) -> np.ndarray:
+    if loss.target == "pairs":
+        return np.repeat(rng.integers(2, size=(samples, 1)), outputs, axis=1).astype(float)
+    if loss.target in ("values", "upstream"):
+        return rng.uniform(0.0, 1.0, size=(samples, outputs))
+    one_hot = np.eye(outputs)[rng.integers(outputs, size=samples)]
+    spread = 0.7 * one_hot + 0.3 * rng.dirichlet(np.ones(outputs), size=samples)
+    return spread if loss.target == "distribution" else one_hot
 
 
 def test_gradient_is_that_of_the_value_by_complex_step(loss, a, target):
@@ -46,25 +63,58 @@ def test_takes_stacks_of_batches(loss, a, target):
     np.testing.assert_array_equal(stacked[0], loss.value(a, target))
 
 
+GROWS = ("poisson_nll", "kl_gaussian")
+"""Losses that are e^a for large outputs."""
+
+
 def test_survives_large_outputs(loss, target):
+    if loss.name in GROWS:
+        return
     a = np.where(np.arange(C) % 2, 1e4, -1e4) * np.ones((N, 1))
     assert np.isfinite(loss.value(a, target)).all()
     assert np.isfinite(loss.gradient(a, target)).all()
 
 
+A, Y = np.array([[0.5, -1.0, 2.0]]), np.array([[0.0, 1.0, 0.0]])
+P = 1 / (1 + np.exp(-A[0]))
+RIGHT = 1 / (1 + np.exp([0.5, 1.0, 2.0]))
+"""The probabilities of 0, 1, 0, which Y asks for."""
+
+TEXTBOOK = {
+    "mse": 0.25 + 4.0 + 4.0,
+    "l1": 0.5 + 2.0 + 2.0,
+    "huber": 0.125 + 1.5 + 1.5,
+    "cross_entropy": np.log(np.exp([0.5, -1.0, 2.0]).sum()) + 1.0,
+    "bce_with_logits": np.log1p(np.exp(0.5)) + np.log1p(np.exp(1.0)) + np.log1p(np.exp(2.0)),
+    "hinge": 2.5 + 4.0,
+    "dot": -1.0,
+    "nll": 1.0,
+    "kl_div": 1.0,
+    "poisson_nll": np.exp([0.5, -1.0, 2.0]).sum() + 1.0,
+    "smooth_l1": 0.125 + 1.5 + 1.5,
+    "focal": -(np.array([0.75, 0.25, 0.75]) * (1 - RIGHT) ** 2 * np.log(RIGHT)).sum(),
+    "dice": 1.0 - (2 * P[1] + 1) / (P.sum() + 2),
+    "cosine": 1.0 + 1.0 / np.sqrt(0.25 + 1.0 + 4.0),
+    "triplet": 1.0 + (1.5 + 1e-6) - (1.5 - 1e-6),
+}
+
+
 def test_values_are_the_textbook_ones():
-    a, y = np.array([[0.5, -1.0, 2.0]]), np.array([[0.0, 1.0, 0.0]])
-    expected = {
-        "mse": 0.25 + 4.0 + 4.0,
-        "l1": 0.5 + 2.0 + 2.0,
-        "huber": 0.125 + 1.5 + 1.5,
-        "cross_entropy": np.log(np.exp([0.5, -1.0, 2.0]).sum()) + 1.0,
-        "bce_with_logits": np.log1p(np.exp(0.5)) + np.log1p(np.exp(1.0)) + np.log1p(np.exp(2.0)),
-        "hinge": 2.5 + 4.0,
-    }
-    assert expected.keys() == LOSSES.keys()
-    for name, value in expected.items():
-        assert LOSSES[name].with_options().value(a, y)[0] == pytest.approx(value, rel=1e-14), name
+    for name, value in TEXTBOOK.items():
+        assert LOSSES[name].with_options().value(A, Y)[0] == pytest.approx(value, rel=1e-14), name
+
+
+def test_values_of_two_vectors_are_the_textbook_ones():
+    a = np.array([[1.0, 2.0, 1.0, 1.5]])
+    alike, apart = np.ones((1, 4)), np.zeros((1, 4))
+    contrastive, kl = LOSSES["contrastive"].with_options(), LOSSES["kl_gaussian"].with_options()
+    assert contrastive.value(a, alike)[0] == pytest.approx(0.25)
+    assert contrastive.value(a, apart)[0] == pytest.approx((1.0 - 0.5) ** 2)
+    assert kl.value(a, apart)[0] == pytest.approx(0.5 * (1 + 4 + np.e + np.exp(1.5) - 1 - 1.5 - 2))
+
+
+def test_every_loss_has_a_textbook_value_here():
+    assert {*TEXTBOOK, "contrastive", "kl_gaussian"} == set(LOSSES)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "bce_with_logits"])

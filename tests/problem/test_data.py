@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -238,8 +240,8 @@ def test_synthetic_data_suits_every_loss_and_its_seed_is_all_it_depends_on(synth
     assert (first.x != other.x).all()
     target, _ = one_target_per_output(first, (outputs,), LOSSES[loss], TARGET)
     assert target.shape == (200, outputs)
-    # Every output has a target, or every sample a label.
-    assert np.count_nonzero(target.any(axis=0)) == outputs
+    # Every output has a target, or every sample a label, unless y is ignored.
+    assert np.count_nonzero(target.any(axis=0)) == (0 if LOSSES[loss].target == "nothing" else outputs)
 
 
 def test_synthetic_samples_are_spread_as_they_say():
@@ -276,8 +278,11 @@ def targets(y, outputs=4, loss=CROSS_ENTROPY, where=TARGET, first=0):
     return one_target_per_output(Batch(np.zeros((len(y), 1)), y, first), (outputs,), loss, where)
 
 
+OF_CLASSES = [name for name, row in LOSSES.items() if row.target not in ("pairs", "nothing")]
+
+
 @pytest.mark.parametrize("dtype", ["i8", "u1", ">i4", "f8", "f2"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", OF_CLASSES)
 def test_labels_become_one_hot_whatever_their_type(loss, dtype):
     target, labels = targets(np.array([2, 0, 3], dtype), loss=LOSSES[loss])
     np.testing.assert_array_equal(target, np.eye(4)[[2, 0, 3]])
@@ -288,7 +293,7 @@ def test_true_and_false_are_labels():
     np.testing.assert_array_equal(targets(np.array([True, False]), outputs=2)[0], [[0, 1], [1, 0]])
 
 
-@pytest.mark.parametrize("loss", [name for name, row in LOSSES.items() if row.target != "labels"])
+@pytest.mark.parametrize("loss", [name for name in OF_CLASSES if LOSSES[name].target != "labels"])
 def test_a_target_for_each_output_is_kept_unchanged(loss):
     y = RNG.rand(5, 4)
     target, labels = targets(y, loss=LOSSES[loss])
@@ -337,7 +342,7 @@ def test_a_wrong_label_of_a_slice_is_counted_from_the_beginning_of_the_file():
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (5, 3), (5, 0), (5, 4, 1), (5, 2, 2)])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", OF_CLASSES)
 def test_targets_of_another_shape_are_refused(loss, shape):
     needed = "labels [N], one whole number per sample,"
     if LOSSES[loss].target != "labels":
@@ -382,3 +387,53 @@ def test_transposed_data_are_recognised(y, tmp_path):
         read_arrays(DataFile(file=tmp_path / "b.npz"))
     (complaint,) = caught.value.complaints
     assert complaint.help == "'x' seems to be [features, samples]; store its .T, with one row per sample"
+
+
+# --- pairs, targets that are ignored, labels that are ignored ----------------------------------------------
+
+CONTRASTIVE, TRIPLET = LOSSES["contrastive"], LOSSES["triplet"]
+
+
+@pytest.mark.parametrize("y", [[1, 0, 1], [True, False, True], [1.0, 0.0, 1.0]])
+def test_pairs_are_alike_or_apart_for_all_outputs(y):
+    target, labels = targets(y, loss=CONTRASTIVE)
+    np.testing.assert_array_equal(target, np.outer([1, 0, 1], np.ones(4)))
+    assert labels is None
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([1, 2], "y[1] is 2, but pairs are 1 (alike) or 0 (apart)"),
+        ([-1, 1], "y[0] is -1, but pairs are 1 (alike) or 0 (apart)"),
+        ([0.5, 1], "y[0] is 0.5, not a label; pairs [N], 1 (alike) or 0 (apart) for each sample, are needed"),
+        ([[1], [0]], "y has shape [2, 1]; pairs [N], 1 (alike) or 0 (apart) for each sample, are needed"),
+    ],
+)
+def test_other_pairs_are_refused(y, message):
+    with pytest.raises(InputError) as caught:
+        targets(y, loss=CONTRASTIVE)
+    assert caught.value.complaints[0].message == message
+
+
+@pytest.mark.parametrize("y", [[0, 7], [0.5, -3.0], [[1, 2], [3, 4]]])
+@pytest.mark.parametrize("loss", ["triplet", "kl_gaussian"])
+def test_losses_without_a_target_take_any_y(loss, y):
+    target, labels = targets(y, loss=LOSSES[loss])
+    assert not target.any()
+    assert target.shape == (2, 4)
+    assert labels is None
+
+
+@pytest.mark.parametrize("ignored", [-100, -1, 2, 255])
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll"])
+def test_ignored_labels_have_no_target(loss, ignored):
+    target, labels = targets([0, ignored, 3], loss=replace(LOSSES[loss], ignored=(ignored,)))
+    np.testing.assert_array_equal(target, np.eye(4)[[0, 1, 3]] * [[1], [0], [1]])
+    np.testing.assert_array_equal(labels, [0, ignored, 3])
+
+
+@pytest.mark.parametrize("loss", ["hinge", "mse", "kl_div"])
+def test_other_losses_ignore_no_label(loss):
+    with pytest.raises(InputError, match=r"y\[1\] is -100, but there are 4 outputs"):
+        targets([0, -100], loss=LOSSES[loss])

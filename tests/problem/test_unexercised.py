@@ -53,6 +53,15 @@ OUTPUTS = [
     ("softmax", "hinge", "but softmax limits them to between 0 and 1"),
     ("sigmoid", "hinge", "but sigmoid limits them to between 0 and 1"),
     ("sigmoid", "cross_entropy", "but sigmoid limits them to between 0 and 1"),
+    ("sigmoid", "focal", "applies sigmoid itself"),
+    ("sigmoid", "dice", "applies sigmoid itself"),
+    ("softmax", "focal", "but softmax limits them to between 0 and 1"),
+    ("softmax", "dice", "but softmax limits them to between 0 and 1"),
+    *(
+        (activation, loss, f"but {activation} limits them to between 0 and 1")
+        for loss in ("nll", "kl_div", "poisson_nll", "kl_gaussian")
+        for activation in ("sigmoid", "softmax")
+    ),
 ]
 
 
@@ -84,6 +93,13 @@ def test_other_outputs_have_no_note(outputs, activation, loss):
         ("bce_with_logits", [0, 1], None),
         ("mse", [[1.5, -3], [0, 7]], None),
         ("hinge", [0, 1], None),
+        ("focal", [[1.5, 0], [-0.1, 1]], "targets of 2 of 2 samples are not between 0 and 1"),
+        ("poisson_nll", [[3, 0], [-1, 2]], "targets of 1 of 2 samples are not between 0 and inf"),
+        ("kl_div", [[1, 0.5], [1, 0]], "targets of 1 of 2 samples do not add up to 1"),
+        ("dot", [[1.5, -3], [0, 7]], None),
+        ("contrastive", [0, 1], None),
+        ("kl_gaussian", [0, 7], None),
+        ("cross_entropy", [-100, 1], None),
     ],
 )
 def test_targets_that_do_not_suit_the_loss_are_noted(loss, y, line):

@@ -268,6 +268,16 @@ DENSE: tuple[Example, ...] = (
         **_LOGITS,
     ),
     Example(
+        "a classifier that ignores samples with label 2",
+        loss_spec={"name": "cross_entropy", "ignore_index": 2},
+        functions=_SOFTMAX,
+        constants="y = y * np.array([1, 1, 0])\ncounts = y.sum(axis=1, keepdims=True)",
+        output="a = z\np = softmax(a)",
+        loss="-(y * np.log(p)).sum() / counts.sum()",
+        dL_da="dL_da = (p * counts - y) / counts.sum()",
+        **_LOGITS,
+    ),
+    Example(
         "a network of logits with binary cross-entropy",
         loss_spec="bce_with_logits",
         functions=_SIGMOID,

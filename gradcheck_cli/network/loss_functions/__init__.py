@@ -1,0 +1,1 @@
+"""Values, gradients and kinks of the losses, for the table in `losses`."""
