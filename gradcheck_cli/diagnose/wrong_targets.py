@@ -83,7 +83,7 @@ def _distribution(site: Site, target: Array, coefficient: float) -> Array | None
 def _smoothed(site: Site, by: float) -> Array:
     plain = site.problem.plain_target
     counted = plain.any(axis=-1, keepdims=True)  # ignored samples have no target
-    return np.where(counted, (1.0 - by) * plain + by / plain.shape[1], 0.0)
+    return np.where(counted, (1.0 - by) * plain + by / plain.shape[-1], 0.0)
 
 
 def _weights(site: Site) -> Array | None:
@@ -105,8 +105,8 @@ def _weight_per_sample(site: Site) -> float:
 
     It is the ratio of the weighted sum divided by N to the same sum divided by the total weight.
     """
-    weights = _weights(site)
-    return float((site.problem.plain_target * (1.0 if weights is None else weights)).sum()) / site.samples
+    weights, plain = _weights(site), site.problem.plain_target
+    return float((plain * (1.0 if weights is None else weights)).sum()) / plain[..., 0].size
 
 
 def _unweighted(site: Site, normalised: bool) -> Array | None:

@@ -103,7 +103,7 @@ def test_value_and_gradient_are_those_of_torch(name, draw):
     for reduction in ("mean", "sum"):
         theirs = THEIRS[name](moved, torch.tensor(target), reduction=reduction, **options)
         (gradient,) = torch.autograd.grad(theirs, moved)
-        c = coefficient(row, reduction, 1.0, outputs, samples)
+        c = coefficient(row, reduction, 1.0, (outputs,), samples)
         size = max(1.0, np.abs(c * row.value(a, target)).sum())
         assert c * row.value(a, target).sum() == pytest.approx(theirs.item(), rel=1e-12, abs=1e-13 * size)
         largest = np.abs(gradient.numpy()).max()
