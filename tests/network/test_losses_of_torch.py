@@ -157,3 +157,24 @@ def test_ignored_labels_weights_and_smoothing_are_those_of_torch(name, draw):
     assert problem.objective.total == pytest.approx(theirs.item(), rel=1e-12)
     ours = network.coefficient * network.loss.gradient(a.detach().numpy(), problem.target)
     np.testing.assert_allclose(ours, torch.autograd.grad(theirs, a)[0].numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_positions_with_ignored_labels_are_those_of_torch(name, reduction):
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(3, 5, 4)), rng.integers(6, size=(3, 5))
+    labels[0, 3:] = labels[2, 4:] = -100
+    loss = {"name": name, "reduction": reduction, "weight": rng.uniform(0.5, 2.0, size=6).tolist()}
+    network = {"inputs": [5, 4], "layers": [{"units": 6}], "loss": loss}
+    data = {"x": x.reshape(3, -1).tolist(), "y": labels.tolist()}
+    problem = build_problem(Spec.model_validate({"network": network, "data": data}))
+    weight, bias = (torch.tensor(problem.parameters[f"output.{each}"]) for each in ("weight", "bias"))
+    a = torch.tensor(x) @ weight.T + bias
+    theirs = {"cross_entropy": F.cross_entropy, "nll": F.nll_loss}[name](
+        a.reshape(-1, 6),
+        torch.tensor(labels).reshape(-1),
+        weight=torch.tensor(loss["weight"], dtype=torch.float64),
+        reduction=reduction,
+    )
+    assert problem.objective.total == pytest.approx(theirs.item(), rel=1e-12)
