@@ -27,6 +27,7 @@ from gradcheck_cli.diagnose.wrong_scales import NAMES, SCALED
 from gradcheck_cli.diagnose.wrong_sums import SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES, ZERO
+from gradcheck_cli.diagnose.wrong_vectors import VECTOR_MISTAKES
 
 _STEPS: tuple[Mistake, ...] = (
     *MISPLACED_MISTAKES,
@@ -38,6 +39,7 @@ _STEPS: tuple[Mistake, ...] = (
     *MARGIN_MISTAKES,
     *CLASS_MISTAKES,
     *ENTRY_MISTAKES,
+    *VECTOR_MISTAKES,
     *OTHER_LOSS_MISTAKES,
     *SAMPLE_MISTAKES,
     *DROPPED_MISTAKES,

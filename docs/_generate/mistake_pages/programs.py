@@ -278,6 +278,31 @@ DENSE: tuple[Example, ...] = (
         **_LOGITS,
     ),
     Example(
+        "a network of embeddings with the triplet loss",
+        loss_spec={"name": "triplet", "eps": 0},
+        output=(
+            "a = z\n"
+            "anchor, positive, negative = np.split(a, 3, axis=1)\n"
+            "u, v = anchor - positive, anchor - negative\n"
+            "d_u, d_v = (np.sqrt((each**2).sum(axis=1, keepdims=True)) for each in (u, v))\n"
+            "over = 1 + d_u - d_v > 0\n"
+            "u, v = over * u / d_u, over * v / d_v"
+        ),
+        loss="np.maximum(0, 1 + d_u - d_v).sum() / N",
+        dL_da="dL_da = np.concatenate([u - v, -u, v], axis=1) / N",
+        sizes=(11, 4, 5, 6),
+        **_LOGITS,
+    ),
+    Example(
+        "an encoder with the divergence of a Gaussian",
+        loss_spec="kl_gaussian",
+        output="a = z\nmu, logvar = np.split(a, 2, axis=1)",
+        loss="(mu**2 + np.exp(logvar) - 1 - logvar).sum() / 2 / N",
+        dL_da="dL_da = np.concatenate([mu, (np.exp(logvar) - 1) / 2], axis=1) / N",
+        sizes=(11, 4, 5, 6),
+        **_LOGITS,
+    ),
+    Example(
         "a network of logits with binary cross-entropy",
         loss_spec="bce_with_logits",
         functions=_SIGMOID,
