@@ -19,8 +19,9 @@ A step maps arrays (…, N, *features) to one such array. To add a kind:
    - `label`, `makes_images`, `channel`, `multiplications`: see `Step`.
 
 2. Add its line to `STEPS`, if a layer of a spec is this step alone.
-3. Write its model in `spec.layers`, a `LayerItem`, and add it to `AnyLayer`. Its `build` adds nodes to a
-   `Builder`: by default the step of `STEPS`. A layer of several steps, or of other layers, overrides `build`.
+3. Write its model, a `LayerItem`, in the file of its family in `spec.layers`, and add its line to `KINDS`
+   there. Its `build` adds nodes to a `Builder`: by default the step of `STEPS`. A layer of several steps, or
+   of other layers, overrides `build`.
 4. Add examples to `tests/step_examples.py`. Every promise of a step is tested on them.
 """
 

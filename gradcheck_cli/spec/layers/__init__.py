@@ -1,0 +1,106 @@
+"""The layers of a network, as a spec writes them, one file for each family.
+
+A new kind of layer is a `LayerItem` in the file of its family and a line in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from gradcheck_cli.network.builder import Builder
+from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps.add import Add
+from gradcheck_cli.spec.layers.item import LayerItem
+from gradcheck_cli.spec.layers.norms import LayerNormSpec
+from gradcheck_cli.spec.layers.parametric import Conv2dSpec, LayerSpec, ParametricLayer
+from gradcheck_cli.spec.layers.pooling import MaxPool2dSpec
+from gradcheck_cli.spec.layers.shapes import FlattenSpec
+from gradcheck_cli.spec.layers.tokens import EmbeddingSpec
+from gradcheck_cli.spec.model import Model, by_key, keys_of
+
+__all__ = ["KINDS", "AnyLayer", "LayerItem", "ParametricLayer", "in_order"]
+
+
+class ResidualSpec(LayerItem):
+    """Layers whose output is added to their input: x + f(x).
+
+    residual: The layers of f. Their output must have the shape of their input.
+    """
+
+    kind: ClassVar[str] = "residual"
+
+    residual: Annotated[tuple[AnyLayer, ...], Field(strict=False, min_length=1, max_length=1000)]
+
+    @property
+    def inner(self) -> tuple[LayerItem, ...]:
+        return self.residual
+
+    def build(self, builder: Builder, value: int) -> int:
+        around = builder.through(self.residual, value, "residual")
+        there, here = builder.features(around), builder.features(value)
+        if there != here:
+            message = f"the layers of this residual turn {list(here)} into {list(there)}"
+            raise UnfitError(
+                message, "residual", "their output is added to their input: make the shapes equal"
+            )
+        return builder.add(Add(), value, around)
+
+
+KINDS: Mapping[str, type[LayerItem]] = {
+    kind.kind: kind
+    for kind in (
+        Conv2dSpec,
+        FlattenSpec,
+        MaxPool2dSpec,
+        LayerNormSpec,
+        EmbeddingSpec,
+        ResidualSpec,
+        LayerSpec,
+    )
+}
+"""The kinds of layer by the key that each one has. The last one is meant if there is no such key."""
+
+
+@cache
+def _alone() -> tuple[str, ...]:
+    """Return the kinds that need no options, so that their key alone is enough."""
+    return tuple(
+        key for key, kind in KINDS.items() if key in (keys := keys_of(kind)) and not keys[key].is_required()
+    )
+
+
+def _item(value: object) -> object:
+    """Expand `flatten` to `{flatten: true}`, and the like."""
+    if isinstance(value, str) and value in _alone():
+        return {value: True}
+    if not isinstance(value, (dict, Model)):
+        raise PydanticCustomError("layer_type", "a mapping or `flatten` is needed here")
+    return value
+
+
+def _by_key_in_schema(schema: dict[str, Any]) -> None:
+    """Make JSON Schema choose a layer's kind by its key, too, so that errors are about that kind alone."""
+    members = dict(zip(KINDS, schema.pop("oneOf", None) or schema.pop("anyOf"), strict=True))
+    _, chosen = members.popitem()
+    for key, member in members.items():
+        chosen = {"if": {"required": [key]}, "then": member, "else": chosen}
+    schema |= {"if": {"type": "string"}, "then": {"enum": list(_alone())}, "else": chosen}
+
+
+AnyLayer = Annotated[
+    LayerItem, by_key(**KINDS), BeforeValidator(_item), Field(json_schema_extra=_by_key_in_schema)
+]
+
+
+def in_order(
+    layers: Sequence[LayerItem], place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], LayerItem]]:
+    """Yield every layer with its place, those inside another layer right after it."""
+    for i, layer in enumerate(layers):
+        yield (*place, i), layer
+        yield from in_order(layer.inner, (*place, i, layer.kind))

@@ -1,0 +1,103 @@
+"""Dense layers and convolutions: a step with weights, then batch normalisation and an activation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
+
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.builder import Builder
+from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps import STEPS
+from gradcheck_cli.spec.layers.activation import Activation, ActivationSpec
+from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair
+from gradcheck_cli.spec.model import Model, Positive, Size
+
+
+class BatchNormSpec(Model):
+    """Batch normalisation, (z − mean) / √(variance + eps), with PyTorch's defaults.
+
+    eps: Added to the variance, so that nothing is divided by 0.
+    """
+
+    eps: Positive = 1e-5
+
+
+def _switch(value: object) -> object:
+    """Expand `true` to `{}` and `false` to nothing."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+class ParametricLayer(LayerItem):
+    """A layer with weights, then optional batch normalisation, and an activation.
+
+    batch_norm: Normalise z over the batch, then scale it by gamma and shift it by beta.
+    activation: A name, or a mapping of the name and its options.
+    name: The prefix of its parameters, `<name>.weight`. By default hidden1, hidden2, … and output.
+    """
+
+    batch_norm: Annotated[
+        BatchNormSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | BatchNormSpec | None)
+    ] = None
+    activation: Activation = ActivationSpec(name="identity")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {key: value for key, value in super().options.items() if key not in _AROUND}
+
+    @property
+    def default_name(self) -> str:
+        return "hidden"
+
+    def build(self, builder: Builder, value: int) -> int:
+        features = builder.features(value)
+        step, name = STEPS[self.kind].of(features, **self.options), self.activation.name
+        row = ACTIVATIONS[name].with_options(**self.activation.options)
+        eps = self.batch_norm.eps if self.batch_norm else None
+        for each in Layer(builder.layer, step, features, row, name, eps).own_steps:
+            value = builder.add(each, value)
+        return value
+
+
+_AROUND = ("batch_norm", "activation")
+"""The keys of a parametric layer that are not options of its own step."""
+
+
+class LayerSpec(ParametricLayer):
+    """A dense layer, z = a wᵀ + b, over the last axis of its input.
+
+    units: The number of outputs.
+    """
+
+    kind: ClassVar[str] = "units"
+
+    units: Size
+
+    def build(self, builder: Builder, value: int) -> int:
+        if builder.is_image(value):
+            image = " × ".join(str(size) for size in builder.features(value))
+            raise UnfitError(f"this layer gets samples of {image} numbers", help="put 'flatten' before it")
+        return super().build(builder, value)
+
+
+class Conv2dSpec(ParametricLayer):
+    """A convolution over images [channels, height, width], as torch.nn.Conv2d.
+
+    conv2d: The number of output channels.
+    kernel: The size of the kernel, a number or [height, width].
+    stride: The distance between two positions of the kernel.
+    padding: The number of zeros added on each side.
+    dilation: The distance between two numbers of the kernel.
+    groups: The number of groups of channels. Each group of outputs sees one group of inputs.
+    """
+
+    kind: ClassVar[str] = "conv2d"
+
+    conv2d: Size
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: Size = 1
