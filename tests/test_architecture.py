@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "errors",
         "network.activations",
         "network.builder",
+        "network.composed",
         "network.graph",
         "network.initialisers",
         "network.layer",

@@ -25,27 +25,29 @@ from gradcheck_cli.types import Shape
 class MultiheadAttention:
     """Self-attention of samples (tokens, width), with torch.nn.MultiheadAttention's parameters.
 
-    These are in_proj_weight (3 width, width), in_proj_bias, out_proj.weight and out_proj.bias.
+    These are in_proj_weight (3 width, width) and out_proj.weight and, if `bias` is set, in_proj_bias and
+    out_proj.bias.
     """
 
     tokens: int
     width: int
     heads: int
     softmax: Softmax
+    bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
         """Add all nodes, given x (tokens, width); return the output, in the same shape."""
         width, d = self.width, self.width // self.heads
-        joint = nodes.dense(x, width, 3 * width, "in_proj_weight", "in_proj_bias")
+        joint = nodes.dense(x, width, 3 * width, "in_proj_weight", "in_proj_bias" * self.bias)
         parts = (nodes.add(Slice(2, 1, k * width, (k + 1) * width), joint) for k in range(3))
         q, k, v = (_by_head(nodes, part, (self.tokens, self.heads, d)) for part in parts)
         value = _joined(nodes, _attended(nodes, q, k, v, d, self.softmax), self.tokens, width)
-        return nodes.dense(value, width, width, "out_proj.weight", "out_proj.bias")
+        return nodes.dense(value, width, width, "out_proj.weight", "out_proj.bias" * self.bias)
 
 
 @dataclass(frozen=True)
 class GroupedAttention:
-    """Self-attention with weights q_proj, k_proj, v_proj and o_proj, each with a bias.
+    """Self-attention with weights q_proj, k_proj, v_proj and o_proj, each with a bias if `bias` is set.
 
     shared: how many heads share each head of the keys and values; 1 for none.
     rotations: the rotary embedding of q and k; empty for none.
@@ -57,6 +59,7 @@ class GroupedAttention:
     softmax: Softmax
     shared: int = 1
     rotations: Sequence[Rotary] = ()
+    bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
         """Add all nodes, given x (tokens, width); return the output, in the same shape."""
@@ -67,10 +70,10 @@ class GroupedAttention:
         if self.shared > 1:
             k, v = (nodes.add(Repeat(3, 0, self.shared), each) for each in (k, v))
         value = _joined(nodes, _attended(nodes, q, k, v, d, self.softmax), self.tokens, self.width)
-        return nodes.dense(value, self.width, self.width, "o_proj.weight", "o_proj.bias")
+        return nodes.dense(value, self.width, self.width, "o_proj.weight", "o_proj.bias" * self.bias)
 
     def _projected(self, nodes: Nodes, x: int, name: str, units: int) -> int:
-        projected = nodes.dense(x, self.width, units, f"{name}.weight", f"{name}.bias")
+        projected = nodes.dense(x, self.width, units, f"{name}.weight", f"{name}.bias" * self.bias)
         d = self.width // self.heads
         return _by_head(nodes, projected, (self.tokens, units // d, d))
 

@@ -14,17 +14,21 @@ from gradcheck_cli.network.steps.gates import Multiply
 
 @dataclass(frozen=True)
 class Gated:
-    """A gated layer over the last axis, with weights gate_proj, up_proj and down_proj and their biases."""
+    """A gated layer over the last axis, with weights gate_proj, up_proj and down_proj.
+
+    bias: whether each has a bias.
+    """
 
     width: int
     hidden: int
     activation: str = "silu"
+    bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
         """Add all nodes, given x (…, width); return the output, in the same shape."""
         gate, up = (
-            nodes.dense(x, self.width, self.hidden, f"{name}.weight", f"{name}.bias")
+            nodes.dense(x, self.width, self.hidden, f"{name}.weight", f"{name}.bias" * self.bias)
             for name in ("gate_proj", "up_proj")
         )
         hidden = nodes.add(Multiply(), nodes.activation(self.activation, gate), up)
-        return nodes.dense(hidden, self.hidden, self.width, "down_proj.weight", "down_proj.bias")
+        return nodes.dense(hidden, self.hidden, self.width, "down_proj.weight", "down_proj.bias" * self.bias)

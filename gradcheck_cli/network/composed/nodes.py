@@ -33,10 +33,11 @@ class Nodes:
         """Add a step without parameters."""
         return self.add_node(step, *inputs, names={})
 
-    def dense(self, value: int, inputs: int, units: int, weight: str, bias: str) -> int:
-        """Add z = a wᵀ + b with these names of w and b."""
-        names = {"weight": self.prefix + weight, "bias": self.prefix + bias}
-        return self.add_node(Dense(inputs, units), value, names=names)
+    def dense(self, value: int, inputs: int, units: int, weight: str, bias: str = "") -> int:
+        """Add z = a wᵀ + b with these names of w and b; without a name there is no b."""
+        names = {"weight": weight} | ({"bias": bias} if bias else {})
+        full = {own: self.prefix + name for own, name in names.items()}
+        return self.add_node(Dense(inputs, units, bool(bias)), value, names=full)
 
     def activation(self, name: str, value: int) -> int:
         """Add an activation with its default options."""

@@ -25,11 +25,12 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Dense(Step):
-    """The parameters are `weight` (units, inputs) and `bias` (units,)."""
+    """The parameters are `weight` (units, inputs) and, unless `bias` is False, `bias` (units,)."""
 
     inputs: int
     units: int
-    channel: int = -1
+    bias: bool = True
+    channel = -1
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Dense:
@@ -41,7 +42,7 @@ class Dense(Step):
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        return {"weight": (self.units, self.inputs), "bias": (self.units,)}
+        return self._own({"weight": (self.units, self.inputs), "bias": (self.units,)})
 
     def out(self, *features: Shape) -> Shape:
         return (*features[0][:-1], self.units)
@@ -50,20 +51,21 @@ class Dense(Step):
         return math.prod(features[0]) * self.units
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        return product(inputs[0], p["weight"]) + p["bias"]
+        z = product(inputs[0], p["weight"])
+        return z + p["bias"] if self.bias else z
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
         rows, a = _rows(upstream), _rows(inputs[0])
         gradients = {"weight": rows.T @ a, "bias": rows.sum(axis=0)}
-        return ((rows @ p["weight"]).reshape(inputs[0].shape),), gradients
+        return ((rows @ p["weight"]).reshape(inputs[0].shape),), self._own(gradients)
 
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
         w = np.abs(p["weight"])
-        terms = product(np.abs(inputs[0]), w) + np.abs(p["bias"])
+        terms = product(np.abs(inputs[0]), w) + np.abs(self._bias(p))
         carried = product(errors[0], w) + arithmetic.input_eps * terms
         return carried + arithmetic.summed(terms, output, self.inputs)
 
@@ -86,7 +88,15 @@ class Dense(Step):
         handed_error = carried + arithmetic.summed(terms, handed, self.units)
         shape = known.inputs[0].shape
         below = (handed, handed_error, hidden @ np.abs(w))
-        return (Upstream(*(each.reshape(shape) for each in below)),), {"weight": of_weight, "bias": of_bias}
+        gradients = self._own({"weight": of_weight, "bias": of_bias})
+        return (Upstream(*(each.reshape(shape) for each in below)),), gradients
+
+    def _own(self, of_each: dict[str, Any]) -> dict[str, Any]:
+        """Keep the weight's value and, if there is a bias, the bias's."""
+        return of_each if self.bias else {"weight": of_each["weight"]}
+
+    def _bias(self, p: Arrays) -> Array:
+        return p["bias"] if self.bias else np.zeros(self.units, p["weight"].dtype)
 
     @property
     def has_rows(self) -> bool:
@@ -110,7 +120,7 @@ class Dense(Step):
         units = which if name == "bias" else which // self.inputs
         moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
         each = np.arange(len(which))
-        rows, bias = p["weight"][units].astype(to.dtype, copy=False), p["bias"][units]
+        rows, bias = p["weight"][units].astype(to.dtype, copy=False), self._bias(p)[units]
         if name == "bias":
             bias = to
         else:

@@ -19,6 +19,14 @@ from gradcheck_cli.spec.layers.item import LayerItem
 from gradcheck_cli.spec.layers.norms import LayerNormSpec
 from gradcheck_cli.spec.layers.parametric import Conv2dSpec, LayerSpec, ParametricLayer
 from gradcheck_cli.spec.layers.pooling import MaxPool2dSpec
+from gradcheck_cli.spec.layers.sequences import (
+    AttentionSpec,
+    GegluSpec,
+    GruSpec,
+    LstmSpec,
+    RnnSpec,
+    SwigluSpec,
+)
 from gradcheck_cli.spec.layers.shapes import FlattenSpec
 from gradcheck_cli.spec.layers.tokens import EmbeddingSpec
 from gradcheck_cli.spec.model import Model, by_key, keys_of
@@ -60,6 +68,12 @@ KINDS: Mapping[str, type[LayerItem]] = {
         LayerNormSpec,
         EmbeddingSpec,
         ResidualSpec,
+        RnnSpec,
+        LstmSpec,
+        GruSpec,
+        AttentionSpec,
+        SwigluSpec,
+        GegluSpec,
         LayerSpec,
     )
 }
