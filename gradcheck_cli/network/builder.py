@@ -52,6 +52,11 @@ class Builder:
         """Return the shape of one sample of a value."""
         return self.shapes[value]
 
+    @property
+    def parameters(self) -> dict[str, Shape]:
+        """The shape of every parameter that a node has so far, by name."""
+        return {name: node.step.shapes[own] for node in self.nodes for own, name in node.names.items()}
+
     def add(
         self, step: Step, *inputs: int, layer: str | None = None, names: Mapping[str, str] | None = None
     ) -> int:
