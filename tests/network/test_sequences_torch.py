@@ -94,3 +94,29 @@ def test_a_gated_layer_is_its_formula_in_torch(kind, phi, seed):
         return dense(linear(hidden, p, "down"), p, "output")
 
     compared(spec, forward, over_positions("batchmean", samples))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_output_layer_tied_to_the_embedding_is_that_of_torch(seed):
+    tokens, width, steps, samples = (int(n) for n in drawn(seed, 2, 7, 4))
+    padding = 0 if seed % 2 else None
+    embedding = {"embedding": tokens, "embedding_dim": width, "padding_idx": padding}
+    middle = {"units": width, "activation": "tanh"}
+    spec = spec_of(
+        {key: value for key, value in embedding.items() if value is not None},
+        middle,
+        {**middle, "weight": "hidden1"},
+        {"units": tokens, "weight": "embedding1"},
+        inputs=steps,
+        loss="cross_entropy",
+        samples=samples,
+        seed=seed,
+    )
+
+    def forward(x, p):
+        x = functional.embedding(x.long(), p["embedding1.weight"], padding)
+        x = torch.tanh(dense(x, p, "hidden1"))
+        x = torch.tanh(functional.linear(x, p["hidden1.weight"], p["hidden2.bias"]))
+        return functional.linear(x, p["embedding1.weight"], p["output.bias"])
+
+    compared(spec, forward, over_positions("batchmean", samples))

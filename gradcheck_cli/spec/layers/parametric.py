@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
+from gradcheck_cli.errors import did_you_mean
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.step import Step, UnfitError
 from gradcheck_cli.network.steps import STEPS
 from gradcheck_cli.spec.layers.activation import Activation, ActivationSpec
 from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair
-from gradcheck_cli.spec.model import Model, Positive, Size
+from gradcheck_cli.spec.model import Model, Name, Positive, Size
+from gradcheck_cli.types import Shape
 
 
 class BatchNormSpec(Model):
@@ -56,9 +59,14 @@ class ParametricLayer(LayerItem):
         step, name = STEPS[self.kind].of(features, **self.options), self.activation.name
         row = ACTIVATIONS[name].with_options(**self.activation.options)
         eps = self.batch_norm.eps if self.batch_norm else None
+        names = self._names(builder, step)
         for each in Layer(builder.layer, step, features, row, name, eps).own_steps:
-            value = builder.add(each, value)
+            value = builder.add(each, value, names=names if each is step else None)
         return value
+
+    def _names(self, builder: Builder, step: Step) -> dict[str, str]:
+        """Return the full names of the step's parameters, by their names in the step."""
+        return {own: f"{builder.layer}.{own}" for own in step.shapes}
 
 
 _AROUND = ("batch_norm", "activation")
@@ -69,17 +77,41 @@ class LayerSpec(ParametricLayer):
     """A dense layer, z = a wᵀ + b, over the last axis of its input.
 
     units: The number of outputs.
+    weight: The name of a layer below, such as `embedding1`, whose weight this layer uses as its own.
     """
 
     kind: ClassVar[str] = "units"
 
     units: Size
+    weight: Name | None = None
 
     def build(self, builder: Builder, value: int) -> int:
         if builder.is_image(value):
             image = " × ".join(str(size) for size in builder.features(value))
             raise UnfitError(f"this layer gets samples of {image} numbers", help="put 'flatten' before it")
         return super().build(builder, value)
+
+    def _names(self, builder: Builder, step: Step) -> dict[str, str]:
+        own = super()._names(builder, step)
+        if self.weight is None:
+            return own
+        return own | {"weight": _tied(self.weight, step.shapes["weight"], builder.parameters)}
+
+
+def _tied(layer: str, needed: Shape, known: Mapping[str, Shape]) -> str:
+    """Return the name of the weight of a layer below.
+
+    Raises an `UnfitError` if there is no such weight, or if its shape is not the one that is needed.
+    """
+    weight = f"{layer}.weight"
+    if weight not in known:
+        layers = [name.removesuffix(".weight") for name in known if name.endswith(".weight")]
+        help = did_you_mean(layer, layers) or f"layers below with a weight: {', '.join(layers[:8]) or 'none'}"
+        raise UnfitError(f"no layer below has a weight '{weight}'", "weight", help)
+    if known[weight] != needed:
+        message = f"'{weight}' has the shape {list(known[weight])}, and this layer needs {list(needed)}"
+        raise UnfitError(message, "weight", "a dense layer's weight is [units, inputs]")
+    return weight
 
 
 class Conv2dSpec(ParametricLayer):
