@@ -170,12 +170,14 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, reassembled for every site that has an undecided entry."""
+        """Return the estimates, those through a site with an undecided entry reassembled."""
         sites = set(self._sites_of(undecided))
-        return {
-            name: self._assemble(name) if sites.intersection(self._sites_of([name])) else estimate
-            for name, estimate in estimates.items()
-        }
+        affected = [
+            name
+            for name in estimates
+            if not self.objective.literally(name) and sites.intersection(self._sites_of([name]))
+        ]
+        return estimates | {name: self._assemble(name) for name in affected}
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return the least and the largest value of each entry if every kink may be on either side.

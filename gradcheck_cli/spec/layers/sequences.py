@@ -161,9 +161,8 @@ class AttentionSpec(LayerItem):
             message = f"{shared} heads of keys and values do not divide {heads} heads"
             raise UnfitError(message, "kv_heads", _divisors(heads))
         if heads * tokens * tokens > MAX_NUMBERS:
-            message = (
-                f"{heads} × {tokens:,} × {tokens:,} scores are over the limit of {MAX_NUMBERS:,} numbers"
-            )
+            scores = f"{heads} × {tokens:,} × {tokens:,} attention scores"
+            message = f"{scores} are over the limit of {MAX_NUMBERS:,} numbers"
             raise UnfitError(message, self.kind, "check shorter sequences: the gradient code is the same")
 
 
