@@ -21,6 +21,8 @@ _OF_OTHERS = "another layer's"
 
 def _backward(mistake: Mistake) -> Backward:
     def backward(visit: Visit, value: float) -> Handed | None:
+        if mistake.part is Part.BIAS and "bias" not in visit.node.names:
+            return None
         result, (shares, gradients) = result_of(mistake, affine_site(visit), value), visit.right
         if result is None:
             return None
