@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.network.graph import Graph, Node
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise
@@ -78,7 +79,8 @@ def _parameters(problem: Problem) -> Iterator[str]:
     ]
     if ones:
         gamma = "gamma" if all(name.endswith(".gamma") for name in ones) else "scale"
-        yield f"{', '.join(ones)} is 1: a {gamma} left out of the forward pass or of backprop would not show"
+        of = f"{listed(ones)} {'is' if len(ones) == 1 else 'are'} 1"
+        yield f"{of}: a {gamma} left out of the forward pass or of backprop would not show"
     weights = [name for name, centre in centres.items() if centre is None]
     for name in weights[1:] if problem.network.is_chain else ():
         if not problem.parameters[name].any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import isfinite
@@ -9,6 +10,7 @@ from math import isfinite
 import numpy as np
 
 from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.network.graph import Node
 from gradcheck_cli.network.losses import same_loss
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
@@ -34,13 +36,30 @@ class Said:
 
 def describe(problem: Problem) -> str:
     """Describe the network, as in ``64-50-10, 2 × sigmoid, 100 samples``."""
-    steps = [node.step for node in problem.network.graph.nodes]
+    layers = [list(nodes) for _, nodes in groupby(problem.network.graph.nodes, key=lambda node: node.layer)]
     inputs = "×".join(map(str, problem.network.features))
-    sizes = "-".join([inputs, *(step.label for step in steps if step.label)])
-    names = (step.name for step in steps if step.is_activation)
-    runs = [(name, len(list(run))) for name, run in groupby(names)]
-    activations = ", ".join(name if times == 1 else f"{times} × {name}" for name, times in runs)
-    return f"{sizes}, {activations}, {samples(problem.x)}"
+    sizes = "-".join([inputs, *(label for nodes in layers for label in _labels(nodes))])
+    steps = (node.step for nodes in layers if not _is_composed(nodes) for node in nodes)
+    runs = [
+        (name, len(list(run))) for name, run in groupby(step.name for step in steps if step.is_activation)
+    ]
+    activations = [name if times == 1 else f"{times} × {name}" for name, times in runs]
+    return ", ".join([sizes, *activations, samples(problem.x)])
+
+
+_PLAIN_STEPS = 4
+"""The most steps of a layer that is described by its steps: its own, a normalisation's two, an activation."""
+
+
+def _is_composed(nodes: Sequence[Node]) -> bool:
+    return len(nodes) > _PLAIN_STEPS
+
+
+def _labels(nodes: Sequence[Node]) -> list[str]:
+    """Return the label of a layer's first step that has one, or the name of a layer with many steps."""
+    if _is_composed(nodes):
+        return [nodes[0].layer.rstrip("0123456789")]
+    return [node.step.label for node in nodes if node.step.label][:1]
 
 
 def samples(x: Array) -> str:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reports import EVERY_KIND, HALF_KNOWN, NOT_FINITE, UNKNOWN, WRONG, ZERO, comparison
+from unhurried import unhurried
 
 from gradcheck_cli.formats.html import cells as module
 from gradcheck_cli.formats.html.cells import PAGE, STATES, cells_of, most_cells
@@ -64,6 +65,7 @@ def test_a_vector_is_a_strip_and_of_many_axes_the_last_lie_side_by_side(shape, g
     assert cells.shape == shape
 
 
+@unhurried
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40), most=st.integers(1, 200), seed=st.integers(0, 99))
 def test_each_cell_of_a_large_tensor_is_the_worst_of_its_block(rows, columns, most, seed):
     rng = np.random.default_rng(seed)
@@ -83,6 +85,7 @@ def test_each_cell_of_a_large_tensor_is_the_worst_of_its_block(rows, columns, mo
         np.testing.assert_array_equal(read(cells.analytic, "<f8"), analytic.ravel()[entries])
 
 
+@unhurried
 @given(st.lists(st.integers(0, 10 * PAGE), min_size=1, max_size=30))
 def test_the_cells_of_all_tensors_together_stay_within_a_page(sizes):
     most = most_cells(sizes)

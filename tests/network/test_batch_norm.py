@@ -5,6 +5,7 @@ import pytest
 from build import problem_of, right_gradients
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.steps.normalise import normalised_at as normalise
@@ -25,6 +26,7 @@ def test_eps_is_added_to_the_variance():
     np.testing.assert_allclose(z_hat.value, [[-0.5], [0.5]])  # the variance is 1, and √(1 + 3) = 2
 
 
+@unhurried
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_the_vjp_is_that_of_the_complex_step(samples, seed):
     rng = np.random.default_rng(seed)
