@@ -27,6 +27,8 @@ def test_the_promised_configs_exist():
         "relu_huber.yaml",
         "batch_norm.yaml",
         "digits_conv.yaml",
+        "digits_lstm.yaml",
+        "transformer_block.yaml",
         *WRONG,
     }
 

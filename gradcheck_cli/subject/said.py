@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from math import isfinite
@@ -10,7 +10,7 @@ from math import isfinite
 import numpy as np
 
 from gradcheck_cli.gradients.analytic import Analytic
-from gradcheck_cli.network.graph import Node
+from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.losses import same_loss
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
@@ -36,30 +36,27 @@ class Said:
 
 def describe(problem: Problem) -> str:
     """Describe the network, as in ``64-50-10, 2 × sigmoid, 100 samples``."""
-    layers = [list(nodes) for _, nodes in groupby(problem.network.graph.nodes, key=lambda node: node.layer)]
+    parts = [_part(problem.network.graph, list(run)) for run in _runs(problem.network.graph)]
     inputs = "×".join(map(str, problem.network.features))
-    sizes = "-".join([inputs, *(label for nodes in layers for label in _labels(nodes))])
-    steps = (node.step for nodes in layers if not _is_composed(nodes) for node in nodes)
-    runs = [
-        (name, len(list(run))) for name, run in groupby(step.name for step in steps if step.is_activation)
-    ]
+    sizes = "-".join([inputs, *(label for label, _ in parts if label)])
+    names = (name for _, activations in parts for name in activations)
+    runs = [(name, len(list(run))) for name, run in groupby(names)]
     activations = [name if times == 1 else f"{times} × {name}" for name, times in runs]
     return ", ".join([sizes, *activations, samples(problem.x)])
 
 
-_PLAIN_STEPS = 4
-"""The most steps of a layer that is described by its steps: its own, a normalisation's two, an activation."""
+def _runs(graph: Graph) -> Iterator[Iterator[int]]:
+    """Yield the nodes of each layer; one with other layers inside it has its own nodes after theirs."""
+    return (run for _, run in groupby(range(len(graph.nodes)), lambda i: graph.nodes[i].layer))
 
 
-def _is_composed(nodes: Sequence[Node]) -> bool:
-    return len(nodes) > _PLAIN_STEPS
-
-
-def _labels(nodes: Sequence[Node]) -> list[str]:
-    """Return the label of a layer's first step that has one, or the name of a layer with many steps."""
-    if _is_composed(nodes):
-        return [nodes[0].layer.rstrip("0123456789")]
-    return [node.step.label for node in nodes if node.step.label][:1]
+def _part(graph: Graph, run: list[int]) -> tuple[str, list[str]]:
+    """Return the label of a layer and the activations to list; a layer of many steps goes by its kind."""
+    nodes = [graph.nodes[i] for i in run]
+    labels = [node.step.label for node in nodes if node.step.label]
+    if len(labels) > 2:  # a normalisation next to the layer's own step does not count
+        return f"{nodes[0].place[-1]}{graph.value_features[run[-1] + 1][-1]}", []
+    return "".join(labels[:1]), [node.step.name for node in nodes if node.step.is_activation]
 
 
 def samples(x: Array) -> str:
