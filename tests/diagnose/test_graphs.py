@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from diagnose.networks import compared, kinds, readable, right, why
+from diagnose.graphs import residual_network, swept, why_drawn
+from diagnose.networks import compared, kinds, right, why
 from random_networks import random_convolutions
 from shares import first
 
-from gradcheck_cli.comparison import compare
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
-from gradcheck_cli.diagnose.graph import diagnose_graph
-from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.steps import VARIANTS
-from gradcheck_cli.diagnose.variant import Visit, pass_through
-from gradcheck_cli.network.activations import ACTIVATIONS
-from gradcheck_cli.network.graph import Graph, Node
-from gradcheck_cli.network.step import Step
-from gradcheck_cli.network.steps.dense import Dense
-from gradcheck_cli.network.steps.normalise import Normalise, Scale
-from gradcheck_cli.network.steps.pointwise import Pointwise
-from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.spec import Spec
 
@@ -243,53 +232,6 @@ def test_a_mistake_next_to_a_convolution_in_groups_is_named_first(kind, layer, w
 # --- branches and shared weights ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Add(Step):
-    """The sum of two values."""
-
-    couples = "nothing"
-
-    def forward(self, p: Any, *inputs: Array) -> Array:
-        return inputs[0] + inputs[1]
-
-    def vjp(self, p: Any, inputs: Any, output: Array, upstream: Array) -> Any:
-        return (upstream, upstream), {}
-
-
-def _layer(name: str, *units: int, value: int, shared: str = "") -> list[Node]:
-    names = {own: f"{shared or name}.{own}" for own in ("weight", "bias")}
-    tanh = Pointwise(ACTIVATIONS["tanh"], "tanh")
-    return [Node(Dense(*units), name, (value,), names), Node(tanh, name, (value + 1,), {})]
-
-
-def residual_network(seed: int = 2, shared: bool = False) -> Problem:
-    """x → first, then second and third with a skip connection around both, then the output.
-
-    shared: whether the third layer has the second one's parameters.
-    """
-    spec = {
-        "network": {
-            "inputs": 4,
-            "layers": [
-                {"units": 5, "activation": "tanh", "name": name} for name in ("first", "second", "third")
-            ]
-            + [{"units": 3, "name": "last"}],
-            "loss": {"name": "mse", "reduction": "batchmean"},
-        },
-        "parameters": {"init": "xavier", "seed": seed, "bias": "same"},
-        "data": {"synthetic": "normal", "samples": 7, "seed": seed},
-    }
-    plain = build_problem(Spec.model_validate(spec))
-    third = _layer("third", 5, 5, value=4, shared="second" if shared else "")
-    names = {own: f"last.{own}" for own in ("weight", "bias")}
-    nodes = [*_layer("first", 4, 5, value=0), *_layer("second", 5, 5, value=2), *third]
-    nodes += [Node(Add(), "third", (2, 6), {}), Node(Dense(5, 3), "last", (7,), names)]
-    p = {name: value for name, value in plain.parameters.items() if not (shared and name.startswith("third"))}
-    network = plain.network
-    graph = Graph(tuple(nodes), network.features)
-    return replace(plain, network=replace(network, graph=graph), parameters=p)
-
-
 Lost = frozenset[str]
 
 
@@ -318,19 +260,8 @@ def residual_backprop(
     return {**found, "first.weight": delta1.T @ x, "first.bias": delta1.sum(axis=0)}
 
 
-def why_drawn(
-    of: Problem, found: Mapping[str, Array], exact: Mapping[str, Array] | None = None, **options: Any
-) -> Diagnosis:
-    exact = residual_backprop(of) if exact is None else exact
-    comparisons = [
-        compare(name, value, Estimate(exact[name], 1e-12 * np.abs(exact[name])), bounds(exact[name]), 1e-7)
-        for name, value in found.items()
-    ]
-    return readable(diagnose_graph(of, exact, comparisons, **options))
-
-
-def bounds(right: Array) -> Array:
-    return np.full(right.shape, 1e-14 * np.abs(right).max())
+def why_residual(of: Problem, found: Mapping[str, Array]) -> Diagnosis:
+    return why_drawn(of, found, residual_backprop(of))
 
 
 RESIDUAL, SHARED = residual_network(), residual_network(shared=True)
@@ -348,14 +279,14 @@ RESIDUAL, SHARED = residual_network(), residual_network(shared=True)
 )
 def test_a_mistake_in_a_residual_network_is_named_first(kind, layer, wrong, seed):
     of = residual_network(seed)
-    found = why_drawn(of, residual_backprop(of, **wrong))
+    found = why_residual(of, residual_backprop(of, **wrong))
     assert kinds(found)[0] == (kind,)
     assert found.answers[0].causes[0].where == (layer,)
 
 
 @pytest.mark.parametrize(("lost", "kept"), [("second", "third"), ("third", "second")])
 def test_a_shared_weight_whose_uses_do_not_all_count_is_named(lost, kept):
-    found = why_drawn(SHARED, residual_backprop(SHARED, lost={lost}))
+    found = why_residual(SHARED, residual_backprop(SHARED, lost={lost}))
     assert kinds(found)[0] == ("shared parameter used once",)
     sentence = found.answers[0].causes[0].sentence
     assert "second.weight and second.bias" in sentence
@@ -364,7 +295,7 @@ def test_a_shared_weight_whose_uses_do_not_all_count_is_named(lost, kept):
 
 @pytest.mark.parametrize("of", [RESIDUAL, SHARED], ids=["residual", "shared"])
 def test_one_wrong_function_for_all_activations_is_one_mistake(of):
-    found = why_drawn(of, residual_backprop(of, slope=lambda a: 1 - np.tanh(a) ** 2))
+    found = why_residual(of, residual_backprop(of, slope=lambda a: 1 - np.tanh(a) ** 2))
     assert kinds(found)[0] == ("activation derivative at a",)
     assert set(found.answers[0].causes[0].where) == {"first", "second", "third"}
 
@@ -410,7 +341,7 @@ def test_a_layer_that_is_right_is_not_blamed(seed):
     found = {
         name: spoilt(value, rng) if name.split(".")[0] in wrong else value for name, value in exact.items()
     }
-    diagnosis = why_drawn(of, found) if "last.weight" in of.parameters else why(of, found)
+    diagnosis = why_residual(of, found) if "last.weight" in of.parameters else why(of, found)
     causes = [cause for answer in diagnosis.answers for cause in answer.causes]
     named = {layer for cause in causes for layer in cause.where} if causes else set(diagnosis.layers)
     assert named <= wrong, (wrong, kinds(diagnosis), diagnosis)
@@ -426,21 +357,6 @@ def spoilt(right: Array, rng: np.random.Generator) -> Array:
         lambda: right * (np.arange(len(right)) != 0).reshape(-1, *(1,) * (right.ndim - 1)),
     )
     return changes[int(rng.integers(len(changes)))]()
-
-
-def swept(of: Problem, wrong: Callable[[Visit], Any]) -> dict[str, Array]:
-    """Return the gradients of a sweep with this function in place of every `vjp`."""
-    network, at = of.network, pass_through(of, {name: matrix(value) for name, value in right(of).items()})
-    upstream = {len(at.values) - 1: network.coefficient * network.loss.gradient(at.values[-1], of.target)}
-    gradients, arrived = dict[str, Array](), dict[int, Array]()
-    for i in reversed(range(len(network.graph.nodes))):
-        visit = Visit(at, i, upstream[i + 1], arrived)
-        shares, own = wrong(visit)
-        arrived = {**arrived, i: upstream[i + 1]}
-        for k, share in zip(visit.node.inputs, shares, strict=True):
-            upstream[k] = upstream[k] + share if k in upstream else share
-        gradients |= {visit.node.names[name]: value for name, value in own.items()}
-    return gradients
 
 
 @pytest.mark.parametrize("seed", first(6, range(60)))
@@ -459,70 +375,3 @@ def test_a_mistake_of_a_step_in_a_random_network_is_named(seed):
             answers = kinds(why(of, found))
             assert any(variant.wrong.is_said_by(each) for each in answers), (variant.wrong, answers)
     assert made
-
-
-# --- layer normalisation -----------------------------------------------------------------------------------
-
-
-def layer_norm_network() -> Problem:
-    """x → first, tanh → layer normalisation with γ and β → last."""
-    plain, names = residual_network(), {own: f"last.{own}" for own in ("weight", "bias")}
-    scale = {own: f"norm.{own}" for own in ("gamma", "beta")}
-    nodes = [
-        *_layer("first", 4, 5, value=0),
-        Node(Normalise.over_features(EPS, 1), "norm", (2,), {}),
-        Node(Scale((5,)), "norm", (3,), scale),
-        Node(Dense(5, 3), "last", (4,), names),
-    ]
-    graph, rng = Graph(tuple(nodes), (4,)), np.random.default_rng(8)
-    p = {name: rng.normal(size=shape) for name, shape in graph.shapes.items()}
-    return replace(plain, network=replace(plain.network, graph=graph), parameters=p)
-
-
-def layer_norm_backprop(
-    of: Problem,
-    into_norm: Part = lambda dL_dy, gamma: dL_dy * gamma,
-    norm: Part = norm,
-    gamma: Part = lambda z_hat, z: z_hat,
-) -> dict[str, Array]:
-    p, x = of.parameters, of.x
-
-    def mean(array: Array) -> Array:
-        return array.mean(axis=1, keepdims=True)
-
-    a = np.tanh(x @ p["first.weight"].T + p["first.bias"])
-    deviation = np.sqrt(mean((a - mean(a)) ** 2) + EPS)
-    z_hat = (a - mean(a)) / deviation
-    y = p["norm.gamma"] * z_hat + p["norm.beta"]
-    delta = 2 * (y @ p["last.weight"].T + p["last.bias"] - of.target) / len(x)
-    dL_dy = delta @ p["last.weight"]
-    dL_da = norm(into_norm(dL_dy, p["norm.gamma"]), z_hat, deviation, mean)
-    delta1 = dL_da * (1 - a * a)
-    return {
-        "last.weight": delta.T @ y,
-        "last.bias": delta.sum(axis=0),
-        "norm.gamma": (dL_dy * gamma(z_hat, a)).sum(axis=0),
-        "norm.beta": dL_dy.sum(axis=0),
-        "first.weight": delta1.T @ x,
-        "first.bias": delta1.sum(axis=0),
-    }
-
-
-@pytest.mark.parametrize(
-    ("kind", "wrong"),
-    [
-        ("mean term missing", {"norm": lambda g, h, s, mean: (g - h * mean(g * h)) / s}),
-        ("variance term missing", {"norm": lambda g, h, s, mean: (g - mean(g)) / s}),
-        ("mean subtracted twice", {"norm": lambda g, h, s, mean: (g - 2 * mean(g) - h * mean(g * h)) / s}),
-        ("statistics held constant", {"norm": lambda g, h, s, mean: g / s}),
-        ("eps forgotten", {"norm": lambda g, h, s, mean: norm(g, h, s, mean) * s / np.sqrt(s**2 - EPS)}),
-        ("gamma forgotten", {"into_norm": lambda dL_dy, gamma: dL_dy}),
-        ("gamma gradient of z", {"gamma": lambda z_hat, z: z}),
-    ],
-)
-def test_a_mistake_in_layer_normalisation_is_named_first(kind, wrong):
-    of = layer_norm_network()
-    found = why_drawn(of, layer_norm_backprop(of, **wrong), layer_norm_backprop(of))
-    assert kinds(found)[0] == (f"layer norm: {kind}",)
-    assert "batch" not in found.answers[0].causes[0].sentence
-    assert found.answers[0].causes[0].where == ("norm",)

@@ -1,0 +1,97 @@
+"""Mistakes in the gradient of an embedding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.variant import Of, Variant, Visit, gradient
+from gradcheck_cli.network.steps.embedding import Embedding
+from gradcheck_cli.types import Array
+
+
+def _tokens(visit: Visit) -> Array:
+    return visit.inputs[0].astype(np.intp).ravel()
+
+
+def _rows(visit: Visit) -> Array:
+    return visit.upstream.reshape(-1, visit.upstream.shape[-1])
+
+
+def _kept(visit: Visit, weight: Array) -> Array:
+    """Return the gradient with 0 in the row of the padding, as it should be."""
+    step = visit.step
+    assert isinstance(step, Embedding)
+    if step.padding_idx is not None:
+        weight[step.padding_idx] = 0.0
+    return weight
+
+
+def _last_alone(visit: Visit) -> Array:
+    weight = np.zeros_like(visit.p["weight"])
+    weight[_tokens(visit)] = _rows(visit)
+    return _kept(visit, weight)
+
+
+def _first_alone(visit: Visit) -> Array:
+    weight = np.zeros_like(visit.p["weight"])
+    weight[_tokens(visit)[::-1]] = _rows(visit)[::-1]
+    return _kept(visit, weight)
+
+
+def _summed(visit: Visit) -> Array:
+    weight = np.zeros_like(visit.p["weight"])
+    np.add.at(weight, _tokens(visit), _rows(visit))
+    return weight
+
+
+def _averaged(visit: Visit) -> Array:
+    counts = np.bincount(_tokens(visit), minlength=len(visit.p["weight"]))
+    return _kept(visit, _summed(visit) / np.maximum(counts, 1)[:, None])
+
+
+_ROWS: tuple[tuple[str, Of, str, str], ...] = (
+    (
+        "repeated tokens counted once",
+        _last_alone,
+        "a token that comes several times gets the gradient of its last position alone: = instead of +=",
+        "∂L/∂w[v] = δ at the last position of v",
+    ),
+    (
+        "repeated tokens counted once",
+        _first_alone,
+        "a token that comes several times gets the gradient of its first position alone",
+        "∂L/∂w[v] = δ at the first position of v",
+    ),
+    (
+        "padding row trained",
+        _summed,
+        "the row of the padding token has a gradient",
+        "∂L/∂w[v] = Σ δ, for the padding too",
+    ),
+    (
+        "repeated tokens averaged",
+        _averaged,
+        "the gradient of a token is averaged over its positions, not summed",
+        "∂L/∂w[v] = mean of δ over the positions of v",
+    ),
+)
+
+_RIGHT = "∂L/∂w[v] = Σ δ over the positions of v"
+
+EMBEDDING = tuple(
+    Variant(
+        Wrong(
+            kind,
+            families.EMBEDDING,
+            f"in {{where}} {sentence}",
+            wrong,
+            "∂L/∂w[v] = Σ δ over the positions of v",
+            "∂L/∂w",
+        ),
+        Embedding,
+        gradient("weight", of),
+    )
+    for kind, of, sentence, wrong in _ROWS
+)

@@ -1,0 +1,70 @@
+"""Mistakes in the backward pass of gates, which are products a ⊙ b and complements 1 − x."""
+
+from __future__ import annotations
+
+from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
+from gradcheck_cli.network.steps.gates import Complement, Multiply
+
+_RIGHT = "∂L/∂a = g ⊙ b, ∂L/∂b = g ⊙ a"
+
+
+def _swapped(visit: Visit, _: float) -> Handed | None:
+    a, b = visit.right[0]
+    return (b, a), {}
+
+
+def _nothing(slot: int) -> Backward:
+    return share(lambda visit: 0.0 * visit.right[0][slot], slot)
+
+
+def _without_factor(slot: int) -> Backward:
+    return share(lambda visit: visit.upstream, slot)
+
+
+_INPUTS = ((0, "first", "a"), (1, "second", "b"))
+
+GATES: tuple[Variant, ...] = (
+    variant(
+        Multiply,
+        "factors swapped",
+        families.GATES,
+        _swapped,
+        "the gradients of the two factors of a ⊙ b are swapped",
+        "∂L/∂a = g ⊙ a, ∂L/∂b = g ⊙ b",
+        _RIGHT,
+    ),
+    *(
+        variant(
+            Multiply,
+            "factor's gradient lost",
+            families.GATES,
+            _nothing(slot),
+            f"the {number} factor of a ⊙ b gets no gradient",
+            f"∂L/∂{name} = 0",
+            _RIGHT,
+        )
+        for slot, number, name in _INPUTS
+    ),
+    *(
+        variant(
+            Multiply,
+            "other factor forgotten",
+            families.GATES,
+            _without_factor(slot),
+            f"the gradient of the {number} factor of a ⊙ b lacks the other factor",
+            f"∂L/∂{name} = g",
+            _RIGHT,
+        )
+        for slot, number, name in _INPUTS
+    ),
+    variant(
+        Complement,
+        "complement's sign",
+        families.GATES,
+        share(lambda visit: visit.upstream),
+        "the gradient of 1 − x lacks its sign",
+        "∂L/∂x = g",
+        "∂L/∂x = −g",
+    ),
+)

@@ -1,0 +1,119 @@
+"""Mistakes in the backward pass of a product of two values, as in attention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
+from gradcheck_cli.network.steps.matmul import Matmul
+from gradcheck_cli.types import Array
+
+_RIGHT = "∂L/∂a = c g bᵀ, ∂L/∂b = c aᵀ g"
+
+
+def _unscaled(visit: Visit, _: float) -> Handed | None:
+    step = visit.step
+    assert isinstance(step, Matmul)
+    return replace(step, scale=1.0).vjp(visit.p, visit.inputs, visit.output, visit.upstream)
+
+
+def _of_unscaled(slot: int) -> Backward:
+    return share(lambda visit: _shares(_unscaled(visit, 0.0))[slot], slot)
+
+
+def _shares(handed: Handed | None) -> tuple[Array, ...]:
+    assert handed is not None
+    return handed[0]
+
+
+def _scaled_twice(visit: Visit, _: float) -> Handed | None:
+    step = visit.step
+    assert isinstance(step, Matmul)
+    return tuple(step.scale * each for each in visit.right[0]), {}
+
+
+def _swapped(visit: Visit, _: float) -> Handed | None:
+    a, b = visit.right[0]
+    return ((b, a), {}) if a.shape == b.shape else None
+
+
+def _untransposed(slot: int) -> Backward:
+    """Return a product with g in place of gᵀ, or gᵀ in place of g, for the gradient of one input."""
+
+    def of(visit: Visit) -> Array | None:
+        step, g = visit.step, visit.upstream
+        if g.shape[-1] != g.shape[-2]:
+            return None
+        turned = np.swapaxes(g, -1, -2)
+        return step.vjp(visit.p, visit.inputs, visit.output, turned)[0][slot]
+
+    return share(of, slot)
+
+
+_FACTORS = (
+    (0, "the first factor, such as the queries,", "∂L/∂a = g bᵀ"),
+    (1, "the second factor, such as the keys,", "∂L/∂b = aᵀ g"),
+)
+
+MATMUL: tuple[Variant, ...] = (
+    variant(
+        Matmul,
+        "scale forgotten in backward",
+        families.ATTENTION,
+        _unscaled,
+        "the backward of the product lacks its scale, 1/√d",
+        "∂L/∂a = g bᵀ, ∂L/∂b = aᵀ g",
+        _RIGHT,
+    ),
+    *(
+        variant(
+            Matmul,
+            "scale forgotten in backward",
+            families.ATTENTION,
+            _of_unscaled(slot),
+            f"the gradient of {which} lacks the scale of the product, 1/√d",
+            wrong,
+            _RIGHT,
+        )
+        for slot, which, wrong in (
+            (0, "the first factor, such as the queries,", "∂L/∂a = g bᵀ"),
+            (1, "the second factor, such as the keys,", "∂L/∂b = aᵀ g"),
+        )
+    ),
+    variant(
+        Matmul,
+        "scale twice in backward",
+        families.ATTENTION,
+        _scaled_twice,
+        "the backward of the product has its scale, 1/√d, twice",
+        "∂L/∂a = c² g bᵀ, ∂L/∂b = c² aᵀ g",
+        _RIGHT,
+    ),
+    variant(
+        Matmul,
+        "factors swapped",
+        families.ATTENTION,
+        _swapped,
+        "the gradients of the two factors of a product, such as queries and keys, are swapped",
+        "∂L/∂a = c aᵀ g, ∂L/∂b = c g bᵀ",
+        _RIGHT,
+    ),
+    *(
+        variant(
+            Matmul,
+            "upstream not transposed",
+            families.ATTENTION,
+            _untransposed(slot),
+            f"the gradient of {which} has g for gᵀ or gᵀ for g",
+            wrong,
+            _RIGHT,
+        )
+        for slot, which, wrong in (
+            (0, "a product's first factor", "∂L/∂a = c gᵀ bᵀ"),
+            (1, "a product's second factor", "∂L/∂b = c aᵀ gᵀ"),
+        )
+    ),
+)

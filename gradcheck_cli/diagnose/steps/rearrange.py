@@ -1,0 +1,96 @@
+"""Mistakes in handing a gradient back through steps that only rearrange numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
+from gradcheck_cli.network.steps.rearrange import Permute, Repeat, Select
+from gradcheck_cli.types import Array
+
+
+def _not_permuted(visit: Visit) -> Array | None:
+    return visit.upstream.reshape(visit.inputs[0].shape)
+
+
+def _permuted_again(visit: Visit) -> Array | None:
+    assert isinstance(visit.step, Permute)
+    return np.transpose(visit.upstream, (0, *(1 + axis for axis in visit.step.order)))
+
+
+def _at(index: int) -> Variant:
+    def of(visit: Visit) -> Array | None:
+        assert isinstance(visit.step, Select)
+        return replace(visit.step, index=index).adjoint(visit.upstream, (visit.inputs[0].shape[1:],))[0]
+
+    which = "the first" if index == 0 else "the last"
+    return variant(
+        Select,
+        "gradient to another index",
+        families.RESHAPE,
+        share(of),
+        f"the gradient of what is selected goes to {which} index of the axis",
+        f"∂L/∂x = g at {which} index, else 0",
+        "∂L/∂x = g at the selected index, else 0",
+    )
+
+
+def _to_all(visit: Visit) -> Array | None:
+    assert isinstance(visit.step, Select)
+    x = visit.inputs[0]
+    return np.broadcast_to(np.expand_dims(visit.upstream, 1 + visit.step.axis), x.shape) + 0.0
+
+
+def _first_copy(visit: Visit) -> Array | None:
+    """Return the gradient of the first copy alone."""
+    assert isinstance(visit.step, Repeat)
+    step, axis = visit.step, 1 + visit.step.axis
+    some = np.zeros_like(visit.upstream)
+    first = (*(slice(None),) * axis, slice(None, None, step.times))
+    some[first] = visit.upstream[first]
+    return step.adjoint(some, (visit.inputs[0].shape[1:],))[0]
+
+
+REARRANGE: tuple[Variant, ...] = (
+    variant(
+        Permute,
+        "axes not permuted back",
+        families.RESHAPE,
+        share(_not_permuted),
+        "a gradient is reshaped where its axes should be permuted back",
+        "∂L/∂x = g reshaped",
+        "∂L/∂x = g with its axes permuted back",
+    ),
+    variant(
+        Permute,
+        "axes not permuted back",
+        families.RESHAPE,
+        share(_permuted_again),
+        "a gradient's axes are permuted as in the forward pass, not back",
+        "∂L/∂x = g permuted again",
+        "∂L/∂x = g with its axes permuted back",
+    ),
+    _at(0),
+    _at(-1),
+    variant(
+        Select,
+        "gradient to every index",
+        families.RESHAPE,
+        share(_to_all),
+        "the gradient of what is selected goes to every index of the axis",
+        "∂L/∂x = g at every index",
+        "∂L/∂x = g at the selected index, else 0",
+    ),
+    variant(
+        Repeat,
+        "one copy counts",
+        families.RESHAPE,
+        share(_first_copy),
+        "only the first copy of a repeated value has a gradient",
+        "∂L/∂x = g of the first copy",
+        "∂L/∂x = Σ g over the copies",
+    ),
+)

@@ -1,0 +1,121 @@
+"""Mistakes in the backward pass of RMS normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.variant import Of, Variant, Visit, gradient, share, variant
+from gradcheck_cli.network.steps.rms_norm import Gain, RootMeanSquare
+from gradcheck_cli.types import Array
+
+_RIGHT = "∂L/∂x = (g − x̂ mean(g x̂)) / √(mean x² + eps)"
+
+
+def _axes(visit: Visit) -> tuple[int, ...]:
+    assert isinstance(visit.step, RootMeanSquare)
+    return tuple(range(-visit.step.axes, 0))
+
+
+def _root(visit: Visit, eps: float | None = None) -> Array:
+    """Return the root mean square, with the step's eps if none is given."""
+    assert isinstance(visit.step, RootMeanSquare)
+    x = visit.inputs[0]
+    mean = np.square(x).mean(axis=_axes(visit), keepdims=True)
+    root: Array = np.sqrt(mean + (visit.step.eps if eps is None else eps))
+    return root
+
+
+def _along(visit: Visit) -> Array:
+    along: Array = visit.output * (visit.upstream * visit.output).mean(axis=_axes(visit), keepdims=True)
+    return along
+
+
+def _centred(visit: Visit) -> Array:
+    g = visit.upstream
+    return (g - g.mean(axis=_axes(visit), keepdims=True) - _along(visit)) / _root(visit)
+
+
+_ROWS: tuple[tuple[str, Of, str, str], ...] = (
+    ("root held constant", lambda v: v.upstream / _root(v), "holds the root constant", "∂L/∂x = g / √(…)"),
+    (
+        "mean subtracted",
+        _centred,
+        "subtracts mean g, as layer normalisation does",
+        "∂L/∂x = (g − mean g − x̂ mean(g x̂)) / √(…)",
+    ),
+    (
+        "root forgotten",
+        lambda v: v.upstream - _along(v),
+        "is not divided by the root",
+        "∂L/∂x = g − x̂ mean(g x̂)",
+    ),
+    (
+        "eps forgotten",
+        lambda v: v.right[0][0] * _root(v) / _root(v, 0.0),
+        "lacks eps",
+        "∂L/∂x = (…) / √(mean x²)",
+    ),
+    (
+        "sum for mean",
+        lambda v: (
+            (v.upstream - v.output * (v.upstream * v.output).sum(axis=_axes(v), keepdims=True)) / _root(v)
+        ),
+        "has a sum instead of a mean",
+        "∂L/∂x = (g − x̂ Σ(g x̂)) / √(…)",
+    ),
+    (
+        "x for normalised x",
+        lambda v: (
+            (v.upstream - v.inputs[0] * (v.upstream * v.inputs[0]).mean(axis=_axes(v), keepdims=True))
+            / _root(v)
+        ),
+        "has x instead of x̂",
+        "∂L/∂x = (g − x mean(g x)) / √(…)",
+    ),
+    ("left out", lambda v: v.upstream, "is left out", "∂L/∂x = g"),
+)
+
+_OF_X = Wrong(
+    "rms norm: gain's gradient of x",
+    families.RMS_NORM,
+    "in {where} the gradient of RMS normalisation's weight has x instead of x̂",
+    "∂L/∂w = Σ ∂L/∂y x",
+    "∂L/∂w = Σ ∂L/∂y x̂",
+    "∂L/∂w",
+)
+
+
+def _gradient_of_x(visit: Visit) -> Array | None:
+    below = visit.at.graph.nodes[visit.feeder] if visit.feeder >= 0 else None
+    if below is None or not isinstance(below.step, RootMeanSquare):
+        return None
+    x = visit.at.values[below.inputs[0]]
+    return visit.step.vjp(visit.p, (x,), visit.output, visit.upstream)[1]["weight"]
+
+
+RMS_NORM: tuple[Variant, ...] = (
+    variant(
+        Gain,
+        "rms norm: weight forgotten",
+        families.RMS_NORM,
+        share(lambda visit: visit.upstream),
+        "RMS normalisation's backward lacks its weight",
+        "∂L/∂x̂ = ∂L/∂y",
+        "∂L/∂x̂ = w ∂L/∂y",
+    ),
+    Variant(_OF_X, Gain, gradient("weight", _gradient_of_x)),
+    *(
+        variant(
+            RootMeanSquare,
+            f"rms norm: {kind}",
+            families.RMS_NORM,
+            share(of),
+            f"RMS normalisation's backward {sentence}",
+            wrong,
+            _RIGHT,
+        )
+        for kind, of, sentence, wrong in _ROWS
+    ),
+)

@@ -1,0 +1,104 @@
+"""Mistakes in the backward pass of softmax and of log-softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.variant import Of, Variant, Visit, share, variant
+from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
+from gradcheck_cli.types import Array
+
+_RIGHT = "∂L/∂z = a ⊙ (g − Σ g a)"
+
+
+def _row_sum(array: Array) -> Array:
+    total: Array = array.sum(axis=-1, keepdims=True)
+    return total
+
+
+def _unmasked(visit: Visit) -> Array:
+    """Return ∂L/∂z for a softmax without the mask, for the scores of the forward pass."""
+    plain = Softmax.plain()
+    a = plain.forward({}, *visit.inputs)
+    return plain.vjp({}, visit.inputs, a, visit.upstream)[0][0]
+
+
+def _summed_over(axis: int) -> Of:
+    def of(visit: Visit) -> Array | None:
+        a, g = visit.output, visit.upstream
+        return None if a.ndim < 3 else a * (g - (g * a).sum(axis=axis, keepdims=True))
+
+    return of
+
+
+_SOFTMAX = (
+    (
+        "softmax's diagonal alone",
+        lambda v: v.upstream * v.output * (1.0 - v.output),
+        "softmax's backward has only the diagonal of the Jacobian, as an elementwise activation has",
+        "∂L/∂z = g ⊙ a ⊙ (1 − a)",
+    ),
+    (
+        "softmax's sum missing",
+        lambda v: v.upstream * v.output,
+        "softmax's backward lacks the sum over the row",
+        "∂L/∂z = a ⊙ g",
+    ),
+    (
+        "softmax's sum without a",
+        lambda v: v.output * (v.upstream - _row_sum(v.upstream)),
+        "softmax's backward subtracts Σ g, not Σ g a",
+        "∂L/∂z = a ⊙ (g − Σ g)",
+    ),
+    (
+        "softmax left out",
+        lambda v: v.upstream,
+        "softmax is left out of the backward pass",
+        "∂L/∂z = g",
+    ),
+    (
+        "softmax over the wrong axis",
+        _summed_over(-2),
+        "softmax's backward sums over the rows, not over the numbers of each row",
+        "∂L/∂z = a ⊙ (g − Σ over rows of g a)",
+    ),
+    (
+        "mask not in backward",
+        _unmasked,
+        "softmax's backward leaves out the mask",
+        "∂L/∂z = a ⊙ (g − Σ g a), a without the mask",
+    ),
+)
+
+_LOG_SOFTMAX = (
+    (
+        "log-softmax's sum missing",
+        lambda v: v.upstream,
+        "log-softmax's backward lacks the sum over the row",
+        "∂L/∂z = g",
+    ),
+    (
+        "log-softmax's sum missing",
+        lambda v: v.upstream * (1.0 - np.exp(v.output)),
+        "log-softmax's backward has only the diagonal of the Jacobian",
+        "∂L/∂z = g ⊙ (1 − eᵃ)",
+    ),
+    (
+        "log-softmax for softmax",
+        lambda v: np.exp(v.output) * (v.upstream - _row_sum(v.upstream * np.exp(v.output))),
+        "the backward is that of softmax, not of its logarithm",
+        "∂L/∂z = eᵃ ⊙ (g − Σ g eᵃ)",
+    ),
+)
+
+SOFTMAX: tuple[Variant, ...] = (
+    *(
+        variant(Softmax, kind, families.SOFTMAX, share(of), sentence, wrong, _RIGHT)
+        for kind, of, sentence, wrong in _SOFTMAX
+    ),
+    *(
+        variant(LogSoftmax, kind, families.SOFTMAX, share(of), sentence, wrong, "∂L/∂z = g − eᵃ Σ g")
+        for kind, of, sentence, wrong in _LOG_SOFTMAX
+    ),
+)
