@@ -68,7 +68,7 @@ def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
 def _of_kind(kind: type[Step], slot: int) -> Iterator[Variant]:
     yield Variant(BRANCH_LOST, kind, _lost(slot, lambda v, k: len(v.inputs) == 1 and _branches(v, k)))
     yield Variant(SKIP_LOST, kind, _lost(slot, lambda v, k: len(v.inputs) > 1 and _branches(v, k)))
-    yield Variant(TIME_LOST, kind, _lost(slot, _shares_parameters))
+    yield Variant(TIME_LOST, kind, _lost(slot, lambda v, _: shares_parameters(v)))
 
 
 def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:
@@ -83,12 +83,12 @@ def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:
 
 def _branches(visit: Visit, slot: int) -> bool:
     value = visit.node.inputs[slot]
-    if _shares_parameters(visit, slot):
+    if shares_parameters(visit):
         return False
     return value > 0 and any(use != (visit.i, slot) for use in visit.at.consumers(value))
 
 
-def _shares_parameters(visit: Visit, slot: int) -> bool:
+def shares_parameters(visit: Visit) -> bool:
     """Return whether another node of the same kind has the same parameters, as the steps in time do."""
     own, kind = set(visit.node.names.values()), type(visit.step)
     others = (node for i, node in enumerate(visit.at.graph.nodes) if i != visit.i)

@@ -7,23 +7,23 @@ gradient of a parameter is complete, a sweep that does not reproduce it is dropp
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
-from itertools import chain
 
 import numpy as np
 
 from gradcheck_cli.diagnose.branches import lost_variants, owners
 from gradcheck_cli.diagnose.complete import Complete
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
+from gradcheck_cli.diagnose.loops import Repeated, everywhere, in_loops
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import RIGHT, Part, penalty_on
 from gradcheck_cli.diagnose.sites import loss_site, result_of
 from gradcheck_cli.diagnose.state import Made, State, number_of
 from gradcheck_cli.diagnose.steps import VARIANTS
+from gradcheck_cli.diagnose.swept import MadeAt, Swept
 from gradcheck_cli.diagnose.table import MISTAKES
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.variant import Handed, Pass, Variant, Visit, changed
@@ -34,47 +34,11 @@ _MOST_VISITS = 30_000
 """The search gives up after this many visits to nodes."""
 
 
-@dataclass(frozen=True)
-class MadeAt(Made):
-    """A mistake in a graph. shows_in: the parameters whose gradients it changes first."""
+Way = tuple[Iterator[Swept], int]
+"""Sweeps to go on with, and the next node to visit; -1 if there is none."""
 
-    shows_in: tuple[str, ...] = ()
-
-
-WithValue = Callable[[float], "Swept | None"]
+WithValue = Callable[[float], Swept | None]
 """A function of a mistake's unknown that returns the sweep with the mistake."""
-
-
-@dataclass(frozen=True)
-class Swept:
-    """A sweep with certain mistakes that has reproduced every gradient so far.
-
-    upstream: what has arrived so far at each value, by the value's index.
-    arrived: ∂L/∂output of each node visited.
-    always: a mistake that is made at every node of its kind; empty if there is none.
-    uses: the parts so far of each parameter's gradient, one for each node that uses it.
-    informed, apart, on_penalty: see `State`.
-    """
-
-    made: tuple[MadeAt, ...] = ()
-    upstream: Mapping[int, Array] = field(default_factory=dict)
-    arrived: Mapping[int, Array] = field(default_factory=dict)
-    uses: Mapping[str, Mapping[int, Array]] = field(default_factory=dict)
-    always: tuple[Variant, ...] = ()
-    informed: int = 0
-    apart: float = 0.0
-    on_penalty: bool = False
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether some gradient found has confirmed every mistake so far."""
-        return not self.made or self.informed > 0
-
-    def with_made(self, *made: MadeAt) -> Swept:
-        return replace(self, made=(*self.made, *made))
-
-    def as_state(self) -> State:
-        return State(self.made, None, self.informed, self.apart, self.on_penalty)
 
 
 class GraphSearch:
@@ -95,8 +59,8 @@ class GraphSearch:
         """Return every sweep with up to `most` mistakes that reproduces all gradients, as a state."""
         self.most = most
         found = []
-        starts: Iterator[Swept] = chain(self._everywhere(), self._from_loss())
-        ways = [(starts, len(self._nodes) - 1)]  # depth first, so that few arrays are held
+        last = len(self._nodes) - 1  # depth first, so that few arrays are held
+        ways = [(self._from_loss(), last), *reversed(list(self._in_loops())), (self._everywhere(), last)]
         while ways and self.tried < _MOST_VISITS:
             each, i = ways[-1]
             swept = next(each, None)
@@ -150,7 +114,7 @@ class GraphSearch:
             return
         yield from self._settled(self._after(swept, visit, visit.right), i)
         for variant in self._variants[i]:
-            if self._is_allowed(variant.wrong, swept):
+            if not variant.everywhere and self._is_allowed(variant.wrong, swept):
                 yield from self._with_variant(swept, visit, variant)
         yield from self._scaled(swept, visit)
 
@@ -219,26 +183,57 @@ class GraphSearch:
             first.append(own or tuple(below))
         return first
 
-    # --- one wrong function for all nodes of a kind ---------------------------------------------------------
+    # --- one wrong function at several nodes ----------------------------------------------------------------
 
     def _everywhere(self) -> Iterator[Swept]:
         """Yield a start for each mistake that may be made at several nodes."""
-        counts = Counter(id(variant) for each in self._variants for variant in each)
-        known = {id(variant): variant for each in self._variants for variant in each}
         right = RIGHT[Part.LOSS](loss_site(self.at))
-        for key, count in counts.items():
-            if count > 1 and not known[key].wrong.unknown:
-                yield Swept(upstream={len(self._nodes): right}, always=(known[key],))
+        for each in filter(self._applies, everywhere(self._variants)):
+            yield Swept(upstream={len(self._nodes): right}, always=(each,))
+
+    def _in_loops(self) -> Iterator[Way]:
+        """Yield the sweeps with a mistake in a loop, after the topmost node that has it."""
+        before = self._right_down()
+        for each in in_loops(self._nodes, self._variants):
+            top = max(each.nodes)
+            if top in before and self._applies(each):
+                swept = replace(before[top], always=(each,))
+                yield self._continued(swept, top), top - 1
+
+    def _applies(self, repeated: Repeated) -> bool:
+        return repeated.applies(self._right_visits)
+
+    @cached_property
+    def _right_visits(self) -> dict[int, Visit]:
+        """The visits of backprop without mistakes, whatever gradients were found."""
+        last, visits = len(self._nodes), dict[int, Visit]()
+        swept = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
+        for i in reversed(range(last)):
+            visit = self._visit(swept, i)
+            if visit is not None:
+                visits[i], swept = visit, self._after(swept, visit, visit.right)
+        return visits
+
+    def _right_down(self) -> dict[int, Swept]:
+        """Return the sweep without mistakes before each node, down to the first gradient that is wrong."""
+        last, found = len(self._nodes), dict[int, Swept]()
+        swept: Swept | None = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
+        for i in reversed(range(last)):
+            if swept is None or swept.made:
+                break
+            found[i] = swept
+            swept = next(self._continued(swept, i), None)  # the right way comes first
+        return found
 
     def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield the sweeps after a visit with the mistake that is made at every node of its kind."""
-        (variant,) = swept.always
-        handed = variant.made(visit) if isinstance(visit.step, variant.step) else None
+        """Yield the sweeps after a visit with the mistake that is made at several nodes."""
+        (repeated_mistake,) = swept.always
+        handed = repeated_mistake.made(visit)
         shows = () if handed is None else self._shows(visit, handed)
         if handed is None or not shows:
             yield from self._settled(self._after(swept, visit, visit.right), visit.i)
             return
-        made = swept.with_made(MadeAt(variant.wrong, visit.node.layer, shows_in=shows))
+        made = swept.with_made(MadeAt(repeated_mistake.variant.wrong, visit.node.layer, shows_in=shows))
         if number_of(made.made) <= self.most:
             yield from self._settled(self._after(made, visit, handed), visit.i)
 

@@ -108,18 +108,20 @@ Backward = Callable[[Visit, float], Handed | None]
 """A wrong `vjp`, given the visit and the value of the mistake's unknown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """A mistake in the backward pass of one kind of step.
 
     wrong: the mistake in words.
     step: the kind of step.
     backward: the wrong `vjp`; affine in the unknown if the mistake has one.
+    everywhere: whether it is made at every node of its kind or at none.
     """
 
     wrong: Wrong
     step: type[Step]
     backward: Backward
+    everywhere: bool = False
 
     def made(self, visit: Visit, unknown: float = 0.0) -> Handed | None:
         """Return the wrong result; None if the mistake does not apply or changes nothing."""

@@ -13,8 +13,10 @@ from gradcheck_cli.diagnose.steps.max_pool2d import MAX_POOL2D
 from gradcheck_cli.diagnose.steps.pointwise import POINTWISE
 from gradcheck_cli.diagnose.steps.pooling import POOLING
 from gradcheck_cli.diagnose.steps.rearrange import REARRANGE
+from gradcheck_cli.diagnose.steps.recurrent import RECURRENT
 from gradcheck_cli.diagnose.steps.reshape import FLATTEN
 from gradcheck_cli.diagnose.steps.rms_norm import RMS_NORM
+from gradcheck_cli.diagnose.steps.rotary import ROTARY
 from gradcheck_cli.diagnose.steps.softmax import SOFTMAX
 from gradcheck_cli.diagnose.variant import Variant
 
@@ -27,7 +29,9 @@ VARIANTS: tuple[Variant, ...] = (
     *RMS_NORM,
     *SOFTMAX,
     *MATMUL,
+    *ROTARY,
     *GATES,
+    *RECURRENT,
     *MAX_POOL2D,
     *POOLING,
     *EMBEDDING,

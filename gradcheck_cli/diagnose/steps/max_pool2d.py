@@ -65,6 +65,11 @@ def _largest(x: Array) -> Array:
     return (x == x.max(axis=(-2, -1), keepdims=True)).astype(float)
 
 
+def _only_largest(x: Array) -> Array:
+    largest = _largest(x)
+    return largest * (largest.sum(axis=(-2, -1), keepdims=True) == 1)
+
+
 def _first_place(x: Array) -> Array:
     mask = np.zeros_like(x)
     mask[..., 0, 0] = 1.0
@@ -101,6 +106,12 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
         _spread(_largest),
         "max pooling's gradient goes to each of several numbers that are equally large",
         "∂L/∂x = Σ δ where x equals the largest",
+    ),
+    (
+        "gradient to no tie",
+        _spread(_only_largest),
+        "max pooling's gradient goes to none of several numbers that are equally large",
+        "∂L/∂x = Σ δ where x alone is the largest",
     ),
     (
         "gradient to the first of a window",

@@ -44,6 +44,15 @@ def _to_all(visit: Visit) -> Array | None:
     return np.broadcast_to(np.expand_dims(visit.upstream, 1 + visit.step.axis), x.shape) + 0.0
 
 
+def _as_tiled(visit: Visit) -> Array:
+    """Return the sum over the copies as if the axis had been tiled, as numpy.tile does."""
+    assert isinstance(visit.step, Repeat)
+    shape, axis, times = visit.upstream.shape, 1 + visit.step.axis, visit.step.times
+    copies = visit.upstream.reshape(*shape[:axis], times, shape[axis] // times, *shape[axis + 1 :])
+    summed: Array = copies.sum(axis=axis)
+    return summed
+
+
 def _first_copy(visit: Visit) -> Array | None:
     """Return the gradient of the first copy alone."""
     assert isinstance(visit.step, Repeat)
@@ -83,6 +92,16 @@ REARRANGE: tuple[Variant, ...] = (
         "the gradient of what is selected goes to every index of the axis",
         "∂L/∂x = g at every index",
         "∂L/∂x = g at the selected index, else 0",
+    ),
+    variant(
+        Repeat,
+        "copies of another head",
+        families.RESHAPE,
+        share(_as_tiled),
+        "the gradients of repeated values are summed as if the whole axis were repeated, as numpy.tile does, "
+        "not each index, as numpy.repeat does",
+        "∂L/∂x[h] = Σ g over k at the index k n + h",
+        "∂L/∂x[h] = Σ g over the copies of h",
     ),
     variant(
         Repeat,
