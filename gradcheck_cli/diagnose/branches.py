@@ -11,6 +11,7 @@ from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
 from gradcheck_cli.network.graph import Graph, Node
 from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.add import Add
 
 _LOST = "∂L/∂a = Σ over all uses of a but one", "∂L/∂a = Σ over all uses of a"
 
@@ -66,8 +67,7 @@ def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
 
 
 def _of_kind(kind: type[Step], slot: int) -> Iterator[Variant]:
-    yield Variant(BRANCH_LOST, kind, _lost(slot, lambda v, k: len(v.inputs) == 1 and _branches(v, k)))
-    yield Variant(SKIP_LOST, kind, _lost(slot, lambda v, k: len(v.inputs) > 1 and _branches(v, k)))
+    yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))
     yield Variant(TIME_LOST, kind, _lost(slot, lambda v, _: shares_parameters(v)))
 
 

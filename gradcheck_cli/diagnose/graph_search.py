@@ -30,8 +30,11 @@ from gradcheck_cli.diagnose.variant import Handed, Pass, Variant, Visit, changed
 from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
 from gradcheck_cli.types import Array
 
-_MOST_VISITS = 30_000
+_MOST_VISITS = 60_000
 """The search gives up after this many visits to nodes."""
+
+_ENOUGH = 20_000
+"""After this many visits, the search stops if it has found something."""
 
 
 Way = tuple[Iterator[Swept], int]
@@ -58,22 +61,28 @@ class GraphSearch:
     def run(self, most: int) -> list[State]:
         """Return every sweep with up to `most` mistakes that reproduces all gradients, as a state."""
         self.most = most
-        found = []
+        found: list[State] = []
         last = len(self._nodes) - 1  # depth first, so that few arrays are held
-        ways = [(self._from_loss(), last), *reversed(list(self._in_loops())), (self._everywhere(), last)]
-        while ways and self.tried < _MOST_VISITS:
+        ways: list[Way] = [
+            (self._from_loss(), last),
+            *reversed(list(self._in_loops())),
+            (self._everywhere(), last),
+        ]
+        while ways and self.tried < (_ENOUGH if found else _MOST_VISITS):
             each, i = ways[-1]
             swept = next(each, None)
             if swept is None:
                 ways.pop()
             elif i < 0:
-                found.append(swept.as_state())
+                found += filter(self._is_fair, [swept.as_state()])
             else:
                 ways.append((self._continued(swept, i), i - 1))
-        return [state for state in found if state.made and state.informed and self._is_fair(state)]
+        return found
 
     def _is_fair(self, state: State) -> bool:
-        """Return whether each mistake shows in a gradient that is really wrong."""
+        """Return whether there are mistakes, and each shows in a gradient that is really wrong."""
+        if not state.made or not state.informed:
+            return False
         for made in state.made:
             assert isinstance(made, MadeAt)
             checked = [self.targets[name] for name in made.shows_in if name in self.targets]

@@ -12,6 +12,7 @@ import numpy as np
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.fair import is_fair
+from gradcheck_cli.diagnose.families import BRANCHES
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.nothing import all_zero
 from gradcheck_cli.diagnose.observe import faulty_layers, layer_of, observed
@@ -142,7 +143,7 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
     for state in found:
         groups = _grouped(state.made)
         likely = sum(_order(group[0].wrong) for group in groups)
-        places = sum(_says_less(group, setting) for group in groups), sum(map(len, groups))
+        places = sum(_says_less(group, setting) for group in groups), sum(map(_places, groups))
         names = [_names(group, state.on_penalty, setting) for group in groups]
         for k, each in enumerate(product(*names)):
             solved = any(_is_solved(group[0].wrong) for group in each)
@@ -176,7 +177,12 @@ def likeliest(made: Sequence[Made]) -> Made:
 
 def _order(wrong: Wrong) -> int:
     """Return the rank of a mistake by likelihood; the mistakes of the steps of graphs come first."""
-    return ORDER.get(id(wrong), -1)
+    return ORDER.get(id(wrong), -1 if wrong.family is BRANCHES else -2)
+
+
+def _places(made: Sequence[Made]) -> int:
+    """Return the number of layers or tensors in which a mistake was made; a loop over time is one place."""
+    return len({(each.layer, each.tensor) for each in made})
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:

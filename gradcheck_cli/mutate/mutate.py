@@ -15,12 +15,12 @@ from gradcheck_cli.comparison import compare
 from gradcheck_cli.diagnose.families import MORE_SAMPLES
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
 from gradcheck_cli.gradients.analytic import Analytic
-from gradcheck_cli.mutate.plant import Plant, planted, plants
+from gradcheck_cli.mutate.plant import Plant, planted_like, plants
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
 from gradcheck_cli.parallel.forked import each_in_processes
-from gradcheck_cli.problem.problem import Problem, build_problem, refuse_other_than_chain
+from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import Backprop
 from gradcheck_cli.spec.spec import Spec
@@ -152,7 +152,6 @@ def mutate(
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
-    refuse_other_than_chain(problem.network, "mutate")
     subject = network_subject(spec, problem)
     looks = Remembered()  # differences do not depend on the gradient, so each is taken only once
     right = subject.check(spec.check, looks=looks).verdict
@@ -265,8 +264,11 @@ def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
     parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}
     other = replace(problem, parameters=parameters, x=drawn.normal(size=problem.x.shape))
     right = gradients(other.network, parameters, other.x, other.target)
-    (there,) = (each for each in planted(other, [plant.wrong]) if each.where == plant.where)
-    return any(_effect(there.gradients[name], right[name]) > NOTICEABLE for name in right)
+    return any(
+        _effect(there.gradients[name], right[name]) > NOTICEABLE
+        for there in planted_like(other, plant)
+        for name in right
+    )
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
-from gradcheck_cli.diagnose.rows import in_rows
+from gradcheck_cli.diagnose.rows import has_rows, in_rows, matrices
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
 from gradcheck_cli.diagnose.table import PLANTABLE
-from gradcheck_cli.network.network import backprop
+from gradcheck_cli.mutate.plant_in_graph import planted_in_graph
+from gradcheck_cli.network.network import backprop, gradients
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -31,7 +32,34 @@ class Plant:
 @np.errstate(all="ignore")
 def plants(problem: Problem) -> Iterator[Plant]:
     """Plant every applicable mistake, once for every layer it applies to, and yield the results."""
-    yield from planted(problem, PLANTABLE)
+    if has_rows(problem):
+        yield from planted(problem, PLANTABLE)
+    else:
+        yield from _in_graph(problem)
+
+
+@np.errstate(all="ignore")
+def planted_like(problem: Problem, plant: Plant) -> Iterator[Plant]:
+    """Plant the mistake of `plant` in the same place of another problem, and yield the result."""
+    every = planted(problem, [plant.wrong]) if has_rows(problem) else _in_graph(problem)
+    yield from (each for each in every if each.wrong is plant.wrong and each.where == plant.where)
+
+
+def _in_graph(problem: Problem) -> Iterator[Plant]:
+    """Plant every mistake in the loss, the steps, and the penalties of a graph."""
+    for each in planted_in_graph(problem):
+        values = {name: value + penalty_on(problem, name) for name, value in each.gradients.items()}
+        yield _shaped(problem, Plant(each.wrong, each.where, values))
+    right = matrices(gradients(problem.network, problem.parameters, problem.x, problem.target))
+    for wrong in PLANTABLE:
+        if isinstance(wrong, WrongPenalty):
+            yield from (_shaped(problem, plant) for plant in _penalties(problem, wrong, right))
+
+
+def _shaped(problem: Problem, plant: Plant) -> Plant:
+    """Return the plant with gradients in the shapes of their parameters."""
+    shapes = problem.network.shapes
+    return replace(plant, gradients={name: v.reshape(shapes[name]) for name, v in plant.gradients.items()})
 
 
 @np.errstate(all="ignore")
@@ -39,11 +67,8 @@ def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
     """Plant each applicable one of `mistakes`, once for every layer it applies to, and yield the results."""
     right = _backprop(problem)
     assert right is not None
-    shapes = problem.network.shapes
     for wrong in mistakes:
-        for plant in _PLANTERS[type(wrong)](problem, wrong, right):
-            gradients = {name: value.reshape(shapes[name]) for name, value in plant.gradients.items()}
-            yield replace(plant, gradients=gradients)
+        yield from (_shaped(problem, plant) for plant in _PLANTERS[type(wrong)](problem, wrong, right))
 
 
 def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> Iterator[Plant]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import DROPOUT as DROPOUT_FAMILY
 from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
 from gradcheck_cli.network.steps.dropout import Dropout
 from gradcheck_cli.types import Array
@@ -21,7 +21,7 @@ DROPOUT: tuple[Variant, ...] = (
     variant(
         Dropout,
         "dropout: mask not in backward",
-        families.DROPOUT,
+        DROPOUT_FAMILY,
         share(lambda visit: visit.upstream),
         "dropout's backward leaves out the mask",
         "∂L/∂x = g",
@@ -30,7 +30,7 @@ DROPOUT: tuple[Variant, ...] = (
     variant(
         Dropout,
         "dropout: mask applied twice",
-        families.DROPOUT,
+        DROPOUT_FAMILY,
         share(lambda visit: visit.upstream * _mask(visit) ** 2),
         "dropout's backward multiplies by the mask, with its 1/(1 − p), twice",
         "∂L/∂x = mask² ⊙ g",
@@ -39,7 +39,7 @@ DROPOUT: tuple[Variant, ...] = (
     variant(
         Dropout,
         "dropout: scale forgotten",
-        families.DROPOUT,
+        DROPOUT_FAMILY,
         share(lambda visit: visit.upstream * (_mask(visit) != 0)),
         "dropout's backward drops numbers but lacks the scale 1/(1 − p)",
         "∂L/∂x = (mask ≠ 0) ⊙ g",
@@ -48,7 +48,7 @@ DROPOUT: tuple[Variant, ...] = (
     variant(
         Dropout,
         "dropout: mask inverted",
-        families.DROPOUT,
+        DROPOUT_FAMILY,
         share(lambda visit: visit.upstream * np.where(_mask(visit) == 0, _mask(visit).max(), 0.0)),
         "dropout's backward keeps the numbers that the forward pass drops",
         "∂L/∂x = (1 − mask) ⊙ g",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import EMBEDDING as EMBEDDING_FAMILY
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Of, Variant, Visit, gradient
 from gradcheck_cli.network.steps.embedding import Embedding
@@ -84,7 +84,7 @@ EMBEDDING = tuple(
     Variant(
         Wrong(
             kind,
-            families.EMBEDDING,
+            EMBEDDING_FAMILY,
             f"in {{where}} {sentence}",
             wrong,
             "∂L/∂w[v] = Σ δ over the positions of v",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import GATES as GATES_FAMILY
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
 from gradcheck_cli.network.steps.gates import Complement, Multiply
 
@@ -28,7 +28,7 @@ GATES: tuple[Variant, ...] = (
     variant(
         Multiply,
         "factors swapped",
-        families.GATES,
+        GATES_FAMILY,
         _swapped,
         "the gradients of the two factors of a ⊙ b are swapped",
         "∂L/∂a = g ⊙ a, ∂L/∂b = g ⊙ b",
@@ -38,7 +38,7 @@ GATES: tuple[Variant, ...] = (
         variant(
             Multiply,
             "factor's gradient lost",
-            families.GATES,
+            GATES_FAMILY,
             _nothing(slot),
             f"the {number} factor of a ⊙ b gets no gradient",
             f"∂L/∂{name} = 0",
@@ -50,7 +50,7 @@ GATES: tuple[Variant, ...] = (
         variant(
             Multiply,
             "other factor forgotten",
-            families.GATES,
+            GATES_FAMILY,
             _without_factor(slot),
             f"the gradient of the {number} factor of a ⊙ b lacks the other factor",
             f"∂L/∂{name} = g",
@@ -61,7 +61,7 @@ GATES: tuple[Variant, ...] = (
     variant(
         Complement,
         "complement's sign",
-        families.GATES,
+        GATES_FAMILY,
         share(lambda visit: visit.upstream),
         "the gradient of 1 − x lacks its sign",
         "∂L/∂x = g",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import ATTENTION
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
 from gradcheck_cli.network.steps.matmul import Matmul
 from gradcheck_cli.types import Array
@@ -62,7 +62,7 @@ MATMUL: tuple[Variant, ...] = (
     variant(
         Matmul,
         "scale forgotten in backward",
-        families.ATTENTION,
+        ATTENTION,
         _unscaled,
         "the backward of the product lacks its scale, 1/√d",
         "∂L/∂a = g bᵀ, ∂L/∂b = aᵀ g",
@@ -72,7 +72,7 @@ MATMUL: tuple[Variant, ...] = (
         variant(
             Matmul,
             "scale forgotten in backward",
-            families.ATTENTION,
+            ATTENTION,
             _of_unscaled(slot),
             f"the gradient of {which} lacks the scale of the product, 1/√d",
             wrong,
@@ -86,7 +86,7 @@ MATMUL: tuple[Variant, ...] = (
     variant(
         Matmul,
         "scale twice in backward",
-        families.ATTENTION,
+        ATTENTION,
         _scaled_twice,
         "the backward of the product has its scale, 1/√d, twice",
         "∂L/∂a = c² g bᵀ, ∂L/∂b = c² aᵀ g",
@@ -95,7 +95,7 @@ MATMUL: tuple[Variant, ...] = (
     variant(
         Matmul,
         "factors swapped",
-        families.ATTENTION,
+        ATTENTION,
         _swapped,
         "the gradients of the two factors of a product, such as queries and keys, are swapped",
         "∂L/∂a = c aᵀ g, ∂L/∂b = c g bᵀ",
@@ -105,7 +105,7 @@ MATMUL: tuple[Variant, ...] = (
         variant(
             Matmul,
             "upstream not transposed",
-            families.ATTENTION,
+            ATTENTION,
             _untransposed(slot),
             f"the gradient of {which} has g for gᵀ or gᵀ for g",
             wrong,

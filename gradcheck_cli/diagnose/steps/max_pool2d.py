@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import POOLING
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Of, Variant, Visit, share
 from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
@@ -143,7 +143,7 @@ MAX_POOL2D = tuple(
     Variant(
         Wrong(
             kind,
-            families.POOLING,
+            POOLING,
             f"in {{where}} {sentence}",
             wrong,
             "∂L/∂x = Σ δ where x is the largest",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import POOLING as POOLING_FAMILY
 from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
 from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AvgPool, Mean
 from gradcheck_cli.types import Array
@@ -74,7 +74,7 @@ POOLING: tuple[Variant, ...] = (
         variant(
             kind,
             "average not divided in backward",
-            families.POOLING,
+            POOLING_FAMILY,
             share(of),
             "the backward of the average does not divide by the number of its terms",
             "∂L/∂x = Σ δ",
@@ -85,7 +85,7 @@ POOLING: tuple[Variant, ...] = (
     variant(
         AvgPool,
         "stride forgotten on the way down",
-        families.POOLING,
+        POOLING_FAMILY,
         share(_without_stride),
         "the gradient of pooling goes down with a stride of 1",
         "∂L/∂x = Σ δ / n, with stride 1",
@@ -94,7 +94,7 @@ POOLING: tuple[Variant, ...] = (
     variant(
         AvgPool,
         "gradient to the first of a window",
-        families.POOLING,
+        POOLING_FAMILY,
         share(_first_of_window),
         "the gradient of pooling goes to the first number of each window alone",
         "∂L/∂x = δ at the first number of a window, else 0",
@@ -103,7 +103,7 @@ POOLING: tuple[Variant, ...] = (
     variant(
         AvgPool,
         "windows overwritten",
-        families.POOLING,
+        POOLING_FAMILY,
         share(_overwritten),
         "windows that overlap overwrite each other's gradient: = instead of +=",
         "∂L/∂x = δ / n of the last window",

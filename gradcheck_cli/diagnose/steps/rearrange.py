@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import RESHAPE
 from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
 from gradcheck_cli.network.steps.rearrange import Permute, Repeat, Select
 from gradcheck_cli.types import Array
@@ -30,7 +30,7 @@ def _at(index: int) -> Variant:
     return variant(
         Select,
         "gradient to another index",
-        families.RESHAPE,
+        RESHAPE,
         share(of),
         f"the gradient of what is selected goes to {which} index of the axis",
         f"∂L/∂x = g at {which} index, else 0",
@@ -67,7 +67,7 @@ REARRANGE: tuple[Variant, ...] = (
     variant(
         Permute,
         "axes not permuted back",
-        families.RESHAPE,
+        RESHAPE,
         share(_not_permuted),
         "a gradient is reshaped where its axes should be permuted back",
         "∂L/∂x = g reshaped",
@@ -76,7 +76,7 @@ REARRANGE: tuple[Variant, ...] = (
     variant(
         Permute,
         "axes not permuted back",
-        families.RESHAPE,
+        RESHAPE,
         share(_permuted_again),
         "a gradient's axes are permuted as in the forward pass, not back",
         "∂L/∂x = g permuted again",
@@ -87,7 +87,7 @@ REARRANGE: tuple[Variant, ...] = (
     variant(
         Select,
         "gradient to every index",
-        families.RESHAPE,
+        RESHAPE,
         share(_to_all),
         "the gradient of what is selected goes to every index of the axis",
         "∂L/∂x = g at every index",
@@ -96,7 +96,7 @@ REARRANGE: tuple[Variant, ...] = (
     variant(
         Repeat,
         "copies of another head",
-        families.RESHAPE,
+        RESHAPE,
         share(_as_tiled),
         "the gradients of repeated values are summed as if the whole axis were repeated, as numpy.tile does, "
         "not each index, as numpy.repeat does",
@@ -106,7 +106,7 @@ REARRANGE: tuple[Variant, ...] = (
     variant(
         Repeat,
         "one copy counts",
-        families.RESHAPE,
+        RESHAPE,
         share(_first_copy),
         "only the first copy of a repeated value has a gradient",
         "∂L/∂x = g of the first copy",

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
 from gradcheck_cli.diagnose.branches import shares_parameters
+from gradcheck_cli.diagnose.families import GATES
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
 from gradcheck_cli.network.steps.add import Add
@@ -74,9 +74,7 @@ def _rows(names: Sequence[str], orders: Sequence[Order]) -> Iterator[Variant]:
             (_gradients(order), "the rows of the weights' gradients are"),
         ):
             sentence = f"in {{where}} {what} in the order {found}, not {right}"
-            wrong = Wrong(
-                "gates in another order", families.GATES, sentence, f"δ = [{found}]", f"δ = [{right}]", "δ"
-            )
+            wrong = Wrong("gates in another order", GATES, sentence, f"δ = [{found}]", f"δ = [{right}]", "δ")
             yield Variant(wrong, Dense, backward, everywhere=True)
 
 

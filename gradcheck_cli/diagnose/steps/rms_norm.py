@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import RMS_NORM as RMS_NORM_FAMILY
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Of, Variant, Visit, gradient, share, variant
 from gradcheck_cli.network.steps.rms_norm import Gain, RootMeanSquare
@@ -79,7 +79,7 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
 
 _OF_X = Wrong(
     "rms norm: gain's gradient of x",
-    families.RMS_NORM,
+    RMS_NORM_FAMILY,
     "in {where} the gradient of RMS normalisation's weight has x instead of x̂",
     "∂L/∂w = Σ ∂L/∂y x",
     "∂L/∂w = Σ ∂L/∂y x̂",
@@ -99,7 +99,7 @@ RMS_NORM: tuple[Variant, ...] = (
     variant(
         Gain,
         "rms norm: weight forgotten",
-        families.RMS_NORM,
+        RMS_NORM_FAMILY,
         share(lambda visit: visit.upstream),
         "RMS normalisation's backward lacks its weight",
         "∂L/∂x̂ = ∂L/∂y",
@@ -110,7 +110,7 @@ RMS_NORM: tuple[Variant, ...] = (
         variant(
             RootMeanSquare,
             f"rms norm: {kind}",
-            families.RMS_NORM,
+            RMS_NORM_FAMILY,
             share(of),
             f"RMS normalisation's backward {sentence}",
             wrong,

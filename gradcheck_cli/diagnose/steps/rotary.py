@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import ATTENTION
 from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
 from gradcheck_cli.network.steps.rotary import Rotary
 from gradcheck_cli.types import Array
@@ -19,7 +19,7 @@ ROTARY: tuple[Variant, ...] = (
     variant(
         Rotary,
         "rotation not inverted",
-        families.ATTENTION,
+        ATTENTION,
         share(_turned_again),
         "the rotary embedding's backward turns the gradient forward again, not back",
         "∂L/∂x = g turned by t θ",
@@ -28,7 +28,7 @@ ROTARY: tuple[Variant, ...] = (
     variant(
         Rotary,
         "rotation left out",
-        families.ATTENTION,
+        ATTENTION,
         share(lambda visit: visit.upstream),
         "the rotary embedding is left out of the backward pass",
         "∂L/∂x = g",

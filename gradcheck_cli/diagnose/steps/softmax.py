@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck_cli.diagnose import families
+from gradcheck_cli.diagnose.families import SOFTMAX as SOFTMAX_FAMILY
 from gradcheck_cli.diagnose.variant import Of, Variant, Visit, share, variant
 from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
 from gradcheck_cli.types import Array
@@ -94,11 +94,11 @@ _LOG_SOFTMAX = (
 
 SOFTMAX: tuple[Variant, ...] = (
     *(
-        variant(Softmax, kind, families.SOFTMAX, share(of), sentence, wrong, _RIGHT)
+        variant(Softmax, kind, SOFTMAX_FAMILY, share(of), sentence, wrong, _RIGHT)
         for kind, of, sentence, wrong in _SOFTMAX
     ),
     *(
-        variant(LogSoftmax, kind, families.SOFTMAX, share(of), sentence, wrong, "∂L/∂z = g − eᵃ Σ g")
+        variant(LogSoftmax, kind, SOFTMAX_FAMILY, share(of), sentence, wrong, "∂L/∂z = g − eᵃ Σ g")
         for kind, of, sentence, wrong in _LOG_SOFTMAX
     ),
 )

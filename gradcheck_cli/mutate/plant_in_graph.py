@@ -1,0 +1,121 @@
+"""Plant mistakes in the backprop of any graph of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.diagnose.branches import ONE_USE, lost_variants, owners
+from gradcheck_cli.diagnose.loops import Repeated, everywhere, statements
+from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.rows import matrix
+from gradcheck_cli.diagnose.site import RIGHT, Part
+from gradcheck_cli.diagnose.sites import loss_site, result_of
+from gradcheck_cli.diagnose.steps import VARIANTS
+from gradcheck_cli.diagnose.table import MISTAKES
+from gradcheck_cli.diagnose.variant import Pass, Visit, pass_through
+from gradcheck_cli.network.network import gradients
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import Array
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A mistake in one layer, and the gradients that result, as matrices and without penalties."""
+
+    wrong: Wrong
+    where: str
+    gradients: Mapping[str, Array]
+
+
+def planted_in_graph(problem: Problem) -> Iterator[Planted]:
+    """Plant every mistake in the loss, in each step, and in the sum over the uses of a parameter.
+
+    In a loop over time, a mistake is made at every step of the loop.
+    """
+    network = problem.network
+    right = gradients(network, problem.parameters, problem.x, problem.target)
+    backprop = _Backprop(pass_through(problem, {name: matrix(value) for name, value in right.items()}))
+    yield from _in_loss(backprop)
+    yield from _in_steps(backprop)
+    yield from _in_uses(backprop)
+
+
+@dataclass(frozen=True)
+class _Backprop:
+    """Backprop with at most one mistake."""
+
+    at: Pass
+
+    @property
+    def right_loss(self) -> Array:
+        return RIGHT[Part.LOSS](loss_site(self.at))
+
+    def uses(self, of_loss: Array, wrong: Repeated | None = None) -> dict[str, list[Array]] | None:
+        """Return the part of each parameter's gradient at every use; None if the mistake changes nothing."""
+        upstream, arrived = {len(self.at.graph.nodes): of_loss}, dict[int, Array]()
+        found: dict[str, list[Array]] = {}
+        is_made = wrong is None
+        for i in reversed(range(len(self.at.graph.nodes))):
+            visit = Visit(
+                self.at, i, upstream.pop(i + 1, np.zeros_like(self.at.values[i + 1])), dict(arrived)
+            )
+            arrived[i] = visit.upstream
+            handed = None if wrong is None else wrong.made(visit, _planted(wrong.variant.wrong))
+            is_made = is_made or handed is not None
+            shares, own = visit.right if handed is None else handed
+            for k, share in zip(visit.node.inputs, shares, strict=True):
+                upstream[k] = upstream[k] + share if k in upstream else share
+            for name, gradient in own.items():
+                found.setdefault(visit.node.names[name], []).append(matrix(gradient))
+        return found if is_made else None
+
+
+def _planted(wrong: Wrong) -> float:
+    return wrong.planted if isinstance(wrong, Mistake) else 0.0
+
+
+def _summed(uses: Mapping[str, list[Array]]) -> dict[str, Array]:
+    return {name: sum(parts[1:], parts[0]) for name, parts in uses.items()}
+
+
+def _in_loss(backprop: _Backprop) -> Iterator[Planted]:
+    layer = backprop.at.graph.nodes[-1].layer
+    for mistake in MISTAKES[Part.LOSS]:
+        wrong = None if mistake.alike else result_of(mistake, loss_site(backprop.at), mistake.planted)
+        uses = None if wrong is None else backprop.uses(wrong)
+        if uses is not None:
+            yield Planted(mistake, layer, _summed(uses))
+
+
+def _in_steps(backprop: _Backprop) -> Iterator[Planted]:
+    for repeated in _places(backprop.at):
+        uses = backprop.uses(backprop.right_loss, repeated)
+        if uses is not None:
+            layer = backprop.at.graph.nodes[max(repeated.nodes)].layer
+            yield Planted(repeated.variant.wrong, layer, _summed(uses))
+
+
+def _places(at: Pass) -> Iterator[Repeated]:
+    """Yield each mistake in a step with each place at which to make it."""
+    nodes = at.graph.nodes
+    for variant in (*VARIANTS, *lost_variants(nodes)):
+        known = [[variant] if isinstance(node.step, variant.step) else [] for node in nodes]
+        if isinstance(variant.wrong, Mistake) and variant.wrong.alike:
+            continue
+        if variant.everywhere:
+            yield from everywhere(known)
+        else:
+            yield from (Repeated(variant, each) for each in statements(nodes) if known[min(each)])
+
+
+def _in_uses(backprop: _Backprop) -> Iterator[Planted]:
+    """Yield the gradients of one use alone, for every parameter that several layers use."""
+    uses, owner = backprop.uses(backprop.right_loss), owners(backprop.at.graph)
+    assert uses is not None
+    for name, parts in uses.items():
+        layers = {node.layer for node in backprop.at.graph.nodes if name in node.names.values()}
+        if len(layers) > 1:
+            yield Planted(ONE_USE, owner[name], {**_summed(uses), name: parts[0]})
