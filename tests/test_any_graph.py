@@ -12,6 +12,8 @@ from gradcheck_cli.checker import check
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.moving.objective import NetworkObjective
+from gradcheck_cli.mutate.mutate import mutate
+from gradcheck_cli.mutate.plant import plants
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.graph import INPUT
@@ -308,3 +310,27 @@ def test_labels_of_every_position_may_be_written_in_the_spec():
     data = {"x": [[0, 1, 2], [3, 6, 1]], "y": [[0, 3, 0], [1, 6, 1]]}
     problem = build_problem(spec_of(*BLOCK, inputs=3, loss="cross_entropy", data=data))
     np.testing.assert_array_equal(problem.target, np.eye(7)[np.array(data["y"])])
+
+
+# --- wrong gradients ---------------------------------------------------------------------------------------
+
+
+def test_a_trained_padding_row_is_wrong_and_named():
+    """Nothing that is differenced feeds that row, so there is nothing to look at more closely."""
+    at = spec("a block on tokens")
+    problem = build_problem(at)
+    (plant,) = (each for each in plants(problem) if each.wrong.kind == "padding row trained")
+    subject = network_subject(at, problem)
+    analytic = replace(subject.analytic, values=dict(plant.gradients))
+    report = replace(subject, analytic=analytic).check(at.check)
+    assert report.verdict is Verdict.WRONG
+    assert report.diagnosis.answers[0].causes[0].kind == "padding row trained"
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_mistakes_planted_in_any_graph_are_caught_and_named(name):
+    found = mutate(spec(name), sample=10)
+    assert found.right is Verdict.AGREES
+    assert len(found.visible) > 4
+    assert found.caught == len(found.visible)
+    assert found.named >= 0.9 * found.caught

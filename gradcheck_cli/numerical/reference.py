@@ -128,14 +128,19 @@ class UnitDifferences:
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
-        """Return the (feature, sample) pairs that feed these entries, as a mask (F, N) for each site."""
+        """Return the (feature, sample) pairs that feed these entries, as a mask (F, N) for each site.
+
+        A site that feeds none of them is left out, such as that of a padding token's row.
+        """
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():
             for site, factors in self.objective.uses(name):
                 by_site.setdefault(site, []).append(factors.feeding(mask))
+        fed = {site: reduce(np.logical_or, masks)[:, None] for site, masks in by_site.items()}
         return {
-            site: np.broadcast_to(reduce(np.logical_or, masks)[:, None], self._pairs[site].value.shape)
-            for site, masks in by_site.items()
+            site: np.broadcast_to(mask, self._pairs[site].value.shape)
+            for site, mask in fed.items()
+            if mask.any()
         }
 
     def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array]) -> None:
