@@ -56,7 +56,7 @@ _WRITE_FAILURES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line, and turn every way that it can end into an exit code.
+    """Run the command line and exit with one of gradcheck's exit codes, however the command ends.
 
     Left alone, click's errors, a traceback or Ctrl-C would exit with 1, which here means a wrong gradient.
     """
@@ -110,7 +110,10 @@ def _defect() -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device for each stream that the caller closed (`>&-`); Python sets it to None."""
+    """Open the null device for each standard stream that the caller closed (`>&-`).
+
+    Python sets the variable of a closed stream, such as `sys.stdout`, to None.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until exit

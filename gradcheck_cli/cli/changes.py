@@ -33,7 +33,10 @@ _OVERRIDES = {"only": ("check", "parameters"), **_GRADIENTS}
 
 @contextmanager
 def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
-    """Add to each complaint raised inside the context its position in the file, or the overriding option."""
+    """Add its origin to each complaint raised inside the context.
+
+    The origin is a position in the spec's file or, if an option overrides that part of the spec, the option.
+    """
     try:
         yield
     except InputError as error:
@@ -58,7 +61,7 @@ def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Com
 
 
 def _says_otherwise(spec: Spec, option: str) -> bool:
-    """Return whether the option is merely the project's default while the spec sets its own value."""
+    """Return whether the option's value is only the project's default and the spec sets a value itself."""
     key = "parameters" if option == "only" else option
     return is_projects(option) and key in spec.check.model_fields_set
 
@@ -77,7 +80,10 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
 
 
 def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
-    """Return the gradients that an option names, or else those of the spec."""
+    """Return the source of gradients that an option names, or else that of the spec.
+
+    Raises an `InputError` if several options name a source.
+    """
     if len(named) > 1:
         first, second, *_ = named
         raise InputError(Complaint(f"--{first} and --{second}: choose one of them"))
@@ -87,7 +93,10 @@ def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
 
 
 def _of_file(spec: Spec, file: Path) -> GradientFile:
-    """Return the file as a source of gradients, with the names and layout of the file that it replaces."""
+    """Return the file as a source of gradients.
+
+    If it replaces a file that the spec names, it keeps the names and the layout set for that file.
+    """
     from gradcheck_cli.spec.gradients import GradientFile
 
     theirs = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=file)
@@ -95,7 +104,10 @@ def _of_file(spec: Spec, file: Path) -> GradientFile:
 
 
 def _of_code(spec: Spec, key: str, name: str) -> FromCode:
-    """Return the code as a source of gradients, with the settings of the code that it replaces."""
+    """Return the code as a source of gradients.
+
+    If it replaces code of the same kind that the spec names, it keeps the settings of that code.
+    """
     from gradcheck_cli.spec.gradients import CODE_MODELS
 
     code, model = _code(key, name), CODE_MODELS[key]
@@ -120,7 +132,7 @@ def refuse_code(spec: Spec) -> None:
 
 
 def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """Call `work(*arguments)`, in another process if the spec names code or there is a time limit."""
+    """Return `work(*arguments)`, run in another process if the spec names code or there is a time limit."""
     if timeout is None and not spec.names_code:
         return work(*arguments)
     from gradcheck_cli.code.own_process import in_own_process
@@ -129,7 +141,10 @@ def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *argume
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield each file as it is, and for each folder every .yaml and .yml file below it that is not hidden."""
+    """Yield the path of every spec: each file itself and, for each folder, the .yaml and .yml files below it.
+
+    Hidden files are left out. A folder that contains no spec is yielded itself.
+    """
     for argument in arguments:
         found = _specs_in(Path(argument)) if os.path.isdir(argument) else []
         yield from found or [argument]

@@ -165,7 +165,11 @@ def check(
 def _outcomes(
     paths: Sequence[str], changes: dict[str, Any], no_code: bool, timeout: float | None, color: str
 ) -> tuple[Outcome, ...]:
-    """Check each spec and return the outcomes. If interrupted, return those obtained so far, if any."""
+    """Check each spec and return the outcomes.
+
+    After an interruption, the specs that are left count as interrupted. If none has been checked yet, the
+    `KeyboardInterrupt` is raised again.
+    """
     outcomes: list[Outcome] = []
     try:
         for path in paths:
@@ -233,6 +237,9 @@ def _named(path: str) -> str:
 
 
 def refuse_empty_folder(path: str) -> None:
-    """Raise `InputError` if the path is a folder: `expand` has already replaced every folder with specs."""
+    """Raise an `InputError` if the path is a folder.
+
+    Such a folder contains no specs; otherwise `expand` would have replaced it with them.
+    """
     if os.path.isdir(path):
         raise InputError(Complaint(f"folder '{path}' contains no spec (.yaml or .yml)"))

@@ -1,4 +1,4 @@
-"""Shell completion of specs, of the layers and parameters in the specs on the line, and of reports.
+"""Shell completion of specs, of their layers and parameters, and of report files.
 
 click completes everything else: commands, options, and choices.
 """
@@ -50,12 +50,12 @@ def _beginning_with(incomplete: str) -> Iterator[str]:
 
 
 def complete_parameters(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the parameters of networks in the specs before the cursor, without running any code."""
+    """Complete the names of parameters in the specs before the cursor, without running any code."""
     return _matching(incomplete, (name for node in _nodes(context) for name in node.names.values()))
 
 
 def complete_layers(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the layers of the network in the spec before the cursor."""
+    """Complete the names of layers in the spec before the cursor."""
     return _matching(incomplete, (node.layer for node in _nodes(context) if node.names))
 
 
@@ -64,7 +64,10 @@ def _matching(incomplete: str, names: Iterable[str]) -> list[str]:
 
 
 def _nodes(context: click.Context) -> Iterator[Any]:
-    """Yield the nodes of every network in the specs on the line."""
+    """Yield the graph nodes of the network in each spec on the command line.
+
+    Specs that cannot be read or have no network are skipped.
+    """
     from gradcheck_cli.problem.layers import graph_of
     from gradcheck_cli.spec.file import read_spec
 

@@ -33,7 +33,7 @@ def refuse_unknown_variables(commands: Commands) -> None:
 
 
 def said_by(option: str, context: click.Context | None = None) -> str:
-    """Return the origin of the option's value for errors, such as ``--rtol`` or ``GRADCHECK_RTOL``."""
+    """Return where the option's value was set, for error messages: ``--rtol`` or ``GRADCHECK_RTOL``."""
     source, key = _source(option, context), option.replace("_", "-")
     if source is ParameterSource.ENVIRONMENT:
         return f"{PREFIX}_{option.upper()}"
@@ -41,7 +41,7 @@ def said_by(option: str, context: click.Context | None = None) -> str:
 
 
 def is_projects(option: str) -> bool:
-    """Return whether the value is the project's default, which a spec overrides."""
+    """Return whether the option's value is the project's default, which a spec overrides."""
     return _source(option) is ParameterSource.DEFAULT_MAP
 
 

@@ -10,7 +10,7 @@ import click
 
 
 class Heading(StrEnum):
-    """The headings, in the order shown by `--help`."""
+    """The headings above groups of options, in the order in which `--help` shows them."""
 
     WHAT = "What to check"
     HOW = "How to check"
@@ -19,7 +19,7 @@ class Heading(StrEnum):
 
 
 class GroupedOption(click.Option):
-    """An option that knows its heading."""
+    """An option with the heading under which `--help` lists it."""
 
     def __init__(self, *args: Any, heading: Heading = Heading.OTHER, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,5 +48,5 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def option(*names: str, under: Heading, **attributes: Any) -> Callable[[Command], Command]:
-    """Declare an option of a command, like `click.option`, along with its heading."""
+    """Return a decorator that declares an option, like `click.option`, and its heading in `--help`."""
     return click.option(*names, cls=GroupedOption, heading=under, **attributes)

@@ -54,7 +54,10 @@ def init(file: str, source: str | None) -> int:
 
 
 def _free(file: Path, text: str) -> Path:
-    """Return the first of my_net.py, my_net2.py, … that does not exist or already contains this text."""
+    """Return the file, or the first of its numbered variants, that does not exist or already holds this text.
+
+    The variants of my_net.py are my_net2.py, my_net3.py and so on.
+    """
     names = (file.with_stem(f"{file.stem}{number}") for number in count(2))
     return next(each for each in chain([file], names) if not os.path.lexists(each) or _holds(each, text))
 
@@ -70,7 +73,10 @@ _KEPT = "already exists; not overwritten"
 
 
 def _write_all(spec: Path, texts: Mapping[Path, str]) -> list[Path]:
-    """Write the spec and the other files, unless they exist; if one fails, remove all that were written."""
+    """Write the spec, then the other files unless they exist; return the files that were written.
+
+    Raises an `InputError` if the spec exists or a file cannot be written, and then leaves no new file behind.
+    """
     written: list[Path] = []
     try:
         for file, text in texts.items():
@@ -102,7 +108,7 @@ def _ask() -> str:
 
 
 def _write_new(file: Path, text: str) -> bool:
-    """Write the text to a new file, completely or not at all; return whether the file is new."""
+    """Write the text to a new file, completely or not at all; return False if the file already exists."""
     try:
         stream = open(file, "x", encoding="ascii")  # noqa: SIM115 - only what comes after it leaves a file
     except FileExistsError:

@@ -26,7 +26,7 @@ Exit codes:
 
 
 def whole(allowed: Range) -> click.IntRange:
-    """Return the type of a whole number in the range."""
+    """Return the click type of whole numbers in the range."""
     return click.IntRange(*_ends(allowed))
 
 
@@ -36,14 +36,17 @@ def _ends(allowed: Range) -> tuple[int, int]:
 
 
 def real(allowed: Range) -> Finite:
-    """Return the type of a finite number in the range."""
+    """Return the click type of finite numbers in the range."""
     high = allowed["le"] if "le" in allowed else allowed["lt"]
     readable = int(high) if high == int(high) else high  # click shows the range as it gets it: 0<x<=1
     return Finite(allowed["gt"], readable, min_open=True, max_open="lt" in allowed)
 
 
 class Finite(click.FloatRange):
-    """A finite number in a range: click's own ranges accept NaN, and infinity if they have no upper end."""
+    """The click type of finite numbers in a range.
+
+    click's own ranges accept NaN and, if they have no upper end, infinity.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
@@ -53,7 +56,7 @@ class Finite(click.FloatRange):
 
 
 class OrAuto(click.IntRange):
-    """A number in a range, or the word auto."""
+    """The click type of whole numbers in a range, or the word auto."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if value == "auto" else super().convert(value, param, ctx)
@@ -82,7 +85,7 @@ gradients_option = option(
 
 
 def code_options(command: Command) -> Command:
-    """Declare an option for each code source, such as `--python`."""
+    """Declare an option, such as `--python`, for every kind of code that gradients can come from."""
     for source in reversed(CODE_SOURCES):
         command = option(
             f"--{source.key}",
@@ -153,7 +156,7 @@ color_option = option(
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:
-    """Declare the option `--format`, with these formats to choose from."""
+    """Return a decorator that declares the option `--format` with these choices."""
     return option(
         "--format",
         "format",

@@ -1,4 +1,4 @@
-"""The progress of a long check, on a terminal."""
+"""Show the progress of a long check on a terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import ascii_only
 
 WIDE = 80
-"""The smallest width with room for the bar and the rate."""
+"""The smallest width of a terminal that has room for the bar and the rate."""
 
 
 @dataclass
 class Progress:
-    """A progress bar on stderr, shown only on a terminal and once a check has taken over a second."""
+    """A progress bar on stderr, shown only on a terminal and only after `patience` seconds.
+
+    noun: what the rate counts per second.
+    """
 
     title: str
     color: bool = False
@@ -65,7 +68,10 @@ class Progress:
         wide = console.width >= WIDE
 
         class Rate(ProgressColumn):
-            """Show the time left. rich's own column starts over whenever the total grows."""
+            """A column with the time left and, on a wide terminal, the rate.
+
+            rich's own column starts over whenever the total grows.
+            """
 
             def render(self, task: Task) -> Text:
                 per_second = progress._done / ((task.elapsed or 0.0) + progress.patience)
@@ -116,7 +122,7 @@ class Activity:
         return self
 
     def expect(self, evaluations: int) -> None:
-        """Ignore the estimate: the total is not known."""
+        """Ignore the estimate, since the total amount of work is not known."""
 
     def advance(self, evaluations: int) -> None:
         self._done += evaluations
@@ -158,11 +164,14 @@ class Activity:
 
 
 _BESIDE = 6
-"""The width of the spinner and of the spaces between the words."""
+"""The width that the spinner and the spaces between the columns take up."""
 
 
 def _titled(title: str, room: int) -> str:
-    """Return the file's name, shortened if necessary and escaped for a column that interprets markup."""
+    """Return the name of the spec's file as the bar's title.
+
+    It is shortened to `room` characters, and escaped for a column that interprets markup.
+    """
     return printable(shortened(escaped(os.path.basename(title)), room), sys.stderr).replace("[", r"\[")
 
 

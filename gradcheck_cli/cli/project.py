@@ -40,7 +40,10 @@ class Project:
         }
 
     def _specs_of(self, command: click.Command) -> dict[str, Any]:
-        """Return the specs to check, relative to the project's folder, if the command takes several."""
+        """Return the paths of the project's specs as the default of the argument `specs`.
+
+        Empty if the project lists no specs or the command does not take several.
+        """
         if SPECS not in self.table or all(parameter.name != SPECS for parameter in command.params):
             return {}
         return {SPECS: [os.path.join(os.path.dirname(self.file), path) for path in self.table[SPECS]]}
@@ -74,7 +77,10 @@ class Project:
         return replace(complaint, message=place + complaint.message, position=position)
 
     def _position(self, key: str) -> Position | None:
-        """Find the key in the text, as tomllib gives no positions; None if the table has an unusual form."""
+        """Return the key's position in the file; None if it is not under a [tool.gradcheck] heading.
+
+        tomllib gives no positions, so the text is searched.
+        """
         inside = False
         for number, line in enumerate(self.text.splitlines(), start=1):
             if re.match(r"\s*\[", line):
@@ -102,7 +108,10 @@ def _word(value: Any) -> str:
 
 
 def nearest_project() -> Project | None:
-    """Search upward for the nearest pyproject.toml; None if there is none or it never mentions gradcheck."""
+    """Return the project of the nearest pyproject.toml, in the current folder or above.
+
+    None if there is no such file, or if it never mentions gradcheck.
+    """
     try:
         here = Path.cwd()
     except OSError:  # the current folder has been deleted

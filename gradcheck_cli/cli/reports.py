@@ -1,4 +1,8 @@
-"""The files for --report: rejected before the work starts, and written completely or not at all."""
+"""The files for --report.
+
+A file that cannot be written is rejected before the work starts. The others are written completely or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _OPTION = "--report"
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A report's format, and its file."""
+    """A report to write: its format and its file."""
 
     format: str
     file: Output
@@ -121,7 +125,7 @@ def add_to_summary(formats: set[str], run: Run, view: View) -> None:
 
 
 def _summary(run: Run, view: View, room: int) -> bytes:
-    """Return the full summary, one line per spec, or nothing, whichever is the most that fits."""
+    """Return the full summary if it fits into `room` bytes, or else one line per spec, or else nothing."""
     for level in (view.level, -1):
         text = render("markdown", run, replace(view, level=level)).encode("utf-8", "backslashreplace")
         if len(text) <= room:

@@ -15,7 +15,7 @@ Commands = Mapping[str, click.Command]
 
 
 def options_of(commands: Commands, barred: bool = False) -> list[click.Option]:
-    """Return the options that may be set off the command line or, if `barred`, those that may not."""
+    """Return the options that variables and pyproject.toml may set or, if `barred`, may not set."""
     return [
         option
         for command in commands.values()
@@ -35,7 +35,7 @@ def variable_of(option: click.Option) -> str:
 
 
 def unknown_word(kind: str, word: str, known: Iterable[str], barred: Iterable[str]) -> Complaint:
-    """Return the complaint about an unknown key or variable, which lists or suggests known ones."""
+    """Return a complaint about an unknown key or variable that suggests a similar known one, or lists all."""
     allowed = f"choose one of {', '.join(dict.fromkeys(known))}"
     if word in barred:
         return Complaint(f"'{word}' can only be set on the command line", help=allowed)

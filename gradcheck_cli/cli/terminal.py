@@ -34,7 +34,7 @@ def write_result(text: str, code: ExitCode) -> int:
 
 
 def unwritable(error: OSError) -> int:
-    """Complain that stdout cannot be written, and return the exit code."""
+    """Print that stdout cannot be written, and return the exit code."""
     abandon_stdout()
     complain(Complaint(f"cannot write the result: {error.strerror or error}"))
     return int(ExitCode.BAD_INPUT)
@@ -49,7 +49,7 @@ def complain(*complaints: Complaint) -> None:
 def say(*lines: str) -> None:
     """Print lines on stderr if possible.
 
-    Control characters are escaped, so that no name can steer the terminal or begin a new line.
+    Control characters are escaped, so that no name can control the terminal or begin a new line.
     """
     text = "\n".join(without_commands(escaped(line)) for line in lines)
     with suppress(OSError, ValueError, AttributeError):  # the user's code may have closed the stream

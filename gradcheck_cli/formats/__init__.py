@@ -40,17 +40,20 @@ RENDERERS = {
         "json": "gradcheck_cli.formats.mutation.json",
     },
 }
-"""For each type of result, by the name of its class: its formats, and the module that renders each.
+"""The formats of each type of result, with the module that renders each. Keys are names of classes.
 
 Neither the classes nor the modules are loaded before they are needed. The modules for a run define
 `render(run, view)` and `WRITTEN`, which recognises their files; all others `render(result, view, spec)`.
 """
 
 FORMATS = RENDERERS["Run"]
-"""The formats of a run, which are also those of its report files."""
+"""The formats that a run can be printed in; its report files can have the same ones."""
 
 PACKAGES = {"html": "jinja2"}
-"""The package that a format needs, if any. The extra with the format's name installs it."""
+"""The package that a format needs, for the formats that need one.
+
+The extra of the same name as the format installs it.
+"""
 
 
 def refuse_missing(format: str) -> None:
@@ -76,7 +79,8 @@ def may_replace(format: str, file: Path) -> bool:
 def render(format: str, result: Run | Explanation | Sweep | Mutation, view: View, *spec: str) -> str:
     """Return the result as text that ends with a newline.
 
-    spec: the name of the spec that the result is about; a run has the names of its own specs.
+    spec: the name of the spec that was explained, swept or mutated. Leave it out for a run, which holds the
+        names of its specs itself.
     """
     module = import_module(RENDERERS[type(result).__name__][format])
     text: str = module.render(result, view, *spec)

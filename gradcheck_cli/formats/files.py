@@ -1,4 +1,4 @@
-"""The files that formats write, and file paths as CI services expect them."""
+"""Recognise files that gradcheck has written, and spell file paths as CI services expect them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ _LOOKED_AT = 2**22
 
 @dataclass(frozen=True)
 class Written:
-    """How to recognise a format's files: by the suffixes of their names, and a pattern in their text."""
+    """How to recognise a file that was written in a format.
+
+    suffixes: the suffixes that its name may have, the usual one first.
+    looks: a pattern found in its text.
+    """
 
     suffixes: tuple[str, ...]
     looks: re.Pattern[str]
 
     def may_replace(self, file: Path) -> bool:
-        """Return whether the file is empty or of this kind. A file with a zero byte is not text."""
+        """Return whether a report may replace the file: it must be empty or look like this format.
+
+        A file with a zero byte is not text, so it is never replaced.
+        """
         with open(file, "rb") as stream:
             content = stream.read(_LOOKED_AT)
         if b"\0" in content:
@@ -28,11 +35,14 @@ class Written:
 
 
 PLAIN = Written((".txt", ".log", ".out"), re.compile(r"^[✓✗?] ", re.MULTILINE))
-"""Plain text in which a line begins with the mark of a verdict."""
+"""Plain text, recognised by a line that begins with the mark of a verdict."""
 
 
 def told_from(root: str, file: str) -> str:
-    """Return the file's path relative to the root of a repository, with slashes; empty for standard input."""
+    """Return the file's path relative to the root of a repository, with forward slashes.
+
+    A file outside the repository keeps its path; standard input has an empty one.
+    """
     if file == "<stdin>":
         return ""
     folder, name = os.path.split(file)

@@ -24,12 +24,15 @@ from gradcheck_cli.verdict import Verdict
 WRITTEN = PLAIN
 
 MOST = 10
-"""GitHub shows at most this many errors, and as many warnings, per step. We print the worst."""
+"""GitHub shows at most this many errors and this many warnings per step, so only the worst are printed."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One workflow command. Within each kind, only those with the largest `badness` are printed."""
+    """A workflow command.
+
+    Of the errors, and likewise of the warnings, only the `MOST` with the largest `badness` are printed.
+    """
 
     kind: Literal["error", "warning", "notice"]
     title: str
@@ -40,7 +43,10 @@ class Annotation:
 
 
 def render(run: Run, view: View) -> str:
-    """Return one line per spec for readers of the log, followed by the annotations."""
+    """Return one line per spec for readers of the log, then the annotations.
+
+    If there are several specs, a summary comes last.
+    """
     annotations = [annotation for outcome in run.outcomes for annotation in _annotations(outcome)]
     lines = [escaped(one_line(outcome)) for outcome in run.outcomes]
     lines += [_command(annotation, view) for annotation in _worst(annotations)]
@@ -59,7 +65,10 @@ def _annotations(outcome: Outcome) -> Iterator[Annotation]:
 
 
 def _of_complaint(outcome: Outcome, complaint: Complaint) -> Annotation:
-    """Annotate a complaint. It ranks above every gradient, since nothing was checked."""
+    """Return the annotation for a complaint.
+
+    It ranks above the annotations of all gradients, since a spec with a complaint was not checked.
+    """
     title = "gradcheck itself failed" if outcome.exit_code is ExitCode.DEFECT else "not checked"
     message = complaint.message + (f"\nhelp: {complaint.help}" if complaint.help else "")
     file = complaint.position.file if complaint.position else outcome.spec
@@ -88,12 +97,15 @@ def _worst(annotations: list[Annotation]) -> Iterator[Annotation]:
 
 
 def _badness(annotation: Annotation) -> float:
-    """Return the sort key, rounded as in the report, so that equal entries keep their order."""
+    """Return an annotation's badness as a sort key; NaN sorts as the least.
+
+    It is rounded as in the report, so that tensors shown with the same error keep their order.
+    """
     return -1.0 if math.isnan(annotation.badness) else float(three_digits(annotation.badness))
 
 
 def _command(annotation: Annotation, view: View) -> str:
-    """Format a command: ``::error file=net.yaml,line=7,col=7,title=…::…``."""
+    """Format an annotation as a workflow command: ``::error file=net.yaml,line=7,col=7,title=…::…``."""
     properties = {"file": annotation.file and told_from(view.root, annotation.file)}
     if properties["file"] and annotation.position:
         properties |= {"line": str(annotation.position.line), "col": str(annotation.position.column)}

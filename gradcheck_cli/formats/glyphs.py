@@ -27,22 +27,22 @@ def to_ascii(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Spell out control characters, so that a file's name cannot steer the terminal."""
+    """Replace unprintable characters with escapes, so that a file's name cannot control the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 _COMMAND = re.compile(r"^((?: |\t|\x1b\[[\d;]*m)*)([:#])(?=:|#\[)", re.MULTILINE)
-"""Matches the start of a line that GitHub would take for a command in a job's log."""
+"""Matches the start of a line that GitHub would interpret as a command in a job's log."""
 
 
 def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}") -> str:
-    """Defuse lines that begin with ``::`` or ``##[``, so that a name cannot steer a job on GitHub.
+    """Disarm lines that begin with ``::`` or ``##[``, so that no name can act as a command to GitHub.
 
-    spelt: returns the replacement of the first character.
+    spelt: a function that returns the replacement for the first colon or hash sign of such a line.
     """
     return _COMMAND.sub(lambda match: match[1] + spelt(match[2]), text)
 
 
 def reference(character: str) -> str:
-    """Return a character reference for XML and HTML, such as ``&#58;``."""
+    """Return the character's reference in XML and HTML, such as ``&#58;`` for a colon."""
     return f"&#{ord(character)};"

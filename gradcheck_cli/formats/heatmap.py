@@ -1,4 +1,4 @@
-"""Heatmaps of a tensor's relative errors for the terminal, where a bad row or column stands out."""
+"""Draw heatmaps of relative errors in the terminal, so that a wrong row or column stands out."""
 
 from __future__ import annotations
 
@@ -22,23 +22,29 @@ from gradcheck_cli.report import Report
 from gradcheck_cli.verdict import Verdict
 
 TALLEST = 32
-"""The largest number of lines in a picture."""
+"""The largest number of lines in a heatmap."""
 
 WIDEST = 100
-"""The largest number of columns if the output is not a terminal."""
+"""The largest width of a heatmap, in characters, if the output is not a terminal."""
 
 SMALLEST, BRIGHT = -16, -6
-"""The powers of ten at which the colours begin and turn bright; the latter is the default rtol."""
+"""The relative errors, as powers of ten, at which the colours begin and at which they turn bright.
+
+Colours turn bright at the default rtol.
+"""
 
 EDGE = "dim"
 """The style of the frame around a picture in colour."""
 
 PAPER = -1
-"""No colour: the terminal's own background, dark or light."""
+"""Stands for no colour, so that the terminal's own background shows, dark or light."""
 
 COLORS = (PAPER, PAPER, PAPER, PAPER, PAPER, PAPER, 60, 67, 72, 107, 227, 220, 214, 208, 202, 196, 197)
-"""Colours of xterm's 256 for each power of ten up to 1: muted ones that show on black and on white, then
-yellow to red."""
+"""The colour of each power of ten from `SMALLEST` to 0, as an index into xterm's 256 colours.
+
+Errors below `BRIGHT` have no colour or a muted one that is visible on black and on white; larger ones go
+from yellow to red.
+"""
 
 GREY = 244
 
@@ -50,15 +56,18 @@ SHADES = (
     (-3, "▓", "#"),
     (-1, "█", "@"),
 )
-"""The shades without colour: a power of ten, the character for errors from there on, and its ASCII form."""
+"""The shades of a heatmap without colour.
+
+Each has a power of ten, the character for errors of at least this size, and its substitute in ASCII.
+"""
 
 UNKNOWN = "?"
 
 
 def draw_heatmaps(page: Page, report: Report) -> None:
-    """Draw the tensors that do not agree, or all of them if every one agrees, and a legend.
+    """Draw a heatmap of each tensor that does not agree, or of every tensor if all agree, and a legend.
 
-    A tensor gets a picture only if its entries were checked individually.
+    A tensor gets a heatmap only if its entries were checked individually.
     """
     moved = [comparison for comparison in report.comparisons if comparison.measured.any()]
     failed = [c for c in moved if report.verdict_of(c) is not Verdict.AGREES]
@@ -87,7 +96,10 @@ def _draw(page: Page, comparison: Comparison) -> None:
 
 
 def _errors(comparison: Comparison) -> NDArray[np.float64]:
-    """Return log₁₀ of the relative errors: −∞ for entries that test nothing, NaN for unknown ones."""
+    """Return log₁₀ of each entry's relative error, as a matrix.
+
+    It is −∞ for entries that test nothing, and NaN for entries whose error is unknown.
+    """
     unknown = comparison.unresolved & np.isnan(comparison.relative_error)
     with np.errstate(divide="ignore"):
         powers = np.log10(np.where(comparison.telling, comparison.relative_error, 0.0))
@@ -95,17 +107,19 @@ def _errors(comparison: Comparison) -> NDArray[np.float64]:
 
 
 def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
-    """Return the worst entry of each block of `tall` × `wide`; NaN only if the whole block is unknown."""
+    """Return the largest entry of each block of `tall` × `wide` entries; NaN only if all of them are NaN."""
     rows = np.fmax.reduceat(array, np.arange(0, array.shape[0], tall), axis=0)
     return np.fmax.reduceat(rows, np.arange(0, array.shape[1], wide), axis=1)
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """The layout of a matrix as lines of cells.
+    """How the entries of a matrix are laid out as lines of cells.
 
-    by: rows and columns of entries per cell.  wide: characters per cell.  stacked: cells per character, one
-    above the other in two colours.  digits: the width of the row numbers.
+    by: how many rows and how many columns of the matrix share a cell.
+    wide: how many characters wide a cell is.
+    stacked: how many cells share a character, one above the other in two colours.
+    digits: the width of the row numbers.
     """
 
     by: tuple[int, int]
@@ -127,18 +141,18 @@ class _Grid:
         return f": each cell the worst of {self.by[0]} × {self.by[1]}" if self.by != (1, 1) else ""
 
     def label(self, line: int) -> str:
-        """Return the number of the line's first row."""
+        """Return the label of a line: the number of its first row, aligned to the right."""
         return f"{line * self.by[0] * self.stacked:>{2 * INDENT + self.digits}} "
 
     def axis(self, columns: int) -> str:
-        """Return the line above the picture: the first column of every tenth cell."""
+        """Return the line above the heatmap, with the number of the first column of every tenth cell."""
         cells = math.ceil(columns / self.by[1])
         numbers = [str(cell * self.by[1]).ljust(10 * self.wide) for cell in range(0, cells, 10)]
         return " " * (2 * INDENT + self.digits + 2) + "".join(numbers)[: cells * self.wide].rstrip()
 
 
 def _line(cells: NDArray[np.float64], grid: _Grid, view: View) -> Text:
-    """Draw a line of the picture: one row of cells, or two."""
+    """Draw one line of the heatmap: one row of cells, or two if cells are stacked."""
     if not view.color:
         return Text("|" + "".join(_shade(power, view) * grid.wide for power in cells[0]) + "|")
     line = Text().append("|", EDGE)
@@ -165,14 +179,17 @@ def _colored(powers: NDArray[np.float64], grid: _Grid, view: View) -> tuple[str,
 
 
 def _number(power: float) -> int:
-    """Return the colour for a power of ten, as an index into xterm's 256."""
+    """Return the colour for an error's power of ten, as an index into xterm's 256 colours, or `PAPER`."""
     if math.isnan(power):
         return GREY
     return COLORS[max(0, math.floor(min(power, 0.0)) - SMALLEST) if power > -math.inf else 0]
 
 
 def _color(number: int, view: View) -> Color | None:
-    """Return the colour in the view's palette. rich caches styles, so it cannot choose the nearest colour."""
+    """Return the nearest colour in the view's palette; None for `PAPER`.
+
+    The choice cannot be left to rich, which caches styles.
+    """
     if number == PAPER:
         return None
     color = Color.from_ansi(number)

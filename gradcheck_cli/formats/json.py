@@ -1,4 +1,4 @@
-"""A versioned JSON object. It is strict JSON: numbers that are not finite are null."""
+"""Render a run as a versioned object in strict JSON: numbers that are not finite become null."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VERSION = 1
 
 
 class Result(Protocol):
-    """What a command found."""
+    """The result of a command, such as a run or a sweep."""
 
     @property
     def exit_code(self) -> ExitCode: ...
@@ -36,7 +36,7 @@ def render(run: Run, view: View) -> str:
 
 
 def document(result: Result, **rest: Any) -> str:
-    """Return a JSON object with the version, the exit code and the rest, in this order."""
+    """Return a JSON object with the format's version, the exit code and the items of `rest`, in order."""
     found = {"version": VERSION, "exit_code": int(result.exit_code), **rest}
     return json.dumps(_strict(found), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
 
@@ -52,7 +52,10 @@ def _strict(value: Any) -> Any:
 
 
 def _outcome(outcome: Outcome, view: View) -> dict[str, Any]:
-    """Return the object for one spec; if it could not be checked, with a null verdict and no tensors."""
+    """Return the object for one spec.
+
+    If the spec could not be checked, its verdict is null and it has no tensors.
+    """
     report = outcome.report
     return {
         "spec": outcome.spec,
@@ -112,7 +115,7 @@ def _diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _cause(cause: Cause) -> dict[str, Any]:
-    """Return the object for a cause, with the address of its page if the documentation has one."""
+    """Return the object for a diagnosed cause, with the address of its page if the documentation has one."""
     page = page_of(cause.kind)
     return {**asdict(cause), **({"page": page} if page else {})}
 
@@ -124,7 +127,7 @@ def _resolution(resolution: Resolution | None) -> dict[str, float] | None:
 
 
 def tensor_object(comparison: Comparison) -> dict[str, Any]:
-    """Return the object for a tensor."""
+    """Return the object for a tensor: its entries counted by verdict, its errors and its worst entry."""
     return {
         "name": comparison.name,
         "shape": comparison.shape,

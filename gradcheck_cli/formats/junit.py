@@ -1,8 +1,8 @@
 """JUnit XML as GitLab and Jenkins read it: one suite per spec, and one case per tensor.
 
-GitLab shows `classname`, `name`, `file`, `time` and the body of a failure, and only the first of two cases
-with the same name. Jenkins also shows the `message` of a failure. A tensor's time is its share of the spec's
-time, by number of entries.
+GitLab shows `classname`, `name`, `file`, `time` and the body of a failure; of several cases with the same
+name it shows only the first. Jenkins also shows the `message` of a failure. The spec's time is divided among
+its tensors in proportion to their entries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ WRITTEN = Written((".xml",), re.compile(r"\A\s*<(\?xml|testsuite)"))
 
 
 def render(run: Run, view: View) -> str:
-    """Return the run as XML in ASCII with character references, so that no encoding can corrupt it."""
+    """Return the run as XML.
+
+    It is ASCII with character references, so that no encoding can corrupt it.
+    """
     suites = Element("testsuites", _attributes(name="gradcheck"))
     times_seen: Counter[str] = Counter()
     for outcome in run.outcomes:
@@ -69,7 +72,10 @@ def _cases(outcome: Outcome, view: View) -> Iterator[Element]:
 
 
 def _case(outcome: Outcome, report: Report, comparison: Comparison, seconds: float, most: int) -> Element:
-    """Return the case for a tensor. If it is undecided, that is a failure of a separate type."""
+    """Return the test case for a tensor.
+
+    A wrong gradient and an undecided one are both failures; the failure's type is the verdict.
+    """
     case = Element("testcase", _attributes(name=comparison.name, time=_time(seconds)))
     verdict = report.verdict_of(comparison)
     if verdict is not Verdict.AGREES:
@@ -85,7 +91,7 @@ def _place(outcome: Outcome, tensor: str) -> Iterator[str]:
 
 
 def _not_checked(outcome: Outcome) -> Element:
-    """Return the case for a spec that could not be checked, which is an error rather than a failure."""
+    """Return the test case for a spec that could not be checked, which is an error and not a failure."""
     case = Element("testcase", _attributes(name="spec", time=_time(outcome.seconds)))
     kind = "defect" if outcome.exit_code is ExitCode.DEFECT else "bad input"
     message = outcome.complaints[0].message if outcome.complaints else "not checked"
@@ -103,7 +109,7 @@ def _attributes(**texts: str) -> dict[str, str]:
 
 
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot contain (control characters, lone surrogates) or would alter (\\r)."""
+"""Matches what XML 1.0 cannot contain (control characters, lone surrogates) or its parsers alter (\\r)."""
 
 
 def _legal(text: str) -> str:

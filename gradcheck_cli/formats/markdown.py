@@ -1,4 +1,4 @@
-"""GitHub's Markdown, for a job summary, a comment or a wiki."""
+"""Render a run in GitHub's Markdown, for a job summary, a comment or a wiki."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary
 
 
 def render(run: Run, view: View) -> str:
-    """Return one section per spec, or with -q one line. If there are several, those that agree are folded."""
+    """Return a section for each spec or, with -q, a line.
+
+    If there are several specs, the sections of those that agree are folded.
+    """
     if view.level < 0:
         return bullets(one_line(outcome) for outcome in run.outcomes)
     sections = [
@@ -53,7 +56,7 @@ def _section(outcome: Outcome, view: View) -> str:
 
 
 def _folded(outcome: Outcome, view: View) -> str:
-    """Return the section of a spec that agrees, folded into a single line."""
+    """Return the section of a spec that agrees, folded so that only one line shows until it is opened."""
     assert outcome.report is not None
     summary = f"<details><summary>{escape(escaped(one_line(outcome)))}</summary>"
     found = _found(outcome, outcome.report, view)
@@ -65,7 +68,7 @@ def _subject(report: Report) -> str:
 
 
 def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
-    """Yield the text that follows the verdict: the reasons, the numbers, and notes."""
+    """Yield the blocks of text that follow the verdict: the diagnosis, the tables, and notes."""
     shown = listed_tensors(report, view)
     yield from map(_said, diagnosed(report.diagnosis))
     if shown:
@@ -82,13 +85,13 @@ def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
 
 
 def _marked(report: Report, comparison: Comparison) -> list[Cell]:
-    """Return the row of a tensor, with a mark instead of a colour."""
+    """Return the cells of a tensor, with a mark in front of the verdict instead of a colour."""
     *row, verdict = tensor_row(comparison)
     return [*row, f"{MARKS[report.verdict_of(comparison)]} {_plain(verdict)}"]
 
 
 def blocks(*blocks: str) -> str:
-    """Return the blocks, with an empty line between any two."""
+    """Join blocks of text with an empty line in between; empty blocks are left out."""
     return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
 
 
@@ -97,12 +100,12 @@ def _said(said: Said) -> str:
 
 
 def bullets(items: Iterable[str]) -> str:
-    """Return the items as a list."""
+    """Return the items as a bulleted list."""
     return "".join(f"- {plain_text(item)}\n" for item in items)
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return a table with all columns and digits: a viewer can scroll."""
+    """Return a table. All columns and digits are kept, since a viewer can scroll."""
     heading = [plain_text(column.heading) for column in columns]
     ruler = ["---:" if column.right else "---" for column in columns]
     cells = [[plain_text(_plain(cell)) for cell in row] for row in rows]
@@ -117,13 +120,13 @@ _SPECIAL = re.compile(r"[\\`*_~|<>&$#\[]")
 
 
 def plain_text(text: str) -> str:
-    """Escape the text, so that nothing in it acts as markup, as HTML or as the end of a column."""
+    """Escape the text, so that nothing in it acts as markup, as HTML or as the end of a table cell."""
     plain = _SPECIAL.sub(lambda match: "\\" + match[0], escaped(text))
     return without_commands(plain, lambda character: "\\" + character)
 
 
 def fenced(text: str) -> str:
-    """Return the text as a fenced block, with a fence longer than any inside."""
+    """Return the text as a fenced block, with a fence longer than any run of backticks inside."""
     lines = [without_commands(escaped(line)) for line in text.split("\n")]
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

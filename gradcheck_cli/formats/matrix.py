@@ -7,5 +7,8 @@ from collections.abc import Sequence
 
 
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """Return rows and columns: a vector is one row, and all axes but the first are joined."""
+    """Return how many rows and columns a tensor of this shape has when drawn as a matrix.
+
+    A vector becomes one row. In other tensors, all axes but the first are joined into columns.
+    """
     return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))

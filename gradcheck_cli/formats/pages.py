@@ -14,5 +14,5 @@ def slug(kind: str) -> str:
 
 
 def page_of(kind: str) -> str:
-    """Return the address of the page on a kind of mistake; empty if the documentation has no address."""
+    """Return the address of the page on a kind of mistake; empty if `DOCS` is."""
     return f"{DOCS.rstrip('/')}/mistakes/{slug(kind)}/" if DOCS else ""

@@ -1,4 +1,4 @@
-"""A report as a notebook shows it, in HTML, and as rich prints it."""
+"""Render a report as HTML for notebooks, and as text for rich."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from gradcheck_cli.verdict import Verdict
 
 
 def as_text(report: Report, width: int, ascii: bool) -> Text:
-    """Return the command's output for the report, `width` columns wide; rich drops colours if it must."""
+    """Return the report as `gradcheck check` prints it in colour, `width` columns wide.
+
+    rich drops the colours when it prints to a console without any.
+    """
     view = View(width=width, color=True, ascii=ascii)
     printed = render(Run((Outcome(report.source, report),)), view)
     text = Text.from_ansi(printed.rstrip("\n"), no_wrap=True, overflow="ignore")
@@ -36,10 +39,13 @@ _COLORS = {
     STYLES[Verdict.WRONG]: "#d8434b",
     STYLES[Verdict.UNRESOLVED]: "#a07400",
 }
-"""Colours that are readable on white and on black, since a cell cannot know its notebook's background."""
+"""The colour of each style.
+
+All are readable on white and on black, since HTML cannot know the background of its notebook.
+"""
 
 _LAST = 3
-"""The highest rank of the columns that are shown."""
+"""Columns of a higher rank than this are not shown."""
 
 
 def as_html(report: Report) -> str:

@@ -28,7 +28,7 @@ WRITTEN = PLAIN
 
 
 def render(run: Run, view: View) -> str:
-    """Return the run as text in the width and colours of the view."""
+    """Return the run as text that fits the width and colours of the view."""
     page = Page(view)
     for i, outcome in enumerate(run.outcomes):
         if i and view.level >= 0:
@@ -75,7 +75,7 @@ def _report(page: Page, outcome: Outcome, report: Report) -> None:
 
 
 def _tensors(page: Page, report: Report) -> None:
-    """Add the table of the tensors, with a legend of its columns under -v."""
+    """Add the table of tensors to the page and, with -v, a legend of its columns."""
     shown = listed_tensors(report, page.view)
     if shown:
         columns = page.table(TENSOR_COLUMNS, [tensor_row(comparison) for comparison in shown])
@@ -127,7 +127,7 @@ def tensor_row(comparison: Comparison) -> list[Cell]:
 
 
 def _worst(comparison: Comparison) -> list[Cell]:
-    """Return the cells for the worst entry or, if no entry was differenced alone, the worst direction."""
+    """Return the cells for the worst entry or, if none was checked individually, for the worst direction."""
     worst: Entry | Projection
     if comparison.directions:
         worst = max(comparison.directions, key=lambda direction: direction.relative_error)
@@ -140,7 +140,10 @@ def _worst(comparison: Comparison) -> list[Cell]:
 
 
 def _style(comparison: Comparison) -> str:
-    """Return the verdict's style. A tensor of zeros agrees but tests nothing, so it is not green."""
+    """Return the style of a tensor's verdict.
+
+    A gradient of zeros agrees but tests nothing, so it is not green.
+    """
     return STYLES[Verdict.UNRESOLVED if comparison.untested else comparison.verdict]
 
 

@@ -1,4 +1,4 @@
-"""Text for a terminal: a console of the reader's width, and tables that fit into it."""
+"""Lay out text for a terminal, with tables that fit its width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradcheck_cli.formats.view import View
 from gradcheck_cli.verdict import Verdict
 
 UNBOUNDED = 100_000
-"""The width of the console itself, enough for any line, since every print sets its own width."""
+"""The width of rich's console, enough for any line. Each call of `print` sets the width that it needs."""
 
 INDENT = 2
 """The width of one indentation, and of the space between a table's columns."""
@@ -30,7 +30,7 @@ STYLES = {Verdict.AGREES: "green", Verdict.WRONG: "bold red", Verdict.UNRESOLVED
 
 
 class Page:
-    """A console that collects text in the width and colours of a view."""
+    """A console that collects its output as text, in the width and colours of a view."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -49,12 +49,12 @@ class Page:
         )
 
     def line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        """Add a paragraph, wrapped between words and indented, or an empty line."""
+        """Add a paragraph, wrapped between words and indented; without text, add an empty line."""
         paragraph = Text(_spelt(text, self.view), style=style)
         self._console.print(_indented(paragraph, indent) if text else "", width=self._columns)
 
     def item(self, text: str, style: str = "") -> None:
-        """Add an item of a list."""
+        """Add an item of a bulleted list."""
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_row(_spelt("·", self.view), Text(_spelt(text, self.view), style=style))
         self._console.print(_indented(grid, INDENT), width=self._columns)
@@ -91,7 +91,8 @@ class Column:
 
     rank: columns of rank 0 are always shown; the others are added in order of rank if there is room.
     folds: whether cells wrap over several lines if there is still too little room.
-    means: its meaning, for the legend.
+    right: whether cells are aligned to the right.
+    means: what the column shows, for the legend.
     """
 
     heading: str = ""
@@ -106,13 +107,13 @@ def _indented(content: RenderableType, by: int) -> Padding:
 
 
 Cell = str | tuple[str, str]
-"""Text, or text with its style."""
+"""What a cell of a table contains: its text, or a pair of its text and style."""
 
 
 def _table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], view: View
 ) -> tuple[Table, dict[int, int]]:
-    """Return a table of the columns that fit, and their widths by index."""
+    """Return a table of the columns that fit, and the width of each of them by the column's index."""
     texts = [[_cell(cell, view) for cell in row] for row in rows]
     headings = [_spelt(column.heading, view) for column in columns]
     needed = [max([cell_len(head), *(row[i].cell_len for row in texts)]) for i, head in enumerate(headings)]
@@ -132,7 +133,10 @@ def _cell(cell: Cell, view: View) -> Text:
 
 
 def _fit(needed: Sequence[int], columns: Sequence[Column], room: int) -> dict[int, int]:
-    """Return the width of each column that fits, by index."""
+    """Return the width of each column that fits, by the column's index.
+
+    needed: the width at which each column would fit without folding.  room: the width of the terminal.
+    """
     shown: set[int] = set()
     for rank in sorted({column.rank for column in columns}):
         more = shown | {i for i, column in enumerate(columns) if column.rank == rank}

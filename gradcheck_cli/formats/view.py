@@ -13,7 +13,7 @@ class View:
     """How the output is shown.
 
     width: the terminal's columns, or None for no limit.  color, ascii: what the terminal can show.
-    palette: its number of colours.  heatmap: whether to draw the relative errors.
+    palette: the colours it has.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
     only_wrong: whether to leave tensors that agree out of the table.
     root: the folder that paths for a CI service are relative to.
@@ -48,7 +48,10 @@ def view_of(
 
 
 def _repository() -> str:
-    """Return the root of the checkout on GitHub or GitLab; elsewhere an empty path, the current folder."""
+    """Return the root of the checkout on GitHub or GitLab.
+
+    Elsewhere, return an empty path, which means the current folder.
+    """
     return os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR") or ""
 
 
@@ -63,7 +66,10 @@ def _width() -> int | None:
 
 
 def wants_color(color: str, stream: TextIO) -> bool:
-    """Return whether to color a stream, by --color, NO_COLOR, FORCE_COLOR or the terminal, in this order."""
+    """Return whether to color a stream.
+
+    The first of these that is set decides: --color, NO_COLOR, FORCE_COLOR. Otherwise the stream does.
+    """
     if color != "auto":
         return color == "always"
     if os.environ.get("NO_COLOR"):
@@ -74,15 +80,16 @@ def wants_color(color: str, stream: TextIO) -> bool:
 
 
 def _has_256_colors() -> bool:
-    """Return whether the terminal claims to have 256 colours. Windows Terminal uses a variable of its own."""
+    """Return whether the terminal claims to have 256 colours; Windows Terminal uses a separate variable."""
     environ = os.environ
     return "256" in environ.get("TERM", "") or "COLORTERM" in environ or "WT_SESSION" in environ
 
 
 def ascii_only(stream: TextIO) -> bool:
-    """Return whether the stream's encoding is not Unicode, or the locale is C.
+    """Return whether to write only ASCII: the stream's encoding is not Unicode, or the user chose locale C.
 
-    Python switches from the C locale to UTF-8 and may set LC_CTYPE itself, so that is not the user's choice.
+    When Python starts in the C locale, it switches to UTF-8 and may set LC_CTYPE itself. Such a value is not
+    the user's choice and is ignored.
     """
     if not (stream.encoding or "").lower().startswith("utf"):
         return True
