@@ -56,7 +56,7 @@ def _section(outcome: Outcome, view: View) -> str:
 
 
 def _folded(outcome: Outcome, view: View) -> str:
-    """Return the section of a spec that agrees, folded so that only one line shows until it is opened."""
+    """Return the section of a spec that agrees, folded into one line that can be opened."""
     assert outcome.report is not None
     summary = f"<details><summary>{escape(escaped(one_line(outcome)))}</summary>"
     found = _found(outcome, outcome.report, view)

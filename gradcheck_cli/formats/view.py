@@ -13,7 +13,7 @@ class View:
     """How the output is shown.
 
     width: the terminal's columns, or None for no limit.  color, ascii: what the terminal can show.
-    palette: the colours it has.  heatmap: whether to draw the relative errors.
+    palette: the terminal's colours.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
     only_wrong: whether to leave tensors that agree out of the table.
     root: the folder that paths for a CI service are relative to.

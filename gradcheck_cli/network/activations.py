@@ -29,15 +29,18 @@ class Activation:
     name:       what a spec calls it.
     value:      φ(z), shape of z.
     derivative: ∂a/∂z: φ'(z), shape of z; for a coupled activation the Jacobian, shape (…, units, units).
-    pieces:     for a φ with kinks, the smooth piece that each z is on, a number or a truth value.
-    branch:     for a φ with kinks, φ(z) on the given pieces, extended past their ends, shape of z.
-    in_place:   φ(z) written over a real z, where that is faster.
-    coupled:    each a depends on the whole row of z (softmax).
-    bounded:    common code computes φ' from a, as a(1−a) or 1−a², so it is exact only to the rounding of 1.
-    absolute:   size, shape of z, of the numbers that common formulas subtract for a small φ(z), like 1 + erf.
-    shares:     every a is between 0 and 1, like a probability.
-    flat_left:  φ is constant to the left of its kink.
-    rounding:   how exact value and derivative are; the default works for any row.
+    pieces:     for a φ with kinks, the smooth piece that each z is on, as a number or a truth value.
+    branch:     for a φ with kinks, φ(z) computed with the given pieces, each extended past its ends; shape
+                of z.
+    in_place:   writes φ(z) over a real z, if that is faster.
+    coupled:    whether each a depends on the whole row of z, as in softmax.
+    bounded:    whether common code computes φ' from a, as a (1 − a) or 1 − a². Such a φ' is exact only to the
+                rounding of 1.
+    absolute:   the size of the numbers that cancel in common formulas for a small φ(z), as in 1 + erf; shape
+                of z.
+    shares:     whether every a is between 0 and 1, like a probability.
+    flat_left:  whether φ is constant to the left of its kink.
+    rounding:   bounds on the rounding errors of value and derivative; the default works for any row.
     options:    names and defaults of φ's parameters.
     formula:    the derivative as a textbook writes it.
     """
@@ -63,12 +66,12 @@ class Activation:
         return tuple(self.options)
 
     def with_options(self, **given: Any) -> Activation:
-        """Return a copy with its options bound, so that every function takes only z."""
+        """Return a copy whose functions have their options bound, so that `value` takes only z."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
 
     def overwrite(self, z: Array) -> Array:
-        """Return φ(z) of a real z that is no longer needed and may be overwritten."""
+        """Return φ(z) for a real array z, which may be overwritten with the result."""
         return self.value(z) if self.in_place is None else self.in_place(z)
 
     def vjp(self, z: Array, dL_da: Array) -> Array:

@@ -15,11 +15,11 @@ ROUNDING_SAFETY = 3.0
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The floating-point arithmetic a gradient was computed in.
+    """The floating-point arithmetic that a gradient was computed in.
 
     eps:       its machine epsilon.
     tiny:      the most that a number may lose to underflow.
-    input_eps: the relative error of x and the parameters when stored in it; 0 if they are stored exactly.
+    input_eps: the relative error with which x and the parameters are stored; 0 if they are stored exactly.
     others_formulas: whether to allow for formulas that are commonly used although they lose digits.
     """
 
@@ -46,9 +46,9 @@ class Arithmetic:
         terms: the sum of the terms' absolute values.  total: the sum itself.
 
         For terms of mixed sign, the error is about ε · terms. For terms of one sign, every partial sum adds
-        an error of ε times its size: in any order, √count · ε · total if these errors are independent (N. J.
-        Higham and T. Mary, SIAM J. Sci. Comput. 41, 2019). In a plain loop over many equal terms they are
-        not independent, which count / 16 covers.
+        an error of ε times its size. In any order of summation, these errors add up to √count · ε · total if
+        they are independent (N. J. Higham and T. Mary, SIAM J. Sci. Comput. 41, 2019). In a plain loop over
+        many equal terms they are not; the factor count / 16 allows for that.
         """
         error: Array = self.eps * (terms + max(np.sqrt(count), count / 16.0) * np.abs(total))
         return error
@@ -59,7 +59,9 @@ FLOAT64 = Arithmetic.of(np.dtype(np.float64))
 
 @dataclass(frozen=True)
 class Nudged(Arithmetic):
-    """A pretended ε, far above that of float64, to measure the rounding of gradcheck's own evaluations.
+    """Arithmetic with a pretended ε, far above that of float64.
+
+    It serves to measure the rounding of gradcheck's own evaluations.
 
     Divide the resulting errors by this eps to express them in units of ε. The error of a sum is ε times the
     size of its terms, because numpy does the summing.
@@ -71,4 +73,7 @@ class Nudged(Arithmetic):
 
 
 NUDGED = Nudged(eps=2.0**-40, tiny=0.0, others_formulas=False)
-"""An eps large enough to be measured in all digits, and small enough for functions to look linear."""
+"""Arithmetic for measurements.
+
+Its ε is large enough to be measured in all digits, and small enough for functions to look linear.
+"""

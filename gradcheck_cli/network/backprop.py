@@ -14,8 +14,9 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Swept:
-    """The result of a sweep at one node.
+    """What a backward sweep computes at one node.
 
+    node: the index of the node.
     upstream: ∂L/∂output of the node (N, *features).
     gradients: the gradients of the node's parameters, by their names in the network. If other nodes use a
         parameter as well, this is only the node's share.
@@ -27,7 +28,10 @@ class Swept:
 
 
 def sweep(graph: Graph, parameters: Arrays, values: tuple[Array, ...], dL_dout: Array) -> Iterator[Swept]:
-    """Yield the result at every node, from the output down, given dL_dout = ∂L/∂output (N, *features)."""
+    """Yield what the sweep computes at every node, from the output down.
+
+    dL_dout: ∂L/∂output, (N, *features).
+    """
     upstream: dict[int, Array] = {len(values) - 1: dL_dout}
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]

@@ -11,7 +11,10 @@ from gradcheck_cli.network.step import Step, UnfitError
 from gradcheck_cli.types import Shape
 
 Place = tuple[str | int, ...]
-"""Where a layer is among the spec's layers: its index and, inside another layer, the keys on the way."""
+"""Where a layer is among the spec's layers.
+
+It is the layer's index. If the layer is inside another one, that layer's index and key come first.
+"""
 
 
 class Item(Protocol):
@@ -19,19 +22,24 @@ class Item(Protocol):
 
     @property
     def kind(self) -> str:
-        """The key that names its kind."""
+        """The spec's key for this kind of layer, such as `conv2d`."""
 
     def build(self, builder: Builder, value: int) -> int:
-        """Add its nodes, given the index of its input; return the index of its output."""
+        """Add the layer's nodes to the builder; return the index of the layer's output.
+
+        value: the index of the layer's input.
+        """
 
 
 @dataclass
 class Builder:
     """Collects the nodes of a graph in the order of evaluation.
 
-    features: the shape of one sample of x.
+    features_of_x: the shape of one sample of x.
     names: the name of each layer, by its place.
-    place, kind: the layer that is being built.
+    place, kind: the place and the kind of the layer that is being built.
+    nodes: the nodes added up to now.
+    shapes: the shape of one sample of x, then of the output of each node.
     """
 
     features_of_x: Shape
@@ -49,7 +57,7 @@ class Builder:
         return self.names[self.place]
 
     def features(self, value: int) -> Shape:
-        """Return the shape of one sample of a value."""
+        """Return the shape of one sample of the value with this index."""
         return self.shapes[value]
 
     @property
@@ -60,9 +68,9 @@ class Builder:
     def add(
         self, step: Step, *inputs: int, layer: str | None = None, names: Mapping[str, str] | None = None
     ) -> int:
-        """Add a step that takes these values; return the index of its output.
+        """Add a step whose inputs are the values with these indices; return the index of its output.
 
-        layer: the name of the layer it belongs to; by default the one that is being built.
+        layer: the name of the layer that the step belongs to; by default, the one that is being built.
         names: the parameters' names in the network, by their names in the step; by default `layer.name`.
         """
         layer = self.layer if layer is None else layer
@@ -72,9 +80,10 @@ class Builder:
         return len(self.nodes)
 
     def through(self, items: Sequence[Item], value: int, *key: str) -> int:
-        """Build layers one after another from a value up; return the index of the last one's output.
+        """Build layers one after another, each on top of the one before; return the index of the last output.
 
-        key: the key of the layer being built that lists them, if they are inside one.
+        value: the index of the first layer's input.
+        key: if the layers are inside the layer being built, its key that lists them.
         Raises an `UnfitError` with the place of the first layer that does not fit its input.
         """
         outer = self.place, self.kind
@@ -89,7 +98,7 @@ class Builder:
         return value
 
     def is_image(self, value: int) -> bool:
-        """Return whether a value holds images [channels, height, width]."""
+        """Return whether the value with this index holds images [channels, height, width]."""
         while value != INPUT:
             node = self.nodes[value - 1]
             if node.step.makes_images or self.shapes[node.inputs[0]] != self.shapes[value]:

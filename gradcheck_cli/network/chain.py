@@ -34,14 +34,17 @@ class Places:
 
 
 class Placed(NamedTuple):
-    """A layer and its values in the graph."""
+    """A layer, and the indices of its values in the graph."""
 
     layer: Layer
     at: Places
 
 
 def chain_of(graph: Graph) -> tuple[Placed, ...]:
-    """Return the layers from the input up; none if the graph is not a chain of such layers."""
+    """Return the graph's layers from the input up.
+
+    Empty if the graph is not a chain of dense and convolution layers.
+    """
     nodes, found, first = graph.nodes, list[Placed](), 0
     straight = all(node.inputs == (i,) for i, node in enumerate(nodes))
     shared = any(len(uses) > 1 for uses in graph.uses.values())
@@ -57,7 +60,10 @@ def chain_of(graph: Graph) -> tuple[Placed, ...]:
 
 
 def _layer_from(graph: Graph, first: int) -> Placed | None:
-    """Return the layer whose nodes begin at `first`, or None if these nodes are not such a layer."""
+    """Return the layer whose nodes begin at index `first`.
+
+    None if the nodes there are not those of a dense or convolution layer.
+    """
     nodes = graph.nodes
     enters = next((i for i in range(first, len(nodes)) if not _passes(nodes[i])), len(nodes))
     if enters == len(nodes) or not _is_affine(graph, enters):
@@ -86,7 +92,7 @@ def _passes(node: Node) -> bool:
 
 
 def _is_affine(graph: Graph, i: int) -> bool:
-    """Return whether a node is a convolution, or a dense step without positions."""
+    """Return whether node `i` is a convolution or a dense step without positions, with the usual names."""
     node = graph.nodes[i]
     usual = all(name == f"{node.layer}.{own}" for own, name in node.names.items())
     positions = len(graph.value_features[i]) > 1
@@ -101,7 +107,10 @@ def _is_batch_norm(nodes: Sequence[Node]) -> bool:
 
 
 def chained(features: Shape, layers: Sequence[Layer]) -> Graph:
-    """Return the graph of layers, one after another."""
+    """Return the graph of a chain of layers.
+
+    features: the shape of one sample of x.
+    """
     nodes: list[Node] = []
     for layer in layers:
         for step in layer.steps:

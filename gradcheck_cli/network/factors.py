@@ -1,7 +1,8 @@
-"""How a parameter w enters the output of a step, z = J w + c. J is never built, only summed over.
+"""How a parameter w enters the output z of a step: z = J w + c. The elements of J are called factors.
 
-The output's numbers have shape (F, N): the F features of a sample in C order, for each of N samples. Every
-sample has its own copy of the parameter, so an entry's gradient is a sum over all numbers that depend on it.
+J is never built; only sums over it are computed. The output has shape (F, N): the F features of a sample in C
+order, for each of N samples. The gradient of an entry of w is a sum over all features of all samples that
+depend on the entry.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ class Channels:
         return self.features[self.axis]
 
     def by_unit(self, numbers: Array) -> Array:
-        """Reshape numbers (F, N) to (units, positions · N)."""
+        """Reshape an array (F, N) to (units, positions · N), where F = units · positions."""
         if len(self.features) == 1:
             return numbers
         in_axes = numbers.reshape(*self.features, -1)
         return np.moveaxis(in_axes, self.axis, 0).reshape(self.units, -1)
 
     def of(self, units: Array) -> Array:
-        """Return the indices of the features, in C order, that belong to these units."""
+        """Return the indices, in C order, of the features that belong to these units."""
         return np.arange(math.prod(self.features)).reshape(self.features).take(units, axis=self.axis).ravel()
 
     def only(self, units: Array) -> Channels:
@@ -43,7 +44,7 @@ class Channels:
         return Channels(count, self.axis)
 
     def fed_by(self, units: Array) -> Array:
-        """Return a mask of the features (F,) that belong to the marked units.
+        """Return a mask (F,) of the features that belong to the marked units.
 
         units: a mask (units,).
         """
@@ -54,9 +55,11 @@ class Channels:
 
 @dataclass(frozen=True)
 class Rows:
-    """Factors of a weight: in row r, entry (j, k) is multiplied by a_rk, an input or a number of a patch.
+    """Factors of a weight w (units, K) in z = a wᵀ: in row r of a, entry (j, k) of w is multiplied by a_rk.
 
-    rows: a (groups, R, K) for R = positions · N rows of K inputs; units are split evenly among the groups.
+    rows: a, (groups, R, K), for R = positions · N rows, each of K inputs or of the K numbers of a patch. The
+        units are split evenly among the groups.
+    shape: the shape of w, whose entries for one unit may have several axes.
     """
 
     rows: Array
@@ -91,7 +94,10 @@ class Rows:
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
     def least(self, numbers: Array) -> Array:
-        """Return the least of the numbers (F,) that each entry reaches, in the shape of the parameter."""
+        """Return, for each entry, the smallest of `numbers` (F,) over the features that the entry affects.
+
+        The result has the shape of the parameter.
+        """
         by_unit = self.channels.by_unit(numbers[:, None]).min(axis=1)
         return np.broadcast_to(by_unit.reshape(-1, *(1,) * (len(self.shape) - 1)), self.shape)
 
@@ -111,7 +117,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Ones:
-    """Factors of a bias: entry j is multiplied by 1 in every row of unit j.
+    """Factors of a bias: entry j is multiplied by 1 in every feature that belongs to unit j.
 
     shape: the shape of the parameter, whose entries are the units in C order.
     """
@@ -153,9 +159,10 @@ class Ones:
 
 @dataclass(frozen=True)
 class Own:
-    """Factors of a scale such as γ in y = γ ẑ + β: entry j is multiplied by a given number in each row.
+    """Factors of a scale such as γ in y = γ ẑ + β: an entry is multiplied by known numbers such as ẑ.
 
-    factor: the numbers (F, N), such as ẑ.
+    factor: these numbers, (F, N).
+    ones: the factors of a bias of the same shape, such as β.
     """
 
     factor: Array
@@ -192,9 +199,9 @@ class Own:
 
 @dataclass(frozen=True)
 class Picked:
-    """Factors of an embedding: entry (v, k) is multiplied by 1 wherever the token is v, at feature k.
+    """Factors of an embedding: entry (v, k) is multiplied by 1 in feature k of every position with token v.
 
-    tokens: the row of the weight that each (position, sample) takes, (P, N); −1 if it takes none.
+    tokens: the row of the weight that each position of each sample looks up, (P, N); −1 for none.
     shape: (rows, K), the shape of the weight or of some of its rows.
     """
 
@@ -235,14 +242,19 @@ class Picked:
 
 @dataclass(frozen=True)
 class InputUnits:
-    """The channels of an output that a transposed convolution writes to, for each channel of its input."""
+    """Which output channels of a transposed convolution each of its input channels affects.
+
+    features: the shape of one sample of the output.
+    groups: the number of groups of channels.
+    units: the number of input channels, split evenly among the groups.
+    """
 
     features: Shape
     groups: int
     units: int
 
     def by_unit(self, numbers: Array) -> Array:
-        """Return the numbers (F, N) that each input channel reaches, (units, positions · N)."""
+        """Return the part of an array (F, N) that each input channel affects, (units, F / groups · N)."""
         return np.repeat(numbers.reshape(self.groups, -1), self.units // self.groups, axis=0)
 
 
@@ -250,8 +262,9 @@ class InputUnits:
 class Spread:
     """Factors of the weight [in, out / groups, *kernel] of a transposed convolution.
 
-    rows: (groups, positions · N, in / groups · kernel), what each number of the output takes of the input.
-    units: the input channels whose entries count.
+    rows: the inputs that each position of the output depends on,
+        (groups, positions · N, in / groups · kernel).
+    units: the indices of the input channels whose entries these are the factors of.
     """
 
     rows: Array
@@ -282,7 +295,10 @@ class Spread:
         return np.repeat(largest, outputs, axis=1)[self.units]
 
     def least(self, numbers: Array) -> Array:
-        """Return the least of the numbers (F,) that each entry reaches, in the shape of the parameter."""
+        """Return, for each entry, the smallest of `numbers` (F,) over the features that the entry affects.
+
+        The result has the shape of the parameter.
+        """
         by_unit = self.channels.by_unit(numbers[:, None]).min(axis=1)[self.units]
         spread = by_unit.reshape(-1, *(1,) * (len(self.shape) - 1))
         return np.broadcast_to(spread, (len(by_unit), *self.shape[1:]))
@@ -302,7 +318,7 @@ class Spread:
 
 
 class Factors(Protocol):
-    """How one parameter enters the output of a step, z = J w + c, for d and u of shape (F, N)."""
+    """How one parameter w enters the output of a step, z = J w + c. The arrays d and u have shape (F, N)."""
 
     def sums(self, d: Array) -> Array:
         """Return Jᵀ d, in the shape of the parameter."""
@@ -311,25 +327,31 @@ class Factors(Protocol):
         """Return |J|ᵀ u."""
 
     def squares(self, u: Array) -> Array:
-        """Return √((J ∘ J)ᵀ u²), the error of `sums` for independent errors u."""
+        """Return √((J ∘ J)ᵀ u²), the error of `sums(d)` if d has independent errors u."""
 
     def reach(self) -> Array:
-        """Return the largest factor of every entry; 1 where the entries' own scale counts."""
+        """Return the largest |factor| of every entry, or 1 if steps are measured in the entry itself."""
 
     def least(self, numbers: Array) -> Array:
-        """Return the least of the numbers (F,) that each entry reaches, in the shape of the parameter."""
+        """Return, for each entry, the smallest of `numbers` (F,) over the features that the entry affects.
+
+        The result has the shape of the parameter.
+        """
 
     def feeding(self, entries: Array) -> Array:
-        """Return a mask of the features (F,) that depend on the marked entries."""
+        """Return a mask (F,) of the features that depend on the marked entries."""
 
     def of(self, units: Array) -> Array:
-        """Return the features that `only` takes for these units, the indices along the first axis."""
+        """Return the indices of the features that `only(units)` keeps.
+
+        units: indices along the parameter's first axis.
+        """
 
     def only(self, units: Array) -> Factors:
-        """Return the factors of these units alone."""
+        """Return the factors of these units alone, given as indices along the parameter's first axis."""
 
 
 def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
-    """Return the numbers scaled to at most 1 in absolute value along the axis, and the scale."""
+    """Return the numbers divided by the largest absolute value along the axis, and these largest values."""
     scale = np.abs(numbers).max(axis=axis, keepdims=True)
     return numbers / np.where(scale > 0, scale, 1.0), scale

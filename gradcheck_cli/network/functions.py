@@ -60,7 +60,7 @@ def softplus(z: Array) -> Array:
 
 
 def log1p(w: Array) -> Array:
-    """Return log(1 + w); numpy's version loses a tiny complex w."""
+    """Return log(1 + w); for a tiny complex w, it keeps digits that numpy's version loses."""
     if not np.iscomplexobj(w):
         return np.log1p(w)
     x, y = w.real, w.imag
@@ -95,7 +95,7 @@ def row_sums(terms: Array) -> Array:
 
 
 def normal_cdf(z: Array) -> Array:
-    """Return Φ(z) = ½ erfc(−z/√2), accurate to relative precision in the left tail."""
+    """Return Φ(z) = ½ erfc(−z/√2), with a small relative error even in the left tail."""
     return 0.5 * erfc(z * -math.sqrt(0.5))
 
 
@@ -105,9 +105,10 @@ def normal_pdf(z: Array) -> Array:
 
 
 def erfc(z: Array) -> Array:
-    """Return 1 − erf(z) by Cody's rational approximations on |Re z| ≤ 0.46875, ≤ 4 and beyond.
+    """Return 1 − erf(z), by Cody's rational approximations for |Re z| up to 0.46875, up to 4, and beyond.
 
-    These are made for float64; wider types use a series and a continued fraction, which are slower.
+    These are accurate enough for float64. Wider types use a series and a continued fraction, which are
+    slower.
     """
     left = z.real < 0
     y = np.where(left, -z, z)

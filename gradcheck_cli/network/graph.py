@@ -12,7 +12,7 @@ from gradcheck_cli.network.step import Arrays, Step
 from gradcheck_cli.types import Array, Shape
 
 INPUT = 0
-"""The index of x among the values of a network; the output of node i has index i + 1."""
+"""The index of x among the values of a network. The output of node i has index i + 1."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Node:
     layer: the name of the spec's layer that the step belongs to.
     inputs: the indices of the values that the step takes.
     names: the parameters' names in the network, by their names in the step. Nodes may share parameters.
-    place: where the layer is among the spec's layers, down to the key that names its kind.
+    place: where the layer is among the spec's layers, followed by the spec's key for this kind of layer.
     """
 
     step: Step
@@ -53,7 +53,7 @@ class Graph:
 
     @cached_property
     def value_features(self) -> tuple[Shape, ...]:
-        """The shape of one sample of every value."""
+        """The shape of one sample of every value: of x, then of the output of each node."""
         shapes = [self.features]
         for node in self.nodes:
             shapes.append(node.step.out(*(shapes[i] for i in node.inputs)))
@@ -61,7 +61,7 @@ class Graph:
 
     @cached_property
     def uses(self) -> Mapping[str, tuple[tuple[int, str], ...]]:
-        """The nodes that use each parameter, in order, each with the parameter's name in its step."""
+        """For each parameter, the indices of the nodes that use it, each with its name in the node's step."""
         found: dict[str, list[tuple[int, str]]] = {}
         for i, node in enumerate(self.nodes):
             for own, name in node.names.items():
@@ -70,7 +70,7 @@ class Graph:
 
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:
-        """For each value, the nodes that take it as an input."""
+        """For each value, the indices of the nodes that take it as an input."""
         return tuple(
             tuple(i for i, node in enumerate(self.nodes) if value in node.inputs)
             for value in range(len(self.nodes) + 1)
@@ -78,7 +78,7 @@ class Graph:
 
     @cached_property
     def above(self) -> tuple[tuple[int, ...], ...]:
-        """For each value, the nodes that depend on it, in order of evaluation."""
+        """For each value, the indices of the nodes that depend on it, in order of evaluation."""
         result = []
         for value in range(len(self.nodes) + 1):
             reached, nodes = {value}, []
@@ -91,11 +91,11 @@ class Graph:
 
     @cached_property
     def gates(self) -> tuple[frozenset[int], ...]:
-        """For each value, the nodes that everything it affects in the output has to pass through."""
+        """For each value, the indices of the nodes that every path from it to the output passes through."""
         return tuple(frozenset(self._gates(value)) for value in range(len(self.nodes) + 1))
 
     def _gates(self, value: int) -> Iterator[int]:
-        """Yield each node above the value whose output is the only changed one that nodes after it read."""
+        """Yield each node whose output is all that later nodes read of what depends on the value."""
         last = max(self.readers[value], default=-1)
         for i in self.above[value]:
             if last <= i:
@@ -108,7 +108,7 @@ class Graph:
 
 
 def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
-    """Evaluate the graph; return its values: x (N, *features), then the output of every node."""
+    """Evaluate the graph at x (N, *features); return its values: x, then the output of every node."""
     values = [x]
     for node in graph.nodes:
         values.append(node.step.forward(node.own(parameters), *(values[i] for i in node.inputs)))
@@ -116,7 +116,7 @@ def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
 
 
 def heard(graph: Graph, parameters: Arrays) -> tuple[Array, ...]:
-    """Return, for each value, a mask (*features) of the numbers of a sample that can affect the output."""
+    """Return, for each value, a mask (*features) of the features that can affect the network's output."""
     features = graph.value_features
     noticed = [np.zeros(shape, dtype=bool) for shape in features]
     noticed[-1] = np.ones(features[-1], dtype=bool)

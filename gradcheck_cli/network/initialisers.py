@@ -44,9 +44,9 @@ INITIALISERS: Mapping[str, Initialiser] = {row.name: row for row in _ROWS}
 
 
 class Sized(NamedTuple):
-    """A parameter to draw: its shape, and its fans as initialisers count them.
+    """A parameter to draw: its shape, and its fan-in and fan-out as initialisers count them.
 
-    centre: the number around which a bias or a scale starts; None for weights.
+    centre: the value around which a scale (1) or a bias (0) is initialised; None for weights.
     """
 
     name: str
@@ -61,7 +61,7 @@ def initialise(
 ) -> dict[str, Array]:
     """Draw the parameters one after another.
 
-    Biases and scales are exactly at their centre, 0 or 1, unless they are drawn, too.
+    Biases and scales start exactly at their centre, 0 or 1, unless `biases_too` is set.
 
     The generator is `RandomState`, whose stream never changes: with `normal`, a scale of 0.1 and seed 123
     the weights of a dense network are those of Raschka's `NeuralNetMLP`.
@@ -79,9 +79,10 @@ def initialise(
 
 
 def sizes_of(graph: Graph) -> list[Sized]:
-    """Return the parameters in the order in which they are drawn: weights, their biases, then scales.
+    """Return the parameters in the order in which they are drawn: weights, their biases, then the others.
 
-    A bias or a scale has the fans of the weight of its layer.
+    The others belong to steps without a weight, such as the scales of a normalisation. A bias or a scale has
+    the fan-in and fan-out of its layer's weight, if there is one.
     """
     weights, biases, scales = list[Sized](), list[Sized](), list[Sized]()
     fans: dict[str, tuple[int, int]] = {}

@@ -1,4 +1,4 @@
-"""What rounding analysis knows of a step's arrays: their values, and bounds on the errors of these."""
+"""What rounding analysis knows about the arrays of a step: their values, and bounds on their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Upstream:
 
     value: ∂L/∂out itself.
     error: a bound on |computed − exact|.
-    hidden: how much larger |∂L/∂out| can be where rounding puts a number on the other side of a kink.
+    hidden: how much larger |∂L/∂out| can get if rounding puts a number on the other side of a kink.
     """
 
     value: Array

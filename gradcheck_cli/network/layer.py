@@ -32,17 +32,17 @@ class Layer:
 
     @property
     def out(self) -> Shape:
-        """The shape of the output for one sample."""
+        """The shape of one sample of the layer's output."""
         return self.step.out(self.features)
 
     @property
     def units(self) -> int:
-        """The number of units; for images, of output channels."""
+        """The number of the layer's units or, for images, of its output channels."""
         return self.out[self.step.channel]
 
     @property
     def inputs(self) -> int:
-        """The number of inputs; for images, of input channels."""
+        """The number of the layer's inputs or, for images, of its input channels."""
         return self.features[self.step.channel]
 
     @property
@@ -63,7 +63,7 @@ class Layer:
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of each parameter, by full name."""
+        """The shape of each of the layer's parameters, by name in the network."""
         return {f"{self.name}.{own}": shape for step in self.steps for own, shape in step.shapes.items()}
 
     @property
@@ -73,7 +73,7 @@ class Layer:
 
     @property
     def own_steps(self) -> tuple[Step, ...]:
-        """The steps from the layer's own one up."""
+        """The steps of the layer without those in `before`: from the one that computes z up."""
         return (self.step, *self._normalisation(), Pointwise(self.activation, self.activation_name))
 
     def _normalisation(self) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""Rounding errors of the loss of perturbed outputs, and of the gradient that backprop starts from."""
+"""Bound the rounding errors of the loss at perturbed outputs, and of ∂L/∂a, where backprop starts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _SAFETY = 3.0
 
 
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
-    """Return ℓ(a) and its rounding error, both (…), given outputs a and their rounding errors, both (…, C).
+    """Return ℓ(a) and a bound on its rounding error, each of shape (…), for outputs a (…, C).
 
-    Rounding errors are in units of ε. Only values of the loss are used: each output is nudged, and the change
+    a_rounding: a bound on the rounding error of each output, (…, C).
+    Both bounds are in units of ε. The gradient of ℓ is not used: each output is nudged, and the change of ℓ
     is observed.
     """
     nudge = NUDGED.eps * (a_rounding + FUNCTION_ULPS * np.abs(a))
@@ -27,7 +28,7 @@ def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) ->
 def loss_upstream(
     loss: Loss, coefficient: float, a: Array, a_error: Array, target: Array, arithmetic: Arithmetic
 ) -> Upstream:
-    """Return ∂L/∂a with its rounding error, for outputs a (N, C) whose own error is at most `a_error`."""
+    """Return ∂L/∂a with a bound on its rounding error, for outputs a (N, C) with errors up to `a_error`."""
     dL_da, size = coefficient * loss.gradient(a, target), abs(coefficient)
     error = size * loss.rounding.gradient(loss, a, a_error, target, arithmetic.eps)
     error = error + 2 * arithmetic.eps * np.abs(dL_da) + arithmetic.tiny
@@ -35,7 +36,7 @@ def loss_upstream(
 
 
 def _largest(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
-    """Return the largest |∂ℓ/∂a| on any side of a kink that rounding may put `a` on."""
+    """Return the largest |∂ℓ/∂a| on the sides of each kink that rounding may put `a` on."""
     slopes = [np.abs(loss.gradient(a, target))]
     if loss.pieces is not None and loss.per_output:
         reach = _SAFETY * a_error + np.finfo(np.float64).tiny

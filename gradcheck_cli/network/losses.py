@@ -2,9 +2,9 @@
 
 To add one, write its row; the spec, the command line and the tests read the table. The functions of most
 losses are in the package `loss_functions`.
-Every function takes a of shape (…, N, C) and a target of shape (N, C), and treats each sample separately:
-the network reduces over the samples. Values must also accept complex a. If the output has positions, as in
-(N, T, C), each position is a row of its own, and a sample's loss is the sum over its positions.
+Every function takes the outputs a (…, N, C) of a network and a target (N, C), and treats each sample
+separately: the network reduces over the samples. `value` must also accept complex a. If the outputs have
+positions, as in (N, T, C), each position has its own loss, and a sample's loss is the sum over its positions.
 """
 
 from __future__ import annotations
@@ -42,20 +42,23 @@ class Loss:
     value:      ℓ, shape (…, N): summed over the outputs of a sample.
     gradient:   ∂ℓ/∂a, shape (…, N, C).
     pieces:     for a loss with kinks, the smooth piece that each a is on, shape (…, N, C).
-    branch:     for a loss with kinks, ℓ on the given pieces, extended past their ends, shape (…, N).
+    branch:     for a loss with kinks, ℓ computed with the given pieces, each extended past its ends,
+                shape (…, N).
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
-    margin:     for a loss with one kink per sample, the number whose sign is the piece, shape (…, N).
-    per_output: a sum of one term per output; the reduction `mean` then divides by C as well.
-    target:     what y must be: "values" for each output (labels become one-hot), an "upstream" (values
-                that synthetic data draw), a "distribution" over the outputs (or labels), "labels" only,
-                "pairs" (1 for two embeddings that are alike, else 0), or "nothing": y is ignored.
-    of_target:  the options that change the target or leave out samples.
+    margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
+                negative on the other, shape (…, N).
+    per_output: whether ℓ is a sum of one term per output; the reduction `mean` then divides by C as well.
+    target:     what y must be: "values", one for each output (labels become one-hot); an "upstream"
+                gradient ∂ℓ/∂a (synthetic data draw it); a "distribution" over the outputs (or
+                labels); "labels" only; "pairs", 1 for two embeddings that are alike, else 0; or "nothing":
+                y is ignored.
+    of_target:  the names of the options that change the target or leave out samples.
     ignored:    the labels of samples that do not count.
-    vectors:    the names of the vectors of equal width that the outputs hold side by side, if several.
+    vectors:    the names of the equally wide vectors that the outputs consist of, if there are several.
     applies:    the activation that the loss applies to its logits, if any.
-    unbounded:  a may be of any size: logits, or scores that are compared with a margin.
+    unbounded:  whether a may have any size, like logits, or scores that are compared with a margin.
     limits:     the range that each target is meant to be in.
-    rounding:   how exact value and gradient are; the default works for any row.
+    rounding:   bounds on the rounding errors of value and gradient; the default works for any row.
     options:    names and defaults of the loss's parameters.
     formula:    the gradient as a textbook writes it.
     """
@@ -86,16 +89,19 @@ class Loss:
 
     @property
     def takes_labels(self) -> bool:
-        """Whether y (N,) holds labels, even for a single output."""
+        """Whether a y of shape (N,) holds labels even if the network has a single output."""
         return self.target in ("distribution", "labels", "pairs")
 
     def with_options(self, **given: Any) -> Loss:
-        """Return a copy with its options bound, so that every function takes only (a, target)."""
+        """Return a copy whose functions have their options bound, so that `value` takes only (a, target)."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch", "margin"))
 
     def over(self, positions: int) -> Loss:
-        """Return the loss of outputs with this many position axes before the last one, summed over them."""
+        """Return this loss for outputs with positions, (…, N, *positions, C), summed over the positions.
+
+        positions: the number of position axes.
+        """
         if not positions:
             return self
         axes = tuple(range(-positions, 0))
@@ -109,7 +115,7 @@ class Loss:
 
 
 def _abs(d: Array) -> Array:
-    """Return |d|, extended along each branch into the complex plane."""
+    """Return |d|; for a complex d, −d if its real part is negative, else d."""
     return np.where(d.real < 0, -d, d) if np.iscomplexobj(d) else np.abs(d)
 
 
@@ -134,9 +140,10 @@ def _huber_pieces(a: Array, target: Array, delta: float) -> Array:
 
 
 def _cross_entropy(a: Array, target: Array) -> Array:
-    """Return Σ_c target_c (log Σₖ e^aₖ − a_c) for logits a, with the log-sum-exp taken around the largest.
+    """Return Σ_c target_c (log Σₖ e^aₖ − a_c) for logits a.
 
-    The largest term of the sum is 1; log1p of the others keeps the digits of a loss near 0.
+    The largest logit is subtracted from all first, so that the largest term of the sum over k is 1.
+    Taking log1p of the sum of the other terms keeps the digits of a loss near 0.
     """
     if np.iscomplexobj(a):
         largest = np.take_along_axis(a, a.real.argmax(axis=-1, keepdims=True), axis=-1)
@@ -150,7 +157,10 @@ def _cross_entropy(a: Array, target: Array) -> Array:
 
 
 def _first_zeros(shifted: Array) -> Array:
-    """Mark the first 0 of each row; a single sweep suffices if every row has only one."""
+    """Return a mask of the first 0 in each row.
+
+    Rows with several zeros need a cumulative sum, which is skipped if there are none.
+    """
     zero = shifted == 0
     if np.count_nonzero(zero) > zero.size // zero.shape[-1]:
         zero &= zero.cumsum(axis=-1) == 1
@@ -169,7 +179,10 @@ def _bce_with_logits(a: Array, target: Array) -> Array:
 
 
 def _margins(a: Array, target: Array) -> Array:
-    """Return s_j − s_y + 1 for every output j; −1 at the labelled one, so that it never counts."""
+    """Return the margin s_j − s_y + 1 of every output j, for scores s = a and the label y.
+
+    The labelled output gets −1, so that it never counts.
+    """
     labelled = row_sums(a * target)[..., None]
     return np.where(target > 0, -1.0, a - labelled + 1.0)
 
@@ -188,7 +201,7 @@ def _hinge_gradient(a: Array, target: Array) -> Array:
 
 
 def _switched(margin: Array, a: Array) -> Array:
-    """Return the pieces of a loss with one kink per sample, (…, N, C)."""
+    """Return the pieces (…, N, C) of a loss with one kink per sample, from its margin (…, N)."""
     return per_sample.in_first_column(margin.real > 0, a.shape[-1])
 
 
@@ -368,12 +381,12 @@ LOSSES: Mapping[str, Loss] = {row.name: row for row in _ROWS}
 
 
 def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, weight: float) -> float:
-    """Return the factor that multiplies ℓ in the plain sum over the samples.
+    """Return the factor c in L = c Σₙ ℓₙ, a plain sum over the samples.
 
     outputs: the shape of one sample of the output, (C,) or (*positions, C).
     weight: the total of all samples and positions: N · T, or the sum of their class weights.
-    `batchmean` averages over the samples and sums over positions and outputs, `mean` averages over all of
-    them, `sum` sums over all of them.
+    `batchmean` averages over the samples and sums over positions and outputs. `mean` averages over all three,
+    and `sum` sums over all three.
     """
     *positions, units = outputs
     divisor = {
@@ -385,5 +398,5 @@ def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, 
 
 
 def same_loss(one: float, other: float, eps: float) -> bool:
-    """Return whether two numbers are the same loss, up to rounding in types of this machine epsilon."""
+    """Return whether two losses are equal up to rounding in a type with this machine epsilon."""
     return abs(one - other) <= max(1e-6, 1e3 * eps) * max(abs(one), abs(other))

@@ -53,19 +53,19 @@ class Network:
 
     @property
     def tokens(self) -> int:
-        """How many tokens there are if x holds tokens; else 0."""
+        """The number of different tokens if x holds tokens, else 0."""
         return min((self.graph.nodes[i].step.tokens for i in self.graph.readers[INPUT]), default=0)
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of every parameter, the output layer's first, in the order of all tables."""
+        """The shape of every parameter, by name, in the order of all tables: the output layer's first."""
         return {
             name: self.graph.shapes[name] for names in reversed(list(self.named.values())) for name in names
         }
 
     @cached_property
     def named(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of the parameters of every layer that has any, from the input up."""
+        """The names of each layer's parameters, from the input up. Layers without parameters are left out."""
         found: dict[str, list[str]] = {}
         for name, ((i, _), *_) in self.graph.uses.items():
             found.setdefault(self.graph.nodes[i].layer, []).append(name)
@@ -87,30 +87,33 @@ class Network:
 
     @property
     def is_chain(self) -> bool:
-        """Whether the graph is a chain of dense and convolution layers, so that `layers` describe it."""
+        """Whether the graph is a chain of dense and convolution layers, which `layers` then holds."""
         return bool(self._chain)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers of a chain, from the input up; none for any other graph."""
+        """The network's layers from the input up; empty if the graph is not a chain of layers."""
         return tuple(placed.layer for placed in self._chain)
 
     @cached_property
     def places(self) -> tuple[Places, ...]:
-        """The indices of each layer's values in the graph."""
+        """For each of `layers`, the indices of its values in the graph."""
         return tuple(placed.at for placed in self._chain)
 
     @property
     def output(self) -> Layer:
-        """The last layer of a chain."""
+        """The last layer of a network that is a chain."""
         return self.layers[-1]
 
     def with_layers(self, layers: Sequence[Layer]) -> Network:
-        """Return the same network with other layers, as a chain."""
+        """Return a copy of the network in which a chain of these layers replaces the graph."""
         return replace(self, graph=chained(self.features, layers))
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
-        """Return the strengths of the penalties on parameter `name`, by penalty; γ and β count as biases."""
+        """Return the strength λ of each penalty on parameter `name`, by the penalty's name.
+
+        γ and β of a normalisation count as biases.
+        """
         return self.penalties if self.penalize_biases or name in self.weights else {}
 
 
@@ -148,17 +151,20 @@ class Activity:
 
     @property
     def output(self) -> Array:
-        """The last layer's activation (N, C)."""
+        """The activations of the last layer, (N, C)."""
         return self.values[-1]
 
 
 def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
-    """Feed x (N, *features) through every layer."""
+    """Return the values of a forward pass of x (N, *features) through a network that is a chain."""
     return Activity(network, run(network.graph, parameters, x))
 
 
 def sample_losses(network: Network, output: Array, target: Array) -> Array:
-    """Return each sample's term of L, coefficient included, (…, N), for an output (…, N, *outputs)."""
+    """Return each sample's term of L, (…, N), with the coefficient included.
+
+    output: the output of the network, (…, N, *outputs).
+    """
     return network.coefficient * network.loss.value(output, target)
 
 
@@ -196,7 +202,10 @@ class ChainRule:
 
 
 def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[ChainRule]:
-    """Yield the chain rule of every layer of a chain, from the output down, without the penalties."""
+    """Yield the chain rule of every layer of a network that is a chain, from the output down.
+
+    The penalties are left out.
+    """
     values = run(network.graph, parameters, x)
     dL_da = network.coefficient * network.loss.gradient(values[-1], target)
     swept = sweep(network.graph, parameters, values, dL_da)

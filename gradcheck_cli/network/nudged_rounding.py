@@ -1,10 +1,10 @@
 """Bound the rounding errors of any step by nudging its arguments and observing the change.
 
 This is the default for steps without an error analysis of their own. It needs only their forward pass and
-their vjp. A bound has two parts. The carried part is how much the result changes if each argument is off by
-its error: its numbers are nudged in groups, with several choices of signs, and the changes are added up. The
-step's own part is how far its result in float32 is from the one in float64. Both are absolute values, so a
-bound cannot be negative.
+their vjp. A bound has two parts. The carried part is how much the result changes if each argument changes by
+its error: the elements of an argument are nudged in groups, with several choices of signs, and the changes
+are added up. The step's own part is the difference between its results in float32 and in float64. Both are
+absolute values, so a bound cannot be negative.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _GROUPS = 32
 """An argument's features are nudged in at most this many groups."""
 
 _SIGNS = 8
-"""Choices of signs for the numbers of a group."""
+"""The number of choices of signs that are tried for the elements of a group."""
 
 _NUDGE = 2.0**-20
-"""Size of a nudge, relative to the largest number of its argument."""
+"""The size of a nudge, relative to the largest absolute value in its argument."""
 
 _OWN_SAFETY = 4.0
 _SAMPLES = 4
 _APART = 2.0**-10
-"""Relative distance between the points at which rounding is observed, so that their roundings differ."""
+"""The relative distance between the points at which rounding is observed, so that their roundings differ."""
 
 Point = Mapping[str, Array]
 """The arguments of a function, by name."""
@@ -41,7 +41,7 @@ Function = Callable[[Point], Sequence[Array]]
 
 
 class Evaluated(Protocol):
-    """What this module needs of a step."""
+    """The part of a step's interface that this module needs."""
 
     @property
     def couples(self) -> str: ...
@@ -82,7 +82,7 @@ def vjp_error(
 
 
 def _is_alone(step: Evaluated) -> bool:
-    """Return whether each sample of the output depends on the same sample of the inputs only."""
+    """Return whether each sample of the output depends only on the same sample of the inputs."""
     return step.couples != "batch"
 
 
@@ -95,7 +95,7 @@ def _numbered(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
 
 
 def _held(p: Arrays, arithmetic: Arithmetic) -> dict[str, Array]:
-    """Return the errors of the parameters as the arithmetic stores them."""
+    """Return the errors that the parameters get when the arithmetic stores them."""
     return _named("p", {name: arithmetic.input_eps * np.abs(value) for name, value in p.items()})
 
 
@@ -109,9 +109,9 @@ def _inputs(point: Point) -> Inputs:
 
 @dataclass(frozen=True)
 class _Nudged:
-    """A function at a point.
+    """A function and the point around which its arguments are nudged.
 
-    alone: for each result, whether each of its samples depends on the same sample of the arguments only.
+    alone: for each result, whether each of its samples depends only on the same sample of the arguments.
     """
 
     function: Function
@@ -129,10 +129,11 @@ class _Nudged:
         return [sum(parts, each) for *parts, each in zip(*carried, own, strict=True)]
 
     def carried(self, name: str, error: Array) -> list[Array]:
-        """Return how much each result changes if argument `name` is off by ± `error`, to first order.
+        """Return how much each result may change if argument `name` changes by ± `error`, to first order.
 
         The nudges are much larger than the errors, so that float64 resolves them, and the changes are scaled
-        down. A group of K numbers changes a result by at most √K times the root mean square over all signs.
+        down. A group of K elements changes a result by at most √K times the root mean square of the changes
+        over all choices of signs.
         """
         value, total = self.at[name], [np.zeros(each.shape) for each in self.here]
         error = np.broadcast_to(error, value.shape)
@@ -156,9 +157,10 @@ class _Nudged:
 
 
 def _in_groups(error: Array) -> Iterator[tuple[list[Array], int, int]]:
-    """Yield, for each group of numbers, its nudges, and how many numbers it has: in a sample, and in all.
+    """Yield, for each group of elements, its nudges, its size within one sample, and its size in total.
 
-    A group has the same features in every sample. If a group is small enough, its signs are orthogonal.
+    A group has the same features in every sample. If it is small enough, the signs of its nudges are
+    orthogonal.
     """
     rng, features = np.random.default_rng(0), error[0].size if error.ndim > 1 else error.size
     number = np.arange(features).reshape(error.shape[1:] if error.ndim > 1 else error.shape)
@@ -175,7 +177,7 @@ def _in_groups(error: Array) -> Iterator[tuple[list[Array], int, int]]:
 
 
 def _signs(count: int, rng: np.random.Generator) -> Array:
-    """Return choices of signs (choices, count): orthogonal ones for a few numbers, else random ones."""
+    """Return choices of signs, (choices, count): orthogonal ones if `count` is small, else random ones."""
     size = 1 << (count - 1).bit_length()
     if size > _SIGNS:
         return rng.choice([-1.0, 1.0], (_SIGNS, count))
@@ -186,7 +188,10 @@ def _signs(count: int, rng: np.random.Generator) -> Array:
 
 
 def _rounding(function: Function, at: Point) -> list[Array]:
-    """Return how far each result in float32 is from the one in float64, in units of ε."""
+    """Return the difference between each result in float32 and in float64, in units of ε.
+
+    It is the largest one observed near `at`, times a safety factor.
+    """
     rng, eps = np.random.default_rng(0), float(np.finfo(np.float32).eps)
     own = [np.zeros(each.shape) for each in function(at)]
     for _ in range(_SAMPLES):

@@ -19,8 +19,8 @@ class Penalty:
 
     name: what a spec calls it.
 
-    For penalties with the kink of |w|, pieces(w) tells the side of each entry, and branch(w, sign, λ) is the
-    value extended past the kink.
+    For penalties with a kink at 0, as in |w|, pieces(w) is the sign of each entry, and branch(w, sign, λ) is
+    the value on the side with this sign, extended past the kink.
     """
 
     name: str

@@ -36,7 +36,10 @@ def errors_from(
     start: Mapping[int, Array],
     arithmetic: Arithmetic,
 ) -> tuple[Array, ...]:
-    """Return the bounds given the errors of some values by index; values not above them count as exact."""
+    """Return a bound on the error of every value of a forward pass, given the errors of some of them.
+
+    start: the given errors, by index of the value. Values that depend on none of these count as exact.
+    """
     errors = [np.zeros(1)] * len(values)
     for value, error in start.items():
         errors[value] = error
@@ -53,8 +56,8 @@ def errors_from(
 class BackwardErrors:
     """Bounds on the rounding errors of a backward sweep.
 
-    upstream: ∂L/∂value with its bound, by index of the value.
-    gradients: a bound for every parameter, by name.
+    upstream: ∂L/∂value with its error bound, by index of the value.
+    gradients: a bound on the error of every parameter's gradient, by name.
     """
 
     upstream: tuple[Upstream | None, ...]
@@ -71,7 +74,7 @@ def backward_errors(
 ) -> BackwardErrors:
     """Return bounds on the rounding errors of a backward sweep, to first order.
 
-    A number on a kink counts as on its computed side: the other side is a matter of convention.
+    A number at a kink counts as being on the side that was computed, since the choice is a convention.
     """
     upstream: list[Upstream | None] = [None] * len(values)
     upstream[-1] = dL_dout
@@ -104,14 +107,19 @@ def _added(one: Upstream | None, other: Upstream, arithmetic: Arithmetic) -> Ups
 
 @dataclass(frozen=True)
 class Rounding:
-    """Bounds on the rounding errors of a network's values and ∂L/∂value, by index, and of its gradients."""
+    """Bounds on the rounding errors of a forward pass and of backprop.
+
+    values: a bound on the error of each value, by index.
+    upstream: ∂L/∂value with its error bound, by index of the value.
+    gradients: a bound on the error of every parameter's gradient, by name.
+    """
 
     values: tuple[Array, ...]
     upstream: tuple[Upstream | None, ...]
     gradients: dict[str, Array]
 
     def of(self, value: int) -> Array:
-        """Return the bound on the error of ∂L/∂value for the value with this index."""
+        """Return the error bound of ∂L/∂value for the value with this index."""
         upstream = self.upstream[value]
         assert upstream is not None
         return upstream.error
@@ -120,7 +128,10 @@ class Rounding:
 def rounding_of(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> Rounding:
-    """Return first-order bounds on |computed − exact| in a correct backprop, without the penalties."""
+    """Return first-order bounds on |computed − exact| in a correct forward pass and backprop.
+
+    The penalties are left out.
+    """
     values = run(network.graph, parameters, x)
     errors = forward_errors(network.graph, parameters, values, arithmetic)
     at_output = values[-1], errors[-1], target, arithmetic
@@ -134,7 +145,7 @@ def gradient_rounding(
 ) -> dict[str, Array]:
     """Return a bound on |computed − exact| for each entry of each correct gradient, penalties included.
 
-    A bound that overflows is infinite: nothing is known there.
+    A bound that overflows is infinite: nothing is known about that entry's error.
     """
     bounds = rounding_of(network, parameters, x, target, arithmetic).gradients
     held = 2 * (arithmetic.eps + arithmetic.input_eps)
@@ -146,7 +157,10 @@ def gradient_rounding(
 
 
 def _sound(bound: Array) -> Array:
-    """Return the bound, with inf for NaN from overflow; a negative bound would condemn correct gradients."""
+    """Return the bound, with inf in place of each NaN, which comes from overflow.
+
+    A negative bound is a bug: it would make correct gradients look wrong.
+    """
     known: Array = np.where(np.isnan(bound), np.inf, bound)
     assert (known >= 0).all(), "a rounding bound is negative"
     return known

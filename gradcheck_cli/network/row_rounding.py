@@ -1,8 +1,9 @@
 """Bound the rounding errors of single activations and losses, and of their derivatives.
 
-The default works for any row of the tables. It nudges the arguments by their errors and observes the
-change, and it observes how the row itself rounds in float32. Every part of a bound is an absolute value, so
-no bound can be negative. Rows with tighter bounds, or wide ones, have their own class.
+The default bounds work for any entry of `ACTIVATIONS` and `LOSSES`. They nudge the arguments by their errors
+and observe the change, and they observe how the function itself rounds in float32. Every part of a bound is
+an absolute value, so no bound can be negative. Functions that allow tighter bounds, or that couple many
+outputs, have a class of their own.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from gradcheck_cli.network.functions import softmax
 from gradcheck_cli.types import Array
 
 FUNCTION_ULPS = 4.0
-"""Error of an elementary function's result, in units in the last place."""
+"""The error assumed for the result of an elementary function, in units in the last place."""
 
 _MOST_NUDGES = 32
-"""Wider rows are nudged in this many groups, one after another, with random signs inside each."""
+"""The most groups that the numbers of a coupled row are nudged in, one group after another.
+
+If several numbers share a group, their nudges have random signs.
+"""
 
 _SAMPLES = 4
 _APART = 2.0**-10
-"""Relative distance between the samples, large enough for their roundings to be independent."""
+"""The relative distance between samples, large enough for their rounding errors to be independent."""
 
 Function = Callable[..., Any]
 
@@ -55,18 +59,21 @@ class ActivationRow(Protocol):
 
 
 class ActivationRounding:
-    """Rounding of an activation whose z (…, units) is known to ± z_error, found by nudging z."""
+    """Bounds on the rounding errors of an activation, found by nudging its argument z (…, units).
+
+    z_error: a bound on the error of z.
+    """
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
-        """Return the error of a = φ(z) caused by the error of z, from values only."""
+        """Return a bound on the error of a = φ(z) caused by the error of z, without using φ'."""
         return _moved(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
-        """Return the rounding error of φ at an exact z, in units of ε, from values only."""
+        """Return a bound on the rounding error of φ at an exact z, in units of ε, without using φ'."""
         return _own(row.value, z)
 
     def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
-        """Return the error of ∂a/∂z, in its shape."""
+        """Return a bound on the error of ∂a/∂z, in the shape of ∂a/∂z."""
         carried = _moved(row.derivative, z, z_error, row.coupled, row.pieces)
         error = carried + eps * _own(row.derivative, z)
         # a(1 − a) and the like are exact only to the rounding of 1.
@@ -79,7 +86,7 @@ class ActivationRounding:
     def delta(
         self, row: ActivationRow, z: Array, z_error: Array, dL_da: Array, dL_da_error: Array, eps: float
     ) -> Array:
-        """Return the error of δ = ∂L/∂a · ∂a/∂z (…, units)."""
+        """Return a bound on the error of δ = ∂L/∂a · ∂a/∂z, (…, units)."""
         size = np.abs(dL_da)
         if not row.coupled:
             slope = np.abs(row.derivative(z))
@@ -91,7 +98,7 @@ class ActivationRounding:
         return self.at_most(row, z, dL_da_error) + carried + eps * (own + _row_sum(size * absolute))
 
     def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
-        """Return the largest δ for any ∂L/∂a no larger than `sizes`: Σᵢ sizesᵢ |∂aᵢ/∂zⱼ|."""
+        """Return the largest possible |δⱼ| if |∂L/∂aᵢ| is at most sizesᵢ: Σᵢ sizesᵢ |∂aᵢ/∂zⱼ|."""
         slopes = np.abs(row.derivative(z))
         if not row.coupled:
             return sizes * slopes
@@ -100,9 +107,9 @@ class ActivationRounding:
 
 
 class SoftmaxRounding(ActivationRounding):
-    """Rounding of softmax, whose relative error is a difference of errors of z.
+    """Bounds on the rounding errors of softmax, whose relative error is a difference of two errors of z.
 
-    It never builds the Jacobian for δ.
+    `delta` and `at_most` do not build the Jacobian.
     """
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
@@ -160,10 +167,16 @@ class LossRow(Protocol):
 
 
 class LossRounding:
-    """Rounding of a loss whose outputs a (…, C) are known to ± a_error, found by nudging a."""
+    """Bounds on the rounding errors of a loss, found by nudging the outputs a (…, C).
+
+    a_error: a bound on the error of a.
+    """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
-        """Return ℓ, its error caused by the error of a, and the total size of its terms, each (…)."""
+        """Return ℓ, a bound on its error caused by the error of a, and the size of its terms, each (…).
+
+        The size of the terms is the sum of their absolute values.
+        """
         if not row.per_output:
             value = row.value(a, target)
             carried = _moved(lambda moved: np.real(row.value(moved, target)), a, a_error, True)
@@ -176,7 +189,7 @@ class LossRounding:
         return terms.sum(axis=-1), carried.sum(axis=-1), size.sum(axis=-1)
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
-        """Return the error of ∂ℓ/∂a, in its shape."""
+        """Return a bound on the error of ∂ℓ/∂a, in the shape of ∂ℓ/∂a."""
         size = np.abs(row.gradient(a, target))
         rounding = size + np.abs(a) + np.abs(target)
         if not row.per_output:  # the terms subtracted may be as large as the largest of the row
@@ -188,7 +201,7 @@ class LossRounding:
         return carried + eps * rounding
 
     def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
-        """Mark the outputs (N, C) that an error of ± reach may put on either side of a kink."""
+        """Return a mask (N, C) of the outputs that an error of ± reach may put on either side of a kink."""
         assert row.pieces is not None
         result: Array = row.pieces(a - reach, target) != row.pieces(a + reach, target)
         return result
@@ -196,12 +209,13 @@ class LossRounding:
 
 @dataclass(frozen=True)
 class CoupledRounding(LossRounding):
-    """Rounding of a loss that couples the outputs of a sample and has at most one kink per sample.
+    """Bounds for a loss that couples the outputs of a sample and has at most one kink per sample.
 
-    Its gradient is a difference of terms, so that its entries share the largest error seen in float32.
+    The gradient is a difference of terms that may cancel, so all its entries in a sample get the largest
+    error observed in float32.
 
-    absolute: the size of the numbers whose difference is the gradient, such as the 1 of e^a − 1.
-    near_one: whether the value subtracts numbers near 1; if not, they are about as large as the outputs.
+    absolute: the size of the numbers that are subtracted in the gradient, such as the 1 of e^a − 1.
+    near_one: whether ℓ is a difference of numbers near 1. If not, these are about as large as the outputs.
     """
 
     absolute: float = 0.0
@@ -229,9 +243,10 @@ class CoupledRounding(LossRounding):
 
 @dataclass(frozen=True)
 class RoundingOfPositions(LossRounding):
-    """Rounding of a loss that is a sum over positions: a row's own rounding, added up.
+    """Bounds for a loss that is a sum over positions: the bounds of all positions, added up.
 
-    row: the loss of one position.  axes: the axes of the positions, once the outputs are reduced.
+    row: the loss of one position.
+    axes: the position axes of an array that has already been summed over the outputs.
     """
 
     row: Any
@@ -252,7 +267,10 @@ class RoundingOfPositions(LossRounding):
 
 
 class _AgainstTheLabel(LossRounding):
-    """Rounding of a loss that falls with the labelled output and rises with all others: its errors add up."""
+    """Bounds for a loss that falls if the labelled output rises, and rises if any other output does.
+
+    The loss is thus furthest off if the labelled output is too small and all others are too large.
+    """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         against = np.where(target >= target.max(axis=-1, keepdims=True), -a_error, a_error)
@@ -267,7 +285,7 @@ class _AgainstTheLabel(LossRounding):
 
 
 class CrossEntropyRounding(_AgainstTheLabel):
-    """Rounding of cross-entropy, whose gradient is softmax(a) times the total target, less the target."""
+    """Bounds for cross-entropy, whose gradient is softmax(a) Σ_c target_c − target."""
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         value, carried, size = super().value(row, a, a_error, target)
@@ -283,7 +301,7 @@ class CrossEntropyRounding(_AgainstTheLabel):
 
 
 class HingeRounding(_AgainstTheLabel):
-    """Rounding of the hinge loss, whose gradient is exact."""
+    """Bounds for the hinge loss, whose gradient consists of whole numbers and is exact."""
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
         return np.zeros_like(a)  # the gradient holds whole numbers
@@ -294,7 +312,10 @@ NUDGED_LOSS = LossRounding()
 
 
 def _own(function: Function, at: Array) -> Array:
-    """Return the rounding error of `function` in units of ε, as float32 shows it nearby, or a few ulps."""
+    """Return a bound on the rounding error of `function` at an exact argument, in units of ε.
+
+    It is twice the largest error observed in float32 at arguments nearby, but at least `FUNCTION_ULPS` ulps.
+    """
     own: Array = FUNCTION_ULPS * np.abs(function(at))
     narrow = np.finfo(np.float32)
     rng = np.random.default_rng(0)
@@ -313,7 +334,10 @@ def _row_sum(numbers: Array) -> Array:
 
 
 def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
-    """Yield the changes to apply together: all at once, or one group of a coupled row after another."""
+    """Yield the nudges of an argument, which are applied one after another.
+
+    In a coupled row, each nudge changes one group of numbers. Otherwise, a single nudge changes all of them.
+    """
     if not coupled:
         yield by
         return
@@ -325,9 +349,9 @@ def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
 
 
 def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None) -> Array:
-    """Return how much `function` changes if its argument is off by ± `by`.
+    """Return how much `function` may change if its argument changes by up to ± `by`.
 
-    Where the nudge crosses to another piece, the change counts as 0.
+    If a nudge crosses to another smooth piece, the change counts as 0.
     coupled: whether each result depends on the whole row.
     """
     here: Array = function(at)
@@ -344,7 +368,11 @@ def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Func
 
 
 def _same_pieces(pieces: Function, at: Array, moved: Array, coupled: bool, axes: int) -> Array:
-    """Mark the numbers that stay on their piece; in a coupled row, only if the whole row does."""
+    """Return a mask of the results whose arguments stay on the same smooth piece.
+
+    In a coupled row, all arguments of the row have to stay.
+    axes: the number of axes of the results.
+    """
     same = np.equal(pieces(moved), pieces(at))
     if not coupled:
         return same

@@ -8,7 +8,10 @@ from typing import Any
 
 
 def bound(row: object, options: Mapping[str, Any], *functions: str) -> dict[str, Any]:
-    """Return the fields of `row` that change when `options` are bound to these functions."""
+    """Return the fields of `row` that change when `options` are bound to its functions.
+
+    functions: the names of the fields that hold these functions.
+    """
     if not options:
         return {}
     changed = {name: partial(getattr(row, name), **options) for name in functions if getattr(row, name)}

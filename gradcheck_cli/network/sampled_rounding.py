@@ -12,13 +12,13 @@ from gradcheck_cli.types import Array
 
 _SAMPLES = 8
 _NUDGE = 2.0**-10
-"""Relative distance between the samples, large enough for their roundings to be independent."""
+"""The relative distance between the samples, large enough for their rounding errors to be independent."""
 
 _UNLIKE = 10.0
 """Other authors' formulas may round this many times worse than gradcheck's."""
 
 _FLOOR = 3e-6
-"""A bound below this share of a tensor's largest entry does no harm."""
+"""No bound is lowered below this share of a tensor's largest entry, since small bounds do no harm."""
 
 
 def capped(
@@ -26,9 +26,10 @@ def capped(
 ) -> dict[str, Array]:
     """Return the bounds of the first-order analysis, limited to what the observed rounding makes plausible.
 
-    The analysis assumes the worst of every rounding. Through a stack of batch normalisations its bound grows
-    to the size of the gradient itself and would excuse anything. Where common formulas lose digits that
-    gradcheck's keep, the observed rounding says nothing about them, and the bounds stay as they are.
+    The analysis assumes the worst case of every rounding. Through a stack of batch normalisations, its bounds
+    grow to the size of the gradients themselves and would excuse any mistake. If a step has common formulas
+    that lose digits and gradcheck's formula does not, the observed rounding says nothing about them, and the
+    bounds stay as they are.
     """
     if any(node.step.loses_digits for node in network.graph.nodes):
         return dict(bounds)

@@ -1,7 +1,8 @@
 """The interface of a step, which contains everything that is specific to one operation of a network.
 
-A step maps arrays (…, N, *features) to one such array. Leading axes are perturbations, evaluated together. N
-counts the samples; unless a step couples them, the axis may hold any selection of samples.
+A step maps arrays (…, N, *features) to one such array. The leading axes hold perturbations, which are
+evaluated together. N is the number of samples; unless the step couples samples, they may be any selection of
+the batch.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from gradcheck_cli.network.nudged_rounding import value_error, vjp_error
 from gradcheck_cli.types import Array, Shape
 
 Couples = Literal["nothing", "row", "batch"]
-"""What one input of a step affects: its own output only, all outputs of its sample, or all samples."""
+"""What a step couples, which determines the outputs that one element of its input affects.
+
+"nothing": only the same element of the output.  "row": all outputs of its sample.  "batch": the outputs of
+all samples.
+"""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The smooth pieces that rounding may put the inputs of a step on, in the shape of its `pieces`.
+    """The smooth pieces that rounding may put the inputs of a step on, in the shape of `Step.pieces`.
 
-    below, above: a piece on one side of the kink and one on the other; the same piece where there is none.
-    reach: how far from the kink rounding may move a number.
-    more: whether more than two pieces meet anywhere.
+    below, above: the pieces on the two sides of a kink that rounding may cross; equal if there is none.
+    reach: how far rounding may move a number.
+    more: whether more than two pieces meet at any kink.
     """
 
     below: Array
@@ -41,7 +46,7 @@ class Sides:
 class UnfitError(Exception):
     """A step does not fit its input. `key` is the option at fault, if any; `help` says how to fix it.
 
-    place: where the step is among the spec's layers, once it is known.
+    place: where the step is among the spec's layers; empty until the builder fills it in.
     """
 
     def __init__(self, message: str, key: str = "", help: str | None = None) -> None:
@@ -59,8 +64,8 @@ class Step:
     has_pieces: whether it has kinks.  flat_below: whether it is constant below its kink.
     channel: the axis of a sample's output that holds its units or channels.
     makes_images: whether the output is an image [channels, height, width].
-    tokens: if the input holds tokens, whole numbers from 0, how many tokens there are; else 0.
-    loses_digits: whether common formulas for it lose digits that gradcheck's keep.
+    tokens: the number of different tokens if the input holds tokens (whole numbers from 0), else 0.
+    loses_digits: whether common formulas for the step lose digits that gradcheck's formulas keep.
     label: the text for this step in a one-line description of a network, if any.
     In all methods, p holds the step's parameters, by their names in the step.
     """
@@ -81,18 +86,21 @@ class Step:
         return False
 
     def pieces(self, x: Array) -> Array:
-        """Return which smooth piece of the step each number is on; needs `has_pieces`.
+        """Return the smooth piece that each element of the input is on. Defined only if `has_pieces`.
 
-        The numbers are those of the input, or of the output if a piece belongs to several inputs.
+        If several inputs determine a piece together, return a piece for each element of the output instead.
         """
         raise NotImplementedError
 
     def sides(self, x: Array, reach: Array) -> Sides:
-        """Return the pieces on both sides of the kinks that each input reaches if it is off by ± reach."""
+        """Return the pieces on both sides of each kink that an input can cross with an error of ± reach."""
         return Sides(self.pieces(x - reach), self.pieces(x + reach), reach)
 
     def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
-        """Return the output on the given pieces, extended past their ends; needs `has_pieces`."""
+        """Return the output computed with the given pieces, each extended past its ends.
+
+        Defined only if `has_pieces`.
+        """
         raise NotImplementedError
 
     @property
@@ -101,7 +109,10 @@ class Step:
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Step:
-        """Return the step for an input of these features and the options of a spec. Raises `UnfitError`."""
+        """Return the step with a spec's options for an input whose samples have the shape `features`.
+
+        Raises an `UnfitError` if the step does not fit the input.
+        """
         raise NotImplementedError
 
     @property
@@ -115,14 +126,14 @@ class Step:
         return math.prod(inputs), units
 
     def centre(self, name: str) -> float | None:
-        """Return the number around which a parameter starts: 1 for a scale, 0 for a bias; None for weights.
+        """Return the value around which a scale (1) or a bias (0) is initialised; None for a weight.
 
         Initialisers always draw weights. Penalties apply to weights only, unless a spec asks for more.
         """
         return None if len(self.shapes[name]) > 1 else 0.0
 
     def constant(self, name: str) -> Array | None:
-        """Return a mask of the entries of a parameter that count as constants, which get no gradient."""
+        """Return a mask of the parameter's entries that are constants without a gradient; None if none is."""
         return None
 
     def out(self, *features: Shape) -> Shape:
@@ -130,11 +141,17 @@ class Step:
         return features[0]
 
     def multiplications(self, *features: Shape) -> int:
-        """Return about how many multiplications a sample takes; elementwise work does not count."""
+        """Return roughly how many multiplications a sample takes; elementwise ones are not counted.
+
+        features: the shapes of one sample of each input.
+        """
         return 0
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        """Return the output (…, N, *out) for inputs (…, N, *features), which may be real, complex or wide."""
+        """Return the output (…, N, *out) for inputs (…, N, *features).
+
+        The inputs may be real, complex, or wider than float64.
+        """
         raise NotImplementedError
 
     def vjp(
@@ -155,14 +172,17 @@ class Step:
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        """Return ∂L/∂input with its error for each input, and an error bound for each gradient.
+        """Return ∂L/∂input with its error for each input, and an error bound for each parameter's gradient.
 
-        The default works for every step: it nudges what `vjp` takes and observes the change.
+        The default works for every step: it nudges the arguments of `vjp` and observes the change.
         """
         return vjp_error(self, p, known, upstream, arithmetic)
 
     def rows(self, x: Array) -> Array | None:
-        """Return the input as R rows of K numbers if the step is z = a wᵀ + b for every row a; else None."""
+        """Return the rows a of the input, (R, K).
+
+        None unless the step computes z = a wᵀ + b for each row.
+        """
         return None
 
     def by_row(self, array: Array) -> Array:
@@ -170,7 +190,7 @@ class Step:
         return array.reshape(-1, array.shape[-1])
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
-        """Return how parameter `name` enters the output, z = J w + c; None if it is not affine in it."""
+        """Return how parameter `name` enters the output, z = J w + c; None if z is not affine in w."""
         return None
 
     def with_entries(
@@ -190,9 +210,9 @@ class Step:
         return np.stack(results)
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
-        """Return, for each input, a mask of the numbers of a sample that can affect the network's output.
+        """Return, for each input, a mask (*features) of the features that can affect the network's output.
 
-        above: the same mask for this step's output. A number outside the mask has a gradient of exactly 0.
+        above: the same mask for this step's output. A feature outside the mask has a gradient of exactly 0.
         """
         return tuple(np.full(each, bool(above.any())) for each in features)
 

@@ -15,9 +15,9 @@ def sum_error(
     factor: Array | None = None,
     factor_error: Array | None = None,
 ) -> Array:
-    """Return a bound on the error of Σ δ f over the rows, (units,), given δ and f (rows, units) with errors.
+    """Return a bound (units,) on the error of Σ δ f over the rows, for δ and f of shape (rows, units).
 
-    Without a factor, f is 1 and exact.
+    error, factor_error: bounds on the errors of δ and of f.  If no factor is passed, f is 1 and exact.
     """
     if factor is None or factor_error is None:
         factor, factor_error = np.ones_like(delta), np.zeros_like(delta)

@@ -24,12 +24,12 @@ class Windows:
 
     @property
     def axes(self) -> int:
-        """The number of position axes, the last ones of an array."""
+        """The number of position axes, which are the last axes of an array."""
         return len(self.kernel)
 
     @property
     def reach(self) -> Shape:
-        """The number of positions from the first to the last number of a window."""
+        """The number of positions that a window spans along each axis, from its first element to its last."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
 
     def out(self, size: Shape) -> Shape:
@@ -38,7 +38,7 @@ class Windows:
         return tuple((n + 2 * p - r) // s + 1 for n, p, r, s in along)
 
     def around(self, size: Shape) -> Shape:
-        """Return a size with its padding."""
+        """Return the size, along each axis, of an input of this size with its padding."""
         return tuple(n + 2 * p for n, p in zip(size, self.padding, strict=True))
 
     def padded(self, x: Array) -> Array:
@@ -54,7 +54,7 @@ class Windows:
         return cropped
 
     def views(self, padded: Array, out: Shape) -> Iterator[tuple[Shape, Array]]:
-        """Yield each index in the kernel, with a writable view of its number in every window.
+        """Yield each index into the kernel, with a writable view of the element it selects in each window.
 
         out: the number of windows along each axis.
         """
@@ -64,7 +64,10 @@ class Windows:
 
 @lru_cache(maxsize=256)
 def _slices(windows: Windows, out: Shape) -> tuple[tuple[Shape, Any], ...]:
-    """Return each index in the kernel with its slices; building them would slow down small convolutions."""
+    """Return each index into the kernel, with the slices of an array that it selects in every window.
+
+    They are cached, since building them every time would slow down small convolutions.
+    """
     slices = []
     for index in product(*(range(k) for k in windows.kernel)):
         along = zip(index, windows.dilation, windows.stride, out, strict=True)
