@@ -85,7 +85,7 @@ gradients_option = option(
 
 
 def code_options(command: Command) -> Command:
-    """Declare an option, such as `--python`, for every kind of code that gradients can come from."""
+    """Declare an option, such as `--python`, for each row of `CODE_SOURCES`."""
     for source in reversed(CODE_SOURCES):
         command = option(
             f"--{source.key}",
