@@ -42,8 +42,8 @@ def diagnose(
     """Return a diagnosis of the wrong gradients.
 
     problem: the network, if the spec describes one.
-    is_its_loss: whether the differences are of the network's own loss, not of a loss returned by the author's
-    code, which may differ.
+    is_its_loss: whether the finite differences are those of the network's own loss. If not, they are those of
+    a loss returned by the author's code, which may differ.
     samples: the number of samples, if known.  without: kinds of mistakes to leave out.
     in_out: whether the author's file stores weights as [in, out], so that its rows are our columns.
     loss: the author's loss, if known.
@@ -78,7 +78,7 @@ def _diagnosed(
 def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
     """Return a diagnosis that only reports what rerunning the code in other ways has shown.
 
-    That may explain all other wrong entries, so no further cause is sought.
+    These facts may explain all other wrong entries, so no further cause is sought.
     """
     return Diagnosis((), 0, (), (), "arrays", tuple(shown))
 
@@ -103,7 +103,7 @@ def _of_steps_between(
     comparisons: Sequence[Comparison],
     without: frozenset[str],
 ) -> Diagnosis:
-    """Return the diagnosis of a chain, or that of its graph if a step between its layers is the cause."""
+    """Return the chain's diagnosis `found`, or its graph's if a step between two layers is the cause."""
     if not any(layer.before for layer in problem.network.layers):
         return found
     of_graph = diagnose_graph(problem, right, comparisons, without)
@@ -195,7 +195,7 @@ def _of_another_loss(
 
 
 def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
-    """Return the diagnosis for code that returns the network's right gradients, but a loss that differs."""
+    """Return the diagnosis for code that returns the network's right gradients but a different loss."""
     another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
     theirs = "is another" + ("" if loss is None else f", {loss:.6g}") if another else "has other gradients"
     sentence = (

@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array
 _MOST = 2
 
 _FEWEST = 4
-"""The fewest known entries that can stand for a whole tensor."""
+"""The smallest number of known entries that may stand for a whole tensor."""
 
 _BY_FAR = 100.0
 """A gradient counts as nonzero if its size is more than this many times its error bound."""
@@ -57,7 +57,7 @@ def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _target(comparison: Comparison) -> Target:
-    """Return the gradient to explain, with its finite differences as the right one.
+    """Return the gradient to explain; its finite differences serve as the right gradient.
 
     Entries without a known difference get an infinite bound, unless a projection limits it.
     """
@@ -71,7 +71,7 @@ def _target(comparison: Comparison) -> Target:
 
 
 def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
-    """Yield each set of mistakes that explains all wrong tensors; a single common factor comes first."""
+    """Yield each set of mistakes that explains all wrong tensors; one factor on all of them comes first."""
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
@@ -114,12 +114,12 @@ def _of_tensor(
 
 
 def _stands_for_all(comparison: Comparison, target: Target) -> bool:
-    """Return whether the entries drawn at random are all wrong, so that they can stand for the rest."""
+    """Return whether all entries drawn at random are wrong and are enough to stand for the whole tensor."""
     return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield a swap with every other tensor whose right gradient matches this one in all known entries."""
+    """Yield a swap with each other tensor whose right gradient, as far as known, equals the one found."""
     for other in targets.values():
         if not other.can_stand_for(target):
             continue
@@ -132,10 +132,11 @@ def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made
 
 
 def _factors(targets: Sequence[Target]) -> dict[str, float]:
-    """Return, by tensor, the constant factor on the right gradient that gives the one found, if any does.
+    """Return, by tensor name, the constant factor that turns the right gradient into the one found.
 
-    The factors known most precisely come first. A tensor takes over one of these if it matches within its
-    error bars: in float32, the measured factors of a single mistake may differ by 1e-4.
+    Tensors without such a factor are left out. The most precisely known factors are determined first. Another
+    tensor takes over one of them if it matches within that tensor's error bars: in float32, the measured
+    factors of a single mistake may differ by 1e-4.
     """
     factors: dict[str, float] = {}
     for target in sorted(targets, key=_sharpness, reverse=True):
@@ -149,13 +150,13 @@ def _factors(targets: Sequence[Target]) -> dict[str, float]:
 
 
 def _sharpness(target: Target) -> float:
-    """Return how precisely a factor on the tensor is known: its right entries over their bounds."""
+    """Return how precisely a factor on the tensor is known: the norm of right entries over their bounds."""
     distinct = _distinct(target)
     return float(np.linalg.norm(target.right[distinct] / target.bound[distinct]))
 
 
 def _distinct(target: Target) -> Array:
-    """Return a mask of the known entries that are far from 0, in the tensor's shape."""
+    """Return a mask, in the tensor's shape, of the known entries whose right value is clearly not 0."""
     return np.asarray(target.is_known & (np.abs(target.right) > 10.0 * target.bound))
 
 
@@ -186,7 +187,7 @@ def _whole(factor: float) -> Iterator[float]:
 
 
 _NEAR_WHOLE = 1e-3
-"""The largest relative distance at which a measured factor gives way to a whole number that also matches."""
+"""A measured factor is replaced by a whole number that also matches within this relative distance."""
 
 
 # --- what is known without an answer -----------------------------------------------------------------------
@@ -229,7 +230,7 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _stands_still(target: Target) -> bool:
-    """Return whether the differences are 0 for most entries with a nonzero gradient."""
+    """Return whether the finite differences are 0 for most entries with a nonzero gradient."""
     told = target.is_known & (np.abs(target.found) > _BY_FAR * target.bound)
     still = told & (np.abs(target.right) <= target.bound)
     return int(still.sum()) > max(1, int(told.sum()) // 2)

@@ -54,7 +54,7 @@ ONE_USE = Wrong(
 
 
 def owners(graph: Graph) -> dict[str, str]:
-    """Return the layer of each parameter; if several use it, the first one."""
+    """Return the layer of each parameter, by parameter name; if several layers use it, the first one."""
     first = ((name, node.layer) for node in reversed(graph.nodes) for name in node.names.values())
     return dict(first)
 

@@ -23,8 +23,8 @@ from gradcheck_cli.types import Array
 class Complete:
     """The complete gradient of a parameter, as a matrix or a vector.
 
-    layer: the layer of the parameter.
-    uses: the part of each use, by the use in words.
+    layer: the name of the parameter's layer.
+    uses: the part of the gradient from each use of the parameter, by a description of the use.
     penalty: the terms that the right penalties add.
     """
 
@@ -41,7 +41,7 @@ class Complete:
         return sum(others, first)
 
     def wrong(self, without: frozenset[str], targets: Mapping[str, Target]) -> Iterator[Candidate]:
-        """Yield each mistake with the gradient that results.
+        """Yield each mistake in this gradient, with the gradient that results.
 
         without: kinds to leave out.  targets: all gradients found.
         """

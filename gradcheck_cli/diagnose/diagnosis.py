@@ -34,8 +34,8 @@ class Cause:
 class Answer:
     """One possible explanation: a mistake, or two at once, that reproduce the gradient found.
 
-    apart: the largest distance between their gradient and the one found, as a share of the tensor's largest
-    entry.
+    apart: the largest distance between the gradient that the mistakes produce and the one found, as a share
+    of the tensor's largest entry.
     """
 
     causes: tuple[Cause, ...]
@@ -50,10 +50,10 @@ class Diagnosis:
     tried: how many wrong formulas were computed.
     observations: what else is known, one sentence per fact: where the mistake is, which ratios are constant.
     layers: the layers that contain the mistake, as far as known, from the output down.
-    basis: what the diagnosis rests on: the network, the arrays alone, or the arrays because the network
-    described is not the author's.
+    basis: what the diagnosis rests on: the network, the arrays alone, or the arrays because the spec
+    describes a different network from the author's.
     trials: what rerunning the code in other ways has shown, one sentence per fact; if there are any, they
-    are the reason.
+    count as the explanation.
     """
 
     answers: tuple[Answer, ...]

@@ -12,7 +12,9 @@ from gradcheck_cli.types import Array
 
 
 def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:
-    """Yield a sentence on where each partly wrong tensor is wrong, and one on gradients that are 0 there.
+    """Yield sentences that say where each partly wrong tensor is wrong.
+
+    A last sentence names the tensors whose gradient is 0 wherever it is wrong.
 
     others: the tensors to search for errors at the same indices.
     """
@@ -48,13 +50,13 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
 
 
 def _axis(off: Array) -> int | None:
-    """Return the first axis with right and wrong lines: 0 for rows, 1 for columns; None if there is none."""
+    """Return the first axis with both right and wrong lines: 0 for rows, 1 for columns; None without one."""
     axes = range(off.ndim if off.ndim > 1 else 0)
     return next((axis for axis in axes if not _lines(off, axis).all()), None)
 
 
 def _lines(off: Array, axis: int) -> Array:
-    """Return a mask of the rows (axis 0) or columns (axis 1) with a wrong entry, (lines,)."""
+    """Return a mask, one entry per line, of the rows (axis 0) or columns (axis 1) with a wrong entry."""
     return np.asarray(off.any(axis=tuple(k for k in range(off.ndim) if k != axis)))
 
 
@@ -79,7 +81,7 @@ def _entries(off: Array) -> str:
 
 
 def _off_alike(name: str, off: Array, others: Mapping[str, Target]) -> list[str]:
-    """Return the vectors that are wrong at exactly the indices of the wrong rows or columns.
+    """Return the names of the vectors that are wrong at exactly the indices of the wrong rows or columns.
 
     They show what these rows or columns stand for, such as units.
     """

@@ -10,8 +10,8 @@ class Family:
     """A group of kinds of mistakes.
 
     name: a name that scripts can rely on.
-    shown_by: the data or parameters that would make an invisible mistake of this family show. A row that
-    knows better says so itself.
+    shown_by: the data or parameters that would reveal a mistake of this family if it has no effect on the
+    gradients. A mistake may name its own.
     over_samples: whether its mistakes concern a sum or mean over samples, so that one sample may hide them.
     in_activation: whether its mistakes concern ∂a/∂z, so that with some activations they are no mistakes.
     """

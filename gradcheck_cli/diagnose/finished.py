@@ -21,7 +21,10 @@ Candidate = tuple[tuple[Made, ...], Array]
 def scaled_to(
     wrong: Wrong, layer: str, target: Target, factor: float, candidate: Array
 ) -> Iterator[Candidate]:
-    """Yield a mistake with the factor on one tensor or, for clipping, a norm that is a round number."""
+    """Yield the mistake that scales one tensor to `candidate`.
+
+    Its value is the factor or, for clipping, the norm that results, which must be a round number.
+    """
     if wrong is TENSOR_FACTOR:
         yield (Made(wrong, layer, target.name, factor),), candidate
     elif 0 < factor < 1 and is_round(norm := float(np.linalg.norm(target.found))):

@@ -12,7 +12,7 @@ from gradcheck_cli.diagnose.site import Site
 from gradcheck_cli.types import Array
 
 NOTHING = 1e-11
-"""Below this factor, only rounding is left of a gradient."""
+"""A gradient that is a smaller multiple of another than this is nothing but rounding."""
 
 
 def is_right(site: Site, right: Site | None) -> bool:

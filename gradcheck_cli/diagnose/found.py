@@ -30,7 +30,7 @@ class Found:
 
     @cached_property
     def of_data(self) -> dict[str, Array]:
-        """The gradients without their penalties."""
+        """The gradients found, without their penalty terms."""
         return {name: target.found - self.penalties[name] for name, target in self.targets.items()}
 
     @cached_property
@@ -44,7 +44,7 @@ class Found:
         return frozenset(name for name, penalty in self.penalties.items() if penalty.any())
 
     def of_layer(self, site: Site) -> list[tuple[Part, str]]:
-        """Return the parts and names of the layer's parameters, if their gradients are among those found."""
+        """Return the layer's parameters whose gradients are among those found, as pairs (part, name)."""
         named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
         return [(part, name) for part, name in named if name in self.targets]
 

@@ -40,9 +40,10 @@ def diagnose_graph(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
-    """Return the mistakes that, made in our backprop of the graph, reproduce these gradients.
+    """Return a diagnosis: the mistakes that, made in our own backprop, reproduce the gradients found.
 
-    right: the right gradients.  without: kinds of mistakes to leave out, as if they were unknown.
+    comparisons: the gradients found.  right: the right gradients, by parameter name.
+    without: kinds of mistakes to leave out, as if they were unknown.
     """
     exact = matrices(right)
     targets = {c.name: target_of(c, exact[c.name]) for c in compared(comparisons)}
@@ -80,7 +81,7 @@ def _blamed(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def topmost_wrong(graph: Graph, targets: Mapping[str, Target]) -> list[str]:
-    """Return the layers that are wrong while all layers above them are right, from the output down."""
+    """Return the layers that are wrong although all layers above them are right, from the output down."""
     highest, owner = _highest_use(graph), owners(graph)
     wrong = [name for name in highest if name in targets and not targets[name].is_right]
     above = {name: _layers_above(graph, highest[name]) for name in wrong}
@@ -90,7 +91,7 @@ def topmost_wrong(graph: Graph, targets: Mapping[str, Target]) -> list[str]:
 
 
 def _highest_use(graph: Graph) -> dict[str, int]:
-    """Return the last node that uses each parameter."""
+    """Return, by parameter name, the index of the last node that uses the parameter."""
     return {name: i for i, node in enumerate(graph.nodes) for name in node.names.values()}
 
 

@@ -1,8 +1,8 @@
-"""Search for the mistakes that, made in the backprop of any graph, reproduce exactly the gradients found.
+"""Search for the mistakes in the backprop of any graph that reproduce exactly the gradients found.
 
 The search is one sweep over the nodes, from the loss down, as in `network/backprop.py`. A `Swept` is a sweep
-with certain mistakes. At every node it goes on with the right `vjp` and with each wrong one. As soon as the
-gradient of a parameter is complete, a sweep that does not reproduce it is dropped.
+with certain mistakes. At every node, the search continues it with the right `vjp` and with each wrong one. As
+soon as the gradient of a parameter is complete, sweeps that do not reproduce it are dropped.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class GraphSearch:
         yield from self._scaled(swept, visit)
 
     def _visit(self, swept: Swept, i: int) -> Visit | None:
-        """Return the visit to node i; None if nothing depends on the node."""
+        """Return the visit to node i; None if no gradient has arrived at the node."""
         upstream = swept.upstream.get(i + 1)
         self.tried += 1
         return None if upstream is None else Visit(self.at, i, upstream, swept.arrived)
@@ -140,12 +140,15 @@ class GraphSearch:
         return [[v for v in known if isinstance(node.step, v.step)] for node in self._nodes]
 
     def _is_allowed(self, wrong: Wrong, swept: Swept) -> bool:
-        """Return whether another mistake keeps within the limit; one made before counts once."""
+        """Return whether this mistake may be made next, within the limit on mistakes.
+
+        A mistake that was made before is not counted again. No mistake may follow an unconfirmed one.
+        """
         is_known = any(made.wrong is wrong for made in swept.made)
         return swept.is_proven and (is_known or number_of(swept.made) < self.most)
 
     def _after(self, swept: Swept, visit: Visit, handed: Handed) -> Swept:
-        """Return the sweep after a visit that has handed down these shares and gradients."""
+        """Return the sweep after a visit whose `vjp` returned `handed`: shares and parameter gradients."""
         shares, gradients = handed
         upstream, uses, node = dict(swept.upstream), dict(swept.uses), visit.node
         for k, share in zip(node.inputs, shares, strict=True):
@@ -180,7 +183,7 @@ class GraphSearch:
         return tuple(dict.fromkeys(names))
 
     def _first_below(self, value: int) -> tuple[str, ...]:
-        """Return the checked parameters of the nodes that ∂L/∂value reaches first."""
+        """Return the checked parameters whose gradients ∂L/∂value reaches first on its way down."""
         return self._first[value]
 
     @cached_property
@@ -251,10 +254,10 @@ class GraphSearch:
     def _solved(
         self, wrong: Wrong, made: WithValue, right: Swept, i: int, of_node: bool = False
     ) -> Iterator[Swept]:
-        """Yield the sweeps with a mistake, for each value of its unknown that fits.
+        """Yield the sweep with a mistake, once for each value of the mistake's unknown that fits.
 
         made: returns the sweep with the mistake; None if that changes nothing.  right: the sweep without it.
-        i: the next node to visit, or with of_node the one just visited.
+        i: the node just visited if `of_node` is set, else the next node to visit.
         """
         values = self._fitting(made, right, i, of_node) if wrong.unknown else [0.0]
         for value in values:
@@ -263,7 +266,7 @@ class GraphSearch:
                 yield from self._settled(swept, i) if of_node else iter((swept,))
 
     def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
-        """Return the values of the unknown that fit best the first gradients below that are wrong."""
+        """Return the best-fitting values of the unknown, one for each of the `_first_gradients` below."""
         at_zero = self._first_gradients(made(0.0) or right, i, of_node)
         at_one = self._first_gradients(made(1.0) or right, i, of_node)
         values = [
@@ -273,7 +276,10 @@ class GraphSearch:
         return unlike([value for value in values if np.isfinite(value)])
 
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
-        """Return the first checked gradients that are complete below, with right steps from here on."""
+        """Return the gradients completed at the first node below at which a gradient found is wrong.
+
+        They are computed with right steps from node i on. Empty if no gradient found below is wrong.
+        """
         at = i
         while at >= 0:
             if not (of_node and at == i):
@@ -305,7 +311,11 @@ class GraphSearch:
                 yield from self._settled(self._after(scaled, scaled_visit, scaled_visit.right), visit.i)
 
     def _may_be_scaled(self, visit: Visit) -> bool:
-        """Return whether a factor on the upstream gradient is more than one on the node's own gradients."""
+        """Return whether a factor on the upstream gradient differs from one on the node's own gradients.
+
+        It differs if it also reaches parameters below. It counts as different if no checked gradient is
+        complete above the node.
+        """
         below = any(self._first_below(k) for k in visit.node.inputs)
         above = any(self._complete[i] for i in self.at.graph.above[visit.i + 1])
         return below or not above
@@ -325,7 +335,7 @@ class GraphSearch:
 
     @cached_property
     def _complete(self) -> list[list[str]]:
-        """For each node, the checked parameters whose gradients are complete after the visit to it."""
+        """For each node, the checked parameters whose gradients are complete once the node is visited."""
         first: dict[str, int] = {}
         for i, node in enumerate(self._nodes):
             for name in node.names.values():
@@ -370,7 +380,10 @@ class GraphSearch:
         return owners(self.at.graph)
 
     def _in_words(self, uses: Mapping[int, Array]) -> dict[str, Array]:
-        """Return the parts of a gradient by the use in words: its layer, or its number in one layer."""
+        """Return the parts of a gradient, by a description of each use of the parameter.
+
+        The description names the layer or, if a layer uses the parameter more than once, numbers the use.
+        """
         layers = [self._nodes[i].layer for i in sorted(uses)]
         if len(set(layers)) == len(layers):
             return {f"its use in layer {self._nodes[i].layer}": part for i, part in uses.items()}
@@ -387,6 +400,6 @@ class GraphSearch:
 
 
 def _shown(made: Made) -> MadeAt:
-    """Return a mistake in one tensor, which shows in that tensor."""
+    """Return a mistake in one tensor as a `MadeAt` that shows in that tensor."""
     known = {each.name: getattr(made, each.name) for each in fields(Made)}
     return MadeAt(**known, shows_in=(made.tensor,))

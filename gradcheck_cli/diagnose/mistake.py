@@ -25,9 +25,11 @@ class Wrong:
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty if there is none.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
-    shown_by: the data or parameters that would make it show if it is invisible; by default, its family's.
+    shown_by: the data or parameters that would reveal the mistake if it has no effect on the gradients; by
+    default, those of its family.
     refined_by: the kinds that say the same more precisely.
-    freedom: how little it explains, since its unknown is free to fit; a factor of any value explains least.
+    freedom: how freely its unknown can fit; the larger it is, the less the mistake explains. A factor of any
+    value explains least.
     describes: whether it only says where the gradient is wrong; a mistake that says why is preferred.
     """
 
@@ -46,11 +48,11 @@ class Wrong:
 
     @property
     def what_shows_it(self) -> str:
-        """The data or parameters that would make it show if it is invisible."""
+        """The data or parameters that would reveal the mistake if it has no effect on the gradients."""
         return self.shown_by or self.family.shown_by
 
     def is_said_by(self, kinds: Collection[str]) -> bool:
-        """Return whether `kinds` contains its kind, or a kind that says the same more precisely."""
+        """Return whether `kinds` contains this mistake's kind, or one that says the same more precisely."""
         return self.kind in kinds or not self.refined_by.isdisjoint(kinds)
 
 

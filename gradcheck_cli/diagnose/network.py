@@ -1,4 +1,4 @@
-"""Diagnosis for a network whose backprop can be computed both with and without mistakes."""
+"""Diagnosis for a chain of layers, whose backprop we can compute both with and without mistakes."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ def diagnose_network(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
-    """Return the mistakes that, made in our backprop, reproduce these gradients.
+    """Return a diagnosis: the mistakes that, made in our own backprop, reproduce the gradients found.
 
-    right: the right gradients.  without: kinds of mistakes to leave out, as if they were unknown.
+    comparisons: the gradients found.  right: the right gradients, by parameter name.
+    without: kinds of mistakes to leave out, as if they were unknown.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
     targets = {name: replace(target, silent=silent_units(name, targets)) for name, target in targets.items()}
@@ -65,7 +66,7 @@ def target_of(comparison: Comparison, right: Array) -> Target:
 
 
 def silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
-    """Return a mask of the units whose weights and bias have gradients of exactly 0, (units,).
+    """Return a mask (units,) of the units whose weights and bias all have gradients of exactly 0.
 
     None if the gradient of the layer's weight or bias is missing, or if the layer has no units, as in a
     layer normalisation.
@@ -78,7 +79,7 @@ def silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
 
 
 _DOUBLE = 2.0**-50
-"""A floating-point type with a larger machine epsilon is narrower than float64."""
+"""A machine epsilon larger than this belongs to a floating-point type narrower than float64."""
 
 
 def _answers(
@@ -86,7 +87,7 @@ def _answers(
 ) -> tuple[list[Answer], int]:
     """Return the answers, and how many wrong formulas were tried.
 
-    Single mistakes are tried first, then pairs. Entries that are not finite are left out.
+    Single mistakes are tried first, then pairs. Entries of the gradients that are not finite are ignored.
     """
     second_best: list[Answer] = []
     if all(target.is_right for target in targets.values()):
@@ -103,12 +104,15 @@ def _answers(
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Return whether the mistake has a solved value without a name; a factor such as 1/N has one."""
+    """Return whether the mistake has an unknown that was solved for and whose value has no name of its own.
+
+    A factor such as 1/N does have a name.
+    """
     return bool(wrong.unknown) and (wrong.unknown != "factor" or wrong.kind == "factor")
 
 
 class Setting(NamedTuple):
-    """The facts that the names of mistakes depend on.
+    """The facts that decide how mistakes are named.
 
     problem: the network, if known.  sizes: the numbers of samples and outputs.
     norms: the norm of each gradient found.  without: kinds that must not be named.
@@ -120,7 +124,7 @@ class Setting(NamedTuple):
     without: frozenset[str]
 
     def norm(self, made: Sequence[Made]) -> float:
-        """Return the joint norm of all tensors that one factor applies to; 0 if it applies to some twice."""
+        """Return the joint norm of all gradients that a factor applies to; 0 if it applies to some twice."""
         if self.problem is None or made[0].tensor:
             names = {each.tensor for each in made if each.tensor} or set(self.norms)
         elif len(made) > 1:
@@ -165,7 +169,7 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
 
 
 def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
-    """Yield a sentence for each mistake in single tensors, under its likeliest name."""
+    """Yield one sentence for each mistake in a single tensor, using the likeliest name of the mistake."""
     for group in _grouped(made):
         yield cause_of(_names(group, False, setting)[0], setting.problem).sentence
 
@@ -186,7 +190,7 @@ def _places(made: Sequence[Made]) -> int:
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:
-    """Group the mistakes so that each group is one mistake, made in one or several places."""
+    """Return the mistakes in groups; a group holds one mistake, once for each place it was made in."""
     groups: list[list[Made]] = []
     for each in made:
         for group in groups:
@@ -199,7 +203,10 @@ def _grouped(made: Sequence[Made]) -> list[list[Made]]:
 
 
 def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[Made]]:
-    """Return the group once under each name that its factor may have; unchanged if it is no factor."""
+    """Return a copy of the group for each name that its factor may have.
+
+    A group that is not a factor is returned unchanged, as the only one.
+    """
     first = group[0]
     if first.wrong not in (SCALED, TENSOR_FACTOR) or first.value is None:
         return [group]
@@ -225,7 +232,7 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
 
 
 def _says_less(group: Sequence[Made], setting: Setting) -> bool:
-    """Return whether the group blames ∂L/∂a for a factor that may only be on one layer's gradients."""
+    """Return whether the group puts a factor on ∂L/∂a that may instead be on one layer's gradients only."""
     if group[0].wrong is not SCALED or setting.problem is None:
         return False
     lowest, *above = layers_of(setting.problem)
@@ -235,7 +242,7 @@ def _says_less(group: Sequence[Made], setting: Setting) -> bool:
 def with_overflow(
     answers: list[Answer], targets: Mapping[str, Target], problem: Problem | None
 ) -> list[Answer]:
-    """Return the answers with non-finite numbers, if there are any, as an additional mistake."""
+    """Return the answers, each with any non-finite entries of the gradients as a further mistake."""
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers
@@ -256,7 +263,10 @@ def _overflow(target: Target) -> Made:
 
 
 def _arises(layer: str, problem: Problem) -> str:
-    """Return in words where the first non-finite number arose; backprop starts at the output layer."""
+    """Return words that say where the first non-finite number arose, given its layer.
+
+    Backprop starts at the output layer, so all layers above this one are finite.
+    """
     if layer == problem.network.output.name:
         return f"it arises in layer {layer} or in the loss"
     return f"it arises in layer {layer}, since the layers above are finite"

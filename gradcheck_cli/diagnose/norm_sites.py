@@ -1,4 +1,4 @@
-"""Normalisations and their scales as sites, with the numbers that one mean is over as the rows."""
+"""Normalisations and their scales as sites: each column of their arrays holds the numbers of one mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Averaged:
-    """Arrays of a normalisation as rows: (numbers that a mean is over, means).
+    """A view of a normalisation's arrays as rows, (R, M): each of the M means is over the R rows.
 
     axes: the axes that the means are over.  shape: the shape of the arrays.
     """
@@ -52,7 +52,10 @@ class Averaged:
 
 @dataclass(frozen=True, kw_only=True)
 class NormSite(NodeSite):
-    """A normalisation, or the scale above it; each array is (rows, units) for the units of γ or the means."""
+    """A normalisation, or the scale above it, as a site with arrays (rows, units).
+
+    There is one unit for each entry of γ in a scale, and one for each mean in a normalisation.
+    """
 
     norm: Normalise
     normalised_rows: Normalised
@@ -92,7 +95,10 @@ def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
 
 
 def norm_below(visit: Visit) -> Visit | None:
-    """Return the visit to the normalisation below a scale, with the right gradient; None if there is none."""
+    """Return the visit to the normalisation below a scale after the scale's right `vjp`.
+
+    None if no normalisation is below.
+    """
     below = visit.feeder
     if below < 0 or not isinstance(visit.at.graph.nodes[below].step, Normalise):
         return None
@@ -100,7 +106,10 @@ def norm_below(visit: Visit) -> Visit | None:
 
 
 def scale_site(visit: Visit) -> NormSite | None:
-    """Return the site of y = γ ẑ + β, whose upstream gradient is ∂L/∂y; None if ẑ is not from a norm."""
+    """Return the site of a scale y = γ ẑ + β, whose upstream gradient is ∂L/∂y.
+
+    None if ẑ is not the output of a normalisation.
+    """
     below = norm_below(visit)
     if below is None:
         return None
@@ -123,7 +132,7 @@ def scale_site(visit: Visit) -> NormSite | None:
 
 
 def _by_unit(visit: Visit) -> Callable[[Array], Array]:
-    """Return a function that turns an array of the scale's output into (rows, entries of γ)."""
+    """Return a function that reshapes an array of the shape of the output to (rows, entries of γ)."""
     gamma, beta = visit.step.shapes
     size = visit.p[gamma].size
     numbers = np.arange(1.0, 1.0 + size).reshape(visit.p[gamma].shape)

@@ -70,7 +70,7 @@ def _where(problem: Problem, targets: Mapping[str, Target], off: Sequence[str]) 
 
 
 def _is_known_right(target: Target) -> bool:
-    """Return whether the gradient is right and precise enough to tell; half precision can hide much."""
+    """Return whether the gradient is right, and precise enough to rule out that rounding hides a mistake."""
     size = np.abs(target.right).max(initial=0.0)
     return target.is_right and bool(np.median(target.bound) <= _TELLING * size)
 

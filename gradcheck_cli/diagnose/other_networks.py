@@ -30,7 +30,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 KIND = ANOTHER_NETWORK.name
-"""The kind and the family of the mistake: nothing in backprop is wrong."""
+"""The name of both the kind and the family of this mistake, which is in the spec, not in backprop."""
 
 OTHER_NETWORK = Wrong(
     KIND,
@@ -49,7 +49,7 @@ class OtherNetwork:
     problem: the changed network with its data.
     has, says: the change in words, and what the spec says instead.
     layers: the layers that differ, from the output down.
-    factors: by parameter name, a factor on the gradient of `problem`, to undo a scaling of its parameters.
+    factors: by parameter name, the factor on a gradient that undoes the parameter's scaling in `problem`.
     """
 
     problem: Problem
@@ -70,7 +70,7 @@ class OtherNetwork:
                 yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
     def and_(self, second: OtherNetwork) -> OtherNetwork:
-        """Return `second`, which was made from this network, described by both changes."""
+        """Return the network `second`, which changes this one once more, described by both changes."""
         has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
         return OtherNetwork(second.problem, has, says, self.layers, self.factors)
 
@@ -118,7 +118,10 @@ def _matches(other: OtherNetwork, targets: Mapping[str, Target]) -> bool:
 def with_this_loss(
     problem: Problem, comparisons: Sequence[Comparison], loss: float, eps: float
 ) -> OtherNetwork | None:
-    """Return the first changed network with this loss whose gradients agree with the differences, or None."""
+    """Return the first changed network with this loss and gradients that agree with the finite differences.
+
+    None if there is no such network.
+    """
     by_name = {c.name: c for c in comparisons}
     alone = other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS))
     for other in chain(alone, _pairs_of_this_loss(problem, loss, eps)):
@@ -128,7 +131,7 @@ def with_this_loss(
 
 
 def are_measured(gradients: Iterable[tuple[str, Array]], comparisons: Mapping[str, Comparison]) -> bool:
-    """Return whether these gradients agree with the differences, within tolerances and error bars."""
+    """Return whether these gradients agree with the finite differences, within tolerances and error bars."""
     return not any(_is_off(g, comparisons[name]) for name, g in gradients if name in comparisons)
 
 
@@ -143,7 +146,9 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
 def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
     """Yield networks that differ both in the forward pass and in the loss.
 
-    fits: a cheap test that such a network must pass. Each forward pass is computed once for all losses.
+    fits: a cheap test that such a network must pass, given its problem and its forward pass.
+
+    Each forward pass is computed only once and shared by all losses.
     """
     for other in other_networks(problem, OF_FORWARD_PASS):
         activity = forward(other.problem.network, other.problem.parameters, other.problem.x)
@@ -172,7 +177,7 @@ def _penalty(problem: Problem) -> float:
 def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iterator[OtherNetwork]:
     """Yield the networks with two changes that reproduce the gradient of the output layer's bias.
 
-    If the output layer has a batch normalisation, it is the gradient of β instead.
+    If the output layer has batch normalisation, they reproduce the gradient of β instead.
     """
     output = problem.network.output
     target = targets.get(output.bias if output.batch_norm is None else output.beta)
@@ -210,7 +215,7 @@ _VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
     *(("elu", {"alpha": alpha}) for alpha in (0.1, 0.5, 2.0)),
     ("gelu", {"approximate": "tanh"}),
 )
-"""Common options of activations that differ from the defaults in the table."""
+"""Activations with options that are common but differ from the defaults in the table."""
 
 
 def _activations(problem: Problem) -> Iterator[OtherNetwork]:
@@ -269,7 +274,7 @@ def _normalised(problem: Problem) -> list[Layer]:
 def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
     """Yield the network whose batch norm divides the variance by N − 1, not by N.
 
-    It equals ours with γ times √((N − 1) / N) and eps times (N − 1) / N.
+    It equals the network in the spec with γ multiplied by √((N − 1) / N) and eps by (N − 1) / N.
     """
     layers, samples = _normalised(problem), len(problem.x)
     if not layers or samples < 2:
@@ -333,7 +338,7 @@ def _comparable(own: Loss) -> Iterator[Loss]:
 
 
 def _is_same_loss(row: Loss, own: Loss) -> bool:
-    """Return whether two losses are the same function with other names, as huber and smooth_l1 may be."""
+    """Return whether two losses are one function under different names, as huber and smooth_l1 may be."""
     a, target = _PROBE, np.array([[0.0, 0.0, 1.0, 0.0]])
     return np.allclose(row.with_options().value(a, target), own.value(a, target), rtol=1e-12)
 
@@ -381,4 +386,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""Changes after the forward pass, which only the author's loss can tell from a mistake in ∂L/∂a."""
+"""Changes after the forward pass; only the author's loss distinguishes them from a mistake in ∂L/∂a."""

@@ -17,14 +17,14 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return a mask of the rows of the weight's gradient that match this site's, (units,)."""
+    """Return a mask (units,) of the rows of the weight's gradient that match those of this site."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Return the names of the wrong units, and a site that mixes the wrong and the right one accordingly.
+    """Return the names of the wrong units, and a site that is wrong in these units and right in the others.
 
     None unless each row of the weight's gradient matches the wrong or the right site, and both occur.
     """
@@ -39,9 +39,9 @@ def in_some_units(
 
 
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
-    """Return the names of the samples in the loss, and the output layer's site for that loss.
+    """Return the names of the samples that the loss includes, and the output layer's site for that loss.
 
-    None unless the gradients match a loss over only some of the samples.
+    None unless the gradients found match a loss over only some of the samples.
 
     found: the gradients without their penalties.
     """
@@ -100,7 +100,7 @@ _MOST_PRODUCTS = 10_000_000
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
-    """Return the names of the samples in one sum over samples, and the gradient that results.
+    """Return the names of the samples that one sum includes, and the gradient that results.
 
     None unless the gradient found matches a sum over some of the samples.
     """

@@ -1,4 +1,4 @@
-"""Search for the mistakes that, made in our backprop, reproduce exactly the gradients found.
+"""Search for the mistakes that reproduce exactly the gradients found if we make them in our own backprop.
 
 The search goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that
 has reproduced every gradient so far. At the next layer, it is continued with the right steps and with every
@@ -35,7 +35,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
-"""The most states to continue at a layer; those with the fewest mistakes are kept."""
+"""The search goes on from a layer with at most this many states, those with the fewest mistakes."""
 
 W = TypeVar("W", bound=Wrong)
 
@@ -59,7 +59,7 @@ class Search:
         self._latest_rows: tuple[Site, Array] | None = None
 
     def run(self, most: int) -> list[State]:
-        """Return every state with up to `most` mistakes that reproduces all layers."""
+        """Return every state with up to `most` mistakes that reproduces the gradients of all layers."""
         assert self._right
         self.most = most
         states = [State()]
@@ -94,7 +94,7 @@ class Search:
         yield from chosen
 
     def _is_hopeless(self, state: State, i: int, steps: Steps, known: dict[tuple[int, ...], bool]) -> bool:
-        """Return whether the steps above the normalisation spoil a gradient of γ or β that was found right.
+        """Return whether the wrong steps above the normalisation contradict a right gradient of γ or β.
 
         known: a cache of the results, since many wrong normalisations share the steps above them.
         """
@@ -116,7 +116,10 @@ class Search:
         return known[key]
 
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
-        """Return the options that keep within the limit on mistakes and leave at most one unknown."""
+        """Return the options that can join the state's mistakes and these steps.
+
+        Together they may have up to `most` kinds of mistake, and the steps may have one unknown.
+        """
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
         full = state.number + len(fresh) >= self.most
         solved = any(mistake.unknown for mistake in (steps or {}).values())
@@ -147,7 +150,7 @@ class Search:
 
     @cached_property
     def _right(self) -> list[Site]:
-        """The site of each layer in a right backprop."""
+        """The sites of all layers in a backprop without mistakes, by layer index."""
         sites: list[Site] = []
         state = State()
         for i in reversed(range(len(self.problem.network.layers))):
@@ -177,18 +180,19 @@ class Search:
                 yield from self._in_some_units(state, reached, i, steps)
 
     def _layer_of(self, part: Part, i: int) -> str:
-        """Return the name of the layer that a part of layer i's step belongs to.
+        """Return the name of the layer that computes this part of layer i's backprop.
 
-        This is layer i, except for ∂L/∂a of a hidden layer, which the layer above computes.
+        This is layer i, except that ∂L/∂a of a hidden layer is computed by the layer above.
         """
         return self.problem.network.layers[i + 1 if part is Part.BELOW else i].name
 
     # --- from ∂L/∂a to δ -----------------------------------------------------------------------------------
 
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
-        """Yield each possible value of the unknown, with the layer's site after these steps.
+        """Yield layer i's site after these steps, once for each possible value of their unknown.
 
-        Sites that are equal to the right one are left out. Without an unknown, the value is 0.
+        The value comes first in each pair; it is 0 if there is no unknown. Sites that are equal to the right
+        one are left out.
         """
         site = self._site(state, i, steps, 0.0)
         if site is None:
@@ -206,7 +210,10 @@ class Search:
                 yield value, solved
 
     def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
-        """Return layer i's site after these steps, given the unknown; None if a step does not apply."""
+        """Return layer i's site after these steps; None if a step does not apply.
+
+        value: the value of the steps' unknown.
+        """
         nothing, above = np.empty(0), state.deltas
 
         def site(dL_da: Array = nothing, dL_dy: Array = nothing, delta: Array = nothing) -> Site:
@@ -224,7 +231,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """Return layer i's site with right steps only, below the mistakes that the state already has."""
+        """Return layer i's site if its own steps are right and only the state's mistakes above are made."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -237,7 +244,7 @@ class Search:
         return in_rows(self.problem)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """Return the values of the unknown to try: those its solver proposes, or those that fit best."""
+        """Return the values of the unknown to try: its solver's or, without a solver, the best fits."""
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)
@@ -246,7 +253,7 @@ class Search:
     # --- a factor ------------------------------------------------------------------------------------------
 
     def _scaled(self, state: State) -> Iterator[State]:
-        """Yield the states that follow from a factor on the layer's ∂L/∂a."""
+        """Yield the states that result if the layer's ∂L/∂a has a constant factor."""
         if state.site is None or not self._allowed((SCALED,), state):
             return
         for factor in self.found.factors(state.site):
@@ -257,7 +264,7 @@ class Search:
     # --- some units or samples alone -----------------------------------------------------------------------
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
-        """Yield the states in which only some units have these mistakes and the others are right."""
+        """Yield the states in which these mistakes are made in only some units of the layer."""
         wrong, right = reached.site, self._plain(state, i)
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
@@ -271,7 +278,10 @@ class Search:
             yield from self._through_tensors(replace(reached, made=made, site=site))
 
     def _right_rows(self, right: Site, target: Target, penalty: Array) -> Array:
-        """Return a mask of the rows that the right site reproduces, cached for the many wrong steps."""
+        """Return a mask of the rows of the weight's gradient that the right site reproduces.
+
+        The mask is cached, since many combinations of wrong steps ask for it.
+        """
         if self._latest_rows is None or self._latest_rows[0] is not right:
             self._latest_rows = right, rows_as(right, target, penalty)
         return self._latest_rows[1]
@@ -327,7 +337,7 @@ class Search:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:
-        """Yield the state's factors on ∂L/∂a if the parameter has a penalty, to which they may apply, too."""
+        """Yield the state's factors on ∂L/∂a, which may also apply to the penalty; none without a penalty."""
         for made in state.made if name in self.found.penalized else ():
             if made.wrong is SCALED and made.value:
                 yield made.value
@@ -342,7 +352,11 @@ class Search:
     def _wrongly(
         self, state: State, part: Part, name: str, data: Array, penalty: Array
     ) -> Iterator[Candidate]:
-        """Yield the gradients that result from this δ by wrong products, wrong penalties or later changes."""
+        """Yield mistakes in one parameter's gradient, each with the gradient that results.
+
+        They are wrong products with the state's δ, wrong penalty terms, or changes to the finished gradient.
+        data, penalty: the two terms of the gradient without such a mistake.
+        """
         products = [
             ((), data),
             *self._wrong_products(state, part, name),

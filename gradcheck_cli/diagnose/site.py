@@ -40,9 +40,10 @@ class Part(StrEnum):
 
 
 TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
-"""The parts that result in a parameter's gradient, with the suffix of the parameter's name.
+"""The parts that compute a parameter's gradient, each with the suffix of that parameter's name.
 
-The cheap and informative ones come first. The bias tells least with batch normalisation: its gradient is 0.
+Parts that are cheap to check and rule out most come first. With batch normalisation, the bias rules out
+least, since its gradient is 0.
 """
 
 
@@ -50,11 +51,12 @@ The cheap and informative ones come first. The bias tells least with batch norma
 class Site:
     """The inputs to the backprop of one layer.
 
-    The arrays have one row per sample, or per position of a sample (see `rows.py`); shapes are given for N
-    samples.
+    The arrays have one row per sample, or per position of a sample (see `rows.py`); the shapes below are
+    those for one row per sample.
 
     activity: the forward pass.  i: the layer's index.
-    found: the gradients found, which the author's own code may have used, as in an early update.
+    found: the gradients found, by parameter name. A mistake may depend on them: the author's code may have
+    updated the parameters too early, for example.
     dL_da: ∂L/∂a (N, out), from the layer above or from the loss.
     dL_dy, delta: ∂L/∂y and δ (N, out); empty until the earlier steps have computed them.
     above: δ of each layer above, the nearest last.
@@ -81,17 +83,17 @@ class Site:
 
     @property
     def y(self) -> Array:
-        """The activation's input (N, out)."""
+        """The input y of the layer's activation, (N, out)."""
         return self.activity.y[self.i]
 
     @cached_property
     def a(self) -> Array:
-        """The layer's activation (N, out)."""
+        """The output a of the layer's activation, (N, out)."""
         return self.activity.outputs[self.i]
 
     @property
     def a_h(self) -> Array:
-        """The layer's input (N, in)."""
+        """The layer's input a⁽ʰ⁾, (N, in)."""
         return self.activity.inputs[self.i]
 
     @property
@@ -107,7 +109,7 @@ class Site:
         return self.activity.normalised[self.i]
 
     def shape_of(self, part: Part) -> tuple[int, ...]:
-        """Return the shape of this part's right result."""
+        """Return the shape of the right result of this part of the layer's backprop."""
         if part is Part.WEIGHT:
             return self.w.shape
         if part in TENSORS:
@@ -120,17 +122,17 @@ class Site:
         return self.activity.handed_down(self.i, delta, w)
 
     def image(self, rows: Array) -> Array:
-        """Return rows of the layer (R, units) as (N, units, *positions)."""
+        """Return rows (R, units) of the layer in the shape (N, units, *positions)."""
         return self.activity.image(self.i, rows)
 
     @cached_property
     def dL_dw(self) -> Array:
-        """∂L/∂w = δᵀ a⁽ʰ⁾ (out, in)."""
+        """∂L/∂w = δᵀ a⁽ʰ⁾, (out, in)."""
         return self.delta.T @ self.a_h
 
     @cached_property
     def dL_db(self) -> Array:
-        """∂L/∂b = Σₙ δₙ (out,)."""
+        """∂L/∂b = Σₙ δₙ, (out,)."""
         return self.delta.sum(axis=0)
 
     @property
@@ -144,11 +146,11 @@ class Site:
 
     @property
     def is_of_samples(self) -> bool:
-        """Whether each row is a whole sample."""
+        """Whether each of the layer's rows is a whole sample, not a position of one."""
         return self.rows == self.samples
 
     def of_rows(self, of_samples: Array) -> Array:
-        """Return an array of one value per sample, (N, 1), repeated for each row of the sample."""
+        """Return an array (N, 1), one entry per sample, with every entry repeated for its sample's rows."""
         return np.repeat(of_samples, self.rows // self.samples, axis=0)
 
 
@@ -192,7 +194,7 @@ RIGHT: Mapping[Part, Callable[[Site], Array]] = {
     Part.BIAS: lambda site: site.dL_db,
     Part.WEIGHT: lambda site: site.dL_dw,
 }
-"""The right function for every part of a layer's backprop."""
+"""For every part of a layer's backprop, the function that computes it correctly."""
 
 
 def penalty_on(problem: Problem, name: str) -> Array:

@@ -27,7 +27,7 @@ NOTHING = np.empty((0, 0))
 
 @dataclass(frozen=True)
 class SeenLayer:
-    """A node as the layer that a mistake asks about.
+    """A node in the place of a layer, with the attributes of `Layer` that mistakes read.
 
     features: the shape of one sample of the input.
     inputs, units: the numbers of inputs and outputs of a row; -1 if the node has no rows.
@@ -60,7 +60,10 @@ class SeenLayer:
 
 @dataclass(frozen=True)
 class SeenActivity:
-    """The forward pass that a mistake asks about. z: what a normalisation takes, as rows."""
+    """The forward pass at a node, with the attributes of `Rows` that mistakes read.
+
+    z: the input of a normalisation, as rows; empty at other nodes.
+    """
 
     z: tuple[Array, ...] = ()
     inputs: tuple[Array, ...] = ()
@@ -76,7 +79,7 @@ class SeenActivity:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSite(Site):
-    """One visit of backprop as a site. Subclasses say what the arrays of a layer are here."""
+    """One visit of backprop to a node, as a site. Subclasses define what a layer's arrays are there."""
 
     visit: Visit
 
@@ -117,7 +120,7 @@ class NodeSite(Site):
 
 @dataclass(frozen=True, kw_only=True)
 class LossSite(Site):
-    """The end of the network, where ∂L/∂a begins."""
+    """The end of the network, where backprop starts with ∂L/∂a."""
 
     at: Pass
 
@@ -148,7 +151,7 @@ def loss_site(at: Pass) -> LossSite:
 
 
 def seen(**known: Any) -> Any:
-    """Return the forward pass as mistakes see it; a site wants a chain's, so the type is open."""
+    """Return a `SeenActivity`, typed as `Any` because a `Site` declares the forward pass of a chain."""
     return SeenActivity(**known)
 
 
@@ -169,7 +172,7 @@ class PointwiseSite(NodeSite):
 
     @cached_property
     def a_h(self) -> Array:
-        """The input of the layer, which is that of the next step below with a weight."""
+        """The input of the layer: that of the nearest step below with a weight; empty if there is none."""
         at, below = self.visit.at, self.visit.feeder
         while below >= 0:
             node = at.graph.nodes[below]
@@ -212,7 +215,7 @@ class AffineSite(NodeSite):
 
     @property
     def normalised(self) -> Normalised | None:
-        """A normalisation right above; nothing but its presence matters here."""
+        """A placeholder if there is a normalisation right above, else None; nothing reads its arrays."""
         steps = self.visit.at.graph.nodes
         above = self.visit.taker
         step = steps[above].step if above >= 0 else None
@@ -267,14 +270,14 @@ def _before(visit: Visit, kind: type, delta: Array) -> Array:
 
 
 def _taker_of(at: Pass, node: int) -> int:
-    """Return the scale that follows a normalisation, or the normalisation."""
+    """Return the index of the scale that follows a normalisation or, without one, of the normalisation."""
     takers = [i for i, _ in at.consumers(node + 1)]
     is_scale = len(takers) == 1 and isinstance(at.graph.nodes[takers[0]].step, Scale)
     return takers[0] if is_scale else node
 
 
 def result_of(mistake: Mistake, site: Site, value: float) -> Array | None:
-    """Return the result of a wrong part; None if it does not apply here."""
+    """Return the wrong result of a mistake at a site; None if the mistake does not apply there."""
     try:
         return mistake.made(site, value)
     except (IndexError, ValueError):

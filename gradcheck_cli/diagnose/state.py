@@ -16,10 +16,10 @@ from gradcheck_cli.types import Array
 class Made:
     """A mistake made in a specific place.
 
-    layer: the layer's name; empty if it is unknown.  tensor: the tensor, if it affects only one.
-    value: the value of its unknown.
-    place: the units, samples or entries it affects, in words; for swapped tensors, the other tensor.
-    early: whether it spoilt the gradient before the penalty was added.
+    layer: the layer's name; empty if unknown.  tensor: the tensor's name, if the mistake affects only one.
+    value: the value of the mistake's unknown.
+    place: the units, samples or entries affected, in words; for swapped tensors, the other tensor.
+    early: whether the mistake spoilt the gradient before the penalty was added.
     """
 
     wrong: Wrong

@@ -13,7 +13,7 @@ Samples = Callable[[int], slice]
 
 
 def kept(count: int, samples: Samples) -> Array | None:
-    """Return 1 for each sample kept and 0 for the others, (count, 1); None if none or all are kept."""
+    """Return an array (count, 1) of 1 for samples kept and 0 for others; None if none or all are kept."""
     mask = np.zeros((count, 1))
     mask[samples(count)] = 1.0
     return mask if 0 < mask.sum() < count else None
@@ -71,14 +71,14 @@ _MOST_TO_TRY = 12
 _MOST_ENTRIES = 32
 
 _FEWEST = 3
-"""With fewer numbers than this, some subset would match by chance."""
+"""If a sum has fewer entries than this, some subset of the samples would match it by chance."""
 
 
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
     """Return the weights (N, 1) whose sums come nearest to those found, by trying subsets one by one.
 
-    This is for sums with too few numbers to solve for the weights. None if there are hardly any numbers, or
-    if some are not finite.
+    This is for sums with too few entries to solve for the weights. None if even the largest sum has fewer
+    than `_FEWEST` entries, or if some numbers are not finite.
     """
     found, delta, f = max(sums, key=lambda each: each[0].size)
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
@@ -119,7 +119,7 @@ _NEAR = 1e-3
 
 
 MOST_NAMED = 12
-"""The most rows, columns, samples or entries to list; of more, only the number is given."""
+"""The largest number of rows, columns, samples or entries to list; for more, only their number is given."""
 
 
 _PLURALS = {"entry": "entries", "index": "indices"}

@@ -25,7 +25,7 @@ class Target:
 
     bound: a bound on the rounding error of a right gradient, in the arithmetic it was computed in.
     rtol, eps: the relative tolerance and the machine epsilon of that arithmetic.
-    silent: a mask of the units whose weights and bias have gradients of exactly 0, (units,).
+    silent: a mask (units,) of the units whose weights and bias all have gradients of exactly 0.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Target:
         return not self.same(self.found, self.right)[self.is_known].any()
 
     def without(self, penalty: Array) -> Target:
-        """Return the target without a penalty: the data's part, provided that the penalty was added last."""
+        """Return the target with a penalty subtracted: the data's part, if the penalty was added last."""
         found = self.found - penalty
         found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0
         return replace(self, found=found, right=self.right - penalty)

@@ -4,7 +4,7 @@ To add the mistakes of a kind of step, write `steps/<kind>.py` with a table of `
 `steps/__init__.py`. A variant gets a `Visit`: the step, its parameters `p`, its inputs and output, and the
 upstream gradient. It returns what the wrong `vjp` returns: a gradient for every input, and one for every
 parameter. Most mistakes change one of them, so `share` and `gradient` take the rest from the right `vjp`.
-Return None where the mistake is impossible.
+A variant returns None if the mistake is impossible.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Handed = tuple[Inputs, dict[str, Array]]
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass to go back through, and the gradients found, which the author's code may have used.
+    """A forward pass for backprop to go through, and the gradients found.
 
     values: x and the output of every node, by their indices in the graph.
-    found: the gradients found, by parameter name, with weights as matrices.
+    found: the gradients found, by parameter name, with weights as matrices; a mistake may depend on them.
     """
 
     problem: Problem
@@ -43,13 +43,13 @@ class Pass:
         return self.problem.network.graph
 
     def consumers(self, value: int) -> Iterator[tuple[int, int]]:
-        """Yield each node that takes a value, with the position of the value among the node's inputs."""
+        """Yield the index of each node that takes a value, and the value's position among its inputs."""
         for i, node in enumerate(self.graph.nodes):
             yield from ((i, slot) for slot, taken in enumerate(node.inputs) if taken == value)
 
 
 def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:
-    """Run the problem's network."""
+    """Run the problem's network, and return the forward pass with the gradients found."""
     return Pass(problem, run(problem.network.graph, problem.parameters, problem.x), found)
 
 
@@ -58,7 +58,7 @@ class Visit:
     """A visit of backprop to node `i`.
 
     upstream: ∂L/∂output.
-    arrived: ∂L/∂output of every node visited before.
+    arrived: ∂L/∂output of every node visited before, by the node's index.
     """
 
     at: Pass
@@ -89,23 +89,26 @@ class Visit:
 
     @cached_property
     def right(self) -> Handed:
-        """The result of the right `vjp`."""
+        """The result of the step's right `vjp` on this visit."""
         return self.step.vjp(self.p, self.inputs, self.output, self.upstream)
 
     @property
     def feeder(self) -> int:
-        """The node that computes the first input; -1 if the input is x."""
+        """The index of the node that computes the first input; -1 if that input is x."""
         return self.node.inputs[0] - 1
 
     @property
     def taker(self) -> int:
-        """The only node that takes the output; -1 if there is none or more than one."""
+        """The index of the only node that takes the output; -1 if there is none or more than one."""
         takers = [i for i, _ in self.at.consumers(self.i + 1)]
         return takers[0] if len(takers) == 1 else -1
 
 
 Backward = Callable[[Visit, float], Handed | None]
-"""A wrong `vjp`, given the visit and the value of the mistake's unknown."""
+"""A function that returns the result of a wrong `vjp`, given the visit and the mistake's unknown.
+
+It returns None if the mistake does not apply.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,7 @@ class Variant:
     everywhere: bool = False
 
     def made(self, visit: Visit, unknown: float = 0.0) -> Handed | None:
-        """Return the wrong result; None if the mistake does not apply or changes nothing."""
+        """Return the result of the wrong `vjp`; None if the mistake does not apply or changes nothing."""
         handed = self.backward(visit, unknown)
         if handed is None or not any(True for _ in changed(visit.right, handed)):
             return None
@@ -137,7 +140,10 @@ Of = Callable[[Visit], Array | None]
 def variant(
     step: type[Step], kind: str, family: Family, backward: Backward, sentence: str, wrong: str, right: str
 ) -> Variant:
-    """Return a mistake in what a step hands down. sentence: what happened, after the words "in layer …"."""
+    """Return a `Variant` for a mistake in the gradients that a step passes down.
+
+    sentence: what happened, to follow the words "in layer …".
+    """
     return Variant(Wrong(kind, family, f"in {{where}} {sentence}", wrong, right, "δ"), step, backward)
 
 
@@ -179,4 +185,4 @@ def _differ(right: Array, wrong: Array) -> bool:
 
 
 _SAME = 1e-13
-"""Relative to the largest entry, a smaller difference is nothing but rounding."""
+"""A difference smaller than this share of the largest entry is nothing but rounding."""

@@ -14,7 +14,7 @@ from gradcheck_cli.problem.problem import Problem
 
 
 def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
-    """Return one mistake, made in one or several places, in words.
+    """Return a description in words of one mistake, made in one or several places.
 
     problem: the network, if known.
     """
@@ -50,7 +50,7 @@ def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
 
 
 def _in_order(tensors: Sequence[str], problem: Problem | None) -> list[str]:
-    """Return the tensors in the order of the result's table."""
+    """Return the names of the tensors in the order of the table of results."""
     if problem is None:
         return list(tensors)
     return [name for name in problem.network.shapes if name in tensors]
@@ -90,7 +90,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    """Return the words for the loss and for the activation of these layers, which may differ."""
+    """Return the words for the loss and for the activations of these layers, which may differ by layer."""
     loss = problem.network.loss
     formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
     return {"loss": loss.name, "dloss": formula, **_activation(problem, layers)}
@@ -130,5 +130,5 @@ def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Pro
 
 
 def layers_of(problem: Problem) -> list[str]:
-    """Return the layers with parameters, from the input up."""
+    """Return the names of the layers with parameters, from the input up."""
     return list(dict.fromkeys(node.layer for node in problem.network.graph.nodes if node.names))

@@ -59,7 +59,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""∂L/∂z by activation, with the derivative written in terms of a, as in textbooks."""
+"""For each activation, a function that computes ∂L/∂z with φ' written in terms of a, as in textbooks."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
@@ -81,7 +81,7 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
 
 
 def _own_slope(site: Site) -> Array:
-    """Return φ'(z) (N, out); for softmax, return the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    """Return φ'(z), (N, out); for softmax, return the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
     activation = site.layer.activation
     return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
 
@@ -89,7 +89,7 @@ def _own_slope(site: Site) -> Array:
 def _averaged_slope(site: Site, _: float) -> Array | None:
     """Return c φ'(z). The loss's factor c survives in code that divides by N only at the end.
 
-    None if c is 1, which another row covers.
+    None if c is 1, a case that another row of the table covers.
     """
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)

@@ -1,6 +1,6 @@
 """Mistakes that only a convolution can have: in its kernel, padding and stride, and in its bias's sum.
 
-δ and ∂L/∂ the input are images (N, channels, height, width) here, and w is (channels, in, kh, kw).
+Here δ and ∂L/∂input are images (N, channels, height, width), and w is (channels, in, kh, kw).
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def _turned(w: Array) -> Array:
 # --- what is handed down -----------------------------------------------------------------------------------
 
 HandDown = Callable[[Conv2d, Array, Array, Shape], Array | None]
-"""Return ∂L/∂ the input, of the given shape, for δ and w; None where the mistake makes no difference."""
+"""A function that returns a wrong ∂L/∂input, given the step, δ, w and the shape of the input.
+
+It returns None if the mistake makes no difference.
+"""
 
 
 def _below(of: HandDown) -> Of:
@@ -63,7 +66,10 @@ def _without_stride(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array
 
 
 def _packed(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
-    """Return an image as small as δ with stride 1 leads to, in the top left of one that is 0 elsewhere."""
+    """Return ∂L/∂input as if the stride were 1: a smaller image at the top left of one that is 0 elsewhere.
+
+    None if the stride is 1.
+    """
     if step.stride == (1, 1):
         return None
     size = (
@@ -79,7 +85,7 @@ def _packed(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
 
 
 def _padded(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array:
-    """Return ∂L/∂ the padded input; what δ does not reach stays 0."""
+    """Return ∂L/∂(padded input); it is 0 at positions that no patch covers."""
     reach = (
         s * (n - 1) + d * (k - 1) + 1
         for s, n, d, k in zip(step.stride, delta.shape[2:], step.dilation, step.kernel, strict=True)
@@ -105,7 +111,7 @@ def _turned_gradient(site: Site) -> Array | None:
 
 
 def _bias(of: Callable[[Array], Array]) -> Of:
-    """Return a wrong sum of δ, where δ has more than one position."""
+    """Return a step that computes a wrong sum of δ; it applies only if δ has more than one position."""
 
     def step(site: Site) -> Array | None:
         if not isinstance(site.layer.step, Conv2d) or math.prod(site.layer.out[1:]) == 1:
@@ -125,7 +131,10 @@ _AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
     ((0, 1, 3), "samples, channels and columns", "∂L/∂b = Σ δ over n, c, x"),
     ((1, 2, 3), "channels, rows and columns", "∂L/∂b = Σ δ over c, y, x"),
 )
-"""The axes that a sum may run over by mistake; it fits if the axis left is as long as the channels."""
+"""The axes that a sum may run over by mistake, their names, and the formula.
+
+The sum fits the bias if the one axis left is as long as the axis of the channels.
+"""
 
 _BIASES: tuple[tuple[str, Of, str, str, str], ...] = (
     (

@@ -16,7 +16,7 @@ from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.types import Array
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A function of the layer's y and a, and of the layer, that returns a wrong φ'(z)."""
+"""A function that returns a wrong φ'(z), given the layer's y and a and the layer itself."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """Return ∂L/∂a · φ'(z) with elu's slope below 0 as a + alpha, for an alpha unlike the forward pass's."""
+    """Return ∂L/∂a · φ'(z) for elu, whose slope below 0 is written as a + alpha with the wrong alpha."""
     if site.layer.activation.name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)

@@ -60,7 +60,7 @@ def _square(of: Of) -> Of:
 def _through_another(by: int) -> Of:
     """Return a step that hands δ down through the weight of another layer.
 
-    by: how many layers above the site's; below it if negative.
+    by: how many layers the other layer is above the site's; negative if it is below.
     """
 
     def step(site: Site) -> Array | None:

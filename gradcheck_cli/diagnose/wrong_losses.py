@@ -40,7 +40,7 @@ def loss_row(
 def of_loss(gradient: Gradient, *losses: str) -> Step:
     """Return a step that computes a wrong gradient of the loss, times the network's coefficient.
 
-    losses: the losses that it applies to; by default all.
+    losses: the names of the losses that the step applies to; by default, all.
     """
 
     def step(site: Site, _: float) -> Array | None:
@@ -58,7 +58,7 @@ def total_of(target: Array) -> Array:
 
 
 NOT_ZERO = "targets other than 0"
-"""The data that would show a mistake with the target."""
+"""The data that would show a mistake in the use of the target."""
 
 
 # --- losses of logits --------------------------------------------------------------------------------------
@@ -67,9 +67,10 @@ NOT_ZERO = "targets other than 0"
 def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
-    """Yield the mistakes for a loss with ∂ℓ/∂a = p(a) · total(y) − y, where a are logits.
+    """Yield the mistakes for a loss of logits a, with ∂ℓ/∂a = p(a) · total(y) − y.
 
     name: the symbol of p, the function that turns logits into probabilities.
+    total: a function of the targets y that returns the factor on p, such as the sum of a sample's targets.
     """
     function = LOSSES[loss].applies or ""
     vjp = ACTIVATIONS[function].vjp
@@ -225,7 +226,7 @@ _MOST_SIZES = 2000
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
-    """Return the deltas that may have given the output's bias this gradient (C,).
+    """Return the Huber thresholds delta that could explain this gradient, (C,), of the output layer's bias.
 
     Between neighbouring values of |a − y|, the gradient is affine in delta. So each interval has a best
     delta, which is returned if it lies in the interval.
@@ -244,7 +245,7 @@ def _thresholds(site: Site, found: Array) -> Sequence[float]:
 
 
 def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
-    """Return `fixed` and `slope`, both (C,), of the bias's gradient fixed + delta · slope.
+    """Return `fixed` and `slope`, both (C,); the gradient of the bias is fixed + delta · slope.
 
     low: entries with |a − y| above this are clipped to ± delta.
     """
@@ -334,7 +335,7 @@ def _counted(over: Array) -> Array:
 
 
 def _largest_only(a: Array, target: Array) -> Array:
-    """Return 1 for the most violated margin of each sample and 0 for the others (Crammer and Singer)."""
+    """Return 1 for each sample's most violated margin, and 0 for the others, as Crammer and Singer do."""
     over = _over(a, target)
     other = np.where(target > 0, -np.inf, a)
     first = np.zeros_like(a)

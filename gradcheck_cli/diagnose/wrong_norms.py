@@ -19,10 +19,10 @@ _FORMULAS = {
     Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
     Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
 }
-"""The right formula of each part, and the part's factor of the chain rule."""
+"""For each part, its right formula and the factor of the chain rule that the part computes."""
 
 Of = Callable[[Normalised, Array, Site], Array]
-"""A function of ẑ, g = γ ∂L/∂y and the site that returns the result of a wrong step."""
+"""A function that returns the result of a wrong step, given ẑ, g = γ ∂L/∂y and the site."""
 
 
 def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, shown_by: str = "") -> Mistake:
@@ -42,7 +42,7 @@ def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, sh
 
 
 def _normed(of: Of) -> Step:
-    """Return a step that applies only to layers with batch normalisation."""
+    """Return a step that computes `of`; it applies only to layers with batch normalisation."""
 
     def step(site: Site, _: float) -> Array | None:
         return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
@@ -61,7 +61,7 @@ def _along(z_hat: Array, g: Array) -> Array:
 
 
 def _unbiased(at: Normalised, site: Site) -> Array:
-    """Return √(var z + eps), with the variance divided by N − 1 instead of N."""
+    """Return √(var z + eps) with the unbiased variance, which divides by N − 1 instead of N."""
     eps, count = site.layer.batch_norm or 0.0, site.rows
     variance = at.deviation**2 - eps
     deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
@@ -75,14 +75,14 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """Return the exact δ of a normalisation whose variance is divided by N − 1."""
+    """Return the exact δ of a normalisation with the unbiased variance, which divides by N − 1."""
     deviation, count = _unbiased(at, site), site.rows
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
 
 
 _NORMALISED = "(g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0))"
-"""The right numerator of δ in numpy."""
+"""The numerator of the right δ, as numpy code."""
 
 _UNBIASED = "deviation = np.sqrt(z_h.var(axis=0, ddof=1) + eps)"
 _NORMALISED_AGAIN = f"{_UNBIASED}\nz_unbiased = (z_h - z_h.mean(axis=0)) / deviation"
@@ -220,7 +220,7 @@ _NORMS: tuple[Mistake, ...] = (
 
 
 def _variance(at: Normalised, site: Site) -> Array:
-    """Return var z without eps, but at least the smallest normal number."""
+    """Return var z without eps, but at least the smallest normal float, so that it can be divided by."""
     variance: Array = np.maximum(at.deviation**2 - (site.layer.batch_norm or 0.0), np.finfo(float).tiny)
     return variance
 
@@ -232,7 +232,7 @@ def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
 
 
 def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return the exact δ of a normalisation with this eps, which differs from the forward pass's."""
+    """Return the exact δ of a normalisation that uses this eps instead of the forward pass's."""
     deviation = np.sqrt(_variance(at, site) + eps)
     return (_centred(g) - _along(at.value * at.deviation / deviation, g)) / deviation
 
@@ -240,9 +240,9 @@ def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
 def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
     """Return a solver for eps that uses one row of the weight's gradient.
 
-    It takes the unit with the smallest variance, where eps matters most.
-    terms: returns the coefficients of δ (N, out) in powers of r = 1 / √(var z + eps): that of r and, if there
-    is one, that of r³.
+    The row is that of the unit with the smallest variance, where eps matters most.
+    terms: writes δ as a polynomial in r = 1 / √(var z + eps) and returns its coefficients, each (N, out):
+    that of r and, if there is one, that of r³.
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:

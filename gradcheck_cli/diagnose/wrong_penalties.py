@@ -44,9 +44,10 @@ def _row(
 
 
 def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
-    """Return a term that multiplies the penalties by a factor.
+    """Return a `Term` that multiplies the penalties by a factor.
 
-    only: the penalty to multiply, out of several; by default all are multiplied.
+    multiple: returns the factor.
+    only: the one penalty to multiply if the parameter has several; by default, all are multiplied.
     """
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
@@ -60,7 +61,7 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
 
 
 def _swapped(problem: Problem, name: str, _: float) -> Array | None:
-    """Return the two penalties' term with their strengths swapped; None unless there are two."""
+    """Return the penalty term with the strengths of l1 and l2 swapped; None unless both apply."""
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -73,9 +74,9 @@ def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
 
 
 def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
-    """Return the two penalties' term with l1's share of their total strength set to `l1_ratio`.
+    """Return the penalty term with l1's share of the total strength set to `l1_ratio`.
 
-    None unless there are two penalties.
+    None unless both l1 and l2 apply.
     """
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
@@ -85,7 +86,7 @@ def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
 
 
 def _one_strength(of: str) -> Term:
-    """Return a term that gives both penalties the strength of one of them."""
+    """Return a `Term` that gives both penalties the strength of one of them."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -95,7 +96,7 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """Return a term that multiplies the strength of one of two penalties by the unknown."""
+    """Return a `Term` that multiplies the strength of one of two penalties by the unknown."""
 
     def term(problem: Problem, name: str, multiple: float) -> Array | None:
         return _times(lambda _: multiple, of)(problem, name, multiple)
@@ -104,7 +105,7 @@ def _other_strength(of: str) -> Term:
 
 
 def _added(penalty: str) -> Term:
-    """Return a term that adds a penalty that the spec lacks to those it has."""
+    """Return a `Term` that adds a penalty missing from the spec to those in the spec."""
 
     def term(problem: Problem, name: str, strength: float) -> Array | None:
         if penalty in problem.network.penalties:
@@ -227,7 +228,7 @@ def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
 
 
 def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
-    """Return a term that replaces a penalty's derivative by another function of w."""
+    """Return a `Term` that replaces a penalty's derivative by another function of w."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)
@@ -255,14 +256,15 @@ _OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str]
 }
 """The wrong derivatives of each penalty: a function, the formula and numpy code.
 
-The first of each list, made together, swap the two derivatives: that is an elastic net mixed up.
+The first rows of the two lists, made together, swap the two derivatives. That mistake has a kind of its own,
+"elastic net mixed up".
 """
 
 _OTHER_KIND = "penalty of the other kind"
 
 
 def _code_of(**instead: str) -> str:
-    """Return numpy code for the gradient, with some penalties' derivatives replaced by this code."""
+    """Return numpy code for the gradient, with this code as the derivatives of the penalties named."""
     derivatives = {"l2": "w", "l1": "np.sign(w)", **instead}
     return "dL_dw = delta.T @ a_h" + "".join(f" + {name} * {each}" for name, each in derivatives.items())
 
@@ -281,7 +283,7 @@ _INSTEAD = tuple(
 
 
 def _both_instead(of_l2: Callable[[Array], Array], of_l1: Callable[[Array], Array]) -> Term:
-    """Return a term that replaces the derivatives of both penalties by other functions of w."""
+    """Return a `Term` that replaces the derivatives of both penalties by other functions of w."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)

@@ -17,7 +17,7 @@ Fits = Callable[[Target, Array], Spoilt | None]
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
-    """Return a fit for gradients that this type represents exactly and that are right up to its rounding."""
+    """Return a `Fits` function for right gradients that were rounded to `dtype`, which holds them exactly."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -35,7 +35,7 @@ _ROUNDINGS = 64.0
 """The largest rounding error of a sum, in units of the type's machine epsilon."""
 
 _CANCELLED = 1e-3
-"""A sum smaller than this share of its terms cancels, so its rounding error depends on their size."""
+"""If a sum is smaller than this share of its terms, they cancel; the rounding error depends on their size."""
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
@@ -62,7 +62,7 @@ _MOST_DECIMALS = 8
 
 
 def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
-    """Return a fit for gradients rounded to a few decimals or digits, and right to that precision.
+    """Return a `Fits` function for gradients rounded to a few decimals or digits but right to that precision.
 
     to: rounds a value to a number of decimals or digits.  noun: "decimal" or "digit".
     """

@@ -22,8 +22,8 @@ REFINED = frozenset({LAST_LOST, FIRST_LOST, NOT_SUMMED})
 class Subset(NamedTuple):
     """A subset of the samples that people take by mistake.
 
-    kind, sentence, wrong: see `Wrong`.  samples: the slice of n samples that it keeps.
-    code: the slice in numpy.
+    kind, sentence, wrong: see `Wrong`.
+    samples: a function of the number of samples that returns the slice kept.  code: the slice in numpy.
     """
 
     kind: str

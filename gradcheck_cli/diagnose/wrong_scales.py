@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
 class Named(NamedTuple):
     """A factor that has a name.
 
-    averages: whether it belongs to a mean over samples or outputs, which leaves a penalty as it is.
+    averages: whether the factor comes from a mean over samples or outputs, which does not affect a penalty.
     """
 
     value: float
@@ -49,9 +49,9 @@ class Named(NamedTuple):
 def _means(
     letter: str, count: int | None, over: bool, noun: str, refined_by: frozenset[str] = frozenset()
 ) -> Iterator[Named]:
-    """Yield the factors of a mean over samples or outputs that is missing, and of one taken once too often.
+    """Yield the factors that result if a mean over samples or outputs is missing or is taken once too often.
 
-    letter, count, noun: the symbol, the number and the name of the things to average over.
+    letter, count, noun: the symbol, the number and the plural name of what the mean is over.
     over: whether the loss averages over them.
     refined_by: the kinds that say more precisely that a mean is taken twice.
     """
@@ -201,7 +201,7 @@ SCALED = Mistake(
     step=lambda site, factor: factor * site.dL_da,
     planted=1.7,
 )
-"""A factor of any value on a layer's ∂L/∂a, and so on all gradients below it."""
+"""A factor of any value on a layer's ∂L/∂a, and thereby on all gradients below it."""
 
 _ANY = Sizes(11, 3, over_samples=True, over_outputs=True)
 

@@ -51,7 +51,7 @@ FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
 }
-"""The right formula of each part, and the part's factor of the chain rule."""
+"""For each part, its right formula and the factor of the chain rule that the part computes."""
 
 
 def before_activation(site: Site) -> Array | None:
@@ -78,7 +78,7 @@ def _transposed_of_in_out(site: Site) -> Array:
 
 
 _MOST_BEHIND = 32
-"""The batch is rolled by every number of samples below this."""
+"""The samples of δ are tried shifted against those of a⁽ʰ⁾ by every number of samples below this."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:
@@ -127,7 +127,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 def _other_input(by: int) -> Of:
     """Return a step that multiplies δ by the input of another layer.
 
-    by: how many layers above this one; below it if negative.
+    by: how many layers the other layer is above this one; negative if it is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -142,7 +142,7 @@ def _other_input(by: int) -> Of:
 def other_delta(by: int) -> Of:
     """Return a function of a site that returns δ of another layer, or None if the shapes differ.
 
-    by: how many layers above the site's; below it if negative.
+    by: how many layers the other layer is above the site's; negative if it is below.
     """
 
     def delta(site: Site) -> Array | None:
@@ -160,7 +160,7 @@ FURTHER = tuple(
     for near in range(1, 12)
     for by in (near, -near)
 )
-"""Distances to other layers, with their names: positive if above, negative if below."""
+"""The distances to other layers, positive upwards, each with a description in words."""
 
 
 def _weight_of(delta: Of) -> Of:
@@ -172,7 +172,7 @@ def _weight_of(delta: Of) -> Of:
 
 
 def unless_zero(parameter: Array) -> Array | None:
-    """Return the parameter, or None if it is all 0: another kind of mistake covers zero gradients."""
+    """Return the parameter; None if all its entries are 0, since another kind covers gradients of 0."""
     return parameter if parameter.any() else None
 
 

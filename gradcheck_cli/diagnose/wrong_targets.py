@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
     """Return a step that computes the loss's right gradient for a changed target.
 
-    losses: the losses that it applies to; by default all.
+    losses: the names of the losses that the step applies to; by default, all.
     """
 
     def step(site: Site, _: float) -> Array | None:
@@ -103,7 +103,7 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 def _weight_per_sample(site: Site) -> float:
     """Return the mean weight of a sample.
 
-    It is the ratio of the weighted sum divided by N to the same sum divided by the total weight.
+    A weighted sum divided by N is this many times the same sum divided by the total weight.
     """
     weights, plain = _weights(site), site.problem.plain_target
     return float((plain * (1.0 if weights is None else weights)).sum()) / plain[..., 0].size
@@ -130,7 +130,10 @@ def _normalised_by_all(site: Site, _: float) -> Array | None:
 
 
 def _ignored_trained(site: Site, _: float) -> Array | None:
-    """Return the gradient of code that does not mask ignored samples, whose one-hot target is 0."""
+    """Return ∂L/∂a as code computes it that does not mask ignored samples; their one-hot target is 0.
+
+    None if no sample is ignored, or for losses other than cross-entropy.
+    """
     ignored = np.isin(site.problem.y, site.problem.network.loss.ignored)
     if site.problem.network.loss.name != "cross_entropy" or not ignored.any():
         return None

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 Fits = Callable[[Target, Array], Spoilt | None]
 
 _MOST_ENTRIES = 3
-"""The most wrong entries that are listed as single ones."""
+"""The largest number of wrong entries that count as a few single ones and are listed."""
 
 
 def _row(
@@ -49,7 +49,7 @@ def _row(
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
-    """Return functions that fit and plant a change without an unknown; both simply make the change."""
+    """Return a function that fits a change without an unknown, and one that plants it; both just make it."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         changed = change(right)
@@ -82,12 +82,12 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is exactly 0; a sum that cancels rarely is."""
+    """Fit a gradient that is exactly 0; a sum whose terms cancel hardly ever is."""
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
 def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is 0 only up to rounding, like a sum that cancels."""
+    """Fit a gradient that is 0 only up to rounding, like a sum whose terms cancel."""
     return Spoilt(target.found) if target.is_nothing and target.found.any() else None
 
 
@@ -95,10 +95,10 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 
 
 def _permuted(axis: int) -> Fits:
-    """Return a fit for gradients whose rows (axis 0) or columns (axis 1) are in a different order.
+    """Return a `Fits` function for gradients whose rows (axis 0) or columns (axis 1) are out of order.
 
-    Lines are matched by sorting each gradient's lines by a weighted sum of their entries. The weights follow
-    no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
+    The rows or columns of both gradients are sorted by a weighted sum of their entries and so matched. The
+    weights follow no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
@@ -159,7 +159,7 @@ def _is_a_line(off: Array) -> bool:
 
 
 def _lines(axis: int, kind: str) -> Fits:
-    """Return a fit for a few wrong rows (axis 0) or columns (axis 1), if at least half are right."""
+    """Return a `Fits` function for wrong rows (axis 0) or columns (axis 1); at least half must be right."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -181,7 +181,7 @@ def _named_lines(kind: str, lines: Array) -> str:
 
 
 def _zeroed(axis: int, kind: str) -> Fits:
-    """Return a fit for rows (axis 0) or columns (axis 1) of zeros.
+    """Return a `Fits` function for gradients with some rows (axis 0) or columns (axis 1) of zeros.
 
     Rows of units whose bias also has a gradient of 0 are left to `_unit_zeroed`.
     """
@@ -266,7 +266,7 @@ ZERO = _row(
     _zero,
     code="dL_dw = np.zeros_like(w)",
 )
-"""A gradient of exactly 0, which was probably never computed; so it ranks above terms that cancel out."""
+"""A gradient of exactly 0. It was probably never computed, so this ranks above sums whose terms cancel."""
 
 _ASYMMETRIC = "a weight whose gradient is not symmetric"
 
