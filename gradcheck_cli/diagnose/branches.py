@@ -60,7 +60,7 @@ def owners(graph: Graph) -> dict[str, str]:
 
 
 def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
-    """Yield the variants in which a kind of step hands nothing down to one of its inputs."""
+    """Yield variants in which one kind of step in the graph passes no gradient to one of its inputs."""
     kinds = dict.fromkeys((type(node.step), slot) for node in nodes for slot in range(len(node.inputs)))
     for kind, slot in kinds:
         yield from _of_kind(kind, slot)

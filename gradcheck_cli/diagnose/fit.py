@@ -29,7 +29,7 @@ def times(site: Site, factor: float) -> Site:
 
 
 def projected(found: Array, candidate: Array) -> float:
-    """Return the factor that brings the candidate nearest to the gradient found, by least squares."""
+    """Return the factor on the candidate that brings it nearest to the gradient found, by least squares."""
     known = np.isfinite(found)
     size = float(np.square(candidate[known]).sum())
     return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan

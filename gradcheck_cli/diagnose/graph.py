@@ -81,7 +81,7 @@ def _blamed(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def topmost_wrong(graph: Graph, targets: Mapping[str, Target]) -> list[str]:
-    """Return the layers that are wrong although all layers above them are right, from the output down."""
+    """Return the layers with a wrong gradient for which all layers above are right, from the output down."""
     highest, owner = _highest_use(graph), owners(graph)
     wrong = [name for name in highest if name in targets and not targets[name].is_right]
     above = {name: _layers_above(graph, highest[name]) for name in wrong}

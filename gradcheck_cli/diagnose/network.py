@@ -217,9 +217,10 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 
 
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
-    """Return a sort key that puts few mistakes first, then causes before mere descriptions.
+    """Return a sort key for sets of mistakes, which puts smaller sets first.
 
-    After that come mistakes that need no solving, then those that concern all units of a layer.
+    Among sets of equal size, it prefers those without one-sided swaps, then causes to mere descriptions, then
+    mistakes with less freedom, then mistakes in all units of a layer.
     """
     firsts = [group[0] for group in groups]
     return (

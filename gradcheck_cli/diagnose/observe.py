@@ -76,7 +76,7 @@ def _is_known_right(target: Target) -> bool:
 
 
 _TELLING = 1e-2
-"""If more than this share of a tensor may be rounding, it does not show that the layers above are right."""
+"""A gradient does not show that the layers above are right if more of it than this share may be rounding."""
 
 
 def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
@@ -110,9 +110,9 @@ def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> I
 
 
 def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array | None:
-    """Return the error of δ (N, out), solved from ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ.
+    """Return the error of δ, (N, out), from the errors of ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ.
 
-    None if the two are right, or if they do not determine δ.
+    None if both gradients are right, or if they do not determine δ.
     """
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None or not (weight.finite.all() and bias.finite.all()):

@@ -169,7 +169,7 @@ def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[O
 
 
 def _penalty(problem: Problem) -> float:
-    """Return what the penalties add to the loss."""
+    """Return the sum of all penalty terms in the loss."""
     data = sample_losses(problem.network, problem.objective.activity.output, problem.target).sum()
     return float(problem.objective.total - data)
 

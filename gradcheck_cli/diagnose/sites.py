@@ -160,7 +160,7 @@ def seen(**known: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class PointwiseSite(NodeSite):
-    """An activation, whose upstream gradient is ∂L/∂a."""
+    """An activation as a site; the upstream gradient is ∂L/∂a."""
 
     @property
     def layer(self) -> Any:
@@ -193,7 +193,7 @@ def pointwise_site(visit: Visit) -> PointwiseSite:
 
 @dataclass(frozen=True, kw_only=True)
 class AffineSite(NodeSite):
-    """A step z = a wᵀ + b for rows a of the input, whose upstream gradient is δ."""
+    """A step z = a wᵀ + b for rows a of the input, as a site; the upstream gradient is δ."""
 
     @cached_property
     def layer(self) -> Any:
@@ -270,7 +270,7 @@ def _before(visit: Visit, kind: type, delta: Array) -> Array:
 
 
 def _taker_of(at: Pass, node: int) -> int:
-    """Return the index of the scale that follows a normalisation or, without one, of the normalisation."""
+    """Return the index of the scale right above a normalisation; without a scale, the normalisation's own."""
     takers = [i for i, _ in at.consumers(node + 1)]
     is_scale = len(takers) == 1 and isinstance(at.graph.nodes[takers[0]].step, Scale)
     return takers[0] if is_scale else node

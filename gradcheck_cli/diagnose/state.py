@@ -30,7 +30,7 @@ class Made:
     early: bool = False
 
     def is_like(self, other: Made) -> bool:
-        """Return whether the two are the same mistake, made in two places."""
+        """Return whether this and `other` are the same mistake, made in two places."""
         if self.wrong.kind != other.wrong.kind:
             return False
         if self.wrong.unknown == "factor" and bool(self.tensor) != bool(other.tensor):

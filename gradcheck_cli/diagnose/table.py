@@ -69,7 +69,7 @@ CLIPPED = Wrong(
     "∂L",
     unknown="norm",
 )
-"""A tensor's gradient clipped to a norm of its own."""
+"""One tensor's gradient, clipped by its own norm."""
 
 SWAPPED = Wrong(
     "tensors swapped",

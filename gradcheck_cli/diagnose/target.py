@@ -98,9 +98,9 @@ class Target:
         return bool(np.isfinite(candidate).all() and self.same(self.found, candidate).all())
 
     def apart(self, candidate: Array) -> float:
-        """Return the largest distance from the gradient found, as a share of the candidate's largest entry.
+        """Return the candidate's largest distance from the gradient found, relative to its largest entry.
 
-        If the candidate cancels to almost 0, the share is of the size of its terms instead.
+        If the terms of the candidate cancel to almost 0, it is relative to the size of the terms instead.
         """
         off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
         largest = np.abs(candidate).max(initial=_CANCELLED * self.size)

@@ -131,9 +131,9 @@ _AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
     ((0, 1, 3), "samples, channels and columns", "∂L/∂b = Σ δ over n, c, x"),
     ((1, 2, 3), "channels, rows and columns", "∂L/∂b = Σ δ over c, y, x"),
 )
-"""The axes that a sum may run over by mistake, their names, and the formula.
+"""The axes that a sum for the bias may run over by mistake, with their names and the formula.
 
-The sum fits the bias if the one axis left is as long as the axis of the channels.
+The sum has the bias's shape if the one axis left is as long as the axis of the channels.
 """
 
 _BIASES: tuple[tuple[str, Of, str, str, str], ...] = (

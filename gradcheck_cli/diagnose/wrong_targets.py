@@ -130,7 +130,7 @@ def _normalised_by_all(site: Site, _: float) -> Array | None:
 
 
 def _ignored_trained(site: Site, _: float) -> Array | None:
-    """Return ∂L/∂a as code computes it that does not mask ignored samples; their one-hot target is 0.
+    """Return ∂L/∂a as computed by code that does not mask ignored samples; their one-hot target is 0.
 
     None if no sample is ignored, or for losses other than cross-entropy.
     """

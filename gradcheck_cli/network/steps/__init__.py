@@ -3,18 +3,19 @@
 A step maps arrays (…, N, *features) to one such array. To add a kind:
 
 1. Write its file here: a frozen dataclass whose base is `step.Step`, with the mathematics in its docstring.
-   It needs `forward`, which accepts real, complex and wide numbers with any axes before the samples, and
-   `vjp`. Then override what applies; everything else has a default:
+   It needs `vjp`, and `forward`, which accepts real, complex and wide numbers and any axes before that of the
+   samples. Then override what applies; everything else has a default:
 
    - `of(features, **options)` builds it from the options of a spec, and raises an `UnfitError` that names the
      option at fault. `out(*features)` is the shape of the output, if it differs from that of the input.
    - `shapes`: its parameters. `centre(name)` is None for weights, 0 for biases and 1 for scales.
    - `couples`: "nothing" if each number affects only its own output, "batch" if samples affect each other.
-   - `factors(name, inputs)`: how a parameter enters the output, if the output is affine in it. It makes unit
-     differences possible. Without it, every entry is perturbed on its own, which is slower.
+   - `factors(name, inputs)`: how a parameter enters the output, if the output is affine in it. Then all
+     entries of a unit can be checked by unit differences. Otherwise every entry is perturbed on its own,
+     which is slower.
    - `has_pieces`, `pieces`, `branch` and `sides` if it has kinks.
-   - `error` and `vjp_error`: bounds on rounding errors. The defaults nudge and observe (`nudged_rounding`);
-     an analysis of its own is faster and tighter.
+   - `error` and `vjp_error`: bounds on rounding errors. The defaults nudge the inputs and observe the outputs
+     (`nudged_rounding`); an analysis of the step itself is faster and tighter.
    - `heard`: which inputs can matter, if not all of them do. `with_entries`: a faster way to perturb entries.
    - `label`, `makes_images`, `channel`, `multiplications`: see `Step`.
 
@@ -43,4 +44,4 @@ STEPS: Mapping[str, type[Step]] = {
     "max_pool2d": MaxPool2d,
     "embedding": Embedding,
 }
-"""The step of each layer of a spec that is a single step, by the key that names its kind."""
+"""The step of each layer of a spec that is a single step, by the key that names the layer's kind."""

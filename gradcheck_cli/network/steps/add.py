@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Add(Linear):
-    """Add up inputs of one shape."""
+    """Add up inputs that all have the same shape."""
 
     couples = "nothing"
     exact = False

@@ -14,9 +14,9 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Constant(Linear):
-    """The numbers `value` for every sample. The one input only gives the number of samples.
+    """Output the array `value` for every sample. The only input is read for its number of samples alone.
 
-    axes: the number of axes of one sample of that input.
+    axes: the number of axes of one sample of the input.
     """
 
     value: Array

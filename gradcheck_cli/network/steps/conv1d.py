@@ -1,4 +1,4 @@
-"""A convolution over sequences (channels, length), as torch.nn.Conv1d.
+"""A convolution over sequences (channels, length), like torch.nn.Conv1d.
 
 The formulas and their derivation are those of `Convolution`, with one position axis.
 """
@@ -12,7 +12,10 @@ from gradcheck_cli.network.steps.convolution import Convolution
 
 @dataclass(frozen=True)
 class Conv1d(Convolution):
-    """The parameters are `weight` (channels, in / groups, k) and `bias` (channels,)."""
+    """A convolution over sequences.
+
+    The parameters are `weight` (channels, in / groups, k) and `bias` (channels,).
+    """
 
     kernel: tuple[int]
     stride: tuple[int] = (1,)

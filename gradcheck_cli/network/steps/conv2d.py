@@ -1,4 +1,4 @@
-"""A two-dimensional convolution, as torch.nn.Conv2d.
+"""A two-dimensional convolution, like torch.nn.Conv2d.
 
 The formulas and their derivation are those of `Convolution`, with positions (row, column).
 """
@@ -17,7 +17,10 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Conv2d(Convolution):
-    """The parameters are `weight` (channels, in / groups, kh, kw) and `bias` (channels,)."""
+    """A convolution over images.
+
+    The parameters are `weight` (channels, in / groups, kh, kw) and `bias` (channels,).
+    """
 
     kernel: Pair
     stride: Pair = (1, 1)

@@ -1,12 +1,13 @@
-"""A transposed convolution, as torch.nn.ConvTranspose2d: what ∂L/∂input of a convolution does, as a layer.
+"""A transposed convolution, like torch.nn.ConvTranspose2d: the map from δ to ∂L/∂input of a convolution.
 
-Every number x[i, p] adds w[i, o, k] x[i, p] to the output at o and s p + d k, with stride s and dilation d:
+Every number x[i, p] adds w[i, o, k] x[i, p] to channel o of the output at position s p + d k, with stride s
+and dilation d:
 
     z[o, q] = Σ over (i, k) of w[i, o, k] x[i, p] + b[o],   summed where s p + d k − padding = q
     ∂L/∂w[i, o, k] = Σ over samples and p of x[i, p] δ[o, s p + d k − padding]        ∂L/∂b = Σ δ
     ∂L/∂x[i, p] = Σ over (o, k) of w[i, o, k] δ[o, s p + d k − padding],   a convolution of δ with w
 
-So the convolution from the output's channels to the input's, with this same weight, has everything.
+So all of these follow from one convolution: from the output's channels to the input's, with the same weight.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class ConvTranspose2d(Step):
-    """The parameters are `weight` (in, channels / groups, kh, kw) and `bias` (channels,).
+    """A transposed convolution over images.
 
-    output_padding: rows and columns added at the end of the output, fewer than the stride.
+    The parameters are `weight` (in, channels / groups, kh, kw) and `bias` (channels,).
+    output_padding: the numbers of rows and columns added at the end of the output, less than the stride.
     """
 
     inputs: int
@@ -127,7 +129,10 @@ class ConvTranspose2d(Step):
         return Spread(self._taken(x), InputUnits(out, self.groups, self.inputs), self.shapes["weight"], every)
 
     def _taken(self, x: Array) -> Array:
-        """Return what each output takes of x, (groups, positions · N, in / groups · kernel)."""
+        """Return the numbers of x that each position of the output depends on, with 0 for none.
+
+        The shape is (groups, positions · N, in / groups · kernel).
+        """
         windows, size = self.down.windows, self.out(x.shape[1:])[1:]
         taken = np.zeros((*x.shape[:2], *self.kernel, *windows.around(size)), x.dtype)
         for index, there in windows.views(taken, x.shape[2:]):

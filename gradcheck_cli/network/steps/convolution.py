@@ -31,7 +31,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Convolution(Step):
-    """The parameters are `weight` (channels, in / groups, *kernel) and `bias` (channels,)."""
+    """A convolution; its parameters are `weight` (channels, in / groups, *kernel) and `bias` (channels,)."""
 
     inputs: int
     channels: int
@@ -75,7 +75,10 @@ class Convolution(Step):
         return self.over_patches(self.patches(x), w, self.windows.out(x.shape[first:]))
 
     def over_patches(self, rows: Array, w: Array, size: Shape) -> Array:
-        """Return w applied to patches, one for each position of an output of this size."""
+        """Return the convolution, without the bias, from its patches: one for each position of the output.
+
+        rows: the patches.  size: the output's length along each position axis.
+        """
         kernels = w.reshape(self.groups, self.channels // self.groups, -1)
         z = np.matmul(rows, np.swapaxes(kernels, -1, -2))  # (…, groups, positions, channels of the group)
         return np.swapaxes(z, -1, -2).reshape(*rows.shape[:-3], self.channels, *size)
@@ -100,7 +103,7 @@ class Convolution(Step):
         return (self.handed_down(upstream, p["weight"], inputs[0].shape),), gradients
 
     def over_rows(self, delta: Array, rows: Array) -> Array:
-        """Return Σ δ aᵀ over the samples and positions, in the shape of the weight."""
+        """Return ∂L/∂w = Σ δ aᵀ over the samples and positions, for patches a."""
         count = len(delta)
         of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)
         total = np.tensordot if self.groups == 1 else None
@@ -109,7 +112,7 @@ class Convolution(Step):
         return np.einsum("ngop,ngpk->gok", of_groups, rows).reshape(self.shapes["weight"])
 
     def handed_down(self, delta: Array, w: Array, shape: Shape) -> Array:
-        """Return ∂L/∂input (N, in, *size): each δ w added back at the positions of its patch."""
+        """Return ∂L/∂input, (N, in, *size): each δ w added back at the positions of its patch."""
         count, size = len(delta), delta.shape[2:]
         of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)
         kernels = w.reshape(self.groups, self.channels // self.groups, -1)

@@ -25,7 +25,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Dense(Step):
-    """The parameters are `weight` (units, inputs) and, unless `bias` is False, `bias` (units,)."""
+    """A dense step; its parameters are `weight` (units, inputs) and, unless `bias` is False, `bias` (units,)."""
 
     inputs: int
     units: int
@@ -140,5 +140,5 @@ def _rows(array: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Multiply the last axis of `a` by wᵀ, as one matrix product."""
+    """Return a wᵀ over the last axis of `a`, computed as one matrix product."""
     return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)

@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Dropout(Linear):
-    """Multiply by a fixed mask (*features), the same for every sample."""
+    """Multiply every sample by the same fixed mask, (*features)."""
 
     mask: Array
     couples = "nothing"
@@ -26,7 +26,7 @@ class Dropout(Linear):
 
     @classmethod
     def drawn(cls, features: Shape, p: float, seed: int) -> Dropout:
-        """Return a mask that drops each number with probability p and divides the others by 1 − p."""
+        """Return dropout with a random mask: a number is dropped with probability p, or divided by 1 − p."""
         kept = np.random.default_rng(seed).random(features) >= p
         return cls(kept / (1.0 - p))
 

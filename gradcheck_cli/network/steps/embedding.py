@@ -1,4 +1,4 @@
-"""An embedding, as torch.nn.Embedding: every token v of x is replaced by row v of a weight.
+"""An embedding, like torch.nn.Embedding: every token v of x is replaced by row v of a weight.
 
     ∂L/∂w[v] = Σ ∂L/∂out over all positions whose token is v
 
@@ -22,7 +22,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Embedding(Step):
-    """(…, N, *positions) → (…, N, *positions, width). The parameter is `weight` (tokens, width)."""
+    """An embedding of tokens (…, N, *positions) as vectors (…, N, *positions, width).
+
+    The parameter is `weight` (tokens, width).
+    """
 
     num_embeddings: int
     embedding_dim: int
@@ -70,7 +73,7 @@ class Embedding(Step):
         return (np.zeros_like(inputs[0]),), {"weight": self._added(inputs[0], upstream)}
 
     def _added(self, x: Array, upstream: Array) -> Array:
-        """Return Σ ∂L/∂out over the positions of every token."""
+        """Return ∂L/∂w: for every token, Σ ∂L/∂out over the positions that hold the token."""
         total = np.zeros(self.shapes["weight"], upstream.dtype)
         np.add.at(total, self._tokens(x), upstream)
         if self.padding_idx is not None:

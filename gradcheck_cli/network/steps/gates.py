@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Complement(Linear):
-    """1 − x, the share that a gate x leaves to the other side."""
+    """The complement 1 − x: the share that a gate x leaves to the gate's other input."""
 
     sign: float = -1.0
     couples = "nothing"
@@ -45,7 +45,7 @@ class Complement(Linear):
 
 @dataclass(frozen=True)
 class Multiply(Step):
-    """a ⊙ b, for two inputs of one shape."""
+    """The product a ⊙ b of two inputs of the same shape."""
 
     couples = "nothing"
 
@@ -84,7 +84,7 @@ class Multiply(Step):
 
 
 def _times(upstream: Upstream, by: Array, by_error: Array, arithmetic: Arithmetic) -> Upstream:
-    """Return δ ⊙ by, with its error."""
+    """Return δ ⊙ by, with a bound on its error, for the upstream gradient δ."""
     hidden, size = np.maximum(upstream.hidden, 0.0), np.abs(by)
     handed = upstream.value * by
     carried = upstream.error * (size + by_error) + (np.abs(upstream.value) + hidden) * by_error

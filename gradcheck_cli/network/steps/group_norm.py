@@ -2,8 +2,8 @@
 
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        means over the group
 
-γ and β, one for each channel, are a step of their own, `Scale`. With one channel a group it is instance
-normalisation, and with one group it normalises a whole sample.
+γ and β, one for each channel, are a step of their own, `Scale`. With one channel in each group, this is
+instance normalisation; with a single group, it normalises each sample as a whole.
 (Y. Wu and K. He, "Group normalization", ECCV 2018; D. Ulyanov et al., "Instance normalization", 2016.)
 """
 
@@ -33,7 +33,10 @@ class GroupNormalise(Normalise):
         return f"group_norm {self.groups}"
 
     def _mean(self, array: Array) -> Array:
-        """Return the mean of each group, once for each channel, (…, N, channels, *1)."""
+        """Return the mean of each group, repeated for each of the group's channels.
+
+        The shape is (…, N, channels, 1, …, 1), with a 1 for each position axis.
+        """
         first = array.ndim - 1 - self.positions
         channels, ones = array.shape[first], (1,) * self.positions
         means = array.reshape(*array.shape[:first], self.groups, -1).mean(axis=-1)

@@ -2,7 +2,7 @@
 
     ∂L/∂x = Lᵀ ∂L/∂z        because ∂z/∂x = L
 
-A subclass states L and Lᵀ; |L|, which has the absolute values of L, gives every error bound.
+A subclass defines L and Lᵀ. All error bounds follow from |L|, which has the absolute values of L's entries.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ class Linear(Step):
     """A fixed linear map of one or more inputs."""
 
     exact = True
-    """Whether every output is an input, so that nothing is rounded; the adjoint may still add some up."""
+    """Whether every output is a copy of an input, so that nothing is rounded. The adjoint may still add."""
 
     def apply(self, *inputs: Array) -> Array:
         """Return L x for inputs (…, N, *features)."""
         raise NotImplementedError
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
-        """Return Lᵀ δ for δ (N, *out), one array (N, *features) for each input."""
+        """Return Lᵀ δ for δ (N, *out): one array (N, *features) for each input.
+
+        features: the shape of one sample of each input.
+        """
         raise NotImplementedError
 
     @property
     def absolute(self) -> Self:
-        """The same map with |L|; the map itself if L is not negative anywhere."""
+        """The map with |L| instead of L; the map itself if no entry of L is negative."""
         return self
 
     def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
-        """Return the largest numbers of terms in a sum of L x and in one of Lᵀ δ."""
+        """Return the largest number of terms in a sum of L x, and the largest in a sum of Lᵀ δ."""
         return 1, 1
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
@@ -87,5 +90,5 @@ def _features(inputs: Inputs) -> tuple[Shape, ...]:
 
 
 def fixed(numbers: Array, x: Array) -> Array:
-    """Return fixed numbers in the precision of x."""
+    """Return an array of constants converted to the precision of x."""
     return numbers.astype(x.real.dtype, copy=False)

@@ -86,7 +86,7 @@ class Matmul(Step):
 
 
 def _own(terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:
-    """Return the rounding error of a sum and of the scale."""
+    """Return a bound on the rounding error of a sum and of the multiplication by the scale c."""
     return arithmetic.summed(terms, total, count) + arithmetic.eps * np.abs(total) + arithmetic.tiny
 
 
@@ -99,7 +99,12 @@ def _below(
     count: int,
     arithmetic: Arithmetic,
 ) -> Upstream:
-    """Return ∂L/∂input with its error, for a product `to` of g with the other input, in absolute values."""
+    """Return ∂L/∂input with a bound on its error.
+
+    handed: ∂L/∂input.  by, by_error: the other input and a bound on its error.
+    to: multiplies absolute values of g and of the other input as the product that gives ∂L/∂input does.
+    count: the number of terms in each sum of that product.
+    """
     hidden, size = np.maximum(g.hidden, 0.0), np.abs(by)
     sizes = np.abs(g.value) + hidden
     error = (

@@ -1,9 +1,9 @@
-"""Two-dimensional max pooling, as torch.nn.MaxPool2d: the largest number of every window of an image.
+"""Two-dimensional max pooling, like torch.nn.MaxPool2d: the largest number of every window of an image.
 
     ∂L/∂x = Σ ∂L/∂out over the windows in which x is the largest
 
-Where several numbers of a window are the largest, the result has a kink. The piece that a window is on is the
-index of its largest number, and of several, the first one gets ∂L/∂out, as in PyTorch.
+If several numbers of a window are the largest, the result has a kink. The piece that a window is on is the
+index of its largest number. If there are several, the first one gets ∂L/∂out, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gradcheck_cli.types import Array, Shape
 Pair = tuple[int, int]
 
 SAFETY = 3.0
-"""A number may be the largest if rounding errors of this multiple of their bound can make it so."""
+"""A number may be the largest if rounding errors of up to this many times their bound can make it so."""
 
 
 @dataclass(frozen=True)
 class MaxPool2d(Step):
-    """(…, N, channels, height, width) → (…, N, channels, *windows)."""
+    """Map images (…, N, channels, height, width) to the largest numbers, (…, N, channels, *windows)."""
 
     kernel: Pair
     stride: Pair
@@ -74,7 +74,7 @@ class MaxPool2d(Step):
         return np.pad(x, width, constant_values=around)
 
     def _slices(self, size: tuple[int, ...]) -> list[tuple[slice, slice]]:
-        """Return, for each number of a window, where it is in the padded image for all windows."""
+        """Return, for each place in a window, the slices of a padded image that hold it for all windows."""
         (height, width), (sh, sw), (dh, dw) = size, self.stride, self.dilation
         return [
             (
@@ -85,9 +85,9 @@ class MaxPool2d(Step):
         ]
 
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
-        """Return the sum of what each number gets from its windows, (N, channels, height, width).
+        """Return the sum of each number's shares from all its windows, (N, channels, height, width).
 
-        shares: returns what the number with this index gets from every window.
+        shares: a function of a place in a window that returns the share of the number there, for all windows.
         """
         (top, left), (height, width) = self.padding, shape[-2:]
         first = shares(0)
@@ -121,7 +121,10 @@ class MaxPool2d(Step):
         return Sides(candidates.argmax(axis=-1), last, of_tied, more)
 
     def _candidates(self, windows: Array, reaches: Array) -> Array:
-        """Mark the numbers of each window that may be the largest if each is off by up to its reach."""
+        """Return a mask of the numbers of each window that may be the largest.
+
+        reaches: how large the error of each number may be.
+        """
         highest = (windows - reaches).max(axis=-1, keepdims=True)
         marked: Array = windows + reaches >= highest
         return marked

@@ -3,10 +3,10 @@
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        mean and variance depend on z, too
     ∂L/∂γ = Σ ∂L/∂y ẑ        ∂L/∂β = Σ ∂L/∂y        ∂L/∂ẑ = γ ∂L/∂y
 
-The variance is the biased one, unless
-`unbiased` divides by N − 1 numbers instead of N: then mean(g ẑ) counts N / (N − 1) times.
-Batch normalisation averages over the samples, and for images (C, H, W) over
-the positions; layer normalisation averages over the last axes of each sample.
+The variance is the biased one, which divides by N for a mean over N numbers. With `unbiased` it divides by
+N − 1, and mean(g ẑ) is multiplied by N / (N − 1).
+Batch normalisation averages over the samples and, for images (C, H, W), also over the positions; layer
+normalisation averages over the last axes of each sample.
 (S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, with the statistics of the batch. J. L. Ba,
 J. R. Kiros and G. E. Hinton, "Layer normalization", 2016.)
 """
@@ -30,7 +30,8 @@ from gradcheck_cli.types import Array, Shape
 class Normalise(Step):
     """Normalise z (…, N, *features) to ẑ, with mean 0 and variance 1 over some axes.
 
-    axes: the axes to average over, counted from the end. With the samples among them, they are coupled.
+    axes: the axes to average over, counted from the end. If the samples' axis is one of them, the samples
+    affect each other.
     """
 
     eps: float
@@ -58,16 +59,16 @@ class Normalise(Step):
         return mean
 
     def _count(self, shape: Shape) -> int:
-        """Return the number of numbers that a mean of an array of this shape is over."""
+        """Return how many entries each mean is over in an array of this shape."""
         return math.prod(shape[axis] for axis in self.axes)
 
     def _of_variance(self, products: Array) -> Array:
-        """Return the mean of products, over N − 1 instead of N numbers if the variance is unbiased."""
+        """Return the mean of products; it divides by N − 1 instead of N if the variance is unbiased."""
         count = self._count(products.shape)
         return self._mean(products) * (count / (count - 1)) if self.unbiased else self._mean(products)
 
     def deviation(self, z: Array) -> Array:
-        """Return √(var z + eps) in the shape of z, with 1 for every averaged axis."""
+        """Return √(var z + eps) in the shape of z, but with length 1 along every averaged axis."""
         centred = z - self._mean(z)
         root: Array = np.sqrt(self._of_variance(centred * centred) + self.eps)
         return root
@@ -84,7 +85,7 @@ class Normalise(Step):
         return (self.handed(upstream, output, self.deviation(inputs[0])),), {}
 
     def handed(self, g: Array, z_hat: Array, deviation: Array) -> Array:
-        """Return ∂L/∂z for g = ∂L/∂ẑ."""
+        """Return ∂L/∂z, given g = ∂L/∂ẑ, ẑ and the deviation √(var z + eps)."""
         centred = g - self._mean(g)
         handed: Array = (centred - z_hat * self._of_variance(g * z_hat)) / deviation
         return handed
@@ -125,9 +126,9 @@ class Normalise(Step):
 
 @dataclass(frozen=True)
 class Normalised:
-    """ẑ with the numbers for its backward pass.
+    """ẑ, with what its backward pass needs.
 
-    value: ẑ (N, units).  deviation: √(var z + eps) (1, units).
+    value: ẑ, (N, units).  deviation: √(var z + eps), (1, units).  step: the normalisation.
     """
 
     value: Array
@@ -140,7 +141,7 @@ class Normalised:
 
 
 def normalised_at(z: Array, eps: float) -> Normalised:
-    """Return ẑ of z (…, N, units)."""
+    """Return the batch normalisation ẑ of z (…, N, units), with what its backward pass needs."""
     step = Normalise.over_batch(eps)
     return Normalised(step.forward({}, z), step.deviation(z), step)
 
@@ -149,7 +150,8 @@ def normalised_at(z: Array, eps: float) -> Normalised:
 class Scale(Step):
     """y = γ ẑ + β, with one γ and one β for each index of some axes of the features.
 
-    shape: the shape of γ and of β.  after: the number of axes of a sample behind those of γ; any may precede.
+    shape: the shape of γ and of β.
+    after: the number of axes of a sample that follow those of γ; any number of axes may precede them.
     names: the names of γ and β.
     """
 
@@ -172,19 +174,19 @@ class Scale(Step):
         return 1.0 if name == self.names[0] else 0.0
 
     def _both(self, p: Arrays) -> tuple[Array, Array]:
-        """Return γ and β, to be broadcast over the features."""
+        """Return γ and β in a shape that broadcasts over the features."""
         spread = (*self.shape, *(1,) * self.after)
         gamma, beta = (p[name].reshape(spread) for name in self.names)
         return gamma, beta
 
     def _by_unit(self, array: Array) -> Array:
-        """Reshape (…, *features) to (…, before, units, after)."""
+        """Reshape (…, *features) to (…, before, units, after), with one unit for each entry of γ."""
         axes = len(self.shape) + self.after
         units, after = math.prod(self.shape), math.prod(array.shape[array.ndim - self.after :])
         return array.reshape(*array.shape[: array.ndim - axes], units, after)
 
     def _rows(self, array: Array) -> Array:
-        """Reshape (N, *features) to (rows, units)."""
+        """Reshape (N, *features) to (rows, units), with one unit for each entry of γ."""
         units = math.prod(self.shape)
         return (
             np.moveaxis(self._by_unit(array), -2, -1).reshape(-1, units)

@@ -1,4 +1,4 @@
-"""An activation as a step: a = φ(y), number by number, or over the last axis if the row is coupled."""
+"""An activation as a step: a = φ(y), for each number alone or, if φ is coupled, over the last axis."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Ups
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""A number counts as on a kink if its distance is at most this multiple of its rounding bound."""
+"""A number counts as on a kink if its distance from it is at most this many times its rounding bound."""
 
 
 @dataclass(frozen=True)
 class Pointwise(Step):
-    """An activation as a step: a row of `ACTIVATIONS`, and its name."""
+    """An activation as a step.
+
+    row, name: the row of the table `ACTIVATIONS` and its name.
+    """
 
     row: Activation
     name: str
@@ -79,7 +82,7 @@ class Pointwise(Step):
         return (Upstream(delta, error, hidden),), {}
 
     def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
-        """Return the largest |δ| for |∂L/∂a| of these sizes, on any side where rounding may put y."""
+        """Return the largest |δ| for |∂L/∂a| of these sizes, wherever rounding may put y around a kink."""
         reach = SAFETY * y_error if self.row.pieces else None
         sides = [y] if reach is None else [y, y - reach, y + reach]
         largest: Array = np.maximum.reduce([self.row.rounding.at_most(self.row, z, sizes) for z in sides])

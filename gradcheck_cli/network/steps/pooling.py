@@ -1,10 +1,10 @@
-"""Average pooling, as torch's avg_pool1d and avg_pool2d, adaptive pooling, and the mean over positions.
+"""Average pooling, like torch's avg_pool1d and avg_pool2d, adaptive pooling, and the mean over positions.
 
     z[c, p] = Σ over the window at p of x[c, q] / n
     ∂L/∂x[c, q] = Σ over the windows p that hold q of δ[c, p] / n
 
-n is the size of the window. Windows that overlap add up. With `count_include_pad` off, n counts only the
-numbers of a window that are not padding.
+n is the size of the window. Where windows overlap, their shares of ∂L/∂x add up. With `count_include_pad`
+off, n counts only the numbers of a window that are not padding.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class AvgPool(Linear):
         return reduce(np.add, (view for _, view in views))
 
     def _share(self, size: Shape) -> Array:
-        """Return 1 / n for every window."""
+        """Return 1 / n for every window, where n is the number of entries that its mean is over."""
         if self.count_include_pad:
             return np.array(1.0 / math.prod(self.kernel))
         share: Array = 1.0 / self._sums(np.ones(size))
@@ -80,10 +80,10 @@ class AvgPool(Linear):
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Linear):
-    """The mean of windows that split every position axis into `size` parts, as torch's adaptive_avg_pool.
+    """The mean of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
 
-    Part i of n numbers goes from ⌊i n / size⌋ up to ⌈(i + 1) n / size⌉, so that parts may overlap. With
-    a size of 1 along each axis it is global average pooling.
+    Part i of n numbers starts at ⌊i n / size⌋ and ends before ⌈(i + 1) n / size⌉, so that parts may overlap.
+    With a size of 1 along each axis, this is global average pooling.
     """
 
     size: Shape
@@ -102,7 +102,7 @@ class AdaptiveAvgPool(Linear):
         return most, math.prod(1 if n % parts == 0 else math.ceil(parts / n) + 1 for n, parts in along)
 
     def _parts(self, size: Shape) -> Iterator[tuple[Any, Any, int]]:
-        """Yield every output position, with its window and the number of its numbers."""
+        """Yield each output position's index, the index of its window in the input, and the window's size."""
         for index in product(*(range(parts) for parts in self.size)):
             along = list(zip(index, size, self.size, strict=True))
             window = tuple(slice(i * n // parts, -(-(i + 1) * n // parts)) for i, n, parts in along)

@@ -20,7 +20,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class PositionalAdd(Step):
-    """The parameter is `weight`, in the shape of a sample."""
+    """A learned positional embedding; its parameter is `weight`, in the shape of a sample."""
 
     shape: Shape
     couples = "nothing"

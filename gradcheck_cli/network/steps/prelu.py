@@ -1,7 +1,7 @@
-"""PReLU, as torch.nn.PReLU: a = max(z, 0) + w min(z, 0), with one slope w for each channel, or one for all.
+"""PReLU, like torch.nn.PReLU: a = max(z, 0) + w min(z, 0), with one slope w for each channel, or one for all.
 
     ∂L/∂w = Σ ∂L/∂a min(z, 0) over the samples and positions of the channel
-    ∂L/∂z = ∂L/∂a for z > 0, and w ∂L/∂a for z ≤ 0, as torch decides at 0
+    ∂L/∂z = ∂L/∂a for z > 0, and w ∂L/∂a for z ≤ 0; torch, too, counts 0 as negative
 
 (K. He et al., "Delving deep into rectifiers", ICCV 2015.)
 """
@@ -20,13 +20,14 @@ from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""A number counts as on a kink if its distance is at most this multiple of its rounding bound."""
+"""A number counts as on the kink if its distance from 0 is at most this many times its rounding bound."""
 
 
 @dataclass(frozen=True)
 class PReLU(Step):
-    """The parameter is `weight` (slopes,): the number of channels, or 1.
+    """PReLU; its parameter is `weight` (slopes,).
 
+    slopes: the number of channels, or 1 if all share a slope.
     positions: the number of position axes after the channels.
     """
 
@@ -64,7 +65,7 @@ class PReLU(Step):
         return (handed,), {"weight": self._rows(upstream * np.minimum(z, 0.0)).sum(axis=0)}
 
     def _rows(self, array: Array) -> Array:
-        """Return (N, channels, *positions) as rows (R, slopes)."""
+        """Return an array (N, channels, *positions) as rows (R, slopes), one column for each slope."""
         if self.slopes == 1:
             return array.reshape(-1, 1)
         channels: Array = np.moveaxis(array, array.ndim - 1 - self.positions, -1)

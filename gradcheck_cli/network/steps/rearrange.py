@@ -1,6 +1,6 @@
 """Steps that only move numbers: reshape, permute, slice, concatenate, stack and repeat.
 
-    ∂L/∂x is ∂L/∂out moved back; where a number was dropped it is 0, and where it was copied it is a sum.
+    ∂L/∂x is ∂L/∂out moved back: 0 for a number that was dropped, a sum for one that was copied.
 
 Axes count from the first axis of a sample, so that 0 is the channel of an image or the token of a sequence.
 """
@@ -19,7 +19,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class _Rearranged(Linear):
-    """A step whose outputs are copies of its inputs. axes: the number of axes of one sample of an input."""
+    """A step whose outputs are copies of its inputs.
+
+    axes: the number of axes of one sample of an input.
+    """
 
     axes: int
     couples = "nothing"
@@ -107,7 +110,7 @@ class Slice(_Rearranged):
 class Select(_Rearranged):
     """Take one index along an axis of each sample and drop the axis.
 
-    index: −1 is the last one, such as the last time step.
+    index: the index to take; −1 stands for the last one, such as the last time step.
     """
 
     axis: int
@@ -159,7 +162,7 @@ class Concatenate(_Rearranged):
 
 @dataclass(frozen=True)
 class Stack(_Rearranged):
-    """Join inputs of one shape along a new axis of each sample, as for the outputs of all time steps."""
+    """Join inputs of one shape along a new axis of each sample, such as the outputs of all time steps."""
 
     axis: int
 
@@ -181,7 +184,9 @@ class Stack(_Rearranged):
 class Repeat(Linear):
     """Repeat every index of an axis of each sample, as numpy.repeat does.
 
-    Attention with grouped keys and values repeats each of their heads. axes: the number of axes of a sample.
+    Grouped-query attention repeats each head of the keys and values in this way.
+
+    axes: the number of axes of a sample.
     """
 
     axes: int
@@ -210,6 +215,6 @@ class Repeat(Linear):
 
 
 def _spread(inputs: tuple[Array, ...], axes: int) -> list[Array]:
-    """Return the inputs with the same leading axes, all of those before a sample's."""
+    """Return the inputs broadcast to the same leading axes, those before the axes of a sample."""
     leading = np.broadcast_shapes(*(x.shape[: x.ndim - axes] for x in inputs))
     return [np.broadcast_to(x, (*leading, *x.shape[x.ndim - axes :])) for x in inputs]

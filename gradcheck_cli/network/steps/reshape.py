@@ -13,7 +13,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Flatten(Step):
-    """(…, N, *features) → (…, N, numbers)."""
+    """Flatten samples (…, N, *features) to rows (…, N, numbers)."""
 
     axes: int
 

@@ -3,7 +3,7 @@
     ∂L/∂x = (g − x̂ mean(g x̂)) / √(mean x² + eps), g = ∂L/∂x̂        the root depends on x, too
     ∂L/∂w = Σ ∂L/∂y x̂        ∂L/∂x̂ = w ∂L/∂y
 
-(B. Zhang and R. Sennrich, "Root mean square layer normalization", NeurIPS 2019; as torch.nn.RMSNorm, whose
+(B. Zhang and R. Sennrich, "Root mean square layer normalization", NeurIPS 2019; like torch.nn.RMSNorm, whose
 default eps is the machine epsilon of x.)
 """
 
@@ -53,7 +53,7 @@ class RootMeanSquare(Step):
         return (handed,), {}
 
     def _of_root(self, x: Array, x_error: Array, root: Array, eps: float) -> Array:
-        """Return the relative error of the root mean square."""
+        """Return a bound on the relative error of the root mean square."""
         many = math.prod(x.shape[-self.axes :]) / 32.0
         carried: Array = self._mean(np.abs(x) * x_error) / root**2 + (3.0 + many) * eps
         return carried
@@ -89,7 +89,7 @@ class RootMeanSquare(Step):
 
 @dataclass(frozen=True)
 class Gain(Step):
-    """y = w ⊙ x̂. The parameter is `weight`, in the shape of the last axes of a sample."""
+    """The scale y = w ⊙ x̂; its parameter is `weight`, in the shape of the last axes of a sample."""
 
     shape: Shape
     couples = "nothing"

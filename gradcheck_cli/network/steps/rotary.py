@@ -22,7 +22,8 @@ from gradcheck_cli.types import Array, Shape
 class Rotary(Linear):
     """Rotate x (…, tokens, d), with d even.
 
-    cos, sin: of the angles, (tokens, d / 2).  back: the sign of sin for out₁, negative in a rotation.
+    cos, sin: the cosines and sines of the angles, (tokens, d / 2).
+    back: the sign of x₂ sin in out₁, −1 in a rotation.
     interleaved: whether pairs are (0, 1), (2, 3), … as in RoFormer, or (0, d/2), (1, d/2 + 1), … as in LLaMA.
     """
 
@@ -34,7 +35,7 @@ class Rotary(Linear):
 
     @classmethod
     def of_angles(cls, tokens: int, d: int, base: float = 10000.0, interleaved: bool = False) -> Rotary:
-        """Return the rotation by t · base^(−2i/d), for tokens t = 0, 1 and so on."""
+        """Return the rotation that turns pair i of token t by the angle t · base^(−2i/d), with t from 0."""
         angles = np.arange(tokens)[:, None] * base ** (-2.0 * np.arange(d // 2) / d)
         return cls(np.cos(angles), np.sin(angles), interleaved)
 
@@ -50,7 +51,7 @@ class Rotary(Linear):
         return 2, 2
 
     def _halves(self, x: Array) -> tuple[Array, Array]:
-        """Return writable views of the first and of the second numbers of all pairs."""
+        """Return two writable views of x: the first numbers of all pairs, and the second numbers."""
         half = x.shape[-1] // 2
         return (x[..., ::2], x[..., 1::2]) if self.interleaved else (x[..., :half], x[..., half:])
 

@@ -3,7 +3,7 @@
     a = softmax(z):        ∂L/∂z = a ⊙ (g − Σ g a)              g = ∂L/∂out, Σ over the row
     a = log_softmax(z):    ∂L/∂z = g − e^a Σ g
 
-A number that is masked out has a = 0 and passes no gradient, as with −∞ added to its score.
+A number that is masked out has a = 0 and passes no gradient, as if −∞ were added to its score.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 _MOST = 30.0
-"""An error of z above this means that nothing is known of a."""
+"""If the error of z is larger than this, nothing is known about a."""
 
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Step):
     """aⱼ = e^zⱼ / Σₖ e^zₖ over the last axis, the sum over the numbers that the mask keeps.
 
-    mask: which take part, in a shape that fits the last axes of a sample. Each row keeps at least one.
+    mask: True for the numbers that take part, in a shape that broadcasts to the last axes of a sample. Each
+    row keeps at least one.
     """
 
     mask: Array
@@ -68,12 +69,12 @@ class Softmax(Step):
         return bound
 
     def _carried(self, a: Array, z_error: Array) -> Array:
-        """Return the error of a that an error of z causes, by the largest that e^Δz can be."""
+        """Return a bound on the error of a that an error Δz of z causes, from the largest possible e^Δz."""
         off = np.where(self.mask, np.expm1(np.minimum(z_error, _MOST)), 0.0)
         return _of_jacobian(a, off)
 
     def _own(self, z: Array, a: Array, arithmetic: Arithmetic) -> Array:
-        """Return the relative error of a caused by the rounding of this step, from exact z."""
+        """Return a bound on the relative error of a that rounding in this step causes, from exact z."""
         apart = _apart(z, self.mask)
         own: Array = arithmetic.eps * (apart + _row_sum(a * apart) + 2.0 * FUNCTION_ULPS + _many(z))
         return own
@@ -99,7 +100,7 @@ class Softmax(Step):
 
 @dataclass(frozen=True)
 class LogSoftmax(Step):
-    """aⱼ = zⱼ − log Σₖ e^zₖ over the last axis."""
+    """Log-softmax, aⱼ = zⱼ − log Σₖ e^zₖ over the last axis."""
 
     @property
     def label(self) -> str:
@@ -144,7 +145,7 @@ class LogSoftmax(Step):
 
 
 def _of_jacobian(a: Array, sizes: Array) -> Array:
-    """Return |∂a/∂z| times numbers ≥ 0: aⱼ ((1 − aⱼ) sⱼ + Σ over k ≠ j of aₖ sₖ)."""
+    """Return |∂a/∂z| times the sizes s ≥ 0: aⱼ ((1 − aⱼ) sⱼ + Σ over k ≠ j of aₖ sₖ)."""
     product: Array = a * ((1.0 - 2.0 * a) * sizes + _row_sum(a * sizes))
     return np.maximum(product, 0.0)
 
@@ -161,12 +162,12 @@ def _largest(z: Array, mask: Array) -> Array:
 
 
 def _apart(z: Array, mask: Array) -> Array:
-    """Return z's distance from the largest of its row: eᶻ is off by this times ε."""
+    """Return the distance of each z from the largest of its row; times ε, it is the relative error of eᶻ."""
     apart: Array = np.where(mask, np.abs(z - _largest(z, mask)), 0.0)
     return apart
 
 
 def _many(z: Array) -> float:
-    """Return the rounding error of a sum over a row of positive terms, in units of ε of the sum."""
+    """Return the relative rounding error of a sum over a row of positive terms, in units of ε."""
     count = z.shape[-1]
     return float(max(np.sqrt(count), count / 16.0))

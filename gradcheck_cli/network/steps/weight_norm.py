@@ -1,9 +1,9 @@
-"""A dense step with weight normalisation, as torch.nn.utils.weight_norm: w = g v / ‖v‖, row by row.
+"""A dense step with weight normalisation, like torch.nn.utils.weight_norm: w = g v / ‖v‖, row by row.
 
     ∂L/∂g = Σ over the row of ∂L/∂w v / ‖v‖
     ∂L/∂v = g / ‖v‖ (∂L/∂w − v / ‖v‖ · ∂L/∂g)        the part along v drops out, as ‖v‖ depends on v, too
 
-The output is not affine in v, and the factors of g depend on v, so g and v are moved entry by entry.
+The output is not affine in v, and the factors of g depend on v, so g and v are perturbed entry by entry.
 (T. Salimans and D. P. Kingma, "Weight normalization", NeurIPS 2016.)
 """
 
@@ -23,14 +23,17 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class WeightNormDense(Step):
-    """The parameters are `weight_g` (units, 1), `weight_v` (units, inputs) and `bias` (units,)."""
+    """A dense step with weight normalisation.
+
+    The parameters are `weight_g` (units, 1), `weight_v` (units, inputs) and `bias` (units,).
+    """
 
     inputs: int
     units: int
 
     @property
     def dense(self) -> Dense:
-        """The step with w itself as its weight."""
+        """The dense step whose weight is w itself."""
         return Dense(self.inputs, self.units)
 
     @property
@@ -46,7 +49,7 @@ class WeightNormDense(Step):
         return self.dense.out(*features)
 
     def _dense(self, p: Arrays) -> dict[str, Array]:
-        """Return the parameters of the dense step."""
+        """Return the parameters of the dense step whose weight is w itself."""
         return {"weight": p["weight_g"] * _direction(p["weight_v"]), "bias": p["bias"]}
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
@@ -62,7 +65,7 @@ class WeightNormDense(Step):
         return below, {"weight_g": of_g, "weight_v": of_v, "bias": of["bias"]}
 
     def _of_w(self, arithmetic: Arithmetic) -> float:
-        """Return the relative error of w."""
+        """Return a bound on the relative error of w."""
         return (4.0 + self.inputs / 16.0) * (arithmetic.eps + arithmetic.input_eps)
 
     def error(
@@ -84,7 +87,7 @@ class WeightNormDense(Step):
         return (handed,), {**split, "bias": bounds["bias"]}
 
     def _split(self, p: Arrays, dL_dw: Array, error: Array, arithmetic: Arithmetic) -> dict[str, Array]:
-        """Return the errors of ∂L/∂g and ∂L/∂v for that of ∂L/∂w."""
+        """Return bounds on the errors of ∂L/∂g and ∂L/∂v, from `error`, that on the error of ∂L/∂w."""
         size, along = np.abs(dL_dw), np.abs(_direction(p["weight_v"]))
         relative = 2.0 * self._of_w(arithmetic)
         of_g = ((error + relative * size) * along).sum(axis=-1, keepdims=True)
