@@ -134,8 +134,8 @@ def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made
 def _factors(targets: Sequence[Target]) -> dict[str, float]:
     """Return, by tensor name, the constant factor that turns the right gradient into the one found.
 
-    Tensors without such a factor are left out. The most precisely known factors are determined first. Another
-    tensor takes over one of them if it matches within that tensor's error bars: in float32, the measured
+    Tensors without such a factor are left out. The most precisely known factors are determined first. A later
+    tensor takes over one of them if it matches within the error bars of that tensor: in float32, the measured
     factors of a single mistake may differ by 1e-4.
     """
     factors: dict[str, float] = {}

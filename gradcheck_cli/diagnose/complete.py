@@ -36,7 +36,7 @@ class Complete:
 
     @property
     def data(self) -> Array:
-        """The gradient without its penalty: the sum over all uses."""
+        """The parameter's gradient without its penalty terms: the sum over all uses of the parameter."""
         first, *others = self.uses.values()
         return sum(others, first)
 

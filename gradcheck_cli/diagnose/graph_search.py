@@ -59,7 +59,7 @@ class GraphSearch:
         self._nodes = at.graph.nodes
 
     def run(self, most: int) -> list[State]:
-        """Return every sweep with up to `most` mistakes that reproduces all gradients, as a state."""
+        """Return, as states, all sweeps with up to `most` mistakes that reproduce every gradient found."""
         self.most = most
         found: list[State] = []
         last = len(self._nodes) - 1  # depth first, so that few arrays are held
@@ -299,7 +299,10 @@ class GraphSearch:
     # --- a factor ------------------------------------------------------------------------
 
     def _scaled(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield the sweeps with a factor on the upstream gradient of a node with parameters."""
+        """Yield the sweeps after a visit whose upstream gradient has a constant factor.
+
+        There are none unless some checked gradient is complete after the visit.
+        """
         names = {own: name for own, name in visit.node.names.items() if name in self._complete[visit.i]}
         if not names or number_of(swept.made) > self.most or not self._may_be_scaled(visit):
             return

@@ -98,7 +98,7 @@ class Mistake(Wrong):
 
 
 Steps = dict[Part, Mistake]
-"""The wrong steps between a layer's ∂L/∂a and its δ; any part that is absent is right."""
+"""The wrong steps that lead to a layer's ∂L/∂a and its δ, by part; a part that is absent is right."""
 
 Term = Callable[[Problem, str, float], Array | None]
 """A function of the problem, a parameter's name and the unknown that returns a wrong penalty term.

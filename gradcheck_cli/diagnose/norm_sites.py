@@ -1,4 +1,4 @@
-"""Normalisations and their scales as sites: each column of their arrays holds the numbers of one mean."""
+"""Normalisations and their scales as sites: a column of an array holds the numbers that one mean is over."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Averaged:
         return np.transpose(array, self._order).reshape(count, -1)
 
     def array(self, rows: Array) -> Array:
-        """Return rows in the shape of the arrays."""
+        """Return an array given as rows (R, M) in its original shape."""
         ordered = rows.reshape([self.shape[k] for k in self._order])
         return np.transpose(ordered, np.argsort(self._order))
 

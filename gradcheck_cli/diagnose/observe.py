@@ -18,9 +18,9 @@ from gradcheck_cli.types import Array
 def faulty_layers(
     problem: Problem, targets: Mapping[str, Target], answers: Sequence[Answer]
 ) -> tuple[str, ...]:
-    """Return the layers of the first answer's mistakes, from the output down.
+    """Return the layers to blame: those of the first answer's mistakes, from the output down.
 
-    If there is no answer, return the topmost layer with a wrong gradient.
+    If there is no answer, return only the topmost layer with a wrong gradient.
     """
     if answers:
         where = {layer for cause in answers[0].causes for layer in cause.where}
@@ -76,7 +76,7 @@ def _is_known_right(target: Target) -> bool:
 
 
 _TELLING = 1e-2
-"""A gradient does not show that the layers above are right if more of it than this share may be rounding."""
+"""If more of a gradient than this share may be rounding error, it says nothing about the layers above."""
 
 
 def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:

@@ -144,7 +144,7 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
 
 
 def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
-    """Yield networks that differ both in the forward pass and in the loss.
+    """Yield networks with two changes to the one in the spec: one in the forward pass and one in the loss.
 
     fits: a cheap test that such a network must pass, given its problem and its forward pass.
 
@@ -158,7 +158,7 @@ def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Itera
 
 
 def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[OtherNetwork]:
-    """Yield the networks with two changes that have this loss."""
+    """Yield the networks with two changes, to the forward pass and the loss, whose loss is this number."""
 
     def fits(of: Problem, activity: Activity) -> bool:
         data = float(sample_losses(of.network, activity.output, of.target).sum())

@@ -189,10 +189,10 @@ class Search:
     # --- from ∂L/∂a to δ -----------------------------------------------------------------------------------
 
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
-        """Yield layer i's site after these steps, once for each possible value of their unknown.
+        """Yield layer i's site after these steps, once for each possible value of the steps' unknown.
 
-        The value comes first in each pair; it is 0 if there is no unknown. Sites that are equal to the right
-        one are left out.
+        Each site comes after its value, which is 0 if the steps have no unknown. Sites that are equal to the
+        right one are left out.
         """
         site = self._site(state, i, steps, 0.0)
         if site is None:

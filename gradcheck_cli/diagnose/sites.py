@@ -270,7 +270,7 @@ def _before(visit: Visit, kind: type, delta: Array) -> Array:
 
 
 def _taker_of(at: Pass, node: int) -> int:
-    """Return the index of the scale right above a normalisation; without a scale, the normalisation's own."""
+    """Return the index of the scale right above a normalisation; if there is none, the index given."""
     takers = [i for i, _ in at.consumers(node + 1)]
     is_scale = len(takers) == 1 and isinstance(at.graph.nodes[takers[0]].step, Scale)
     return takers[0] if is_scale else node

@@ -1,4 +1,4 @@
-"""Mistakes made in specific places, and a partial backprop with such mistakes."""
+"""Mistakes made in specific places, and the states of a search: partial backprops with such mistakes."""
 
 from __future__ import annotations
 

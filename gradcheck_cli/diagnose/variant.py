@@ -23,7 +23,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 Handed = tuple[Inputs, dict[str, Array]]
-"""What a `vjp` returns: ∂L/∂input for each input, and the gradient of each parameter by its own name."""
+"""The result of a `vjp`: ∂L/∂input for each input, and each parameter's gradient by its name in the step."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:
 class Visit:
     """A visit of backprop to node `i`.
 
-    upstream: ∂L/∂output.
+    at: the forward pass.  upstream: ∂L/∂output of the node.
     arrived: ∂L/∂output of every node visited before, by the node's index.
     """
 

@@ -80,9 +80,9 @@ def _below_before(site: Site) -> Array | None:
 
 
 def _summed_over_units(site: Site) -> Array | None:
-    """Return Σⱼ δⱼ, repeated for every input.
+    """Return Σⱼ δⱼ of each sample, repeated for every input of the layer.
 
-    None if the sum cancels in every sample, as it does for a softmax, so that only rounding is left.
+    None if the terms cancel in every sample, as they do for a softmax, so that only rounding error is left.
     """
     total = site.delta.sum(axis=1, keepdims=True)
     if (np.abs(total) <= _CANCELLED * np.abs(site.delta).sum(axis=1, keepdims=True)).all():

@@ -226,7 +226,7 @@ def _variance(at: Normalised, site: Site) -> Array:
 
 
 def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return δ with this eps in the divisor only; ẑ is still that of the forward pass."""
+    """Return δ with this eps in the divisor only; ẑ keeps the eps of the forward pass."""
     divided: Array = at.vjp(g) * at.deviation / np.sqrt(_variance(at, site) + eps)
     return divided
 

@@ -35,7 +35,7 @@ _ROUNDINGS = 64.0
 """The largest rounding error of a sum, in units of the type's machine epsilon."""
 
 _CANCELLED = 1e-3
-"""If a sum is smaller than this share of its terms, they cancel; the rounding error depends on their size."""
+"""If a sum is smaller than this share of its terms, its rounding error depends on the size of the terms."""
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
@@ -46,12 +46,12 @@ def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
 
 
 def _to_decimals(value: Array, decimals: int) -> tuple[Array, Array]:
-    """Return the value rounded to this many decimals, and one unit in the last of them."""
+    """Return the array rounded to this many decimals, and one unit in the last decimal, by entry."""
     return np.round(value, decimals), np.full(value.shape, 10.0**-decimals)
 
 
 def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
-    """Return the value rounded to this many significant digits, and one unit in the last of them."""
+    """Return the array rounded to this many significant digits, and one unit in the last digit, by entry."""
     exponent = np.floor(np.log10(np.abs(value), where=value != 0, out=np.zeros(value.shape)))
     unit = 10.0 ** (exponent - digits + 1)
     return np.round(value / unit) * unit, unit
@@ -89,7 +89,7 @@ _HALF = 0.5 * (1.0 + 1e-6)
 def _print(right: Array) -> Array | None:
     """Return the gradient rounded to the number of decimals that leaves its largest entry two digits.
 
-    None if that takes no decimals, or too many.
+    None if that number is 0 or less, or is above `_MOST_DECIMALS`.
     """
     largest = float(np.abs(right).max(initial=0.0))
     decimals = 1 - int(np.floor(np.log10(largest))) if largest > 0 else 0

@@ -2,7 +2,8 @@
 
     ∂L/∂x = mask ⊙ ∂L/∂out
 
-(N. Srivastava et al., "Dropout", JMLR 15, 2014, with the scale in training: "inverted" dropout.)
+Scaling by 1 / (1 − p) in training is known as inverted dropout.
+(N. Srivastava et al., "Dropout", JMLR 15, 2014.)
 """
 
 from __future__ import annotations

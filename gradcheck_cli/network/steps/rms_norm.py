@@ -24,7 +24,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class RootMeanSquare(Step):
-    """Divide x by its root mean square over the last `axes` axes of a sample."""
+    """Divide x by its root mean square over the last `axes` axes of each sample."""
 
     eps: float
     axes: int = 1

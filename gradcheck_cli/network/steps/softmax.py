@@ -156,7 +156,7 @@ def _row_sum(numbers: Array) -> Array:
 
 
 def _largest(z: Array, mask: Array) -> Array:
-    """Return the largest number of each row that the mask keeps, (…, 1)."""
+    """Return, for each row, the largest of the numbers that the mask keeps, (…, 1)."""
     largest: Array = np.where(mask, z.real, -np.inf).max(axis=-1, keepdims=True)
     return largest.astype(z.real.dtype, copy=False)
 
