@@ -25,7 +25,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Dense(Step):
-    """A dense step; its parameters are `weight` (units, inputs) and, unless `bias` is False, `bias` (units,)."""
+    """A dense step.
+
+    The parameters are `weight` (units, inputs) and, unless `bias` is False, `bias` (units,).
+    """
 
     inputs: int
     units: int
