@@ -89,7 +89,7 @@ def _branches(visit: Visit, slot: int) -> bool:
 
 
 def shares_parameters(visit: Visit) -> bool:
-    """Return whether another node of the same kind has the same parameters, as the steps in time do."""
+    """Return whether another node of the same kind uses the same parameters, as steps in time do."""
     own, kind = set(visit.node.names.values()), type(visit.step)
     others = (node for i, node in enumerate(visit.at.graph.nodes) if i != visit.i)
     return any(own & set(node.names.values()) for node in others if type(node.step) is kind)

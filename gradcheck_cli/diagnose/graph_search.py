@@ -34,14 +34,14 @@ _MOST_VISITS = 60_000
 """The search gives up after this many visits to nodes."""
 
 _ENOUGH = 20_000
-"""After this many visits, the search stops if it has found something."""
+"""After this many visits to nodes, the search stops if it has found an explanation."""
 
 
 Way = tuple[Iterator[Swept], int]
-"""Sweeps to go on with, and the next node to visit; -1 if there is none."""
+"""The sweeps to continue with, and the index of the next node to visit; -1 if all have been visited."""
 
 WithValue = Callable[[float], Swept | None]
-"""A function of a mistake's unknown that returns the sweep with the mistake."""
+"""A function of a mistake's unknown that returns the sweep with the mistake; None if it changes nothing."""
 
 
 class GraphSearch:
@@ -80,7 +80,7 @@ class GraphSearch:
         return found
 
     def _is_fair(self, state: State) -> bool:
-        """Return whether there are mistakes, and each shows in a gradient that is really wrong."""
+        """Return whether the state has mistakes, and each shows in a gradient found that is really wrong."""
         if not state.made or not state.informed:
             return False
         for made in state.made:
@@ -198,13 +198,13 @@ class GraphSearch:
     # --- one wrong function at several nodes ----------------------------------------------------------------
 
     def _everywhere(self) -> Iterator[Swept]:
-        """Yield a start for each mistake that may be made at several nodes."""
+        """Yield a new sweep for each mistake that can be made at several nodes, to make it at all of them."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
         for each in filter(self._applies, everywhere(self._variants)):
             yield Swept(upstream={len(self._nodes): right}, always=(each,))
 
     def _in_loops(self) -> Iterator[Way]:
-        """Yield the sweeps with a mistake in a loop, after the topmost node that has it."""
+        """Yield, for each mistake in a loop, the sweeps after the topmost node at which it is made."""
         before = self._right_down()
         for each in in_loops(self._nodes, self._variants):
             top = max(each.nodes)
@@ -217,7 +217,7 @@ class GraphSearch:
 
     @cached_property
     def _right_visits(self) -> dict[int, Visit]:
-        """The visits of backprop without mistakes, whatever gradients were found."""
+        """The visits of a backprop without mistakes, by node; it is not compared with the gradients found."""
         last, visits = len(self._nodes), dict[int, Visit]()
         swept = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
@@ -227,7 +227,7 @@ class GraphSearch:
         return visits
 
     def _right_down(self) -> dict[int, Swept]:
-        """Return the sweep without mistakes before each node, down to the first gradient that is wrong."""
+        """Return, by node, the sweep without mistakes before its visit, down to the first wrong gradient."""
         last, found = len(self._nodes), dict[int, Swept]()
         swept: Swept | None = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
@@ -238,7 +238,7 @@ class GraphSearch:
         return found
 
     def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield the sweeps after a visit with the mistake that is made at several nodes."""
+        """Yield the sweeps after this visit, for a sweep that makes one mistake at several nodes."""
         (repeated_mistake,) = swept.always
         handed = repeated_mistake.made(visit)
         shows = () if handed is None else self._shows(visit, handed)

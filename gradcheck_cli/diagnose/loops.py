@@ -1,4 +1,4 @@
-"""Mistakes that are made at several nodes, as a mistake in the body of a loop over time steps is."""
+"""Mistakes that are made at several nodes, such as a mistake in the body of a loop over time steps."""
 
 from __future__ import annotations
 
@@ -9,34 +9,49 @@ from gradcheck_cli.diagnose.variant import Handed, Variant, Visit
 from gradcheck_cli.network.graph import Node
 
 Places = frozenset[int]
-"""The indices of nodes."""
+"""The indices of some nodes of a graph."""
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """A mistake that is made at each of these nodes."""
+    """A mistake that is made at several nodes of a graph.
+
+    nodes: the indices of all these nodes.
+    """
 
     variant: Variant
     nodes: Places
 
     def made(self, visit: Visit, unknown: float = 0.0) -> Handed | None:
-        """Return the wrong result; None if the node is not among them or the mistake changes nothing."""
+        """Return the result of the wrong `vjp` on a visit to a node.
+
+        None if the mistake is not made at this node or changes nothing.
+        """
         return self.variant.made(visit, unknown) if visit.i in self.nodes else None
 
     def applies(self, visits: Mapping[int, Visit]) -> bool:
-        """Return whether the mistake changes anything at one of these visits, by node."""
+        """Return whether the mistake changes anything on one of these visits.
+
+        visits: the visits, by the index of the node.
+        """
         return any(self.made(visits[i]) is not None for i in self.nodes if i in visits)
 
 
 def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake at all nodes of its kind, given the mistakes possible at each node."""
+    """Yield each mistake that can be made at several nodes, as one made at all of them.
+
+    variants: the mistakes that can be made at each node.
+    """
     for variant, places in _by_variant(variants).items():
         if len(places) > 1 and not variant.wrong.unknown:
             yield Repeated(variant, places)
 
 
 def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake at all nodes of one statement of a loop, given those possible at each node."""
+    """Yield each mistake in each statement of a loop, as one made at all nodes of the statement.
+
+    variants: the mistakes that can be made at each node.
+    """
     loops = [loop for loop in statements(nodes) if len(loop) > 1]
     for variant, places in _by_variant(variants).items():
         if not variant.everywhere and not variant.wrong.unknown:
@@ -52,9 +67,10 @@ def _by_variant(variants: Sequence[Sequence[Variant]]) -> dict[Variant, Places]:
 
 
 def statements(nodes: Sequence[Node]) -> Iterator[Places]:
-    """Yield the nodes of each statement of an author's code; one in a loop over time has several nodes.
+    """Yield, for each statement of the author's code, the nodes that it computes.
 
-    Such nodes belong to one layer, and compute the same from the same parameters.
+    A statement in a loop over time computes several nodes. They belong to one layer, and compute the same
+    function of the same parameters.
     """
     groups: dict[tuple[str, ...], set[int]] = {}
     for i in range(len(nodes)):
@@ -63,7 +79,10 @@ def statements(nodes: Sequence[Node]) -> Iterator[Places]:
 
 
 def _traced(nodes: Sequence[Node], i: int) -> Iterator[str]:
-    """Yield in words what a node computes, back along the first inputs to a node with parameters."""
+    """Yield a description of what a node computes: its layer, its step and the steps that lead to it.
+
+    They are traced back along the first inputs, within the layer, to a node with parameters.
+    """
     layer = nodes[i].layer
     yield layer
     while i >= 0 and nodes[i].layer == layer:

@@ -180,12 +180,12 @@ def likeliest(made: Sequence[Made]) -> Made:
 
 
 def _order(wrong: Wrong) -> int:
-    """Return the rank of a mistake by likelihood; the mistakes of the steps of graphs come first."""
+    """Return a mistake's rank by likelihood; unranked mistakes, those in steps of graphs, come first."""
     return ORDER.get(id(wrong), -1 if wrong.family is BRANCHES else -2)
 
 
 def _places(made: Sequence[Made]) -> int:
-    """Return the number of layers or tensors in which a mistake was made; a loop over time is one place."""
+    """Return the number of layers or tensors that a mistake was made in; a loop over time counts once."""
     return len({(each.layer, each.tensor) for each in made})
 
 

@@ -12,7 +12,10 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class MadeAt(Made):
-    """A mistake in a graph. shows_in: the parameters whose gradients it changes first."""
+    """A mistake made in a graph.
+
+    shows_in: the parameters whose gradients the mistake changes first, on the way down from the loss.
+    """
 
     shows_in: tuple[str, ...] = ()
 
@@ -21,10 +24,10 @@ class MadeAt(Made):
 class Swept:
     """A sweep with certain mistakes that has reproduced every gradient so far.
 
-    upstream: what has arrived so far at each value, by the value's index.
-    arrived: ∂L/∂output of each node visited.
-    always: a mistake that is made at several nodes; empty if there is none.
-    uses: the parts so far of each parameter's gradient, one for each node that uses it.
+    upstream: by the index of a value in the graph, the sum of the shares of ∂L/∂value that have arrived.
+    arrived: ∂L/∂output of each node visited, by the node's index.
+    always: the mistake that is made at several nodes, in a tuple; empty if there is none.
+    uses: for each parameter, the parts of its gradient computed so far, by the index of the node using it.
     informed, apart, on_penalty: see `State`.
     """
 
@@ -39,7 +42,7 @@ class Swept:
 
     @property
     def is_proven(self) -> bool:
-        """Whether some gradient found has confirmed every mistake so far."""
+        """Whether a gradient found has confirmed the mistakes made so far; True if none were made."""
         return not self.made or self.informed > 0
 
     def with_made(self, *made: MadeAt) -> Swept:

@@ -118,7 +118,7 @@ class Variant:
     wrong: the mistake in words.
     step: the kind of step.
     backward: the wrong `vjp`; affine in the unknown if the mistake has one.
-    everywhere: whether it is made at every node of its kind or at none.
+    everywhere: whether the mistake is made either at every node of its kind or at none.
     """
 
     wrong: Wrong
