@@ -38,7 +38,7 @@ class Builder:
     features_of_x: the shape of one sample of x.
     names: the name of each layer, by its place.
     place, kind: the place and the kind of the layer that is being built.
-    nodes: the nodes added up to now.
+    nodes: the nodes that have been added.
     shapes: the shape of one sample of x, then of the output of each node.
     """
 
@@ -62,7 +62,7 @@ class Builder:
 
     @property
     def parameters(self) -> dict[str, Shape]:
-        """The shape of every parameter that a node has so far, by name."""
+        """The shape of every parameter of the nodes that have been added, by name."""
         return {name: node.step.shapes[own] for node in self.nodes for own, name in node.names.items()}
 
     def add(
