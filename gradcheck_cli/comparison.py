@@ -38,12 +38,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison(Judged):
-    """The analytic and numerical gradient of one tensor, with verdicts; every array has its shape.
+    """The analytic and numerical gradient of one tensor, with verdicts; every array has the tensor's shape.
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
-    elsewhere: the size of the entries of other tensors; a trifle compared with these counts as 0.
-    projected: what is known of the entries not checked individually; None if all were.
+    elsewhere: the size of the entries of other tensors; an entry negligible next to these counts as 0.
+    projected: what is known about the entries that were not checked individually; None if all were.
     """
 
     @property
@@ -77,8 +77,8 @@ class Comparison(Judged):
     def ranked(self) -> Array:
         """The flat indices of all entries, worst first: wrong, then unresolved, then the others.
 
-        Numbers that are not finite come first, in the order of their indices. Entries that were not checked
-        individually come last.
+        Analytic values that are not finite come first, in the order of their indices. Entries that were not
+        checked individually come last.
         """
         finite = np.isfinite(self.analytic)
         rank = np.where(self.wrong, 3, np.where(self.unresolved, 2, self.telling)).ravel()
@@ -89,7 +89,7 @@ class Comparison(Judged):
 
     @property
     def worst_wrong(self) -> Array:
-        """Marks the entry to display, if it is wrong and its numerical value is still imprecise."""
+        """A mask of the worst entry, if it is wrong and its numerical value is too imprecise to display."""
         mask = np.zeros(self.shape, dtype=bool)
         if self.wrong.any():
             mask[self.worst(1)[0].index] = True
@@ -101,8 +101,8 @@ class Comparison(Judged):
     def telling(self) -> Array:
         """The entries whose relative error is meaningful.
 
-        A value within rounding and error bar of 0 has only noise for a relative error, unless it is wrong all
-        the same.
+        The relative error of a value that is 0 to within rounding and error bar is only noise, unless the
+        entry is wrong all the same.
         """
         distinct = self.scale > self.rounding + self.bar
         return (distinct | self.wrong) & ~np.isnan(self.relative_error)
@@ -139,7 +139,7 @@ class Comparison(Judged):
 
     @cached_property
     def place(self) -> str:
-        """The wrong rows, columns or `everything`, as in `rows 3 and 7`; empty if no such whole is wrong."""
+        """What is wrong: `everything`, or rows or columns as in `rows 3 and 7`; empty if neither fits."""
         wrong = self.wrong | self.suspect
         whole = wrong | self.zero
         if not wrong.any() or self.projected is None:
@@ -155,7 +155,7 @@ class Comparison(Judged):
 
     @cached_property
     def ratio(self) -> float | None:
-        """The ratio a / n if it is the same in all meaningful entries and not 1; else None.
+        """The ratio analytic / numerical, if it is the same in all meaningful entries and not 1; else None.
 
         If only some entries were checked individually, it is None unless everything is wrong.
         """
@@ -192,7 +192,7 @@ def compare(
     elsewhere: float = 0.0,
     projected: Projected | None = None,
 ) -> Comparison:
-    """Compare one tensor's analytic gradient with its numerical estimate, all of one shape.
+    """Compare one tensor's analytic gradient with its numerical estimate; all arrays have the same shape.
 
     rounding: a first-order bound on the rounding of a correct gradient computed with machine epsilon eps.
     elsewhere: the size of the entries of other tensors.

@@ -29,7 +29,8 @@ EXIT_CODES = {
 class Witness:
     """How literal differences of entries drawn at random compare with the unit differences.
 
-    entries: how many were drawn.  largest: the largest difference, in units of both error bars together.
+    entries: how many were drawn.
+    largest: the largest difference between the two methods, in units of both error bars together.
     complex_step: the largest difference from the complex step, for one entry per tensor, in the same units.
     """
 
@@ -40,7 +41,7 @@ class Witness:
 
 @dataclass(frozen=True)
 class Resolution:
-    """The smallest relative errors that would have been called wrong, over all entries."""
+    """Statistics, over all entries, of the smallest relative error that would have been called wrong."""
 
     smallest: float
     median: float
@@ -49,10 +50,10 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check has found, before anyone asks why.
+    """The findings of a check, without a diagnosis.
 
     differences: `units`, `literal` or `directions`.
-    on_kinks: the entries whose value a kink leaves open, as masks by tensor.
+    on_kinks: masks, by tensor, of the entries on a kink, whose gradient is a matter of convention.
     way: for code, how it was checked and why, in a sentence.
     """
 
@@ -76,7 +77,7 @@ class Report:
 
     way: for code, how it was checked and why, in a sentence.
     diagnosis: why the gradient is wrong, if it is.
-    weighted: for code, how the judged loss differs from its author's, in a sentence or two.
+    weighted: for code, how the loss that was checked differs from the author's, in a sentence or two.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -103,14 +104,16 @@ class Report:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Wrong if a tensor is; else unresolved if a tensor is, or if all gradients are 0; else agrees.
+        """The overall verdict: wrong if any tensor is wrong, and agrees if all of them agree.
+
+        Otherwise it is unresolved. It is also unresolved if all gradients are 0.
 
         With `strict`, a single unresolved entry or a tensor of zeros is enough for unresolved.
         """
         return overall([self.verdict_of(c) for c in self.comparisons])
 
     def verdict_of(self, comparison: Comparison) -> Verdict:
-        """Return a tensor's verdict, which is unresolved if the tensor makes the report unresolved."""
+        """Return a tensor's verdict in this report: unresolved if the tensor makes the report unresolved."""
         open_strictly = comparison.unresolved.any() or comparison.untested
         doubtful = self.entries == self.zero or (self.strict and open_strictly)
         if doubtful and comparison.verdict is not Verdict.WRONG:
@@ -165,7 +168,7 @@ class Report:
 
     @property
     def untested(self) -> tuple[str, ...]:
-        """The tensors that are 0 on both sides, if others are not."""
+        """The names of the tensors that are 0 on both sides; empty if all tensors are."""
         return () if self.entries == self.zero else tuple(c.name for c in self.comparisons if c.untested)
 
     @cached_property
@@ -189,7 +192,7 @@ class Report:
 
     @cached_property
     def resolution(self) -> Resolution | None:
-        """The detectable errors over all entries that are not 0 on both sides; None if there are none."""
+        """The smallest detectable errors over all entries that are not 0 on both sides; None if all are."""
         return resolution_of(self.comparisons)
 
     def worst(self, count: int) -> list[tuple[str, Entry]]:
@@ -212,12 +215,12 @@ class Report:
 
 
 def _shown() -> Any:
-    """Load the module that shows reports, which imports this one."""
+    """Return the module that displays reports; it is loaded late because it imports this one."""
     return import_module("gradcheck_cli.formats.shown")
 
 
 def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
-    """Return the detectable errors over all entries that are not 0 on both sides; None if there are none."""
+    """Return the smallest detectable errors over entries that are not 0 on both sides; None if all are."""
     needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in comparisons])
     if not needed.size:
         return None
@@ -233,7 +236,7 @@ class Outcome:
     """The outcome of one spec: a report, or the complaints that kept it from being checked.
 
     seconds: how long it took.
-    places: the position of each tensor's layer in the spec, if it has one.
+    places: for each tensor, the position of its layer in the spec; None if it has none.
     """
 
     spec: str

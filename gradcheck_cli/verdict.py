@@ -4,8 +4,8 @@
     wrong       |a − n| > tolerance + 3u
     unresolved  between the two: the reference cannot tell; or both values are lost in rounding
 
-Here a is the analytic and n the numerical value, u is the error of n, and rounding is what first-order
-error analysis allows a correct gradient in the arithmetic that it was computed in.
+Here a is the analytic and n the numerical value, u is the error of n, and rounding is a first-order bound on
+the rounding error of a correct gradient, in the arithmetic it was computed in.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ BY_FAR = 10.0
 """Multiple of the error bars beyond which an entry is so clearly wrong that no closer look is needed."""
 
 MEANINGFUL = 10.0
-"""A value must exceed its rounding by this factor for agreement within rounding to count."""
+"""Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
 
 TRIFLE = 1e-9
-"""The share of an entry's summands, or of a tensor's largest entry, that counts as zero."""
+"""An entry below this share of its summands, or of the tensor's largest entry, counts as zero."""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
-"""A zero whose error is above this share of a trifle justifies wider arithmetic."""
+"""A zero whose error exceeds this share of the threshold for zeros justifies wider arithmetic."""
 
 EXCUSABLE = 1e-5
-"""An undecided entry that may be off by more than this share of the largest leaves its tensor unresolved."""
+"""A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
 
 EXCUSED_BY_ROUNDING = 1e-3
-"""Share of the largest entry up to which rounding can excuse an undecided entry.
+"""Rounding can excuse the error of an undecided entry up to this share of the largest entry.
 
 Larger rounding bounds are capped at this share.
 """
@@ -64,13 +64,13 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def default_rtol(dtype: np.dtype[Any]) -> float:
-    """Return 1e-6, or 16 ε of the gradient's type if that is larger."""
+    """Return the default relative tolerance: 1e-6, or 16 ε of the gradient's type if that is larger."""
     return max(1e-6, 16 * float(np.finfo(dtype).eps))
 
 
 @dataclass(frozen=True)
 class Projection:
-    """The gradient along one random direction d, Σ d g: analytic, and numerical with its error."""
+    """The projection Σ d g of a gradient g onto one random direction d; `error` is that of `numerical`."""
 
     analytic: float
     numerical: float
@@ -87,10 +87,10 @@ class Projected:
     """What random directions show about the entries of one tensor that were not checked individually.
 
     covered: the entries that agree as a group.
-    suspect: entries of rows, columns or a tensor of which every sampled entry is wrong.
-    least: the smallest error in a single covered entry that would show.
+    suspect: unchecked entries whose row, column or tensor is wrong in every entry that was sampled.
+    least: the smallest error in a single covered entry that the directions would reveal.
     directions: the last directions checked.
-    disagrees: whether the remaining entries still disagree along them.
+    disagrees: whether the remaining entries still disagree along those directions.
     """
 
     covered: Array = field(repr=False)
@@ -102,12 +102,12 @@ class Projected:
 
 @dataclass(frozen=True)
 class Judged:
-    """The analytic and numerical gradient of one tensor, with verdicts; every array has its shape.
+    """The analytic and numerical gradient of one tensor, with verdicts; every array has the tensor's shape.
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
-    elsewhere: the size of the entries of other tensors; a trifle compared with these counts as 0.
-    projected: what is known of the entries not checked individually; None if all were.
+    elsewhere: the size of the entries of other tensors; an entry negligible next to these counts as 0.
+    projected: what is known about the entries that were not checked individually; None if all were.
     """
 
     name: str
@@ -151,29 +151,29 @@ class Judged:
 
     @cached_property
     def tolerance(self) -> Array:
-        """The difference allowed to a correct gradient, rtol · max(|a|, |n|) + rounding."""
+        """The largest difference allowed for a correct gradient, rtol · max(|a|, |n|) + rounding."""
         with np.errstate(invalid="ignore"):
             return self.rtol * self.scale + self.rounding
 
     @property
     def bar(self) -> Array:
-        """How far the true gradient may be from n: the error bar 3u."""
+        """The error bar 3u: how far the true gradient may be from the numerical value, whose error is u."""
         return ERROR_BARS * self.error
 
     # --- the verdict on each entry -------------------------------------------------------------------------
 
     @cached_property
     def wrong(self) -> Array:
-        """The wrong entries; a gradient that is not finite is always one."""
+        """The wrong entries; an analytic value that is not finite is always wrong."""
         beyond = self.difference > self.tolerance + self.bar
         return beyond | ~np.isfinite(self.analytic)
 
     @cached_property
     def agrees(self) -> Array:
-        """The entries that agree: within tolerance, where that is evidence of a correct gradient.
+        """The entries that agree: those within tolerance, if that is evidence of a correct gradient.
 
-        If rounding may be a tenth of the value, agreement within rounding says nothing: a correct gradient
-        may be far from n, and so may a wrong one. Two zeros agree.
+        If the rounding bound is a tenth of the value or more, agreement within rounding is no evidence: a
+        wrong gradient may be as close to the numerical value as a correct one. Two zeros agree.
         """
         within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
         without_rounding = self.difference <= self.rtol * self.scale
@@ -189,10 +189,11 @@ class Judged:
     def zero(self) -> Array:
         """The entries that are zero on both sides: they agree, but there was nothing to get wrong.
 
-        There are two cases. Either a is 0 to within rounding and n to within its error, which must be
-        negligible, as for the bias below a batch normalisation, whose gradient is a sum that cancels. Or a is
-        exactly 0 and n is far below anything that the arithmetic of a can distinguish from 0, as for φ' = 1 −
-        tanh² far in its tail.
+        There are two cases. In the first, the analytic value is 0 to within rounding, and the numerical value
+        is 0 to within its error, which must be negligible. An example is the bias below a batch
+        normalisation, whose gradient is a sum that cancels. In the second, the analytic value is exactly 0,
+        and the numerical value is far below anything that the arithmetic of the analytic value can
+        distinguish from 0. An example is φ' = 1 − tanh² far in its tail.
         """
         bar, size = self.bar, np.abs(self.numerical)
         both = (np.abs(self.analytic) <= self.rounding) & (size <= bar) & (bar <= self._trifle)
@@ -211,7 +212,7 @@ class Judged:
     def known(self) -> Array:
         """The entries whose numerical value is informative.
 
-        Its error bar is within its size, or within what rounding can do anyway.
+        Its error bar must be no larger than the entry itself or than ten times the rounding bound.
         """
         bar = self.bar
         small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
@@ -224,7 +225,7 @@ class Judged:
 
     @property
     def suspect(self) -> Array:
-        """The undecided entries that are presumably wrong, because all sampled entries around them are."""
+        """Undecided entries whose row, column or tensor is wrong in every sampled entry: presumably wrong."""
         return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.suspect
 
     @property
@@ -241,7 +242,7 @@ class Judged:
 
     @property
     def still_open(self) -> Array:
-        """The entries that justify wider arithmetic."""
+        """The entries that justify wider arithmetic: unresolved ones, and zeros with too large an error."""
         return self.unresolved | (self.zero & (self.error > KNOWN_TO_BE_A_TRIFLE * self._trifle))
 
     @property
@@ -252,7 +253,7 @@ class Judged:
 
     @cached_property
     def lost(self) -> Array:
-        """The entries within tolerance that stay unresolved, because rounding is too large a part of them."""
+        """The entries within tolerance that stay unresolved, because rounding may dominate them."""
         return self.unresolved & (self.difference <= self.tolerance)
 
     # --- the verdict on the tensor -------------------------------------------------------------------------
@@ -261,9 +262,9 @@ class Judged:
     def verdict(self) -> Verdict:
         """The tensor's verdict: wrong if any entry is, unresolved if too much is unknown, otherwise agrees.
 
-        Too much is unknown if more than half of the entries are unresolved, or if the error of one may be
-        more than a small share of the tensor's largest entry, like one on a kink, where it could have any
-        value. Entries that are zero on both sides do not count.
+        Too much is unknown if more than half of the entries are unresolved, where entries that are zero on
+        both sides do not count. It is also too much if the error of a single unresolved entry may exceed a
+        small share of the tensor's largest entry. An example is an entry on a kink, whose error may be large.
         """
         if self.wrong.any():
             return Verdict.WRONG
@@ -282,17 +283,17 @@ class Judged:
 
     @property
     def untested(self) -> bool:
-        """Whether every entry is zero on both sides, so that no mistake in it could show."""
+        """Whether every entry is zero on both sides, so that no mistake in the tensor could show."""
         return bool(self.zero.all())
 
 
 def by_convention(
     analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
 ) -> Estimate:
-    """Return the estimate, with each entry on a kink set to the conventional value that fits it best.
+    """Return the estimate, with each entry on a kink set to the convention that fits the analytic value best.
 
-    An entry between the sides that no convention explains could be intended or wrong: it is unknown. An entry
-    outside of them is wrong under every convention.
+    An analytic value between the slopes of the two sides that fits no convention may be intended or wrong, so
+    the estimate of that entry becomes unknown. A value outside that range is wrong under every convention.
     """
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors

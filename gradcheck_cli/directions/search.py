@@ -45,15 +45,15 @@ NOISIER = 16.0
 """A confirming look noisier than the first by this factor cannot refute it."""
 
 TELLING = 0.1
-"""A direction proves nothing if a typical entry could have a larger relative error without showing."""
+"""A direction proves nothing if it could hide a larger relative error than this in a typical entry."""
 
 SPREAD = 4.0
-"""Errors of random sign, each within rtol, rarely add up to this multiple of their root sum of squares."""
+"""Errors of random sign, each within rtol, rarely exceed this multiple of their root sum of squares."""
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Some directions with their analytic and numerical values, and the rounding allowed, each (K,)."""
+    """The analytic and numerical gradient along K directions, and the rounding allowed; arrays are (K,)."""
 
     directions: Sequence[Direction]
     analytic: Array
@@ -62,20 +62,23 @@ class _Look:
 
     @property
     def excess(self) -> Array:
-        """The distance |a − n| relative to rounding plus error bar, (K,); above 1 the values disagree."""
+        """The distance of analytic and numerical gradient, relative to rounding plus error bar, (K,).
+
+        Above 1 they disagree.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.abs(self.analytic - self.numerical.value) / (self.rounding + self.numerical.error)
         return np.nan_to_num(excess, nan=0.0, posinf=np.inf)
 
     @property
     def off(self) -> float:
-        """The distance |a − n| along the direction that disagrees most."""
+        """The distance of analytic and numerical gradient along the direction that disagrees most."""
         i = int(self.excess.argmax())
         return float(np.abs(self.analytic[i] - self.numerical.value[i]))
 
     @property
     def least(self) -> float:
-        """The smallest error in a single entry that both looks are sure to show."""
+        """The smallest error in a single entry that both this look and a second one are sure to show."""
         return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min()) / SMALLEST
 
     @property
@@ -87,7 +90,7 @@ class _Look:
 class Survey:
     """The search for wrong entries in one tensor.
 
-    analytic: its gradient.
+    analytic: the tensor's analytic gradient.
     rounding: a bound on the rounding error of a correct gradient.
     confirm: judges single entries.
     """
@@ -145,7 +148,7 @@ class Survey:
         return bool(look.least <= TELLING * max(size, look.typical))
 
     def _is_zero(self) -> bool:
-        """Return whether all remaining entries are 0 to within rounding, including a random sample."""
+        """Return whether all remaining entries are 0 to within rounding, confirmed on a random sample."""
         left = np.flatnonzero(~self.explained)
         if (np.abs(self.analytic[left]) > self.rounding[left]).any():
             return False
@@ -155,7 +158,7 @@ class Survey:
     # --- looking -------------------------------------------------------------------------------------------
 
     def _look(self) -> _Look | None:
-        """Look at all unexplained entries along new directions; return None if there are none."""
+        """Look at all unexplained entries along new directions; return None if every entry is explained."""
         left = np.flatnonzero(~self.explained)
         if not left.size:
             return None
@@ -198,7 +201,7 @@ class Survey:
         return self._narrow_what_is_spread(look, worst)
 
     def _all_are_wrong(self, entries: Array) -> bool:
-        """Return whether a small sample of these entries, and then a larger one, is all wrong."""
+        """Return whether a small sample of these entries, and then of a larger one, every entry is wrong."""
         if not _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))):
             return False
         others = entries[~self.explained[entries]]
@@ -237,7 +240,7 @@ class Survey:
         """Bisect a permutation of the labels and return those that disagree; None if over budget.
 
         labels: a label for each entry of the direction, (M,).
-        followed: at each step, keep only this many parts, those that disagree most.
+        followed: how many parts to keep at each step, those that disagree most; by default all that disagree.
         """
         kinds, of_kind = np.unique(labels, return_inverse=True)
         place = self.rng.permutation(len(kinds))

@@ -28,10 +28,10 @@ BLOCK_BYTES = 2**22
 
 
 Pick = Callable[[Array], Array]
-"""Selects the part that each perturbation needs from an array of all samples (N, *features)."""
+"""Selects, from an array of all samples (N, *features), the samples that each perturbation needs."""
 
 Evaluate = Callable[[Sequence[Array]], Array]
-"""Evaluates a node with other parameters, given its inputs."""
+"""Evaluates a node with perturbed parameters, given the node's inputs."""
 
 _NO_NODES: Mapping[int, Evaluate] = {}
 
@@ -55,10 +55,10 @@ class Convention:
 class AtRest:
     """A network at its given parameters and data, which can be evaluated with perturbations.
 
-    values: x and the output of every step (N, *features).  losses: of every sample (N,).
+    values: x and the output of every step, each (N, *features).  losses: one per sample, (N,).
     spread: how batches of perturbations are distributed.
     block: bytes of the largest temporary array of a batch.
-    arithmetic: the arithmetic of the gradients, which decides how near to a kink counts as on it.
+    arithmetic: the arithmetic of the gradients, which decides how close to a kink a number counts as on it.
     convention: if given, numbers on a kink stay on this side of it under every perturbation. All other
         kinks can still be crossed, and are reported.
     """
@@ -119,12 +119,12 @@ class AtRest:
 
     @cached_property
     def heard(self) -> tuple[Array, ...]:
-        """For each value, which numbers of a sample (*features) affect anything above."""
+        """For each value, a mask (*features) of the numbers of a sample that affect anything above."""
         return heard(self.graph, self.parameters)
 
     @cached_property
     def pieces(self) -> dict[int, Array]:
-        """The smooth piece that each input of a node is on, for nodes with several pieces."""
+        """For each node that has kinks, the smooth piece that each of its inputs is on."""
         return {
             i: node.step.pieces(self.values[node.inputs[0]])
             for i, node in enumerate(self.graph.nodes)
@@ -141,9 +141,10 @@ class AtRest:
     def above(
         self, at: int, moved: Array, samples: Any, output_rounding: Array, itself: bool = True
     ) -> Moved:
-        """Return the losses (…) when value `at` becomes `moved` (…, *features), as `fed` does.
+        """Return the losses (…) after replacing value `at` by `moved` (…, *features).
 
-        itself: whether numbers of `at` were perturbed individually, and not something below them.
+        samples, output_rounding: as in `fed`.
+        itself: whether single numbers of `at` were perturbed, and not something below them.
         """
         first = next((i for i in self.graph.above[at] if self.graph.nodes[i].step.is_activation), -1)
         return self.fed({at: moved}, samples, output_rounding, self.graph.gates[at], first if itself else -1)
@@ -157,7 +158,7 @@ class AtRest:
         individually: int = -1,
         again: Mapping[int, Evaluate] = _NO_NODES,
     ) -> Moved:
-        """Return the losses (…) when these values become `moved` (…, *features).
+        """Return the losses (…) after replacing these values by `moved`, each (…, *features).
 
         Only the steps that depend on these values are evaluated again.
 
@@ -201,7 +202,7 @@ class AtRest:
         return sorted({i for at in moved for i in self.graph.above[at]})
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
-        """Mark the rows where node i hides the perturbation: every perturbed input was off and stays off.
+        """Return a mask of the rows that node i hides: every perturbed input was off and stays off.
 
         itself: whether the inputs themselves were perturbed. If not, every input has to be off.
         """
@@ -214,7 +215,7 @@ class AtRest:
         return np.asarray(off.reshape(*y.shape[:rows], -1).all(axis=-1))
 
     def activate(self, i: int, y: Array, pick: Pick) -> tuple[Array, Array]:
-        """Return the output of node i, which has kinks, and mark the inputs y whose piece has changed.
+        """Return the output of node i for inputs y, and a mask of the inputs that crossed a kink.
 
         Numbers on a kink stay on the side of the convention.
         """
@@ -255,11 +256,17 @@ class AtRest:
         return losses, rounding, changed & ~kept
 
     def output_rounding(self, at: int, rounding: Array) -> Array:
-        """Return the rounding error of the outputs (N, *outputs), in units of ε, given that of value `at`."""
+        """Return the rounding error that reaches the outputs, (N, *outputs), in units of ε.
+
+        rounding: the rounding error of value `at`, in units of ε.
+        """
         return self.output_rounding_of({at: rounding})
 
     def output_rounding_of(self, rounding: Mapping[int, Array]) -> Array:
-        """Return the rounding error of the outputs, in units of ε, given that of some values by index."""
+        """Return the rounding error that reaches the outputs, (N, *outputs), in units of ε.
+
+        rounding: the rounding errors of some values, in units of ε, by the value's index.
+        """
         start = {at: NUDGED.eps * each for at, each in rounding.items()}
         errors = errors_from(self.graph, self.parameters, self.values, start, NUDGED)
         return errors[-1] / NUDGED.eps

@@ -1,4 +1,4 @@
-"""The perturbable numbers of a network: the entries of its parameters."""
+"""Perturb the entries of a network's parameters."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class EntryMoves(Moves):
-    """Every entry of one parameter, each perturbed for the whole batch at once.
+    """Perturbs every entry of one parameter, one entry at a time, for the whole batch.
 
-    at: the output of the step that uses the parameter.  own: the parameter's name in the step.
+    at: the output of the step that uses the parameter.  own: the parameter's name within that step.
     """
 
     own: str
@@ -68,12 +68,12 @@ class EntryMoves(Moves):
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """Rounding of the outputs, (N, *outputs), above a value that rounds like the terms of its sums."""
+        """The rounding error of the network's outputs, (N, *outputs), in units of ε, due to this step."""
         return self.objective.output_rounding(self.at, self._own_rounding)
 
     @property
     def _own_rounding(self) -> Array:
-        """Rounding of the step's output, in units of ε, if its inputs are exact."""
+        """The rounding error of the step's output, in units of ε, if the step's inputs are exact."""
         step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
         exact = tuple(np.zeros_like(each) for each in self._inputs)
         error = step.error(p, self._inputs, self.objective.values[self.at], exact, NUDGED)
@@ -90,7 +90,10 @@ class EntryMoves(Moves):
         return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
 
     def evaluate(self, which: Array, to: Array, inputs: Sequence[Array]) -> Array:
-        """Return the outputs (B, N, *out) if entry which[b] is to[b], for inputs (N, …) or (B, N, …)."""
+        """Return the step's outputs, (B, N, *out), where entry which[b] is set to to[b] in the b-th.
+
+        inputs: the step's inputs, each (N, …), or (B, N, …) if it was perturbed as well.
+        """
         node, p = self.objective.graph.nodes[self._node], self.objective.own[self._node]
         results = []
         for b in range(len(which)):
@@ -106,7 +109,7 @@ class EntryMoves(Moves):
 
     @cached_property
     def _noticed(self) -> Array:
-        """Whether the numbers that an entry changes affect anything above, (P,)."""
+        """For each of the P entries, whether the numbers that it changes affect anything above."""
         constant = self.objective.graph.nodes[self._node].step.constant(self.own)
         noticed = np.ones(self._parameter.shape, dtype=bool) if constant is None else ~constant
         if self._factors is not None:
@@ -116,9 +119,9 @@ class EntryMoves(Moves):
 
 @dataclass(frozen=True)
 class SharedEntryMoves(EntryMoves):
-    """Every entry of a parameter that several steps use, perturbed in all of them at once.
+    """Perturbs every entry of a parameter that several steps use, in all of these steps at once.
 
-    at, own: the first use.  name: the parameter's name in the network.
+    at, own: the parameter's first use, as in `EntryMoves`.  name: the parameter's name in the network.
     """
 
     name: str
@@ -156,7 +159,7 @@ class SharedEntryMoves(EntryMoves):
 
 @dataclass(frozen=True)
 class DenseEntryMoves(EntryMoves):
-    """The entries of a dense step, or of γ and β: a short step changes one column of the batch."""
+    """Perturbs entries of a dense step, or of γ and β: a short step changes one column of the batch."""
 
     @property
     def _is_short(self) -> bool:
@@ -168,14 +171,17 @@ class DenseEntryMoves(EntryMoves):
         return Moved(near.losses, rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:
-        """Return the columns (B, N) of y for these units after `rise` is added to the step's output."""
+        """Return the columns of value `near.at`, (B, N), after adding `rise` to the output of these units."""
         if self.near.at == self.at:
             return self.near.y[units] + rise
         z = self.objective.values[self.at].T[units]
         return normalised_columns(self.objective, self.at, units, z + rise)
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """Return the units of these entries, and how their columns (B, N) change if they change by `by`."""
+        """Return the unit that each entry belongs to, and the change of that unit's output, (B, N).
+
+        by: the change of each entry, (B, 1).
+        """
         step = self.objective.graph.nodes[self._node].step
         if isinstance(step, Scale) and self.own == step.names[0]:
             return which, by * self._rows_of_inputs[which]
@@ -186,18 +192,21 @@ class DenseEntryMoves(EntryMoves):
 
     @cached_property
     def _rows_of_inputs(self) -> Array:
-        """The step's input, a⁽ʰ⁾ or ẑ, (in, N)."""
+        """The step's input, a⁽ʰ⁾ or ẑ, transposed to (inputs, N)."""
         return np.ascontiguousarray(self._inputs[0].T)
 
     @cached_property
     def _near_rounding(self) -> Array:
-        """Rounding of the losses, (N,), including one more rounding when the value is raised."""
+        """The rounding error of the losses, (N,), including that of adding a change to value `at`."""
         size = np.abs(self.objective.values[self.at])
         return near_rounding(self.objective, self.objective.output_rounding(self.at, size))
 
 
 def entry_moves(objective: AtRest, at: int, near: Near, own: str) -> EntryMoves:
-    """Return the entries of a parameter of the step whose output is value `at`, as perturbable numbers."""
+    """Return an object that perturbs the entries of a parameter.
+
+    at: the output of the step that uses the parameter.  own: the parameter's name within that step.
+    """
     plain = isinstance(objective.graph.nodes[at - 1].step, Dense | Scale)
     kind = DenseEntryMoves if plain and len(objective.graph.value_features[at]) == 1 else EntryMoves
     return kind(objective, at, near, own)

@@ -16,15 +16,20 @@ from gradcheck_cli.network.step import Arrays, Step
 from gradcheck_cli.types import Array
 
 _EXACT = 1e6
-"""Threshold in units of the smallest number; the analysis gives unrounded numbers errors of a few units."""
+"""A number is exactly on a kink if its error bound is below this multiple of the smallest normal number.
+
+The analysis assigns even unrounded numbers an error of a few times that number.
+"""
 _LEAST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
 class OnKink:
-    """The numbers of a step's `pieces` that are on a kink, and the smooth pieces on both sides of it.
+    """Which elements of a step's array of `pieces` are on a kink, and the smooth pieces on both sides.
 
-    exact: which numbers are on a kink in any arithmetic.  more: whether more than two pieces meet anywhere.
+    mask: the elements on a kink.  below, above: the pieces on the two sides of each.
+    exact: the elements that are on a kink in any arithmetic.
+    more: whether more than two pieces meet at any element.
     """
 
     mask: Array
@@ -36,7 +41,7 @@ class OnKink:
 
 @dataclass(frozen=True)
 class Numbered:
-    """The groups of kinks that share a side, by number; −1 off the kinks.
+    """The number of every kink's group, whose kinks share a side; −1 for numbers off the kinks.
 
     of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, *outputs).
     count: how many groups there are.
@@ -54,8 +59,10 @@ class Numbered:
 class Kinks:
     """The numbers of a network that sit on a kink.
 
-    of_nodes: for each node whose step has kinks;  of_loss: (N, *outputs);  of_parameters: by name.
-    exact_of_loss: the numbers of the loss that are on a kink in any arithmetic.
+    of_nodes: for each node whose step has kinks, by the node's index.
+    of_loss: a mask of the outputs on a kink of the loss, (N, *outputs).
+    of_parameters: masks of the entries on a kink of a penalty, by the parameter's name.
+    exact_of_loss: a mask of the outputs that are on a kink of the loss in any arithmetic.
     """
 
     of_nodes: Mapping[int, OnKink]
@@ -87,9 +94,10 @@ class Kinks:
     def numbered(self, coupled: bool) -> Numbered:
         """Number the groups of kinks that share a side under every correct gradient.
 
-        The exact kinks of a node share one, the code's own convention. Rounding chooses the side of every
-        other kink, so each is a group of its own, numbered within its sample, or within the batch if its
-        samples are coupled.
+        The exact kinks of a node form one group, since the code's own convention chooses their side. Rounding
+        chooses the side of every other kink, so each of these is a group of its own.
+
+        coupled: whether the samples are coupled. If not, single kinks are numbered within their sample.
         """
         each = [_by_sample(kink.mask) for kink in self.of_nodes.values()]
         masks = np.concatenate([*each, _by_sample(self.of_loss)], axis=1)
@@ -113,7 +121,7 @@ class Kinks:
         return Numbered(in_shape, of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
 
     def told(self, network: Network) -> Iterator[str]:
-        """Yield one short line for each step, loss and parameter that has something on a kink."""
+        """Yield one short line for each step, loss or parameter that has numbers on a kink."""
         nodes = network.graph.nodes
         for i, kink in self.of_nodes.items():
             if kink.mask.any():
@@ -137,9 +145,9 @@ def _first(mask: Array, layer: str) -> str:
 def find_kinks(
     network: Network, parameters: Arrays, values: tuple[Array, ...], target: Array, arithmetic: Arithmetic
 ) -> Kinks:
-    """Find the numbers that rounding may put on either side of a kink.
+    """Return the numbers that rounding may put on either side of a kink.
 
-    Such a number is on one piece a little below, and on another a little above.
+    For such a number, the two ends of its rounding interval are on different smooth pieces.
     """
     graph = network.graph
     kinked = {i: node.inputs[0] for i, node in enumerate(graph.nodes) if node.step.has_pieces}

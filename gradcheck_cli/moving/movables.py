@@ -1,6 +1,7 @@
-"""The perturbable numbers of a network: the numbers of its values. `entry_moves` has those of its parameters.
+"""Perturb the numbers in the values of a network; `entry_moves` perturbs the entries of its parameters.
 
-Short steps through dense layers are evaluated by `short_moves`, all others by `at_rest.AtRest.above`.
+A value is x or the output of a step. Short steps through dense layers are evaluated by `short_moves`, all
+others by `at_rest.AtRest.above`.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from gradcheck_cli.types import Array
 
 
 def widest_above(graph: Graph, value: int) -> int:
-    """Return the size of a sample in the widest of this value and those that depend on it."""
+    """Return the largest number of features in this value and all values that depend on it."""
     values = [value, *(i + 1 for i in graph.above[value])]
     return max(math.prod(graph.value_features[each]) for each in values)
 
 
 def _batch(objective: AtRest, value: int, rows: int) -> int:
-    """Return how many perturbations fit a block, each with `rows` rows of this value and those above."""
+    """Return how many perturbations fit a block; each takes `rows` samples of the values from here up."""
     return max(1, objective.block // (8 * widest_above(objective.graph, value) * rows))
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """Evaluate long steps in blocks of this size; each needs more memory than a short step."""
+    """Evaluate `move` in blocks of `size` perturbations; long steps need more memory than short ones."""
     if len(which) <= size:
         return move(which, to)
     parts = [slice(start, start + size) for start in range(0, len(which), size)]
@@ -44,7 +45,7 @@ def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, t
 
 
 def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
-    """Return the rounding error of the losses (N,), in units of ε, for short steps."""
+    """Return the rounding error of each sample's loss, (N,), in units of ε, after short steps."""
     _, rounding = loss_and_rounding(
         objective.network.loss, objective.output, objective.target, output_rounding
     )
@@ -52,12 +53,15 @@ def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
 
 
 def rounded(near: NearLosses, rounding: Array) -> Array:
-    """Return the rounding error of these losses, in units of ε, given that of the unperturbed ones."""
+    """Return the rounding error of the perturbed losses `near`, in units of ε.
+
+    rounding: the rounding error of the unperturbed losses, in units of ε.
+    """
     return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """Return the deviation that divides this value, (N or 1, *features); None if it is not normalised."""
+    """Return the deviation that normalises this value, (N or 1, *features); None if nothing does."""
     for i in objective.graph.readers[value]:
         step = objective.graph.nodes[i].step
         if isinstance(step, Normalise):
@@ -66,7 +70,7 @@ def deviation_of(objective: AtRest, value: int) -> Array | None:
 
 
 def _units_of(objective: AtRest, value: int) -> Array:
-    """Return the length of a step of 1 for each number of a value, (F, N): 1, or its deviation."""
+    """Return the unit of each number of a value, (F, N): its deviation if it is normalised, else 1."""
     shape, deviation = objective.values[value].shape, deviation_of(objective, value)
     in_shape = np.broadcast_to(1.0 if deviation is None else deviation, shape)
     return np.moveaxis(in_shape.reshape(shape[0], -1), 0, -1)
@@ -76,7 +80,7 @@ def _units_of(objective: AtRest, value: int) -> Array:
 class Moves:
     """Perturbations of value `at`: `near` evaluates short steps; longer ones are computed in full.
 
-    near: the short steps of `at`, or of y if batch normalisation follows.
+    near: evaluates short steps of `at`, or of its batch-normalised value if normalisation follows.
     """
 
     objective: AtRest
@@ -98,7 +102,7 @@ class Moves:
 
     @property
     def _rows(self) -> int:
-        """How many samples a perturbation carries upwards: all, unless it affects only one."""
+        """How many samples to evaluate for a perturbation: all, unless it affects only one."""
         return len(self.objective.target)
 
     @property
@@ -108,7 +112,7 @@ class Moves:
 
     @property
     def batch(self) -> int:
-        """The batch size; short steps often skip their own value, which then needs no memory."""
+        """The batch size. Short steps often skip value `at` itself, which then needs no memory."""
         own = not self._is_short or self.near.in_rows or self.near.is_output
         return _batch(self.objective, self.near.at if own else self.near.first, self._rows)
 
@@ -133,7 +137,7 @@ class Moves:
 
 @dataclass(frozen=True)
 class UnitMoves(Moves):
-    """Every number of a value, (F, N) in C order, perturbed for its own sample only."""
+    """Perturbs every number of a value, (F, N) in C order, each for its own sample only."""
 
     @property
     def position(self) -> Array:
@@ -149,7 +153,7 @@ class UnitMoves(Moves):
 
     @property
     def batch(self) -> int:
-        """The batch size: whole columns of samples, if they fit."""
+        """The batch size: a multiple of the number of samples, if that many perturbations fit."""
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
 
@@ -160,7 +164,7 @@ class UnitMoves(Moves):
 
     @cached_property
     def _raised_rounding(self) -> Array:
-        """Rounding of the outputs, (N, C), when a is recomputed and its change added to the next z."""
+        """The rounding error of the outputs, (N, C), when an activation's change is added to the next z."""
         chain, objective = self.near.chain, self.objective
         assert chain is not None
         w = np.abs(objective.own[chain.above[0]]["weight"])
@@ -170,7 +174,7 @@ class UnitMoves(Moves):
 
     @cached_property
     def _row_rounding(self) -> Array:
-        """Rounding of the outputs, (N, C), above numbers that are exactly what they were set to."""
+        """The rounding error of the outputs, (N, C), if the perturbed numbers themselves are exact."""
         return self.objective.output_rounding(self.at, np.zeros_like(self.objective.values[self.at]))
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -215,7 +219,7 @@ class UnitMoves(Moves):
         return Moved(losses, rounding, crossed)
 
     def _activated(self, features: Array, samples: Array, to: Array) -> tuple[Array, Array | None]:
-        """Return the activations of these numbers, and whether their piece has changed."""
+        """Return the activations of these numbers, and which crossed a kink; None if there is no kink."""
         chain = self.near.chain
         assert chain is not None
         if chain.activation is None or self.near.pieces is None:
@@ -235,9 +239,10 @@ class UnitMoves(Moves):
 
 @dataclass(frozen=True)
 class BatchMoves(Moves):
-    """Every number of a value, (F, N) in C order, below a step that couples the samples.
+    """Perturbs every number of a value, (F, N) in C order, below a step that couples the samples.
 
-    Sample n has its own copy of the weights, so only its number changes, but the losses of all samples do.
+    Each sample has its own copy of the weights, so no other number of the value changes. But the losses of
+    all samples change.
     """
 
     @property
@@ -250,7 +255,7 @@ class BatchMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The unit of a step: 1, or the batch deviation if the value is divided by it."""
+        """The unit of each number: its deviation if the value is normalised, else 1."""
         return _units_of(self.objective, self.at).ravel()
 
     @cached_property
@@ -285,7 +290,10 @@ class BatchMoves(Moves):
 
 
 def scaled_value(objective: AtRest, at: int) -> int | None:
-    """Return the value y = γ ẑ(z) + β if batch normalisation follows z (N, units) directly, or None."""
+    """Return the index of the value y = γ ẑ(z) + β if batch normalisation directly follows value `at`, z.
+
+    None if it does not follow, or if z is not of the shape (N, units).
+    """
     graph = objective.graph
     if len(graph.value_features[at]) != 1 or graph.readers[at] != (at,) or graph.readers[at + 1] != (at + 1,):
         return None
@@ -295,7 +303,10 @@ def scaled_value(objective: AtRest, at: int) -> int | None:
 
 
 def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Array:
-    """Return y (B, N) for columns z (B, N) of these units of a value that batch normalisation follows."""
+    """Return columns of y = γ ẑ(z) + β, (B, N), for columns of z, (B, N).
+
+    at: the value z, which batch normalisation follows.  units: the unit of each column.
+    """
     norm, scale = (objective.graph.nodes[i].step for i in (at, at + 1))
     assert isinstance(scale, Scale)
     gamma, beta = (objective.own[at + 1][name][units, None] for name in scale.names)

@@ -25,13 +25,13 @@ from gradcheck_cli.network.steps.reshape import Flatten
 from gradcheck_cli.types import Array
 
 NEAR = 2.0**-8
-"""Steps of a number up to this length count as short, in units of a step of 1."""
+"""The longest step that counts as short, in units of the number's own `unit`."""
 
 _MOSTLY = 0.6
-"""If fewer units than this share are alive, it pays to gather them and skip the rest."""
+"""If a smaller share of the activations changes, it is faster to gather these and skip the rest."""
 
 _SMALL_PRODUCT = 10**6
-"""OpenBLAS does not pack matrices for products of fewer multiplications, and is twice as fast on them."""
+"""OpenBLAS does not pack the matrices of a product with fewer multiplications, which is twice as fast."""
 
 _OUTER_BLOCK = 4096
 """Size of the blocks of an outer product, small enough not to evict each other from the cache."""
@@ -40,7 +40,7 @@ _OUTER_BLOCK = 4096
 class NearLosses(NamedTuple):
     """The losses after short steps.
 
-    crossed: whether a piece changed.  silent: whether a step affects nothing above.
+    crossed: whether the step crossed a kink.  silent: whether the step changes nothing above.
     """
 
     losses: Array
@@ -56,8 +56,8 @@ class Chain:
     """The steps from a value to the output: an activation, and then dense layers only.
 
     activation: the node of the activation, or None if the value feeds a dense step directly.
-    rest: the value that the first dense step takes, or the output.
-    above: the nodes from the first dense step up; none if the activation is the output.
+    rest: the value that the first dense step takes as its input; the output if there is no dense step.
+    above: the nodes from the first dense step up; empty if the activation is the output.
     """
 
     activation: int | None
@@ -66,7 +66,7 @@ class Chain:
 
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
-    """Return the chain from value `at` to the output, or None if other steps are on the way."""
+    """Return the chain from value `at` to the output, or None if there are other steps on the way."""
     if len(graph.value_features[-1]) > 1:
         return None
     activation: int | None = None
@@ -96,9 +96,10 @@ def _rows_of_many_axes(graph: Graph, step: Pointwise, value: int) -> bool:
 
 @dataclass(frozen=True)
 class Near:
-    """The losses of a network from value `at` up, in float64, after short steps.
+    """Computes the losses of a network, in float64, after short steps in value `at`.
 
-    Shapes: J features of N samples, or B single numbers. A sample has F features.
+    Shapes: the value has F features of N samples. A batch perturbs J of the features in every sample, or B
+    single numbers.
     """
 
     objective: AtRest
@@ -110,7 +111,7 @@ class Near:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether `Near` applies: it handles no conventions, no wide floats and no other steps."""
+        """Whether `Near` can be used: only in float64, without a convention, and for a `Chain`."""
         objective = self.objective
         return objective.convention is None and objective.x.dtype == np.float64 and self.chain is not None
 
@@ -130,7 +131,7 @@ class Near:
 
     @cached_property
     def y(self) -> Array:
-        """The unperturbed numbers, (F, N)."""
+        """The unperturbed numbers of value `at`, (F, N)."""
         return self._by_feature(self.objective.values[self.at])
 
     @staticmethod
@@ -139,12 +140,12 @@ class Near:
 
     @cached_property
     def rest(self) -> Array:
-        """Their unperturbed activations, (F, N)."""
+        """The unperturbed activations of value `at`, (F, N)."""
         return self._by_feature(self.objective.values[self._way.rest])
 
     @cached_property
     def pieces(self) -> Array | None:
-        """The smooth piece of the activation that each unperturbed number is on, (F, N)."""
+        """The piece of the activation that each unperturbed number is on, (F, N); None if it has no kinks."""
         at_rest = None if self._way.activation is None else self.objective.pieces.get(self._way.activation)
         return None if at_rest is None else self._by_feature(at_rest)
 
@@ -154,12 +155,12 @@ class Near:
 
     @cached_property
     def _terms(self) -> Array:
-        """Each output's term of its sample's unperturbed loss, (F, N)."""
+        """The term that each output adds to the unperturbed loss of its sample, (F, N)."""
         return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
 
     @cached_property
     def heard(self) -> Array:
-        """Which activations affect anything above, (F,)."""
+        """A mask (F,) of the activations that affect anything above them."""
         return self.objective.heard[self._way.rest].ravel()
 
     @property
@@ -200,9 +201,10 @@ class Near:
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
-        """Return the losses when each number changes only its own activation.
+        """Return the losses when numbers are set to y one at a time, each changing only its own activation.
 
         at: the features and samples of y.
+        raised: computes the losses after the activations rise by a given amount.
         """
         a = self.activation.value(y)
         rise = a - self.rest[at]
@@ -220,7 +222,7 @@ class Near:
         return NearLosses(losses, crossed, silent)
 
     def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
-        """Return the losses, sums over the outputs, when only the terms of these outputs change."""
+        """Return the losses when outputs are set to a one at a time, each changing only its own term."""
         network, target = self.objective.network, self._targets[at][..., None]
         crossed = None
         if self.objective.loss_pieces is not None and network.loss.pieces is not None:
@@ -235,17 +237,17 @@ class Near:
 
     @property
     def first(self) -> int:
-        """The output of the first dense step above."""
+        """The index of the value that the first dense step above computes."""
         return self._way.above[0] + 1
 
     @cached_property
     def _weights(self) -> Array:
-        """The weights of the first dense step above, (F, its units)."""
+        """The weights of the first dense step above, (F, U), for its U units."""
         return self._weights_above[self._way.above[0]]
 
     @cached_property
     def _weights_above(self) -> dict[int, Array]:
-        """The weights of every dense step above, by node, as the products need them: (inputs, units)."""
+        """The weights of every dense step above, by node, transposed to (inputs, units) for the products."""
         objective = self.objective
         return {
             i: np.ascontiguousarray(objective.own[i]["weight"].T)
@@ -254,7 +256,7 @@ class Near:
         }
 
     def _raised(self, features: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses after raising one activation at a time by rise (J, N), for each sample."""
+        """Return losses and crossed, (J, N), after raising activations by `rise`, (J, N), one at a time."""
         alive = rise != 0
         if np.count_nonzero(alive) < _MOSTLY * alive.size:
             everywhere = np.arange(len(self.objective.target))[samples]
@@ -266,7 +268,7 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses after raising single activations by rise (B,).
+        """Return losses and crossed, (B,), after raising single activations by `rise`, (B,), one at a time.
 
         A rise of 0 leaves the loss unchanged and costs nothing.
         """
@@ -318,7 +320,7 @@ def short_inner_loops() -> Iterator[None]:
 
 
 def outer(columns: Array, rows: Array) -> Array:
-    """Return columns[j] ⊗ rows[j], (J, N, M), for (J, N) and (J, M).
+    """Return the outer products columns[j] ⊗ rows[j], (J, N, M), of columns (J, N) and rows (J, M).
 
     They are computed as products of two-column matrices, where BLAS is faster than broadcasting.
     """

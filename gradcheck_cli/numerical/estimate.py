@@ -15,10 +15,10 @@ from gradcheck_cli.types import EPS, Array
 
 
 class Progress(Protocol):
-    """Receives progress reports, counted in evaluations of single perturbations."""
+    """Receives progress reports. Work is counted in evaluations, each of one perturbation."""
 
     def expect(self, evaluations: int) -> None:
-        """Announce this many further evaluations."""
+        """Announce that this many more evaluations will follow."""
 
     def advance(self, evaluations: int) -> None:
         """Report that this many evaluations have finished."""
@@ -28,27 +28,30 @@ class Progress(Protocol):
 
 
 ERROR_BARS = 3.0
-"""The distance, in units of a value's own error, beyond which it contradicts another."""
+"""Width of an error bar, in units of the estimated error; values farther apart contradict each other."""
 
 _PLAUSIBLE = 10.0
 """One sample of noise is rarely more than this many times another."""
 
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
-"""Factors of the largest step for a number that gets its own ladder, such as one next to a kink."""
+"""Ladder for a number that needs its own steps, such as one next to a kink: factors of its largest step."""
 
 _CLOSER = 2.0**-7
-"""Factor by which the steps shrink when the first ones cross a kink; few still cross it then."""
+"""If the first steps cross a kink, they are multiplied by this; few of the shorter steps still cross it."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Numerical values and their errors, two arrays of one shape; NaN ± inf means unknown."""
+    """Numerical derivatives and their errors, two arrays of the same shape; an unknown one is NaN ± inf."""
 
     value: Array
     error: Array
 
     def replaced(self, mask: Array, finer: Estimate) -> Estimate:
-        """Return a copy that takes the marked numbers from `finer`, except where `finer` is unknown."""
+        """Return a copy with the estimates at `mask` taken from `finer`, except where `finer` is unknown.
+
+        finer: one estimate for each marked derivative, (M,).
+        """
         value, error = self.value.copy(), self.error.copy()
         known = np.isfinite(finer.error)
         value[mask] = np.where(known, finer.value, value[mask])
@@ -56,7 +59,10 @@ class Estimate:
         return Estimate(value, error)
 
     def widened(self, mask: Array, other: Estimate) -> Estimate:
-        """Return a copy whose marked errors cover both the distance to `other` and its error."""
+        """Return a copy in which each error at `mask` covers the distance to `other` plus the error there.
+
+        other: one estimate for each marked derivative, (M,).
+        """
         error = self.error.copy()
         with np.errstate(invalid="ignore"):
             apart = np.abs(self.value[mask] - other.value) + other.error
@@ -64,10 +70,10 @@ class Estimate:
         return Estimate(self.value, error)
 
     def challenged(self, mask: Array, shortly: Estimate, hidden: Array) -> Estimate:
-        """Return a copy whose marked errors cover the disagreement with the slopes at a short step.
+        """Return a copy in which the errors at `mask` cover any disagreement with the slopes at a short step.
 
         shortly: the slopes at the short step, whose noise excuses part of the disagreement.
-        hidden: the most that undetected kinks with cancelling slopes could add.
+        hidden: the most that undetected kinks, whose slopes nearly cancel, could add to each slope.
         """
         error = self.error.copy()
         with np.errstate(invalid="ignore"):
@@ -76,11 +82,14 @@ class Estimate:
         return Estimate(self.value, error)
 
     def improved(self, mask: Array, other: Estimate) -> Estimate:
-        """Return a copy that takes each marked number from `other` if its error is smaller there."""
+        """Return a copy that takes each estimate at `mask` from `other` if `other` has the smaller error.
+
+        other: one estimate for each marked derivative, (M,).
+        """
         return self.replaced(mask, other.where(other.error < self.error[mask]))
 
     def where(self, mask: Array) -> Estimate:
-        """Return a copy with every unmarked number set to unknown."""
+        """Return a copy in which every derivative outside `mask` is unknown."""
         return Estimate(np.where(mask, self.value, np.nan), np.where(mask, self.error, np.inf))
 
     def reshape(self, *shape: int) -> Estimate:
@@ -94,11 +103,11 @@ def differentiate(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Differentiate the summed losses with respect to each number of `movable`, or those in `which`.
+    """Differentiate the summed losses with respect to each number of `movable`, or only those in `which`.
 
-    A number whose larger steps cross a kink gets further, smaller steps after the ladder; the largest of
-    these is just below the one that crosses. A number far smaller than its unit gets steps scaled to its own
-    size.
+    If the larger steps of a number cross a kink, the number gets further steps after the ladder; the longest
+    of these is half the shortest step that crosses. A number far smaller than its unit gets steps scaled to
+    its own size.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     estimate, crossing = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
@@ -115,9 +124,9 @@ def differentiate(
 def _of_own_size(
     movable: Movable, scheme: Scheme, found: Estimate, step: float, which: Array, progress: Progress | None
 ) -> Estimate:
-    """Improve the estimates of very small numbers, for which even the shortest step may be too long.
+    """Return `found` with better estimates for very small numbers, from steps scaled to the number's size.
 
-    Their steps are scaled to the size of the number.
+    For such numbers, even the shortest step of the ladder may be too long.
     """
     small = _own_size(movable, which) < _SMALL
     if not small.any():
@@ -129,13 +138,14 @@ def _of_own_size(
 
 
 _SMALL = 2.0**-14
-"""Below this share of its unit, a number sets its own step length; random numbers are rarely so small."""
+"""A number below this share of its unit gets steps scaled to its own size; random numbers rarely do."""
 
 
 def _own_size(movable: Movable, which: Array) -> Array:
-    """Return the factor, (M,), that scales a unit step to each number's own size; 1 for numbers that are 0.
+    """Return, for each number, the factor (M,) that scales a step of one unit to the size of the number.
 
-    It is 1 for the numbers of a network described by a spec, whose unit is already the natural length.
+    The factor is 1 for a number that is 0. It is also 1 for every number of a network described by a spec,
+    whose unit is already the natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)
@@ -148,10 +158,10 @@ def certify(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Estimate derivatives with only as many steps as are needed to confirm a gradient that agrees.
+    """Estimate derivatives with just enough steps to confirm a correct gradient.
 
-    Numbers for which these steps give nothing, because a kink is near, get the same number of smaller steps.
-    If those fail too, they get the whole ladder.
+    A number for which these steps yield no estimate, because a kink is near, gets the same number of shorter
+    steps. If those fail too, it gets the whole ladder.
     """
     which = _all_or(which, movable)
     if not scheme.escalates:
@@ -180,9 +190,10 @@ def confirm(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, Array]:
-    """Estimate slopes at one step far below those of `first`, with noise, and a bound on hidden kinks, (M,).
+    """Return slopes at one step far shorter than those of `first`, and bounds on the effect of hidden kinks.
 
-    The short step exposes narrow features and kinks that longer steps jump over.
+    Both have the shape (M,), and the error of each slope is its noise. The short step exposes narrow features
+    and kinks that longer steps jump over.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     fine = scheme.ladder[scheme.certify[-1]]
@@ -205,7 +216,7 @@ def confirm(
 
 
 HIDDEN = 32.0
-"""Bound on what several kinks with nearly cancelling jumps may add, as a multiple of their net jump."""
+"""Kinks whose jumps nearly cancel are assumed to add at most this multiple of their net jump."""
 
 _BALANCE = 128.0
 """Weight of curvature against noise; curvature weighs more, because only noise can excuse a disagreement."""
@@ -215,10 +226,10 @@ _SHORT = 2.0**-3
 
 
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
-    """Return the step, (M,), at which noise balances what a smooth function's curvature adds to `_hidden`.
+    """Return the steps, (M,), at which noise balances what a smooth function's curvature adds to `_hidden`.
 
-    It assumes a curvature that changes the slope by its own size over a step of 1, and for all numbers the
-    noise of the first.
+    The curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
+    first number is used for all of them.
     """
     rounding = np.ravel(movable.move(which[:1], movable.position[which[:1]]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
@@ -228,7 +239,7 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
 
 
 def _hidden(slopes: Slopes) -> Array:
-    """Bound how far unreported kinks may change the slopes, (B,), from bends that exceed the noise."""
+    """Return a bound, (B,), on how far unreported kinks may change each slope, from bends above the noise."""
     bend = np.abs(slopes.bend)
     beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
     return HIDDEN * np.maximum(0.0, np.nan_to_num(beyond_noise, nan=np.inf))
@@ -247,7 +258,9 @@ def _evaluate(
     progress: Progress | None,
     certify: bool = False,
 ) -> tuple[Estimate, Array]:
-    """Return the estimate (P,) from the steps `ladder` · step, and how many steps cross a kink (P,).
+    """Return the estimates from the steps `ladder` · `step`, and how many steps cross a kink; both (M,).
+
+    Only the steps before the first one that does not cross a kink are counted.
 
     step: the largest step, either one for all numbers or one for each.
     """
@@ -273,7 +286,7 @@ def _evaluate(
 
 
 def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Estimate:
-    """Combine the slopes of every rung into one estimate, (B,).
+    """Combine the slopes from all rungs into one estimate per number, (B,).
 
     tells: whether the movable reports the kinks that it crosses.
     """
@@ -289,11 +302,12 @@ def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, 
 
 
 class Slopes(NamedTuple):
-    """The slopes of a scheme at one step with their rounding errors, each (B,), and what the step crossed.
+    """The slopes of B numbers from one scheme at one step, their rounding errors, and signs of kinks.
 
-    value: NaN where the step was too small to change the number.
-    bend: (B, S), the difference between the two one-sided slopes of every term.
-    crossed: (B,), whether a branch changed.
+    value: (B,), the slopes; NaN where the step was too small to change the number.
+    noise: (B,), the rounding errors of the slopes.
+    bend: (B, S), the difference between the two one-sided slopes of each of the loss's S terms.
+    crossed: (B,), whether the step crossed a kink.
     """
 
     value: Array
@@ -303,7 +317,7 @@ class Slopes(NamedTuple):
 
 
 def _uncrossed(slopes: Slopes) -> Slopes:
-    """Return a copy with NaN where a branch changed."""
+    """Return a copy with slope and noise set to NaN where the step crossed a kink."""
     value, noise = (np.where(slopes.crossed, np.nan, each) for each in (slopes.value, slopes.noise))
     return slopes._replace(value=value, noise=noise)
 
@@ -317,8 +331,9 @@ def slopes_at(
 ) -> Slopes:
     """Apply the scheme at one step to the numbers `which`, (B,), whether or not the step crosses a kink.
 
-    The stencil is applied to the losses and to the number itself, so that the slope is divided by the
-    difference actually taken in floating point.
+    The stencil is applied to the losses and also to the number itself, so that the slope is divided by the
+    difference that floating point actually produced.
+
     move: evaluates the perturbed losses; `movable.move` by default.
     """
     move = move or movable.move
@@ -354,11 +369,11 @@ def slopes_at(
 
 
 NEARBY = 2.0**-30
-"""Distance to each side at which to look for kinks if the scheme's own steps cross none."""
+"""Distance at which to look for kinks on both sides of a number if the scheme's own steps cross none."""
 
 
 def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
-    """Bound what unreported kinks may add to each slope, (steps, B).
+    """Return a bound, (steps, B), on what unreported kinks may add to each slope.
 
     bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). The bend of a smooth term is proportional to h.
     A kink inside the step adds twice as much to the bend as to the slope. So the bound is
@@ -376,7 +391,7 @@ def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
 
 
 def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
-    """Raise the noise, (steps, B), to at least the level that the finest rungs show.
+    """Return the noise, (steps, B), raised to at least the level seen on the finest rungs.
 
     On these rungs the slopes differ by noise alone, and noise times step is the same on each. A truncation
     error would be far larger on a coarser pair of rungs, so each pair counts only as far as the finest pair
@@ -388,7 +403,7 @@ def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
 
 
 def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
-    """Return the slopes at the smallest step; the two larger steps bound the truncation error."""
+    """Return the slopes at the smallest step, with an error bounded by comparison with the larger steps."""
     truncation = np.zeros(slopes.shape[1])
     for i, change in enumerate(reversed(np.abs(np.diff(slopes, axis=0)))):
         truncation = np.maximum(truncation, change / 3.0 ** (i * order))
@@ -400,11 +415,12 @@ def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: boo
 
     Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
     rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
-    one, and at least its distance from each finer one beyond that, less what the error of that one excuses.
-    The smallest error confirmed in this way wins (as in Lepski's rule for choosing a bandwidth).
+    estimate. It is also at least its distance from every still finer estimate, minus what the error of that
+    finer estimate excuses. The smallest error confirmed in this way wins (as in Lepski's rule for choosing a
+    bandwidth).
 
-    told: the part of the noise (S, B) that can excuse a distance. An unreported kink cannot: if a small step
-    crosses it, so does every larger one.
+    told: the part of the noise, (S, B), that can excuse such a distance. An unreported kink cannot: if a
+    small step crosses it, so does every larger one.
     """
     value, error = _extrapolate(slopes, steps)
     excuse = np.fmax(error, told)
@@ -431,10 +447,10 @@ def _known(value: Array, error: Array) -> Estimate:
 
 
 def _extrapolate(slopes: Array, steps: Array) -> tuple[Array, Array]:
-    """Return the best value and error for every rung of the Richardson tableau (Neville's scheme in h²).
+    """Return the best extrapolate for every rung, and its error (Richardson's tableau, by Neville in h²).
 
-    As in Ridders (1982), the error of an extrapolate is its distance from the next lower order on the same
-    rungs; this is conservative, as the extrapolate is already the better of the two.
+    As in Ridders (1982), the error of an extrapolate is its distance from the extrapolate of the next lower
+    order that ends at the same rung. This is conservative, since the higher order is the better of the two.
     """
     value, error = slopes.copy(), np.full_like(slopes, np.inf)
     column = slopes

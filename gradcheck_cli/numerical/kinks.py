@@ -20,11 +20,11 @@ from gradcheck_cli.types import EPS, Array
 
 @dataclass(frozen=True)
 class Alternatives:
-    """The values that entries of one tensor may take at a kink; every array has the tensor's shape.
+    """The gradients that entries of one tensor may have at a kink.
 
-    at: marks the entries whose value is a matter of convention.
-    values, errors: (K, …), the values under each of K conventions.
-    low, high: bounds of everything between all of them.
+    at: a mask, in the tensor's shape, of the entries whose gradient is a matter of convention.
+    values, errors: (K, *shape), the gradients under each of K conventions, and their errors.
+    low, high: bounds, in the tensor's shape, on the gradients under any mixture of conventions.
     """
 
     at: Array
@@ -37,7 +37,7 @@ class Alternatives:
 def alternatives(
     reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
 ) -> dict[str, Alternatives]:
-    """Return the possible values of the `undecided` entries that a kink leaves open, by tensor."""
+    """Return, by tensor, the possible gradients of those `undecided` entries that are on a kink."""
     if reference.objective.conventions and undecided:
         return _by_convention(reference, estimates, undecided)
     if isinstance(reference, LiteralDifferences) and not reference.objective.tells_kinks:
@@ -49,9 +49,9 @@ def alternatives(
 def _by_convention(
     reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
 ) -> dict[str, Alternatives]:
-    """Return alternatives where the conventions differ or the estimate is unknown.
+    """Return alternatives for entries on which the conventions differ or whose estimate is unknown.
 
-    The plain estimate counts as one more convention.
+    The estimate that was made without any convention counts as one more convention.
     """
     under = []
     for convention in reference.objective.conventions:
@@ -79,7 +79,7 @@ The steps shrink by a factor of 8; on a smooth function the gap shrinks as fast,
 
 
 def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alternatives:
-    """Return the one-sided slopes of marked entries that stay apart on the finest steps above the noise."""
+    """Return alternatives for the marked entries whose one-sided slopes stay apart down to the noise."""
     movable, which = reference.objective.entries(name), np.flatnonzero(mask)
     left, right, noise = _slopes(movable, which)
     kinked = _stay_apart(np.abs(right - left), noise)
@@ -107,17 +107,20 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
 
 
 def _shares() -> tuple[float, ...]:
-    """Return the shares of a jump that an entry may get when k equal values share it, in ascending order."""
+    """Return, in ascending order, the shares of a jump that one of k equal values may be assigned."""
     shares = {0.0, 1.0} | {j / k for k in range(2, 7) for j in range(1, k)}
     return tuple(sorted(shares | {1.0 / k for k in range(7, 17)} | {1.0 - 1.0 / k for k in range(7, 17)}))
 
 
 SHARES = _shares()
-"""Shares that a maximum of k equal values may give to each: 1/k for k up to 16, and j/k for k up to 6."""
+"""Shares that a maximum may assign to one of k equal values: 1/k for k up to 16, and j/k for k up to 6."""
 
 
 def _stay_apart(gap: Array, noise: Array) -> Array:
-    """Mark entries whose two slopes, (steps, entries), stay apart on the finest steps above the noise."""
+    """Return a mask of the entries whose two slopes stay apart on the finest steps above the noise.
+
+    gap, noise: the distance between the two slopes and its noise, both (steps, entries).
+    """
     tells = np.zeros(gap.shape, dtype=bool)
     tells[1:] = 4.0 * noise[1:] < gap[:-1]
     steps, entries = np.arange(len(gap))[:, None], np.arange(gap.shape[1])
@@ -159,7 +162,7 @@ def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Arra
 
 
 def _side(movable: Movable, part: Array, to: Array) -> tuple[Array, Array]:
-    """Return the slopes to the numbers `to` and the rounding of their losses, both (B,)."""
+    """Return the mean slopes between the current numbers and `to`, and the losses' rounding, both (B,)."""
     moved = movable.move(part, to)
     rise = (moved.losses - movable.rest).reshape(len(to), -1).sum(axis=1)
     rounding = np.sqrt(np.square(moved.rounding).reshape(len(to), -1).sum(axis=1))

@@ -1,8 +1,9 @@
-"""Compute the numerical gradient of whole tensors, by unit differences or literally, entry by entry.
+"""Compute the numerical gradient of whole tensors, by unit differences or by perturbing every entry.
 
-Unit differences do most of the work. The loss is a sum over samples, and z_nj = Σₖ a_nk w_jk + b_j. Give each
-sample n its own copy of the weights: the gradient is the sum over the copies. Perturbing entry (j, k) of the
-copy by η / a_nk changes z_nj by exactly η, whatever k is, so one difference in z_nj,
+Unit differences do most of the work. The loss is a sum over samples, and in a dense layer unit j of sample n
+has the pre-activation z_nj = Σₖ a_nk w_jk + b_j. Give each sample n its own copy of the weights: the gradient
+is the sum over the copies. Perturbing entry (j, k) of that copy by η / a_nk changes z_nj by exactly η,
+whatever k is, so one difference in z_nj,
 
     D_nj = (ℓₙ(z_nj + η) − ℓₙ(z_nj − η)) / 2η,
 
@@ -11,8 +12,8 @@ serves every k of that row:
     ∂L/∂w_jk = Σₙ a_nk D_nj        ∂L/∂b_j = Σₙ D_nj
 
 Every term is a true finite difference of sample n's loss in w_jk, with its own step, and all entries
-cost only as much as the units. The method relies on z being affine in w. Literal differences do not, so
-they serve as the independent witness.
+cost only as much as the units. The method relies on z being affine in w. Literal differences, which perturb
+every entry for the whole batch, do not rely on this, so they serve as the independent witness.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ class Reference(Protocol):
     """A method for computing the numerical gradient of an objective."""
 
     def estimate(self, names: Sequence[str]) -> Estimates:
-        """Return value and error of every entry of these tensors, with as few evaluations as possible."""
+        """Return the value and error of every entry of these tensors, with as few evaluations as possible."""
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
-        """Return the estimates after one more short step for the entries that `wrong` marks."""
+        """Return the estimates, with the entries that `wrong` marks tested at one more, shorter step."""
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates after the whole ladder of steps for the entries that `undecided` marks."""
+        """Return the estimates, with the marked entries estimated again from the whole ladder of steps."""
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates with the marked entries repeated in the widest available float type."""
+        """Return the estimates, with the marked entries estimated again in the widest available floats."""
 
     @property
     def objective(self) -> Objective:
@@ -56,11 +57,11 @@ class Reference(Protocol):
         """Return the same method applied to another objective."""
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the least and the largest value of each entry if every kink may be on either side."""
+        """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
 
 
 class UnitDifferences:
-    """Estimates every entry with its own error bar from differences in the pre-activations."""
+    """Estimates the gradient of every entry, with an error bar, by perturbing the pre-activations."""
 
     def __init__(
         self,
@@ -128,9 +129,9 @@ class UnitDifferences:
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
-        """Return the (feature, sample) pairs that feed these entries, as a mask (F, N) for each site.
+        """Return, for each site, a mask (F, N) of the (feature, sample) pairs that these entries sum over.
 
-        A site that feeds none of them is left out, such as that of a padding token's row.
+        A site without such pairs is left out. An example is the site of a padding token's row.
         """
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():
@@ -144,7 +145,10 @@ class UnitDifferences:
         }
 
     def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array]) -> None:
-        """Apply the whole ladder to the pairs that feed these entries, in the objective's arithmetic."""
+        """Apply the whole ladder to the (feature, sample) pairs that contribute to the undecided entries.
+
+        objective: the network in the arithmetic to use.
+        """
         for site, mask in self._pairs_of(undecided).items():
             pairs = self._pairs[site]
             scheme, which = _escalated(self.scheme), np.flatnonzero(mask)
@@ -165,7 +169,7 @@ class UnitDifferences:
         step: float | None,
         which: Array | None = None,
     ) -> Estimate:
-        """Take a look at these pairs of a site, or at all of them."""
+        """Return what `look` finds for the pairs `which` of a site, by default for all of its pairs."""
         moves = objective.units(site)
         which = np.arange(len(moves.position)) if which is None else which
         return self.looks(look, (objective, site), moves, scheme, step, which, self.progress)
@@ -175,7 +179,7 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, those through a site with an undecided entry reassembled."""
+        """Return the estimates, reassembling every one that uses a site with an undecided entry."""
         sites = set(self._sites_of(undecided))
         affected = [
             name
@@ -185,10 +189,11 @@ class UnitDifferences:
         return estimates | {name: self._assemble(name) for name in affected}
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the least and the largest value of each entry if every kink may be on either side.
+        """Return the least and the greatest gradient of each entry over all choices of sides at kinks.
 
-        A pair's slope is linear in the side of every kink, so its extremes are at the corners. Where kinks do
-        not act through each other, the extremes are the sums of what each kink adds on its own.
+        The slope of a (feature, sample) pair is linear in the side chosen at each kink, so its extremes are
+        at the corners, where every kink is wholly on one side. If no kink acts through another, the extremes
+        are the sums of what each kink adds on its own.
         """
         shape = self.objective.shapes[name]
         if self.objective.literally(name):
@@ -218,7 +223,7 @@ def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
 
     slopes: (K, F, N), the slopes under K choices.
     corners: whether these are all possible choices. If not, the first choice has every kink on its left, and
-        each further one has a single kink on its right.
+        each of the others has exactly one kink on its right.
     """
     if corners:
         return slopes.min(axis=0), slopes.max(axis=0)
@@ -227,11 +232,15 @@ def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
 
 
 def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = True) -> Estimate:
-    """Return the entries of a parameter: the sum over its uses of Jᵀ D, for pairs D (F, N) with errors.
+    """Return the gradient of a parameter and its error: the sum of Jᵀ D over all uses of the parameter.
+
+    D (F, N) holds the slope of every (feature, sample) pair of the site where the parameter is used, and J is
+    the matrix of the use (`Factors`).
 
     Noise is independent, and so are the roundings of the products, so these errors add in quadrature. The
     factor 2 allows for the few cases where they are not independent. The truncation errors of a plain scheme
-    are not independent: they add up. An unknown pair leaves the entries that it feeds unknown.
+    are not independent: they add up. If a pair is unknown, so are the entries
+    that it contributes to.
     """
     add = np.hypot if independent else np.add
 
@@ -307,7 +316,7 @@ class LiteralDifferences:
         return np.full(shape, -np.inf), np.full(shape, np.inf)
 
     def at(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """Estimate the entries `which` (flat index), (M,), with the whole ladder of steps or with `look`."""
+        """Estimate the entries with flat indices `which`, (M,), from the whole ladder or with `look`."""
         estimate = self.plainly(name, which, look)
         if self.scheme.escalates:
             return estimate
@@ -346,7 +355,7 @@ def _with_penalty(
     step: float | None,
     which: Array | None = None,
 ) -> Estimate:
-    """Add the penalty's own differences, which are free of the losses' noise if taken separately."""
+    """Return the estimate plus differences of the penalty alone, which are free of the losses' noise."""
     penalty = objective.penalty(name)
     if penalty is None:
         return estimate

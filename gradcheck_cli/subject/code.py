@@ -1,4 +1,4 @@
-"""Gradients from the user's code as a subject, checked against differences of the code's own loss."""
+"""A subject for gradients from the user's code, checked against differences of the code's own loss."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
 Sharing = Callable[[ForeignObjective, int], AbstractContextManager[ForeignObjective]]
-"""Yields the objective, evaluated in this many processes while the context lasts."""
+"""Returns a context that yields the objective; while it lasts, this many processes evaluate it."""
 
 
 def _alone(objective: ForeignObjective, jobs: int) -> AbstractContextManager[ForeignObjective]:
@@ -54,10 +54,12 @@ class CodeSubject:
 
     objective: the code's loss as a function to difference.
     rounding: for each gradient, a bound on the rounding error of a correct one.
-    inputs: what the code was given.
-    findings: what running the code in other ways has shown.
-    others: the same code with its loss weighted in other ways, to check if nothing wrong is found.
-    shared: shares the evaluations among processes; without a spec, the code cannot be loaded in others.
+    inputs: the inputs that the code is called with.
+    findings: what rerunning the code in other ways has shown.
+    others: functions that return a subject with the loss weighted in another way, to be checked as well if
+        nothing is wrong.
+    shared: shares the evaluations among processes. By default there is only one, because other processes
+        cannot load the code without a spec.
     """
 
     analytic: Analytic
@@ -71,7 +73,7 @@ class CodeSubject:
 
     @np.errstate(all="ignore")  # numbers that are not finite get a verdict or an error, not a warning
     def check(self, how: CheckSpec, progress: Progress | None = None, clock: Clock = now) -> Report:
-        """Check every entry, or random directions if the code is slow by this clock.
+        """Check every entry, or random directions if the clock shows that the code is slow.
 
         If nothing is wrong, the code's other upstream gradients are checked, too.
         """
@@ -119,7 +121,7 @@ class CodeSubject:
         )
 
     def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
-        """Return what running the code in other ways has shown, or else the mistakes that fit."""
+        """Return what rerunning the code in other ways has shown or, if nothing, the mistakes that fit."""
         from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # load it only if needed
 
         wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
@@ -145,7 +147,10 @@ def _largest(arrays: Iterable[Array]) -> float:
 
 
 def code_subject(spec: Spec) -> CodeSubject:
-    """Return the gradients of the code that the spec names. Raises `InputError`."""
+    """Return a subject for the gradients of the code that the spec names.
+
+    Raises `InputError` if the code cannot be loaded or used.
+    """
     function, inputs = read_function(spec)
     subject = subject_of_function(function, inputs, spec.check)
     return replace(subject, shared=partial(_in_processes, spec, subject))
@@ -167,7 +172,10 @@ def _in_processes(
 
 
 def read_function(spec: Spec) -> tuple[Function, Inputs]:
-    """Return the code that the spec names, and its inputs. Raises `InputError`."""
+    """Return the code that the spec names, and the inputs to call it with.
+
+    Raises `InputError` if the code cannot be loaded or used.
+    """
     _refuse_complex(spec.check)  # before running any of the code
     load_once = cache(load)
     inputs = read_inputs(*completed(spec, load_once))
@@ -186,9 +194,11 @@ def _refuse_complex(how: CheckSpec) -> None:
 
 
 def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> CodeSubject:
-    """Return the gradients of a function, ready to be compared with its own loss.
+    """Return a subject for the gradients of a function, to be checked against the function's own loss.
 
-    inputs: the inputs that the function was given. Raises `InputError`.
+    inputs: the inputs that the function is called with.
+
+    Raises `InputError` if the function's results cannot be checked.
     """
     _refuse_complex(how)
     gradients = function.gradients(function.parameters)
@@ -209,7 +219,7 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> C
 
 
 def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Sequence[str]) -> Analytic:
-    """Return the gradients that the code computed for these parameters, and the code's own loss."""
+    """Return the code's gradients of the tensors in `checked`, and the code's own loss."""
     return Analytic(
         {name: gradients[name] for name in checked},
         {name: dtype_of(gradients[name]) for name in checked},
@@ -247,7 +257,7 @@ _HIDES = {
     1.0: "a missing factor in backward would not show",
     0.0: "a missing term in backward would not show",
 }
-"""What a mistake can hide behind if a parameter has this value in every entry."""
+"""What would not show in a check if a parameter has this value in every entry."""
 
 
 def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
@@ -259,7 +269,7 @@ def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
-    """Return a note if the code computes a different loss from the network described in the spec."""
+    """Return a note if the code's loss differs from that of the network in the spec; otherwise nothing."""
     return (
         () if inputs.problem is None else unlike(inputs.problem, loss, "the code's loss", "network section")
     )

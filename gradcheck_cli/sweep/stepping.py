@@ -1,4 +1,4 @@
-"""Apply plain schemes at one step after another to entries of whole tensors, crossing kinks or not."""
+"""Apply plain schemes to entries of tensors at one step after another, even if they cross kinks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import Array
 
 BATCHES = 4
-"""Number of batches of a network to perturb at every step, which covers all but large networks."""
+"""Number of batches to perturb at every step, if the spec describes a network; only large ones need more."""
 
 ENTRIES = 64
 """Number of entries of a user's function to perturb, over all tensors together."""
 
 _POINTS = 16
-"""Points to remember for each number: those of two steps of every scheme."""
+"""Number of points to cache: those of two steps of every scheme."""
 
 
 class Numbers:
-    """The numbers `which` of a movable, with a cache: halved steps reuse the points of earlier ones."""
+    """The numbers `which` of a movable, with a cache, since a halved step reuses points of earlier steps."""
 
     def __init__(self, movable: Movable, which: Array, progress: Progress | None = None) -> None:
         self.movable = movable
@@ -58,9 +58,9 @@ class Numbers:
 
 
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
-    """Count the distinct points per number that all these steps need.
+    """Return how many distinct points all these steps need for each number.
 
-    A scheme without cancellation also looks to both sides for kinks.
+    If a scheme does not cancel, it also needs a point on each side to look for kinks.
     """
     schemes = list(schemes)
     points = {offset * step for scheme in schemes for offset in scheme.offsets for step in steps}
@@ -102,7 +102,10 @@ class ByEntries:
 
 @dataclass(frozen=True)
 class ByUnits:
-    """All entries of some units: each sums the pairs (F, N) of its unit, for each use of the parameter."""
+    """All entries that belong to some units, computed by perturbing the units in every sample.
+
+    uses: for each use of the parameter, how it enters the site, and the (feature, sample) pairs to perturb.
+    """
 
     uses: tuple[tuple[Factors, Numbers], ...]
     samples: int
@@ -200,7 +203,10 @@ class Drawing:
     def _site(
         self, objective: UnitObjective, name: str, site: Site, factors: Factors
     ) -> tuple[Array, Numbers]:
-        """Return the sampled units of a site and their pairs, shared by all parameters that enter there."""
+        """Return the sampled units of a site, and their (feature, sample) pairs.
+
+        All parameters that enter the site share them.
+        """
         if site not in self._sites:
             movable, (units, *inputs) = objective.units(site), objective.shapes[name]
             features, samples = objective.site_shape(site)
