@@ -33,9 +33,9 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
     These are:
 
     - each parameter;
-    - `x` (N, inputs), for N samples;
-    - `y`, the labels (N,) as int64 or the given targets;
-    - `target` (N, C), for C outputs, which the loss compares the output with;
+    - `x`, (N, inputs) for N samples;
+    - `y`, the labels, (N,), as int64, or else the targets as the spec gives them;
+    - `target`, (N, C) for C outputs, with which the loss compares the output;
     - `loss`, a number;
     - for each checked parameter, the numerical gradient, `numerical.NAME`, and its error bar, `error.NAME`;
       on a kink, these are NaN and inf.
@@ -136,7 +136,7 @@ def write(arrays: Mapping[str, Array], output: Output, force: bool = False) -> N
 
 @contextmanager
 def _short_writes() -> Iterator[None]:
-    """Give numpy's own errors, which have no errno, a reason."""
+    """Add a reason to errors that numpy raises without an errno."""
     try:
         yield
     except OSError as error:

@@ -13,7 +13,7 @@ Location = tuple[str | int, ...]
 
 
 class ExitCode(IntEnum):
-    """The exit codes, on which scripts may rely. Only a wrong gradient is 1."""
+    """The exit codes, on which scripts may rely. Only a wrong gradient gives 1."""
 
     AGREES = 0
     WRONG = 1
@@ -112,9 +112,9 @@ class UntrustedReferenceError(GradcheckError):
 
 
 def is_interruption(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C is behind the error.
+    """Return whether Ctrl-C caused the error, directly or indirectly.
 
-    An import that it interrupts may raise some other exception.
+    An import that Ctrl-C interrupts may raise some other exception.
     """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__

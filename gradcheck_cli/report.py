@@ -104,11 +104,10 @@ class Report:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The overall verdict: wrong if any tensor is wrong, and agrees if all of them agree.
+        """The overall verdict: wrong if any tensor is wrong, else unresolved if any is, else agrees.
 
-        Otherwise it is unresolved. It is also unresolved if all gradients are 0.
-
-        With `strict`, a single unresolved entry or a tensor of zeros is enough for unresolved.
+        If all gradients are 0, it is unresolved. With `strict`, a single unresolved entry or a tensor of
+        zeros is enough for unresolved.
         """
         return overall([self.verdict_of(c) for c in self.comparisons])
 

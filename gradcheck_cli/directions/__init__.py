@@ -1,1 +1,1 @@
-"""Functions too slow for every entry: random directions, then a search for the wrong entries."""
+"""Checks of functions too slow to perturb every entry: random directions, then a search for wrong entries."""

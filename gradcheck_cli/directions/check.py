@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array
 def check_along_directions(
     claim: Claim, code: DirectedObjective, how: CheckSpec, progress: Progress | None, way: str
 ) -> Checked:
-    """Check every tensor along a few directions, and single entries where these disagree.
+    """Check every tensor along a few directions, and single entries if the directions disagree.
 
     way: the sentence in the report that explains this choice.
     """
@@ -69,6 +69,9 @@ class _Confirm:
         return look.comparisons[self.name]
 
     def _first(self, marked: Array, which: Array) -> Estimate:
-        """Return an estimate of the entries `which`, which `marked` marks; all others are unknown."""
+        """Return an estimate of the tensor in which only the marked entries are known.
+
+        which: the flat indices of the marked entries.
+        """
         unknown = Estimate(np.full(marked.shape, np.nan), np.full(marked.shape, np.inf))
         return unknown.replaced(marked, self.literal.at(self.name, which, certify))

@@ -1,4 +1,4 @@
-"""Choose between literal differences and random directions by the time that the code takes."""
+"""Choose between literal differences and random directions by how long the code takes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PATIENCE = 10.0
 """Every entry is checked individually if that takes at most this many seconds in a single process."""
 
 SMALL = 2.0
-"""Work of fewer seconds stays in this process, because starting others takes as long."""
+"""Work that takes fewer seconds stays in this process, because starting others takes as long."""
 
 QUICK = 0.05
 """An evaluation shorter than this, in seconds, is timed as part of a batch."""
 
 TIMINGS = 3
-"""Number of timings of a batch, of which the shortest counts; a warm-up comes first."""
+"""How often a batch is timed, after a warm-up; the shortest time counts."""
 
 CALIBRATION = 3
 """Number of steps usually tried for the directions of a tensor."""
@@ -40,7 +40,7 @@ CALIBRATION = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """The method to use, the number of processes worth starting, and a sentence for the reader."""
+    """The method to use, the number of processes worth starting, and a sentence that explains the choice."""
 
     way: Literal["literal", "directions"]
     jobs: int
@@ -50,6 +50,7 @@ class Plan:
 def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clock: Clock) -> Plan:
     """Choose literal differences if asked for or if they take at most `PATIENCE`; else random directions.
 
+    Asking for a scheme or a step also means literal differences, unless `fast` is set.
     The number of processes does not affect the choice: it changes the time, never the result.
     """
     each = seconds_of(objective, names[0], clock) if names else 0.0

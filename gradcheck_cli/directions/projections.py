@@ -1,6 +1,7 @@
 """Check many entries of a tensor at once along random directions.
 
-With d of random signs and sizes on a set of entries, 0 elsewhere, and step length s,
+Let g be the gradient of the loss ℓ(θ), d a direction with random signs and sizes on a set of entries and 0
+elsewhere, and s a step length. Then the difference
 
     (ℓ(θ + t s d) − ℓ(θ − t s d)) / 2t  →  s Σ d g        for t → 0
 
@@ -28,10 +29,10 @@ DIRECTIONS = 3
 """Number of directions: errors that cancel in one by chance would have to cancel in all of them."""
 
 SMALLEST = 0.5
-"""The least that an entry moves in a direction, relative to the most, 1."""
+"""The smallest size of an entry's weight in a direction; the largest is 1."""
 
 EVALUATIONS = 2 * len(SCHEMES[DEFAULT_SCHEME].certify)
-"""Evaluations per projection."""
+"""Number of evaluations per projection."""
 
 _STEPS = tuple(2.0**-k for k in (-2, 0, 2, 5, 8, 11, 14))
 """Steps to try for a tensor, from long ones that may cross kinks to short ones that show only noise."""
@@ -41,13 +42,13 @@ _FINE = 1e-6
 
 
 def random_direction(entries: Array, rng: np.random.Generator) -> Direction:
-    """Draw a random sign and a size from `SMALLEST` to 1 for each of these entries (flat index)."""
+    """Return a direction over these entries, with random signs and with sizes from `SMALLEST` to 1."""
     sizes = rng.uniform(SMALLEST, 1.0, len(entries))
     return Direction(entries, sizes * rng.choice(np.array([-1.0, 1.0]), len(entries)))
 
 
 def part(direction: Direction, among: Array) -> Direction:
-    """Restrict the direction to those of its entries that `among` (M,) marks."""
+    """Return the direction restricted to the entries that `among` selects, a mask or positions."""
     return Direction(direction.entries[among], direction.weights[among])
 
 
@@ -55,7 +56,7 @@ def part(direction: Direction, among: Array) -> Direction:
 class Projector:
     """Projects the gradient of one tensor onto directions: Σ d g with its error.
 
-    step: the longest step, for a direction that moves only one entry of every row.
+    step: the step for a direction that moves one entry of every row; if it moves more, the step is shorter.
     """
 
     objective: DirectedObjective
@@ -105,7 +106,7 @@ def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
 
 
 def most_in_a_row(entries: Array, shape: Shape) -> int:
-    """Return the largest number of these entries in one row, which add up in one pre-activation."""
+    """Return the largest number of these entries in one row; entries of a row add up in a pre-activation."""
     if not entries.size or len(shape) < 2:
         return 1
     return int(np.bincount(entries // int(np.prod(shape[1:]))).max())

@@ -1,4 +1,4 @@
-"""The gradients to judge, and how far a correct one may be off."""
+"""The gradients to judge, and the error allowed in a correct one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.verdict import Projected, by_convention, default_rtol
 
 @dataclass(frozen=True)
 class Claim:
-    """The gradients as their author claims them, and what is allowed to a correct one.
+    """The gradients as their author claims them, and the error allowed in a correct one.
 
     rounding: for each gradient, a bound on the rounding error of a correct one.
     rtol: the relative tolerance of each tensor.
@@ -31,7 +31,7 @@ class Claim:
 
     @property
     def names(self) -> Sequence[str]:
-        """The tensors, in the order of the table."""
+        """The names of the tensors, in the order of the report."""
         return list(self.analytic.values)
 
     def compare(self, name: str, estimate: Estimate, projected: Projected | None = None) -> Comparison:
@@ -59,6 +59,6 @@ class Claim:
 def claim_of(
     analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: float = 0.0
 ) -> Claim:
-    """Return the claim with this tolerance for every tensor, by default the one of its type."""
+    """Return the claim with tolerance `rtol` for every tensor, by default the one for the tensor's type."""
     tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
     return Claim(analytic, rounding, tolerances, elsewhere)

@@ -1,4 +1,4 @@
-"""Look at the estimates so far: which entries are wrong, open or doubtful, and may need more steps."""
+"""Look at the current estimates: which entries are wrong, open or doubtful, and may need more steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Masks = dict[str, Array]
 class Look:
     """The estimates of some tensors, and the comparison of each with its analytic gradient.
 
-    among: for each tensor, the entries that may be marked.
+    among: for each tensor, a mask of the entries that the properties below may mark.
     """
 
     claim: Claim
@@ -76,7 +76,7 @@ class Look:
 def first_look(claim: Claim, estimates: Estimates, among: Mapping[str, Array] | None = None) -> Look:
     """Return the look at the first estimates.
 
-    among: the entries that may be marked; by default all of them.
+    among: for each tensor, a mask of the entries that may be marked; by default all of them.
     """
     comparisons = {name: claim.compare(name, estimate) for name, estimate in estimates.items()}
     return Look(claim, estimates, comparisons, among or dict.fromkeys(estimates, np.array(True)))
@@ -108,7 +108,7 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Set each entry on a kink to the conventional value nearest to its gradient; also return masks."""
+    """Return the look with entries on kinks set to the nearest conventional value, and their masks."""
     # Known kinks make their sides cheap; otherwise only entries that may sit on one are worth a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))

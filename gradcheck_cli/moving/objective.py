@@ -1,4 +1,4 @@
-"""Present a network as an objective whose values, entries and penalties can be moved.
+"""Present a network as an objective whose values, entries and penalties can be perturbed.
 
 The numerical side sees nothing else of a network: positions and losses, never a derivative.
 """
@@ -24,7 +24,7 @@ from gradcheck_cli.numerical.objective import Movable, Site, Use
 from gradcheck_cli.types import EPS, Shape
 
 _MOST_KINKS = 64
-"""If more kinks meet in a sample, finding the values between all their sides costs too many evaluations."""
+"""The largest number of kink groups of which each is tried alone; more would take too many evaluations."""
 
 _MOST_CORNERS = 5
 """The largest number of kink groups for which all combinations of sides are tried: 2⁵ = 32."""
@@ -36,7 +36,7 @@ _MOST_WIDE = 2**25
 class NetworkObjective(AtRest):
     """A network at its parameters and data, as an objective to difference.
 
-    A site is the number of a value in the graph: the output of a step that is affine in its parameters.
+    A site is the index of a value in the graph: the output of a step that is affine in its parameters.
     """
 
     tells_kinks = True
@@ -79,7 +79,7 @@ class NetworkObjective(AtRest):
     def uses(self, name: str) -> tuple[Use, ...]:
         """Return where the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches.
 
-        There are none if any step that uses it is not affine in it: then only its entries can be moved.
+        Empty if any step that uses the parameter is not affine in it; then only its entries can be perturbed.
         """
         if name not in self._uses:
             found = [(i + 1, self._factors(i, own)) for i, own in self.graph.uses[name]]
@@ -119,7 +119,7 @@ class NetworkObjective(AtRest):
         return sum(math.prod(shape) for shape in self.graph.nodes[i].step.shapes.values())
 
     def _near_of(self, site: Site) -> Near:
-        """Return `Near` for the value itself, or for y if batch normalisation follows directly."""
+        """Return `Near` for the site's value, or for y if batch normalisation directly follows the value."""
         if site not in self._near:
             scaled = scaled_value(self, site)
             self._near[site] = Near(self, site if scaled is None else scaled)
@@ -139,7 +139,7 @@ class NetworkObjective(AtRest):
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
 
     def _multiplications(self) -> int:
-        """Return the number of multiplications to perturb every number of every site once, per sample."""
+        """Return how many multiplications per sample it takes to perturb every number of every site once."""
         total, above, features = 0, 0, self.graph.value_features
         for i in reversed(range(len(self.graph.nodes))):
             node = self.graph.nodes[i]

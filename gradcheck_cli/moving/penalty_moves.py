@@ -1,4 +1,4 @@
-"""The entries of a parameter under its penalties only, as numbers that can be perturbed."""
+"""Perturb the entries of a parameter and evaluate only the penalties on it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class PenaltyMoves:
-    """Every entry of one parameter under its penalty terms only.
+    """Perturbs every entry of one parameter, and evaluates only its penalty terms.
 
+    penalties: the strength of each penalty, by the penalty's name.
     sign: the convention for the sign of 0; None if there is none.
     """
 

@@ -17,7 +17,7 @@ from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import Array
 
 Look = Callable[[Movable, Scheme, float | None, Array | None, Progress | None], Estimate]
-"""A way to take derivatives, with as many steps as its purpose needs."""
+"""A function that estimates derivatives, such as `certify`, with as many steps as its purpose needs."""
 
 
 class Looks(Protocol):
@@ -35,7 +35,7 @@ class Looks(Protocol):
     ) -> Estimate:
         """Return what `look` finds for the numbers `which`.
 
-        of: the objective, and a key for the movable among those of the objective.
+        of: the objective, and a key that identifies the movable within it.
         """
 
 
@@ -48,7 +48,7 @@ def taken(
     which: Array,
     progress: Progress | None,
 ) -> Estimate:
-    """Take every look, even if it was taken before."""
+    """Return what `look` finds, without using a cache."""
     return look(movable, scheme, step, which, progress)
 
 

@@ -21,7 +21,7 @@ POINTS = 9
 
 _QUANTILE = 2 / 3
 _OF_NORMAL = 0.967
-"""Two of three standard normal numbers are smaller than this in absolute value."""
+"""Two out of three standard normal numbers are smaller than this in absolute value."""
 
 _SQUARES = {2: 6.0, 4: 70.0}
 """The factor (2k)! / (k!)² for each order k."""
@@ -31,7 +31,7 @@ _FEW_DIGITS = 8
 
 
 def noise_level(values: Array) -> Array:
-    """Return σ of every component, (…), from values (POINTS, …) at equidistant points along a line."""
+    """Return the noise σ of every component, (…), from values (POINTS, …) at equidistant points of a line."""
     levels = [
         np.quantile(np.abs(np.diff(np.asarray(values, dtype=np.float64), n=order, axis=0)), _QUANTILE, axis=0)
         / (_OF_NORMAL * np.sqrt(square))
@@ -44,14 +44,14 @@ def noise_level(values: Array) -> Array:
 def noise_of_types(values: Array) -> Array:
     """Return `noise_level`, but 0 for components that the author rounds to a few decimals.
 
-    That rounding is not floating-point noise.
+    Such rounding is not floating-point noise.
     """
     level: Array = np.where(_are_short_decimals(values), 0.0, noise_level(values))
     return level
 
 
 def _are_short_decimals(values: Array) -> Array:
-    """Mark components, (…), whose values all have few decimal digits, some of them many binary ones."""
+    """Return a mask, (…), of components whose values have few decimal digits but need many binary ones."""
     flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
     with np.errstate(over="ignore"):
         binary = (flat.astype(np.float32) == flat).all(axis=0)
@@ -72,15 +72,16 @@ def largest_jump(values: Array) -> Array:
 
 
 def changes(values: Array) -> Array:
-    """Mark components, (…), that change between most neighbouring points."""
+    """Return a mask, (…), of the components that change between most neighbouring points."""
     return np.asarray(np.mean(np.diff(values, axis=0) != 0, axis=0) > 0.5)
 
 
 def grain(values: Array) -> Array:
     """Return the largest jump of components (…) that are mostly constant and jump only by rounding.
 
-    Such components are small differences of large numbers. Their jumps are a few units in the last place of
-    those numbers, so they have few binary digits. A jump from crossing a kink has all of them.
+    The result is 0 for all other components. Those that are mostly constant are small differences of large
+    numbers. Their jumps are a few units in the last place of those numbers, so the jumps have few binary
+    digits. A jump from crossing a kink has all of them.
     """
     jumps = np.abs(np.diff(values, axis=0))
     digits, _ = np.frexp(jumps)
@@ -89,7 +90,7 @@ def grain(values: Array) -> Array:
 
 
 def resolution(values: Array) -> float:
-    """Return ε of the narrowest type that holds all changing values, taken as the type of the computation.
+    """Return ε of the narrowest type that holds all changing values, presumably the type computed in.
 
     If no value changes, only float32 is considered: in it, a small loss may vanish next to a large one and
     leave no noise to measure.

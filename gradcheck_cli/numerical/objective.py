@@ -18,9 +18,9 @@ from gradcheck_cli.types import Array, Shape
 class Moved(NamedTuple):
     """The result of evaluating a batch of B perturbations.
 
-    losses:   (B,), or (B, S) for S terms that are subtracted term by term and then summed.
-    rounding: same shape as the losses, in units of ε: how far the arithmetic may have shifted each loss.
-              For a function about which no more is known, it is the size of the loss.
+    losses:   (B,), or (B, S) if each loss has S terms, which are differenced one by one and then summed.
+    rounding: how far rounding may have shifted each loss, in units of ε and in the shape of the losses.
+              If nothing more is known about the function, it is the size of the loss.
     crossed:  (B,), whether a branch of the function (the side of a kink) changed on the way.
     """
 
@@ -30,10 +30,10 @@ class Moved(NamedTuple):
 
 
 class Spread(Protocol):
-    """Distributes batches of perturbations."""
+    """Evaluates batches of perturbations, possibly in several processes."""
 
     def empty(self, size: int, dtype: Any = float) -> Array:
-        """Return an array (size,) that the code evaluating a batch can write to."""
+        """Return an array (size,) to which every process that evaluates a batch can write."""
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
         """Evaluate the batches that begin at `starts`; yield the size of each finished batch."""
@@ -48,7 +48,7 @@ class _Alone:
 
 
 ALONE: Spread = _Alone()
-"""Evaluates the batches one after another."""
+"""Evaluates the batches one after another, in this process."""
 
 
 class Movable(Protocol):
@@ -72,7 +72,7 @@ class Movable(Protocol):
 
     @property
     def rest(self) -> Array | None:
-        """The unperturbed losses (S,), needed where `Moved.crossed` does not report kinks; else None."""
+        """The unperturbed losses, (S,), if `Moved.crossed` does not report kinks; otherwise None."""
 
     def move(self, which: Array, to: Array) -> Moved:
         """Return the losses after setting only number which[i] to to[i], for each i of a batch (B,)."""
@@ -96,7 +96,7 @@ class Objective(Protocol):
         """Return the entries of parameter `name` in C order, each perturbed for the whole batch at once."""
 
     def penalty(self, name: str) -> Movable | None:
-        """Return the same entries under the penalty terms only, which are differenced separately."""
+        """Return the entries of parameter `name` under its penalties only; None if it has no penalty."""
 
     @property
     def tells_kinks(self) -> bool:
@@ -115,28 +115,28 @@ class DirectedObjective(Objective, Protocol):
     """A loss whose parameters can also be perturbed many at a time."""
 
     def span(self, name: str) -> float:
-        """Return the length of a step of 1 for any entry of the parameter in a direction."""
+        """Return how far a step of t = 1 in `along` moves an entry of weight 1."""
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
-        """Return the numbers t of θ + t · span · direction, one for each direction, all at 0.
+        """Return a number t for each direction, all at 0; t moves the parameter to θ + t · span · direction.
 
-        unit: the length of a step of 1 for each of them.
+        unit: the `unit` of each number t.
         """
 
 
 Site = int
-"""The number of an array of a network that parameters enter affinely."""
+"""The index of an array in a network that is affine in the parameters used there: a pre-activation."""
 
 
 class Factors(Protocol):
-    """How a parameter enters a site, z = J w + c.
+    """How a parameter w enters a site, z = J w + c.
 
-    The site's numbers are (F, N): F features of each of N samples. Every sample has its own copy of the
-    parameter, so an entry's gradient is a sum over all numbers that it reaches.
+    The numbers z of the site have the shape (F, N): F features of each of N samples. Every sample has its own
+    copy of the parameter, so an entry's gradient is a sum over all numbers that it reaches.
     """
 
     def sums(self, d: Array) -> Array:
-        """Return Jᵀ d, in the shape of the parameter, for numbers d (F, N)."""
+        """Return Jᵀ d, in the shape of the parameter, for slopes d, (F, N)."""
 
     def squares(self, u: Array) -> Array:
         """Return √((J∘J)ᵀ u²), the sum of independent errors u ≥ 0."""
@@ -145,13 +145,16 @@ class Factors(Protocol):
         """Return |J|ᵀ u, the largest possible sum of errors u ≥ 0."""
 
     def feeding(self, entries: Array) -> Array:
-        """Return which features (F,) feed these entries, a mask in the shape of the parameter."""
+        """Return a mask (F,) of the features that the marked entries reach.
+
+        entries: a mask in the shape of the parameter.
+        """
 
     def only(self, units: Array) -> Factors:
         """Return a copy restricted to rows `units` of the parameter and the features that belong to them."""
 
     def of(self, units: Array) -> Array:
-        """Return the features that belong to these rows of the parameter, by index."""
+        """Return the indices of the features that belong to these rows of the parameter."""
 
 
 class Use(NamedTuple):
@@ -193,4 +196,4 @@ class UnitObjective(Objective, Protocol):
 
     @property
     def one_by_one(self) -> Sequence[UnitObjective]:
-        """The network with every kink on its left, then with each alone on its right; empty if too many."""
+        """The network with all kinks on their left, then with each alone on its right; empty if too many."""

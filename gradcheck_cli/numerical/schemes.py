@@ -26,7 +26,7 @@ class Scheme:
         the value at h, and takes its error from the differences.
     certify: the rungs of the ladder that suffice for an entry that agrees at once.
     extrapolate: whether to extrapolate to h → 0 (Richardson), in powers of h².
-    cancels: whether the stencil subtracts nearly equal numbers, so that their rounding is its noise.
+    cancels: whether the stencil subtracts nearly equal numbers, whose rounding errors become noise.
     """
 
     name: str

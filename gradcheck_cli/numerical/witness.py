@@ -23,7 +23,7 @@ FLOOR = 1e-8
 class Testimony:
     """The literal differences at the entries `which` (flat) of one tensor.
 
-    rounding: how far the arithmetic of the forward pass alone may change each of them.
+    rounding: how far rounding in the forward pass alone may change each derivative.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Testimony:
     rounding: Array
 
     def distance(self, estimates: Estimates) -> Array:
-        """Return |units − literal| relative to the allowed distance; 0 where either is unknown.
+        """Return the distance from `estimates`, relative to the allowed one; 0 where either is unknown.
 
-        Error bars and rounding set what is allowed.
+        Both error bars, rounding and `FLOOR` are allowed.
         """
         whole = estimates[self.name]
         return self.apart_from(Estimate(whole.value.ravel()[self.which], whole.error.ravel()[self.which]))
@@ -64,7 +64,7 @@ def hear(
     seed: int,
     look: Look = certify,
 ) -> list[Testimony]:
-    """Draw entries of every tensor, the same for the same seed, and difference them literally."""
+    """Return literal differences at random entries of every tensor; a seed always draws the same entries."""
     rng = np.random.default_rng(seed)
     testimony = []
     for name, estimate in estimates.items():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Time(NamedTuple):
-    """Seconds since a fixed moment, of processor time and of wall-clock time."""
+    """Processor time and wall-clock time, each in seconds since some fixed moment."""
 
     processor: float
     wall: float

@@ -36,10 +36,10 @@ _SMALL = 0.15
 
 @contextmanager
 def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterator[None]:
-    """Evaluate the objective's batches in this many processes while the context lasts.
+    """Evaluate the objective's batches in `jobs` processes while the context lasts.
 
-    The batches, and so the results, are the same for any number. There is only one process if processes
-    cannot fork, or as long as the clock shows that the work is small.
+    The batches, and so the results, are the same for any number of processes. There is only one if the system
+    does not support forking, or as long as the clock shows that the work is small.
     """
     count = cores() if jobs == "auto" else jobs
     if count == 1 or sys.platform not in _FORKING:
@@ -55,9 +55,10 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
 def each_in_processes(
     work: Callable[[_Item], _Done], items: Sequence[_Item], jobs: Jobs
 ) -> Generator[tuple[int, _Done], None, None]:
-    """Apply `work` to each item in forked processes; yield number and result as each one finishes.
+    """Apply `work` to each item in forked processes, and yield each item's index and result when it finishes.
 
-    The forked processes see everything in its current state. If processes cannot fork, there is only one.
+    The forked processes see everything in its current state. If the system does not support forking, this
+    process does all the work.
     """
     count = min(cores() if jobs == "auto" else jobs, len(items))
     if count <= 1 or sys.platform not in _FORKING:
@@ -93,7 +94,10 @@ def _one_of_shared(number: int) -> tuple[int, Any]:
 
 
 class Forked:
-    """Distributes batches over processes: the first shows how long they take, then each takes every n-th."""
+    """Distributes batches over n processes, each of which evaluates every n-th batch.
+
+    The first batch is evaluated in this process, to show whether the others take long enough to share.
+    """
 
     def __init__(self, count: int, clock: Clock) -> None:
         self.count = count

@@ -15,7 +15,10 @@ from gradcheck_cli.subject.subject import Subject
 
 
 def subject_of(spec: Spec) -> Subject:
-    """Load, draw or import everything that the spec names. Raises `InputError`."""
+    """Return the subject of a spec, after loading, drawing or importing everything that the spec names.
+
+    Raises `InputError` if the spec does not fit its data or its code.
+    """
     refuse_absent_files(spec)
     if spec.names_code:
         from gradcheck_cli.subject.code import code_subject

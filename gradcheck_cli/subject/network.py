@@ -1,4 +1,4 @@
-"""A network's gradients as a subject, checked against differences of the network itself."""
+"""A subject for the gradients of a network, checked against differences of the network itself."""
 
 from __future__ import annotations
 

@@ -73,7 +73,10 @@ def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
 
 
 def unlike(problem: Problem, loss: float, whose: str, described: str, eps: float = 0.0) -> tuple[str, ...]:
-    """Return a note if this loss, computed with machine epsilon eps, differs from the network's."""
+    """Return a note if this loss, computed with machine epsilon eps, differs from the network's.
+
+    whose, described: what the note calls this loss, and the description of the network.
+    """
     ours = float(problem.objective.total)
     if same_loss(ours, loss, eps):
         return ()

@@ -1,4 +1,4 @@
-"""The interface of what can be checked, and the report of its check."""
+"""The interface of everything that can be checked, and how a check becomes a report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Subject(Protocol):
         """
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
-        """Return a short note on each kink that leaves some of these entries open, if there are any."""
+        """Return short notes on the kinks that make the gradient of these entries a matter of convention."""
 
     def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
         """Return a diagnosis of the wrong gradients."""

@@ -1,1 +1,1 @@
-"""The error of the difference schemes over step sizes."""
+"""The error of each difference scheme as a function of its step."""

@@ -72,7 +72,7 @@ class Curve:
     expected: the scheme's order.
     order: the measured order; None if no branch is long and straight enough.
     flat: the error that remains however small the step; None if no such error stands out from the noise.
-    allowed: the largest relative error of a right gradient.
+    allowed: the largest relative error allowed to a correct gradient.
     """
 
     scheme: str
@@ -94,9 +94,10 @@ class Curve:
 
     @property
     def verdict(self) -> Verdict:
-        """Wrong if an error larger than allowed remains; agrees if the error falls at the order or faster.
+        """The verdict: wrong if too large an error remains, agrees if the error falls fast enough.
 
-        In all other cases it is unresolved.
+        Fast enough means at the scheme's order, or at most `ORDER_WITHIN` below it. In all other cases the
+        verdict is unresolved.
         """
         if self.flat is not None and self.flat > self.allowed:
             return Verdict.WRONG

@@ -34,7 +34,7 @@ STEPS = tuple(2.0**-k for k in range(51))
 class Extrapolated:
     """The relative error of the check's default scheme, which extrapolates from several steps.
 
-    steps: these steps.  error: the relative error.  bar: its error bar.
+    steps: the steps it extrapolates from.  error: the relative error.  bar: the error bar of `error`.
     scale: max(‖a‖, ‖n‖), the denominator of every relative error.
     unknown: the number of entries left out because they are on kinks.
     """
@@ -48,7 +48,7 @@ class Extrapolated:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The curves of one spec over `swept` entries, and the report of a check of all entries."""
+    """The curves of one spec, measured over `swept` entries, and the report of a check of all entries."""
 
     curves: tuple[Curve, ...]
     adaptive: Extrapolated
@@ -112,7 +112,7 @@ def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
 
 
 def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | None) -> Mapping[str, Entries]:
-    """Return the entries to sweep, by tensor: all, or a random sample that includes each tensor's worst."""
+    """Return, by tensor, the entries to sweep: all, or a random sample that includes the worst entry."""
     names = [name for name, value in subject.analytic.values.items() if value.size]
     worst = {c.name: c.worst(1) for c in report.comparisons}
     included = {
