@@ -42,7 +42,7 @@ class Comparison(Judged):
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
-    elsewhere: the size of the entries of other tensors; an entry negligible next to these counts as 0.
+    elsewhere: the size of the largest entry in any tensor; an entry negligible next to it counts as 0.
     projected: what is known about the entries that were not checked individually; None if all were.
     """
 
@@ -195,7 +195,7 @@ def compare(
     """Compare one tensor's analytic gradient with its numerical estimate; all arrays have the same shape.
 
     rounding: a first-order bound on the rounding of a correct gradient computed with machine epsilon eps.
-    elsewhere: the size of the entries of other tensors.
+    elsewhere: the size of the largest entry in any tensor.
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding

@@ -106,7 +106,7 @@ class Judged:
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
-    elsewhere: the size of the entries of other tensors; an entry negligible next to these counts as 0.
+    elsewhere: the size of the largest entry in any tensor; an entry negligible next to it counts as 0.
     projected: what is known about the entries that were not checked individually; None if all were.
     """
 
@@ -128,21 +128,25 @@ class Judged:
 
     @cached_property
     def scale(self) -> Array:
-        """The larger magnitude of each pair of values, max(|a|, |n|)."""
+        """The larger magnitude of each entry's analytic value a and numerical value n, max(|a|, |n|)."""
         return np.fmax(np.abs(self.analytic), np.abs(self.numerical))
 
     @cached_property
     def difference(self) -> Array:
-        """The difference |a − n|; infinite where a is not finite, NaN where only n is unknown."""
+        """The difference |a − n| between the analytic value a and the numerical value n of each entry.
+
+        It is infinite where a is not finite, and NaN where only n is unknown.
+        """
         with np.errstate(invalid="ignore"):
             difference = np.abs(self.analytic - self.numerical)
         return np.where(np.isfinite(self.analytic), difference, np.inf)
 
     @cached_property
     def relative_error(self) -> Array:
-        """The relative error |a − n| / max(|a|, |n|), with 0/0 = 0.
+        """The relative error |a − n| / max(|a|, |n|) of each entry, with 0/0 = 0.
 
-        It is infinite where a is not finite, and NaN where only n is unknown.
+        Here a is the analytic value, and n is the numerical value. The error is infinite where a is not
+        finite, and NaN where only n is unknown.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = self.difference / self.scale
@@ -290,7 +294,7 @@ class Judged:
 def by_convention(
     analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
 ) -> Estimate:
-    """Return the estimate, with each entry on a kink set to the convention that fits the analytic value best.
+    """Return the estimate, with entries on a kink set to the conventional value that fits them best.
 
     An analytic value between the slopes of the two sides that fits no convention may be intended or wrong, so
     the estimate of that entry becomes unknown. A value outside that range is wrong under every convention.

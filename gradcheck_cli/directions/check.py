@@ -25,7 +25,7 @@ def check_along_directions(
 ) -> Checked:
     """Check every tensor along a few directions, and single entries if the directions disagree.
 
-    way: the sentence in the report that explains this choice.
+    way: the sentence in the report that explains why directions are used.
     """
     literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
     rng = np.random.default_rng(how.seed)
@@ -46,7 +46,7 @@ def check_along_directions(
 class _Confirm:
     """Perturbs entries of one tensor individually and judges them like any others.
 
-    has_worst: whether some wrong entry already has the most precise differences.
+    has_worst: whether a wrong entry has already been estimated with the whole ladder of steps.
     on_kinks: masks of the entries on a kink, by tensor.
     """
 

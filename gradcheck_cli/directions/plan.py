@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array
 WAITS = 0.05
 """Code that uses a processor for less than this share of its time is waiting for a device or a server.
 
-Other work on the machine leaves the code a larger share, unless there is twenty times as much of it.
+Other work on the machine rarely reduces the share that far: it would have to be twenty times as much.
 """
 
 PATIENCE = 10.0

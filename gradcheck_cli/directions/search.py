@@ -62,7 +62,7 @@ class _Look:
 
     @property
     def excess(self) -> Array:
-        """The distance of analytic and numerical gradient, relative to rounding plus error bar, (K,).
+        """The distance between analytic and numerical gradient, relative to rounding plus error bar, (K,).
 
         Above 1 they disagree.
         """
@@ -72,7 +72,7 @@ class _Look:
 
     @property
     def off(self) -> float:
-        """The distance of analytic and numerical gradient along the direction that disagrees most."""
+        """The distance between analytic and numerical gradient along the direction that disagrees most."""
         i = int(self.excess.argmax())
         return float(np.abs(self.analytic[i] - self.numerical.value[i]))
 
@@ -201,7 +201,7 @@ class Survey:
         return self._narrow_what_is_spread(look, worst)
 
     def _all_are_wrong(self, entries: Array) -> bool:
-        """Return whether a small sample of these entries, and then of a larger one, every entry is wrong."""
+        """Return whether all entries of a small random sample, and then of a larger one, are wrong."""
         if not _all_wrong(self._moved(self._draw(entries, DRAWN_FIRST))):
             return False
         others = entries[~self.explained[entries]]
@@ -237,7 +237,7 @@ class Survey:
         ]
 
     def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
-        """Bisect a permutation of the labels and return those that disagree; None if over budget.
+        """Bisect a permutation of the labels and return those that disagree; None if over `BUDGET`.
 
         labels: a label for each entry of the direction, (M,).
         followed: how many parts to keep at each step, those that disagree most; by default all that disagree.

@@ -21,7 +21,7 @@ class Claim:
 
     rounding: for each gradient, a bound on the rounding error of a correct one.
     rtol: the relative tolerance of each tensor.
-    elsewhere: the size of all entries; a trifle compared with these counts as 0.
+    elsewhere: the size of the largest entry in any tensor; an entry negligible next to it counts as 0.
     """
 
     analytic: Analytic
@@ -37,7 +37,7 @@ class Claim:
     def compare(self, name: str, estimate: Estimate, projected: Projected | None = None) -> Comparison:
         """Compare one tensor with its estimate.
 
-        projected: what is known of the entries that were not checked individually.
+        projected: what is known about the entries that were not checked individually.
         """
         return compare(
             name,

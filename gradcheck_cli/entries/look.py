@@ -83,7 +83,7 @@ def first_look(claim: Claim, estimates: Estimates, among: Mapping[str, Array] | 
 
 
 def union(*of: Masks) -> Masks:
-    """Return the entries that any of these masks mark."""
+    """Return masks of the entries that are marked in any of these masks."""
     masks: Masks = {}
     for each in of:
         for name, mask in each.items():

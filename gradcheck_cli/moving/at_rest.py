@@ -202,7 +202,7 @@ class AtRest:
         return sorted({i for at in moved for i in self.graph.above[at]})
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
-        """Return a mask of the rows that node i hides: every perturbed input was off and stays off.
+        """Return a mask of the rows whose perturbation node i hides: its perturbed inputs were and stay off.
 
         itself: whether the inputs themselves were perturbed. If not, every input has to be off.
         """

@@ -41,12 +41,12 @@ class OnKink:
 
 @dataclass(frozen=True)
 class Numbered:
-    """The number of every kink's group, whose kinks share a side; −1 for numbers off the kinks.
+    """Assigns every kink to a group that shares a side. Arrays hold the group's number, or −1 off the kinks.
 
     of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, *outputs).
     count: how many groups there are.
-    parallel: whether no sample has kinks in more than one place, so that each contributes to a slope
-        independently of the others.
+    parallel: whether no sample has kinks in more than one place, so that each kink contributes to a
+        slope independently of the others.
     """
 
     of_nodes: Mapping[int, Array]

@@ -24,7 +24,7 @@ from gradcheck_cli.numerical.objective import Movable, Site, Use
 from gradcheck_cli.types import EPS, Shape
 
 _MOST_KINKS = 64
-"""The largest number of kink groups of which each is tried alone; more would take too many evaluations."""
+"""The largest number of kink groups to try one at a time; more would take too many evaluations."""
 
 _MOST_CORNERS = 5
 """The largest number of kink groups for which all combinations of sides are tried: 2⁵ = 32."""

@@ -168,7 +168,7 @@ class Near:
         return not self._way.above
 
     def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
-        """Return the losses when the number at each of these features and samples is set to y (J, N).
+        """Return the losses, (J, N), when the numbers of these features and samples are set to y, (J, N).
 
         The numbers are perturbed one at a time.
         """

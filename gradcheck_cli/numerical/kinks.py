@@ -1,7 +1,7 @@
 """Find the values that a gradient may take at a kink: the slopes of both sides and everything between.
 
 A network described by a spec knows its own kinks: each number on a kink is held on either side in turn, which
-gives the value under every usual convention (`Objective.conventions`). A foreign function offers only its
+gives the value under every usual convention (`Objective.conventions`). The user's own code offers only its
 losses: there, a kink shows as two one-sided differences that stay apart however small the step.
 """
 
@@ -133,7 +133,8 @@ def _stay_apart(gap: Array, noise: Array) -> Array:
 def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
     """Return one side's slope in the limit at the kink, and its error; slopes and noise are (steps, entries).
 
-    Each pair of steps is extrapolated and compared with the next finer one; the closest agreement wins.
+    The slopes at each pair of neighbouring steps are extrapolated, and the result is compared with that of
+    the next finer pair; the closest agreement wins.
     """
     extrapolated = slopes[1:] + np.diff(slopes, axis=0) / 7.0
     errors = np.abs(np.diff(extrapolated, axis=0)) + 2.0 * (noise[1:-1] + noise[2:])

@@ -21,7 +21,7 @@ Look = Callable[[Movable, Scheme, float | None, Array | None, Progress | None], 
 
 
 class Looks(Protocol):
-    """Takes looks on request."""
+    """A function that takes a look at numbers of an objective, or finds the result in a cache."""
 
     def __call__(
         self,

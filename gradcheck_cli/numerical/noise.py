@@ -5,9 +5,9 @@ everything smooth: the k-th differences of independent errors of size σ have th
 σ² (2k)! / (k!)². (J. J. Moré and S. M. Wild, "Estimating computational noise", SIAM J. Sci. Comput. 33,
 2011: ECNoise.)
 
-ECNoise compares several orders to find one that is smooth enough. Here it is the second or the fourth,
-whichever leaves less. A jump or a kink between two points spoils only some of the differences: a quantile
-ignores them, whereas a mean would count the jump as noise.
+ECNoise compares several orders k to find one that removes everything smooth. Here only the second and the
+fourth order are tried, and the one that leaves less is used. A jump or a kink between two points spoils only
+some of the differences. A quantile ignores these, whereas a mean would count the jump as noise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SQUARES = {2: 6.0, 4: 70.0}
 """The factor (2k)! / (k!)² for each order k."""
 
 _FEW_DIGITS = 8
-"""Decimal digits of a number that its author rounded; results computed in a narrow type need more."""
+"""A number with at most this many decimal digits was rounded by its author; computed ones need more."""
 
 
 def noise_level(values: Array) -> Array:
@@ -90,7 +90,7 @@ def grain(values: Array) -> Array:
 
 
 def resolution(values: Array) -> float:
-    """Return ε of the narrowest type that holds all changing values, presumably the type computed in.
+    """Return ε of the narrowest type that holds all changing values, presumably that of the computation.
 
     If no value changes, only float32 is considered: in it, a small loss may vanish next to a large one and
     leave no noise to measure.

@@ -1,7 +1,7 @@
 """Protocols for functions that can be differentiated by finite differences.
 
-The numerical side knows only what these protocols offer: where each number is, and the losses after it is
-perturbed. Anything that can be evaluated can be an `Objective`. A network described by a spec is also a
+The numerical side knows only what these protocols offer: the position of each number, and the losses after it
+is perturbed. Anything that can be evaluated can be an `Objective`. A network described by a spec is also a
 `UnitObjective`, whose pre-activations can be perturbed individually.
 """
 
@@ -125,7 +125,7 @@ class DirectedObjective(Objective, Protocol):
 
 
 Site = int
-"""The index of an array in a network that is affine in the parameters used there: a pre-activation."""
+"""The index of an array in a network that is affine in the parameters used there, as pre-activations are."""
 
 
 class Factors(Protocol):

@@ -239,8 +239,7 @@ def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = Tr
 
     Noise is independent, and so are the roundings of the products, so these errors add in quadrature. The
     factor 2 allows for the few cases where they are not independent. The truncation errors of a plain scheme
-    are not independent: they add up. If a pair is unknown, so are the entries
-    that it contributes to.
+    are not independent: they add up. If a pair is unknown, so are the entries that it contributes to.
     """
     add = np.hypot if independent else np.add
 

@@ -1,6 +1,7 @@
 """The difference schemes as rows of data, which `estimate` interprets.
 
-value = Re(Σ wₖ f(x + oₖ h)) / h. A scheme of order p satisfies Re Σ w oᵏ = [k = 1] for k = 0 … p.
+A scheme estimates a derivative as Re(Σ w f(x + o h)) / h, summed over its offsets o and weights w. If its
+order is p, Re Σ w oᵏ is 1 for k = 1, and 0 for all other k from 0 to p.
 Steps are in units of `Movable.unit`: in a network, the change of a pre-activation.
 
 Sources: forward, backward, central and five-point are the classical stencils (Fornberg, "Generation of
@@ -20,11 +21,11 @@ class Scheme:
 
     name: what a spec calls it.
     offsets, weights: the stencil (o, w).
-    order: its order p.
-    step: the default step h; for an extrapolating scheme, the largest of its ladder.
+    order: the order p.
+    step: the default step h; for an extrapolating scheme, the largest step of its ladder.
     ladder: the factors of h to evaluate at, largest first. A plain scheme evaluates at 9h, 3h and h, reports
         the value at h, and takes its error from the differences.
-    certify: the rungs of the ladder that suffice for an entry that agrees at once.
+    certify: the indices in `ladder` of the steps that suffice for an entry that agrees at once.
     extrapolate: whether to extrapolate to h → 0 (Richardson), in powers of h².
     cancels: whether the stencil subtracts nearly equal numbers, whose rounding errors become noise.
     """

@@ -21,7 +21,7 @@ FLOOR = 1e-8
 
 @dataclass(frozen=True)
 class Testimony:
-    """The literal differences at the entries `which` (flat) of one tensor.
+    """The literal differences at the entries of one tensor with flat indices `which`.
 
     rounding: how far rounding in the forward pass alone may change each derivative.
     """
@@ -34,7 +34,7 @@ class Testimony:
     def distance(self, estimates: Estimates) -> Array:
         """Return the distance from `estimates`, relative to the allowed one; 0 where either is unknown.
 
-        Both error bars, rounding and `FLOOR` are allowed.
+        Allowed are both error bars, the rounding bound and a relative difference of `FLOOR`.
         """
         whole = estimates[self.name]
         return self.apart_from(Estimate(whole.value.ravel()[self.which], whole.error.ravel()[self.which]))

@@ -75,7 +75,7 @@ class CodeSubject:
     def check(self, how: CheckSpec, progress: Progress | None = None, clock: Clock = now) -> Report:
         """Check every entry, or random directions if the clock shows that the code is slow.
 
-        If nothing is wrong, the code's other upstream gradients are checked, too.
+        If nothing is wrong, the code is checked again with its loss weighted in other ways (`others`).
         """
         report = self._check(how, progress, clock)
         for other in self.others:

@@ -22,8 +22,9 @@ class Said:
 
     described, loss_name: short descriptions of the function and its loss.
     loss: the loss at the parameters.
-    unexercised, unusual: short notes on what the data cannot show, and on what is seldom intended.
-    weighted: how the judged loss differs from the author's; empty if it does not.
+    unexercised: short notes on mistakes that the data cannot show.
+    unusual: short notes on anything that is seldom intended.
+    weighted: how the loss that is checked differs from the author's; empty if it does not.
     """
 
     described: str

@@ -32,7 +32,7 @@ class Point:
 
     noise: a bound on the part of the error that is due to rounding.
     crossed: the number of entries for which the step crossed a kink.
-    branch: the branch of the curve, which `curve_of` decides; None if the error or its noise is not finite,
+    branch: the branch that `curve_of` assigns; None if the error or its noise is not finite,
         as when the step is too small to change anything.
     """
 
@@ -47,7 +47,7 @@ NOISY = 4.0
 """An error counts as noise up to this many times the noise estimated from the noise branch."""
 
 FITTED = 5
-"""The number of points to fit the order to: the finest ones, since the coarsest are not yet on a line."""
+"""The order is fitted to this many points: the finest ones, since the coarsest are not yet on a line."""
 
 FEWEST = 4
 """The smallest number of points that form a branch."""
@@ -155,8 +155,8 @@ def _flat(errors: np.ndarray) -> float | None:
 def _order(steps: np.ndarray, error: np.ndarray, falling: np.ndarray, expected: int) -> float | None:
     """Return the measured order: the slope of log error against log step at the finest points on a line.
 
-    The finest points may already be close to a flat level or to noise. If they fall too slowly, coarser
-    points are used. None if no points are on a line.
+    The finest points may already be close to a flat level or to noise. If their errors fall too
+    slowly, coarser points are used. None if no points are on a line.
     """
     if not len(falling):
         return None

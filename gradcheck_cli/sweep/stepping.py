@@ -15,7 +15,7 @@ from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import Array
 
 BATCHES = 4
-"""Number of batches to perturb at every step, if the spec describes a network; only large ones need more."""
+"""Number of batches of a network to perturb at every step; they cover all numbers but those of large ones."""
 
 ENTRIES = 64
 """Number of entries of a user's function to perturb, over all tensors together."""
