@@ -47,12 +47,20 @@ def describe(problem: Problem) -> str:
 
 
 def _runs(graph: Graph) -> Iterator[Iterator[int]]:
-    """Yield the nodes of each layer; one with other layers inside it has its own nodes after theirs."""
+    """Return an iterator over the runs of nodes that belong to the same layer.
+
+    If a layer has other layers inside it, its own nodes come after those of the inner layers.
+    """
     return (run for _, run in groupby(range(len(graph.nodes)), lambda i: graph.nodes[i].layer))
 
 
 def _part(graph: Graph, run: list[int]) -> tuple[str, list[str]]:
-    """Return the label of a layer and the activations to list; a layer of many steps goes by its kind."""
+    """Return the label of a layer and the names of its activations.
+
+    A layer of many steps is labelled by its kind, and its activations are not listed.
+
+    run: the nodes of the layer.
+    """
     nodes = [graph.nodes[i] for i in run]
     labels = [node.step.label for node in nodes if node.step.label]
     if len(labels) > 2:  # a normalisation next to the layer's own step does not count
