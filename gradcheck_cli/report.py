@@ -259,5 +259,5 @@ class Run:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The worst exit code of all specs; without specs, 3."""
+        """The worst exit code of all specs; 3 if there are no specs."""
         return worst(outcome.exit_code for outcome in self.outcomes)

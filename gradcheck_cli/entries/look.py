@@ -108,7 +108,7 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return the look with entries on kinks set to the nearest conventional value, and their masks."""
+    """Return the look with entries on kinks set to the nearest conventional value, and masks of them."""
     # Known kinks make their sides cheap; otherwise only entries that may sit on one are worth a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))

@@ -78,7 +78,7 @@ def _units_of(objective: AtRest, value: int) -> Array:
 
 @dataclass(frozen=True)
 class Moves:
-    """Perturbations of value `at`: `near` evaluates short steps; longer ones are computed in full.
+    """Perturbs value `at`: `near` evaluates short steps, and longer ones are computed in full.
 
     near: evaluates short steps of `at`, or of its batch-normalised value if normalisation follows.
     """
@@ -102,7 +102,7 @@ class Moves:
 
     @property
     def _rows(self) -> int:
-        """How many samples to evaluate for a perturbation: all, unless it affects only one."""
+        """How many samples have to be evaluated per perturbation: all, unless it affects only one."""
         return len(self.objective.target)
 
     @property

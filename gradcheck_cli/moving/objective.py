@@ -119,7 +119,7 @@ class NetworkObjective(AtRest):
         return sum(math.prod(shape) for shape in self.graph.nodes[i].step.shapes.values())
 
     def _near_of(self, site: Site) -> Near:
-        """Return `Near` for the site's value, or for y if batch normalisation directly follows the value."""
+        """Return `Near` for the site's value, or for y = γ ẑ + β if batch normalisation follows."""
         if site not in self._near:
             scaled = scaled_value(self, site)
             self._near[site] = Near(self, site if scaled is None else scaled)

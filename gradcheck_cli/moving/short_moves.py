@@ -242,7 +242,7 @@ class Near:
 
     @cached_property
     def _weights(self) -> Array:
-        """The weights of the first dense step above, (F, U), for its U units."""
+        """The weights of the first dense step above, (F, U): F features by U units."""
         return self._weights_above[self._way.above[0]]
 
     @cached_property

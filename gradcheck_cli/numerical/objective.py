@@ -158,7 +158,7 @@ class Factors(Protocol):
 
 
 class Use(NamedTuple):
-    """One use of a parameter: where it enters, and how."""
+    """One use of a parameter: the site that it enters, and how it enters the site."""
 
     site: Site
     factors: Factors
@@ -171,7 +171,7 @@ class UnitObjective(Objective, Protocol):
     """
 
     def uses(self, name: str) -> Sequence[Use]:
-        """Return every use of parameter `name`; its gradient is the sum over them."""
+        """Return every use of parameter `name`; the parameter's gradient is the sum over its uses."""
 
     def literally(self, name: str) -> bool:
         """Return whether perturbing this parameter's entries costs less than perturbing its sites."""
@@ -180,7 +180,7 @@ class UnitObjective(Objective, Protocol):
         """Return the numbers (F, N) of a site in C order, each perturbed for its own sample only."""
 
     def site_shape(self, site: Site) -> tuple[int, int]:
-        """Return F and N of a site."""
+        """Return F and N, the number of features and of samples of a site."""
 
     @property
     def widest(self) -> UnitObjective | None:

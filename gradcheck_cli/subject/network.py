@@ -84,7 +84,7 @@ class NetworkSubject:
         return tuple(self.objective.kinks.told(self.problem.network))
 
     def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
-        """Return the mistakes that reproduce the wrong gradients."""
+        """Return a diagnosis: the mistakes that reproduce the wrong gradients."""
         from gradcheck_cli.diagnose import diagnose  # load it only if needed
 
         return diagnose(
@@ -97,7 +97,7 @@ class NetworkSubject:
 
 
 def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
-    """Return the gradients that the spec names for the network in `problem`; no user code is run."""
+    """Return a subject for the gradients that the spec names; no user code is run."""
     analytic = read_gradients(spec.gradients, problem)
     objective = problem.objective_for(analytic.dtypes.values())
     objective.block = min(objective.block, spec.check.memory * MIB // _BLOCKS)
