@@ -229,7 +229,7 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
     """Return the steps, (M,), at which noise balances what a smooth function's curvature adds to `_hidden`.
 
     The curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
-    first number is used for all of them.
+    first number is used for every number.
     """
     rounding = np.ravel(movable.move(which[:1], movable.position[which[:1]]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
