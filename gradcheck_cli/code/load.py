@@ -1,4 +1,4 @@
-"""Load the user's code from its file, and run it so that every failure becomes an `InputError`."""
+"""Load the user's code from its file, and guard every call to it: any failure becomes an `InputError`."""
 
 from __future__ import annotations
 
@@ -26,28 +26,31 @@ _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
 
 _BEFORE: dict[str, frozenset[str]] = {}
-"""For each folder, the names of the modules that were already loaded when its code was last loaded."""
+"""For each folder, the names of the modules in sys.modules just before code from that folder was loaded."""
 
 
 _GONE_TO: dict[str, str] = {}
-"""For each folder, the directory that its code has moved to with os.chdir; its next call starts there."""
+"""For each folder, the directory that code from it has switched to with os.chdir.
+
+The next call to code from that folder starts in this directory.
+"""
 
 
 class Callee(Protocol):
-    """A function of the user's, from a file or passed in. Its text is its name."""
+    """A function that the user wrote, loaded from a file or passed in. `str()` returns its name."""
 
     @property
     def value(self) -> Callable[..., Any]: ...
 
     @property
     def where(self) -> Location:
-        """The place in the spec that errors point at."""
+        """The place in the spec that errors in this function point at."""
 
     def running(self, circumstances: str = "") -> AbstractContextManager[None]:
-        """Guard calls into the code, so that failures become errors that mention the `circumstances`."""
+        """Return a context for calls to the function; a failure inside it mentions the `circumstances`."""
 
     def complain(self, message: str, help: str | None = None) -> InputError:
-        """Return an error with the name of the code and this message."""
+        """Return an `InputError` whose text is the function's name followed by `message`."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +70,34 @@ class UserCode:
 
     @contextmanager
     def running(self, circumstances: str = "") -> Iterator[None]:
-        """Guard calls into the code; an error names the `circumstances` before the code."""
+        """Turn failures of the code into an `InputError` that names `circumstances`, then the code."""
         what = f"{circumstances}, {self}" if circumstances else str(self)
         with guard(self.code.file, self.where, what):
             yield
 
     def own(self, name: str) -> Any:
-        """Return `name` from the module, or its result if it is a function; None if the module lacks it."""
+        """Return the attribute `name` of the module; if the attribute is a function, call it first.
+
+        Returns None if the module has no such attribute.
+        """
         value = getattr(self.module, name, None)
         with guard(self.code.file, self.where, f"{name} of {self.code.file.name}"):
             return value() if callable(value) else value
 
     def complain(self, message: str, help: str | None = None) -> InputError:
-        """Return an error with the name of the code and this message."""
+        """Return an `InputError` whose text is the object's name followed by `message`."""
         return bad_input(f"{self} {message}", *self.where, help=help)
 
 
 Load = Callable[[Code, Location], UserCode]
-"""The type of `load`, and of versions that remember what they have loaded."""
+"""The type of `load`, and of functions like it that cache the code they load."""
 
 
 def load(code: Code, where: Location) -> UserCode:
-    """Run the file as a new module and find the object. Raises `InputError` at `where` if that fails."""
+    """Run the file as a new module, and return the object that `code` names in it.
+
+    Raises an `InputError` that points at `where` if the file fails or has no such function.
+    """
     _refuse_no_file(code.file, where)
     _forget_neighbours()
     _BEFORE[_folder(code.file)] = frozenset(sys.modules)
@@ -109,10 +118,11 @@ def a(value: object) -> str:
 
 @contextmanager
 def guard(file: Path, where: Location, what: str) -> Iterator[None]:
-    """Guard code from `file` inside the context: it can import its neighbours, and its output goes to stderr.
+    """Prepare for running code from `file`: it can import its neighbours, and its output goes to stderr.
 
-    Whatever the code raises becomes an `InputError` at `where`, and so do sys.exit and os._exit. Only Ctrl-C
-    passes through.
+    Any exception from the code, and any call to sys.exit or os._exit, becomes an `InputError` that points at
+    `where`. Only Ctrl-C passes through.
+    what: how the error's message names the code.
     """
     folder = _folder(file)
     try:
@@ -140,7 +150,7 @@ def _is_ours(error: InputError) -> bool:
 
 @contextmanager
 def _importing_from(folder: str) -> Iterator[None]:
-    """Let the code import its neighbours; afterwards restore any entries it removed from sys.path."""
+    """Let code import modules from its own folder; afterwards restore the sys.path entries it removed."""
     before = list(sys.path)
     sys.path.insert(0, folder)
     try:
@@ -153,7 +163,10 @@ def _importing_from(folder: str) -> Iterator[None]:
 
 @contextmanager
 def _folder_of_its_own(folder: str) -> Iterator[None]:
-    """Give the code a current folder of its own, so that gradcheck's relative paths stay valid."""
+    """Keep a separate current directory for the code, so that its os.chdir does not affect gradcheck's paths.
+
+    folder: the folder of the code, under which its directory is remembered between calls.
+    """
     ours = _current_folder()
     if folder in _GONE_TO:
         _go(_GONE_TO[folder])
@@ -180,7 +193,7 @@ def _go(folder: str) -> None:
 
 @contextmanager
 def _streams_lent() -> Iterator[None]:
-    """Redirect the code's output to stderr; afterwards restore streams that it closed or replaced."""
+    """Redirect output to stderr; afterwards restore the standard streams, even if code has replaced them."""
     stdout, stderr = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
     try:
@@ -190,7 +203,7 @@ def _streams_lent() -> Iterator[None]:
 
 
 class _Lent:
-    """A proxy for a stream that cannot be closed; everything else is passed on to the stream."""
+    """A proxy for a stream that ignores `close`; everything else is passed on to the stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -222,10 +235,10 @@ _EXITS = tuple(
 
 @contextmanager
 def _no_way_out() -> Iterator[None]:
-    """Turn os._exit into an error in this process, which it would end. A child process may still call it.
+    """Make os._exit and os.exec* raise an error in this process. A child process may still call them.
 
-    The command already survives any end of the process (see `own_process`). But an error can name the line,
-    and it does not end a test run that calls a check.
+    The command already survives any end of the process that runs the code (see `own_process`). But an error
+    can name the line, and it does not end a test run that calls a check.
     """
     before = [(module, name, getattr(module, name)) for module, name in _EXITS]
     own = os.getpid()
@@ -251,7 +264,7 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
 
 @contextmanager
 def _child_ends_here() -> Iterator[None]:
-    """End any process that the code forked, so that it does not carry on as a second gradcheck."""
+    """End a process that the code forked when it leaves the context, so that it does not act as gradcheck."""
     own, leave = os.getpid(), os._exit
     try:
         yield
@@ -264,7 +277,7 @@ def _child_ends_here() -> Iterator[None]:
 
 
 def _failure(error: BaseException, folder: str) -> str:
-    """Describe the failure: ``raises ValueError at my_net.py:7: …``."""
+    """Describe the failure, such as ``raises ValueError at my_net.py:7: …``."""
     place = _place(error, folder)
     at = f" at {place}" if place else ""
     if isinstance(error, SystemExit):
@@ -274,7 +287,7 @@ def _failure(error: BaseException, folder: str) -> str:
 
 
 def _place(error: BaseException, folder: str) -> str | None:
-    """Return the innermost line of the user's code that the error comes from; None if there is none."""
+    """Return the innermost line of the user's code in the traceback, as ``my_net.py:7``; None without one."""
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
         places = [(error.filename, error.lineno)]
     else:
@@ -283,7 +296,10 @@ def _place(error: BaseException, folder: str) -> str | None:
 
 
 def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """Return the last place that lies in the user's code, as ``my_net.py:7``; None if there is none."""
+    """Return the last of `places` that lies in the user's code, as ``my_net.py:7``; None if none does.
+
+    places: pairs of a file and a line number.  folder: the folder of the user's code.
+    """
     own = [(file, line) for file, line in places if _is_users(file, folder)]
     return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
 
@@ -294,7 +310,7 @@ def _is_users(file: str, folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of the error's message, or nothing if the error's own `__str__` fails."""
+    """Return the first line of the error's message; empty if there is none or the error's `__str__` fails."""
     try:
         lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
     except Exception:
@@ -350,7 +366,7 @@ def _import(file: Path) -> ModuleType:
 
 
 def _forget_neighbours() -> None:
-    """Unload the modules of other folders, since two folders may each have a layers.py."""
+    """Unload modules that earlier code imported from its folder: two folders may each have a layers.py."""
     for folder, before in _BEFORE.items():
         for name in set(sys.modules) - before:
             if _is_neighbour(name, folder):
@@ -359,7 +375,7 @@ def _forget_neighbours() -> None:
 
 
 def _is_neighbour(name: str, folder: str) -> bool:
-    """Return whether the module comes from the folder and is not part of gradcheck."""
+    """Return whether the module of this name was imported from `folder` and is not part of gradcheck."""
     file = getattr(sys.modules[name], "__file__", None) or ""
     path = os.path.join(folder, *name.split("."))
     return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)

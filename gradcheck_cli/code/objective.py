@@ -1,7 +1,7 @@
-"""The user's code as a function that can be differenced.
+"""The user's code as a function whose gradients finite differences can estimate.
 
-Nothing is known about the function except what it returns. So its parameters are perturbed one by one or
-along directions, and the noise in its losses is measured (`numerical.noise`).
+Nothing is known about the function except what it returns. So its parameters are perturbed one entry at a
+time or along directions, and the noise in its losses is measured (`numerical.noise`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from gradcheck_cli.types import EPS, Array, Shape
 
 @dataclass(frozen=True)
 class Finding:
-    """A fact about the gradients of some tensors, found by running the code in another way.
+    """A fact about the gradients of one or more tensors, found by running the code in another way.
 
-    tensors: the names of the tensors.  sentence: the fact, in words for the report.
+    tensors: the names of the tensors that the fact is about.  sentence: the fact, as the report states it.
     """
 
     tensors: tuple[str, ...]
@@ -39,19 +39,22 @@ class Function(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where the function comes from, in a few words."""
+        """A short description of where the function comes from."""
 
     @property
     def parameters(self) -> Mapping[str, Array]:
         """The parameters at which the gradients are checked, as float64 arrays by name."""
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the S terms that add up to L, in float64: one per sample if the function returns them so."""
+        """Return the S terms that add up to L, (S,), in float64.
+
+        There is one term per sample if the function returns the losses of the samples separately.
+        """
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
-        """Return the S loss terms at each of K points, in the shape (K, S).
+        """Return the S loss terms at each of K points, (K, S).
 
-        This takes a single call if the function accepts a stack of parameters.
+        A function that accepts a stack of parameters is called only once.
         """
 
     @property
@@ -60,21 +63,24 @@ class Function(Protocol):
 
     @property
     def vectorized(self) -> bool:
-        """Whether the function accepts a stack of parameters, one set per point."""
+        """Whether the function accepts parameters stacked along a first axis, one set per point."""
 
     @property
     def is_wide(self) -> bool:
         """Whether the losses are known to be computed in float64 throughout."""
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return the gradient of each parameter, in the parameter's shape and the type it was computed in."""
+        """Return the gradient of each parameter, by name, in the dtype it was computed in."""
 
     def wide_gradients(self) -> Mapping[str, Array] | None:
-        """Return the gradients computed in a wider type, to reveal rounding; None if that is impossible."""
+        """Return the gradients computed in a wider dtype, to reveal rounding errors.
+
+        Returns None if the code cannot compute them in a wider one.
+        """
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """One short line for each thing that is allowed but rarely intended."""
+        """Warnings about things in the code that are allowed but rarely intended, one short line each."""
 
     @property
     def loss(self) -> float:
@@ -82,23 +88,24 @@ class Function(Protocol):
 
     @property
     def weighted(self) -> str:
-        """How L differs from its author's loss, in words; empty if it does not differ."""
+        """A description of how L differs from the loss as its author wrote it; empty if it does not."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Reasons why the gradients may be wrong, found by running the code in other ways."""
+        """Facts that suggest wrong gradients, found by running the code in other ways."""
 
     @property
     def others(self) -> Sequence[Function]:
-        """The same function with L weighted in other ways; the gradients of these must be right as well."""
+        """The same function with L weighted in other ways; the gradients of these must also be right."""
 
 
 @dataclass(frozen=True)
 class Inputs:
     """The arguments that the spec provides for the user's code.
 
-    parameters: None if the code defines its own.  x, y: None if the spec names no data.
-    problem: the network with its data, if the spec describes one.
+    parameters: the parameters by name, or None if the code defines its own.
+    x, y: the data, or None if the spec names none.
+    problem: the network with its parameters and data, or None if the spec describes no network.
     """
 
     parameters: Mapping[str, Array] | None
@@ -110,9 +117,10 @@ class Inputs:
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
     """Return the parameters and data for the user's code.
 
-    They are those of the network, or the arrays in the spec's files if the spec has no network section.
+    With a network section, they are those of the network; without one, the arrays in the files that the spec
+    names.
 
-    own: the parameters that the code defines, if the spec names none.
+    own: the parameters that the code defines, which replace those of the network.
     """
     if spec.network is not None:
         problem = build_problem(spec, own)
@@ -128,7 +136,7 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
 
 
 def _labels_whole(problem: Problem) -> Array:
-    """Return y, with class labels converted to integers; a spec stores them as plain numbers."""
+    """Return y, with class labels converted from floats to integers."""
     loss = problem.network.loss
     values = not loss.takes_labels and (problem.network.outputs == (1,) or loss.target == "nothing")
     return problem.y if values or problem.y.ndim > 1 else problem.y.astype(np.int64)
@@ -137,7 +145,7 @@ def _labels_whole(problem: Problem) -> Array:
 class Change(NamedTuple):
     """A point that differs from the parameters in some entries of one tensor.
 
-    name: the tensor.  entries: flat indices into it.  values: the new values of these entries.
+    name: the name of the tensor.  entries: flat indices of the entries.  values: their new values.
     """
 
     name: str
@@ -150,15 +158,15 @@ class Evaluator(Protocol):
 
     @property
     def batch(self) -> int:
-        """The number of points to pass at once."""
+        """The number of points to pass to one call of `losses_at`."""
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
-        """Return the S loss terms at each of K points, in the shape (K, S)."""
+        """Return the S loss terms at each of K points, (K, S); each change describes one point."""
 
 
 @dataclass(frozen=True)
 class InProcess:
-    """Evaluates in this process, one stack at a time."""
+    """An evaluator that calls the function in this process, one stack of points at a time."""
 
     function: Function
 
@@ -176,15 +184,15 @@ class InProcess:
 
 
 STACK = 16
-"""The most points per call."""
+"""The most points in one stack, and so in one call to the function."""
 _STACKED_NUMBERS = 2**24
-"""The most numbers per call: 128 MiB."""
+"""The most parameter entries in one stack: 128 MiB in float64."""
 
 
 def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """Split the points into stacks, with a size that depends only on the function.
+    """Split the points into stacks whose size depends only on the function.
 
-    Rounding can depend on the size of a stack, so results are reproducible only if the size is.
+    Rounding can depend on the size of a stack, so results are reproducible only if that size is fixed.
     """
     numbers = sum(array.size for array in function.parameters.values())
     size = max(1, min(STACK, _STACKED_NUMBERS // max(1, numbers)))
@@ -193,10 +201,10 @@ def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[C
 
 
 def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
-    """Return the S loss terms at each of K points near the parameters, in the shape (K, S).
+    """Return the S loss terms at each of K points near `parameters`, (K, S).
 
-    The function gets copies, so it may change them. The losses are NaN at a point that the function refuses,
-    such as one outside its domain.
+    Every point is a copy, so the function may change it. The losses are NaN at a point that the function
+    refuses, such as one outside its domain.
     """
     points = [_point(parameters, change) for change in changes]
     if function.vectorized:  # compilers compile for every size, so use few sizes
@@ -212,7 +220,7 @@ def evaluate(function: Function, parameters: Mapping[str, Array], changes: Seque
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether the error may mean that the code cannot be evaluated at the given point."""
+    """Return whether the error may mean that the code cannot be evaluated at this particular point."""
     raised = error.__context__ if isinstance(error, InputError) else error  # the code's own error
     return isinstance(raised, _REFUSALS) and not isinstance(raised, _FAILURES)
 
@@ -229,10 +237,10 @@ def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Arra
 
 @dataclass(frozen=True)
 class ForeignObjective:
-    """The function as numerical differentiation sees it: its losses, but never its gradients.
+    """The objective for finite differences of the user's function: its losses, but never its gradients.
 
-    noise: for each parameter, the noise in the S loss terms when that parameter is perturbed, of shape (S,).
-    evaluator: evaluates the function; by default this process does.
+    noise: for each parameter, the noise in the S loss terms, (S,), when that parameter is perturbed.
+    evaluator: how to evaluate the function at many points; by default in this process.
     """
 
     function: Function
@@ -247,7 +255,7 @@ class ForeignObjective:
 
     @cached_property
     def losses(self) -> Array:
-        """The S loss terms at the parameters, of shape (S,)."""
+        """The S loss terms at the unperturbed parameters, (S,)."""
         return self.function.losses({n: array.copy() for n, array in self.function.parameters.items()})
 
     @cached_property
@@ -265,11 +273,11 @@ class ForeignObjective:
         return _Along(self, name, tuple(directions), unit)
 
     def penalty(self, name: str) -> None:
-        """Return None: a penalty cannot be distinguished from the rest of the losses."""
+        """Return None, since a penalty cannot be separated from the rest of the user's loss."""
 
     @property
     def conventions(self) -> tuple[ForeignObjective, ...]:
-        """Empty, since nothing is known about kinks in the function."""
+        """The objectives under other conventions at kinks: none, since the function's kinks are unknown."""
         return ()
 
     def moved(self, name: str, changes: Sequence[Change]) -> Moved:
@@ -291,7 +299,7 @@ class _Moves:
 
     @cached_property
     def tensor(self) -> Array:
-        """The parameter as a flat array."""
+        """The parameter to perturb, as a flat array."""
         return self.objective.function.parameters[self.name].ravel()
 
     @property
@@ -335,14 +343,15 @@ class _Along(_Moves):
 def length(position: Array) -> Array:
     """Return the length of a unit step for every entry of a tensor.
 
-    It is the entry's absolute value or the tensor's root mean square, whichever is larger; 1 if both are 0.
+    The length is the entry's absolute value or the tensor's root mean square, whichever is larger; 1 if both
+    are 0.
     """
     size = np.maximum(np.abs(position), _whole(position))
     return np.where(size > np.finfo(np.float64).tiny, size, 1.0)
 
 
 def _whole(tensor: Array) -> float:
-    """Return the root mean square of the tensor; 0 if its largest entry is too small for float64."""
+    """Return the root mean square of the tensor; 0 if its largest entry is 0 or subnormal in float64."""
     largest = float(np.abs(tensor).max(initial=0.0))
     if not largest > np.finfo(np.float64).tiny:
         return 0.0

@@ -1,8 +1,8 @@
 """Run the user's code in a separate process, and report how that process ended.
 
 A verdict counts only once the process has sent it back. So no premature end of the process, from `os._exit`
-to a crash in C, can be mistaken for a verdict. Whatever the code does to streams, folders, threads or modules
-is gone when the process ends.
+to a crash in C, can be mistaken for a verdict. All changes that the code makes to streams, the current
+folder, threads or modules are gone when the process ends.
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ from gradcheck_cli.spec.gradients import Code
 START = (
     "fork" if sys.platform in ("linux", "freebsd") else "spawn"
 )  # some libraries of macOS do not survive a fork
-"""The start method for processes. A fork is almost free; a fresh process has to import everything again."""
+"""The multiprocessing start method. A fork is almost free; a fresh process has to import everything again."""
 
 _WHERE = ("gradients",)
 _GRACE = 1.0
 """How many seconds a process has to end on its own after Ctrl-C or after sending its answer."""
 _LOOK = 0.2
-"""Seconds between checks that a silent process is still alive; its children may keep its pipe open."""
+"""Seconds between checks that a silent process is still alive.
+
+The end of its pipe would not show that, since its children may keep the pipe open.
+"""
 
 T = TypeVar("T")
 
@@ -50,7 +53,9 @@ T = TypeVar("T")
 def in_own_process(code: Code | None, limit: float | None, work: Callable[..., T], *arguments: Any) -> T:
     """Run `work(*arguments)` in another process; return its result or raise its exception.
 
-    code: the user's code that `work` runs, for messages.  limit: the time limit in seconds, or None.
+    code: the user's code that `work` runs, which messages name.
+    limit: the time limit in seconds, or None for no limit.
+
     Raises `InputError` if the process ends without an answer or exceeds the limit. By the time this function
     returns or raises, the process has ended.
     """
@@ -80,7 +85,7 @@ class _Raised:
 
 
 class _ElsewhereError(Exception):
-    """The cause of an exception from the other process; it carries that process's traceback as text."""
+    """The cause of an exception from the other process: that process's traceback, as text."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -106,9 +111,10 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
 
 
 def _end(process: BaseProcess) -> None:
-    """End the process, with time to clean up, since Ctrl-C usually reached it too.
+    """Wait a moment for the process to end, then kill it.
 
-    A second Ctrl-C ends it at once.
+    After Ctrl-C, which usually reached the process too, the wait lets it clean up. A second Ctrl-C kills it
+    at once.
     """
     try:
         process.join(_GRACE)
@@ -120,7 +126,7 @@ def _end(process: BaseProcess) -> None:
 
 
 def _tidy_terminal() -> None:
-    """Show the cursor again, since the process may have died while its progress bar was hiding it."""
+    """Clear the line and show the cursor: the process may have died while its progress bar hid the cursor."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         sys.stderr.write("\r\x1b[2K\x1b[?25h")
         sys.stderr.flush()
@@ -135,7 +141,10 @@ def _pipe(context: Any) -> Iterator[tuple[Connection, Connection]]:
 
 @contextmanager
 def _stdin() -> Iterator[int | None]:
-    """Yield a copy of standard input for a forked process, where multiprocessing closes the original."""
+    """Yield a duplicate descriptor of standard input for a forked process; None if it does not need one.
+
+    In a forked process, multiprocessing closes the original.
+    """
     descriptor = None
     if START == "fork":
         with suppress(OSError):
@@ -194,7 +203,7 @@ class _Child:
         return bad_input(message, *_WHERE, help=_OF_MEMORY if status == -9 else None)
 
     def _place(self) -> str:
-        """Return `` at my_net.py:7`` if the code crashed there."""
+        """Return the place of a crash, such as `` at my_net.py:7``; empty if it is unknown."""
         if self.code is None or not self.last_words.poll(0):
             return ""
         with suppress(EOFError, OSError):
@@ -206,7 +215,7 @@ class _Child:
 
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
-"""Matches a frame in a traceback written by faulthandler, which lists the innermost frame first."""
+"""Matches a stack frame in a traceback from faulthandler, which lists the innermost frame first."""
 
 _OF_MEMORY = "a system that runs out of memory does that"
 
@@ -285,7 +294,12 @@ def _out_of_files() -> bool:
 
 
 def _settle(crash: Connection, stdin: int | None) -> None:
-    """Redirect the process's standard output to stderr, since stdout is reserved for the result."""
+    """Set up this process to run the user's code.
+
+    Its standard output goes to stderr, since stdout is reserved for the result. A crash writes its traceback
+    to `crash`, and the process ends with its parent.
+    stdin: a descriptor to use as standard input, or None.
+    """
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         faulthandler.enable(crash.fileno(), all_threads=False)

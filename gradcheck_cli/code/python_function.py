@@ -1,4 +1,4 @@
-"""A Python function that returns a loss and its gradients."""
+"""Read a Python function of the user's that returns a loss and its gradients."""
 
 from __future__ import annotations
 
@@ -42,21 +42,20 @@ _MOVED = "with parameters moved a little"
 
 
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
-    """Load the function f(parameters, x, y) → (loss, gradients), and call it twice to verify that it works.
+    """Load a function f(parameters, x, y) → (loss, gradients), and call it repeatedly to verify that it works.
 
-    Without data, the function may also take the parameters alone: f(parameters).
+    If there are no data, the function may also take the parameters alone: f(parameters).
 
     The loss is a number, or an array of S terms, one per sample. The terms must **add up to L** (for a mean
-    over N samples, return ℓₙ / N); they carry 10 to 20 times less rounding noise than their total. A
-    vectorized function takes K points at once: every parameter has the shape (K, …), and the function returns
+    over N samples, return ℓₙ / N); they have 10 to 20 times less rounding noise than their total. A vectorized function takes K points at once: every parameter has the shape (K, …), and the function returns
     losses of shape (K,) or (K, S) and gradients of shape (K, …).
 
-    If the spec has no parameters, they are taken from `parameters` in the function's module, which is a dict
-    or a function that returns one. If the spec has no data, they are taken from `data` there, a pair (x, y),
-    if the module defines it.
+    If the spec has no parameters, they come from `parameters` in the function's module: a dict of arrays by
+    name, or a function that returns one. If the spec has no data, they come from `data` in that module, a
+    pair (x, y), if it is defined.
 
-    Raises an `InputError` that points at the offending place in the spec if the code fails, returns anything
-    else, changes its arguments, or returns different results for the same arguments.
+    Raises an `InputError` that points at the offending place in the spec if the code fails, does not return a
+    loss and gradients, changes its arguments, or returns different results for the same arguments.
     """
     code, dialect = load(source.code, source.where), Dialect(source, "gradients")
     parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
@@ -70,10 +69,11 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
 def observed(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, stacked: Callee | None = None
 ) -> Function:
-    """Call the function twice to verify that it works, and return it as a `Function`.
+    """Call the function repeatedly to verify that its results are usable, and return it as a `Function`.
 
-    stacked: a version of the function that takes K points at once, if there is one.  Raises an `InputError`
-    that points at the place where the spec names the code.
+    code: the function of one point.  parameters: the point at which to check.
+    stacked: a version of the function that takes K points at once, or None.
+    Raises an `InputError` that points at the place where the spec names the code.
     """
     first, remarks = _observe(code, parameters, x, y)
     second, _ = _observe(code, parameters, x, y)
@@ -148,7 +148,11 @@ def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Arr
 
 
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
-    """Translate the names and layout of parameters and gradients if the function's author uses other ones."""
+    """Return a function that takes parameters and returns gradients in gradcheck's names and layout.
+
+    It translates them for `function`, whose author may use others.
+    stacked: whether the function takes a stack of points.
+    """
     if not dialect.says_otherwise:
         return function
     to, back = (
@@ -180,7 +184,7 @@ def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _of_one(stacked: Callee) -> Callable[..., Any]:
-    """Turn a function of K points into a function of one point, by passing that point twice."""
+    """Return a function of one point that calls the function of K points with a stack of that point twice."""
 
     def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
         loss, gradients = _call(stacked, _stack([parameters, parameters]), x, y)
@@ -195,7 +199,10 @@ def _of_one(stacked: Callee) -> Callable[..., Any]:
 def _observe(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Call the function once and verify that its arguments are unchanged; return the results and remarks."""
+    """Call the function once; return the losses and gradients, and any remarks.
+
+    Raises `InputError` if the function fails, does not return a loss and gradients, or changes an argument.
+    """
     given = {name: array.copy() for name, array in parameters.items()}
     arguments = {f"parameter '{name}'": array for name, array in given.items()}
     arguments |= {name: array for name, array in (("x", x), ("y", y)) if isinstance(array, np.ndarray)}
@@ -211,7 +218,7 @@ def _observe(
 
 @contextmanager
 def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Add a hint to an error that suggests that the code expects other parameter names or another layout."""
+    """Add a hint to an error that suggests the code expects other parameter names or another layout."""
     try:
         yield
     except InputError as error:
@@ -241,7 +248,7 @@ def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
 
 
 def _in_sight_of(function: Any) -> Iterator[Any]:
-    """Yield the values that a function can see: its globals and the variables of its closure."""
+    """Yield the objects that a function can refer to: its globals and the variables of its closure."""
     yield from getattr(function, "__globals__", {}).values()
     for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # the cell is empty

@@ -18,19 +18,22 @@ from gradcheck_cli.errors import Complaint, InputError, Location
 from gradcheck_cli.types import Array
 
 _MOST_APART = 1e-3
-"""The largest difference allowed between two calls if threads race, relative to the largest number."""
+"""The largest difference allowed between two calls, since threads may race, relative to the largest entry."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The S loss terms and the gradients from one call, in the types they were computed in."""
+    """The S loss terms and the gradients that one call returned, in the dtypes they were computed in."""
 
     losses: Array
     gradients: Mapping[str, Array]
 
     @property
     def apart(self) -> float:
-        """The largest difference allowed between two calls, relative to the largest number in an array."""
+        """The largest difference allowed between the results of two calls.
+
+        It is relative to the largest entry of the array that is compared.
+        """
         arrays = (self.losses, *self.gradients.values())
         return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
 
@@ -39,7 +42,10 @@ class Evaluation:
 
 
 def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]:
-    """Return x and y from the spec, or else from `data` in the code's module; (None, None) without either."""
+    """Return x and y from the spec or, if it has none, from `data` in the code's module.
+
+    Returns (None, None) if there are no data in either.
+    """
     if inputs.x is not None or inputs.y is not None:
         return inputs.x, inputs.y
     return own_data(code)
@@ -58,14 +64,20 @@ def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
 
 
 def named_arrays(values: Any, code: UserCode, what: str) -> dict[str, Array]:
-    """Convert the values of a dict that the user's module defines to arrays."""
+    """Convert a dict that the user's module defines to a dict of arrays by name.
+
+    what: the name of the dict in the module.  Raises `InputError` if it is not a dict of real arrays.
+    """
     if not isinstance(values, Mapping) or not values:
         raise _of(code, what, f"is {a(values)}; a dict of arrays by name is needed")
     return {str(name): _own_array(value, code, f"'{name}' of {what}") for name, value in values.items()}
 
 
 def as_point(arrays: Mapping[str, Array], where: Location) -> dict[str, Array]:
-    """Return the parameters in float64. Raises `InputError` if any number in them is not finite."""
+    """Return copies of the parameters in float64.
+
+    Raises an `InputError` that points at `where` if any entry is not finite.
+    """
     point = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
     complaints = [
         Complaint(f"parameter '{name}' holds numbers that are not finite", where)
@@ -85,7 +97,7 @@ def _own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Ar
 
 
 def in_two_parts(array: Array) -> str | None:
-    """Return a hint to pass complex numbers as two real arrays; None for an array that is not complex."""
+    """Return a hint to split a complex array into two real ones; None for an array that is not complex."""
     return "give its real and its imaginary part as two arrays" if array.dtype.kind == "c" else None
 
 
@@ -94,9 +106,9 @@ def _of(code: UserCode, what: str, message: str, help: str | None = None) -> Inp
 
 
 def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
-    """Return the function as one of (parameters, x, y).
+    """Return a function of (parameters, x, y) that calls `function`.
 
-    If there are no data and the function takes only the parameters, the wrapped function ignores x and y.
+    If there are no data and `function` takes only the parameters, it is called without x and y.
     """
     if x is not None or y is not None or takes(function, {}, x, y):
         return function
@@ -118,7 +130,10 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def plain(value: Any) -> Array:
-    """Convert numbers from numpy, torch, jax or plain Python to an array, without a copy if possible."""
+    """Convert a number or array from numpy, torch, jax or plain Python to a numpy array.
+
+    The result shares memory with the original if possible.
+    """
     if hasattr(value, "detach"):
         value = value.detach().cpu().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
@@ -127,14 +142,17 @@ def plain(value: Any) -> Array:
 
 
 def real(array: Array) -> Array:
-    """Return a copy in float16, float32 or float64; integers and wider types become float64."""
+    """Return a copy of the array in float16, float32 or float64; integers and wider floats become float64."""
     floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
     with np.errstate(over="ignore"):
         return np.array(array, dtype=array.dtype.newbyteorder("=") if floating else np.float64)
 
 
 def read_losses(value: Any, code: Callee) -> Array:
-    """Read the S loss terms, which add up to the loss L, as an array of shape (S,)."""
+    """Convert the loss that the code returned to an array of S terms, (S,), which add up to L.
+
+    Raises `InputError` if it is neither a real number nor a one-dimensional array of them.
+    """
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
         found = a(value) if losses.dtype.kind not in "buif" else f"an array of shape {list(losses.shape)}"
@@ -143,7 +161,11 @@ def read_losses(value: Any, code: Callee) -> Array:
 
 
 def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Callee) -> dict[str, Array]:
-    """Read the gradients as arrays, without a copy. Raises `InputError` for every one that does not fit."""
+    """Convert the gradients that the code returned to arrays by name, without a copy if possible.
+
+    shapes: the shape of every parameter.
+    Raises an `InputError` that lists every gradient that is missing, misshapen or not real.
+    """
     if not isinstance(values, Mapping):
         message = f"returns {a(values)} for the gradients; a dict of arrays by parameter name is needed"
         raise code.complain(message)
@@ -164,7 +186,10 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Cal
 
 
 def first_of_two(value: Any, what: str, code: Callee) -> Array:
-    """Return the first of the two results that a vectorized function returns for a stack of two points."""
+    """Return the first point's result from what a vectorized function returns for a stack of two points.
+
+    what: what the result is, for messages, such as "a loss".
+    """
     array = plain(value)
     if array.ndim == 0 or len(array) != 2:
         found = f"returns {what} of shape {list(array.shape)} for a stack of 2 points"
@@ -173,7 +198,10 @@ def first_of_two(value: Any, what: str, code: Callee) -> Array:
 
 
 def read_stack(value: Any, shape: tuple[int, int], code: Callee) -> Array:
-    """Read the losses at K points, with S terms each, as a float64 array of shape (K, S)."""
+    """Convert the losses that a vectorized function returned for K points to a float64 array, (K, S).
+
+    shape: (K, S), for K points and S loss terms per point.
+    """
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.shape not in _fitting(shape):
         found = f"returns a loss of shape {list(losses.shape)} for a stack of {shape[0]} points"
@@ -198,7 +226,7 @@ def _found(value: Any, array: Array) -> str:
 def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:
     """Raise an `InputError` unless every loss is finite.
 
-    arises: finds out where the first number that is not finite arises.
+    arises: a function that returns help, which names the first place where a number is not finite, or None.
     """
     finite = np.isfinite(losses)
     if not finite.all():
@@ -208,9 +236,9 @@ def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None
 
 
 def first_not_finite(call: Callable[[], object]) -> str | None:
-    """Call the code again, and say where numpy first computes a number that is not finite.
+    """Call the code again, and return a sentence naming the line where numpy first yields inf or NaN.
 
-    Returns None if the call does not show the place.
+    Returns None if that line cannot be found.
     """
     try:
         with np.errstate(divide="raise", over="raise", invalid="raise"):
@@ -231,7 +259,10 @@ def first_not_finite(call: Callable[[], object]) -> str | None:
 
 
 def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: Callee) -> None:
-    """Raise an `InputError` if the code changed its arguments, which makes finite differences meaningless."""
+    """Raise an `InputError` if the code changed any of its arguments: finite differences need them unchanged.
+
+    before, after: the arguments by name, before and after the call.
+    """
     names = " and ".join(
         name
         for name, array in before.items()
@@ -242,7 +273,7 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
 
 
 def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
-    """Raise an `InputError` if two identical calls differ by more than racing threads can explain."""
+    """Raise an `InputError` if two identical calls give results too different to blame on racing threads."""
     help = "seed its random numbers in the function, or switch dropout off"
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
@@ -267,7 +298,10 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
-    """Raise an `InputError` if a vectorized function mixes up the points of a stack."""
+    """Raise an `InputError` if a vectorized function gives other losses for a stack than point by point.
+
+    apart: the largest difference allowed, relative to the largest loss term.
+    """
     if not function.vectorized:
         return
     here = function.parameters
@@ -280,7 +314,7 @@ def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
 
 
 def differing(first: Evaluation, second: Evaluation) -> list[str]:
-    """Name the results that differ between two calls, such as ``the loss`` or ``the gradient of w``."""
+    """Return the names of the results that differ between two calls: ``the loss``, ``the gradient of w``."""
     loss = [] if same(first.losses, second.losses, first.apart) else ["the loss"]
     return loss + [
         f"the gradient of {name}"
@@ -290,7 +324,7 @@ def differing(first: Evaluation, second: Evaluation) -> list[str]:
 
 
 def same(first: Array, second: Array, apart: float) -> bool:
-    """Return whether two arrays differ by at most `apart` times the largest number in the first."""
+    """Return whether two arrays differ by at most `apart` times the largest absolute value in the first."""
     if first.shape != second.shape:
         return False
     if np.array_equal(first, second, equal_nan=True):
@@ -300,7 +334,7 @@ def same(first: Array, second: Array, apart: float) -> bool:
 
 
 def _ratio(first: Array, second: Array, apart: float) -> float | None:
-    """Return k if the second array is k times the first, to within `apart`; otherwise None."""
+    """Return k if the second array is k times the first, to within the tolerance `apart`; otherwise None."""
     a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     square = float(a @ a)
     k = float(a @ b) / square if square else np.nan

@@ -1,4 +1,4 @@
-"""A torch module and its loss as a function of its parameters, in the module's own type and in float64."""
+"""Run a torch module and its loss at any parameters, in the module's own type or in float64."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ _FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by
 
 @dataclass(frozen=True)
 class Graph:
-    """The forward pass and the loss as a function of the parameters, which are assigned before each run.
+    """A forward pass and a loss, which can be run at any parameters.
 
+    The parameters are assigned to the module's tensors before each run.
     functional: the forward pass as a function of x and a mapping of parameters by name.
-    leaves: the parameters.  held: all other tensors of the module, paired with their initial values.
-    x, y: the data in the module's type.
-    shared: maps every name of a tensor to the tensor's first name.
-    differentiates: whether the forward pass itself takes derivatives, and so needs autograd.
+    leaves: the parameters.
+    held: all other tensors of the module, paired with their initial values.
+    x, y: the data in the module's type, or None if there are none.
+    shared: maps every parameter name to the first name of the same tensor.
+    differentiates: whether the forward pass computes derivatives of its own, and so needs autograd enabled.
     """
 
     torch: Any
@@ -63,9 +65,10 @@ class Graph:
         return (*same, *padding)
 
     def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
-        """Return the same graph, with the padding rows of embeddings held fixed if they get no gradient.
+        """Return a copy of the graph that holds a padding row of an embedding fixed if it gets no gradient.
 
-        If an embedding's weight is also used elsewhere, its padding row does get one.
+        The padding row does get a gradient if the embedding's weight is also used elsewhere.
+        point: the parameters at which the gradients are computed.
         """
         if not any(leaf.padding for leaf in self.leaves):
             return self
@@ -73,11 +76,14 @@ class Graph:
         return replace(self, leaves=[leaf.holding(gradients) for leaf in self.leaves])
 
     def in_our_words(self, dialect: Dialect) -> Graph:
-        """Return the same graph, with its parameters in gradcheck's names and layout."""
+        """Return a copy of the graph whose parameters have gradcheck's names and layout."""
         return replace(self, leaves=[leaf.in_our_words(dialect) for leaf in self.leaves])
 
     def begin_at(self, inputs: Inputs, dialect: Dialect) -> None:
-        """Copy the spec's parameters, if it has any, into the module."""
+        """Copy the parameters in `inputs`, if there are any, into the module.
+
+        Raises `InputError` if their names or shapes do not fit.
+        """
         if inputs.parameters is None:
             return
         if inputs.problem is not None:
@@ -98,19 +104,19 @@ class Graph:
         return as_point(self._values(), self.code.where)
 
     def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
-        """Run the forward pass in float64, and return its S loss terms."""
+        """Run the forward pass in float64 at these parameters, and return the S loss terms, (S,)."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return real(plain(self._terms(True, weights).cpu()))
 
     def is_wide(self, parameters: Mapping[str, Array]) -> bool:
-        """Return whether the losses are known to be computed in float64 throughout."""
+        """Return whether the losses at these parameters are known to be computed in float64 throughout."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return is_wide(self.torch, lambda: self._terms(True, AS_IT_IS))
 
     def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
-        """Return the S loss terms at each of K points, in the shape (K, S), by vmap over the parameters."""
+        """Return the S loss terms at each of K points, (K, S), computed in one call to torch.func.vmap."""
         self._assign(points[0], wide=True)
         stack = {name: np.stack([point[name] for point in points]) for name in points[0]}
         leaves = {
@@ -127,9 +133,10 @@ class Graph:
         wide: bool = False,
         watch: Callable[[Sequence[Node]], None] | None = None,
     ) -> dict[str, Array]:
-        """Run backward in the module's type or in float64, and return the gradients; a missing one is 0.
+        """Run backward and return the gradients by name; a parameter that gets no gradient counts as 0.
 
-        watch: called before backward runs, with those of its steps that are not part of torch.
+        wide: whether to compute in float64 rather than in the module's own type.
+        watch: a function called before backward runs, with the backward nodes that are not part of torch.
         """
         self._assign(parameters, wide)
         with self.torch.enable_grad():
@@ -143,7 +150,10 @@ class Graph:
         return {name: real(part) for leaf in self.leaves for name, part in leaf.parts(_grad(leaf)).items()}
 
     def upstream_of_output(self, parameters: Mapping[str, Array]) -> Tensor | None:
-        """Return the loss's gradient with respect to the output; None unless that is a single real tensor."""
+        """Return the gradient of the loss with respect to the module's output.
+
+        Returns None if the output is not a single dense real tensor, or gets no gradient.
+        """
         arrived: list[Tensor] = []
         self._assign(parameters, wide=False)
         with self.torch.enable_grad():
@@ -167,16 +177,19 @@ class Graph:
 
     @property
     def types(self) -> set[Any]:
-        """The types of the parameters in the module."""
+        """The torch dtypes of the parameters in the module."""
         return {leaf.own for leaf in self.leaves}
 
     @property
     def eps(self) -> float:
-        """The machine epsilon of the narrowest type among the parameters."""
+        """The machine epsilon of the parameters' least precise dtype."""
         return max(float(self.torch.finfo(own).eps) for own in self.types)
 
     def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Return copies of all arrays that are passed to the code and that it must not change."""
+        """Return copies of the parameters and data, none of which the code may change, by name.
+
+        point: parameters to assign first; by default the module keeps its own.
+        """
         if point is not None:
             self._assign(point, wide=False)
         arrays = {f"parameter '{name}'": array for name, array in self._values().items()}
@@ -191,7 +204,10 @@ class Graph:
         }
 
     def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
-        """Set the module's parameters, and reset all its other tensors to their initial values."""
+        """Assign the parameters to the module, and reset all its other tensors to their initial values.
+
+        wide: whether to assign all tensors in float64 rather than in the module's own type.
+        """
         for leaf in self.leaves:
             value = self.torch.from_numpy(leaf.whole(parameters))
             leaf.tensor.data = value.to(leaf.tensor.device, value.dtype if wide else leaf.own)
@@ -200,7 +216,11 @@ class Graph:
             tensor.data = widened(first.clone(), wide)
 
     def _terms(self, wide: bool, weights: Weights, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Compute the loss terms, with the module's parameters or with `leaves` in their place."""
+        """Compute the weighted loss terms.
+
+        wide: whether to convert the data to float64.
+        leaves: tensors to use in place of the module's parameters, by name.
+        """
         x, y = self._data(wide)
         output = self.forward(*x) if leaves is None else self.functional(leaves, *x)
         return weights.weigh(output, self._read(self.loss(output, *y)))
@@ -225,7 +245,7 @@ class Graph:
 
 
 def _grad(leaf: Leaf) -> Tensor:
-    """Return the gradient as a dense tensor, or zeros if backward never computed it."""
+    """Return the gradient of `leaf` as a dense tensor on the CPU; zeros if backward computed none."""
     grad = leaf.tensor.grad
     if grad is None:
         return leaf.tensor.detach().new_zeros(leaf.tensor.shape).cpu()
@@ -238,10 +258,10 @@ def _type_name(tensor: Tensor) -> str:
 
 @contextmanager
 def _one_thread(torch: Any) -> Iterator[None]:
-    """Run on a single thread, which can make a short pass on a busy machine 20 times as fast.
+    """Limit torch to one thread, which can make a short forward pass on a busy machine 20 times as fast.
 
-    More threads would mostly wait for each other. Backward keeps its threads, since a race between them is a
-    mistake to be found.
+    More threads would mostly wait for each other. Backward is not limited, since a race between its threads
+    is a mistake that a check should find.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -255,7 +275,10 @@ def _one_thread(torch: Any) -> Iterator[None]:
 
 
 def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
-    """Build the graph of (module, loss) or (function, loss, tensors). Raises `InputError` otherwise."""
+    """Build the graph from what the user's build() returned: (module, loss) or (function, loss, tensors).
+
+    Raises `InputError` if `built` is neither.
+    """
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
         found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
         raise code.complain(f"returns {found}; {_FORMS}")
@@ -277,7 +300,7 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
 
 
 def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the loss as a function of the output alone; if it also requires y, it gets None."""
+    """Return the loss as a function of the output alone; if `loss` also requires y, it gets None as y."""
     return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
 
 
@@ -298,7 +321,7 @@ def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Lea
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """Return the leaf with its padding row filled in, if it is the weight of an embedding that has one."""
+    """Return the leaf with `padding` filled in if it is the weight of an embedding with a padding row."""
     kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
     modules = module.modules() if isinstance(module, torch.nn.Module) else ()
     rows = {
@@ -314,7 +337,10 @@ _Forward = Callable[..., Any]
 
 
 def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return the forward pass, the same as a function of given parameters, and the parameters by name."""
+    """Return two forms of the forward pass, and the parameters by name.
+
+    The first form takes x; the second takes a mapping of parameters by name, then x.
+    """
     if not isinstance(module, torch.nn.Module):
         raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
 
@@ -327,7 +353,10 @@ def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forw
 def _of_function(
     torch: Any, code: UserCode, function: Any, tensors: Any
 ) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return what `_of_module` does, for a function of (x, *tensors) or a torch.autograd.Function."""
+    """Return the two forms of the forward pass and the tensors by name, like `_of_module`.
+
+    function: a function of (x, *tensors), or a subclass of torch.autograd.Function.
+    """
     is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
     function = getattr(function, "apply", None) if is_function else function
     named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
@@ -360,7 +389,11 @@ def _tensors(torch: Any, module: Any) -> list[Tensor]:
 
 
 def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
-    """Convert integers to long, real numbers to the type of `like`, and complex ones to its complex type."""
+    """Convert an array to a tensor on the device of `like`; None stays None.
+
+    Integers become int64, real numbers get the dtype of `like`, and complex numbers the complex dtype that
+    matches it.
+    """
     if array is None:
         return None
     kinds = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float64, "c": np.complex128}

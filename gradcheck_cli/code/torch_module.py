@@ -1,4 +1,4 @@
-"""A torch module or autograd function, with the gradients that its backward pass computes."""
+"""Read a torch module or autograd function, whose gradients are those of its backward pass."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ _ONE_TYPE = (
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
 
-    L is loss(module(x), y) or loss(function(x, *tensors), y), summed up if it has one term per sample; x and
-    y are left out if there are no data. The parameters are all of `named_parameters()` that require a
-    gradient, or all such `tensors` (if none of these does, all floating-point and complex ones). The
-    source's `names` and `layout` translate them to those of the network section.
+    The loss L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has one term per sample;
+    x and y are left out if there are no data. The parameters are those of `named_parameters()` or of
+    `tensors` that require a gradient; if no tensor requires one, they are all floating-point and complex
+    tensors. The source's `names` and `layout` translate their names and layout to those of the network
+    section.
 
-    The gradients are those of backward, in the module's own type. The losses come from the same module at the
-    same point, but in float64, and without autograd unless the forward pass needs it. The terms of the loss
-    are weighted at random, since an upstream gradient of ones hides mistakes.
+    The gradients are those of backward, in the module's own dtype. The losses come from the same module at
+    the same point, but in float64, and without autograd unless the forward pass needs it. The terms of the
+    loss are weighted at random, since an upstream gradient of ones hides mistakes.
 
     Raises an `InputError` that points at the offending place in the spec if the code fails, changes its
     arguments, or returns different results for the same arguments.
@@ -81,7 +82,11 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
 
 
 def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
-    """Raise an `InputError` for names that the module does not have, or that stand for no parameter."""
+    """Raise an `InputError` if the spec's `names` do not fit.
+
+    Every name must be a parameter of the module, and must stand for a parameter of the network, if there is
+    one.
+    """
     theirs = {leaf.name for leaf in graph.leaves}
     unknown = [
         Complaint(
@@ -102,9 +107,13 @@ def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
 class _Function:
     """The module as a `Function`, with its loss weighted in one particular way.
 
-    loss: the author's loss, without weights.  apart: how much the results of two runs may differ.
+    parameters: the point at which the gradients are checked.
+    upstream: the weights in the loss, and the layout of the gradient that backward starts from.
+    loss: the author's loss, without weights.
+    apart: the largest difference allowed between the results of two runs, relative to the largest entry.
     is_wide: whether the losses are known to be computed in float64 throughout.
-    findings: facts found by running backward in other ways.  others: the same module with other upstreams.
+    findings: facts found by running backward in other ways.
+    others: the same module with other upstreams.
     """
 
     code: UserCode
@@ -151,7 +160,10 @@ class _Function:
             return self.graph.gradients(parameters, self.upstream)
 
     def wide_gradients(self) -> Mapping[str, Array] | None:
-        """Return the gradients of backward in float64; None if the module is not narrower or that fails."""
+        """Return the gradients that backward computes in float64.
+
+        Returns None if the module already computes in float64, or cannot compute in it.
+        """
         if all(str(dtype) in ("torch.float64", "torch.complex128") for dtype in self.graph.types):
             return None
         try:
@@ -165,7 +177,10 @@ class _Function:
 
 
 def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
-    """Run the module repeatedly to verify that it works, and return it with its author's loss."""
+    """Run the module repeatedly to verify that its results are usable, and return it as a `Function`.
+
+    Its loss is that of the author, without weights.
+    """
     first, remarks = _observe(code, graph, point)
     second, _ = _observe(code, graph, point)
     refuse_unwritten(first, second, lambda: _observe(code, graph, point)[0], code)
@@ -179,7 +194,7 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
 
 
 def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> str | None:
-    """Name the part of the module that first returns a number that is not finite; None if none is found."""
+    """Return a sentence saying where in the module the first inf or NaN arises; None if that is unknown."""
     torch, found = graph.torch, []
 
     def look_at(name: str) -> Any:
@@ -203,14 +218,14 @@ def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) 
 
 
 def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
-    """Return whether the losses are known to be computed in float64 throughout."""
+    """Return whether the losses of the graph at `point` are known to be computed in float64 throughout."""
     with suppress(InputError), code.running(_WIDE):  # compiled code may not run while it is watched
         return graph.is_wide(point)
     return False
 
 
 def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:
-    """Return the graph, with autograd enabled for the losses if the forward pass takes derivatives itself."""
+    """Return the graph, with autograd enabled for its losses if they cannot be computed without it."""
     for each in (graph, replace(graph, differentiates=True)):
         with suppress(InputError), code.running(_WIDE):
             each.losses(point, AS_IT_IS)
@@ -219,7 +234,10 @@ def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Grap
 
 
 def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
-    """Run forward and backward once and verify that no argument changes; return the results and remarks."""
+    """Run backward once, and forward once in float64; return the losses and gradients, and any remarks.
+
+    Raises `InputError` if a run changes an argument.
+    """
     before = graph.arguments(point)
     with code.running():
         gradients = graph.gradients(point, Upstream(AS_IT_IS))
@@ -237,7 +255,7 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
 
 @contextmanager
 def _hint_at_types() -> Iterator[None]:
-    """Add a hint to the error raised by a kernel that accepts only one type."""
+    """Add a hint to an error that suggests a kernel which accepts only one dtype."""
     try:
         yield
     except InputError as error:
@@ -253,7 +271,11 @@ def _is_about_types(message: str) -> bool:
 
 
 def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
-    """Return an upstream with random weights; if backward fails with it, the plain one and a remark."""
+    """Return an upstream with random weights, and no remarks.
+
+    If the module fails with these weights, the function's own upstream and the messages of the failure are
+    returned instead.
+    """
     graph, point = function.graph, function.parameters
     with function.code.running():
         arrived = graph.upstream_of_output(point)

@@ -1,4 +1,4 @@
-"""Derive gradients by the chain rule, and check each factor against finite differences of its own step.
+"""Derive gradients by the chain rule, and check each factor against finite differences of that step alone.
 
 ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
 
@@ -44,8 +44,9 @@ from gradcheck_cli.verdict import Verdict, default_rtol, overall
 class Factor:
     """One factor of the derivation: its symbol, its formula, and its comparison with finite differences.
 
-    origin: where the numbers come from.  given: whether they are the user's rather than gradcheck's own.
-    parts: the symbols of the factors in its formula.
+    origin: where the checked array comes from, in a few words.
+    given: whether that array comes from the user rather than from gradcheck's own backprop.
+    parts: the symbols of the factors in the formula.
     """
 
     symbol: str
@@ -64,7 +65,8 @@ class Factor:
 class Derivation:
     """The derivation of one layer's gradients, from ∂L/∂a down to ∂L/∂w and ∂L/∂b.
 
-    above: the next layer above, which passes ∂L/∂a down; empty for the output layer.
+    layer: the layer's name.  activation: the name of its activation.
+    above: the name of the next layer above, which passes ∂L/∂a down; empty for the output layer.
     normalised: whether a batch normalisation, y = γ ẑ + β, lies between z and the activation.
     """
 
@@ -75,12 +77,18 @@ class Derivation:
     factors: tuple[Factor, ...]
 
     def unseen(self, factor: Factor) -> tuple[Factor, ...]:
-        """Return the factors behind `factor` that the user's file could contain but does not."""
+        """Return the factors that `factor` is computed from and that the user's file omits.
+
+        Factors that no file can contain are left out, and so are those behind a factor that the file contains.
+        """
         reached = self._reached(factor)
         return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.symbol != _ONES)
 
     def _reached(self, factor: Factor) -> set[str]:
-        """Return the symbols of the factors behind `factor`, except those behind one that the user gives."""
+        """Return the symbols of the factors that `factor` is computed from, directly or indirectly.
+
+        The search does not look behind a factor that the user gives.
+        """
         reached: set[str] = set()
         for part in (f for f in self.factors if f.symbol in factor.parts):
             reached |= {part.symbol} | (set() if part.given else self._reached(part))
@@ -88,14 +96,16 @@ class Derivation:
 
 
 _ONES = "∂z/∂b"
-"""The only factor that no file contains, since it is always 1."""
+"""The symbol of the only factor that no gradient file contains, since it is always 1."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The derivation for one spec, the output layer first.
+    """The derivation of the gradients of one spec, with the output layer first.
 
-    notes: further components of the loss: smoothed or weighted targets, penalties.
+    network: a description of the network.  loss: the name of its loss.
+    coefficient: the loss's coefficient c, such as 1/N for a mean over N samples.
+    notes: one line each about smoothed targets, weighted targets and penalties.
     unusual: warnings about settings that are allowed but rarely intended, and about a loss in the gradient
     file that differs from the network's.
     """
@@ -122,14 +132,14 @@ class Explanation:
 
 @np.errstate(all="ignore")  # numbers that are not finite are judged or refused later
 def explain(spec: Spec, only: str = "") -> Explanation:
-    """Derive the gradients of `spec` layer by layer, checking every factor.
+    """Derive the gradients of `spec` layer by layer, and check every factor.
 
     The gradients come from the source that the spec names, and so do the factors that a gradient file
     contains. All other factors are computed by gradcheck's own backprop.
 
-    only: the name of the only layer to derive; by default every layer with a checked parameter.
+    only: the name of the one layer to derive; by default, every layer with a checked parameter is derived.
 
-    Raises an `InputError` if the spec does not fit its data or has no such layer.
+    Raises an `InputError` if the spec does not fit its data, or if it has no layer named `only`.
     """
     problem, analytic = _network_and_gradients(spec, only)
     given = not isinstance(spec.gradients, Backprop)
@@ -144,7 +154,10 @@ def explain(spec: Spec, only: str = "") -> Explanation:
 
 
 def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic]:
-    """Return the problem, limited to the parameters to derive, and the gradients that the spec names."""
+    """Return the problem and the gradients that the spec names.
+
+    only: the name of the one layer whose parameters to derive; empty for every checked parameter.
+    """
     if spec.names_code is None or spec.network is None:
         problem = _narrowed(build_problem(spec), only)
         return problem, read_gradients(spec.gradients, problem)
@@ -184,11 +197,12 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
 class _Step:
     """One factor to check.
 
-    symbol, formula: how to write it.  name: its name in a gradient file.
-    value: its value by gradcheck's own backprop or, for a parameter's gradient, the value to check.
-    numerical: the map whose derivative the factor is, or an estimate of the factor.
-    rounding: bounds on the rounding error of the value.
-    parts: the symbols of the factors in its formula.
+    symbol, formula: how to write the factor.  name: the factor's name in a gradient file.
+    value: the factor as gradcheck's own backprop computes it or, for a parameter's gradient, the array to
+    check.
+    numerical: the map whose derivative is the factor, or an estimate of the factor.
+    rounding: bounds on the rounding error of `value`.
+    parts: the symbols of the factors in the formula.
     """
 
     symbol: str
@@ -201,9 +215,9 @@ class _Step:
 
 
 def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) -> Iterator[Derivation]:
-    """Derive every layer with a checked parameter, from the output down.
+    """Yield the derivation of every layer with a checked parameter, from the output layer down.
 
-    given: whether the gradients are the user's rather than gradcheck's own.
+    given: whether the gradients come from the user rather than from gradcheck's own backprop.
     """
     arithmetic = Arithmetic.of(_dtype(analytic), held=problem.dtype)
     at = (problem.network, problem.parameters, problem.x, problem.target)
@@ -225,7 +239,9 @@ def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) 
 class _Place(NamedTuple):
     """A layer to derive.
 
-    i: the layer's index.  eps: the machine epsilon of the gradients' type.  how: the settings of the check.
+    i: the layer's index.
+    eps: the machine epsilon of the gradients' least precise dtype.
+    how: the settings of the check.
     """
 
     problem: Problem
@@ -265,9 +281,9 @@ def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
 
 
 def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
-    """Return the factor ∂L/∂a: the loss's gradient in the output layer, else δ w of the layer above.
+    """Return the step for ∂L/∂a, which is δ w of the layer above or, in the output layer, the loss's gradient.
 
-    In the latter case its estimate is exact but for that of δ, since z of the layer above is affine in a.
+    The numerical estimate of δ w is as exact as that of δ, since z of the layer above is affine in a.
     """
     problem, name = at.problem, f"{at.layer.name}.dL_da"
     if at.layer is problem.network.output:
@@ -280,9 +296,10 @@ def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
 
 
 def _through(at: _Place, delta: Array, of: Callable[[Array], Array]) -> Array:
-    """Return δ of the layer above, or its error bars, propagated down to this layer's output.
+    """Return δ w of the layer above, or the error bars of δ w, at this layer's output.
 
-    of: a function of the weights: a copy for δ, or absolute values for error bars.
+    delta: δ of the layer above, or its error bars.
+    of: a function to apply to the weights: a copy for δ, the absolute value for error bars.
     """
     problem, above = at.problem, at.problem.network.layers[at.i + 1]
     values, first = problem.objective.values, at.places.a
@@ -306,7 +323,9 @@ def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
 
 
 _OF_Y = str.maketrans("zᶻ", "yʸ")
-"""A translation table that rewrites a formula in z as one in y, the activation's input after a batch norm."""
+"""A translation table that rewrites a formula in z as one in y, the activation's input if there is a batch norm.
+
+"""
 
 
 _PRODUCTS = {
@@ -332,7 +351,7 @@ def _product(
 
 
 def _differences(problem: Problem, site: int, how: CheckSpec) -> Estimate:
-    """Return an estimate of ∂L/∂v, where v (N, *features) is the network's value with the number `site`."""
+    """Return an estimate of ∂L/∂v, where v, (N, *features), is the network's value with the index `site`."""
     features, samples = problem.objective.site_shape(site)
     flat = differentiate(problem.objective.units(site), SCHEMES[how.scheme], how.step)
     shape = problem.objective.values[site].shape
@@ -355,5 +374,5 @@ def _factor(step: _Step, analytic: Analytic, given: bool, how: CheckSpec) -> Fac
 
 
 def _dtype(analytic: Analytic) -> np.dtype[Any]:
-    """Return the least precise type among the gradients."""
+    """Return the least precise dtype among the gradients."""
     return max(analytic.dtypes.values(), key=lambda dtype: float(np.finfo(dtype).eps))

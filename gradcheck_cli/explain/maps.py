@@ -1,4 +1,4 @@
-"""The maps of a layer as separate functions to difference: a → L, y → a, w → z, b → z."""
+"""The maps of a layer, a → L, y → a, w → z and b → z, as separate functions for finite differences."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Map:
-    """P numbers at `position`, each of which can be perturbed to observe its image.
+    """A map to differentiate numerically, given as P pairs of an input number and the output it affects.
 
-    shape: the shape of the derivative, whose C order the P numbers follow.
-    magnitude: the sizes of the images, (P,).
-    observe(which, to): the image of each number when it is set to `to`.
-    pieces(which, to): the smooth piece of the map that each number is on.
+    shape: the shape of the derivative; it has P entries, and the pairs follow its C order.
+    position: the unperturbed input numbers, (P,).
+    magnitude: the sizes of the outputs, (P,).
+    observe(which, to): the outputs of the pairs `which` when their inputs are set to `to`, one at a time.
+    pieces(which, to): for each of these, the smooth piece of the map on which the input lies.
+    batch: the largest number of pairs to observe at once.
     """
 
     shape: tuple[int, ...]
@@ -46,9 +48,9 @@ class Map:
 
 
 def loss_map(problem: Problem) -> Map:
-    """Return the map a → L: each a_nj of the output, observed through its sample's loss.
+    """Return the map a → L: the loss of sample n as a function of each output a_nj.
 
-    There are P = N × C numbers, for N samples and C outputs.
+    The map has P = N × C pairs, for N samples and C outputs.
     """
     network, a, target = problem.network, problem.objective.output, problem.target
     loss_pieces = network.loss.pieces
@@ -70,10 +72,11 @@ def loss_map(problem: Problem) -> Map:
 
 
 def activation_map(problem: Problem, i: int) -> Map:
-    """Return the map y → a of layer i: each a_nj as a function of its own y_nj, P = N × units.
+    """Return the map y → a of layer i: a_nj as a function of y_nj, for each sample n and unit j.
 
-    Without batch normalisation, y is z. For a coupled activation, it is each a_nk as a function of each y_nj,
-    P = N × units², for as many samples as stay cheap.
+    Without batch normalisation, y is z. The map has P = N × units pairs, for N samples. For an activation
+    that couples the units of a sample, such as softmax, it is a_nk as a function of y_nj for all units k and
+    j: P = M × units² pairs, for the first M samples, as many as stay cheap.
     """
     layer, at = problem.network.layers[i], problem.network.places[i]
     z, a = problem.objective.values[at.y], problem.objective.values[at.a]
@@ -104,10 +107,11 @@ def activation_map(problem: Problem, i: int) -> Map:
 
 
 def weight_map(problem: Problem, i: int) -> Map:
-    """Return the map w → z: z_rj as a function of w_jk for each row r and input k.
+    """Return the map w → z of layer i: z_rj as a function of w_jk, for each row r and input k.
 
-    There are P = R × K numbers, for R rows and K inputs. A row is a sample or, for a convolution, one
-    position of a sample with its patch. The unit is j = k mod units.
+    The map has P = R × K pairs, for R rows and K inputs. A row is a sample or, for a convolution, the patch
+    at one position of a sample. Only the unit j = k mod units is observed, since ∂z_rj/∂w_jk is the same
+    for every j.
     """
     rows_of_inputs, w, b = _affine(problem, i)
     count, width = rows_of_inputs.shape
@@ -126,7 +130,10 @@ def weight_map(problem: Problem, i: int) -> Map:
 
 
 def bias_map(problem: Problem, i: int) -> Map:
-    """Return the map b → z: z_rj as a function of b_j for each of R rows r; P = R × units."""
+    """Return the map b → z of layer i: z_rj as a function of b_j, for each row r and unit j.
+
+    The map has P = R × units pairs, for R rows: samples or, for a convolution, positions of samples.
+    """
     rows, w, b = _affine(problem, i)
     product = rows @ w.T
     size = np.abs(product + b).ravel()
@@ -134,7 +141,7 @@ def bias_map(problem: Problem, i: int) -> Map:
 
 
 def _affine(problem: Problem, i: int) -> tuple[Array, Array, Array]:
-    """Return the rows (R, K), the weight (units, K) and the bias of layer i."""
+    """Return the input rows (R, K), the weight (units, K) and the bias (units,) of layer i."""
     layer, at = problem.network.layers[i], problem.network.places[i]
     rows = layer.step.rows(problem.objective.values[at.input])
     assert rows is not None, "the step has no rows"

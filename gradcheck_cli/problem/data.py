@@ -20,9 +20,11 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x (N, inputs) and y as given: labels (N, *positions), or targets (N, *outputs) or (N,).
+    """N samples to check with.
 
-    first: the index in the source of the first of these samples.
+    x: the inputs, (N, inputs).
+    y: labels, (N, *positions), or targets, (N, *outputs) or (N,), as the source has them.
+    first: the index of the first sample in the source.
     """
 
     x: Array
@@ -34,7 +36,8 @@ class Needed(NamedTuple):
     """The data that a network needs.
 
     inputs: how many numbers a sample of x has.  outputs: the shape of one sample of the output.
-    tokens: if x holds tokens, whole numbers from 0, how many tokens there are; else 0.
+    loss: the loss, which determines what y must hold.
+    tokens: the number of different tokens if x holds tokens, which are whole numbers from 0; otherwise 0.
     """
 
     inputs: int
@@ -44,7 +47,7 @@ class Needed(NamedTuple):
 
 
 def read_arrays(data: Data) -> tuple[Array, Array]:
-    """Return x and y unchanged, in any shape, for the user's code to interpret; x is rescaled if asked.
+    """Return x and y in any shape, for the user's code to interpret; x is rescaled if the spec asks for it.
 
     Raises `InputError` for synthetic data, which need a network.
     """
@@ -58,9 +61,9 @@ def read_arrays(data: Data) -> tuple[Array, Array]:
 
 
 def read_batch(data: Data, needed: Needed) -> Batch:
-    """Return the samples that the spec asks for, with x rescaled and one row of numbers per sample.
+    """Return the samples that the spec asks for; x has one row of numbers per sample, rescaled if asked.
 
-    Raises an `InputError` that points at the offending place in the spec.
+    Raises an `InputError` that points at the offending place in the spec if the data do not fit the network.
     """
     with np.errstate(all="ignore"):  # overflow is refused below
         batch = _READERS[type(data)](data, needed)
@@ -92,7 +95,7 @@ def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
 
 
 def place_of(data: Data, name: str) -> Location:
-    """Return the place in the spec that x or y comes from."""
+    """Return the place in the spec that defines the array `name`, which is x or y."""
     if isinstance(data, DataFile):
         return ("data", "file")
     return ("data", name) if isinstance(data, InlineData) else ("data", "scale")
@@ -107,9 +110,9 @@ def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> 
 
 
 def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
-    """Return the samples of the file's x and y that the spec asks for.
+    """Return the samples that the spec asks for, as arrays x and y from the file.
 
-    inputs: the number of values per sample, if known.
+    inputs: how many numbers a sample of x must have, or None if that is unknown.
     """
     named = {data.x: _key_or_file(data, "x"), data.y: _key_or_file(data, "y")}
     arrays = read_npz(
@@ -121,7 +124,7 @@ def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
 
 
 def _key_or_file(data: DataFile, key: str) -> Location:
-    """Return the place in the spec that names the array: its own key or, by default, the file."""
+    """Return the place in the spec that names an array: `key` if the spec sets it, otherwise the file."""
     return ("data", key) if key in data.model_fields_set else _FILE
 
 
@@ -129,7 +132,7 @@ _FILE: Location = ("data", "file")
 
 
 def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | None) -> None:
-    """Refuse an unusable batch after reading only its headers."""
+    """Raise an `InputError` for a batch whose headers alone show that it cannot be used."""
     x, y = headers[data.x].shape, headers[data.y].shape
     for name, shape in ((data.x, x), (data.y, y)):
         if not shape:
@@ -149,11 +152,14 @@ def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | N
 
 
 _USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")}
-"""Common beginnings of the names that people give to the two arrays of a batch."""
+"""Common prefixes of the names that people give to the two arrays of a batch."""
 
 
 def _key_to_say(name: str, held: Collection[str]) -> str | None:
-    """Return the help for a missing array: the key to set under data, or a similar name."""
+    """Return the help for a missing array: the key to set under data, or a similar name.
+
+    held: the names of the arrays in the file.
+    """
     if name not in _USUAL:
         return did_you_mean(name, held)
     likely = [each for each in held if each.lower().startswith(_USUAL[name])]
@@ -172,7 +178,10 @@ def _from_file(data: DataFile, needed: Needed) -> Batch:
 
 
 def _samples(data: DataFile, held: int) -> slice:
-    """Return the slice of the samples asked for, all of which must exist."""
+    """Return the slice of the samples that the spec asks for.
+
+    held: the number of samples in the file.  Raises `InputError` if it has too few.
+    """
     name = data.file.name
     if not held:
         raise bad_input(f"there are no samples in {name}", "data", "file")
@@ -201,9 +210,10 @@ def _inline(data: InlineData, needed: Needed | None = None) -> Batch:
 
 
 def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
-    """Draw x from the named distribution, and y as the loss needs it: labels, or values spread as x is.
+    """Draw x from the distribution in the spec, and y as the loss needs it.
 
-    Tokens and labels are drawn evenly.
+    y consists of labels, or of targets from the same distribution as x, within the loss's limits. Tokens and
+    labels are drawn uniformly.
     """
     _, outputs, loss, tokens = needed
     widest = max(needed.inputs, math.prod(outputs))
@@ -219,7 +229,10 @@ def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
 def _drawn_targets(
     rng: np.random.RandomState, draw: Callable[..., Array], samples: int, outputs: Shape, loss: Loss
 ) -> Array:
-    """Return labels (N, *positions), or values (N, *positions, C) within the loss's limits."""
+    """Return y as the loss needs it: labels, (N, *positions), or targets within its limits, (N, *positions, C).
+
+    draw: a function that draws random numbers of a given size.
+    """
     *positions, units = outputs
     if loss.target == "nothing":
         return np.zeros(samples)
@@ -256,10 +269,11 @@ def _rescaled(x: Array, rescale: Rescale | None) -> Array:
 def one_target_per_output(
     batch: Batch, outputs: Shape, loss: Loss, where: Location
 ) -> tuple[Array, Array | None]:
-    """Return y as numbers (N, *positions, C), and as labels (N, *positions) if it holds labels of classes.
+    """Return the targets, (N, *positions, C), and the class labels, (N, *positions), if y holds any, or None.
 
-    Whole numbers (N, *positions) are labels, unless there is only one output and the loss compares values.
-    Labels that the loss ignores have the target 0.
+    A y of shape (N, *positions) holds labels, unless there is only one output and the loss takes targets.
+    Labels become one-hot targets; a label that the loss ignores becomes a target of 0.
+    where: the place in the spec that errors point at.
     """
     y, (*positions, units) = batch.y, outputs
     if loss.target == "nothing":
@@ -281,7 +295,10 @@ def one_target_per_output(
 
 
 def _labels(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> tuple[Array, Array]:
-    """Return y as whole numbers (N, *positions) below the number of classes, and which of them count."""
+    """Return the labels in y as integers, (N, *positions), and a mask of those that the loss does not ignore.
+
+    Raises `InputError` if y has another shape, or holds anything but labels of classes.
+    """
     y, (*positions, classes), needed = batch.y, outputs, _needed(outputs, loss)
     if y.shape[1:] != (*positions,):
         help = "store its .ravel()" if y.ndim == 2 and 1 in y.shape and not positions else None
@@ -300,7 +317,7 @@ def _labels(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> tuple[
 
 
 def _first(batch: Batch, marked: Array) -> tuple[str, Any, int]:
-    """Return the place of the first marked number of y in words, the number, and its sample."""
+    """Return the position of the first marked entry of y as text, the entry, and the index of its sample."""
     sample, *rest = (int(i) for i in np.argwhere(marked)[0])
     place = ", ".join(str(i) for i in (batch.first + sample, *rest))
     return f"y[{place}]", batch.y[(sample, *rest)], sample
@@ -326,5 +343,5 @@ def _needed(outputs: Shape, loss: Loss) -> str:
 
 
 def _item(where: Location, i: int) -> Location:
-    """Return the place of item i, which exists in the spec only for inline data."""
+    """Return the end of a path to sample i of y; empty unless `where` is inline data, whose items have paths."""
     return (i,) if where == ("data", "y") else ()

@@ -1,4 +1,4 @@
-"""Build the network, parameters, inputs and targets that a spec describes."""
+"""Build a network with its parameters, inputs and targets from the spec that describes them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Problem:
-    """The loss L to check, with parameters, inputs x (N, *features) and targets (N, *outputs).
+    """A network with its parameters and data, and so the loss L whose gradients are checked.
 
     All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so gradients
     computed in float32 are compared with a reference at exactly the same point.
-    y: the labels (N, *positions) or targets as the data give them, from which `target` was made.
-    checked: the names of the parameters to check, the output layer's first.
-    plain_target: the target (N, *outputs) before label smoothing and class weights.
+    x: the inputs, (N, *features).
+    target: the targets, (N, *outputs), with label smoothing and class weights applied.
+    y: the labels, (N, *positions), or targets as they are in the data; `target` was made from them.
+    checked: the names of the parameters to check, those of the output layer first.
+    plain_target: the targets, (N, *outputs), before label smoothing and class weights.
     """
 
     network: Network
@@ -55,12 +57,15 @@ class Problem:
 
     @cached_property
     def objective(self) -> NetworkObjective:
-        """The problem as the numerical side sees it."""
+        """The loss of this problem as a function that finite differences can evaluate."""
         with np.errstate(all="ignore"):
             return NetworkObjective(self.network, self.parameters, self.x, self.target)
 
     def objective_for(self, dtypes: Iterable[np.dtype[Any]]) -> NetworkObjective:
-        """Return the objective for gradients in these types; coarser types put more numbers on a kink."""
+        """Return the objective to use for gradients of these dtypes.
+
+        The less precise a dtype, the more numbers cannot be distinguished from a kink.
+        """
         coarsest = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
         arithmetic = Arithmetic.of(coarsest, held=self.dtype)
         with np.errstate(all="ignore"):
@@ -68,10 +73,10 @@ class Problem:
 
 
 def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
-    """Load or draw everything the spec names.
+    """Build the problem that a spec describes, reading or drawing its parameters and data.
 
     own: parameters from the user's Python file, which replace those of the spec.
-    Raises `InputError` with every place in the spec that fails.
+    Raises an `InputError` that lists every error in the spec or its files.
     """
     if spec.network is None:
         raise bad_input("this needs a network, but the spec has no network section", "network", help=_NETWORK)
@@ -119,7 +124,7 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
 
 
 def _network(spec: NetworkSpec) -> Network:
-    """Return the network with a coefficient of 1; the final one may depend on the samples' weights."""
+    """Return the network with a loss coefficient of 1; the final coefficient may depend on the data."""
     graph = graph_of(spec)
     row = LOSSES[spec.loss.name].with_options(**spec.loss.options)
     loss = replace(row, ignored=spec.loss.ignored).over(len(graph.value_features[-1]) - 1)
@@ -127,7 +132,7 @@ def _network(spec: NetworkSpec) -> Network:
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
-    """Return the samples, their targets before and after smoothing and weights, and their total weight."""
+    """Return the samples, their plain targets, their smoothed and weighted targets, and their total weight."""
     if spec.data is None:
         raise bad_input("this needs data, but the spec has no data section", "data")
     needed = Needed(math.prod(network.features), network.outputs, network.loss, network.tokens)
@@ -145,8 +150,8 @@ def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
 def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Array, float]:
     """Return the target with label smoothing and class weights applied, and the total weight of all rows.
 
-    A row is a sample or, if the output has positions, a position of a sample. This is PyTorch's convention: a
-    label has the weight of its class, or none if it is ignored, and a distribution has weight 1.
+    A row is a sample or, if the output has positions, a position of a sample. As in PyTorch, the weight of a
+    row with a label is that of its class, or 0 if the label is ignored; a row with a distribution has weight 1.
     """
     outputs = target.shape[-1]
     counted = np.ones(target.shape[:-1], dtype=bool) if labels is None else ~np.isin(labels, loss.ignored)
@@ -187,7 +192,7 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
 
 
 def _with_constants(graph: Graph, name: str, drawn: Array) -> Array:
-    """Return a drawn parameter with 0 in the entries that count as constants, such as an unused token's."""
+    """Return a drawn parameter with 0 in the entries that the graph treats as constants, such as padding rows."""
     masks = [graph.nodes[i].step.constant(own) for i, own in graph.uses[name]]
     for mask in masks:
         drawn = drawn if mask is None else np.where(mask, 0.0, drawn)
@@ -197,7 +202,7 @@ def _with_constants(graph: Graph, name: str, drawn: Array) -> Array:
 def refuse_other_than_chain(network: Network, what: str) -> None:
     """Raise an `InputError` if the network has layers other than dense ones and convolutions.
 
-    what: what needs such a network, such as ``explain``.
+    what: the command that needs such a network, such as ``explain``.
     """
     if network.is_chain:
         return
@@ -206,9 +211,9 @@ def refuse_other_than_chain(network: Network, what: str) -> None:
 
 
 def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that match any of the patterns.
+    """Return the names of parameters that match any of the patterns, in which wildcards are allowed.
 
-    Raises `InputError` for a pattern that matches none.
+    Raises an `InputError` that lists every pattern that matches no name.
     """
     groups = dict.fromkeys(f"{name.rsplit('.', 1)[0]}.*" for name in names if "." in name)
     complaints = [
@@ -226,7 +231,7 @@ def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]
 
 
 def refuse_overflow(objective: NetworkObjective) -> None:
-    """Raise an `InputError` if the forward pass overflows, naming the layer and the type."""
+    """Raise an `InputError` that names the layer and the dtype if the forward pass overflows."""
     network, values, dtype = objective.network, objective.values, objective.x.dtype
     deviations = _deviations(objective)
     if np.isfinite(objective.total) and all(
@@ -247,7 +252,7 @@ def refuse_overflow(objective: NetworkObjective) -> None:
 
 
 def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
-    """Yield each node with numbers that are not finite, and what these numbers are."""
+    """Yield a pair for each node that overflows: what is not finite, such as ``variances``, and its index."""
     deviations = _deviations(objective)
     for i, node in enumerate(objective.network.graph.nodes):
         if not np.isfinite(deviations.get(i, 1.0)).all():
@@ -257,7 +262,7 @@ def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
 
 
 def _deviations(objective: NetworkObjective) -> dict[int, Array]:
-    """Return √(var z + eps) of every node that normalises."""
+    """Return √(var z + eps) for every normalisation, by the index of its node; z is the node's input."""
     nodes = objective.network.graph.nodes
     return {
         i: node.step.deviation(objective.values[node.inputs[0]])
