@@ -22,11 +22,14 @@ from gradcheck_cli.subject.code import subject_of_function
 from gradcheck_cli.verdict import Verdict
 
 _MARGIN = 8
-"""The width of the margin that pytest prints before each line of an error."""
+"""The number of columns to leave free for the margin that pytest prints before each line of an error."""
 
 
 class FailedCheckError(GradcheckError, AssertionError):
-    """A check did not pass. The error's text is what the command would print; `report` has the details."""
+    """Raised when a check does not pass.
+
+    The error's text is what the command would print; the attribute `report` has the details.
+    """
 
     def __init__(self, report: Report) -> None:
         super().__init__(report)
@@ -41,19 +44,19 @@ class FailedCheckError(GradcheckError, AssertionError):
 
 
 class WrongGradientError(FailedCheckError):
-    """A gradient is wrong."""
+    """Raised when a gradient is wrong."""
 
     exit_code = ExitCode.WRONG
 
 
 class UndecidedGradientError(FailedCheckError):
-    """No gradient is known to be wrong, but too many entries could not be decided."""
+    """Raised when no gradient is known to be wrong, but too many entries could not be decided."""
 
     exit_code = ExitCode.UNDECIDED
 
 
 def failure_of(report: Report) -> FailedCheckError:
-    """Return the error to raise for a report that did not pass."""
+    """Return the error to raise for a report whose check did not pass."""
     kind = WrongGradientError if report.verdict is Verdict.WRONG else UndecidedGradientError
     return kind(report)
 
@@ -77,12 +80,12 @@ def check_gradients(
         of terms that add up to it, and the gradients, as a dict keyed by parameter name, or as an array if
         `parameters` is an array.
     parameters: the point at which to check: a dict of arrays by name, or an array.
-    x, y: passed to the function unchanged.
+    x, y: the data, passed to the function unchanged.
     only: the names of the parameters to check; wildcards are allowed.
     scheme, rtol, strict: as in a spec.
-    fast: whether to check along random directions instead of entry by entry. By default, this is done only if
-        checking every entry would take more than ten seconds.
-    allow_undecided: return the report of an undecided check instead of raising.
+    fast: whether to check along random directions instead of entry by entry. By default, directions are used
+        only if checking every entry would take more than ten seconds.
+    allow_undecided: whether to return the report of an undecided check instead of raising.
 
     Returns the `Report`, which notebooks display as a table and rich can print. Raises `WrongGradientError`
     or `UndecidedGradientError`, which are AssertionErrors and carry the `report`, or `InputError` if the

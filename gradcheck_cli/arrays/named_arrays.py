@@ -1,4 +1,4 @@
-"""Read the arrays of a file under the names and the weight layout that its author uses."""
+"""Read the arrays of a file, translating its author's names and weight layout to gradcheck's."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from gradcheck_cli.types import Array, Shape
 
 
 def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """Return the arrays of a folder of .npy files, a .safetensors or an .npz, by their names in the file.
+    """Return the arrays of a folder of .npy files, a .safetensors file or an .npz file, by their names there.
 
-    accept: checks the headers before any array is read. Raises an `InputError` that points at `where`.
+    accept: a function that checks the headers before any array is read.
+    Raises an `InputError` that points at `where` if the file cannot be read or `accept` refuses it.
     """
     if os.path.isdir(file):
         return read_npy_folder(file, where, accept)
@@ -36,9 +37,10 @@ def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -
 
 
 def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
-    """Return the arrays of a file by gradcheck's names, weights as [out, in], in any shape.
+    """Return the arrays of a file by gradcheck's names, with weights as [out, in]; any shape is accepted.
 
-    section: the section of the spec that names the file. Raises `InputError`.
+    section: the section of the spec that names the file.
+    Raises `InputError` if the file cannot be read, or does not have the names in the spec.
     """
     dialect = Dialect(source, section)
     dialect.refuse_unfit()
@@ -55,8 +57,11 @@ def read_fitting(
 ) -> dict[str, Array]:
     """Return the arrays of a file by gradcheck's names, each in the shape required.
 
-    shapes: all allowed arrays, by gradcheck's names.
-    needed: the names that must be present; by default all.
+    section: the section of the spec that names the file.
+    what: what an array is called in messages, such as "parameter".
+    shapes: the required shapes of all allowed arrays, by gradcheck's names.
+    needed: the names of the arrays that must be present; by default all.
+    if_missing: the help for a missing array.
     Raises an `InputError` that lists every missing, extra and misshapen array, by the file's own names.
     """
     dialect = Dialect(source, section)
@@ -73,9 +78,9 @@ def read_fitting(
 
 @dataclass(frozen=True)
 class Author:
-    """A file, or the user's code, that holds arrays under its own names and layout.
+    """A file, or the user's code, that holds arrays under its own names and in its own layout.
 
-    where: the place in the spec that refers to it.
+    called: how messages name the file or code.  where: the place in the spec that refers to it.
     """
 
     called: str
@@ -83,7 +88,11 @@ class Author:
     dialect: Dialect
 
     def ours(self, arrays: Mapping[str, Array], shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Return the author's arrays, which fit these shapes, under gradcheck's names and in its layout."""
+        """Translate arrays to gradcheck's names and layout.
+
+        arrays: the arrays by the author's names, already checked with `refuse_misfits`.
+        shapes: the required shapes, by gradcheck's names.
+        """
         theirs = self.dialect.shapes(shapes)
         return self.dialect.ours({name: array.reshape(theirs[name]) for name, array in arrays.items()})
 
@@ -95,9 +104,13 @@ class Author:
         what: str,
         if_missing: str | None,
     ) -> None:
-        """Raise an `InputError` for all missing, extra and misshapen arrays, or suggest other names.
+        """Raise an `InputError` if arrays are missing, unexpected or misshapen.
 
-        needed: those that must be there, by default all.
+        If arrays under unknown names have the shapes of missing ones, the error suggests how to map them.
+        given: the headers of the arrays, by the author's names.
+        shapes: the required shapes of all allowed arrays, by gradcheck's names.
+        needed: the names of the arrays that must be present; by default all.
+        what: what an array is called in messages, such as "parameter".
         """
         needed = shapes if needed is None else needed
         dialect, theirs = self.dialect, self.dialect.shapes(shapes)
@@ -128,7 +141,7 @@ class Author:
     def _none_of_them(
         self, given: Collection[str], needed: Mapping[str, Shape], what: str, if_missing: str | None
     ) -> InputError:
-        """Return the error for a file without any of the expected arrays."""
+        """Return the error for a file that holds none of the arrays it must have."""
         message = f"{self.called} holds none of the {what}s: it holds {listed(given)}"
         shapes = listed(f"{name} {shape_text(shape)}" for name, shape in needed.items())
         help = f"save an array for each of {shapes}"
@@ -137,15 +150,16 @@ class Author:
 
 @dataclass(frozen=True)
 class OwnParameters:
-    """The parameters that the user's code defines, under its own names."""
+    """The parameters that the user's code defines, by the code's own names."""
 
     arrays: Mapping[str, Array]
     author: Author
 
     def fitting(self, shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Return the parameters of a network with these shapes, by gradcheck's names.
+        """Return the parameters by gradcheck's names, in its layout.
 
-        Raises `InputError` if they do not fit.
+        shapes: the shapes that the network requires, by gradcheck's names.
+        Raises `InputError` if names or shapes do not fit.
         """
         help = "map its name under names, or add a parameters section to the spec"
         headers = {name: Header(name, array.shape, array.dtype) for name, array in self.arrays.items()}
@@ -154,7 +168,10 @@ class OwnParameters:
 
 
 def _as_needed(header: Header, needed: Shape | None) -> Header:
-    """Accept a common variant of the needed shape: a bias as a column or row, a number as a single entry."""
+    """Return the header with the needed shape if it has a common variant of it; otherwise unchanged.
+
+    The variants are a vector stored as a column or row, and a single number stored with one or two axes.
+    """
     as_number = () if header.shape in ((1,), (1, 1)) else header.shape
     fits = needed is not None and needed in (as_vector(header.shape), as_number)
     return replace(header, shape=needed) if fits and needed is not None else header
@@ -163,7 +180,7 @@ def _as_needed(header: Header, needed: Shape | None) -> Header:
 def _other_names(
     dialect: Dialect, given: Mapping[str, Header], shapes: Mapping[str, Shape], needed: Collection[str]
 ) -> OtherNames:
-    """Guess the parameters behind arrays with unknown names, in the layout in which more of them fit."""
+    """Guess by shape which parameters the arrays with unknown names hold, in the layout that matches more."""
     layouts = (dialect.source.layout, *(each for each in LAYOUTS if each != dialect.source.layout))
     named = {dialect.name(ours) for ours in shapes}
     held = {name: header.shape for name, header in given.items() if name not in named}
@@ -181,7 +198,11 @@ def _other_names(
 
 
 def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
-    """Read all arrays of the file; every name in the spec must be there, except those in `needless`."""
+    """Return all arrays of the file, by the file's names.
+
+    Raises `InputError` if an array that the spec's `names` map is missing from the file.
+    needless: gradcheck's names of arrays that may be missing anyway.
+    """
     place = Place(file, (dialect.section, "file"))
     named = [theirs for theirs, ours in dialect.source.names.items() if ours not in needless]
 
@@ -195,9 +216,11 @@ def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str
 
 @dataclass(frozen=True)
 class Dialect:
-    """Translates an author's names and layout to and from gradcheck's: `layer.weight` as [out, in].
+    """Translates an author's array names and weight layout to and from gradcheck's.
 
-    section: the section of the spec that defines them.
+    gradcheck's names look like `layer.weight`, and its weights are [out, in].
+    source: the part of the spec that defines the author's names and layout.
+    section: the section of the spec that contains it.
     """
 
     source: Named
@@ -209,27 +232,30 @@ class Dialect:
 
     @property
     def says_otherwise(self) -> bool:
-        """Whether any name or the layout differs from gradcheck's."""
+        """Whether any of the author's names, or the author's layout, differs from gradcheck's."""
         return bool(self.source.names) or self.source.layout != "out_in"
 
     def name(self, ours: str) -> str:
-        """Return the author's name for this parameter."""
+        """Return the author's name for an array, from gradcheck's name."""
         return self._theirs.get(ours, ours)
 
     def of(self, theirs: str) -> str:
-        """Return gradcheck's name for the author's array."""
+        """Return gradcheck's name for an array, from the author's name."""
         return self.source.names.get(theirs, theirs)
 
     def place(self, theirs: str) -> Location:
-        """Return the place in the spec that defines this name."""
+        """Return the place in the spec that maps the author's name `theirs`."""
         return (self.section, "names", theirs)
 
     def shape(self, ours: str, shape: Shape) -> Shape:
-        """Return the author's shape of an array, given its shape in gradcheck's layout."""
+        """Return the shape of an array in the author's layout, from its shape in gradcheck's.
+
+        ours: gradcheck's name for the array.
+        """
         return shape[::-1] if self.turns(ours, len(shape)) else shape
 
     def shapes(self, ours: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes in the author's layout, by the author's names."""
+        """Translate shapes by gradcheck's names to shapes in the author's layout, by the author's names."""
         return {self.name(name): self.shape(name, shape) for name, shape in ours.items()}
 
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -238,7 +264,7 @@ class Dialect:
         return {name: self._turned(name, array, array.ndim) for name, array in named.items()}
 
     def theirs(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Translate arrays to the author's names and layout."""
+        """Translate arrays from gradcheck's names and layout to the author's."""
         return {self.name(name): self._turned(name, array, array.ndim) for name, array in arrays.items()}
 
     def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -253,24 +279,32 @@ class Dialect:
         return {self.name(name): self._turned(name, array, array.ndim - 1) for name, array in arrays.items()}
 
     def _turned(self, ours: str, array: Array, axes: int) -> Array:
-        """Swap the last two axes of a weight that has `axes` axes of its own, if the layouts differ."""
+        """Return the array with its last two axes swapped if it is a weight and the layouts differ.
+
+        axes: the number of axes, not counting an axis of evaluation points.
+        """
         return np.ascontiguousarray(np.swapaxes(array, -1, -2)) if self.turns(ours, axes) else array
 
     def turns(self, ours: str, axes: int) -> bool:
-        """Whether gradcheck holds an array of this name and number of axes transposed."""
+        """Return whether the author's array is the transpose of gradcheck's.
+
+        ours: gradcheck's name for the array.  axes: its number of axes.
+        """
         return self.source.layout == "in_out" and axes == 2 and _is_weight(ours)
 
     @property
     def if_transposed(self) -> str:
-        """The help message for a transposed weight."""
+        """The help message for a weight that the author stored transposed."""
         if self.source.layout == "in_out":
             return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
         return "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'"
 
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
-        """Raise an `InputError` that lists every name that is ambiguous, unknown, or hides another one.
+        """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.
 
-        known: all names that may be referred to, by gradcheck's names, if known.
+        Such an entry maps to a name that another entry also maps to, to an unknown name, or from the name of
+        a parameter that is left without an array.
+        known: gradcheck's names of all arrays that may be mapped, or None if they are not known.
         """
         complaints = [*self._double()]
         if known is not None:
@@ -293,7 +327,10 @@ class Dialect:
                 yield Complaint(message, self.place(theirs), help)
 
     def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:
-        """Complain about parameter names given to other parameters, leaving their own without a source."""
+        """Yield a complaint for each author's name that equals one parameter's but is mapped to another.
+
+        The first parameter must not be left without an array.
+        """
         for theirs, ours in self.source.names.items():
             if theirs in known and theirs not in self._theirs:
                 message = (
@@ -302,7 +339,10 @@ class Dialect:
                 yield Complaint(message, self.place(theirs), f"add the file's own name for '{theirs}'")
 
     def refuse_hidden(self, given: Collection[str]) -> None:
-        """Raise an `InputError` for every array of the file whose name the spec gives to another one."""
+        """Raise an `InputError` if the file has an array under a name to which the spec maps another array.
+
+        given: the names of the arrays in the file.
+        """
         complaints = [
             Complaint(
                 f"'{shortened(theirs)}' stands for '{shortened(ours)}', but the file has both",

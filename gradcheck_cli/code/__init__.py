@@ -1,1 +1,1 @@
-"""The user's own functions: load them, call them, measure their noise. Nothing here computes a derivative."""
+"""Load the user's functions, call them, and measure their noise. Nothing here computes a derivative."""

@@ -1,4 +1,4 @@
-"""A function that a program passes to `check_gradients` as an object, not by name in a spec."""
+"""Read a function that a program passes to `check_gradients`, instead of naming it in a spec."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from gradcheck_cli.code.returned import as_point, in_two_parts, plain, taking_da
 from gradcheck_cli.errors import InputError, Location, bad_input
 
 ALONE = "parameters"
-"""The name given to the parameters if they are a single array and not a dict."""
+"""The name under which the parameters are checked if they are a single array and not a dict."""
 
 
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
     """Return the function and its inputs in the form that a function named in a spec would have.
 
-    parameters: a dict of arrays, or a single array, in which case the function gets that array and returns
-    its gradient as an array. A function that takes only the parameters is called with them alone. x and y are
-    passed on unchanged. Raises `InputError` if the function does not return a loss and gradients, changes its
-    arguments, or returns different results for the same arguments. The function's own exceptions propagate.
+    function: the user's function, of (parameters, x, y) or of the parameters alone.
+    parameters: a dict of arrays, or a single array. With a single array, the function gets that array and
+    returns its gradient as an array.
+    x, y: the data, passed on unchanged.
+
+    Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or returns
+    different results for the same arguments. Exceptions raised by the function propagate.
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
@@ -41,7 +44,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
 
 @dataclass(frozen=True)
 class _Given:
-    """A function passed in by the caller, to whom its exceptions propagate."""
+    """A function that the caller passed in; exceptions that it raises propagate to the caller."""
 
     name: str
     value: Callable[..., Any]
@@ -67,9 +70,9 @@ class _Given:
 
 
 def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a function of one array into a function of arrays by name.
+    """Return a function of a dict with one array that calls `function` with that array.
 
-    A result that is not a pair is passed through, and refused later.
+    Its gradients are a dict, too. A result that is not a pair is passed through, and refused later.
     """
 
     def named(parameters: dict[str, Any], x: Any, y: Any) -> Any:
@@ -83,7 +86,7 @@ def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _array(name: str, value: Any) -> Any:
-    """Convert one parameter to an array. Raises `InputError` if it does not consist of numbers."""
+    """Convert the parameter `name` to an array. Raises `InputError` if it does not consist of numbers."""
     with suppress(ValueError):  # raised for nested lists of unequal lengths
         if (array := plain(value)).dtype.kind != "O":
             return array

@@ -1,4 +1,4 @@
-"""The data and parameters that the user's code defines, for a network whose spec names none."""
+"""Take data and parameters from the user's code, for a network whose spec names none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from gradcheck_cli.types import Array
 def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
     """Return the spec with its data filled in and, if it names no parameters, those that the code defines.
 
-    A torch module holds its own parameters. Raises `InputError` if neither the spec nor the code has data.
+    The parameters are None if the spec names some or the code defines none. They are also None for a torch
+    module, which holds its own. Raises `InputError` if neither the spec nor the code has data.
+    load: the function that loads the code.
     """
     source = spec.gradients
     if spec.network is None or not spec.asks_code or not isinstance(source, FromCode):
@@ -35,7 +37,7 @@ def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
 
 
 def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
-    """Return `parameters` from the code's module, unconverted; None if the module defines none."""
+    """Return `parameters` from the code's module in float64, by its own names; None if it defines none."""
     own = code.own("parameters")
     if own is None:
         return None

@@ -1,7 +1,7 @@
 """Worker processes that evaluate the user's code at many points at once.
 
-Each worker loads the code. How the points are split depends only on the function, and the result for a part
-depends only on that part. So the results are bit-for-bit the same with any number of workers.
+Each worker loads the code. The size of a stack of points depends only on the function, and the result for a
+stack only on that stack. So the results are bit-for-bit the same with any number of workers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ _WHERE = ("gradients",)
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that a worker needs to evaluate the function.
+    """Everything that a worker process needs to evaluate the function.
 
-    parameters: the point near which all others lie.
+    source: the code that the spec names.  inputs: its arguments.
+    parameters: the point near which the function is evaluated.
     losses: the function's S loss terms at `parameters`, which every worker must reproduce.
-    noise: for each parameter, the noise in the losses, which bounds how far a worker may deviate.
+    noise: for each parameter, the noise in the losses, (S,), which limits how far a worker's may deviate.
     """
 
     source: Gradients
@@ -44,7 +45,7 @@ class Case:
 
 
 class Workers:
-    """An evaluator with `jobs` worker processes, which end when the context is left."""
+    """An evaluator that runs `jobs` worker processes; as a context manager, it ends them on exit."""
 
     def __init__(self, case: Case, function: Function, jobs: int) -> None:
         self.case = case
@@ -61,7 +62,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the workers finish, or terminate them at once after an interruption or a failure."""
+        """Let the worker processes finish, or terminate them at once after an interruption or a failure."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         if kind is not None:
             for process in set(multiprocessing.active_children()) - self._others:
@@ -69,7 +70,7 @@ class Workers:
 
     @property
     def batch(self) -> int:
-        """The number of points to pass at once: whole stacks for every worker."""
+        """The number of points to pass to one call of `losses_at`: several full stacks for every worker."""
         return 4 * STACK * self.jobs
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
@@ -81,7 +82,10 @@ class Workers:
             raise bad_input(message, *_WHERE, help="--jobs 1 runs the code without workers") from None
 
     def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
-        """Split the points evenly, which is allowed if the function takes one point at a time."""
+        """Split the points evenly among the workers.
+
+        This does not change rounding if the function takes only one point at a time.
+        """
         size = max(1, min(STACK, -(-len(changes) // self.jobs)))
         return [changes[start : start + size] for start in range(0, len(changes), size)]
 
@@ -99,7 +103,11 @@ def _begin(case: Case) -> None:
 
 @lru_cache(maxsize=1)
 def _function() -> Function:
-    """Load the code on first use, so that its errors are reported by an evaluation."""
+    """Load the code in this worker and return its function; later calls return the same one.
+
+    The code is loaded on first use, so that an evaluation reports its errors. Raises `InputError` if the losses
+    differ from those in the parent process.
+    """
     (case,) = _CASES
     function = read_code(case.source, case.inputs)
     if not (

@@ -1,4 +1,4 @@
-"""Measure how exact the losses and gradients of the user's code are, from its own values."""
+"""Measure the noise and rounding of the user's losses and gradients, from what the code itself returns."""
 
 from __future__ import annotations
 
@@ -24,60 +24,67 @@ Observe = Callable[[Mapping[str, Array]], Array]
 
 
 _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
-"""Distances of neighbouring points on a line: far above ε of float64, yet too short to show curvature.
+"""Distances between neighbouring points on a line, shortest first.
 
-The longer ones are for values that do not change on shorter ones, because they are rounded to float32 or
-added to a 1.
+All are far longer than the machine epsilon of float64, yet too short to show curvature. The longer ones are
+for results that stay constant over shorter ones, because they are rounded to float32 or added to a 1.
 """
 
 _LONG = 2.0**-7
-"""About the spacing of half-precision numbers: shorter steps leave most of them unchanged."""
+"""A distance close to the relative spacing of half-precision numbers; shorter steps leave most unchanged."""
 
 _FAR = 2.0**-6
-"""Distance long enough to see jumps in a loss that is a small difference of large numbers."""
+"""A distance long enough to show jumps in a loss that is a small difference of large numbers."""
 
 _STAIRS = {
     True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
     False: ((2.0**-18, 2.0**-5, 2), (2.0**-14, 2.0**-5, 2)),
 }
-"""How to search for stairs: for losses that are exact apart from narrow parts (True), and for others.
+"""How to search for stairs, which are jumps due to rounding: if most of the loss is exact (True), and if not.
 
-Each row has a distance shorter than the stairs of a type, a longer one, and the number of lines to try, since
-jumps may cancel on one. Half-precision numbers are 2⁻⁸ or 2⁻¹¹ of their size apart, float32 numbers 2⁻²⁴.
-Even a function known to be wide may hide half precision in a kernel.
+Each row is for one floating-point type. It has a distance shorter than that type's stairs, a longer one, and
+the number of lines to try, since jumps may cancel on a single line. Half-precision numbers are 2⁻⁸ or 2⁻¹¹ of
+their size apart, float32 numbers 2⁻²⁴. Even a function known to compute in float64 may hide half precision in
+a kernel.
 """
 
 _EXACT = 2.0**-40
-"""Losses whose relative noise is smaller than this were computed in float64."""
+"""The relative noise below which losses were certainly computed in float64."""
 
 _ENDS = np.array([1.0, 3.0, 8.0])
-"""Ends of the intervals to search for stairs: short ones for many stairs, long ones for few."""
+"""Ends of the intervals to search for stairs, in units of the longer distance in `_STAIRS`.
+
+Short intervals show stairs that are close together, long ones stairs that are far apart.
+"""
 
 _UNEVEN = 0.3
-"""Points spaced exactly one stair apart hide the stairs; this fraction of the spacing does not."""
+"""A factor for a second, closer spacing of points, since points exactly one stair apart hide the stairs."""
 
 _CLOSER = 14
-"""Number of points of the closer look, which is taken if a few points suggest stairs."""
+"""The number of points in a second, closer look, taken if the ends of the intervals suggest stairs."""
 
 _BEYOND = 2.0
-"""A slope must exceed the range of the local slopes by this multiple of their spread to indicate stairs."""
+"""How far a slope must be from the median of the local slopes to indicate stairs, in multiples of their range.
+
+"""
 
 _SHARES = (1.0, 2.0**-8, 2.0**-16)
-"""Factors that shorten the lines if the code cannot be evaluated on longer ones."""
+"""Factors by which to shorten a line if the code cannot be evaluated on longer ones."""
 
 _SIGMAS = 4.0
-"""Bound on noise of standard deviation 1: the largest of many thousand samples."""
+"""A bound on noise, in standard deviations: about the largest of many thousand samples."""
 
 _UNDERFLOWS = 8.0
-"""The most that a gradient may lose to underflow, in units of the smallest number of its type."""
+"""The most that a gradient may lose to underflow, in units of the smallest positive number of its dtype."""
 
 
 def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the noise of the losses as each parameter moves, (S,), and a rounding bound for each gradient.
+    """Return the noise in the losses and rounding bounds for the gradients, each by parameter name.
 
-    Both come from values along short lines that start near the parameters, because there may be a kink at the
-    parameters themselves, or numbers that are exact only there. If the losses have stairs, the lines are
-    longer.
+    The noise, (S,), is that of the S loss terms when the parameter is perturbed; the bounds have the shape of
+    the gradient. Both are measured along short lines that start near the parameters. The lines leave out the
+    parameters themselves, where there may be a kink, or numbers that are exact only there. If the losses jump
+    by rounding, the lines are longer.
     """
     here = function.parameters
     level, losses = _noise(function.losses, here, function.is_wide)
@@ -96,7 +103,11 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
 
 
 def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
-    """Return a distance longer than the stairs of the losses along a parameter; 0 if there are none."""
+    """Return a distance longer than the stairs of the losses when one parameter moves; 0 if there are none.
+
+    Stairs are jumps due to rounding.
+    name: the name of that parameter.  noise: the noise in the S loss terms, (S,).
+    """
     bar = 2.0 * float(np.linalg.norm(noise))
     exact = bar <= _EXACT * float(np.linalg.norm(losses))
     of_types = _STAIRS[exact][:1] if exact and function.is_wide else _STAIRS[exact]
@@ -113,7 +124,8 @@ def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
 class _Line:
     """A random line on which only one parameter moves.
 
-    flat: the distance of two points for a local slope.
+    name: the name of that parameter.
+    flat: the distance between the two points that give a local slope, which is shorter than a stair.
     """
 
     function: Function
@@ -122,7 +134,7 @@ class _Line:
     flat: float
 
     def __call__(self, points: Array) -> tuple[Array, Array]:
-        """Return the losses' sum and the local slope at these points."""
+        """Return the total loss and its local slope at each of these points of the line."""
         both = np.array([points, points + self.flat]).T.ravel()
         values = _along(self.function.losses, self.function.parameters, both, self.name, self.seed)
         at, beyond = values.sum(axis=1).reshape(-1, 2).T
@@ -130,10 +142,12 @@ class _Line:
 
 
 def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
-    """Return whether the losses rise in jumps along a line, as in half precision.
+    """Return whether the total loss changes in jumps along a line, as if it was rounded to half precision.
 
-    By the mean value theorem, the slope between two points equals some slope between them. A staircase
-    violates that: between its jumps it is flat, or rises only by the parts that are computed exactly.
+    By the mean value theorem, the average slope between two points of a smooth function equals its slope
+    somewhere between them. A staircase violates that: between its jumps it is flat, or has only the slope of
+    the parts that are computed exactly.
+    stair: a distance longer than the stairs to look for.  bar: a bound on the noise of the total loss.
     """
     ends, noise = stair * _ENDS, bar / line.flat + bar / stair
     at, local = line(ends)
@@ -149,11 +163,12 @@ def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
 
 
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
-    """Return a rounding bound for every gradient, in its shape.
+    """Return bounds on the rounding error of every gradient's entries, by parameter name.
 
-    So few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
-    tensor overall. If the code can also compute in wider floats, the change that they make counts as well.
-    stair: a distance longer than the stairs of the losses; 0 if there are none.
+    A few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
+    tensor overall. If the code can also compute in a wider type, no bound is smaller than a multiple of the
+    change in that entry.
+    stair: a distance longer than the jumps in the losses due to rounding; 0 if there are none.
     """
 
     def gradients(at: Mapping[str, Array]) -> Array:
@@ -187,11 +202,14 @@ def _noise(
     wide: bool = False,
     level_of: Callable[[Array], Array] = noise_level,
 ) -> tuple[Array, Array]:
-    """Return σ of every observed number, (K,), and the values (POINTS, K) on the last line needed.
+    """Return the noise level σ of K observed quantities, (K,), and their values on one line, (POINTS, K).
 
-    Each number is judged on the shortest line on which it changes from point to point. If none changes
-    on the shortest line, the values are not float64 (unless `wide` says so), and a long line reveals half
-    precision.
+    That line has the last of the `_DISTANCES` that was needed. Each quantity is judged on the shortest line on which it changes
+    from point to point. If none changes on the shortest line, they were not computed in float64, unless
+    `wide` is set, and a longer line also shows the noise of half precision.
+    observe: returns the K quantities at a point.
+    wide: whether they are known to be computed in float64.
+    level_of: estimates σ from the values along a line.
     """
     level, unchanged, exact = None, None, False
     for distance in _DISTANCES:
@@ -224,11 +242,12 @@ def _along(
     name: str | None = None,
     seed: int = 0,
 ) -> Array:
-    """Return the values observed at these distances along a random line, (len(distances), K).
+    """Return K observed quantities at these distances along a random line, (len(distances), K).
 
-    name: the only parameter to move; by default all of them.
+    observe: returns the K quantities at a point.
+    name: the name of the only parameter to move; by default all of them move.
 
-    If the code refuses a point or returns a number that is not finite, the line is reversed or shortened.
+    If the code refuses a point or returns inf or NaN, the line is reversed or shortened.
     Raises the code's exception if it refuses every line.
     """
     values, refusal = None, None
@@ -250,7 +269,11 @@ def _along(
 
 
 def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
-    """Yield a random line through these parameters both ways, then shorter ones for small entries."""
+    """Yield the direction of a random line, by parameter name, and then its reverse and shorter versions.
+
+    The shorter versions move every entry in proportion to its own absolute value.
+    names: the names of the parameters to move.
+    """
     rng = np.random.default_rng(seed)
     signs = {  # no round lengths, which even a narrow type would hold exactly
         name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)

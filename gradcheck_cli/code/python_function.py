@@ -42,13 +42,14 @@ _MOVED = "with parameters moved a little"
 
 
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
-    """Load a function f(parameters, x, y) → (loss, gradients), and call it repeatedly to verify that it works.
+    """Load a function f(parameters, x, y) → (loss, gradients), and call it repeatedly to verify it.
 
     If there are no data, the function may also take the parameters alone: f(parameters).
 
     The loss is a number, or an array of S terms, one per sample. The terms must **add up to L** (for a mean
-    over N samples, return ℓₙ / N); they have 10 to 20 times less rounding noise than their total. A vectorized function takes K points at once: every parameter has the shape (K, …), and the function returns
-    losses of shape (K,) or (K, S) and gradients of shape (K, …).
+    over N samples, return ℓₙ / N); they have 10 to 20 times less rounding noise than their total. A
+    vectorized function takes K points at once: every parameter has the shape (K, …), and the function
+    returns losses of shape (K,) or (K, S) and gradients of shape (K, …).
 
     If the spec has no parameters, they come from `parameters` in the function's module: a dict of arrays by
     name, or a function that returns one. If the spec has no data, they come from `data` in that module, a

@@ -1,4 +1,7 @@
-"""Read the user's code. A new code source is a row in `CODE_SOURCES`, a reader, and a starter."""
+"""Read the user's code.
+
+A new kind of code needs a row in `CODE_SOURCES`, a module that reads it, and a starter.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
 def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
     """Return the spec with its data filled in and, if it names no parameters, those that its code defines.
 
-    Data and parameters that the spec names itself are kept. No gradients are computed. Raises `InputError`
-    if the code fails, or if the data are defined nowhere.
+    Data and parameters that the spec names are kept, and the parameters returned are then None. No gradients
+    are computed. Raises `InputError` if the code fails, or if neither the spec nor the code defines data.
     """
     code = spec.names_code
     if code is None or not spec.asks_code or not (spec.data is None or os.path.exists(code.file)):
@@ -31,11 +34,10 @@ def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
 
 
 def read_code(source: Gradients, inputs: Inputs, load: Load | None = None) -> Function:
-    """Load the code that the spec names and call it.
+    """Load the code that the spec names, and return it as a `Function` once calls have verified it.
 
-    Raises an `InputError` that points at the offending place in the spec.
-
-    load: the function that loads the code; `load.load` by default.
+    load: the function that loads the code; `gradcheck_cli.code.load.load` by default.
+    Raises an `InputError` that points at the offending place in the spec if the code cannot be used.
     """
     assert isinstance(source, FromCode)
     loaded_by = () if load is None else (load,)

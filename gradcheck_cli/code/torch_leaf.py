@@ -1,4 +1,4 @@
-"""One parameter of a torch module: its name and layout in the module and in the report."""
+"""One parameter of a torch module, with its name and layout both in the module and in the report."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from gradcheck_cli.code.returned import plain
 from gradcheck_cli.types import Array
 
 Tensor = Any
-"""A torch.Tensor; torch is imported only on demand."""
+"""A torch.Tensor, without importing torch, which is loaded only if it is needed."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A parameter of the module. A complex one is checked as two real tensors, NAME.real and NAME.imag.
+    """A parameter of a torch module.
 
-    torch's gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, so its real and imaginary parts are the
-    gradients of these two tensors.
-    name: its name in the module.  own: its type in the module.
-    called: its name in the report.  turned: whether its two axes are swapped in the report.
-    padding: the indices of rows that get no gradient, with their values.
+    A complex parameter is checked as two real tensors, NAME.real and NAME.imag. torch's gradient with respect
+    to a complex z is ∂L/∂Re z + i ∂L/∂Im z, so the real and imaginary parts of that gradient are the gradients
+    of these two tensors.
+    name: the parameter's name in the module.  own: its dtype in the module.
+    called: the parameter's name in the report.  turned: whether its two axes are swapped in the report.
+    padding: the padding rows, which get no gradient, by their index.
     """
 
     name: str
@@ -35,12 +36,12 @@ class Leaf:
     padding: Mapping[int, Array] = field(default_factory=dict)
 
     def in_our_words(self, dialect: Dialect) -> Leaf:
-        """Return the same leaf, with gradcheck's name and layout in the report."""
+        """Return a copy of the leaf that appears in the report with gradcheck's name and layout."""
         ours = dialect.of(self.name)
         return replace(self, called=ours, turned=dialect.turns(ours, self.tensor.ndim))
 
     def holding(self, gradients: Mapping[str, Array]) -> Leaf:
-        """Return the same leaf, where only rows with a gradient of 0 still count as padding."""
+        """Return a copy of the leaf in which only padding rows with a gradient of 0 still count as padding."""
         rows = {
             row: held
             for row, held in self.padding.items()
@@ -49,18 +50,24 @@ class Leaf:
         return replace(self, padding=rows)
 
     def as_it_is(self) -> dict[str, Array]:
-        """Return the parameter as real arrays by name, in the module's own names and layout."""
+        """Return the parameter as one or two real arrays, under the module's own name and in its layout."""
         return replace(self, called=self.name, turned=False).parts(widened(self.tensor.detach(), True).cpu())
 
     def parts(self, whole: Tensor) -> dict[str, Array]:
-        """Split the parameter or its gradient into real arrays by name: one, or two if it is complex."""
+        """Convert the parameter or its gradient to real arrays by name: one, or two if it is complex.
+
+        whole: the tensor, in the module's layout. The arrays have the names and layout of the report.
+        """
         if not self.own.is_complex:
             return {self.called: self._turn(plain(whole))}
         parts = {"real": whole.real, "imag": whole.imag}
         return {f"{self.called}.{part}": self._turn(plain(tensor)) for part, tensor in parts.items()}
 
     def whole(self, parts: Mapping[str, Array]) -> Array:
-        """Join the real arrays into the parameter, in float64 or complex128."""
+        """Return the parameter in the module's layout, in float64 or complex128, from its real arrays.
+
+        parts: the arrays by name, in the report's layout.
+        """
         if not self.own.is_complex:
             whole = np.array(self._turn(parts[self.called]), dtype=np.float64, order="C")
             for row, held in self.padding.items():
@@ -72,12 +79,15 @@ class Leaf:
         return whole
 
     def _turn(self, array: Array) -> Array:
-        """Convert from the module's layout to the report's or back; stacks of matrices are allowed."""
+        """Convert a matrix or a stack of them from the module's layout to the report's, or back."""
         return np.ascontiguousarray(np.swapaxes(array, -1, -2)) if self.turned else array
 
 
 def widened(tensor: Tensor, wide: bool) -> Tensor:
-    """Return the tensor, if `wide` in float64 or complex128, which finite differences need."""
+    """Return the tensor; if `wide` is set, in float64 or complex128, which finite differences need.
+
+    Integer tensors are returned unchanged.
+    """
     if wide and tensor.is_complex():
         return tensor.cdouble()
     return tensor.double() if wide and tensor.is_floating_point() else tensor

@@ -1,4 +1,7 @@
-"""Run backward in ways that must not change its result: with another factor, in another memory layout."""
+"""Run backward with the loss scaled and in other memory layouts, which must not change its result otherwise.
+
+A backward that ignores its upstream gradient, or reads its memory wrongly, gives another result.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,23 @@ Tensor = Any
 Gradients = Mapping[str, Array]
 
 FACTOR = -0.5
-"""The factor that the loss is multiplied by. A power of two scales the gradient without rounding."""
+"""A factor to multiply the loss by. A power of two, up to its sign, scales the gradient without rounding."""
 
 _ROUNDINGS = 64.0
-"""How many roundings gradients may differ by in another layout, where sums run in another order."""
+"""How much gradients may differ between memory layouts, in units of the machine epsilon.
+
+Another layout may change the order in which sums are computed, and so their rounding.
+"""
 
 _UNDERFLOWS = 8.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A finding from a second run of backward, and the upstream under which to check the gradients."""
+    """A finding from a second run of backward, and the upstream gradient that revealed it.
+
+    The gradients are also checked with that upstream.
+    """
 
     finding: Finding
     upstream: Upstream
@@ -38,7 +47,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """All findings, and one remark for each way of running backward that failed."""
+    """The results of all runs of backward: what was found, and one remark for each run that failed."""
 
     found: tuple[Trial, ...]
     remarks: tuple[str, ...]
@@ -64,10 +73,10 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Step:
-    """The inputs and outputs of one step of backward that is not part of torch.
+    """What one backward node that is not part of torch received and returned.
 
-    up: the gradients it received.  down: the gradients it passed down.
-    overwrites: whether it changed those it received.
+    up: the gradients it received.  down: the gradients it returned.
+    overwrites: whether it changed the received gradients in place.
     """
 
     name: str
@@ -94,7 +103,7 @@ class _Laboratory:
             yield from self._disproportion(first, other, judged.times(FACTOR))
 
     def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
-        """Compare runs with the usual, a contiguous and a strided upstream."""
+        """Yield what differs between the usual, a contiguous and a strided memory layout of the upstream."""
         usual = first if plain is judged else self._run(plain, "with its own loss")
         orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream")
         if usual and orderly:
@@ -123,7 +132,11 @@ class _Laboratory:
         yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
 
     def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
-        """Run backward and return the result; if the code fails, keep a remark and return None."""
+        """Run backward with this upstream and return the result; if the code fails, add a remark instead.
+
+        Returns None if the code fails.
+        circumstances: what is unusual about the run, for the error message.
+        """
         steps: list[_Step] = []
         try:
             with self.code.running(circumstances):
@@ -150,7 +163,7 @@ _OVERWRITES = (
 
 
 def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
-    """Return a function that makes steps of backward record what they receive and pass down, in order."""
+    """Return a function that hooks into backward nodes, so that each appends to `steps` when it runs."""
 
     def record(node: Node) -> None:
         handed: list[Sequence[Tensor | None]] = []
@@ -176,7 +189,10 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
 
 
 def _not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
-    """Name the tensors whose second gradient is not `factor` times the first, with a margin for races."""
+    """Return the names of tensors whose second gradient is not `factor` times the first.
+
+    The tolerance leaves room for races between threads.
+    """
     return tuple(name for name in first if not _is_multiple(first[name], second[name], factor))
 
 
@@ -191,7 +207,11 @@ def _is_multiple(first: Array, second: Array, factor: float) -> bool:
 
 
 def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
-    """Name the tensors that differ in half of their digits, and by more than rounding of the largest."""
+    """Return the names of gradients that differ between two runs by more than rounding can explain.
+
+    A gradient must differ in half of its digits, and by more than the rounding error of the largest gradient.
+    eps: the machine epsilon of the gradients.
+    """
     largest = max((_largest(array) for array in first.values()), default=0.0)
     return tuple(
         name
@@ -203,14 +223,16 @@ def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float
 
 
 def _largest(array: Array) -> float:
-    """Return the largest absolute value, or NaN if any number is NaN."""
+    """Return the largest absolute value in the array; NaN if any entry is NaN, 0 if the array is empty."""
     return float(np.abs(array).max(initial=0.0))
 
 
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
-    """Name the first step whose input, but not its output, is `factor` times as large in the second run.
+    """Return a phrase that names the first backward node to blame for a difference between two runs.
 
-    Return just ``Backward`` if there is no such step.
+    It is the first node whose received gradients are `factor` times as large in the second run, while the
+    gradients it returned are not. The phrase is just ``Backward`` if there is no such node.
+    apart: the tolerance, relative to the largest entry.
     """
     for one, other in zip(first.steps, second.steps, strict=False):
         if _alike(one.up, other.up, factor, apart) and not _alike(one.down, other.down, factor, apart):
@@ -241,5 +263,5 @@ def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:
 
 
 def _function_name(node: str) -> str:
-    """Return ``Cube`` for ``CubeBackward`` or ``torch::autograd::CppNode<Cube>``."""
+    """Return the function's name for a node's: ``Cube`` for ``CubeBackward`` or ``…::CppNode<Cube>``."""
     return node.removesuffix(">").rpartition("<")[2].removesuffix("Backward")

@@ -1,4 +1,4 @@
-"""Watch a torch forward pass, and tell whether it computes everything in float64."""
+"""Find out whether a torch forward pass computes everything in float64."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gradcheck_cli.code.torch_modes import operator_mode
 _LEAVES_TORCH = frozenset(
     ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
 )
-"""Operations that move numbers to where torch cannot see them."""
+"""The names of functions that take a tensor's data out of torch, where it cannot be watched."""
 
 _TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
-"""Namespaces of operators that compute in the type of their inputs."""
+"""The namespaces of torch's own operators, which compute in the dtype of their inputs."""
 
 
 def is_wide(torch: Any, run: Callable[[], object]) -> bool:
-    """Return whether this run computes every number in float64, as far as torch can see.
+    """Return whether a call of `run` computes every number in float64, as far as torch can see.
 
-    If it does, a loss that rises in jumps is a staircase by design, such as a quantiser's, and not the result
-    of rounding to half precision. False if numbers leave torch, for numpy or a custom kernel.
+    If so, a loss that changes in jumps is a staircase by design, such as a quantiser's, and not the result of
+    rounding to half precision. The answer is False if data leave torch for numpy or a custom kernel.
     """
     calls: Any = import_module("torch.overrides").TorchFunctionMode
     operators: Any = operator_mode()

@@ -1,4 +1,4 @@
-"""The upstream gradient that backward starts from: the weights in the loss, and the layout in memory.
+"""The upstream gradient that backward starts from: weights in the loss, and a layout in memory.
 
 An upstream of ones hides a backward that ignores it, and a contiguous one hides a backward that assumes
 contiguous memory. So the loss is weighted at random, and backward also runs with its upstream in other
@@ -17,21 +17,22 @@ from gradcheck_cli.types import Array
 
 Tensor = Any
 Node = Any
-"""A step of backward: a torch.autograd.graph.Node."""
+"""A step of backward, which is a torch.autograd.graph.Node."""
 
 Layout = Callable[[Tensor], Tensor]
-"""A function that returns the same numbers, possibly in another memory layout."""
+"""A function that returns a tensor with the same entries, possibly in another memory layout."""
 
 # --- how the loss is weighted -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights in the loss that is checked, a weighted sum of the author's loss terms and of the outputs.
+    """Weights that turn the author's loss into the loss to check.
 
+    The loss to check is a weighted sum of the author's loss terms and, possibly, of the outputs.
     terms: one weight per loss term; a loss with another number of terms is left unweighted.
-    outputs: one weight per output, or None if the outputs are not added.
-    factor: multiplies the whole loss.
+    outputs: one weight per output, or None if the outputs are not added to the loss.
+    factor: a factor that multiplies the whole loss.
     """
 
     terms: Array
@@ -39,7 +40,7 @@ class Weights:
     factor: float = 1.0
 
     def weigh(self, output: Any, terms: Tensor) -> Tensor:
-        """Return the S terms of the weighted loss."""
+        """Return the S terms of the weighted loss, from the output and the author's loss terms."""
         if len(self.terms) != len(terms) or not terms.is_floating_point():
             return terms
         if (self.terms != 1.0).any():
@@ -51,7 +52,7 @@ class Weights:
 
     @property
     def told(self) -> Iterator[str]:
-        """One sentence for each way in which the weighted loss differs from its author's."""
+        """Sentences that say how the weighted loss differs from the author's."""
         if (self.terms != 1.0).any():
             yield f"The {len(self.terms)} loss terms are weighted at random."
         if self.outputs is not None:
@@ -61,19 +62,20 @@ class Weights:
 
 
 AS_IT_IS = Weights(np.ones(0))
-"""The author's loss, with any number of terms."""
+"""Weights that leave the author's loss unchanged, however many terms it has."""
 
 
 def plain_weights(terms: int) -> Weights:
-    """Return the weights of the author's loss."""
+    """Return weights of 1 for this many loss terms, which leave the author's loss unchanged."""
     return Weights(np.ones(terms))
 
 
 def random_weights(terms: int, upstream: Tensor | None) -> Weights:
-    """Return random weights for the terms and, if the upstream is the same for all outputs, for the outputs.
+    """Return random weights for the loss terms and, if the upstream is uniform, also for the outputs.
 
-    upstream: the gradient of the loss with respect to the output, if it is known. The weights have few binary
-    digits, so they are the same numbers in every floating-point type.
+    The weights have few binary digits, so every floating-point type represents them exactly.
+    terms: the number of loss terms.
+    upstream: the gradient of the loss with respect to the output, or None if it is unknown.
     """
     rng = np.random.default_rng(0)
     of_terms = _drawn(rng, terms) if terms > 1 else np.ones(1)
@@ -84,7 +86,7 @@ def random_weights(terms: int, upstream: Tensor | None) -> Weights:
 
 
 def _drawn(rng: np.random.Generator, count: int) -> Array:
-    """Draw weights between ½ and 2, all different as long as there are enough distinct ones."""
+    """Draw `count` weights from a grid of 97 numbers from ½ to 2, without repetition if there are enough."""
     grid = np.arange(32, 129) / 64.0
     return rng.choice(grid, count, replace=count > len(grid))
 
@@ -101,17 +103,17 @@ def _has_rows(upstream: Tensor, terms: int) -> bool:
 
 
 def as_it_comes(upstream: Tensor) -> Tensor:
-    """Return the upstream as it is, in the layout that the steps above chose."""
+    """Return the upstream unchanged, in the memory layout that backward gave it."""
     return upstream
 
 
 def contiguous(upstream: Tensor) -> Tensor:
-    """Return a copy in which the numbers lie row by row in fresh memory."""
+    """Return a copy that is stored row by row, without gaps."""
     return upstream.clone().contiguous()
 
 
 def strided(upstream: Tensor) -> Tensor:
-    """Return a copy with numbers column by column and gaps between them, like a slice of a transpose."""
+    """Return a copy stored column by column, with gaps between the numbers, like a slice of a transpose."""
     turned = tuple(reversed(range(upstream.ndim)))
     columns = upstream.permute(turned)
     pairs = upstream.new_empty((*columns.shape, 2))
@@ -121,13 +123,17 @@ def strided(upstream: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The upstream gradient that backward starts from. Its text says what is unusual about it."""
+    """The upstream gradient that backward starts from. `str()` describes what is unusual about it.
+
+    weights: the weights in the loss, which determine the upstream.
+    layout: how to lay out in memory the gradients that nodes outside torch receive.
+    """
 
     weights: Weights
     layout: Layout = as_it_comes
 
     def lay_out(self, nodes: Sequence[Node]) -> None:
-        """Make the given steps of backward receive their upstream in the layout `self.layout`."""
+        """Make these backward nodes receive their upstream gradients in this memory layout."""
         if self.layout is as_it_comes:
             return
         for node in nodes:
@@ -137,7 +143,7 @@ class Upstream:
         return grad if grad is None or "strided" not in str(grad.layout) else self.layout(grad)
 
     def times(self, factor: float) -> Upstream:
-        """Return the upstream of the same loss multiplied by a factor."""
+        """Return the upstream for the same loss multiplied by `factor`."""
         return replace(self, weights=replace(self.weights, factor=factor * self.weights.factor))
 
     def __str__(self) -> str:
@@ -150,7 +156,10 @@ class Upstream:
 
 
 def own_nodes(torch: Any, terms: Tensor) -> list[Node]:
-    """Return the steps of backward that are not part of torch: autograd functions in Python or C++."""
+    """Return the backward nodes that are not part of torch: those of autograd functions in Python or C++.
+
+    terms: the loss terms, from which to follow the graph back.
+    """
     seen: set[Node] = set()
     left, own = [terms.grad_fn], []
     while left:

@@ -1,8 +1,8 @@
-"""Detect memory that the code allocates but never writes, so that it holds whatever was there before.
+"""Detect results that depend on memory which the code allocates but never writes.
 
-Two calls may find the same content by accident. So everything that numpy.empty and torch.empty return is
-filled with one number, and in another run with a different one. If a result depends on the number, it depends
-on memory that was never written.
+Such memory holds whatever was there before, and two calls may find the same content by accident. So every
+array from numpy.empty and every tensor from torch.empty is filled with one number, and in another run with a
+different one. If a result depends on that number, it depends on memory that was never written.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.types import Array
 
 _NUMBERS = (1234.5, -567.75)
-"""The numbers that memory is filled with: finite in float16, and unlikely to be right by accident."""
+"""The numbers to fill allocated memory with: finite in float16, and unlikely to be right by accident."""
 
 _MOST = 2**24
-"""The largest array that is filled, in numbers; code may use only a part of a larger one."""
+"""The size of the largest array that is filled; of a larger array, code may use only a part."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 
 _ERRATIC = 1e-3
-"""A gradient that changes by this share of its largest entry is erratic."""
+"""The change between two calls above which a gradient is erratic, as a share of its largest entry."""
 
 _ERRATIC_HELP = "does the code read memory that it never wrote, or keep state between calls?"
 
@@ -42,7 +42,8 @@ def refuse_unwritten(
 ) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
-    first, second: the results of two ordinary calls. If these already differ, `refuse_unrepeatable` says so.
+    first, second: the results of two ordinary calls. If these already differ, `refuse_unrepeatable` reports it.
+    observe: calls the code once more and returns its results.
     """
     try:
         one, other = _run(observe, _NUMBERS[0]), _run(observe, _NUMBERS[1])
@@ -58,7 +59,10 @@ def refuse_unwritten(
 
 
 def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origin: str) -> None:
-    """Raise `InputError` if the gradients at a point are different once the code has run at other points."""
+    """Raise `InputError` if the gradients at the same point differ after the code has run at other points.
+
+    first, again: the gradients before and after, by name.  origin: a description of the code.
+    """
     names = [name for name, gradient in first.items() if not same(gradient, again[name], _ERRATIC)]
     if names:
         message = f"the gradient of {listed(names)} changes from call to call"
@@ -73,14 +77,17 @@ def _run(observe: Callable[[], Evaluation], number: float) -> Evaluation:
 
 @contextmanager
 def _filled(number: float) -> Iterator[None]:
-    """Fill all newly allocated floating-point arrays with the number, inside the context."""
+    """Fill every floating-point array and tensor that code allocates inside the context with `number`."""
     with _filled_by_torch(number), _filled_by_numpy(number):
         yield
 
 
 @contextmanager
 def _filled_by_numpy(number: float) -> Iterator[None]:
-    """Replace numpy.empty and numpy.empty_like in every module that has them under their own names."""
+    """Replace numpy.empty and numpy.empty_like by functions that fill the array they return with `number`.
+
+    They are replaced in every module that has them under these names.
+    """
     originals = {"empty": np.empty, "empty_like": np.empty_like}
     places = [
         (module, name)
@@ -109,7 +116,10 @@ def _filling(original: Any, number: float) -> Callable[..., Any]:
 
 
 def _filled_by_torch(number: float) -> Any:
-    """Return a context that fills the tensors that torch allocates, if torch has been imported."""
+    """Return a context in which tensors that torch allocates are filled with `number`.
+
+    The context does nothing if torch has not been imported.
+    """
     if "torch" not in sys.modules:
         return nullcontext()
 

@@ -79,7 +79,7 @@ class Derivation:
     def unseen(self, factor: Factor) -> tuple[Factor, ...]:
         """Return the factors that `factor` is computed from and that the user's file omits.
 
-        Factors that no file can contain are left out, and so are those behind a factor that the file contains.
+        Factors that no file can contain are not included, nor those behind a factor that the file contains.
         """
         reached = self._reached(factor)
         return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.symbol != _ONES)
@@ -281,7 +281,7 @@ def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
 
 
 def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
-    """Return the step for ∂L/∂a, which is δ w of the layer above or, in the output layer, the loss's gradient.
+    """Return the step for ∂L/∂a: δ w of the layer above or, in the output layer, the loss's gradient.
 
     The numerical estimate of δ w is as exact as that of δ, since z of the layer above is affine in a.
     """
@@ -323,9 +323,7 @@ def _slope(at: _Place, ours: ChainRule, bounds: Rounding, symbol: str) -> _Step:
 
 
 _OF_Y = str.maketrans("zᶻ", "yʸ")
-"""A translation table that rewrites a formula in z as one in y, the activation's input if there is a batch norm.
-
-"""
+"""A translation table from formulas in z to formulas in y, the activation's input after a batch norm."""
 
 
 _PRODUCTS = {

@@ -29,10 +29,10 @@ from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
-"""The change that would show a mistake in a tensor that is not checked."""
+"""The change to the spec that would show a mistake in a tensor that this check leaves out."""
 
 NO_MISTAKE = "nothing, as it is no mistake with this activation"
-"""The text for a slip that has no effect with some activations, such as relu'(a) for relu'(z)."""
+"""The answer for a mistake without effect for the layer's activation: relu'(a) for relu'(z), for example."""
 
 NOTICEABLE = 1e-5
 """A mistake counts only if it changes some tensor by more than this share of the tensor's largest entry."""
@@ -44,12 +44,12 @@ class Mutant:
 
     kind, family: the kind of mistake, and the group of kinds it belongs to.
     where: the layer; empty if the mistake concerns the whole network.  wrong: the wrong formula.
-    effect: the largest change of an entry, as a share of the tensor's largest entry.
-    verdict: the verdict of the check; None if the mistake is invisible, so that nothing was checked.
+    effect: the largest change of a gradient's entry, as a share of the largest entry of its tensor.
+    verdict: the verdict of the check; None if the mistake is invisible and the check was not run.
     named: whether the diagnosis names the mistake first.
-    tied: whether the diagnosis names the mistake after an equivalent one.
+    tied: whether the diagnosis names the mistake, but only after an equivalent one.
     said: the kinds of mistake in the diagnosis's first answer.
-    shown_by: for an invisible mistake, the data that would show it.
+    shown_by: for an invisible mistake, the data, parameters or settings that would show it.
     """
 
     kind: str
@@ -74,12 +74,15 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Mutation:
-    """The mutants of one spec, and the verdict on its right gradients.
+    """The results of planting mistakes in the network of one spec.
 
-    right: the verdict on the right gradients.
-    kinked: whether some number lies on a kink, where a mistake may look like a different convention.
-    applicable: the number of mistakes that apply.
-    planned: the number of mistakes to plant, all or a sample; after an interruption there are fewer mutants.
+    network: a description of the network.
+    right: the verdict on the gradients without a mistake.
+    mutants: the planted mistakes, with what the check found.
+    kinked: whether a number lies on a kink, where a mistake may look like a different convention.
+    applicable: the number of mistakes that apply to the network.
+    planned: the number of mistakes to plant, which may be a sample of those that apply. After an interruption
+    there are fewer mutants.
     """
 
     network: str
@@ -104,17 +107,21 @@ class Mutation:
 
     @property
     def named(self) -> int:
-        """The number of caught mistakes that the diagnosis names, first or after an equivalent one."""
+        """The number of caught mistakes that the diagnosis names, either first or after an equivalent one."""
         return sum(mutant.caught and (mutant.named or mutant.tied) for mutant in self.mutants)
 
     @property
     def passed(self) -> tuple[Mutant, ...]:
-        """The visible mistakes that the check lets pass."""
+        """The visible mistakes for which the check says that the gradients agree."""
         return tuple(mutant for mutant in self.mutants if mutant.verdict is Verdict.AGREES)
 
     @property
     def exit_code(self) -> ExitCode:
-        """130 if interrupted, 1 if a visible mistake passes, 3 if one is undecided or none is visible."""
+        """The exit code: 0 if at least one mistake is visible and all visible ones are caught.
+
+        Otherwise it is 130 after an interruption, 1 if a visible mistake passes and no number lies on a kink,
+        and 3 otherwise.
+        """
         if self.interrupted:
             return ExitCode.INTERRUPTED
         if self.passed and not self.kinked:
@@ -123,9 +130,9 @@ class Mutation:
 
 
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with gradcheck's own backprop as the gradients, and the parameters its code defines.
+    """Return the spec with gradcheck's own backprop as its gradients, and the parameters its code defines.
 
-    The parameters are None if the spec has no code that defines them.
+    The parameters are None if the spec names its own, or has no code that defines any.
     """
     spec, own = with_own_inputs(spec)
     return spec.model_copy(update={"gradients": Backprop()}), own
@@ -138,17 +145,18 @@ def mutate(
     sample: int | None = None,
     own: OwnParameters | None = None,
 ) -> Mutation:
-    """Plant each applicable mistake in the network of `spec`, and check and diagnose the results.
+    """Plant each applicable mistake in the network of `spec`, and check and diagnose the wrong gradients.
 
     The gradients that the spec names are not used.
 
-    progress: counts mistakes, not evaluations.
+    progress: advances once per mistake, not once per evaluation.
     sample: how many mistakes to draw at random, with the seed of the check; by default all are planted.
-    own: parameters that replace the spec's.
+    own: the parameters that the user's code defines, from `to_mutate`; by default they are read here.
 
-    After an interruption, the mistakes not yet checked are left out. Raises an `InputError` if the spec has
-    no network or does not fit its data, and an `UntrustedReferenceError` if the check calls right gradients
-    wrong.
+    After an interruption, the mistakes not yet checked are left out of the result.
+
+    Raises an `InputError` if the spec has no network or does not fit its data, and an
+    `UntrustedReferenceError` if the check calls the right gradients wrong.
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
@@ -186,9 +194,9 @@ def mutate(
 
 
 def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
-    """Return a random sample of `count` plants in their original order.
+    """Return a random sample of `count` planted mistakes, in their original order.
 
-    First one plant of each kind is drawn, then a second one of each kind, and so on.
+    The sample takes one mistake of each kind before it takes a second one of any kind, and so on.
     """
     order = np.random.default_rng(seed).permutation(len(among))
     kinds: Counter[str] = Counter()
@@ -228,7 +236,7 @@ def _effect(wrong: Array, right: Array) -> float:
 
 
 def _is_visible(subject: NetworkSubject, name: str, wrong: Array) -> bool:
-    """Return whether a comparison with the exact gradient would detect that `wrong` is wrong."""
+    """Return whether a comparison of `wrong` with the exact gradient of tensor `name` finds wrong entries."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
     rtol = default_rtol(subject.analytic.dtypes[name])
@@ -239,7 +247,7 @@ def _is_visible(subject: NetworkSubject, name: str, wrong: Array) -> bool:
 
 
 def _shown_by(plant: Plant, subject: NetworkSubject) -> str:
-    """Return the data, parameters or settings that would make an invisible mistake show, in words."""
+    """Return a description of the data, parameters or settings that would reveal an invisible mistake."""
     problem, wrong = subject.problem, plant.wrong
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
     if any(
@@ -255,10 +263,10 @@ def _shown_by(plant: Plant, subject: NetworkSubject) -> str:
 
 
 def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
-    """Return whether the mistake makes a difference for random parameters and inputs.
+    """Return whether the mistake changes a gradient at random parameters and inputs.
 
-    These lie on both sides of every kink. relu'(a) in place of relu'(z) makes no difference even so, since
-    the two are equal.
+    Random pre-activations lie on both sides of every kink. Yet relu'(a) in place of relu'(z) changes nothing
+    even there, since the two are equal.
     """
     drawn = np.random.default_rng(0)
     parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}

@@ -21,7 +21,8 @@ from gradcheck_cli.types import Array
 class Plant:
     """A mistake planted in one layer or in the whole network, and the gradients that result.
 
-    where: the layer's name; empty for the whole network.
+    wrong: the mistake.  where: the layer's name; empty if the mistake concerns the whole network.
+    gradients: all gradients of the network, computed with the mistake.
     """
 
     wrong: Wrong
@@ -31,7 +32,10 @@ class Plant:
 
 @np.errstate(all="ignore")
 def plants(problem: Problem) -> Iterator[Plant]:
-    """Plant every applicable mistake, once for every layer it applies to, and yield the results."""
+    """Yield every known mistake that applies, planted once in every place that it applies to.
+
+    A place is a layer or, in a network of other layers than dense ones and convolutions, a step of its graph.
+    """
     if has_rows(problem):
         yield from planted(problem, PLANTABLE)
     else:
@@ -40,13 +44,13 @@ def plants(problem: Problem) -> Iterator[Plant]:
 
 @np.errstate(all="ignore")
 def planted_like(problem: Problem, plant: Plant) -> Iterator[Plant]:
-    """Plant the mistake of `plant` in the same place of another problem, and yield the result."""
+    """Yield the mistake of `plant`, planted in the same place of another problem."""
     every = planted(problem, [plant.wrong]) if has_rows(problem) else _in_graph(problem)
     yield from (each for each in every if each.wrong is plant.wrong and each.where == plant.where)
 
 
 def _in_graph(problem: Problem) -> Iterator[Plant]:
-    """Plant every mistake in the loss, the steps, and the penalties of a graph."""
+    """Yield every mistake that applies to the loss, the steps or the penalties of a network's graph."""
     for each in planted_in_graph(problem):
         values = {name: value + penalty_on(problem, name) for name, value in each.gradients.items()}
         yield _shaped(problem, Plant(each.wrong, each.where, values))
@@ -57,14 +61,14 @@ def _in_graph(problem: Problem) -> Iterator[Plant]:
 
 
 def _shaped(problem: Problem, plant: Plant) -> Plant:
-    """Return the plant with gradients in the shapes of their parameters."""
+    """Return a copy of `plant` whose gradients have the shapes of their parameters."""
     shapes = problem.network.shapes
     return replace(plant, gradients={name: v.reshape(shapes[name]) for name, v in plant.gradients.items()})
 
 
 @np.errstate(all="ignore")
 def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
-    """Plant each applicable one of `mistakes`, once for every layer it applies to, and yield the results."""
+    """Yield each of `mistakes` that applies, planted once in every layer it applies to."""
     right = _backprop(problem)
     assert right is not None
     for wrong in mistakes:
@@ -122,9 +126,12 @@ _PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {
 def _backprop(
     problem: Problem, mistake: Mistake | None = None, layer: int = -1, right_deltas: tuple[Array, ...] = ()
 ) -> dict[str, Array] | None:
-    """Return all gradients with this mistake in the layer of this index, and with the right penalties.
+    """Return all gradients, computed with the mistake in one layer and with the right penalties.
 
-    None if the mistake does not apply there. Without a mistake, all steps are right.
+    mistake: the mistake to make; None to compute the right gradients.
+    layer: the index of the layer in which to make it.
+    right_deltas: the right δ of every layer, by the layer's index.
+    Returns None if the mistake does not apply to the layer.
     """
     activity, nothing = in_rows(problem), np.empty(0)
     gradients: dict[str, Array] = {}

@@ -229,8 +229,9 @@ def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
 def _drawn_targets(
     rng: np.random.RandomState, draw: Callable[..., Array], samples: int, outputs: Shape, loss: Loss
 ) -> Array:
-    """Return y as the loss needs it: labels, (N, *positions), or targets within its limits, (N, *positions, C).
+    """Return y as the loss needs it.
 
+    y is labels, (N, *positions), or targets within the loss's limits, (N, *positions, C).
     draw: a function that draws random numbers of a given size.
     """
     *positions, units = outputs
@@ -343,5 +344,5 @@ def _needed(outputs: Shape, loss: Loss) -> str:
 
 
 def _item(where: Location, i: int) -> Location:
-    """Return the end of a path to sample i of y; empty unless `where` is inline data, whose items have paths."""
+    """Return what to append to `where` for sample i: its index for inline data, otherwise nothing."""
     return (i,) if where == ("data", "y") else ()

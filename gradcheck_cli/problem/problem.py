@@ -132,7 +132,7 @@ def _network(spec: NetworkSpec) -> Network:
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
-    """Return the samples, their plain targets, their smoothed and weighted targets, and their total weight."""
+    """Return the samples, their targets before and after smoothing and weighting, and their total weight."""
     if spec.data is None:
         raise bad_input("this needs data, but the spec has no data section", "data")
     needed = Needed(math.prod(network.features), network.outputs, network.loss, network.tokens)
@@ -151,7 +151,8 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
     """Return the target with label smoothing and class weights applied, and the total weight of all rows.
 
     A row is a sample or, if the output has positions, a position of a sample. As in PyTorch, the weight of a
-    row with a label is that of its class, or 0 if the label is ignored; a row with a distribution has weight 1.
+    row with a label is that of its class, or 0 if the label is ignored; a row with a distribution has
+    weight 1.
     """
     outputs = target.shape[-1]
     counted = np.ones(target.shape[:-1], dtype=bool) if labels is None else ~np.isin(labels, loss.ignored)
@@ -192,7 +193,7 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
 
 
 def _with_constants(graph: Graph, name: str, drawn: Array) -> Array:
-    """Return a drawn parameter with 0 in the entries that the graph treats as constants, such as padding rows."""
+    """Return a drawn parameter with 0 in entries that get no gradient, such as an embedding's padding row."""
     masks = [graph.nodes[i].step.constant(own) for i, own in graph.uses[name]]
     for mask in masks:
         drawn = drawn if mask is None else np.where(mask, 0.0, drawn)
