@@ -1,4 +1,7 @@
-"""Run the command, also as `python -m gradcheck_cli`; imports wait until Ctrl-C is handled."""
+"""The entry point of the command and of `python -m gradcheck_cli`.
+
+Slow imports happen inside `main`, so that Ctrl-C is handled while they run.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import gc
 import sys
 
 _LOADED = 150_000
-"""An allocation threshold above the number of objects that all modules create."""
+"""A threshold for garbage collection that is above the number of objects that all modules create."""
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C during the imports ends with 130, too."""
+    """Run the command; Ctrl-C ends it with exit code 130 even while modules are still being imported."""
     put_off_garbage()
     try:
         from gradcheck_cli.cli import main as command
@@ -28,7 +31,7 @@ def main() -> None:
 
 
 def put_off_garbage() -> None:
-    """Postpone garbage collection while modules load, since all of their objects stay."""
+    """Postpone garbage collection until modules have been loaded, since it would find nothing to free."""
     usual = gc.get_threshold()
 
     def as_usual(*_: object) -> None:

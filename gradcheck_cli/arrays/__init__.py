@@ -1,1 +1,1 @@
-"""Arrays from files: formats, names, layouts and limits. Nothing here knows a network."""
+"""Read arrays from files: formats, names, layouts and limits. Nothing here knows about networks."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file.
+    """A kind of file that is recognised by its content.
 
-    name: its name with an article, such as "a pickle".
+    name: the kind's name with an article, such as "a pickle".
     looks: takes the first bytes and the names of zip members; returns whether the file is of this kind.
-    help: how to convert its arrays to a readable file.
+    help: how to convert such a file to one that gradcheck reads.
     """
 
     name: str
@@ -23,7 +23,10 @@ class Kind:
 
 
 def kind_of(file: Path) -> Kind | None:
-    """Return the kind of a file by its content, or None if unknown; nothing in the file is executed."""
+    """Return the kind of a file, recognised by its content, or None if it is unknown or cannot be read.
+
+    Nothing in the file is executed.
+    """
     try:
         with open(file, "rb") as stream:
             start = stream.read(_BEGINNING)
@@ -104,4 +107,4 @@ KINDS = (
     Kind("a Git LFS pointer", _begins(b"version https://git-lfs"), "fetch the file with git lfs pull"),
     Kind("gzip-compressed", _begins(b"\x1f\x8b"), "unpack it with gunzip"),
 )
-"""The known kinds; the first match counts."""
+"""The known kinds of files; a file is of the first kind that matches."""

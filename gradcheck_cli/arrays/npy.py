@@ -38,11 +38,13 @@ def read_npz(
     accept: Accept = as_they_are,
     hint: Hint = did_you_mean,
 ) -> dict[str, Array]:
-    """Return the arrays of an .npz file, or only those in `names`.
+    """Return the arrays of an .npz file by name.
 
-    names: the arrays to read, each with the place in the spec that asks for it.
-    accept: checks the headers before any array is read.
-    hint: suggests a fix for a missing name.
+    where: the place in the spec that names the file.
+    names: the names of the arrays to read, each with the place in the spec that asks for it; by default all
+    are read.
+    accept: a function that checks the headers before any array is read.
+    hint: a function that suggests a fix for a missing name.
     Raises an `InputError` that points at `where` or, for a missing array, at the place that asks for it.
     """
     place = Place(file, where)
@@ -59,9 +61,11 @@ def read_npz(
 
 
 def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """Return the arrays of a folder, one for each `NAME.npy`, if their headers are accepted.
+    """Return the arrays of a folder by name, one for each file `NAME.npy`.
 
-    Raises an `InputError` that points at `where`.
+    where: the place in the spec that names the folder.
+    accept: a function that checks the headers before any array is read.
+    Raises an `InputError` that points at `where` if the folder cannot be read or `accept` refuses it.
     """
     place = Place(folder, where)
     help = "write each array with numpy.save(f'{folder}/{name}.npy', array)"
@@ -74,14 +78,17 @@ def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are)
 
 @dataclass(frozen=True)
 class Npy:
-    """An .npy file in an archive or folder: a function that opens it, and its size in bytes."""
+    """An .npy file in an archive or folder.
+
+    name: the name of the array.  open: opens the file.  size: the file's size in bytes.
+    """
 
     name: str
     open: Callable[[], IO[bytes]]
     size: int
 
     def header(self) -> Header:
-        """Read the header alone, since its shape decides what is refused: numpy would allocate all of it."""
+        """Read the header alone, since numpy would allocate an array of any shape that the header states."""
         with self.open() as stream:
             old = np.lib.format.read_magic(stream) == (1, 0)
             read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
@@ -94,7 +101,10 @@ class Npy:
 
 
 def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, Npy]:
-    """Return the members by name; refuse duplicates, since readers disagree on which one counts."""
+    """Return the arrays of the archive by name, unread.
+
+    Raises `InputError` if a name appears twice, since programs disagree on which of the two to read.
+    """
     members: dict[str, Npy] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -106,7 +116,7 @@ def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, Npy]:
 
 
 def _members_in(folder: Path, place: Place) -> dict[str, Npy]:
-    """Return the .npy files of a folder by name; hidden files are skipped."""
+    """Return the arrays of the folder's .npy files by name, unread; hidden files are skipped."""
     members, found = {}, Gathered()
     visible = (path for path in folder.iterdir() if not path.name.startswith("."))
     for path in sorted(path for path in visible if path.suffix == ".npy"):

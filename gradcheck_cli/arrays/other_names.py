@@ -1,4 +1,4 @@
-"""Match arrays with unknown names to parameters by their shapes."""
+"""Guess from shapes which parameters the arrays with unknown names hold."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Shapes = Mapping[str, Shape]
 
 @dataclass(frozen=True)
 class OtherNames:
-    """The likely parameters behind the arrays of a file.
+    """Which parameters the arrays of a file probably hold.
 
-    pairs: names in the file, each with the parameter of the same shape.
-    guessed: names of `pairs` that share their shape with others and are paired in order.
-    layout: the layout in which the shapes match.
+    pairs: maps the name of an array in the file to the parameter that has the same shape.
+    guessed: the names in `pairs` whose shape several arrays share, so that they are only paired in order.
+    layout: the weight layout in which the shapes match.
     """
 
     pairs: Mapping[str, str]
@@ -29,7 +29,11 @@ class OtherNames:
     layout: Layout = "out_in"
 
     def complaint(self, source: Named, section: str, author: str, where: Location) -> Complaint:
-        """Return one error that includes the line to paste."""
+        """Return a complaint whose help is the line to paste into the spec.
+
+        source: the part of the spec that names the file.  section: the section of the spec that it is in.
+        author: how the message names the file.  where: the place in the spec that the complaint points at.
+        """
         found = f"{author} uses different names from the network: {listed(self.pairs)}"
         names = ", ".join(f"{_word(theirs)}: {_word(ours)}" for theirs, ours in self._all(source).items())
         layout = "" if self.layout == source.layout else f", layout: {self.layout}"
@@ -43,9 +47,11 @@ class OtherNames:
 
 
 def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
-    """Pair arrays of unknown name with parameters that have no array, by their shapes.
+    """Pair arrays that have unknown names with parameters that lack an array, by their shapes.
 
-    Optional parameters are paired only if the match is unique and some needed parameter was found.
+    held: the shapes of the arrays.  needed, optional: the shapes of the parameters.
+    An optional parameter is paired only if no other array or parameter shares its shape, and if at least one
+    needed parameter was paired.
     """
     pairs: dict[str, str] = {}
     guessed: list[str] = []
@@ -60,10 +66,10 @@ def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
 
 
 def _groups(held: Shapes, wanted: Shapes) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the arrays and the parameters of each shape.
+    """Yield, for each shape, the names of the arrays and of the parameters that have it.
 
-    If no parameter has the shape of a column or row, it is treated as a vector. The first layer comes first,
-    as in most files; `wanted` has the output layer first.
+    An array that is a column or row counts as a vector, unless a parameter has exactly its shape. The
+    parameters of the first layer come first, as in most files, although `wanted` has the output layer first.
     """
     shapes = set(wanted.values())
     alike = {name: shape if shape in shapes else as_vector(shape) for name, shape in held.items()}
@@ -76,7 +82,7 @@ def _having(shape: Shape, among: Shapes) -> list[str]:
 
 
 def without(shapes: Shapes, names: Collection[str]) -> Shapes:
-    """Return the shapes of all parameters except these."""
+    """Return `shapes` without the entries for these names."""
     return {name: shape for name, shape in shapes.items() if name not in names}
 
 
@@ -84,5 +90,5 @@ _PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[A-Za-z_][\w.-]*
 
 
 def _word(name: str) -> str:
-    """Quote the name if YAML would read it as something else."""
+    """Return the name as a YAML string, quoted only if YAML would otherwise read it as something else."""
     return name if _PLAIN.fullmatch(name) else json.dumps(name)

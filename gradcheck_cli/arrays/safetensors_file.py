@@ -26,15 +26,18 @@ _DTYPES = {
     "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1",
     "C64": "c8",
 }  # fmt: skip
-"""The types of the format that numpy also has."""
+"""The dtypes of the .safetensors format that numpy also has, with numpy's names for them."""
 
 _FOREIGN = {"BF16": "bfloat16", "F8_E4M3": "float8", "F8_E5M2": "float8"}
 
 
 def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """Return the arrays of a .safetensors file, if their headers are accepted.
+    """Return the arrays of a .safetensors file by name.
 
-    Raises an `InputError` that points at `where`, also if the package safetensors is missing.
+    where: the place in the spec that names the file.
+    accept: a function that checks the headers before any array is read.
+    Raises an `InputError` that points at `where` if the file cannot be read, `accept` refuses it, or the
+    package safetensors is not installed.
     """
     place = Place(file, where)
     with reading(place, "a .safetensors file", "write one with safetensors.numpy.save_file(arrays, file)"):
@@ -57,14 +60,14 @@ def _opened(place: Place) -> Any:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor in an open file."""
+    """A tensor in an open .safetensors file, which has not been read yet."""
 
     archive: Any
     name: str
     place: Place
 
     def header(self) -> Header:
-        """Read the header alone. The package has checked that it fits the file."""
+        """Return the tensor's header. The package safetensors has checked that it fits the file's size."""
         tensor = self.archive.get_slice(self.name)
         kind = tensor.get_dtype()
         if kind not in _DTYPES:

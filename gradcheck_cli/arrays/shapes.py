@@ -1,4 +1,4 @@
-"""Check that the arrays given by name are the arrays needed."""
+"""Compare the names and shapes of arrays with those that are needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean, shortened
 
 _MOST_NAMED = 20
-"""Number of unexpected names to compare with those of the parameters."""
+"""The number of unexpected names to check for misspellings of a parameter's name."""
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """Return the first `most` names, and how many more there are."""
+    """Return the first `most` names as text, followed by how many more there are: ``a, b and 3 more``."""
     names = [shortened(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) + more) or "nothing"
@@ -25,14 +25,14 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 class Shaped(Protocol):
-    """An array, or the header of one."""
+    """An array or the header of an array, either of which has a shape."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
 
 def as_vector(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return [n] for a column [n, 1] or a row [1, n]; any other shape unchanged."""
+    """Return the shape (n,) for a column (n, 1) or a row (1, n); any other shape is returned unchanged."""
     return (prod(shape),) if len(shape) == 2 and 1 in shape else shape
 
 
@@ -46,8 +46,11 @@ def match_shapes(
 ) -> None:
     """Raise an `InputError` that names every missing, extra, misshapen and transposed array.
 
+    given: the arrays or headers by name.  expected: the shapes needed, by name.
+    what: what an array is called in messages, such as "parameter".
+    where: the place in the spec that the error points at.
     if_missing: the help for a missing array.
-    if_transposed: the help for transposed arrays, by name, where the usual one does not apply.
+    if_transposed: the help for a transposed array, by its name, if the usual help does not apply to it.
     """
     complaints = [
         Complaint(
@@ -67,7 +70,7 @@ def match_shapes(
 
 
 def _extra(names: Sequence[str], expected: Mapping[str, tuple[int, ...]], where: Location) -> list[Complaint]:
-    """An error for each name that looks misspelt, and one for all other names."""
+    """Return a complaint for each unexpected name that looks misspelt, and one for all the others."""
     guesses = {name: did_you_mean(name, expected) for name in names[:_MOST_NAMED]}
     misspelt = {name: guess for name, guess in guesses.items() if guess}
     complaints = [

@@ -1,4 +1,4 @@
-"""Refuse unusable arrays in files before allocating any memory."""
+"""Read arrays from files, but refuse unusable ones by their headers, before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gradcheck_cli.errors import (
 from gradcheck_cli.types import Array
 
 MAX_BYTES = 2**31
-"""The most bytes that the arrays read from one file may take together."""
+"""The largest total size of the arrays read from one file, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Place:
 class Header:
     """The header of an array that has not been read yet.
 
-    stored: the number of bytes in the file, if known.
+    stored: the number of bytes that the file has for the array's data, or None if unknown.
     """
 
     name: str
@@ -66,11 +66,14 @@ class Header:
 
 
 Accept = Callable[[Mapping[str, Header]], None]
-"""Checks headers before the arrays are read; raises an `InputError` if they are not the ones needed."""
+"""A function that checks the headers, by name, before the arrays are read.
+
+It raises an `InputError` if they are not the arrays needed.
+"""
 
 
 def as_they_are(headers: Mapping[str, Header]) -> None:
-    """Accept arrays of any names and shapes."""
+    """Accept arrays with any names and shapes; the default for `Accept`."""
 
 
 @contextmanager
@@ -108,7 +111,7 @@ def reading_array(place: Place, name: str) -> Iterator[None]:
 
 
 class Stored(Protocol):
-    """An array in a file, whose header can be read alone."""
+    """An array in a file, whose header can be read without the data."""
 
     def header(self) -> Header: ...
 
@@ -116,9 +119,10 @@ class Stored(Protocol):
 
 
 def read_checked(stored: Mapping[str, Stored], place: Place, accept: Accept) -> dict[str, Array]:
-    """Return the arrays, by name. Every header is checked before any array is read.
+    """Return the arrays by name, after checking the headers of all of them.
 
-    Raises an `InputError` for all unusable headers together.
+    accept: a further check of the headers.
+    Raises an `InputError` that lists every unusable header.
     """
     headers, arrays, found = {}, {}, Gathered()
     for name, array in stored.items():
@@ -135,7 +139,10 @@ def read_checked(stored: Mapping[str, Stored], place: Place, accept: Accept) -> 
 
 
 def _refuse_unreal(header: Header, place: Place) -> None:
-    """Refuse pickled objects, which numpy would refuse only while it reads, and other types of numbers."""
+    """Raise an `InputError` unless the array consists of real numbers.
+
+    It may hold pickled objects, for example, which numpy would refuse only while reading the array.
+    """
     array, dtype = place.array(header.name), header.dtype
     if dtype.hasobject:
         raise place.complain(
@@ -147,7 +154,11 @@ def _refuse_unreal(header: Header, place: Place) -> None:
 
 
 def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
-    """Refuse folders, pipes and devices: opening a pipe waits for a writer, and a device may never end."""
+    """Raise an `InputError` if the path is a folder, pipe or device instead of a regular file.
+
+    Opening a pipe waits for a writer, and a device may never end.
+    what: how the message names the path.  needed: the kind of file needed, such as "an .npz file".
+    """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise place.complain(f"{what} is a folder; {needed} is needed here")
@@ -156,13 +167,18 @@ def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
 
 
 Hint = Callable[[str, Collection[str]], str | None]
-"""Suggests a fix for a missing name, given the names that exist."""
+"""A function that suggests a fix for a missing name, or returns None; it also gets the names that exist."""
 
 
 def refuse_absent(
     held: Collection[str], wanted: Mapping[str, Location], place: Place, hint: Hint = did_you_mean
 ) -> None:
-    """Raise an `InputError` for every missing array, at the place in the spec that asks for it."""
+    """Raise an `InputError` that points at every place in the spec that asks for a missing array.
+
+    held: the names of the arrays in the file.
+    wanted: the names of the arrays needed, each with the place in the spec that asks for it.
+    hint: suggests a fix for a missing name.
+    """
     complaints = [
         Complaint(
             f"{place.name} has no array '{shortened(name)}'; it holds {listed(held)}",
@@ -177,7 +193,10 @@ def refuse_absent(
 
 
 def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
-    """Refuse shapes that are impossible, exceed the memory limit, or need more bytes than the file has."""
+    """Raise an `InputError` if the arrays cannot be read whole into the memory allowed.
+
+    A shape may be impossible, exceed the memory limit, or need more bytes than the file has.
+    """
     total = 0
     for header in headers:
         array, shape = place.array(header.name), shape_text(header.shape)
@@ -192,6 +211,6 @@ def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error's message, without any address in memory, which varies."""
+    """Return the first line of an error's message, without memory addresses, which differ from run to run."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return shortened(re.sub(r" object at 0x[0-9a-fA-F]+", "", text.splitlines()[0]), 120)

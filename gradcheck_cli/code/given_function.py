@@ -27,8 +27,8 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     returns its gradient as an array.
     x, y: the data, passed on unchanged.
 
-    Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or returns
-    different results for the same arguments. Exceptions raised by the function propagate.
+    Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or
+    returns different results for the same arguments. Exceptions raised by the function propagate.
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")

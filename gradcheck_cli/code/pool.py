@@ -105,8 +105,8 @@ def _begin(case: Case) -> None:
 def _function() -> Function:
     """Load the code in this worker and return its function; later calls return the same one.
 
-    The code is loaded on first use, so that an evaluation reports its errors. Raises `InputError` if the losses
-    differ from those in the parent process.
+    The code is loaded on first use, so that an evaluation reports its errors. Raises `InputError` if the
+    losses differ from those in the parent process.
     """
     (case,) = _CASES
     function = read_code(case.source, case.inputs)

@@ -64,8 +64,9 @@ _CLOSER = 14
 """The number of points in a second, closer look, taken if the ends of the intervals suggest stairs."""
 
 _BEYOND = 2.0
-"""How far a slope must be from the median of the local slopes to indicate stairs, in multiples of their range.
+"""How far an average slope must be from the median of the local slopes to indicate stairs.
 
+The unit is the range of the local slopes.
 """
 
 _SHARES = (1.0, 2.0**-8, 2.0**-16)
@@ -166,8 +167,8 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     """Return bounds on the rounding error of every gradient's entries, by parameter name.
 
     A few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
-    tensor overall. If the code can also compute in a wider type, no bound is smaller than a multiple of the
-    change in that entry.
+    tensor overall. If the code can also compute in a wider type, a bound is at least four times the change
+    that the wider type makes to the entry.
     stair: a distance longer than the jumps in the losses due to rounding; 0 if there are none.
     """
 
@@ -204,9 +205,9 @@ def _noise(
 ) -> tuple[Array, Array]:
     """Return the noise level σ of K observed quantities, (K,), and their values on one line, (POINTS, K).
 
-    That line has the last of the `_DISTANCES` that was needed. Each quantity is judged on the shortest line on which it changes
-    from point to point. If none changes on the shortest line, they were not computed in float64, unless
-    `wide` is set, and a longer line also shows the noise of half precision.
+    That line has the last of the `_DISTANCES` that was needed. Each quantity is judged on the shortest line
+    on which it changes from point to point. If none changes on the shortest line and `wide` is not set, the
+    quantities were not computed in float64, and a longer line shows the noise of half precision.
     observe: returns the K quantities at a point.
     wide: whether they are known to be computed in float64.
     level_of: estimates σ from the values along a line.

@@ -21,8 +21,8 @@ class Leaf:
     """A parameter of a torch module.
 
     A complex parameter is checked as two real tensors, NAME.real and NAME.imag. torch's gradient with respect
-    to a complex z is ∂L/∂Re z + i ∂L/∂Im z, so the real and imaginary parts of that gradient are the gradients
-    of these two tensors.
+    to a complex z is ∂L/∂Re z + i ∂L/∂Im z, so the real and imaginary parts of that gradient are the
+    gradients of these two tensors.
     name: the parameter's name in the module.  own: its dtype in the module.
     called: the parameter's name in the report.  turned: whether its two axes are swapped in the report.
     padding: the padding rows, which get no gradient, by their index.
@@ -41,7 +41,7 @@ class Leaf:
         return replace(self, called=ours, turned=dialect.turns(ours, self.tensor.ndim))
 
     def holding(self, gradients: Mapping[str, Array]) -> Leaf:
-        """Return a copy of the leaf in which only padding rows with a gradient of 0 still count as padding."""
+        """Return a copy of the leaf whose padding rows with a gradient other than 0 are ordinary rows."""
         rows = {
             row: held
             for row, held in self.padding.items()

@@ -1,4 +1,5 @@
-"""Files that options name: refused before the work starts, and written whole or not at all.
+"""Write the files that command-line options name.
 
-Nothing here knows what a file holds.
+An unusable path is refused before the work starts, and a file is written whole or not at all. Nothing here
+knows what a file holds.
 """

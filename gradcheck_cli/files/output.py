@@ -1,4 +1,4 @@
-"""An output file or folder: refused before the work starts, and written whole or not at all."""
+"""Write an output file or folder whole or not at all; an unusable path is refused before the work starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from gradcheck_cli.errors import Complaint, InputError
 class Output:
     """A file or folder to write.
 
-    option: the option that names it, such as `--save`.  path: its path as the user wrote it.
+    option: the command-line option that names the file or folder, such as `--save`.
+    path: the path as the user wrote it.
     """
 
     option: str
@@ -24,17 +25,17 @@ class Output:
 
     @property
     def target(self) -> Path:
-        """The path with links followed, so that a link is not replaced."""
+        """The path with symbolic links resolved, so that the file behind a link is replaced, not the link."""
         return Path(os.path.realpath(self.path))
 
     def refused(self, reason: str, help: str | None = None) -> InputError:
-        """Return the error that names the option and the path."""
+        """Return an `InputError` whose text is the option, the path and `reason`."""
         return InputError(Complaint(f"{self.option}: '{self.path}' {reason}", help=help))
 
     def refuse_file(self, needed: str) -> None:
         """Raise an `InputError` if no file can be written at this path.
 
-        needed: the kind of file, in a sentence: "an .npz file is needed".
+        needed: a phrase that says what is needed, such as "an .npz file is needed".
         """
         if os.path.isdir(self.target):
             raise self.refused(f"is a folder; {needed}")
@@ -45,7 +46,7 @@ class Output:
         self.refuse_unwritable()
 
     def refuse_unwritable(self) -> None:
-        """Raise an `InputError` if nothing can be created in the folder, or the name is not possible."""
+        """Raise an `InputError` if no file of this name can be created in the folder."""
         folder = _folder_for(self.target)
         if not os.path.isdir(folder):
             raise self.refused(f"cannot be written: folder '{folder}' does not exist")
@@ -54,7 +55,7 @@ class Output:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Turn any failure of the system into an `InputError`."""
+        """Turn any `OSError` raised in the context into an `InputError`."""
         try:
             yield
         except OSError as error:
@@ -62,12 +63,13 @@ class Output:
 
     @contextmanager
     def whole(self) -> Iterator[Path]:
-        """Yield a new path. What the block creates there takes the target's place if nothing fails.
+        """Yield a temporary path at which the block creates a file or folder, which then replaces the target.
 
-        An existing file is replaced and keeps its mode. If the target is a folder, the files of the new one
-        are moved into it, all or none.
+        An existing file is replaced, but the new one has its mode. If the target is an existing folder, the
+        files of the new folder are moved into it, either all or none.
 
-        Raises an `InputError` if the system fails; then the target is as it was.
+        If the block fails, the target is left unchanged. Raises an `InputError` if the operating system
+        reports an error.
         """
         target = self.target
         with self.failures(), _scratch(target) as new:
@@ -83,13 +85,13 @@ class Output:
 
 
 def _folder_for(target: Path) -> Path:
-    """Return the folder for temporary files, from which a rename to the target, or into it, is possible."""
+    """Return a folder for temporary files, on the same file system as the target so that a rename works."""
     return target if os.path.isdir(target) else target.parent
 
 
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
-    """Yield a path with the target's name in a temporary folder."""
+    """Yield a path with the target's name in a temporary folder, which is deleted at the end."""
     from tempfile import TemporaryDirectory  # it takes time to load, and most runs write no file
 
     with TemporaryDirectory(dir=_folder_for(target), prefix=".gradcheck-") as scratch:
@@ -97,9 +99,9 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 def _move_all(new: Path, folder: Path) -> None:
-    """Move the files of `new` into the folder, after moving files of the same names away.
+    """Move the files of the folder `new` into `folder`; they replace files of the same names.
 
-    If anything fails, all moves are undone.
+    If a move fails, all moves are undone.
     """
     from tempfile import mkdtemp
 

@@ -1,1 +1,4 @@
-"""Where the analytic gradients of a network come from: its own backprop or a file. No differences here."""
+"""Get the analytic gradients of a network, from gradcheck's own backprop or from a file.
+
+Nothing here computes finite differences.
+"""

@@ -1,4 +1,4 @@
-"""What every source of gradients returns."""
+"""The analytic gradients that every source of gradients returns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gradcheck_cli.types import Array
 class Analytic:
     """The analytic gradients to check.
 
-    values: one array per checked parameter, in the parameter's shape.
-    dtypes: the floating-point type in which each of these arrays was computed.
-    origin: where the gradients come from, in a few words.
-    factors: factors of the chain rule by name, such as output.delta, if the source provides any.
-    loss: the author's loss, if the source provides it.
+    values: the gradient of each checked parameter by the parameter's name, in the parameter's shape.
+    dtypes: the floating-point type in which each of these gradients was computed.
+    origin: a short description of where the gradients come from.
+    factors: factors of the chain rule by name, such as output.delta; empty if the source provides none.
+    loss: the loss as the author computed it, or None if the source does not provide it.
     """
 
     values: Mapping[str, Array]
@@ -30,5 +30,5 @@ class Analytic:
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:
-    """Return the array's type; for integers, which are exact, return float64."""
+    """Return the array's floating-point dtype; for integers, which are exact, return float64."""
     return array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)

@@ -1,4 +1,4 @@
-"""The user's gradients from a file with one array per parameter name."""
+"""Read the user's gradients from a file with one array per parameter."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gradcheck_cli.types import Array
 
 
 def read(source: GradientFile, problem: Problem) -> Analytic:
-    """Read the gradients from the file unchanged: NaN or inf makes a gradient wrong, not the file invalid.
+    """Read the gradients from the file. NaN or inf makes a gradient wrong, not the file invalid.
 
-    Raises an `InputError` that lists every missing, extra or misshapen array. Parameters that are not checked
-    may be missing. The file may also hold factors for `explain`, such as `output.delta`, and a `loss`, which
-    is compared with the network's loss.
+    The gradients of parameters that are not checked may be missing. The file may also hold factors of the
+    chain rule for `explain`, such as `output.delta`, and a `loss`, which is compared with the network's loss.
+    Raises an `InputError` that lists every missing, extra or misshapen array.
     """
     factors = factor_shapes(problem)
     shapes = {**problem.network.shapes, **factors, **({} if LOSS in source.names else {LOSS: ()})}
@@ -35,7 +35,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
 
 
 LOSS = "loss"
-"""The name of the author's loss in a file, as `gradcheck dump` writes it."""
+"""The name of the array that holds the author's loss in a file, as `gradcheck dump` writes it."""
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
@@ -59,7 +59,7 @@ def _factors_of(layer: Layer, samples: int) -> dict[str, tuple[int, ...]]:
 
 
 def _no_wider_than_float64(array: Array) -> Array:
-    """Convert extended precision to float64. Numbers that are too large become inf and are judged as such."""
+    """Convert an array in extended precision to float64; entries that are too large become inf."""
     if array.dtype.itemsize <= 8:
         return array
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""gradcheck's own backprop, in the floating-point type of the spec."""
+"""Compute gradients with gradcheck's own backprop, in the floating-point type that the spec names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from gradcheck_cli.types import Array
 
 
 def read(source: Backprop, problem: Problem) -> Analytic:
-    """Return the gradients of `model.network.gradients` at the problem's parameters and data.
+    """Return the gradients that `network.network.gradients` computes at the problem's parameters and data.
 
-    Raises `InputError` if the gradients overflow: the arithmetic is at fault then, not a gradient.
+    Raises `InputError` if they or the forward pass overflow, since then the arithmetic is at fault and not a
+    gradient.
     """
     dtype = problem.dtype
     parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}

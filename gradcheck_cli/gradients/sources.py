@@ -1,4 +1,4 @@
-"""The sources of a network's gradients. A new source is one file with `read`, and a line in `SOURCES`."""
+"""The sources of a network's gradients. A new source needs a module with a `read` and a line in `SOURCES`."""
 
 from __future__ import annotations
 
@@ -17,5 +17,8 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 
 
 def read_gradients(source: Gradients, problem: Problem) -> Analytic:
-    """Return the gradients that the spec names for a network. Raises `InputError` if they cannot be read."""
+    """Return a network's gradients from the source that its spec names.
+
+    Raises `InputError` if they cannot be read or computed.
+    """
     return SOURCES[type(source)](source, problem)

@@ -1,1 +1,1 @@
-"""A network with its parameters and data, made from a spec."""
+"""Build a network with its parameters and data from a spec."""

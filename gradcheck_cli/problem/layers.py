@@ -1,4 +1,4 @@
-"""Build the graph of a network from its spec, and refuse what does not fit, before anything is allocated."""
+"""Build the graph of a network from its spec, and refuse an impossible network before allocating memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from gradcheck_cli.spec.network import NetworkSpec
 
 
 def graph_of(spec: NetworkSpec) -> Graph:
-    """Return the nodes of all layers.
+    """Return the graph of the network, with the nodes of all layers.
 
-    Raises an `InputError` that points at the first layer that does not fit the one below it.
+    Raises an `InputError` that points at the first layer that does not fit the layer below it, or if no layer
+    has parameters.
     """
     builder = Builder(spec.features, spec.names)
     try:
@@ -34,7 +35,10 @@ def graph_of(spec: NetworkSpec) -> Graph:
 
 
 def refuse_impossible(spec: NetworkSpec, network: Network) -> None:
-    """Raise an `InputError` for a network that is invalid for any data."""
+    """Raise an `InputError` that lists every error in the network that does not depend on the data.
+
+    These are ambiguous names, too many parameters, and outputs that do not fit the loss or its class weights.
+    """
     complaints = [*_ambiguous_names(spec), *_too_large(network.graph)]
     weights, outputs = spec.loss.weight, network.outputs[-1]
     if weights is not None and len(weights) != outputs:
@@ -70,12 +74,15 @@ def _too_large(graph: Graph) -> Iterator[Complaint]:
 
 
 def size_of(node: Node) -> Location:
-    """Return the place in the spec that says how large the layer of a node is."""
+    """Return the place in the spec of the layer that contains the node, which sets the layer's size."""
     return ("network", "layers", *node.place)
 
 
 def widest_nodes(graph: Graph) -> dict[str, int]:
-    """Return the node of every layer whose output has the most numbers, from the input up."""
+    """Return, for every layer by name, the index of its node with the largest output.
+
+    The layers are in order from the input to the output.
+    """
     widest: dict[str, int] = {}
     for i, node in enumerate(graph.nodes):
         there = widest.get(node.layer)
@@ -85,12 +92,12 @@ def widest_nodes(graph: Graph) -> dict[str, int]:
 
 
 def size_after(graph: Graph, i: int) -> int:
-    """Return how many numbers node i gives for one sample."""
+    """Return how many numbers the output of node i has for one sample."""
     return math.prod(graph.value_features[i + 1])
 
 
 def refuse_too_many(graph: Graph, samples: int) -> None:
-    """Raise an `InputError` if the activations of this many samples are over the limit."""
+    """Raise an `InputError` if the activations of all layers have too many numbers for this many samples."""
     total = 0
     for i in widest_nodes(graph).values():
         numbers = size_after(graph, i)

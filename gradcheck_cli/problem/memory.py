@@ -11,22 +11,22 @@ from gradcheck_cli.network.network import Network
 from gradcheck_cli.problem.layers import size_after, size_of, widest_nodes
 
 _PER_PARAMETER = 18 * 8
-"""Bytes per entry: gradient, reference, error bar, rounding, and verdict (measured)."""
+"""Bytes per parameter entry for gradient, reference, error bar, rounding and verdict (measured)."""
 
 _PER_ACTIVATION = 24 * 8
-"""Bytes per sample of each unit and input: both passes, rounding, slopes and error bars (measured)."""
+"""Bytes per sample and per unit or input, for both passes, rounding, slopes and error bars (measured)."""
 
 _PER_MOVED = 8 * 8
-"""Bytes per number that a single perturbation carries upwards, with temporaries."""
+"""Bytes per activation that a single perturbation changes, including temporary arrays."""
 
 _LOADED = 64 * 2**20
-"""Bytes for Python, numpy and the rest of the process."""
+"""Bytes that the process needs for Python, numpy and gradcheck."""
 
 MIB = 2**20
 
 
 def needed(network: Network, samples: int) -> int:
-    """Return the bytes of arrays that exist throughout a check, for every entry and every activation."""
+    """Return how many bytes a check needs throughout, for the process, the parameters and the activations."""
     parameters = sum(math.prod(shape) for shape in network.shapes.values())
     sizes = [size_after(network.graph, i) for i in widest_nodes(network.graph).values()]
     activations = samples * (math.prod(network.features) + sum(sizes))
@@ -34,9 +34,10 @@ def needed(network: Network, samples: int) -> int:
 
 
 def least_block(network: Network, samples: int) -> tuple[int, int]:
-    """Return the bytes of the largest single perturbation, which bounds the block size, and its node.
+    """Return how many bytes the largest single perturbation needs, and the index of the node that causes it.
 
-    An entry is perturbed for the whole batch at once, and so is a pre-activation below a batch normalisation.
+    No block of perturbations can be smaller than that: an entry is perturbed for the whole batch at once, and
+    so is a pre-activation below a batch normalisation.
     """
     graph = network.graph
     widest = list(widest_nodes(graph).values())
@@ -46,7 +47,10 @@ def least_block(network: Network, samples: int) -> tuple[int, int]:
 
 
 def refuse_oversized(network: Network, samples: int, budget: int) -> None:
-    """Raise an `InputError` if the check exceeds the machine's memory or the budget (MiB) for a block."""
+    """Raise an `InputError` if the check needs more memory than the machine has or the spec allows.
+
+    budget: the memory allowed for one block of perturbations, in MiB.
+    """
     block, i = least_block(network, samples)
     node = network.graph.nodes[i]
     if block > budget * MIB:
@@ -64,7 +68,7 @@ def refuse_oversized(network: Network, samples: int, budget: int) -> None:
 
 
 def _machine() -> int | None:
-    """Return the bytes of memory available to this process, or None if unknown."""
+    """Return how many bytes of memory this process may use at most, or None if that is unknown."""
     if sys.platform == "win32":
         return None
     import resource
@@ -75,5 +79,5 @@ def _machine() -> int | None:
 
 
 def _size(count: int) -> str:
-    """Format a number of bytes, such as ``320 MiB`` or ``4.2 GiB``."""
+    """Format a number of bytes as text, such as ``320 MiB`` or ``4.2 GiB``."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / MIB:.0f} MiB"

@@ -1,4 +1,4 @@
-"""Check that all files named by a spec exist, before reading any."""
+"""Check that all files that a spec names exist, before reading any of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refuse_absent_files(spec: Spec) -> None:
 
 
 def _is_absent(file: Path) -> bool:
-    """Return whether the file is certainly missing; any other problem is left to its reader."""
+    """Return whether the file is certainly missing; any other problem is left to the code that reads it."""
     try:
         os.stat(file)
     except FileNotFoundError:
@@ -36,7 +36,7 @@ def _is_absent(file: Path) -> bool:
 
 
 def files_of(spec: Spec) -> Iterator[tuple[Location, Path]]:
-    """Yield each file with the place in the spec that names it."""
+    """Yield each file that the spec names, preceded by the place in the spec that names it."""
     for section, named in (
         ("parameters", spec.parameters),
         ("data", spec.data),

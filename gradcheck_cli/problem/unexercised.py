@@ -1,4 +1,4 @@
-"""List what this network, with these parameters and data, cannot reveal."""
+"""List which mistakes a check of this network, with these parameters and data, cannot reveal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gradcheck_cli.types import Array
 
 
 def unexercised(problem: Problem) -> tuple[str, ...]:
-    """Return one short line for each thing that could hide a mistake."""
+    """Return one short line for each property of the data, parameters or activations that hides mistakes."""
     return (*_data(problem), *_parameters(problem), *_activations(problem))
 
 
 def unusual(problem: Problem) -> tuple[str, ...]:
-    """Return one short line for each thing that is allowed but seldom intended."""
+    """Return one short line for each setting of the output or the targets that is allowed but unusual."""
     return (*_output(problem), *_targets(problem))
 
 
@@ -36,11 +36,11 @@ def _output(problem: Problem) -> Iterator[str]:
 
 
 _SUM_APART = 0.01
-"""Tolerance for probabilities that were rounded to two decimals."""
+"""How far probabilities may be from adding up to 1, since they may have been rounded to two decimals."""
 
 
 def _targets(problem: Problem) -> Iterator[str]:
-    """Yield a note for targets that the loss is not meant for, before smoothing and weighting."""
+    """Yield a line about targets that the loss is not meant for; smoothing and weighting are disregarded."""
     loss, target = problem.network.loss, problem.plain_target
     low, high = loss.limits
     beyond = (target < low) | (target > high)
@@ -92,7 +92,7 @@ def _parameters(problem: Problem) -> Iterator[str]:
 
 
 def _has_weights(graph: Graph, name: str) -> bool:
-    """Return whether the step of a bias has weights, too; the β of a normalisation has none."""
+    """Return whether the step that uses this bias also has weights; a normalisation with its β has none."""
     step = graph.nodes[graph.uses[name][0][0]].step
     return any(step.centre(own) is None for own in step.shapes)
 
@@ -113,6 +113,6 @@ def _activations(problem: Problem) -> Iterator[str]:
 
 
 def _by_unit(problem: Problem, node: Node, y: Array) -> Array:
-    """Return the input of a layer's activation as (rows, units)."""
+    """Return y, the input of the activation `node`, reshaped to (rows, units)."""
     own = next(each.step for each in problem.network.graph.nodes if each.layer == node.layer)
     return own.by_row(y)

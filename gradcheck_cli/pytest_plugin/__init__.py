@@ -1,4 +1,4 @@
-"""The pytest plugin, which finds specs. It imports the rest of gradcheck only if there is one."""
+"""The pytest plugin, which collects specs as tests. It imports the rest of gradcheck only if it finds one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIKE_A_SPEC = re.compile(r"^(network|gradients)\s*:", re.MULTILINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the setting `gradcheck_files`."""
+    """Add the pytest setting `gradcheck_files`, the glob patterns of specs to collect."""
     help = (
         f"Glob patterns of specs for gradcheck. Default: {' and '.join(_ALWAYS)}, and every file that looks "
         "like a spec in folders named on the command line."
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSpec | None:
-    """Collect the file if it is a spec; otherwise return None."""
+    """Return a collector for the file if it is a spec; otherwise None."""
     if file_path.suffix not in _YAML or not _is_spec(file_path, parent):
         return None
     from gradcheck_cli.pytest_plugin.specs import GradientSpec
@@ -48,7 +48,10 @@ def _is_spec(path: Path, parent: pytest.Collector) -> bool:
 
 
 def _is_in_named_folder(path: Path, config: pytest.Config) -> bool:
-    """Return whether the file lies in a folder that the command line names and that is not in `testpaths`."""
+    """Return whether the file lies in a folder that the command line names.
+
+    Folders from `testpaths` and the folder where pytest was started do not count.
+    """
     here = config.invocation_params.dir.resolve()
     named = {(here / argument).resolve() for argument in config.args}
     tests = {

@@ -1,4 +1,4 @@
-"""Specs for pytest: each tensor of a spec is a test that passes or fails on its own."""
+"""Run specs as tests in pytest: each tensor of a spec is a test that passes or fails on its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class GradientSpec(pytest.File):
-    """A spec, checked when its first tensor's test runs. A spec that cannot be read is one failing test."""
+    """A spec file with one test per tensor. The spec is checked when the first of these tests runs."""
 
     def collect(self) -> Sequence[Tensor | Unchecked]:
         """Return one test per tensor, or a single failing test if the spec cannot be read."""
@@ -43,7 +43,7 @@ class GradientSpec(pytest.File):
 
     @cached_property
     def report(self) -> Report:
-        """The result of the check, which runs only once."""
+        """The report of the check, which runs when this is first read."""
         return self._ask(check)
 
     @property
@@ -52,7 +52,10 @@ class GradientSpec(pytest.File):
         return os.path.relpath(self.path, self.config.invocation_params.dir)
 
     def _ask(self, question: Callable[[Spec], _T]) -> _T:
-        """Call `question` with the spec from the folder where pytest was started, even if a test left it."""
+        """Read the spec and return `question(spec)`.
+
+        Both run in the folder where pytest was started, even if a test has changed the current folder.
+        """
         with chdir(self.config.invocation_params.dir):
             read = read_spec(self.shown)
             try:
@@ -62,7 +65,7 @@ class GradientSpec(pytest.File):
 
 
 class Tensor(pytest.Item):
-    """A test of one tensor. It fails unless the gradient agrees as strictly as the spec demands."""
+    """A test of one tensor, which passes if its gradient agrees as strictly as the spec demands."""
 
     parent: GradientSpec
 
@@ -71,20 +74,20 @@ class Tensor(pytest.Item):
         self.tensor = tensor
 
     def runtest(self) -> None:
-        """Raise an error if the tensor does not agree."""
+        """Raise a `FailedCheckError` if the tensor's gradient does not agree."""
         report = self.parent.report
         alone = report.of(self.tensor)
         if report.verdict_of(*alone.comparisons) is not Verdict.AGREES:
             raise failure_of(alone)
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
-        """Return the spec and the title of the failure."""
+        """Return the spec's path, no line number, and the heading for the failure."""
         return self.path, None, f"{self.parent.name}: {self.name}"
 
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None
     ) -> str | TerminalRepr:
-        """Return the failure as the command would print it."""
+        """Return the failure in the form that the command prints."""
         if isinstance(excinfo.value, FailedCheckError):
             return _Found(self.parent.shown, excinfo.value.report)
         if isinstance(excinfo.value, InputError):
@@ -93,7 +96,7 @@ class Tensor(pytest.Item):
 
 
 class Unchecked(pytest.Item):
-    """A test that fails with the complaint about a spec that cannot be read, while other specs still run."""
+    """A failing test for a spec that cannot be read, so that other specs are still tested."""
 
     parent: GradientSpec
 
@@ -102,26 +105,26 @@ class Unchecked(pytest.Item):
         self._error = error
 
     def runtest(self) -> None:
-        """Raise the error with the complaint."""
+        """Raise the error that says why the spec cannot be read."""
         raise self._error
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
-        """Return the spec and the title of the failure."""
+        """Return the spec's path, no line number, and the heading for the failure."""
         return self.path, None, f"{self.parent.name}: {self.name}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
-        """Return the complaint."""
+        """Return the text of the error that says why the spec cannot be read."""
         return str(self._error)
 
 
 class _Found(TerminalRepr):
-    """The failure of one tensor as the command would print it, cut to one sentence in pytest's summary."""
+    """The failure of one tensor: a table as the command prints it, and one sentence for pytest's summary."""
 
     def __init__(self, spec: str, report: Report) -> None:
         self.reprcrash = ReprFileLocation(spec, 1, escaped(sentence(report)))
         self._run = Run((Outcome(spec, report),))
 
     def toterminal(self, tw: TerminalWriter) -> None:
-        """Print the table of the tensor."""
+        """Print the report on the tensor as a table."""
         view = view_of("always" if tw.hasmarkup else "never")
         tw.line(render("table", self._run, view).rstrip("\n"))
