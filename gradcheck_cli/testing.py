@@ -1,4 +1,4 @@
-"""`check_gradients`: check a function from inside a test, and raise an AssertionError if it is wrong."""
+"""`check_gradients`: check a function's gradients in a test; wrong ones raise an AssertionError."""
 
 from __future__ import annotations
 

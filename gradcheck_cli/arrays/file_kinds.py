@@ -1,4 +1,4 @@
-"""Recognise files of the wrong kind, and say how to convert them."""
+"""Recognise files that gradcheck cannot read, and tell the user how to convert them."""
 
 from __future__ import annotations
 

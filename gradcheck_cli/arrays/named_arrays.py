@@ -259,7 +259,7 @@ class Dialect:
         return {self.name(name): self.shape(name, shape) for name, shape in ours.items()}
 
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Translate the author's arrays to gradcheck's names and layout."""
+        """Translate arrays from the author's names and layout to gradcheck's."""
         named = {self.of(name): array for name, array in arrays.items()}
         return {name: self._turned(name, array, array.ndim) for name, array in named.items()}
 
@@ -268,7 +268,7 @@ class Dialect:
         return {self.name(name): self._turned(name, array, array.ndim) for name, array in arrays.items()}
 
     def stacks_of_ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Translate stacks of the author's arrays to gradcheck's names and layout.
+        """Translate stacks of arrays from the author's names and layout to gradcheck's.
 
         The first axis of a stack counts evaluation points.
         """
@@ -302,8 +302,8 @@ class Dialect:
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.
 
-        Such an entry maps to a name that another entry also maps to, to an unknown name, or from the name of
-        a parameter that is left without an array.
+        Such an entry maps to a name that another entry also maps to, maps to an unknown name, or takes the
+        name of a parameter for another one, so that the first has no array.
         known: gradcheck's names of all arrays that may be mapped, or None if they are not known.
         """
         complaints = [*self._double()]
@@ -327,9 +327,9 @@ class Dialect:
                 yield Complaint(message, self.place(theirs), help)
 
     def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:
-        """Yield a complaint for each author's name that equals one parameter's but is mapped to another.
+        """Yield a complaint for each mapped name that is also the name of a parameter left without an array.
 
-        The first parameter must not be left without an array.
+        If `names` maps a to b and nothing to a, for example, no array is left for the parameter a.
         """
         for theirs, ours in self.source.names.items():
             if theirs in known and theirs not in self._theirs:

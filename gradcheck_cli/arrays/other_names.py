@@ -19,7 +19,7 @@ Shapes = Mapping[str, Shape]
 class OtherNames:
     """Which parameters the arrays of a file probably hold.
 
-    pairs: maps the name of an array in the file to the parameter that has the same shape.
+    pairs: maps the names of arrays in the file to the names of parameters of the same shape.
     guessed: the names in `pairs` whose shape several arrays share, so that they are only paired in order.
     layout: the weight layout in which the shapes match.
     """

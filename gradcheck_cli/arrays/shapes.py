@@ -20,7 +20,7 @@ def listed(names: Iterable[str], most: int = 8) -> str:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """Format a shape, such as ``[2, 3]``."""
+    """Format a shape as text, such as ``[2, 3]``."""
     return shortened("[" + ", ".join(map(str, shape)) + "]")
 
 

@@ -80,7 +80,7 @@ def as_they_are(headers: Mapping[str, Header]) -> None:
 def reading(place: Place, kind: str, help: str) -> Iterator[None]:
     """Turn any failure to read the file as a whole into an `InputError`.
 
-    kind: the kind of file expected, such as "an .npz file".  help: how to write one.
+    kind: the kind of file expected, such as "an .npz file".  help: how to write such a file.
     """
     try:
         with warnings.catch_warnings():
@@ -101,7 +101,7 @@ def reading(place: Place, kind: str, help: str) -> Iterator[None]:
 
 @contextmanager
 def reading_array(place: Place, name: str) -> Iterator[None]:
-    """Turn any failure to read one array into an `InputError`."""
+    """Turn any failure to read the array `name` into an `InputError`."""
     try:
         yield
     except InputError:

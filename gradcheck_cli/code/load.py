@@ -55,7 +55,7 @@ class Callee(Protocol):
 
 @dataclass(frozen=True)
 class UserCode:
-    """An object that a spec names in a Python file, and the module loaded from that file.
+    """A function or class that a spec names in a Python file, and the module loaded from that file.
 
     where: the place in the spec that errors point at.
     """
@@ -111,7 +111,7 @@ def load(code: Code, where: Location) -> UserCode:
 
 
 def a(value: object) -> str:
-    """Name the kind of a value with its article: ``a dict``, ``an array``, ``None``."""
+    """Return the name of a value's type with its article, such as ``a dict`` or ``an array``, or ``None``."""
     name = type(value).__name__.removeprefix("nd")
     return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
@@ -143,7 +143,7 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
 
 
 def _is_ours(error: InputError) -> bool:
-    """Return whether gradcheck raised this error, since the user's code may raise an `InputError` too."""
+    """Return whether gradcheck raised this `InputError`; the user's code can also raise one."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_code.co_filename.startswith(_PACKAGE)
 
@@ -287,7 +287,11 @@ def _failure(error: BaseException, folder: str) -> str:
 
 
 def _place(error: BaseException, folder: str) -> str | None:
-    """Return the innermost line of the user's code in the traceback, as ``my_net.py:7``; None without one."""
+    """Return the innermost line of the traceback in the user's code, as ``my_net.py:7``, or None.
+
+    The result is None if the traceback does not pass through the user's code.
+    folder: the folder of the user's code.
+    """
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
         places = [(error.filename, error.lineno)]
     else:
@@ -332,7 +336,7 @@ def _help(error: BaseException) -> str | None:
 
 
 class _Fresh(SourceFileLoader):
-    """A loader that ignores cached bytecode, which may be stale if a file changes within the same second."""
+    """A loader that ignores cached bytecode, which is stale if a file changes twice in the same second."""
 
     def path_stats(self, path: str) -> Any:
         raise OSError

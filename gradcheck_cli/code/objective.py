@@ -59,7 +59,7 @@ class Function(Protocol):
 
     @property
     def terms(self) -> int:
-        """The number of loss terms, S."""
+        """The number of loss terms that the function returns, S."""
 
     @property
     def vectorized(self) -> bool:
@@ -84,7 +84,7 @@ class Function(Protocol):
 
     @property
     def loss(self) -> float:
-        """The author's loss at `parameters`."""
+        """The loss at `parameters` as the author wrote it, without the weights of `weighted`."""
 
     @property
     def weighted(self) -> str:
@@ -154,7 +154,7 @@ class Change(NamedTuple):
 
 
 class Evaluator(Protocol):
-    """Evaluates a function at many points, in this process or in several others."""
+    """An object that evaluates a function at many points, in this process or in several others."""
 
     @property
     def batch(self) -> int:
@@ -266,7 +266,7 @@ class ForeignObjective:
         return _Entries(self, name)
 
     def span(self, name: str) -> float:
-        """Return the root mean square of the parameter's entries, or 1 if that is 0."""
+        """Return the root mean square of the entries of parameter `name`, or 1 if that is 0."""
         return _whole(self.function.parameters[name]) or 1.0
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:

@@ -40,7 +40,7 @@ START = (
 
 _WHERE = ("gradients",)
 _GRACE = 1.0
-"""How many seconds a process has to end on its own after Ctrl-C or after sending its answer."""
+"""Seconds that a process has to end on its own, after Ctrl-C or after sending its answer."""
 _LOOK = 0.2
 """Seconds between checks that a silent process is still alive.
 
@@ -158,7 +158,7 @@ def _stdin() -> Iterator[int | None]:
 
 @contextmanager
 def _no_interruption() -> Iterator[None]:
-    """Delay Ctrl-C until the new process can handle it."""
+    """Delay Ctrl-C until the new process has started and can handle it."""
     if os.name != "posix":
         yield
         return
@@ -243,7 +243,11 @@ def _how_it_ended(status: int | None) -> str:
 def _serve(
     to: Connection, crash: Connection, stdin: int | None, work: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    """Run `work`, send the answer, and exit without waiting for the code's threads or exit handlers."""
+    """Run `work`, send its answer, and exit without waiting for threads or exit handlers of the user's code.
+
+    to: where to send the answer.  crash: where to write the traceback of a crash.
+    stdin: a descriptor to use as standard input, or None.
+    """
     own = os.getpid()
     try:
         answer = _answer(crash, stdin, work, arguments)

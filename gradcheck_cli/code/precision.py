@@ -125,7 +125,7 @@ def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
 class _Line:
     """A random line on which only one parameter moves.
 
-    name: the name of that parameter.
+    name: the name of that parameter.  seed: the seed of the random direction.
     flat: the distance between the two points that give a local slope, which is shorter than a stair.
     """
 

@@ -134,7 +134,7 @@ class _Function:
             return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
 
     def wide_gradients(self) -> None:
-        """Return None, since the code chooses its own types and cannot be run in wider ones."""
+        """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
 
 
 def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Array]:
@@ -219,7 +219,7 @@ def _observe(
 
 @contextmanager
 def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Add a hint to an error that suggests the code expects other parameter names or another layout."""
+    """Add a hint to an error in the context if the code seems to expect other names or another layout."""
     try:
         yield
     except InputError as error:
@@ -261,7 +261,7 @@ def _is_float32(value: Any) -> bool:
 
 
 def _is_of_jax(value: Any) -> bool:
-    """Return whether the value is a jax array, a module of jax, or a function that jax transformed."""
+    """Return whether the object is a jax array, a module of jax, or a function that jax has transformed."""
     if isinstance(value, ModuleType):
         module = value.__name__
     else:

@@ -116,7 +116,7 @@ def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., A
 
 
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Return whether the function's signature allows a call with these arguments."""
+    """Return whether the function's signature allows a call with these arguments; True if it has none."""
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
@@ -226,7 +226,7 @@ def _found(value: Any, array: Array) -> str:
 def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:
     """Raise an `InputError` unless every loss is finite.
 
-    arises: a function that returns help, which names the first place where a number is not finite, or None.
+    arises: a function that returns a hint at where the first inf or NaN arises, or None.
     """
     finite = np.isfinite(losses)
     if not finite.all():

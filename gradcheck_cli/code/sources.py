@@ -1,6 +1,6 @@
 """Read the user's code.
 
-A new kind of code needs a row in `CODE_SOURCES`, a module that reads it, and a starter.
+A new code source needs a row in `CODE_SOURCES`, a module that reads it, and a starter.
 """
 
 from __future__ import annotations

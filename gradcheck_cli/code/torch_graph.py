@@ -51,7 +51,7 @@ class Graph:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """One line for each parameter that is shared or has a padding row."""
+        """One line for each parameter with several names, and one for each padding row of an embedding."""
         same = (
             f"'{name}' is the same tensor as '{first}': both move at once, and their gradient is {first}'s"
             for name, first in self.shared.items()
@@ -95,12 +95,12 @@ class Graph:
         self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
 
     def _headers(self) -> dict[str, Header]:
-        """Return the shape and type of each parameter, under the module's own names."""
+        """Return a header with the shape and dtype of each parameter, by the module's own names."""
         parts = {name: part for leaf in self.leaves for name, part in leaf.as_it_is().items()}
         return {name: Header(name, part.shape, part.dtype) for name, part in parts.items()}
 
     def point(self) -> dict[str, Array]:
-        """Return the module's parameters in float64, which represents them exactly."""
+        """Return the module's current parameters by name, in float64, which represents them exactly."""
         return as_point(self._values(), self.code.where)
 
     def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
@@ -377,7 +377,7 @@ def _of_function(
 
 
 def _first_names(named: Mapping[str, Tensor]) -> dict[str, str]:
-    """Map every name to the first name of the same tensor."""
+    """Return a dict that maps every name to the first name of the same tensor."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
 

@@ -1,4 +1,4 @@
-"""The base class for modes that intercept every operator torch runs."""
+"""The base class for torch modes, which intercept every operator that torch runs."""
 
 from __future__ import annotations
 

@@ -255,7 +255,10 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
 
 @contextmanager
 def _hint_at_types() -> Iterator[None]:
-    """Add a hint to an error that suggests a kernel which accepts only one dtype."""
+    """Add a hint to an error raised in the context if its message is about dtypes.
+
+    It may come from a kernel that accepts only one dtype.
+    """
     try:
         yield
     except InputError as error:

@@ -36,9 +36,9 @@ _UNDERFLOWS = 8.0
 
 @dataclass(frozen=True)
 class Trial:
-    """A finding from a second run of backward, and the upstream gradient that revealed it.
+    """A finding from a second run of backward.
 
-    The gradients are also checked with that upstream.
+    upstream: the upstream gradient of that run, with which the gradients are also checked.
     """
 
     finding: Finding
@@ -56,7 +56,8 @@ class Trials:
 def tried(code: UserCode, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
     """Run backward with the loss scaled and with other memory layouts, and compare the results.
 
-    plain: the upstream of the author's loss.  judged: the upstream under which the gradients are checked.
+    point: the parameters at which to run.  plain: the upstream of the author's loss.
+    judged: the upstream with which the gradients are checked.
     """
     laboratory = _Laboratory(code, graph, point)
     found: dict[str, Trial] = {}
@@ -209,7 +210,8 @@ def _is_multiple(first: Array, second: Array, factor: float) -> bool:
 def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
     """Return the names of gradients that differ between two runs by more than rounding can explain.
 
-    A gradient must differ in half of its digits, and by more than the rounding error of the largest gradient.
+    Such a gradient differs in more than the last half of its digits, and by more than the rounding error of
+    the largest gradient.
     eps: the machine epsilon of the gradients.
     """
     largest = max((_largest(array) for array in first.values()), default=0.0)

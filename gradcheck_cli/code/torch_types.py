@@ -53,7 +53,7 @@ def is_wide(torch: Any, run: Callable[[], object]) -> bool:
 
 
 def _is_narrow(torch: Any, value: Any) -> bool:
-    """Return whether the value is a tensor of real or complex numbers with fewer digits than float64."""
+    """Return whether the object is a floating-point or complex tensor with less precision than float64."""
     if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
         return False
     return bool(value.real.dtype != torch.float64)

@@ -42,8 +42,8 @@ def refuse_unwritten(
 ) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
-    first, second: the results of two ordinary calls. If these differ and memory does not explain it, nothing
-    is raised here: `refuse_unrepeatable` reports it.
+    first, second: the results of two ordinary calls. If these differ for another reason, nothing is raised
+    here, since `refuse_unrepeatable` reports it.
     observe: calls the code once more and returns its results.
     """
     try:

@@ -1,1 +1,1 @@
-"""The derivation of each gradient, with numbers."""
+"""Derive each gradient by the chain rule, step by step and with numbers."""

@@ -259,7 +259,10 @@ class _Place(NamedTuple):
 
 
 def _steps(at: _Place, ours: ChainRule, bounds: Rounding) -> Iterator[_Step]:
-    """Yield the layer's factors in the order of the derivation, from ∂L/∂a to ∂z/∂b."""
+    """Yield the factors to check in one layer, in the order of the derivation, from ∂L/∂a to ∂z/∂b.
+
+    ours: the factors as gradcheck's own backprop computes them.  bounds: bounds on their rounding errors.
+    """
     layer, normalised = at.layer, at.layer.batch_norm is not None
     slope = "∂a/∂y" if normalised else "∂a/∂z"
     yield _handed_down(at, ours, bounds)

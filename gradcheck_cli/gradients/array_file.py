@@ -39,7 +39,7 @@ LOSS = "loss"
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every factor of the chain rule, keyed by the factor's name in a file."""
+    """Return the shape of every factor of the chain rule that a file may hold, by the factor's name there."""
     return {
         f"{layer.name}.{factor}": shape
         for layer in problem.network.layers

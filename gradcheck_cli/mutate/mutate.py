@@ -35,7 +35,7 @@ NO_MISTAKE = "nothing, as it is no mistake with this activation"
 """The answer for a mistake without effect for the layer's activation: relu'(a) for relu'(z), for example."""
 
 NOTICEABLE = 1e-5
-"""A mistake counts only if it changes some tensor by more than this share of the tensor's largest entry."""
+"""The change of a gradient above which a mistake counts, as a share of the gradient's largest entry."""
 
 
 @dataclass(frozen=True)

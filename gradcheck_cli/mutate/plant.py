@@ -1,4 +1,4 @@
-"""Plant mistakes: compute the gradients that result from one mistake in backprop."""
+"""Plant mistakes: compute the gradients that result if backprop makes one particular mistake."""
 
 from __future__ import annotations
 

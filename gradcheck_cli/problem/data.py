@@ -1,4 +1,4 @@
-"""Read a batch from an .npz file, from the spec itself, or from a seeded generator."""
+"""Get a batch of samples from an .npz file, from the spec, or from a seeded random generator."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _key_to_say(name: str, held: Collection[str]) -> str | None:
 
 
 def _turned(name: str) -> str:
-    """Return the help for arrays stored as [features, samples], the order that some courses use."""
+    """Return the help for an array that is stored as [features, samples], the order in some textbooks."""
     return f"'{name}' seems to be [features, samples]; store its .T, with one row per sample"
 
 

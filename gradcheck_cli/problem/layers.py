@@ -79,7 +79,7 @@ def size_of(node: Node) -> Location:
 
 
 def widest_nodes(graph: Graph) -> dict[str, int]:
-    """Return, for every layer by name, the index of its node with the largest output.
+    """Return the index of the node with the largest output in every layer, by the layer's name.
 
     The layers are in order from the input to the output.
     """

@@ -253,7 +253,7 @@ def refuse_overflow(objective: NetworkObjective) -> None:
 
 
 def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
-    """Yield a pair for each node that overflows: what is not finite, such as ``variances``, and its index."""
+    """Yield what is not finite, such as ``variances``, and the node's index, for each node that overflows."""
     deviations = _deviations(objective)
     for i, node in enumerate(objective.network.graph.nodes):
         if not np.isfinite(deviations.get(i, 1.0)).all():
