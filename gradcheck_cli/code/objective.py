@@ -84,7 +84,7 @@ class Function(Protocol):
 
     @property
     def loss(self) -> float:
-        """The loss at `parameters` as the author wrote it, without the weights of `weighted`."""
+        """The loss at `parameters` as the author wrote it, without any weights added by gradcheck."""
 
     @property
     def weighted(self) -> str:

@@ -37,7 +37,7 @@ def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
 
 
 def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
-    """Return `parameters` from the code's module in float64, by its own names; None if it defines none."""
+    """Return `parameters` from the code's module, converted to float64; None if the module defines none."""
     own = code.own("parameters")
     if own is None:
         return None

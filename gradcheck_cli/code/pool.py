@@ -1,7 +1,8 @@
 """Worker processes that evaluate the user's code at many points at once.
 
-Each worker loads the code. The size of a stack of points depends only on the function, and the result for a
-stack only on that stack. So the results are bit-for-bit the same with any number of workers.
+Each worker loads the code. A vectorized function gets stacks of points, whose size depends only on the
+function; any other function gets one point at a time. So the results are bit-for-bit the same with any number
+of workers.
 """
 
 from __future__ import annotations

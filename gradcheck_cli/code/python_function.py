@@ -149,10 +149,10 @@ def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Arr
 
 
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
-    """Return a function that takes parameters and returns gradients in gradcheck's names and layout.
+    """Return a version of `function` that takes parameters and returns gradients in gradcheck's terms.
 
-    It translates them for `function`, whose author may use others.
-    stacked: whether the function takes a stack of points.
+    It translates names and layout if the author of `function` uses others than gradcheck.
+    stacked: whether `function` takes a stack of points.
     """
     if not dialect.says_otherwise:
         return function

@@ -1,4 +1,4 @@
-"""Plant mistakes in the backprop of any graph of steps."""
+"""Plant mistakes in the backprop of a network whose layers form any graph of steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Planted:
-    """A mistake in one layer, and the gradients that result, as matrices and without penalties."""
+    """A mistake planted in one layer, and the gradients that result.
+
+    wrong: the mistake.  where: the layer's name.
+    gradients: all gradients of the network, as matrices and without penalties.
+    """
 
     wrong: Wrong
     where: str
@@ -31,9 +35,10 @@ class Planted:
 
 
 def planted_in_graph(problem: Problem) -> Iterator[Planted]:
-    """Plant every mistake in the loss, in each step, and in the sum over the uses of a parameter.
+    """Yield every mistake that applies to the network's graph, planted once in every place it applies to.
 
-    In a loop over time, a mistake is made at every step of the loop.
+    A place is the loss, a step of the graph, or the sum over the uses of a parameter that several layers
+    share. In a loop over time, a mistake is made in every pass of the loop.
     """
     network = problem.network
     right = gradients(network, problem.parameters, problem.x, problem.target)
@@ -45,7 +50,7 @@ def planted_in_graph(problem: Problem) -> Iterator[Planted]:
 
 @dataclass(frozen=True)
 class _Backprop:
-    """Backprop with at most one mistake."""
+    """Backprop through the network's graph, with at most one mistake."""
 
     at: Pass
 
@@ -54,7 +59,11 @@ class _Backprop:
         return RIGHT[Part.LOSS](loss_site(self.at))
 
     def uses(self, of_loss: Array, wrong: Repeated | None = None) -> dict[str, list[Array]] | None:
-        """Return the part of each parameter's gradient at every use; None if the mistake changes nothing."""
+        """Return, for each parameter, the contributions to its gradient from all of its uses, output first.
+
+        of_loss: the gradient of the loss with respect to the output.  wrong: the mistake to make, if any.
+        Returns None if the mistake changes nothing.
+        """
         upstream, arrived = {len(self.at.graph.nodes): of_loss}, dict[int, Array]()
         found: dict[str, list[Array]] = {}
         is_made = wrong is None
@@ -99,7 +108,7 @@ def _in_steps(backprop: _Backprop) -> Iterator[Planted]:
 
 
 def _places(at: Pass) -> Iterator[Repeated]:
-    """Yield each mistake in a step with each place at which to make it."""
+    """Yield each mistake in a step, once for each place at which to make it."""
     nodes = at.graph.nodes
     for variant in (*VARIANTS, *lost_variants(nodes)):
         known = [[variant] if isinstance(node.step, variant.step) else [] for node in nodes]
@@ -112,7 +121,7 @@ def _places(at: Pass) -> Iterator[Repeated]:
 
 
 def _in_uses(backprop: _Backprop) -> Iterator[Planted]:
-    """Yield the gradients of one use alone, for every parameter that several layers use."""
+    """Yield, for each parameter that several layers use, the mistake of counting only one of its uses."""
     uses, owner = backprop.uses(backprop.right_loss), owners(backprop.at.graph)
     assert uses is not None
     for name, parts in uses.items():

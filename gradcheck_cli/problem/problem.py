@@ -64,7 +64,7 @@ class Problem:
     def objective_for(self, dtypes: Iterable[np.dtype[Any]]) -> NetworkObjective:
         """Return the objective to use for gradients of these dtypes.
 
-        The less precise a dtype, the more numbers cannot be distinguished from a kink.
+        The less precise the dtypes, the more numbers count as lying on a kink.
         """
         coarsest = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
         arithmetic = Arithmetic.of(coarsest, held=self.dtype)

@@ -20,7 +20,7 @@ def unexercised(problem: Problem) -> tuple[str, ...]:
 
 
 def unusual(problem: Problem) -> tuple[str, ...]:
-    """Return one short line for each setting of the output or the targets that is allowed but unusual."""
+    """Return one short line for each property of the output or the targets that is allowed but unusual."""
     return (*_output(problem), *_targets(problem))
 
 
