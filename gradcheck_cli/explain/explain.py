@@ -352,7 +352,7 @@ def _product(
 
 
 def _differences(problem: Problem, site: int, how: CheckSpec) -> Estimate:
-    """Return an estimate of ∂L/∂v, (N, *features), where v is the array of index `site` in the forward pass."""
+    """Return an estimate of ∂L/∂v, (N, *features), where v is array `site` of the forward pass."""
     features, samples = problem.objective.site_shape(site)
     flat = differentiate(problem.objective.units(site), SCHEMES[how.scheme], how.step)
     shape = problem.objective.values[site].shape
