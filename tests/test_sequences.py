@@ -21,8 +21,8 @@ TIED = [
     {"units": 5, "weight": "embedding1"},
 ]
 NETWORKS = {
-    "rnn": ([{"rnn": 2, "num_layers": 2}, {"units": 3}], [3, 2]),
-    "lstm": ([{"lstm": 2, "bidirectional": True}, {"units": 3}], [3, 2]),
+    "rnn": ([{"rnn": 2, "num_layers": 2}, {"units": 3}], [2, 2]),
+    "lstm": ([{"lstm": 2, "bidirectional": True}, {"units": 3}], [2, 2]),
     "gru": ([{"gru": 2}, {"units": 3}], [3, 2]),
     "a transformer with a tied output": (TIED, 3),
     "grouped attention": ([{"attention": 2, "kv_heads": 1, "bias": False}, {"units": 3}], [3, 4]),
