@@ -31,17 +31,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.conv1d import Conv1d
 from gradcheck_cli.network.steps.conv2d import Conv2d
+from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.embedding import Embedding
 from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
+from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AvgPool
 from gradcheck_cli.network.steps.reshape import Flatten
 
 STEPS: Mapping[str, type[Step]] = {
     "units": Dense,
+    "conv1d": Conv1d,
     "conv2d": Conv2d,
+    "conv_transpose2d": ConvTranspose2d,
     "flatten": Flatten,
     "max_pool2d": MaxPool2d,
+    "avg_pool2d": AvgPool,
+    "adaptive_avg_pool2d": AdaptiveAvgPool,
     "embedding": Embedding,
 }
 """The step of each layer of a spec that is a single step, by the key that names the layer's kind."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.network.steps.convolution import Convolution
+from gradcheck_cli.network.steps.fit import refuse_other_positions, refuse_too_small, refuse_uneven_groups
 from gradcheck_cli.types import Shape
 
 Pair = tuple[int, int]
@@ -30,20 +30,14 @@ class Conv2d(Convolution):
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Conv2d:
-        if len(features) != 3:
-            message = f"a convolution needs images [channels, height, width]; it gets {list(features)}"
-            raise UnfitError(message, "conv2d", "give the network inputs: [channels, height, width]")
+        refuse_other_positions(features, 2, "a convolution", "conv2d")
         channels, groups = options["conv2d"], options["groups"]
-        for what, count in (("input channels", features[0]), ("channels", channels)):
-            if count % groups:
-                raise UnfitError(f"{count} {what} cannot be split into {groups} groups", "groups")
+        refuse_uneven_groups(groups, input_channels=features[0], channels=channels)
         kernel, stride, padding, dilation = (
             options[key] for key in ("kernel", "stride", "padding", "dilation")
         )
         step = cls(features[0], channels, kernel, stride, padding, dilation, groups)
-        if min(step.out(features)) < 1:
-            size = " × ".join(str(number) for number in features[1:])
-            raise UnfitError(f"the kernel does not fit into images of {size}", "kernel")
+        refuse_too_small(step.windows, features, "the kernel", "kernel")
         return step
 
     @property

@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, InputUnits, Ones, Spread
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream, columns
 from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
+from gradcheck_cli.network.steps.fit import refuse_other_positions, refuse_uneven_groups
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -43,6 +45,20 @@ class ConvTranspose2d(Step):
     dilation: Pair = (1, 1)
     groups: int = 1
     makes_images: bool = True
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> ConvTranspose2d:
+        refuse_other_positions(features, 2, "a transposed convolution", "conv_transpose2d")
+        channels, groups = options["conv_transpose2d"], options["groups"]
+        refuse_uneven_groups(groups, input_channels=features[0], channels=channels)
+        keys = ("kernel", "stride", "padding", "output_padding", "dilation", "groups")
+        step = cls(features[0], channels, **{key: options[key] for key in keys})
+        ends = zip(step.output_padding, step.stride, step.dilation, strict=True)
+        if any(more >= max(s, d) for more, s, d in ends):
+            raise UnfitError("output_padding must be below stride or dilation", "output_padding")
+        if min(step.out(features)) < 1:
+            raise UnfitError("the padding cuts off the whole output", "padding")
+        return step
 
     @property
     def down(self) -> Conv2d:

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Sides, Step, UnfitError, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sides, Step, Upstream
+from gradcheck_cli.network.steps.fit import (
+    refuse_other_positions,
+    refuse_too_small,
+    refuse_wide_padding,
+)
+from gradcheck_cli.network.windows import Windows
 from gradcheck_cli.types import Array, Shape
 
 Pair = tuple[int, int]
@@ -39,17 +45,12 @@ class MaxPool2d(Step):
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> MaxPool2d:
-        if len(features) != 3:
-            message = f"pooling needs images [channels, height, width]; it gets {list(features)}"
-            raise UnfitError(message, "max_pool2d", "give the network inputs: [channels, height, width]")
-        kernel, padding = options["max_pool2d"], options["padding"]
-        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
-            raise UnfitError("the padding is more than half the window", "padding")
-        step = cls(kernel, options["stride"] or kernel, padding, options["dilation"])
-        if min(step.out(features)) < 1:
-            size = " × ".join(str(number) for number in features[1:])
-            raise UnfitError(f"the window does not fit into images of {size}", "max_pool2d")
-        return step
+        refuse_other_positions(features, 2, "pooling", "max_pool2d")
+        kernel, padding, dilation = options["max_pool2d"], options["padding"], options["dilation"]
+        windows = Windows(kernel, options["stride"] or kernel, padding, dilation)
+        refuse_wide_padding(windows)
+        refuse_too_small(windows, features, "the window", "max_pool2d")
+        return cls(kernel, options["stride"] or kernel, padding, dilation)
 
     @property
     def label(self) -> str:

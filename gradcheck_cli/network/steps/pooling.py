@@ -19,6 +19,11 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.step import Inputs
+from gradcheck_cli.network.steps.fit import (
+    refuse_other_positions,
+    refuse_too_small,
+    refuse_wide_padding,
+)
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.network.windows import Windows
 from gradcheck_cli.types import Array, Shape
@@ -33,6 +38,19 @@ class AvgPool(Linear):
     padding: Shape
     count_include_pad: bool = True
     exact = False
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> AvgPool:
+        refuse_other_positions(features, 2, "pooling", "avg_pool2d")
+        kernel = options["avg_pool2d"]
+        step = cls(kernel, options["stride"] or kernel, options["padding"], options["count_include_pad"])
+        refuse_wide_padding(step.windows)
+        refuse_too_small(step.windows, features, "the window", "avg_pool2d")
+        return step
+
+    @property
+    def makes_images(self) -> bool:  # type: ignore[override]
+        return len(self.kernel) == 2
 
     @property
     def label(self) -> str:
@@ -88,6 +106,15 @@ class AdaptiveAvgPool(Linear):
 
     size: Shape
     exact = False
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> AdaptiveAvgPool:
+        refuse_other_positions(features, 2, "pooling", "adaptive_avg_pool2d")
+        return cls(options["adaptive_avg_pool2d"])
+
+    @property
+    def makes_images(self) -> bool:  # type: ignore[override]
+        return len(self.size) == 2
 
     @property
     def label(self) -> str:

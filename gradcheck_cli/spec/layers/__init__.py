@@ -17,8 +17,14 @@ from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.spec.layers.item import LayerItem
 from gradcheck_cli.spec.layers.norms import LayerNormSpec
-from gradcheck_cli.spec.layers.parametric import Conv2dSpec, LayerSpec, ParametricLayer
-from gradcheck_cli.spec.layers.pooling import MaxPool2dSpec
+from gradcheck_cli.spec.layers.parametric import (
+    Conv1dSpec,
+    Conv2dSpec,
+    ConvTranspose2dSpec,
+    LayerSpec,
+    ParametricLayer,
+)
+from gradcheck_cli.spec.layers.pooling import AdaptiveAvgPool2dSpec, AvgPool2dSpec, MaxPool2dSpec
 from gradcheck_cli.spec.layers.sequences import (
     AttentionSpec,
     GegluSpec,
@@ -62,9 +68,13 @@ class ResidualSpec(LayerItem):
 KINDS: Mapping[str, type[LayerItem]] = {
     kind.kind: kind
     for kind in (
+        Conv1dSpec,
         Conv2dSpec,
+        ConvTranspose2dSpec,
         FlattenSpec,
         MaxPool2dSpec,
+        AvgPool2dSpec,
+        AdaptiveAvgPool2dSpec,
         LayerNormSpec,
         EmbeddingSpec,
         ResidualSpec,

@@ -15,7 +15,7 @@ from gradcheck_cli.network.step import Step, UnfitError
 from gradcheck_cli.network.steps import STEPS
 from gradcheck_cli.spec.layers.activation import Activation, ActivationSpec
 from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair
-from gradcheck_cli.spec.model import Model, Name, Positive, Size
+from gradcheck_cli.spec.model import Index, Model, Name, Positive, Size
 from gradcheck_cli.types import Shape
 
 
@@ -131,5 +131,49 @@ class Conv2dSpec(ParametricLayer):
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Padding = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: Size = 1
+
+
+class Conv1dSpec(ParametricLayer):
+    """A convolution over sequences [channels, length], as torch.nn.Conv1d.
+
+    conv1d: The number of output channels.
+    kernel: The length of the kernel.
+    stride: The distance between two positions of the kernel.
+    padding: The number of zeros added on each side.
+    dilation: The distance between two numbers of the kernel.
+    groups: The number of groups of channels. Each group of outputs sees one group of inputs.
+    """
+
+    kind: ClassVar[str] = "conv1d"
+
+    conv1d: Size
+    kernel: Size
+    stride: Size = 1
+    padding: Index = 0
+    dilation: Size = 1
+    groups: Size = 1
+
+
+class ConvTranspose2dSpec(ParametricLayer):
+    """A transposed convolution over images [channels, height, width], as torch.nn.ConvTranspose2d.
+
+    conv_transpose2d: The number of output channels.
+    kernel: The size of the kernel, a number or [height, width].
+    stride: The distance in the output between two neighbours of the input.
+    padding: The number of rows and columns cut off the output on each side.
+    output_padding: The number of rows and columns added at the end of the output.
+    dilation: The distance between two numbers of the kernel.
+    groups: The number of groups of channels. Each group of outputs sees one group of inputs.
+    """
+
+    kind: ClassVar[str] = "conv_transpose2d"
+
+    conv_transpose2d: Size
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0)
+    output_padding: Padding = (0, 0)
     dilation: Pair = (1, 1)
     groups: Size = 1

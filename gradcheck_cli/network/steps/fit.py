@@ -1,0 +1,43 @@
+"""Refuse inputs and options that a step cannot take."""
+
+from __future__ import annotations
+
+from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.windows import Windows
+from gradcheck_cli.types import Shape
+
+_FORMS = {1: "sequences [channels, length]", 2: "images [channels, height, width]"}
+"""What an input is called, by the number of its position axes."""
+
+
+def refuse_other_positions(features: Shape, axes: int, what: str, key: str) -> None:
+    """Raise an `UnfitError` unless samples are (channels, *positions) with so many position axes."""
+    if len(features) != 1 + axes:
+        form = _FORMS[axes]
+        message = f"{what} needs {form}; it gets {list(features)}"
+        raise UnfitError(message, key, f"give the network inputs: {form.split(' ', 1)[1]}")
+
+
+def refuse_uneven_groups(groups: int, **counts: int) -> None:
+    """Raise an `UnfitError` unless each of these numbers of channels splits into equal groups."""
+    for what, count in counts.items():
+        if count % groups:
+            message = f"{count} {what.replace('_', ' ')} cannot be split into {groups} groups"
+            raise UnfitError(message, "groups")
+
+
+def refuse_too_small(windows: Windows, features: Shape, what: str, key: str) -> None:
+    """Raise an `UnfitError` if a window does not fit into the positions and their padding."""
+    if min(windows.out(features[1:])) < 1:
+        form = _FORMS[windows.axes].split()[0]
+        raise UnfitError(f"{what} does not fit into {form} of {_size(features)}", key)
+
+
+def refuse_wide_padding(windows: Windows) -> None:
+    """Raise an `UnfitError` if a window of pooling could see nothing but padding."""
+    if any(2 * p > k for p, k in zip(windows.padding, windows.kernel, strict=True)):
+        raise UnfitError("the padding is more than half the window", "padding")
+
+
+def _size(features: Shape) -> str:
+    return " × ".join(str(number) for number in features[1:])
