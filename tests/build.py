@@ -14,19 +14,20 @@ from gradcheck_cli.spec.spec import Spec
 
 
 def spec_of(
-    *layers: dict[str, Any] | tuple[int, Any],
+    *layers: dict[str, Any] | str | tuple[int, Any],
     inputs: int = 4,
     loss: Any = "mse",
     samples: int = 5,
     seed: int = 0,
     **rest: Any,
 ) -> Spec:
-    """Return a spec with layers (units, activation), synthetic data and all parameters drawn.
+    """Return a spec with layers in full or as (units, activation), synthetic data and drawn parameters.
 
     The last layer has a few more units if the loss splits the outputs into vectors of equal width.
     """
     written = [
-        layer if isinstance(layer, dict) else {"units": layer[0], "activation": layer[1]} for layer in layers
+        layer if isinstance(layer, (dict, str)) else {"units": layer[0], "activation": layer[1]}
+        for layer in layers
     ]
     if "units" in written[-1]:
         written[-1] = {**written[-1], "units": units_for(loss, written[-1]["units"])}

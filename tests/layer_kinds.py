@@ -66,9 +66,103 @@ def conv_transpose2d(draw: Draw) -> Drawn:
     return Drawn(layer, (groups * draw.size(1, 2), *draw.sizes(2, 1, 3)))
 
 
+def _last_axes(draw: Draw, key: str) -> Drawn:
+    features = draw.sizes(draw.size(1, 3), 2, 4)
+    axes = draw.size(1, len(features))
+    written = True if axes == 1 and draw.coin() else list(features[-axes:])
+    layer = {key: written, "elementwise_affine": False} if draw.size(0, 3) == 0 else {key: written}
+    return Drawn(layer | {"eps": 10.0 ** -draw.size(1, 6)}, features)
+
+
+def layer_norm(draw: Draw) -> Drawn:
+    return _last_axes(draw, "layer_norm")
+
+
+def rms_norm(draw: Draw) -> Drawn:
+    layer, features = _last_axes(draw, "rms_norm")
+    if draw.coin():
+        del layer["eps"]
+    return Drawn(layer, features)
+
+
+def group_norm(draw: Draw) -> Drawn:
+    groups, positions = draw.size(1, 3), draw.size(0, 2)
+    features = (groups * draw.size(3, 4), *draw.sizes(positions, 1, 3))
+    layer = {"group_norm": groups, "affine": draw.size(0, 3) > 0, "eps": 10.0 ** -draw.size(1, 6)}
+    return Drawn(layer, features)
+
+
+def instance_norm(draw: Draw) -> Drawn:
+    features = (draw.size(1, 3), *draw.sizes(draw.size(1, 2), 3, 4))
+    return Drawn("instance_norm" if draw.coin() else {"instance_norm": True, "affine": True}, features)
+
+
+def batch_norm(draw: Draw) -> Drawn:
+    norm = {"unbiased": True, "eps": 10.0 ** -draw.size(1, 6)}
+    features = draw.sizes(draw.size(1, 2), 2, 4)
+    return Drawn({"units": draw.size(2, 4), "batch_norm": norm, "activation": "tanh"}, features)
+
+
+def positional_embedding(draw: Draw) -> Drawn:
+    return Drawn("positional_embedding", draw.sizes(draw.size(1, 3), 2, 4))
+
+
+def dropout(draw: Draw) -> Drawn:
+    layer = {"dropout": float(draw.rng.uniform(0.0, 0.6)), "seed": draw.size(0, 99)}
+    return Drawn(layer, draw.sizes(draw.size(1, 3), 3, 4))
+
+
+def prelu(draw: Draw) -> Drawn:
+    features = draw.sizes(draw.size(1, 3), 2, 4)
+    return Drawn("prelu" if draw.coin() else {"prelu": True, "num_parameters": features[0]}, features)
+
+
+def over_the_last_axis(key: str) -> Callable[[Draw], Drawn]:
+    return lambda draw: Drawn(key, draw.sizes(draw.size(1, 3), 2, 4))
+
+
+def mean(draw: Draw) -> Drawn:
+    axes = draw.size(2, 3)
+    return Drawn({"mean": True, "dim": draw.size(-axes, axes - 1)}, draw.sizes(axes, 2, 4))
+
+
+def select(draw: Draw) -> Drawn:
+    features = draw.sizes(draw.size(2, 3), 2, 4)
+    dim = draw.size(-len(features), len(features) - 1)
+    index = draw.size(-features[dim], features[dim] - 1)
+    return Drawn({"select": index, "dim": dim} if dim else {"select": index}, features)
+
+
+def permute(draw: Draw) -> Drawn:
+    features = draw.sizes(draw.size(1, 3), 2, 4)
+    return Drawn({"permute": [int(i) for i in draw.rng.permutation(len(features))]}, features)
+
+
+def reshape(draw: Draw) -> Drawn:
+    features = draw.sizes(draw.size(2, 3), 2, 4)
+    shape = list(features[::-1])
+    if draw.coin():
+        shape[draw.size(0, len(shape) - 1)] = -1
+    return Drawn({"reshape": shape}, features)
+
+
 KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "avg_pool2d": avg_pool2d,
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "conv1d": conv1d,
     "conv_transpose2d": conv_transpose2d,
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+    "batch_norm, unbiased": batch_norm,
+    "positional_embedding": positional_embedding,
+    "dropout": dropout,
+    "prelu": prelu,
+    "softmax": over_the_last_axis("softmax"),
+    "log_softmax": over_the_last_axis("log_softmax"),
+    "mean": mean,
+    "select": select,
+    "permute": permute,
+    "reshape": reshape,
 }

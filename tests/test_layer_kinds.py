@@ -93,6 +93,19 @@ def test_a_mistake_in_any_tensor_is_wrong(kind):
             "the padding cuts off the whole output",
             (0, "padding"),
         ),
+        ([{"rms_norm": 5}], 4, r"the last axes of \[4\] are not \[5\]", (0, "rms_norm")),
+        ([{"group_norm": 2}], 3, "3 channels cannot be split into 2 groups", (0, "group_norm")),
+        ([{"group_norm": 3}], 3, r"3 groups of \[3\] have one number each", (0, "group_norm")),
+        ([{"prelu": True, "num_parameters": 2}], [3, 4], r"has 3 channels", (0, "num_parameters")),
+        (["mean"], 4, r"samples of \[4\] have a single axis", (0, "mean")),
+        ([{"mean": True, "dim": 2}], [3, 4], r"\[3, 4\] have the axes 0 to 1", (0, "dim")),
+        ([{"select": 3}], [3, 4], r"axis 0 of samples of \[3, 4\] has 3 numbers", (0, "select")),
+        ([{"permute": [0, 0]}], [3, 4], "does not name each axis", (0, "permute")),
+        ([{"reshape": [5, -1]}], [3, 4], "12 numbers, do not fit into", (0, "reshape")),
+        ([{"reshape": [-1, -1]}], [3, 4], "12 numbers, do not fit into", (0, "reshape")),
+        ([{"reshape": [0, 12]}], [3, 4], "12 numbers, do not fit into", (0, "reshape")),
+        ([{"reshape": [2, 3]}], [3, 4], "12 numbers, do not fit into", (0, "reshape")),
+        (["instance_norm"], 3, r"3 groups of \[3\] have one number each", (0, "instance_norm")),
     ],
 )
 def test_layers_that_do_not_fit_are_refused_where_they_are(layers, inputs, message, place):
@@ -100,3 +113,43 @@ def test_layers_that_do_not_fit_are_refused_where_they_are(layers, inputs, messa
         build_problem(spec_of(*layers, {"units": 2}, inputs=inputs))
     (complaint,) = caught.value.complaints
     assert complaint.where == ("network", "layers", *place)
+
+
+def test_the_unbiased_variance_of_one_number_is_refused():
+    layer = {"units": 3, "batch_norm": {"unbiased": True}}
+    with pytest.raises(InputError, match="a single number has no unbiased variance") as caught:
+        build_problem(spec_of(layer, {"units": 2}, samples=1))
+    (complaint,) = caught.value.complaints
+    assert complaint.where == ("network", "layers", 0, "batch_norm", "unbiased")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_rms_norm_without_eps_has_the_machine_epsilon_of_the_dtype(dtype):
+    problem = build_problem(spec_of("rms_norm", {"units": 2}, dtype=dtype))
+    step = problem.network.graph.nodes[0].step
+    assert step.eps == np.finfo(dtype).eps
+
+
+def test_scales_start_at_1_and_slopes_at_a_quarter():
+    layers = ["rms_norm", "prelu", {"prelu": True, "init": 0.1}, {"units": 2}]
+    described = spec_of(*layers).model_copy(update={"parameters": None})
+    parameters = build_problem(described).parameters
+    for name, start in {"rms_norm1": 1.0, "prelu1": 0.25, "prelu2": 0.1}.items():
+        assert (parameters[f"{name}.weight"] == start).all()
+
+
+def test_the_mask_of_dropout_depends_on_its_seed_alone():
+    steps = [
+        build_problem(spec_of({"dropout": 0.5, "seed": seed}, {"units": 2}, inputs=50, seed=other))
+        .network.graph.nodes[0]
+        .step
+        for seed, other in ((1, 0), (1, 9), (2, 0))
+    ]
+    assert (steps[0].mask == steps[1].mask).all()
+    assert (steps[0].mask != steps[2].mask).any()
+    assert set(np.unique(steps[0].mask)) == {0.0, 2.0}
+
+
+def test_a_dense_layer_takes_permuted_images():
+    """Channels last, the units of a dense layer are the channels; [3, 3, 3] keeps its shape."""
+    build_problem(spec_of({"permute": [1, 2, 0]}, {"units": 2}, inputs=[3, 3, 3], loss="mse"))

@@ -37,6 +37,7 @@ class Builder:
 
     features_of_x: the shape of one sample of x.
     names: the name of each layer, by its place.
+    epsilon: the machine epsilon of the type in which the network computes.
     place, kind: the place and the kind of the layer that is being built.
     nodes: the nodes that have been added.
     shapes: the shape of one sample of x, then of the output of each node.
@@ -44,6 +45,7 @@ class Builder:
 
     features_of_x: Shape
     names: Mapping[Place, str]
+    epsilon: float = 2.0**-52
     place: Place = ()
     kind: str = ""
     nodes: list[Node] = field(default_factory=list)
@@ -101,7 +103,8 @@ class Builder:
         """Return whether the value with this index holds images [channels, height, width]."""
         while value != INPUT:
             node = self.nodes[value - 1]
-            if node.step.makes_images or self.shapes[node.inputs[0]] != self.shapes[value]:
+            kept = node.step.keeps_axes and self.shapes[node.inputs[0]] == self.shapes[value]
+            if node.step.makes_images or not kept:
                 return node.step.makes_images
             value = node.inputs[0]
         return len(self.features_of_x) == 3

@@ -103,7 +103,8 @@ def _is_batch_norm(nodes: Sequence[Node]) -> bool:
     if len(nodes) != 2:
         return False
     norm, scale = (node.step for node in nodes)
-    return isinstance(norm, Normalise) and norm.couples == "batch" and isinstance(scale, Scale)
+    usual = isinstance(norm, Normalise) and norm.couples == "batch" and not norm.unbiased
+    return usual and isinstance(scale, Scale)
 
 
 def chained(features: Shape, layers: Sequence[Layer]) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.step import Step
@@ -19,6 +19,7 @@ class Layer:
     step: computes z from an input whose samples have the shape `features`.
     activation, activation_name: a row of `ACTIVATIONS` and its name; identity if the spec names none.
     batch_norm: the eps of the layer's batch normalisation; None if it has none.
+    unbiased: whether the variance of the batch normalisation divides by N − 1 instead of N.
     before: steps without parameters between the layer below and this one, such as flatten.
     """
 
@@ -29,6 +30,7 @@ class Layer:
     activation_name: str
     batch_norm: float | None = None
     before: tuple[Step, ...] = ()
+    unbiased: bool = False
 
     @property
     def out(self) -> Shape:
@@ -79,5 +81,6 @@ class Layer:
     def _normalisation(self) -> Iterator[Step]:
         if self.batch_norm is not None:
             channel = self.step.channel
-            yield Normalise.over_batch(self.batch_norm, len(self.out), channel)
+            norm = Normalise.over_batch(self.batch_norm, len(self.out), channel)
+            yield replace(norm, unbiased=self.unbiased)
             yield Scale.of_channels(self.out, channel)

@@ -64,6 +64,7 @@ class Step:
     has_pieces: whether it has kinks.  flat_below: whether it is constant below its kink.
     channel: the axis of a sample's output that holds its units or channels.
     makes_images: whether the output is an image [channels, height, width].
+    keeps_axes: whether the axes of an output in the shape of the input keep their meaning.
     tokens: the number of different tokens if the input holds tokens (whole numbers from 0), else 0.
     loses_digits: whether common formulas for the step lose digits that gradcheck's formulas keep.
     label: the text for this step in a one-line description of a network, if any.
@@ -77,6 +78,7 @@ class Step:
     flat_below: bool = False
     channel: int = 0
     makes_images: bool = False
+    keeps_axes: bool = True
     tokens: int = 0
     loses_digits: bool = False
 

@@ -12,17 +12,20 @@ from gradcheck_cli.network.graph import INPUT, Graph, Node
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.spec.model import MAX_NUMBERS
 from gradcheck_cli.spec.network import NetworkSpec
 
 
-def graph_of(spec: NetworkSpec) -> Graph:
+def graph_of(spec: NetworkSpec, epsilon: float = 2.0**-52) -> Graph:
     """Return the graph of the network, with the nodes of all layers.
+
+    epsilon: the machine epsilon of the spec's dtype.
 
     Raises an `InputError` that points at the first layer that does not fit the layer below it, or if no layer
     has parameters.
     """
-    builder = Builder(spec.features, spec.names)
+    builder = Builder(spec.features, spec.names, epsilon)
     try:
         builder.through(spec.layers, INPUT)
     except UnfitError as error:
@@ -108,3 +111,15 @@ def refuse_too_many(graph: Graph, samples: int) -> None:
                 f"{MAX_NUMBERS:,} numbers"
             )
             raise bad_input(message, *size_of(graph.nodes[i]), help="check a smaller batch")
+
+
+def refuse_too_few(graph: Graph, samples: int) -> None:
+    """Raise an `InputError` if an unbiased variance would be that of a single number."""
+    for i, node in enumerate(graph.nodes):
+        step = node.step
+        if isinstance(step, Normalise) and step.unbiased:
+            features = graph.value_features[i]
+            if step.count((samples, *features)) == 1:
+                message = "a single number has no unbiased variance"
+                place = ("network", "layers", *node.place[:-1], "batch_norm", "unbiased")
+                raise bad_input(message, *place, help="check more samples, or leave out unbiased")

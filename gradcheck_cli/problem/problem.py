@@ -22,7 +22,7 @@ from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.problem.data import Batch, Needed, one_target_per_output, place_of, read_batch
-from gradcheck_cli.problem.layers import graph_of, refuse_impossible, refuse_too_many
+from gradcheck_cli.problem.layers import graph_of, refuse_impossible, refuse_too_few, refuse_too_many
 from gradcheck_cli.problem.memory import refuse_oversized
 from gradcheck_cli.spec.network import LossSpec, NetworkSpec
 from gradcheck_cli.spec.parameters import InitialisedParameters, Parameters
@@ -95,7 +95,7 @@ _NETWORK = "add network: {inputs: N, layers: [{units: N, activation: NAME}, …]
 
 def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Problem:
     dtype, loss = np.dtype(spec.dtype), described.loss
-    network = _network(described)
+    network = _network(described, float(np.finfo(dtype).eps))
     refuse_impossible(described, network)
     found = Gathered()
     with found:
@@ -123,9 +123,9 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
     )
 
 
-def _network(spec: NetworkSpec) -> Network:
+def _network(spec: NetworkSpec, epsilon: float) -> Network:
     """Return the network with a loss coefficient of 1; the final coefficient may depend on the data."""
-    graph = graph_of(spec)
+    graph = graph_of(spec, epsilon)
     row = LOSSES[spec.loss.name].with_options(**spec.loss.options)
     loss = replace(row, ignored=spec.loss.ignored).over(len(graph.value_features[-1]) - 1)
     return Network(graph, loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
@@ -138,6 +138,7 @@ def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batc
     needed = Needed(math.prod(network.features), network.outputs, network.loss, network.tokens)
     batch = read_batch(spec.data, needed)
     refuse_too_many(network.graph, len(batch.x))
+    refuse_too_few(network.graph, len(batch.x))
     target, labels = one_target_per_output(batch, network.outputs, network.loss, place_of(spec.data, "y"))
     return batch, target, *_weighted(target, labels, described.loss)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from layer_kinds import KINDS
 
@@ -30,11 +31,71 @@ def conv_transpose2d(x, p, layer):
     return F.conv_transpose2d(x, p["hidden2.weight"], p["hidden2.bias"], *options)
 
 
+def norm(function, key):
+    """Return a norm over the last axes, with the parameters that are there."""
+
+    def of_layer(x, p, layer):
+        shape = list(x.shape[-1:]) if layer[key] is True else layer[key]
+        found = (p.get(f"{key}1.{own}") for own in ("weight", "bias"))
+        parameters = [found for found in found if found is not None]
+        return function(x, shape, *parameters, eps=layer.get("eps"))
+
+    return of_layer
+
+
+def group_norm(x, p, layer):
+    parameters = (p.get(f"group_norm1.{own}") for own in ("weight", "bias"))
+    return F.group_norm(x, layer["group_norm"], *parameters, eps=layer["eps"])
+
+
+def instance_norm(x, p, layer):
+    weight, bias = (p.get(f"instance_norm1.{own}") for own in ("weight", "bias"))
+    return F.instance_norm(x, weight=weight, bias=bias)
+
+
+def batch_norm(x, p, layer):
+    """Normalise as makemore does, with the variance of N − 1."""
+    z = F.linear(x, p["hidden2.weight"], p["hidden2.bias"])
+    over = tuple(range(z.ndim - 1))
+    root = (z.var(over, unbiased=True) + layer["batch_norm"]["eps"]).sqrt()
+    return torch.tanh(p["hidden2.gamma"] * (z - z.mean(over)) / root + p["hidden2.beta"])
+
+
+def dropout(x, p, layer):
+    """Drop with the documented mask, scaled as torch does in training."""
+    mask = np.random.default_rng(layer["seed"]).random(x.shape[1:]) >= layer["dropout"]
+    return x * torch.tensor(mask) / (1.0 - layer["dropout"])
+
+
+def permute(x, p, layer):
+    return x.permute(0, *(1 + axis for axis in layer["permute"]))
+
+
+def axis(layer):
+    """Return the axis of an array with the batch in front."""
+    dim = layer.get("dim", 0)
+    return dim if dim < 0 else 1 + dim
+
+
 THEIRS = {
     "avg_pool2d": avg_pool2d,
     "adaptive_avg_pool2d": lambda x, p, layer: F.adaptive_avg_pool2d(x, layer["adaptive_avg_pool2d"]),
     "conv1d": conv1d,
     "conv_transpose2d": conv_transpose2d,
+    "layer_norm": norm(F.layer_norm, "layer_norm"),
+    "rms_norm": norm(F.rms_norm, "rms_norm"),
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+    "batch_norm, unbiased": batch_norm,
+    "positional_embedding": lambda x, p, layer: x + p["positional_embedding1.weight"],
+    "dropout": dropout,
+    "prelu": lambda x, p, layer: F.prelu(x, p["prelu1.weight"]),
+    "softmax": lambda x, p, layer: torch.softmax(x, -1),
+    "log_softmax": lambda x, p, layer: torch.log_softmax(x, -1),
+    "mean": lambda x, p, layer: x.mean(axis(layer)),
+    "select": lambda x, p, layer: x.select(axis(layer), layer["select"]),
+    "permute": permute,
+    "reshape": lambda x, p, layer: x.reshape(len(x), *layer["reshape"]),
 }
 
 

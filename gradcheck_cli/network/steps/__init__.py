@@ -35,10 +35,15 @@ from gradcheck_cli.network.steps.conv1d import Conv1d
 from gradcheck_cli.network.steps.conv2d import Conv2d
 from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
 from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.dropout import Dropout
 from gradcheck_cli.network.steps.embedding import Embedding
 from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
-from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AvgPool
+from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AvgPool, Mean
+from gradcheck_cli.network.steps.positional import PositionalAdd
+from gradcheck_cli.network.steps.prelu import PReLU
+from gradcheck_cli.network.steps.rearrange import Permute, Reshape, Select
 from gradcheck_cli.network.steps.reshape import Flatten
+from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
 
 STEPS: Mapping[str, type[Step]] = {
     "units": Dense,
@@ -50,5 +55,14 @@ STEPS: Mapping[str, type[Step]] = {
     "avg_pool2d": AvgPool,
     "adaptive_avg_pool2d": AdaptiveAvgPool,
     "embedding": Embedding,
+    "positional_embedding": PositionalAdd,
+    "dropout": Dropout,
+    "prelu": PReLU,
+    "softmax": Softmax,
+    "log_softmax": LogSoftmax,
+    "mean": Mean,
+    "select": Select,
+    "permute": Permute,
+    "reshape": Reshape,
 }
 """The step of each layer of a spec that is a single step, by the key that names the layer's kind."""

@@ -9,6 +9,7 @@ Scaling by 1 / (1 − p) in training is known as inverted dropout.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,10 @@ class Dropout(Linear):
         """Return dropout with a random mask: a number is dropped with probability p, or divided by 1 − p."""
         kept = np.random.default_rng(seed).random(features) >= p
         return cls(kept / (1.0 - p))
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Dropout:
+        return cls.drawn(features, options["dropout"], options["seed"])
 
     @property
     def label(self) -> str:

@@ -39,5 +39,16 @@ def refuse_wide_padding(windows: Windows) -> None:
         raise UnfitError("the padding is more than half the window", "padding")
 
 
+def axis_of(features: Shape, dim: int, key: str) -> int:
+    """Return the axis that `dim` names, from 0. Raises an `UnfitError` if there is none, or no other."""
+    axes = len(features)
+    if axes == 1:
+        raise UnfitError(f"samples of {list(features)} have a single axis, which must stay", key)
+    if not -axes <= dim < axes:
+        message = f"dim is {dim}; samples of {list(features)} have the axes 0 to {axes - 1}"
+        raise UnfitError(message, "dim", "the axis of the batch does not count")
+    return dim % axes
+
+
 def _size(features: Shape) -> str:
     return " × ".join(str(number) for number in features[1:])

@@ -42,7 +42,7 @@ class GroupNormalise(Normalise):
         means = array.reshape(*array.shape[:first], self.groups, -1).mean(axis=-1)
         return np.repeat(means, channels // self.groups, axis=-1).reshape(*array.shape[: first + 1], *ones)
 
-    def _count(self, shape: Shape) -> int:
+    def count(self, shape: Shape) -> int:
         return math.prod(shape[len(shape) - 1 - self.positions :]) // self.groups
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:

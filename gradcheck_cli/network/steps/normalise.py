@@ -58,13 +58,13 @@ class Normalise(Step):
         mean: Array = array.mean(axis=self.axes, keepdims=True)
         return mean
 
-    def _count(self, shape: Shape) -> int:
+    def count(self, shape: Shape) -> int:
         """Return how many entries each mean is over in an array of this shape."""
         return math.prod(shape[axis] for axis in self.axes)
 
     def _of_variance(self, products: Array) -> Array:
         """Return the mean of products; it divides by N − 1 instead of N if the variance is unbiased."""
-        count = self._count(products.shape)
+        count = self.count(products.shape)
         return self._mean(products) * (count / (count - 1)) if self.unbiased else self._mean(products)
 
     def deviation(self, z: Array) -> Array:
@@ -107,7 +107,7 @@ class Normalise(Step):
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         g, g_error, z_hat, z_hat_error = upstream.value, upstream.error, known.output, known.output_error
         deviation, eps, mean = self.deviation(known.inputs[0]), arithmetic.eps, self._mean
-        many, of_variance = max(1.0, self._count(g.shape) / 16.0), self._of_variance
+        many, of_variance = max(1.0, self.count(g.shape) / 16.0), self._of_variance
         size, z_size = np.abs(g), np.abs(z_hat)
         along = of_variance(size * z_size)
         along_error = of_variance(g_error * z_size + (size + g_error) * z_hat_error) + eps * many * along

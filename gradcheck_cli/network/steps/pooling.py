@@ -20,6 +20,7 @@ import numpy as np
 
 from gradcheck_cli.network.step import Inputs
 from gradcheck_cli.network.steps.fit import (
+    axis_of,
     refuse_other_positions,
     refuse_too_small,
     refuse_wide_padding,
@@ -161,6 +162,10 @@ class Mean(Linear):
     axes: int
     axis: int = 0
     exact = False
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Mean:
+        return cls(len(features), axis_of(features, options["dim"], "mean"))
 
     @property
     def label(self) -> str:

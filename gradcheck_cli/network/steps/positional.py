@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,10 @@ class PositionalAdd(Step):
     shape: Shape
     couples = "nothing"
 
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> PositionalAdd:
+        return cls(features)
+
     @property
     def label(self) -> str:
         return "positional"
@@ -32,6 +37,9 @@ class PositionalAdd(Step):
     @property
     def shapes(self) -> Mapping[str, Shape]:
         return {"weight": self.shape}
+
+    def centre(self, name: str) -> None:
+        return None
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         total: Array = inputs[0] + p["weight"]

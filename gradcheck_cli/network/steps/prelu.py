@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -29,12 +30,22 @@ class PReLU(Step):
 
     slopes: the number of channels, or 1 if all share a slope.
     positions: the number of position axes after the channels.
+    init: the slope that training starts with.
     """
 
     slopes: int
     positions: int = 0
+    init: float = 0.25
     couples = "nothing"
     has_pieces = True
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> PReLU:
+        slopes = options["num_parameters"]
+        if slopes not in (1, features[0]):
+            message = f"num_parameters is {slopes}; the input {list(features)} has {features[0]} channels"
+            raise UnfitError(message, "num_parameters", f"give 1 or {features[0]}")
+        return cls(slopes, len(features) - 1, options["init"])
 
     @property
     def label(self) -> str:
@@ -43,6 +54,9 @@ class PReLU(Step):
     @property
     def shapes(self) -> Mapping[str, Shape]:
         return {"weight": (self.slopes,)}
+
+    def centre(self, name: str) -> float:
+        return self.init
 
     def _spread(self, weight: Array) -> Array:
         return weight if len(weight) == 1 else weight.reshape(-1, *(1,) * self.positions)

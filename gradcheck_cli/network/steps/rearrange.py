@@ -7,12 +7,15 @@ Axes count from the first axis of a sample, so that 0 is the channel of an image
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps.fit import axis_of
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
 
@@ -37,6 +40,17 @@ class Reshape(_Rearranged):
     """Reshape each sample to `shape`, in C order."""
 
     shape: Shape
+    keeps_axes = False
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Reshape:
+        shape, numbers = options["reshape"], math.prod(features)
+        known = math.prod(size for size in shape if size > 0)
+        open_, rest = shape.count(-1), divmod(numbers, known)
+        if 0 in shape or open_ > 1 or rest[1] or (not open_ and rest[0] != 1):
+            message = f"samples of {list(features)}, {numbers} numbers, do not fit into {list(shape)}"
+            raise UnfitError(message, "reshape", "give sizes whose product is that number; one may be -1")
+        return cls(len(features), tuple(rest[0] if size == -1 else size for size in shape))
 
     @property
     def label(self) -> str:
@@ -58,6 +72,15 @@ class Permute(_Rearranged):
     """Reorder the axes of each sample: axis i of the output is axis `order[i]` of the input."""
 
     order: tuple[int, ...]
+    keeps_axes = False
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Permute:
+        order, axes = options["permute"], len(features)
+        if sorted(order) != list(range(axes)):
+            message = f"{list(order)} does not name each axis of samples of {list(features)} once"
+            raise UnfitError(message, "permute", f"give the axes 0 to {axes - 1}; the batch does not count")
+        return cls(axes, order)
 
     @property
     def label(self) -> str:
@@ -115,6 +138,16 @@ class Select(_Rearranged):
 
     axis: int
     index: int = -1
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Select:
+        axis, index = axis_of(features, options["dim"], "select"), options["select"]
+        if not -features[axis] <= index < features[axis]:
+            message = (
+                f"select is {index}; axis {axis} of samples of {list(features)} has {features[axis]} numbers"
+            )
+            raise UnfitError(message, "select", f"give {-features[axis]} to {features[axis] - 1}")
+        return cls(len(features), axis, index)
 
     @property
     def label(self) -> str:

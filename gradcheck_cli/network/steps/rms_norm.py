@@ -95,12 +95,11 @@ class Gain(Step):
     couples = "nothing"
 
     @property
-    def label(self) -> str:
-        return "gain"
-
-    @property
     def shapes(self) -> Mapping[str, Shape]:
         return {"weight": self.shape}
+
+    def centre(self, name: str) -> float:
+        return 1.0
 
     def _rows(self, array: Array) -> Array:
         return array.reshape(-1, *self.shape)

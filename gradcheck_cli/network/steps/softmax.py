@@ -9,6 +9,7 @@ A number that is masked out has a = 0 and passes no gradient, as if −∞ were 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,10 @@ class Softmax(Step):
     """
 
     mask: Array
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Softmax:
+        return cls.plain()
 
     @classmethod
     def causal(cls, length: int) -> Softmax:
@@ -101,6 +106,10 @@ class Softmax(Step):
 @dataclass(frozen=True)
 class LogSoftmax(Step):
     """Log-softmax, aⱼ = zⱼ − log Σₖ e^zₖ over the last axis."""
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> LogSoftmax:
+        return cls()
 
     @property
     def label(self) -> str:

@@ -15,8 +15,9 @@ from pydantic_core import PydanticCustomError
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.network.steps.add import Add
+from gradcheck_cli.spec.layers.elementwise import DropoutSpec, LogSoftmaxSpec, PReluSpec, SoftmaxSpec
 from gradcheck_cli.spec.layers.item import LayerItem
-from gradcheck_cli.spec.layers.norms import LayerNormSpec
+from gradcheck_cli.spec.layers.norms import GroupNormSpec, InstanceNormSpec, LayerNormSpec, RmsNormSpec
 from gradcheck_cli.spec.layers.parametric import (
     Conv1dSpec,
     Conv2dSpec,
@@ -33,8 +34,8 @@ from gradcheck_cli.spec.layers.sequences import (
     RnnSpec,
     SwigluSpec,
 )
-from gradcheck_cli.spec.layers.shapes import FlattenSpec
-from gradcheck_cli.spec.layers.tokens import EmbeddingSpec
+from gradcheck_cli.spec.layers.shapes import FlattenSpec, MeanSpec, PermuteSpec, ReshapeSpec, SelectSpec
+from gradcheck_cli.spec.layers.tokens import EmbeddingSpec, PositionalEmbeddingSpec
 from gradcheck_cli.spec.model import Model, by_key, keys_of
 
 __all__ = ["KINDS", "AnyLayer", "LayerItem", "ParametricLayer", "in_order"]
@@ -76,7 +77,18 @@ KINDS: Mapping[str, type[LayerItem]] = {
         AvgPool2dSpec,
         AdaptiveAvgPool2dSpec,
         LayerNormSpec,
+        RmsNormSpec,
+        GroupNormSpec,
+        InstanceNormSpec,
         EmbeddingSpec,
+        PositionalEmbeddingSpec,
+        PReluSpec,
+        SoftmaxSpec,
+        LogSoftmaxSpec,
+        MeanSpec,
+        SelectSpec,
+        PermuteSpec,
+        ReshapeSpec,
         ResidualSpec,
         RnnSpec,
         LstmSpec,
@@ -84,10 +96,15 @@ KINDS: Mapping[str, type[LayerItem]] = {
         AttentionSpec,
         SwigluSpec,
         GegluSpec,
+        DropoutSpec,
         LayerSpec,
     )
 }
-"""The kinds of layer by the key that each one has. The last one is meant if there is no such key."""
+"""The kinds of layer by the key that each one has.
+
+The first key that is present decides, so a kind stands above those whose key is one of its options. The last
+one is meant if there is no such key.
+"""
 
 
 @cache

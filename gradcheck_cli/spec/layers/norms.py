@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps.group_norm import GroupNormalise
 from gradcheck_cli.network.steps.normalise import Normalise, Scale
+from gradcheck_cli.network.steps.rms_norm import Gain, RootMeanSquare
 from gradcheck_cli.spec.layers.item import LayerItem
 from gradcheck_cli.spec.model import Positive, Size
+from gradcheck_cli.types import Shape
 
 _Shape = Annotated[tuple[Size, ...], Field(strict=False, min_length=1, max_length=4)]
 
@@ -18,6 +22,22 @@ _Shape = Annotated[tuple[Size, ...], Field(strict=False, min_length=1, max_lengt
 def _shape(value: object) -> object:
     """Expand a number to a list of one; `true` stands for the last axis."""
     return (value,) if type(value) is int else value
+
+
+LastAxes = Annotated[
+    Literal[True] | _Shape,
+    BeforeValidator(_shape, json_schema_input_type=Literal[True] | int | list[int]),
+]
+"""The shape of the last axes of a sample, or true for the last axis alone."""
+
+
+def _last_axes(features: Shape, asked: Literal[True] | Shape, key: str) -> Shape:
+    """Return the shape to normalise. Raises an `UnfitError` unless samples end with it."""
+    shape = features[-1:] if asked is True else asked
+    if features[-len(shape) :] != shape:
+        message = f"the last axes of {list(features)} are not {list(shape)}"
+        raise UnfitError(message, key, "give the shape of the last axes, or true for the last one")
+    return shape
 
 
 class LayerNormSpec(LayerItem):
@@ -30,22 +50,86 @@ class LayerNormSpec(LayerItem):
 
     kind: ClassVar[str] = "layer_norm"
 
-    layer_norm: Annotated[
-        Literal[True] | _Shape,
-        BeforeValidator(_shape, json_schema_input_type=Literal[True] | int | list[int]),
-    ] = True
+    layer_norm: LastAxes = True
     eps: Positive = 1e-5
     elementwise_affine: bool = True
 
     def build(self, builder: Builder, value: int) -> int:
-        features = builder.features(value)
-        shape = features[-1:] if self.layer_norm is True else self.layer_norm
-        if features[-len(shape) :] != shape:
-            message = f"the last axes of {list(features)} are not {list(shape)}"
-            raise UnfitError(
-                message, "layer_norm", "give the shape of the last axes, or true for the last one"
-            )
+        shape = _last_axes(builder.features(value), self.layer_norm, self.kind)
         value = builder.add(Normalise.over_features(self.eps, len(shape)), value)
-        return (
-            builder.add(Scale(shape, names=("weight", "bias")), value) if self.elementwise_affine else value
-        )
+        if self.elementwise_affine:
+            value = builder.add(Scale(shape, names=("weight", "bias")), value)
+        return value
+
+
+class RmsNormSpec(LayerItem):
+    """RMS normalisation, as torch.nn.RMSNorm: γ x / √(mean x² + eps), sample by sample.
+
+    rms_norm: The shape of the last axes to normalise, a number or a list; `true` for the last axis.
+    eps: Added to the mean square. By default the machine epsilon of the spec's `dtype`.
+    elementwise_affine: Whether there is a weight γ.
+    """
+
+    kind: ClassVar[str] = "rms_norm"
+
+    rms_norm: LastAxes = True
+    eps: Positive | None = None
+    elementwise_affine: bool = True
+
+    def build(self, builder: Builder, value: int) -> int:
+        shape = _last_axes(builder.features(value), self.rms_norm, self.kind)
+        eps = builder.epsilon if self.eps is None else self.eps
+        value = builder.add(RootMeanSquare(eps, len(shape)), value)
+        return builder.add(Gain(shape), value) if self.elementwise_affine else value
+
+
+def _grouped(builder: Builder, value: int, groups: int, eps: float, affine: bool) -> int:
+    """Add the nodes of a normalisation in groups of channels, the first axis of a sample."""
+    features = builder.features(value)
+    step = GroupNormalise(eps=eps, groups=groups, positions=len(features) - 1)
+    if math.prod(features) == groups:
+        message = f"{groups} groups of {list(features)} have one number each, which becomes 0"
+        raise UnfitError(message, builder.kind, "normalise more numbers together")
+    value = builder.add(step, value)
+    scale = Scale((features[0],), len(features) - 1, names=("weight", "bias"))
+    return builder.add(scale, value) if affine else value
+
+
+class GroupNormSpec(LayerItem):
+    """Group normalisation, as torch.nn.GroupNorm, over the channels of a group and all positions.
+
+    group_norm: The number of groups of channels. Channels are the first axis of a sample.
+    eps: Added to the variance, so that nothing is divided by 0.
+    affine: Whether there are a weight γ and a bias β for each channel.
+    """
+
+    kind: ClassVar[str] = "group_norm"
+
+    group_norm: Size
+    eps: Positive = 1e-5
+    affine: bool = True
+
+    def build(self, builder: Builder, value: int) -> int:
+        channels = builder.features(value)[0]
+        if channels % self.group_norm:
+            message = f"{channels} channels cannot be split into {self.group_norm} groups"
+            raise UnfitError(message, "group_norm")
+        return _grouped(builder, value, self.group_norm, self.eps, self.affine)
+
+
+class InstanceNormSpec(LayerItem):
+    """Instance normalisation, as torch.nn.InstanceNorm2d: each channel over its own positions.
+
+    instance_norm: Always true.
+    eps: Added to the variance, so that nothing is divided by 0.
+    affine: Whether there are a weight γ and a bias β for each channel.
+    """
+
+    kind: ClassVar[str] = "instance_norm"
+
+    instance_norm: Literal[True] = True
+    eps: Positive = 1e-5
+    affine: bool = False
+
+    def build(self, builder: Builder, value: int) -> int:
+        return _grouped(builder, value, builder.features(value)[0], self.eps, self.affine)

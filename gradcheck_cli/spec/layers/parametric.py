@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
@@ -23,9 +24,11 @@ class BatchNormSpec(Model):
     """Batch normalisation, (z − mean) / √(variance + eps), with PyTorch's defaults.
 
     eps: Added to the variance, so that nothing is divided by 0.
+    unbiased: Whether the variance divides by N − 1 instead of N numbers.
     """
 
     eps: Positive = 1e-5
+    unbiased: bool = False
 
 
 def _switch(value: object) -> object:
@@ -58,9 +61,10 @@ class ParametricLayer(LayerItem):
         features = builder.features(value)
         step, name = STEPS[self.kind].of(features, **self.options), self.activation.name
         row = ACTIVATIONS[name].with_options(**self.activation.options)
-        eps = self.batch_norm.eps if self.batch_norm else None
+        norm = self.batch_norm or BatchNormSpec()
+        layer = Layer(builder.layer, step, features, row, name, norm.eps if self.batch_norm else None)
         names = self._names(builder, step)
-        for each in Layer(builder.layer, step, features, row, name, eps).own_steps:
+        for each in replace(layer, unbiased=norm.unbiased).own_steps:
             value = builder.add(each, value, names=names if each is step else None)
         return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.graph import INPUT
@@ -29,3 +29,14 @@ class EmbeddingSpec(LayerItem):
         if value != INPUT:
             raise UnfitError("an embedding takes the tokens of x, so it comes first", "embedding")
         return super().build(builder, value)
+
+
+class PositionalEmbeddingSpec(LayerItem):
+    """A learned vector for every position, added to the input: x + weight.
+
+    positional_embedding: Always true. The weight has the shape of a sample, [steps, features].
+    """
+
+    kind: ClassVar[str] = "positional_embedding"
+
+    positional_embedding: Literal[True] = True
