@@ -17,6 +17,7 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 from gradcheck_cli.spec.data import DataFile, InlineData, SyntheticData
 from gradcheck_cli.spec.file import read_spec
 from gradcheck_cli.spec.gradients import Backprop, GradientFile
+from gradcheck_cli.spec.layers import KINDS
 from gradcheck_cli.spec.parameters import InitialisedParameters, ParameterFile
 from gradcheck_cli.spec.spec import Spec
 
@@ -284,6 +285,11 @@ def changed(path: str, value):
         ("network.layers", {"units": 1}, "'layers' must be a list, not a mapping"),
         ("network.layers", [{"units": 1}] * 1001, "'layers' has more than 1,000 items"),
         ("network.layers.0", 5, "'layers[0]' must be a mapping such as {units: 10}, or flatten, not 5"),
+        (
+            "network.layers.0",
+            "conv2d",
+            "'layers[0]' must be a mapping such as {units: 10}, or flatten, not 'conv2d'",
+        ),
         ("network.layers.0.units", 0, "'units' is 0; it must be at least 1"),
         ("network.layers.0.activation", None, "'activation' must be a name or a mapping, not nothing"),
         ("network.layers.0.activation.alpha", 0, "'alpha' is 0; it must be greater than 0"),
@@ -350,6 +356,7 @@ def test_a_number_that_is_not_finite_is_refused_everywhere(path, number):
 @pytest.mark.parametrize(
     ("path", "kind", "table"),
     [
+        ("network.layers.0", "layer", KINDS),
         ("network.layers.0.activation", "activation", ACTIVATIONS),
         ("network.loss", "loss", LOSSES),
         ("parameters.init", "initialiser", INITIALISERS),

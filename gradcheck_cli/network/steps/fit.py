@@ -11,7 +11,7 @@ _FORMS = {1: "sequences [channels, length]", 2: "images [channels, height, width
 
 
 def refuse_other_positions(features: Shape, axes: int, what: str, key: str) -> None:
-    """Raise an `UnfitError` unless samples are (channels, *positions) with so many position axes."""
+    """Raise an `UnfitError` unless samples are (channels, *positions) with `axes` position axes."""
     if len(features) != 1 + axes:
         form = _FORMS[axes]
         message = f"{what} needs {form}; it gets {list(features)}"

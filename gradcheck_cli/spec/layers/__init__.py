@@ -119,6 +119,9 @@ def _item(value: object) -> object:
     """Expand `flatten` to `{flatten: true}`, and the like."""
     if isinstance(value, str) and value in _alone():
         return {value: True}
+    if isinstance(value, str) and value not in KINDS:
+        found = {"kind": "layer", "name": value, "names": list(KINDS)}
+        raise PydanticCustomError("unknown_name", "unknown {kind} '{name}'", found)
     if not isinstance(value, (dict, Model)):
         raise PydanticCustomError("layer_type", "a mapping or `flatten` is needed here")
     return value
