@@ -23,7 +23,9 @@ A step maps arrays (…, N, *features) to one such array. To add a kind:
 3. Write its model, a `LayerItem`, in the file of its family in `spec.layers`, and add its line to `KINDS`
    there. Its `build` adds nodes to a `Builder`: by default the step of `STEPS`. A layer of several steps, or
    of other layers, overrides `build`.
-4. Add examples to `tests/step_examples.py`. Every promise of a step is tested on them.
+4. Add rows to `tests/network/step_kinds.py` for the step, and to `tests/layer_kinds.py` for the layer, each
+   with torch's function in the test of the same name. Every promise is tested on random draws of them.
+5. Add its row to `docs/reference/layers.md`.
 """
 
 from __future__ import annotations
