@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,10 +148,11 @@ def random_convolutions(seed: int, dtype: str = "float64") -> Raw:
     rng = np.random.default_rng(seed)
     channels = 2 * int(rng.integers(1, 3))
     layers = [_convolution(rng) for _ in range(int(rng.integers(1, 3)))]
+    inputs = [channels, int(rng.integers(5, 8)), int(rng.integers(5, 8))]
     return {
         "network": {
-            "inputs": [channels, int(rng.integers(5, 8)), int(rng.integers(5, 8))],
-            "layers": [*layers, "flatten", {"units": int(rng.integers(2, 5))}],
+            "inputs": inputs,
+            "layers": [*_fitting(layers, inputs[1:]), "flatten", {"units": int(rng.integers(2, 5))}],
             "loss": str(rng.choice(["mse", "cross_entropy"])),
         },
         "parameters": {"init": "xavier", "seed": seed, "bias": "same"},
@@ -174,6 +175,22 @@ def _convolution(rng: np.random.Generator) -> Raw:
         "activation": str(rng.choice(["relu", "tanh"])),
         "batch_norm": bool(rng.random() < 0.4),
     }
+
+
+def _fitting(layers: Sequence[Raw], size: Sequence[int]) -> Iterator[Raw]:
+    """Yield the convolutions of images of this size, without dilation where the dilated kernel would not fit.
+
+    A kernel of at most 3 with a padding of at least 1 fits any image if it is not dilated.
+    """
+    for layer in layers:
+        axes = list(zip(layer["kernel"], layer["dilation"], layer["padding"], layer["stride"], strict=True))
+        spare = [s + 2 * p - d * (k - 1) - 1 for (k, d, p, _), s in zip(axes, size, strict=True)]
+        dilation = [d if room >= 0 else 1 for (_, d, _, _), room in zip(axes, spare, strict=True)]
+        yield {**layer, "dilation": dilation}
+        size = [
+            (s + 2 * p - d * (k - 1) - 1) // stride + 1
+            for (k, _, p, stride), d, s in zip(axes, dilation, size, strict=True)
+        ]
 
 
 FAMILIES: Mapping[str, Callable[[int], Raw]] = {
