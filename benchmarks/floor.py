@@ -93,9 +93,9 @@ def work(problem: Problem) -> Work:
     products = assembly = 0
     for i, layer in enumerate(layers):
         top, pairs = i + 1 == len(layers), live[i]
-        evaluations[layer.activation_name] += int(pairs.sum())
+        evaluations[layer.activation.name] += int(pairs.sum())
         for above, changing in zip(layers[i + 1 :], live[i + 1 :], strict=True):
-            evaluations[above.activation_name] += int((pairs * changing).sum())
+            evaluations[above.activation.name] += int((pairs * changing).sum())
         evaluations["exp"] += int(pairs.sum()) * (min(exponentials, 1) if top else exponentials)
         products += 2 * int(pairs.sum()) * sum(above.inputs * above.units for above in layers[i + 2 :])
         assembly += 2 * len(problem.x) * layer.inputs * layer.units

@@ -66,7 +66,7 @@ def dense(problem: Problem, loss: str) -> Dense:
     layers = problem.network.layers
     return Dense(
         (layers[0].inputs, *(layer.units for layer in layers)),
-        tuple(layer.activation_name for layer in layers),
+        tuple(layer.activation.name for layer in layers),
         loss,
         problem.network.coefficient,
         flattened(problem, problem.parameters),

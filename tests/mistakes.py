@@ -86,7 +86,7 @@ def _wrong_formula(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np
         "softmax": lambda: dL_da * layer.activation.value(y) * (1.0 - layer.activation.value(y)),
         "identity": lambda: dL_da,
     }
-    return kin[layer.activation_name]()
+    return kin[layer.activation.name]()
 
 
 def _at_a(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np.ndarray:

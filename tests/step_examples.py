@@ -37,7 +37,7 @@ def _of(step: Step, *features: Shape) -> Example:
 
 
 def _activation(name: str) -> Pointwise:
-    return Pointwise(ACTIVATIONS[name].with_options(), name)
+    return Pointwise(ACTIVATIONS[name].with_options())
 
 
 EXAMPLES: dict[str, Example] = {

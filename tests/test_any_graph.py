@@ -144,7 +144,7 @@ def tied(seed=0):
     twice = Dense(4, 4)
     for _ in range(2):
         value = builder.add(twice, value, layer="hidden")
-        value = builder.add(Pointwise(ACTIVATIONS["tanh"].with_options(), "tanh"), value, layer="hidden")
+        value = builder.add(Pointwise(ACTIVATIONS["tanh"].with_options()), value, layer="hidden")
     names = {"weight": "embedding.weight", "bias": "output.bias"}
     builder.add(Dense(4, 6), value, layer="output", names=names)
     network = Network(builder.graph(), LOSSES["cross_entropy"].with_options().over(1), 0.5, {})

@@ -332,7 +332,7 @@ def test_every_common_value_of_relu_prime_at_0_agrees(right, tmp_path, monkeypat
 
     layers = tuple(
         replace(layer, activation=replace(layer.activation, derivative=derivative))
-        if layer.activation_name == "relu" else layer
+        if layer.activation.name == "relu" else layer
         for layer in problem.network.layers
     )  # fmt: skip
     theirs = gradients(problem.network.with_layers(layers), problem.parameters, problem.x, problem.target)

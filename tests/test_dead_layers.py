@@ -74,7 +74,7 @@ def with_slope_at_0(problem: Problem, slope: float) -> dict[str, np.ndarray]:
 
     layers = tuple(
         replace(layer, activation=replace(layer.activation, derivative=relu_derivative))
-        if layer.activation_name == "relu"
+        if layer.activation.name == "relu"
         else layer
         for layer in problem.network.layers
     )

@@ -226,10 +226,7 @@ def _activations(problem: Problem) -> Iterator[OtherNetwork]:
         for name, options in (*((name, {}) for name in ACTIVATIONS), *_VARIANTS):
             activation = ACTIVATIONS[name].with_options(**options)
             if not _is_same(layers[0], name, activation):
-                changed = {
-                    layer.name: replace(layer, activation=activation, activation_name=name)
-                    for layer in layers
-                }
+                changed = {layer.name: replace(layer, activation=activation) for layer in layers}
                 has = f"whose {where} {'have' if len(layers) > 1 else 'has'} {name}{_of(options)}"
                 yield OtherNetwork(_with_layers(problem, changed), has, says, tuple(changed)[::-1])
 

@@ -38,7 +38,6 @@ class SeenLayer:
     inputs: int = -1
     units: int = -1
     activation: Activation = ACTIVATIONS["identity"]
-    activation_name: str = "identity"
     batch_norm: float | None = None
 
     @property
@@ -129,7 +128,7 @@ class LossSite(Site):
         node = self.at.graph.nodes[-1]
         features = self.at.values[node.inputs[0]].shape[1:]
         if isinstance(node.step, Pointwise):
-            return SeenLayer(node, features, activation=node.step.row, activation_name=node.step.name)
+            return SeenLayer(node, features, activation=node.step.row)
         return SeenLayer(node, features)
 
     @property
@@ -168,7 +167,7 @@ class PointwiseSite(NodeSite):
         assert isinstance(step, Pointwise)
         features, inputs = self.visit.inputs[0].shape[1:], self.a_h.shape[1:]
         fits = {"inputs": 1, "units": 1} if inputs == features else {}
-        return SeenLayer(self.visit.node, features, activation=step.row, activation_name=step.name, **fits)
+        return SeenLayer(self.visit.node, features, activation=step.row, **fits)
 
     @cached_property
     def a_h(self) -> Array:

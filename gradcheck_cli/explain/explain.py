@@ -233,7 +233,7 @@ def _derived(problem: Problem, analytic: Analytic, given: bool, how: CheckSpec) 
                 *(_product(problem, name, analytic, whole, rounding) for name in checked),
             ]
             factors = tuple(_factor(step, analytic, given, how) for step in steps)
-            yield Derivation(layer.name, layer.activation_name, above, layer.batch_norm is not None, factors)
+            yield Derivation(layer.name, layer.activation.name, above, layer.batch_norm is not None, factors)
 
 
 class _Place(NamedTuple):

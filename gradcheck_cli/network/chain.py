@@ -78,7 +78,7 @@ def _layer_from(graph: Graph, first: int) -> Placed | None:
         return None
     before = tuple(node.step for node in nodes[first:enters])
     eps = norm.eps if isinstance(norm, Normalise) else None
-    middle = (nodes[enters].step, graph.value_features[enters], last.row, last.name)
+    middle = (nodes[enters].step, graph.value_features[enters], last.row)
     z_hat = enters + 1 if norm is None else enters + 2
     return Placed(
         Layer(nodes[enters].layer, *middle, eps, before), Places(enters, enters + 1, z_hat, end, end + 1)

@@ -17,7 +17,7 @@ class Layer:
     """A layer with parameters `<name>.weight` and `.bias`, and `.gamma` and `.beta` if it is normalised.
 
     step: computes z from an input whose samples have the shape `features`.
-    activation, activation_name: a row of `ACTIVATIONS` and its name; identity if the spec names none.
+    activation: a row of `ACTIVATIONS`; identity if the spec names none.
     batch_norm: the eps of the layer's batch normalisation; None if it has none.
     unbiased: whether the variance of the batch normalisation divides by N − 1 instead of N.
     before: steps without parameters between the layer below and this one, such as flatten.
@@ -27,7 +27,6 @@ class Layer:
     step: Step
     features: Shape
     activation: Activation
-    activation_name: str
     batch_norm: float | None = None
     before: tuple[Step, ...] = ()
     unbiased: bool = False
@@ -76,7 +75,7 @@ class Layer:
     @property
     def own_steps(self) -> tuple[Step, ...]:
         """The steps of the layer without those in `before`: from the one that computes z up."""
-        return (self.step, *self._normalisation(), Pointwise(self.activation, self.activation_name))
+        return (self.step, *self._normalisation(), Pointwise(self.activation))
 
     def _normalisation(self) -> Iterator[Step]:
         if self.batch_norm is not None:

@@ -28,7 +28,7 @@ Array = np.ndarray
 
 def layer_nodes(name: str, *units: int, value: int, shared: str = "") -> list[Node]:
     names = {own: f"{shared or name}.{own}" for own in ("weight", "bias")}
-    tanh = Pointwise(ACTIVATIONS["tanh"], "tanh")
+    tanh = Pointwise(ACTIVATIONS["tanh"])
     return [Node(Dense(*units), name, (value,), names), Node(tanh, name, (value + 1,), {})]
 
 

@@ -41,4 +41,4 @@ class Nodes:
 
     def activation(self, name: str, value: int) -> int:
         """Add an activation with its default options."""
-        return self.add(Pointwise(ACTIVATIONS[name].with_options(), name), value)
+        return self.add(Pointwise(ACTIVATIONS[name].with_options()), value)

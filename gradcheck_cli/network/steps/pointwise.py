@@ -18,14 +18,14 @@ SAFETY = 3.0
 
 @dataclass(frozen=True)
 class Pointwise(Step):
-    """An activation as a step.
-
-    row, name: the row of the table `ACTIVATIONS` and its name.
-    """
+    """An activation as a step: a row of `ACTIVATIONS`."""
 
     row: Activation
-    name: str
     is_activation: bool = True
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.row.name
 
     @property
     def has_pieces(self) -> bool:  # type: ignore[override]

@@ -59,10 +59,10 @@ class ParametricLayer(LayerItem):
 
     def build(self, builder: Builder, value: int) -> int:
         features = builder.features(value)
-        step, name = STEPS[self.kind].of(features, **self.options), self.activation.name
-        row = ACTIVATIONS[name].with_options(**self.activation.options)
+        step = STEPS[self.kind].of(features, **self.options)
+        row = ACTIVATIONS[self.activation.name].with_options(**self.activation.options)
         norm = self.batch_norm or BatchNormSpec()
-        layer = Layer(builder.layer, step, features, row, name, norm.eps if self.batch_norm else None)
+        layer = Layer(builder.layer, step, features, row, norm.eps if self.batch_norm else None)
         names = self._names(builder, step)
         for each in replace(layer, unbiased=norm.unbiased).own_steps:
             value = builder.add(each, value, names=names if each is step else None)
