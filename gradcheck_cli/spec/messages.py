@@ -112,8 +112,8 @@ _MESSAGES: Mapping[str, _Template] = {
     "too_short": lambda key, _, limit: f"{key} is empty; it needs at least {limit['min_length']} item",
     "too_long": lambda key, _, limit: f"{key} has more than {limit['max_length']:,} items",
     "string_too_long": lambda key, _, limit: f"{key} is longer than {limit['max_length']} characters",
-    "layer_type": lambda key, found, _: (
-        f"{key} must be a mapping such as {{units: 10}}, or flatten, not {found}"
+    "layer_type": lambda key, found, allowed: (
+        f"{key} must be a mapping such as {{units: 10}}, or one of {allowed['words']}, not {found}"
     ),
     "name_type": lambda key, found, _: f"{key} must be a name or a mapping, not {found}",
     **dict.fromkeys(
@@ -129,7 +129,6 @@ _MESSAGES: Mapping[str, _Template] = {
 
 _OF_FIXED_LENGTH = {
     **dict.fromkeys(("from", "to"), "two numbers, [low, high]"),
-    "inputs": "one number, or three for images, [channels, height, width]",
 }
 """For each key whose value is a list of fixed length, what that list must be."""
 

@@ -247,6 +247,11 @@ def beginnings(value):
         yield from beginnings(item)
 
 
+ALONE = (
+    "flatten, layer_norm, rms_norm, instance_norm, positional_embedding, prelu, softmax, log_softmax, mean"
+)
+
+
 def changed(path: str, value):
     """Return the parts of a good spec with another value at a path like network.layers.0.units."""
     parts = {
@@ -284,11 +289,13 @@ def changed(path: str, value):
         ("network.layers", [], "'layers' is empty; it needs at least 1 item"),
         ("network.layers", {"units": 1}, "'layers' must be a list, not a mapping"),
         ("network.layers", [{"units": 1}] * 1001, "'layers' has more than 1,000 items"),
-        ("network.layers.0", 5, "'layers[0]' must be a mapping such as {units: 10}, or flatten, not 5"),
-        (
-            "network.layers.0",
-            "conv2d",
-            "'layers[0]' must be a mapping such as {units: 10}, or flatten, not 'conv2d'",
+        *(
+            (
+                "network.layers.0",
+                item,
+                f"'layers[0]' must be a mapping such as {{units: 10}}, or one of {ALONE}, not {item!r}",
+            )
+            for item in (5, "conv2d")
         ),
         ("network.layers.0.units", 0, "'units' is 0; it must be at least 1"),
         ("network.layers.0.activation", None, "'activation' must be a name or a mapping, not nothing"),

@@ -123,7 +123,8 @@ def _item(value: object) -> object:
         found = {"kind": "layer", "name": value, "names": list(KINDS)}
         raise PydanticCustomError("unknown_name", "unknown {kind} '{name}'", found)
     if not isinstance(value, (dict, Model)):
-        raise PydanticCustomError("layer_type", "a mapping or `flatten` is needed here")
+        words = ", ".join(_alone())
+        raise PydanticCustomError("layer_type", "a mapping or one of {words} is needed", {"words": words})
     return value
 
 
