@@ -16,6 +16,7 @@ from gradcheck_cli.code.sources import with_own_inputs
 from gradcheck_cli.errors import Complaint, InputError, bad_input, shortened
 from gradcheck_cli.files.output import Output
 from gradcheck_cli.gradients.array_file import factor_shapes
+from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
@@ -38,7 +39,8 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
     - `target`, (N, C) for C outputs, with which the loss compares the output;
     - `loss`, a number;
     - for each checked parameter, the numerical gradient, `numerical.NAME`, and its error bar, `error.NAME`;
-      on a kink, these are NaN and inf.
+      on a kink, these are NaN and inf;
+    - with `check: {inputs: true}`, the same for ∂L/∂x, `numerical.input` and `error.input`.
 
     Parameters, `x` and targets have the spec's dtype; everything else but the labels is in float64.
 
@@ -48,8 +50,9 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
     problem = build_problem(*with_own_inputs(spec))
     dialect = _dialect(spec, problem)
     held = {name: array.astype(problem.dtype) for name, array in problem.parameters.items()}
-    units = UnitDifferences(problem.objective, SCHEMES[spec.check.scheme], spec.check.step, progress)
-    numerical = units.estimate_by_whole_ladder(problem.checked)
+    objective = problem.with_shifts(problem.checked_values).objective
+    units = UnitDifferences(objective, SCHEMES[spec.check.scheme], spec.check.step, progress)
+    numerical = units.estimate_by_whole_ladder((*problem.checked, *problem.checked_values))
     return _merged(
         dialect.theirs(held),
         _batch(problem),
@@ -62,7 +65,7 @@ def _dialect(spec: Spec, problem: Problem) -> Dialect:
     """Return the names and layout of the gradient file, or our own if the spec names no file."""
     source = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=Path())
     dialect = Dialect(source, "gradients")
-    dialect.refuse_unfit({**problem.network.shapes, **factor_shapes(problem)})
+    dialect.refuse_unfit({**problem.network.shapes, INPUTS: (), **factor_shapes(problem)})
     return dialect
 
 

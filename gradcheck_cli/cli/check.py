@@ -19,6 +19,7 @@ from gradcheck_cli.cli.options import (
     color_option,
     format_option,
     gradients_option,
+    inputs_option,
     jobs_option,
     no_code_option,
     only_option,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.command(cls=GroupedCommand, epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...", shell_complete=complete_specs)
 @only_option
+@inputs_option
 @gradients_option
 @code_options
 @no_code_option

@@ -11,7 +11,14 @@ import click
 from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_files, complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
-from gradcheck_cli.cli.options import EXIT_CODES_HELP, no_code_option, only_option, scheme_option, step_option
+from gradcheck_cli.cli.options import (
+    EXIT_CODES_HELP,
+    inputs_option,
+    no_code_option,
+    only_option,
+    scheme_option,
+    step_option,
+)
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import say
 from gradcheck_cli.errors import ExitCode
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     help="File (.npz) to write, or folder, which gets one .npy file per array.",
 )
 @only_option
+@inputs_option
 @scheme_option
 @step_option
 @no_code_option

@@ -74,6 +74,12 @@ only_option = option(
     shell_complete=complete_parameters,
     help="Select the parameters that match, such as 'output.*'.  [repeatable; default: the spec's]",
 )
+inputs_option = option(
+    "--inputs/--no-inputs",
+    under=Heading.WHAT,
+    default=None,
+    help="Also check the gradient with respect to the input x, as the tensor input.  [default: the spec's]",
+)
 gradients_option = option(
     "--gradients",
     under=Heading.WHAT,

@@ -17,6 +17,7 @@ from gradcheck_cli.cli.options import (
     color_option,
     format_option,
     gradients_option,
+    inputs_option,
     no_code_option,
     only_option,
     timeout_option,
@@ -52,6 +53,7 @@ _SCHEMES = plain_schemes()
     help=f"Sweep this scheme: {', '.join(_SCHEMES)} (not for code).  [repeatable; default: all]",
 )
 @only_option
+@inputs_option
 @gradients_option
 @code_options
 @no_code_option

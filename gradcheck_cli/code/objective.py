@@ -106,12 +106,14 @@ class Inputs:
     parameters: the parameters by name, or None if the code defines its own.
     x, y: the data, or None if the spec names none.
     problem: the network with its parameters and data, or None if the spec describes no network.
+    checks_inputs: whether ∂L/∂x is checked, too.
     """
 
     parameters: Mapping[str, Array] | None
     x: Array | None
     y: Array | None
     problem: Problem | None = None
+    checks_inputs: bool = False
 
 
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
@@ -124,7 +126,7 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
     """
     if spec.network is not None:
         problem = build_problem(spec, own)
-        return Inputs(problem.parameters, problem.x, _labels_whole(problem), problem)
+        return Inputs(problem.parameters, problem.x, _labels_whole(problem), problem, spec.check.inputs)
     parameters = None
     if isinstance(spec.parameters, ParameterFile):
         parameters = read_named(spec.parameters, "parameters")
@@ -132,7 +134,8 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
         raise bad_input(
             "without a network section, parameters come from a file or from the code", "parameters"
         )
-    return Inputs(parameters, *(read_arrays(spec.data) if spec.data else (None, None)))
+    x, y = read_arrays(spec.data) if spec.data else (None, None)
+    return Inputs(parameters, x, y, checks_inputs=spec.check.inputs)
 
 
 def _labels_whole(problem: Problem) -> Array:

@@ -22,7 +22,7 @@ from gradcheck_cli.code.objective import STACK, Change, Function, Inputs, evalua
 from gradcheck_cli.code.own_process import end_with_parent
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.errors import bad_input
-from gradcheck_cli.spec.gradients import Gradients
+from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.types import Array
 
 _WHERE = ("gradients",)
@@ -38,7 +38,7 @@ class Case:
     noise: for each parameter, the noise in the losses, (S,), which limits how far a worker's may deviate.
     """
 
-    source: Gradients
+    source: FromCode
     inputs: Inputs
     parameters: Mapping[str, Array]
     losses: Array

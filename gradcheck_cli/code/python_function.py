@@ -34,7 +34,8 @@ from gradcheck_cli.code.returned import (
     taking_data,
 )
 from gradcheck_cli.code.unwritten import refuse_unwritten
-from gradcheck_cli.errors import InputError
+from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.types import Array
 
@@ -53,15 +54,19 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
 
     If the spec has no parameters, they come from `parameters` in the function's module: a dict of arrays by
     name, or a function that returns one. If the spec has no data, they come from `data` in that module, a
-    pair (x, y), if it is defined.
+    pair (x, y), if it is defined. To check ∂L/∂x, the function returns it among its gradients as `input`.
 
     Raises an `InputError` that points at the offending place in the spec if the code fails, does not return a
     loss and gradients, changes its arguments, or returns different results for the same arguments.
     """
     code, dialect = load(source.code, source.where), Dialect(source, "gradients")
     parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
-    dialect.refuse_unfit(parameters)
-    code = replace(code, value=_in_its_words(taking_data(code.value, x, y), dialect, source.vectorized))
+    dialect.refuse_unfit({**parameters, INPUTS: x} if inputs.checks_inputs else parameters)
+    function = _in_its_words(taking_data(code.value, x, y), dialect, source.vectorized)
+    if inputs.checks_inputs:
+        parameters = {**parameters, INPUTS: _differentiable(x, parameters, source.vectorized)}
+        function = _of_inputs(function)
+    code = replace(code, value=function)
     if source.vectorized:
         return observed(replace(code, value=_of_one(code)), parameters, x, y, stacked=code)
     return observed(code, parameters, x, y)
@@ -146,6 +151,31 @@ def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Arr
         help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
         raise code.complain("has no parameters to start from: neither the spec nor its file gives any", help)
     return dialect.ours(own)
+
+
+def _differentiable(x: Any, parameters: Mapping[str, Array], vectorized: bool) -> Array:
+    """Return x as an array to difference. Raises `InputError` if it cannot have a gradient."""
+    if vectorized:
+        problem = "does not work with a vectorized function, which takes one x for all points"
+    elif not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        problem = f"needs an x of real numbers, not {x.dtype if isinstance(x, np.ndarray) else a(x)}"
+    elif INPUTS in parameters:
+        problem = f"needs a name for the gradient of x, but a parameter is already named '{INPUTS}'"
+    else:
+        return x
+    raise bad_input(
+        f"'inputs' {problem}", "check", "inputs", help="leave it out to check the parameters alone"
+    )
+
+
+def _of_inputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a function of parameters and x into one whose parameters include x, as `input`."""
+
+    def with_inputs(parameters: dict[str, Array], x: Any, y: Any) -> Any:
+        own = {name: array for name, array in parameters.items() if name != INPUTS}
+        return function(own, parameters[INPUTS], y)
+
+    return with_inputs
 
 
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:

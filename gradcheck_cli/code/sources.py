@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.arrays.named_arrays import OwnParameters
-from gradcheck_cli.spec.gradients import FromCode, Gradients
+from gradcheck_cli.errors import bad_input
+from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -33,13 +34,17 @@ def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
     return completed(spec, load)
 
 
-def read_code(source: Gradients, inputs: Inputs, load: Load | None = None) -> Function:
+def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Function:
     """Load the code that the spec names, and return it as a `Function` once calls have verified it.
 
     load: the function that loads the code; `gradcheck_cli.code.load.load` by default.
     Raises an `InputError` that points at the offending place in the spec if the code cannot be used.
     """
-    assert isinstance(source, FromCode)
+    if inputs.checks_inputs and not source.kind.gives_inputs:
+        message = f"'inputs' does not work with {source.kind.what}"
+        raise bad_input(
+            message, "check", "inputs", help="a Python function may return the gradient of x as input"
+        )
     loaded_by = () if load is None else (load,)
     function: Function = import_module(source.kind.reader).read(source, inputs, *loaded_by)
     return function

@@ -24,6 +24,7 @@ from gradcheck_cli.diagnose.rows import compared, has_rows, matrices
 from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.turned import turned
+from gradcheck_cli.diagnose.values import diagnose_values
 from gradcheck_cli.network.losses import same_loss
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.problem.problem import Problem
@@ -62,6 +63,10 @@ def _diagnosed(
 ) -> Diagnosis:
     if problem is None:
         return diagnose_arrays(comparisons, samples, without)
+    parameters = [c for c in comparisons if c.name in problem.network.shapes]
+    if not any(c.wrong.any() for c in parameters) and len(parameters) < len(comparisons):
+        return diagnose_values(comparisons, problem)
+    comparisons = parameters
     with np.errstate(all="ignore"):
         whole = gradients(problem.network, problem.parameters, problem.x, problem.target)
         if not has_rows(problem):

@@ -158,12 +158,13 @@ def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic]:
 
     only: the name of the one layer whose parameters to derive; empty for every checked parameter.
     """
-    if spec.names_code is None or spec.network is None:
+    source = spec.code_source
+    if source is None or spec.network is None:
         problem = _narrowed(build_problem(spec), only)
         return problem, read_gradients(spec.gradients, problem)
     from gradcheck_cli.subject.code import analytic_of, read_function  # loads what only code needs
 
-    function, inputs = read_function(spec)
+    function, inputs = read_function(spec, source)
     assert inputs.problem is not None
     problem = _narrowed(inputs.problem, only)
     return problem, analytic_of(function, function.gradients(function.parameters), problem.checked)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import read_fitting
 from gradcheck_cli.gradients.analytic import Analytic, dtype_of
 from gradcheck_cli.network.layer import Layer
+from gradcheck_cli.network.shifted import INPUTS, values_of
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.spec.gradients import GradientFile
 from gradcheck_cli.types import Array
@@ -15,16 +18,19 @@ from gradcheck_cli.types import Array
 def read(source: GradientFile, problem: Problem) -> Analytic:
     """Read the gradients from the file. NaN or inf makes a gradient wrong, not the file invalid.
 
-    The gradients of parameters that are not checked may be missing. The file may also hold factors of the
-    chain rule for `explain`, such as `output.delta`, and a `loss`, which is compared with the network's loss.
+    The gradients of parameters that are not checked may be missing. The file may also hold `input`, ∂L/∂x,
+    and factors of the chain rule, such as `output.delta`; those that are gradients of a value are checked. A
+    `loss` is compared with the network's loss.
     Raises an `InputError` that lists every missing, extra or misshapen array.
     """
     factors = factor_shapes(problem)
-    shapes = {**problem.network.shapes, **factors, **({} if LOSS in source.names else {LOSS: ()})}
+    known = {**problem.network.shapes, INPUTS: problem.x.shape, **factors}
+    shapes = {**known, **({} if LOSS in source.names else {LOSS: ()})}
     help = "map their names under names, or check fewer parameters with --only PATTERN"
-    arrays = read_fitting(source, "gradients", "gradient", shapes, problem.checked, help)
+    needed = (*problem.checked, *problem.checked_values)
+    arrays = read_fitting(source, "gradients", "gradient", shapes, needed, help)
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
-    values = {name: arrays[name] for name in problem.checked}
+    values = {name: arrays[name] for name in (*needed, *_given_values(problem, arrays))}
     return Analytic(
         values,
         {name: dtype_of(value) for name, value in values.items()},
@@ -32,6 +38,15 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
         {name: arrays[name] for name in factors if name in arrays},
         float(arrays[LOSS]) if LOSS in arrays else None,
     )
+
+
+def _given_values(problem: Problem, arrays: Mapping[str, Array]) -> Iterator[str]:
+    """Yield the gradients of values that the file holds and that the patterns of the check select."""
+    network, samples = problem.network, len(problem.x)
+    for name, at in values_of(network).items():
+        selected = name not in problem.checked_values and problem.selects(name)
+        if selected and name in arrays and arrays[name].shape == (samples, *network.graph.value_features[at]):
+            yield name
 
 
 LOSS = "loss"

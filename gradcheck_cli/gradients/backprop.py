@@ -22,13 +22,13 @@ def read(source: Backprop, problem: Problem) -> Analytic:
     Raises `InputError` if they or the forward pass overflow, since then the arithmetic is at fault and not a
     gradient.
     """
-    dtype = problem.dtype
-    parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
+    dtype, whole = problem.dtype, problem.with_shifts(problem.checked_values)
+    parameters = {name: value.astype(dtype) for name, value in whole.parameters.items()}
     x, target = problem.x.astype(dtype), problem.target.astype(dtype)
     with np.errstate(all="ignore"):  # what is not finite is refused
-        refuse_overflow(NetworkObjective(problem.network, parameters, x, target))
-        values = gradients(problem.network, parameters, x, target)
-    checked = {name: values[name] for name in problem.checked}
+        refuse_overflow(NetworkObjective(whole.network, parameters, x, target))
+        values = gradients(whole.network, parameters, x, target)
+    checked = {name: values[name] for name in (*problem.checked, *problem.checked_values)}
     _refuse_infinite(checked, dtype)
     origin = "backprop" if dtype == np.float64 else f"backprop in {dtype.name}"
     return Analytic(checked, dict.fromkeys(checked, dtype), origin)

@@ -75,8 +75,7 @@ class EntryMoves(Moves):
     def _own_rounding(self) -> Array:
         """The rounding error of the step's output, in units of ε, if the step's inputs are exact."""
         step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
-        exact = tuple(np.zeros_like(each) for each in self._inputs)
-        error = step.error(p, self._inputs, self.objective.values[self.at], exact, NUDGED)
+        error = step.error_if_moved(p, self._inputs, self.objective.values[self.at], NUDGED)
         rounding: Array = error / NUDGED.eps
         return rounding
 

@@ -20,6 +20,7 @@ from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.steps.normalise import Normalise, Scale
+from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.numerical.objective import Moved, Spread
 from gradcheck_cli.types import Array
 
@@ -66,6 +67,8 @@ def deviation_of(objective: AtRest, value: int) -> Array | None:
         step = objective.graph.nodes[i].step
         if isinstance(step, Normalise):
             return step.deviation(objective.values[value])
+        if isinstance(step, Shift):
+            return deviation_of(objective, i + 1)
     return None
 
 

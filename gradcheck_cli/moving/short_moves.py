@@ -22,6 +22,7 @@ from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.network.steps.reshape import Flatten
+from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.types import Array
 
 NEAR = 2.0**-8
@@ -83,7 +84,7 @@ def chain_from(graph: Graph, at: int) -> Chain | None:
             isinstance(step, Pointwise) and activation is None and not _rows_of_many_axes(graph, step, value)
         ):
             activation = i
-        elif not isinstance(step, Flatten):
+        elif not isinstance(step, Flatten | Shift):  # a shift adds 0
             return None
         value = i + 1
     rest = graph.nodes[above[0]].inputs[0] if above else value

@@ -133,9 +133,11 @@ def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
     """Return the spec with gradcheck's own backprop as its gradients, and the parameters its code defines.
 
     The parameters are None if the spec names its own, or has no code that defines any.
+    Mistakes are judged by the parameters' gradients alone.
     """
     spec, own = with_own_inputs(spec)
-    return spec.model_copy(update={"gradients": Backprop()}), own
+    parameters_only = spec.check.model_copy(update={"inputs": False})
+    return spec.model_copy(update={"gradients": Backprop(), "check": parameters_only}), own
 
 
 @np.errstate(all="ignore")  # a mistake may overflow

@@ -171,6 +171,10 @@ class Step:
         """
         return value_error(self, p, inputs, errors, arithmetic)
 
+    def error_if_moved(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
+        """Return a bound on the rounding error of the output if an entry is perturbed; inputs are exact."""
+        return self.error(p, inputs, output, tuple(np.zeros_like(each) for each in inputs), arithmetic)
+
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:

@@ -16,10 +16,11 @@ from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean, shortened
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.graph import Graph
+from gradcheck_cli.network.graph import INPUT, Graph
 from gradcheck_cli.network.initialisers import initialise, sizes_of
 from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.shifted import INPUTS, shifted
 from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.problem.data import Batch, Needed, one_target_per_output, place_of, read_batch
 from gradcheck_cli.problem.layers import graph_of, refuse_impossible, refuse_too_few, refuse_too_many
@@ -40,6 +41,8 @@ class Problem:
     target: the targets, (N, *outputs), with label smoothing and class weights applied.
     y: the labels, (N, *positions), or targets as they are in the data; `target` was made from them.
     checked: the names of the parameters to check, those of the output layer first.
+    patterns: the patterns that select them.
+    checks_inputs: whether ∂L/∂x is checked as well.
     plain_target: the targets, (N, *outputs), before label smoothing and class weights.
     """
 
@@ -54,6 +57,22 @@ class Problem:
     label_smoothing: float = 0.0
     class_weight: Array | None = None
     reduction: Reduction = "batchmean"
+    patterns: tuple[str, ...] = ("*",)
+    checks_inputs: bool = False
+
+    @property
+    def checked_values(self) -> Mapping[str, int]:
+        """The values whose gradients every source has to provide: the index of each, by its tensor's name."""
+        return {INPUTS: INPUT} if self.checks_inputs else {}
+
+    def selects(self, name: str) -> bool:
+        """Return whether any of the patterns matches the name of a tensor."""
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def with_shifts(self, values: Mapping[str, int]) -> Problem:
+        """Return the problem with a shift of 0 added to these values, as parameters of these names."""
+        network, parameters = shifted(self.network, self.parameters, len(self.x), values)
+        return replace(self, network=network, parameters=parameters)
 
     @cached_property
     def objective(self) -> NetworkObjective:
@@ -99,6 +118,8 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
     refuse_impossible(described, network)
     found = Gathered()
     with found:
+        _refuse_tokens(spec, network)
+    with found:
         batch, plain, target, total = _samples(spec, described, network)
         refuse_oversized(network, len(batch.x), spec.check.memory)
     with found:
@@ -120,6 +141,8 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
         loss.label_smoothing,
         None if loss.weight is None else np.array(loss.weight),
         loss.reduction,
+        spec.check.parameters,
+        spec.check.inputs,
     )
 
 
@@ -129,6 +152,12 @@ def _network(spec: NetworkSpec, epsilon: float) -> Network:
     row = LOSSES[spec.loss.name].with_options(**spec.loss.options)
     loss = replace(row, ignored=spec.loss.ignored).over(len(graph.value_features[-1]) - 1)
     return Network(graph, loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
+
+
+def _refuse_tokens(spec: Spec, network: Network) -> None:
+    if spec.check.inputs and network.tokens:
+        message = "'inputs' needs numbers in x, but the first layer takes tokens, which have no gradient"
+        raise bad_input(message, "check", "inputs", help="leave it out; the embedding's weight is checked")
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:

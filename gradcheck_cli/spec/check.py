@@ -33,6 +33,7 @@ class CheckSpec(Model):
     """What to check, and how.
 
     parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
+    inputs: Also check the gradient with respect to the input x, as the tensor `input`.
     scheme: The difference scheme. adaptive extrapolates from several steps and has error bars.
     step: The largest step: how far a pre-activation changes.
     rtol: The relative tolerance. By default 1e-6, or 16 ε of the gradient's type if that is larger.
@@ -49,6 +50,7 @@ class CheckSpec(Model):
         Field(strict=False, min_length=1),
         BeforeValidator(_patterns, json_schema_input_type=str | list[str]),
     ] = ("*",)
+    inputs: bool = False
     scheme: _SchemeName = DEFAULT_SCHEME
     step: Annotated[float, Field(**STEP)] | None = None
     rtol: Annotated[float, Field(**RTOL)] | None = None

@@ -22,6 +22,7 @@ class CodeSource:
     keys: What the model is, and its keys, in the form of a model's docstring.
     reader: The module whose `read(source, inputs, load)` loads and calls the code. It is imported on demand.
     brings_parameters: Whether the user's module may define `parameters` for a network whose spec has none.
+    gives_inputs: Whether the code may return the gradient with respect to x.
     """
 
     key: str
@@ -32,6 +33,7 @@ class CodeSource:
     keys: str
     reader: str
     brings_parameters: bool
+    gives_inputs: bool
 
 
 CODE_SOURCES: tuple[CodeSource, ...] = (
@@ -52,6 +54,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         """,
         reader="gradcheck_cli.code.python_function",
         brings_parameters=True,
+        gives_inputs=True,
     ),
     CodeSource(
         key="torch",
@@ -68,6 +71,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         """,
         reader="gradcheck_cli.code.torch_module",
         brings_parameters=False,
+        gives_inputs=False,
     ),
 )
 

@@ -85,6 +85,11 @@ class Spec(Model):
         return self.data is None or (self.gradients.kind.brings_parameters and self.parameters is None)
 
     @property
+    def code_source(self) -> FromCode | None:
+        """The gradients section if it names code; None if the gradients come from elsewhere."""
+        return self.gradients if isinstance(self.gradients, FromCode) else None
+
+    @property
     def names_code(self) -> Code | None:
         """The code that computes the gradients; None if they come from elsewhere."""
-        return self.gradients.code if isinstance(self.gradients, FromCode) else None
+        return None if self.code_source is None else self.code_source.code

@@ -23,6 +23,7 @@ from gradcheck_cli.entries.check import check_literally
 from gradcheck_cli.entries.claim import Claim, claim_of
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.gradients.analytic import Analytic, dtype_of
+from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import LiteralDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
@@ -31,6 +32,7 @@ from gradcheck_cli.problem.problem import matching
 from gradcheck_cli.problem.unexercised import unexercised
 from gradcheck_cli.report import Checked, Report
 from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.said import Said, describe, samples, unlike
 from gradcheck_cli.subject.subject import report_of
@@ -146,19 +148,19 @@ def _largest(arrays: Iterable[Array]) -> float:
 # --- loading -----------------------------------------------------------------------------------------------
 
 
-def code_subject(spec: Spec) -> CodeSubject:
-    """Return a subject for the gradients of the code that the spec names.
+def code_subject(spec: Spec, source: FromCode) -> CodeSubject:
+    """Return a subject for the gradients of the code that the spec names in `source`.
 
     Raises `InputError` if the code cannot be loaded or used.
     """
-    function, inputs = read_function(spec)
+    function, inputs = read_function(spec, source)
     subject = subject_of_function(function, inputs, spec.check)
-    return replace(subject, shared=partial(_in_processes, spec, subject))
+    return replace(subject, shared=partial(_in_processes, source, subject))
 
 
 @contextmanager
 def _in_processes(
-    spec: Spec, subject: CodeSubject, objective: ForeignObjective, jobs: int
+    source: FromCode, subject: CodeSubject, objective: ForeignObjective, jobs: int
 ) -> Iterator[ForeignObjective]:
     if jobs == 1:
         yield objective
@@ -166,25 +168,27 @@ def _in_processes(
     from gradcheck_cli.code.pool import Case, Workers  # it loads multiprocessing
 
     function = objective.function
-    case = Case(spec.gradients, subject.inputs, function.parameters, objective.losses, objective.noise)
+    case = Case(source, subject.inputs, function.parameters, objective.losses, objective.noise)
     with Workers(case, function, jobs) as workers:
         yield replace(objective, evaluator=workers)
 
 
-def read_function(spec: Spec) -> tuple[Function, Inputs]:
-    """Return the code that the spec names, and the inputs to call it with.
+def read_function(spec: Spec, source: FromCode) -> tuple[Function, Inputs]:
+    """Return the code that the spec names in `source`, and the inputs to call it with.
 
     Raises `InputError` if the code cannot be loaded or used.
     """
     _refuse_complex(spec.check)  # before running any of the code
     load_once = cache(load)
     inputs = read_inputs(*completed(spec, load_once))
-    return read_code(spec.gradients, inputs, load_once), inputs
+    return read_code(source, inputs, load_once), inputs
 
 
 def checked_tensors(function: Function, inputs: Inputs, how: CheckSpec) -> tuple[str, ...]:
     """Return the names of the tensors to check, in order."""
-    return matching(inputs.problem.network.shapes if inputs.problem else function.parameters, how.parameters)
+    parameters = inputs.problem.network.shapes if inputs.problem else function.parameters
+    names = [name for name in parameters if not (inputs.checks_inputs and name == INPUTS)]
+    return (*matching(names, how.parameters), *((INPUTS,) if inputs.checks_inputs else ()))
 
 
 def _refuse_complex(how: CheckSpec) -> None:

@@ -20,10 +20,10 @@ def subject_of(spec: Spec) -> Subject:
     Raises `InputError` if the spec does not fit its data or its code.
     """
     refuse_absent_files(spec)
-    if spec.names_code:
+    if (source := spec.code_source) is not None:
         from gradcheck_cli.subject.code import code_subject
 
-        return code_subject(spec)
+        return code_subject(spec, source)
     return network_subject(spec, build_problem(spec))
 
 
@@ -34,8 +34,8 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
     Raises `InputError` for anything that prevents a check and can be detected before differencing starts.
     """
     refuse_absent_files(spec)
-    if spec.names_code:
+    if (source := spec.code_source) is not None:
         from gradcheck_cli.subject.code import checked_tensors, read_function
 
-        return checked_tensors(*read_function(spec), spec.check)
+        return checked_tensors(*read_function(spec, source), spec.check)
     return tuple(read_gradients(spec.gradients, build_problem(spec)).values)

@@ -17,6 +17,7 @@ from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.network.sampled_rounding import capped
+from gradcheck_cli.network.shifted import values_of
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.looks import Looks, taken
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
@@ -81,7 +82,7 @@ class NetworkSubject:
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note on each kink of the network."""
-        return tuple(self.objective.kinks.told(self.problem.network))
+        return tuple(self.objective.kinks.told(self.objective.network))
 
     def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
         """Return a diagnosis: the mistakes that reproduce the wrong gradients."""
@@ -99,12 +100,13 @@ class NetworkSubject:
 def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
     """Return a subject for the gradients that the spec names; no user code is run."""
     analytic = read_gradients(spec.gradients, problem)
-    objective = problem.objective_for(analytic.dtypes.values())
+    whole = problem.with_shifts(_checked_values(problem, analytic))
+    objective = whole.objective_for(analytic.dtypes.values())
     objective.block = min(objective.block, spec.check.memory * MIB // _BLOCKS)
     return NetworkSubject(
         analytic=analytic,
         objective=objective,
-        rounding=_bounds(problem, analytic),
+        rounding=_bounds(whole, analytic),
         said=Said(
             described=describe(problem),
             loss_name=_loss_name(spec),
@@ -115,6 +117,12 @@ def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
         problem=problem,
         in_out=isinstance(spec.gradients, ArrayFile) and spec.gradients.layout == "in_out",
     )
+
+
+def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
+    """Return the values of the network whose gradients are to be checked, by the tensors' names."""
+    known = values_of(problem.network)
+    return {name: known[name] for name in analytic.values if name in known}
 
 
 def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:

@@ -1,0 +1,61 @@
+"""Diagnosis of ∂L/∂value, such as ∂L/∂x, where every parameter's gradient is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.diagnose.arrays import diagnose_arrays
+from gradcheck_cli.diagnose.diagnosis import Diagnosis
+from gradcheck_cli.network.backprop import sweep
+from gradcheck_cli.network.graph import INPUT, run
+from gradcheck_cli.network.shifted import INPUTS
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import Array
+
+_ALIKE = 1e-5
+"""A gradient this near to a wrong one, as a share of its largest entry, counts as that one."""
+
+
+@np.errstate(all="ignore")
+def diagnose_values(comparisons: Sequence[Comparison], problem: Problem) -> Diagnosis:
+    """Return a diagnosis of wrong gradients of values; those of all parameters are right."""
+    found = replace(diagnose_arrays(comparisons, len(problem.x)), basis="network")  # the spec describes one
+    if found.answers:
+        return found
+    wrong = next((c for c in comparisons if c.name == INPUTS and c.wrong.any()), None)
+    known = () if wrong is None else tuple(_of_inputs(wrong.analytic, problem))
+    return replace(found, observations=(*known, *found.observations))
+
+
+def _of_inputs(found: Array, problem: Problem) -> Iterator[str]:
+    """Yield the mistake in the step from the lowest layer's δ to ∂L/∂x, if one gives the gradient found."""
+    graph, own = problem.network.graph, problem.parameters
+    values = run(graph, own, problem.x)
+    above = problem.network.coefficient * problem.network.loss.gradient(values[-1], problem.target)
+    upstream = {swept.node: swept.upstream for swept in sweep(graph, own, values, above)}
+    for i in graph.readers[INPUT]:
+        node = graph.nodes[i]
+        if not isinstance(node.step, Dense) or len(graph.readers[INPUT]) > 1:
+            continue
+        delta, weight, layer = upstream[i], node.own(own)["weight"], node.layer
+        activation = next(
+            (k for k in graph.readers[i + 1] if isinstance(graph.nodes[k].step, Pointwise)), None
+        )
+        if _alike(found, delta):
+            yield f"input is δ of {layer}: its weights are left out on the way down to x."
+        elif weight.shape[0] == weight.shape[1] and _alike(found, delta @ weight.T):
+            yield f"input is δ wᵀ of {layer}: its weights are transposed on the way down to x."
+        elif activation is not None and _alike(found, upstream[activation] @ weight):
+            yield f"input is ∂L/∂a w of {layer}: its activation's derivative is left out on the way to x."
+
+
+def _alike(found: Array, other: Array) -> bool:
+    if found.shape != other.shape:
+        return False
+    return bool(np.abs(found - other).max() <= _ALIKE * np.abs(other).max())
