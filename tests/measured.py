@@ -1,29 +1,33 @@
-"""Measure coverage in the first few cases of each test, because tracing takes as long as the tests."""
+"""Measure coverage in the first case of each test, because tracing takes as long as the tests."""
 
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-CASES = 3
-"""The cases of a parametrised test that are measured, in each process."""
-
-_seen: Counter[str] = Counter()
+_FIRST = pytest.StashKey[set[str]]()
+"""The first case of every test of the session."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
-    test = item.nodeid.partition("[")[0]
-    _seen[test] += 1
-    if _seen[test] <= CASES and item.get_closest_marker("slow") is None:
+    if item.nodeid in _first_cases(item.session) and item.get_closest_marker("slow") is None:
         return (yield)
     with unmeasured():
         return (yield)
+
+
+def _first_cases(session: pytest.Session) -> set[str]:
+    if _FIRST not in session.stash:
+        cases: dict[str, str] = {}
+        for item in session.items:
+            cases.setdefault(item.nodeid.partition("[")[0], item.nodeid)
+        session.stash[_FIRST] = set(cases.values())
+    return session.stash[_FIRST]
 
 
 @contextmanager
