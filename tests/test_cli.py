@@ -1117,7 +1117,8 @@ def test_only_the_wrong_factor_of_the_user_stands_out(name, folder, right, gradc
     factors = [factor for layer in done.document["layers"] for factor in layer["factors"]]
     wrong = [factor for factor in factors if factor["verdict"] != "agrees"]
     assert [(factor["name"], factor["origin"]) for factor in wrong] == [(f"output.{name}", "mine.npz")]
-    assert gradcheck("check", "--gradients", "mine.npz", "good.yaml").code == 0
+    checked = name in ("dL_da", "delta")  # gradients of values; the other factors are for explain alone
+    assert gradcheck("check", "--gradients", "mine.npz", "good.yaml").code == int(checked)
 
 
 def test_explain_blames_its_options_too(gradcheck):
