@@ -106,7 +106,13 @@ def _list(value: Schema) -> str:
     items = value["items"]
     if isinstance(items, list):
         return f"a list of {len(items)} numbers"
-    inner = {"number": "numbers", "string": "strings", "array": "lists", None: "mappings"}
+    inner = {
+        "number": "numbers",
+        "integer": "whole numbers",
+        "string": "strings",
+        "array": "lists",
+        None: "mappings",
+    }
     return f"a list of {inner[items.get('type')]}"
 
 

@@ -168,8 +168,11 @@ class Example:
 
     @property
     def _reading(self) -> str:
-        labels = self.problem.y.ndim == 1
-        y = f'np.eye({self.sizes[-1]})[given["y"]]' if labels else 'given["y"]'
+        y = 'given["y"]'
+        if self.problem.network.loss.target == "nothing":
+            y = f"{y}[:, None]"
+        elif self.problem.y.ndim == 1:
+            y = f"np.eye({self.sizes[-1]})[{y}]"
         lines = [f'with np.load("{ARRAYS}") as file:', "    given = dict(file)", f'x, y = given["x"], {y}']
         lines += [f'{own} = given["{name}"]' for name, own in self._named]
         return "\n".join(lines) + "\n"
