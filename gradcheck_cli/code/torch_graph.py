@@ -14,14 +14,13 @@ from gradcheck_cli.arrays.shapes import match_shapes
 from gradcheck_cli.arrays.stored import Header
 from gradcheck_cli.code.load import UserCode, a
 from gradcheck_cli.code.objective import Inputs
-from gradcheck_cli.code.returned import as_point, plain, real, takes
+from gradcheck_cli.code.returned import as_point, plain, real
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.code.torch_types import is_wide
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.types import Array
 
 _LAYERS = "name the layers as the module does, or say under gradients: names: {ITS: OURS}"
-_FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
 
 
 @dataclass(frozen=True)
@@ -269,137 +268,3 @@ def _one_thread(torch: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-# --- from what build() returns ---------------------------------------------------------------------------
-
-
-def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
-    """Build the graph from what the user's build() returned: (module, loss) or (function, loss, tensors).
-
-    Raises `InputError` if `built` is neither.
-    """
-    if not isinstance(built, tuple | list) or len(built) not in (2, 3):
-        found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
-        raise code.complain(f"returns {found}; {_FORMS}")
-    loss = _without_y(built[1]) if y is None and callable(built[1]) else built[1]
-    if not callable(loss):
-        raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
-    if len(built) == 2:
-        forward, functional, named = _of_module(torch, code, built[0])
-    else:
-        forward, functional, named = _of_function(torch, code, built[0], built[2])
-    shared = _first_names(named)
-    named = {name: named[name] for name in shared.values()}
-    leaves = [_with_padding(torch, built[0], leaf) for leaf in _leaves(torch, code, named)]
-    others = _tensors(torch, built[0]) + _tensors(torch, built[1]) + list(named.values())
-    checked = {id(leaf.tensor) for leaf in leaves}
-    held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
-    x, y = (_as_tensor(torch, array, leaves[0].tensor) for array in (x, y))
-    return Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), x, y, shared)
-
-
-def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the loss as a function of the output alone; if `loss` also requires y, it gets None as y."""
-    return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
-
-
-def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:
-    leaves = [
-        Leaf(name, tensor, tensor.dtype, name) for name, tensor in named.items() if tensor.requires_grad
-    ]
-    if not leaves:
-        raise code.complain("returns nothing that requires a gradient")
-    for leaf in leaves:
-        if leaf.tensor.layout != torch.strided:
-            help = f"let '{leaf.name}' hold the values, and make it sparse in the forward pass"
-            raise code.complain(f"returns '{leaf.name}' as a sparse tensor; a dense one is needed", help)
-        for part in (f"{leaf.name}.real", f"{leaf.name}.imag"):
-            if leaf.own.is_complex and part in named:
-                raise code.complain(f"calls a tensor '{part}', which is a part of the complex '{leaf.name}'")
-    return leaves
-
-
-def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """Return the leaf with `padding` filled in if it is the weight of an embedding with a padding row."""
-    kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
-    modules = module.modules() if isinstance(module, torch.nn.Module) else ()
-    rows = {
-        each.padding_idx
-        for each in modules
-        if isinstance(each, kinds) and each.weight is leaf.tensor and each.padding_idx is not None
-    }
-    held = {row: plain(widened(leaf.tensor.detach()[row], True).cpu()).copy() for row in rows}
-    return replace(leaf, padding=held)
-
-
-_Forward = Callable[..., Any]
-
-
-def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return two forms of the forward pass, and the parameters by name.
-
-    The first form takes x; the second takes a mapping of parameters by name, then x.
-    """
-    if not isinstance(module, torch.nn.Module):
-        raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
-
-    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
-        return torch.func.functional_call(module, leaves, x)
-
-    return module, functional, dict(module.named_parameters())
-
-
-def _of_function(
-    torch: Any, code: UserCode, function: Any, tensors: Any
-) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return the two forms of the forward pass and the tensors by name, like `_of_module`.
-
-    function: a function of (x, *tensors), or a subclass of torch.autograd.Function.
-    """
-    is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
-    function = getattr(function, "apply", None) if is_function else function
-    named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
-    if not named or not callable(function):
-        raise code.complain(f"returns {a(function)} and {a(tensors)}; {_FORMS}")
-    if not all(tensor.is_leaf for tensor in tensors.values()):
-        raise code.complain("returns tensors that were computed from others", "detach() them")
-    if not any(tensor.requires_grad for tensor in tensors.values()):
-        for tensor in tensors.values():
-            tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex())
-
-    first_names = _first_names(tensors)
-
-    def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
-        return function(*x, *(leaves.get(first_names[name], tensor) for name, tensor in tensors.items()))
-
-    return lambda *x: functional({}, *x), functional, dict(tensors)
-
-
-def _first_names(named: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return a dict that maps every name to the first name of the same tensor."""
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
-
-
-def _tensors(torch: Any, module: Any) -> list[Tensor]:
-    """Return all parameters and buffers of a module; empty for anything that is not a module."""
-    is_module = isinstance(module, torch.nn.Module)
-    return [*module.parameters(), *module.buffers()] if is_module else []
-
-
-def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
-    """Convert an array to a tensor on the device of `like`; None stays None.
-
-    Integers become int64, real numbers get the dtype of `like`, and complex numbers the complex dtype that
-    matches it.
-    """
-    if array is None:
-        return None
-    kinds = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float64, "c": np.complex128}
-    tensor = torch.tensor(array.astype(kinds[array.dtype.kind])).to(like.device)
-    if tensor.is_complex():
-        return tensor.to(torch.promote_types(like.dtype, torch.complex64))
-    if tensor.is_floating_point():
-        return tensor.to(like.real.dtype)
-    return tensor

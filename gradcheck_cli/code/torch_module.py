@@ -22,7 +22,8 @@ from gradcheck_cli.code.returned import (
     refuse_unrepeatable,
     samples,
 )
-from gradcheck_cli.code.torch_graph import Graph, build_graph
+from gradcheck_cli.code.torch_build import build_graph
+from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
 from gradcheck_cli.code.unwritten import refuse_unwritten

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradcheck_cli.network.functions import log1p, row_max, row_sums, sigmoid, softmax
-from gradcheck_cli.network.loss_functions import per_output, per_sample
+from gradcheck_cli.network.functions import row_sums, sigmoid
+from gradcheck_cli.network.loss_functions import common, per_output, per_sample
 from gradcheck_cli.network.row_rounding import (
     NUDGED_LOSS,
     CoupledRounding,
@@ -114,102 +114,16 @@ class Loss:
         return replace(self, value=summed(self.value), branch=branch, rounding=rounding)
 
 
-def _abs(d: Array) -> Array:
-    """Return |d|; for a complex d, −d if its real part is negative, else d."""
-    return np.where(d.real < 0, -d, d) if np.iscomplexobj(d) else np.abs(d)
-
-
-def _mse(a: Array, target: Array) -> Array:
-    d = a - target
-    d *= d
-    return row_sums(d)
-
-
-def _huber(a: Array, target: Array, delta: float) -> Array:
-    return _huber_branch(a, target, _huber_pieces(a, target, delta), delta)
-
-
-def _huber_branch(a: Array, target: Array, side: Array, delta: float) -> Array:
-    d = a - target
-    return row_sums(np.where(side == 0, 0.5 * d * d, delta * (side * d - 0.5 * delta)))
-
-
-def _huber_pieces(a: Array, target: Array, delta: float) -> Array:
-    d = (a - target).real
-    return (d > delta).astype(np.int8) - (d < -delta)
-
-
-def _cross_entropy(a: Array, target: Array) -> Array:
-    """Return Σ_c target_c (log Σₖ e^aₖ − a_c) for logits a.
-
-    The largest logit is subtracted from all first, so that the largest term of the sum over k is 1.
-    Taking log1p of the sum of the other terms keeps the digits of a loss near 0.
-    """
-    if np.iscomplexobj(a):
-        largest = np.take_along_axis(a, a.real.argmax(axis=-1, keepdims=True), axis=-1)
-    else:
-        largest = row_max(a)
-    shifted = a - largest
-    others = np.exp(shifted)
-    others[_first_zeros(shifted)] = 0.0
-    log_sum = log1p(row_sums(others))[..., None]
-    return row_sums(target * (log_sum - shifted))
-
-
-def _first_zeros(shifted: Array) -> Array:
-    """Return a mask of the first 0 in each row.
-
-    Rows with several zeros need a cumulative sum, which is skipped if there are none.
-    """
-    zero = shifted == 0
-    if np.count_nonzero(zero) > zero.size // zero.shape[-1]:
-        zero &= zero.cumsum(axis=-1) == 1
-    return zero
-
-
-def _cross_entropy_gradient(a: Array, target: Array) -> Array:
-    return softmax(a) * target.sum(axis=-1, keepdims=True) - target
-
-
-def _bce_with_logits(a: Array, target: Array) -> Array:
-    """Return Σ target softplus(−a) + (1 − target) softplus(a), keeping the digits of a loss near 0."""
-    right = a.real > 0
-    linear = np.where(right, a * (1.0 - target), -a * target)
-    return row_sums(linear + log1p(np.exp(np.where(right, -a, a))))
-
-
-def _margins(a: Array, target: Array) -> Array:
-    """Return the margin s_j − s_y + 1 of every output j, for scores s = a and the label y.
-
-    The labelled output gets −1, so that it never counts.
-    """
-    labelled = row_sums(a * target)[..., None]
-    return np.where(target > 0, -1.0, a - labelled + 1.0)
-
-
-def _hinge(a: Array, target: Array) -> Array:
-    return _hinge_branch(a, target, _margins(a, target).real > 0)
-
-
-def _hinge_branch(a: Array, target: Array, counts: Array) -> Array:
-    return row_sums(np.where(counts, _margins(a, target), 0.0))
-
-
-def _hinge_gradient(a: Array, target: Array) -> Array:
-    over = (_margins(a, target) > 0).astype(a.dtype)
-    return over - target * over.sum(axis=-1, keepdims=True)
-
-
 def _switched(margin: Array, a: Array) -> Array:
     """Return the pieces (…, N, C) of a loss with one kink per sample, from its margin (…, N)."""
     return per_sample.in_first_column(margin.real > 0, a.shape[-1])
 
 
 _ROWS: tuple[Loss, ...] = (
-    Loss("mse", _mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
+    Loss("mse", common.mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
     Loss(
         "l1",
-        lambda a, target: row_sums(_abs(a - target)),
+        lambda a, target: row_sums(common.absolute(a - target)),
         lambda a, target: np.sign(a - target),
         pieces=lambda a, target: np.sign((a - target).real),
         branch=lambda a, target, sign: row_sums(sign * (a - target)),
@@ -218,18 +132,18 @@ _ROWS: tuple[Loss, ...] = (
     ),
     Loss(
         "huber",
-        _huber,
+        common.huber,
         lambda a, target, delta: np.clip(a - target, -delta, delta),
-        pieces=_huber_pieces,
-        branch=_huber_branch,
+        pieces=common.huber_pieces,
+        branch=common.huber_branch,
         sides=(0,),
         options={"delta": 1.0},
         formula="clip(a − y, ± delta)",
     ),
     Loss(
         "cross_entropy",
-        _cross_entropy,
-        _cross_entropy_gradient,
+        common.cross_entropy,
+        common.cross_entropy_gradient,
         per_output=False,
         target="distribution",
         of_target=("label_smoothing", "weight", "ignore_index"),
@@ -241,7 +155,7 @@ _ROWS: tuple[Loss, ...] = (
     ),
     Loss(
         "bce_with_logits",
-        _bce_with_logits,
+        common.bce_with_logits,
         lambda a, target: sigmoid(a) - target,
         applies="sigmoid",
         unbounded=True,
@@ -250,10 +164,10 @@ _ROWS: tuple[Loss, ...] = (
     ),
     Loss(
         "hinge",
-        _hinge,
-        _hinge_gradient,
-        pieces=lambda a, target: _margins(a, target).real > 0,
-        branch=_hinge_branch,
+        common.hinge,
+        common.hinge_gradient,
+        pieces=lambda a, target: common.margins(a, target).real > 0,
+        branch=common.hinge_branch,
         sides=(False, True),
         per_output=False,
         target="labels",

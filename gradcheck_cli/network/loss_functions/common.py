@@ -1,0 +1,105 @@
+"""The most common losses: squares, absolute values, cross-entropies and the hinge.
+
+Every function takes a of shape (…, N, C) and a target (N, C).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.network.functions import log1p, row_max, row_sums, softmax
+from gradcheck_cli.types import Array
+
+
+def absolute(d: Array) -> Array:
+    """Return |d|; for a complex d, −d if its real part is negative, else d."""
+    return np.where(d.real < 0, -d, d) if np.iscomplexobj(d) else np.abs(d)
+
+
+def mse(a: Array, target: Array) -> Array:
+    """Return Σ (a − y)²."""
+    d = a - target
+    d *= d
+    return row_sums(d)
+
+
+def huber(a: Array, target: Array, delta: float) -> Array:
+    """Return Huber's loss: a square up to an error of delta, a line beyond it."""
+    return huber_branch(a, target, huber_pieces(a, target, delta), delta)
+
+
+def huber_branch(a: Array, target: Array, side: Array, delta: float) -> Array:
+    """Return Huber's loss on the given pieces, extended past their ends."""
+    d = a - target
+    return row_sums(np.where(side == 0, 0.5 * d * d, delta * (side * d - 0.5 * delta)))
+
+
+def huber_pieces(a: Array, target: Array, delta: float) -> Array:
+    """Return which piece each output is on: 0 for the square, −1 and 1 for the lines."""
+    d = (a - target).real
+    return (d > delta).astype(np.int8) - (d < -delta)
+
+
+def cross_entropy(a: Array, target: Array) -> Array:
+    """Return Σ_c target_c (log Σₖ e^aₖ − a_c) for logits a.
+
+    The largest logit is subtracted from all first, so that the largest term of the sum over k is 1.
+    Taking log1p of the sum of the other terms keeps the digits of a loss near 0.
+    """
+    if np.iscomplexobj(a):
+        largest = np.take_along_axis(a, a.real.argmax(axis=-1, keepdims=True), axis=-1)
+    else:
+        largest = row_max(a)
+    shifted = a - largest
+    others = np.exp(shifted)
+    others[_first_zeros(shifted)] = 0.0
+    log_sum = log1p(row_sums(others))[..., None]
+    return row_sums(target * (log_sum - shifted))
+
+
+def _first_zeros(shifted: Array) -> Array:
+    """Return a mask of the first 0 in each row.
+
+    Rows with several zeros need a cumulative sum, which is skipped if there are none.
+    """
+    zero = shifted == 0
+    if np.count_nonzero(zero) > zero.size // zero.shape[-1]:
+        zero &= zero.cumsum(axis=-1) == 1
+    return zero
+
+
+def cross_entropy_gradient(a: Array, target: Array) -> Array:
+    """Return softmax(a) Σ target − target."""
+    return softmax(a) * target.sum(axis=-1, keepdims=True) - target
+
+
+def bce_with_logits(a: Array, target: Array) -> Array:
+    """Return Σ target softplus(−a) + (1 − target) softplus(a), keeping the digits of a loss near 0."""
+    right = a.real > 0
+    linear = np.where(right, a * (1.0 - target), -a * target)
+    return row_sums(linear + log1p(np.exp(np.where(right, -a, a))))
+
+
+def margins(a: Array, target: Array) -> Array:
+    """Return the margin s_j − s_y + 1 of every output j, for scores s = a and the label y.
+
+    The labelled output gets −1, so that it never counts.
+    """
+    labelled = row_sums(a * target)[..., None]
+    return np.where(target > 0, -1.0, a - labelled + 1.0)
+
+
+def hinge(a: Array, target: Array) -> Array:
+    """Return the sum of all positive margins."""
+    return hinge_branch(a, target, margins(a, target).real > 0)
+
+
+def hinge_branch(a: Array, target: Array, counts: Array) -> Array:
+    """Return the sum of the margins that count."""
+    return row_sums(np.where(counts, margins(a, target), 0.0))
+
+
+def hinge_gradient(a: Array, target: Array) -> Array:
+    """Return 1 for every positive margin, and minus their number at the label."""
+    over = (margins(a, target) > 0).astype(a.dtype)
+    return over - target * over.sum(axis=-1, keepdims=True)
