@@ -1,4 +1,7 @@
-"""The mistakes of each kind of step, one file a kind; `variant.py` says how to add one."""
+"""Known mistakes in the backward pass of each kind of step, one file per kind.
+
+`variant.py` explains how to add one.
+"""
 
 from __future__ import annotations
 
@@ -39,4 +42,4 @@ VARIANTS: tuple[Variant, ...] = (
     *REARRANGE,
     *FLATTEN,
 )
-"""The mistakes of all kinds of steps, the likeliest of a kind first."""
+"""The mistakes of all kinds of steps. Within a kind, the most likely mistake comes first."""

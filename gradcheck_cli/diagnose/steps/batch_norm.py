@@ -1,4 +1,7 @@
-"""Mistakes in the backward pass of batch and layer normalisation: a chain's, and γ forgotten."""
+"""Mistakes in the backward pass of batch and layer normalisation.
+
+They are the normalisation mistakes that `table.py` lists for chains of layers, and one more: a forgotten γ.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from gradcheck_cli.types import Array
 
 
 def _is_over_samples(visit: Visit) -> bool:
-    """Return whether a normalisation averages over the samples, as batch normalisation does."""
+    """Return whether the visited normalisation averages over the samples, as batch normalisation does."""
     assert isinstance(visit.step, Normalise)
     return Averaged.of(visit.step, visit.inputs[0]).is_over_samples
 
@@ -71,7 +74,7 @@ GAMMA_FORGOTTEN = Wrong(
 
 
 def _of_layer_norm(wrong: W) -> W:
-    """Return the mistake in the words of layer normalisation."""
+    """Return a batch-normalisation mistake reworded for layer normalisation."""
     kind, sentence = wrong.kind.replace("batch norm", "layer norm"), wrong.sentence
     words = sentence.replace("batch normalisation", "layer normalisation").replace("N − 1", "n − 1")
     return replace(wrong, kind=kind, family=LAYER_NORM_FAMILY, sentence=words)

@@ -1,4 +1,4 @@
-"""Mistakes of convolutions in groups, and of windows that overlap; `dense.py` has the others."""
+"""Mistakes specific to grouped convolutions and to overlapping windows; `dense.py` has the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
 from gradcheck_cli.types import Array
 
 Mixed = Callable[[Array, int], Array]
-"""Images (N, channels, height, width) whose channels are in the wrong group, given the number of groups."""
+"""A function that puts the channels of images (N, channels, height, width) into the wrong groups.
+
+It takes the images and the number of groups.
+"""
 
 
 def _interleaved(x: Array, groups: int) -> Array:
@@ -64,9 +67,9 @@ def _with_next_kernels(visit: Visit) -> Array | None:
 
 
 def _overwritten(order: Callable[[list[Pair]], list[Pair]]) -> Of:
-    """Return ∂L/∂x where windows that overlap overwrite each other.
+    """Return a function that computes ∂L/∂x with overlapping windows overwriting each other.
 
-    order: sorts the numbers of a kernel so that the last one is what remains.
+    order: sorts the positions of a kernel; where windows overlap, the contribution of the last one remains.
     """
 
     def of(visit: Visit) -> Array | None:

@@ -1,4 +1,7 @@
-"""Mistakes in the backward pass of dense layers and convolutions: those of a chain's layers, and one more."""
+"""Mistakes in the backward pass of dense layers and convolutions.
+
+They are the mistakes that `table.py` lists for chains of layers, and one more: z in place of the activation.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.types import Array
 
 _OF_OTHERS = "another layer's"
-"""Mistakes of these kinds need a chain: they count the layers between two."""
+"""Mistakes whose kind begins with this phrase need a chain: they count the layers between two layers."""
 
 
 def _backward(mistake: Mistake) -> Backward:
@@ -42,7 +45,7 @@ def _of_chains(step: type[Step]) -> Iterator[Variant]:
 
 
 def _of_pre_activation(visit: Visit) -> Array | None:
-    """Return the weight's gradient with z in place of a = φ(z)."""
+    """Return the weight's gradient with z in place of a = φ(z); None if no activation feeds the step."""
     below = visit.at.graph.nodes[visit.feeder] if visit.feeder >= 0 else None
     if below is None or not below.step.is_activation:
         return None

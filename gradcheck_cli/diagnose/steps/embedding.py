@@ -1,4 +1,4 @@
-"""Mistakes in the gradient of an embedding."""
+"""Mistakes in the gradient of an embedding's weight."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _rows(visit: Visit) -> Array:
 
 
 def _kept(visit: Visit, weight: Array) -> Array:
-    """Return the gradient with 0 in the row of the padding, as it should be."""
+    """Set the padding token's row of a weight gradient to 0, in place, and return the gradient."""
     step = visit.step
     assert isinstance(step, Embedding)
     if step.padding_idx is not None:

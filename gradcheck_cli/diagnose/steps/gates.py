@@ -1,4 +1,4 @@
-"""Mistakes in the backward pass of gates, which are products a ⊙ b and complements 1 − x."""
+"""Mistakes in the backward pass of gates: products a ⊙ b and complements 1 − x."""
 
 from __future__ import annotations
 

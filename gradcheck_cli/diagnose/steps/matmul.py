@@ -1,4 +1,4 @@
-"""Mistakes in the backward pass of a product of two values, as in attention."""
+"""Mistakes in the backward pass of a matrix product of two computed values, such as q kᵀ in attention."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _swapped(visit: Visit, _: float) -> Handed | None:
 
 
 def _untransposed(slot: int) -> Backward:
-    """Return a product with g in place of gᵀ, or gᵀ in place of g, for the gradient of one input."""
+    """Return a `vjp` that transposes the upstream gradient g for one input, and is right otherwise."""
 
     def of(visit: Visit) -> Array | None:
         step, g = visit.step, visit.upstream

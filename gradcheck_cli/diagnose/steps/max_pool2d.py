@@ -34,7 +34,7 @@ def _cropped(visit: Visit, padded: Array) -> Array:
 
 
 def _windows(visit: Visit) -> Iterator[tuple[Any, Any]]:
-    """Yield the place of each output, with the slices of its window in the padded input."""
+    """Yield the index of each output, and the index of its window in the padded input."""
     step = _pool(visit)
     for i, j in product(*(range(n) for n in visit.upstream.shape[2:])):
         (sh, sw), (dh, dw), (kh, kw) = step.stride, step.dilation, step.kernel
@@ -43,9 +43,10 @@ def _windows(visit: Visit) -> Iterator[tuple[Any, Any]]:
 
 
 def _spread(shares: Any, added: bool = True) -> Of:
-    """Return ∂L/∂x where every number of a window gets a share of δ.
+    """Return a function that computes ∂L/∂x by sharing each δ among the inputs in its window.
 
-    shares: returns the shares of the numbers of a window.  added: whether windows that overlap add up.
+    shares: returns the share of each input of a window.
+    added: whether the contributions of overlapping windows are added; otherwise, the last one remains.
     """
 
     def of(visit: Visit) -> Array:
@@ -77,7 +78,7 @@ def _first_place(x: Array) -> Array:
 
 
 def _without_stride(visit: Visit) -> Array | None:
-    """Return ∂L/∂x with the windows next to each other, as if the stride were 1."""
+    """Return ∂L/∂x computed as if the stride were 1; None if it is 1."""
     step = _pool(visit)
     if step.stride == (1, 1):
         return None

@@ -1,4 +1,4 @@
-"""Mistakes in the derivative of an activation: those of a chain's layers."""
+"""Mistakes in the derivative of an activation, as `table.py` lists them for chains of layers."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def _of_mean(visit: Visit) -> Array | None:
 
 
 def _without_stride(visit: Visit) -> Array | None:
-    """Return ∂L/∂x with the windows next to each other, as if the stride were 1."""
+    """Return ∂L/∂x computed as if the stride were 1; None if it is 1."""
     step = visit.step
     assert isinstance(step, AvgPool)
     plain, features = replace(step, stride=(1,) * len(step.stride)), visit.inputs[0].shape[1:]
@@ -42,7 +42,7 @@ def _without_stride(visit: Visit) -> Array | None:
 
 
 def _first_of_window(visit: Visit) -> Array | None:
-    """Return ∂L/∂x where only the first number of each window gets a gradient, all of it."""
+    """Return ∂L/∂x with the whole gradient of each window assigned to its first input; None with padding."""
     step, (x,) = visit.step, visit.inputs
     assert isinstance(step, AvgPool)
     if any(step.padding):
@@ -55,7 +55,7 @@ def _first_of_window(visit: Visit) -> Array | None:
 
 
 def _overwritten(visit: Visit) -> Array | None:
-    """Return ∂L/∂x where windows that overlap overwrite each other, the last one last."""
+    """Return ∂L/∂x computed with overlapping windows overwriting each other, so that the last one remains."""
     step, (x,), delta = visit.step, visit.inputs, visit.upstream
     assert isinstance(step, AvgPool)
     axes = len(step.kernel)

@@ -1,4 +1,4 @@
-"""Mistakes in handing a gradient back through steps that only rearrange numbers."""
+"""Mistakes in the backward pass of steps that only rearrange, select or repeat entries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _to_all(visit: Visit) -> Array | None:
 
 
 def _as_tiled(visit: Visit) -> Array:
-    """Return the sum over the copies as if the axis had been tiled, as numpy.tile does."""
+    """Return ∂L/∂x with the copies summed as if the forward pass had used numpy.tile, not numpy.repeat."""
     assert isinstance(visit.step, Repeat)
     shape, axis, times = visit.upstream.shape, 1 + visit.step.axis, visit.step.times
     copies = visit.upstream.reshape(*shape[:axis], times, shape[axis] // times, *shape[axis + 1 :])
@@ -54,7 +54,7 @@ def _as_tiled(visit: Visit) -> Array:
 
 
 def _first_copy(visit: Visit) -> Array | None:
-    """Return the gradient of the first copy alone."""
+    """Return ∂L/∂x computed from the first copy of each entry alone."""
     assert isinstance(visit.step, Repeat)
     step, axis = visit.step, 1 + visit.step.axis
     some = np.zeros_like(visit.upstream)

@@ -1,4 +1,4 @@
-"""Mistakes in recurrent layers: the gates of a weight's rows in another order."""
+"""Mistakes in the backward pass of recurrent layers: gates in the wrong order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Order = tuple[int, ...]
 
 
 def _gates(visit: Visit) -> int:
-    """Return how many gates the rows of a recurrent layer's weight hold; 0 if they hold none."""
+    """Return the number of gates in the rows of a recurrent layer's weight; 0 if it has no gates."""
     value = visit.i + 1
     for _ in range(2):  # the sums of an LSTM are split after an addition
         takers = [(i, visit.at.graph.nodes[i].step) for i, _ in visit.at.consumers(value)]

@@ -1,4 +1,4 @@
-"""Mistakes in handing a gradient back through flatten."""
+"""Mistakes in the backward pass of flatten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcheck_cli.types import Array
 
 
 def _in_order(order: tuple[int, ...]) -> Of:
-    """Return δ reshaped as if the features (C, H, W) had been flattened in another order."""
+    """Return a function that reshapes δ as if features (C, H, W) had been flattened with permuted axes."""
 
     def of(visit: Visit) -> Array | None:
         shape = visit.inputs[0].shape

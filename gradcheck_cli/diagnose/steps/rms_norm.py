@@ -19,7 +19,7 @@ def _axes(visit: Visit) -> tuple[int, ...]:
 
 
 def _root(visit: Visit, eps: float | None = None) -> Array:
-    """Return the root mean square, with the step's eps if none is given."""
+    """Return √(mean x² + eps) over the normalised axes. By default, eps is the step's own."""
     assert isinstance(visit.step, RootMeanSquare)
     x = visit.inputs[0]
     mean = np.square(x).mean(axis=_axes(visit), keepdims=True)

@@ -1,4 +1,4 @@
-"""Mistakes in the backward pass of softmax and of log-softmax."""
+"""Mistakes in the backward pass of softmax and log-softmax."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _row_sum(array: Array) -> Array:
 
 
 def _unmasked(visit: Visit) -> Array:
-    """Return ∂L/∂z for a softmax without the mask, for the scores of the forward pass."""
+    """Return ∂L/∂z of a softmax without the mask, applied to the same scores z."""
     plain = Softmax.plain()
     a = plain.forward({}, *visit.inputs)
     return plain.vjp({}, visit.inputs, a, visit.upstream)[0][0]

@@ -1,1 +1,1 @@
-"""Layers that are made of several steps: functions that add their nodes to a graph."""
+"""Layers made of several steps. Each one adds its nodes to a graph."""

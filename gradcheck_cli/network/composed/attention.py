@@ -1,9 +1,9 @@
-"""Self-attention over tokens, with several heads: softmax(q kᵀ / √d) v in each head, as torch.
+"""Multi-head self-attention over tokens: softmax(q kᵀ / √d) v in each head, as in torch.
 
     scores = q kᵀ / √d        a = softmax(scores)        out = a v
 
-`MultiheadAttention` has torch's parameters, with q, k and v from one weight. `GroupedAttention` has a weight
-for each, may share keys and values among heads, and may rotate q and k.
+`MultiheadAttention` has torch's parameters: one weight computes q, k and v. `GroupedAttention` has separate
+weights for q, k and v; several heads may share keys and values, and q and k may be rotated.
 (A. Vaswani et al., "Attention is all you need", 2017; J. Ainslie et al., "GQA", 2023.)
 """
 
@@ -23,10 +23,10 @@ from gradcheck_cli.types import Shape
 
 @dataclass(frozen=True)
 class MultiheadAttention:
-    """Self-attention of samples (tokens, width), with torch.nn.MultiheadAttention's parameters.
+    """Self-attention over samples (tokens, width), with the parameters of torch.nn.MultiheadAttention.
 
-    These are in_proj_weight (3 width, width) and out_proj.weight and, if `bias` is set, in_proj_bias and
-    out_proj.bias.
+    The parameters are in_proj_weight (3 width, width), out_proj.weight (width, width) and, if `bias` is set,
+    in_proj_bias and out_proj.bias.
     """
 
     tokens: int
@@ -36,7 +36,10 @@ class MultiheadAttention:
     bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add all nodes, given x (tokens, width); return the output, in the same shape."""
+        """Add the layer's nodes and return the index of its output, whose shape is that of x.
+
+        x: the index of the input (tokens, width).
+        """
         width, d = self.width, self.width // self.heads
         joint = nodes.dense(x, width, 3 * width, "in_proj_weight", "in_proj_bias" * self.bias)
         parts = (nodes.add(Slice(2, 1, k * width, (k + 1) * width), joint) for k in range(3))
@@ -47,10 +50,12 @@ class MultiheadAttention:
 
 @dataclass(frozen=True)
 class GroupedAttention:
-    """Self-attention with weights q_proj, k_proj, v_proj and o_proj, each with a bias if `bias` is set.
+    """Self-attention with separate weights q_proj, k_proj, v_proj and o_proj.
 
-    shared: how many heads share each head of the keys and values; 1 for none.
-    rotations: the rotary embedding of q and k; empty for none.
+    bias: whether each of these four has a bias.
+
+    shared: the number of query heads that share each key-value head; 1 if none share.
+    rotations: the steps of the rotary embedding of q and k; empty if q and k are not rotated.
     """
 
     tokens: int
@@ -62,7 +67,10 @@ class GroupedAttention:
     bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add all nodes, given x (tokens, width); return the output, in the same shape."""
+        """Add the layer's nodes and return the index of its output, whose shape is that of x.
+
+        x: the index of the input (tokens, width).
+        """
         d = self.width // self.heads
         q = self._turned(nodes, self._projected(nodes, x, "q_proj", self.width))
         k = self._turned(nodes, self._projected(nodes, x, "k_proj", self.width // self.shared))
@@ -84,12 +92,15 @@ class GroupedAttention:
 
 
 def _by_head(nodes: Nodes, value: int, shape: Shape) -> int:
-    """Turn (tokens, heads · d) into (heads, tokens, d), given the shape (tokens, heads, d)."""
+    """Split a value (tokens, heads · d) into heads (heads, tokens, d).
+
+    shape: (tokens, heads, d).
+    """
     return nodes.add(Permute(3, (1, 0, 2)), nodes.add(Reshape(2, shape), value))
 
 
 def _joined(nodes: Nodes, value: int, tokens: int, width: int) -> int:
-    """Turn (heads, tokens, d) into (tokens, heads · d)."""
+    """Join heads (heads, tokens, d) into one value (tokens, heads · d)."""
     return nodes.add(Reshape(3, (tokens, width)), nodes.add(Permute(3, (1, 0, 2)), value))
 
 

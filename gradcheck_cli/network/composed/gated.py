@@ -1,6 +1,6 @@
 """Gated feed-forward layers, such as SwiGLU: out = (φ(x w_gateᵀ + b) ⊙ (x w_upᵀ + b)) w_downᵀ + b.
 
-φ is silu for SwiGLU, gelu for GeGLU, and sigmoid for the first of them, GLU.
+φ is silu in SwiGLU, gelu in GeGLU, and sigmoid in the original GLU. Each product has its own bias b.
 (N. Shazeer, "GLU variants improve transformer", 2020.)
 """
 
@@ -14,9 +14,9 @@ from gradcheck_cli.network.steps.gates import Multiply
 
 @dataclass(frozen=True)
 class Gated:
-    """A gated layer over the last axis, with weights gate_proj, up_proj and down_proj.
+    """A gated feed-forward layer over the last axis, with weights gate_proj, up_proj and down_proj.
 
-    bias: whether each has a bias.
+    bias: whether each of the three projections has a bias.
     """
 
     width: int
@@ -25,7 +25,10 @@ class Gated:
     bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add all nodes, given x (…, width); return the output, in the same shape."""
+        """Add the layer's nodes and return the index of its output, whose shape is that of x.
+
+        x: the index of the input (…, width).
+        """
         gate, up = (
             nodes.dense(x, self.width, self.hidden, f"{name}.weight", f"{name}.bias" * self.bias)
             for name in ("gate_proj", "up_proj")

@@ -1,15 +1,16 @@
-"""Recurrent layers, unrolled over the time steps: rnn, lstm and gru, as torch's with batch_first.
+"""Recurrent layers unrolled over the time steps: rnn, lstm and gru, as in torch with batch_first.
 
-Every time step has nodes of its own, which share the parameters; a gradient is the sum over the steps.
+Each time step has its own nodes, and all steps share the parameters. A parameter's gradient is the sum over
+the steps.
 
     rnn:     h = φ(w_ih x + b_ih + w_hh h + b_hh)
-    lstm:    i, f, o = σ(…), g = tanh(…) of the same sum, in four parts in the order i f g o
+    lstm:    i, f, o = σ(…), g = tanh(…) of a sum like rnn's; rows of the weights in the order i f g o
              c = f ⊙ c + i ⊙ g        h = o ⊙ tanh(c)
     gru:     r, z = σ(…), n = tanh(w_in x + b_in + r ⊙ (w_hn h + b_hn))
-             h = (1 − z) ⊙ n + z ⊙ h        parts in the order r z n
+             h = (1 − z) ⊙ n + z ⊙ h; rows of the weights in the order r z n
 
-(S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997; K. Cho et al., 2014, for the GRU, whose
-reset gate is torch's.)
+(S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997. K. Cho et al. introduced the GRU in 2014;
+the reset gate here follows torch.)
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ from gradcheck_cli.network.steps.rearrange import Concatenate, Select, Slice, St
 from gradcheck_cli.types import Array
 
 State = tuple[int, ...]
-"""The values that one time step hands to the next; the first is h."""
+"""The indices of the values that one time step passes to the next; the first value is h."""
 
 Part = Callable[[int, int], int]
-"""Takes part number k of a value that holds the sums of all gates."""
+"""A function that extracts the part of gate k from a value that holds all gates.
+
+It takes the index of that value and k, and returns the index of the part.
+"""
 
 
 class Cell(Protocol):
@@ -39,14 +43,17 @@ class Cell(Protocol):
 
     @property
     def parts(self) -> int:
-        """The number of gates, each of `hidden` numbers, in the rows of the weights."""
+        """The number of gates in the rows of a weight. Each gate has `hidden` rows."""
 
     @property
     def states(self) -> int:
-        """The number of values in the state."""
+        """The number of values in the state: 1 for h alone, 2 for h and c."""
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
-        """Add the nodes of a time step, given w_ih x + b_ih and w_hh h + b_hh; return the next state."""
+        """Add the nodes of one time step and return the next state.
+
+        of_x, of_h: the indices of w_ih x + b_ih and w_hh h + b_hh.
+        """
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class RnnCell:
 
 @dataclass(frozen=True)
 class LstmCell:
-    """The cell of an LSTM, with gates in torch's order i f g o."""
+    """The cell of an LSTM, with the gates in torch's order: i, f, g, o."""
 
     parts: int = 4
     states: int = 2
@@ -79,7 +86,7 @@ class LstmCell:
 
 @dataclass(frozen=True)
 class GruCell:
-    """The cell of a GRU, with gates in torch's order r z n."""
+    """The cell of a GRU, with the gates in torch's order: r, z, n."""
 
     parts: int = 3
     states: int = 1
@@ -98,9 +105,10 @@ CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCel
 
 @dataclass(frozen=True)
 class Recurrent:
-    """A recurrent layer of one or several levels over samples (steps, inputs).
+    """A recurrent layer over samples (steps, inputs), with one or more levels stacked on top of each other.
 
-    initial: the state before the first step, for each level and direction in torch's order, or empty for 0.
+    initial: the state before the first step for each level and direction, in torch's order. If empty, these
+        states are 0.
     """
 
     cell: Cell
@@ -112,7 +120,10 @@ class Recurrent:
     initial: Sequence[tuple[Array, ...]] = ()
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add all nodes, given x (steps, inputs); return the outputs h (steps, hidden · directions)."""
+        """Add the layer's nodes and return the index of its output h (steps, hidden · directions).
+
+        x: the index of the input (steps, inputs).
+        """
         value, inputs, directions = x, self.inputs, (False, True)[: 1 + self.bidirectional]
         for level in range(self.levels):
             states = [self._initial(nodes, x, level * len(directions) + k) for k in range(len(directions))]
@@ -132,10 +143,10 @@ class Recurrent:
     def _direction(
         self, nodes: Nodes, value: int, inputs: int, state: State, suffix: str, reverse: bool
     ) -> int:
-        """Add the nodes of one level in one direction; return its outputs (steps, hidden)."""
+        """Add the nodes of one level in one direction; return the index of its outputs h (steps, hidden)."""
         units, outputs = self.cell.parts * self.hidden, {}
         for t in range(self.steps)[:: -1 if reverse else 1]:
-            # Each step multiplies its own input, so that a moved number affects no earlier step.
+            # Each step multiplies its own input, so that a perturbed entry affects no earlier step.
             x = nodes.add(Select(2, 0, t), value)
             of_x = nodes.dense(x, inputs, units, f"weight_ih{suffix}", f"bias_ih{suffix}")
             of_h = nodes.dense(state[0], self.hidden, units, f"weight_hh{suffix}", f"bias_hh{suffix}")
