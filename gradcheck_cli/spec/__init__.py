@@ -1,1 +1,1 @@
-"""The spec: its models, its file, its errors, its JSON Schema and starters. Nothing here computes."""
+"""The spec: its models, file, error messages, JSON Schema and starters. No module here computes gradients."""

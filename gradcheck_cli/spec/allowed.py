@@ -1,6 +1,6 @@
-"""What the settings of a check may be, for the spec and the command line alike.
+"""The ranges that the settings of a check may have, both in a spec and on the command line.
 
-This module loads no pydantic, since `--help` needs it.
+This module does not import pydantic, because `--help` loads it and must be fast.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 
 class Range(TypedDict, total=False):
-    """An interval of numbers, in the words of pydantic's `Field`."""
+    """An interval of numbers, with the keywords of pydantic's `Field`."""
 
     ge: float
     gt: float

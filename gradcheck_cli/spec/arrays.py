@@ -1,4 +1,4 @@
-"""Files of arrays with their author's names and layout."""
+"""Models for arrays that use their author's names and layout."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 class Named(Model):
-    """Arrays with their author's names and layout.
+    """Arrays that use their author's names and layout.
 
-    names: The author's names for parameters, and the network's (`fc1.weight: hidden1.weight`).
-    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
+    names: Maps the author's parameter names to the network's (`fc1.weight: hidden1.weight`).
+    layout: `out_in` if weights have the shape [out, in], as in PyTorch; `in_out` if [in, out].
     """
 
     names: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
@@ -23,11 +23,11 @@ class Named(Model):
 
 
 class ArrayFile(Named):
-    """A file of arrays by parameter name: an .npz, a .safetensors, or a folder of .npy.
+    """A file with one array per parameter: .npz, .safetensors, or a folder of .npy files.
 
     file: The file or folder, relative to the spec.
-    names: The file's names for parameters, and the network's (`fc1.weight: hidden1.weight`).
-    layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
+    names: Maps the file's parameter names to the network's (`fc1.weight: hidden1.weight`).
+    layout: `out_in` if weights have the shape [out, in], as in PyTorch; `in_out` if [in, out].
     """
 
     file: File

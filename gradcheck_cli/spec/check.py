@@ -1,4 +1,4 @@
-"""The check section of a spec: what to check, and how."""
+"""The check section of a spec: what to check and how."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SchemeName = Annotated[str, one_of(SCHEMES, "scheme"), names_in_schema(SCHEMES)
 
 
 def _patterns(value: object) -> object:
-    """Expand a single pattern to a list, and `all` to the pattern for every parameter."""
+    """Expand a single pattern to a tuple, and `all` to `*`, which matches every parameter."""
     return ("*",) if value == "all" else (value,) if isinstance(value, str) else value
 
 
@@ -30,19 +30,20 @@ Jobs = Annotated[Annotated[int, Field(**JOBS)] | Literal["auto"], BeforeValidato
 
 
 class CheckSpec(Model):
-    """What to check, and how.
+    """What to check and how.
 
     parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
-    inputs: Also check the gradient with respect to the input x, as the tensor `input`.
-    scheme: The difference scheme. adaptive extrapolates from several steps and has error bars.
-    step: The largest step: how far a pre-activation changes.
-    rtol: The relative tolerance. By default 1e-6, or 16 ε of the gradient's type if that is larger.
-    differences: `units` changes pre-activations, for all entries at once; `literal` one entry at a time.
+    inputs: Also check the gradient with respect to the input x. The report calls this tensor `input`.
+    scheme: The difference scheme. `adaptive` extrapolates from several steps and estimates its own error.
+    step: The largest difference step: the largest change of a pre-activation.
+    rtol: The relative tolerance. By default 1e-6, or 16 ε of the gradient's dtype if that is larger.
+    differences: `units` perturbs pre-activations, which covers all entries at once; `literal` perturbs one
+        entry at a time.
     fast: Check code along random directions, even if checking every entry would be quick.
     jobs: The number of worker processes, or `auto` for one per core.
-    memory: MiB for what is evaluated at once.
-    seed: The seed of the witness's entries and of random directions.
-    strict: A single unresolved entry is exit code 3.
+    memory: The memory in MiB for the points that are evaluated at once.
+    seed: The seed that selects the entries to check a second time, and the random directions.
+    strict: End with exit code 3 even if only one entry is unresolved.
     """
 
     parameters: Annotated[

@@ -1,7 +1,8 @@
-"""The kinds of user code that can compute gradients: one row each, and nothing else lists them.
+"""The kinds of user code that can compute gradients, one row each. No other module lists them.
 
-From a row are made the model in the spec, the option on the command line, the choice of `gradcheck init`, and
-the conditions in the JSON Schema. This module loads neither pydantic nor numpy, since `--help` needs it.
+Each row defines the model in the spec, the option on the command line, the choice of `gradcheck init`, and
+the conditions in the JSON Schema. This module imports neither pydantic nor numpy, because `--help` loads it
+and must be fast.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CodeSource:
-    """User code, of one kind, that computes a loss and its gradients.
+    """One kind of user code that computes a loss and its gradients.
 
-    key: The key in the gradients section that names the code. It also names the option and the starter, the
-        files KEY.yaml and KEY.py.txt in `starters`.
-    name: Its name in a list of all sources, such as Python.
-    what: What the user writes, such as "a Python function".
-    option: The help of its option.
-    model: The name of its model, and of its definition in the JSON Schema.
-    keys: What the model is, and its keys, in the form of a model's docstring.
+    key: The key in the gradients section that names the code. The option has the same name, and so do the
+        starter files, KEY.yaml and KEY.py.txt in `starters`.
+    name: The short name for lists of all kinds, such as "Python".
+    what: A phrase for what the user writes, such as "a Python function".
+    option: The help text of the option.
+    model: The name of the pydantic model, and of its definition in the JSON Schema.
+    keys: The docstring of the pydantic model, which describes its keys.
     reader: The module whose `read(source, inputs, load)` loads and calls the code. It is imported on demand.
-    brings_parameters: Whether the user's module may define `parameters` for a network whose spec has none.
+    brings_parameters: Whether the user's module may define `parameters` if the spec has none.
     gives_inputs: Whether the code may return the gradient with respect to x.
     """
 
@@ -47,10 +48,10 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         keys="""Your Python function: (parameters, x, y) → the loss and a dict of gradients.
 
         python: `FILE.py:NAME`, with the file relative to the spec.
-        names: The function's names for parameters, and the network's (`W1: hidden1.weight`).
-        layout: `out_in` if the weights are [out, in], as in PyTorch; `in_out` if they are [in, out].
-        vectorized: The function takes K points at once: parameters, losses and gradients have a first axis of
-        K.
+        names: Maps the function's parameter names to the network's (`W1: hidden1.weight`).
+        layout: `out_in` if weights have the shape [out, in], as in PyTorch; `in_out` if [in, out].
+        vectorized: The function evaluates K points in one call: parameters, losses and gradients get a first
+        axis of length K.
         """,
         reader="gradcheck_cli.code.python_function",
         brings_parameters=True,
@@ -65,9 +66,9 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         keys="""Your function that returns a torch module and its loss.
 
         torch: `FILE.py:NAME`, with the file relative to the spec.
-        names: The module's names for parameters, and the network's (`0.weight: hidden1.weight`).
-        layout: `out_in` if the weights are [out, in], as in torch.nn.Linear; `in_out` if they are [in, out].
-        vectorized: torch.func.vmap can run the module and its loss at many points at once.
+        names: Maps the module's parameter names to the network's (`0.weight: hidden1.weight`).
+        layout: `out_in` if weights have the shape [out, in], as in torch.nn.Linear; `in_out` if [in, out].
+        vectorized: The module and its loss work under torch.func.vmap, which evaluates many points at once.
         """,
         reader="gradcheck_cli.code.torch_module",
         brings_parameters=False,
@@ -77,5 +78,5 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
 
 
 def names_of_sources() -> str:
-    """Return the names of all sources in one phrase: ``Python or torch``."""
+    """Return the names of all kinds of user code in one phrase, such as ``Python or torch``."""
     return " or ".join(source.name for source in CODE_SOURCES)

@@ -17,9 +17,9 @@ def _not_empty(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 class Rescale(Model):
-    """An affine map of x that takes the range `from` to the range `to`.
+    """A linear rescaling of x that maps the range `from` to the range `to`.
 
-    from: The range of x in the data, such as [0, 255].
+    from: The range of x in the file or list, such as [0, 255].
     to: The range of x after rescaling, such as [-1, 1].
     """
 
@@ -28,14 +28,14 @@ class Rescale(Model):
 
 
 class DataFile(Model):
-    """A batch from an .npz file, with the arrays `x` [samples, inputs] and `y` (labels or targets).
+    """A batch from an .npz file that contains the arrays `x` [samples, inputs] and `y` (labels or targets).
 
     file: The .npz file, relative to the spec.
     x: The name of the array of samples.
     y: The name of the array of labels or targets.
-    start: The first sample, counted from 0.
-    batch: The number of samples. By default all of them.
-    rescale: An affine map of x.
+    start: The index of the first sample, counted from 0.
+    batch: The number of samples. By default, all samples from `start` on.
+    rescale: A linear rescaling of x.
     """
 
     file: File
@@ -61,7 +61,7 @@ class InlineData(Model):
 
     x: A list of rows, one per sample.
     y: A list of labels, of targets, or of rows of targets.
-    rescale: An affine map of x.
+    rescale: A linear rescaling of x.
     """
 
     x: _Rows
@@ -70,12 +70,12 @@ class InlineData(Model):
 
 
 class SyntheticData(Model):
-    """Random samples: x is normal or uniform in ±scale, and y suits the loss.
+    """Random samples: x is normal or uniform, and y is drawn to suit the loss.
 
     synthetic: The distribution of x.
     samples: The number of samples.
-    scale: The standard deviation of x for normal, its bound for uniform.
-    seed: The seed of the generator.
+    scale: The standard deviation of a normal x; a uniform x lies between −scale and scale.
+    seed: The seed of the random number generator.
     """
 
     synthetic: Literal["normal", "uniform"]

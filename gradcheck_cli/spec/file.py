@@ -1,4 +1,4 @@
-"""Read a `Spec` from a YAML file; every error has file:line:column, the line, a caret and a hint."""
+"""Read a `Spec` from a YAML file. Every error shows file:line:column, the line with a caret, and a hint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_COMPLAINTS = 100
 
 @dataclass(frozen=True)
 class SpecFile:
-    """A spec, together with the document it was read from."""
+    """A spec and the YAML document that it was read from."""
 
     spec: Spec
     document: Document
@@ -32,11 +32,11 @@ class SpecFile:
         return self.document.source.name
 
     def located(self, error: InputError) -> InputError:
-        """Return the same complaints, each with its position in this file."""
+        """Return an `InputError` with the same complaints, each with its position in this file."""
         return InputError(*in_reading_order(map(self.document.located, error.complaints)))
 
     def place_of(self, tensor: str) -> Position | None:
-        """Return the position of the tensor's layer, or of the code if it belongs to no layer."""
+        """Return the position of a tensor's layer; if it has no layer, that of the gradients section."""
         layer = tensor.rpartition(".")[0]
         names = self.spec.network.names if self.spec.network else {}
         place = next((place for place, name in names.items() if name == layer), None)
@@ -45,12 +45,15 @@ class SpecFile:
 
 
 def load_spec(path: str | os.PathLike[str]) -> Spec:
-    """Read and validate a spec. Raises an `InputError` that contains every complaint about it."""
+    """Read and validate a spec. Raises an `InputError` that lists every fault in the spec."""
     return read_spec(path).spec
 
 
 def read_spec(path: str | os.PathLike[str]) -> SpecFile:
-    """Read and validate a spec (`-` is standard input), keeping the positions of everything in it."""
+    """Read and validate a spec, and keep the position of every key and value.
+
+    path: the YAML file; `-` is standard input.
+    """
     name = os.fspath(path)
     yaml = YAML(typ="safe", pure=True)
     document = read_tree(yaml, read_source(name))
@@ -62,7 +65,10 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
 
 
 def _validated(written: Any, folder: Path, values: Values) -> Spec:
-    """Return the spec. Raises an `InputError` that also contains the complaints about single values."""
+    """Return the validated spec.
+
+    Raises an `InputError` with pydantic's complaints and those that reading the YAML values has collected.
+    """
     complaints = list(values.complaints)
     try:
         spec = Spec.model_validate(written, context={"folder": folder})
@@ -78,7 +84,7 @@ def _validated(written: Any, folder: Path, values: Values) -> Spec:
 
 
 def in_reading_order(complaints: Iterable[Complaint]) -> list[Complaint]:
-    """Return the complaints in the order of the file, without repetitions; of very many, the first ones."""
+    """Return the distinct complaints in the order of the file, cut after the first 100."""
     once = {(complaint.position, complaint.message): complaint for complaint in complaints}
     ordered = sorted(once.values(), key=_place)
     if len(ordered) > _MAX_COMPLAINTS:

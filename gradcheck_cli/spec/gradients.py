@@ -17,21 +17,21 @@ from gradcheck_cli.spec.model import Model, by_key
 
 
 class Backprop(Model):
-    """The gradients of gradcheck's own backprop.
+    """Gradients from gradcheck's own backprop.
 
-    source: gradcheck's own backprop. It needs neither a file nor code.
+    source: Always `backprop`, which needs neither a file nor code.
     """
 
     source: Literal["backprop"] = "backprop"
 
 
 class GradientFile(ArrayFile):
-    """Your gradients: a file with one array per parameter."""
+    """Your gradients, in a file with one array per parameter."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """`FILE.py:NAME`: something that a Python file defines."""
+    """A reference to user code, `FILE.py:NAME`: a Python file and a name that it defines."""
 
     file: Path
     name: str
@@ -41,7 +41,10 @@ class Code:
 
 
 def code_of(text: str, folder: Path) -> Code | None:
-    """Parse `my_net.py:loss_and_gradients`, with the file relative to `folder`; None for any other form."""
+    """Parse a code reference such as `my_net.py:loss_and_gradients`; return None if it is malformed.
+
+    folder: the folder that the file is relative to.
+    """
     file, _, name = text.rpartition(":")
     if not file.endswith(".py") or "\0" in file or not all(map(str.isidentifier, name.split("."))):
         return None
@@ -61,7 +64,7 @@ CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
 class FromCode(Named):
-    """Gradients from the user's code, which computes its own loss. Each code source has its own subclass."""
+    """Gradients from user code that computes its own loss. Each kind of user code has its own subclass."""
 
     kind: ClassVar[CodeSource]
 
@@ -78,7 +81,7 @@ class FromCode(Named):
 
 
 def _model_of(source: CodeSource) -> type[FromCode]:
-    """Return the model of a code source. Its key for the code is the source's key."""
+    """Return the pydantic model for one kind of user code; the field `code` has the alias `source.key`."""
     code: Any = (CodeName, Field(alias=source.key))
     model = create_model(source.model, __base__=FromCode, __doc__=source.keys, __module__=__name__, code=code)
     model.kind = source
@@ -86,7 +89,7 @@ def _model_of(source: CodeSource) -> type[FromCode]:
 
 
 CODE_MODELS: Mapping[str, type[FromCode]] = {source.key: _model_of(source) for source in CODE_SOURCES}
-"""The model of each code source, by its key."""
+"""Maps the key of each kind of user code to its pydantic model."""
 
 
 def _unpickled(key: str) -> FromCode:

@@ -1,4 +1,4 @@
-"""Translate pydantic's errors about a spec into the words of its author."""
+"""Translate pydantic's errors about a spec into messages that its author understands."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from gradcheck_cli.spec.spec import Spec
 class Place:
     """The place of an error in the spec.
 
-    keys: the keys allowed in the mapping around the place.
-    other_kinds: keys that would turn that mapping into another kind.
+    where: the keys and indices that lead to the place.
+    keys: the keys allowed in the mapping that contains the place.
+    other_kinds: keys that would turn that mapping into a mapping of another kind.
     """
 
     where: Location = ()
@@ -32,16 +33,16 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The last key with the indices after it, such as `'x[0][3]'`."""
+        """The last key of the place and the indices that follow it, such as `'x[0][3]'`."""
         last = max(i for i, step in enumerate(self.where) if isinstance(step, str))
         key, *indices = self.where[last:]
         return f"'{shortened(str(key))}{''.join(f'[{i}]' for i in indices)}'"
 
 
 def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
-    """Yield each complaint with a flag: whether it is about the last key of its location or about the value.
+    """Yield each complaint with a flag: True if the complaint is about a key, False if about its value.
 
-    Errors that are mere consequences of others are left out.
+    Errors that only follow from other errors are left out.
     """
     placed = [(details, _walk(details["loc"])) for details in errors]
     misspelt = {
@@ -130,7 +131,7 @@ _MESSAGES: Mapping[str, _Template] = {
 _OF_FIXED_LENGTH = {
     **dict.fromkeys(("from", "to"), "two numbers, [low, high]"),
 }
-"""For each key whose value is a list of fixed length, what that list must be."""
+"""Maps each key whose value is a list of fixed length to a phrase that describes the list."""
 
 
 def _missing(place: Place) -> Complaint:
@@ -182,7 +183,7 @@ def _is_quoted_number(kind: str, found: object) -> bool:
 
 
 def _walk(loc: tuple[str | int, ...]) -> Place:
-    """Return the place that a location from pydantic stands for, without the names of union members."""
+    """Convert a location in a pydantic error to a place in the spec, without the names of union members."""
     annotation: Any = Spec
     place = Place()
     others: tuple[str, ...] = ()
@@ -205,7 +206,7 @@ def _walk(loc: tuple[str | int, ...]) -> Place:
 
 @cache
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the type of each key, with its metadata."""
+    """Return the type of each key of a model, including the metadata of the field."""
     return {key: _type(field) for key, field in keys_of(model).items()}
 
 
@@ -214,7 +215,7 @@ def _type(field: FieldInfo) -> Any:
 
 
 def _kinds(annotation: Any) -> Kinds | None:
-    """Return the table of a union, through `Annotated` and `| None`; None for any other type."""
+    """Return the `Kinds` of a union, looking inside `Annotated` and `| None`; None if there are none."""
     if get_origin(annotation) is Annotated:
         below, *metadata = get_args(annotation)
         found = (each for each in metadata if isinstance(each, Kinds))
@@ -225,7 +226,7 @@ def _kinds(annotation: Any) -> Kinds | None:
 
 
 def _plain(annotation: Any) -> Any:
-    """Strip `Annotated` and `| None`."""
+    """Strip `Annotated` and `| None` from a type."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -234,5 +235,5 @@ def _plain(annotation: Any) -> Any:
 
 
 def _present(annotation: Any) -> Any:
-    """Return the first member of a union that is not None."""
+    """Return the first member of a union other than None."""
     return next(member for member in get_args(annotation) if member is not NoneType)

@@ -1,4 +1,4 @@
-"""The base of all sections of a spec, and the types of their values."""
+"""The base class of all sections of a spec, and the types of their values."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MAX_SIZE = 1_000_000
 
 MAX_NUMBERS = 250_000_000
 
-"""The most numbers in the parameters, in a batch, or in its activations: 2 GB of float64."""
+"""The largest number of entries in the parameters, in a batch, or in its activations: 2 GB of float64."""
 
 
 class Model(BaseModel):
-    """Base class of all sections of a spec: frozen, strict, without unknown keys."""
+    """Base class of all sections of a spec: frozen, strict, and unknown keys are errors."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -42,7 +42,10 @@ class Model(BaseModel):
 
 
 def one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
-    """Accept a name in `table`; the error lists all names."""
+    """Return a validator that accepts the names in `table`; its error lists them all.
+
+    kind: the noun for such a name in the error, such as "loss".
+    """
 
     def check(name: str) -> str:
         if name not in table:
@@ -57,19 +60,19 @@ def one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
 
 
 def names_in_schema(table: Mapping[str, Any]) -> Any:
-    """Return the field of a name in `table`, whose JSON Schema lists all names."""
+    """Return a pydantic `Field` whose JSON Schema lists the names in `table`."""
     return Field(json_schema_extra={"enum": list(table)})
 
 
 def named(value: object) -> object:
-    """Expand `tanh` to `{name: tanh}`."""
+    """Expand a bare name such as `tanh` to a mapping, `{name: tanh}`."""
     if not isinstance(value, (str, dict, Model)):
         raise PydanticCustomError("name_type", "a name or a mapping is needed here")
     return {"name": value} if isinstance(value, str) else value
 
 
 def _resolve(value: object, info: ValidationInfo) -> object:
-    """Resolve a path against the spec's folder, which is passed in the validation context."""
+    """Resolve a file name relative to the spec's folder, which the validation context contains."""
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
@@ -103,7 +106,10 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-
 
 
 def refuse_foreign_options(model: Model, known: Collection[str], name: str) -> None:
-    """Raise an error for options that are set but that the named activation, loss, … does not have."""
+    """Raise an error if an option is set that the named activation or loss does not have.
+
+    known: the options that it has.
+    """
     foreign = sorted(model.model_fields_set - {"name", *known})
     if foreign:
         raise PydanticCustomError(
@@ -120,7 +126,10 @@ def refuse_foreign_options(model: Model, known: Collection[str], name: str) -> N
 def own_options_in_schema(
     table: Collection[str], options_of: Callable[[str], Collection[str]]
 ) -> Callable[[dict[str, Any]], None]:
-    """Express `refuse_foreign_options` in JSON Schema: an option is allowed only with names that have it."""
+    """Return a function that adds the rule of `refuse_foreign_options` to a JSON Schema.
+
+    The schema then allows an option only next to a name that has it.
+    """
 
     def extend(schema: dict[str, Any]) -> None:
         schema["dependencies"] = {
@@ -134,22 +143,23 @@ def own_options_in_schema(
 
 @dataclass(frozen=True, eq=False)  # typing hashes a type's metadata
 class Kinds:
-    """The kinds of value that a place in a spec may have, by name, as metadata of the place's type.
+    """The kinds of value that are allowed at one place in a spec. It is metadata of that place's type.
 
-    choose: Returns the name of the kind that a value is meant as.
+    members: Maps the name of each kind to its type.
+    choose: Returns the name of the kind that the author of a value most likely meant.
     """
 
     members: Mapping[str, Any]
     choose: Callable[[object], str]
 
     def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validate a value as the chosen kind alone, so that all errors are about that kind."""
+        """Validate a value only as the kind that `choose` returns, so that all errors are about that kind."""
         choices = {name: handler.generate_schema(kind) for name, kind in self.members.items()}
         return core_schema.tagged_union_schema(choices, discriminator=self.choose)
 
     @property
     def needed_keys(self) -> tuple[str, ...]:
-        """The names that are also required keys of their kinds, and so turn a mapping into that kind."""
+        """The names of kinds that are also required keys of their kind: such a key decides the kind."""
         return tuple(name for name, member in self.members.items() if _needs(member, name))
 
 
@@ -159,17 +169,17 @@ def _needs(member: Any, key: str) -> bool:
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return the fields of a model by their keys in a spec."""
+    """Return a dict from each key of a model, as written in a spec, to its field."""
     if not model.__pydantic_fields_complete__:  # a field's type contains the model
         model.model_rebuild()
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def by_key(**models: type[Model]) -> Kinds:
-    """Choose a model by the first of these keys that is present.
+    """Return `Kinds` that choose a mapping's model by the first of these keys that the mapping contains.
 
-    If none is present, choose the model that knows most of the keys found, allowing for misspellings, so
-    that the errors are about the model that the author meant.
+    If it contains none, they choose the model that knows most of its keys, allowing for misspellings. The
+    errors are then about the model that the author most likely meant.
     """
 
     def choose(value: object) -> str:

@@ -33,23 +33,26 @@ def _options_of_loss(name: str) -> tuple[str, ...]:
 class LossSpec(Model):
     """A loss, its reduction and its options, with PyTorch's names.
 
-    name: The loss. Those with logits in PyTorch take logits here: leave their output layer at identity.
-        kl_div and nll take log-probabilities. dot is Σ y · a, with y an upstream that is given or drawn.
-        triplet splits the outputs into anchor, positive and negative, contrastive into two embeddings (y is 1
-        for a pair that is alike), and kl_gaussian into mu and logvar.
-    reduction: `batchmean` averages over samples, `mean` over samples and outputs, `sum` over neither. A loss
-        with one term per sample, such as cross_entropy or cosine, has the same mean both ways.
-    scale: A factor of the loss, such as 0.5.
-    delta: The error at which huber turns from a square into a line.
-    beta: The error at which smooth_l1 turns from a square into a line.
-    alpha: The weight of positive targets in focal; the others have 1 − alpha. A negative one weights none.
-    gamma: The exponent of focal: how much less the outputs that are right already count.
-    smooth: What dice adds to its numerator and denominator.
-    margin: The distance that triplet and contrastive ask for.
-    eps: The least length of a vector in cosine; what triplet adds to each difference, 0 for none.
-    label_smoothing: The share of the target that cross_entropy spreads over all classes.
-    weight: One weight per class for cross_entropy and nll.
-    ignore_index: The label of samples that do not count in cross_entropy and nll, nor in their mean.
+    name: The loss. Losses that take logits in PyTorch take logits here too: leave the activation of the
+        output layer at identity. kl_div and nll take log-probabilities. dot is Σ y · a, where y is an
+        upstream gradient. triplet splits the outputs into anchor, positive and negative; contrastive splits
+        them into two embeddings (y is 1 for a similar pair); kl_gaussian splits them into mu and logvar.
+    reduction: `batchmean` averages over samples, `mean` averages over samples and outputs, and `sum` adds
+        everything up. For a loss with one term per sample, such as cross_entropy or cosine, `batchmean` and
+        `mean` are the same.
+    scale: A factor that multiplies the loss, such as 0.5.
+    delta: The error at which huber changes from quadratic to linear.
+    beta: The error at which smooth_l1 changes from quadratic to linear.
+    alpha: The weight of positive targets in focal; negative targets get 1 − alpha. A value below 0 turns the
+        weights off.
+    gamma: The exponent of focal. A larger exponent makes outputs that are already right count less.
+    smooth: The number that dice adds to its numerator and denominator.
+    margin: The margin in the formulas of triplet and contrastive, which is a distance.
+    eps: The smallest vector length that cosine divides by; for triplet, the number added to each difference,
+        which may be 0.
+    label_smoothing: The share of the target that cross_entropy spreads evenly over all classes.
+    weight: The weights of the classes in cross_entropy and nll.
+    ignore_index: The label of samples that cross_entropy and nll leave out of the loss and of its mean.
     """
 
     model_config = ConfigDict(json_schema_extra=own_options_in_schema(LOSSES, _options_of_loss))
@@ -75,20 +78,20 @@ class LossSpec(Model):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the loss's formula; each loss has its own default of an option that is not set."""
+        """The options of the loss's formula. An option that is not set has the default of this loss."""
         defaults = LOSSES[self.name].options
         return {**defaults, **self.model_dump(include=set(defaults), exclude_unset=True)}
 
     @property
     def ignored(self) -> tuple[int, ...]:
-        """The labels of samples that do not count."""
+        """The labels whose samples the loss leaves out."""
         return (self.ignore_index,) if "ignore_index" in LOSSES[self.name].of_target else ()
 
 
 class PenaltySpec(Model):
-    """The penalty ½ · l2 · Σ w² + l1 · Σ |w|, over the weights and, if asked, the biases.
+    """The penalty ½ · l2 · Σ w² + l1 · Σ |w| over the weights and, optionally, the biases.
 
-    l2: The factor of ½ Σ w², which is weight decay.
+    l2: The factor of ½ Σ w², also known as weight decay.
     l1: The factor of Σ |w|.
     biases: Penalise the biases too.
     """
@@ -116,10 +119,11 @@ NetworkInputs = Annotated[Size | _Shape, Kinds({"number of inputs": Size, "shape
 class NetworkSpec(Model):
     """A network: its layers, its loss and its penalties.
 
-    inputs: The number of inputs, or their shape: [channels, height, width] for images, [steps, features].
-    layers: The layers from the input up. The last one is the output layer.
-    loss: A name, or a mapping of the name, reduction, scale and options.
-    penalty: What large weights add to the loss.
+    inputs: The number of inputs, or the shape of one sample: [channels, height, width] for images,
+        [steps, features] for sequences.
+    layers: The layers from input to output. The last one is the output layer.
+    loss: A name, or a mapping with the name, reduction, scale and options.
+    penalty: A penalty on large weights, added to the loss.
     """
 
     inputs: NetworkInputs
@@ -134,9 +138,10 @@ class NetworkSpec(Model):
 
     @property
     def names(self) -> dict[tuple[str | int, ...], str]:
-        """The name of every layer, by its place: its own, or its kind and a number.
+        """The name of every layer, by its place in the spec.
 
-        Dense layers and convolutions are hidden1, hidden2, …, and the last layer is output if it is one.
+        A layer without a name of its own gets its kind and a number, such as lstm1. Dense layers and
+        convolutions are called hidden1, hidden2, …; if the last layer is one of these, it is called output.
         """
         counts: Counter[str] = Counter()
         names: dict[tuple[str | int, ...], str] = {}

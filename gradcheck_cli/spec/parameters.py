@@ -12,11 +12,11 @@ _InitName = Annotated[str, one_of(INITIALISERS, "initialiser"), names_in_schema(
 
 
 class InitialisedParameters(Model):
-    """Parameters drawn at random: all weights from the input up, then the biases.
+    """Random parameters. First all weights are drawn, from input to output, and then the biases.
 
     init: The distribution of the weights.
-    scale: The standard deviation of normal, the bound of uniform, a factor for xavier and he.
-    seed: The seed of the generator.
+    scale: The standard deviation for normal, the bound for uniform, and a factor for xavier and he.
+    seed: The seed of the random number generator.
     bias: `zeros`, or `same` to draw biases like weights.
     """
 

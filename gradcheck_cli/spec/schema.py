@@ -1,4 +1,4 @@
-"""The spec as a JSON Schema in draft-07, the version that editors support."""
+"""The JSON Schema of a spec, in draft-07, the version that editors support."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _KEY = re.compile(r"^(\w+): (.+(?:\n(?!\w+: )[^\n]+)*)", re.MULTILINE)
 
 
 def json_schema(version: str) -> dict[str, Any]:
-    """Return the schema of a spec for this version of gradcheck, with a description of every key."""
+    """Return the JSON Schema of a spec, with a description of every key.
+
+    version: the version of gradcheck, for the `$id`.
+    """
     schema = Spec.model_json_schema(ref_template="#/definitions/{model}", schema_generator=_Draft7)
     schema |= {"title": "gradcheck spec", "definitions": schema.pop("$defs")}
     return {
@@ -32,7 +35,7 @@ def json_schema(version: str) -> dict[str, Any]:
 
 
 class _Draft7(GenerateJsonSchema):
-    """Generates draft-07 where pydantic's draft 2020-12 differs from it."""
+    """A schema generator that produces draft-07 instead of pydantic's draft 2020-12."""
 
     def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
         described = super().tuple_schema(schema)
@@ -49,34 +52,34 @@ class _Draft7(GenerateJsonSchema):
         return described
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Leave out uninformative defaults: null, and a section that consists of defaults."""
+        """Leave out defaults that say nothing: null, and a section in which every key has its default."""
         described = super().default_schema(schema)
         return {key: value for key, value in described.items() if key != "default" or value not in (None, {})}
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Leave out titles, which would only repeat the key."""
+        """Leave out the titles of fields, which would only repeat the keys."""
         return False
 
     def encode_default(self, dft: Any) -> Any:
-        """Shorten a default to what an editor should fill in: the keys that were set, or just the name."""
+        """Shorten a default to what an editor should fill in: the keys that are set, or only the name."""
         said = dft.model_dump(exclude_unset=True) if isinstance(dft, BaseModel) else dft
         named = isinstance(said, dict) and list(said) == ["name"]
         return super().encode_default(said["name"] if named else said)
 
 
 def _title(model: type[BaseModel]) -> str:
-    """Return the title of a model, such as ``python function`` for ``PythonFunction``."""
+    """Return the title of a model: its class name in lower-case words, such as ``python function``."""
     return " ".join(re.findall("[A-Z][a-z]*", model.__name__.removesuffix("Spec"))).lower()
 
 
 def _description(model: type[BaseModel]) -> str:
-    """Return the part of the model's docstring that precedes the keys."""
+    """Return the part of a model's docstring that precedes the descriptions of its keys."""
     text = _KEY.split(inspect.getdoc(model) or "", maxsplit=1)[0]
     return "\n\n".join(map(_joined, text.strip().split("\n\n")))
 
 
 def _keys(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of every key, from the docstrings of the model and its bases."""
+    """Return the description of every key, taken from the docstrings of a model and its base classes."""
     ours = [each for each in reversed(model.__mro__) if issubclass(each, Model)]
     docstrings = [inspect.cleandoc(each.__doc__ or "") for each in ours]
     return {key: _joined(text) for docstring in docstrings for key, text in _KEY.findall(docstring)}
@@ -87,7 +90,7 @@ def _joined(lines: str) -> str:
 
 
 def _without_siblings(schema: Any) -> Any:
-    """Wrap every `$ref` with siblings in `allOf`, since draft-07 ignores the siblings of a `$ref`."""
+    """Wrap every `$ref` that has siblings in `allOf`, since draft-07 ignores the siblings of a `$ref`."""
     if isinstance(schema, list):
         return [_without_siblings(each) for each in schema]
     if not isinstance(schema, dict):
@@ -98,7 +101,10 @@ def _without_siblings(schema: Any) -> Any:
 
 
 def _with_names(schema: Any) -> Any:
-    """Restrict strings to the known names where a name or a mapping is allowed, so validators list them."""
+    """Restrict strings to the known names where a schema allows a name or a mapping.
+
+    A validator's error then lists the names.
+    """
     if isinstance(schema, list):
         return [_with_names(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,6 +1,6 @@
-"""The whole spec, as a frozen model. The JSON Schema is made from it.
+"""The whole spec as a frozen pydantic model, from which the JSON Schema is generated.
 
-A line `key: …` in a model's docstring describes that key, here and in the schema; see `schema.py`.
+A line `key: …` in a model's docstring describes that key, in the code and in the schema; see `schema.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gradcheck_cli.spec.parameters import Parameters
 
 _UNSAID: Any = ()
 
-"""The default of a section that is left out, as opposed to one that is present but empty, an error."""
+"""The default of a section that is left out. A section that is present but empty is None, an error."""
 
 
 def _needed_without_code(value: object, info: ValidationInfo) -> object:
-    """Require the section, unless the gradients come from code, which computes its own loss."""
+    """Require a section, unless the gradients come from user code, which computes its own loss."""
     if value is None:
         raise PydanticKnownError("model_type", {"class_name": "mapping"})
     if value is not _UNSAID:
@@ -45,21 +45,22 @@ _OF_CODE: dict[str, Any] = {
     "properties": {"gradients": {"anyOf": [{"required": [source.key]} for source in CODE_SOURCES]}},
 }
 
-"""`_needed_without_code` in JSON Schema."""
+"""The rule of `_needed_without_code` as JSON Schema."""
 
 
 class Spec(Model):
-    """A network, its parameters and data, the gradients to check and how to check them.
+    """A network, its parameters and data, the gradients to check, and how to check them.
 
-    If the gradients come from code, which has a loss of its own, the network may be left out. Parameters
-    that are not given come from the code, or are drawn at random.
+    If the gradients come from code, the network may be left out, because the code computes its own loss. If
+    the parameters are left out, they come from the code or are drawn at random.
 
-    gradients: The gradients to check: gradcheck's own backprop, a file, a Python function, or a torch module.
+    gradients: The gradients to check, from gradcheck's own backprop, a file, a Python function, or a torch
+        module.
     network: The layers, the loss and the penalties.
-    data: The samples: an .npz file, lists, or random numbers.
-    parameters: The parameters at which gradients are checked: a file, or random numbers.
-    check: What to check, and how.
-    dtype: The type in which gradcheck's own backprop computes.
+    data: The samples, from an .npz file, from lists in the spec, or drawn at random.
+    parameters: The parameters at which the gradients are checked, from a file or drawn at random.
+    check: What to check and how.
+    dtype: The floating-point type in which gradcheck's own backprop computes.
     """
 
     model_config = ConfigDict(
@@ -79,17 +80,17 @@ class Spec(Model):
 
     @property
     def asks_code(self) -> bool:
-        """Whether the code may have to provide the data or the parameters."""
+        """Whether the user's code may have to provide the data or the parameters."""
         if not isinstance(self.gradients, FromCode):
             return False
         return self.data is None or (self.gradients.kind.brings_parameters and self.parameters is None)
 
     @property
     def code_source(self) -> FromCode | None:
-        """The gradients section if it names code; None if the gradients come from elsewhere."""
+        """The gradients section if it names user code; None if the gradients come from elsewhere."""
         return self.gradients if isinstance(self.gradients, FromCode) else None
 
     @property
     def names_code(self) -> Code | None:
-        """The code that computes the gradients; None if they come from elsewhere."""
+        """The reference to the user code that computes the gradients; None if they come from elsewhere."""
         return None if self.code_source is None else self.code_source.code

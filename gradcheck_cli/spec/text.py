@@ -1,4 +1,4 @@
-"""The text of a spec: read from its file or from standard input, with positions in it."""
+"""Read the text of a spec from a file or from standard input, and compute positions in it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Source:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines as YAML 1.2 counts them; `splitlines` splits at more characters."""
+        """The lines of the text as YAML 1.2 defines them; `str.splitlines` splits at more characters."""
         return re.split(r"\r\n|\r|\n", self.text)
 
     def position(self, line: int, column: int) -> Position:
-        """Return the position for a line and column, which are counted from 0."""
+        """Return the `Position` of a line and column, both counted from 0."""
         line = min(line, len(self.lines) - 1)
         while line > 0 and not self.lines[line].strip():  # at the end, point behind the last line with text
             line, column = line - 1, sys.maxsize
@@ -37,7 +37,7 @@ class Source:
 
 
 def read_source(name: str) -> Source:
-    """Read the file with this name, or standard input if it is `-`."""
+    """Read a spec's text from the file with this name, or from standard input if the name is `-`."""
     return Source("<stdin>", _read_stdin()) if name == "-" else Source(name, _read_text(name))
 
 
@@ -55,7 +55,7 @@ def _read_text(name: str) -> str:
 
 
 def _open_pipe(name: str, flags: int) -> int:
-    """Open a pipe without waiting for a writer; if there is none, the pipe reads as empty."""
+    """Open a named pipe without waiting for a writer; if there is no writer, the pipe reads as empty."""
     descriptor = os.open(name, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor

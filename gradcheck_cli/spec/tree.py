@@ -1,4 +1,4 @@
-"""The YAML tree of a spec: its nodes have positions, and its size has limits."""
+"""Parse a spec into a YAML tree whose nodes have positions and whose size is limited."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gradcheck_cli.errors import Complaint, InputError, Position
 from gradcheck_cli.spec.text import Source
 
 _MAX_NODES = 15_000
-"""The most values in a spec; ruamel.yaml reads them in two seconds."""
+"""The largest number of values in a spec; ruamel.yaml reads this many in two seconds."""
 _MAX_EXPANDED = 1_000_000
-"""The most values in a spec once all aliases are expanded."""
+"""The largest number of values in a spec once all aliases are expanded."""
 _MAX_DEPTH = 64
 _MAX_KEYS = 1000
 
@@ -27,15 +27,16 @@ MERGE = f"{TAG}merge"
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as text and as a tree of nodes with positions."""
+    """A YAML document as text and as a tree of nodes with positions."""
 
     source: Source
     root: Node
 
     def located(self, complaint: Complaint, at_key: bool = False) -> Complaint:
-        """Return the complaint with a position: that of the deepest part of its location found in the file.
+        """Return the complaint with a position in the file.
 
-        at_key: whether to point at that part's key instead of its value.
+        If the file does not contain the whole location, the position is that of the deepest part it contains.
+        at_key: whether to point at the key instead of its value.
         """
         if complaint.position is not None:
             return complaint
@@ -52,7 +53,10 @@ class Document:
         return replace(complaint, position=self._position_of_value(key, node))
 
     def _position_of_value(self, key: Node | None, value: Node) -> Position:
-        """Return where the value begins; the parser may place an empty value several lines further down."""
+        """Return the position at which a value begins; an empty value begins right after its key.
+
+        The parser may place an empty value several lines further down.
+        """
         if key is not None and _is_absent(value):
             return self.source.position(key.end_mark.line, key.end_mark.column + 1)
         return self.position(value)
@@ -62,16 +66,16 @@ class Document:
 
 
 def read_tree(yaml: YAML, source: Source) -> Document:
-    """Parse the text. Raises `InputError` if it is not YAML, no mapping, or has more than a spec may have."""
+    """Parse the text of a spec. Raises an `InputError` if it is not YAML, not a mapping, or too large."""
     document = Document(source, _compose(yaml, source))
     _refuse_unbounded(document)
     return document
 
 
 class _TooMuchError(Exception):
-    """The YAML has more values or levels than a spec may have.
+    """Raised if the YAML has more values or levels than a spec may have.
 
-    mark: the place of the first one too many.
+    mark: the place of the first value or level over the limit.
     """
 
     def __init__(self, problem: str, mark: Any) -> None:
@@ -83,7 +87,7 @@ _TOO_DEEP = "the spec is nested too deeply, or contains itself by an alias"
 
 
 class _Composer(Composer):
-    """A composer that stops before a file takes minutes to read or overflows the stack."""
+    """A YAML composer that stops at a file that would take minutes to read or overflow the stack."""
 
     nodes = 0
     level = 0
@@ -135,7 +139,7 @@ def _syntax_complaint(error: Exception, source: Source) -> Complaint:
 
 
 def _refuse_unbounded(document: Document) -> None:
-    """Refuse aliases that contain themselves, or that multiply without bound."""
+    """Raise an `InputError` if an alias contains itself, or if aliases make the spec too large."""
     count, stack = 0, [(document.root, 1)]
     while stack:
         node, depth = stack.pop()
@@ -160,7 +164,10 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 def pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
-    """Yield a mapping's keys and values, then those merged by `<<`; of equal keys, the first one counts."""
+    """Yield a mapping's keys and values, then those that `<<` merges into it.
+
+    If a key is repeated, the first one counts.
+    """
     merged: list[Node] = []
     for key, value in node.value:
         if key.tag == MERGE:
@@ -173,12 +180,15 @@ def pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
 
 
 def _is_absent(node: Node) -> bool:
-    """Return whether the value is missing, as after a bare `units:`; ruamel.yaml makes it an empty scalar."""
+    """Return whether a value is missing, as after a bare `units:`; ruamel.yaml makes it an empty scalar."""
     return bool(node.start_mark.index == node.end_mark.index)
 
 
 def _child(node: Node, step: str | int) -> tuple[Node | None, Node | None]:
-    """Return the key and value nodes one step below `node`."""
+    """Return the key node and the value node one step below `node`.
+
+    The key is None in a list; both are None if there is no such step.
+    """
     if isinstance(node, MappingNode):
         for key, value in pairs(node):
             if key.value == step:

@@ -1,4 +1,4 @@
-"""The YAML tree of a spec as plain Python values."""
+"""Convert the YAML tree of a spec to plain Python values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from gradcheck_cli.errors import Complaint, shortened
 from gradcheck_cli.spec.tree import MERGE, TAG, Document, pairs
 
 _MAX_BITS = 1100
-"""The most bits in an integer: beyond the range of a float, and few enough for Python to print."""
+"""The largest number of bits in an integer: beyond the range of a float, but still printable by Python."""
 
 Converters = Mapping[str, Callable[[ScalarNode], Any]]
 
 
 def converters_of(yaml: YAML) -> Converters:
-    """Return a converter for the scalars of each tag. Dates, `<<` and `=` become text, as in YAML 1.2."""
+    """Return a dict from each YAML tag to a function that converts its scalars.
+
+    Dates, `<<` and `=` become text, as in YAML 1.2.
+    """
     text = ("str", "timestamp", "merge", "value")
     return {
         **{f"{TAG}{name}": lambda node: node.value for name in text},
@@ -32,9 +35,9 @@ def converters_of(yaml: YAML) -> Converters:
 
 @dataclass
 class Values:
-    """Converts the tree to plain Python values.
+    """Converts the nodes of a YAML tree to plain Python values.
 
-    complaints: one for each node that has no such value.
+    complaints: one complaint for each node that cannot be converted.
     """
 
     document: Document
@@ -102,5 +105,5 @@ def _can_be_merged(value: Node) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Return whether the string is valid Unicode; a YAML escape can produce half a surrogate pair."""
+    """Return whether a string is valid Unicode; a YAML escape can produce half of a surrogate pair."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

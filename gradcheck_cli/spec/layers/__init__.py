@@ -1,6 +1,6 @@
-"""The layers of a network, as a spec writes them, one file for each family.
+"""The layers that a spec can contain, one file per family.
 
-A new kind of layer is a `LayerItem` in the file of its family and a line in `KINDS`.
+To add a kind of layer, write a `LayerItem` in the file of its family and add a line to `KINDS`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ __all__ = ["KINDS", "AnyLayer", "LayerItem", "ParametricLayer", "in_order"]
 
 
 class ResidualSpec(LayerItem):
-    """Layers whose output is added to their input: x + f(x).
+    """A residual block, x + f(x): the output of its layers is added to their input.
 
-    residual: The layers of f. Their output must have the shape of their input.
+    residual: The layers of f. Their output must have the same shape as their input.
     """
 
     kind: ClassVar[str] = "residual"
@@ -100,23 +100,26 @@ KINDS: Mapping[str, type[LayerItem]] = {
         LayerSpec,
     )
 }
-"""The kinds of layer by the key that each one has.
+"""Maps the key of each kind of layer to its model.
 
-The first key that is present decides, so a kind stands above those whose key is one of its options. The last
-one is meant if there is no such key.
+The first of these keys that a layer has decides its kind. If a kind has an option that is also the key of
+another kind, it must come before that kind. A layer without any of these keys gets the last kind.
 """
 
 
 @cache
 def _alone() -> tuple[str, ...]:
-    """Return the kinds that need no options, so that their key alone is enough."""
+    """Return the keys of the kinds of layer that need no options.
+
+    A spec may write such a key as a plain word.
+    """
     return tuple(
         key for key, kind in KINDS.items() if key in (keys := keys_of(kind)) and not keys[key].is_required()
     )
 
 
 def _item(value: object) -> object:
-    """Expand `flatten` to `{flatten: true}`, and the like."""
+    """Expand a layer written as a plain word to a mapping: `flatten` to `{flatten: true}`."""
     if isinstance(value, str) and value in _alone():
         return {value: True}
     if isinstance(value, str) and value not in KINDS:
@@ -129,7 +132,7 @@ def _item(value: object) -> object:
 
 
 def _by_key_in_schema(schema: dict[str, Any]) -> None:
-    """Make JSON Schema choose a layer's kind by its key, too, so that errors are about that kind alone."""
+    """Make the JSON Schema choose a layer's kind by its key, so that errors are about that kind alone."""
     members = dict(zip(KINDS, schema.pop("oneOf", None) or schema.pop("anyOf"), strict=True))
     _, chosen = members.popitem()
     for key, member in members.items():
@@ -145,7 +148,7 @@ AnyLayer = Annotated[
 def in_order(
     layers: Sequence[LayerItem], place: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], LayerItem]]:
-    """Yield every layer with its place, those inside another layer right after it."""
+    """Yield every layer with its place in the spec. Right after a layer come the layers inside it."""
     for i, layer in enumerate(layers):
         yield (*place, i), layer
         yield from in_order(layer.inner, (*place, i, layer.kind))

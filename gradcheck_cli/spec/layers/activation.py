@@ -1,4 +1,4 @@
-"""An activation and its options."""
+"""The model of an activation and its options in a spec."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ActivationSpec(Model):
 
     name: The function φ in a = φ(z).
     negative_slope: The slope of leaky_relu for z < 0.
-    alpha: The α of elu. For z → −∞ its value is −α.
-    approximate: `tanh` for the approximation of gelu by tanh, `none` for the exact one.
+    alpha: The α of elu, which tends to −α as z → −∞.
+    approximate: `tanh` for the tanh approximation of gelu, `none` for the exact function.
     """
 
     model_config = ConfigDict(json_schema_extra=own_options_in_schema(ACTIVATIONS, _options_of_activation))

@@ -1,4 +1,4 @@
-"""Activations with parameters or over rows, and dropout, each a layer of its own."""
+"""Dropout, and activations that are layers of their own: they have parameters or work on whole rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gradcheck_cli.spec.model import Seed, Size
 
 
 class DropoutSpec(LayerItem):
-    """Dropout in training mode, as torch.nn.Dropout, with a fixed mask: x · mask / (1 − p).
+    """Dropout in training mode with a fixed mask, x · mask / (1 − p), like torch.nn.Dropout.
 
-    dropout: The probability p that a number is dropped.
+    dropout: The probability p that an entry is dropped.
     seed: The seed of the mask, which is the same for every sample and every evaluation.
     """
 
@@ -24,11 +24,11 @@ class DropoutSpec(LayerItem):
 
 
 class PReluSpec(LayerItem):
-    """Leaky relu with learned slopes, as torch.nn.PReLU: x if x > 0, else weight · x.
+    """Leaky relu with learned slopes, like torch.nn.PReLU: x if x > 0, else weight · x.
 
     prelu: Always true.
-    num_parameters: The number of slopes: 1, or the size of the first axis of a sample, one for each channel.
-    init: The slope before training.
+    num_parameters: The number of slopes: 1, or one per channel. Channels are the first axis of a sample.
+    init: The initial slope.
     """
 
     kind: ClassVar[str] = "prelu"
@@ -39,7 +39,7 @@ class PReluSpec(LayerItem):
 
 
 class SoftmaxSpec(LayerItem):
-    """Softmax over the last axis, as torch.nn.Softmax(dim=-1).
+    """Softmax over the last axis, like torch.nn.Softmax(dim=-1).
 
     softmax: Always true.
     """
@@ -50,7 +50,7 @@ class SoftmaxSpec(LayerItem):
 
 
 class LogSoftmaxSpec(LayerItem):
-    """The logarithm of softmax over the last axis, as torch.nn.LogSoftmax(dim=-1).
+    """The logarithm of softmax over the last axis, like torch.nn.LogSoftmax(dim=-1).
 
     log_softmax: Always true.
     """

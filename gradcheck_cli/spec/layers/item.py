@@ -1,4 +1,4 @@
-"""The base of all layers of a spec, and the types of their options."""
+"""The base class of all layers in a spec, and the types of their options."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gradcheck_cli.spec.model import Index, Model, Name, Size
 
 
 class LayerItem(Model):
-    """A line of `layers`. The keys are the options of its step, except for the name.
+    """An item of `layers` in a spec. All its keys except `name` are options of the layer's step.
 
-    name: The prefix of its parameters, `<name>.weight`. By default the kind and a number.
+    name: The prefix of the layer's parameters, `<name>.weight`. By default, the kind and a number.
     """
 
     kind: ClassVar[str]
-    """The key that names the kind."""
+    """The key that identifies the kind of layer."""
 
     name: Name | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options that the step of this kind takes."""
+        """The options of the layer's step, by name."""
         return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
 
     @property
@@ -34,17 +34,20 @@ class LayerItem(Model):
 
     @property
     def default_name(self) -> str:
-        """The beginning of the name it gets if it has none of its own."""
+        """The word that begins the layer's name if the spec gives it none; a number follows."""
         return self.kind
 
     def build(self, builder: Builder, value: int) -> int:
-        """Add the nodes of this layer, given its input; return its output."""
+        """Add the layer's nodes to the network and return the index of its output.
+
+        value: the index of the layer's input.
+        """
         step = STEPS[self.kind].of(builder.features(value), **self.options)
         return builder.add(step, value)
 
 
 def _pair(value: object) -> object:
-    """Expand a number to the same number for height and width."""
+    """Expand a single number to a pair with the same height and width."""
     return (value, value) if type(value) is int else value
 
 

@@ -1,4 +1,4 @@
-"""Layers that normalise each sample."""
+"""Layers that normalise each sample on its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Shape = Annotated[tuple[Size, ...], Field(strict=False, min_length=1, max_lengt
 
 
 def _shape(value: object) -> object:
-    """Expand a number to a list of one; `true` stands for the last axis."""
+    """Expand a single number to a tuple of length 1, and leave any other value unchanged."""
     return (value,) if type(value) is int else value
 
 
@@ -28,11 +28,14 @@ LastAxes = Annotated[
     Literal[True] | _Shape,
     BeforeValidator(_shape, json_schema_input_type=Literal[True] | int | list[int]),
 ]
-"""The shape of the last axes of a sample, or true for the last axis alone."""
+"""The axes to normalise: the shape of the last axes of a sample, or true for the last axis alone."""
 
 
 def _last_axes(features: Shape, asked: Literal[True] | Shape, key: str) -> Shape:
-    """Return the shape to normalise. Raises an `UnfitError` unless samples end with it."""
+    """Return the shape of the last axes to normalise.
+
+    Raises an `UnfitError` if the last axes of a sample do not have the shape that the spec asks for.
+    """
     shape = features[-1:] if asked is True else asked
     if features[-len(shape) :] != shape:
         message = f"the last axes of {list(features)} are not {list(shape)}"
@@ -41,11 +44,11 @@ def _last_axes(features: Shape, asked: Literal[True] | Shape, key: str) -> Shape
 
 
 class LayerNormSpec(LayerItem):
-    """Layer normalisation, as torch.nn.LayerNorm: γ (x − mean) / √(variance + eps) + β, sample by sample.
+    """Layer normalisation of each sample, γ (x − mean) / √(variance + eps) + β, like torch.nn.LayerNorm.
 
-    layer_norm: The shape of the last axes to normalise, a number or a list; `true` for the last axis.
-    eps: Added to the variance, so that nothing is divided by 0.
-    elementwise_affine: Whether there are a weight γ and a bias β.
+    layer_norm: The shape of the last axes to normalise, as a number or a list; `true` for the last axis.
+    eps: The number added to the variance to avoid a division by 0.
+    elementwise_affine: Whether the layer has a weight γ and a bias β.
     """
 
     kind: ClassVar[str] = "layer_norm"
@@ -63,11 +66,11 @@ class LayerNormSpec(LayerItem):
 
 
 class RmsNormSpec(LayerItem):
-    """RMS normalisation, as torch.nn.RMSNorm: γ x / √(mean x² + eps), sample by sample.
+    """RMS normalisation of each sample, γ x / √(mean x² + eps), like torch.nn.RMSNorm.
 
-    rms_norm: The shape of the last axes to normalise, a number or a list; `true` for the last axis.
-    eps: Added to the mean square. By default the machine epsilon of the spec's `dtype`.
-    elementwise_affine: Whether there is a weight γ.
+    rms_norm: The shape of the last axes to normalise, as a number or a list; `true` for the last axis.
+    eps: The number added to the mean square. By default, the machine epsilon of the spec's `dtype`.
+    elementwise_affine: Whether the layer has a weight γ.
     """
 
     kind: ClassVar[str] = "rms_norm"
@@ -84,7 +87,10 @@ class RmsNormSpec(LayerItem):
 
 
 def _grouped(builder: Builder, value: int, groups: int, eps: float, affine: bool) -> int:
-    """Add the nodes of a normalisation in groups of channels, the first axis of a sample."""
+    """Add the nodes of a normalisation over groups of channels, and return the index of its output.
+
+    Channels are the first axis of a sample.
+    """
     features = builder.features(value)
     step = GroupNormalise(eps=eps, groups=groups, positions=len(features) - 1)
     if math.prod(features) == groups:
@@ -96,11 +102,11 @@ def _grouped(builder: Builder, value: int, groups: int, eps: float, affine: bool
 
 
 class GroupNormSpec(LayerItem):
-    """Group normalisation, as torch.nn.GroupNorm, over the channels of a group and all positions.
+    """Group normalisation over the channels of a group and all positions, like torch.nn.GroupNorm.
 
     group_norm: The number of groups of channels. Channels are the first axis of a sample.
-    eps: Added to the variance, so that nothing is divided by 0.
-    affine: Whether there are a weight γ and a bias β for each channel.
+    eps: The number added to the variance to avoid a division by 0.
+    affine: Whether each channel has a weight γ and a bias β.
     """
 
     kind: ClassVar[str] = "group_norm"
@@ -118,11 +124,11 @@ class GroupNormSpec(LayerItem):
 
 
 class InstanceNormSpec(LayerItem):
-    """Instance normalisation, as torch.nn.InstanceNorm2d: each channel over its own positions.
+    """Instance normalisation: each channel is normalised over its positions, like torch.nn.InstanceNorm2d.
 
     instance_norm: Always true.
-    eps: Added to the variance, so that nothing is divided by 0.
-    affine: Whether there are a weight γ and a bias β for each channel.
+    eps: The number added to the variance to avoid a division by 0.
+    affine: Whether each channel has a weight γ and a bias β.
     """
 
     kind: ClassVar[str] = "instance_norm"

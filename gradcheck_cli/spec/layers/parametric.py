@@ -1,4 +1,4 @@
-"""Dense layers and convolutions: a step with weights, then batch normalisation and an activation."""
+"""Dense layers and convolutions: a step with weights, optional batch normalisation, and an activation."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from gradcheck_cli.types import Shape
 class BatchNormSpec(Model):
     """Batch normalisation, (z − mean) / √(variance + eps), with PyTorch's defaults.
 
-    eps: Added to the variance, so that nothing is divided by 0.
-    unbiased: Whether the variance divides by N − 1 instead of N numbers.
+    eps: The number added to the variance to avoid a division by 0.
+    unbiased: Whether the variance of N values divides by N − 1 instead of N.
     """
 
     eps: Positive = 1e-5
@@ -32,16 +32,16 @@ class BatchNormSpec(Model):
 
 
 def _switch(value: object) -> object:
-    """Expand `true` to `{}` and `false` to nothing."""
+    """Expand `true` to an empty mapping and `false` to None."""
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 class ParametricLayer(LayerItem):
-    """A layer with weights, then optional batch normalisation, and an activation.
+    """A layer with weights, followed by optional batch normalisation and an activation.
 
-    batch_norm: Normalise z over the batch, then scale it by gamma and shift it by beta.
-    activation: A name, or a mapping of the name and its options.
-    name: The prefix of its parameters, `<name>.weight`. By default hidden1, hidden2, … and output.
+    batch_norm: Normalise z over the batch, then multiply it by gamma and add beta.
+    activation: A name, or a mapping with the name and its options.
+    name: The prefix of the layer's parameters, `<name>.weight`. By default, hidden1, hidden2, … and output.
     """
 
     batch_norm: Annotated[
@@ -69,19 +69,19 @@ class ParametricLayer(LayerItem):
         return value
 
     def _names(self, builder: Builder, step: Step) -> dict[str, str]:
-        """Return the full names of the step's parameters, by their names in the step."""
+        """Return a dict from the name of each parameter in the step to its name in the network."""
         return {own: f"{builder.layer}.{own}" for own in step.shapes}
 
 
 _AROUND = ("batch_norm", "activation")
-"""The keys of a parametric layer that are not options of its own step."""
+"""The keys of a parametric layer that are not options of its step."""
 
 
 class LayerSpec(ParametricLayer):
     """A dense layer, z = a wᵀ + b, over the last axis of its input.
 
     units: The number of outputs.
-    weight: The name of a layer below, such as `embedding1`, whose weight this layer uses as its own.
+    weight: The name of an earlier layer, such as `embedding1`, whose weight this layer shares.
     """
 
     kind: ClassVar[str] = "units"
@@ -103,9 +103,9 @@ class LayerSpec(ParametricLayer):
 
 
 def _tied(layer: str, needed: Shape, known: Mapping[str, Shape]) -> str:
-    """Return the name of the weight of a layer below.
+    """Return the name of the weight to share with an earlier layer.
 
-    Raises an `UnfitError` if there is no such weight, or if its shape is not the one that is needed.
+    Raises an `UnfitError` if there is no such weight, or if it does not have the shape `needed`.
     """
     weight = f"{layer}.weight"
     if weight not in known:
@@ -119,14 +119,14 @@ def _tied(layer: str, needed: Shape, known: Mapping[str, Shape]) -> str:
 
 
 class Conv2dSpec(ParametricLayer):
-    """A convolution over images [channels, height, width], as torch.nn.Conv2d.
+    """A convolution over images [channels, height, width], like torch.nn.Conv2d.
 
     conv2d: The number of output channels.
-    kernel: The size of the kernel, a number or [height, width].
-    stride: The distance between two positions of the kernel.
+    kernel: The size of the kernel, as a number or [height, width].
+    stride: The distance between neighbouring positions of the kernel.
     padding: The number of zeros added on each side.
-    dilation: The distance between two numbers of the kernel.
-    groups: The number of groups of channels. Each group of outputs sees one group of inputs.
+    dilation: The distance between neighbouring entries of the kernel.
+    groups: The number of groups of channels. Each group of outputs depends on one group of inputs.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -140,14 +140,14 @@ class Conv2dSpec(ParametricLayer):
 
 
 class Conv1dSpec(ParametricLayer):
-    """A convolution over sequences [channels, length], as torch.nn.Conv1d.
+    """A convolution over sequences [channels, length], like torch.nn.Conv1d.
 
     conv1d: The number of output channels.
     kernel: The length of the kernel.
-    stride: The distance between two positions of the kernel.
+    stride: The distance between neighbouring positions of the kernel.
     padding: The number of zeros added on each side.
-    dilation: The distance between two numbers of the kernel.
-    groups: The number of groups of channels. Each group of outputs sees one group of inputs.
+    dilation: The distance between neighbouring entries of the kernel.
+    groups: The number of groups of channels. Each group of outputs depends on one group of inputs.
     """
 
     kind: ClassVar[str] = "conv1d"
@@ -161,15 +161,15 @@ class Conv1dSpec(ParametricLayer):
 
 
 class ConvTranspose2dSpec(ParametricLayer):
-    """A transposed convolution over images [channels, height, width], as torch.nn.ConvTranspose2d.
+    """A transposed convolution over images [channels, height, width], like torch.nn.ConvTranspose2d.
 
     conv_transpose2d: The number of output channels.
-    kernel: The size of the kernel, a number or [height, width].
-    stride: The distance in the output between two neighbours of the input.
-    padding: The number of rows and columns cut off the output on each side.
-    output_padding: The number of rows and columns added at the end of the output.
-    dilation: The distance between two numbers of the kernel.
-    groups: The number of groups of channels. Each group of outputs sees one group of inputs.
+    kernel: The size of the kernel, as a number or [height, width].
+    stride: The distance, in the output, between the windows of neighbouring inputs.
+    padding: The number of rows and columns cut off each side of the output.
+    output_padding: The number of rows and columns added at the bottom and right of the output.
+    dilation: The distance between neighbouring entries of the kernel.
+    groups: The number of groups of channels. Each group of outputs depends on one group of inputs.
     """
 
     kind: ClassVar[str] = "conv_transpose2d"

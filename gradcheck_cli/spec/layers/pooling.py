@@ -8,12 +8,12 @@ from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair
 
 
 class MaxPool2dSpec(LayerItem):
-    """The largest number of every window of an image, as torch.nn.MaxPool2d.
+    """Max pooling: the largest entry in each window of an image, like torch.nn.MaxPool2d.
 
-    max_pool2d: The size of the window, a number or [height, width].
-    stride: The distance between two windows. By default the size of the window.
-    padding: The number of positions added on each side, which are never the largest.
-    dilation: The distance between two numbers of a window.
+    max_pool2d: The size of the window, as a number or [height, width].
+    stride: The distance between neighbouring windows. By default, the size of the window.
+    padding: The number of positions added on each side; they never win the maximum.
+    dilation: The distance between neighbouring entries of a window.
     """
 
     kind: ClassVar[str] = "max_pool2d"
@@ -25,12 +25,12 @@ class MaxPool2dSpec(LayerItem):
 
 
 class AvgPool2dSpec(LayerItem):
-    """The mean of every window of an image, as torch.nn.AvgPool2d.
+    """Average pooling: the mean of each window of an image, like torch.nn.AvgPool2d.
 
-    avg_pool2d: The size of the window, a number or [height, width].
-    stride: The distance between two windows. By default the size of the window.
+    avg_pool2d: The size of the window, as a number or [height, width].
+    stride: The distance between neighbouring windows. By default, the size of the window.
     padding: The number of zeros added on each side.
-    count_include_pad: Divide by the size of the window. If false, the padding does not count.
+    count_include_pad: Whether the mean also counts the zeros of the padding.
     """
 
     kind: ClassVar[str] = "avg_pool2d"
@@ -42,9 +42,9 @@ class AvgPool2dSpec(LayerItem):
 
 
 class AdaptiveAvgPool2dSpec(LayerItem):
-    """The means of parts of an image, as torch.nn.AdaptiveAvgPool2d.
+    """Average pooling to an output of fixed size, like torch.nn.AdaptiveAvgPool2d.
 
-    adaptive_avg_pool2d: The size of the output, a number or [height, width]. 1 is global average pooling.
+    adaptive_avg_pool2d: The size of the output, as a number or [height, width]. 1 is global average pooling.
     """
 
     kind: ClassVar[str] = "adaptive_avg_pool2d"

@@ -1,4 +1,4 @@
-"""The layers of a spec that work along a sequence: recurrent layers, attention, and gated layers."""
+"""The layers of a spec for sequences: recurrent layers, attention, and gated feed-forward layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.spec.layers.item import LayerItem
 from gradcheck_cli.spec.model import MAX_NUMBERS, Size
 
 MAX_STEPS = 1000
-"""The most time steps that the levels and directions of a recurrent layer may have together."""
+"""The largest number of unrolled time steps of a recurrent layer, summed over its levels and directions."""
 
 
 def _nodes(builder: Builder) -> Nodes:
@@ -25,9 +25,9 @@ def _nodes(builder: Builder) -> Nodes:
 
 
 def _sequence(builder: Builder, value: int, kind: str, axes: str) -> tuple[int, int]:
-    """Return the shape of a sample, which must have two axes.
+    """Return the shape of a sample. Raises an `UnfitError` if it does not have two axes.
 
-    axes: what they are called, such as [steps, features].
+    axes: the names of the axes for the error, such as [steps, features].
     """
     features = builder.features(value)
     if len(features) == 2:
@@ -37,10 +37,10 @@ def _sequence(builder: Builder, value: int, kind: str, axes: str) -> tuple[int, 
 
 
 class RecurrentSpec(LayerItem):
-    """A recurrent layer over samples [steps, features], which returns the states of all steps.
+    """A recurrent layer over samples [steps, features]. Its output is the hidden state h of every step.
 
-    num_layers: The number of recurrent layers, each over the states of the one below.
-    bidirectional: Whether another pass runs from the last step to the first. It doubles the outputs.
+    num_layers: The number of stacked recurrent layers. The states of one layer are the inputs of the next.
+    bidirectional: Whether a second pass runs from the last step to the first, which doubles the outputs.
     """
 
     num_layers: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1
@@ -66,7 +66,7 @@ class RecurrentSpec(LayerItem):
 
 
 class RnnSpec(RecurrentSpec):
-    """A plain recurrent layer, as torch.nn.RNN with batch_first: h = φ(w_ih x + b_ih + w_hh h + b_hh).
+    """A plain recurrent layer, h = φ(w_ih x + b_ih + w_hh h + b_hh), like torch.nn.RNN with batch_first.
 
     rnn: The number of units.
     nonlinearity: The function φ.
@@ -87,7 +87,7 @@ class RnnSpec(RecurrentSpec):
 
 
 class LstmSpec(RecurrentSpec):
-    """Long short-term memory, as torch.nn.LSTM with batch_first, with the gates in the order i, f, g, o.
+    """An LSTM layer with the gates in the order i, f, g, o, like torch.nn.LSTM with batch_first.
 
     lstm: The number of units.
     """
@@ -106,7 +106,7 @@ class LstmSpec(RecurrentSpec):
 
 
 class GruSpec(RecurrentSpec):
-    """Gated recurrent units, as torch.nn.GRU with batch_first, with the gates in the order r, z, n.
+    """A GRU layer with the gates in the order r, z, n, like torch.nn.GRU with batch_first.
 
     gru: The number of units.
     """
@@ -125,13 +125,13 @@ class GruSpec(RecurrentSpec):
 
 
 class AttentionSpec(LayerItem):
-    """Self-attention over samples [tokens, width], as torch.nn.MultiheadAttention with batch_first.
+    """Self-attention over samples [tokens, width], like torch.nn.MultiheadAttention with batch_first.
 
     attention: The number of heads. It must divide the width.
-    causal: Whether a token sees only itself and the tokens before it.
-    bias: Whether there are biases.
-    kv_heads: The number of heads of keys and values, if several heads share one. The weights are then
-        q_proj, k_proj, v_proj and o_proj.
+    causal: Whether a token attends only to itself and earlier tokens.
+    bias: Whether the projections have biases.
+    kv_heads: The number of key-value heads, for grouped-query attention. The weights are then q_proj, k_proj,
+        v_proj and o_proj.
     """
 
     kind: ClassVar[str] = "attention"
@@ -172,9 +172,9 @@ def _divisors(number: int) -> str:
 
 
 class GatedSpec(LayerItem):
-    """A gated layer over the last axis: (φ(x w_gateᵀ + b) ⊙ (x w_upᵀ + b)) w_downᵀ + b.
+    """A gated feed-forward layer over the last axis: (φ(x w_gateᵀ + b) ⊙ (x w_upᵀ + b)) w_downᵀ + b.
 
-    bias: Whether there are biases.
+    bias: Whether each of the three projections has a bias.
     """
 
     bias: bool = True
@@ -196,7 +196,7 @@ class GatedSpec(LayerItem):
 
 
 class SwigluSpec(GatedSpec):
-    """SwiGLU, as in LLaMA, a gated layer with φ = silu and weights gate_proj, up_proj and down_proj.
+    """A SwiGLU layer, as in LLaMA: gated with φ = silu, with weights gate_proj, up_proj and down_proj.
 
     swiglu: The number of hidden units.
     """
@@ -212,7 +212,7 @@ class SwigluSpec(GatedSpec):
 
 
 class GegluSpec(GatedSpec):
-    """GeGLU, a gated layer with φ = gelu and weights gate_proj, up_proj and down_proj.
+    """A GeGLU layer: gated with φ = gelu, with weights gate_proj, up_proj and down_proj.
 
     geglu: The number of hidden units.
     """

@@ -1,4 +1,4 @@
-"""Layers that change the shape of a sample."""
+"""Layers that rearrange, select or average the entries of a sample."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field
 from gradcheck_cli.spec.layers.item import LayerItem
 
 Dim = Annotated[int, Field(ge=-4, le=3)]
-"""An axis of a sample: 0 is the first one after the batch, and −1 the last one."""
+"""An axis of a sample: 0 is the first axis after the batch axis, and −1 is the last."""
 
 
 class FlattenSpec(LayerItem):
-    """Every sample becomes one row of numbers, as dense layers need it. `flatten` alone is enough.
+    """Flatten each sample to one row of numbers, as dense layers need. The word `flatten` alone is enough.
 
     flatten: Always true.
     """
@@ -28,9 +28,9 @@ class FlattenSpec(LayerItem):
 
 
 class ReshapeSpec(LayerItem):
-    """Every sample in another shape, in C order, as torch.reshape.
+    """Reshape each sample in C order, like torch.reshape.
 
-    reshape: The sizes of the axes of a sample. One of them may be −1, which stands for the rest.
+    reshape: The new sizes of the axes of a sample. One size may be −1 and is then inferred.
     """
 
     kind: ClassVar[str] = "reshape"
@@ -41,9 +41,9 @@ class ReshapeSpec(LayerItem):
 
 
 class PermuteSpec(LayerItem):
-    """The axes of every sample in another order, as torch.permute. `permute: [1, 0]` is the transpose.
+    """Permute the axes of each sample, like torch.permute. `permute: [1, 0]` transposes it.
 
-    permute: Which axis of the input each axis of the output is. 0 is the first one after the batch.
+    permute: For each output axis, the input axis it comes from. 0 is the first axis after the batch axis.
     """
 
     kind: ClassVar[str] = "permute"
@@ -54,10 +54,10 @@ class PermuteSpec(LayerItem):
 
 
 class SelectSpec(LayerItem):
-    """One index of an axis, as torch.select. `select: -1` is the last step of a sequence.
+    """Select one index of an axis, like torch.select. `select: -1` is the last step of a sequence.
 
-    select: The index, from 0, or from the end if it is negative.
-    dim: The axis. 0 is the first one after the batch, such as the steps of [steps, features].
+    select: The index, counted from 0, or from the end if it is negative.
+    dim: The axis. 0 is the first axis after the batch axis, such as the steps in [steps, features].
     """
 
     kind: ClassVar[str] = "select"
@@ -67,10 +67,10 @@ class SelectSpec(LayerItem):
 
 
 class MeanSpec(LayerItem):
-    """The mean over one axis, as torch.mean. `mean` alone is the mean over the steps of a sequence.
+    """Average over one axis, like torch.mean. The word `mean` alone averages over the steps of a sequence.
 
     mean: Always true.
-    dim: The axis. 0 is the first one after the batch, such as the steps of [steps, features].
+    dim: The axis. 0 is the first axis after the batch axis, such as the steps in [steps, features].
     """
 
     kind: ClassVar[str] = "mean"

@@ -1,4 +1,4 @@
-"""Layers for tokens and their positions."""
+"""Embedding layers for tokens and positions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from gradcheck_cli.spec.model import Index, Size
 
 
 class EmbeddingSpec(LayerItem):
-    """A vector for every token, as torch.nn.Embedding. It comes first: x holds tokens, from 0.
+    """A learned vector for each token, like torch.nn.Embedding.
 
-    embedding: The number of tokens.
-    embedding_dim: The length of a token's vector.
-    padding_idx: A token whose vector is not trained: its gradient is 0.
+    An embedding must be the first layer. The inputs x are then token indices, counted from 0.
+
+    embedding: The number of different tokens.
+    embedding_dim: The length of each token's vector.
+    padding_idx: A token whose vector is not trained, so that its gradient is 0.
     """
 
     kind: ClassVar[str] = "embedding"
@@ -32,7 +34,7 @@ class EmbeddingSpec(LayerItem):
 
 
 class PositionalEmbeddingSpec(LayerItem):
-    """A learned vector for every position, added to the input: x + weight.
+    """A learned vector for each position, added to the input: x + weight.
 
     positional_embedding: Always true. The weight has the shape of a sample, [steps, features].
     """

@@ -1,4 +1,4 @@
-"""Specs to start from, one for each source of gradients, with code that runs unchanged."""
+"""The specs that `gradcheck init` writes, one for each source of gradients, with code that runs unchanged."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from gradcheck_cli.spec.code_sources import CODE_SOURCES
 
 SCHEMA_FILE = "gradcheck.schema.json"
-"""The schema file that every starter names in its first line, and that belongs in the same folder."""
+"""The schema file, which every starter names in its first line and expects in the same folder."""
 
 CODE_FILE = "my_net.py"
-"""The code file that a starter names, and that belongs in the same folder."""
+"""The code file, which a starter names and expects in the same folder."""
 
 
 @dataclass(frozen=True)
 class Starter:
-    """The files to write for one source of gradients.
+    """The files that `gradcheck init` writes for one source of gradients.
 
-    what: where the gradients come from.  has_code: whether there is a `CODE_FILE` to write as well.
+    what: a phrase for the source of the gradients.
+    has_code: whether to write a `CODE_FILE` as well.
     is_run: whether that file is a program that writes the arrays of the spec.
     """
 
@@ -31,16 +32,19 @@ STARTERS = {
     "file": Starter("a file of arrays", has_code=True, is_run=True),
     **{source.key: Starter(source.what, has_code=True) for source in CODE_SOURCES},
 }
-"""The sources of gradients; each has a .yaml in this folder, and a .py.txt if it has code."""
+"""Maps each source of gradients to its starter.
+
+The files of a starter are in this folder: SOURCE.yaml and, if it has code, SOURCE.py.txt.
+"""
 
 
 def starter(source: str) -> str:
-    """Return the text of a starter's spec, which is ASCII."""
+    """Return the text of the starter spec for a source of gradients. The text is ASCII."""
     return _text(f"{source}.yaml")
 
 
 def starter_code(source: str) -> str:
-    """Return the text of a starter's code, which is ASCII."""
+    """Return the text of the starter code for a source of gradients. The text is ASCII."""
     return _text(f"{source}.py.txt")
 
 
