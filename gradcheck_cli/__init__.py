@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.report import Report
     from gradcheck_cli.spec.file import load_spec
     from gradcheck_cli.spec.spec import Spec
-    from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError, check_gradients
+    from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError, check_gradients, check_layer
     from gradcheck_cli.verdict import Verdict
 
 __version__ = "0.2.0"
@@ -31,6 +31,7 @@ _HOMES = {
     "UndecidedGradientError": "testing",
     "WrongGradientError": "testing",
     "check_gradients": "testing",
+    "check_layer": "testing",
 }
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "check",
     "check_gradients",
+    "check_layer",
     "load_spec",
 ]
 

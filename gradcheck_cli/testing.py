@@ -1,9 +1,10 @@
-"""`check_gradients`: check a function's gradients in a test; wrong ones raise an AssertionError."""
+"""Check gradients in a test: of a function, or of a layer. Wrong ones raise an AssertionError."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
 from gradcheck_cli.code.given_function import read
+from gradcheck_cli.code.given_layer import read_layer
+from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.errors import ExitCode, GradcheckError, InputError
 from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped
@@ -92,23 +95,62 @@ def check_gradients(
     function cannot be checked. Exceptions raised by the function propagate.
     """
     __tracebackhide__ = True
-    try:
-        report = _check(
-            (loss_and_gradients, parameters, x, y),
-            {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)},
-        )
-    except InputError as error:
-        raise InputError(*(replace(complaint, where=()) for complaint in error.complaints)) from None
+    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
+    return _passed(_check(partial(read, loss_and_gradients, parameters, x, y), how), allow_undecided)
+
+
+def check_layer(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Mapping[str, Any] | Sequence[Any] | ArrayLike,
+    *,
+    outputs: int | None = None,
+    only: str | Sequence[str] = "all",
+    scheme: str = "adaptive",
+    rtol: float | None = None,
+    fast: bool | None = None,
+    strict: bool = False,
+    allow_undecided: bool = False,
+) -> Report:
+    """Compare the gradients of a layer's backward function with finite differences of its forward function.
+
+    The loss is L = Σ c · out, with c drawn at random. Backward gets c as its upstream, and must return
+    ∂L/∂input for every input. It also runs with other upstreams, since it must be linear in its upstream,
+    and with c in another memory layout.
+
+    forward: f(x, w, b, …). It returns out or (out, cache); or several outputs, and then the cache.
+    backward: b(dout, cache), or b(dout, x, w, b) with forward's arguments, or b(dout). It takes one upstream
+        per output. It returns one gradient for each input in forward's order, or a dict by name (`x` or
+        `dx`). An input whose gradient is None is not checked.
+    inputs: the arguments of forward: a dict by name, a tuple in order, or a single array. The gradients of
+        arrays of floats are checked, each in the array's shape; everything else, such as labels, numbers or a
+        dict of options, is passed to forward as it is.
+    outputs: the number of forward's outputs, if it returns a tuple that may or may not end with a cache.
+    only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
+
+    Returns the `Report`. Raises what `check_gradients` raises.
+    """
+    __tracebackhide__ = True
+    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
+    return _passed(_check(partial(read_layer, forward, backward, inputs, outputs), how), allow_undecided)
+
+
+def _passed(report: Report, allow_undecided: bool) -> Report:
+    __tracebackhide__ = True
     if report.passed or (allow_undecided and report.verdict is Verdict.UNRESOLVED):
         return report
     raise failure_of(report)
 
 
 @np.errstate(all="ignore")
-def _check(given: tuple[Any, ...], how: Mapping[str, Any]) -> Report:
-    checked = _how(how)
-    function, inputs = read(*given)
-    return subject_of_function(function, inputs, checked).check(checked)
+def _check(read: Callable[[], tuple[Function, Inputs]], how: Mapping[str, Any]) -> Report:
+    __tracebackhide__ = True
+    try:
+        checked = _how(how)
+        function, inputs = read()
+        return subject_of_function(function, inputs, checked).check(checked)
+    except InputError as error:
+        raise InputError(*(replace(complaint, where=()) for complaint in error.complaints)) from None
 
 
 def _way(fast: bool | None) -> Mapping[str, Any]:

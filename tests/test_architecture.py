@@ -166,6 +166,8 @@ MAY_IMPORT = {
     },
     "testing": {
         "code.given_function",
+        "code.given_layer",
+        "code.objective",
         "errors",
         "formats",
         "report",

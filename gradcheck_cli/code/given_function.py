@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-
-import numpy as np
 
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.objective import Function, Inputs
@@ -36,14 +34,17 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     arrays = parameters if isinstance(parameters, Mapping) else {ALONE: parameters}
     if arrays is not parameters:
         called = _of_one_array(called)
-    name = str(getattr(function, "__name__", type(function).__name__))
     point = _point(arrays)
-    samples = x if isinstance(x, np.ndarray) and x.ndim else None
-    return observed(_Given(name, called), point, x, y), Inputs(point, samples, None)
+    return observed(replace(given(function), value=called), point, x, y), Inputs(point, None, None)
+
+
+def given(function: Callable[..., Any]) -> Given:
+    """Return a function that the caller passed in, with its name for messages."""
+    return Given(str(getattr(function, "__name__", type(function).__name__)), function)
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """A function that the caller passed in; exceptions that it raises propagate to the caller."""
 
     name: str

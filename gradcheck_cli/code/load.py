@@ -88,6 +88,11 @@ class UserCode:
         """Return an `InputError` whose text is the object's name followed by `message`."""
         return bad_input(f"{self} {message}", *self.where, help=help)
 
+    def another(self, name: str, where: Location) -> UserCode:
+        """Return another function of the same module. Raises `InputError` if the module has none of it."""
+        code = Code(self.code.file, name)
+        return UserCode(code, where, self.module, _callable(self.module, code, where))
+
 
 Load = Callable[[Code, Location], UserCode]
 """The type of `load`, and of functions like it that cache the code they load."""
@@ -104,9 +109,7 @@ def load(code: Code, where: Location) -> UserCode:
     _GONE_TO.pop(_folder(code.file), None)
     with guard(code.file, where, code.file.name):
         module = _import(code.file)
-        value = _find(module, code, where)
-    if not callable(value):
-        raise bad_input(f"{code} is {a(value)}, not a function", *where)
+        value = _callable(module, code, where)
     return UserCode(code, where, module, value)
 
 
@@ -383,6 +386,13 @@ def _is_neighbour(name: str, folder: str) -> bool:
     file = getattr(sys.modules[name], "__file__", None) or ""
     path = os.path.join(folder, *name.split("."))
     return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)
+
+
+def _callable(module: ModuleType, code: Code, where: Location) -> Callable[..., Any]:
+    value = _find(module, code, where)
+    if not callable(value):
+        raise bad_input(f"{code} is {a(value)}, not a function", *where)
+    return cast(Callable[..., Any], value)
 
 
 def _find(module: ModuleType, code: Code, where: Location) -> Any:

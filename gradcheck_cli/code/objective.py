@@ -83,6 +83,18 @@ class Function(Protocol):
         """Warnings about things in the code that are allowed but rarely intended, one short line each."""
 
     @property
+    def samples(self) -> int | None:
+        """The number of samples that the code is called with; None if that is unknown."""
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether the code is a single layer, whose loss gradcheck makes from its outputs."""
+
+    @property
+    def loss_name(self) -> str:
+        """A short name of the loss, such as ``its own loss``."""
+
+    @property
     def loss(self) -> float:
         """The loss at `parameters` as the author wrote it, without any weights added by gradcheck."""
 

@@ -9,7 +9,7 @@ from gradcheck_cli.code.load import Load, UserCode
 from gradcheck_cli.code.returned import as_point, named_arrays, own_data
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.data import InlineData
-from gradcheck_cli.spec.gradients import FromCode
+from gradcheck_cli.spec.gradients import NetworkCode
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import Array
 
@@ -22,7 +22,7 @@ def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
     load: the function that loads the code.
     """
     source = spec.gradients
-    if spec.network is None or not spec.asks_code or not isinstance(source, FromCode):
+    if spec.network is None or not spec.asks_code or not isinstance(source, NetworkCode):
         return spec, None
     code = load(source.code, source.where)
     if spec.data is None:

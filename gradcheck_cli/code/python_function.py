@@ -27,22 +27,20 @@ from gradcheck_cli.code.returned import (
     read_stack,
     real,
     refuse_changed,
-    refuse_infinite,
     refuse_mixed,
-    refuse_unrepeatable,
     samples,
     taking_data,
 )
-from gradcheck_cli.code.unwritten import refuse_unwritten
+from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.network.shifted import INPUTS
-from gradcheck_cli.spec.gradients import FromCode
+from gradcheck_cli.spec.gradients import NetworkCode
 from gradcheck_cli.types import Array
 
 _MOVED = "with parameters moved a little"
 
 
-def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
+def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     """Load a function f(parameters, x, y) → (loss, gradients), and call it repeatedly to verify it.
 
     If there are no data, the function may also take the parameters alone: f(parameters).
@@ -81,11 +79,11 @@ def observed(
     stacked: a version of the function that takes K points at once, or None.
     Raises an `InputError` that points at the place where the spec names the code.
     """
-    first, remarks = _observe(code, parameters, x, y)
-    second, _ = _observe(code, parameters, x, y)
-    refuse_unwritten(first, second, lambda: _observe(code, parameters, x, y)[0], code)
-    refuse_infinite(first.losses, code, lambda: first_not_finite(lambda: _observe(code, parameters, x, y)))
-    refuse_unrepeatable(first, second, code)
+
+    def observe() -> tuple[Evaluation, tuple[str, ...]]:
+        return _observe(code, parameters, x, y)
+
+    first, remarks = verified(observe, code, lambda: first_not_finite(observe))
     loss = float(first.losses.astype(np.float64).sum())
     function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, stacked)
     refuse_mixed(function, first.apart, code)
@@ -103,6 +101,8 @@ class _Function:
     remarks: tuple[str, ...]
     stacked: Callee | None = None  # the author's function, if it takes a stack of parameters
 
+    is_layer: ClassVar[bool] = False
+    loss_name: ClassVar[str] = "its own loss"
     is_wide: ClassVar[bool] = False  # the code chooses its types
     weighted: ClassVar[str] = ""
     findings: ClassVar[tuple[Finding, ...]] = ()
@@ -111,6 +111,10 @@ class _Function:
     @property
     def origin(self) -> str:
         return str(self.code)
+
+    @property
+    def samples(self) -> int | None:
+        return len(self.x) if isinstance(self.x, np.ndarray) and self.x.ndim else None
 
     @property
     def vectorized(self) -> bool:

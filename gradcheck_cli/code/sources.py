@@ -40,11 +40,9 @@ def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Fun
     load: the function that loads the code; `gradcheck_cli.code.load.load` by default.
     Raises an `InputError` that points at the offending place in the spec if the code cannot be used.
     """
-    if inputs.checks_inputs and not source.kind.gives_inputs:
+    if inputs.checks_inputs and source.kind.without_inputs:
         message = f"'inputs' does not work with {source.kind.what}"
-        raise bad_input(
-            message, "check", "inputs", help="a Python function may return the gradient of x as input"
-        )
+        raise bad_input(message, "check", "inputs", help=source.kind.without_inputs)
     loaded_by = () if load is None else (load,)
     function: Function = import_module(source.kind.reader).read(source, inputs, *loaded_by)
     return function

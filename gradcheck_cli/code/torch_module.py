@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,18 +17,16 @@ from gradcheck_cli.code.returned import (
     Evaluation,
     read_stack,
     refuse_changed,
-    refuse_infinite,
     refuse_mixed,
-    refuse_unrepeatable,
     samples,
 )
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
-from gradcheck_cli.code.unwritten import refuse_unwritten
+from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean, shortened
-from gradcheck_cli.spec.gradients import FromCode
+from gradcheck_cli.spec.gradients import NetworkCode
 from gradcheck_cli.types import Array
 
 _WIDE = "in float64, which differences need"
@@ -40,7 +38,7 @@ _ONE_TYPE = (
 )
 
 
-def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
+def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
 
     The loss L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has one term per sample;
@@ -129,6 +127,9 @@ class _Function:
     findings: tuple[Finding, ...] = ()
     others: tuple[_Function, ...] = ()
 
+    is_layer: ClassVar[bool] = False
+    loss_name: ClassVar[str] = "its own loss"
+
     @property
     def origin(self) -> str:
         return f"torch backward of {self.code}"
@@ -136,6 +137,10 @@ class _Function:
     @property
     def weighted(self) -> str:
         return str(self.upstream)
+
+    @property
+    def samples(self) -> int | None:
+        return None if self.graph.x is None or not self.graph.x.ndim else len(self.graph.x)
 
     @property
     def terms(self) -> int:
@@ -182,11 +187,11 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
 
     Its loss is that of the author, without weights.
     """
-    first, remarks = _observe(code, graph, point)
-    second, _ = _observe(code, graph, point)
-    refuse_unwritten(first, second, lambda: _observe(code, graph, point)[0], code)
-    refuse_infinite(first.losses, code, lambda: _first_not_finite(code, graph, point))
-    refuse_unrepeatable(first, second, code)
+
+    def observe() -> tuple[Evaluation, tuple[str, ...]]:
+        return _observe(code, graph, point)
+
+    first, remarks = verified(observe, code, lambda: _first_not_finite(code, graph, point))
     upstream = Upstream(plain_weights(len(first.losses)))
     loss = float(first.losses.astype(np.float64).sum())
     return _Function(

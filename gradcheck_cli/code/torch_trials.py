@@ -5,7 +5,7 @@ A backward that ignores its upstream gradient, or reads its memory wrongly, give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,24 +14,19 @@ import numpy as np
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.load import UserCode
 from gradcheck_cli.code.objective import Finding
+from gradcheck_cli.code.reruns import (
+    FACTOR,
+    MISREADS,
+    Gradients,
+    apart_by_more_than_rounding,
+    disproportion,
+    not_in_proportion,
+)
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_upstream import Node, Upstream, contiguous, strided
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.types import Array
 
 Tensor = Any
-Gradients = Mapping[str, Array]
-
-FACTOR = -0.5
-"""A factor to multiply the loss by. A power of two, up to its sign, scales the gradient without rounding."""
-
-_ROUNDINGS = 64.0
-"""How much gradients may differ between memory layouts, in units of the machine epsilon.
-
-Another layout may change the order in which sums are computed, and so their rounding.
-"""
-
-_UNDERFLOWS = 8.0
 
 
 @dataclass(frozen=True)
@@ -115,22 +110,20 @@ class _Laboratory:
             yield from self._misread(first, scattered, opposite)
 
     def _misread(self, first: _Run, second: _Run, upstream: Upstream) -> Iterator[Trial]:
-        differ = _apart_by_more_than_rounding(first.gradients, second.gradients, self.graph.eps)
+        differ = apart_by_more_than_rounding(first.gradients, second.gradients, self.graph.eps)
         if differ:
             who = _culprit(first, second, 1.0, float(np.sqrt(self.graph.eps)))
-            what = _MISREADS
+            what = MISREADS
             if overwriting := next((step for step in second.steps if step.overwrites), None):
                 who, what = f"The backward of {_function_name(overwriting.name)}", _OVERWRITES
             yield Trial(Finding(differ, f"{who} {what.format(listed(differ))}"), upstream)
 
     def _disproportion(self, first: _Run, second: _Run, upstream: Upstream) -> Iterator[Trial]:
-        differ = _not_in_proportion(first.gradients, second.gradients, FACTOR)
-        if not differ:
-            return
-        who = _culprit(first, second, FACTOR, 1e-3)
-        stay = not set(differ) & set(_not_in_proportion(first.gradients, second.gradients, 1.0))
-        sentence = (_IGNORES if stay else _DISTORTS).format(listed(differ))
-        yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
+        differ = not_in_proportion(first.gradients, second.gradients, FACTOR)
+        if differ:
+            who = _culprit(first, second, FACTOR, 1e-3)
+            sentence = disproportion(first.gradients, second.gradients, differ)
+            yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
 
     def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
         """Run backward with this upstream and return the result; if the code fails, add a remark instead.
@@ -148,15 +141,6 @@ class _Laboratory:
         return _Run(gradients, steps)
 
 
-_IGNORES = f"does not use its upstream: with the loss times {FACTOR:g}, the gradient of {{}} stays the same"
-_DISTORTS = (
-    f"is not linear in its upstream: with the loss times {FACTOR:g}, the gradient of {{}} is not {FACTOR:g} "
-    "times what it was"
-)
-_MISREADS = (
-    "reads its upstream as if it were contiguous: the same numbers in another memory layout give another "
-    "gradient of {}"
-)
 _OVERWRITES = (
     "changes its upstream in place, which other steps may still read: on a copy of the upstream the gradient "
     "of {} is another"
@@ -187,46 +171,6 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
 
 
 # --- compared -------------------------------------------------------------------------------
-
-
-def _not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
-    """Return the names of tensors whose second gradient is not `factor` times the first.
-
-    The tolerance leaves room for races between threads.
-    """
-    return tuple(name for name in first if not _is_multiple(first[name], second[name], factor))
-
-
-def _is_multiple(first: Array, second: Array, factor: float) -> bool:
-    kind = np.finfo(first.dtype)
-    expected = factor * first.astype(np.float64)
-    apart = 1e3 * float(kind.eps) * np.abs(expected).max(initial=0.0)
-    with np.errstate(invalid="ignore"):
-        off = np.abs(second.astype(np.float64) - expected)
-    same = np.isnan(expected) & np.isnan(second) | (expected == second)
-    return bool((same | (off <= apart + _UNDERFLOWS * float(kind.smallest_subnormal))).all())
-
-
-def _apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
-    """Return the names of gradients that differ between two runs by more than rounding can explain.
-
-    Such a gradient differs in more than the last half of its digits, and by more than the rounding error of
-    the largest gradient.
-    eps: the machine epsilon of the gradients.
-    """
-    largest = max((_largest(array) for array in first.values()), default=0.0)
-    return tuple(
-        name
-        for name, array in first.items()
-        if not np.array_equal(array, second[name], equal_nan=True)
-        and not _largest(array.astype(np.float64) - second[name])
-        <= max(np.sqrt(eps) * _largest(array), _ROUNDINGS * eps * largest)
-    )
-
-
-def _largest(array: Array) -> float:
-    """Return the largest absolute value in the array; NaN if any entry is NaN, 0 if the array is empty."""
-    return float(np.abs(array).max(initial=0.0))
 
 
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:

@@ -50,8 +50,9 @@ class Diagnosis:
     tried: how many wrong formulas were computed.
     observations: what else is known, one sentence per fact: where the mistake is, which ratios are constant.
     layers: the layers that contain the mistake, as far as known, from the output down.
-    basis: what the diagnosis rests on: the network, the arrays alone, or the arrays because the spec
-    describes a different network from the author's.
+    basis: what the diagnosis rests on: the network, the arrays alone, the arrays of a layer that is
+    checked without its network, or the arrays because the spec describes a different network from the
+    author's.
     trials: what rerunning the code in other ways has shown, one sentence per fact; if there are any, they
     count as the explanation.
     """
@@ -60,5 +61,5 @@ class Diagnosis:
     tried: int
     observations: tuple[str, ...]
     layers: tuple[str, ...]
-    basis: Literal["network", "arrays", "another network"]
+    basis: Literal["network", "arrays", "a layer", "another network"]
     trials: tuple[str, ...] = ()

@@ -23,7 +23,10 @@ class CodeSource:
     keys: The docstring of the pydantic model, which describes its keys.
     reader: The module whose `read(source, inputs, load)` loads and calls the code. It is imported on demand.
     brings_parameters: Whether the user's module may define `parameters` if the spec has none.
-    gives_inputs: Whether the code may return the gradient with respect to x.
+    without_inputs: Why `inputs: true` does not work with the code; empty if it may return the gradient of x.
+    is_network: Whether the code may be a network, with its own names and layout, and take points in stacks.
+    functions: Keys that name further functions of the file; their default follows from the first name.
+    file_key: A key that may name the file, so that the other keys need only names; empty if there is none.
     """
 
     key: str
@@ -34,10 +37,34 @@ class CodeSource:
     keys: str
     reader: str
     brings_parameters: bool
-    gives_inputs: bool
+    without_inputs: str = ""
+    is_network: bool = True
+    functions: tuple[str, ...] = ()
+    file_key: str = ""
 
 
 CODE_SOURCES: tuple[CodeSource, ...] = (
+    CodeSource(
+        key="forward",
+        name="layers",
+        what="a layer: its forward and backward functions",
+        option="Check a layer by its forward function; its backward has the same name with backward in it.",
+        model="LayerFunctions",
+        keys="""Your layer: forward returns out or (out, cache), backward takes (dout, cache).
+
+        The loss is Σ c · out, with c drawn at random. Every array of floats that forward takes is checked.
+
+        forward: `FILE.py:NAME`, with the file relative to the spec; or `NAME`, with the file under `python`.
+        backward: The name of its backward. By default the name of forward, with `backward` for `forward`.
+        python: The file of both, if `forward` is only a name.
+        """,
+        reader="gradcheck_cli.code.layer_source",
+        brings_parameters=False,
+        without_inputs="leave it out; every array of floats that forward takes is checked",
+        is_network=False,
+        functions=("backward",),
+        file_key="python",
+    ),
     CodeSource(
         key="python",
         name="Python",
@@ -55,7 +82,6 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         """,
         reader="gradcheck_cli.code.python_function",
         brings_parameters=True,
-        gives_inputs=True,
     ),
     CodeSource(
         key="torch",
@@ -72,7 +98,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         """,
         reader="gradcheck_cli.code.torch_module",
         brings_parameters=False,
-        gives_inputs=False,
+        without_inputs="a Python function may return the gradient of x as input",
     ),
 )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BeforeValidator, Field, ValidationInfo, create_model
+from pydantic import BeforeValidator, Field, ValidationInfo, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.errors import Location
@@ -63,29 +63,48 @@ def _code(value: object, info: ValidationInfo) -> object:
 CodeName = Annotated[Code, BeforeValidator(_code, json_schema_input_type=str)]
 
 
-class FromCode(Named):
+class FromCode(Model):
     """Gradients from user code that computes its own loss. Each kind of user code has its own subclass."""
 
     kind: ClassVar[CodeSource]
 
     code: CodeName
-    vectorized: bool = False
 
     @property
     def where(self) -> Location:
         """The place in the spec that names the code."""
         return ("gradients", self.kind.key)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_its_file(cls, given: Any) -> Any:
+        """Put the file in front of the name, if the two have keys of their own."""
+        if not isinstance(given, dict) or cls.kind.file_key not in given:
+            return given
+        file, name = given[cls.kind.file_key], given.get(cls.kind.key)
+        both = isinstance(file, str) and isinstance(name, str) and ":" not in name
+        return {**given, cls.kind.key: f"{file}:{name}"} if both else given
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.kind.key,), self.__getstate__()
 
 
+class NetworkCode(FromCode, Named):
+    """Code that may be a network, with its author's names and layout."""
+
+    vectorized: bool = False
+
+
 def _model_of(source: CodeSource) -> type[FromCode]:
     """Return the pydantic model for one kind of user code; the field `code` has the alias `source.key`."""
+    base = NetworkCode if source.is_network else FromCode
     code: Any = (CodeName, Field(alias=source.key))
-    model = create_model(source.model, __base__=FromCode, __doc__=source.keys, __module__=__name__, code=code)
+    others: Any = {key: (str, "") for key in (*source.functions, source.file_key) if key}
+    model: Any = create_model(
+        source.model, __base__=base, __doc__=source.keys, __module__=__name__, code=code, **others
+    )
     model.kind = source
-    return model
+    return cast(type[FromCode], model)
 
 
 CODE_MODELS: Mapping[str, type[FromCode]] = {source.key: _model_of(source) for source in CODE_SOURCES}

@@ -130,13 +130,15 @@ class CodeSubject:
         shown = [finding.sentence for finding in self.findings if wrong & set(finding.tensors)]
         if shown:
             return diagnosis_of_trials(shown)
-        return diagnose(
+        function = self.objective.function
+        found = diagnose(
             comparisons,
             self.inputs.problem,
             is_its_loss=False,
-            samples=None if self.inputs.x is None else len(self.inputs.x),
+            samples=function.samples,
             loss=self.analytic.loss,
         )
+        return replace(found, basis="a layer") if function.is_layer else found
 
 
 def _largest(arrays: Iterable[Array]) -> float:
@@ -238,7 +240,7 @@ def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Seq
 def _said(function: Function, inputs: Inputs, checked: tuple[str, ...], terms: int) -> Said:
     return Said(
         described=_describe(function, inputs),
-        loss_name=f"its own loss{f', {terms} terms' if terms > 1 else ''}",
+        loss_name=f"{function.loss_name}{f', {terms} terms' if terms > 1 else ''}",
         loss=function.loss,
         unexercised=unexercised(replace(inputs.problem, checked=checked))
         if inputs.problem
@@ -254,7 +256,7 @@ def _describe(function: Function, inputs: Inputs) -> str:
     numbers = sum(array.size for array in function.parameters.values())
     tensors = len(function.parameters)
     described = f"{tensors} tensor{'s' if tensors != 1 else ''} of {numbers:,} parameters"
-    return described if inputs.x is None else f"{described}, {samples(inputs.x)}"
+    return described if function.samples is None else f"{described}, {samples(function.samples)}"
 
 
 _HIDES = {

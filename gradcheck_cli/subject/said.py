@@ -13,7 +13,6 @@ from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.losses import same_loss
 from gradcheck_cli.problem.problem import Problem
-from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def describe(problem: Problem) -> str:
     names = (name for _, activations in parts for name in activations)
     runs = [(name, len(list(run))) for name, run in groupby(names)]
     activations = [name if times == 1 else f"{times} × {name}" for name, times in runs]
-    return ", ".join([sizes, *activations, samples(problem.x)])
+    return ", ".join([sizes, *activations, samples(len(problem.x))])
 
 
 def _runs(graph: Graph) -> Iterator[Iterator[int]]:
@@ -68,9 +67,9 @@ def _part(graph: Graph, run: list[int]) -> tuple[str, list[str]]:
     return "".join(labels[:1]), [node.step.name for node in nodes if node.step.is_activation]
 
 
-def samples(x: Array) -> str:
+def samples(count: int) -> str:
     """Describe the number of samples, as in ``100 samples``."""
-    return f"{len(x)} sample" + ("s" if len(x) != 1 else "")
+    return f"{count} sample" + ("s" if count != 1 else "")
 
 
 def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:

@@ -176,10 +176,17 @@ def test_what_an_upstream_of_ones_hides_is_wrong(checked, kind, loss):
     assert report.verdict is Verdict.WRONG
 
 
-def test_a_backward_that_is_not_linear_is_named(checked):
-    text = function("x", "(x**3).sum()", "return 3 * x**2 * g * g")
+@pytest.mark.parametrize(
+    ("upstream", "said"),
+    [
+        ("g * g", "uses its upstream twice: with the loss times -0.5, the gradient of x is 0.25 times"),
+        ("g.abs()", "is not linear in its upstream: with the loss times -0.5"),
+    ],
+)
+def test_a_backward_that_is_not_linear_is_named(checked, upstream, said):
+    text = function("x", "(x**3).sum()", f"return 3 * x**2 * {upstream}")
     report = checked(text, f"Fn.apply, {SUM}, {{'x': drawn(4, 3)}}")
-    assert "The backward of Fn is not linear in its upstream" in why(report)
+    assert f"The backward of Fn {said}" in why(report)
 
 
 RIGHT = {

@@ -24,7 +24,7 @@ from dataclasses import replace
 
 from gradcheck_cli.spec import code_sources
 
-python = code_sources.CODE_SOURCES[0]
+python = next(source for source in code_sources.CODE_SOURCES if source.key == "python")
 keys = python.keys.replace("python: ", "jax: ")
 new = {"key": "jax", "name": "JAX", "what": "a JAX function", "option": "Of JAX.", "model": "JaxFunction"}
 code_sources.CODE_SOURCES += (replace(python, keys=keys, **new),)
@@ -61,9 +61,9 @@ COMMANDS = [
     ("check gone.yaml", 2, "gone.yaml:1:18: error: there is no file 'gone.py'"),
     ("check misspelt.yaml", 2, "unknown key 'jxa'"),
     ("check misspelt.yaml --strict", 2, "did you mean 'jax'?"),
-    ("check --help", 0, "Refuse specs that name code to run (Python or torch or JAX)."),
+    ("check --help", 0, "Refuse specs that name code to run (layers or Python or torch or JAX)."),
     ("sweep --help", 0, "--jax FILE.py:NAME"),
-    ("init --help", 0, "[backprop|file|python|torch|jax]"),
+    ("init --help", 0, "[backprop|file|forward|python|torch|jax]"),
 ]
 
 
@@ -111,7 +111,8 @@ def test_completion_finds_a_new_row(with_a_new_row):
 @pytest.mark.parametrize("source", CODE_SOURCES, ids=lambda source: source.key)
 def test_a_spec_with_code_survives_pickling(source, tmp_path):
     """Worker processes receive it that way."""
-    given = {"gradients": {source.key: "net.py:f", "vectorized": True, "names": {"a": "b"}}}
+    settings = {"vectorized": True, "names": {"a": "b"}} if source.is_network else {"backward": "g"}
+    given = {"gradients": {source.key: "net.py:f", **settings}}
     spec = Spec.model_validate(given, context={"folder": tmp_path})
     again = pickle.loads(pickle.dumps(spec))
     assert again == spec

@@ -62,6 +62,7 @@ def _formulas(answer: Answer, basis: str) -> Iterator[str]:
 REPRODUCED = {
     "network": "This reproduces every entry, up to rounding.",
     "arrays": "This reproduces everything that was measured, within the error bars.",
+    "a layer": "This reproduces everything that was measured, within the error bars.",
     "another network": "This reproduces everything that was measured, within the error bars.",
 }
 """How well an answer explains the gradient, in words, as numbers would vary with the processor's rounding."""
@@ -76,7 +77,7 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
     """Yield the facts known besides the answers, or instead of them if there are none."""
-    if diagnosis.basis == "arrays" and diagnosis.answers:
+    if diagnosis.basis in ("arrays", "a layer") and diagnosis.answers:
         yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:
         yield Said(

@@ -1,0 +1,37 @@
+"""Read a forward and a backward function that a program passes to `check_layer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gradcheck_cli.code.given_function import given
+from gradcheck_cli.code.layer import parameter_names
+from gradcheck_cli.code.layer_function import layer_function
+from gradcheck_cli.code.load import a
+from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.errors import bad_input
+
+
+def read_layer(
+    forward: Callable[..., Any], backward: Callable[..., Any], inputs: Any, outputs: int | None
+) -> tuple[Function, Inputs]:
+    """Return the layer and its inputs in the form that a layer named in a spec would have.
+
+    inputs: the arguments of forward: a dict by name, a tuple or list in order, or a single array.
+    outputs: the number of forward's outputs; None to find out.
+    Raises `InputError` if the layer cannot be checked. Exceptions raised by the functions propagate.
+    """
+    for name, value in (("forward", forward), ("backward", backward)):
+        if not callable(value):
+            raise bad_input(f"{name} is {a(value)}; a function is needed")
+    function = layer_function(given(forward), given(backward), _named(forward, inputs), outputs, ())
+    return function, Inputs(function.parameters, None, None)
+
+
+def _named(forward: Callable[..., Any], inputs: Any) -> dict[str, Any]:
+    if isinstance(inputs, Mapping):
+        return {str(name): value for name, value in inputs.items()}
+    values = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
+    names = parameter_names(forward)
+    return {names[i] if i < len(names) else f"arg{i}": value for i, value in enumerate(values)}

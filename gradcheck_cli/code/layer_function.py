@@ -1,0 +1,310 @@
+"""A layer as a function to check: L = Σ c · out, with random weights c for every output.
+
+An upstream of ones would hide a backward that ignores its upstream, and every term whose sum is 0, as in a
+normalisation. So c is drawn at random, and never all ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.layer import Layer, Passed, called, convention_of, floats, given_to, in_the_form_of
+from gradcheck_cli.code.load import Callee
+from gradcheck_cli.code.objective import Finding, Function
+from gradcheck_cli.code.reruns import (
+    FACTOR,
+    MISREADS,
+    apart_by_more_than_rounding,
+    disproportion,
+    not_in_proportion,
+)
+from gradcheck_cli.code.returned import (
+    Evaluation,
+    as_point,
+    first_not_finite,
+    plain,
+    read_gradients,
+    real,
+    refuse_changed,
+)
+from gradcheck_cli.code.verified import verified
+from gradcheck_cli.errors import InputError, Location
+from gradcheck_cli.types import Array, Shape
+
+_MOVED = "with inputs moved a little"
+_MOST_TERMS = 4096
+"""The most loss terms. Terms have less rounding noise than their total, but each takes memory."""
+
+Layout = Callable[[Array], Array]
+"""A function that returns an array with the same entries, possibly in another memory layout."""
+
+
+def layer_function(
+    forward: Callee,
+    backward: Callee,
+    arguments: Mapping[str, Any],
+    outputs: int | None,
+    where: Location,
+) -> LayerFunction:
+    """Call forward and backward repeatedly to verify that their results are usable, and return them as one.
+
+    arguments: all arguments of forward, by name.
+    outputs: the number of forward's outputs; None to find out.
+    where: the place in the spec that errors in the arguments point at.
+    Raises `InputError` if the two functions do not fit together, fail, change their arguments, or return
+    different results for the same arguments.
+    """
+    names = floats(arguments)
+    point = as_point({name: plain(arguments[name]) for name in names}, where)
+    if not names:
+        help = "give x and the weights as arrays of floats; anything else is passed on as it is"
+        raise forward.complain("has no arguments to differentiate", help)
+    with forward.running():
+        result = called(forward.value, given_to(arguments, point))
+        convention = convention_of(forward, backward, result, arguments, outputs)
+        layer = Layer(forward, backward, arguments, convention)
+        shapes = [plain(out).shape for out in layer.passed(point).outputs]
+    upstream = Upstream(_drawn(shapes, 0))
+    function = LayerFunction(layer, point, upstream, 0.0, ())
+    return _tried(_observed(function))
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The gradient of the loss with respect to each output. `str()` describes what is unusual about it.
+
+    weights: one array per output.  told: how they differ from the first draw; empty if they do not.
+    layout: how the arrays lie in memory when backward gets them.
+    """
+
+    weights: tuple[Array, ...]
+    told: str = ""
+    layout: Layout = np.ascontiguousarray
+
+    def given_to(self, outputs: Sequence[Any]) -> list[Any]:
+        """Return the upstream of each output, in that output's dtype, as a fresh copy."""
+        return [
+            in_the_form_of(out, self.layout(np.array(c, dtype=plain(out).dtype)))
+            if np.ndim(c)
+            else _number(c, out)
+            for c, out in zip(self.weights, outputs, strict=True)
+        ]
+
+    def times(self, factor: float) -> Upstream:
+        """Return this upstream multiplied by `factor`."""
+        return replace(
+            self, weights=tuple(factor * c for c in self.weights), told=f"c is multiplied by {factor:g}."
+        )
+
+    def plus(self, other: Upstream) -> Upstream:
+        """Return the sum of two upstreams."""
+        both = zip(self.weights, other.weights, strict=True)
+        return replace(self, weights=tuple(c + d for c, d in both), told="c is the sum of two draws.")
+
+    def __str__(self) -> str:
+        layout = "" if self.layout is np.ascontiguousarray else "Backward gets c in another memory layout."
+        return " ".join(filter(None, ["L = Σ c · out, with c drawn at random.", self.told, layout]))
+
+
+def _number(c: Array, out: Any) -> Any:
+    return in_the_form_of(out, np.array(c, dtype=plain(out).dtype)) if hasattr(out, "dtype") else float(c)
+
+
+def _drawn(shapes: Sequence[Shape], seed: int) -> tuple[Array, ...]:
+    """Draw weights of both signs between ½ and 2, on a grid that every floating-point type represents."""
+    rng = np.random.default_rng(seed)
+    grid = np.arange(32, 129) / 64.0
+    return tuple(np.asarray(rng.choice(grid, shape) * rng.choice([-1.0, 1.0], shape)) for shape in shapes)
+
+
+def strided(array: Array) -> Array:
+    """Return a copy stored column by column, with gaps between the numbers, like a slice of a transpose."""
+    pairs = np.empty((*array.T.shape, 2), dtype=array.dtype)
+    pairs[..., 0], pairs[..., 1] = array.T, -1.0 - array.T
+    return pairs[..., 0].T
+
+
+@dataclass(frozen=True)
+class LayerFunction:
+    """A layer as a `Function` of the arrays that forward takes, with L = Σ c · out.
+
+    parameters: the point at which the gradients are checked.
+    upstream: c.  loss: L at the point.
+    findings: facts found by running backward in other ways.
+    others: the same layer with other upstreams.
+    """
+
+    layer: Layer
+    parameters: Mapping[str, Array]
+    upstream: Upstream
+    loss: float
+    remarks: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    others: tuple[Function, ...] = ()
+
+    is_layer: ClassVar[bool] = True
+    loss_name: ClassVar[str] = "Σ c · out"
+    vectorized: ClassVar[bool] = False
+    is_wide: ClassVar[bool] = False  # the code chooses its types
+
+    @property
+    def origin(self) -> str:
+        return f"{self.layer.backward}"
+
+    @property
+    def weighted(self) -> str:
+        return str(self.upstream)
+
+    @property
+    def samples(self) -> int | None:
+        """The length of the first axis, if the first input and the first output share it."""
+        shapes = (plain(self.layer.arguments[self.layer.floats[0]]).shape, self.upstream.weights[0].shape)
+        lengths = {shape[:1] for shape in shapes}
+        return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else None
+
+    @property
+    def terms(self) -> int:
+        return min(_MOST_TERMS, sum(c.size for c in self.upstream.weights))
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        with self.layer.forward.running(_MOVED):
+            return self._weighted(self.layer.passed(parameters))
+
+    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
+        return np.stack([self.losses(point) for point in points])
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        with self.layer.backward.running(_MOVED):
+            gradients = self.layer.gradients(passed := self.layer.passed(parameters), self._handed(passed))
+            return {name: real(g) for name, g in self._read(gradients).items()}
+
+    def wide_gradients(self) -> None:
+        """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
+
+    def observe(self) -> tuple[Evaluation, tuple[str, ...]]:
+        """Run forward and backward once; return the loss terms and gradients, and any remarks.
+
+        Raises `InputError` if forward or backward changes an argument of forward.
+        """
+        layer, point = self.layer, {name: array.copy() for name, array in self.parameters.items()}
+        before = arrays_of(given_to(layer.arguments, point))
+        with layer.forward.running():
+            passed = layer.passed(point)
+            refuse_changed(before, arrays_of(passed.given), layer.forward)
+            losses = self._weighted(passed)
+        with layer.backward.running():
+            upstreams = self._handed(passed)
+            gradients = layer.gradients(passed, upstreams)
+            refuse_changed(before, arrays_of(passed.given), layer.backward)
+            arrays = {name: real(array) for name, array in self._read(gradients).items()}
+        return Evaluation(losses, arrays), tuple(self._remarks(gradients, passed, upstreams))
+
+    def _handed(self, passed: Passed) -> list[Any]:
+        return self.upstream.given_to(passed.outputs)
+
+    def _read(self, gradients: Mapping[str, Any]) -> dict[str, Array]:
+        if not gradients:
+            raise self.layer.backward.complain("returns no gradient, only None")
+        shapes = {name: self.parameters[name].shape for name in self.parameters if name in gradients}
+        return read_gradients(gradients, shapes, self.layer.backward)
+
+    def _weighted(self, passed: Passed) -> Array:
+        """Return the terms of Σ c · out, (S,), in float64.
+
+        Raises `InputError` if an output has another shape than before.
+        """
+        terms = []
+        for c, out in zip(self.upstream.weights, passed.outputs, strict=True):
+            if (found := plain(out)).shape != c.shape:
+                message = (
+                    f"returns an output of shape {list(found.shape)} where it was {list(c.shape)} before"
+                )
+                raise self.layer.forward.complain(message)
+            terms.append((c * found.astype(np.float64)).ravel())
+        flat = np.concatenate(terms)
+        if len(flat) <= _MOST_TERMS:
+            return flat
+        return np.add.reduceat(flat, np.arange(_MOST_TERMS) * len(flat) // _MOST_TERMS)
+
+    def _remarks(
+        self, gradients: Mapping[str, Any], passed: Passed, upstreams: Sequence[Any]
+    ) -> Iterator[str]:
+        silent = [name for name in self.layer.floats if name not in gradients]
+        if silent:
+            yield f"backward returns None for {listed(silent)}: not checked"
+        fresh = self._handed(passed)
+        if any((plain(one) != plain(other)).any() for one, other in zip(fresh, upstreams, strict=True)):
+            yield "backward changes its upstream in place, which the layer above may still need"
+
+
+def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:
+    """Return copies of the arguments that are arrays."""
+    return {name: plain(value).copy() for name, value in values.items() if hasattr(value, "dtype")}
+
+
+def _observed(function: LayerFunction) -> LayerFunction:
+    """Run the layer repeatedly to verify its results; leave out the arrays that have no gradient."""
+    first, remarks = verified(
+        function.observe, function.layer.forward, lambda: first_not_finite(function.observe)
+    )
+    checked = {name: function.parameters[name] for name in first.gradients}
+    arguments = {
+        name: in_the_form_of(value, function.parameters[name]) if name in function.parameters else value
+        for name, value in function.layer.arguments.items()
+    }
+    layer = replace(function.layer, arguments=arguments)
+    return replace(function, layer=layer, parameters=checked, loss=float(first.losses.sum()), remarks=remarks)
+
+
+# --- under other upstreams ---------------------------------------------------------------------------------
+
+
+def _tried(function: LayerFunction) -> LayerFunction:
+    """Return the function with what other upstreams show: backward must be linear in its upstream."""
+    eps = max(float(np.finfo(g.dtype).eps) for g in function.gradients(function.parameters).values())
+    found = {finding.sentence: (finding, upstream) for finding, upstream in _trials(function, eps)}
+    function = replace(function, findings=tuple(finding for finding, _ in found.values()))
+    return replace(
+        function, others=tuple(replace(function, upstream=upstream) for _, upstream in found.values())
+    )
+
+
+def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upstream]]:
+    """Yield what backward does wrong with other upstreams, each with an upstream that shows it."""
+    who, judged = str(function.layer.backward), function.upstream
+    first = _run(function, judged)
+    scaled = _run(function, judged.times(FACTOR))
+    if first is None or scaled is None:
+        return
+    if differ := not_in_proportion(first, scaled, FACTOR):
+        yield Finding(differ, f"{who} {disproportion(first, scaled, differ)}"), judged.times(FACTOR)
+        return
+    second = replace(judged, weights=_drawn([c.shape for c in judged.weights], 1), told="c is a second draw.")
+    other, both = _run(function, second), _run(function, judged.plus(second))
+    if other is not None and both is not None:
+        added = {name: np.asarray(first[name] + other[name]) for name in first}
+        if differ := apart_by_more_than_rounding(added, both, eps):
+            yield Finding(differ, f"{who} {_DOES_NOT_ADD.format(listed(differ))}"), judged.plus(second)
+    scattered = replace(judged, layout=strided)
+    found = _run(function, scattered)
+    if found is not None and (differ := apart_by_more_than_rounding(first, found, eps)):
+        yield Finding(differ, f"{who} {MISREADS.format(listed(differ))}"), scattered
+
+
+_DOES_NOT_ADD = (
+    "is not linear in its upstream: for the sum of two upstreams, the gradient of {} is not the sum of the "
+    "two gradients"
+)
+
+
+def _run(function: LayerFunction, upstream: Upstream) -> Mapping[str, Array] | None:
+    """Return the gradients with this upstream; None if the code fails."""
+    try:
+        return replace(function, upstream=upstream).gradients(function.parameters)
+    except InputError:
+        return None

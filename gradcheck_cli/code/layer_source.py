@@ -1,0 +1,58 @@
+"""Read a layer of the user's: a forward and a backward function in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradcheck_cli.code.layer import parameter_names
+from gradcheck_cli.code.layer_function import layer_function
+from gradcheck_cli.code.load import Load, UserCode, a, load
+from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.returned import samples
+from gradcheck_cli.errors import bad_input
+from gradcheck_cli.spec.gradients import FromCode
+
+_OWN = ("inputs", "parameters")
+"""Names of a module's dict of arguments, or of a function that returns it; the first one found counts."""
+
+
+def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
+    """Load forward and backward, and call them repeatedly to verify them.
+
+    The arguments of forward come from `inputs` in its module, a dict by name or a function that returns one.
+    Parameters and data that the spec names replace those of the same name; data are `x` and `y`.
+
+    Raises an `InputError` that points at the offending place in the spec if the functions fail, do not fit
+    together, change their arguments, or return different results for the same arguments.
+    """
+    if inputs.problem is not None:
+        help = "leave the network out; a layer is checked for itself, with the loss Σ c · out"
+        raise bad_input("a network does not work with a layer", "network", help=help)
+    forward = load(source.code, source.where)
+    backward = _backward(source, forward)
+    return layer_function(forward, backward, _arguments(forward, inputs), None, source.where)
+
+
+def _backward(source: FromCode, forward: UserCode) -> UserCode:
+    (key,) = source.kind.functions
+    name = getattr(source, key) or source.code.name.replace("forward", key)
+    if name == source.code.name:
+        raise forward.complain("needs its backward", f"add {key}: NAME under gradients")
+    said = key in source.model_fields_set
+    return forward.another(name, ("gradients", key) if said else source.where)
+
+
+def _arguments(forward: UserCode, inputs: Inputs) -> dict[str, Any]:
+    own: Any = next((value for name in _OWN if (value := forward.own(name)) is not None), {})
+    if not isinstance(own, Mapping):
+        raise forward.complain(f"needs a dict of its arguments by name, but inputs is {a(own)}")
+    x, y = samples(inputs, forward)
+    names = parameter_names(forward.value)
+    data = {name: value for name, value in (("x", x), ("y", y)) if value is not None and name in names}
+    arguments = {**{str(name): value for name, value in own.items()}, **data, **(inputs.parameters or {})}
+    if not arguments:
+        file = forward.code.file.name
+        help = f"define inputs in {file}: a dict of its arguments, or a function that returns one"
+        raise forward.complain("has no arguments: neither the spec nor its file gives any", help)
+    return arguments

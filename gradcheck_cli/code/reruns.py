@@ -1,0 +1,83 @@
+"""Compare the gradients of two runs of backward whose upstream differs in a known way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.types import Array
+
+Gradients = Mapping[str, Array]
+
+FACTOR = -0.5
+"""A factor to multiply the loss by. A power of two, up to its sign, scales the gradient without rounding."""
+
+_ROUNDINGS = 64.0
+"""How much gradients may differ between memory layouts, in units of the machine epsilon.
+
+Another layout may change the order in which sums are computed, and so their rounding.
+"""
+
+_UNDERFLOWS = 8.0
+
+MISREADS = (
+    "reads its upstream as if it were contiguous: the same numbers in another memory layout give another "
+    "gradient of {}"
+)
+_TIMES = f"with the loss times {FACTOR:g}, the gradient of {{}}"
+_IGNORES = f"does not use its upstream: {_TIMES} stays the same"
+_SQUARES = f"uses its upstream twice: {_TIMES} is {FACTOR**2:g} times what it was"
+_DISTORTS = f"is not linear in its upstream: {_TIMES} is not {FACTOR:g} times what it was"
+
+
+def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) -> str:
+    """Return how backward fails if the gradients of `differ` are not `FACTOR` times the first.
+
+    first, second: the gradients before and after the loss was multiplied by `FACTOR`.
+    """
+    for factor, sentence in ((1.0, _IGNORES), (FACTOR**2, _SQUARES)):
+        if not set(differ) & set(not_in_proportion(first, second, factor)):
+            return sentence.format(listed(differ))
+    return _DISTORTS.format(listed(differ))
+
+
+def not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
+    """Return the names of tensors whose second gradient is not `factor` times the first.
+
+    The tolerance leaves room for races between threads.
+    """
+    return tuple(name for name in first if not _is_multiple(first[name], second[name], factor))
+
+
+def _is_multiple(first: Array, second: Array, factor: float) -> bool:
+    kind = np.finfo(first.dtype)
+    expected = factor * first.astype(np.float64)
+    apart = 1e3 * float(kind.eps) * np.abs(expected).max(initial=0.0)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(second.astype(np.float64) - expected)
+    same = np.isnan(expected) & np.isnan(second) | (expected == second)
+    return bool((same | (off <= apart + _UNDERFLOWS * float(kind.smallest_subnormal))).all())
+
+
+def apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
+    """Return the names of gradients that differ between two runs by more than rounding can explain.
+
+    Such a gradient differs in more than the last half of its digits, and by more than the rounding error of
+    the largest gradient.
+    eps: the machine epsilon of the gradients.
+    """
+    largest = max((_largest(array) for array in first.values()), default=0.0)
+    return tuple(
+        name
+        for name, array in first.items()
+        if not np.array_equal(array, second[name], equal_nan=True)
+        and not _largest(array.astype(np.float64) - second[name])
+        <= max(np.sqrt(eps) * _largest(array), _ROUNDINGS * eps * largest)
+    )
+
+
+def _largest(array: Array) -> float:
+    """Return the largest absolute value in the array; NaN if any entry is NaN, 0 if the array is empty."""
+    return float(np.abs(array).max(initial=0.0))

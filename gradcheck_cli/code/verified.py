@@ -1,0 +1,29 @@
+"""Run the user's code twice, and refuse results that cannot be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradcheck_cli.code.load import Callee
+from gradcheck_cli.code.returned import Evaluation, refuse_infinite, refuse_unrepeatable
+from gradcheck_cli.code.unwritten import refuse_unwritten
+
+Observe = Callable[[], tuple[Evaluation, tuple[str, ...]]]
+"""Runs the code once; returns its losses and gradients, and any remarks."""
+
+
+def verified(
+    observe: Observe, code: Callee, arises: Callable[[], str | None]
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Return what the first of two identical runs of the code observed.
+
+    arises: returns a hint at where the first inf or NaN arises, or None if that is unknown.
+    Raises `InputError` if the runs differ, if a loss is not finite, or if a result depends on memory that
+    the code never wrote.
+    """
+    first, remarks = observe()
+    second, _ = observe()
+    refuse_unwritten(first, second, lambda: observe()[0], code)
+    refuse_infinite(first.losses, code, arises)
+    refuse_unrepeatable(first, second, code)
+    return first, remarks
