@@ -100,11 +100,12 @@ def _model_of(source: CodeSource) -> type[FromCode]:
     base = NetworkCode if source.is_network else FromCode
     code: Any = (CodeName, Field(alias=source.key))
     others: Any = {key: (str, "") for key in (*source.functions, source.file_key) if key}
-    model: Any = create_model(
+    made = create_model(
         source.model, __base__=base, __doc__=source.keys, __module__=__name__, code=code, **others
     )
+    model = cast(type[FromCode], made)
     model.kind = source
-    return cast(type[FromCode], model)
+    return model
 
 
 CODE_MODELS: Mapping[str, type[FromCode]] = {source.key: _model_of(source) for source in CODE_SOURCES}
