@@ -61,7 +61,8 @@ def _worth(report: Report) -> Iterator[str]:
     if report.verdict is Verdict.UNRESOLVED and report.unresolved and report.deciding_rtol:
         yield f"With --rtol {report.deciding_rtol:.0e} all entries agree.".replace("e-0", "e-")
     if 0 < report.zero < report.entries:
-        yield f"{_are(report.zero)} 0 on both sides and test nothing."
+        test = "tests" if report.zero == 1 else "test"
+        yield f"{_are(report.zero)} 0 on both sides and {test} nothing."
     if report.verdict is not Verdict.WRONG and report.zero < report.entries:
         yield caught(report.resolution)
     if report.passed and too_narrow(report):
