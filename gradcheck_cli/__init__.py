@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradcheck_cli.checker import check
+    from gradcheck_cli.code.tap import tap
     from gradcheck_cli.comparison import Comparison, Entry
     from gradcheck_cli.errors import ExitCode, GradcheckError, InputError, UntrustedReferenceError
     from gradcheck_cli.report import Report
@@ -32,6 +33,7 @@ _HOMES = {
     "WrongGradientError": "testing",
     "check_gradients": "testing",
     "check_layer": "testing",
+    "tap": "code.tap",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "check_gradients",
     "check_layer",
     "load_spec",
+    "tap",
 ]
 
 

@@ -201,7 +201,7 @@ MAY_IMPORT = {
         "sweep",
     },
     "__main__": {"cli", "errors"},
-    "__init__": {"checker", "comparison", "errors", "report", "spec", "testing", "verdict"},
+    "__init__": {"checker", "code.tap", "comparison", "errors", "report", "spec", "testing", "verdict"},
 }
 
 THE_VERSION = {"cli", "cli.schema"}

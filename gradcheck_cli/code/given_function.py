@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.objective import Function, Inputs
@@ -35,7 +35,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     if arrays is not parameters:
         called = _of_one_array(called)
     point = _point(arrays)
-    return observed(replace(given(function), value=called), point, x, y), Inputs(point, None, None)
+    return observed(given(function).calling(called), point, x, y), Inputs(point, None, None)
 
 
 def given(function: Callable[..., Any]) -> Given:
@@ -54,6 +54,9 @@ class Given:
 
     def __str__(self) -> str:
         return self.name
+
+    def calling(self, function: Callable[..., Any]) -> Self:
+        return replace(self, value=function)
 
     @contextmanager
     def running(self, circumstances: str = "") -> Iterator[None]:

@@ -14,6 +14,8 @@ from typing import Any
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.load import Callee, a
 from gradcheck_cli.code.returned import plain
+from gradcheck_cli.code.tap import watching
+from gradcheck_cli.code.tapped import Taps
 from gradcheck_cli.types import Array
 
 _GRADIENT_PREFIXES = ("", "d", "d_", "grad_")
@@ -40,15 +42,26 @@ class Layer:
 
     arguments: all arguments, by name, in forward's order. Arrays of floats are differentiated; everything
         else, such as labels or a dict of options, is passed on as a copy.
+    taps: the intermediates whose gradients are checked, too.
     """
 
     forward: Callee
     backward: Callee
     arguments: Mapping[str, Any]
     convention: Convention
+    taps: Taps
 
     def passed(self, point: Mapping[str, Array]) -> Passed:
-        """Call forward at a point, and return its outputs and what backward needs of it."""
+        """Call forward at a point, and return its outputs and what backward needs of it.
+
+        point: arrays for the arguments that are differentiated and, if they move, for taps.
+        """
+        own, watch = self.taps.split(point)
+        with watching(watch):
+            return self.untapped(own)
+
+    def untapped(self, point: Mapping[str, Array]) -> Passed:
+        """Do what `passed` does, with taps under whatever watches them."""
         given = given_to(self.arguments, point)
         result = called(self.forward.value, given)
         results = result if isinstance(result, tuple | list) else (result,)
@@ -92,7 +105,8 @@ class Layer:
 
     def _by_name(self, result: Mapping[Any, Any]) -> dict[str, Any]:
         """Return the gradients by the names of the arguments, which may have a d in front in the dict."""
-        names = {prefix + name: name for prefix in _GRADIENT_PREFIXES[::-1] for name in self.floats}
+        known = (*self.floats, *self.taps.at)
+        names = {prefix + name: name for prefix in _GRADIENT_PREFIXES[::-1] for name in known}
         unknown = [str(name) for name in result if name not in names]
         missing = [name for name in self.floats if name not in {names.get(key) for key in result}]
         if unknown or missing:

@@ -6,7 +6,7 @@ normalisation. So c is drawn at random, and never all ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -32,6 +32,8 @@ from gradcheck_cli.code.returned import (
     real,
     refuse_changed,
 )
+from gradcheck_cli.code.tap import watching
+from gradcheck_cli.code.tapped import Search, Tap, Taps, Watching, no_taps, refuse_unused
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, Location
 from gradcheck_cli.types import Array, Shape
@@ -67,11 +69,12 @@ def layer_function(
     with forward.running():
         result = called(forward.value, given_to(arguments, point))
         convention = convention_of(forward, backward, result, arguments, outputs)
-        layer = Layer(forward, backward, arguments, convention)
-        shapes = [plain(out).shape for out in layer.passed(point).outputs]
-    upstream = Upstream(_drawn(shapes, 0))
-    function = LayerFunction(layer, point, upstream, 0.0, ())
-    return _tried(_observed(function))
+        layer = Layer(forward, backward, arguments, convention, no_taps(forward))
+        watch = Watching(forward)
+        with watching(watch):
+            shapes = [plain(out).shape for out in layer.untapped(point).outputs]
+    function = LayerFunction(layer, point, Upstream(_drawn(shapes, 0)), 0.0, ())
+    return _tried(_observed(_tapped(function, watch.seen)))
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,18 @@ class LayerFunction:
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         with self.layer.backward.running(_MOVED):
-            gradients = self.layer.gradients(passed := self.layer.passed(parameters), self._handed(passed))
+            gradients = self.layer.gradients(passed := self.layer.passed(parameters), self.handed(passed))
             return {name: real(g) for name, g in self._read(gradients).items()}
+
+    def forward(self, parameters: Mapping[str, Array]) -> Array:
+        """Return the loss terms, (S,), at parameters without taps, under whatever watches the taps."""
+        with self.layer.forward.running(_MOVED):
+            return self._weighted(self.layer.untapped(parameters))
+
+    def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
+        taps = self.layer.taps
+        own = {name: array for name, array in self.parameters.items() if name not in taps.at}
+        return Search(taps, self.forward, own).places(wrong, right) if taps.at else ()
 
     def wide_gradients(self) -> None:
         """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
@@ -198,13 +211,14 @@ class LayerFunction:
             refuse_changed(before, arrays_of(passed.given), layer.forward)
             losses = self._weighted(passed)
         with layer.backward.running():
-            upstreams = self._handed(passed)
+            upstreams = self.handed(passed)
             gradients = layer.gradients(passed, upstreams)
             refuse_changed(before, arrays_of(passed.given), layer.backward)
             arrays = {name: real(array) for name, array in self._read(gradients).items()}
         return Evaluation(losses, arrays), tuple(self._remarks(gradients, passed, upstreams))
 
-    def _handed(self, passed: Passed) -> list[Any]:
+    def handed(self, passed: Passed) -> list[Any]:
+        """Return what backward gets as its upstream, one array per output."""
         return self.upstream.given_to(passed.outputs)
 
     def _read(self, gradients: Mapping[str, Any]) -> dict[str, Array]:
@@ -237,7 +251,7 @@ class LayerFunction:
         silent = [name for name in self.layer.floats if name not in gradients]
         if silent:
             yield f"backward returns None for {listed(silent)}: not checked"
-        fresh = self._handed(passed)
+        fresh = self.handed(passed)
         if any((plain(one) != plain(other)).any() for one, other in zip(fresh, upstreams, strict=True)):
             yield "backward changes its upstream in place, which the layer above may still need"
 
@@ -245,6 +259,17 @@ class LayerFunction:
 def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:
     """Return copies of the arguments that are arrays."""
     return {name: plain(value).copy() for name, value in values.items() if hasattr(value, "dtype")}
+
+
+def _tapped(function: LayerFunction, seen: Mapping[str, Tap]) -> LayerFunction:
+    """Return the function with those taps whose gradients backward returns in its dict."""
+    layer = replace(function.layer, taps=Taps(function.layer.forward, seen))
+    whole = replace(function, layer=layer, parameters={**function.parameters, **layer.taps.values})
+    with layer.backward.running():
+        returned = layer.gradients(passed := layer.passed(function.parameters), whole.handed(passed))
+    taps = Taps(layer.forward, {name: tap for name, tap in seen.items() if name in returned})
+    parameters = {**function.parameters, **taps.values}
+    return replace(function, layer=replace(layer, taps=taps), parameters=parameters)
 
 
 def _observed(function: LayerFunction) -> LayerFunction:
@@ -258,6 +283,8 @@ def _observed(function: LayerFunction) -> LayerFunction:
         for name, value in function.layer.arguments.items()
     }
     layer = replace(function.layer, arguments=arguments)
+    own = {name: array for name, array in checked.items() if name not in layer.taps.at}
+    refuse_unused(layer.taps, replace(function, layer=layer).forward, own, first.gradients)
     return replace(function, layer=layer, parameters=checked, loss=float(first.losses.sum()), remarks=remarks)
 
 

@@ -8,14 +8,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol, Self, TextIO, cast
 
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.errors import InputError, Location, bad_input, did_you_mean, did_you_mean_file, shortened
@@ -46,6 +46,9 @@ class Callee(Protocol):
     def where(self) -> Location:
         """The place in the spec that errors in this function point at."""
 
+    def calling(self, function: Callable[..., Any]) -> Self:
+        """Return a copy that calls `function`, such as a wrapper around the user's function."""
+
     def running(self, circumstances: str = "") -> AbstractContextManager[None]:
         """Return a context for calls to the function; a failure inside it mentions the `circumstances`."""
 
@@ -67,6 +70,9 @@ class UserCode:
 
     def __str__(self) -> str:
         return str(self.code)
+
+    def calling(self, function: Callable[..., Any]) -> Self:
+        return replace(self, value=function)
 
     @contextmanager
     def running(self, circumstances: str = "") -> Iterator[None]:

@@ -6,7 +6,7 @@ time or along directions, and the noise in its losses is measured (`numerical.no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol
@@ -105,6 +105,12 @@ class Function(Protocol):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Facts that suggest wrong gradients, found by running the code in other ways."""
+
+    def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
+        """Return sentences that say where in the code the fault lies, as far as its taps show.
+
+        wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
+        """
 
     @property
     def others(self) -> Sequence[Function]:

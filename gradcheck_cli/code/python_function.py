@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -31,6 +31,8 @@ from gradcheck_cli.code.returned import (
     samples,
     taking_data,
 )
+from gradcheck_cli.code.tap import watching
+from gradcheck_cli.code.tapped import Search, Taps, Watching, no_taps, refuse_unused
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.network.shifted import INPUTS
@@ -64,9 +66,9 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     if inputs.checks_inputs:
         parameters = {**parameters, INPUTS: _differentiable(x, parameters, source.vectorized)}
         function = _of_inputs(function)
-    code = replace(code, value=function)
+    code = code.calling(function)
     if source.vectorized:
-        return observed(replace(code, value=_of_one(code)), parameters, x, y, stacked=code)
+        return observed(code.calling(_of_one(code)), parameters, x, y, stacked=code)
     return observed(code, parameters, x, y)
 
 
@@ -79,15 +81,39 @@ def observed(
     stacked: a version of the function that takes K points at once, or None.
     Raises an `InputError` that points at the place where the spec names the code.
     """
+    taps = no_taps(code) if stacked else _taps(code, parameters, x, y)
+    own = parameters
+    code, parameters = code.calling(_with_taps(code.value, taps)), {**own, **taps.values}
 
     def observe() -> tuple[Evaluation, tuple[str, ...]]:
         return _observe(code, parameters, x, y)
 
     first, remarks = verified(observe, code, lambda: first_not_finite(observe))
     loss = float(first.losses.astype(np.float64).sum())
-    function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, stacked)
+    function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, taps, stacked)
     refuse_mixed(function, first.apart, code)
+    refuse_unused(taps, function.forward, own, first.gradients)
     return function
+
+
+def _taps(code: Callee, parameters: Mapping[str, Array], x: Any, y: Any) -> Taps:
+    """Return the taps that the function passes, if it returns gradients of their names."""
+    watch = Watching(code)
+    with code.running(), watching(watch):
+        _, gradients = _call(code, {name: array.copy() for name, array in parameters.items()}, x, y)
+    names = gradients if isinstance(gradients, Mapping) else ()
+    return Taps(code, {n: tap for n, tap in watch.seen.items() if n in names and n not in parameters})
+
+
+def _with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:
+    """Return a function of parameters and taps that calls `function`, and moves the taps in it."""
+
+    def tapped(parameters: dict[str, Array], x: Any, y: Any) -> Any:
+        own, watch = taps.split(parameters)
+        with watching(watch):
+            return function(own, x, y)
+
+    return tapped if taps.at else function
 
 
 @dataclass(frozen=True)
@@ -99,6 +125,7 @@ class _Function:
     terms: int
     loss: float
     remarks: tuple[str, ...]
+    taps: Taps
     stacked: Callee | None = None  # the author's function, if it takes a stack of parameters
 
     is_layer: ClassVar[bool] = False
@@ -141,6 +168,16 @@ class _Function:
         with self.code.running(_MOVED):
             _, gradients = _call(self.code, dict(parameters), self.x, self.y)
             return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
+
+    def forward(self, parameters: Mapping[str, Array]) -> Array:
+        """Return the loss terms, (S,), at parameters without taps, under whatever watches the taps."""
+        with self.code.running(_MOVED):
+            loss, _ = _call(self.taps.code, dict(parameters), self.x, self.y)
+            return read_losses(loss, self.code).astype(np.float64)
+
+    def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
+        own = {name: array for name, array in self.parameters.items() if name not in self.taps.at}
+        return Search(self.taps, self.forward, own).places(wrong, right) if self.taps.at else ()
 
     def wide_gradients(self) -> None:
         """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""

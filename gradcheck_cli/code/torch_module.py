@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -164,6 +164,10 @@ class _Function:
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         with self.code.running(_MOVED):
             return self.graph.gradients(parameters, self.upstream)
+
+    def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
+        """Return nothing, since modules have no taps."""
+        return ()
 
     def wide_gradients(self) -> Mapping[str, Array] | None:
         """Return the gradients that backward computes in float64.

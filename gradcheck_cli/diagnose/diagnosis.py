@@ -55,6 +55,7 @@ class Diagnosis:
     author's.
     trials: what rerunning the code in other ways has shown, one sentence per fact; if there are any, they
     count as the explanation.
+    places: where in the code the fault lies, as far as taps show, one sentence per place.
     """
 
     answers: tuple[Answer, ...]
@@ -63,3 +64,4 @@ class Diagnosis:
     layers: tuple[str, ...]
     basis: Literal["network", "arrays", "a layer", "another network"]
     trials: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()

@@ -127,10 +127,12 @@ class CodeSubject:
         from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # load it only if needed
 
         wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
+        right = {c.name for c in comparisons if c.verdict is Verdict.AGREES}
+        function = self.objective.function
+        places = tuple(function.places(wrong, right))
         shown = [finding.sentence for finding in self.findings if wrong & set(finding.tensors)]
         if shown:
-            return diagnosis_of_trials(shown)
-        function = self.objective.function
+            return replace(diagnosis_of_trials(shown), places=places)
         found = diagnose(
             comparisons,
             self.inputs.problem,
@@ -138,7 +140,7 @@ class CodeSubject:
             samples=function.samples,
             loss=self.analytic.loss,
         )
-        return replace(found, basis="a layer") if function.is_layer else found
+        return replace(found, places=places, basis="a layer" if function.is_layer else found.basis)
 
 
 def _largest(arrays: Iterable[Array]) -> float:
@@ -188,7 +190,7 @@ def read_function(spec: Spec, source: FromCode) -> tuple[Function, Inputs]:
 
 def checked_tensors(function: Function, inputs: Inputs, how: CheckSpec) -> tuple[str, ...]:
     """Return the names of the tensors to check, in order."""
-    parameters = inputs.problem.network.shapes if inputs.problem else function.parameters
+    parameters = {**(inputs.problem.network.shapes if inputs.problem else {}), **function.parameters}
     names = [name for name in parameters if not (inputs.checks_inputs and name == INPUTS)]
     return (*matching(names, how.parameters), *((INPUTS,) if inputs.checks_inputs else ()))
 

@@ -29,6 +29,8 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
     """Yield why the gradient is wrong: the mistakes that would lead to it, and other known facts."""
     if diagnosis is None:
         return
+    if diagnosis.places:
+        yield Said(f"Where: {' '.join(f'{sentence}.' for sentence in diagnosis.places)}")
     if diagnosis.trials:
         yield Said(f"Why: {' '.join(f'{sentence}.' for sentence in diagnosis.trials)}")
     if diagnosis.answers:

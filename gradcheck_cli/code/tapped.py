@@ -1,0 +1,195 @@
+"""A function whose forward pass marks intermediates with `tap`: they are checked like parameters.
+
+An intermediate is moved by adding to it where it stands, and everything after it is computed from there. So
+its gradient is ∂L/∂h with the parameters held, which is what backward passes on at that line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.code.load import Callee, a
+from gradcheck_cli.code.returned import plain
+from gradcheck_cli.code.tap import watching
+from gradcheck_cli.types import Array
+
+Run = Callable[[Mapping[str, Array]], Array]
+"""Runs the forward pass at these parameters, without taps, and returns the loss terms, (S,)."""
+
+_NUDGE = 2.0**-10
+"""How far to move a tensor to see what depends on it, relative to the size of its entries."""
+
+_DIFFERS = 1e-12
+"""The relative change of an intermediate above which it depends on what was moved."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """An intermediate of the forward pass: its value in float64, and its line, such as ``net.py:31``."""
+
+    value: Array
+    place: str
+
+
+@dataclass
+class Watching:
+    """Sees the taps of one run of the forward pass, and moves or holds some of them.
+
+    code: the function that runs, for messages.
+    shifts: what to add to the value of a tap, by name.  held: values to put in the place of taps, by name.
+    seen: every tap that was passed, in order.
+    """
+
+    code: Callee
+    shifts: Mapping[str, Array] = field(default_factory=dict)
+    held: Mapping[str, Array] = field(default_factory=dict)
+    seen: dict[str, Tap] = field(default_factory=dict)
+
+    def passed(self, name: str, value: Any, place: str) -> Any:
+        """Return the value, moved or held. Raises `InputError` for a second tap of the name, or no floats."""
+        if name in self.seen:
+            message = f"passes tap '{name}' twice, at {self.seen[name].place} and at {place}"
+            raise self.code.complain(message, f"give each its own name, such as f'{name}{{i}}'")
+        array = plain(value)
+        if array.dtype.kind != "f":
+            found = a(value) if array.dtype.kind == "O" else f"numbers of type {array.dtype}"
+            raise self.code.complain(f"taps {found} as '{name}' at {place}; an array of floats is needed")
+        self.seen[name] = Tap(array.astype(np.float64), place)
+        if name in self.held:
+            return value + _in_kind(value, self.held[name] - array)
+        return value + _in_kind(value, self.shifts[name]) if name in self.shifts else value
+
+
+def _in_kind(value: Any, shift: Array) -> Any:
+    """Return the shift as a tensor of torch if the value is one; numpy and jax add arrays of numpy."""
+    return value.new_tensor(shift) if hasattr(value, "new_tensor") else shift
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The taps of a forward pass whose gradients the code returns; none by default.
+
+    code: the function that contains them.  at: each tap at the unperturbed parameters, in order.
+    """
+
+    code: Callee
+    at: Mapping[str, Tap]
+
+    @property
+    def values(self) -> Mapping[str, Array]:
+        """The values of the taps, which count as further parameters."""
+        return {name: tap.value for name, tap in self.at.items()}
+
+    def split(self, point: Mapping[str, Array]) -> tuple[dict[str, Array], Watching]:
+        """Return the parameters of a point, and a watch that moves the taps to their values there."""
+        shifts = {name: point[name] - tap.value for name, tap in self.at.items() if name in point}
+        moved = {name: shift for name, shift in shifts.items() if shift.any()}
+        return {n: array for n, array in point.items() if n not in self.at}, Watching(self.code, moved)
+
+
+def no_taps(code: Callee) -> Taps:
+    """Return an empty set of taps, for code that has none, or whose taps are not checked."""
+    return Taps(code, {})
+
+
+def refuse_unused(
+    taps: Taps, run: Run, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> None:
+    """Raise `InputError` if the code computes on without the value that a tap returned.
+
+    Such a tap can be moved without any effect, while the code gives it a gradient.
+    """
+    for name, tap in taps.at.items():
+        if np.any(gradients[name]) and not _moves(Search(taps, run, parameters), name):
+            message = (
+                f"does not use what tap('{name}', …) returns at {tap.place}: the loss does not depend on it"
+            )
+            raise taps.code.complain(message, f'write {name} = tap("{name}", {name})')
+
+
+def _moves(search: Search, name: str) -> bool:
+    before, after = search.run(search.parameters), search.moved(name, {})[1]
+    return before.shape != after.shape or bool((before != after).any())
+
+
+# --- where the fault lies -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Search:
+    """Finds between which taps a fault lies.
+
+    run: runs the forward pass.  parameters: the point, without taps.
+    """
+
+    taps: Taps
+    run: Run
+    parameters: Mapping[str, Array]
+
+    def places(self, wrong: Collection[str], right: Collection[str]) -> Iterator[str]:
+        """Yield a sentence for each tensor that is wrong although all taps computed from it are right.
+
+        Backward reaches the tensor through those taps, so the fault lies between them and the tensor.
+        wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
+        """
+        reached = {name: self._reached(name) for name in (*self.parameters, *self.taps.at)}
+        for name in reached:
+            if name in wrong and reached[name] <= set(right):
+                yield self._sentence(name, self._next(reached, name))
+
+    def _sentence(self, name: str, above: Sequence[str]) -> str:
+        at = f"∂L/∂{name}{self._line(name)} is wrong"
+        if not above:
+            return f"{at}, and nothing between it and the loss has a tap: the fault lies there"
+        names = " and ".join(f"∂L/∂{each}{self._line(each)}" for each in above)
+        past = (
+            f", or on a way from {name} to the loss that passes no tap" if self._passes(name, above) else ""
+        )
+        are = "is" if len(above) == 1 else "are"
+        return f"{names} {are} right, but {at}: the fault lies between them{past}"
+
+    def _line(self, name: str) -> str:
+        return f" ({self.taps.at[name].place})" if name in self.taps.at else ""
+
+    def _next(self, reached: Mapping[str, frozenset[str]], name: str) -> list[str]:
+        """Return the taps that depend on a tensor and on no other tap that depends on it, in order."""
+        further = {each for via in reached[name] for each in reached[via]}
+        return [tap for tap in self.taps.at if tap in reached[name] - further]
+
+    def _reached(self, name: str) -> frozenset[str]:
+        """Return the names of the taps whose values depend on a tensor."""
+        watch, _ = self.moved(name, {})
+        return frozenset(
+            tap
+            for tap, before in self.taps.at.items()
+            if tap != name and tap in watch.seen and _differ(before.value, watch.seen[tap].value)
+        )
+
+    def _passes(self, name: str, above: Sequence[str]) -> bool:
+        """Return whether the loss depends on a tensor even while the taps above it are held."""
+        held = {tap: self.taps.at[tap].value for tap in above}
+        return _differ(self.run(self.parameters), self.moved(name, held)[1])
+
+    def moved(self, name: str, held: Mapping[str, Array]) -> tuple[Watching, Array]:
+        """Move a tensor while some taps are held; return what was seen, and the loss terms, (S,).
+
+        held: the values of those taps, by name.
+        """
+        point = {**self.parameters, **self.taps.values}
+        rng = np.random.default_rng(0)
+        size = np.maximum(np.abs(point[name]), np.sqrt(np.mean(np.square(point[name]))) or 1.0)
+        point[name] = point[name] + _NUDGE * size * rng.uniform(0.5, 1.0, size.shape)
+        parameters, watch = self.taps.split(point)
+        watch.held = held
+        with watching(watch):
+            return watch, self.run(parameters)
+
+
+def _differ(first: Array, second: Array) -> bool:
+    if first.shape != second.shape:
+        return True
+    return bool(np.abs(first - second).max(initial=0.0) > _DIFFERS * np.abs(first).max(initial=0.0))
