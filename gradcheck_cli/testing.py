@@ -66,7 +66,7 @@ def failure_of(report: Report) -> FailedCheckError:
 
 def check_gradients(
     loss_and_gradients: Callable[..., Any],
-    parameters: Mapping[str, ArrayLike] | ArrayLike,
+    parameters: Any,
     x: Any = None,
     y: Any = None,
     *,
@@ -80,9 +80,10 @@ def check_gradients(
     """Compare the gradients that a function returns with finite differences of its loss.
 
     loss_and_gradients: f(parameters, x, y) or f(parameters). It returns the loss, as a number or as an array
-        of terms that add up to it, and the gradients, as a dict keyed by parameter name, or as an array if
-        `parameters` is an array.
-    parameters: the point at which to check: a dict of arrays by name, or an array.
+        of terms that add up to it, and the gradients, nested like the parameters: a dict of arrays for a
+        dict of arrays, an array for an array.
+    parameters: the point at which to check: an array, or arrays in dicts, lists, tuples, dataclasses and jax
+        pytrees, nested to any depth. The gradients are nested in the same way; None is a gradient of 0.
     x, y: the data, passed to the function unchanged.
     only: the names of the parameters to check; wildcards are allowed.
     scheme, rtol, strict: as in a spec.

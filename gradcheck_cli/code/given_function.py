@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from gradcheck_cli.code.load import a
+from gradcheck_cli.code.nested import ALONE, Nested
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.python_function import observed
 from gradcheck_cli.code.returned import as_point, in_two_parts, plain, taking_data
 from gradcheck_cli.errors import InputError, Location, bad_input
-
-ALONE = "parameters"
-"""The name under which the parameters are checked if they are a single array and not a dict."""
 
 
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
     """Return the function and its inputs in the form that a function named in a spec would have.
 
     function: the user's function, of (parameters, x, y) or of the parameters alone.
-    parameters: a dict of arrays, or a single array. With a single array, the function gets that array and
-    returns its gradient as an array.
+    parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The
+    function gets them nested in the same way, and returns gradients that are.
     x, y: the data, passed on unchanged.
 
     Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or
@@ -30,11 +28,9 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
-    called = taking_data(function, x, y)
-    arrays = parameters if isinstance(parameters, Mapping) else {ALONE: parameters}
-    if arrays is not parameters:
-        called = _of_one_array(called)
-    point = _point(arrays)
+    nested = Nested(parameters)
+    called = nested.called_by_path(taking_data(function, x, y))
+    point = _point(nested.arrays)
     return observed(given(function).calling(called), point, x, y), Inputs(point, None, None)
 
 
@@ -71,22 +67,6 @@ class Given:
 
     def complain(self, message: str, help: str | None = None) -> InputError:
         return bad_input(f"{self.name} {message}", help=help)
-
-
-def _of_one_array(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of a dict with one array that calls `function` with that array.
-
-    Its gradients are a dict, too. A result that is not a pair is passed through, and refused later.
-    """
-
-    def named(parameters: dict[str, Any], x: Any, y: Any) -> Any:
-        match function(parameters[ALONE], x, y):
-            case (loss, gradient):
-                return loss, {ALONE: gradient}
-            case other:
-                return other
-
-    return named
 
 
 def _array(name: str, value: Any) -> Any:

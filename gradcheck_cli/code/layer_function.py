@@ -33,7 +33,7 @@ from gradcheck_cli.code.returned import (
     refuse_changed,
 )
 from gradcheck_cli.code.tap import watching
-from gradcheck_cli.code.tapped import Search, Tap, Taps, Watching, no_taps, refuse_unused
+from gradcheck_cli.code.tapped import Search, Taps, Watching, refuse_unused
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, Location
 from gradcheck_cli.types import Array, Shape
@@ -66,15 +66,16 @@ def layer_function(
     if not names:
         help = "give x and the weights as arrays of floats; anything else is passed on as it is"
         raise forward.complain("has no arguments to differentiate", help)
-    with forward.running():
+    watch = Watching(forward)
+    with forward.running(), watching(watch):
         result = called(forward.value, given_to(arguments, point))
-        convention = convention_of(forward, backward, result, arguments, outputs)
-        layer = Layer(forward, backward, arguments, convention, no_taps(forward))
-        watch = Watching(forward)
-        with watching(watch):
-            shapes = [plain(out).shape for out in layer.untapped(point).outputs]
-    function = LayerFunction(layer, point, Upstream(_drawn(shapes, 0)), 0.0, ())
-    return _tried(_observed(_tapped(function, watch.seen)))
+    convention = convention_of(forward, backward, result, arguments, outputs)
+    taps = Taps(forward, watch.seen)
+    layer = Layer(forward, backward, arguments, convention, taps)
+    returned = result if isinstance(result, tuple | list) else (result,)
+    shapes = [plain(out).shape for out in returned[: convention.outputs]]
+    upstream = Upstream(_drawn(shapes, 0))
+    return _tried(_observed(LayerFunction(layer, {**point, **taps.values}, upstream, 0.0, ())))
 
 
 @dataclass(frozen=True)
@@ -261,19 +262,8 @@ def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:
     return {name: plain(value).copy() for name, value in values.items() if hasattr(value, "dtype")}
 
 
-def _tapped(function: LayerFunction, seen: Mapping[str, Tap]) -> LayerFunction:
-    """Return the function with those taps whose gradients backward returns in its dict."""
-    layer = replace(function.layer, taps=Taps(function.layer.forward, seen))
-    whole = replace(function, layer=layer, parameters={**function.parameters, **layer.taps.values})
-    with layer.backward.running():
-        returned = layer.gradients(passed := layer.passed(function.parameters), whole.handed(passed))
-    taps = Taps(layer.forward, {name: tap for name, tap in seen.items() if name in returned})
-    parameters = {**function.parameters, **taps.values}
-    return replace(function, layer=replace(layer, taps=taps), parameters=parameters)
-
-
 def _observed(function: LayerFunction) -> LayerFunction:
-    """Run the layer repeatedly to verify its results; leave out the arrays that have no gradient."""
+    """Run the layer repeatedly to verify its results; leave out arrays and taps that have no gradient."""
     first, remarks = verified(
         function.observe, function.layer.forward, lambda: first_not_finite(function.observe)
     )
@@ -282,7 +272,8 @@ def _observed(function: LayerFunction) -> LayerFunction:
         name: in_the_form_of(value, function.parameters[name]) if name in function.parameters else value
         for name, value in function.layer.arguments.items()
     }
-    layer = replace(function.layer, arguments=arguments)
+    taps = {name: tap for name, tap in function.layer.taps.at.items() if name in checked}
+    layer = replace(function.layer, arguments=arguments, taps=Taps(function.layer.forward, taps))
     own = {name: array for name, array in checked.items() if name not in layer.taps.at}
     refuse_unused(layer.taps, replace(function, layer=layer).forward, own, first.gradients)
     return replace(function, layer=layer, parameters=checked, loss=float(first.losses.sum()), remarks=remarks)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gradcheck_cli.arrays.named_arrays import Author, Dialect, OwnParameters
-from gradcheck_cli.code.load import Load, UserCode
-from gradcheck_cli.code.returned import as_point, named_arrays, own_data
+from gradcheck_cli.code.load import Load, UserCode, a
+from gradcheck_cli.code.nested import ALONE, Nested
+from gradcheck_cli.code.returned import as_point, own_array, own_data
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.data import InlineData
 from gradcheck_cli.spec.gradients import NetworkCode
@@ -38,11 +39,29 @@ def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
 
 def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
     """Return `parameters` from the code's module, converted to float64; None if the module defines none."""
+    nested = own_nested(code)
+    return None if nested is None else own_point(nested, code)
+
+
+def own_nested(code: UserCode) -> Nested | None:
+    """Return `parameters` from the code's module, as it nests them; None if the module defines none."""
     own = code.own("parameters")
     if own is None:
         return None
+    nested = Nested(own)
+    if ALONE in nested.arrays or not nested.arrays:
+        message = f"parameters of {code.code.file.name} is {a(own)}; a dict of arrays by name is needed"
+        raise bad_input(message, *code.where)
+    return nested
+
+
+def own_point(nested: Nested, code: UserCode) -> dict[str, Array]:
+    """Return the parameters that the code's module defines by their paths, converted to float64."""
     with code.running("reading its parameters"):
-        return as_point(named_arrays(own, code, "parameters"), code.where)
+        arrays = {
+            path: own_array(value, code, f"'{path}' of parameters") for path, value in nested.arrays.items()
+        }
+        return as_point(arrays, code.where)
 
 
 def _data(code: UserCode) -> InlineData:

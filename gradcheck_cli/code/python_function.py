@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from inspect import unwrap
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -14,8 +15,9 @@ import numpy as np
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.load import Callee, Load, UserCode, a, load
+from gradcheck_cli.code.nested import Nested
 from gradcheck_cli.code.objective import Finding, Function, Inputs
-from gradcheck_cli.code.own_inputs import own_parameters
+from gradcheck_cli.code.own_inputs import own_nested, own_point
 from gradcheck_cli.code.returned import (
     Evaluation,
     as_point,
@@ -32,7 +34,7 @@ from gradcheck_cli.code.returned import (
     taking_data,
 )
 from gradcheck_cli.code.tap import watching
-from gradcheck_cli.code.tapped import Search, Taps, Watching, no_taps, refuse_unused
+from gradcheck_cli.code.tapped import Search, Tap, Taps, Watching, refuse_unused
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.network.shifted import INPUTS
@@ -60,9 +62,13 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     loss and gradients, changes its arguments, or returns different results for the same arguments.
     """
     code, dialect = load(source.code, source.where), Dialect(source, "gradients")
-    parameters, (x, y) = _point(inputs, code, dialect), samples(inputs, code)
+    nested = _nested(inputs, code)
+    parameters, (x, y) = _point(inputs, code, nested, dialect), samples(inputs, code)
     dialect.refuse_unfit({**parameters, INPUTS: x} if inputs.checks_inputs else parameters)
-    function = _in_its_words(taking_data(code.value, x, y), dialect, source.vectorized)
+    function = taking_data(code.value, x, y)
+    if nested is not None and nested.arrays.keys() == dialect.theirs(parameters).keys():
+        function = nested.called_by_path(function)
+    function = _in_its_words(function, dialect, source.vectorized)
     if inputs.checks_inputs:
         parameters = {**parameters, INPUTS: _differentiable(x, parameters, source.vectorized)}
         function = _of_inputs(function)
@@ -81,28 +87,30 @@ def observed(
     stacked: a version of the function that takes K points at once, or None.
     Raises an `InputError` that points at the place where the spec names the code.
     """
-    taps = no_taps(code) if stacked else _taps(code, parameters, x, y)
-    own = parameters
-    code, parameters = code.calling(_with_taps(code.value, taps)), {**own, **taps.values}
+    seen: dict[str, Tap] = {}
 
     def observe() -> tuple[Evaluation, tuple[str, ...]]:
-        return _observe(code, parameters, x, y)
+        return _observe(code, parameters, x, y, seen)
 
     first, remarks = verified(observe, code, lambda: first_not_finite(observe))
     loss = float(first.losses.astype(np.float64).sum())
-    function = _Function(code, parameters, x, y, len(first.losses), loss, remarks, taps, stacked)
+    taps = Taps(code, {name: tap for name, tap in seen.items() if name in first.gradients})
+    if taps.at and stacked:
+        raise code.complain("has taps, which do not work with `vectorized`", "leave `vectorized` out")
+    function = _Function(
+        code=code.calling(_with_taps(code.value, taps)),
+        parameters={**parameters, **taps.values},
+        x=x,
+        y=y,
+        terms=len(first.losses),
+        loss=loss,
+        remarks=remarks,
+        taps=taps,
+        stacked=stacked,
+    )
     refuse_mixed(function, first.apart, code)
-    refuse_unused(taps, function.forward, own, first.gradients)
+    refuse_unused(taps, function.forward, parameters, first.gradients)
     return function
-
-
-def _taps(code: Callee, parameters: Mapping[str, Array], x: Any, y: Any) -> Taps:
-    """Return the taps that the function passes, if it returns gradients of their names."""
-    watch = Watching(code)
-    with code.running(), watching(watch):
-        _, gradients = _call(code, {name: array.copy() for name, array in parameters.items()}, x, y)
-    names = gradients if isinstance(gradients, Mapping) else ()
-    return Taps(code, {n: tap for n, tap in watch.seen.items() if n in names and n not in parameters})
 
 
 def _with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:
@@ -183,15 +191,23 @@ class _Function:
         """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
 
 
-def _point(inputs: Inputs, code: UserCode, dialect: Dialect) -> Mapping[str, Array]:
+def _nested(inputs: Inputs, code: UserCode) -> Nested | None:
+    """Return the module's parameters as it nests them; None if it has none that the function may expect."""
+    if inputs.parameters is None:
+        return own_nested(code)
+    with suppress(InputError):  # the spec gives the parameters, so those of the module need not be usable
+        return own_nested(code)
+    return None
+
+
+def _point(inputs: Inputs, code: UserCode, nested: Nested | None, dialect: Dialect) -> Mapping[str, Array]:
     if inputs.parameters is not None:
         return as_point(inputs.parameters, ("parameters", "file"))
-    own = own_parameters(code)
-    if own is None:
+    if nested is None:
         file = code.code.file.name
         help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
         raise code.complain("has no parameters to start from: neither the spec nor its file gives any", help)
-    return dialect.ours(own)
+    return dialect.ours(own_point(nested, code))
 
 
 def _differentiable(x: Any, parameters: Mapping[str, Array], vectorized: bool) -> Array:
@@ -269,9 +285,11 @@ def _of_one(stacked: Callee) -> Callable[..., Any]:
 
 
 def _observe(
-    code: Callee, parameters: Mapping[str, Array], x: Any, y: Any
+    code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, seen: dict[str, Tap]
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Call the function once; return the losses and gradients, and any remarks.
+    """Call the function once; return the losses and gradients, those of taps too, and any remarks.
+
+    seen: gets the taps of the first call.
 
     Raises `InputError` if the function fails, does not return a loss and gradients, or changes an argument.
     """
@@ -279,11 +297,17 @@ def _observe(
     arguments = {f"parameter '{name}'": array for name, array in given.items()}
     arguments |= {name: array for name, array in (("x", x), ("y", y)) if isinstance(array, np.ndarray)}
     before = {name: array.copy() for name, array in arguments.items()}
-    with _hint_at_names(given), code.running():
+    watch = Watching(code)
+    with _hint_at_names(given), code.running(), watching(watch):
         loss, gradients = _call(code, dict(given), x, y)
         refuse_changed(before, arguments, code)
         losses = read_losses(loss, code)
-        arrays = read_gradients(gradients, {name: array.shape for name, array in parameters.items()}, code)
+        names = gradients if isinstance(gradients, Mapping) else ()
+        for name in [name for name in watch.seen if name in names and name not in parameters]:
+            seen.setdefault(name, watch.seen[name])
+        shapes = {name: array.shape for name, array in parameters.items()}
+        shapes |= {name: tap.value.shape for name, tap in seen.items()}
+        arrays = read_gradients(gradients, shapes, code)
     remarks = (*_aliases(arrays, arguments), *_narrow_jax(code, [loss, *gradients.values()]))
     return Evaluation(losses, {name: real(array) for name, array in arrays.items()}), remarks
 
@@ -321,6 +345,7 @@ def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
 
 def _in_sight_of(function: Any) -> Iterator[Any]:
     """Yield the objects that a function can refer to: its globals and the variables of its closure."""
+    function = unwrap(function)
     yield from getattr(function, "__globals__", {}).values()
     for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # the cell is empty

@@ -59,18 +59,8 @@ def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise _of(code, "data", f"is {a(data)}; (x, y) is needed")
     with code.running("reading its data"):
-        x, y = (None if value is None else _own_array(value, code, "data", "buifc") for value in data)
+        x, y = (None if value is None else own_array(value, code, "data", "buifc") for value in data)
     return x, y
-
-
-def named_arrays(values: Any, code: UserCode, what: str) -> dict[str, Array]:
-    """Convert a dict that the user's module defines to a dict of arrays by name.
-
-    what: the name of the dict in the module.  Raises `InputError` if it is not a dict of real arrays.
-    """
-    if not isinstance(values, Mapping) or not values:
-        raise _of(code, what, f"is {a(values)}; a dict of arrays by name is needed")
-    return {str(name): _own_array(value, code, f"'{name}' of {what}") for name, value in values.items()}
 
 
 def as_point(arrays: Mapping[str, Array], where: Location) -> dict[str, Array]:
@@ -89,7 +79,12 @@ def as_point(arrays: Mapping[str, Array], where: Location) -> dict[str, Array]:
     return point
 
 
-def _own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Array:
+def own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Array:
+    """Convert a value that the user's module defines to an array.
+
+    what: how messages name the value.  kinds: the kinds of dtype that are allowed.
+    Raises `InputError` for any other kind.
+    """
     array = plain(value)
     if array.dtype.kind not in kinds:
         raise _of(code, what, f"holds {array.dtype}; real numbers are needed", in_two_parts(array))

@@ -71,7 +71,7 @@ def _in_kind(value: Any, shift: Array) -> Any:
 
 @dataclass(frozen=True)
 class Taps:
-    """The taps of a forward pass whose gradients the code returns; none by default.
+    """The taps of a forward pass whose gradients the code returns.
 
     code: the function that contains them.  at: each tap at the unperturbed parameters, in order.
     """
@@ -89,11 +89,6 @@ class Taps:
         shifts = {name: point[name] - tap.value for name, tap in self.at.items() if name in point}
         moved = {name: shift for name, shift in shifts.items() if shift.any()}
         return {n: array for n, array in point.items() if n not in self.at}, Watching(self.code, moved)
-
-
-def no_taps(code: Callee) -> Taps:
-    """Return an empty set of taps, for code that has none, or whose taps are not checked."""
-    return Taps(code, {})
 
 
 def refuse_unused(

@@ -1,0 +1,168 @@
+"""Parameters in nested dicts, lists, tuples and dataclasses, as arrays named by their paths."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.code.returned import plain
+
+ALONE = "parameters"
+"""The name of the parameters if they are a single array."""
+
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Parameters as their author nests them.
+
+    example: a dict, list, tuple, dataclass or jax pytree of arrays, nested to any depth, or a single array.
+        Entries that are not numbers, such as None or the name of an activation, are kept as they are.
+    """
+
+    example: Any
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The arrays by their paths, such as ``layers.0.weight``; a single array is named ``parameters``."""
+        return {path or ALONE: value for path, value in _leaves("", self.example)}
+
+    def filled(self, arrays: Mapping[str, Any]) -> Any:
+        """Return the example with other arrays in it, given by their paths."""
+        return _filled("", self.example, arrays)
+
+    def by_path(self, gradients: Any) -> Any:
+        """Return gradients that are nested like the example by their paths; None counts as 0.
+
+        Gradients that are by path already are taken as they are, and so are further entries of a dict.
+        """
+        if gradients is None:
+            return None
+        if isinstance(gradients, Mapping):
+            extra = set(map(str, gradients)) - {name for name, _ in _children(self.example) or ()}
+            found = {str(name): value for name, value in gradients.items() if str(name) in extra}
+        else:
+            found = {}
+        for path, value in _leaves("", self.example):
+            if path not in found and (gradient := _at(self.example, gradients, path)) is not _MISSING:
+                found[path or ALONE] = np.zeros(np.shape(plain(value))) if gradient is None else gradient
+        return found or gradients
+
+    def called_by_path(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of arrays by path that calls `function` with nested parameters.
+
+        Its gradients are by path, too. A result that is not a pair is passed through, and refused later.
+        """
+
+        @wraps(function)
+        def by_path(parameters: dict[str, Any], x: Any, y: Any) -> Any:
+            match function(self.filled(parameters), x, y):
+                case (loss, gradients):
+                    return loss, self.by_path(gradients)
+                case other:
+                    return other
+
+        return by_path
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    children = _children(value)
+    if children is None:
+        yield path, value
+        return
+    for name, child in children:
+        if _is_parameter(value, child):
+            yield from _leaves(f"{path}.{name}" if path else name, child)
+
+
+def _filled(path: str, value: Any, arrays: Mapping[str, Any]) -> Any:
+    children = _children(value)
+    if children is None:
+        return arrays.get(path or ALONE, value)
+    filled = [_filled(f"{path}.{name}" if path else name, child, arrays) for name, child in children]
+    return _rebuilt(value, [name for name, _ in children], filled)
+
+
+def _at(example: Any, gradients: Any, path: str) -> Any:
+    """Return the gradient at a path, or `_MISSING`; None for everything below a None."""
+    for name in path.split(".") if path else ():
+        if gradients is None:
+            return None
+        children = dict(_children(gradients) or ())
+        if name not in children:
+            return _MISSING
+        gradients = children[name]
+    return gradients
+
+
+def _is_parameter(parent: Any, child: Any) -> bool:
+    """Return whether a child can be a parameter. A plain dict may only hold parameters, or None."""
+    if child is None:
+        return False
+    is_settings = dataclasses.is_dataclass(parent) or _is_pytree(parent)
+    return not is_settings or _children(child) is not None or plain(child).dtype.kind in "fc"
+
+
+def _children(value: Any) -> list[tuple[str, Any]] | None:
+    """Return the named children of a container; None for an array, a list of numbers, or anything else."""
+    if isinstance(value, Mapping):
+        return [(str(name), child) for name, child in value.items()]
+    if _is_pytree(value):
+        return [
+            (str(i), child) for i, child in enumerate(_pytree().tree_leaves(value, is_leaf=_is_below(value)))
+        ]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)]
+    if isinstance(value, tuple | list) and not _is_array(value):
+        return list(zip(getattr(value, "_fields", map(str, range(len(value)))), value, strict=True))
+    return None
+
+
+def _is_array(value: Any) -> bool:
+    """Return whether a list or tuple is an array written out in numbers."""
+    if any(hasattr(each, "shape") for each in value):
+        return False
+    try:
+        return bool(np.asarray(value).dtype.kind in "buifc")
+    except ValueError:  # lists of unequal lengths
+        return False
+
+
+def _rebuilt(value: Any, names: list[str], children: list[Any]) -> Any:
+    if isinstance(value, Mapping):
+        filled = dict(zip(value, children, strict=True))
+        return filled if type(value) is dict else type(value)(filled)  # type: ignore[call-arg]
+    if _is_pytree(value):
+        return _pytree().tree_structure(value, is_leaf=_is_below(value)).unflatten(children)
+    if dataclasses.is_dataclass(value):
+        rebuilt = copy.copy(value)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(rebuilt, name, child)
+        return rebuilt
+    return type(value)(*children) if hasattr(value, "_fields") else type(value)(children)
+
+
+# --- classes that are registered with jax -------------------------------------------------------------------
+
+
+def _pytree() -> Any:
+    return sys.modules["jax.tree_util"]
+
+
+def _is_below(value: Any) -> Callable[[Any], bool]:
+    return lambda each: each is not value
+
+
+def _is_pytree(value: Any) -> bool:
+    """Return whether the value is of a class that its author has registered as a pytree of jax."""
+    if "jax.tree_util" not in sys.modules or value is None or isinstance(value, Mapping | tuple | list):
+        return False
+    return not _pytree().all_leaves([value])
