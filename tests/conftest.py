@@ -40,6 +40,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.dist = "worksteal"  # neighbours mostly stay together, and share expensive set-up
 
 
+@pytest.fixture
+def undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the diagnosis of wrong gradients: it takes most of the time, and a verdict needs none."""
+    from judged import leave_out_diagnoses  # loads numpy, which must see the settings above
+
+    leave_out_diagnoses(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def configs() -> Path:
     return ROOT / "configs"

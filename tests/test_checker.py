@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from build import spec_of
+from judged import Judge
 from mistakes import MISTAKES, conventions, effect
 from pydantic import ValidationError
 from random_networks import FAMILIES, problem_or_none
@@ -46,7 +47,7 @@ def test_fresh_seeds_give_the_same_verdicts(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("half", first(1, range(2)))
-def test_mistakes_planted_in_random_networks_never_pass(family, half, tmp_path):
+def test_mistakes_planted_in_random_networks_never_pass(family, half):
     """The exceptions change nothing, no more than rounding does, or are a convention at a kink.
 
     Each family takes the other half first, so that every run plants every mistake.
@@ -58,6 +59,7 @@ def test_mistakes_planted_in_random_networks_never_pass(family, half, tmp_path):
     at = (problem.network, problem.parameters, problem.x, problem.target)
     right, usual = gradients(*at), conventions(problem)
     bounds = gradient_rounding(*at, Arithmetic.of(problem.dtype))
+    judge = Judge(Spec.model_validate(raw), problem)
     start = (half + list(FAMILIES).index(family)) % 2
     for name, mistake in islice(MISTAKES.items(), start, None, 2):
         wrong = {key: np.asarray(value, problem.dtype) for key, value in mistake(problem, right).items()}
@@ -66,8 +68,7 @@ def test_mistakes_planted_in_random_networks_never_pass(family, half, tmp_path):
             continue
         if any(all(np.allclose(each[key], wrong[key], 1e-6, 0) for key in right) for each in usual):
             continue
-        report = check(with_gradients(Spec.model_validate(raw), wrong, tmp_path))
-        assert report.verdict is not Verdict.AGREES, (name, effect(wrong, right))
+        assert judge.report(wrong).verdict is not Verdict.AGREES, (name, effect(wrong, right))
 
 
 TARGETS = {
@@ -150,17 +151,18 @@ NETWORKS = {
     "softmax bce": spec_of((5, "gelu"), (3, "softmax"), loss="bce_with_logits", samples=4, seed=4),
 }
 
+JUDGES = {name: Judge(spec) for name, spec in NETWORKS.items()}
+
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_planted_mistakes_are_called_wrong(network, mistake, tmp_path):
-    spec = NETWORKS[network]
-    problem = build_problem(spec)
+def test_planted_mistakes_are_called_wrong(network, mistake):
+    problem = build_problem(NETWORKS[network])
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
     wrong = MISTAKES[mistake](problem, right)
     if not effect(wrong, right) > 1e-5:
         pytest.skip("this network has no such part")
-    report = check(with_gradients(spec, wrong, tmp_path))
+    report = JUDGES[network].report(wrong)
     assert report.verdict is Verdict.WRONG
     for comparison in report.comparisons:
         if np.abs(right[comparison.name]).max() < 1e-12:

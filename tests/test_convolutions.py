@@ -66,6 +66,7 @@ PLANTED: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
+@pytest.mark.usefixtures("undiagnosed")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mistake", PLANTED)
 @pytest.mark.parametrize("seed", first(6, SEEDS[:12]))

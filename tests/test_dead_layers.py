@@ -97,6 +97,7 @@ def test_a_dead_layer_is_decided_under_every_usual_convention(tmp_path, number):
         assert verdict_on(spec, with_slope_at_0(problem, slope), tmp_path) is Verdict.AGREES, slope
 
 
+@pytest.mark.usefixtures("undiagnosed")
 @pytest.mark.parametrize("number", first(1, range(3)))
 def test_a_mistake_in_a_network_with_a_dead_layer_is_wrong(tmp_path, number):
     spec = spec_of_depth(seeds_of_the_dead()[number], tmp_path)

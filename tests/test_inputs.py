@@ -146,6 +146,7 @@ def test_an_x_that_puts_units_on_a_kink_follows_a_convention_and_is_noted():
 # --- wrong gradients ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undiagnosed")
 def test_every_single_wrong_entry_of_x_is_found(tmp_path):
     spec = dense(3, inputs=True)
     right = of_values(spec)[INPUTS]

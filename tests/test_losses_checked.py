@@ -85,6 +85,7 @@ def _sign(g: np.ndarray) -> None:
     g *= -1.0
 
 
+@pytest.mark.usefixtures("undiagnosed")
 @pytest.mark.parametrize("mistake", [_doubled_row, _one_entry, _sign])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_mistakes_with_every_loss_are_wrong(loss, mistake, tmp_path):

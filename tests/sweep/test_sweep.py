@@ -138,6 +138,7 @@ def test_the_error_of_a_wrong_gradient_does_not_fall(swept):
         assert curve.flat == pytest.approx(of.adaptive.error, rel=0.01)
 
 
+@pytest.mark.usefixtures("undiagnosed")
 @pytest.mark.parametrize("name", MISTAKES)
 def test_gradients_that_the_check_calls_wrong_never_pass(name, tmp_path):
     problem = problem_of((4, "tanh"), (3, "sigmoid"), penalty={"l2": 0.1})
