@@ -9,7 +9,7 @@ import gc
 import sys
 
 _LOADED = 150_000
-"""A threshold for garbage collection that is above the number of objects that all modules create."""
+"""A threshold for garbage collection above the number of objects that importing all modules creates."""
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ class Comparison(Judged):
         """The entries whose relative error is meaningful.
 
         The relative error of a value that is 0 to within rounding and error bar is only noise, unless the
-        entry is wrong all the same.
+        entry is wrong anyway.
         """
         distinct = self.scale > self.rounding + self.bar
         return (distinct | self.wrong) & ~np.isnan(self.relative_error)
@@ -139,7 +139,7 @@ class Comparison(Judged):
 
     @cached_property
     def place(self) -> str:
-        """What is wrong: `everything`, or rows or columns as in `rows 3 and 7`; empty if neither fits."""
+        """The part that is wrong: `everything`, or rows or columns as in `rows 3 and 7`; empty otherwise."""
         wrong = self.wrong | self.suspect
         whole = wrong | self.zero
         if not wrong.any() or self.projected is None:

@@ -1,4 +1,4 @@
-"""The results of a check, of a spec and of a run, and the exit codes that follow."""
+"""The results of checks, specs and whole runs, and the exit codes that they lead to."""
 
 from __future__ import annotations
 

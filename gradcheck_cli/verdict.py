@@ -33,10 +33,10 @@ TRIFLE = 1e-9
 """An entry below this share of its summands, or of the tensor's largest entry, counts as zero."""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
-"""A zero whose error exceeds this share of the threshold for zeros justifies wider arithmetic."""
+"""Wider arithmetic is worthwhile for a zero whose error exceeds this share of the threshold for zeros."""
 
 EXCUSABLE = 1e-5
-"""A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
+"""A tensor is unresolved if an undecided entry's error may exceed this share of its largest entry."""
 
 EXCUSED_BY_ROUNDING = 1e-3
 """Rounding can excuse the error of an undecided entry up to this share of the largest entry.
@@ -70,7 +70,10 @@ def default_rtol(dtype: np.dtype[Any]) -> float:
 
 @dataclass(frozen=True)
 class Projection:
-    """The projection Σ d g of a gradient g onto one random direction d; `error` is that of `numerical`."""
+    """The projection Σ d g of a gradient g onto one random direction d, analytic and numerical.
+
+    error: the error of `numerical`.
+    """
 
     analytic: float
     numerical: float
@@ -296,8 +299,9 @@ def by_convention(
 ) -> Estimate:
     """Return the estimate, with entries on a kink set to the conventional value that fits them best.
 
-    An analytic value between the slopes of the two sides that fits no convention may be intended or wrong, so
-    the estimate of that entry becomes unknown. A value outside that range is wrong under every convention.
+    An analytic value that lies between the slopes of the two sides but fits no convention may be intended or
+    wrong, so the estimate of that entry becomes unknown. A value outside that range is wrong under every
+    convention.
     """
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors

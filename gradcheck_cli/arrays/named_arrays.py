@@ -302,8 +302,8 @@ class Dialect:
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.
 
-        Such an entry maps to a name that another entry also maps to, maps to an unknown name, or takes the
-        name of a parameter for another one, so that the first has no array.
+        An entry cannot be right if its target is unknown, if another entry has the same target, or if it uses
+        up an array that a parameter of that name needs.
         known: gradcheck's names of all arrays that may be mapped, or None if they are not known.
         """
         complaints = [*self._double()]

@@ -193,7 +193,7 @@ def refuse_absent(
 
 
 def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
-    """Raise an `InputError` if the arrays cannot be read whole into the memory allowed.
+    """Raise an `InputError` if the arrays are too large, or larger than their file.
 
     A shape may be impossible, exceed the memory limit, or need more bytes than the file has.
     """

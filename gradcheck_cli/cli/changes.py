@@ -33,7 +33,7 @@ _OVERRIDES = {"only": ("check", "parameters"), **_GRADIENTS}
 
 @contextmanager
 def located(read: SpecFile, changes: dict[str, Any]) -> Iterator[None]:
-    """Add its origin to each complaint raised inside the context.
+    """Add the origin to each complaint raised inside the context.
 
     The origin is a position in the spec's file or, if an option overrides that part of the spec, the option.
     """

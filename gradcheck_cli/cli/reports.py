@@ -1,4 +1,4 @@
-"""The files for --report.
+"""Write the files that --report names.
 
 A file that cannot be written is rejected before the work starts. The others are written completely or not at
 all.

@@ -16,7 +16,7 @@ from gradcheck_cli.errors import InputError, Location, bad_input
 
 
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
-    """Return the function and its inputs in the form that a function named in a spec would have.
+    """Return the function and its inputs in the same form as a function that a spec names.
 
     function: the user's function, of (parameters, x, y) or of the parameters alone.
     parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The

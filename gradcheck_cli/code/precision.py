@@ -40,7 +40,7 @@ _STAIRS = {
     True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
     False: ((2.0**-18, 2.0**-5, 2), (2.0**-14, 2.0**-5, 2)),
 }
-"""How to search for stairs, which are jumps due to rounding: if most of the loss is exact (True), and if not.
+"""How to search for stairs (jumps due to rounding): with most of the loss exact (True), and otherwise.
 
 Each row is for one floating-point type. It has a distance shorter than that type's stairs, a longer one, and
 the number of lines to try, since jumps may cancel on a single line. Half-precision numbers are 2⁻⁸ or 2⁻¹¹ of
@@ -82,10 +82,10 @@ _UNDERFLOWS = 8.0
 def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the noise in the losses and rounding bounds for the gradients, each by parameter name.
 
-    The noise, (S,), is that of the S loss terms when the parameter is perturbed; the bounds have the shape of
-    the gradient. Both are measured along short lines that start near the parameters. The lines leave out the
-    parameters themselves, where there may be a kink, or numbers that are exact only there. If the losses jump
-    by rounding, the lines are longer.
+    The noise (S,) is the noise in the S loss terms when the parameter is perturbed. The bounds have the shape
+    of the gradient. Both are measured along short lines that start near the parameters. The lines leave out
+    the parameters themselves, where there may be a kink, or where results may be exact by coincidence. If
+    rounding makes the losses jump, the lines are longer.
     """
     here = function.parameters
     level, losses = _noise(function.losses, here, function.is_wide)
@@ -143,7 +143,7 @@ class _Line:
 
 
 def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
-    """Return whether the total loss changes in jumps along a line, as if it was rounded to half precision.
+    """Return whether the total loss changes in jumps along a line, as if it were rounded to half precision.
 
     By the mean value theorem, the average slope between two points of a smooth function equals its slope
     somewhere between them. A staircase violates that: between its jumps it is flat, or has only the slope of

@@ -236,9 +236,9 @@ def _of_inputs(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
-    """Return a version of `function` that takes parameters and returns gradients in gradcheck's terms.
+    """Return a version of `function` that uses gradcheck's names and layout for parameters and gradients.
 
-    It translates names and layout if the author of `function` uses others than gradcheck.
+    It translates them if the author of `function` uses other names or another layout.
     stacked: whether `function` takes a stack of points.
     """
     if not dialect.says_otherwise:
@@ -272,7 +272,7 @@ def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _of_one(stacked: Callee) -> Callable[..., Any]:
-    """Return a function of one point that calls the function of K points with a stack of that point twice."""
+    """Return a function of one point that calls the function of K points with that point stacked twice."""
 
     def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
         loss, gradients = _call(stacked, _stack([parameters, parameters]), x, y)

@@ -231,7 +231,7 @@ def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None
 
 
 def first_not_finite(call: Callable[[], object]) -> str | None:
-    """Call the code again, and return a sentence naming the line where numpy first yields inf or NaN.
+    """Call the code again, and return a sentence naming the line at which numpy first produces inf or NaN.
 
     Returns None if that line cannot be found.
     """
@@ -268,7 +268,7 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
 
 
 def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
-    """Raise an `InputError` if two identical calls give results too different to blame on racing threads."""
+    """Raise an `InputError` if the results of two equal calls differ more than racing threads can explain."""
     help = "seed its random numbers in the function, or switch dropout off"
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
@@ -293,7 +293,7 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
-    """Raise an `InputError` if a vectorized function gives other losses for a stack than point by point.
+    """Raise an `InputError` if a vectorized function's losses for a stack differ from those point by point.
 
     apart: the largest difference allowed, relative to the largest loss term.
     """

@@ -257,7 +257,7 @@ def _type_name(tensor: Tensor) -> str:
 
 @contextmanager
 def _one_thread(torch: Any) -> Iterator[None]:
-    """Limit torch to one thread, which can make a short forward pass on a busy machine 20 times as fast.
+    """Limit torch to one thread. On a busy machine, this can make a short forward pass 20 times as fast.
 
     More threads would mostly wait for each other. Backward is not limited, since a race between its threads
     is a mistake that a check should find.

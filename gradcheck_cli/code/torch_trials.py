@@ -1,6 +1,7 @@
-"""Run backward with the loss scaled and in other memory layouts, which must not change its result otherwise.
+"""Run backward with a scaled loss and with other memory layouts, and compare the results.
 
-A backward that ignores its upstream gradient, or reads its memory wrongly, gives another result.
+The gradients must scale with the loss and must not depend on the layout. They fail to do so if backward
+ignores its upstream gradient or misreads its memory.
 """
 
 from __future__ import annotations

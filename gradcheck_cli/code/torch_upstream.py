@@ -103,7 +103,7 @@ def _has_rows(upstream: Tensor, terms: int) -> bool:
 
 
 def as_it_comes(upstream: Tensor) -> Tensor:
-    """Return the upstream unchanged, in the memory layout that backward gave it."""
+    """Return the upstream unchanged, in the memory layout in which backward produced it."""
     return upstream
 
 
@@ -126,7 +126,7 @@ class Upstream:
     """The upstream gradient that backward starts from. `str()` describes what is unusual about it.
 
     weights: the weights in the loss, which determine the upstream.
-    layout: how to lay out in memory the gradients that nodes outside torch receive.
+    layout: changes the memory layout of the gradients that nodes outside torch receive.
     """
 
     weights: Weights

@@ -108,7 +108,7 @@ def _of_steps_between(
     comparisons: Sequence[Comparison],
     without: frozenset[str],
 ) -> Diagnosis:
-    """Return the chain's diagnosis `found`, or its graph's if a step between two layers is the cause."""
+    """Return the diagnosis `found`, or that of the graph search if a step between two layers is the cause."""
     if not any(layer.before for layer in problem.network.layers):
         return found
     of_graph = diagnose_graph(problem, right, comparisons, without)

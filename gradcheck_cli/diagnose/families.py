@@ -1,4 +1,4 @@
-"""The families of mistakes, and the data that would show a mistake of each."""
+"""The families of mistakes, each with the data that would reveal a mistake of that family."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Family:
     shown_by: the data or parameters that would reveal a mistake of this family if it has no effect on the
     gradients. A mistake may name its own.
     over_samples: whether its mistakes concern a sum or mean over samples, so that one sample may hide them.
-    in_activation: whether its mistakes concern ∂a/∂z, so that with some activations they are no mistakes.
+    in_activation: whether its mistakes concern ∂a/∂z, so that with some activations they change nothing.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Family:
 
 
 MORE_SAMPLES = "more than one sample"
-"""What would show a mistake in a sum or mean over samples."""
+"""The data that would reveal a mistake in a sum or mean over samples."""
 
 DERIVATIVE = Family(
     "activation derivative",

@@ -1,4 +1,4 @@
-"""Diagnosis for a network that is any graph of steps."""
+"""Diagnosis for networks that are arbitrary graphs of steps."""
 
 from __future__ import annotations
 

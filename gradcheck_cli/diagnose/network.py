@@ -180,7 +180,7 @@ def likeliest(made: Sequence[Made]) -> Made:
 
 
 def _order(wrong: Wrong) -> int:
-    """Return a mistake's rank by likelihood; unranked mistakes, those in steps of graphs, come first."""
+    """Return a mistake's rank by likelihood. Mistakes in steps of graphs are not ranked and come first."""
     return ORDER.get(id(wrong), -1 if wrong.family is BRANCHES else -2)
 
 

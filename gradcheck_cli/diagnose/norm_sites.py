@@ -1,4 +1,4 @@
-"""Normalisations and their scales as sites: a column of an array holds the numbers that one mean is over."""
+"""Present normalisations and their scales as sites: one mean is taken over each column of an array."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Averaged:
-    """A view of a normalisation's arrays as rows, (R, M): each of the M means is over the R rows.
+    """A view of a normalisation's arrays as rows (R, M), such that each of the M means is over the R rows.
 
-    axes: the axes that the means are over.  shape: the shape of the arrays.
+    axes: the axes over which the means are taken.  shape: the shape of the arrays.
     """
 
     axes: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Diagnosis of ∂L/∂value, such as ∂L/∂x, where every parameter's gradient is right."""
+"""Diagnosis of a wrong ∂L/∂value, such as ∂L/∂x, if every parameter's gradient is right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALIKE = 1e-5
 
 @np.errstate(all="ignore")
 def diagnose_values(comparisons: Sequence[Comparison], problem: Problem) -> Diagnosis:
-    """Return a diagnosis of wrong gradients of values; those of all parameters are right."""
+    """Return a diagnosis of wrong gradients of values. The gradients of all parameters must be right."""
     found = replace(diagnose_arrays(comparisons, len(problem.x)), basis="network")  # the spec describes one
     if found.answers:
         return found

@@ -48,9 +48,10 @@ class Plan:
 
 
 def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clock: Clock) -> Plan:
-    """Choose literal differences if asked for or if they take at most `PATIENCE`; else random directions.
+    """Choose literal differences if they take at most `PATIENCE` seconds, and random directions otherwise.
 
-    Asking for a scheme or a step also means literal differences, unless `fast` is set.
+    The user can ask for literal differences. Setting a scheme or a step also asks for them, unless `fast` is
+    set.
     The number of processes does not affect the choice: it changes the time, never the result.
     """
     each = seconds_of(objective, names[0], clock) if names else 0.0

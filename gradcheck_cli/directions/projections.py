@@ -5,9 +5,9 @@ elsewhere, and s a step length. Then the difference
 
     (ℓ(θ + t s d) − ℓ(θ − t s d)) / 2t  →  s Σ d g        for t → 0
 
-covers every entry of the set for the price of one. `estimate` treats t like any other number, and gives the
-derivative and its error bar. The best step length is found from losses alone, so no gradient can influence
-it.
+covers every entry of the set for the price of one. `estimate` treats t like any other perturbed number, and
+gives the derivative with its error bar. The best step length is found from losses alone, so no gradient can
+influence it.
 
 A direction misses errors that cancel in its sum, so several are used. For the same reason d is not ±1: two
 entries that were swapped, or have equal errors, would cancel in every second direction.

@@ -5,7 +5,7 @@ bisected again, down to single entries, which are perturbed individually and jud
 is checked along new directions until nothing disagrees. If too much disagrees, whole rows or columns are
 bisected instead, and a sample of their entries is checked individually.
 
-Every finding is made twice: only entries that were checked individually are called wrong.
+Every finding is confirmed: only entries that were also checked individually are called wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Confirm = Callable[[Array], Comparison]
 """Judges the entries with these flat indices individually; all others stay unknown."""
 
 BUDGET = 32
-"""The most parts of a direction to follow; if more disagree, the mistake is not in single entries."""
+"""The largest number of parts of a direction to follow. If more disagree, many entries are wrong."""
 FOLLOWED = 4
 """The number of parts to follow if the mistake is not in whole rows or columns either."""
 DRAWN = 16
@@ -39,7 +39,7 @@ FEW = 256
 """Tensors up to this size are checked entry by entry if no direction can be evaluated."""
 
 SECOND_LOOK = 4.0
-"""How much noisier the confirming look is than the first."""
+"""The factor by which the confirming look is noisier than the first."""
 
 NOISIER = 16.0
 """A confirming look noisier than the first by this factor cannot refute it."""
@@ -53,7 +53,7 @@ SPREAD = 4.0
 
 @dataclass(frozen=True)
 class _Look:
-    """The analytic and numerical gradient along K directions, and the rounding allowed; arrays are (K,)."""
+    """The analytic and numerical gradients along K directions, and the rounding allowed, (K,) each."""
 
     directions: Sequence[Direction]
     analytic: Array
@@ -62,9 +62,9 @@ class _Look:
 
     @property
     def excess(self) -> Array:
-        """The distance between analytic and numerical gradient, relative to rounding plus error bar, (K,).
+        """The distance (K,) between analytic and numerical gradient, relative to rounding plus error bar.
 
-        Above 1 they disagree.
+        The gradients disagree if it is above 1.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.abs(self.analytic - self.numerical.value) / (self.rounding + self.numerical.error)
@@ -78,7 +78,7 @@ class _Look:
 
     @property
     def least(self) -> float:
-        """The smallest error in a single entry that both this look and a second one are sure to show."""
+        """The smallest error in a single entry that both this look and a second one are certain to reveal."""
         return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min()) / SMALLEST
 
     @property
@@ -208,7 +208,10 @@ class Survey:
         return not others.size or _all_wrong(self._moved(self._draw(others, DRAWN - DRAWN_FIRST)))
 
     def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
-        """Handle a disagreement over many entries: all wrong, tiny errors that add up, or whole lines."""
+        """Handle a disagreement that is spread over many entries.
+
+        Either all entries are wrong, or tiny errors add up, or whole rows or columns are wrong.
+        """
         drawn = self._moved(self._draw(worst.entries, DRAWN))
         if _all_wrong(drawn):
             return self._condemn(worst.entries)

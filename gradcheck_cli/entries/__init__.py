@@ -1,1 +1,1 @@
-"""The check of every entry, one after the other."""
+"""The entry-by-entry check of gradients."""

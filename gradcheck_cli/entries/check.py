@@ -1,4 +1,4 @@
-"""Check every entry of every tensor, through the pre-activations or one entry after the other."""
+"""Check every entry of every tensor, either through the pre-activations or one entry at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_by_units(
     how: CheckSpec,
     progress: Progress | None,
 ) -> Checked:
-    """Check every entry by unit differences, with literal differences as their witness."""
+    """Check every entry by unit differences, and confirm these with literal differences of some entries."""
     look = settled(first_look(claim, units.estimate(claim.names)), units)
     look, witness = cross_examined(look, units, literal, how.seed)
     look, kinks = _closer(look, units, progress)
@@ -28,7 +28,7 @@ def check_by_units(
 def check_literally(
     claim: Claim, literal: LiteralDifferences, how: CheckSpec, progress: Progress | None
 ) -> Checked:
-    """Check every entry literally, one after the other; literal differences need no witness."""
+    """Check every entry by literal differences, one at a time, which need no confirmation."""
     look = settled(first_look(claim, literal.estimate(claim.names)), literal)
     look, kinks = _closer(look, literal, progress)
     return Checked(tuple(look.comparisons.values()), how.scheme, "literal", kinks)

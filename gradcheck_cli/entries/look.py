@@ -1,4 +1,4 @@
-"""Look at the current estimates: which entries are wrong, open or doubtful, and may need more steps."""
+"""Classify entries by the current estimates as wrong, open or doubtful, and refine those that need it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Look:
     among: Mapping[str, Array]
 
     def after(self, estimates: Estimates) -> Look:
-        """Return the look at newer estimates; a tensor whose estimate is the same keeps its comparison."""
+        """Return a look at newer estimates; a tensor whose estimate has not changed keeps its comparison."""
         newer = {
             name: self.claim.compare(name, estimate)
             for name, estimate in estimates.items()
@@ -74,7 +74,7 @@ class Look:
 
 
 def first_look(claim: Claim, estimates: Estimates, among: Mapping[str, Array] | None = None) -> Look:
-    """Return the look at the first estimates.
+    """Return a look at the first estimates.
 
     among: for each tensor, a mask of the entries that may be marked; by default all of them.
     """

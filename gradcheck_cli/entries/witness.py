@@ -35,7 +35,7 @@ def cross_examined(
 
 
 def _said(testimony: Sequence[Testimony], estimates: Estimates, witness: LiteralDifferences) -> Witness:
-    """Summarise the testimony.
+    """Return a summary of how far the witnesses are from the estimates.
 
     The complex step, which subtracts nothing, is a second witness for the first entry of each tensor.
     """

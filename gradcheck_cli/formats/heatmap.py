@@ -28,7 +28,7 @@ WIDEST = 100
 """The largest width of a heatmap, in characters, if the output is not a terminal."""
 
 SMALLEST, BRIGHT = -16, -6
-"""The relative errors, as powers of ten, at which the colours begin and at which they turn bright.
+"""The relative errors, as powers of ten, from which errors are coloured and from which colours are bright.
 
 Colours turn bright at the default rtol.
 """
@@ -114,7 +114,7 @@ def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class _Grid:
-    """How the entries of a matrix are laid out as lines of cells.
+    """The layout of a matrix's entries as lines of cells.
 
     by: how many rows and how many columns of the matrix share a cell.
     wide: how many characters wide a cell is.
@@ -197,7 +197,7 @@ def _color(number: int, view: View) -> Color | None:
 
 
 def _legend(view: View) -> Text:
-    """Return the legend: which colour or character means which error."""
+    """Return the legend, which shows the error that each colour or character stands for."""
     if not view.color:
         named = {least: f"{_shade(least, view)} 1e{least:.0f}" for least, *_ in SHADES[1:]}
         agree = "  ".join(text for least, text in named.items() if least < BRIGHT)

@@ -1,1 +1,1 @@
-"""Networks as functions whose numbers can be perturbed: positions and losses, but no derivatives."""
+"""Networks as functions whose values and entries can be perturbed. No derivatives are computed here."""

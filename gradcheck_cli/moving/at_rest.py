@@ -100,7 +100,7 @@ class AtRest:
 
     @cached_property
     def kinks(self) -> Kinks:
-        """The numbers that sit on a kink, to within rounding."""
+        """The elements of the values that sit on a kink, to within rounding."""
         return find_kinks(self.network, self.parameters, self.values, self.target, self.arithmetic)
 
     @cached_property
@@ -119,7 +119,7 @@ class AtRest:
 
     @cached_property
     def heard(self) -> tuple[Array, ...]:
-        """For each value, a mask (*features) of the numbers of a sample that affect anything above."""
+        """For each value, a mask (*features) of the elements of a sample that affect anything above."""
         return heard(self.graph, self.parameters)
 
     @cached_property
@@ -202,7 +202,7 @@ class AtRest:
         return sorted({i for at in moved for i in self.graph.above[at]})
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
-        """Return a mask of the rows whose perturbation node i hides: its perturbed inputs were and stay off.
+        """Return a mask of the rows whose perturbation node i hides, since its inputs were off and stay off.
 
         itself: whether the inputs themselves were perturbed. If not, every input has to be off.
         """

@@ -1,4 +1,4 @@
-"""Find the numbers of a network that sit on a kink, where the gradient is a matter of convention."""
+"""Find the elements of a network's values on a kink, where the gradient is a matter of convention."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Kinks:
-    """The numbers of a network that sit on a kink.
+    """The elements of a network's values that sit on a kink.
 
     of_nodes: for each node whose step has kinks, by the node's index.
     of_loss: a mask of the outputs on a kink of the loss, (N, *outputs).
@@ -145,9 +145,9 @@ def _first(mask: Array, layer: str) -> str:
 def find_kinks(
     network: Network, parameters: Arrays, values: tuple[Array, ...], target: Array, arithmetic: Arithmetic
 ) -> Kinks:
-    """Return the numbers that rounding may put on either side of a kink.
+    """Return the elements of the network's values that rounding may put on either side of a kink.
 
-    For such a number, the two ends of its rounding interval are on different smooth pieces.
+    For such an element, the two ends of its rounding interval are on different smooth pieces.
     """
     graph = network.graph
     kinked = {i: node.inputs[0] for i, node in enumerate(graph.nodes) if node.step.has_pieces}

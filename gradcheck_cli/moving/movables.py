@@ -1,4 +1,4 @@
-"""Perturb the numbers in the values of a network; `entry_moves` perturbs the entries of its parameters.
+"""Perturb the elements of a network's values; `entry_moves` perturbs the entries of its parameters.
 
 A value is x or the output of a step. Short steps through dense layers are evaluated by `short_moves`, all
 others by `at_rest.AtRest.above`.

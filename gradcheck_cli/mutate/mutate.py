@@ -32,7 +32,7 @@ LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
 """The change to the spec that would show a mistake in a tensor that this check leaves out."""
 
 NO_MISTAKE = "nothing, as it is no mistake with this activation"
-"""The answer for a mistake without effect for the layer's activation: relu'(a) for relu'(z), for example."""
+"""The answer for a mistake that changes nothing with this activation, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5
 """The change of a gradient above which a mistake counts, as a share of the gradient's largest entry."""

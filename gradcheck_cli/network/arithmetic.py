@@ -59,9 +59,7 @@ FLOAT64 = Arithmetic.of(np.dtype(np.float64))
 
 @dataclass(frozen=True)
 class Nudged(Arithmetic):
-    """Arithmetic with a pretended ε, far above that of float64.
-
-    It serves to measure the rounding of gradcheck's own evaluations.
+    """Arithmetic with a pretended ε, far above that of float64, to measure how our own evaluations round.
 
     Divide the resulting errors by this eps to express them in units of ε. The error of a sum is ε times the
     size of its terms, because numpy does the summing.

@@ -58,7 +58,7 @@ class Network:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of every parameter, by name, in the order of all tables: the output layer's first."""
+        """The shape of every parameter, by name, with the output layer's first, as in all tables."""
         return {
             name: self.graph.shapes[name] for names in reversed(list(self.named.values())) for name in names
         }
@@ -102,7 +102,7 @@ class Network:
 
     @property
     def output(self) -> Layer:
-        """The last layer of a network that is a chain."""
+        """The output layer. Only for a network that is a chain of layers."""
         return self.layers[-1]
 
     def with_layers(self, layers: Sequence[Layer]) -> Network:
@@ -156,7 +156,7 @@ class Activity:
 
 
 def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
-    """Return the values of a forward pass of x (N, *features) through a network that is a chain."""
+    """Return the values of a forward pass of x (N, *features) through a chain of layers."""
     return Activity(network, run(network.graph, parameters, x))
 
 
@@ -202,7 +202,7 @@ class ChainRule:
 
 
 def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[ChainRule]:
-    """Yield the chain rule of every layer of a network that is a chain, from the output down.
+    """Yield the chain rule of every layer of a network that is a chain of layers, from the output down.
 
     The penalties are left out.
     """

@@ -1,4 +1,4 @@
-"""Bind options to the functions in a row of the activation and loss tables."""
+"""Bind options to the functions in a row of the table of activations or losses."""
 
 from __future__ import annotations
 

@@ -31,10 +31,10 @@ ERROR_BARS = 3.0
 """Width of an error bar, in units of the estimated error; values farther apart contradict each other."""
 
 _PLAUSIBLE = 10.0
-"""One sample of noise is rarely more than this many times another."""
+"""One sample of noise is rarely more than this many times as large as another."""
 
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
-"""Ladder for a number that needs its own steps, such as one next to a kink: factors of its largest step."""
+"""The ladder, as factors of the largest step, for a number that needs its own steps, as next to a kink."""
 
 _CLOSER = 2.0**-7
 """If the first steps cross a kink, they are multiplied by this; few of the shorter steps still cross it."""
@@ -160,7 +160,7 @@ def certify(
 ) -> Estimate:
     """Estimate derivatives with just enough steps to confirm a correct gradient.
 
-    A number for which these steps yield no estimate, because a kink is near, gets the same number of shorter
+    If these steps yield no estimate for a number, because a kink is near, it gets the same number of shorter
     steps. If those fail too, it gets the whole ladder.
     """
     which = _all_or(which, movable)

@@ -21,7 +21,7 @@ POINTS = 9
 
 _QUANTILE = 2 / 3
 _OF_NORMAL = 0.967
-"""Two out of three standard normal numbers are smaller than this in absolute value."""
+"""Two thirds of all standard normal samples are smaller than this in absolute value."""
 
 _SQUARES = {2: 6.0, 4: 70.0}
 """The factor (2k)! / (k!)² for each order k."""

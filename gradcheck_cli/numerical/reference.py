@@ -93,7 +93,7 @@ class UnitDifferences:
         return {name: estimates.get(name) or self._assemble(name) for name in names}
 
     def estimate_by_whole_ladder(self, names: Sequence[str]) -> Estimates:
-        """Return estimates that use the whole ladder of steps for every entry, not only where it matters."""
+        """Return estimates from the whole ladder of steps for every entry, not only for undecided ones."""
         estimates = self.estimate(names)
         return self.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 

@@ -32,9 +32,9 @@ class Testimony:
     rounding: Array
 
     def distance(self, estimates: Estimates) -> Array:
-        """Return the distance from `estimates`, relative to the allowed one; 0 where either is unknown.
+        """Return the distance from `estimates`, relative to the allowed distance; 0 where either is unknown.
 
-        Allowed are both error bars, the rounding bound and a relative difference of `FLOOR`.
+        The allowed distance is the sum of both error bars, the rounding bound and `FLOOR` times the value.
         """
         whole = estimates[self.name]
         return self.apart_from(Estimate(whole.value.ravel()[self.which], whole.error.ravel()[self.which]))

@@ -74,7 +74,7 @@ class Tensor(pytest.Item):
         self.tensor = tensor
 
     def runtest(self) -> None:
-        """Raise a `FailedCheckError` if the tensor's gradient does not agree."""
+        """Run the check, and raise a `FailedCheckError` if the tensor's gradient does not agree."""
         report = self.parent.report
         alone = report.of(self.tensor)
         if report.verdict_of(*alone.comparisons) is not Verdict.AGREES:

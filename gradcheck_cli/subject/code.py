@@ -265,7 +265,7 @@ _HIDES = {
     1.0: "a missing factor in backward would not show",
     0.0: "a missing term in backward would not show",
 }
-"""What would not show in a check if a parameter has this value in every entry."""
+"""Maps a value to the mistake that a check cannot show if every entry of a parameter has this value."""
 
 
 def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a report says of its subject before anything is differenced."""
+"""Everything that a report says about its subject and that is known before anything is differenced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.problem.problem import Problem
 
 @dataclass(frozen=True)
 class Said:
-    """What a subject says about itself.
+    """The description of a subject in a report.
 
     described, loss_name: short descriptions of the function and its loss.
     loss: the loss at the parameters.

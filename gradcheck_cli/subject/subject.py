@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Subject(Protocol):
-    """Gradients to check, and the function that they should be the gradients of."""
+    """Gradients to check, and the function whose gradients they should be."""
 
     @property
     def analytic(self) -> Analytic:
@@ -34,7 +34,7 @@ class Subject(Protocol):
 
     @property
     def said(self) -> Said:
-        """What the report says of the subject."""
+        """The description of the subject for the report."""
 
     def check(self, how: CheckSpec, progress: Progress | None = None, clock: Clock = now) -> Report:
         """Compare the gradients with finite differences.

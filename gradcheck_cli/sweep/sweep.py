@@ -57,7 +57,7 @@ class Sweep:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the check, or unresolved if the check agrees but the curves do not bear it out.
+        """The verdict of the check, or unresolved if the check agrees but the curves do not confirm it.
 
         A curve combines many entries, whereas the check looks at each one. So a gradient that the check calls
         wrong is wrong even if no curve shows it. One that the check accepts is never called wrong here, since

@@ -25,7 +25,7 @@ _LOW, _HIGH = 3e-17, 3.0
 """The range that the error axis always covers, so that pictures of sweeps can be compared."""
 
 _LARGEST, _SMALLEST = 7.0, 3.0
-"""The sizes of markers. Each scheme's are smaller than the last one's, so that points under them show."""
+"""The largest and smallest markers. They shrink from scheme to scheme, so that no point is hidden."""
 
 
 def refuse_unwritable(to: Output) -> None:

@@ -1,4 +1,4 @@
-"""How coarse a passing check was, so that readers do not take it for more than it is."""
+"""How coarse a passing check was, so that readers do not overestimate what it shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EPS = float(np.finfo(np.float16).eps)
 
 
 def coarsely(report: Report) -> str:
-    """Return what a coarse check adds to its verdict; empty if it is fine.
+    """Return the words that a coarse check adds to its verdict; empty if the check is not coarse.
 
     For example: ``, but coarsely: in float16 a typical entry could be 32 % off and still agree``.
     """

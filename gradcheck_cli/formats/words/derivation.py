@@ -85,7 +85,7 @@ def explained(explanation: Explanation) -> str:
 
 
 def _gradchecks_own(unseen: Sequence[Factor]) -> str:
-    """Say that a wrong factor in the user's file may be caused by an earlier one that the file lacks."""
+    """Say that a wrong factor in the user's file may come from an earlier factor that the file lacks."""
     symbols, names = (listed([f.symbol for f in unseen]), listed([f.comparison.name for f in unseen]))
     are = "is" if len(unseen) == 1 else "are"
     return (

@@ -21,7 +21,7 @@ def remarks(report: Report) -> list[str]:
 
 
 def _method(report: Report) -> Iterator[str]:
-    """Yield how the gradients were checked, and what that found or cannot find."""
+    """Yield sentences about how the gradients were checked, and what that method found or cannot find."""
     if report.way:
         yield report.way
     if report.weighted and report.verdict is Verdict.WRONG:
@@ -35,7 +35,7 @@ def _method(report: Report) -> Iterator[str]:
 
 
 def _reasons(report: Report) -> Iterator[str]:
-    """Yield why entries could not be decided, one sentence per reason."""
+    """Yield the reasons why entries could not be decided, one sentence per reason."""
     unknown = sum(count_true(c.unresolved & c.measured & ~np.isfinite(c.error)) for c in report.comparisons)
     lost = sum(count_true(c.lost & c.measured & np.isfinite(c.error)) for c in report.comparisons)
     more, unseen = (sum(count_true(mask) for mask in masks) for masks in _along_directions(report))
@@ -57,7 +57,7 @@ def _reasons(report: Report) -> Iterator[str]:
 
 
 def _worth(report: Report) -> Iterator[str]:
-    """Yield what the verdict is worth: what a wider tolerance would decide, and what would be detected."""
+    """Yield sentences about what a wider tolerance would decide, and which errors would have been found."""
     if report.verdict is Verdict.UNRESOLVED and report.unresolved and report.deciding_rtol:
         yield f"With --rtol {report.deciding_rtol:.0e} all entries agree.".replace("e-0", "e-")
     if 0 < report.zero < report.entries:
@@ -141,7 +141,7 @@ def details(outcome: Outcome, report: Report) -> Iterator[str]:
 
 
 def asides(report: Report) -> Iterator[Said]:
-    """Yield the notes. Those about parts that were not exercised are left out if something is wrong."""
+    """Yield the notes. Notes about parts that were not exercised are left out if something is wrong."""
     for line in report.unusual:
         yield Said(f"Note: {line}.")
     if report.kinks:

@@ -117,5 +117,5 @@ def _worst_entries(comparison: Comparison, most: int) -> Iterator[str]:
 
 
 def every_entry(report: Report) -> str:
-    """Return which entries a constant ratio was found in."""
+    """Return the words for the entries in which a constant ratio was found."""
     return "every sampled entry" if report.suspect else "every entry"

@@ -15,7 +15,7 @@ MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
 
 
 def subject(report: Report) -> list[str]:
-    """Return what was checked and against what, in two lines."""
+    """Return two lines that say what was checked, and against what."""
     differences = f"finite differences ({report.scheme}, {report.differences})"
     return [
         f"{report.network}; {report.loss_name} {report.loss:.6g}",

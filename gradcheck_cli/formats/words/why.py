@@ -26,7 +26,7 @@ OTHERS = 3
 
 
 def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
-    """Yield why the gradient is wrong: the mistakes that would lead to it, and other known facts."""
+    """Yield the reasons why the gradient is wrong: mistakes that would lead to it, and other known facts."""
     if diagnosis is None:
         return
     if diagnosis.places:
@@ -78,7 +78,7 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 
 
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
-    """Yield the facts known besides the answers, or instead of them if there are none."""
+    """Yield the facts that are known besides the answers or, without answers, all known facts."""
     if diagnosis.basis in ("arrays", "a layer") and diagnosis.answers:
         yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:

@@ -24,7 +24,7 @@ def mse(a: Array, target: Array) -> Array:
 
 
 def huber(a: Array, target: Array, delta: float) -> Array:
-    """Return Huber's loss: a square up to an error of delta, a line beyond it."""
+    """Return Huber's loss, which is quadratic up to an error of delta and linear beyond it."""
     return huber_branch(a, target, huber_pieces(a, target, delta), delta)
 
 
@@ -35,7 +35,7 @@ def huber_branch(a: Array, target: Array, side: Array, delta: float) -> Array:
 
 
 def huber_pieces(a: Array, target: Array, delta: float) -> Array:
-    """Return which piece each output is on: 0 for the square, −1 and 1 for the lines."""
+    """Return the piece that each output is on: 0 for the square, −1 and 1 for the lines."""
     d = (a - target).real
     return (d > delta).astype(np.int8) - (d < -delta)
 
@@ -100,6 +100,6 @@ def hinge_branch(a: Array, target: Array, counts: Array) -> Array:
 
 
 def hinge_gradient(a: Array, target: Array) -> Array:
-    """Return 1 for every positive margin, and minus their number at the label."""
+    """Return 1 for each output with a positive margin, and minus the number of such outputs at the label."""
     over = (margins(a, target) > 0).astype(a.dtype)
     return over - target * over.sum(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Losses that are a sum of one term per output, or nearly so: of probabilities, counts and values.
+"""Losses of probabilities, counts and values, most of which are a sum of one term per output.
 
 Every function takes a of shape (…, N, C) and a target (N, C).
 """
@@ -14,7 +14,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 def dot(a: Array, target: Array) -> Array:
-    """Return Σ y · a: the output against an upstream y."""
+    """Return Σ y · a, the inner product of the output a and an upstream gradient y."""
     return row_sums(target * a)
 
 
@@ -34,13 +34,13 @@ def negative_dot_gradient(a: Array, target: Array) -> Array:
 
 
 def kl_div(a: Array, target: Array) -> Array:
-    """Return Σ y (log y − a), where an output with y = 0 adds nothing."""
+    """Return Σ y (log y − a); an output with y = 0 adds nothing."""
     log = np.log(np.where(target > 0, target, 1.0))
     return row_sums(target * (log - a))
 
 
 def poisson_nll(a: Array, target: Array) -> Array:
-    """Return Σ e^a − y a, for a the logarithm of the rate."""
+    """Return Σ e^a − y a, where a is the logarithm of the rate."""
     return row_sums(np.exp(a) - target * a)
 
 
@@ -61,7 +61,7 @@ def smooth_l1_branch(a: Array, target: Array, side: Array, beta: float) -> Array
 
 
 def smooth_l1_pieces(a: Array, target: Array, beta: float) -> Array:
-    """Return −1, 0 or 1: below −beta, between, and above beta."""
+    """Return the piece that each output's error is on: −1 below −beta, 1 above beta, and 0 in between."""
     d = (a - target).real
     return (d > beta).astype(np.int8) - (d < -beta)
 
@@ -79,13 +79,13 @@ def _focal_parts(a: Array, target: Array, alpha: float) -> tuple[Array, Array, A
 
 
 def focal(a: Array, target: Array, alpha: float, gamma: float) -> Array:
-    """Return Σ αₜ (1 − pₜ)^gamma · bce, with pₜ the probability of the right answer."""
+    """Return Σ αₜ (1 − pₜ)^gamma · bce, where pₜ is the probability of the right answer."""
     weight, missing, bce = _focal_parts(a, target, alpha)
     return row_sums(weight * missing**gamma * bce)
 
 
 def focal_gradient(a: Array, target: Array, alpha: float, gamma: float) -> Array:
-    """Return αₜ (1 − pₜ)^gamma (p − y) less the share of the factor (1 − pₜ)^gamma."""
+    """Return the gradient: αₜ (1 − pₜ)^gamma (p − y), minus a term from the derivative of (1 − pₜ)^gamma."""
     weight, missing, bce = _focal_parts(a, target, alpha)
     slope = (2.0 * target - 1.0) * sigmoid(a) * sigmoid(-a)  # of pₜ
     of_factor = gamma * np.maximum(missing, _TINY) ** (gamma - 1.0) * slope * bce

@@ -1,7 +1,7 @@
 """Losses that compare whole vectors of outputs, so that every output of a sample affects every slope.
 
-Every function takes a of shape (…, N, C) and a target (N, C). A loss with a kink has one per sample: where
-its margin (…, N) changes sign. The piece of a sample stands in its first column.
+Every function takes a of shape (…, N, C) and a target (N, C). A loss with a kink has one kink per sample, at
+which its margin (…, N) changes sign. Pieces (…, N, C) hold the piece of each sample in their first column.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gradcheck_cli.types import Array
 
 
 def in_first_column(on: Array, outputs: int) -> Array:
-    """Return pieces (…, N, C) that hold each sample's own, `on` (…, N), in the first column."""
+    """Return pieces (…, N, C) whose first column holds the piece of each sample, `on` (…, N)."""
     pieces = np.zeros((*on.shape, outputs), dtype=np.int8)
     pieces[..., 0] = on
     return pieces
@@ -50,7 +50,7 @@ def dice_gradient(a: Array, target: Array, smooth: float) -> Array:
 
 
 def cosine_margin(a: Array, target: Array, eps: float) -> Array:
-    """Return how much longer a is than eps."""
+    """Return ‖a‖ − eps, by which a is longer than eps."""
     return _norm(a) - eps
 
 
@@ -61,7 +61,7 @@ def cosine(a: Array, target: Array, eps: float) -> Array:
 
 
 def cosine_branch(a: Array, target: Array, side: Array, eps: float) -> Array:
-    """Return the loss for an a that is longer than eps, where `side` is 1, or shorter."""
+    """Return the loss computed as if a were longer than eps where `side` is 1, and shorter elsewhere."""
     size = np.where(side[..., 0] > 0, _norm(a), eps)
     return 1.0 - row_sums(a * target) / (size * np.maximum(_norm(target), eps))
 
@@ -102,7 +102,10 @@ def triplet_branch(a: Array, target: Array, side: Array, margin: float, eps: flo
 
 
 def triplet_gradient(a: Array, target: Array, margin: float, eps: float) -> Array:
-    """Return (u − v, −u, v) for the unit vectors u and v towards the anchor, or 0 if the loss is 0."""
+    """Return (v_p − v_n, −v_p, v_n) for the unit vectors from positive and negative to the anchor, or 0.
+
+    The gradient is 0 if the loss is 0.
+    """
     to_positive, to_negative = (_along(each) for each in _to_positive_and_negative(a, eps))
     over = (triplet_margin(a, target, margin, eps) > 0)[..., None].astype(a.dtype)
     return over * np.concatenate([to_positive - to_negative, -to_positive, to_negative], axis=-1)
@@ -112,18 +115,18 @@ def triplet_gradient(a: Array, target: Array, margin: float, eps: float) -> Arra
 
 
 def _apart(a: Array) -> Array:
-    """Return the difference of the two embeddings, (…, N, C / 2)."""
+    """Return the difference (…, N, C / 2) of the two embeddings that the outputs a hold."""
     one, other = np.split(a, 2, axis=-1)
     return one - other
 
 
 def contrastive_margin(a: Array, target: Array, margin: float) -> Array:
-    """Return the margin less the distance of a pair that should be apart, and −1 for all others."""
+    """Return margin − distance for each pair that should be apart, and −1 for all other pairs."""
     return np.where(target[..., 0] < 1, margin - _norm(_apart(a)), -1.0)
 
 
 def contrastive(a: Array, target: Array, margin: float) -> Array:
-    """Return y d² + (1 − y) max(0, margin − d)², with d the distance of the embeddings."""
+    """Return y d² + (1 − y) max(0, margin − d)², where d is the distance of the embeddings."""
     on = in_first_column(contrastive_margin(a, target, margin).real > 0, a.shape[-1])
     return contrastive_branch(a, target, on, margin)
 
@@ -136,7 +139,7 @@ def contrastive_branch(a: Array, target: Array, side: Array, margin: float) -> A
 
 
 def contrastive_gradient(a: Array, target: Array, margin: float) -> Array:
-    """Return (g, −g), with g the slope in the first embedding."""
+    """Return (g, −g), where g is the gradient with respect to the first embedding."""
     apart, alike = _apart(a), target[..., :1]
     short = np.maximum(margin - _norm(apart), 0.0)[..., None]
     of_one = 2.0 * alike * apart - 2.0 * (1.0 - alike) * short * _along(apart)
@@ -147,7 +150,7 @@ def contrastive_gradient(a: Array, target: Array, margin: float) -> Array:
 
 
 def kl_gaussian(a: Array, target: Array) -> Array:
-    """Return −½ Σ (1 + logvar − mu² − e^logvar); expm1 keeps its digits near 0."""
+    """Return −½ Σ (1 + logvar − mu² − e^logvar), computed with expm1 to keep its digits near 0."""
     mu, logvar = np.split(a, 2, axis=-1)
     return 0.5 * row_sums(mu * mu + (np.expm1(logvar) - logvar))
 

@@ -1,4 +1,4 @@
-"""Fixed numbers as a step, such as the initial state of a recurrent layer: out = c, so that ∂L/∂x = 0."""
+"""A constant as a step, such as the initial state of a recurrent layer: out = c, so that ∂L/∂x = 0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Constant(Linear):
-    """Output the array `value` for every sample. The only input is read for its number of samples alone.
+    """Output the array `value` for every sample. The input is used only for its number of samples.
 
     axes: the number of axes of one sample of the input.
     """

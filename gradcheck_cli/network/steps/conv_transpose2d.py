@@ -1,6 +1,6 @@
 """A transposed convolution, like torch.nn.ConvTranspose2d: the map from δ to ∂L/∂input of a convolution.
 
-Every number x[i, p] adds w[i, o, k] x[i, p] to channel o of the output at position s p + d k, with stride s
+Every input x[i, p] adds w[i, o, k] x[i, p] to channel o of the output at position s p + d k, with stride s
 and dilation d:
 
     z[o, q] = Σ over (i, k) of w[i, o, k] x[i, p] + b[o],   summed where s p + d k − padding = q
@@ -145,7 +145,7 @@ class ConvTranspose2d(Step):
         return Spread(self._taken(x), InputUnits(out, self.groups, self.inputs), self.shapes["weight"], every)
 
     def _taken(self, x: Array) -> Array:
-        """Return the numbers of x that each position of the output depends on, with 0 for none.
+        """Return the inputs that each position of the output depends on, with 0 where there is none.
 
         The shape is (groups, positions · N, in / groups · kernel).
         """

@@ -95,7 +95,7 @@ class Dense(Step):
         return (Upstream(*(each.reshape(shape) for each in below)),), gradients
 
     def _own(self, of_each: dict[str, Any]) -> dict[str, Any]:
-        """Keep the weight's value and, if there is a bias, the bias's."""
+        """Keep the value for the weight and, if there is a bias, the value for the bias."""
         return of_each if self.bias else {"weight": of_each["weight"]}
 
     def _bias(self, p: Arrays) -> Array:

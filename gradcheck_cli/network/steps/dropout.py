@@ -28,7 +28,7 @@ class Dropout(Linear):
 
     @classmethod
     def drawn(cls, features: Shape, p: float, seed: int) -> Dropout:
-        """Return dropout with a random mask: a number is dropped with probability p, or divided by 1 − p."""
+        """Return dropout with a random mask. A feature is dropped with probability p, or divided by 1 − p."""
         kept = np.random.default_rng(seed).random(features) >= p
         return cls(kept / (1.0 - p))
 

@@ -7,7 +7,7 @@ from gradcheck_cli.network.windows import Windows
 from gradcheck_cli.types import Shape
 
 _FORMS = {1: "sequences [channels, length]", 2: "images [channels, height, width]"}
-"""What an input is called, by the number of its position axes."""
+"""The name of an input in messages, by the number of its position axes."""
 
 
 def refuse_other_positions(features: Shape, axes: int, what: str, key: str) -> None:
@@ -34,13 +34,16 @@ def refuse_too_small(windows: Windows, features: Shape, what: str, key: str) -> 
 
 
 def refuse_wide_padding(windows: Windows) -> None:
-    """Raise an `UnfitError` if a window of pooling could see nothing but padding."""
+    """Raise an `UnfitError` if a pooling window could contain nothing but padding."""
     if any(2 * p > k for p, k in zip(windows.padding, windows.kernel, strict=True)):
         raise UnfitError("the padding is more than half the window", "padding")
 
 
 def axis_of(features: Shape, dim: int, key: str) -> int:
-    """Return the axis that `dim` names, from 0. Raises an `UnfitError` if there is none, or no other."""
+    """Return the axis that `dim` names, counted from 0.
+
+    Raises an `UnfitError` if there is no such axis, or if it is the only one.
+    """
     axes = len(features)
     if axes == 1:
         raise UnfitError(f"samples of {list(features)} have a single axis, which must stay", key)

@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Complement(Linear):
-    """The complement 1 − x: the share that a gate x leaves to the gate's other input."""
+    """The complement 1 − x of a gate x, which is the weight of the other input."""
 
     sign: float = -1.0
     couples = "nothing"

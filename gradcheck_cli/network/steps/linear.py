@@ -20,7 +20,7 @@ class Linear(Step):
     """A fixed linear map of one or more inputs."""
 
     exact = True
-    """Whether every output is a copy of an input, so that nothing is rounded; the adjoint may still add."""
+    """Whether every output is a copy of an input, so that the forward pass rounds nothing."""
 
     def apply(self, *inputs: Array) -> Array:
         """Return L x for inputs (…, N, *features)."""

@@ -1,9 +1,9 @@
-"""Two-dimensional max pooling, like torch.nn.MaxPool2d: the largest number of every window of an image.
+"""Two-dimensional max pooling, like torch.nn.MaxPool2d: the largest element of each window of an image.
 
     ∂L/∂x = Σ ∂L/∂out over the windows in which x is the largest
 
-If several numbers of a window are the largest, the result has a kink. The piece that a window is on is the
-index of its largest number. If there are several, the first one gets ∂L/∂out, as in PyTorch.
+If several elements of a window tie for the largest, the result has a kink. The piece that a window is on is
+the index of its largest element. In a tie, the first one gets ∂L/∂out, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SAFETY = 3.0
 
 @dataclass(frozen=True)
 class MaxPool2d(Step):
-    """Map images (…, N, channels, height, width) to the largest numbers, (…, N, channels, *windows)."""
+    """Map images (…, N, channels, height, width) to the maxima of windows, (…, N, channels, *windows)."""
 
     kernel: Pair
     stride: Pair
@@ -63,7 +63,7 @@ class MaxPool2d(Step):
         return (channels, *((n + 2 * p - r) // s + 1 for n, p, r, s in sizes))
 
     def _windows(self, x: Array, around: float = -np.inf) -> Array:
-        """Return the numbers of every window, (…, channels, *windows, kernel)."""
+        """Return the elements of each window, (…, channels, *windows, kernel)."""
         size = self.out(x.shape[-3:])[1:]
         padded = self._padded(x, around)
         return np.stack([padded[..., rows, across] for rows, across in self._slices(size)], axis=-1)
@@ -86,9 +86,9 @@ class MaxPool2d(Step):
         ]
 
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
-        """Return the sum of each number's shares from all its windows, (N, channels, height, width).
+        """Return, for each element, the sum of its shares from all windows, (N, channels, height, width).
 
-        shares: a function of a place in a window that returns the share of the number there, for all windows.
+        shares: returns the shares of the elements at one place in a window, for all windows.
         """
         (top, left), (height, width) = self.padding, shape[-2:]
         first = shares(0)
@@ -122,9 +122,9 @@ class MaxPool2d(Step):
         return Sides(candidates.argmax(axis=-1), last, of_tied, more)
 
     def _candidates(self, windows: Array, reaches: Array) -> Array:
-        """Return a mask of the numbers of each window that may be the largest.
+        """Return a mask of the elements of each window that may be the largest.
 
-        reaches: how large the error of each number may be.
+        reaches: bounds on the errors of the elements.
         """
         highest = (windows - reaches).max(axis=-1, keepdims=True)
         marked: Array = windows + reaches >= highest

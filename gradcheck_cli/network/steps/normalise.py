@@ -59,7 +59,7 @@ class Normalise(Step):
         return mean
 
     def count(self, shape: Shape) -> int:
-        """Return how many entries each mean is over in an array of this shape."""
+        """Return the number of entries in each mean, for an array of this shape."""
         return math.prod(shape[axis] for axis in self.axes)
 
     def _of_variance(self, products: Array) -> Array:

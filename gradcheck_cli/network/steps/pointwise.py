@@ -1,4 +1,4 @@
-"""An activation as a step: a = φ(y), for each number alone or, if φ is coupled, over the last axis."""
+"""An activation as a step: a = φ(y), elementwise or, if φ is coupled, over the last axis."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Pointwise(Step):
         return (Upstream(delta, error, hidden),), {}
 
     def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
-        """Return the largest |δ| for |∂L/∂a| of these sizes, wherever rounding may put y around a kink."""
+        """Return the largest |δ| for |∂L/∂a| up to `sizes`, on either side of each kink that y may cross."""
         reach = SAFETY * y_error if self.row.pieces else None
         sides = [y] if reach is None else [y, y - reach, y + reach]
         largest: Array = np.maximum.reduce([self.row.rounding.at_most(self.row, z, sizes) for z in sides])

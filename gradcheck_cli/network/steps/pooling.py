@@ -75,7 +75,7 @@ class AvgPool(Linear):
         return reduce(np.add, (view for _, view in views))
 
     def _share(self, size: Shape) -> Array:
-        """Return 1 / n for every window, where n is the number of entries that its mean is over."""
+        """Return 1 / n for every window, where n is the number of entries in its mean."""
         if self.count_include_pad:
             return np.array(1.0 / math.prod(self.kernel))
         share: Array = 1.0 / self._sums(np.ones(size))

@@ -1,6 +1,6 @@
-"""Steps that only move numbers: reshape, permute, slice, concatenate, stack and repeat.
+"""Steps that only rearrange elements: reshape, permute, slice, concatenate, stack and repeat.
 
-    ∂L/∂x is ∂L/∂out moved back: 0 for a number that was dropped, a sum for one that was copied.
+    ∂L/∂x is ∂L/∂out moved back: 0 for an element that was dropped, a sum for one that was copied.
 
 Axes count from the first axis of a sample, so that 0 is the channel of an image or the token of a sequence.
 """
@@ -101,7 +101,7 @@ class Permute(_Rearranged):
 
 @dataclass(frozen=True)
 class Slice(_Rearranged):
-    """Take the numbers from `start` up to `stop` along one axis of each sample."""
+    """Take the elements from `start` up to `stop` along one axis of each sample."""
 
     axis: int
     start: int

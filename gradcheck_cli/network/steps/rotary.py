@@ -1,4 +1,4 @@
-"""Rotary positional embedding: token t turns each pair of its numbers by the angle t θᵢ, θᵢ = base^(−2i/d).
+"""Rotary positional embedding: pair i of the features of token t is rotated by t θᵢ, θᵢ = base^(−2i/d).
 
     out₁ = x₁ cos − x₂ sin        out₂ = x₁ sin + x₂ cos
     ∂L/∂x is ∂L/∂out turned back, by −t θᵢ: the transpose of a rotation is its inverse
@@ -51,7 +51,7 @@ class Rotary(Linear):
         return 2, 2
 
     def _halves(self, x: Array) -> tuple[Array, Array]:
-        """Return two writable views of x: the first numbers of all pairs, and the second numbers."""
+        """Return two writable views of x: the first elements of all pairs, and the second elements."""
         half = x.shape[-1] // 2
         return (x[..., ::2], x[..., 1::2]) if self.interleaved else (x[..., :half], x[..., half:])
 

@@ -60,7 +60,7 @@ class Shift(Step):
 
 @dataclass(frozen=True)
 class Single:
-    """Factors of a shift: each entry is added to exactly one number, its own, so that nothing is summed.
+    """Factors of a shift: each entry is added to one element of the value only, so that nothing is summed.
 
     shape: the shape of the value (N, *features).
     samples: the samples whose entries count.

@@ -1,9 +1,9 @@
-"""Softmax and log-softmax over the last axis, with a fixed mask of the numbers that take part.
+"""Softmax and log-softmax over the last axis, with a fixed mask of the elements that take part.
 
     a = softmax(z):        ∂L/∂z = a ⊙ (g − Σ g a)              g = ∂L/∂out, Σ over the row
     a = log_softmax(z):    ∂L/∂z = g − e^a Σ g
 
-A number that is masked out has a = 0 and passes no gradient, as if −∞ were added to its score.
+An element that is masked out has a = 0 and passes no gradient, as if −∞ were added to its score.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MOST = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Step):
-    """aⱼ = e^zⱼ / Σₖ e^zₖ over the last axis, the sum over the numbers that the mask keeps.
+    """Softmax, aⱼ = e^zⱼ / Σₖ e^zₖ over the last axis; the sum runs over the elements that the mask keeps.
 
-    mask: True for the numbers that take part, in a shape that broadcasts to the last axes of a sample. Each
+    mask: True for the elements that take part, in a shape that broadcasts to the last axes of a sample. Each
     row keeps at least one.
     """
 
@@ -38,7 +38,7 @@ class Softmax(Step):
 
     @classmethod
     def causal(cls, length: int) -> Softmax:
-        """Return a softmax of scores (…, length, length) where token t sees only the tokens up to t."""
+        """Return a softmax of scores (…, length, length) in which token t attends only to tokens up to t."""
         return cls(np.tri(length, dtype=bool))
 
     @classmethod
@@ -165,7 +165,7 @@ def _row_sum(numbers: Array) -> Array:
 
 
 def _largest(z: Array, mask: Array) -> Array:
-    """Return, for each row, the largest of the numbers that the mask keeps, (…, 1)."""
+    """Return, for each row, the largest of the elements that the mask keeps, (…, 1)."""
     largest: Array = np.where(mask, z.real, -np.inf).max(axis=-1, keepdims=True)
     return largest.astype(z.real.dtype, copy=False)
 
