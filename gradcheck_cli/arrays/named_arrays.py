@@ -334,7 +334,8 @@ class Dialect:
         for theirs, ours in self.source.names.items():
             if theirs in known and theirs not in self._theirs:
                 message = (
-                    f"'{theirs}' stands for '{shortened(ours)}', but nothing for the network's '{theirs}'"
+                    f"'{theirs}' stands for '{shortened(ours)}', "
+                    f"but nothing stands for the network's '{theirs}'"
                 )
                 yield Complaint(message, self.place(theirs), f"add the file's own name for '{theirs}'")
 

@@ -56,29 +56,29 @@ if TYPE_CHECKING:
     "--differences",
     under=Heading.HOW,
     type=click.Choice(get_args(Differences)),
-    help="Perturb each unit, which serves all its entries, or each entry individually, which is slow. For "
+    help="Perturb each unit, which covers all its entries, or each entry individually, which is slow. For "
     "code, literal perturbs every entry, however long that takes.  [default: the spec's]",
 )
 @option(
     "--fast/--no-fast",
     under=Heading.HOW,
     default=None,
-    help=f"Check code ({names_of_sources()}) along random directions, and individual entries only where one "
-    "disagrees. Code that would take over 10 s is checked this way by default.  [default: the spec's]",
+    help=f"Check code ({names_of_sources()}) along random directions, and individual entries only where a "
+    "direction disagrees. This is the default for code that would take over 10 s.  [default: the spec's]",
 )
 @rtol_option
 @option(
     "--strict/--no-strict",
     under=Heading.HOW,
     default=None,
-    help="Exit with 3 if a single entry is unresolved.  [default: the spec's]",
+    help="Exit with code 3 even if only one entry is unresolved.  [default: the spec's]",
 )
 @option(
     "--seed",
     under=Heading.HOW,
     metavar="SEED",
     type=whole(SEED),
-    help="Seed for random directions, and for the entries that confirm unit differences.",
+    help="Seed that selects the random directions and the entries that confirm unit differences.",
 )
 @jobs_option
 @option(
@@ -145,7 +145,7 @@ def check(
 ) -> int:
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input.
 
-    The default is `specs` of [tool.gradcheck] in the nearest pyproject.toml.
+    Without SPEC, it checks the `specs` of [tool.gradcheck] in the nearest pyproject.toml.
     """
     from gradcheck_cli.report import Run
 
@@ -154,7 +154,7 @@ def check(
     files = report_files(reports, paths)
     formats = {format, *(file.format for file in files)}
     if heatmap and "table" not in formats:
-        raise InputError(Complaint(f"--heatmap is drawn below the table, and {format} has none"))
+        raise InputError(Complaint(f"--heatmap is drawn below the table, and {format} has no table"))
     run, view = (
         Run(_outcomes(paths, changes, no_code, timeout, color)),
         view_of(color, show, verbose - quiet, heatmap, only_wrong),

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     allow_from_autoenv=False,
     shell_complete=complete_files,
     metavar="OUT",
-    help="File (.npz) to write, or folder, which gets one .npy file per array.",
+    help="The .npz file to write, or a folder that gets one .npy file per array.",
 )
 @only_option
 @inputs_option

@@ -38,7 +38,7 @@ from gradcheck_cli.formats.view import view_of
     default="",
     shell_complete=complete_layers,
     allow_from_autoenv=False,
-    help="Derive only this layer.  [default: every layer that the spec checks]",
+    help="Derive the gradients of this layer only.  [default: every layer that the spec checks]",
 )
 @scheme_option
 @step_option

@@ -23,13 +23,13 @@ from gradcheck_cli.spec.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starte
     "--source",
     allow_from_autoenv=False,
     type=click.Choice(list(STARTERS)),
-    help="Where the gradients come from.  [default: asks on a terminal, else backprop]",
+    help="Where the gradients come from.  [default: asks on a terminal, otherwise backprop]",
 )
 def init(file: str, source: str | None) -> int:
     """Write a spec with comments to FILE (net.yaml), or with - to standard output.
 
     The code that the spec names goes into my_net.py, or under another name if that file exists. The JSON
-    Schema, with which an editor completes and checks the spec, gets a file of its own. The spec runs as it
+    Schema, with which an editor completes and checks the spec, goes into a separate file. The spec runs as it
     is; replace the code with yours. No file is overwritten.
     """
     source = source or (_ask() if _on_terminal() else "backprop")

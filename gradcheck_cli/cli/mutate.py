@@ -51,7 +51,7 @@ Exit codes:
     "--verbose",
     under=Heading.OUTPUT,
     is_flag=True,
-    help="Also list the kinds that are all caught and named.",
+    help="Also list the kinds of mistakes that are all caught and named.",
 )
 @color_option
 def mutate(
@@ -60,7 +60,7 @@ def mutate(
     """Plant every known mistake in gradcheck's own backprop for SPEC, and show which are caught and named.
 
     This shows what a check of this spec is worth. A mistake that makes no difference on these data cannot be
-    caught; the table says which data would show it. A visible mistake that passes is exit code 1. The
+    caught; the table says which data would show it. A visible mistake that passes leads to exit code 1. The
     gradients that the spec names are not used.
     """
     from gradcheck_cli.mutate.mutate import mutate as plant_mistakes

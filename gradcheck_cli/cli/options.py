@@ -78,7 +78,7 @@ inputs_option = option(
     "--inputs/--no-inputs",
     under=Heading.WHAT,
     default=None,
-    help="Also check the gradient with respect to the input x, as the tensor input.  [default: the spec's]",
+    help="Also check the gradient with respect to x, listed as input.  [default: the spec's]",
 )
 gradients_option = option(
     "--gradients",
@@ -86,7 +86,7 @@ gradients_option = option(
     allow_from_autoenv=False,
     shell_complete=complete_files,
     metavar="FILE",
-    help="Check the gradients in this .npz, .safetensors or folder of .npy instead of those in the spec.",
+    help="Check the gradients in this .npz or .safetensors file, or folder of .npy files, not the spec's.",
 )
 
 
@@ -139,14 +139,14 @@ jobs_option = option(
     under=Heading.HOW,
     metavar="N|auto",
     type=OrAuto(*_ends(JOBS)),
-    help="Use N worker processes for long work. The result is the same.  [default: the spec's, or 1]",
+    help="Use N worker processes for long work. Results do not depend on N.  [default: the spec's, or 1]",
 )
 timeout_option = option(
     "--timeout",
     under=Heading.HOW,
     metavar="SECONDS",
     type=Finite(min=0, min_open=True),
-    help="Stop checking a spec that takes longer, with exit code 2.  [default: no limit]",
+    help="Stop checking a spec after this time, with exit code 2.  [default: no limit]",
 )
 
 # --- output ------------------------------------------------------------------------------------------------

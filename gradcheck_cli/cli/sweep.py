@@ -84,7 +84,7 @@ def sweep(
     scheme, until rounding noise takes over. If it is wrong, no step lowers the error.
 
     Large networks and code are swept at entries drawn at random. The verdict is never better than that of
-    `gradcheck check`, which looks at all of them.
+    `gradcheck check`, which checks every entry.
     """
     from gradcheck_cli.spec.file import read_spec
 

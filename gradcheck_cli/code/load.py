@@ -266,7 +266,7 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
             return leave(*arguments)
         if name == "_exit":
             raise SystemExit(*arguments)
-        raise PermissionError(f"os.{name} would put another program in the place of gradcheck")
+        raise PermissionError(f"os.{name} would replace gradcheck with another program")
 
     return refuse
 
@@ -335,9 +335,9 @@ def _help(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"install '{error.name}' for the Python that runs gradcheck"
     if isinstance(error, SystemExit):
-        return "what a script does on its own belongs under if __name__ == '__main__':"
+        return "put code that should run only as a script under if __name__ == '__main__':"
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return "it leaves files open; close each, as by `with open(…) as file:`"
+        return "it leaves files open; close each one, for example with `with open(…) as file:`"
     return None
 
 

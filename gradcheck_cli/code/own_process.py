@@ -217,7 +217,7 @@ class _Child:
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 """Matches a stack frame in a traceback from faulthandler, which lists the innermost frame first."""
 
-_OF_MEMORY = "a system that runs out of memory does that"
+_OF_MEMORY = "this happens if the system runs out of memory"
 
 
 _MUTE = 69
@@ -226,9 +226,9 @@ _MUTE = 69
 
 def _how_it_ended(status: int | None) -> str:
     if status == _MUTE:
-        return "closes files or spoils modules that are not its own"
+        return "closes files or breaks modules that do not belong to it"
     if status is None:
-        return "closes every file, or becomes another program"
+        return "closes every file, or replaces itself with another program"
     if status >= 0:
         return f"ends the process with status {status}"
     try:

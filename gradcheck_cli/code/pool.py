@@ -115,7 +115,7 @@ def _function() -> Function:
         np.abs(function.losses(case.parameters) - case.losses)
         <= 2.0 * np.maximum.reduce(list(case.noise.values()))
     ).all():
-        message = f"{function.origin} computes another loss in a worker process"
+        message = f"{function.origin} computes a different loss in a worker process"
         raise bad_input(message, *_WHERE, help="seed its random numbers, or use --jobs 1")
     return function
 

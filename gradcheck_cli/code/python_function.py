@@ -160,7 +160,7 @@ class _Function:
             loss, _ = _call(self.code, dict(parameters), self.x, self.y)
             losses = read_losses(loss, self.code)
         if len(losses) != self.terms:
-            message = f"returns {len(losses)} loss terms where it returned {self.terms} before"
+            message = f"returns {len(losses)} loss terms, but it returned {self.terms} before"
             raise self.code.complain(message)
         return losses.astype(np.float64)
 

@@ -209,8 +209,8 @@ def _fitting(shape: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
 
 
 _VECTORIZED = (
-    "a vectorized function gets every parameter with a first axis of K points, and so it returns losses and "
-    "gradients; if this one does not, leave `vectorized` out"
+    "a vectorized function takes parameters with a first axis of K points, and returns losses and gradients "
+    "with that axis; if this one does not, leave `vectorized` out"
 )
 
 
@@ -304,7 +304,7 @@ def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
     both = function.losses_at([here, nearby])
     for together, alone in zip(both, (here, nearby), strict=True):
         if not same(function.losses(alone), together, apart):
-            message = "returns another result for a point in a stack than for the point alone"
+            message = "returns a different result for a point in a stack than for that point alone"
             raise code.complain(message, _VECTORIZED)
 
 

@@ -52,12 +52,12 @@ class Graph:
     def remarks(self) -> tuple[str, ...]:
         """One line for each parameter with several names, and one for each padding row of an embedding."""
         same = (
-            f"'{name}' is the same tensor as '{first}': both move at once, and their gradient is {first}'s"
+            f"'{name}' is the same tensor as '{first}': both are perturbed together and share one gradient"
             for name, first in self.shared.items()
             if name != first
         )
         padding = (
-            f"row {row} of '{leaf.name}' is its padding_idx, which torch gives no gradient: it is not moved"
+            f"row {row} of '{leaf.name}' is its padding_idx, which gets no gradient: it is not perturbed"
             for leaf in self.leaves
             for row in leaf.padding
         )

@@ -150,7 +150,7 @@ class _Function:
         with self.code.running(_MOVED):
             losses = self.graph.losses(parameters, self.upstream.weights)
         if len(losses) != self.terms:
-            message = f"gives {len(losses)} loss terms where it gave {self.terms} before"
+            message = f"gives {len(losses)} loss terms, but it gave {self.terms} before"
             raise self.code.complain(message)
         return losses.astype(np.float64)
 
@@ -256,10 +256,10 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
     with _hint_at_types(), code.running(_WIDE):
         losses = graph.losses(point, AS_IT_IS)
     refuse_changed(before, graph.arguments(), code)
-    remarks = [f"backward gives no gradient for '{name}': it counts as 0" for name in silent]
+    remarks = [f"backward computes no gradient for '{name}', so it counts as 0" for name in silent]
     remarks += graph.remarks
     if losses.dtype != np.float64:
-        remarks.append(f"the loss is computed in {losses.dtype} even where everything is given in float64")
+        remarks.append(f"the loss is computed in {losses.dtype} even if all its inputs are in float64")
     return Evaluation(losses, gradients), tuple(remarks)
 
 

@@ -143,8 +143,8 @@ class _Laboratory:
 
 
 _OVERWRITES = (
-    "changes its upstream in place, which other steps may still read: on a copy of the upstream the gradient "
-    "of {} is another"
+    "changes its upstream in place, which other steps may still read: with a copy of the upstream, the "
+    "gradient of {} is different"
 )
 
 

@@ -56,7 +56,7 @@ class Weights:
         if (self.terms != 1.0).any():
             yield f"The {len(self.terms)} loss terms are weighted at random."
         if self.outputs is not None:
-            yield "The loss has the same upstream for every output, so the outputs are weighted at random."
+            yield "The loss has the same gradient for every output, so the outputs are weighted at random."
         if self.factor != 1.0:
             yield f"The loss is multiplied by {self.factor:g}."
 
@@ -151,7 +151,7 @@ class Upstream:
         if told:
             told.append("The gradients shown are those of that loss.")
         if self.layout is not as_it_comes:
-            told.append("Backward is handed its upstream in another memory layout.")
+            told.append("Backward receives its upstream in another memory layout.")
         return " ".join(told)
 
 

@@ -18,21 +18,21 @@ _LOST = "∂L/∂a = Σ over all uses of a but one", "∂L/∂a = Σ over all us
 BRANCH_LOST = Wrong(
     "branch forgotten",
     BRANCHES,
-    "a value is used several times, but what {where} hands down to it is lost, as it is with = instead of +=",
+    "a value is used several times, but the gradient from {where} is lost, as with = instead of +=",
     *_LOST,
     "δ",
 )
 SKIP_LOST = Wrong(
     "skip connection forgotten",
     BRANCHES,
-    "one of the gradients that the sum in {where} hands down is lost, as if its skip connection had none",
+    "one input of the sum in {where} gets no gradient, as if there were no skip connection",
     *_LOST,
     "δ",
 )
 TIME_LOST = Wrong(
     "gradient not carried back",
     BRANCHES,
-    "in {where} the gradient does not go from a step to the step before, so only the last use counts",
+    "in {where} the gradient does not flow from a time step to the one before, so only the last use counts",
     "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "∂L/∂hₜ₋₁ = … + ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "δ",
@@ -47,7 +47,7 @@ USE_LOST = Wrong(
 ONE_USE = Wrong(
     "shared parameter used once",
     BRANCHES,
-    "{tensor} is used several times, but its gradient is that of {place} alone",
+    "{tensor} is used several times, but its gradient comes from {place} alone",
     "∂L/∂w of one use of w",
     "∂L/∂w = Σ over all uses of w",
 )

@@ -125,5 +125,5 @@ def _where(graph: Graph, targets: Mapping[str, Target], off: Sequence[str]) -> s
     many = len(checked) > 1
     return (
         f"layer{'s' if many else ''} {listed(checked)} {'are' if many else 'is'} right: "
-        f"the mistake is in {layers}, or in the gradient handed down to {'them' if len(off) > 1 else 'it'}"
+        f"the mistake is in {layers}, or in the gradient passed down to {'them' if len(off) > 1 else 'it'}"
     )

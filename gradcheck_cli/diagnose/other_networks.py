@@ -35,7 +35,7 @@ KIND = ANOTHER_NETWORK.name
 OTHER_NETWORK = Wrong(
     KIND,
     ANOTHER_NETWORK,
-    "the gradients are those of another network than the spec describes",
+    "the gradients belong to a different network from the one in the spec",
     "",
     "",
     code="deviation = np.sqrt(z_h.var(axis=0) + 1e-5)",
@@ -280,9 +280,9 @@ def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
     changed = {layer.name: replace(layer, batch_norm=(layer.batch_norm or 0.0) * ratio) for layer in layers}
     factors = {layer.gamma: sqrt(ratio) for layer in layers}
     parameters = {name: factors.get(name, 1.0) * value for name, value in problem.parameters.items()}
-    has = "whose batch norm takes the variance over N − 1, as torch.var does"
+    has = "whose batch norm divides the variance by N − 1, as torch.var does"
     other = _with_layers(replace(problem, parameters=parameters), changed)
-    yield OtherNetwork(other, has, "batch_norm, which is over N", tuple(changed)[::-1], factors)
+    yield OtherNetwork(other, has, "batch_norm, which divides by N", tuple(changed)[::-1], factors)
 
 
 _EPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 0.0)

@@ -74,7 +74,7 @@ CLIPPED = Wrong(
 SWAPPED = Wrong(
     "tensors swapped",
     PRODUCT,
-    "the gradient of {tensor} is that of {place}",
+    "the gradient of {tensor} equals that of {place}",
     "",
     "",
     code="dL_db, dL_db_h = dL_db_h, dL_db",

@@ -80,7 +80,7 @@ def _swapped(made: Sequence[Made]) -> Iterator[str]:
     stands_for = {each.tensor: each.place for each in made}
     for tensor, other in stands_for.items():
         if stands_for.get(other) != tensor:
-            yield f"the gradient of {tensor} is that of {other}"
+            yield f"the gradient of {tensor} equals that of {other}"
         elif list(stands_for).index(tensor) < list(stands_for).index(other):
             yield f"the gradients of {tensor} and {other} are swapped"
 
@@ -121,7 +121,7 @@ def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Pro
     if problem is None or tensors:
         return f"the gradient of {listed(tensors)}"
     if len(layers) > 1:
-        return f"the gradient handed down by each of layers {listed(layers)}"
+        return f"the gradient passed down by each of layers {listed(layers)}"
     names = layers_of(problem)
     lowest, output = names[0], names[-1]
     if layers[0] == output:

@@ -178,7 +178,7 @@ CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
         "kernel not rotated",
         CONVOLUTION,
         _below(_not_turned),
-        "δ goes down through a kernel that is 180° off: a full convolution must rotate it, "
+        "δ is passed down through a wrongly rotated kernel: a full convolution must rotate it by 180°, "
         "a sum over windows must not",
         "∂L/∂a⁽ʰ⁾ = δ w, with w 180° off",
         'parts = np.einsum("nohw,ocij->nchwij", delta_k, w_k[:, :, ::-1, ::-1])',
@@ -188,7 +188,7 @@ CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
         "padding not cut off",
         CONVOLUTION,
         _below(_not_cut),
-        "what goes down keeps the padding: it is the top left part of the padded image",
+        "the gradient passed down keeps the padding: it is the top left part of the padded image",
         "∂L/∂a⁽ʰ⁾ = δ w, shifted by the padding",
         _DOWN.format(stride=2, cut=":-2"),
     ),
@@ -197,7 +197,7 @@ CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
         "stride forgotten on the way down",
         CONVOLUTION,
         _below(_without_stride),
-        "δ goes down with a stride of 1",
+        "δ is passed down with a stride of 1",
         "∂L/∂a⁽ʰ⁾ = δ w, with stride 1",
         _DOWN.format(stride=1, cut="1:-1"),
     ),
@@ -206,7 +206,7 @@ CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
         "stride forgotten on the way down",
         CONVOLUTION,
         _below(_packed),
-        "δ goes down with a stride of 1, into the top left of the image",
+        "δ is passed down with a stride of 1, into the top left of the image",
         "∂L/∂a⁽ʰ⁾ = δ w, with stride 1, then zeros",
     ),
     sum_row(

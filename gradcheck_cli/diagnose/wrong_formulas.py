@@ -268,7 +268,8 @@ _SOFTMAX = (
         "softmax diagonal only",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a * (1.0 - a)),
-        "in {where} only the diagonal of softmax's Jacobian counts, as if each output had only its own z",
+        "in {where} only the diagonal of softmax's Jacobian is used, "
+        "as if each output depended only on its own z",
         "δᵢ = ∂L/∂aᵢ · aᵢ (1 − aᵢ)",
         "delta = dL_da * a * (1 - a)",
     ),
@@ -283,7 +284,7 @@ _SOFTMAX = (
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: a * (dL_da + (dL_da * a).sum(axis=-1, keepdims=True))),
-        "in {where} softmax's Jacobian has +aᵢ aⱼ instead of −aᵢ aⱼ",
+        "in {where} softmax's Jacobian contains +aᵢ aⱼ instead of −aᵢ aⱼ",
         "δⱼ = Σᵢ ∂L/∂aᵢ · aᵢ (1[i=j] + aⱼ)",
     ),
     activation_row(

@@ -91,13 +91,13 @@ def _of_logits(
     yield row(
         twice,
         lambda a, t: vjp(a, p(a) * total(t) - t),
-        f"the derivative of {name} is multiplied into {name}(a) − y, which contains it already",
+        f"{name}(a) − y is multiplied by the derivative of {name}, which it already contains",
         f"({name}(a) − y) · {name}'(a)",
     )
     yield row(
         twice,
         lambda a, t: (p(a) * total(t) - t) * p(a) * (1.0 - p(a)),
-        "an extra p (1 − p) is multiplied into p − y",
+        "p − y is multiplied by an extra p (1 − p)",
         "(p − y) p (1 − p)",
     )
     yield row(
@@ -389,7 +389,7 @@ _HINGE = (
     _hinge_row(
         "another loss",
         lambda a, t: _largest_only(a, t) - t * _counted(_largest_only(a, t)),
-        "only the margin that is violated most counts",
+        "only the most violated margin counts",
         "1[j is the largest violated], at y −1",
     ),
 )

@@ -71,7 +71,7 @@ def _means(
         )
     else:
         missing = (
-            f"{{it}} is {count} times too large, the number of {noun}",
+            f"{{it}} is {count} times too large, which is the number of {noun}",
             f"{letter} {sum_of}",
             sum_of,
         )

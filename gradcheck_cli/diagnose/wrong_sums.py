@@ -109,7 +109,7 @@ _ORDERS: tuple[tuple[str, str, Callable[[Array], Array], str, bool], ...] = (
     ),
     *(
         (
-            f"the samples of δ are {by} behind those of a⁽ʰ⁾, in a circle",
+            f"the samples of δ are {by} behind those of a⁽ʰ⁾, wrapping around",
             f"Σₙ δₙ₋{by}ᵀ a⁽ʰ⁾ₙ",
             partial(np.roll, shift=by, axis=0),
             "",
@@ -234,7 +234,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.y[j]),
-        "the product has z of the layer below instead of its activation",
+        "the product uses z of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
         "dL_dw = delta.T @ z_h",
     ),
@@ -242,7 +242,7 @@ SUM_MISTAKES: tuple[Mistake, ...] = (
         "pre-activation in place of the activation",
         PRODUCT,
         lambda s: _pre_activation(s, lambda s, j: s.activity.z[j]),
-        "the product has a wᵀ + b of the layer below instead of its activation",
+        "the product uses a wᵀ + b of the layer below instead of its activation",
         "∂L/∂w = δᵀ z⁽ʰ⁾",
     ),
     *(

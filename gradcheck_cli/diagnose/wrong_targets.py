@@ -63,8 +63,8 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
         for by, axis, sentence, wrong in (
             (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
             (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
-            (1, 0, "every sample has the target of the one before it", "c · {dloss} with yₙ₋₁ for yₙ"),
-            (-1, 0, "every sample has the target of the next one", "c · {dloss} with yₙ₊₁ for yₙ"),
+            (1, 0, "every sample has the target of the sample before it", "c · {dloss} with yₙ₋₁ for yₙ"),
+            (-1, 0, "every sample has the target of the next sample", "c · {dloss} with yₙ₊₁ for yₙ"),
         )
     ),
 )

@@ -284,7 +284,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
         _row(
             "transposed gradient",
             TRANSPOSED,
-            "the gradient of {tensor} is reshaped where it should be transposed",
+            "the gradient of {tensor} is reshaped instead of transposed",
             "∂L/∂w reshaped",
             *_plainly(change),
             shown_by=_ASYMMETRIC,

@@ -31,7 +31,7 @@ from gradcheck_cli.verdict import Verdict, default_rtol
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
 """The change to the spec that would show a mistake in a tensor that this check leaves out."""
 
-NO_MISTAKE = "nothing, as it is no mistake with this activation"
+NO_MISTAKE = "nothing: it is not a mistake with this activation"
 """The answer for a mistake that changes nothing with this activation, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5

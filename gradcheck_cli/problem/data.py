@@ -326,7 +326,7 @@ def _first(batch: Batch, marked: Array) -> tuple[str, Any, int]:
 
 def _allowed(classes: int, loss: Loss) -> str:
     if loss.target == "pairs":
-        return "pairs are 1 (alike) or 0 (apart)"
+        return "pair labels are 1 (similar) or 0 (dissimilar)"
     return f"there are {classes} outputs: labels are 0 to {classes - 1}"
 
 
@@ -334,7 +334,7 @@ def _needed(outputs: Shape, loss: Loss) -> str:
     positions = "".join(f", {size}" for size in outputs[:-1])
     each = "position" if positions else "sample"
     if loss.target == "pairs":
-        return f"pairs [N{positions}], 1 (alike) or 0 (apart) for each {each}, are needed"
+        return f"pair labels [N{positions}], 1 (similar) or 0 (dissimilar) for each {each}, are needed"
     labels = f"labels [N{positions}], one whole number per {each},"
     return (
         f"{labels} are needed"

@@ -45,11 +45,14 @@ def refuse_impossible(spec: NetworkSpec, network: Network) -> None:
     complaints = [*_ambiguous_names(spec), *_too_large(network.graph)]
     weights, outputs = spec.loss.weight, network.outputs[-1]
     if weights is not None and len(weights) != outputs:
-        message = f"there are {len(weights)} class weights and {outputs} outputs"
+        message = f"there are {len(weights)} class weights, but {outputs} outputs"
         complaints.append(Complaint(message, ("network", "loss", "weight")))
     vectors = LOSSES[spec.loss.name].vectors
     if vectors and outputs % len(vectors):
-        message = f"{spec.loss.name} splits the outputs into {listed(vectors)} of equal width, not {outputs}"
+        message = (
+            f"{spec.loss.name} splits the outputs into {listed(vectors)} of equal width, "
+            f"which is impossible for {outputs}"
+        )
         help = f"give the last layer a multiple of {len(vectors)} units"
         complaints.append(Complaint(message, size_of(network.graph.nodes[-1]), help))
     if complaints:

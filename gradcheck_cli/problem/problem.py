@@ -189,7 +189,7 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
     smoothed = (1.0 - loss.label_smoothing) * target + loss.label_smoothing / outputs
     target = np.where(counted[..., None], smoothed, 0.0)
     if loss.weight is None:
-        _refuse_nothing(float(counted.sum()), loss, "ignore_index", "every label is one to ignore")
+        _refuse_nothing(float(counted.sum()), loss, "ignore_index", "every label is ignored")
         return target, float(counted.sum())
     weight = np.array(loss.weight)
     with np.errstate(over="ignore"):

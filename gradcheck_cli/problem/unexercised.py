@@ -104,7 +104,7 @@ def _activations(problem: Problem) -> Iterator[str]:
         y = problem.objective.values[node.inputs[0]]
         for side, seen in (("negative", y < 0), ("positive", y > 0)):
             if not seen.any():
-                yield f"no pre-activation of {node.layer} is {side}: that side of its kink is unseen"
+                yield f"no pre-activation of {node.layer} is {side}: that side of its kink is not exercised"
         units = _by_unit(problem, node, y)
         off = int((units <= 0).all(axis=0).sum())
         if off and node.step.name == "relu":

@@ -87,7 +87,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         key="torch",
         name="torch",
         what="a torch module",
-        option="Check the backward pass of the torch module and the loss that this function returns.",
+        option="Check the backward pass of the torch module that this function returns with its loss.",
         model="TorchModule",
         keys="""Your function that returns a torch module and its loss.
 

@@ -83,7 +83,7 @@ class _TooMuchError(Exception):
         self.mark = mark
 
 
-_TOO_DEEP = "the spec is nested too deeply, or contains itself by an alias"
+_TOO_DEEP = "the spec is nested too deeply, or contains itself through an alias"
 
 
 class _Composer(Composer):

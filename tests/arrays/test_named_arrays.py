@@ -167,7 +167,7 @@ def test_a_parameter_name_used_for_another_leaves_its_own_without_a_source(sourc
     names = {"hidden1.bias": "output.bias"}
     assert refused(source(ours(), names=names)) == [
         (
-            "'hidden1.bias' stands for 'output.bias', but nothing for the network's 'hidden1.bias'",
+            "'hidden1.bias' stands for 'output.bias', but nothing stands for the network's 'hidden1.bias'",
             (*NAMED, "hidden1.bias"),
             "add the file's own name for 'hidden1.bias'",
         )

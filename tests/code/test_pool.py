@@ -103,7 +103,7 @@ def test_code_that_differs_from_process_to_process_is_refused(case):
     what, function = case("p = {'w': p['w'] + (not PARENT), 'b': p['b']}")
     with pytest.raises(InputError) as caught, Workers(what, function, 2) as workers:
         workers.losses_at(changes(4))
-    assert "computes another loss in a worker process" in caught.value.complaints[0].message
+    assert "computes a different loss in a worker process" in caught.value.complaints[0].message
 
 
 def _ends(process, seconds=60.0):

@@ -374,7 +374,7 @@ def test_a_failure_at_perturbed_parameters_says_so(returning):
 
 def test_another_number_of_terms_at_perturbed_parameters_is_refused(returning):
     function = read(returning("loss if p['b'][0] == 0.5 else loss.sum(), g"), POINT)
-    with pytest.raises(InputError, match="returns 1 loss terms where it returned 2 before"):
+    with pytest.raises(InputError, match="returns 1 loss terms, but it returned 2 before"):
         function.losses(MOVED)
 
 
@@ -584,9 +584,12 @@ def test_its_losses_may_be_totals(vectorized):
     [
         ("0.5 * (z * z).sum()", "returns a loss of shape [] for a stack of 2 points"),
         ("0.5 * (z * z).sum(axis=2)[:1]", "returns a loss of shape [1, 2] for a stack of 2 points"),
-        ("0.5 * (z * z).sum(axis=(0, 2))", "returns another result for a point in a stack"),
+        ("0.5 * (z * z).sum(axis=(0, 2))", "returns a different result for a point in a stack"),
         ("0.5 * (z * z)[:, :, :1]", "returns an array of shape [2, 1] for a loss"),
-        ("0.5 * ((z - z.mean(axis=0)) ** 2).sum(axis=2)", "returns another result for a point in a stack"),
+        (
+            "0.5 * ((z - z.mean(axis=0)) ** 2).sum(axis=2)",
+            "returns a different result for a point in a stack",
+        ),
     ],
 )
 def test_losses_that_are_not_those_of_a_stack_are_refused(vectorized, loss, message):

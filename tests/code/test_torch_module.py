@@ -212,7 +212,7 @@ def test_a_parameter_that_backward_leaves_out_is_noted(written):
         def build(): return Net(), cross_entropy
         """
     function = read(written(text), DATA)
-    assert function.remarks == ("backward gives no gradient for 'unused.weight': it counts as 0",)
+    assert function.remarks == ("backward computes no gradient for 'unused.weight', so it counts as 0",)
     np.testing.assert_array_equal(function.gradients(function.parameters)["unused.weight"], np.zeros((2, 2)))
 
 
@@ -221,7 +221,7 @@ def test_a_forward_pass_that_goes_back_to_float32_is_noted(written):
         def build(): return nn.Linear(3, 2), lambda a, y: cross_entropy(a.float(), y)
         """
     (remark,) = read(written(text), DATA).remarks
-    assert remark == "the loss is computed in float32 even where everything is given in float64"
+    assert remark == "the loss is computed in float32 even if all its inputs are in float64"
 
 
 def test_bfloat16_is_given_as_float32(written):
@@ -411,7 +411,7 @@ def test_another_number_of_terms_at_perturbed_parameters_is_refused(written):
         def build(): return net, lambda a, y: a.sum(dim=1) if net.bias[0] < 10 else a.sum()
         """
     function = read(written(text), DATA)
-    with pytest.raises(InputError, match="gives 1 loss terms where it gave 5 before"):
+    with pytest.raises(InputError, match="gives 1 loss terms, but it gave 5 before"):
         function.losses({**function.parameters, "bias": np.array([11.0, 0.0])})
 
 

@@ -376,7 +376,7 @@ def test_a_sparse_parameter_is_refused(checked):
 def test_a_loss_that_autograd_does_not_connect_has_a_gradient_of_zero(checked, forward, verdict):
     report = checked("", f"(lambda x: {forward}), {SUM}, {{'x': drawn(3)}}")
     assert report.verdict is verdict
-    assert "backward gives no gradient for 'x': it counts as 0" in report.unusual
+    assert "backward computes no gradient for 'x', so it counts as 0" in report.unusual
     np.testing.assert_array_equal(report.comparisons[0].analytic, np.zeros(3))
 
 

@@ -404,10 +404,19 @@ def test_pairs_are_alike_or_apart_for_all_outputs(y):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([1, 2], "y[1] is 2, but pairs are 1 (alike) or 0 (apart)"),
-        ([-1, 1], "y[0] is -1, but pairs are 1 (alike) or 0 (apart)"),
-        ([0.5, 1], "y[0] is 0.5, not a label; pairs [N], 1 (alike) or 0 (apart) for each sample, are needed"),
-        ([[1], [0]], "y has shape [2, 1]; pairs [N], 1 (alike) or 0 (apart) for each sample, are needed"),
+        ([1, 2], "y[1] is 2, but pair labels are 1 (similar) or 0 (dissimilar)"),
+        ([-1, 1], "y[0] is -1, but pair labels are 1 (similar) or 0 (dissimilar)"),
+        (
+            [0.5, 1],
+            (
+                "y[0] is 0.5, not a label; "
+                "pair labels [N], 1 (similar) or 0 (dissimilar) for each sample, are needed"
+            ),
+        ),
+        (
+            [[1], [0]],
+            "y has shape [2, 1]; pair labels [N], 1 (similar) or 0 (dissimilar) for each sample, are needed",
+        ),
     ],
 )
 def test_other_pairs_are_refused(y, message):

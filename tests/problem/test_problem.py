@@ -125,7 +125,7 @@ def test_class_weights_of_distributions_weigh_each_sample_1():
 @pytest.mark.parametrize("weight", [[1, 1], [1, 1, 1, 1]])
 def test_as_many_class_weights_as_outputs_are_needed(weight):
     assert refused(of_labels({"name": "cross_entropy", "weight": weight})) == [
-        (f"there are {len(weight)} class weights and 3 outputs", ("network", "loss", "weight"))
+        (f"there are {len(weight)} class weights, but 3 outputs", ("network", "loss", "weight"))
     ]
 
 

@@ -37,7 +37,7 @@ def test_a_problem_that_hides_nothing_has_no_lines():
         (
             [(2, "relu"), (3, "identity")],
             {"inputs": 1, "data": {"x": [[0.0], [0.0]], "y": [0, 1]}},
-            "that side of its kink is unseen",
+            "that side of its kink is not exercised",
         ),
     ],
 )  # fmt: skip

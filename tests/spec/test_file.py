@@ -389,7 +389,7 @@ def test_a_crash_of_the_parser_is_a_syntax_error():
 )
 def test_endless_nesting_is_refused_where_it_is(text):
     ((line, _, message),) = places(refused(text))
-    assert (line, message) == (1, "the spec is nested too deeply, or contains itself by an alias")
+    assert (line, message) == (1, "the spec is nested too deeply, or contains itself through an alias")
 
 
 def test_aliases_of_aliases_do_not_grow_without_bound():

@@ -66,7 +66,7 @@ W = TypeVar("W", bound=Wrong)
 GAMMA_FORGOTTEN = Wrong(
     "batch norm: gamma forgotten",
     NORM,
-    "in {where} batch normalisation's backward lacks γ",
+    "in {where} batch normalisation's backward pass lacks γ",
     "∂L/∂ẑ = ∂L/∂y",
     "∂L/∂ẑ = γ ∂L/∂y",
     "δ",

@@ -33,7 +33,7 @@ def _first(x: Array, groups: int) -> Array:
 
 
 _MIXES: tuple[tuple[Mixed, str], ...] = (
-    (_interleaved, "every channel whose number leaves the same remainder, not a block of channels"),
+    (_interleaved, "interleaved channels, not a block of channels"),
     (_next, "the input channels of the next group"),
     (_first, "the input channels of the first group"),
 )
@@ -90,7 +90,7 @@ def _overwritten(order: Callable[[list[Pair]], list[Pair]]) -> Of:
 _OVERWRITTEN = Wrong(
     "windows overwritten",
     CONVOLUTION,
-    "in {where} windows that overlap overwrite each other's gradient on the way down: = instead of +=",
+    "in {where} overlapping windows overwrite each other's gradient: = instead of +=",
     "∂L/∂a⁽ʰ⁾ = δ w of the last window",
     "∂L/∂a⁽ʰ⁾ = Σ δ w over all windows",
     "δ",
@@ -104,13 +104,13 @@ def _wrong(sentence: str, wrong: str, right: str, factor: str) -> Wrong:
 def _rows() -> Iterator[Variant]:
     for mixed, which in _MIXES:
         of_weight = _wrong(
-            f"the kernel's gradient takes, for each group, {which}",
+            f"for each group, the kernel's gradient uses {which}",
             "∂L/∂w = δᵀ a⁽ʰ⁾, a⁽ʰ⁾ of other channels",
             "∂L/∂w = δᵀ a⁽ʰ⁾",
             "∂L/∂w",
         )
         below = _wrong(
-            f"each group hands its gradient down to other channels: a group's channels get that of {which}",
+            f"each group's channels get the gradient of {which}",
             "∂L/∂a⁽ʰ⁾ = δ w, for other channels",
             "∂L/∂a⁽ʰ⁾ = δ w",
             "δ",
@@ -118,7 +118,7 @@ def _rows() -> Iterator[Variant]:
         yield Variant(of_weight, Conv2d, gradient("weight", _weight(mixed)))
         yield Variant(below, Conv2d, share(_below(mixed)))
     kernels = _wrong(
-        "each group hands its gradient down through the kernels of the next group",
+        "each group passes its gradient down through the kernels of the next group",
         "∂L/∂a⁽ʰ⁾ = δ w of another group",
         "∂L/∂a⁽ʰ⁾ = δ w",
         "δ",

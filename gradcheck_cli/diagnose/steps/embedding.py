@@ -55,13 +55,13 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
     (
         "repeated tokens counted once",
         _last_alone,
-        "a token that comes several times gets the gradient of its last position alone: = instead of +=",
+        "a token that occurs several times gets the gradient of its last position alone: = instead of +=",
         "∂L/∂w[v] = δ at the last position of v",
     ),
     (
         "repeated tokens counted once",
         _first_alone,
-        "a token that comes several times gets the gradient of its first position alone",
+        "a token that occurs several times gets the gradient of its first position alone",
         "∂L/∂w[v] = δ at the first position of v",
     ),
     (

@@ -63,7 +63,7 @@ GATES: tuple[Variant, ...] = (
         "complement's sign",
         GATES_FAMILY,
         share(lambda visit: visit.upstream),
-        "the gradient of 1 − x lacks its sign",
+        "the gradient of 1 − x lacks its minus sign",
         "∂L/∂x = g",
         "∂L/∂x = −g",
     ),

@@ -29,8 +29,7 @@ def _wrong(order: str) -> Wrong:
     return Wrong(
         "flattened in another order",
         RESHAPE,
-        f"flatten in {{where}} hands its gradient back in the order of {order}, not of "
-        "[channels, height, width]",
+        f"flatten in {{where}} reshapes its gradient to {order}, not to [channels, height, width]",
         f"∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as {order}",
         "∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as [channels, height, width]",
         "δ",

@@ -62,7 +62,7 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
         lambda v: (
             (v.upstream - v.output * (v.upstream * v.output).sum(axis=_axes(v), keepdims=True)) / _root(v)
         ),
-        "has a sum instead of a mean",
+        "uses a sum instead of a mean",
         "∂L/∂x = (g − x̂ Σ(g x̂)) / √(…)",
     ),
     (
@@ -71,7 +71,7 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
             (v.upstream - v.inputs[0] * (v.upstream * v.inputs[0]).mean(axis=_axes(v), keepdims=True))
             / _root(v)
         ),
-        "has x instead of x̂",
+        "uses x instead of x̂",
         "∂L/∂x = (g − x mean(g x)) / √(…)",
     ),
     ("left out", lambda v: v.upstream, "is left out", "∂L/∂x = g"),
@@ -80,7 +80,7 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
 _OF_X = Wrong(
     "rms norm: gain's gradient of x",
     RMS_NORM_FAMILY,
-    "in {where} the gradient of RMS normalisation's weight has x instead of x̂",
+    "in {where} the gradient of RMS normalisation's weight uses x instead of x̂",
     "∂L/∂w = Σ ∂L/∂y x",
     "∂L/∂w = Σ ∂L/∂y x̂",
     "∂L/∂w",
@@ -101,7 +101,7 @@ RMS_NORM: tuple[Variant, ...] = (
         "rms norm: weight forgotten",
         RMS_NORM_FAMILY,
         share(lambda visit: visit.upstream),
-        "RMS normalisation's backward lacks its weight",
+        "RMS normalisation's backward pass lacks its weight",
         "∂L/∂x̂ = ∂L/∂y",
         "∂L/∂x̂ = w ∂L/∂y",
     ),
@@ -112,7 +112,7 @@ RMS_NORM: tuple[Variant, ...] = (
             f"rms norm: {kind}",
             RMS_NORM_FAMILY,
             share(of),
-            f"RMS normalisation's backward {sentence}",
+            f"RMS normalisation's backward pass {sentence}",
             wrong,
             _RIGHT,
         )

@@ -21,7 +21,7 @@ ROTARY: tuple[Variant, ...] = (
         "rotation not inverted",
         ATTENTION,
         share(_turned_again),
-        "the rotary embedding's backward turns the gradient forward again, not back",
+        "the rotary embedding's backward pass rotates the gradient forward again instead of back",
         "∂L/∂x = g turned by t θ",
         _RIGHT,
     ),

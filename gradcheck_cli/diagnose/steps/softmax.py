@@ -36,19 +36,19 @@ _SOFTMAX = (
     (
         "softmax's diagonal alone",
         lambda v: v.upstream * v.output * (1.0 - v.output),
-        "softmax's backward has only the diagonal of the Jacobian, as an elementwise activation has",
+        "softmax's backward pass uses only the diagonal of the Jacobian, as for an elementwise activation",
         "∂L/∂z = g ⊙ a ⊙ (1 − a)",
     ),
     (
         "softmax's sum missing",
         lambda v: v.upstream * v.output,
-        "softmax's backward lacks the sum over the row",
+        "softmax's backward pass lacks the sum over the row",
         "∂L/∂z = a ⊙ g",
     ),
     (
         "softmax's sum without a",
         lambda v: v.output * (v.upstream - _row_sum(v.upstream)),
-        "softmax's backward subtracts Σ g, not Σ g a",
+        "softmax's backward pass subtracts Σ g, not Σ g a",
         "∂L/∂z = a ⊙ (g − Σ g)",
     ),
     (
@@ -60,13 +60,13 @@ _SOFTMAX = (
     (
         "softmax over the wrong axis",
         _summed_over(-2),
-        "softmax's backward sums over the rows, not over the numbers of each row",
+        "softmax's backward pass sums over the rows, not within each row",
         "∂L/∂z = a ⊙ (g − Σ over rows of g a)",
     ),
     (
         "mask not in backward",
         _unmasked,
-        "softmax's backward leaves out the mask",
+        "softmax's backward pass leaves out the mask",
         "∂L/∂z = a ⊙ (g − Σ g a), a without the mask",
     ),
 )
@@ -75,19 +75,19 @@ _LOG_SOFTMAX = (
     (
         "log-softmax's sum missing",
         lambda v: v.upstream,
-        "log-softmax's backward lacks the sum over the row",
+        "log-softmax's backward pass lacks the sum over the row",
         "∂L/∂z = g",
     ),
     (
         "log-softmax's sum missing",
         lambda v: v.upstream * (1.0 - np.exp(v.output)),
-        "log-softmax's backward has only the diagonal of the Jacobian",
+        "log-softmax's backward pass uses only the diagonal of the Jacobian",
         "∂L/∂z = g ⊙ (1 − eᵃ)",
     ),
     (
         "log-softmax for softmax",
         lambda v: np.exp(v.output) * (v.upstream - _row_sum(v.upstream * np.exp(v.output))),
-        "the backward is that of softmax, not of its logarithm",
+        "the backward pass is written for softmax, not for its logarithm",
         "∂L/∂z = eᵃ ⊙ (g − Σ g eᵃ)",
     ),
 )

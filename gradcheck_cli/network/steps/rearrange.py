@@ -48,7 +48,7 @@ class Reshape(_Rearranged):
         known = math.prod(size for size in shape if size > 0)
         open_, rest = shape.count(-1), divmod(numbers, known)
         if 0 in shape or open_ > 1 or rest[1] or (not open_ and rest[0] != 1):
-            message = f"samples of {list(features)}, {numbers} numbers, do not fit into {list(shape)}"
+            message = f"samples {list(features)}, with {numbers} values, do not fit into {list(shape)}"
             raise UnfitError(message, "reshape", "give sizes whose product is that number; one may be -1")
         return cls(len(features), tuple(rest[0] if size == -1 else size for size in shape))
 

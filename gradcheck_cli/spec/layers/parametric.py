@@ -113,7 +113,7 @@ def _tied(layer: str, needed: Shape, known: Mapping[str, Shape]) -> str:
         help = did_you_mean(layer, layers) or f"layers below with a weight: {', '.join(layers[:8]) or 'none'}"
         raise UnfitError(f"no layer below has a weight '{weight}'", "weight", help)
     if known[weight] != needed:
-        message = f"'{weight}' has the shape {list(known[weight])}, and this layer needs {list(needed)}"
+        message = f"'{weight}' has the shape {list(known[weight])}, but this layer needs {list(needed)}"
         raise UnfitError(message, "weight", "a dense layer's weight is [units, inputs]")
     return weight
 

@@ -32,7 +32,7 @@ def _sequence(builder: Builder, value: int, kind: str, axes: str) -> tuple[int, 
     features = builder.features(value)
     if len(features) == 2:
         return features[0], features[1]
-    message = f"this layer needs samples {axes}, and it gets samples of shape {list(features)}"
+    message = f"this layer needs samples {axes}, but gets samples of shape {list(features)}"
     raise UnfitError(message, kind, f"write inputs: {axes}, or put an embedding before it")
 
 
