@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def put_off_garbage() -> None:
-    """Postpone garbage collection until modules have been loaded, since it would find nothing to free."""
+    """Postpone garbage collection until all modules are loaded, since it would find nothing to free."""
     usual = gc.get_threshold()
 
     def as_usual(*_: object) -> None:

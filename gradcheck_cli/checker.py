@@ -1,4 +1,4 @@
-"""Check a spec from start to finish: spec → subject → report."""
+"""Check a spec from start to finish: read the spec, build its subject, and return a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Present one tensor's gradients to a reader: the worst entries, their place, ratio and statistics."""
+"""Prepare one tensor's comparison for a reader: worst entries, place, constant ratio, and statistics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import MEANINGFUL, Judged, Projected, Projection, Verdict
 
 SHOWN = 1e-8
-"""Displayed numerical values with a larger relative error than this deserve a closer look."""
+"""A displayed numerical value deserves a closer look if its relative error is larger than this."""
 
 _NOTHING = 1e-11
-"""A ratio this small comes from rounding, not from a factor."""
+"""A ratio that differs from 1 by less than this comes from rounding, not from a factor."""
 
 _MOST_LINES = 8
 """More rows or columns than this are counted, not listed."""
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison(Judged):
-    """The analytic and numerical gradient of one tensor, with verdicts; every array has the tensor's shape.
+    """The analytic and numerical gradient of one tensor, with verdicts. Every array has the tensor's shape.
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
@@ -53,7 +53,7 @@ class Comparison(Judged):
     # --- single entries ------------------------------------------------------------------------------------
 
     def worst(self, count: int = 1) -> list[Entry]:
-        """Return the entries with the largest relative errors, among those checked individually."""
+        """Return the `count` entries with the largest relative errors, among those checked individually."""
         count = min(count, int(np.count_nonzero(self.measured)))
         indices = (np.unravel_index(flat, self.shape) for flat in self.ranked[:count])
         return [self.entry(tuple(map(int, index))) for index in indices]
@@ -75,7 +75,7 @@ class Comparison(Judged):
 
     @property
     def ranked(self) -> Array:
-        """The flat indices of all entries, worst first: wrong, then unresolved, then the others.
+        """The flat indices of all entries from worst to best: wrong, then unresolved, then the others.
 
         Analytic values that are not finite come first, in the order of their indices. Entries that were not
         checked individually come last.
@@ -99,7 +99,7 @@ class Comparison(Judged):
 
     @cached_property
     def telling(self) -> Array:
-        """The entries whose relative error is meaningful.
+        """A mask of the entries whose relative error is meaningful.
 
         The relative error of a value that is 0 to within rounding and error bar is only noise, unless the
         entry is wrong anyway.
@@ -109,7 +109,7 @@ class Comparison(Judged):
 
     @property
     def max_relative_error(self) -> float:
-        """The largest relative error over entries distinguishable from zero; NaN if there are none.
+        """The largest relative error of entries that are distinguishable from zero; NaN if there are none.
 
         If no entry was checked individually, it is the largest over the random directions.
         """
@@ -155,7 +155,7 @@ class Comparison(Judged):
 
     @cached_property
     def ratio(self) -> float | None:
-        """The ratio analytic / numerical, if it is the same in all meaningful entries and not 1; else None.
+        """The ratio analytic / numerical if it is the same in all meaningful entries and not 1; else None.
 
         If only some entries were checked individually, it is None unless everything is wrong.
         """
@@ -192,7 +192,7 @@ def compare(
     elsewhere: float = 0.0,
     projected: Projected | None = None,
 ) -> Comparison:
-    """Compare one tensor's analytic gradient with its numerical estimate; all arrays have the same shape.
+    """Compare one tensor's analytic gradient with its numerical estimate. All arrays have the same shape.
 
     rounding: a first-order bound on the rounding of a correct gradient computed with machine epsilon eps.
     elsewhere: the size of the largest entry in any tensor.

@@ -1,4 +1,4 @@
-"""Dump a spec as arrays, with its numerical gradients, to files that any language can read."""
+"""Write a spec and its numerical gradients as arrays, to files that any language can read."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
 
 
 def _dialect(spec: Spec, problem: Problem) -> Dialect:
-    """Return the names and layout of the gradient file, or our own if the spec names no file."""
+    """Return the names and layout of the gradient file or, if the spec names no file, gradcheck's own."""
     source = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=Path())
     dialect = Dialect(source, "gradients")
     dialect.refuse_unfit({**problem.network.shapes, INPUTS: (), **factor_shapes(problem)})
@@ -85,7 +85,7 @@ def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
-    """Return all groups merged into one.
+    """Return all groups of arrays merged into one dict.
 
     Raises an `InputError` if a parameter's name is one that the dump itself uses.
     """
@@ -124,7 +124,7 @@ def refuse_taken(output: Output, force: bool = False) -> None:
 
 
 def write(arrays: Mapping[str, Array], output: Output, force: bool = False) -> None:
-    """Write the arrays to an .npz file, or to a folder with one .npy file each; either all or none.
+    """Write all arrays, or none, to an .npz file or to a folder with one .npy file per array.
 
     force: whether to overwrite files with the same names.
 

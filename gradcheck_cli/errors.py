@@ -1,4 +1,4 @@
-"""Exceptions and complaints, and the exit codes."""
+"""Exceptions, complaints about the input, and exit codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Location = tuple[str | int, ...]
 
 
 class ExitCode(IntEnum):
-    """The exit codes, on which scripts may rely. Only a wrong gradient gives 1."""
+    """The exit codes, which scripts may rely on. Only a wrong gradient exits with 1."""
 
     AGREES = 0
     WRONG = 1
@@ -34,7 +34,7 @@ _WORST_FIRST = (
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """Return the exit code for several specs together; 3 if there are none, since nothing was checked."""
+    """Return the exit code for several specs together: the worst one, or 3 if there are none."""
     return min(codes, key=_WORST_FIRST.index, default=ExitCode.UNDECIDED)
 
 

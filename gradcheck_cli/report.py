@@ -27,7 +27,7 @@ EXIT_CODES = {
 
 @dataclass(frozen=True)
 class Witness:
-    """How literal differences of entries drawn at random compare with the unit differences.
+    """How literal differences of randomly drawn entries compare with the unit differences.
 
     entries: how many were drawn.
     largest: the largest difference between the two methods, in units of both error bars together.
@@ -66,12 +66,12 @@ class Checked:
 
 
 RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
-"""The tolerances worth suggesting: a larger one would let real mistakes pass."""
+"""The tolerances worth suggesting. A larger tolerance would let real mistakes pass."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of checking one spec, with a comparison per tensor, the output layer's first.
+    """The result of checking one spec, with one comparison per tensor, starting with the output layer.
 
     A notebook shows it as a table, and rich prints it as the command does.
 
@@ -104,7 +104,7 @@ class Report:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The overall verdict: wrong if any tensor is wrong, else unresolved if any is, else agrees.
+        """The overall verdict: wrong if any tensor is wrong, unresolved if any is unresolved, else agrees.
 
         If all gradients are 0, it is unresolved. With `strict`, a single unresolved entry or a tensor of
         zeros is enough for unresolved.
@@ -125,7 +125,7 @@ class Report:
         return EXIT_CODES[self.verdict]
 
     def of(self, name: str) -> Report:
-        """Return the report of one tensor, with the diagnosis if that tensor is wrong."""
+        """Return a report on one tensor, with the diagnosis if that tensor is wrong."""
         (alone,) = (c for c in self.comparisons if c.name == name)
         diagnosis = self.diagnosis if alone.verdict is Verdict.WRONG else None
         return replace(self, comparisons=(alone,), rtol={name: alone.rtol}, diagnosis=diagnosis)
@@ -142,7 +142,7 @@ class Report:
 
     @property
     def projected(self) -> int:
-        """The number of entries that agree along random directions, without a difference of their own."""
+        """The number of entries that agree along random directions and were not checked individually."""
         return sum(int(np.count_nonzero(c.covered & c.agrees)) for c in self.comparisons)
 
     @property
@@ -167,12 +167,12 @@ class Report:
 
     @property
     def untested(self) -> tuple[str, ...]:
-        """The names of the tensors that are 0 on both sides; empty if all tensors are."""
+        """The names of the tensors that are 0 on both sides; empty if every tensor is."""
         return () if self.entries == self.zero else tuple(c.name for c in self.comparisons if c.untested)
 
     @cached_property
     def deciding_rtol(self) -> float | None:
-        """The smallest of `RTOLS` with which every entry agrees; None if none is large enough."""
+        """The smallest tolerance in `RTOLS` at which every entry agrees; None if there is none."""
         for rtol in RTOLS:
             wider = [replace(c, rtol=max(c.rtol, rtol)) for c in self.comparisons]
             if all(c.agrees.all() for c in wider):
@@ -219,7 +219,7 @@ def _shown() -> Any:
 
 
 def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
-    """Return the smallest detectable errors over entries that are not 0 on both sides; None if all are."""
+    """Return the smallest detectable errors over entries that are not 0 on both sides; None if all are 0."""
     needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in comparisons])
     if not needed.size:
         return None
@@ -253,7 +253,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """The outcomes of all specs of one run."""
+    """The outcomes of all specs in one run."""
 
     outcomes: tuple[Outcome, ...]
 

@@ -1,4 +1,4 @@
-"""Check gradients in a test: of a function, or of a layer. Wrong ones raise an AssertionError."""
+"""`check_gradients` checks a function's gradients in a test. Wrong gradients raise an AssertionError."""
 
 from __future__ import annotations
 

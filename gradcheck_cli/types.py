@@ -1,4 +1,4 @@
-"""Array and Shape: what the whole package calls a numpy array and its shape; EPS, the ε of float64."""
+"""The types Array and Shape, and EPS, the machine epsilon of float64."""
 
 from __future__ import annotations
 

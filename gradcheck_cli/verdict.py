@@ -24,13 +24,13 @@ from gradcheck_cli.numerical.kinks import Alternatives
 from gradcheck_cli.types import EPS, Array
 
 BY_FAR = 10.0
-"""Multiple of the error bars beyond which an entry is so clearly wrong that no closer look is needed."""
+"""An entry is so clearly wrong that it needs no closer look if it is off by this many error bars."""
 
 MEANINGFUL = 10.0
 """Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
 
 TRIFLE = 1e-9
-"""An entry below this share of its summands, or of the tensor's largest entry, counts as zero."""
+"""An entry counts as zero below this share of its summands, or of the tensor's largest entry."""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
 """Wider arithmetic is worthwhile for a zero whose error exceeds this share of the threshold for zeros."""
@@ -39,7 +39,7 @@ EXCUSABLE = 1e-5
 """A tensor is unresolved if an undecided entry's error may exceed this share of its largest entry."""
 
 EXCUSED_BY_ROUNDING = 1e-3
-"""Rounding can excuse the error of an undecided entry up to this share of the largest entry.
+"""Rounding can excuse an undecided entry's error up to this share of the tensor's largest entry.
 
 Larger rounding bounds are capped at this share.
 """
@@ -105,7 +105,7 @@ class Projected:
 
 @dataclass(frozen=True)
 class Judged:
-    """The analytic and numerical gradient of one tensor, with verdicts; every array has the tensor's shape.
+    """The analytic and numerical gradient of one tensor, with verdicts. Every array has the tensor's shape.
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
@@ -237,7 +237,7 @@ class Judged:
 
     @property
     def measured(self) -> Array:
-        """The entries that were checked individually, or can be judged without that."""
+        """The entries that were checked individually, or that can be judged without such a check."""
         return np.isfinite(self.error) | ~np.isfinite(self.analytic) if self.projected else ~self.covered
 
     # --- what a closer look may change ---------------------------------------------------------------------
@@ -254,13 +254,13 @@ class Judged:
 
     @property
     def doubtful(self) -> Array:
-        """The entries that are wrong, but not by far."""
+        """The entries that are wrong, but not by far, so that a closer look is needed."""
         by_far = self.difference > self.tolerance + BY_FAR * self.bar
         return self.wrong & ~by_far & np.isfinite(self.analytic)
 
     @cached_property
     def lost(self) -> Array:
-        """The entries within tolerance that stay unresolved, because rounding may dominate them."""
+        """The entries that are within tolerance but stay unresolved, because rounding may dominate them."""
         return self.unresolved & (self.difference <= self.tolerance)
 
     # --- the verdict on the tensor -------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class Judged:
 
     @property
     def _excused(self) -> Array:
-        """The error up to which an undecided entry does not matter to the tensor."""
+        """The largest error that an undecided entry may have without making the tensor unresolved."""
         largest = np.nanmax(self.scale, initial=0.0)
         by_rounding = np.minimum(self.rounding, EXCUSED_BY_ROUNDING * largest)
         by_rounding = np.where(np.isfinite(self.rounding), by_rounding, 0.0)  # an overflow excuses nothing
@@ -297,7 +297,7 @@ class Judged:
 def by_convention(
     analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
 ) -> Estimate:
-    """Return the estimate, with entries on a kink set to the conventional value that fits them best.
+    """Return the estimate, with each entry on a kink set to the conventional value that fits best.
 
     An analytic value that lies between the slopes of the two sides but fits no convention may be intended or
     wrong, so the estimate of that entry becomes unknown. A value outside that range is wrong under every

@@ -21,7 +21,7 @@ from gradcheck_cli.types import Array, Shape
 
 
 def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """Return the arrays of a folder of .npy files, a .safetensors file or an .npz file, by their names there.
+    """Return the arrays of a .safetensors, an .npz or a folder of .npy files, under the file's own names.
 
     accept: a function that checks the headers before any array is read.
     Raises an `InputError` that points at `where` if the file cannot be read or `accept` refuses it.
@@ -37,7 +37,7 @@ def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -
 
 
 def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
-    """Return the arrays of a file by gradcheck's names, with weights as [out, in]; any shape is accepted.
+    """Return the arrays of a file under gradcheck's names, with weights as [out, in]. Any shape is accepted.
 
     section: the section of the spec that names the file.
     Raises `InputError` if the file cannot be read, or does not have the names in the spec.
@@ -55,7 +55,7 @@ def read_fitting(
     needed: Collection[str] | None = None,
     if_missing: str | None = None,
 ) -> dict[str, Array]:
-    """Return the arrays of a file by gradcheck's names, each in the shape required.
+    """Return the arrays of a file under gradcheck's names. Each must have the required shape.
 
     section: the section of the spec that names the file.
     what: what an array is called in messages, such as "parameter".
@@ -78,7 +78,7 @@ def read_fitting(
 
 @dataclass(frozen=True)
 class Author:
-    """A file, or the user's code, that holds arrays under its own names and in its own layout.
+    """A file or the user's code, whose arrays have their own names and layout.
 
     called: how messages name the file or code.  where: the place in the spec that refers to it.
     """
@@ -141,7 +141,7 @@ class Author:
     def _none_of_them(
         self, given: Collection[str], needed: Mapping[str, Shape], what: str, if_missing: str | None
     ) -> InputError:
-        """Return the error for a file that holds none of the arrays it must have."""
+        """Return the error for a file that contains none of the arrays that it needs."""
         message = f"{self.called} holds none of the {what}s: it holds {listed(given)}"
         shapes = listed(f"{name} {shape_text(shape)}" for name, shape in needed.items())
         help = f"save an array for each of {shapes}"
@@ -156,7 +156,7 @@ class OwnParameters:
     author: Author
 
     def fitting(self, shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Return the parameters by gradcheck's names, in its layout.
+        """Return the parameters under gradcheck's names and in its layout.
 
         shapes: the shapes that the network requires, by gradcheck's names.
         Raises `InputError` if names or shapes do not fit.
@@ -168,7 +168,7 @@ class OwnParameters:
 
 
 def _as_needed(header: Header, needed: Shape | None) -> Header:
-    """Return the header with the needed shape if it has a common variant of it; otherwise unchanged.
+    """Return the header with the needed shape if its own shape is a common variant; otherwise unchanged.
 
     The variants are a vector stored as a column or row, and a single number stored with one or two axes.
     """
@@ -180,7 +180,7 @@ def _as_needed(header: Header, needed: Shape | None) -> Header:
 def _other_names(
     dialect: Dialect, given: Mapping[str, Header], shapes: Mapping[str, Shape], needed: Collection[str]
 ) -> OtherNames:
-    """Guess by shape which parameters the arrays with unknown names hold, in the layout that matches more."""
+    """Guess from their shapes which parameters the arrays with unknown names hold, and in which layout."""
     layouts = (dialect.source.layout, *(each for each in LAYOUTS if each != dialect.source.layout))
     named = {dialect.name(ours) for ours in shapes}
     held = {name: header.shape for name, header in given.items() if name not in named}
@@ -198,7 +198,7 @@ def _other_names(
 
 
 def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
-    """Return all arrays of the file, by the file's names.
+    """Return all arrays of the file under the file's own names.
 
     Raises `InputError` if an array that the spec's `names` map is missing from the file.
     needless: gradcheck's names of arrays that may be missing anyway.
@@ -232,7 +232,7 @@ class Dialect:
 
     @property
     def says_otherwise(self) -> bool:
-        """Whether any of the author's names, or the author's layout, differs from gradcheck's."""
+        """Whether the author's layout or any of the author's names differs from gradcheck's."""
         return bool(self.source.names) or self.source.layout != "out_in"
 
     def name(self, ours: str) -> str:
@@ -255,7 +255,7 @@ class Dialect:
         return shape[::-1] if self.turns(ours, len(shape)) else shape
 
     def shapes(self, ours: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Translate shapes by gradcheck's names to shapes in the author's layout, by the author's names."""
+        """Translate shapes from gradcheck's names and layout to the author's."""
         return {self.name(name): self.shape(name, shape) for name, shape in ours.items()}
 
     def ours(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -279,7 +279,7 @@ class Dialect:
         return {self.name(name): self._turned(name, array, array.ndim - 1) for name, array in arrays.items()}
 
     def _turned(self, ours: str, array: Array, axes: int) -> Array:
-        """Return the array with its last two axes swapped if it is a weight and the layouts differ.
+        """Return the array, with its last two axes swapped if it is a weight and the layouts differ.
 
         axes: the number of axes, not counting an axis of evaluation points.
         """
@@ -294,7 +294,7 @@ class Dialect:
 
     @property
     def if_transposed(self) -> str:
-        """The help message for a weight that the author stored transposed."""
+        """The help message for a weight that the author stored in transposed form."""
         if self.source.layout == "in_out":
             return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
         return "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'"
@@ -327,7 +327,7 @@ class Dialect:
                 yield Complaint(message, self.place(theirs), help)
 
     def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:
-        """Yield a complaint for each mapped name that is also the name of a parameter left without an array.
+        """Yield a complaint for each mapped name that is also the name of a parameter without an array.
 
         If `names` maps a to b and nothing to a, for example, no array is left for the parameter a.
         """
@@ -340,7 +340,7 @@ class Dialect:
                 yield Complaint(message, self.place(theirs), f"add the file's own name for '{theirs}'")
 
     def refuse_hidden(self, given: Collection[str]) -> None:
-        """Raise an `InputError` if the file has an array under a name to which the spec maps another array.
+        """Raise an `InputError` if the file has an array under a name that the spec maps another array to.
 
         given: the names of the arrays in the file.
         """

@@ -101,7 +101,7 @@ class Npy:
 
 
 def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, Npy]:
-    """Return the arrays of the archive by name, unread.
+    """Return the arrays of an archive by name, without reading them.
 
     Raises `InputError` if a name appears twice, since programs disagree on which of the two to read.
     """
@@ -116,7 +116,7 @@ def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, Npy]:
 
 
 def _members_in(folder: Path, place: Place) -> dict[str, Npy]:
-    """Return the arrays of the folder's .npy files by name, unread; hidden files are skipped."""
+    """Return the .npy files of a folder by array name, without reading them. Hidden files are skipped."""
     members, found = {}, Gathered()
     visible = (path for path in folder.iterdir() if not path.name.startswith("."))
     for path in sorted(path for path in visible if path.suffix == ".npy"):

@@ -1,4 +1,4 @@
-"""Guess from shapes which parameters the arrays with unknown names hold."""
+"""Guess from array shapes which parameters the arrays with unknown names hold."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OtherNames:
     layout: Layout = "out_in"
 
     def complaint(self, source: Named, section: str, author: str, where: Location) -> Complaint:
-        """Return a complaint whose help is the line to paste into the spec.
+        """Return a complaint whose help message is the line to paste into the spec.
 
         source: the part of the spec that names the file.  section: the section of the spec that it is in.
         author: how the message names the file.  where: the place in the spec that the complaint points at.
@@ -90,5 +90,5 @@ _PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[A-Za-z_][\w.-]*
 
 
 def _word(name: str) -> str:
-    """Return the name as a YAML string, quoted only if YAML would otherwise read it as something else."""
+    """Return a name as a YAML string, with quotes only if YAML would otherwise read it as something else."""
     return name if _PLAIN.fullmatch(name) else json.dumps(name)

@@ -60,14 +60,14 @@ def _opened(place: Place) -> Any:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor in an open .safetensors file, which has not been read yet."""
+    """A tensor in an open .safetensors file whose data have not been read yet."""
 
     archive: Any
     name: str
     place: Place
 
     def header(self) -> Header:
-        """Return the tensor's header. The package safetensors has checked that it fits the file's size."""
+        """Return the tensor's header. safetensors itself has checked it against the size of the file."""
         tensor = self.archive.get_slice(self.name)
         kind = tensor.get_dtype()
         if kind not in _DTYPES:

@@ -1,4 +1,4 @@
-"""Compare the names and shapes of arrays with those that are needed."""
+"""Compare the names and shapes of arrays with the required ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 class Shaped(Protocol):
-    """An array or the header of an array, either of which has a shape."""
+    """An array, or the header of an array. Both have a shape."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -70,7 +70,7 @@ def match_shapes(
 
 
 def _extra(names: Sequence[str], expected: Mapping[str, tuple[int, ...]], where: Location) -> list[Complaint]:
-    """Return a complaint for each unexpected name that looks misspelt, and one for all the others."""
+    """Yield a complaint for each unexpected name that looks misspelt, and one for all other such names."""
     guesses = {name: did_you_mean(name, expected) for name in names[:_MOST_NAMED]}
     misspelt = {name: guess for name, guess in guesses.items() if guess}
     complaints = [

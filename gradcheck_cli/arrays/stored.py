@@ -1,4 +1,4 @@
-"""Read arrays from files, but refuse unusable ones by their headers, before memory is allocated for them."""
+"""Read arrays from files, and refuse unusable ones by their headers before allocating memory for them."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ It raises an `InputError` if they are not the arrays needed.
 
 
 def as_they_are(headers: Mapping[str, Header]) -> None:
-    """Accept arrays with any names and shapes; the default for `Accept`."""
+    """Accept arrays with any names and shapes. This is the default for `Accept`."""
 
 
 @contextmanager
 def reading(place: Place, kind: str, help: str) -> Iterator[None]:
-    """Turn any failure to read the file as a whole into an `InputError`.
+    """Turn any failure to read the file as a whole, inside this context, into an `InputError`.
 
     kind: the kind of file expected, such as "an .npz file".  help: how to write such a file.
     """
@@ -101,7 +101,7 @@ def reading(place: Place, kind: str, help: str) -> Iterator[None]:
 
 @contextmanager
 def reading_array(place: Place, name: str) -> Iterator[None]:
-    """Turn any failure to read the array `name` into an `InputError`."""
+    """Turn any failure to read the array `name`, inside this context, into an `InputError`."""
     try:
         yield
     except InputError:
@@ -211,6 +211,6 @@ def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error's message, without memory addresses, which differ from run to run."""
+    """Return the first line of an error's message, without memory addresses, which vary between runs."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return shortened(re.sub(r" object at 0x[0-9a-fA-F]+", "", text.splitlines()[0]), 120)

@@ -110,7 +110,7 @@ def _defect() -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device for each standard stream that the caller closed (`>&-`).
+    """Open the null device in place of each standard stream that the caller closed (`>&-`).
 
     Python sets the variable of a closed stream, such as `sys.stdout`, to None.
     """

@@ -28,7 +28,7 @@ _GRADIENTS = {
 """The options that name the gradients to check, with the place in the spec that each one overrides."""
 
 _OVERRIDES = {"only": ("check", "parameters"), **_GRADIENTS}
-"""Options whose values may not fit a spec, with the place in the spec that each one overrides."""
+"""The options whose values may not fit a spec, with the place in the spec that each one overrides."""
 
 
 @contextmanager
@@ -61,13 +61,13 @@ def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Com
 
 
 def _says_otherwise(spec: Spec, option: str) -> bool:
-    """Return whether the option's value is only the project's default and the spec sets a value itself."""
+    """Return whether the option's value is only the project's default while the spec sets its own value."""
     key = "parameters" if option == "only" else option
     return is_projects(option) and key in spec.check.model_fields_set
 
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
-    """Return the spec with the command line's options applied; click has already validated them."""
+    """Return the spec with the command line's options applied, which click has already validated."""
     given = {
         key: value
         for key, value in changes.items()
@@ -80,7 +80,7 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
 
 
 def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
-    """Return the source of gradients that an option names, or else that of the spec.
+    """Return the source of gradients that an option names or, without such an option, the spec's source.
 
     Raises an `InputError` if several options name a source.
     """
@@ -125,14 +125,14 @@ def _code(option: str, name: str) -> Code:
 
 
 def refuse_code(spec: Spec) -> None:
-    """Raise an `InputError` if the spec names code to run, for `--no-code`."""
+    """Raise an `InputError` if the spec names code to run, because `--no-code` forbids it."""
     if spec.names_code:
         message = f"this spec runs {spec.names_code}, and --no-code forbids it"
         raise InputError(Complaint(message, ("gradients",)))
 
 
 def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """Return `work(*arguments)`, run in another process if the spec names code or there is a time limit."""
+    """Return `work(*arguments)`. It runs in another process if the spec names code or time is limited."""
     if timeout is None and not spec.names_code:
         return work(*arguments)
     from gradcheck_cli.code.own_process import in_own_process

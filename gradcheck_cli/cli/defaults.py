@@ -1,4 +1,4 @@
-"""Values of options that the command line does not set, from environment variables or the project's defaults.
+"""Default values of options, from environment variables or from the project's pyproject.toml.
 
 click looks at the environment first (`auto_envvar_prefix`), then at the project (`default_map`). A spec ranks
 between the two: a variable applies to this run, and a project's default only to specs that set no value.
@@ -19,7 +19,7 @@ from gradcheck_cli.errors import InputError
 
 
 def defaults_of(commands: Commands) -> dict[str, Any]:
-    """Return click's `default_map` with the defaults from the nearest pyproject.toml, read on demand."""
+    """Return click's `default_map`, with defaults from the nearest pyproject.toml, read on demand."""
     return {name: _Defaults(command, commands) for name, command in commands.items()}
 
 
@@ -41,7 +41,7 @@ def said_by(option: str, context: click.Context | None = None) -> str:
 
 
 def is_projects(option: str) -> bool:
-    """Return whether the option's value is the project's default, which a spec overrides."""
+    """Return whether the option's value is only the project's default, which a spec overrides."""
     return _source(option) is ParameterSource.DEFAULT_MAP
 
 

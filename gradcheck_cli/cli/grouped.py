@@ -19,7 +19,7 @@ class Heading(StrEnum):
 
 
 class GroupedOption(click.Option):
-    """An option with the heading under which `--help` lists it."""
+    """An option that also knows the heading under which `--help` lists it."""
 
     def __init__(self, *args: Any, heading: Heading = Heading.OTHER, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,7 +27,7 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` groups its options under headings; `--help` itself comes last."""
+    """A command whose `--help` groups its options under headings, with `--help` itself last."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each heading that has options."""
@@ -48,5 +48,5 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def option(*names: str, under: Heading, **attributes: Any) -> Callable[[Command], Command]:
-    """Return a decorator that declares an option, like `click.option`, and its heading in `--help`."""
+    """Return a decorator that declares an option, like `click.option`, under a heading of `--help`."""
     return click.option(*names, cls=GroupedOption, heading=under, **attributes)

@@ -1,4 +1,4 @@
-"""`gradcheck init`: write a spec to start from."""
+"""`gradcheck init`: write a starter spec."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _ask() -> str:
 
 
 def _write_new(file: Path, text: str) -> bool:
-    """Write the text to a new file, completely or not at all; return False if the file already exists."""
+    """Write the text to a new file, completely or not at all. Return False if the file already exists."""
     try:
         stream = open(file, "x", encoding="ascii")  # noqa: SIM115 - only what comes after it leaves a file
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""The options shared by several commands, and the types of their values."""
+"""The options that several commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Exit codes:
 
 
 def whole(allowed: Range) -> click.IntRange:
-    """Return the click type of whole numbers in the range."""
+    """Return the click type of whole numbers in this range."""
     return click.IntRange(*_ends(allowed))
 
 
 def _ends(allowed: Range) -> tuple[int, int]:
-    """Return the smallest and the largest whole number in the range."""
+    """Return the smallest and the largest whole number in this range."""
     return int(allowed["ge"]), int(allowed["le"] if "le" in allowed else allowed["lt"] - 1)
 
 
 def real(allowed: Range) -> Finite:
-    """Return the click type of finite numbers in the range."""
+    """Return the click type of finite numbers in this range."""
     high = allowed["le"] if "le" in allowed else allowed["lt"]
     readable = int(high) if high == int(high) else high  # click shows the range as it gets it: 0<x<=1
     return Finite(allowed["gt"], readable, min_open=True, max_open="lt" in allowed)
@@ -56,7 +56,7 @@ class Finite(click.FloatRange):
 
 
 class OrAuto(click.IntRange):
-    """The click type of whole numbers in a range, or the word auto."""
+    """The click type of a value that is either a whole number in a range or the word auto."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if value == "auto" else super().convert(value, param, ctx)

@@ -15,7 +15,7 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import ascii_only
 
 WIDE = 80
-"""The smallest width of a terminal that has room for the bar and the rate."""
+"""The smallest terminal width that has room for both the bar and the rate."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Progress:
         wide = console.width >= WIDE
 
         class Rate(ProgressColumn):
-            """A column with the time left and, on a wide terminal, the rate.
+            """A progress-bar column with the time left and, on a wide terminal, the rate.
 
             rich's own column starts over whenever the total grows.
             """
@@ -101,7 +101,7 @@ _LAST = 99.0
 
 @dataclass
 class Activity:
-    """A spinner that says what a check of user code is doing, if stderr is a terminal.
+    """A spinner that says what a check of user code is currently doing, if stderr is a terminal.
 
     It has no percentage, since the amount of work depends on which gradients disagree.
     """

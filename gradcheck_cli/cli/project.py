@@ -1,4 +1,4 @@
-"""A project's defaults, from [tool.gradcheck] in its pyproject.toml."""
+"""A project's default options, from [tool.gradcheck] in its pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.cli.settable import PROJECT_FILE, Commands, key_of, options_o
 from gradcheck_cli.errors import Complaint, InputError, Position
 
 SPECS = "specs"
-"""The key for the specs that `gradcheck check` checks when it gets no arguments."""
+"""The key for the specs that `gradcheck check` checks if it gets no arguments."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Project:
 
 
 def _converted(option: click.Option, value: Any) -> Any:
-    """Convert the value like one from the command line. Raises `BadParameter` if the option rejects it."""
+    """Convert a value like one from the command line. Raises `BadParameter` if the option rejects it."""
     if isinstance(value, list) and not option.multiple:
         raise click.BadParameter("expected a single value, not a list")
     words = [_word(item) for item in (value if isinstance(value, list) else [value])]

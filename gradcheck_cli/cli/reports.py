@@ -26,7 +26,7 @@ _OPTION = "--report"
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A report to write: its format and its file."""
+    """The format and the file of a report to write."""
 
     format: str
     file: Output
@@ -125,7 +125,7 @@ def add_to_summary(formats: set[str], run: Run, view: View) -> None:
 
 
 def _summary(run: Run, view: View, room: int) -> bytes:
-    """Return the full summary if it fits into `room` bytes, or else one line per spec, or else nothing."""
+    """Return the full summary if it fits into `room` bytes; otherwise one line per spec, or nothing."""
     for level in (view.level, -1):
         text = render("markdown", run, replace(view, level=level)).encode("utf-8", "backslashreplace")
         if len(text) <= room:
@@ -134,5 +134,5 @@ def _summary(run: Run, view: View, room: int) -> bytes:
 
 
 def _for_files(view: View) -> View:
-    """Return the view for files, which is independent of the terminal."""
+    """Return the view to use for files, which does not depend on the terminal."""
     return replace(view, width=None, color=False, ascii=False, level=max(view.level, 0))

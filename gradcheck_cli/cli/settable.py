@@ -1,4 +1,4 @@
-"""The options that environment variables and pyproject.toml may set, and the names they have there."""
+"""The options that environment variables and pyproject.toml may set, and their names there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Commands = Mapping[str, click.Command]
 
 
 def options_of(commands: Commands, barred: bool = False) -> list[click.Option]:
-    """Return the options that variables and pyproject.toml may set or, if `barred`, may not set."""
+    """Return the options that variables and pyproject.toml may set or, with `barred`, may not set."""
     return [
         option
         for command in commands.values()
@@ -25,17 +25,17 @@ def options_of(commands: Commands, barred: bool = False) -> list[click.Option]:
 
 
 def key_of(option: click.Option) -> str:
-    """Return an option's key in pyproject.toml: ``no-code`` for ``--no-code``."""
+    """Return an option's key in pyproject.toml, such as ``no-code`` for ``--no-code``."""
     return max(option.opts, key=len).removeprefix("--")
 
 
 def variable_of(option: click.Option) -> str:
-    """Return an option's environment variable: ``GRADCHECK_NO_CODE``."""
+    """Return the name of an option's environment variable, such as ``GRADCHECK_NO_CODE``."""
     return f"{PREFIX}_{str(option.name).upper()}"
 
 
 def unknown_word(kind: str, word: str, known: Iterable[str], barred: Iterable[str]) -> Complaint:
-    """Return a complaint about an unknown key or variable that suggests a similar known one, or lists all."""
+    """Return a complaint about an unknown key or variable. It suggests a similar known one, or lists all."""
     allowed = f"choose one of {', '.join(dict.fromkeys(known))}"
     if word in barred:
         return Complaint(f"'{word}' can only be set on the command line", help=allowed)

@@ -1,4 +1,4 @@
-"""Output: results on stdout, everything else on stderr."""
+"""Write results to stdout, and everything else to stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFECT = "this is a bug in gradcheck; please report it"
 
 
 def printable(text: str, stream: TextIO) -> str:
-    """Return the text with characters that the stream cannot show spelled out or replaced."""
+    """Return the text, with characters that the stream cannot show spelled out or replaced."""
     text = to_ascii(text) if ascii_only(stream) else text
     encoding = stream.encoding or "ascii"
     return text.encode(encoding, "replace").decode(encoding)
@@ -34,7 +34,7 @@ def write_result(text: str, code: ExitCode) -> int:
 
 
 def unwritable(error: OSError) -> int:
-    """Print that stdout cannot be written, and return the exit code."""
+    """Print on stderr that stdout cannot be written, and return the exit code."""
     abandon_stdout()
     complain(Complaint(f"cannot write the result: {error.strerror or error}"))
     return int(ExitCode.BAD_INPUT)
@@ -47,7 +47,7 @@ def complain(*complaints: Complaint) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print lines on stderr if possible.
+    """Print lines on stderr, if stderr can be written.
 
     Control characters are escaped, so that no name can control the terminal or begin a new line.
     """

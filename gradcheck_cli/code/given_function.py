@@ -1,4 +1,4 @@
-"""Read a function that a program passes to `check_gradients`, instead of naming it in a spec."""
+"""Read a function that a program passes to `check_gradients` instead of naming it in a spec."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def given(function: Callable[..., Any]) -> Given:
 
 @dataclass(frozen=True)
 class Given:
-    """A function that the caller passed in; exceptions that it raises propagate to the caller."""
+    """A function that the caller passed in. Exceptions that it raises propagate to the caller."""
 
     name: str
     value: Callable[..., Any]

@@ -26,11 +26,11 @@ _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
 
 _BEFORE: dict[str, frozenset[str]] = {}
-"""For each folder, the names of the modules in sys.modules just before code from that folder was loaded."""
+"""For each folder, the names in sys.modules just before code from that folder was loaded."""
 
 
 _GONE_TO: dict[str, str] = {}
-"""For each folder, the directory that code from it has switched to with os.chdir.
+"""For each folder, the current directory that code from it has chosen with os.chdir.
 
 The next call to code from that folder starts in this directory.
 """
@@ -101,7 +101,7 @@ class UserCode:
 
 
 Load = Callable[[Code, Location], UserCode]
-"""The type of `load`, and of functions like it that cache the code they load."""
+"""The type of `load` and of functions like it, which may cache the code they load."""
 
 
 def load(code: Code, where: Location) -> UserCode:
@@ -127,7 +127,7 @@ def a(value: object) -> str:
 
 @contextmanager
 def guard(file: Path, where: Location, what: str) -> Iterator[None]:
-    """Prepare for running code from `file`: it can import its neighbours, and its output goes to stderr.
+    """Prepare to run code from `file`: let it import its neighbours, and send its output to stderr.
 
     Any exception from the code, and any call to sys.exit or os._exit, becomes an `InputError` that points at
     `where`. Only Ctrl-C passes through.
@@ -152,14 +152,14 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
 
 
 def _is_ours(error: InputError) -> bool:
-    """Return whether gradcheck raised this `InputError`; the user's code can also raise one."""
+    """Return whether gradcheck itself raised this `InputError`, since the user's code can also raise one."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 @contextmanager
 def _importing_from(folder: str) -> Iterator[None]:
-    """Let code import modules from its own folder; afterwards restore the sys.path entries it removed."""
+    """Let code import modules from its own folder. Afterwards, restore sys.path entries that it removed."""
     before = list(sys.path)
     sys.path.insert(0, folder)
     try:
@@ -202,7 +202,10 @@ def _go(folder: str) -> None:
 
 @contextmanager
 def _streams_lent() -> Iterator[None]:
-    """Redirect output to stderr; afterwards restore the standard streams, even if code has replaced them."""
+    """Redirect output to stderr.
+
+    Afterwards, restore the standard streams, even if the code has replaced them.
+    """
     stdout, stderr = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
     try:
@@ -212,7 +215,7 @@ def _streams_lent() -> Iterator[None]:
 
 
 class _Lent:
-    """A proxy for a stream that ignores `close`; everything else is passed on to the stream."""
+    """A proxy that passes everything except `close` on to a stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -273,7 +276,7 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
 
 @contextmanager
 def _child_ends_here() -> Iterator[None]:
-    """End a process that the code forked when it leaves the context, so that it does not act as gradcheck."""
+    """End any process that the code forked as it leaves the context, so that it does not act as gradcheck."""
     own, leave = os.getpid(), os._exit
     try:
         yield
@@ -286,7 +289,7 @@ def _child_ends_here() -> Iterator[None]:
 
 
 def _failure(error: BaseException, folder: str) -> str:
-    """Describe the failure, such as ``raises ValueError at my_net.py:7: …``."""
+    """Describe a failure of the code, such as ``raises ValueError at my_net.py:7: …``."""
     place = _place(error, folder)
     at = f" at {place}" if place else ""
     if isinstance(error, SystemExit):
@@ -296,7 +299,7 @@ def _failure(error: BaseException, folder: str) -> str:
 
 
 def _place(error: BaseException, folder: str) -> str | None:
-    """Return the innermost line of the traceback in the user's code, as ``my_net.py:7``, or None.
+    """Return the innermost line of the traceback in the user's code, such as ``my_net.py:7``.
 
     The result is None if the traceback does not pass through the user's code.
     folder: the folder of the user's code.
@@ -309,7 +312,7 @@ def _place(error: BaseException, folder: str) -> str | None:
 
 
 def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """Return the last of `places` that lies in the user's code, as ``my_net.py:7``; None if none does.
+    """Return the last of `places` in the user's code, such as ``my_net.py:7``; None if there is none.
 
     places: pairs of a file and a line number.  folder: the folder of the user's code.
     """
@@ -323,7 +326,7 @@ def _is_users(file: str, folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of the error's message; empty if there is none or the error's `__str__` fails."""
+    """Return the first line of an error's message; empty if there is none or if its `__str__` fails."""
     try:
         lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
     except Exception:
@@ -345,7 +348,7 @@ def _help(error: BaseException) -> str | None:
 
 
 class _Fresh(SourceFileLoader):
-    """A loader that ignores cached bytecode, which is stale if a file changes twice in the same second."""
+    """A loader that ignores cached bytecode, which is stale if a file changes twice within a second."""
 
     def path_stats(self, path: str) -> Any:
         raise OSError
@@ -379,7 +382,7 @@ def _import(file: Path) -> ModuleType:
 
 
 def _forget_neighbours() -> None:
-    """Unload modules that earlier code imported from its folder: two folders may each have a layers.py."""
+    """Unload modules that earlier code imported from its folder; two folders may each have a layers.py."""
     for folder, before in _BEFORE.items():
         for name in set(sys.modules) - before:
             if _is_neighbour(name, folder):
@@ -388,7 +391,7 @@ def _forget_neighbours() -> None:
 
 
 def _is_neighbour(name: str, folder: str) -> bool:
-    """Return whether the module of this name was imported from `folder` and is not part of gradcheck."""
+    """Return whether this module was imported from `folder` and is not part of gradcheck."""
     file = getattr(sys.modules[name], "__file__", None) or ""
     path = os.path.join(folder, *name.split("."))
     return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)

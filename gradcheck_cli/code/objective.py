@@ -1,4 +1,4 @@
-"""The user's code as a function whose gradients finite differences can estimate.
+"""Present the user's code as a function whose gradients finite differences can estimate.
 
 Nothing is known about the function except what it returns. So its parameters are perturbed one entry at a
 time or along directions, and the noise in its losses is measured (`numerical.noise`).
@@ -25,7 +25,7 @@ from gradcheck_cli.types import EPS, Array, Shape
 
 @dataclass(frozen=True)
 class Finding:
-    """A fact about the gradients of one or more tensors, found by running the code in another way.
+    """A fact about the gradients of one or more tensors, found by running the code in a different way.
 
     tensors: the names of the tensors that the fact is about.  sentence: the fact, as the report states it.
     """
@@ -35,18 +35,18 @@ class Finding:
 
 
 class Function(Protocol):
-    """A loss L as a function of named parameters, together with the gradients that its author computes."""
+    """A loss L as a function of named parameters, with the gradients that its author computes."""
 
     @property
     def origin(self) -> str:
-        """A short description of where the function comes from."""
+        """A short description of the function's origin."""
 
     @property
     def parameters(self) -> Mapping[str, Array]:
         """The parameters at which the gradients are checked, as float64 arrays by name."""
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the S terms that add up to L, (S,), in float64.
+        """Return the S loss terms that add up to L, (S,), in float64.
 
         There is one term per sample if the function returns the losses of the samples separately.
         """
@@ -67,7 +67,7 @@ class Function(Protocol):
 
     @property
     def is_wide(self) -> bool:
-        """Whether the losses are known to be computed in float64 throughout."""
+        """Whether the losses are known to be computed in float64 from start to end."""
 
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return the gradient of each parameter, by name, in the dtype it was computed in."""
@@ -80,7 +80,7 @@ class Function(Protocol):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings about things in the code that are allowed but rarely intended, one short line each."""
+        """Warnings about things in the code that are allowed but rarely intended, each a short line."""
 
     @property
     def samples(self) -> int | None:
@@ -114,12 +114,15 @@ class Function(Protocol):
 
     @property
     def others(self) -> Sequence[Function]:
-        """The same function with L weighted in other ways; the gradients of these must also be right."""
+        """Functions with the same code in which L is weighted differently.
+
+        Their gradients must also be right.
+        """
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arguments that the spec provides for the user's code.
+    """The arguments for the user's code that the spec provides.
 
     parameters: the parameters by name, or None if the code defines its own.
     x, y: the data, or None if the spec names none.
@@ -135,7 +138,7 @@ class Inputs:
 
 
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
-    """Return the parameters and data for the user's code.
+    """Return the parameters and the data to pass to the user's code.
 
     With a network section, they are those of the network; without one, the arrays in the files that the spec
     names.
@@ -164,7 +167,7 @@ def _labels_whole(problem: Problem) -> Array:
 
 
 class Change(NamedTuple):
-    """A point that differs from the parameters in some entries of one tensor.
+    """A point that differs from the parameters only in some entries of one tensor.
 
     name: the name of the tensor.  entries: flat indices of the entries.  values: their new values.
     """
@@ -205,9 +208,9 @@ class InProcess:
 
 
 STACK = 16
-"""The most points in one stack, and so in one call to the function."""
+"""The largest number of points in one stack, which is passed to one call of the function."""
 _STACKED_NUMBERS = 2**24
-"""The most parameter entries in one stack: 128 MiB in float64."""
+"""The largest number of parameter entries in one stack: 128 MiB in float64."""
 
 
 def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
@@ -241,7 +244,7 @@ def evaluate(function: Function, parameters: Mapping[str, Array], changes: Seque
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether the error may mean that the code cannot be evaluated at this particular point."""
+    """Return whether the error may mean that the code refuses this particular point."""
     raised = error.__context__ if isinstance(error, InputError) else error  # the code's own error
     return isinstance(raised, _REFUSALS) and not isinstance(raised, _FAILURES)
 
@@ -258,7 +261,7 @@ def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Arra
 
 @dataclass(frozen=True)
 class ForeignObjective:
-    """The objective for finite differences of the user's function: its losses, but never its gradients.
+    """The objective that finite differences see of the user's function: its losses, never its gradients.
 
     noise: for each parameter, the noise in the S loss terms, (S,), when that parameter is perturbed.
     evaluator: how to evaluate the function at many points; by default in this process.
@@ -298,7 +301,7 @@ class ForeignObjective:
 
     @property
     def conventions(self) -> tuple[ForeignObjective, ...]:
-        """The objectives under other conventions at kinks: none, since the function's kinks are unknown."""
+        """The objectives under other conventions at kinks. There are none, since the kinks are unknown."""
         return ()
 
     def moved(self, name: str, changes: Sequence[Change]) -> Moved:

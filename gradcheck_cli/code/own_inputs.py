@@ -1,4 +1,4 @@
-"""Take data and parameters from the user's code, for a network whose spec names none."""
+"""Take data and parameters from the user's code if the spec names none for its network."""
 
 from __future__ import annotations
 

@@ -36,13 +36,13 @@ from gradcheck_cli.spec.gradients import Code
 START = (
     "fork" if sys.platform in ("linux", "freebsd") else "spawn"
 )  # some libraries of macOS do not survive a fork
-"""The multiprocessing start method. A fork is almost free; a fresh process has to import everything again."""
+"""The multiprocessing start method. A fork is almost free, while a fresh process imports everything again."""
 
 _WHERE = ("gradients",)
 _GRACE = 1.0
-"""Seconds that a process has to end on its own, after Ctrl-C or after sending its answer."""
+"""Seconds within which a process must end on its own, after Ctrl-C or after sending its answer."""
 _LOOK = 0.2
-"""Seconds between checks that a silent process is still alive.
+"""Seconds between checks on whether a silent process is still alive.
 
 The end of its pipe would not show that, since its children may keep the pipe open.
 """
@@ -85,7 +85,7 @@ class _Raised:
 
 
 class _ElsewhereError(Exception):
-    """The cause of an exception from the other process: that process's traceback, as text."""
+    """The cause of an exception from the other process: that process's traceback as text."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -126,7 +126,7 @@ def _end(process: BaseProcess) -> None:
 
 
 def _tidy_terminal() -> None:
-    """Clear the line and show the cursor: the process may have died while its progress bar hid the cursor."""
+    """Clear the line and show the cursor, in case the process died while its progress bar hid the cursor."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         sys.stderr.write("\r\x1b[2K\x1b[?25h")
         sys.stderr.flush()
@@ -158,7 +158,7 @@ def _stdin() -> Iterator[int | None]:
 
 @contextmanager
 def _no_interruption() -> Iterator[None]:
-    """Delay Ctrl-C until the new process has started and can handle it."""
+    """Delay Ctrl-C until the new process has started and is able to handle it."""
     if os.name != "posix":
         yield
         return
@@ -203,7 +203,7 @@ class _Child:
         return bad_input(message, *_WHERE, help=_OF_MEMORY if status == -9 else None)
 
     def _place(self) -> str:
-        """Return the place of a crash, such as `` at my_net.py:7``; empty if it is unknown."""
+        """Return words for the place of a crash, such as `` at my_net.py:7``; empty if it is unknown."""
         if self.code is None or not self.last_words.poll(0):
             return ""
         with suppress(EOFError, OSError):
@@ -221,7 +221,7 @@ _OF_MEMORY = "this happens if the system runs out of memory"
 
 
 _MUTE = 69
-"""The exit status of a process that cannot send its answer."""
+"""The exit status of a process that was unable to send its answer."""
 
 
 def _how_it_ended(status: int | None) -> str:

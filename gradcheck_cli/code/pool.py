@@ -30,7 +30,7 @@ _WHERE = ("gradients",)
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that a worker process needs to evaluate the function.
+    """Everything that a worker process needs in order to evaluate the function.
 
     source: the code that the spec names.  inputs: its arguments.
     parameters: the point near which the function is evaluated.
@@ -83,7 +83,7 @@ class Workers:
             raise bad_input(message, *_WHERE, help="--jobs 1 runs the code without workers") from None
 
     def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
-        """Split the points evenly among the workers.
+        """Split the points evenly among the workers, one share for each.
 
         This does not change rounding if the function takes only one point at a time.
         """

@@ -1,4 +1,4 @@
-"""Measure the noise and rounding of the user's losses and gradients, from what the code itself returns."""
+"""Measure the noise and the rounding in the user's losses and gradients, using only what the code returns."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Observe = Callable[[Mapping[str, Array]], Array]
 
 
 _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
-"""Distances between neighbouring points on a line, shortest first.
+"""Distances between neighbouring points on a line, from short to long.
 
 All are far longer than the machine epsilon of float64, yet too short to show curvature. The longer ones are
 for results that stay constant over shorter ones, because they are rounded to float32 or added to a 1.
 """
 
 _LONG = 2.0**-7
-"""A distance close to the relative spacing of half-precision numbers; shorter steps leave most unchanged."""
+"""A distance close to the relative spacing of half-precision numbers; most ignore shorter steps."""
 
 _FAR = 2.0**-6
 """A distance long enough to show jumps in a loss that is a small difference of large numbers."""
@@ -49,34 +49,37 @@ a kernel.
 """
 
 _EXACT = 2.0**-40
-"""The relative noise below which losses were certainly computed in float64."""
+"""The relative noise below which the losses must have been computed in float64."""
 
 _ENDS = np.array([1.0, 3.0, 8.0])
-"""Ends of the intervals to search for stairs, in units of the longer distance in `_STAIRS`.
+"""The ends of the intervals in which to search for stairs, in units of the longer distance in `_STAIRS`.
 
 Short intervals show stairs that are close together, long ones stairs that are far apart.
 """
 
 _UNEVEN = 0.3
-"""A factor for a second, closer spacing of points, since points exactly one stair apart hide the stairs."""
+"""A factor for a second, closer spacing of the points.
+
+Points exactly one stair apart would hide the stairs.
+"""
 
 _CLOSER = 14
 """The number of points in a second, closer look, taken if the ends of the intervals suggest stairs."""
 
 _BEYOND = 2.0
-"""How far an average slope must be from the median of the local slopes to indicate stairs.
+"""The distance of an average slope from the median of the local slopes above which there are stairs.
 
 The unit is the range of the local slopes.
 """
 
 _SHARES = (1.0, 2.0**-8, 2.0**-16)
-"""Factors by which to shorten a line if the code cannot be evaluated on longer ones."""
+"""The factors by which to shorten a line if the code cannot be evaluated on a longer one."""
 
 _SIGMAS = 4.0
-"""A bound on noise, in standard deviations: about the largest of many thousand samples."""
+"""A bound on the noise in standard deviations, about the largest of many thousand samples."""
 
 _UNDERFLOWS = 8.0
-"""The most that a gradient may lose to underflow, in units of the smallest positive number of its dtype."""
+"""The most that a gradient may lose to underflow, in units of its dtype's smallest positive number."""
 
 
 def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -104,7 +107,7 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
 
 
 def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
-    """Return a distance longer than the stairs of the losses when one parameter moves; 0 if there are none.
+    """Return a distance longer than the stairs of the losses along one parameter; 0 if there are none.
 
     Stairs are jumps due to rounding.
     name: the name of that parameter.  noise: the noise in the S loss terms, (S,).
@@ -123,7 +126,7 @@ def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
 
 @dataclass(frozen=True)
 class _Line:
-    """A random line on which only one parameter moves.
+    """A random line along which only one parameter changes.
 
     name: the name of that parameter.  seed: the seed of the random direction.
     flat: the distance between the two points that give a local slope, which is shorter than a stair.
@@ -135,7 +138,7 @@ class _Line:
     flat: float
 
     def __call__(self, points: Array) -> tuple[Array, Array]:
-        """Return the total loss and its local slope at each of these points of the line."""
+        """Return the total loss and its local slope at each of these points on the line."""
         both = np.array([points, points + self.flat]).T.ravel()
         values = _along(self.function.losses, self.function.parameters, both, self.name, self.seed)
         at, beyond = values.sum(axis=1).reshape(-1, 2).T
@@ -164,7 +167,7 @@ def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
 
 
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
-    """Return bounds on the rounding error of every gradient's entries, by parameter name.
+    """Return bounds on the rounding errors of all gradients, by parameter name.
 
     A few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
     tensor overall. If the code can also compute in a wider type, a bound is at least four times the change
@@ -203,7 +206,7 @@ def _noise(
     wide: bool = False,
     level_of: Callable[[Array], Array] = noise_level,
 ) -> tuple[Array, Array]:
-    """Return the noise level σ of K observed quantities, (K,), and their values on one line, (POINTS, K).
+    """Return the noise level σ of K observed quantities, (K,), and their values along one line, (POINTS, K).
 
     That line has the last of the `_DISTANCES` that was needed. Each quantity is judged on the shortest line
     on which it changes from point to point. If none changes on the shortest line and `wide` is not set, the

@@ -1,4 +1,4 @@
-"""Read a Python function of the user's that returns a loss and its gradients."""
+"""Read the user's Python function, which returns a loss and its gradients."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _differentiable(x: Any, parameters: Mapping[str, Array], vectorized: bool) -
 
 
 def _of_inputs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a function of parameters and x into one whose parameters include x, as `input`."""
+    """Turn a function of parameters and x into one whose parameters include x, under the name `input`."""
 
     def with_inputs(parameters: dict[str, Array], x: Any, y: Any) -> Any:
         own = {name: array for name, array in parameters.items() if name != INPUTS}
@@ -357,7 +357,7 @@ def _is_float32(value: Any) -> bool:
 
 
 def _is_of_jax(value: Any) -> bool:
-    """Return whether the object is a jax array, a module of jax, or a function that jax has transformed."""
+    """Return whether the object is a jax array, a jax module, or a function transformed by jax."""
     if isinstance(value, ModuleType):
         module = value.__name__
     else:

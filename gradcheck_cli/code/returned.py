@@ -18,12 +18,12 @@ from gradcheck_cli.errors import Complaint, InputError, Location
 from gradcheck_cli.types import Array
 
 _MOST_APART = 1e-3
-"""The largest difference allowed between two calls, since threads may race, relative to the largest entry."""
+"""The largest difference allowed between two calls, relative to the largest entry, since threads may race."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The S loss terms and the gradients that one call returned, in the dtypes they were computed in."""
+    """The S loss terms and the gradients that one call returned, in their original dtypes."""
 
     losses: Array
     gradients: Mapping[str, Array]
@@ -101,7 +101,7 @@ def _of(code: UserCode, what: str, message: str, help: str | None = None) -> Inp
 
 
 def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
-    """Return a function of (parameters, x, y) that calls `function`.
+    """Return a function of (parameters, x, y) that calls the user's function.
 
     If there are no data and `function` takes only the parameters, it is called without x and y.
     """
@@ -111,7 +111,7 @@ def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., A
 
 
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Return whether the function's signature allows a call with these arguments; True if it has none."""
+    """Return whether the function can be called with these arguments; True if its signature is unknown."""
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
@@ -125,7 +125,7 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def plain(value: Any) -> Array:
-    """Convert a number or array from numpy, torch, jax or plain Python to a numpy array.
+    """Convert a number or an array from numpy, torch, jax or plain Python to a numpy array.
 
     The result shares memory with the original if possible.
     """
@@ -254,7 +254,7 @@ def first_not_finite(call: Callable[[], object]) -> str | None:
 
 
 def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: Callee) -> None:
-    """Raise an `InputError` if the code changed any of its arguments: finite differences need them unchanged.
+    """Raise an `InputError` if the code changed any of its arguments, since differences need them unchanged.
 
     before, after: the arguments by name, before and after the call.
     """
@@ -309,7 +309,7 @@ def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
 
 
 def differing(first: Evaluation, second: Evaluation) -> list[str]:
-    """Return the names of the results that differ between two calls: ``the loss``, ``the gradient of w``."""
+    """Return the names of the results that differ between two calls, such as ``the gradient of w``."""
     loss = [] if same(first.losses, second.losses, first.apart) else ["the loss"]
     return loss + [
         f"the gradient of {name}"
@@ -329,7 +329,7 @@ def same(first: Array, second: Array, apart: float) -> bool:
 
 
 def _ratio(first: Array, second: Array, apart: float) -> float | None:
-    """Return k if the second array is k times the first, to within the tolerance `apart`; otherwise None."""
+    """Return k if the second array is k times the first, up to the tolerance `apart`; otherwise None."""
     a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     square = float(a @ a)
     k = float(a @ b) / square if square else np.nan

@@ -1,4 +1,4 @@
-"""Read the user's code.
+"""Read the user's code, of whichever kind it is.
 
 A new code source needs a row in `CODE_SOURCES`, a module that reads it, and a starter.
 """
@@ -35,7 +35,7 @@ def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
 
 
 def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Function:
-    """Load the code that the spec names, and return it as a `Function` once calls have verified it.
+    """Load the code that the spec names, verify it with a few calls, and return it as a `Function`.
 
     load: the function that loads the code; `gradcheck_cli.code.load.load` by default.
     Raises an `InputError` that points at the offending place in the spec if the code cannot be used.

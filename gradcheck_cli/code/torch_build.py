@@ -43,7 +43,7 @@ def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Arra
 
 
 def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the loss as a function of the output alone; if `loss` also requires y, it gets None as y."""
+    """Return the loss as a function of the output alone. If `loss` also requires y, it gets None for y."""
     return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
 
 
@@ -64,7 +64,7 @@ def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Lea
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """Return the leaf with `padding` filled in if it is the weight of an embedding with a padding row."""
+    """Return the leaf, with `padding` filled in if it is the weight of an embedding with a padding row."""
     kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
     modules = module.modules() if isinstance(module, torch.nn.Module) else ()
     rows = {
@@ -96,7 +96,7 @@ def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forw
 def _of_function(
     torch: Any, code: UserCode, function: Any, tensors: Any
 ) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return the two forms of the forward pass and the tensors by name, like `_of_module`.
+    """Return two forms of the forward pass, and the tensors by name, like `_of_module`.
 
     function: a function of (x, *tensors), or a subclass of torch.autograd.Function.
     """

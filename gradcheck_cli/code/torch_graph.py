@@ -25,7 +25,7 @@ _LAYERS = "name the layers as the module does, or say under gradients: names: {I
 
 @dataclass(frozen=True)
 class Graph:
-    """A forward pass and a loss, which can be run at any parameters.
+    """A forward pass and a loss that can be run at any parameters.
 
     The parameters are assigned to the module's tensors before each run.
     functional: the forward pass as a function of x and a mapping of parameters by name.
@@ -103,7 +103,7 @@ class Graph:
         return as_point(self._values(), self.code.where)
 
     def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
-        """Run the forward pass in float64 at these parameters, and return the S loss terms, (S,)."""
+        """Run the forward pass in float64 at these parameters and return the S loss terms, (S,)."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return real(plain(self._terms(True, weights).cpu()))
@@ -132,7 +132,7 @@ class Graph:
         wide: bool = False,
         watch: Callable[[Sequence[Node]], None] | None = None,
     ) -> dict[str, Array]:
-        """Run backward and return the gradients by name; a parameter that gets no gradient counts as 0.
+        """Run backward and return the gradients by name. A parameter that gets no gradient counts as 0.
 
         wide: whether to compute in float64 rather than in the module's own type.
         watch: a function called before backward runs, with the backward nodes that are not part of torch.
@@ -171,12 +171,12 @@ class Graph:
 
     @property
     def silent(self) -> list[str]:
-        """The names of the parameters that got no gradient in the last run of backward."""
+        """The names of the parameters that got no gradient in the last backward run."""
         return [leaf.name for leaf in self.leaves if leaf.tensor.grad is None]
 
     @property
     def types(self) -> set[Any]:
-        """The torch dtypes of the parameters in the module."""
+        """The torch dtypes of the module's parameters."""
         return {leaf.own for leaf in self.leaves}
 
     @property
@@ -185,7 +185,7 @@ class Graph:
         return max(float(self.torch.finfo(own).eps) for own in self.types)
 
     def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Return copies of the parameters and data, none of which the code may change, by name.
+        """Return copies, by name, of the parameters and the data, none of which the code may change.
 
         point: parameters to assign first; by default the module keeps its own.
         """
@@ -203,7 +203,7 @@ class Graph:
         }
 
     def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
-        """Assign the parameters to the module, and reset all its other tensors to their initial values.
+        """Assign the parameters to the module, and reset all of its other tensors to their initial values.
 
         wide: whether to assign all tensors in float64 rather than in the module's own type.
         """

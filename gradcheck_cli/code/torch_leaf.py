@@ -1,4 +1,4 @@
-"""One parameter of a torch module, with its name and layout both in the module and in the report."""
+"""One parameter of a torch module, with its names and layouts in the module and in the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradcheck_cli.code.returned import plain
 from gradcheck_cli.types import Array
 
 Tensor = Any
-"""A torch.Tensor, without importing torch, which is loaded only if it is needed."""
+"""The type torch.Tensor, named without importing torch, which is loaded only if it is needed."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Leaf:
     padding: Mapping[int, Array] = field(default_factory=dict)
 
     def in_our_words(self, dialect: Dialect) -> Leaf:
-        """Return a copy of the leaf that appears in the report with gradcheck's name and layout."""
+        """Return a copy of the leaf that has gradcheck's name and layout in the report."""
         ours = dialect.of(self.name)
         return replace(self, called=ours, turned=dialect.turns(ours, self.tensor.ndim))
 
     def holding(self, gradients: Mapping[str, Array]) -> Leaf:
-        """Return a copy of the leaf whose padding rows with a gradient other than 0 are ordinary rows."""
+        """Return a copy of the leaf in which padding rows with a nonzero gradient are ordinary rows."""
         rows = {
             row: held
             for row, held in self.padding.items()
@@ -50,11 +50,11 @@ class Leaf:
         return replace(self, padding=rows)
 
     def as_it_is(self) -> dict[str, Array]:
-        """Return the parameter as one or two real arrays, under the module's own name and in its layout."""
+        """Return the parameter as one or two real arrays under the module's own name and in its layout."""
         return replace(self, called=self.name, turned=False).parts(widened(self.tensor.detach(), True).cpu())
 
     def parts(self, whole: Tensor) -> dict[str, Array]:
-        """Convert the parameter or its gradient to real arrays by name: one, or two if it is complex.
+        """Convert the parameter or its gradient to real arrays by name: one array, or two if it is complex.
 
         whole: the tensor, in the module's layout. The arrays have the names and layout of the report.
         """
@@ -79,12 +79,12 @@ class Leaf:
         return whole
 
     def _turn(self, array: Array) -> Array:
-        """Convert a matrix or a stack of them from the module's layout to the report's, or back."""
+        """Convert a matrix, or a stack of matrices, from the module's layout to the report's or back."""
         return np.ascontiguousarray(np.swapaxes(array, -1, -2)) if self.turned else array
 
 
 def widened(tensor: Tensor, wide: bool) -> Tensor:
-    """Return the tensor; if `wide` is set, in float64 or complex128, which finite differences need.
+    """Return the tensor or, with `wide`, a copy in float64 or complex128, as finite differences need it.
 
     Integer tensors are returned unchanged.
     """

@@ -1,4 +1,4 @@
-"""Read a torch module or autograd function, whose gradients are those of its backward pass."""
+"""Read a torch module or an autograd function. Its gradients come from its backward pass."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
 
 @dataclass(frozen=True)
 class _Function:
-    """The module as a `Function`, with its loss weighted in one particular way.
+    """A module as a `Function`, with its loss weighted in one particular way.
 
     parameters: the point at which the gradients are checked.
     upstream: the weights in the loss, and the layout of the gradient that backward starts from.
@@ -187,7 +187,7 @@ class _Function:
 
 
 def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
-    """Run the module repeatedly to verify that its results are usable, and return it as a `Function`.
+    """Run the module several times to verify that its results are usable, and return it as a `Function`.
 
     Its loss is that of the author, without weights.
     """
@@ -235,7 +235,7 @@ def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
 
 
 def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:
-    """Return the graph, with autograd enabled for its losses if they cannot be computed without it."""
+    """Return the graph, with autograd enabled for the losses if they cannot be computed without it."""
     for each in (graph, replace(graph, differentiates=True)):
         with suppress(InputError), code.running(_WIDE):
             each.losses(point, AS_IT_IS)
@@ -244,7 +244,7 @@ def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Grap
 
 
 def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
-    """Run backward once, and forward once in float64; return the losses and gradients, and any remarks.
+    """Run backward once, and forward once in float64. Return the losses, the gradients and any remarks.
 
     Raises `InputError` if a run changes an argument.
     """
@@ -284,7 +284,7 @@ def _is_about_types(message: str) -> bool:
 
 
 def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
-    """Return an upstream with random weights, and no remarks.
+    """Return an upstream with random weights, together with no remarks.
 
     If the module fails with these weights, the function's own upstream and the messages of the failure are
     returned instead.

@@ -43,7 +43,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """The results of all runs of backward: what was found, and one remark for each run that failed."""
+    """The results of all runs of backward: their findings, and one remark for each run that failed."""
 
     found: tuple[Trial, ...]
     remarks: tuple[str, ...]
@@ -70,7 +70,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Step:
-    """What one backward node that is not part of torch received and returned.
+    """The gradients that one backward node outside torch received and returned.
 
     up: the gradients it received.  down: the gradients it returned.
     overwrites: whether it changed the received gradients in place.
@@ -100,7 +100,7 @@ class _Laboratory:
             yield from self._disproportion(first, other, judged.times(FACTOR))
 
     def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
-        """Yield what differs between the usual, a contiguous and a strided memory layout of the upstream."""
+        """Yield the differences between the results for the usual, a contiguous and a strided upstream."""
         usual = first if plain is judged else self._run(plain, "with its own loss")
         orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream")
         if usual and orderly:
@@ -127,7 +127,7 @@ class _Laboratory:
             yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
 
     def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
-        """Run backward with this upstream and return the result; if the code fails, add a remark instead.
+        """Run backward with this upstream and return the result. If the code fails, add a remark instead.
 
         Returns None if the code fails.
         circumstances: what is unusual about the run, for the error message.
@@ -149,7 +149,7 @@ _OVERWRITES = (
 
 
 def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
-    """Return a function that hooks into backward nodes, so that each appends to `steps` when it runs."""
+    """Return a function that hooks into backward nodes, so that each node appends to `steps` when it runs."""
 
     def record(node: Node) -> None:
         handed: list[Sequence[Tensor | None]] = []
@@ -175,7 +175,7 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
 
 
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
-    """Return a phrase that names the first backward node to blame for a difference between two runs.
+    """Return a phrase that names the first backward node to blame for the difference between two runs.
 
     It is the first node whose received gradients are `factor` times as large in the second run, while the
     gradients it returned are not. The phrase is just ``Backward`` if there is no such node.
@@ -210,5 +210,5 @@ def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:
 
 
 def _function_name(node: str) -> str:
-    """Return the function's name for a node's: ``Cube`` for ``CubeBackward`` or ``…::CppNode<Cube>``."""
+    """Return a function's name from its node's: ``Cube`` from ``CubeBackward`` or ``…::CppNode<Cube>``."""
     return node.removesuffix(">").rpartition("<")[2].removesuffix("Backward")

@@ -11,14 +11,14 @@ from gradcheck_cli.code.torch_modes import operator_mode
 _LEAVES_TORCH = frozenset(
     ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
 )
-"""The names of functions that take a tensor's data out of torch, where it cannot be watched."""
+"""The names of functions that take a tensor's data out of torch, where they cannot be watched."""
 
 _TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
 """The namespaces of torch's own operators, which compute in the dtype of their inputs."""
 
 
 def is_wide(torch: Any, run: Callable[[], object]) -> bool:
-    """Return whether a call of `run` computes every number in float64, as far as torch can see.
+    """Return whether a call of `run` computes every number in float64, as far as torch can tell.
 
     If so, a loss that changes in jumps is a staircase by design, such as a quantiser's, and not the result of
     rounding to half precision. The answer is False if data leave torch for numpy or a custom kernel.

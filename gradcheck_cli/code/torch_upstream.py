@@ -1,4 +1,4 @@
-"""The upstream gradient that backward starts from: weights in the loss, and a layout in memory.
+"""The upstream gradient that backward starts from: the weights in the loss, and a memory layout.
 
 An upstream of ones hides a backward that ignores it, and a contiguous one hides a backward that assumes
 contiguous memory. So the loss is weighted at random, and backward also runs with its upstream in other
@@ -27,7 +27,7 @@ Layout = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that turn the author's loss into the loss to check.
+    """The weights that turn the author's loss into the loss to check.
 
     The loss to check is a weighted sum of the author's loss terms and, possibly, of the outputs.
     terms: one weight per loss term; a loss with another number of terms is left unweighted.
@@ -52,7 +52,7 @@ class Weights:
 
     @property
     def told(self) -> Iterator[str]:
-        """Sentences that say how the weighted loss differs from the author's."""
+        """Sentences that describe how the weighted loss differs from the author's."""
         if (self.terms != 1.0).any():
             yield f"The {len(self.terms)} loss terms are weighted at random."
         if self.outputs is not None:
@@ -62,7 +62,7 @@ class Weights:
 
 
 AS_IT_IS = Weights(np.ones(0))
-"""Weights that leave the author's loss unchanged, however many terms it has."""
+"""Weights that leave the author's loss unchanged, regardless of its number of terms."""
 
 
 def plain_weights(terms: int) -> Weights:
@@ -86,7 +86,7 @@ def random_weights(terms: int, upstream: Tensor | None) -> Weights:
 
 
 def _drawn(rng: np.random.Generator, count: int) -> Array:
-    """Draw `count` weights from a grid of 97 numbers from ½ to 2, without repetition if there are enough."""
+    """Draw `count` weights from a grid of 97 numbers between ½ and 2, without repetition if they suffice."""
     grid = np.arange(32, 129) / 64.0
     return rng.choice(grid, count, replace=count > len(grid))
 
@@ -113,7 +113,7 @@ def contiguous(upstream: Tensor) -> Tensor:
 
 
 def strided(upstream: Tensor) -> Tensor:
-    """Return a copy stored column by column, with gaps between the numbers, like a slice of a transpose."""
+    """Return a copy stored column by column, with gaps between the elements, like a slice of a transpose."""
     turned = tuple(reversed(range(upstream.ndim)))
     columns = upstream.permute(turned)
     pairs = upstream.new_empty((*columns.shape, 2))
@@ -123,7 +123,7 @@ def strided(upstream: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The upstream gradient that backward starts from. `str()` describes what is unusual about it.
+    """The upstream gradient that backward starts from. `str()` says what is unusual about it.
 
     weights: the weights in the loss, which determine the upstream.
     layout: changes the memory layout of the gradients that nodes outside torch receive.

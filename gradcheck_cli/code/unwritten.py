@@ -1,4 +1,4 @@
-"""Detect results that depend on memory which the code allocates but never writes.
+"""Detect results that depend on memory which the code allocates but never writes to.
 
 Such memory holds whatever was there before, and two calls may find the same content by accident. So every
 array from numpy.empty and every tensor from torch.empty is filled with one number, and in another run with a
@@ -22,10 +22,13 @@ from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.types import Array
 
 _NUMBERS = (1234.5, -567.75)
-"""The numbers to fill allocated memory with: finite in float16, and unlikely to be right by accident."""
+"""The numbers to fill allocated memory with.
+
+They are finite in float16 and unlikely to be right by accident.
+"""
 
 _MOST = 2**24
-"""The size of the largest array that is filled; of a larger array, code may use only a part."""
+"""The size of the largest array that is filled, since code may use only part of a larger one."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 
@@ -60,7 +63,7 @@ def refuse_unwritten(
 
 
 def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origin: str) -> None:
-    """Raise `InputError` if the gradients at the same point differ after the code has run at other points.
+    """Raise `InputError` if gradients at the same point change after the code has run at other points.
 
     first, again: the gradients before and after, by name.  origin: a description of the code.
     """
@@ -78,7 +81,7 @@ def _run(observe: Callable[[], Evaluation], number: float) -> Evaluation:
 
 @contextmanager
 def _filled(number: float) -> Iterator[None]:
-    """Fill every floating-point array and tensor that code allocates inside the context with `number`."""
+    """Fill every floating-point array and tensor that the code allocates inside the context with `number`."""
     with _filled_by_torch(number), _filled_by_numpy(number):
         yield
 
@@ -117,7 +120,7 @@ def _filling(original: Any, number: float) -> Callable[..., Any]:
 
 
 def _filled_by_torch(number: float) -> Any:
-    """Return a context in which tensors that torch allocates are filled with `number`.
+    """Return a context in which all tensors that torch allocates are filled with `number`.
 
     The context does nothing if torch has not been imported.
     """

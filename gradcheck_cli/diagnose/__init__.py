@@ -81,7 +81,7 @@ def _diagnosed(
 
 
 def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
-    """Return a diagnosis that only reports what rerunning the code in other ways has shown.
+    """Return a diagnosis that reports only what rerunning the code in other ways has shown.
 
     These facts may explain all other wrong entries, so no further cause is sought.
     """
@@ -125,7 +125,7 @@ def _of_network(
     without: frozenset[str],
     loss: float | None,
 ) -> Diagnosis:
-    """Return the diagnosis for gradients checked against the network's own loss.
+    """Return the diagnosis of gradients that were checked against the network's own loss.
 
     The losses are compared first: if they differ, a mistake in backprop cannot be the whole answer.
     """
@@ -165,7 +165,7 @@ def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
-    """Suggest comparing the losses if even the output layer is wrong and no mistake explains it.
+    """Suggest comparing the losses if the output layer is wrong and no mistake explains it.
 
     The spec may then describe a different network.
     """
@@ -200,7 +200,7 @@ def _of_another_loss(
 
 
 def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
-    """Return the diagnosis for code that returns the network's right gradients but a different loss."""
+    """Return the diagnosis for code that returns the right gradients of the network but a different loss."""
     another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
     theirs = "is another" + ("" if loss is None else f", {loss:.6g}") if another else "has other gradients"
     sentence = (

@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array
 _MOST = 2
 
 _FEWEST = 4
-"""The smallest number of known entries that may stand for a whole tensor."""
+"""The smallest number of known entries that can represent a whole tensor."""
 
 _BY_FAR = 100.0
 """A gradient counts as nonzero if its size is more than this many times its error bound."""
@@ -33,7 +33,7 @@ _BY_FAR = 100.0
 def diagnose_arrays(
     comparisons: Sequence[Comparison], samples: int | None = None, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
-    """Return a diagnosis of the wrong gradients, as far as the arrays alone allow one."""
+    """Return a diagnosis of the wrong gradients, as far as the arrays alone allow."""
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}
@@ -71,7 +71,7 @@ def _target(comparison: Comparison) -> Target:
 
 
 def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
-    """Yield each set of mistakes that explains all wrong tensors; one factor on all of them comes first."""
+    """Yield each set of mistakes that explains all wrong tensors, starting with one factor on all of them."""
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
@@ -114,12 +114,12 @@ def _of_tensor(
 
 
 def _stands_for_all(comparison: Comparison, target: Target) -> bool:
-    """Return whether all entries drawn at random are wrong and are enough to stand for the whole tensor."""
+    """Return whether all randomly drawn entries are wrong and are enough to represent the whole tensor."""
     return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield a swap with each other tensor whose right gradient, as far as known, equals the one found."""
+    """Yield a swap with each other tensor whose right gradient, as far as known, equals the found one."""
     for other in targets.values():
         if not other.can_stand_for(target):
             continue
@@ -132,7 +132,7 @@ def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made
 
 
 def _factors(targets: Sequence[Target]) -> dict[str, float]:
-    """Return, by tensor name, the constant factor that turns the right gradient into the one found.
+    """Return, by tensor name, the constant factor that turns the right gradient into the one that was found.
 
     Tensors without such a factor are left out. The most precisely known factors are determined first. A later
     tensor takes over one of them if it matches within the error bars of that tensor: in float32, the measured
@@ -156,7 +156,7 @@ def _sharpness(target: Target) -> float:
 
 
 def _distinct(target: Target) -> Array:
-    """Return a mask, in the tensor's shape, of the known entries whose right value is clearly not 0."""
+    """Return a mask (in the tensor's shape) of the known entries whose right value is clearly not 0."""
     return np.asarray(target.is_known & (np.abs(target.right) > 10.0 * target.bound))
 
 
@@ -179,7 +179,7 @@ def _own_factor(target: Target) -> float | None:
 
 
 def _whole(factor: float) -> Iterator[float]:
-    """Yield the whole number near this factor, and the inverse of a whole number near it, if they exist."""
+    """Yield the nearest whole number, and the nearest inverse of a whole number, that match this factor."""
     for value, inverse in ((factor, False), (1.0 / factor if factor else 0.0, True)):
         whole = float(round(value))
         if whole and abs(value - whole) <= _NEAR_WHOLE * abs(whole):
@@ -230,7 +230,7 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _stands_still(target: Target) -> bool:
-    """Return whether the finite differences are 0 for most entries with a nonzero gradient."""
+    """Return whether the finite differences are 0 for most of the entries whose gradient is not 0."""
     told = target.is_known & (np.abs(target.found) > _BY_FAR * target.bound)
     still = told & (np.abs(target.right) <= target.bound)
     return int(still.sum()) > max(1, int(told.sum()) // 2)

@@ -1,4 +1,4 @@
-"""Mistakes in a sum over several uses: of a value that branches, of a parameter, or of a step in time."""
+"""Mistakes in sums over several uses of a branching value, a shared parameter, or a time step."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ ONE_USE = Wrong(
 
 
 def owners(graph: Graph) -> dict[str, str]:
-    """Return the layer of each parameter, by parameter name; if several layers use it, the first one."""
+    """Return the layer of each parameter, by parameter name.
+
+    If several layers share it, the first one counts.
+    """
     first = ((name, node.layer) for node in reversed(graph.nodes) for name in node.names.values())
     return dict(first)
 

@@ -1,4 +1,4 @@
-"""Ways in which the gradient of one parameter of a graph may be wrong once all its parts are computed."""
+"""Mistakes that change the gradient of one parameter of a graph after all its parts have been computed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Complete:
         return sum(others, first)
 
     def wrong(self, without: frozenset[str], targets: Mapping[str, Target]) -> Iterator[Candidate]:
-        """Yield each mistake in this gradient, with the gradient that results.
+        """Yield each mistake that this gradient may contain, with the gradient that results.
 
         without: kinds to leave out.  targets: all gradients found.
         """
@@ -59,7 +59,7 @@ class Complete:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
     def _lost_uses(self, without: frozenset[str]) -> Iterator[Candidate]:
-        """Yield the gradients that lack one use, or that have only one."""
+        """Yield the gradients that result if one use is forgotten, or if only one use counts."""
         if len(self.uses) < 2 or USE_LOST.kind in without:
             return
         data = self.data

@@ -1,4 +1,4 @@
-"""The result of a diagnosis: the mistakes that reproduce exactly the gradient found."""
+"""The result of a diagnosis: the mistakes that exactly reproduce the gradient that was found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Cause:
-    """One mistake: what it is, where it was made, and the wrong formula next to the right one.
+    """One mistake: what it is, where it was made, and the wrong formula with the right one.
 
     kind: a name that scripts can rely on; it is the same in every version.
     family: the group of kinds it belongs to.
@@ -32,7 +32,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Answer:
-    """One possible explanation: a mistake, or two at once, that reproduce the gradient found.
+    """One possible explanation: one mistake, or two together, that reproduce the gradient that was found.
 
     apart: the largest distance between the gradient that the mistakes produce and the one found, as a share
     of the tensor's largest entry.
@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All answers that reproduce the gradient up to rounding, the likeliest first.
+    """All answers that reproduce the gradient up to rounding, starting with the most likely one.
 
     answers: empty if nothing reproduces the gradient.
     tried: how many wrong formulas were computed.

@@ -1,4 +1,4 @@
-"""Describe where a tensor's gradient is wrong: in rows or columns, in a few entries, or where it is 0."""
+"""Describe which part of a tensor's gradient is wrong: rows, columns, a few entries, or zeros."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
 
 
 def _axis(off: Array) -> int | None:
-    """Return the first axis with both right and wrong lines: 0 for rows, 1 for columns; None without one."""
+    """Return the first axis along which some lines are wrong and some are right; None if there is none."""
     axes = range(off.ndim if off.ndim > 1 else 0)
     return next((axis for axis in axes if not _lines(off, axis).all()), None)
 
@@ -67,13 +67,13 @@ def _whole(off: Array, axis: int) -> Array:
 
 
 def _called(lines: Array, axis: int, ndim: int) -> str:
-    """Name rows or columns: ``columns 0 and 3 of 9``; beyond 2-D, ``indices 0 and 3 of 9 along axis 1``."""
+    """Name rows or columns, such as ``columns 0 and 3 of 9`` or ``indices 0 and 3 of 9 along axis 1``."""
     noun, where = (("row", "column")[axis], "") if ndim == 2 else ("index", f" along axis {axis}")
     return f"{numbered(noun, lines)} of {len(lines)}{where}"
 
 
 def _entries(off: Array) -> str:
-    """Name the wrong entries: ``entries 1, 3 and 4``, ``entry [0, 2]``."""
+    """Name the wrong entries, such as ``entries 1, 3 and 4`` or ``entry [0, 2]``."""
     if off.ndim == 1:
         return numbered("entry", off)
     which = ["[" + ", ".join(map(str, index)) + "]" for index in np.argwhere(off)]
@@ -81,7 +81,7 @@ def _entries(off: Array) -> str:
 
 
 def _off_alike(name: str, off: Array, others: Mapping[str, Target]) -> list[str]:
-    """Return the names of the vectors that are wrong at exactly the indices of the wrong rows or columns.
+    """Return the names of the vectors that are wrong at the same indices as the wrong rows or columns.
 
     They show what these rows or columns stand for, such as units.
     """

@@ -25,7 +25,7 @@ def _shows(made: Made, problem: Problem, targets: Mapping[str, Target]) -> bool:
 
 
 def _seen_in(made: Made, problem: Problem) -> int:
-    """Return the index of the topmost layer with gradients that the mistake affects.
+    """Return the index of the topmost layer whose gradients the mistake affects.
 
     This is the layer of the mistake, or the one below if the mistake is in the gradient passed down.
     """

@@ -1,4 +1,4 @@
-"""Ways in which a tensor's gradient may have been altered after it was computed."""
+"""Mistakes that alter a tensor's gradient after it has been computed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gradcheck_cli.diagnose.wrong_scales import is_round
 from gradcheck_cli.types import Array
 
 Candidate = tuple[tuple[Made, ...], Array]
-"""Mistakes in a single tensor, and the gradient that results from them."""
+"""Mistakes in a single tensor, with the gradient that results from them."""
 
 
 def scaled_to(
     wrong: Wrong, layer: str, target: Target, factor: float, candidate: Array
 ) -> Iterator[Candidate]:
-    """Yield the mistake that scales one tensor to `candidate`.
+    """Yield the mistake that turns one tensor's gradient into `candidate` by scaling it.
 
     Its value is the factor or, for clipping, the norm that results, which must be a round number.
     """
@@ -32,7 +32,7 @@ def scaled_to(
 
 
 def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-    """Yield the best-fitting factor on the whole gradient and, with a penalty, that on the data's part alone.
+    """Yield the best-fitting factor on the whole gradient and, with a penalty, on the data's part alone.
 
     Each comes with the gradient that results.
     """

@@ -12,11 +12,11 @@ from gradcheck_cli.diagnose.site import Site
 from gradcheck_cli.types import Array
 
 NOTHING = 1e-11
-"""A gradient that is a smaller multiple of another than this is nothing but rounding."""
+"""A gradient that is less than this share of another is nothing but rounding."""
 
 
 def is_right(site: Site, right: Site | None) -> bool:
-    """Return whether the wrong steps gave the same δ, ∂L/∂y and ∂L/∂a as the right ones."""
+    """Return whether the wrong steps give the same δ, ∂L/∂y and ∂L/∂a as the right steps."""
     if right is None:
         return False
     pairs = ((site.delta, right.delta), (site.dL_dy, right.dL_dy), (site.dL_da, right.dL_da))
@@ -24,12 +24,15 @@ def is_right(site: Site, right: Site | None) -> bool:
 
 
 def times(site: Site, factor: float) -> Site:
-    """Return the site with ∂L/∂a multiplied by a factor, and so ∂L/∂y and δ, which are linear in it."""
+    """Return the site with ∂L/∂a multiplied by a factor.
+
+    This also multiplies ∂L/∂y and δ, which are linear in it.
+    """
     return replace(site, dL_da=factor * site.dL_da, dL_dy=factor * site.dL_dy, delta=factor * site.delta)
 
 
 def projected(found: Array, candidate: Array) -> float:
-    """Return the factor on the candidate that brings it nearest to the gradient found, by least squares."""
+    """Return the factor by which the candidate comes nearest to the gradient found, by least squares."""
     known = np.isfinite(found)
     size = float(np.square(candidate[known]).sum())
     return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan
@@ -49,7 +52,7 @@ def affine_if_any(found: Array, at_zero: Array | None, at_one: Array | None) -> 
 
 
 def unlike(values: Sequence[float]) -> list[float]:
-    """Return the values without near-duplicates."""
+    """Return the values without those that nearly equal an earlier one."""
     kept: list[float] = []
     for value in values:
         if not any(math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-8) for other in kept):

@@ -1,4 +1,4 @@
-"""The gradients found, and the values of a mistake's unknown that fit them best."""
+"""The gradients that were found, and the values of a mistake's unknown that fit them best."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Found:
-    """The gradients found for a network, by parameter name."""
+    """The gradients that were found for a network, by parameter name."""
 
     problem: Problem
     targets: Mapping[str, Target]
@@ -30,7 +30,7 @@ class Found:
 
     @cached_property
     def of_data(self) -> dict[str, Array]:
-        """The gradients found, without their penalty terms."""
+        """The gradients found, minus their penalty terms."""
         return {name: target.found - self.penalties[name] for name, target in self.targets.items()}
 
     @cached_property
@@ -44,12 +44,12 @@ class Found:
         return frozenset(name for name, penalty in self.penalties.items() if penalty.any())
 
     def of_layer(self, site: Site) -> list[tuple[Part, str]]:
-        """Return the layer's parameters whose gradients are among those found, as pairs (part, name)."""
+        """Return a layer's parameters whose gradients are among those found, as pairs (part, name)."""
         named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
         return [(part, name) for part, name in named if name in self.targets]
 
     def unknowns(self, at_zero: Site, at_one: Site) -> list[float]:
-        """Return the values of the unknown that best fit the layer's gradients, jointly and one by one.
+        """Return the values of the unknown that best fit the layer's gradients, together and individually.
 
         at_zero, at_one: the site with the unknown at 0 and at 1; the gradients are affine in the unknown.
         """
@@ -70,7 +70,7 @@ class Found:
         return list(unknown.solver(site, self.of_data[name]))
 
     def factors(self, site: Site) -> list[float]:
-        """Return the factors that best fit each of the layer's gradients, without and with its penalty."""
+        """Return the factors that best fit each of the layer's gradients, with and without its penalty."""
         factors = []
         for part, name in self.of_layer(site):
             data = RIGHT[part](site)

@@ -40,7 +40,7 @@ def diagnose_graph(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
-    """Return a diagnosis: the mistakes that, made in our own backprop, reproduce the gradients found.
+    """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the gradients found.
 
     comparisons: the gradients found.  right: the right gradients, by parameter name.
     without: kinds of mistakes to leave out, as if they were unknown.
@@ -62,7 +62,7 @@ def diagnose_graph(
 
 
 def _answers(at: Pass, targets: Mapping[str, Target], without: frozenset[str]) -> tuple[list[Answer], int]:
-    """Return the answers, and how many steps were tried; single mistakes are tried first, then pairs."""
+    """Return the answers and the number of steps tried. Single mistakes are tried first, then pairs."""
     if all(target.is_right for target in targets.values()):
         return [], 0
     setting = Setting(at.problem, Sizes.of(at.problem), norms_of(targets), without)
@@ -81,7 +81,7 @@ def _blamed(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def topmost_wrong(graph: Graph, targets: Mapping[str, Target]) -> list[str]:
-    """Return the layers with a wrong gradient for which all layers above are right, from the output down."""
+    """Return the layers with a wrong gradient that have no wrong layer above them, from the output down."""
     highest, owner = _highest_use(graph), owners(graph)
     wrong = [name for name in highest if name in targets and not targets[name].is_right]
     above = {name: _layers_above(graph, highest[name]) for name in wrong}
@@ -96,7 +96,7 @@ def _highest_use(graph: Graph) -> dict[str, int]:
 
 
 def _layers_above(graph: Graph, i: int) -> set[str]:
-    """Return the layers whose parameters are used above node i."""
+    """Return the layers whose parameters are used above node i of the graph."""
     owner = owners(graph)
     return {owner[name] for k in graph.above[i + 1] for name in graph.nodes[k].names.values()}
 

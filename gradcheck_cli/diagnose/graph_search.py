@@ -1,4 +1,4 @@
-"""Search for the mistakes in the backprop of any graph that reproduce exactly the gradients found.
+"""Search for the mistakes in the backprop of any graph that exactly reproduce the gradients found.
 
 The search is one sweep over the nodes, from the loss down, as in `network/backprop.py`. A `Swept` is a sweep
 with certain mistakes. At every node, the search continues it with the right `vjp` and with each wrong one. As
@@ -31,10 +31,10 @@ from gradcheck_cli.diagnose.wrong_scales import SCALED, is_same
 from gradcheck_cli.types import Array
 
 _MOST_VISITS = 60_000
-"""The search gives up after this many visits to nodes."""
+"""The number of visits to nodes after which the search gives up."""
 
 _ENOUGH = 20_000
-"""After this many visits to nodes, the search stops if it has found an explanation."""
+"""The number of visits to nodes after which the search stops if it has found an explanation."""
 
 
 Way = tuple[Iterator[Swept], int]
@@ -45,7 +45,7 @@ WithValue = Callable[[float], Swept | None]
 
 
 class GraphSearch:
-    """A search for the mistakes that reproduce `targets`.
+    """A search for the mistakes that reproduce the gradients in `targets`.
 
     tried: the number of visits to nodes so far.
     """
@@ -140,7 +140,7 @@ class GraphSearch:
         return [[v for v in known if isinstance(node.step, v.step)] for node in self._nodes]
 
     def _is_allowed(self, wrong: Wrong, swept: Swept) -> bool:
-        """Return whether this mistake may be made next, within the limit on mistakes.
+        """Return whether this mistake may be made next without exceeding the limit on mistakes.
 
         A mistake that was made before is not counted again. No mistake may follow an unconfirmed one.
         """
@@ -238,7 +238,7 @@ class GraphSearch:
         return found
 
     def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield the sweeps after this visit, for a sweep that makes one mistake at several nodes."""
+        """Yield the sweeps after this visit if the sweep makes one mistake at several nodes."""
         (repeated_mistake,) = swept.always
         handed = repeated_mistake.made(visit)
         shows = () if handed is None else self._shows(visit, handed)
@@ -254,7 +254,7 @@ class GraphSearch:
     def _solved(
         self, wrong: Wrong, made: WithValue, right: Swept, i: int, of_node: bool = False
     ) -> Iterator[Swept]:
-        """Yield the sweep with a mistake, once for each value of the mistake's unknown that fits.
+        """Yield the sweep with a mistake, once for each fitting value of the mistake's unknown.
 
         made: returns the sweep with the mistake; None if that changes nothing.  right: the sweep without it.
         i: the node just visited if `of_node` is set, else the next node to visit.
@@ -338,7 +338,7 @@ class GraphSearch:
 
     @cached_property
     def _complete(self) -> list[list[str]]:
-        """For each node, the checked parameters whose gradients are complete once the node is visited."""
+        """For each node, the checked parameters whose gradients are complete after the visit to the node."""
         first: dict[str, int] = {}
         for i, node in enumerate(self._nodes):
             for name in node.names.values():
@@ -353,7 +353,7 @@ class GraphSearch:
         return {name: penalty_on(self.at.problem, name) for name in self.targets}
 
     def _settled(self, swept: Swept, i: int) -> Iterator[Swept]:
-        """Yield the sweep once for every way to explain all gradients that are complete after node i."""
+        """Yield the sweep once for each way to explain all gradients that are complete after node i."""
         ways = [swept]
         for name in self._complete[i]:
             ways = [new for way in ways for new in self._explained(way, name)]

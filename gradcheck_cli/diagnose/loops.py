@@ -1,4 +1,4 @@
-"""Mistakes that are made at several nodes, such as a mistake in the body of a loop over time steps."""
+"""Mistakes that are made at several nodes, such as those in the body of a loop over time steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradcheck_cli.diagnose.variant import Handed, Variant, Visit
 from gradcheck_cli.network.graph import Node
 
 Places = frozenset[int]
-"""The indices of some nodes of a graph."""
+"""The indices of several nodes of a graph."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Repeated:
         return self.variant.made(visit, unknown) if visit.i in self.nodes else None
 
     def applies(self, visits: Mapping[int, Visit]) -> bool:
-        """Return whether the mistake changes anything on one of these visits.
+        """Return whether the mistake changes anything on any of these visits.
 
         visits: the visits, by the index of the node.
         """
@@ -38,7 +38,7 @@ class Repeated:
 
 
 def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake that can be made at several nodes, as one made at all of them.
+    """Yield each mistake that can be made at several nodes as a mistake that is made at all of them.
 
     variants: the mistakes that can be made at each node.
     """
@@ -48,7 +48,7 @@ def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
 
 
 def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake in each statement of a loop, as one made at all nodes of the statement.
+    """Yield each mistake in each statement of a loop as a mistake that is made at all nodes of the statement.
 
     variants: the mistakes that can be made at each node.
     """
@@ -67,7 +67,7 @@ def _by_variant(variants: Sequence[Sequence[Variant]]) -> dict[Variant, Places]:
 
 
 def statements(nodes: Sequence[Node]) -> Iterator[Places]:
-    """Yield, for each statement of the author's code, the nodes that it computes.
+    """Yield, for each statement of the author's code, the nodes that the statement computes.
 
     A statement in a loop over time computes several nodes. They belong to one layer, and compute the same
     function of the same parameters.

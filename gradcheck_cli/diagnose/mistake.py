@@ -1,4 +1,4 @@
-"""The types of mistake: a wrong step of backprop, a wrong penalty, a finished gradient that was spoilt."""
+"""The types of mistakes: a wrong step of backprop, a wrong penalty, or a spoilt gradient."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Wrong:
 
 
 Step = Callable[[Site, float], Array | None]
-"""A function of a site and the unknown that returns the wrong result of a step, in the right one's shape.
+"""A function of a site and the unknown that returns the result of a wrong step, in the right shape.
 
 It returns None if the step does not apply to the site.
 """
@@ -71,7 +71,7 @@ Under batch normalisation it is given the gradient of β instead.
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake(Wrong):
-    """A wrong step that replaces the right one in a layer's backprop.
+    """A wrong step that replaces the right step in a layer's backprop.
 
     part: the part of backprop it replaces.
     step: the wrong step; it is affine in the unknown unless there is a solver.
@@ -87,7 +87,7 @@ class Mistake(Wrong):
     alike: bool = False
 
     def made(self, site: Site, unknown: float) -> Array | None:
-        """Return the step's result at a site, in the right one's shape; None if the step does not apply."""
+        """Return the result of the wrong step at a site, in the right shape; None if it does not apply."""
         try:
             result = self.step(site, unknown)
         except ValueError:  # what fits dense layers may not fit the rows of a convolution
@@ -98,7 +98,7 @@ class Mistake(Wrong):
 
 
 Steps = dict[Part, Mistake]
-"""The wrong steps that lead to a layer's ∂L/∂a and its δ, by part; a part that is absent is right."""
+"""The wrong steps, by part, that lead to a layer's ∂L/∂a and δ. A part that is absent is right."""
 
 Term = Callable[[Problem, str, float], Array | None]
 """A function of the problem, a parameter's name and the unknown that returns a wrong penalty term.
@@ -116,7 +116,7 @@ class WrongPenalty(Wrong):
 
 
 class Spoilt(NamedTuple):
-    """A spoilt gradient, with the value of the unknown and a description of the spoilt entries."""
+    """A spoilt gradient, with the value of the unknown and a description of the entries affected."""
 
     gradient: Array
     value: float | None = None

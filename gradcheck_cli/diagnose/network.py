@@ -1,4 +1,4 @@
-"""Diagnosis for a chain of layers, whose backprop we can compute both with and without mistakes."""
+"""Diagnosis for chains of layers, whose backprop we can compute with or without mistakes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def diagnose_network(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
-    """Return a diagnosis: the mistakes that, made in our own backprop, reproduce the gradients found.
+    """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the gradients found.
 
     comparisons: the gradients found.  right: the right gradients, by parameter name.
     without: kinds of mistakes to leave out, as if they were unknown.
@@ -79,13 +79,13 @@ def silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
 
 
 _DOUBLE = 2.0**-50
-"""A machine epsilon larger than this belongs to a floating-point type narrower than float64."""
+"""A type with a machine epsilon above this is narrower than float64."""
 
 
 def _answers(
     problem: Problem, targets: Mapping[str, Target], without: frozenset[str]
 ) -> tuple[list[Answer], int]:
-    """Return the answers, and how many wrong formulas were tried.
+    """Return the answers and the number of wrong formulas tried.
 
     Single mistakes are tried first, then pairs. Entries of the gradients that are not finite are ignored.
     """
@@ -104,7 +104,7 @@ def _answers(
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Return whether the mistake has an unknown that was solved for and whose value has no name of its own.
+    """Return whether the mistake has an unknown that was solved for and whose value has no special name.
 
     A factor such as 1/N does have a name.
     """
@@ -142,7 +142,7 @@ def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
 
 
 def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
-    """Return an answer for each distinct set of mistakes in these states, the likeliest first."""
+    """Return an answer for each distinct set of mistakes in these states, the most likely one first."""
     ranked = []
     for state in found:
         groups = _grouped(state.made)
@@ -175,7 +175,7 @@ def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
 
 
 def likeliest(made: Sequence[Made]) -> Made:
-    """Return the likeliest explanation of one tensor, preferring causes to mere descriptions."""
+    """Return the most likely explanation of one tensor. Causes are preferred to mere descriptions."""
     return min(made, key=lambda each: (each.wrong.describes, _order(each.wrong)))
 
 
@@ -185,12 +185,15 @@ def _order(wrong: Wrong) -> int:
 
 
 def _places(made: Sequence[Made]) -> int:
-    """Return the number of layers or tensors that a mistake was made in; a loop over time counts once."""
+    """Return the number of layers or tensors in which a mistake was made. A loop over time counts once."""
     return len({(each.layer, each.tensor) for each in made})
 
 
 def _grouped(made: Sequence[Made]) -> list[list[Made]]:
-    """Return the mistakes in groups; a group holds one mistake, once for each place it was made in."""
+    """Return the mistakes in groups.
+
+    A group holds one mistake, repeated for each place in which it was made.
+    """
     groups: list[list[Made]] = []
     for each in made:
         for group in groups:
@@ -203,7 +206,7 @@ def _grouped(made: Sequence[Made]) -> list[list[Made]]:
 
 
 def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[Made]]:
-    """Return a copy of the group for each name that its factor may have.
+    """Return a copy of the group for each name that may describe its factor.
 
     A group that is not a factor is returned unchanged, as the only one.
     """
@@ -233,7 +236,7 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
 
 
 def _says_less(group: Sequence[Made], setting: Setting) -> bool:
-    """Return whether the group puts a factor on ∂L/∂a that may instead be on one layer's gradients only."""
+    """Return whether the group puts a factor on ∂L/∂a that may affect only one layer's gradients instead."""
     if group[0].wrong is not SCALED or setting.problem is None:
         return False
     lowest, *above = layers_of(setting.problem)
@@ -243,7 +246,7 @@ def _says_less(group: Sequence[Made], setting: Setting) -> bool:
 def with_overflow(
     answers: list[Answer], targets: Mapping[str, Target], problem: Problem | None
 ) -> list[Answer]:
-    """Return the answers, each with any non-finite entries of the gradients as a further mistake."""
+    """Return the answers, with any non-finite entries of the gradients added as a further mistake."""
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers
@@ -264,7 +267,7 @@ def _overflow(target: Target) -> Made:
 
 
 def _arises(layer: str, problem: Problem) -> str:
-    """Return words that say where the first non-finite number arose, given its layer.
+    """Return words for the place where the first non-finite number arose, given its layer.
 
     Backprop starts at the output layer, so all layers above this one are finite.
     """

@@ -45,14 +45,14 @@ class Averaged:
         return np.transpose(array, self._order).reshape(count, -1)
 
     def array(self, rows: Array) -> Array:
-        """Return an array given as rows (R, M) in its original shape."""
+        """Return an array in its original shape from rows (R, M)."""
         ordered = rows.reshape([self.shape[k] for k in self._order])
         return np.transpose(ordered, np.argsort(self._order))
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormSite(NodeSite):
-    """A normalisation, or the scale above it, as a site with arrays (rows, units).
+    """A normalisation, or the scale above one, as a site whose arrays have the shape (rows, units).
 
     There is one unit for each entry of γ in a scale, and one for each mean in a normalisation.
     """
@@ -95,7 +95,7 @@ def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
 
 
 def norm_below(visit: Visit) -> Visit | None:
-    """Return the visit to the normalisation below a scale after the scale's right `vjp`.
+    """Return the visit to the normalisation below a scale, as it follows the scale's right `vjp`.
 
     None if no normalisation is below.
     """
@@ -132,7 +132,7 @@ def scale_site(visit: Visit) -> NormSite | None:
 
 
 def _by_unit(visit: Visit) -> Callable[[Array], Array]:
-    """Return a function that reshapes an array of the shape of the output to (rows, entries of γ)."""
+    """Return a function that reshapes an array like the output to (rows, entries of γ)."""
     gamma, beta = visit.step.shapes
     size = visit.p[gamma].size
     numbers = np.arange(1.0, 1.0 + size).reshape(visit.p[gamma].shape)

@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array
 def faulty_layers(
     problem: Problem, targets: Mapping[str, Target], answers: Sequence[Answer]
 ) -> tuple[str, ...]:
-    """Return the layers to blame: those of the first answer's mistakes, from the output down.
+    """Return the layers to blame, from the output down: those in which the first answer's mistakes were made.
 
     If there is no answer, return only the topmost layer with a wrong gradient.
     """
@@ -70,17 +70,17 @@ def _where(problem: Problem, targets: Mapping[str, Target], off: Sequence[str]) 
 
 
 def _is_known_right(target: Target) -> bool:
-    """Return whether the gradient is right, and precise enough to rule out that rounding hides a mistake."""
+    """Return whether the gradient is right, and precise enough that rounding cannot hide a mistake."""
     size = np.abs(target.right).max(initial=0.0)
     return target.is_right and bool(np.median(target.bound) <= _TELLING * size)
 
 
 _TELLING = 1e-2
-"""If more of a gradient than this share may be rounding error, it says nothing about the layers above."""
+"""A gradient says nothing about the layers above if more than this share of it may be rounding error."""
 
 
 def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
-    """Yield a sentence for each gradient that is a constant times the right one."""
+    """Yield a sentence for each gradient that is a constant multiple of the right one."""
     for name, target in targets.items():
         size = float(np.square(target.right).sum())
         if target.is_right or target.right.size < 2 or not size > 0 or not target.finite.all():
@@ -110,7 +110,7 @@ def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> I
 
 
 def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array | None:
-    """Return the error of δ, (N, out), from the errors of ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ.
+    """Return the error of δ, (N, out), computed from the errors of ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ.
 
     None if both gradients are right, or if they do not determine δ.
     """

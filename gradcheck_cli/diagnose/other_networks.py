@@ -1,4 +1,4 @@
-"""Networks that the author may have meant: the one in the spec with one or two things changed.
+"""Networks that the author may have meant: the spec's network with one or two changes.
 
 A spec is copied from code by hand, and a slip in it makes right gradients look wrong. So the gradients of
 these networks are computed, too: if all tensors match, the spec is wrong and the author's backprop is right.
@@ -44,7 +44,7 @@ OTHER_NETWORK = Wrong(
 
 @dataclass(frozen=True)
 class OtherNetwork:
-    """The network in the spec with one or two things changed.
+    """The spec's network with one or two changes.
 
     problem: the changed network with its data.
     has, says: the change in words, and what the spec says instead.
@@ -63,19 +63,19 @@ class OtherNetwork:
         return float(self.problem.objective.total)
 
     def gradients(self) -> Iterator[tuple[str, Array]]:
-        """Yield the name and gradient of each parameter lazily, from the output layer down."""
+        """Yield the name and the gradient of each parameter, computed lazily, from the output layer down."""
         problem = self.problem
         for step in backprop(problem.network, problem.parameters, problem.x, problem.target):
             for name, value in step.gradients.items():
                 yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
     def and_(self, second: OtherNetwork) -> OtherNetwork:
-        """Return the network `second`, which changes this one once more, described by both changes."""
+        """Return the network `second`, which is this one with one more change, described by both changes."""
         has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
         return OtherNetwork(second.problem, has, says, self.layers, self.factors)
 
     def told(self, what: str, described: str) -> str:
-        """Return a sentence that attributes something to this network.
+        """Return a sentence which says that something belongs to this network.
 
         what: the thing that belongs to this network, such as the gradients.
         described: the place that describes the original network, such as the spec.
@@ -89,7 +89,7 @@ class OtherNetwork:
 def explain_gradients(
     problem: Problem, targets: Mapping[str, Target], loss: float | None, eps: float
 ) -> list[Answer]:
-    """Return an answer for each network that has these gradients up to rounding and, if known, this loss.
+    """Return an answer for each network with these gradients, up to rounding, and this loss, if it is known.
 
     If no single change explains them, each change of the forward pass is combined with each of the loss.
     """
@@ -131,7 +131,7 @@ def with_this_loss(
 
 
 def are_measured(gradients: Iterable[tuple[str, Array]], comparisons: Mapping[str, Comparison]) -> bool:
-    """Return whether these gradients agree with the finite differences, within tolerances and error bars."""
+    """Return whether these gradients agree with the finite differences, up to tolerances and error bars."""
     return not any(_is_off(g, comparisons[name]) for name, g in gradients if name in comparisons)
 
 
@@ -144,7 +144,7 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
 
 
 def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
-    """Yield networks with two changes to the one in the spec: one in the forward pass and one in the loss.
+    """Yield networks that differ from the spec's in two ways: once in the forward pass and once in the loss.
 
     fits: a cheap test that such a network must pass, given its problem and its forward pass.
 
@@ -158,7 +158,7 @@ def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Itera
 
 
 def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[OtherNetwork]:
-    """Yield the networks with two changes, to the forward pass and the loss, whose loss is this number."""
+    """Yield the networks with two changes, in the forward pass and in the loss, that have this loss."""
 
     def fits(of: Problem, activity: Activity) -> bool:
         data = float(sample_losses(of.network, activity.output, of.target).sum())
@@ -232,7 +232,7 @@ def _activations(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 def _of_one_activation(network: Network) -> Iterator[tuple[Layer, ...]]:
-    """Yield each layer alone, then all layers that share an activation, with and without the output layer."""
+    """Yield each layer alone, then all layers with the same activation, with and without the output layer."""
     yield from ((layer,) for layer in network.layers)
     together: dict[tuple[str, ...], tuple[Layer, ...]] = {}
     for layers in (network.layers, network.layers[:-1]):
@@ -252,7 +252,7 @@ def _is_same(layer: Layer, name: str, activation: Activation) -> bool:
 
 
 def _its_options(layer: Layer) -> str:
-    """Return a note if the layer's activation has options other than the defaults, else nothing."""
+    """Return a note if the options of the layer's activation are not the defaults; otherwise, nothing."""
     row = ACTIVATIONS[layer.activation.name].with_options()
     return "" if _is_same(layer, layer.activation.name, row) else " with other options"
 
@@ -341,7 +341,7 @@ def _is_same_loss(row: Loss, own: Loss) -> bool:
 
 
 def _weight(problem: Problem) -> float:
-    """Return the total weight of the samples, the divisor in the loss's coefficient."""
+    """Return the total weight of the samples, which is the divisor in the loss's coefficient."""
     of_labels = problem.y.ndim < problem.plain_target.ndim and problem.network.loss.of_target
     if not of_labels:
         return float(problem.plain_target[..., 0].size)
@@ -383,4 +383,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""Changes after the forward pass; only the author's loss distinguishes them from a mistake in ∂L/∂a."""
+"""The changes after the forward pass. Only the author's loss tells them from a mistake in ∂L/∂a."""

@@ -17,14 +17,14 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return a mask (units,) of the rows of the weight's gradient that match those of this site."""
+    """Return a mask (units,) of the rows of the weight's gradient that equal this site's."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Return the names of the wrong units, and a site that is wrong in these units and right in the others.
+    """Return the names of the wrong units, and a site that is wrong in these units but right in all others.
 
     None unless each row of the weight's gradient matches the wrong or the right site, and both occur.
     """
@@ -39,7 +39,7 @@ def in_some_units(
 
 
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
-    """Return the names of the samples that the loss includes, and the output layer's site for that loss.
+    """Return the names of the samples in the loss, and the output layer's site for a loss over these.
 
     None unless the gradients found match a loss over only some of the samples.
 
@@ -87,7 +87,7 @@ def _sum_over_samples(site: Site, part: Part, found: Array) -> tuple[Array, Arra
 
 
 def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield the weight's gradient below a normalisation as a sum with one term per sample's loss."""
+    """Yield the weight's gradient below a normalisation as a sum with one term for each sample's loss."""
     if site.samples**2 * found.size > _MOST_PRODUCTS:
         return
     alone = np.eye(site.samples)[:, :, None] * (site.gamma * site.dL_dy)
@@ -96,7 +96,7 @@ def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tu
 
 
 _MOST_PRODUCTS = 10_000_000
-"""With more products than this, computing the terms would take too long."""
+"""Computing the terms would take too long if there are more products than this."""
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:

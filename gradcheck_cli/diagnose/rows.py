@@ -1,4 +1,4 @@
-"""View a network as rows: a convolution is a dense layer with one row per position of each sample.
+"""View a network as rows, such that a convolution is a dense layer with one row per position of each sample.
 
 Here every array of a layer is (rows, units), its input (rows, K) and its weight (units, K), where K is the
 number of inputs to a unit. So every mistake in a dense layer is also one in a convolution, with a patch in
@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array
 
 
 def matrix(array: Array) -> Array:
-    """Return a weight reshaped to (units, K), with K inputs to a unit; a vector stays a vector."""
+    """Return a weight as a matrix (units, K), for K inputs to each unit; return a vector unchanged."""
     return array if array.ndim <= 2 else array.reshape(len(array), -1)
 
 
@@ -67,7 +67,7 @@ class Rows:
 
     @property
     def has_images(self) -> bool:
-        """Whether any layer has more rows than samples."""
+        """Whether any layer has more rows than there are samples."""
         return any(len(layer.out) > 1 for layer in self.problem.network.layers)
 
     def _by_row(self, of: Callable[[Places], int]) -> tuple[Array, ...]:
@@ -103,7 +103,7 @@ class Rows:
 
     @cached_property
     def normalised(self) -> tuple[Normalised | None, ...]:
-        """The normalised ẑ of each layer; None for layers without batch normalisation."""
+        """The normalised values ẑ of each layer; None for layers without batch normalisation."""
         return tuple(
             None if layer.batch_norm is None else normalised_at(z, layer.batch_norm)
             for layer, z in zip(self.problem.network.layers, self.z, strict=True)

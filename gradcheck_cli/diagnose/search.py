@@ -1,4 +1,4 @@
-"""Search for the mistakes that reproduce exactly the gradients found if we make them in our own backprop.
+"""Search for mistakes that, if made in our own backprop, exactly reproduce the gradients found.
 
 The search goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that
 has reproduced every gradient so far. At the next layer, it is continued with the right steps and with every
@@ -35,13 +35,13 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
-"""The search goes on from a layer with at most this many states, those with the fewest mistakes."""
+"""The search continues from a layer with at most this many states, preferring those with few mistakes."""
 
 W = TypeVar("W", bound=Wrong)
 
 
 class Search:
-    """A search for the mistakes that reproduce `targets`.
+    """A search for the mistakes that reproduce the gradients in `targets`.
 
     tried: how many times the backprop of a single layer has been computed.
     """
@@ -116,7 +116,7 @@ class Search:
         return known[key]
 
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
-        """Return the options that can join the state's mistakes and these steps.
+        """Return the options that can be combined with the state's mistakes and these steps.
 
         Together they may have up to `most` kinds of mistake, and the steps may have one unknown.
         """
@@ -210,7 +210,7 @@ class Search:
                 yield value, solved
 
     def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
-        """Return layer i's site after these steps; None if a step does not apply.
+        """Return layer i's site after these steps; None if any of the steps does not apply.
 
         value: the value of the steps' unknown.
         """
@@ -231,7 +231,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """Return layer i's site if its own steps are right and only the state's mistakes above are made."""
+        """Return layer i's site if its own steps are right and only the mistakes above it are made."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -312,7 +312,7 @@ class Search:
     # --- from δ to the gradients ---------------------------------------------------------------------------
 
     def _through_tensors(self, state: State) -> Iterator[State]:
-        """Yield a state for every way to explain all of the layer's gradients."""
+        """Yield a state for each way to explain all of the layer's gradients."""
         assert state.site is not None
         states = [state]
         for part, name in self.found.of_layer(state.site):
@@ -337,7 +337,7 @@ class Search:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:
-        """Yield the state's factors on ∂L/∂a, which may also apply to the penalty; none without a penalty."""
+        """Yield the state's factors on ∂L/∂a that may also apply to the penalty; none without a penalty."""
         for made in state.made if name in self.found.penalized else ():
             if made.wrong is SCALED and made.value:
                 yield made.value
@@ -352,7 +352,7 @@ class Search:
     def _wrongly(
         self, state: State, part: Part, name: str, data: Array, penalty: Array
     ) -> Iterator[Candidate]:
-        """Yield mistakes in one parameter's gradient, each with the gradient that results.
+        """Yield the possible mistakes in one parameter's gradient, each with the gradient that results.
 
         They are wrong products with the state's δ, wrong penalty terms, or changes to the finished gradient.
         data, penalty: the two terms of the gradient without such a mistake.

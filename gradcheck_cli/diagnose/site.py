@@ -1,4 +1,4 @@
-"""One layer of backprop, split into the parts that people get wrong.
+"""One layer of backprop, split into the parts in which people make mistakes.
 
     ∂L/∂a ─ activation → ∂L/∂y ─ norm → δ ─ weight → ∂L/∂w, ─ bias → ∂L/∂b, ─ below → ∂L/∂a of the layer below
 
@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array
 
 
 class Part(StrEnum):
-    """The parts of backprop that can be wrong: a layer's steps in order, then changes to whole gradients."""
+    """The parts of backprop that can be wrong: a layer's steps, in order, and changes to whole gradients."""
 
     LOSS = "loss"
     BELOW = "below"
@@ -36,7 +36,7 @@ class Part(StrEnum):
     WEIGHT = "weight"
     PENALTY = "penalty"
     FINISHED = "finished"
-    """The finished gradient of one tensor."""
+    """The part for changes to the finished gradient of one tensor."""
 
 
 TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
@@ -118,7 +118,7 @@ class Site:
         return below.shape if part is Part.BELOW else self.y.shape
 
     def handed_down(self, delta: Array, w: Array) -> Array:
-        """Return ∂L/∂a of the layer below, given δ and the weight of this layer."""
+        """Return ∂L/∂a of the layer below, computed from δ and from this layer's weight w."""
         return self.activity.handed_down(self.i, delta, w)
 
     def image(self, rows: Array) -> Array:
@@ -141,7 +141,7 @@ class Site:
 
     @property
     def rows(self) -> int:
-        """The layer's number of rows: one per sample, or per position of each sample."""
+        """The number of rows of the layer: one per sample, or one per position of each sample."""
         return len(self.y)
 
     @property
@@ -150,7 +150,7 @@ class Site:
         return self.rows == self.samples
 
     def of_rows(self, of_samples: Array) -> Array:
-        """Return an array (N, 1), one entry per sample, with every entry repeated for its sample's rows."""
+        """Return an array (N, 1), one entry per sample, with each entry repeated for its sample's rows."""
         return np.repeat(of_samples, self.rows // self.samples, axis=0)
 
 
@@ -194,11 +194,11 @@ RIGHT: Mapping[Part, Callable[[Site], Array]] = {
     Part.BIAS: lambda site: site.dL_db,
     Part.WEIGHT: lambda site: site.dL_dw,
 }
-"""For every part of a layer's backprop, the function that computes it correctly."""
+"""Maps each part of a layer's backprop to the function that computes it correctly."""
 
 
 def penalty_on(problem: Problem, name: str) -> Array:
-    """Return the sum of all penalty terms in the gradient of the parameter `name`."""
+    """Return the sum of all penalty terms in the gradient of parameter `name`."""
     return sum(penalty_terms(problem, name).values(), np.zeros(parameter(problem, name).shape))
 
 

@@ -1,4 +1,4 @@
-"""Apply the mistakes that are written for a chain's layers at the nodes of any graph.
+"""Apply mistakes that are written for the layers of a chain to the nodes of any graph.
 
 A mistake in `MISTAKES` gets a `Site`, one layer of a chain. Each class here presents one visit of backprop to
 a node as such a site; what a node does not have is empty, and mistakes that need it do not apply.
@@ -27,7 +27,7 @@ NOTHING = np.empty((0, 0))
 
 @dataclass(frozen=True)
 class SeenLayer:
-    """A node in the place of a layer, with the attributes of `Layer` that mistakes read.
+    """A node that acts as a layer, with the attributes of `Layer` that mistakes read.
 
     features: the shape of one sample of the input.
     inputs, units: the numbers of inputs and outputs of a row; -1 if the node has no rows.
@@ -78,7 +78,7 @@ class SeenActivity:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSite(Site):
-    """One visit of backprop to a node, as a site. Subclasses define what a layer's arrays are there."""
+    """One visit of backprop to a node, as a site. Subclasses define the arrays of the layer."""
 
     visit: Visit
 
@@ -159,7 +159,7 @@ def seen(**known: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class PointwiseSite(NodeSite):
-    """An activation as a site; the upstream gradient is ∂L/∂a."""
+    """An activation as a site. Its upstream gradient is ∂L/∂a."""
 
     @property
     def layer(self) -> Any:
@@ -192,7 +192,7 @@ def pointwise_site(visit: Visit) -> PointwiseSite:
 
 @dataclass(frozen=True, kw_only=True)
 class AffineSite(NodeSite):
-    """A step z = a wᵀ + b for rows a of the input, as a site; the upstream gradient is δ."""
+    """A step z = a wᵀ + b, for the rows a of the input, as a site. Its upstream gradient is δ."""
 
     @cached_property
     def layer(self) -> Any:
@@ -214,7 +214,7 @@ class AffineSite(NodeSite):
 
     @property
     def normalised(self) -> Normalised | None:
-        """A placeholder if there is a normalisation right above, else None; nothing reads its arrays."""
+        """A placeholder if a normalisation follows directly, otherwise None. Nothing reads its arrays."""
         steps = self.visit.at.graph.nodes
         above = self.visit.taker
         step = steps[above].step if above >= 0 else None
@@ -259,7 +259,7 @@ def affine_site(visit: Visit) -> AffineSite:
 
 
 def _before(visit: Visit, kind: type, delta: Array) -> Array:
-    """Return ∂L/∂output, as rows, of the activation or the normalisation right above; δ if there is none."""
+    """Return ∂L/∂output, as rows, of the activation or normalisation directly above; δ if there is none."""
     above = visit.taker
     if above < 0 or not isinstance(visit.at.graph.nodes[above].step, kind):
         return delta
@@ -269,7 +269,7 @@ def _before(visit: Visit, kind: type, delta: Array) -> Array:
 
 
 def _taker_of(at: Pass, node: int) -> int:
-    """Return the index of the scale right above a normalisation; if there is none, the index given."""
+    """Return the index of the scale directly above a normalisation; the given index if there is none."""
     takers = [i for i, _ in at.consumers(node + 1)]
     is_scale = len(takers) == 1 and isinstance(at.graph.nodes[takers[0]].step, Scale)
     return takers[0] if is_scale else node

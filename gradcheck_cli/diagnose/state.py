@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Made:
-    """A mistake made in a specific place.
+    """A mistake that was made in a specific place.
 
     layer: the layer's name; empty if unknown.  tensor: the tensor's name, if the mistake affects only one.
     value: the value of the mistake's unknown.
@@ -30,7 +30,7 @@ class Made:
     early: bool = False
 
     def is_like(self, other: Made) -> bool:
-        """Return whether this and `other` are the same mistake, made in two places."""
+        """Return whether this and `other` are the same mistake, made in two different places."""
         if self.wrong.kind != other.wrong.kind:
             return False
         if self.wrong.unknown == "factor" and bool(self.tensor) != bool(other.tensor):
@@ -41,7 +41,7 @@ class Made:
 
 
 def number_of(made: Sequence[Made]) -> int:
-    """Return the number of distinct mistakes; one made in several places counts once."""
+    """Return the number of distinct mistakes. A mistake that was made in several places counts once."""
     if len(made) < 2:
         return len(made)
     return sum(not any(each.is_like(before) for before in made[:i]) for i, each in enumerate(made))

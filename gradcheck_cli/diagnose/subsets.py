@@ -1,4 +1,4 @@
-"""Subsets of the samples that people leave out, how to find them, and how to put lists into words."""
+"""Find out which samples were left out of a sum, and put lists of indices into words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Samples = Callable[[int], slice]
 
 
 def kept(count: int, samples: Samples) -> Array | None:
-    """Return an array (count, 1) of 1 for samples kept and 0 for others; None if none or all are kept."""
+    """Return an array (count, 1): 1 for samples that are kept and 0 for all others; None for none or all."""
     mask = np.zeros((count, 1))
     mask[samples(count)] = 1.0
     return mask if 0 < mask.sum() < count else None
@@ -102,7 +102,7 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
 
 @cache
 def _all_subsets(count: int) -> Array:
-    """Return all subsets of `count` samples except the empty and the full one, one 0/1 row each."""
+    """Return all subsets of `count` samples, one 0/1 row each, except the empty and the full one."""
     return (np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1
 
 
@@ -126,7 +126,7 @@ _PLURALS = {"entry": "entries", "index": "indices"}
 
 
 def numbered(noun: str, mask: Array) -> str:
-    """Name the true indices of a mask: ``rows 3, 7 and 9``, or ``15 rows`` if there are too many to list."""
+    """Name the true indices of a mask, such as ``rows 3, 7 and 9``, or count them if there are many."""
     which = [str(i) for i in np.flatnonzero(mask)]
     several = _PLURALS.get(noun, f"{noun}s")
     named = noun if len(which) == 1 else several
@@ -134,12 +134,12 @@ def numbered(noun: str, mask: Array) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Join words: ``a, b and c``."""
+    """Join words to a list: ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
 
 
 def as_sentence(text: str, names: Collection[str] = ()) -> str:
-    """Return the text with a full stop, and capitalised unless it begins with a symbol or one of `names`."""
+    """Return the text with a full stop, and with a capital unless a symbol or one of `names` comes first."""
     begins = text.split(" ", 1)[0].rstrip(",")
     is_word = begins.isalpha() and begins.isascii() and begins not in names
     return f"{text[0].upper() if is_word else text[0]}{text[1:]}."

@@ -1,4 +1,4 @@
-"""A sweep of backprop over the nodes of a graph, with certain mistakes."""
+"""A sweep of backprop over the nodes of a graph, made with certain mistakes."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
 TENSOR_FACTOR = Wrong(
     SCALED.kind, SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor", freedom=SCALED.freedom
 )
-"""A factor on one tensor only."""
+"""The mistake of a factor on one tensor only."""
 
 CLIPPED = Wrong(
     "clipped by norm",
@@ -69,7 +69,7 @@ CLIPPED = Wrong(
     "∂L",
     unknown="norm",
 )
-"""One tensor's gradient, clipped by its own norm."""
+"""The mistake of clipping one tensor's gradient by its own norm."""
 
 SWAPPED = Wrong(
     "tensors swapped",
@@ -79,7 +79,7 @@ SWAPPED = Wrong(
     "",
     code="dL_db, dL_db_h = dL_db_h, dL_db",
 )
-"""One tensor's gradient found in place of another's."""
+"""The mistake of returning one tensor's gradient in place of another's."""
 
 TENSOR_KINDS = frozenset(
     wrong.kind
@@ -100,7 +100,7 @@ ALL_ZERO = Wrong(
     "0",
     "as computed",
 )
-"""All gradients are 0 at once, which no wrong formula explains."""
+"""The mistake of returning 0 for all gradients at once, which no wrong formula explains."""
 
 OVERFLOW = Wrong(
     "overflow",
@@ -137,4 +137,4 @@ NAMEABLE: tuple[Wrong, ...] = (*_LIKELY, *NAMES, OTHER_NETWORK)
 """All mistakes that a diagnosis may name. Several rows may share a kind; at least one of them has code."""
 
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
-"""The rank of each mistake by its prior likelihood, which is the order of the rows."""
+"""The rank of each mistake by its prior likelihood, as given by the order of the rows."""

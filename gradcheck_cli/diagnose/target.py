@@ -1,4 +1,4 @@
-"""A gradient to explain, and the test whether a candidate equals it up to rounding."""
+"""A gradient to explain, and the test of whether a candidate equals it up to rounding."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from gradcheck_cli.types import EPS, Array
 
 RTOL = 1e-8
-"""The relative tolerance for a candidate in float64; an entry hardly ever comes this near by chance."""
+"""The relative tolerance for a candidate in float64, within which an entry hardly ever lies by chance."""
 
 _CANCELLED = 1e-9
-"""An entry smaller than this share of the terms summed to give it counts as 0."""
+"""An entry counts as 0 if it is smaller than this share of the terms that are summed to give it."""
 
 _TRIFLE = 1e-11
-"""An entry smaller than this share of the tensor's largest entry counts as 0."""
+"""An entry counts as 0 if it is smaller than this share of the tensor's largest entry."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One tensor's gradient as found and as it should be, both in float64 and with penalties.
+    """One tensor's gradient as found and as it should be, both in float64 and including penalties.
 
     bound: a bound on the rounding error of a right gradient, in the arithmetic it was computed in.
     rtol, eps: the relative tolerance and the machine epsilon of that arithmetic.
@@ -71,7 +71,7 @@ class Target:
         return not self.same(self.found, self.right)[self.is_known].any()
 
     def without(self, penalty: Array) -> Target:
-        """Return the target with a penalty subtracted: the data's part, if the penalty was added last."""
+        """Return the target minus a penalty: the data's part, if the penalty was added last."""
         found = self.found - penalty
         found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0
         return replace(self, found=found, right=self.right - penalty)
@@ -83,14 +83,14 @@ class Target:
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
 
     def tolerance(self, candidate: Array) -> Array:
-        """Return the rounding error allowed for a candidate, by entry; it grows if the candidate is large."""
+        """Return the rounding error allowed for each entry of a candidate, which grows with the candidate."""
         size = np.abs(candidate)
         largest = float(size.max(initial=0.0))
         amplified = max(1.0, largest / self.size) if self.size > 0 else 1.0
         return self.rtol * size + amplified * self.bound + _TRIFLE * largest
 
     def same(self, found: Array, candidate: Array) -> Array:
-        """Return a mask of the entries that agree up to rounding, or that were not finite when found."""
+        """Return a mask of the entries that agree up to rounding, or that were found to be non-finite."""
         with np.errstate(invalid="ignore"):
             return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
 
@@ -107,6 +107,6 @@ class Target:
         return float(off / largest) if largest > 0 else float(off > 0)
 
     def informs(self, candidate: Array) -> int:
-        """Return how many entries clearly distinguish the candidate from the right gradient."""
+        """Return the number of entries that clearly distinguish the candidate from the right gradient."""
         told = np.abs(candidate - self.right) > 2.0 * (self.tolerance(candidate) + self.bound)
         return int(np.count_nonzero(told & self.finite))

@@ -1,4 +1,4 @@
-"""Name rows and columns as in the author's file, which stores every weight as [in, out]."""
+"""Name rows and columns as the author's file does, which stores every weight as [in, out]."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 _ALIKE = 1e-5
-"""A gradient this near to a wrong one, as a share of its largest entry, counts as that one."""
+"""Two gradients count as equal if they differ by less than this share of the largest entry."""
 
 
 @np.errstate(all="ignore")

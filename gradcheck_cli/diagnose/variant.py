@@ -28,7 +28,7 @@ Handed = tuple[Inputs, dict[str, Array]]
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass for backprop to go through, and the gradients found.
+    """A forward pass that backprop goes through, with the gradients found.
 
     values: x and the output of every node, by their indices in the graph.
     found: the gradients found, by parameter name, with weights as matrices; a mistake may depend on them.
@@ -49,13 +49,13 @@ class Pass:
 
 
 def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:
-    """Run the problem's network, and return the forward pass with the gradients found."""
+    """Run the problem's network and return the forward pass, together with the gradients found."""
     return Pass(problem, run(problem.network.graph, problem.parameters, problem.x), found)
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A visit of backprop to node `i`.
+    """One visit of backprop to node `i`.
 
     at: the forward pass.  upstream: ∂L/∂output of the node.
     arrived: ∂L/∂output of every node visited before, by the node's index.

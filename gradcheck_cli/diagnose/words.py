@@ -1,4 +1,4 @@
-"""Put the mistakes found into words."""
+"""Put the mistakes that a diagnosis found into words."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
 
 
 def _in_order(tensors: Sequence[str], problem: Problem | None) -> list[str]:
-    """Return the names of the tensors in the order of the table of results."""
+    """Return the names of the tensors in the same order as in the table of results."""
     if problem is None:
         return list(tensors)
     return [name for name in problem.network.shapes if name in tensors]
@@ -61,7 +61,7 @@ def _layers(made: Sequence[Made]) -> list[str]:
 
 
 def _sentences(made: Sequence[Made], problem: Problem | None) -> list[str]:
-    """Return what happened, one sentence for each wording and place."""
+    """Return sentences that say what happened, one for each wording and place."""
     if made[0].wrong is SWAPPED:
         return list(_swapped(made))
     ways: dict[tuple[str, str], list[Made]] = {}
@@ -76,7 +76,7 @@ def _when(made: Sequence[Made]) -> str:
 
 
 def _swapped(made: Sequence[Made]) -> Iterator[str]:
-    """Yield one sentence for each pair of swapped tensors, and one for every other tensor."""
+    """Yield one sentence for each pair of swapped tensors, and one for each remaining tensor."""
     stands_for = {each.tensor: each.place for each in made}
     for tensor, other in stands_for.items():
         if stands_for.get(other) != tensor:
@@ -90,7 +90,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    """Return the words for the loss and for the activations of these layers, which may differ by layer."""
+    """Return the words for the loss and for the activations of these layers, which need not be the same."""
     loss = problem.network.loss
     formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
     return {"loss": loss.name, "dloss": formula, **_activation(problem, layers)}

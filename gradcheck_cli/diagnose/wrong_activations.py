@@ -1,4 +1,4 @@
-"""Mistakes in using ∂a/∂z: it is missing, applied twice, or evaluated at the wrong point."""
+"""Mistakes in the use of ∂a/∂z: it is missing, applied twice, or evaluated at the wrong point."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""For each activation, a function that computes ∂L/∂z with φ' written in terms of a, as in textbooks."""
+"""Maps each activation to a function that computes ∂L/∂z with φ' written in terms of a, as in textbooks."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
@@ -81,7 +81,7 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
 
 
 def _own_slope(site: Site) -> Array:
-    """Return φ'(z), (N, out); for softmax, return the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    """Return φ'(z), (N, out). For softmax, return the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
     activation = site.layer.activation
     return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
 

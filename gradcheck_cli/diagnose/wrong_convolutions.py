@@ -1,4 +1,4 @@
-"""Mistakes that only a convolution can have: in its kernel, padding and stride, and in its bias's sum.
+"""Mistakes that only convolutions can have: in the kernel, padding or stride, or in the sum for the bias.
 
 Here δ and ∂L/∂input are images (N, channels, height, width), and w is (channels, in, kh, kw).
 """
@@ -66,7 +66,7 @@ def _without_stride(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array
 
 
 def _packed(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
-    """Return ∂L/∂input as if the stride were 1: a smaller image at the top left of one that is 0 elsewhere.
+    """Return ∂L/∂input as if the stride were 1: a smaller image at the top left, with zeros elsewhere.
 
     None if the stride is 1.
     """
@@ -85,7 +85,7 @@ def _packed(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
 
 
 def _padded(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array:
-    """Return ∂L/∂(padded input); it is 0 at positions that no patch covers."""
+    """Return ∂L/∂(padded input), which is 0 at positions that no patch covers."""
     reach = (
         s * (n - 1) + d * (k - 1) + 1
         for s, n, d, k in zip(step.stride, delta.shape[2:], step.dilation, step.kernel, strict=True)
@@ -111,7 +111,7 @@ def _turned_gradient(site: Site) -> Array | None:
 
 
 def _bias(of: Callable[[Array], Array]) -> Of:
-    """Return a step that computes a wrong sum of δ; it applies only if δ has more than one position."""
+    """Return a step that computes a wrong sum of δ. It applies only if δ has more than one position."""
 
     def step(site: Site) -> Array | None:
         if not isinstance(site.layer.step, Conv2d) or math.prod(site.layer.out[1:]) == 1:
@@ -131,7 +131,7 @@ _AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
     ((0, 1, 3), "samples, channels and columns", "∂L/∂b = Σ δ over n, c, x"),
     ((1, 2, 3), "channels, rows and columns", "∂L/∂b = Σ δ over c, y, x"),
 )
-"""The axes that a sum for the bias may run over by mistake, with their names and the formula.
+"""The axes over which a bias may be summed by mistake, with their names and the formula.
 
 The sum has the bias's shape if the one axis left is as long as the axis of the channels.
 """

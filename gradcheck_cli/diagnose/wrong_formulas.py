@@ -1,4 +1,4 @@
-"""Wrong formulas for ∂a/∂z: a wrong option, a slip, or another activation's derivative."""
+"""Wrong formulas for ∂a/∂z: a wrong option, a slip, or the derivative of another activation."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ _SLIPS: Mapping[str, Mapping[str, Slope]] = {
         "1 / (1 + eᶻ)²": lambda z, a, _: sigmoid(-z) ** 2,
     },
 }
-"""Wrong formulas for the derivative of each activation, as people write them."""
+"""Common slips in the formula for the derivative of each activation."""
 
 
 def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:

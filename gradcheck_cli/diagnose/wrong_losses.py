@@ -226,7 +226,7 @@ _MOST_SIZES = 2000
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
-    """Return the Huber thresholds delta that could explain this gradient, (C,), of the output layer's bias.
+    """Return the Huber thresholds delta that could explain this gradient of the output layer's bias, (C,).
 
     Between neighbouring values of |a − y|, the gradient is affine in delta. So each interval has a best
     delta, which is returned if it lies in the interval.
@@ -335,7 +335,7 @@ def _counted(over: Array) -> Array:
 
 
 def _largest_only(a: Array, target: Array) -> Array:
-    """Return 1 for each sample's most violated margin, and 0 for the others, as Crammer and Singer do."""
+    """Return 1 for each sample's most violated margin, else 0, as in Crammer and Singer's loss."""
     over = _over(a, target)
     other = np.where(target > 0, -np.inf, a)
     first = np.zeros_like(a)

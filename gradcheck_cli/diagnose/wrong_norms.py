@@ -19,7 +19,7 @@ _FORMULAS = {
     Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
     Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
 }
-"""For each part, its right formula and the factor of the chain rule that the part computes."""
+"""Maps each part to its right formula and to the factor of the chain rule that the part computes."""
 
 Of = Callable[[Normalised, Array, Site], Array]
 """A function that returns the result of a wrong step, given ẑ, g = γ ∂L/∂y and the site."""
@@ -228,13 +228,13 @@ def _variance(at: Normalised, site: Site) -> Array:
 
 
 def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return δ with this eps in the divisor only; ẑ keeps the eps of the forward pass."""
+    """Return δ with this eps only in the divisor, while ẑ keeps the eps of the forward pass."""
     divided: Array = at.vjp(g) * at.deviation / np.sqrt(_variance(at, site) + eps)
     return divided
 
 
 def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return the exact δ of a normalisation that uses this eps instead of the forward pass's."""
+    """Return the exact δ of a normalisation that uses this eps in place of the forward pass's eps."""
     deviation = np.sqrt(_variance(at, site) + eps)
     return (_centred(g) - _along(at.value * at.deviation / deviation, g)) / deviation
 

@@ -1,4 +1,4 @@
-"""Mistakes in a gradient's penalty term."""
+"""Mistakes in the penalty term of a gradient."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ _OTHER_KIND = "penalty of the other kind"
 
 
 def _code_of(**instead: str) -> str:
-    """Return numpy code for the gradient, with this code as the derivatives of the penalties named."""
+    """Return numpy code for the gradient in which the named penalties have these derivatives."""
     derivatives = {"l2": "w", "l1": "np.sign(w)", **instead}
     return "dL_dw = delta.T @ a_h" + "".join(f" + {name} * {each}" for name, each in derivatives.items())
 

@@ -1,4 +1,4 @@
-"""Finished gradients that have lost digits: stored in a narrower type, or rounded as if printed."""
+"""Finished gradients that have lost digits, because they were stored in a narrower type or rounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Fits = Callable[[Target, Array], Spoilt | None]
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
-    """Return a `Fits` function for right gradients that were rounded to `dtype`, which holds them exactly."""
+    """Return a `Fits` function for right gradients that were rounded to `dtype`."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -46,12 +46,12 @@ def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
 
 
 def _to_decimals(value: Array, decimals: int) -> tuple[Array, Array]:
-    """Return the array rounded to this many decimals, and one unit in the last decimal, by entry."""
+    """Return the array rounded to this many decimals, and one unit in each entry's last decimal."""
     return np.round(value, decimals), np.full(value.shape, 10.0**-decimals)
 
 
 def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
-    """Return the array rounded to this many significant digits, and one unit in the last digit, by entry."""
+    """Return the array rounded to this many significant digits, and one unit in each entry's last digit."""
     exponent = np.floor(np.log10(np.abs(value), where=value != 0, out=np.zeros(value.shape)))
     unit = 10.0 ** (exponent - digits + 1)
     return np.round(value / unit) * unit, unit
@@ -62,7 +62,7 @@ _MOST_DECIMALS = 8
 
 
 def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
-    """Return a `Fits` function for gradients rounded to a few decimals or digits but right to that precision.
+    """Return a `Fits` function for gradients that are right except for rounding to a few decimals or digits.
 
     to: rounds a value to a number of decimals or digits.  noun: "decimal" or "digit".
     """
@@ -111,7 +111,7 @@ ROUNDED_AWAY = WrongTensor(
     fits=_all_rounded_away,
     plant=lambda right: None,
 )
-"""A small gradient rounded to 0, which is an explanation only if other gradients are rounded, too."""
+"""A small gradient rounded to 0. This explains it only if other gradients are rounded, too."""
 
 
 PRECISION_MISTAKES: tuple[WrongTensor, ...] = (

@@ -1,4 +1,4 @@
-"""Mistakes that leave out samples: in the loss, in a product or in a sum."""
+"""Mistakes that leave samples out of the loss, a product or a sum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.types import Array
 SOME, LAST_LOST, FIRST_LOST = "batch subset", "last sample lost", "first sample lost"
 
 REFINED = frozenset({LAST_LOST, FIRST_LOST, NOT_SUMMED})
-"""The kinds that say more precisely which samples count."""
+"""The kinds that say more precisely which samples are included."""
 
 
 class Subset(NamedTuple):
@@ -90,11 +90,11 @@ SUBSETS: tuple[Subset, ...] = (
 _SOME = SOME, SAMPLES, "{it} is summed over {place} only"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a", refined_by=REFINED)
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "", refined_by=REFINED)
-"""Only some samples count, either in the loss or in a single product or sum."""
+"""The mistake of including only some samples, in the loss or in a single product or sum."""
 
 
 def _only(samples: Samples, mean: bool) -> Step:
-    """Return a step for a loss over these samples only.
+    """Return a step that computes a loss over these samples only.
 
     mean: whether the loss is averaged over these samples instead of all.
     """

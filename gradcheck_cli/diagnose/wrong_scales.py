@@ -1,4 +1,4 @@
-"""Gradients that are a constant times the right ones, and the names of such factors."""
+"""Gradients that are a constant multiple of the right ones, and the names of such factors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Named(NamedTuple):
 def _means(
     letter: str, count: int | None, over: bool, noun: str, refined_by: frozenset[str] = frozenset()
 ) -> Iterator[Named]:
-    """Yield the factors that result if a mean over samples or outputs is missing or is taken once too often.
+    """Yield the factors that result if a mean over samples or outputs is missing or is taken twice.
 
     letter, count, noun: the symbol, the number and the plural name of what the mean is over.
     over: whether the loss averages over them.
@@ -91,7 +91,7 @@ _TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
 
 
 def _factors(sizes: Sizes) -> Iterator[Named]:
-    """Yield each factor that has a name, with the name, the likeliest first."""
+    """Yield each factor that has a name, with the name, starting with the most likely one."""
     sign = _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
     yield Named(-1.0, sign)
     over_samples = _means("N", sizes.samples, sizes.over_samples, "samples", frozenset({AVERAGED}))
@@ -113,7 +113,7 @@ _BATCHES = tuple(2**k for k in range(2, 11))
 
 
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
-    """Yield the name of a factor that divides by a wrong number of samples: N − 1, or a common batch size."""
+    """Yield the name of a factor that divides by a wrong number of samples, such as N − 1."""
     count = sizes.samples
     if count is None or not (sizes.over_samples or sizes.outputs is None):
         return
@@ -168,7 +168,7 @@ def named(
 
 
 _MANY_TIMES = 10.0
-"""Gradients are rarely accumulated by mistake this many times or more."""
+"""Gradients are rarely accumulated by mistake this many times or more often."""
 
 
 def is_round(norm: float) -> bool:
@@ -201,7 +201,7 @@ SCALED = Mistake(
     step=lambda site, factor: factor * site.dL_da,
     planted=1.7,
 )
-"""A factor of any value on a layer's ∂L/∂a, and thereby on all gradients below it."""
+"""A factor of any value on a layer's ∂L/∂a, and therefore on all gradients of this and lower layers."""
 
 _ANY = Sizes(11, 3, over_samples=True, over_outputs=True)
 

@@ -51,7 +51,7 @@ FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
 }
-"""For each part, its right formula and the factor of the chain rule that the part computes."""
+"""Maps each part to its right formula and to the factor of the chain rule that the part computes."""
 
 
 def before_activation(site: Site) -> Array | None:
@@ -68,12 +68,12 @@ def _weight_before(site: Site) -> Array | None:
 
 
 def _transposed(site: Site) -> Array:
-    """Return a⁽ʰ⁾ᵀ δ, which is [in, out], with its entries read as if it were [out, in]."""
+    """Return a⁽ʰ⁾ᵀ δ, whose shape is [in, out], read as if its shape were [out, in]."""
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
 def _transposed_of_in_out(site: Site) -> Array:
-    """Return δᵀ a⁽ʰ⁾, which is [out, in], with its entries read as if it were [in, out]."""
+    """Return δᵀ a⁽ʰ⁾, whose shape is [out, in], read as if its shape were [in, out]."""
     return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
 
 
@@ -172,7 +172,7 @@ def _weight_of(delta: Of) -> Of:
 
 
 def unless_zero(parameter: Array) -> Array | None:
-    """Return the parameter; None if all its entries are 0, since another kind covers gradients of 0."""
+    """Return the parameter; None if it is all 0, because another kind covers gradients of 0."""
     return parameter if parameter.any() else None
 
 

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
-    """Return a step that computes the loss's right gradient for a changed target.
+    """Return a step that computes the loss's right gradient, but for a changed target.
 
     losses: the names of the losses that the step applies to; by default, all.
     """
@@ -74,7 +74,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
-    """Return the gradient of cross-entropy for this target and coefficient; None for other losses."""
+    """Return the gradient of cross-entropy for this target and coefficient; None for any other loss."""
     if site.problem.network.loss.name != "cross_entropy":
         return None
     return coefficient * (softmax(site.a) * total_of(target) - target)
@@ -101,7 +101,7 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 
 
 def _weight_per_sample(site: Site) -> float:
-    """Return the mean weight of a sample.
+    """Return the mean class weight of the samples.
 
     A weighted sum divided by N is this many times the same sum divided by the total weight.
     """
@@ -206,7 +206,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _at_the_target(site: Site, _: float) -> Array | None:
-    """Return c · (p − y) at the label and 0 elsewhere; None for losses other than cross-entropy."""
+    """Return c · (p − y) at the label and 0 elsewhere; None for any loss other than cross-entropy."""
     if site.problem.network.loss.name != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 Fits = Callable[[Target, Array], Spoilt | None]
 
 _MOST_ENTRIES = 3
-"""The largest number of wrong entries that count as a few single ones and are listed."""
+"""The largest number of wrong entries that are still listed one by one."""
 
 
 def _row(
@@ -49,7 +49,7 @@ def _row(
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
-    """Return a function that fits a change without an unknown, and one that plants it; both just make it."""
+    """Return two functions for a change without an unknown: one that fits it and one that plants it."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         changed = change(right)
@@ -64,12 +64,12 @@ def _transpose(right: Array) -> Array | None:
 
 
 def _reshaped(right: Array) -> Array | None:
-    """Return the transpose, [in, out], read as if it were [out, in]; None unless the matrix is oblong."""
+    """Return the transpose, [in, out], read as if it were [out, in]; None if it is square or a vector."""
     return right.T.reshape(right.shape) if _is_oblong(right) else None
 
 
 def _reshaped_of_in_out(right: Array) -> Array | None:
-    """Return the gradient, [out, in], read as if it were [in, out]; None unless the matrix is oblong."""
+    """Return the gradient, [out, in], read as if it were [in, out]; None if it is square or a vector."""
     return right.reshape(right.shape[::-1]).T if _is_oblong(right) else None
 
 
@@ -82,7 +82,7 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is exactly 0; a sum whose terms cancel hardly ever is."""
+    """Fit a gradient that is exactly 0. A sum whose terms cancel hardly ever is."""
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
@@ -95,7 +95,7 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 
 
 def _permuted(axis: int) -> Fits:
-    """Return a `Fits` function for gradients whose rows (axis 0) or columns (axis 1) are out of order.
+    """Return a `Fits` function for gradients with rows (axis 0) or columns (axis 1) in the wrong order.
 
     The rows or columns of both gradients are sorted by a weighted sum of their entries and so matched. The
     weights follow no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
@@ -203,7 +203,7 @@ def _zeroed(axis: int, kind: str) -> Fits:
 
 
 def _unit_zeroed(target: Target, right: Array) -> Spoilt | None:
-    """Fit units whose weights and bias have gradients of exactly 0."""
+    """Fit units whose weights and bias have gradients that are exactly 0."""
     silent = target.silent
     if silent is None or silent.all() or not (right[silent] != 0).any():
         return None

@@ -11,7 +11,7 @@ from gradcheck_cli.types import Array
 
 
 def _times(factor: float, vector: str, loss: str) -> Step:
-    """Return a step that multiplies one vector's part of ∂L/∂a by a factor; it applies only to `loss`."""
+    """Return a step that multiplies one vector's part of ∂L/∂a by a factor, for `loss` only."""
 
     def step(site: Site, _: float) -> Array | None:
         own = site.problem.network.loss

@@ -1,1 +1,1 @@
-"""Checks of functions too slow to perturb every entry: random directions, then a search for wrong entries."""
+"""Checks of slow functions along random directions, followed by a search for wrong entries."""

@@ -69,7 +69,7 @@ class _Confirm:
         return look.comparisons[self.name]
 
     def _first(self, marked: Array, which: Array) -> Estimate:
-        """Return an estimate of the tensor in which only the marked entries are known.
+        """Return an estimate of a tensor in which only the marked entries are known.
 
         which: the flat indices of the marked entries.
         """

@@ -1,4 +1,4 @@
-"""Choose between literal differences and random directions by how long the code takes."""
+"""Choose between literal differences and random directions, depending on how long the code takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.types import Array
 
 WAITS = 0.05
-"""Code that uses a processor for less than this share of its time is waiting for a device or a server.
+"""Code that uses a processor for less than this share of its time counts as waiting for a device or server.
 
 Other work on the machine rarely reduces the share that far: it would have to be twenty times as much.
 """
@@ -26,16 +26,16 @@ PATIENCE = 10.0
 """Every entry is checked individually if that takes at most this many seconds in a single process."""
 
 SMALL = 2.0
-"""Work that takes fewer seconds stays in this process, because starting others takes as long."""
+"""Work that takes fewer seconds than this stays in this process, because starting others takes as long."""
 
 QUICK = 0.05
 """An evaluation shorter than this, in seconds, is timed as part of a batch."""
 
 TIMINGS = 3
-"""How often a batch is timed, after a warm-up; the shortest time counts."""
+"""The number of times that a batch is timed after a warm-up. The shortest time counts."""
 
 CALIBRATION = 3
-"""Number of steps usually tried for the directions of a tensor."""
+"""The number of steps that are usually tried for the directions of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
 
 
 def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
-    """Return the processor time of one evaluation, in seconds; other work on the machine does not affect it.
+    """Return the processor time of one evaluation in seconds; other work on the machine does not affect it.
 
     Quick evaluations are timed in a batch. Code that waits is timed by the wall clock.
     """

@@ -26,13 +26,13 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 from gradcheck_cli.types import Array, Shape
 
 DIRECTIONS = 3
-"""Number of directions: errors that cancel in one by chance would have to cancel in all of them."""
+"""The number of directions. Errors that cancel in one by chance would have to cancel in all of them."""
 
 SMALLEST = 0.5
-"""The smallest size of an entry's weight in a direction; the largest is 1."""
+"""The smallest size of an entry's weight in a direction, whose largest weight is 1."""
 
 EVALUATIONS = 2 * len(SCHEMES[DEFAULT_SCHEME].certify)
-"""Number of evaluations per projection."""
+"""The number of evaluations per projection."""
 
 _STEPS = tuple(2.0**-k for k in (-2, 0, 2, 5, 8, 11, 14))
 """Steps to try for a tensor, from long ones that may cross kinks to short ones that show only noise."""
@@ -48,13 +48,13 @@ def random_direction(entries: Array, rng: np.random.Generator) -> Direction:
 
 
 def part(direction: Direction, among: Array) -> Direction:
-    """Return the direction restricted to the entries that `among` selects, a mask or positions."""
+    """Return the direction restricted to the entries that `among`, a mask or positions, selects."""
     return Direction(direction.entries[among], direction.weights[among])
 
 
 @dataclass(frozen=True)
 class Projector:
-    """Projects the gradient of one tensor onto directions: Σ d g with its error.
+    """Projects the gradient of one tensor onto directions: Σ d g, with its error.
 
     step: the step for a direction that moves one entry of every row; if it moves more, the step is shorter.
     """
@@ -100,13 +100,13 @@ class Projector:
 
 
 def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
-    """Return whether the error bars are negligible next to a typical entry, whose size is |Σ d g| / √Σd²."""
+    """Return whether the error bars are negligible next to a typical entry, of size |Σ d g| / √(Σ d²)."""
     size = np.median(np.abs(known.value) / [np.linalg.norm(d.weights) for d in directions])
     return bool(known.error.max() <= _FINE * size)
 
 
 def most_in_a_row(entries: Array, shape: Shape) -> int:
-    """Return the largest number of these entries in one row; entries of a row add up in a pre-activation."""
+    """Return the largest number of these entries in one row. A row's entries add up in a pre-activation."""
     if not entries.size or len(shape) < 2:
         return 1
     return int(np.bincount(entries // int(np.prod(shape[1:]))).max())

@@ -24,14 +24,14 @@ from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import Projected, Projection
 
 Confirm = Callable[[Array], Comparison]
-"""Judges the entries with these flat indices individually; all others stay unknown."""
+"""A function that judges the entries with these flat indices individually. All others stay unknown."""
 
 BUDGET = 32
 """The largest number of parts of a direction to follow. If more disagree, many entries are wrong."""
 FOLLOWED = 4
-"""The number of parts to follow if the mistake is not in whole rows or columns either."""
+"""The number of parts to follow if whole rows or columns do not explain the mistake either."""
 DRAWN = 16
-"""Number of entries to sample from those still unexplained."""
+"""The number of entries to sample from those that are still unexplained."""
 DRAWN_FIRST = 4
 DRAWN_OF_A_LINE = 4
 ROUNDS = 8
@@ -72,7 +72,7 @@ class _Look:
 
     @property
     def off(self) -> float:
-        """The distance between analytic and numerical gradient along the direction that disagrees most."""
+        """The distance between analytic and numerical gradients along the direction that disagrees most."""
         i = int(self.excess.argmax())
         return float(np.abs(self.analytic[i] - self.numerical.value[i]))
 
@@ -131,7 +131,7 @@ class Survey:
         return estimate, Projected(*masks, least, told, disagrees)
 
     def _search(self) -> _Look | None:
-        """Explain disagreements until none is left or none can be explained; return the last look, if any."""
+        """Explain disagreements until none is left or none can be explained. Return the last look, if any."""
         look = self._look()
         if look is not None and not np.isfinite(look.numerical.error).any() and self.analytic.size <= FEW:
             self._moved(np.flatnonzero(~self.explained))
@@ -158,7 +158,7 @@ class Survey:
     # --- looking -------------------------------------------------------------------------------------------
 
     def _look(self) -> _Look | None:
-        """Look at all unexplained entries along new directions; return None if every entry is explained."""
+        """Look at all unexplained entries along new directions. Return None if every entry is explained."""
         left = np.flatnonzero(~self.explained)
         if not left.size:
             return None
@@ -240,7 +240,7 @@ class Survey:
         ]
 
     def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
-        """Bisect a permutation of the labels and return those that disagree; None if over `BUDGET`.
+        """Bisect a permutation of the labels, and return those that disagree; None if more than `BUDGET` do.
 
         labels: a label for each entry of the direction, (M,).
         followed: how many parts to keep at each step, those that disagree most; by default all that disagree.
@@ -264,7 +264,7 @@ class Survey:
     # --- explaining ----------------------------------------------------------------------------------------
 
     def _moved(self, entries: Array) -> Comparison:
-        """Check these entries individually."""
+        """Check entries individually by perturbing each of them."""
         found = self.confirm(np.sort(entries))
         self.value[entries] = found.numerical.ravel()[entries]
         self.error[entries] = found.error.ravel()[entries]
@@ -282,7 +282,7 @@ class Survey:
 
     @property
     def _spread(self) -> float:
-        """The most that the errors of all remaining entries may add up to if each is within rtol."""
+        """The largest sum of the errors of all remaining entries if each error is within rtol."""
         left = self.analytic[~self.explained]
         return SPREAD * self.rtol * float(np.sqrt(left @ left))
 

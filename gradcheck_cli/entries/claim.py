@@ -1,4 +1,4 @@
-"""The gradients to judge, and the error allowed in a correct one."""
+"""The gradients to judge, and the error that a correct one may have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.verdict import Projected, by_convention, default_rtol
 
 @dataclass(frozen=True)
 class Claim:
-    """The gradients as their author claims them, and the error allowed in a correct one.
+    """The gradients as their author claims them, with the error that a correct one may have.
 
     rounding: for each gradient, a bound on the rounding error of a correct one.
     rtol: the relative tolerance of each tensor.
@@ -59,6 +59,6 @@ class Claim:
 def claim_of(
     analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: float = 0.0
 ) -> Claim:
-    """Return the claim with tolerance `rtol` for every tensor, by default the one for the tensor's type."""
+    """Return a claim with tolerance `rtol` for every tensor, by default the one for the tensor's type."""
     tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
     return Claim(analytic, rounding, tolerances, elsewhere)

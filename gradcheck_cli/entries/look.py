@@ -92,7 +92,7 @@ def union(*of: Masks) -> Masks:
 
 
 def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
-    """Return the look after more steps for the entries that need them.
+    """Return a look after further steps for the entries that need them.
 
     Entries that agree need no more steps; entries that are far off need one. The rest get the whole
     ladder, and those still open get wider arithmetic.
@@ -108,7 +108,7 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return the look with entries on kinks set to the nearest conventional value, and masks of them."""
+    """Return a look with entries on kinks set to the nearest conventional value, and masks of them."""
     # Known kinks make their sides cheap; otherwise only entries that may sit on one are worth a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))

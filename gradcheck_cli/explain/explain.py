@@ -77,7 +77,7 @@ class Derivation:
     factors: tuple[Factor, ...]
 
     def unseen(self, factor: Factor) -> tuple[Factor, ...]:
-        """Return the factors that `factor` is computed from and that the user's file omits.
+        """Return the factors that `factor` is computed from and that the user's file leaves out.
 
         Factors that no file can contain are not included, nor those behind a factor that the file contains.
         """
@@ -85,7 +85,7 @@ class Derivation:
         return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.symbol != _ONES)
 
     def _reached(self, factor: Factor) -> set[str]:
-        """Return the symbols of the factors that `factor` is computed from, directly or indirectly.
+        """Return the symbols of all factors that `factor` is computed from, directly or indirectly.
 
         The search does not look behind a factor that the user gives.
         """
@@ -96,7 +96,7 @@ class Derivation:
 
 
 _ONES = "∂z/∂b"
-"""The symbol of the only factor that no gradient file contains, since it is always 1."""
+"""The symbol of the only factor that no gradient file contains, because it is always 1."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One factor to check.
+    """One factor to check in the derivation of a layer.
 
     symbol, formula: how to write the factor.  name: the factor's name in a gradient file.
     value: the factor as gradcheck's own backprop computes it or, for a parameter's gradient, the array to
@@ -300,7 +300,7 @@ def _handed_down(at: _Place, ours: ChainRule, bounds: Rounding) -> _Step:
 
 
 def _through(at: _Place, delta: Array, of: Callable[[Array], Array]) -> Array:
-    """Return δ w of the layer above, or the error bars of δ w, at this layer's output.
+    """Return δ w of the layer above, or the error bars of δ w, at the output of this layer.
 
     delta: δ of the layer above, or its error bars.
     of: a function to apply to the weights: a copy for δ, the absolute value for error bars.
@@ -376,5 +376,5 @@ def _factor(step: _Step, analytic: Analytic, given: bool, how: CheckSpec) -> Fac
 
 
 def _dtype(analytic: Analytic) -> np.dtype[Any]:
-    """Return the least precise dtype among the gradients."""
+    """Return the dtype of lowest precision among the gradients."""
     return max(analytic.dtypes.values(), key=lambda dtype: float(np.finfo(dtype).eps))

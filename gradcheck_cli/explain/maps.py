@@ -1,4 +1,4 @@
-"""The maps of a layer, a → L, y → a, w → z and b → z, as separate functions for finite differences."""
+"""The maps of a layer (a → L, y → a, w → z and b → z) as separate functions for finite differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Map:
-    """A map to differentiate numerically, given as P pairs of an input number and the output it affects.
+    """A map to differentiate numerically, as P pairs of an input number and an output that it affects.
 
     shape: the shape of the derivative; it has P entries, and the pairs follow its C order.
     position: the unperturbed input numbers, (P,).

@@ -1,4 +1,4 @@
-"""Write an output file or folder whole or not at all; an unusable path is refused before the work starts."""
+"""Write an output file or folder completely or not at all. Unusable paths are refused beforehand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcheck_cli.errors import Complaint, InputError
 
 @dataclass(frozen=True)
 class Output:
-    """A file or folder to write.
+    """A file or folder to write, and the option that names it.
 
     option: the command-line option that names the file or folder, such as `--save`.
     path: the path as the user wrote it.

@@ -40,17 +40,17 @@ RENDERERS = {
         "json": "gradcheck_cli.formats.mutation.json",
     },
 }
-"""The formats of each type of result, with the module that renders each. Keys are names of classes.
+"""The formats of each type of result, with the module that renders each. The keys are class names.
 
 Neither the classes nor the modules are loaded before they are needed. The modules for a run define
 `render(run, view)` and `WRITTEN`, which recognises their files; all others `render(result, view, spec)`.
 """
 
 FORMATS = RENDERERS["Run"]
-"""The formats that a run can be printed in; its report files can have the same ones."""
+"""The formats in which a run can be printed or written to a report file."""
 
 PACKAGES = {"html": "jinja2"}
-"""The package that a format needs, for the formats that need one.
+"""The packages that some formats need, by format.
 
 The extra of the same name as the format installs it.
 """

@@ -12,7 +12,7 @@ _LOOKED_AT = 2**22
 
 @dataclass(frozen=True)
 class Written:
-    """How to recognise a file that was written in a format.
+    """How to recognise a file that was written in a certain format.
 
     suffixes: the suffixes that its name may have, the usual one first.
     looks: a pattern found in its text.
@@ -22,7 +22,7 @@ class Written:
     looks: re.Pattern[str]
 
     def may_replace(self, file: Path) -> bool:
-        """Return whether a report may replace the file: it must be empty or look like this format.
+        """Return whether a report may replace the file, which must be empty or look like this format.
 
         A file with a zero byte is not text, so it is never replaced.
         """

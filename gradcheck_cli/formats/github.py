@@ -24,7 +24,7 @@ from gradcheck_cli.verdict import Verdict
 WRITTEN = PLAIN
 
 MOST = 10
-"""GitHub shows at most this many errors and this many warnings per step, so only the worst are printed."""
+"""GitHub shows at most this many errors and this many warnings per step. Only the worst are printed."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _annotations(outcome: Outcome) -> Iterator[Annotation]:
 
 
 def _of_complaint(outcome: Outcome, complaint: Complaint) -> Annotation:
-    """Return the annotation for a complaint.
+    """Return the annotation for a complaint about a spec.
 
     It ranks above the annotations of all gradients, since a spec with a complaint was not checked.
     """

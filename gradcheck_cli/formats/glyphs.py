@@ -36,7 +36,7 @@ _COMMAND = re.compile(r"^((?: |\t|\x1b\[[\d;]*m)*)([:#])(?=:|#\[)", re.MULTILINE
 
 
 def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}") -> str:
-    """Disarm lines that begin with ``::`` or ``##[``, so that no name can act as a command to GitHub.
+    """Disarm lines that begin with ``::`` or ``##[``, so that no name can act as a GitHub command.
 
     spelt: a function that returns the replacement for the first colon or hash sign of such a line.
     """
@@ -44,5 +44,5 @@ def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{or
 
 
 def reference(character: str) -> str:
-    """Return the character's reference in XML and HTML, such as ``&#58;`` for a colon."""
+    """Return a character's reference in XML and HTML, such as ``&#58;`` for a colon."""
     return f"&#{ord(character)};"

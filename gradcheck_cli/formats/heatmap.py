@@ -34,10 +34,10 @@ Colours turn bright at the default rtol.
 """
 
 EDGE = "dim"
-"""The style of the frame around a picture in colour."""
+"""The style of the frame around a coloured picture."""
 
 PAPER = -1
-"""Stands for no colour, so that the terminal's own background shows, dark or light."""
+"""The absence of a colour, so that the terminal's own background shows, dark or light."""
 
 COLORS = (PAPER, PAPER, PAPER, PAPER, PAPER, PAPER, 60, 67, 72, 107, 227, 220, 214, 208, 202, 196, 197)
 """The colour of each power of ten from `SMALLEST` to 0, as an index into xterm's 256 colours.
@@ -56,7 +56,7 @@ SHADES = (
     (-3, "▓", "#"),
     (-1, "█", "@"),
 )
-"""The shades of a heatmap without colour.
+"""The shades of a heatmap that has no colours.
 
 Each has a power of ten, the character for errors of at least this size, and its substitute in ASCII.
 """
@@ -65,7 +65,7 @@ UNKNOWN = "?"
 
 
 def draw_heatmaps(page: Page, report: Report) -> None:
-    """Draw a heatmap of each tensor that does not agree, or of every tensor if all agree, and a legend.
+    """Draw a legend and a heatmap of each tensor that does not agree, or of every tensor if all agree.
 
     A tensor gets a heatmap only if its entries were checked individually.
     """
@@ -107,7 +107,10 @@ def _errors(comparison: Comparison) -> NDArray[np.float64]:
 
 
 def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
-    """Return the largest entry of each block of `tall` × `wide` entries; NaN only if all of them are NaN."""
+    """Return the largest entry of each block of `tall` × `wide` entries.
+
+    It is NaN only if all of them are NaN.
+    """
     rows = np.fmax.reduceat(array, np.arange(0, array.shape[0], tall), axis=0)
     return np.fmax.reduceat(rows, np.arange(0, array.shape[1], wide), axis=1)
 
@@ -141,11 +144,11 @@ class _Grid:
         return f": each cell the worst of {self.by[0]} × {self.by[1]}" if self.by != (1, 1) else ""
 
     def label(self, line: int) -> str:
-        """Return the label of a line: the number of its first row, aligned to the right."""
+        """Return a line's label: the number of its first row, aligned to the right."""
         return f"{line * self.by[0] * self.stacked:>{2 * INDENT + self.digits}} "
 
     def axis(self, columns: int) -> str:
-        """Return the line above the heatmap, with the number of the first column of every tenth cell."""
+        """Return the line above a heatmap, with the number of the first column of every tenth cell."""
         cells = math.ceil(columns / self.by[1])
         numbers = [str(cell * self.by[1]).ljust(10 * self.wide) for cell in range(0, cells, 10)]
         return " " * (2 * INDENT + self.digits + 2) + "".join(numbers)[: cells * self.wide].rstrip()

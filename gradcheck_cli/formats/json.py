@@ -1,4 +1,4 @@
-"""Render a run as a versioned object in strict JSON: numbers that are not finite become null."""
+"""Render a run as a versioned object in strict JSON, in which numbers that are not finite become null."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VERSION = 1
 
 
 class Result(Protocol):
-    """The result of a command, such as a run or a sweep."""
+    """The protocol of a command's result, such as a run or a sweep."""
 
     @property
     def exit_code(self) -> ExitCode: ...
@@ -127,7 +127,7 @@ def _resolution(resolution: Resolution | None) -> dict[str, float] | None:
 
 
 def tensor_object(comparison: Comparison) -> dict[str, Any]:
-    """Return the object for a tensor: its entries counted by verdict, its errors and its worst entry."""
+    """Return the object for a tensor: its number of entries by verdict, its errors and its worst entry."""
     return {
         "name": comparison.name,
         "shape": comparison.shape,

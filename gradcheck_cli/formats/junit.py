@@ -1,4 +1,4 @@
-"""JUnit XML as GitLab and Jenkins read it: one suite per spec, and one case per tensor.
+"""Render a run as JUnit XML for GitLab and Jenkins: one suite per spec, and one case per tensor.
 
 GitLab shows `classname`, `name`, `file`, `time` and the body of a failure; of several cases with the same
 name it shows only the first. Jenkins also shows the `message` of a failure. The spec's time is divided among
@@ -91,7 +91,7 @@ def _place(outcome: Outcome, tensor: str) -> Iterator[str]:
 
 
 def _not_checked(outcome: Outcome) -> Element:
-    """Return the test case for a spec that could not be checked, which is an error and not a failure."""
+    """Return the test case for a spec that could not be checked. This is an error, not a failure."""
     case = Element("testcase", _attributes(name="spec", time=_time(outcome.seconds)))
     kind = "defect" if outcome.exit_code is ExitCode.DEFECT else "bad input"
     message = outcome.complaints[0].message if outcome.complaints else "not checked"
@@ -109,7 +109,7 @@ def _attributes(**texts: str) -> dict[str, str]:
 
 
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Matches what XML 1.0 cannot contain (control characters, lone surrogates) or its parsers alter (\\r)."""
+"""Matches characters that XML 1.0 cannot contain (controls, lone surrogates) or that parsers alter (\r)."""
 
 
 def _legal(text: str) -> str:

@@ -29,7 +29,7 @@ WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary
 
 
 def render(run: Run, view: View) -> str:
-    """Return a section for each spec or, with -q, a line.
+    """Return a section for each spec or, with -q, one line for each.
 
     If there are several specs, the sections of those that agree are folded.
     """
@@ -56,7 +56,7 @@ def _section(outcome: Outcome, view: View) -> str:
 
 
 def _folded(outcome: Outcome, view: View) -> str:
-    """Return the section of a spec that agrees, folded into one line that can be opened."""
+    """Return the section of a spec that agrees, folded into one line that can be expanded."""
     assert outcome.report is not None
     summary = f"<details><summary>{escape(escaped(one_line(outcome)))}</summary>"
     found = _found(outcome, outcome.report, view)
@@ -68,7 +68,7 @@ def _subject(report: Report) -> str:
 
 
 def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
-    """Yield the blocks of text that follow the verdict: the diagnosis, the tables, and notes."""
+    """Yield the blocks of text that follow the verdict: the diagnosis, the tables and the notes."""
     shown = listed_tensors(report, view)
     yield from map(_said, diagnosed(report.diagnosis))
     if shown:
@@ -85,13 +85,13 @@ def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
 
 
 def _marked(report: Report, comparison: Comparison) -> list[Cell]:
-    """Return the cells of a tensor, with a mark in front of the verdict instead of a colour."""
+    """Return the cells of a tensor's row, with a mark before the verdict, since Markdown has no colours."""
     *row, verdict = tensor_row(comparison)
     return [*row, f"{MARKS[report.verdict_of(comparison)]} {_plain(verdict)}"]
 
 
 def blocks(*blocks: str) -> str:
-    """Join blocks of text with an empty line in between; empty blocks are left out."""
+    """Join blocks of text with empty lines between them. Empty blocks are left out."""
     return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
 
 
@@ -105,7 +105,7 @@ def bullets(items: Iterable[str]) -> str:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return a table. All columns and digits are kept, since a viewer can scroll."""
+    """Return a table with all columns and digits, since a viewer can scroll."""
     heading = [plain_text(column.heading) for column in columns]
     ruler = ["---:" if column.right else "---" for column in columns]
     cells = [[plain_text(_plain(cell)) for cell in row] for row in rows]

@@ -1,4 +1,4 @@
-"""A run as text for people: a table with one row per tensor, and a few sentences."""
+"""Render a run as text for people: a table with one row per tensor, and a few sentences."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ TENSOR_COLUMNS = (
 
 
 def tensor_row(comparison: Comparison) -> list[Cell]:
-    """Return a tensor's cells, one for each of `TENSOR_COLUMNS`."""
+    """Return a tensor's cells, one for each column in `TENSOR_COLUMNS`."""
     style = _style(comparison)
     return [
         comparison.name,
@@ -127,7 +127,7 @@ def tensor_row(comparison: Comparison) -> list[Cell]:
 
 
 def _worst(comparison: Comparison) -> list[Cell]:
-    """Return the cells for the worst entry or, if none was checked individually, for the worst direction."""
+    """Return the cells for the worst entry or, if no entry was checked individually, the worst direction."""
     worst: Entry | Projection
     if comparison.directions:
         worst = max(comparison.directions, key=lambda direction: direction.relative_error)
@@ -158,7 +158,7 @@ ENTRY_COLUMNS = (
 
 
 def entry_row(name: str, entry: Entry) -> list[Cell]:
-    """Return an entry's cells, one for each of `ENTRY_COLUMNS`."""
+    """Return an entry's cells, one for each column in `ENTRY_COLUMNS`."""
     style = STYLES[entry.verdict]
     return [
         name,

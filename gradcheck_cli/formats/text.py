@@ -18,7 +18,7 @@ from gradcheck_cli.formats.view import View
 from gradcheck_cli.verdict import Verdict
 
 UNBOUNDED = 100_000
-"""The width of rich's console, enough for any line. Each call of `print` sets the width that it needs."""
+"""The width of rich's console, which is enough for any line. Each call of `print` sets its own width."""
 
 INDENT = 2
 """The width of one indentation, and of the space between a table's columns."""
@@ -49,7 +49,7 @@ class Page:
         )
 
     def line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        """Add a paragraph, wrapped between words and indented; without text, add an empty line."""
+        """Add a paragraph, wrapped between words and indented. Without text, add an empty line."""
         paragraph = Text(_spelt(text, self.view), style=style)
         self._console.print(_indented(paragraph, indent) if text else "", width=self._columns)
 
@@ -60,7 +60,7 @@ class Page:
         self._console.print(_indented(grid, INDENT), width=self._columns)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[Column]:
-        """Add a table, with a line of headings unless all are empty. Return the columns that fit.
+        """Add a table, with a line of headings unless all are empty, and return the columns that fit.
 
         On a narrow terminal the least important columns are dropped first, then one column folds. A table
         that is still too wide runs over the edge, since numbers are never cut.
@@ -107,13 +107,13 @@ def _indented(content: RenderableType, by: int) -> Padding:
 
 
 Cell = str | tuple[str, str]
-"""What a cell of a table contains: its text, or a pair of its text and style."""
+"""The content of a table's cell: text, or a pair of text and style."""
 
 
 def _table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], view: View
 ) -> tuple[Table, dict[int, int]]:
-    """Return a table of the columns that fit, and the width of each of them by the column's index."""
+    """Return a table of the columns that fit, and the width of each, by the column's index."""
     texts = [[_cell(cell, view) for cell in row] for row in rows]
     headings = [_spelt(column.heading, view) for column in columns]
     needed = [max([cell_len(head), *(row[i].cell_len for row in texts)]) for i, head in enumerate(headings)]

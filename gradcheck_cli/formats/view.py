@@ -1,4 +1,4 @@
-"""How the output is shown, as determined by the options and by what the terminal can show."""
+"""How to show the output, as determined by the options and by the capabilities of the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, TextIO
 
 @dataclass(frozen=True)
 class View:
-    """How the output is shown.
+    """How to show the output.
 
     width: the terminal's columns, or None for no limit.  color, ascii: what the terminal can show.
     palette: the terminal's colours.  heatmap: whether to draw the relative errors.
@@ -80,7 +80,10 @@ def wants_color(color: str, stream: TextIO) -> bool:
 
 
 def _has_256_colors() -> bool:
-    """Return whether the terminal claims to have 256 colours; Windows Terminal uses a separate variable."""
+    """Return whether the terminal claims to have 256 colours.
+
+    Windows Terminal says so in its own variable.
+    """
     environ = os.environ
     return "256" in environ.get("TERM", "") or "COLORTERM" in environ or "WT_SESSION" in environ
 

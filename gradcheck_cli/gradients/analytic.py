@@ -13,7 +13,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Analytic:
-    """The analytic gradients to check.
+    """The analytic gradients to be checked.
 
     values: the gradient of each checked parameter by the parameter's name, in the parameter's shape.
     dtypes: the floating-point type in which each of these gradients was computed.

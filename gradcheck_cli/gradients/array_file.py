@@ -16,7 +16,7 @@ from gradcheck_cli.types import Array
 
 
 def read(source: GradientFile, problem: Problem) -> Analytic:
-    """Read the gradients from the file. NaN or inf makes a gradient wrong, not the file invalid.
+    """Read the gradients from the file. NaN or inf makes a gradient wrong, but the file stays valid.
 
     The gradients of parameters that are not checked may be missing. The file may also hold `input`, ∂L/∂x,
     and factors of the chain rule, such as `output.delta`; those that are gradients of a value are checked. A
@@ -54,7 +54,7 @@ LOSS = "loss"
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every factor of the chain rule that a file may hold, by the factor's name there."""
+    """Return the shape of every factor of the chain rule that a file may hold, by its name in the file."""
     return {
         f"{layer.name}.{factor}": shape
         for layer in problem.network.layers
@@ -74,7 +74,7 @@ def _factors_of(layer: Layer, samples: int) -> dict[str, tuple[int, ...]]:
 
 
 def _no_wider_than_float64(array: Array) -> Array:
-    """Convert an array in extended precision to float64; entries that are too large become inf."""
+    """Convert an array in extended precision to float64. Entries that are too large become inf."""
     if array.dtype.itemsize <= 8:
         return array
     with np.errstate(over="ignore"):

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 
 def read(source: Backprop, problem: Problem) -> Analytic:
-    """Return the gradients that `network.network.gradients` computes at the problem's parameters and data.
+    """Return the gradients that gradcheck's own backprop computes at the problem's parameters and data.
 
     Raises `InputError` if they or the forward pass overflow, since then the arithmetic is at fault and not a
     gradient.

@@ -1,4 +1,4 @@
-"""The forward pass of a network, and its losses after values are perturbed.
+"""The forward pass of a network, and the losses after some of its values are perturbed.
 
 This module handles every kind of perturbation: complex numbers, wider floats, coupled samples, a convention
 for numbers on a kink. Short steps through dense layers, by far the most frequent, go to `short_moves`.
@@ -24,21 +24,21 @@ from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import EPS, Array
 
 BLOCK_BYTES = 2**22
-"""Size of a block of perturbations, to fit the cache; 1 to 8 MiB perform about equally (measured)."""
+"""The size of a block of perturbations that fits the cache. 1 to 8 MiB perform about equally (measured)."""
 
 
 Pick = Callable[[Array], Array]
-"""Selects, from an array of all samples (N, *features), the samples that each perturbation needs."""
+"""A function that selects, from all samples (N, *features), those that each perturbation needs."""
 
 Evaluate = Callable[[Sequence[Array]], Array]
-"""Evaluates a node with perturbed parameters, given the node's inputs."""
+"""A function that evaluates a node with perturbed parameters, given the node's inputs."""
 
 _NO_NODES: Mapping[int, Evaluate] = {}
 
 
 @dataclass(frozen=True)
 class Convention:
-    """A choice of side for numbers that sit on a kink; every implementation of backprop makes one.
+    """A choice of side for elements on a kink. Every implementation of backprop makes such a choice.
 
     right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
@@ -53,7 +53,7 @@ class Convention:
 
 
 class AtRest:
-    """A network at its given parameters and data, which can be evaluated with perturbations.
+    """A network at fixed parameters and data, which can be evaluated with perturbations.
 
     values: x and the output of every step, each (N, *features).  losses: one per sample, (N,).
     spread: how batches of perturbations are distributed.
@@ -95,7 +95,7 @@ class AtRest:
 
     @cached_property
     def own(self) -> tuple[dict[str, Array], ...]:
-        """The parameters of each node, under the names that its step uses."""
+        """The parameters of each node, under the names that the node's step uses."""
         return tuple(node.own(self.parameters) for node in self.graph.nodes)
 
     @cached_property
@@ -109,7 +109,7 @@ class AtRest:
 
     @property
     def _closest(self) -> bool:
-        """Whether to separate numbers that are exactly 0 from numbers that rounding makes 0."""
+        """Whether elements that are exactly 0 must be distinguished from elements that rounding makes 0."""
         return self._ulp < 1.0 or self.convention is not None
 
     @cached_property
@@ -124,7 +124,7 @@ class AtRest:
 
     @cached_property
     def pieces(self) -> dict[int, Array]:
-        """For each node that has kinks, the smooth piece that each of its inputs is on."""
+        """For each node that has kinks, the smooth piece on which each of its inputs is."""
         return {
             i: node.step.pieces(self.values[node.inputs[0]])
             for i, node in enumerate(self.graph.nodes)
@@ -141,7 +141,7 @@ class AtRest:
     def above(
         self, at: int, moved: Array, samples: Any, output_rounding: Array, itself: bool = True
     ) -> Moved:
-        """Return the losses (…) after replacing value `at` by `moved` (…, *features).
+        """Return the losses (…) after replacing the value with index `at` by `moved` (…, *features).
 
         samples, output_rounding: as in `fed`.
         itself: whether single numbers of `at` were perturbed, and not something below them.
@@ -158,7 +158,7 @@ class AtRest:
         individually: int = -1,
         again: Mapping[int, Evaluate] = _NO_NODES,
     ) -> Moved:
-        """Return the losses (…) after replacing these values by `moved`, each (…, *features).
+        """Return the losses (…) after replacing several values by `moved`, each of shape (…, *features).
 
         Only the steps that depend on these values are evaluated again.
 
@@ -215,7 +215,7 @@ class AtRest:
         return np.asarray(off.reshape(*y.shape[:rows], -1).all(axis=-1))
 
     def activate(self, i: int, y: Array, pick: Pick) -> tuple[Array, Array]:
-        """Return the output of node i for inputs y, and a mask of the inputs that crossed a kink.
+        """Return the output of node i for inputs y, and a mask of the inputs that have crossed a kink.
 
         Numbers on a kink stay on the side of the convention.
         """
@@ -231,7 +231,7 @@ class AtRest:
         return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
 
     def _right(self, i: int, pick: Pick) -> Any:
-        """Return the weight of the piece above the kink, for numbers on a kink of node i."""
+        """Return the weight of the piece above the kink, for elements on a kink of node i."""
         assert self.convention is not None
         right, others = self.convention.right, self.convention.others
         if not others:
@@ -273,5 +273,5 @@ class AtRest:
 
 
 def _any(changed: Array, rows: int) -> Array:
-    """Reduce `changed`, whose first `rows` axes are rows, to a mask of the rows with any change."""
+    """Reduce `changed`, whose first axes count rows, to a mask of the rows with any change."""
     return np.asarray(changed.reshape(*changed.shape[:rows], -1).any(axis=-1))

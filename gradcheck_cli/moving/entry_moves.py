@@ -50,7 +50,7 @@ class EntryMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The change of an entry that changes the step's output by at most 1, or by one batch deviation."""
+        """The change of each entry that changes the step's output by at most 1, or by one batch deviation."""
         if self._factors is None:
             return np.ones(len(self.position))
         reach = self._factors.reach()
@@ -108,7 +108,7 @@ class EntryMoves(Moves):
 
     @cached_property
     def _noticed(self) -> Array:
-        """For each of the P entries, whether the numbers that it changes affect anything above."""
+        """For each of the P entries, whether the elements that it changes affect anything above them."""
         constant = self.objective.graph.nodes[self._node].step.constant(self.own)
         noticed = np.ones(self._parameter.shape, dtype=bool) if constant is None else ~constant
         if self._factors is not None:
@@ -158,7 +158,7 @@ class SharedEntryMoves(EntryMoves):
 
 @dataclass(frozen=True)
 class DenseEntryMoves(EntryMoves):
-    """Perturbs entries of a dense step, or of γ and β: a short step changes one column of the batch."""
+    """Perturbs entries of a dense step, or of γ and β. A short step changes only one column of the batch."""
 
     @property
     def _is_short(self) -> bool:
@@ -196,7 +196,7 @@ class DenseEntryMoves(EntryMoves):
 
     @cached_property
     def _near_rounding(self) -> Array:
-        """The rounding error of the losses, (N,), including that of adding a change to value `at`."""
+        """The rounding error of the losses, (N,), including the error of adding a change to value `at`."""
         size = np.abs(self.objective.values[self.at])
         return near_rounding(self.objective, self.objective.output_rounding(self.at, size))
 

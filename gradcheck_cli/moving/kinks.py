@@ -25,7 +25,7 @@ _LEAST = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class OnKink:
-    """Which elements of a step's array of `pieces` are on a kink, and the smooth pieces on both sides.
+    """The elements of a step's array of `pieces` that are on a kink, and the smooth pieces on both sides.
 
     mask: the elements on a kink.  below, above: the pieces on the two sides of each.
     exact: the elements that are on a kink in any arithmetic.
@@ -41,7 +41,9 @@ class OnKink:
 
 @dataclass(frozen=True)
 class Numbered:
-    """Assigns every kink to a group that shares a side. Arrays hold the group's number, or −1 off the kinks.
+    """Assigns every kink to a group that shares a side.
+
+    Arrays hold the number of an element's group, or −1 off the kinks.
 
     of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, *outputs).
     count: how many groups there are.
@@ -84,7 +86,7 @@ class Kinks:
 
     @property
     def have_two_sides(self) -> bool:
-        """Whether no more than two smooth pieces meet at any kink."""
+        """Whether at most two smooth pieces meet at every kink."""
         return not any(kink.more for kink in self.of_nodes.values())
 
     @property
@@ -121,7 +123,7 @@ class Kinks:
         return Numbered(in_shape, of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
 
     def told(self, network: Network) -> Iterator[str]:
-        """Yield one short line for each step, loss or parameter that has numbers on a kink."""
+        """Yield one short line for each step, loss or parameter that has elements on a kink."""
         nodes = network.graph.nodes
         for i, kink in self.of_nodes.items():
             if kink.mask.any():
@@ -135,7 +137,7 @@ class Kinks:
 
 
 def _first(mask: Array, layer: str) -> str:
-    """Name the first marked unit and count the rest, as in ``unit 3 of hidden1 in sample 0, and 4 more,``."""
+    """Return the first marked unit, and how many follow: ``unit 3 of hidden1 in sample 0, and 4 more,``."""
     sample, *unit = (int(i) for i in np.argwhere(mask)[0])
     more = int(np.count_nonzero(mask)) - 1
     which = unit[0] if len(unit) == 1 else unit

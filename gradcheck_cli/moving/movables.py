@@ -32,7 +32,10 @@ def widest_above(graph: Graph, value: int) -> int:
 
 
 def _batch(objective: AtRest, value: int, rows: int) -> int:
-    """Return how many perturbations fit a block; each takes `rows` samples of the values from here up."""
+    """Return how many perturbations fit in a block.
+
+    Each takes `rows` samples of this value and those above it.
+    """
     return max(1, objective.block // (8 * widest_above(objective.graph, value) * rows))
 
 
@@ -62,7 +65,7 @@ def rounded(near: NearLosses, rounding: Array) -> Array:
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """Return the deviation that normalises this value, (N or 1, *features); None if nothing does."""
+    """Return the deviation that normalises this value, (N or 1, *features); None if no step normalises it."""
     for i in objective.graph.readers[value]:
         step = objective.graph.nodes[i].step
         if isinstance(step, Normalise):
@@ -73,7 +76,7 @@ def deviation_of(objective: AtRest, value: int) -> Array | None:
 
 
 def _units_of(objective: AtRest, value: int) -> Array:
-    """Return the unit of each number of a value, (F, N): its deviation if it is normalised, else 1."""
+    """Return the unit of each element of a value, (F, N): its deviation if it is normalised, otherwise 1."""
     shape, deviation = objective.values[value].shape, deviation_of(objective, value)
     in_shape = np.broadcast_to(1.0 if deviation is None else deviation, shape)
     return np.moveaxis(in_shape.reshape(shape[0], -1), 0, -1)
@@ -81,7 +84,7 @@ def _units_of(objective: AtRest, value: int) -> Array:
 
 @dataclass(frozen=True)
 class Moves:
-    """Perturbs value `at`: `near` evaluates short steps, and longer ones are computed in full.
+    """Perturbs the value with index `at`. `near` evaluates short steps; longer steps are computed in full.
 
     near: evaluates short steps of `at`, or of its batch-normalised value if normalisation follows.
     """
@@ -105,7 +108,7 @@ class Moves:
 
     @property
     def _rows(self) -> int:
-        """How many samples have to be evaluated per perturbation: all, unless it affects only one."""
+        """The number of samples to evaluate per perturbation: all of them, unless it affects only one."""
         return len(self.objective.target)
 
     @property
@@ -140,7 +143,7 @@ class Moves:
 
 @dataclass(frozen=True)
 class UnitMoves(Moves):
-    """Perturbs every number of a value, (F, N) in C order, each for its own sample only."""
+    """Perturbs every element of a value, (F, N) in C order, each for its own sample only."""
 
     @property
     def position(self) -> Array:
@@ -167,7 +170,7 @@ class UnitMoves(Moves):
 
     @cached_property
     def _raised_rounding(self) -> Array:
-        """The rounding error of the outputs, (N, C), when an activation's change is added to the next z."""
+        """The rounding error of the outputs, (N, C), after adding an activation's change to the next z."""
         chain, objective = self.near.chain, self.objective
         assert chain is not None
         w = np.abs(objective.own[chain.above[0]]["weight"])
@@ -177,7 +180,7 @@ class UnitMoves(Moves):
 
     @cached_property
     def _row_rounding(self) -> Array:
-        """The rounding error of the outputs, (N, C), if the perturbed numbers themselves are exact."""
+        """The rounding error of the outputs, (N, C), if the perturbed elements themselves are exact."""
         return self.objective.output_rounding(self.at, np.zeros_like(self.objective.values[self.at]))
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -222,7 +225,7 @@ class UnitMoves(Moves):
         return Moved(losses, rounding, crossed)
 
     def _activated(self, features: Array, samples: Array, to: Array) -> tuple[Array, Array | None]:
-        """Return the activations of these numbers, and which crossed a kink; None if there is no kink."""
+        """Return the activations of these elements, and which of them crossed a kink; None without a kink."""
         chain = self.near.chain
         assert chain is not None
         if chain.activation is None or self.near.pieces is None:
@@ -242,7 +245,7 @@ class UnitMoves(Moves):
 
 @dataclass(frozen=True)
 class BatchMoves(Moves):
-    """Perturbs every number of a value, (F, N) in C order, below a step that couples the samples.
+    """Perturbs every element of a value, (F, N) in C order, below a step that couples the samples.
 
     Each sample has its own copy of the weights, so no other number of the value changes. But the losses of
     all samples change.
@@ -293,7 +296,7 @@ class BatchMoves(Moves):
 
 
 def scaled_value(objective: AtRest, at: int) -> int | None:
-    """Return the index of the value y = γ ẑ(z) + β if batch normalisation directly follows value `at`, z.
+    """Return the index of y = γ ẑ(z) + β if batch normalisation directly follows z, the value `at`.
 
     None if it does not follow, or if z is not of the shape (N, units).
     """

@@ -1,4 +1,4 @@
-"""Present a network as an objective whose values, entries and penalties can be perturbed.
+"""Present a network as an objective whose values, parameter entries and penalties can be perturbed.
 
 The numerical side sees nothing else of a network: positions and losses, never a derivative.
 """
@@ -24,17 +24,17 @@ from gradcheck_cli.numerical.objective import Movable, Site, Use
 from gradcheck_cli.types import EPS, Shape
 
 _MOST_KINKS = 64
-"""The largest number of kink groups to try one at a time; more would take too many evaluations."""
+"""The largest number of kink groups to try one at a time. More would take too many evaluations."""
 
 _MOST_CORNERS = 5
 """The largest number of kink groups for which all combinations of sides are tried: 2⁵ = 32."""
 
 _MOST_WIDE = 2**25
-"""The most multiplications per step in wide floats, which are slow; this many take well under a second."""
+"""The largest number of multiplications per step in wide floats, which are slow: well under a second."""
 
 
 class NetworkObjective(AtRest):
-    """A network at its parameters and data, as an objective to difference.
+    """A network at its parameters and data, as an objective for finite differences.
 
     A site is the index of a value in the graph: the output of a step that is affine in its parameters.
     """
@@ -77,7 +77,7 @@ class NetworkObjective(AtRest):
         return PenaltyMoves(self.parameters[name], penalties, sign)
 
     def uses(self, name: str) -> tuple[Use, ...]:
-        """Return where the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches.
+        """Return the sites that the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches.
 
         Empty if any step that uses the parameter is not affine in it; then only its entries can be perturbed.
         """
@@ -99,7 +99,7 @@ class NetworkObjective(AtRest):
         return math.prod(self.graph.value_features[site]), len(self.target)
 
     def literally(self, name: str) -> bool:
-        """Return whether perturbing the entries is cheaper than perturbing the numbers of their site.
+        """Return whether perturbing the parameter's entries is cheaper than perturbing its site's elements.
 
         Each entry needs the whole batch. Each number needs only its own sample, unless a step above couples
         the samples.
@@ -119,7 +119,7 @@ class NetworkObjective(AtRest):
         return sum(math.prod(shape) for shape in self.graph.nodes[i].step.shapes.values())
 
     def _near_of(self, site: Site) -> Near:
-        """Return `Near` for the site's value, or for y = γ ẑ + β if batch normalisation follows."""
+        """Return `Near` for the site's value or, if batch normalisation follows, for y = γ ẑ + β."""
         if site not in self._near:
             scaled = scaled_value(self, site)
             self._near[site] = Near(self, site if scaled is None else scaled)
@@ -127,7 +127,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def widest(self) -> NetworkObjective | None:
-        """The same objective in the widest floating point available, whose rounding is much finer.
+        """The same objective in the widest floating-point type available, whose rounding is much finer.
 
         None if that is float64 itself, or if it would take too long.
         """
@@ -139,7 +139,7 @@ class NetworkObjective(AtRest):
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
 
     def _multiplications(self) -> int:
-        """Return how many multiplications per sample it takes to perturb every number of every site once."""
+        """Return the multiplications per sample needed to perturb every element of every site once."""
         total, above, features = 0, 0, self.graph.value_features
         for i in reversed(range(len(self.graph.nodes))):
             node = self.graph.nodes[i]
@@ -150,7 +150,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def conventions(self) -> tuple[NetworkObjective, ...]:
-        """The same objective under every common convention for numbers on a kink; empty if there are none."""
+        """The same objective under every common convention for elements on a kink; empty without kinks."""
         if self.convention is not None or not self.kinks.any:
             return ()
         sides = product(
@@ -162,7 +162,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def corners(self) -> tuple[NetworkObjective, ...]:
-        """The objective under every choice of side for each group of kinks; empty if there are too many."""
+        """The objectives for all choices of side for the groups of kinks; empty if there are too many."""
         if self.numbered.count > _MOST_CORNERS or not self.kinks.have_two_sides:
             return ()
         numbers = range(self.numbered.count)

@@ -1,4 +1,4 @@
-"""Perturb the entries of a parameter and evaluate only the penalties on it."""
+"""Perturb the entries of a parameter and evaluate only the penalties on that parameter."""
 
 from __future__ import annotations
 

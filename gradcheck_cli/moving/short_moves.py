@@ -26,16 +26,16 @@ from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.types import Array
 
 NEAR = 2.0**-8
-"""The longest step that counts as short, in units of the number's own `unit`."""
+"""The longest step that counts as short, in units of the element's own `unit`."""
 
 _MOSTLY = 0.6
-"""If a smaller share of the activations changes, it is faster to gather these and skip the rest."""
+"""If a smaller share of the activations changes, gathering these and skipping the rest is faster."""
 
 _SMALL_PRODUCT = 10**6
-"""OpenBLAS does not pack the matrices of a product with fewer multiplications, which is twice as fast."""
+"""OpenBLAS does not pack matrices for products with fewer multiplications, which is twice as fast."""
 
 _OUTER_BLOCK = 4096
-"""Size of the blocks of an outer product, small enough not to evict each other from the cache."""
+"""The size of the blocks of an outer product, small enough to stay in the cache together."""
 
 
 class NearLosses(NamedTuple):
@@ -54,7 +54,7 @@ Raised = Callable[[Array], tuple[Array, Array | None]]
 
 @dataclass(frozen=True)
 class Chain:
-    """The steps from a value to the output: an activation, and then dense layers only.
+    """The steps from a value to the output if they are an activation followed only by dense layers.
 
     activation: the node of the activation, or None if the value feeds a dense step directly.
     rest: the value that the first dense step takes as its input; the output if there is no dense step.
@@ -67,7 +67,7 @@ class Chain:
 
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
-    """Return the chain from value `at` to the output, or None if there are other steps on the way."""
+    """Return the chain from value `at` to the output, or None if there are any other steps in between."""
     if len(graph.value_features[-1]) > 1:
         return None
     activation: int | None = None
@@ -97,7 +97,7 @@ def _rows_of_many_axes(graph: Graph, step: Pointwise, value: int) -> bool:
 
 @dataclass(frozen=True)
 class Near:
-    """Computes the losses of a network, in float64, after short steps in value `at`.
+    """Computes the losses of a network in float64 after short steps in the value `at`.
 
     Shapes: the value has F features of N samples. A batch perturbs J of the features in every sample, or B
     single numbers.
@@ -112,7 +112,7 @@ class Near:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether `Near` can be used: only in float64, without a convention, and for a `Chain`."""
+        """Whether `Near` can be used, which requires float64, no convention, and a `Chain`."""
         objective = self.objective
         return objective.convention is None and objective.x.dtype == np.float64 and self.chain is not None
 
@@ -132,7 +132,7 @@ class Near:
 
     @cached_property
     def y(self) -> Array:
-        """The unperturbed numbers of value `at`, (F, N)."""
+        """The unperturbed elements of value `at`, (F, N)."""
         return self._by_feature(self.objective.values[self.at])
 
     @staticmethod
@@ -146,7 +146,7 @@ class Near:
 
     @cached_property
     def pieces(self) -> Array | None:
-        """The piece of the activation that each unperturbed number is on, (F, N); None if it has no kinks."""
+        """The piece of the activation on which each unperturbed element is, (F, N); None without kinks."""
         at_rest = None if self._way.activation is None else self.objective.pieces.get(self._way.activation)
         return None if at_rest is None else self._by_feature(at_rest)
 
@@ -156,7 +156,7 @@ class Near:
 
     @cached_property
     def _terms(self) -> Array:
-        """The term that each output adds to the unperturbed loss of its sample, (F, N)."""
+        """The term that each output contributes to the unperturbed loss of its sample, (F, N)."""
         return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
 
     @cached_property
@@ -169,7 +169,7 @@ class Near:
         return not self._way.above
 
     def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
-        """Return the losses, (J, N), when the numbers of these features and samples are set to y, (J, N).
+        """Return the losses, (J, N), after setting the elements at these features and samples to y, (J, N).
 
         The numbers are perturbed one at a time.
         """
@@ -181,7 +181,7 @@ class Near:
         return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise))
 
     def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
-        """Return the losses when the number at features[b] and samples[b] is set to y[b], one at a time."""
+        """Return the losses after setting only the element at features[b] and samples[b] to y[b]."""
         if self.in_rows:
             z = self.objective.values[self.at][samples]
             z[np.arange(len(y)), features] = y
@@ -192,7 +192,7 @@ class Near:
 
     @cached_property
     def in_rows(self) -> bool:
-        """Whether perturbing one number changes more than its own activation or its own term of the loss."""
+        """Whether perturbing one element changes more than its own activation or its own term of the loss."""
         return self.activation.coupled or (self.is_output and not self.objective.network.loss.per_output)
 
     def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
@@ -202,7 +202,7 @@ class Near:
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
-        """Return the losses when numbers are set to y one at a time, each changing only its own activation.
+        """Return the losses after setting elements to y, one at a time; each changes only its own activation.
 
         at: the features and samples of y.
         raised: computes the losses after the activations rise by a given amount.
@@ -223,7 +223,7 @@ class Near:
         return NearLosses(losses, crossed, silent)
 
     def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
-        """Return the losses when outputs are set to a one at a time, each changing only its own term."""
+        """Return the losses after setting outputs to a, one at a time; each changes only its own term."""
         network, target = self.objective.network, self._targets[at][..., None]
         crossed = None
         if self.objective.loss_pieces is not None and network.loss.pieces is not None:
@@ -248,7 +248,7 @@ class Near:
 
     @cached_property
     def _weights_above(self) -> dict[int, Array]:
-        """The weights of every dense step above, by node, transposed to (inputs, units) for the products."""
+        """The weights of all dense steps above, by node, transposed to (inputs, units) for the products."""
         objective = self.objective
         return {
             i: np.ascontiguousarray(objective.own[i]["weight"].T)
@@ -257,7 +257,7 @@ class Near:
         }
 
     def _raised(self, features: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
-        """Return losses and crossed, (J, N), after raising activations by `rise`, (J, N), one at a time."""
+        """Return the losses, and which steps crossed a kink, after raising activations by `rise`, (J, N)."""
         alive = rise != 0
         if np.count_nonzero(alive) < _MOSTLY * alive.size:
             everywhere = np.arange(len(self.objective.target))[samples]
@@ -269,7 +269,7 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
-        """Return losses and crossed, (B,), after raising single activations by `rise`, (B,), one at a time.
+        """Return the losses, and which steps crossed a kink, after raising single activations by `rise` (B,).
 
         A rise of 0 leaves the loss unchanged and costs nothing.
         """
@@ -287,7 +287,7 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _above(self, nodes: tuple[int, ...], z: Array, samples: Any) -> tuple[Array, Array | None]:
-        """Feed z (…, units) through these nodes and return losses and crossed, (…).
+        """Feed z (…, units) through these nodes. Return the losses and which steps crossed a kink, (…) each.
 
         z may be overwritten.
         """
@@ -312,7 +312,7 @@ class Near:
 
 @contextmanager
 def short_inner_loops() -> Iterator[None]:
-    """Use a small numpy buffer: broadcasting along rows is then two to three times as fast."""
+    """Use a small numpy buffer, which makes broadcasting along rows two to three times as fast."""
     size = np.setbufsize(64)
     try:
         yield
@@ -342,7 +342,7 @@ def outer(columns: Array, rows: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return the product a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS need not pack."""
+    """Return the product a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS does not pack."""
     rows, width = a.size // a.shape[-1], w.shape[1]
     flat = a.reshape(rows, -1)
     result = np.empty((rows, width))

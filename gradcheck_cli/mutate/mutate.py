@@ -29,18 +29,18 @@ from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
 
 LEFT_OUT = "check: {parameters: all}, as this check leaves parameters out"
-"""The change to the spec that would show a mistake in a tensor that this check leaves out."""
+"""The change to the spec that would reveal a mistake in a tensor that this check leaves out."""
 
 NO_MISTAKE = "nothing: it is not a mistake with this activation"
 """The answer for a mistake that changes nothing with this activation, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5
-"""The change of a gradient above which a mistake counts, as a share of the gradient's largest entry."""
+"""A mistake counts if it changes a gradient by more than this share of the gradient's largest entry."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake, planted in one place.
+    """One mistake that was planted in one place.
 
     kind, family: the kind of mistake, and the group of kinds it belongs to.
     where: the layer; empty if the mistake concerns the whole network.  wrong: the wrong formula.
@@ -117,7 +117,7 @@ class Mutation:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code: 0 if at least one mistake is visible and all visible ones are caught.
+        """The exit code, which is 0 if at least one mistake is visible and all visible ones are caught.
 
         Otherwise it is 130 after an interruption, 1 if a visible mistake passes and no number lies on a kink,
         and 3 otherwise.
@@ -130,7 +130,7 @@ class Mutation:
 
 
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with gradcheck's own backprop as its gradients, and the parameters its code defines.
+    """Return the spec with gradcheck's own backprop as its source, and the parameters that its code defines.
 
     The parameters are None if the spec names its own, or has no code that defines any.
     Mistakes are judged by the parameters' gradients alone.
@@ -238,7 +238,7 @@ def _effect(wrong: Array, right: Array) -> float:
 
 
 def _is_visible(subject: NetworkSubject, name: str, wrong: Array) -> bool:
-    """Return whether a comparison of `wrong` with the exact gradient of tensor `name` finds wrong entries."""
+    """Return whether comparing `wrong` with the exact gradient of tensor `name` finds wrong entries."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
     rtol = default_rtol(subject.analytic.dtypes[name])

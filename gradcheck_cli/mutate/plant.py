@@ -1,4 +1,4 @@
-"""Plant mistakes: compute the gradients that result if backprop makes one particular mistake."""
+"""Plant mistakes, which means to compute the gradients of a backprop that makes one particular mistake."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plant:
 
 @np.errstate(all="ignore")
 def plants(problem: Problem) -> Iterator[Plant]:
-    """Yield every known mistake that applies, planted once in every place that it applies to.
+    """Yield every known mistake that applies, planted once in every place to which it applies.
 
     A place is a layer or, in a network of other layers than dense ones and convolutions, a step of its graph.
     """
@@ -44,7 +44,7 @@ def plants(problem: Problem) -> Iterator[Plant]:
 
 @np.errstate(all="ignore")
 def planted_like(problem: Problem, plant: Plant) -> Iterator[Plant]:
-    """Yield the mistake of `plant`, planted in the same place of another problem."""
+    """Yield the same mistake as in `plant`, planted in the same place of another problem."""
     every = planted(problem, [plant.wrong]) if has_rows(problem) else _in_graph(problem)
     yield from (each for each in every if each.wrong is plant.wrong and each.where == plant.where)
 
@@ -68,7 +68,7 @@ def _shaped(problem: Problem, plant: Plant) -> Plant:
 
 @np.errstate(all="ignore")
 def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
-    """Yield each of `mistakes` that applies, planted once in every layer it applies to."""
+    """Yield each of `mistakes` that applies, planted once in every layer to which it applies."""
     right = _backprop(problem)
     assert right is not None
     for wrong in mistakes:

@@ -35,7 +35,7 @@ class Planted:
 
 
 def planted_in_graph(problem: Problem) -> Iterator[Planted]:
-    """Yield every mistake that applies to the network's graph, planted once in every place it applies to.
+    """Yield every mistake that applies to the network's graph, planted once in every possible place.
 
     A place is the loss, a step of the graph, or the sum over the uses of a parameter that several layers
     share. In a loop over time, a mistake is made in every pass of the loop.
@@ -50,7 +50,7 @@ def planted_in_graph(problem: Problem) -> Iterator[Planted]:
 
 @dataclass(frozen=True)
 class _Backprop:
-    """Backprop through the network's graph, with at most one mistake."""
+    """Backprop through the network's graph with at most one mistake."""
 
     at: Pass
 
@@ -121,7 +121,7 @@ def _places(at: Pass) -> Iterator[Repeated]:
 
 
 def _in_uses(backprop: _Backprop) -> Iterator[Planted]:
-    """Yield, for each parameter that several layers use, the mistake of counting only one of its uses."""
+    """Yield, for each parameter that several layers use, the mistake of counting only one of these uses."""
     uses, owner = backprop.uses(backprop.right_loss), owners(backprop.at.graph)
     assert uses is not None
     for name, parts in uses.items():

@@ -1,4 +1,4 @@
-"""The activations, one row each, with value and derivative next to each other.
+"""The activations, one row each, with the value and the derivative next to each other.
 
 To add one, write its row; the spec, the command line and the tests read the table.
 Every function takes z of shape (…, units). Values must also accept complex z (for the complex step).
@@ -115,7 +115,7 @@ def _zeros(shape: tuple[int, ...]) -> Array:
 
 
 def _relu_in_place(z: Array) -> Array:
-    """Apply relu in place.
+    """Apply relu to an array in place.
 
     With an array of zeros, np.maximum takes a third of the time that it takes with the scalar 0.0.
     """

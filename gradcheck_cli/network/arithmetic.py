@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck_cli.types import Array
 
 ROUNDING_SAFETY = 3.0
-"""The safety factor on first-order bounds of rounding errors."""
+"""A safety factor for first-order bounds on rounding errors."""
 
 
 @dataclass(frozen=True)

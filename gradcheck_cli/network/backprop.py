@@ -1,4 +1,4 @@
-"""Backprop: one sweep over the steps from the output down; each passes ∂L/∂input to the steps below."""
+"""Backprop: one sweep over the steps from the output down. Each step passes ∂L/∂input to the steps below."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Swept:
 
 
 def sweep(graph: Graph, parameters: Arrays, values: tuple[Array, ...], dL_dout: Array) -> Iterator[Swept]:
-    """Yield what the sweep computes at every node, from the output down.
+    """Yield what the sweep computes at each node, from the output down.
 
     dL_dout: ∂L/∂output, (N, *features).
     """

@@ -1,4 +1,4 @@
-"""Build the graph of a network from its layers, one after another."""
+"""Build the graph of a network from its layers, one by one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ It is the layer's index. If the layer is inside another one, that layer's index 
 
 
 class Item(Protocol):
-    """A layer as a spec describes it, which knows how to build its nodes."""
+    """A layer as a spec describes it. It knows how to build its nodes."""
 
     @property
     def kind(self) -> str:
@@ -33,7 +33,7 @@ class Item(Protocol):
 
 @dataclass
 class Builder:
-    """Collects the nodes of a graph in the order of evaluation.
+    """Collects the nodes of a graph in order of evaluation.
 
     features_of_x: the shape of one sample of x.
     names: the name of each layer, by its place.
@@ -64,7 +64,7 @@ class Builder:
 
     @property
     def parameters(self) -> dict[str, Shape]:
-        """The shape of every parameter of the nodes that have been added, by name."""
+        """The shape of every parameter of the nodes added so far, by name."""
         return {name: node.step.shapes[own] for node in self.nodes for own, name in node.names.items()}
 
     def add(
@@ -82,7 +82,7 @@ class Builder:
         return len(self.nodes)
 
     def through(self, items: Sequence[Item], value: int, *key: str) -> int:
-        """Build layers one after another, each on top of the one before; return the index of the last output.
+        """Build layers one by one, each on top of the previous one, and return the index of the last output.
 
         value: the index of the first layer's input.
         key: if the layers are inside the layer being built, its key that lists them.

@@ -1,4 +1,4 @@
-"""View a graph as a chain of dense and convolution layers, if it is one.
+"""View a graph as a chain of dense and convolution layers, if it is such a chain.
 
 Each layer is a step with a weight and a bias, then optional batch normalisation, then an activation. Steps
 without parameters, such as flatten, may be between two layers.
@@ -41,7 +41,7 @@ class Placed(NamedTuple):
 
 
 def chain_of(graph: Graph) -> tuple[Placed, ...]:
-    """Return the graph's layers from the input up.
+    """Return the graph's layers from the input up; empty if it is not a chain of such layers.
 
     Empty if the graph is not a chain of dense and convolution layers.
     """

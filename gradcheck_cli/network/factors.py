@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Channels:
-    """The features of an output; one axis holds the units, which match the parameter's first axis."""
+    """The features of an output. One axis holds the units, which match the parameter's first axis."""
 
     features: Shape
     axis: int = 0
@@ -159,7 +159,7 @@ class Ones:
 
 @dataclass(frozen=True)
 class Own:
-    """Factors of a scale such as γ in y = γ ẑ + β: an entry is multiplied by known numbers such as ẑ.
+    """Factors of a scale such as γ in y = γ ẑ + β: each entry is multiplied by known values such as ẑ.
 
     factor: these numbers, (F, N).
     ones: the factors of a bias of the same shape, such as β.
@@ -199,7 +199,7 @@ class Own:
 
 @dataclass(frozen=True)
 class Picked:
-    """Factors of an embedding: entry (v, k) is multiplied by 1 in feature k of every position with token v.
+    """Factors of an embedding: entry (v, k) is multiplied by 1 in feature k of each position with token v.
 
     tokens: the row of the weight that each position of each sample looks up, (P, N); −1 for none.
     shape: (rows, K), the shape of the weight or of some of its rows.
@@ -242,7 +242,7 @@ class Picked:
 
 @dataclass(frozen=True)
 class InputUnits:
-    """Which output channels of a transposed convolution each of its input channels affects.
+    """The output channels of a transposed convolution that each of its input channels affects.
 
     features: the shape of one sample of the output.
     groups: the number of groups of channels.
@@ -318,7 +318,7 @@ class Spread:
 
 
 class Factors(Protocol):
-    """How one parameter w enters the output of a step, z = J w + c. The arrays d and u have shape (F, N)."""
+    """How one parameter w enters the output of a step, z = J w + c. Arrays d and u have the shape (F, N)."""
 
     def sums(self, d: Array) -> Array:
         """Return Jᵀ d, in the shape of the parameter."""
@@ -352,6 +352,6 @@ class Factors(Protocol):
 
 
 def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
-    """Return the numbers divided by the largest absolute value along the axis, and these largest values."""
+    """Return the numbers divided by the largest absolute value along an axis, and these largest values."""
     scale = np.abs(numbers).max(axis=axis, keepdims=True)
     return numbers / np.where(scale > 0, scale, 1.0), scale

@@ -1,4 +1,4 @@
-"""Elementary functions that numpy lacks, or has in a form that loses digits.
+"""Elementary functions that numpy lacks or computes in a form that loses digits.
 
 Each accepts real arrays and complex ones near the real axis, as the complex step needs.
 """
@@ -36,7 +36,7 @@ _ERFC_LARGE = (
 
 
 def sigmoid(z: Array, out: Array | None = None) -> Array:
-    """Return 1 / (1 + e⁻ᶻ) to full relative accuracy on both sides.
+    """Return 1 / (1 + e⁻ᶻ) with full relative accuracy for both positive and negative z.
 
     out: where to write the result for a real z.
     """
@@ -60,7 +60,7 @@ def softplus(z: Array) -> Array:
 
 
 def log1p(w: Array) -> Array:
-    """Return log(1 + w); for a tiny complex w, it keeps digits that numpy's version loses."""
+    """Return log(1 + w). For a tiny complex w, it keeps digits that numpy's version loses."""
     if not np.iscomplexobj(w):
         return np.log1p(w)
     x, y = w.real, w.imag
@@ -105,7 +105,7 @@ def normal_pdf(z: Array) -> Array:
 
 
 def erfc(z: Array) -> Array:
-    """Return 1 − erf(z), by Cody's rational approximations for |Re z| up to 0.46875, up to 4, and beyond.
+    """Return 1 − erf(z) by Cody's rational approximations, one for each of three ranges of |Re z|.
 
     These are accurate enough for float64. Wider types use a series and a continued fraction, which are
     slower.
@@ -163,7 +163,7 @@ def _erfc_fraction(y: Array) -> Array:
 
 
 _FRACTION_TERMS = 120
-"""Enough terms for 20 digits at y = 1, where convergence is slowest."""
+"""The number of terms that gives 20 digits at y = 1, where convergence is slowest."""
 
 
 def _two_over_root_pi(y: Array) -> Any:
@@ -171,7 +171,7 @@ def _two_over_root_pi(y: Array) -> Any:
 
 
 def _exp_minus_square(y: Array) -> Array:
-    """Return e^(−y²) with the rounding error of y² kept out of the exponent (Cody's split at sixteenths)."""
+    """Return e^(−y²), keeping the rounding error of y² out of the exponent (Cody's split at sixteenths)."""
     head = np.trunc(np.minimum(y.real, 1e3) * 16.0) / 16.0
     return np.exp(-head * head) * np.exp(-(y - head) * (y + head))
 

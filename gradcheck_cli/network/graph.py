@@ -38,7 +38,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in the order of evaluation; the last one is the output.
+    """The nodes of a network in order of evaluation. The last node is the output.
 
     features: the shape of one sample of x.
     """
@@ -53,7 +53,7 @@ class Graph:
 
     @cached_property
     def value_features(self) -> tuple[Shape, ...]:
-        """The shape of one sample of every value: of x, then of the output of each node."""
+        """The shape of one sample of each value: x first, then the output of each node."""
         shapes = [self.features]
         for node in self.nodes:
             shapes.append(node.step.out(*(shapes[i] for i in node.inputs)))
@@ -95,7 +95,7 @@ class Graph:
         return tuple(frozenset(self._gates(value)) for value in range(len(self.nodes) + 1))
 
     def _gates(self, value: int) -> Iterator[int]:
-        """Yield each node whose output is all that later nodes read of what depends on the value."""
+        """Yield each node whose output is all that later nodes read of whatever depends on the value."""
         last = max(self.readers[value], default=-1)
         for i in self.above[value]:
             if last <= i:
@@ -108,7 +108,7 @@ class Graph:
 
 
 def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
-    """Evaluate the graph at x (N, *features); return its values: x, then the output of every node."""
+    """Evaluate the graph at x (N, *features), and return its values: x, then the output of every node."""
     values = [x]
     for node in graph.nodes:
         values.append(node.step.forward(node.own(parameters), *(values[i] for i in node.inputs)))

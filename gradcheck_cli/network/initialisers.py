@@ -1,4 +1,4 @@
-"""Draw a network's parameters from a seeded initialiser."""
+"""Draw a network's parameters from seeded random distributions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Initialiser:
-    """A distribution for initial parameters: draw(rng, shape, fan_in, fan_out) at scale 1.
+    """A distribution of initial parameters: draw(rng, shape, fan_in, fan_out) at scale 1.
 
     name: what a spec calls it.  scale: the default scale.
     """
@@ -44,7 +44,7 @@ INITIALISERS: Mapping[str, Initialiser] = {row.name: row for row in _ROWS}
 
 
 class Sized(NamedTuple):
-    """A parameter to draw: its shape, and its fan-in and fan-out as initialisers count them.
+    """A parameter to draw: its shape, and its fan-in and fan-out as initialisers define them.
 
     centre: the value around which a scale (1) or a bias (0) is initialised; None for weights.
     """
@@ -59,7 +59,7 @@ class Sized(NamedTuple):
 def initialise(
     init: str, scale: float | None, seed: int, biases_too: bool, parameters: Sequence[Sized]
 ) -> dict[str, Array]:
-    """Draw the parameters one after another.
+    """Draw the parameters, one after another.
 
     Biases and scales start exactly at their centre, 0 or 1, unless `biases_too` is set.
 
@@ -79,7 +79,7 @@ def initialise(
 
 
 def sizes_of(graph: Graph) -> list[Sized]:
-    """Return the parameters in the order in which they are drawn: weights, their biases, then the others.
+    """Return the parameters in the order in which they are drawn: weights, their biases, then all others.
 
     The others belong to steps without a weight, such as the scales of a normalisation. A bias or a scale has
     the fan-in and fan-out of its layer's weight, if there is one.

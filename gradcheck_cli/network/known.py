@@ -1,4 +1,4 @@
-"""What rounding analysis knows about the arrays of a step: their values, and bounds on their errors."""
+"""The facts that rounding analysis knows about the arrays of a step: values, and bounds on their errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Inputs = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Upstream:
-    """∂L/∂out (N, *features) as backprop passes it to a step, with its rounding error.
+    """∂L/∂out (N, *features), as backprop passes it to a step, and its rounding error.
 
     value: ∂L/∂out itself.
     error: a bound on |computed − exact|.

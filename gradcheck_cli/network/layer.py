@@ -74,7 +74,7 @@ class Layer:
 
     @property
     def own_steps(self) -> tuple[Step, ...]:
-        """The steps of the layer without those in `before`: from the one that computes z up."""
+        """The steps of the layer from the one that computes z up, without those in `before`."""
         return (self.step, *self._normalisation(), Pointwise(self.activation))
 
     def _normalisation(self) -> Iterator[Step]:

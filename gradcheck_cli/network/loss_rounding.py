@@ -1,4 +1,4 @@
-"""Bound the rounding errors of the loss at perturbed outputs, and of ∂L/∂a, where backprop starts."""
+"""Bound the rounding errors of the loss at perturbed outputs, and of ∂L/∂a, at which backprop starts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def loss_upstream(
 
 
 def _largest(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
-    """Return the largest |∂ℓ/∂a| on the sides of each kink that rounding may put `a` on."""
+    """Return the largest |∂ℓ/∂a| over the sides of each kink on which rounding may put `a`."""
     slopes = [np.abs(loss.gradient(a, target))]
     if loss.pieces is not None and loss.per_output:
         reach = _SAFETY * a_error + np.finfo(np.float64).tiny

@@ -1,4 +1,4 @@
-"""The losses, one row each, with value and gradient next to each other.
+"""The losses, one row each, with the value and the gradient next to each other.
 
 To add one, write its row; the spec, the command line and the tests read the table. The functions of most
 losses are in the package `loss_functions`.
@@ -84,12 +84,12 @@ class Loss:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The keys that a spec may set for this loss: its reduction, a factor and its options."""
+        """The keys that a spec may set for this loss: the reduction, a factor, and the loss's options."""
         return ("reduction", "scale", *self.options, *self.of_target)
 
     @property
     def takes_labels(self) -> bool:
-        """Whether a y of shape (N,) holds labels even if the network has a single output."""
+        """Whether a y of shape (N,) always holds labels, even if the network has a single output."""
         return self.target in ("distribution", "labels", "pairs")
 
     def with_options(self, **given: Any) -> Loss:
@@ -115,7 +115,7 @@ class Loss:
 
 
 def _switched(margin: Array, a: Array) -> Array:
-    """Return the pieces (…, N, C) of a loss with one kink per sample, from its margin (…, N)."""
+    """Return the pieces (…, N, C) of a loss with one kink per sample, given its margin (…, N)."""
     return per_sample.in_first_column(margin.real > 0, a.shape[-1])
 
 
@@ -295,7 +295,7 @@ LOSSES: Mapping[str, Loss] = {row.name: row for row in _ROWS}
 
 
 def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, weight: float) -> float:
-    """Return the factor c in L = c Σₙ ℓₙ, a plain sum over the samples.
+    """Return the factor c in L = c Σₙ ℓₙ, where the sum is a plain sum over the samples.
 
     outputs: the shape of one sample of the output, (C,) or (*positions, C).
     weight: the total of all samples and positions: N · T, or the sum of their class weights.

@@ -29,7 +29,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Network:
-    """A graph of steps, a loss per sample times a coefficient, and penalties on the parameters.
+    """A graph of steps, a loss per sample multiplied by a coefficient, and penalties on the parameters.
 
     L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and over the biases if
     `penalize_biases` is set.
@@ -65,7 +65,7 @@ class Network:
 
     @cached_property
     def named(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of each layer's parameters, from the input up. Layers without parameters are left out."""
+        """The names of each layer's parameters, from the input up. Layers without parameters are omitted."""
         found: dict[str, list[str]] = {}
         for name, ((i, _), *_) in self.graph.uses.items():
             found.setdefault(self.graph.nodes[i].layer, []).append(name)
@@ -87,7 +87,7 @@ class Network:
 
     @property
     def is_chain(self) -> bool:
-        """Whether the graph is a chain of dense and convolution layers, which `layers` then holds."""
+        """Whether the graph is a chain of dense and convolution layers. If so, `layers` holds them."""
         return bool(self._chain)
 
     @cached_property
@@ -106,7 +106,7 @@ class Network:
         return self.layers[-1]
 
     def with_layers(self, layers: Sequence[Layer]) -> Network:
-        """Return a copy of the network in which a chain of these layers replaces the graph."""
+        """Return a copy of the network whose graph is a chain of these layers."""
         return replace(self, graph=chained(self.features, layers))
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
@@ -143,7 +143,7 @@ class Activity:
 
     @cached_property
     def normalised(self) -> tuple[Normalised | None, ...]:
-        """Each layer's ẑ; None for layers without batch normalisation."""
+        """The normalised values ẑ of each layer; None for layers without batch normalisation."""
         return tuple(
             None if layer.batch_norm is None else normalised_at(self.values[at.z], layer.batch_norm)
             for layer, at in zip(self.network.layers, self.network.places, strict=True)
@@ -170,7 +170,7 @@ def sample_losses(network: Network, output: Array, target: Array) -> Array:
 
 @dataclass(frozen=True)
 class ChainRule:
-    """The chain rule of one layer, factor by factor.
+    """The factors of the chain rule of one layer.
 
     dL_da:  ∂L/∂a (N, *out).
     y:      the argument of the activation (N, *out); without batch normalisation, z.
@@ -197,7 +197,7 @@ class ChainRule:
 
     @property
     def da_dz(self) -> Array:
-        """∂a/∂z = φ'(z) (N, out), or a Jacobian (N, out, out); with batch normalisation, ∂a/∂y instead."""
+        """∂a/∂z = φ'(z) (N, out), or a Jacobian (N, out, out). With batch normalisation, ∂a/∂y instead."""
         return self.layer.activation.derivative(self.y)
 
 
@@ -221,7 +221,7 @@ def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> I
 
 
 def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> dict[str, Array]:
-    """Return the gradient of every parameter, penalties included, each in the shape of its parameter."""
+    """Return the gradient of every parameter, including the penalties, in the shape of the parameter."""
     values = run(network.graph, parameters, x)
     dL_dout = network.coefficient * network.loss.gradient(values[-1], target)
     found: dict[str, Array] = {}

@@ -21,7 +21,7 @@ from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.types import Array
 
 _GROUPS = 32
-"""An argument's features are nudged in at most this many groups."""
+"""The largest number of groups in which the features of an argument are nudged."""
 
 _SIGNS = 8
 """The number of choices of signs that are tried for the elements of a group."""
@@ -32,7 +32,7 @@ _NUDGE = 2.0**-20
 _OWN_SAFETY = 4.0
 _SAMPLES = 4
 _APART = 2.0**-10
-"""The relative distance between the points at which rounding is observed, so that their roundings differ."""
+"""The relative distance between the points at which rounding is observed, so that the errors differ."""
 
 Point = Mapping[str, Array]
 """The arguments of a function, by name."""
@@ -95,7 +95,7 @@ def _numbered(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
 
 
 def _held(p: Arrays, arithmetic: Arithmetic) -> dict[str, Array]:
-    """Return the errors that the parameters get when the arithmetic stores them."""
+    """Return the errors that arise when the arithmetic stores the parameters."""
     return _named("p", {name: arithmetic.input_eps * np.abs(value) for name, value in p.items()})
 
 
@@ -109,7 +109,7 @@ def _inputs(point: Point) -> Inputs:
 
 @dataclass(frozen=True)
 class _Nudged:
-    """A function and the point around which its arguments are nudged.
+    """A function, and the point around which to nudge its arguments.
 
     alone: for each result, whether each of its samples depends only on the same sample of the arguments.
     """
@@ -123,7 +123,7 @@ class _Nudged:
         return self.function(self.at)
 
     def bounds(self, by: Point, arithmetic: Arithmetic) -> list[Array]:
-        """Return a bound on the rounding error of each result, given the errors `by` of the arguments."""
+        """Return a bound on the rounding error of each result, given bounds `by` on the arguments' errors."""
         carried = [self.carried(name, error) for name, error in by.items()]
         own = [arithmetic.eps * each + arithmetic.tiny for each in _rounding(self.function, self.at)]
         return [sum(parts, each) for *parts, each in zip(*carried, own, strict=True)]
@@ -157,7 +157,7 @@ class _Nudged:
 
 
 def _in_groups(error: Array) -> Iterator[tuple[list[Array], int, int]]:
-    """Yield, for each group of elements, its nudges, its size within one sample, and its size in total.
+    """Yield, for each group of elements, its nudges, its size within one sample, and its total size.
 
     A group has the same features in every sample. If it is small enough, the signs of its nudges are
     orthogonal.

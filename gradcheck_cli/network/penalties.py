@@ -1,4 +1,4 @@
-"""The penalties on the parameters, one row each, with value and derivative next to each other.
+"""The penalties on parameters, one row each, with the value and the derivative next to each other.
 
 A penalty is a sum of one term per parameter entry, so both functions work entry by entry.
 """

@@ -36,7 +36,7 @@ def errors_from(
     start: Mapping[int, Array],
     arithmetic: Arithmetic,
 ) -> tuple[Array, ...]:
-    """Return a bound on the error of every value of a forward pass, given the errors of some of them.
+    """Return a bound on the error of every value of a forward pass, given the errors of some values.
 
     start: the given errors, by index of the value. Values that depend on none of these count as exact.
     """
@@ -157,7 +157,7 @@ def gradient_rounding(
 
 
 def _sound(bound: Array) -> Array:
-    """Return the bound, with inf in place of each NaN, which comes from overflow.
+    """Return the bound, with inf in place of each NaN. A NaN comes from overflow.
 
     A negative bound is a bug: it would make correct gradients look wrong.
     """

@@ -18,10 +18,10 @@ from gradcheck_cli.network.functions import softmax
 from gradcheck_cli.types import Array
 
 FUNCTION_ULPS = 4.0
-"""The error assumed for the result of an elementary function, in units in the last place."""
+"""The error that is assumed for an elementary function's result, in units in the last place."""
 
 _MOST_NUDGES = 32
-"""The most groups that the numbers of a coupled row are nudged in, one group after another.
+"""The largest number of groups in which the elements of a coupled row are nudged, one group at a time.
 
 If several numbers share a group, their nudges have random signs.
 """
@@ -34,7 +34,7 @@ Function = Callable[..., Any]
 
 
 class ActivationRow(Protocol):
-    """The fields of a row of `ACTIVATIONS` that rounding analysis needs."""
+    """The fields that rounding analysis needs of a row of `ACTIVATIONS`."""
 
     @property
     def value(self) -> Function: ...
@@ -145,7 +145,7 @@ class SoftmaxRounding(ActivationRounding):
 
 
 class LossRow(Protocol):
-    """The fields of a row of `LOSSES` that rounding analysis needs."""
+    """The fields that rounding analysis needs of a row of `LOSSES`."""
 
     @property
     def value(self) -> Function: ...
@@ -201,7 +201,7 @@ class LossRounding:
         return carried + eps * rounding
 
     def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
-        """Return a mask (N, C) of the outputs that an error of ± reach may put on either side of a kink."""
+        """Return a mask (N, C) of the outputs that an error of ± reach may move to either side of a kink."""
         assert row.pieces is not None
         result: Array = row.pieces(a - reach, target) != row.pieces(a + reach, target)
         return result
@@ -209,7 +209,7 @@ class LossRounding:
 
 @dataclass(frozen=True)
 class CoupledRounding(LossRounding):
-    """Bounds for a loss that couples the outputs of a sample and has at most one kink per sample.
+    """Bounds for losses that couple the outputs of a sample and have at most one kink per sample.
 
     The gradient is a difference of terms that may cancel, so all its entries in a sample get the largest
     error observed in float32.
@@ -243,7 +243,7 @@ class CoupledRounding(LossRounding):
 
 @dataclass(frozen=True)
 class RoundingOfPositions(LossRounding):
-    """Bounds for a loss that is a sum over positions: the bounds of all positions, added up.
+    """Bounds for a loss that is a sum over positions, added up over all positions.
 
     row: the loss of one position.
     axes: the position axes of an array that has already been summed over the outputs.
@@ -334,7 +334,7 @@ def _row_sum(numbers: Array) -> Array:
 
 
 def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
-    """Yield the nudges of an argument, which are applied one after another.
+    """Yield the nudges of an argument, which are applied one at a time.
 
     In a coupled row, each nudge changes one group of numbers. Otherwise, a single nudge changes all of them.
     """

@@ -1,4 +1,4 @@
-"""Measure the actual rounding of gradcheck's own backprop in a narrow type, to limit worst-case bounds."""
+"""Limit worst-case rounding bounds by the observed rounding of gradcheck's own backprop in a narrow type."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _NUDGE = 2.0**-10
 """The relative distance between the samples, large enough for their rounding errors to be independent."""
 
 _UNLIKE = 10.0
-"""Other authors' formulas may round this many times worse than gradcheck's."""
+"""Formulas of other authors may round this many times worse than gradcheck's."""
 
 _FLOOR = 3e-6
-"""No bound is lowered below this share of a tensor's largest entry, since small bounds do no harm."""
+"""No bound is reduced below this share of a tensor's largest entry, since small bounds do no harm."""
 
 
 def capped(
     bounds: Arrays, network: Network, parameters: Arrays, x: Array, target: Array, dtype: np.dtype[Any]
 ) -> dict[str, Array]:
-    """Return the bounds of the first-order analysis, limited to what the observed rounding makes plausible.
+    """Return the bounds of the first-order analysis, limited by what the observed rounding makes plausible.
 
     The analysis assumes the worst case of every rounding. Through a stack of batch normalisations, its bounds
     grow to the size of the gradients themselves and would excuse any mistake. If a step has common formulas

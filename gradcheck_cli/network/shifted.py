@@ -18,7 +18,7 @@ INPUTS = "input"
 
 @dataclass(frozen=True)
 class Shifted(Network):
-    """A network whose parameters include shifts of some values; no penalty applies to a shift.
+    """A network whose parameters include shifts of some of its values. No penalty applies to a shift.
 
     shifts: the names of the shifts.
     """

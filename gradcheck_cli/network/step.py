@@ -1,4 +1,4 @@
-"""The interface of a step, which contains everything that is specific to one operation of a network.
+"""The interface of a step, which defines everything specific to one operation of a network.
 
 A step maps arrays (…, N, *features) to one such array. The leading axes hold perturbations, which are
 evaluated together. N is the number of samples; unless the step couples samples, they may be any selection of
@@ -30,7 +30,7 @@ all samples.
 
 @dataclass(frozen=True)
 class Sides:
-    """The smooth pieces that rounding may put the inputs of a step on, in the shape of `Step.pieces`.
+    """The smooth pieces on which rounding may put the inputs of a step, in the shape of `Step.pieces`.
 
     below, above: the pieces on the two sides of a kink that rounding may cross; equal if there is none.
     reach: how far rounding may move a number.
@@ -44,7 +44,9 @@ class Sides:
 
 
 class UnfitError(Exception):
-    """A step does not fit its input. `key` is the option at fault, if any; `help` says how to fix it.
+    """Raised if a step does not fit its input.
+
+    `key` is the option at fault, if any; `help` says how to fix it.
 
     place: where the step is among the spec's layers; empty until the builder fills it in.
     """
@@ -88,14 +90,14 @@ class Step:
         return False
 
     def pieces(self, x: Array) -> Array:
-        """Return the smooth piece that each element of the input is on. Defined only if `has_pieces`.
+        """Return the smooth piece on which each element of the input is. Defined only if `has_pieces`.
 
         If several inputs determine a piece together, return a piece for each element of the output instead.
         """
         raise NotImplementedError
 
     def sides(self, x: Array, reach: Array) -> Sides:
-        """Return the pieces on both sides of each kink that an input can cross with an error of ± reach."""
+        """Return the pieces on both sides of each kink that an input may cross with an error of ± reach."""
         return Sides(self.pieces(x - reach), self.pieces(x + reach), reach)
 
     def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
@@ -123,7 +125,7 @@ class Step:
         return {}
 
     def fans(self, name: str) -> tuple[int, int]:
-        """Return fan-in and fan-out of a parameter, as initialisers count them."""
+        """Return a parameter's fan-in and fan-out, as initialisers define them."""
         units, *inputs = self.shapes[name]
         return math.prod(inputs), units
 
@@ -143,7 +145,7 @@ class Step:
         return features[0]
 
     def multiplications(self, *features: Shape) -> int:
-        """Return roughly how many multiplications a sample takes; elementwise ones are not counted.
+        """Return roughly how many multiplications a sample takes, not counting elementwise ones.
 
         features: the shapes of one sample of each input.
         """
@@ -172,7 +174,7 @@ class Step:
         return value_error(self, p, inputs, errors, arithmetic)
 
     def error_if_moved(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
-        """Return a bound on the rounding error of the output if an entry is perturbed; inputs are exact."""
+        """Return a bound on the output's rounding error after an entry is perturbed, for exact inputs."""
         return self.error(p, inputs, output, tuple(np.zeros_like(each) for each in inputs), arithmetic)
 
     def vjp_error(
@@ -227,6 +229,6 @@ __all__ = ["Arrays", "Couples", "Inputs", "Known", "Sides", "Step", "UnfitError"
 
 
 def columns(array: Array, channel: int) -> Array:
-    """Reshape (N, *features), whose channels are at axis `channel` of the features, to (rows, channels)."""
+    """Reshape (N, *features), with the channels at axis `channel` of the features, to (rows, channels)."""
     moved: Any = np.moveaxis(array, 1 + channel, -1)
     return moved.reshape(-1, moved.shape[-1])

@@ -15,7 +15,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Windows:
-    """The size, stride, padding and dilation of a window, one number for each position axis."""
+    """The size, stride, padding and dilation of a window, each with one number per position axis."""
 
     kernel: Shape
     stride: Shape
@@ -29,7 +29,7 @@ class Windows:
 
     @property
     def reach(self) -> Shape:
-        """The number of positions that a window spans along each axis, from its first element to its last."""
+        """The number of positions that a window spans along each axis, from the first to the last element."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
 
     def out(self, size: Shape) -> Shape:
@@ -38,16 +38,16 @@ class Windows:
         return tuple((n + 2 * p - r) // s + 1 for n, p, r, s in along)
 
     def around(self, size: Shape) -> Shape:
-        """Return the size, along each axis, of an input of this size with its padding."""
+        """Return the size of an input along each axis after adding the padding to this size."""
         return tuple(n + 2 * p for n, p in zip(size, self.padding, strict=True))
 
     def padded(self, x: Array) -> Array:
-        """Return x (…, *size) with zeros around its positions."""
+        """Return x (…, *size) with the padding added as zeros around its positions."""
         around = [(0, 0)] * (x.ndim - self.axes) + [(pad, pad) for pad in self.padding]
         return np.pad(x, around) if any(self.padding) else x
 
     def cropped(self, padded: Array) -> Array:
-        """Return an array without its padding, the reverse of `padded`."""
+        """Return an array without its padding. This is the reverse of `padded`."""
         sizes = padded.shape[padded.ndim - self.axes :]
         inner: Any = (..., *(slice(p, n - p) for p, n in zip(self.padding, sizes, strict=True)))
         cropped: Array = padded[inner]

@@ -15,7 +15,7 @@ from gradcheck_cli.types import EPS, Array
 
 
 class Progress(Protocol):
-    """Receives progress reports. Work is counted in evaluations, each of one perturbation."""
+    """Receives progress reports. Work is counted in evaluations of one perturbation each."""
 
     def expect(self, evaluations: int) -> None:
         """Announce that this many more evaluations will follow."""
@@ -28,7 +28,7 @@ class Progress(Protocol):
 
 
 ERROR_BARS = 3.0
-"""Width of an error bar, in units of the estimated error; values farther apart contradict each other."""
+"""The width of an error bar in units of the estimated error. Values farther apart contradict each other."""
 
 _PLAUSIBLE = 10.0
 """One sample of noise is rarely more than this many times as large as another."""
@@ -37,12 +37,15 @@ _OWN_LADDER = tuple(2.0**-k for k in range(10))
 """The ladder, as factors of the largest step, for a number that needs its own steps, as next to a kink."""
 
 _CLOSER = 2.0**-7
-"""If the first steps cross a kink, they are multiplied by this; few of the shorter steps still cross it."""
+"""If the first steps cross a kink, they are shortened by this factor, so that few of them still cross it."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Numerical derivatives and their errors, two arrays of the same shape; an unknown one is NaN ± inf."""
+    """Numerical derivatives and their errors, two arrays of the same shape.
+
+    An unknown derivative is NaN ± inf.
+    """
 
     value: Array
     error: Array
@@ -124,7 +127,7 @@ def differentiate(
 def _of_own_size(
     movable: Movable, scheme: Scheme, found: Estimate, step: float, which: Array, progress: Progress | None
 ) -> Estimate:
-    """Return `found` with better estimates for very small numbers, from steps scaled to the number's size.
+    """Return `found` with better estimates for very small numbers, from steps of each number's own size.
 
     For such numbers, even the shortest step of the ladder may be too long.
     """
@@ -138,7 +141,10 @@ def _of_own_size(
 
 
 _SMALL = 2.0**-14
-"""A number below this share of its unit gets steps scaled to its own size; random numbers rarely do."""
+"""A number below this share of its unit gets steps scaled to its own size.
+
+Random numbers are rarely this small.
+"""
 
 
 def _own_size(movable: Movable, which: Array) -> Array:
@@ -190,7 +196,7 @@ def confirm(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, Array]:
-    """Return slopes at one step far shorter than those of `first`, and bounds on the effect of hidden kinks.
+    """Return slopes at one step far shorter than those of `first`, with bounds on the effect of hidden kinks.
 
     Both have the shape (M,), and the error of each slope is its noise. The short step exposes narrow features
     and kinks that longer steps jump over.
@@ -216,17 +222,20 @@ def confirm(
 
 
 HIDDEN = 32.0
-"""Kinks whose jumps nearly cancel are assumed to add at most this multiple of their net jump."""
+"""Kinks whose jumps nearly cancel are assumed to add up to at most this multiple of their net jump."""
 
 _BALANCE = 128.0
-"""Weight of curvature against noise; curvature weighs more, because only noise can excuse a disagreement."""
+"""The weight of curvature against noise.
+
+Curvature weighs more, because only noise can excuse a disagreement.
+"""
 
 _SHORT = 2.0**-3
 """A confirming step must be shorter than the earlier steps by this factor to reveal anything new."""
 
 
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
-    """Return the steps, (M,), at which noise balances what a smooth function's curvature adds to `_hidden`.
+    """Return the steps (M,) at which noise equals what a smooth function's curvature adds to `_hidden`.
 
     The curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
     first number is used for every number.
@@ -239,7 +248,7 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
 
 
 def _hidden(slopes: Slopes) -> Array:
-    """Return a bound, (B,), on how far unreported kinks may change each slope, from bends above the noise."""
+    """Return a bound (B,) on how far unreported kinks may change each slope, from bends above the noise."""
     bend = np.abs(slopes.bend)
     beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
     return HIDDEN * np.maximum(0.0, np.nan_to_num(beyond_noise, nan=np.inf))
@@ -286,7 +295,7 @@ def _evaluate(
 
 
 def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Estimate:
-    """Combine the slopes from all rungs into one estimate per number, (B,).
+    """Combine the slopes from all rungs of the ladder into one estimate per number, (B,).
 
     tells: whether the movable reports the kinks that it crosses.
     """
@@ -369,11 +378,11 @@ def slopes_at(
 
 
 NEARBY = 2.0**-30
-"""Distance at which to look for kinks on both sides of a number if the scheme's own steps cross none."""
+"""The distance at which to look for kinks on both sides of a number if the scheme's own steps cross none."""
 
 
 def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
-    """Return a bound, (steps, B), on what unreported kinks may add to each slope.
+    """Return a bound, (steps, B), on the contribution of unreported kinks to each slope.
 
     bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). The bend of a smooth term is proportional to h.
     A kink inside the step adds twice as much to the bend as to the slope. So the bound is
@@ -391,7 +400,7 @@ def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
 
 
 def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
-    """Return the noise, (steps, B), raised to at least the level seen on the finest rungs.
+    """Return the noise, (steps, B), raised at least to the level observed on the finest rungs.
 
     On these rungs the slopes differ by noise alone, and noise times step is the same on each. A truncation
     error would be far larger on a coarser pair of rungs, so each pair counts only as far as the finest pair
@@ -411,7 +420,7 @@ def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
 
 
 def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Estimate:
-    """Extrapolate slopes (S, B) at falling steps to h → 0 and choose the best confirmed estimate.
+    """Extrapolate slopes (S, B) at falling steps to h → 0, and choose the best confirmed estimate.
 
     Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
     rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
@@ -447,7 +456,7 @@ def _known(value: Array, error: Array) -> Estimate:
 
 
 def _extrapolate(slopes: Array, steps: Array) -> tuple[Array, Array]:
-    """Return the best extrapolate for every rung, and its error (Richardson's tableau, by Neville in h²).
+    """Return the best extrapolate for each rung, and its error (Richardson's tableau, by Neville in h²).
 
     As in Ridders (1982), the error of an extrapolate is its distance from the extrapolate of the next lower
     order that ends at the same rung. This is conservative, since the higher order is the better of the two.

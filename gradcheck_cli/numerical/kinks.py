@@ -1,4 +1,4 @@
-"""Find the values that a gradient may take at a kink: the slopes of both sides and everything between.
+"""Find the values that a gradient may take at a kink: both one-sided slopes and everything between them.
 
 A network described by a spec knows its own kinks: each number on a kink is held on either side in turn, which
 gives the value under every usual convention (`Objective.conventions`). The user's own code offers only its
@@ -20,7 +20,7 @@ from gradcheck_cli.types import EPS, Array
 
 @dataclass(frozen=True)
 class Alternatives:
-    """The gradients that entries of one tensor may have at a kink.
+    """The gradients that entries of one tensor may correctly have at a kink.
 
     at: a mask, in the tensor's shape, of the entries whose gradient is a matter of convention.
     values, errors: (K, *shape), the gradients under each of K conventions, and their errors.
@@ -37,7 +37,7 @@ class Alternatives:
 def alternatives(
     reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
 ) -> dict[str, Alternatives]:
-    """Return, by tensor, the possible gradients of those `undecided` entries that are on a kink."""
+    """Return, by tensor, the possible gradients of the `undecided` entries that are on a kink."""
     if reference.objective.conventions and undecided:
         return _by_convention(reference, estimates, undecided)
     if isinstance(reference, LiteralDifferences) and not reference.objective.tells_kinks:
@@ -72,7 +72,7 @@ def _by_convention(
 
 _STEPS = 2.0 ** -np.arange(2.0, 30.0, 3.0)
 _STEADY = 0.5
-"""The two sides stay apart if their gap shrinks by less than this factor per step.
+"""The two sides are said to stay apart if their gap shrinks by less than this factor per step.
 
 The steps shrink by a factor of 8; on a smooth function the gap shrinks as fast, at a kink not at all.
 """
@@ -107,13 +107,13 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
 
 
 def _shares() -> tuple[float, ...]:
-    """Return, in ascending order, the shares of a jump that one of k equal values may be assigned."""
+    """Return, in ascending order, the shares of a jump that may be assigned to one of k equal values."""
     shares = {0.0, 1.0} | {j / k for k in range(2, 7) for j in range(1, k)}
     return tuple(sorted(shares | {1.0 / k for k in range(7, 17)} | {1.0 - 1.0 / k for k in range(7, 17)}))
 
 
 SHARES = _shares()
-"""Shares that a maximum may assign to one of k equal values: 1/k for k up to 16, and j/k for k up to 6."""
+"""Shares that a maximum may assign to one of k equal values: 1/k for k up to 16, j/k for k up to 6."""
 
 
 def _stay_apart(gap: Array, noise: Array) -> Array:
@@ -131,7 +131,7 @@ def _stay_apart(gap: Array, noise: Array) -> Array:
 
 
 def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
-    """Return one side's slope in the limit at the kink, and its error; slopes and noise are (steps, entries).
+    """Return the limit of one side's slope at the kink, and its error. Slopes and noise are (steps, entries).
 
     The slopes at each pair of neighbouring steps are extrapolated, and the result is compared with that of
     the next finer pair; the closest agreement wins.
@@ -144,7 +144,7 @@ def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
 
 
 def _slopes(movable: Movable, which: Array) -> tuple[Array, Array, Array]:
-    """Return the slopes to the left, to the right, and their noise, each (steps, entries)."""
+    """Return the slopes to the left and to the right, and their noise, each of shape (steps, entries)."""
     rows = [_slopes_at(movable, which, step) for step in _STEPS]
     left, right, noise = (np.stack(each) for each in zip(*rows, strict=True))
     return left, right, noise

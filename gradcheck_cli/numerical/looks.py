@@ -1,4 +1,4 @@
-"""Take looks (derivative estimates) at the numbers of an objective, and optionally cache them.
+"""Take looks (estimates of derivatives) at the numbers of an objective, and optionally cache them.
 
 A look depends only on the numbers themselves, not on any gradient. Many gradients of one objective, such
 as planted mistakes, can be compared with the same looks, each taken once.
@@ -21,7 +21,7 @@ Look = Callable[[Movable, Scheme, float | None, Array | None, Progress | None], 
 
 
 class Looks(Protocol):
-    """A function that takes a look at numbers of an objective, or finds the result in a cache."""
+    """A function that takes a look at numbers of an objective, or returns it from a cache."""
 
     def __call__(
         self,
@@ -48,12 +48,12 @@ def taken(
     which: Array,
     progress: Progress | None,
 ) -> Estimate:
-    """Return what `look` finds, without using a cache."""
+    """Return the result of `look`, without using a cache."""
     return look(movable, scheme, step, which, progress)
 
 
 class Remembered:
-    """Takes each look at each number only once and caches the result."""
+    """Takes each look at each number only once, and caches the result."""
 
     def __init__(self) -> None:
         self._found: dict[Hashable, tuple[Array, Estimate]] = {}

@@ -17,7 +17,7 @@ import numpy as np
 from gradcheck_cli.types import EPS, Array
 
 POINTS = 9
-"""Number of values to take; Moré and Wild recommend more than six."""
+"""The number of values to take. Moré and Wild recommend more than six."""
 
 _QUANTILE = 2 / 3
 _OF_NORMAL = 0.967
@@ -27,7 +27,7 @@ _SQUARES = {2: 6.0, 4: 70.0}
 """The factor (2k)! / (k!)² for each order k."""
 
 _FEW_DIGITS = 8
-"""A number with at most this many decimal digits was rounded by its author; computed ones need more."""
+"""A number with at most this many decimal digits was rounded by its author. Computed numbers need more."""
 
 
 def noise_level(values: Array) -> Array:
@@ -42,7 +42,7 @@ def noise_level(values: Array) -> Array:
 
 
 def noise_of_types(values: Array) -> Array:
-    """Return `noise_level`, but 0 for components that the author rounds to a few decimals.
+    """Return `noise_level`, or 0 for components that the author rounds to a few decimals.
 
     Such rounding is not floating-point noise.
     """
@@ -77,7 +77,7 @@ def changes(values: Array) -> Array:
 
 
 def grain(values: Array) -> Array:
-    """Return the largest jump of components (…) that are mostly constant and jump only by rounding.
+    """Return the largest jump of components (…) that are mostly constant and jump only because of rounding.
 
     The result is 0 for all other components. Those that are mostly constant are small differences of large
     numbers. Their jumps are a few units in the last place of those numbers, so the jumps have few binary
@@ -90,7 +90,7 @@ def grain(values: Array) -> Array:
 
 
 def resolution(values: Array) -> float:
-    """Return ε of the narrowest type that holds all changing values, presumably that of the computation.
+    """Return ε of the narrowest type that can hold all changing values, presumably the computation's type.
 
     If no value changes, only float32 is considered: in it, a small loss may vanish next to a large one and
     leave no noise to measure.

@@ -1,4 +1,4 @@
-"""Protocols for functions that can be differentiated by finite differences.
+"""Protocols for functions that finite differences can differentiate.
 
 The numerical side knows only what these protocols offer: the position of each number, and the losses after it
 is perturbed. Anything that can be evaluated can be an `Objective`. A network described by a spec is also a
@@ -48,7 +48,7 @@ class _Alone:
 
 
 ALONE: Spread = _Alone()
-"""Evaluates the batches one after another, in this process."""
+"""A `Spread` that evaluates the batches one after another in this process."""
 
 
 class Movable(Protocol):
@@ -86,7 +86,7 @@ class Direction(NamedTuple):
 
 
 class Objective(Protocol):
-    """A loss as a function of named parameters; literal differences need nothing more."""
+    """A loss as a function of named parameters. Literal differences need nothing else."""
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -115,21 +115,21 @@ class DirectedObjective(Objective, Protocol):
     """A loss whose parameters can also be perturbed many at a time."""
 
     def span(self, name: str) -> float:
-        """Return how far a step of t = 1 in `along` moves an entry of weight 1."""
+        """Return how far a step of t = 1 in `along` moves an entry whose weight is 1."""
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
-        """Return a number t for each direction, all at 0; t moves the parameter to θ + t · span · direction.
+        """Return a number t per direction, all at 0. Each t moves the parameter to θ + t · span · direction.
 
         unit: the `unit` of each number t.
         """
 
 
 Site = int
-"""The index of an array in a network that is affine in the parameters used there, as pre-activations are."""
+"""The index of an array in a network that is affine in its parameters, such as a pre-activation."""
 
 
 class Factors(Protocol):
-    """How a parameter w enters a site, z = J w + c.
+    """How a parameter w enters the numbers z of a site: z = J w + c.
 
     The numbers z of the site have the shape (F, N): F features of each of N samples. Every sample has its own
     copy of the parameter, so an entry's gradient is a sum over all numbers that it reaches.
@@ -158,14 +158,14 @@ class Factors(Protocol):
 
 
 class Use(NamedTuple):
-    """One use of a parameter: the site that it enters, and how it enters the site."""
+    """One use of a parameter: the site that the parameter enters, and how it enters the site."""
 
     site: Site
     factors: Factors
 
 
 class UnitObjective(Objective, Protocol):
-    """A network of steps that are affine in their parameters.
+    """A network of steps, each of which is affine in its parameters.
 
     The module `reference` explains the unit differences that this allows.
     """
@@ -174,7 +174,7 @@ class UnitObjective(Objective, Protocol):
         """Return every use of parameter `name`; the parameter's gradient is the sum over its uses."""
 
     def literally(self, name: str) -> bool:
-        """Return whether perturbing this parameter's entries costs less than perturbing its sites."""
+        """Return whether perturbing the entries of this parameter costs less than perturbing its sites."""
 
     def units(self, site: Site) -> Movable:
         """Return the numbers (F, N) of a site in C order, each perturbed for its own sample only."""

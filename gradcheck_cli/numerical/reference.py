@@ -1,4 +1,4 @@
-"""Compute the numerical gradient of whole tensors, by unit differences or by perturbing every entry.
+"""Compute the numerical gradients of whole tensors, by unit differences or by perturbing every entry.
 
 Unit differences do most of the work. The loss is a sum over samples, and in a dense layer unit j of sample n
 has the pre-activation z_nj = Σₖ a_nk w_jk + b_j. Give each sample n its own copy of the weights: the gradient
@@ -124,7 +124,7 @@ class UnitDifferences:
         return self._assembled(self._literal.sharpen(estimates, literally), units)
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Split the masks into parameters checked through their sites and parameters checked literally."""
+        """Split the masks by how a parameter is checked: first through its sites, then literally."""
         literally = {name: mask for name, mask in masks.items() if self.objective.literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
@@ -169,7 +169,7 @@ class UnitDifferences:
         step: float | None,
         which: Array | None = None,
     ) -> Estimate:
-        """Return what `look` finds for the pairs `which` of a site, by default for all of its pairs."""
+        """Return the result of `look` for the pairs `which` of a site; by default, for all of its pairs."""
         moves = objective.units(site)
         which = np.arange(len(moves.position)) if which is None else which
         return self.looks(look, (objective, site), moves, scheme, step, which, self.progress)
@@ -179,7 +179,7 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, reassembling every one that uses a site with an undecided entry."""
+        """Return the estimates, reassembling each one that uses a site with an undecided entry."""
         sites = set(self._sites_of(undecided))
         affected = [
             name
@@ -264,7 +264,7 @@ def _share(factors: Factors, pairs: Estimate, independent: bool) -> Estimate:
 
 @dataclass(frozen=True)
 class LiteralDifferences:
-    """Perturbs every entry individually, for the whole batch at once: slow, but free of assumptions."""
+    """Perturbs every entry individually for the whole batch, which is slow but free of assumptions."""
 
     objective: Objective
     scheme: Scheme
@@ -315,7 +315,7 @@ class LiteralDifferences:
         return np.full(shape, -np.inf), np.full(shape, np.inf)
 
     def at(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """Estimate the entries with flat indices `which`, (M,), from the whole ladder or with `look`."""
+        """Estimate the entries with flat indices `which`, (M,), with the whole ladder or with `look`."""
         estimate = self.plainly(name, which, look)
         if self.scheme.escalates:
             return estimate

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scheme:
-    """One difference scheme.
+    """One difference scheme, as a row of data.
 
     name: what a spec calls it.
     offsets, weights: the stencil (o, w).
@@ -42,7 +42,7 @@ class Scheme:
 
     @property
     def escalates(self) -> bool:
-        """Whether further steps remain if the first ones do not agree."""
+        """Whether the scheme has further steps to take if the first ones do not agree."""
         return len(self.certify) < len(self.ladder)
 
 

@@ -1,4 +1,4 @@
-"""The witness: literal differences at entries drawn from every tensor, compared with the reference."""
+"""The witness: literal differences of entries drawn from every tensor, to compare with the reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences
 from gradcheck_cli.types import Array
 
 ENTRIES = 4
-"""Entries to draw from each tensor."""
+"""The number of entries to draw from each tensor."""
 
 FLOOR = 1e-8
 """Relative differences below this are no contradiction: a fault in either method would be larger."""
@@ -21,7 +21,7 @@ FLOOR = 1e-8
 
 @dataclass(frozen=True)
 class Testimony:
-    """The literal differences at the entries of one tensor with flat indices `which`.
+    """The literal differences of the entries of one tensor whose flat indices are `which`.
 
     rounding: how far rounding in the forward pass alone may change each derivative.
     """
@@ -41,7 +41,7 @@ class Testimony:
 
     @property
     def first(self) -> Testimony:
-        """The testimony for the first entry only."""
+        """The testimony reduced to its first entry."""
         literal = Estimate(self.literal.value[:1], self.literal.error[:1])
         return Testimony(self.name, self.which[:1], literal, self.rounding[:1])
 
@@ -64,7 +64,10 @@ def hear(
     seed: int,
     look: Look = certify,
 ) -> list[Testimony]:
-    """Return literal differences at random entries of every tensor; a seed always draws the same entries."""
+    """Return literal differences of random entries of every tensor.
+
+    The same seed always draws the same entries.
+    """
     rng = np.random.default_rng(seed)
     testimony = []
     for name, estimate in estimates.items():

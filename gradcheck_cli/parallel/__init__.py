@@ -1,1 +1,1 @@
-"""This machine's clock and its processes."""
+"""This machine's clock, processors and processes."""

@@ -1,4 +1,4 @@
-"""Time and processors of this machine."""
+"""Measure time, and count the processors of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Clock = Callable[[], Time]
 
 
 def now() -> Time:
-    """Return both clocks of this machine; processor time includes child processes that have ended."""
+    """Return both clocks of this machine. Processor time includes child processes that have ended."""
     children = os.times()
     return Time(process_time() + children.children_user + children.children_system, perf_counter())
 

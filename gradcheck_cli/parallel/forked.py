@@ -28,7 +28,7 @@ _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")
 
 _FORKING = ("linux", "freebsd")
-"""Systems whose libraries survive a fork; some on macOS do not."""
+"""The systems whose libraries survive a fork. Some on macOS do not."""
 
 _SMALL = 0.15
 """Seconds of work below which one process is as fast as several, whose memory has to be copied first."""
@@ -36,7 +36,7 @@ _SMALL = 0.15
 
 @contextmanager
 def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterator[None]:
-    """Evaluate the objective's batches in `jobs` processes while the context lasts.
+    """Evaluate the objective's batches in `jobs` processes as long as the context lasts.
 
     The batches, and so the results, are the same for any number of processes. There is only one if the system
     does not support forking, or as long as the clock shows that the work is small.
@@ -55,7 +55,7 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
 def each_in_processes(
     work: Callable[[_Item], _Done], items: Sequence[_Item], jobs: Jobs
 ) -> Generator[tuple[int, _Done], None, None]:
-    """Apply `work` to each item in forked processes, and yield each item's index and result when it finishes.
+    """Apply `work` to each item in forked processes, and yield each item's index and result as it finishes.
 
     The forked processes see everything in its current state. If the system does not support forking, this
     process does all the work.

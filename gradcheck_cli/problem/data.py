@@ -1,4 +1,4 @@
-"""Get a batch of samples from an .npz file, from the spec, or from a seeded random generator."""
+"""Read a batch of samples from an .npz file or from the spec, or draw it with a seeded generator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Batch:
-    """N samples to check with.
+    """The N samples of a check.
 
     x: the inputs, (N, inputs).
     y: labels, (N, *positions), or targets, (N, *outputs) or (N,), as the source has them.
@@ -47,7 +47,7 @@ class Needed(NamedTuple):
 
 
 def read_arrays(data: Data) -> tuple[Array, Array]:
-    """Return x and y in any shape, for the user's code to interpret; x is rescaled if the spec asks for it.
+    """Return x and y in any shape, for the user's code to interpret. x is rescaled if the spec asks for it.
 
     Raises `InputError` for synthetic data, which need a network.
     """
@@ -61,7 +61,7 @@ def read_arrays(data: Data) -> tuple[Array, Array]:
 
 
 def read_batch(data: Data, needed: Needed) -> Batch:
-    """Return the samples that the spec asks for; x has one row of numbers per sample, rescaled if asked.
+    """Return the samples that the spec asks for. x has one row of numbers per sample, rescaled if asked.
 
     Raises an `InputError` that points at the offending place in the spec if the data do not fit the network.
     """
@@ -132,7 +132,7 @@ _FILE: Location = ("data", "file")
 
 
 def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | None) -> None:
-    """Raise an `InputError` for a batch whose headers alone show that it cannot be used."""
+    """Raise an `InputError` if the headers alone show that the batch cannot be used."""
     x, y = headers[data.x].shape, headers[data.y].shape
     for name, shape in ((data.x, x), (data.y, y)):
         if not shape:
@@ -167,7 +167,7 @@ def _key_to_say(name: str, held: Collection[str]) -> str | None:
 
 
 def _turned(name: str) -> str:
-    """Return the help for an array that is stored as [features, samples], the order in some textbooks."""
+    """Return the help for an array stored as [features, samples], which is the order in some textbooks."""
     return f"'{name}' seems to be [features, samples]; store its .T, with one row per sample"
 
 
@@ -229,7 +229,7 @@ def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
 def _drawn_targets(
     rng: np.random.RandomState, draw: Callable[..., Array], samples: int, outputs: Shape, loss: Loss
 ) -> Array:
-    """Return y as the loss needs it.
+    """Return random targets or labels y, as the loss needs them.
 
     y is labels, (N, *positions), or targets within the loss's limits, (N, *positions, C).
     draw: a function that draws random numbers of a given size.
@@ -344,5 +344,5 @@ def _needed(outputs: Shape, loss: Loss) -> str:
 
 
 def _item(where: Location, i: int) -> Location:
-    """Return what to append to `where` for sample i: its index for inline data, otherwise nothing."""
+    """Return the end of a location for sample i: its index for inline data, otherwise nothing."""
     return (i,) if where == ("data", "y") else ()

@@ -1,4 +1,4 @@
-"""Build the graph of a network from its spec, and refuse an impossible network before allocating memory."""
+"""Build the graph of a network from its spec, and refuse impossible networks before allocating memory."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def widest_nodes(graph: Graph) -> dict[str, int]:
 
 
 def size_after(graph: Graph, i: int) -> int:
-    """Return how many numbers the output of node i has for one sample."""
+    """Return the number of elements in the output of node i for one sample."""
     return math.prod(graph.value_features[i + 1])
 
 
 def refuse_too_many(graph: Graph, samples: int) -> None:
-    """Raise an `InputError` if the activations of all layers have too many numbers for this many samples."""
+    """Raise an `InputError` if the activations of all layers for this many samples would be too large."""
     total = 0
     for i in widest_nodes(graph).values():
         numbers = size_after(graph, i)
@@ -117,7 +117,7 @@ def refuse_too_many(graph: Graph, samples: int) -> None:
 
 
 def refuse_too_few(graph: Graph, samples: int) -> None:
-    """Raise an `InputError` if an unbiased variance would be that of a single number."""
+    """Raise an `InputError` if an unbiased variance would be taken of a single number."""
     for i, node in enumerate(graph.nodes):
         step = node.step
         if isinstance(step, Normalise) and step.unbiased:

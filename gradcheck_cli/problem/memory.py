@@ -1,4 +1,4 @@
-"""Estimate the memory that a check needs, before running it."""
+"""Estimate the memory that a check needs before running it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck_cli.network.network import Network
 from gradcheck_cli.problem.layers import size_after, size_of, widest_nodes
 
 _PER_PARAMETER = 18 * 8
-"""Bytes per parameter entry for gradient, reference, error bar, rounding and verdict (measured)."""
+"""Bytes per parameter entry, for gradient, reference, error bar, rounding and verdict (measured)."""
 
 _PER_ACTIVATION = 24 * 8
 """Bytes per sample and per unit or input, for both passes, rounding, slopes and error bars (measured)."""
@@ -26,7 +26,7 @@ MIB = 2**20
 
 
 def needed(network: Network, samples: int) -> int:
-    """Return how many bytes a check needs throughout, for the process, the parameters and the activations."""
+    """Return how many bytes a check needs throughout: for the process, the parameters and the activations."""
     parameters = sum(math.prod(shape) for shape in network.shapes.values())
     sizes = [size_after(network.graph, i) for i in widest_nodes(network.graph).values()]
     activations = samples * (math.prod(network.features) + sum(sizes))

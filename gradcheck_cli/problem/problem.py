@@ -33,7 +33,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Problem:
-    """A network with its parameters and data, and so the loss L whose gradients are checked.
+    """A network with its parameters and data, and thus the loss L whose gradients are checked.
 
     All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so gradients
     computed in float32 are compared with a reference at exactly the same point.
@@ -70,7 +70,7 @@ class Problem:
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def with_shifts(self, values: Mapping[str, int]) -> Problem:
-        """Return the problem with a shift of 0 added to these values, as parameters of these names."""
+        """Return the problem with a shift of 0 added to each of these values, as a parameter of this name."""
         network, parameters = shifted(self.network, self.parameters, len(self.x), values)
         return replace(self, network=network, parameters=parameters)
 
@@ -223,7 +223,7 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
 
 
 def _with_constants(graph: Graph, name: str, drawn: Array) -> Array:
-    """Return a drawn parameter with 0 in entries that get no gradient, such as an embedding's padding row."""
+    """Return a drawn parameter with 0 in the entries that get no gradient, such as a padding token's row."""
     masks = [graph.nodes[i].step.constant(own) for i, own in graph.uses[name]]
     for mask in masks:
         drawn = drawn if mask is None else np.where(mask, 0.0, drawn)
@@ -293,7 +293,7 @@ def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
 
 
 def _deviations(objective: NetworkObjective) -> dict[int, Array]:
-    """Return √(var z + eps) for every normalisation, by the index of its node; z is the node's input."""
+    """Return √(var z + eps) for every normalisation, by the index of its node. z is the node's input."""
     nodes = objective.network.graph.nodes
     return {
         i: node.step.deviation(objective.values[node.inputs[0]])

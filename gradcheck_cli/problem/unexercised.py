@@ -1,4 +1,4 @@
-"""List which mistakes a check of this network, with these parameters and data, cannot reveal."""
+"""List the mistakes that a check of this network with these parameters and data cannot reveal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SUM_APART = 0.01
 
 
 def _targets(problem: Problem) -> Iterator[str]:
-    """Yield a line about targets that the loss is not meant for; smoothing and weighting are disregarded."""
+    """Yield a line about targets that do not suit the loss, disregarding smoothing and weighting."""
     loss, target = problem.network.loss, problem.plain_target
     low, high = loss.limits
     beyond = (target < low) | (target > high)

@@ -1,1 +1,1 @@
-"""What is checked: gradients, the function to difference, and rounding bounds."""
+"""The subjects of a check: gradients, the function to difference, and rounding bounds."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
 Sharing = Callable[[ForeignObjective, int], AbstractContextManager[ForeignObjective]]
-"""Returns a context that yields the objective; while it lasts, this many processes evaluate it."""
+"""A function that returns a context in which this many processes evaluate the objective that it yields."""
 
 
 def _alone(objective: ForeignObjective, jobs: int) -> AbstractContextManager[ForeignObjective]:
@@ -269,7 +269,7 @@ _HIDES = {
 
 
 def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
-    """Yield a short note for the tensors that are 1 or 0 in every entry, which can hide mistakes."""
+    """Yield a short note about tensors that are 1, or 0, in every entry, since they can hide mistakes."""
     for value, what in _HIDES.items():
         names = [name for name, array in parameters.items() if array.size and (array == value).all()]
         if names:
@@ -277,7 +277,7 @@ def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
-    """Return a note if the code's loss differs from that of the network in the spec; otherwise nothing."""
+    """Return a note if the code's loss differs from that of the spec's network; otherwise, nothing."""
     return (
         () if inputs.problem is None else unlike(inputs.problem, loss, "the code's loss", "network section")
     )

@@ -1,4 +1,4 @@
-"""Load what a spec names: a network with its gradients, or the user's code."""
+"""Load everything that a spec names: a network and its gradients, or the user's code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.subject.subject import Subject
 
 
 def subject_of(spec: Spec) -> Subject:
-    """Return the subject of a spec, after loading, drawing or importing everything that the spec names.
+    """Return the subject of a spec, after loading, drawing or importing everything the spec names.
 
     Raises `InputError` if the spec does not fit its data or its code.
     """

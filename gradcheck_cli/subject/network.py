@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
 _BLOCKS = 8
-"""The largest number of block-sized temporaries that exist at once."""
+"""The largest number of temporary arrays of block size that exist at the same time."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class NetworkSubject:
 
 
 def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
-    """Return a subject for the gradients that the spec names; no user code is run."""
+    """Return a subject for the gradients that the spec names, without running any user code."""
     analytic = read_gradients(spec.gradients, problem)
     whole = problem.with_shifts(_checked_values(problem, analytic))
     objective = whole.objective_for(analytic.dtypes.values())
@@ -137,5 +137,5 @@ def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
 
 
 def _loss_name(spec: Spec) -> str:
-    """Describe the loss, as in ``mse (batchmean)``."""
+    """Return a description of the loss, such as ``mse (batchmean)``."""
     return f"{spec.network.loss.name} ({spec.network.loss.reduction})" if spec.network else "its own loss"

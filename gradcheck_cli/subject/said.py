@@ -35,7 +35,7 @@ class Said:
 
 
 def describe(problem: Problem) -> str:
-    """Describe the network, as in ``64-50-10, 2 × sigmoid, 100 samples``."""
+    """Return a description of the network, such as ``64-50-10, 2 × sigmoid, 100 samples``."""
     parts = [_part(problem.network.graph, list(run)) for run in _runs(problem.network.graph)]
     inputs = "×".join(map(str, problem.network.features))
     sizes = "-".join([inputs, *(label for label, _ in parts if label)])
@@ -68,12 +68,12 @@ def _part(graph: Graph, run: list[int]) -> tuple[str, list[str]]:
 
 
 def samples(count: int) -> str:
-    """Describe the number of samples, as in ``100 samples``."""
+    """Return a description of the number of samples, such as ``100 samples``."""
     return f"{count} sample" + ("s" if count != 1 else "")
 
 
 def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
-    """Return a note if the loss given with the gradients differs from the network's; else nothing."""
+    """Return a note if the loss given with the gradients differs from the network's; otherwise, nothing."""
     if analytic.loss is None:
         return ()
     eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())

@@ -1,4 +1,4 @@
-"""The interface of everything that can be checked, and how a check becomes a report."""
+"""The interface of everything that can be checked, and the way from a check to a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decide whether a difference scheme converges: whether its error falls with the step at the scheme's order.
+"""Decide whether a difference scheme converges, that is, whether its error falls at the scheme's order.
 
 The error of a scheme of order p behaves like C hᵖ + ε/h. The first term is truncation, which falls with the
 step h; the second is rounding noise, which grows as h falls. If the gradient is wrong, the error falls to the
@@ -59,15 +59,18 @@ ORDER_WITHIN = 0.2
 """The amount by which a measured order may fall short of the expected one."""
 
 _LEVEL = 1.5
-"""Errors within this factor count as equal; over `FEWEST` points, errors of order 1 fall by a factor of 8."""
+"""Errors within this factor of each other count as equal.
+
+Over `FEWEST` points, order 1 falls by a factor of 8.
+"""
 
 _ABOVE = 5.0
-"""A branch is used only down to this factor above the level at which it flattens out."""
+"""A branch is used only down to this factor above the level at which it becomes flat."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A scheme's errors at falling steps, and the order at which they fall.
+    """A scheme's errors at falling steps, and the order at which the errors fall.
 
     expected: the scheme's order.
     order: the measured order; None if no branch is long and straight enough.
@@ -84,7 +87,7 @@ class Curve:
 
     @cached_property
     def best(self) -> Point | None:
-        """The point with the smallest error; None if no point is on a branch."""
+        """The point with the smallest error; None if no point is on any branch."""
         known = [point for point in self.points if point.branch is not None]
         return min(known, key=lambda point: point.error, default=None)
 
@@ -130,11 +133,11 @@ def curve_of(scheme: str, expected: int, measured: Sequence[Point], allowed: flo
 
 
 _OWN_SIZE = 0.3
-"""Relative errors above this say nothing about the noise: a step that changes nothing has an error of 1."""
+"""A relative error above this says nothing about noise: a step that changes nothing has error 1."""
 
 
 def _clear(error: np.ndarray, noise: np.ndarray) -> int:
-    """Return the number of errors, in order of falling steps, before the first that is noise.
+    """Return the number of errors, in order of falling steps, before the first one that is noise.
 
     The bound on rounding is often far too large. On the noise branch the error is all noise, and elsewhere it
     is larger; so the smallest ratios of error to bound show by how much to scale the bound.
@@ -146,7 +149,7 @@ def _clear(error: np.ndarray, noise: np.ndarray) -> int:
 
 
 def _flat(errors: np.ndarray) -> float | None:
-    """Return the level of these errors if there are enough and they are about equal, else None."""
+    """Return the level of these errors if there are enough and they are about equal; otherwise None."""
     if len(errors) < FEWEST or not errors.max() <= _LEVEL * errors.min():
         return None
     return float(np.exp(np.log(errors).mean()))

@@ -1,4 +1,4 @@
-"""Apply plain schemes to entries of tensors at one step after another, even if they cross kinks."""
+"""Apply plain schemes to entries of tensors, at one step after another, even if the steps cross kinks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import Array
 
 BATCHES = 4
-"""Number of batches of a network to perturb at every step; they cover all numbers but those of large ones."""
+"""The number of batches of a network to perturb at every step.
+
+They cover all numbers but those of large networks.
+"""
 
 ENTRIES = 64
-"""Number of entries of a user's function to perturb, over all tensors together."""
+"""The number of entries of a user's function to perturb, over all tensors together."""
 
 _POINTS = 16
-"""Number of points to cache: those of two steps of every scheme."""
+"""The number of points to cache, which is enough for two steps of every scheme."""
 
 
 class Numbers:
-    """The numbers `which` of a movable, with a cache, since a halved step reuses points of earlier steps."""
+    """The numbers `which` of a movable, with a cache, since a halved step reuses points of earlier ones."""
 
     def __init__(self, movable: Movable, which: Array, progress: Progress | None = None) -> None:
         self.movable = movable
@@ -58,7 +61,7 @@ class Numbers:
 
 
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
-    """Return how many distinct points all these steps need for each number.
+    """Return the number of distinct points that all these steps need for each number.
 
     If a scheme does not cancel, it also needs a point on each side to look for kinks.
     """
@@ -71,7 +74,7 @@ def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
 
 @dataclass(frozen=True)
 class Stepped:
-    """The slopes of E entries at one step, their noise, and whether each crossed a kink; all (E,)."""
+    """The slopes of E entries at one step, their noise, and whether each crossed a kink, (E,) each."""
 
     value: Array
     noise: Array

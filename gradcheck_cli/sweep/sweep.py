@@ -27,7 +27,7 @@ from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict
 
 STEPS = tuple(2.0**-k for k in range(51))
-"""The steps to sweep, as changes of a pre-activation: from 1 down to 2⁻⁵⁰, close to machine epsilon."""
+"""The steps to sweep, measured as changes of a pre-activation: from 1 down to 2⁻⁵⁰, near machine epsilon."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Extrapolated:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The curves of one spec, measured over `swept` entries, and the report of a check of all entries."""
+    """The curves of one spec, measured over `swept` entries, with the report of a check of all entries."""
 
     curves: tuple[Curve, ...]
     adaptive: Extrapolated
@@ -166,11 +166,11 @@ def _joined(arrays: Sequence[Array]) -> Array:
 
 
 def _norm(numbers: Array) -> float:
-    """Return the 2-norm, computed so that no square overflows."""
+    """Return the 2-norm of the numbers, computed such that no square overflows."""
     largest = float(np.abs(numbers).max(initial=0.0))
     return largest * float(np.linalg.norm(numbers / largest)) if 0 < largest < np.inf else largest
 
 
 def _over(number: float, scale: float) -> float:
-    """Return number / scale, and 0 for 0 / 0."""
+    """Return number / scale, where 0 / 0 counts as 0."""
     return 0.0 if number == 0 else float(np.float64(number) / scale)

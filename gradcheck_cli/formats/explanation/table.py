@@ -43,7 +43,7 @@ def _derivation(page: Page, explanation: Explanation, derivation: Derivation) ->
 
 
 GLIMPSE = 3
-"""How many of a factor's numbers are shown."""
+"""The number of elements of a factor that are shown."""
 
 FACTOR_COLUMNS = (
     Column("factor"),
@@ -57,7 +57,7 @@ FACTOR_COLUMNS = (
 
 
 def factor_rows(factors: tuple[Factor, ...]) -> list[list[Cell]]:
-    """Return a row per factor, with the first numbers of each in columns."""
+    """Return one row per factor, with its first elements in columns."""
     glimpses = [[f"{value + 0.0:.3g}" for value in f.comparison.analytic.ravel()[:GLIMPSE]] for f in factors]
     width = max(len(number) for glimpse in glimpses for number in glimpse)
     rows = []

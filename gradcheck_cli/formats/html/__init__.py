@@ -1,4 +1,4 @@
-"""A run as one HTML page that works offline: verdicts, causes, sortable tables, and a map per tensor."""
+"""Render a run as one HTML page that works offline: verdicts, causes, sortable tables and maps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORST = 10
 """How many entries of a tensor are listed, unless --show asks for more."""
 
 UNCHECKED = "not checked"
-"""Shown in place of a verdict if there is none."""
+"""The text in place of a verdict if there is none."""
 
 
 def render(run: Run, view: View) -> str:
@@ -87,7 +87,7 @@ def _map(comparison: Comparison, most: int) -> dict[str, Any] | None:
 
 
 def _tone(of: Outcome | Comparison) -> str:
-    """Return the verdict that sets the colour. A tensor of zeros agrees but tests nothing."""
+    """Return the verdict that determines the colour. A tensor of zeros agrees, but nothing was tested."""
     if isinstance(of, Outcome):
         return of.report.verdict if of.report else UNCHECKED
     return Verdict.UNRESOLVED if of.untested else of.verdict

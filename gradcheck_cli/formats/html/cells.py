@@ -1,4 +1,4 @@
-"""A tensor as the cells of a heat map: one per entry, or one per block if there are too many."""
+"""A tensor as the cells of a heat map: one cell per entry, or one per block if there are too many entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.matrix import matrix_shape
 
 PAGE = 2**18
-"""The largest number of cells on a page: about as many as a screen has room for, and 9 MB."""
+"""The largest number of cells on a page, which is about as many as fit on a screen, and 9 MB."""
 
 STATES = (
     "wrong",
@@ -51,7 +51,7 @@ class Cells:
 
 
 def cells_of(comparison: Comparison, most: int) -> Cells:
-    """Return the comparison as at most `most` cells."""
+    """Return a comparison as at most `most` cells."""
     extent = matrix_shape(comparison.shape)
     block = _block(extent, most)
     entries = _worst_of_blocks(comparison, extent, block)
@@ -73,7 +73,7 @@ def cells_of(comparison: Comparison, most: int) -> Cells:
 
 
 def most_cells(sizes: Sequence[int]) -> int:
-    """Return how many cells a tensor may have, so that all tensors together stay within `PAGE`."""
+    """Return how many cells each tensor may have, so that all tensors together stay within `PAGE`."""
     left = PAGE
     for i, size in enumerate(sorted(sizes)):
         share = max(1, left // (len(sizes) - i))
@@ -84,7 +84,7 @@ def most_cells(sizes: Sequence[int]) -> int:
 
 
 def _block(extent: tuple[int, int], most: int) -> tuple[int, int]:
-    """Return the size of a block in entries, as nearly a square as the extent allows."""
+    """Return the size of a block in entries. Blocks are as nearly square as the extent allows."""
     (rows, columns), height, width = extent, 1, 1
     while math.ceil(rows / height) * math.ceil(columns / width) > most:
         if height < min(width, rows) or width >= columns:

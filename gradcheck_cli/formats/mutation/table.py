@@ -55,12 +55,12 @@ def _planted(mutation: Mutation) -> str:
 
 
 def _perfect(mutants: Sequence[Mutant]) -> bool:
-    """Return whether every visible mistake was caught, with the correct answer ranked first."""
+    """Return whether every visible mistake was caught and correctly named in first place."""
     return all(mutant.caught and mutant.named for mutant in mutants if mutant.visible)
 
 
 def _other(kinds: int, some_are_shown: bool) -> str:
-    """Begin the sentence about the kinds without a row: ``The 33 other kinds are``."""
+    """Return the beginning of the sentence about the kinds without a row: ``The 33 other kinds are``."""
     are = "is" if kinds == 1 else "are"
     return f"The {kinds:,} {'other ' * some_are_shown}{'kind' if kinds == 1 else 'kinds'} {are}"
 
@@ -99,7 +99,7 @@ _MOST = 2
 
 
 def _instead(mutants: Sequence[Mutant]) -> str:
-    """List the first-ranked answers that differ from the planted mistake."""
+    """List the first answers that do not name the planted mistake."""
     said = Counter(
         " + ".join(mutant.said) or "unknown" for mutant in mutants if mutant.caught and not mutant.named
     )

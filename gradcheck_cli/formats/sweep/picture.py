@@ -29,7 +29,7 @@ _LARGEST, _SMALLEST = 7.0, 3.0
 
 
 def refuse_unwritable(to: Output) -> None:
-    """Raise an `InputError` if no picture can be drawn, or if it cannot be written."""
+    """Raise an `InputError` if a picture cannot be drawn or written."""
     if _ending(to) not in ENDINGS:
         raise to.refused("is neither an .svg nor a .png", "the name must end in .svg or .png")
     to.refuse_file("a file is needed")

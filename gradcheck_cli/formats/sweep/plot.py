@@ -1,4 +1,4 @@
-"""A logarithmic plot in character cells. Marks are glyphs, so the plot is readable without colors."""
+"""A logarithmic plot in character cells. The marks are glyphs, so the plot is readable without colours."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Axes:
         return round((self.octaves + math.log2(x)) * self.columns_per_octave)
 
     def row(self, y: float) -> int:
-        """Return the row for a value. Values beyond the axis are drawn at its nearer end."""
+        """Return the row for a value. Values beyond the axis are drawn at its nearest end."""
         row = round((self.top - math.log10(y)) * self.rows_per_decade) if y > 0 else self.rows
         return min(max(row, 0), self.rows - 1)
 
@@ -88,7 +88,7 @@ class Plot:
         return _margin(label, " ").append_tokens(cells)
 
     def _at(self, row: int, column: int) -> Mark:
-        """Return a cell's mark. Marks that share cells alternate by column, so that every curve shows."""
+        """Return a cell's mark. If marks share cells, they alternate by column, so that every curve shows."""
         marks = self._marks.get((row, column))
         return marks[column // self.axes.columns_per_octave % len(marks)] if marks else (" ", "")
 

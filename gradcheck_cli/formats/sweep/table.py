@@ -20,7 +20,7 @@ from gradcheck_cli.verdict import Verdict
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 
 _LETTERS = "BCEFGIJKLMNPQRSTUWYZ"
-"""The marks of further schemes; other letters spell the marks above in ASCII."""
+"""The marks of further schemes. In ASCII, other letters replace the marks above."""
 
 _COLORS = ("bright_blue", "cyan", "green", "magenta", "yellow", "bright_green", "bright_cyan")
 
@@ -183,7 +183,7 @@ def _extrapolated_row(of: Extrapolated) -> list[Cell]:
 
 
 def _found(curve: Curve) -> str:
-    """Say in a few words what the curve shows."""
+    """Return a few words that say what the curve shows."""
     if curve.verdict is Verdict.WRONG:
         return "order 0: does not fall" if curve.order is None else f"stays at {relative(curve.flat or 0)}"
     if curve.verdict is Verdict.UNRESOLVED:

@@ -1,1 +1,1 @@
-"""Wording shared by all formats for people, in plain text without layout: one file per subject."""
+"""The wording that all formats for people share, as plain text without layout, one file per subject."""

@@ -7,7 +7,7 @@ import numpy as np
 from gradcheck_cli.report import Report
 
 COARSE = 0.01
-"""The relative error in a typical entry above which a check counts as coarse, and its verdict says so."""
+"""The relative error in a typical entry above which a check counts as coarse, which its verdict mentions."""
 
 _EPS = float(np.finfo(np.float16).eps)
 
@@ -25,12 +25,12 @@ def coarsely(report: Report) -> str:
 
 
 def too_narrow(report: Report) -> bool:
-    """Return whether the check was coarse because the gradients have a narrow type."""
+    """Return whether the check was coarse because the gradients are in a narrow type."""
     return bool(coarsely(report)) and _has_float16(report)
 
 
 def _reason(report: Report) -> str:
-    """Name what makes the check coarse: the type of the gradients, or the tolerance in the spec."""
+    """Return words for what makes the check coarse: the type of the gradients, or the spec's tolerance."""
     if _has_float16(report):
         return "in float16 "
     rtol = max(report.rtol.values())

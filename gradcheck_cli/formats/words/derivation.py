@@ -44,7 +44,7 @@ def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
 
 
 def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the steps; below the output, the step from the layer above comes first."""
+    """Yield the steps. Below the output layer, the step from the layer above comes first."""
     if derivation.above:
         through = "= ∂L/∂z · ∂z/∂a"
         yield "∂L/∂a", through, "= δ w", f"with z, δ and w of layer {derivation.above}"
@@ -63,7 +63,7 @@ def notes(explanation: Explanation) -> Iterator[str]:
 
 
 def explained(explanation: Explanation) -> str:
-    """Return the verdict: the first wrong factor, and any earlier factors that only gradcheck computed."""
+    """Return the verdict: the first wrong factor, and any earlier factors that the user's file lacks."""
     if explanation.verdict is Verdict.AGREES:
         return "agrees: every factor matches the differences of its own step."
     derivation, first = next(

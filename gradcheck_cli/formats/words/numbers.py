@@ -1,4 +1,4 @@
-"""Numbers, shapes and lists in words."""
+"""Format numbers, shapes and lists as words."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from numpy.typing import NDArray
 
 
 def relative(value: float) -> str:
-    """Format a relative error: ``5.2e-13``, ``0``, or a dash if it is unknown."""
+    """Format a relative error, such as ``5.2e-13`` or ``0``; a dash if it is unknown."""
     return "–" if math.isnan(value) else "0" if value == 0 else f"{value:.1e}"
 
 
 def number(value: float) -> str:
-    """Format a gradient's value to ten digits, which is more than rtol compares."""
+    """Format a gradient's value with ten digits, which is more precise than rtol."""
     return f"{value + 0.0:.10g}"  # −0 is 0
 
 
 def measured(value: float, error: float) -> str:
-    """Format ``value ± error``, or ``unknown``."""
+    """Format a measured value as ``value ± error``, or as ``unknown``."""
     if math.isinf(error) or math.isnan(value):
         return "unknown"
     return f"{number(value)} ± {error:.0e}" if error else f"{number(value)} ± 0"
 
 
 def index(of: Sequence[int]) -> str:
-    """Format an entry's index: ``[3, 27]``."""
+    """Format an entry's index, such as ``[3, 27]``."""
     return "[" + ", ".join(map(str, of)) + "]"
 
 
 def shape(of: Sequence[int]) -> str:
-    """Format a shape: ``10 × 50``."""
+    """Format a shape, such as ``10 × 50``."""
     return " × ".join(map(str, of))
 
 
 def count(n: int, noun: str) -> str:
-    """Format a number with its noun: ``1 entry``, ``1,234 entries``."""
+    """Format a number with its noun, such as ``1 entry`` or ``1,234 entries``."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{n:,} {noun if n == 1 else plural}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """Join words: ``a, b and c``."""
+    """Join words to a list: ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 

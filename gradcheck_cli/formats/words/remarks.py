@@ -76,7 +76,7 @@ def _constant(report: Report, ratio: float) -> str:
 
 
 def _blind(report: Report) -> str:
-    """Say which errors random directions cannot detect, and how large one in a single entry must be."""
+    """Return a sentence about the errors that random directions cannot detect."""
     needed = [resolution_of([c]) for c in report.comparisons if c.directions]
     least = max((each.median for each in needed if each and np.isfinite(each.median)), default=None)
     single = (
@@ -110,7 +110,7 @@ def _are(entries: int) -> str:
 
 
 def caught(resolution: Resolution | None) -> str:
-    """Say how small a relative error in a single entry this check would have detected."""
+    """Return a sentence about the smallest relative error in a single entry that would have been detected."""
     if resolution is None or np.isinf(resolution.smallest):
         return "No error in a single entry, however large, would have been detected."
     caught = "Smallest detectable relative error in a single entry:"

@@ -1,4 +1,4 @@
-"""A tensor in words: its verdict, and its worst entries if it failed."""
+"""Describe a tensor: its verdict and, if it failed, its worst entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.verdict import Verdict
 
 
 def tensor_verdict(comparison: Comparison) -> str:
-    """Return ``agrees``, or how many entries do not: ``50 wrong``."""
+    """Return ``agrees``, or the number of entries that do not, such as ``50 wrong``."""
     if comparison.verdict is Verdict.WRONG and comparison.suspect.any():
         return f"{comparison.place} wrong" if comparison.place else "many wrong"
     if comparison.verdict is Verdict.WRONG:
@@ -30,7 +30,7 @@ def tensor_verdict(comparison: Comparison) -> str:
 
 
 def against(entry: Entry) -> str:
-    """Compare an entry's two values: ``is 0.63; finite differences give 0.15 ± 9e-10``."""
+    """Return an entry's two values: ``is 0.63; finite differences give 0.15 ± 9e-10``."""
     says = f"finite differences give {measured(entry.numerical, entry.error)}"
     return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else NO_DIFFERENCE}"
 
@@ -45,7 +45,10 @@ def detectable(comparison: Comparison) -> str:
 
 
 MANY = 12
-"""Up to this many tensors are all listed. Beyond it, only those that do not agree, if any, are listed."""
+"""The largest number of tensors that are all listed.
+
+If there are more, only those that do not agree are listed.
+"""
 
 
 def listed_tensors(report: Report, view: View) -> Sequence[Comparison]:
@@ -64,11 +67,11 @@ def folded(report: Report, shown: Sequence[Comparison]) -> str:
 
 
 FEW = 3
-"""How many of a tensor's worst entries are listed."""
+"""The number of a tensor's worst entries that are listed."""
 
 
 def headline(report: Report, comparison: Comparison) -> str:
-    """Say in one line how many entries of a tensor are wrong or unresolved."""
+    """Return one line that says how many entries of a tensor are wrong or unresolved."""
     if comparison.verdict is Verdict.WRONG:
         return f"{place_of(comparison)}: {_of(comparison.wrong | comparison.suspect, 'wrong')}"
     if report.entries == report.zero:
@@ -90,7 +93,7 @@ def _of(mask: NDArray[np.bool_], what: str) -> str:
 
 
 def place_of(comparison: Comparison) -> str:
-    """Return where a tensor is wrong: ``row 3 of output.weight``, or its name if it has no such pattern."""
+    """Return where a tensor is wrong, such as ``row 3 of output.weight``, or its name without a pattern."""
     if comparison.place == "everything":
         return f"all of {comparison.name}"
     return f"{comparison.place} of {comparison.name}" if comparison.place else comparison.name

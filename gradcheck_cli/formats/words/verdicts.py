@@ -24,7 +24,7 @@ def subject(report: Report) -> list[str]:
 
 
 def failed(outcome: Outcome) -> str:
-    """Say why a spec has no report."""
+    """Return the reason why a spec has no report."""
     if outcome.exit_code is ExitCode.DEFECT:
         return "gradcheck itself failed; see the errors"
     if outcome.exit_code is ExitCode.INTERRUPTED:
@@ -62,7 +62,7 @@ def sentence(report: Report) -> str:
 
 
 def _wrong_entries(report: Report) -> str:
-    """Count and locate: ``51 of 510 entries, in w and b``, or ``all of w (32 of 32 sampled entries)``."""
+    """Return the number and place of wrong entries, such as ``51 of 510 entries, in w and b``."""
     wrong = [place_of(c) for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = listed(wrong) if len(wrong) <= 3 else _of_tensors(len(wrong), len(report.comparisons))
     if report.suspect:
@@ -75,14 +75,14 @@ def _of_tensors(some: int, tensors: int) -> str:
 
 
 def _worst(report: Report) -> str:
-    """Name the worst entry and its two values."""
+    """Return the name of the worst entry and its two values."""
     name, worst = report.worst(1)[0]
     which = "the worst" if np.isfinite(worst.analytic) else "the first that is not finite"
     return f"{which}, {name}{index(worst.index)}, {against(worst)}"
 
 
 def _untested(report: Report) -> str:
-    """Name the tensors of zeros: ``x and gamma were not tested: 0 on both sides``."""
+    """Return words for the tensors of zeros: ``x and gamma were not tested: 0 on both sides``."""
     names, tensors = report.untested, len(report.comparisons)
     which = listed(names) if len(names) <= 3 else _of_tensors(len(names), tensors)
     return f"{which} {'was' if len(names) == 1 else 'were'} not tested: 0 on both sides"
@@ -92,12 +92,12 @@ INDIVIDUALLY = {"units": "", "literal": "", "directions": " checked individually
 
 
 def individually(report: Report) -> int:
-    """Count the entries that were judged individually, not only along a direction."""
+    """Return the number of entries that were judged individually, not only along a direction."""
     return sum(count_true(c.measured) for c in report.comparisons)
 
 
 def summary(run: Run) -> str:
-    """Count the specs by verdict: ``3 specs: 2 agree, 1 wrong``."""
+    """Return the number of specs by verdict: ``3 specs: 2 agree, 1 wrong``."""
     codes = [outcome.exit_code for outcome in run.outcomes]
     parts = [
         f"{codes.count(code):,} {word}"

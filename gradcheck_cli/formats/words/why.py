@@ -1,4 +1,4 @@
-"""Why a gradient is wrong: the mistakes that would lead to it, and what else is known."""
+"""Explain why a gradient is wrong: mistakes that would lead to it, and other known facts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Said:
-    """A sentence, and the items of a list below it."""
+    """A sentence, with the items of a list that follows it."""
 
     text: str
     items: tuple[str, ...] = ()
 
 
 OTHERS = 3
-"""How many other explanations are given in full."""
+"""The number of other explanations that are given in full."""
 
 
 def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
@@ -67,7 +67,7 @@ REPRODUCED = {
     "a layer": "This reproduces everything that was measured, within the error bars.",
     "another network": "This reproduces everything that was measured, within the error bars.",
 }
-"""How well an answer explains the gradient, in words, as numbers would vary with the processor's rounding."""
+"""How well an answer explains the gradient, in words, since numbers would vary between processors."""
 
 
 def _told(others: Sequence[Answer]) -> Iterator[str]:

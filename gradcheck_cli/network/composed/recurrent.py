@@ -100,7 +100,7 @@ class GruCell:
 
 
 CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCell()}
-"""The cell of each kind of recurrent layer."""
+"""Maps each kind of recurrent layer to its cell."""
 
 
 @dataclass(frozen=True)

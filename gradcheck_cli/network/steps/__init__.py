@@ -67,4 +67,4 @@ STEPS: Mapping[str, type[Step]] = {
     "permute": Permute,
     "reshape": Reshape,
 }
-"""The step of each layer of a spec that is a single step, by the key that names the layer's kind."""
+"""The step of each layer of a spec that is a single step, by the key for the kind of layer."""

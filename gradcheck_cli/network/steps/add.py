@@ -1,4 +1,4 @@
-"""The sum of values, as in a residual layer: out = a + b + …, so that ∂L/∂a = ∂L/∂b = … = ∂L/∂out."""
+"""The sum of several values, as in a residual layer: out = a + b + …, so ∂L/∂a = ∂L/∂b = … = ∂L/∂out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Add(Linear):
-    """Add up inputs that all have the same shape."""
+    """Add up inputs of the same shape."""
 
     couples = "nothing"
     exact = False

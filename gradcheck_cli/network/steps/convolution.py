@@ -75,7 +75,7 @@ class Convolution(Step):
         return self.over_patches(self.patches(x), w, self.windows.out(x.shape[first:]))
 
     def over_patches(self, rows: Array, w: Array, size: Shape) -> Array:
-        """Return the convolution, without the bias, from its patches: one for each position of the output.
+        """Return the convolution without the bias, computed from one patch for each position of the output.
 
         rows: the patches.  size: the output's length along each position axis.
         """

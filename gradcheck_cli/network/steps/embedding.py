@@ -73,7 +73,7 @@ class Embedding(Step):
         return (np.zeros_like(inputs[0]),), {"weight": self._added(inputs[0], upstream)}
 
     def _added(self, x: Array, upstream: Array) -> Array:
-        """Return ∂L/∂w: for every token, Σ ∂L/∂out over the positions that hold the token."""
+        """Return ∂L/∂w: for each token, Σ ∂L/∂out over the positions at which it occurs."""
         total = np.zeros(self.shapes["weight"], upstream.dtype)
         np.add.at(total, self._tokens(x), upstream)
         if self.padding_idx is not None:

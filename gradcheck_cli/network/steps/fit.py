@@ -19,7 +19,7 @@ def refuse_other_positions(features: Shape, axes: int, what: str, key: str) -> N
 
 
 def refuse_uneven_groups(groups: int, **counts: int) -> None:
-    """Raise an `UnfitError` unless each of these numbers of channels splits into equal groups."""
+    """Raise an `UnfitError` unless each of these numbers of channels can be split into equal groups."""
     for what, count in counts.items():
         if count % groups:
             message = f"{count} {what.replace('_', ' ')} cannot be split into {groups} groups"

@@ -21,7 +21,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, kw_only=True)
 class GroupNormalise(Normalise):
-    """Normalise z (…, N, channels, *positions) in each of `groups` groups of neighbouring channels."""
+    """Normalise z (…, N, channels, *positions) within each of `groups` groups of neighbouring channels."""
 
     groups: int
     positions: int = 0

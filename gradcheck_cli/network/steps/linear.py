@@ -1,4 +1,4 @@
-"""Steps z = L x with a fixed L and no parameters: slices, transposes, averages, masks, rotations.
+"""Steps z = L x with a fixed L and no parameters, such as slices, transposes, averages, masks and rotations.
 
     ∂L/∂x = Lᵀ ∂L/∂z        because ∂z/∂x = L
 
@@ -35,11 +35,11 @@ class Linear(Step):
 
     @property
     def absolute(self) -> Self:
-        """The map with |L| instead of L; the map itself if no entry of L is negative."""
+        """The map with |L| in place of L; the same map if no entry of L is negative."""
         return self
 
     def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
-        """Return the largest number of terms in a sum of L x, and the largest in a sum of Lᵀ δ."""
+        """Return the largest number of terms in any sum of L x, and the largest in any sum of Lᵀ δ."""
         return 1, 1
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A product of two values, c · a b or c · a bᵀ, over their last two axes: the two products of attention.
+"""A product of two values, c · a b or c · a bᵀ, over their last two axes, as attention has two of them.
 
     out = c a b:     ∂L/∂a = c g bᵀ       ∂L/∂b = c aᵀ g        g = ∂L/∂out
     out = c a bᵀ:    ∂L/∂a = c g b        ∂L/∂b = c gᵀ a
@@ -86,7 +86,7 @@ class Matmul(Step):
 
 
 def _own(terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:
-    """Return a bound on the rounding error of a sum and of the multiplication by the scale c."""
+    """Return a bound on the rounding error of a sum that is then multiplied by the scale c."""
     return arithmetic.summed(terms, total, count) + arithmetic.eps * np.abs(total) + arithmetic.tiny
 
 
@@ -99,7 +99,7 @@ def _below(
     count: int,
     arithmetic: Arithmetic,
 ) -> Upstream:
-    """Return ∂L/∂input with a bound on its error.
+    """Return ∂L/∂input for one input, with a bound on its error.
 
     handed: ∂L/∂input.  by, by_error: the other input and a bound on its error.
     to: multiplies absolute values of g and of the other input as the product that gives ∂L/∂input does.

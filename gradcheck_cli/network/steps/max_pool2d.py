@@ -28,7 +28,7 @@ from gradcheck_cli.types import Array, Shape
 Pair = tuple[int, int]
 
 SAFETY = 3.0
-"""A number may be the largest if rounding errors of up to this many times their bound can make it so."""
+"""An element may be the largest if errors of up to this many times its rounding bound could make it so."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Normalise(Step):
 
     @classmethod
     def over_batch(cls, eps: float, rank: int = 1, channel: int = 0) -> Normalise:
-        """Return batch normalisation of samples with `rank` axes: over all axes but that of the channels."""
+        """Return batch normalisation of samples with `rank` axes, over all axes but the channels' axis."""
         axes = tuple(axis for axis in range(-rank - 1, 0) if axis != channel % rank - rank)
         return cls(eps, axes, "batch")
 
@@ -63,12 +63,12 @@ class Normalise(Step):
         return math.prod(shape[axis] for axis in self.axes)
 
     def _of_variance(self, products: Array) -> Array:
-        """Return the mean of products; it divides by N − 1 instead of N if the variance is unbiased."""
+        """Return the mean of products. It divides by N − 1 instead of N if the variance is unbiased."""
         count = self.count(products.shape)
         return self._mean(products) * (count / (count - 1)) if self.unbiased else self._mean(products)
 
     def deviation(self, z: Array) -> Array:
-        """Return √(var z + eps) in the shape of z, but with length 1 along every averaged axis."""
+        """Return √(var z + eps), in the shape of z except for a length of 1 along every averaged axis."""
         centred = z - self._mean(z)
         root: Array = np.sqrt(self._of_variance(centred * centred) + self.eps)
         return root
@@ -126,7 +126,7 @@ class Normalise(Step):
 
 @dataclass(frozen=True)
 class Normalised:
-    """ẑ, with what its backward pass needs.
+    """The normalised values ẑ, with everything that their backward pass needs.
 
     value: ẑ, (N, units).  deviation: √(var z + eps), (1, units).  step: the normalisation.
     """
@@ -141,7 +141,7 @@ class Normalised:
 
 
 def normalised_at(z: Array, eps: float) -> Normalised:
-    """Return the batch normalisation ẑ of z (…, N, units), with what its backward pass needs."""
+    """Return the batch normalisation ẑ of z (…, N, units), with everything its backward pass needs."""
     step = Normalise.over_batch(eps)
     return Normalised(step.forward({}, z), step.deviation(z), step)
 

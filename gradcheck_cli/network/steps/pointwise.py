@@ -13,7 +13,7 @@ from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Ups
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""A number counts as on a kink if its distance from it is at most this many times its rounding bound."""
+"""A number counts as on a kink if it is closer to it than this many times its rounding bound."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class AvgPool(Linear):
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Linear):
-    """The mean of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
+    """The means of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
 
     Part i of n numbers starts at ⌊i n / size⌋ and ends before ⌈(i + 1) n / size⌉, so that parts may overlap.
     With a size of 1 along each axis, this is global average pooling.

@@ -21,7 +21,7 @@ from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""A number counts as on the kink if its distance from 0 is at most this many times its rounding bound."""
+"""A number counts as on the kink at 0 if it is closer to it than this many times its rounding bound."""
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,6 @@ class Repeat(Linear):
 
 
 def _spread(inputs: tuple[Array, ...], axes: int) -> list[Array]:
-    """Return the inputs broadcast to the same leading axes, those before the axes of a sample."""
+    """Return the inputs broadcast to common leading axes, which are those before the axes of a sample."""
     leading = np.broadcast_shapes(*(x.shape[: x.ndim - axes] for x in inputs))
     return [np.broadcast_to(x, (*leading, *x.shape[x.ndim - axes :])) for x in inputs]

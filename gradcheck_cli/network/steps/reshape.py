@@ -1,4 +1,4 @@
-"""Flatten: every sample as one row of numbers, in C order."""
+"""Flatten each sample to one row, in C order."""
 
 from __future__ import annotations
 

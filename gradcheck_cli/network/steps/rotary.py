@@ -35,7 +35,7 @@ class Rotary(Linear):
 
     @classmethod
     def of_angles(cls, tokens: int, d: int, base: float = 10000.0, interleaved: bool = False) -> Rotary:
-        """Return the rotation that turns pair i of token t by the angle t · base^(−2i/d), with t from 0."""
+        """Return the rotation of pair i of token t by the angle t · base^(−2i/d), with t counted from 0."""
         angles = np.arange(tokens)[:, None] * base ** (-2.0 * np.arange(d // 2) / d)
         return cls(np.cos(angles), np.sin(angles), interleaved)
 

@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Shift(Step):
-    """The parameter is `shift`, in the shape of the whole value (N, *features)."""
+    """An offset whose parameter is `shift`, in the shape of the whole value (N, *features)."""
 
     shape: Shape
     couples = "nothing"

@@ -19,7 +19,7 @@ from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 _MOST = 30.0
-"""If the error of z is larger than this, nothing is known about a."""
+"""Nothing is known about a if the error of z is larger than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Softmax(Step):
         return _of_jacobian(a, off)
 
     def _own(self, z: Array, a: Array, arithmetic: Arithmetic) -> Array:
-        """Return a bound on the relative error of a that rounding in this step causes, from exact z."""
+        """Return a bound on the relative error of a that this step's own rounding causes, for exact z."""
         apart = _apart(z, self.mask)
         own: Array = arithmetic.eps * (apart + _row_sum(a * apart) + 2.0 * FUNCTION_ULPS + _many(z))
         return own
@@ -171,12 +171,15 @@ def _largest(z: Array, mask: Array) -> Array:
 
 
 def _apart(z: Array, mask: Array) -> Array:
-    """Return the distance of each z from the largest of its row; times ε, it is the relative error of eᶻ."""
+    """Return the distance of each z from the largest z in its row.
+
+    Times ε, it is the relative error of eᶻ.
+    """
     apart: Array = np.where(mask, np.abs(z - _largest(z, mask)), 0.0)
     return apart
 
 
 def _many(z: Array) -> float:
-    """Return the relative rounding error of a sum over a row of positive terms, in units of ε."""
+    """Return the relative rounding error, in units of ε, of a sum of positive terms over a row."""
     count = z.shape[-1]
     return float(max(np.sqrt(count), count / 16.0))

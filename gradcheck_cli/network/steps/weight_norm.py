@@ -65,7 +65,7 @@ class WeightNormDense(Step):
         return below, {"weight_g": of_g, "weight_v": of_v, "bias": of["bias"]}
 
     def _of_w(self, arithmetic: Arithmetic) -> float:
-        """Return a bound on the relative error of w."""
+        """Return a bound on the relative error of the weight w."""
         return (4.0 + self.inputs / 16.0) * (arithmetic.eps + arithmetic.input_eps)
 
     def error(
@@ -87,7 +87,7 @@ class WeightNormDense(Step):
         return (handed,), {**split, "bias": bounds["bias"]}
 
     def _split(self, p: Arrays, dL_dw: Array, error: Array, arithmetic: Arithmetic) -> dict[str, Array]:
-        """Return bounds on the errors of ∂L/∂g and ∂L/∂v, from `error`, that on the error of ∂L/∂w."""
+        """Return bounds on the errors of ∂L/∂g and ∂L/∂v, given `error`, the bound on that of ∂L/∂w."""
         size, along = np.abs(dL_dw), np.abs(_direction(p["weight_v"]))
         relative = 2.0 * self._of_w(arithmetic)
         of_g = ((error + relative * size) * along).sum(axis=-1, keepdims=True)
