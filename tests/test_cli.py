@@ -480,7 +480,7 @@ def test_heatmap_draws_wrong_tensors_below_the_table_and_in_reports(folder, grad
 def test_heatmap_needs_a_table(gradcheck):
     done = gradcheck("check", "good.yaml", "--heatmap", "--format", "json")
     assert (done.code, done.out) == (2, "")
-    assert done.err == "error: --heatmap is drawn below the table, and json has none\n"
+    assert done.err == "error: --heatmap is drawn below the table, but json has no table\n"
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def check(
     files = report_files(reports, paths)
     formats = {format, *(file.format for file in files)}
     if heatmap and "table" not in formats:
-        raise InputError(Complaint(f"--heatmap is drawn below the table, and {format} has no table"))
+        raise InputError(Complaint(f"--heatmap is drawn below the table, but {format} has no table"))
     run, view = (
         Run(_outcomes(paths, changes, no_code, timeout, color)),
         view_of(color, show, verbose - quiet, heatmap, only_wrong),

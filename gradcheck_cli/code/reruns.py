@@ -23,8 +23,8 @@ Another layout may change the order in which sums are computed, and so their rou
 _UNDERFLOWS = 8.0
 
 MISREADS = (
-    "reads its upstream as if it were contiguous: the same numbers in another memory layout give another "
-    "gradient of {}"
+    "reads its upstream as if it were contiguous: the same upstream in another memory layout gives a "
+    "different gradient of {}"
 )
 _TIMES = f"with the loss times {FACTOR:g}, the gradient of {{}}"
 _IGNORES = f"does not use its upstream: {_TIMES} stays the same"

@@ -98,7 +98,7 @@ def test_a_variance_over_n_minus_1_is_named():
     }
     for loss in (None, float(by_hand(of))):
         (answer,) = diagnose(compared(of, found), of, loss=loss).answers
-        assert "over N − 1" in answer.causes[0].sentence
+        assert "by N − 1" in answer.causes[0].sentence
 
 
 # --- where nothing fits ------------------------------------------------------------------------------------
