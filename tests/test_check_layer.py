@@ -69,12 +69,15 @@ def by_largest(dout, cache):
 @pytest.mark.parametrize(
     ("backward", "said"),
     [
-        (ignores, "ignores does not use its upstream: with the loss times -0.5, the gradient of x stays"),
+        (
+            ignores,
+            "ignores does not use its upstream: with the loss multiplied by -0.5, the gradient of x stays",
+        ),
         (
             squares,
-            "squares uses its upstream twice: with the loss times -0.5, the gradient of x is 0.25 times",
+            "squares uses its upstream twice: with the loss multiplied by -0.5, the gradient of x is 0.25 times",
         ),
-        (by_sign, "by_sign is not linear in its upstream: with the loss times -0.5"),
+        (by_sign, "by_sign is not linear in its upstream: with the loss multiplied by -0.5"),
     ],
 )
 def test_what_backward_does_with_its_upstream_is_named(backward, said):
@@ -84,7 +87,7 @@ def test_what_backward_does_with_its_upstream_is_named(backward, said):
 def test_a_backward_that_reads_the_memory_of_its_upstream_is_wrong():
     text = " ".join(why(relu_forward, reads_memory, X).split())
     assert "reads_memory reads its upstream as if it were contiguous" in text
-    assert "Backward gets c in another memory layout." in text
+    assert "Backward receives c in another memory layout." in text
 
 
 def product_forward(x, w):

@@ -16,10 +16,10 @@ from gradcheck_cli.errors import bad_input
 def read_layer(
     forward: Callable[..., Any], backward: Callable[..., Any], inputs: Any, outputs: int | None
 ) -> tuple[Function, Inputs]:
-    """Return the layer and its inputs in the form that a layer named in a spec would have.
+    """Return the layer and its inputs in the same form as a layer that a spec names.
 
     inputs: the arguments of forward: a dict by name, a tuple or list in order, or a single array.
-    outputs: the number of forward's outputs; None to find out.
+    outputs: the number of forward's outputs; None to infer it.
     Raises `InputError` if the layer cannot be checked. Exceptions raised by the functions propagate.
     """
     for name, value in (("forward", forward), ("backward", backward)):

@@ -1,4 +1,4 @@
-"""A layer as its author writes it: a forward and a backward function, and the arguments to call them with."""
+"""A layer as its author writes it: a forward and a backward function, with the arguments for calling them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from gradcheck_cli.code.tapped import Taps
 from gradcheck_cli.types import Array
 
 _GRADIENT_PREFIXES = ("", "d", "d_", "grad_")
-"""What may stand before an argument's name in a dict of gradients: ``dx`` for the gradient of ``x``."""
+"""The prefixes that an argument's name may have in a dict of gradients, such as ``dx`` for ``x``."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What forward returns, and what backward takes after the upstream of every output.
+    """The convention that forward and backward follow: what forward returns, and what backward takes.
+
+    Backward always takes the upstream of every output first.
 
     outputs: the number of forward's outputs.
     caches: whether forward returns a cache after its outputs.
-    inputs: the names of forward's arguments that backward takes; empty if it takes the cache, or nothing.
+    inputs: the names of forward's arguments that backward takes; empty if it takes the cache or nothing more.
     """
 
     outputs: int
@@ -52,7 +54,7 @@ class Layer:
     taps: Taps
 
     def passed(self, point: Mapping[str, Array]) -> Passed:
-        """Call forward at a point, and return its outputs and what backward needs of it.
+        """Call forward at a point, and return its outputs and what backward needs from the call.
 
         point: arrays for the arguments that are differentiated and, if they move, for taps.
         """
@@ -61,13 +63,13 @@ class Layer:
             return self.untapped(own)
 
     def untapped(self, point: Mapping[str, Array]) -> Passed:
-        """Do what `passed` does, with taps under whatever watches them."""
+        """Do the same as `passed`, but let whatever currently watches taps keep watching them."""
         given = given_to(self.arguments, point)
         result = called(self.forward.value, given)
         results = result if isinstance(result, tuple | list) else (result,)
         expected = self.convention.outputs + self.convention.caches
         if len(results) != expected:
-            raise self.forward.complain(f"returns {len(results)} results where it returned {expected} before")
+            raise self.forward.complain(f"returns {len(results)} results, but it returned {expected} before")
         outputs = tuple(results[: self.convention.outputs])
         rest = results[self.convention.outputs :] if not self.convention.inputs else ()
         return Passed(outputs, tuple(rest), {name: given[name] for name in self.convention.inputs}, given)
@@ -104,7 +106,7 @@ class Layer:
         return ((name, each) for name, each in zip(names, results, strict=True) if name in self.floats)
 
     def _by_name(self, result: Mapping[Any, Any]) -> dict[str, Any]:
-        """Return the gradients by the names of the arguments, which may have a d in front in the dict."""
+        """Return the gradients by the names of the arguments, which the dict may write with a d in front."""
         known = (*self.floats, *self.taps.at)
         names = {prefix + name: name for prefix in _GRADIENT_PREFIXES[::-1] for name in known}
         unknown = [str(name) for name in result if name not in names]
@@ -118,10 +120,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Passed:
-    """What one call of forward returned, and the arguments that it was given.
+    """The result of one call of forward, with the arguments of that call.
 
-    rest: what backward takes by position after the upstreams, such as the cache.
-    inputs: what it takes by name.
+    rest: the values, such as the cache, that backward takes by position after the upstreams.
+    inputs: the values that backward takes by name.
     """
 
     outputs: tuple[Any, ...]
@@ -133,7 +135,7 @@ class Passed:
 def convention_of(
     forward: Callee, backward: Callee, result: Any, arguments: Mapping[str, Any], outputs: int | None
 ) -> Convention:
-    """Return how forward and backward fit together.
+    """Return the convention that forward and backward follow.
 
     Backward takes one upstream for each output, and then forward's cache, some of its arguments, or nothing.
 
@@ -162,14 +164,14 @@ def convention_of(
 
 
 def _counts(results: int, outputs: int | None) -> tuple[int, ...]:
-    """Return the numbers of outputs that forward may have, the most usual first."""
+    """Return the possible numbers of outputs of forward, the most common first."""
     if outputs is not None:
         return (outputs,) if 1 <= outputs <= results else ()
     return (results - 1, results) if results > 1 else (1,)
 
 
 def _usable(forward: Callee, results: Sequence[Any], convention: Convention) -> Convention:
-    """Return the convention. Raises `InputError` unless the outputs are real numbers."""
+    """Return the convention unchanged. Raises `InputError` unless the outputs are real numbers."""
     for each in results[: convention.outputs]:
         if plain(each).dtype.kind != "f":
             found = a(each) if plain(each).dtype.kind == "O" else f"numbers of type {plain(each).dtype}"
@@ -200,7 +202,7 @@ def _parameters(function: Callable[..., Any]) -> Sequence[inspect.Parameter] | N
 
 
 def takes_by_name(function: Callable[..., Any], before: int, given: Mapping[str, Any]) -> bool:
-    """Return whether the function accepts these arguments by name, after `before` arguments by position."""
+    """Return whether the function accepts these arguments by name, after `before` positional arguments."""
     try:
         inspect.signature(function).bind(*range(before), **given)
     except (TypeError, ValueError):
@@ -209,7 +211,7 @@ def takes_by_name(function: Callable[..., Any], before: int, given: Mapping[str,
 
 
 def called(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Call the function with these arguments by name or, if it has other names, by position."""
+    """Call the function with these arguments by name or, if its parameters have other names, by position."""
     return function(**given) if takes_by_name(function, 0, given) else function(*given.values())
 
 
@@ -228,7 +230,7 @@ def _is_array(value: Any) -> bool:
 
 
 def given_to(arguments: Mapping[str, Any], point: Mapping[str, Array]) -> dict[str, Any]:
-    """Return a fresh copy of all arguments, with the arrays of `point` in their places."""
+    """Return a fresh copy of all arguments, in which the arrays of `point` replace those of the same name."""
     return {
         name: in_the_form_of(value, point[name].copy()) if name in point else _copy(value)
         for name, value in arguments.items()
@@ -242,7 +244,7 @@ def _copy(value: Any) -> Any:
 
 
 def in_the_form_of(template: Any, array: Array) -> Any:
-    """Return the array, in its own dtype, as a tensor of torch or an array of jax if `template` is one."""
+    """Return the array, in its own dtype, as a torch tensor or a jax array if `template` is one."""
     if hasattr(template, "new_tensor"):
         return sys.modules["torch"].as_tensor(array).to(template.device)
     if type(template).__module__.startswith("jax"):

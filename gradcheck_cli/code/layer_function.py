@@ -1,7 +1,7 @@
-"""A layer as a function to check: L = Σ c · out, with random weights c for every output.
+"""A layer as a function to check: L = Σ c · out, with a random weight c for every output.
 
-An upstream of ones would hide a backward that ignores its upstream, and every term whose sum is 0, as in a
-normalisation. So c is drawn at random, and never all ones.
+If all upstream gradients were 1, a backward that ignores its upstream would pass. So would a missing term
+whose sum over the outputs is 0, as in a normalisation. So c is drawn at random.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gradcheck_cli.types import Array, Shape
 
 _MOVED = "with inputs moved a little"
 _MOST_TERMS = 4096
-"""The most loss terms. Terms have less rounding noise than their total, but each takes memory."""
+"""The largest number of loss terms. Terms have less rounding noise than their sum, but take more memory."""
 
 Layout = Callable[[Array], Array]
 """A function that returns an array with the same entries, possibly in another memory layout."""
@@ -53,10 +53,10 @@ def layer_function(
     outputs: int | None,
     where: Location,
 ) -> LayerFunction:
-    """Call forward and backward repeatedly to verify that their results are usable, and return them as one.
+    """Return a layer as a function to check, after calling forward and backward several times to verify them.
 
     arguments: all arguments of forward, by name.
-    outputs: the number of forward's outputs; None to find out.
+    outputs: the number of forward's outputs; None to infer it.
     where: the place in the spec that errors in the arguments point at.
     Raises `InputError` if the two functions do not fit together, fail, change their arguments, or return
     different results for the same arguments.
@@ -64,7 +64,7 @@ def layer_function(
     names = floats(arguments)
     point = as_point({name: plain(arguments[name]) for name in names}, where)
     if not names:
-        help = "give x and the weights as arrays of floats; anything else is passed on as it is"
+        help = "pass x and the weights as arrays of floats; anything else is passed on unchanged"
         raise forward.complain("has no arguments to differentiate", help)
     watch = Watching(forward)
     with forward.running(), watching(watch):
@@ -80,10 +80,10 @@ def layer_function(
 
 @dataclass(frozen=True)
 class Upstream:
-    """The gradient of the loss with respect to each output. `str()` describes what is unusual about it.
+    """The gradient of the loss with respect to each output. `str()` says what is unusual about it.
 
     weights: one array per output.  told: how they differ from the first draw; empty if they do not.
-    layout: how the arrays lie in memory when backward gets them.
+    layout: changes the memory layout of the arrays that backward receives.
     """
 
     weights: tuple[Array, ...]
@@ -111,7 +111,9 @@ class Upstream:
         return replace(self, weights=tuple(c + d for c, d in both), told="c is the sum of two draws.")
 
     def __str__(self) -> str:
-        layout = "" if self.layout is np.ascontiguousarray else "Backward gets c in another memory layout."
+        layout = (
+            "" if self.layout is np.ascontiguousarray else "Backward receives c in another memory layout."
+        )
         return " ".join(filter(None, ["L = Σ c · out, with c drawn at random.", self.told, layout]))
 
 
@@ -127,7 +129,7 @@ def _drawn(shapes: Sequence[Shape], seed: int) -> tuple[Array, ...]:
 
 
 def strided(array: Array) -> Array:
-    """Return a copy stored column by column, with gaps between the numbers, like a slice of a transpose."""
+    """Return a copy stored column by column, with gaps between the elements, like a slice of a transpose."""
     pairs = np.empty((*array.T.shape, 2), dtype=array.dtype)
     pairs[..., 0], pairs[..., 1] = array.T, -1.0 - array.T
     return pairs[..., 0].T
@@ -135,7 +137,7 @@ def strided(array: Array) -> Array:
 
 @dataclass(frozen=True)
 class LayerFunction:
-    """A layer as a `Function` of the arrays that forward takes, with L = Σ c · out.
+    """A layer as a `Function` of the arrays that forward takes, with the loss L = Σ c · out.
 
     parameters: the point at which the gradients are checked.
     upstream: c.  loss: L at the point.
@@ -166,7 +168,7 @@ class LayerFunction:
 
     @property
     def samples(self) -> int | None:
-        """The length of the first axis, if the first input and the first output share it."""
+        """The length of the first axis, if the first input and the first output agree in it."""
         shapes = (plain(self.layer.arguments[self.layer.floats[0]]).shape, self.upstream.weights[0].shape)
         lengths = {shape[:1] for shape in shapes}
         return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else None
@@ -188,7 +190,10 @@ class LayerFunction:
             return {name: real(g) for name, g in self._read(gradients).items()}
 
     def forward(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the loss terms, (S,), at parameters without taps, under whatever watches the taps."""
+        """Return the loss terms, (S,), at parameters without taps.
+
+        Taps stay visible to whatever watches them.
+        """
         with self.layer.forward.running(_MOVED):
             return self._weighted(self.layer.untapped(parameters))
 
@@ -201,7 +206,7 @@ class LayerFunction:
         """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
 
     def observe(self) -> tuple[Evaluation, tuple[str, ...]]:
-        """Run forward and backward once; return the loss terms and gradients, and any remarks.
+        """Run forward and backward once. Return the loss terms, the gradients and any remarks.
 
         Raises `InputError` if forward or backward changes an argument of forward.
         """
@@ -219,7 +224,7 @@ class LayerFunction:
         return Evaluation(losses, arrays), tuple(self._remarks(gradients, passed, upstreams))
 
     def handed(self, passed: Passed) -> list[Any]:
-        """Return what backward gets as its upstream, one array per output."""
+        """Return the upstream that backward receives, one array per output."""
         return self.upstream.given_to(passed.outputs)
 
     def _read(self, gradients: Mapping[str, Any]) -> dict[str, Array]:
@@ -236,9 +241,7 @@ class LayerFunction:
         terms = []
         for c, out in zip(self.upstream.weights, passed.outputs, strict=True):
             if (found := plain(out)).shape != c.shape:
-                message = (
-                    f"returns an output of shape {list(found.shape)} where it was {list(c.shape)} before"
-                )
+                message = f"returns an output of shape {list(found.shape)}, but {list(c.shape)} before"
                 raise self.layer.forward.complain(message)
             terms.append((c * found.astype(np.float64)).ravel())
         flat = np.concatenate(terms)
@@ -283,7 +286,7 @@ def _observed(function: LayerFunction) -> LayerFunction:
 
 
 def _tried(function: LayerFunction) -> LayerFunction:
-    """Return the function with what other upstreams show: backward must be linear in its upstream."""
+    """Return the function with findings from other upstreams, in which backward must be linear."""
     eps = max(float(np.finfo(g.dtype).eps) for g in function.gradients(function.parameters).values())
     found = {finding.sentence: (finding, upstream) for finding, upstream in _trials(function, eps)}
     function = replace(function, findings=tuple(finding for finding, _ in found.values()))
@@ -293,7 +296,7 @@ def _tried(function: LayerFunction) -> LayerFunction:
 
 
 def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upstream]]:
-    """Yield what backward does wrong with other upstreams, each with an upstream that shows it."""
+    """Yield each fault of backward that other upstreams reveal, with an upstream that reveals it."""
     who, judged = str(function.layer.backward), function.upstream
     first = _run(function, judged)
     scaled = _run(function, judged.times(FACTOR))
@@ -321,7 +324,7 @@ _DOES_NOT_ADD = (
 
 
 def _run(function: LayerFunction, upstream: Upstream) -> Mapping[str, Array] | None:
-    """Return the gradients with this upstream; None if the code fails."""
+    """Return the gradients for this upstream; None if the code fails."""
     try:
         return replace(function, upstream=upstream).gradients(function.parameters)
     except InputError:

@@ -1,4 +1,4 @@
-"""Read a layer of the user's: a forward and a backward function in one file."""
+"""Read the user's layer: a forward and a backward function in one file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.gradients import FromCode
 
 _OWN = ("inputs", "parameters")
-"""Names of a module's dict of arguments, or of a function that returns it; the first one found counts."""
+"""The names that a module may give to its arguments: a dict, or a function that returns one.
+
+The first one found counts.
+"""
 
 
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
@@ -27,7 +30,7 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     together, change their arguments, or return different results for the same arguments.
     """
     if inputs.problem is not None:
-        help = "leave the network out; a layer is checked for itself, with the loss Σ c · out"
+        help = "leave the network out; a layer is checked on its own, with the loss Σ c · out"
         raise bad_input("a network does not work with a layer", "network", help=help)
     forward = load(source.code, source.where)
     backward = _backward(source, forward)

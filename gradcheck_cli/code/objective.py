@@ -140,10 +140,10 @@ class Inputs:
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
     """Return the parameters and the data to pass to the user's code.
 
-    With a network section, they are those of the network; without one, the arrays in the files that the spec
-    names.
+    If the spec has a network section, they come from the network; otherwise, they are the arrays in the files
+    that the spec names.
 
-    own: the parameters that the code defines, which replace those of the network.
+    own: the parameters that the code defines, which replace the network's parameters.
     """
     if spec.network is not None:
         problem = build_problem(spec, own)

@@ -1,4 +1,4 @@
-"""Compare the gradients of two runs of backward whose upstream differs in a known way."""
+"""Compare the gradients from two runs of backward whose upstreams differ in a known way."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from gradcheck_cli.types import Array
 Gradients = Mapping[str, Array]
 
 FACTOR = -0.5
-"""A factor to multiply the loss by. A power of two, up to its sign, scales the gradient without rounding."""
+"""A factor to multiply the loss by.
+
+It is a power of two up to its sign, so it scales gradients without rounding.
+"""
 
 _ROUNDINGS = 64.0
-"""How much gradients may differ between memory layouts, in units of the machine epsilon.
+"""The largest difference between gradients in different memory layouts, in units of the machine epsilon.
 
 Another layout may change the order in which sums are computed, and so their rounding.
 """
@@ -26,14 +29,14 @@ MISREADS = (
     "reads its upstream as if it were contiguous: the same upstream in another memory layout gives a "
     "different gradient of {}"
 )
-_TIMES = f"with the loss times {FACTOR:g}, the gradient of {{}}"
+_TIMES = f"with the loss multiplied by {FACTOR:g}, the gradient of {{}}"
 _IGNORES = f"does not use its upstream: {_TIMES} stays the same"
 _SQUARES = f"uses its upstream twice: {_TIMES} is {FACTOR**2:g} times what it was"
 _DISTORTS = f"is not linear in its upstream: {_TIMES} is not {FACTOR:g} times what it was"
 
 
 def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) -> str:
-    """Return how backward fails if the gradients of `differ` are not `FACTOR` times the first.
+    """Return a phrase for the fault of backward if the gradients in `differ` do not scale with the loss.
 
     first, second: the gradients before and after the loss was multiplied by `FACTOR`.
     """

@@ -1,4 +1,7 @@
-"""`tap` marks an intermediate of the user's forward pass. Code may call it in production: it is light."""
+"""The function `tap`, which marks an intermediate of the user's forward pass.
+
+It is cheap enough for production.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class Watch(Protocol):
     """An object that sees every tap while it watches."""
 
     def passed(self, name: str, value: Any, place: str) -> Any:
-        """Return the value to compute on with: the one that the code computed, or another in its place."""
+        """Return the value to continue with: the one that the code computed, or another one in its place."""
 
 
 _WATCHING: list[Watch] = []

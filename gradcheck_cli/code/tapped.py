@@ -1,7 +1,8 @@
-"""A function whose forward pass marks intermediates with `tap`: they are checked like parameters.
+"""Check intermediates that a forward pass marks with `tap` in the same way as parameters.
 
-An intermediate is moved by adding to it where it stands, and everything after it is computed from there. So
-its gradient is ∂L/∂h with the parameters held, which is what backward passes on at that line.
+To perturb an intermediate, a number is added to it where the code computes it, and everything after it is
+computed from the sum. Its gradient is thus ∂L/∂h with the parameters held fixed, which is what backward
+passes on at that line.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from gradcheck_cli.code.tap import watching
 from gradcheck_cli.types import Array
 
 Run = Callable[[Mapping[str, Array]], Array]
-"""Runs the forward pass at these parameters, without taps, and returns the loss terms, (S,)."""
+"""A function that runs the forward pass at these parameters and returns the loss terms, (S,)."""
 
 _NUDGE = 2.0**-10
-"""How far to move a tensor to see what depends on it, relative to the size of its entries."""
+"""How far to perturb a tensor, relative to the size of its entries, in order to see what depends on it."""
 
 _DIFFERS = 1e-12
-"""The relative change of an intermediate above which it depends on what was moved."""
+"""An intermediate depends on a perturbed tensor if its relative change is larger than this."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Tap:
 
 @dataclass
 class Watching:
-    """Sees the taps of one run of the forward pass, and moves or holds some of them.
+    """Sees the taps of one run of the forward pass, and perturbs or fixes some of them.
 
     code: the function that runs, for messages.
-    shifts: what to add to the value of a tap, by name.  held: values to put in the place of taps, by name.
-    seen: every tap that was passed, in order.
+    shifts: what to add to the value of each tap, by name.  held: values that replace those of taps, by name.
+    seen: all taps passed so far, in order.
     """
 
     code: Callee
@@ -50,7 +51,11 @@ class Watching:
     seen: dict[str, Tap] = field(default_factory=dict)
 
     def passed(self, name: str, value: Any, place: str) -> Any:
-        """Return the value, moved or held. Raises `InputError` for a second tap of the name, or no floats."""
+        """Return the value after a shift or replacement.
+
+        Raises `InputError` if a tap of this name has been passed before, or if the value does not consist of
+        floats.
+        """
         if name in self.seen:
             message = f"passes tap '{name}' twice, at {self.seen[name].place} and at {place}"
             raise self.code.complain(message, f"give each its own name, such as f'{name}{{i}}'")
@@ -65,7 +70,7 @@ class Watching:
 
 
 def _in_kind(value: Any, shift: Array) -> Any:
-    """Return the shift as a tensor of torch if the value is one; numpy and jax add arrays of numpy."""
+    """Return the shift as a torch tensor if the value is one. numpy and jax can add numpy arrays."""
     return value.new_tensor(shift) if hasattr(value, "new_tensor") else shift
 
 
@@ -81,11 +86,11 @@ class Taps:
 
     @property
     def values(self) -> Mapping[str, Array]:
-        """The values of the taps, which count as further parameters."""
+        """The values of the taps, which are checked like parameters."""
         return {name: tap.value for name, tap in self.at.items()}
 
     def split(self, point: Mapping[str, Array]) -> tuple[dict[str, Array], Watching]:
-        """Return the parameters of a point, and a watch that moves the taps to their values there."""
+        """Return the parameters of a point, and a watch that sets the taps to their values at that point."""
         shifts = {name: point[name] - tap.value for name, tap in self.at.items() if name in point}
         moved = {name: shift for name, shift in shifts.items() if shift.any()}
         return {n: array for n, array in point.items() if n not in self.at}, Watching(self.code, moved)
@@ -94,9 +99,9 @@ class Taps:
 def refuse_unused(
     taps: Taps, run: Run, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
 ) -> None:
-    """Raise `InputError` if the code computes on without the value that a tap returned.
+    """Raise `InputError` if the code does not use the value that a tap returned.
 
-    Such a tap can be moved without any effect, while the code gives it a gradient.
+    Perturbing such a tap has no effect, although the code returns a gradient for it.
     """
     for name, tap in taps.at.items():
         if np.any(gradients[name]) and not _moves(Search(taps, run, parameters), name):
@@ -116,7 +121,7 @@ def _moves(search: Search, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Search:
-    """Finds between which taps a fault lies.
+    """Finds the two taps between which a fault lies.
 
     run: runs the forward pass.  parameters: the point, without taps.
     """
@@ -141,9 +146,7 @@ class Search:
         if not above:
             return f"{at}, and nothing between it and the loss has a tap: the fault lies there"
         names = " and ".join(f"∂L/∂{each}{self._line(each)}" for each in above)
-        past = (
-            f", or on a way from {name} to the loss that passes no tap" if self._passes(name, above) else ""
-        )
+        past = f", or on a path without taps from {name} to the loss" if self._passes(name, above) else ""
         are = "is" if len(above) == 1 else "are"
         return f"{names} {are} right, but {at}: the fault lies between them{past}"
 
@@ -151,7 +154,7 @@ class Search:
         return f" ({self.taps.at[name].place})" if name in self.taps.at else ""
 
     def _next(self, reached: Mapping[str, frozenset[str]], name: str) -> list[str]:
-        """Return the taps that depend on a tensor and on no other tap that depends on it, in order."""
+        """Return, in order, the taps that depend on a tensor directly, not through another tap."""
         further = {each for via in reached[name] for each in reached[via]}
         return [tap for tap in self.taps.at if tap in reached[name] - further]
 
@@ -165,12 +168,12 @@ class Search:
         )
 
     def _passes(self, name: str, above: Sequence[str]) -> bool:
-        """Return whether the loss depends on a tensor even while the taps above it are held."""
+        """Return whether the loss depends on a tensor even while the taps above it are held fixed."""
         held = {tap: self.taps.at[tap].value for tap in above}
         return _differ(self.run(self.parameters), self.moved(name, held)[1])
 
     def moved(self, name: str, held: Mapping[str, Array]) -> tuple[Watching, Array]:
-        """Move a tensor while some taps are held; return what was seen, and the loss terms, (S,).
+        """Perturb a tensor while some taps are held fixed. Return the taps seen, and the loss terms, (S,).
 
         held: the values of those taps, by name.
         """

@@ -47,7 +47,7 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     tensors. The source's `names` and `layout` translate their names and layout to those of the network
     section.
 
-    The gradients are those of backward, in the module's own dtype. The losses come from the same module at
+    The gradients come from backward, in the module's own dtype. The losses come from the same module at
     the same point, but in float64, and without autograd unless the forward pass needs it. The terms of the
     loss are weighted at random, since an upstream gradient of ones hides mistakes.
 
@@ -189,7 +189,7 @@ class _Function:
 def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
     """Run the module several times to verify that its results are usable, and return it as a `Function`.
 
-    Its loss is that of the author, without weights.
+    Its loss is the author's, without weights.
     """
 
     def observe() -> tuple[Evaluation, tuple[str, ...]]:

@@ -43,8 +43,8 @@ def diagnose(
     """Return a diagnosis of the wrong gradients.
 
     problem: the network, if the spec describes one.
-    is_its_loss: whether the finite differences are those of the network's own loss. If not, they are those of
-    a loss returned by the author's code, which may differ.
+    is_its_loss: whether the finite differences are taken of the network's own loss. If not, they are taken of
+    the loss that the author's code returns, which may be different.
     samples: the number of samples, if known.  without: kinds of mistakes to leave out.
     in_out: whether the author's file stores weights as [in, out], so that its rows are our columns.
     loss: the author's loss, if known.

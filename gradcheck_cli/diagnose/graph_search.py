@@ -183,7 +183,7 @@ class GraphSearch:
         return tuple(dict.fromkeys(names))
 
     def _first_below(self, value: int) -> tuple[str, ...]:
-        """Return the checked parameters whose gradients ∂L/∂value reaches first on its way down."""
+        """Return the checked parameters whose gradients are the first to depend on ∂L/∂value in backprop."""
         return self._first[value]
 
     @cached_property

@@ -171,7 +171,7 @@ class PointwiseSite(NodeSite):
 
     @cached_property
     def a_h(self) -> Array:
-        """The input of the layer: that of the nearest step below with a weight; empty if there is none."""
+        """The layer's input, which is that of the nearest weighted step below; empty if there is none."""
         at, below = self.visit.at, self.visit.feeder
         while below >= 0:
             node = at.graph.nodes[below]

@@ -242,9 +242,9 @@ def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
 def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
     """Return a solver for eps that uses one row of the weight's gradient.
 
-    The row is that of the unit with the smallest variance, where eps matters most.
-    terms: writes δ as a polynomial in r = 1 / √(var z + eps) and returns its coefficients, each (N, out):
-    that of r and, if there is one, that of r³.
+    The row belongs to the unit with the smallest variance, for which eps matters most.
+    terms: writes δ as a polynomial in r = 1 / √(var z + eps), and returns the coefficient of r and, if there
+    is one, the coefficient of r³, each (N, out).
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:

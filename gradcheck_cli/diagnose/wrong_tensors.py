@@ -97,7 +97,7 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 def _permuted(axis: int) -> Fits:
     """Return a `Fits` function for gradients with rows (axis 0) or columns (axis 1) in the wrong order.
 
-    The rows or columns of both gradients are sorted by a weighted sum of their entries and so matched. The
+    The rows or columns of both gradients are matched by sorting them by a weighted sum of their entries. The
     weights follow no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
     """
 

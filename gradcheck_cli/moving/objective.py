@@ -174,7 +174,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def one_by_one(self) -> tuple[NetworkObjective, ...]:
-        """The objective with all kinks on their left, then with each of a sample's kinks alone on its right.
+        """The objectives with all kinks on their left, and with exactly one kink of each sample on its right.
 
         Empty if these do not determine the result of every choice, or if there are too many.
         """

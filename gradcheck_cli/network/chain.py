@@ -62,7 +62,7 @@ def chain_of(graph: Graph) -> tuple[Placed, ...]:
 def _layer_from(graph: Graph, first: int) -> Placed | None:
     """Return the layer whose nodes begin at index `first`.
 
-    None if the nodes there are not those of a dense or convolution layer.
+    None if the nodes there do not form a dense or convolution layer.
     """
     nodes = graph.nodes
     enters = next((i for i in range(first, len(nodes)) if not _passes(nodes[i])), len(nodes))

@@ -196,4 +196,4 @@ class UnitObjective(Objective, Protocol):
 
     @property
     def one_by_one(self) -> Sequence[UnitObjective]:
-        """The network with all kinks on their left, then with each alone on its right; empty if too many."""
+        """The networks with all kinks on their left and with exactly one on its right; empty if too many."""

@@ -200,7 +200,7 @@ def _inline(data: InlineData, needed: Needed | None = None) -> Batch:
         rows = getattr(data, name)
         for i, row in enumerate(rows):
             if isinstance(row, tuple) and len(row) != len(rows[0]):
-                message = f"row {i} of {name} has {len(row)} numbers, row 0 has {len(rows[0])}"
+                message = f"row {i} of {name} has {len(row)} numbers, but row 0 has {len(rows[0])}"
                 complaints.append(Complaint(message, ("data", name, i)))
     if complaints:
         raise InputError(*complaints)

@@ -40,7 +40,7 @@ class Problem:
     x: the inputs, (N, *features).
     target: the targets, (N, *outputs), with label smoothing and class weights applied.
     y: the labels, (N, *positions), or targets as they are in the data; `target` was made from them.
-    checked: the names of the parameters to check, those of the output layer first.
+    checked: the names of the parameters to check, starting with the output layer.
     patterns: the patterns that select them.
     checks_inputs: whether ∂L/∂x is checked as well.
     plain_target: the targets, (N, *outputs), before label smoothing and class weights.
@@ -94,7 +94,7 @@ class Problem:
 def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
     """Build the problem that a spec describes, reading or drawing its parameters and data.
 
-    own: parameters from the user's Python file, which replace those of the spec.
+    own: parameters from the user's Python file, which replace the spec's parameters.
     Raises an `InputError` that lists every error in the spec or its files.
     """
     if spec.network is None:

@@ -179,8 +179,11 @@ def test_what_an_upstream_of_ones_hides_is_wrong(checked, kind, loss):
 @pytest.mark.parametrize(
     ("upstream", "said"),
     [
-        ("g * g", "uses its upstream twice: with the loss times -0.5, the gradient of x is 0.25 times"),
-        ("g.abs()", "is not linear in its upstream: with the loss times -0.5"),
+        (
+            "g * g",
+            "uses its upstream twice: with the loss multiplied by -0.5, the gradient of x is 0.25 times",
+        ),
+        ("g.abs()", "is not linear in its upstream: with the loss multiplied by -0.5"),
     ],
 )
 def test_a_backward_that_is_not_linear_is_named(checked, upstream, said):

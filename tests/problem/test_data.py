@@ -56,9 +56,9 @@ def test_inline_rows_are_the_batch():
 
 def test_ragged_rows_are_all_named_where_they_stand():
     assert refused(inline([[1, 2, 3], [1, 2], [1, 2, 3, 4]], [[1], [1, 2], [1]])) == [
-        ("row 1 of x has 2 numbers, row 0 has 3", ("data", "x", 1)),
-        ("row 2 of x has 4 numbers, row 0 has 3", ("data", "x", 2)),
-        ("row 1 of y has 2 numbers, row 0 has 1", ("data", "y", 1)),
+        ("row 1 of x has 2 numbers, but row 0 has 3", ("data", "x", 1)),
+        ("row 2 of x has 4 numbers, but row 0 has 3", ("data", "x", 2)),
+        ("row 1 of y has 2 numbers, but row 0 has 1", ("data", "y", 1)),
     ]
 
 

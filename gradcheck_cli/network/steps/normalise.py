@@ -136,7 +136,7 @@ class Normalised:
     step: Normalise
 
     def vjp(self, dL_dvalue: Array) -> Array:
-        """Return ∂L/∂z for ∂L/∂ẑ (N, units)."""
+        """Return ∂L/∂z, given ∂L/∂ẑ (N, units)."""
         return self.step.handed(dL_dvalue, self.value, self.deviation)
 
 
