@@ -75,7 +75,7 @@ def by_largest(dout, cache):
         ),
         (
             squares,
-            "squares uses its upstream twice: with the loss multiplied by -0.5, the gradient of x is 0.25 times",
+            "squares uses its upstream twice: with the loss multiplied by -0.5, the gradient of x is 0.25",
         ),
         (by_sign, "by_sign is not linear in its upstream: with the loss multiplied by -0.5"),
     ],

@@ -61,7 +61,7 @@ def test_code_that_cannot_be_evaluated_at_any_other_point_is_refused(tmp_path):
         "    return (p['w'] ** 2).sum(), {'w': 2 * p['w']}\n"
     )
     (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}")
-    with pytest.raises(InputError, match=r"with parameters moved a little, .* must sum to 1"):
+    with pytest.raises(InputError, match=r"with slightly changed parameters, .* must sum to 1"):
         check(load_spec(tmp_path / "net.yaml"))
 
 

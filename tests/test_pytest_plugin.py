@@ -236,7 +236,8 @@ def test_code_that_fails_only_when_differenced_fails_with_a_message(project):
     done = project.pytest("net.yaml")
     assert done.returncode == 1
     assert (
-        "net.yaml:1:21: error: with parameters moved a little, f of net.py raises ZeroDivision" in done.stdout
+        "net.yaml:1:21: error: with slightly changed parameters, f of net.py raises ZeroDivision"
+        in done.stdout
     )
     assert "gradcheck_cli" not in done.stdout
 

@@ -38,7 +38,7 @@ from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, Location
 from gradcheck_cli.types import Array, Shape
 
-_MOVED = "with inputs moved a little"
+_MOVED = "with slightly changed inputs"
 _MOST_TERMS = 4096
 """The largest number of loss terms. Terms have less rounding noise than their sum, but take more memory."""
 

@@ -41,7 +41,7 @@ from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.spec.gradients import NetworkCode
 from gradcheck_cli.types import Array
 
-_MOVED = "with parameters moved a little"
+_MOVED = "with slightly changed parameters"
 
 
 def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:

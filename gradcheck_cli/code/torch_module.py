@@ -30,7 +30,7 @@ from gradcheck_cli.spec.gradients import NetworkCode
 from gradcheck_cli.types import Array
 
 _WIDE = "in float64, which differences need"
-_MOVED = "with parameters moved a little"
+_MOVED = "with slightly changed parameters"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
 _ONE_TYPE = (
     "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "

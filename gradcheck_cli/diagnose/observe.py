@@ -59,14 +59,14 @@ def _where(problem: Problem, targets: Mapping[str, Target], off: Sequence[str]) 
         return f"everything below layer {top} is right: the mistake is in {listed(wrong)} alone, not in δ"
     if not above:
         return (
-            f"layer {top}, the topmost, is wrong: the mistake is in it, or in ∂L/∂a, the gradient of the loss"
+            f"the topmost layer, {top}, is wrong: the mistake is in it, or in ∂L/∂a, the gradient of the loss"
         )
     checked = [name for name in above if any(layer_of(tensor) == name for tensor in targets)]
     many = len(checked) > 1
     right = f"layer{'s' if many else ''} {listed(checked)} {'are' if many else 'is'} right: "
     return (
         right if checked else ""
-    ) + f"the mistake is in layer {top}, or in ∂L/∂a = δ w, the gradient handed down to it"
+    ) + f"the mistake is in layer {top}, or in ∂L/∂a = δ w, the gradient passed down to it"
 
 
 def _is_known_right(target: Target) -> bool:

@@ -26,7 +26,7 @@ def _turned(w: Array) -> Array:
     return w[:, :, ::-1, ::-1]
 
 
-# --- what is handed down -----------------------------------------------------------------------------------
+# --- what is passed down -----------------------------------------------------------------------------------
 
 HandDown = Callable[[Conv2d, Array, Array, Shape], Array | None]
 """A function that returns a wrong ∂L/∂input, given the step, δ, w and the shape of the input.

@@ -131,4 +131,4 @@ def test_exceptions_away_from_the_parameters_name_the_caller():
     function = given(lambda p: (1.0 / (p["w"] == W).all().astype(int).item(), {"w": 0.0 * W}), {"w": W})
     with pytest.raises(ZeroDivisionError) as caught:
         function.losses({"w": W + 1.0})
-    assert caught.value.__notes__ == ["gradcheck called <lambda> with parameters moved a little."]
+    assert caught.value.__notes__ == ["gradcheck called <lambda> with slightly changed parameters."]

@@ -367,7 +367,7 @@ def test_a_failure_at_perturbed_parameters_says_so(returning):
     function = read(returning("loss, g", "assert p['b'][0] == 0.5"), POINT)
     for call in (function.losses, function.gradients):
         with pytest.raises(
-            InputError, match=r"with parameters moved a little, f of .* raises AssertionError"
+            InputError, match=r"with slightly changed parameters, f of .* raises AssertionError"
         ):
             call(MOVED)
 

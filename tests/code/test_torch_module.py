@@ -401,7 +401,9 @@ def test_a_failure_at_perturbed_parameters_says_so(written):
     function = read(written(text), DATA)
     moved = {**function.parameters, "bias": np.array([11.0, 0.0])}
     for evaluate in (function.losses, function.gradients):
-        with pytest.raises(InputError, match=r"with parameters moved a little, build of .* raises Assertion"):
+        with pytest.raises(
+            InputError, match=r"with slightly changed parameters, build of .* raises Assertion"
+        ):
             evaluate(moved)
 
 

@@ -52,7 +52,7 @@ class Edit:
 
     @property
     def wrong(self) -> str:
-        """What stands in its place."""
+        """The wrong statement, which replaces the right one or follows it."""
         return f"{self.right}\n{self.code}" if self._follows else self.code
 
     @property
