@@ -77,6 +77,7 @@ class Report:
 
     way: for code, how it was checked and why, in a sentence.
     diagnosis: why the gradient is wrong, if it is.
+    against: the other source, if the gradients were compared with it and not with finite differences.
     weighted: for code, how the loss that was checked differs from the author's, in a sentence or two.
     """
 
@@ -96,6 +97,7 @@ class Report:
     way: str = ""
     diagnosis: Diagnosis | None = None
     weighted: str = ""
+    against: str = ""
 
     @property
     def passed(self) -> bool:

@@ -135,6 +135,19 @@ MAY_IMPORT = {
         "subject",
         "verdict",
     },
+    "compared": {
+        "arrays",
+        "comparison",
+        "diagnose",
+        "errors",
+        "gradients",
+        "numerical.estimate",
+        "problem.problem",
+        "report",
+        "spec.spec",
+        "subject.load",
+        "verdict",
+    },
     "sweep": {"errors", "numerical", "report", "spec", "subject", "verdict"},
     "mutate": {
         "arrays",
@@ -188,6 +201,7 @@ MAY_IMPORT = {
     "cli": {
         "checker",
         "code.own_process",
+        "compared",
         "dump",
         "errors",
         "explain",

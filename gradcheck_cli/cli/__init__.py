@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from gradcheck_cli import __version__
-from gradcheck_cli.cli import check, dump, explain, init, mutate, schema, sweep
+from gradcheck_cli.cli import check, compare, dump, explain, init, mutate, schema, sweep
 from gradcheck_cli.cli.defaults import defaults_of, refuse_unknown_variables, said_by
 from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.settable import PREFIX
@@ -42,7 +42,16 @@ def cli(context: click.Context) -> None:
     context.default_map = defaults_of(cli.commands)
 
 
-COMMANDS = (check.check, explain.explain, sweep.sweep, mutate.mutate, dump.dump, init.init, schema.schema)
+COMMANDS = (
+    check.check,
+    compare.compare,
+    explain.explain,
+    sweep.sweep,
+    mutate.mutate,
+    dump.dump,
+    init.init,
+    schema.schema,
+)
 
 for command in COMMANDS:
     command.context_settings["auto_envvar_prefix"] = PREFIX

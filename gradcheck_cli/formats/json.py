@@ -92,6 +92,7 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "gradients": report.source,
         "scheme": report.scheme,
         "differences": report.differences,
+        "against": report.against,
         "way": report.way,
         "strict": report.strict,
         "ratio": report.ratio,

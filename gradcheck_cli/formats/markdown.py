@@ -12,8 +12,8 @@ from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.glyphs import escaped, without_commands
 from gradcheck_cli.formats.table import (
     ENTRY_COLUMNS,
-    TENSOR_COLUMNS,
     entry_row,
+    tensor_columns,
     tensor_row,
 )
 from gradcheck_cli.formats.text import Cell, Column
@@ -72,7 +72,7 @@ def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
     shown = listed_tensors(report, view)
     yield from map(_said, diagnosed(report.diagnosis))
     if shown:
-        yield table(TENSOR_COLUMNS, [_marked(report, comparison) for comparison in shown])
+        yield table(tensor_columns(report), [_marked(report, comparison) for comparison in shown])
     if len(shown) < len(report.comparisons):
         yield plain_text(folded(report, shown))
     yield from map(_said, (*map(Said, remarks(report)), *asides(report)))

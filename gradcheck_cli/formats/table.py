@@ -78,7 +78,7 @@ def _tensors(page: Page, report: Report) -> None:
     """Add the table of tensors to the page and, with -v, a legend of its columns."""
     shown = listed_tensors(report, page.view)
     if shown:
-        columns = page.table(TENSOR_COLUMNS, [tensor_row(comparison) for comparison in shown])
+        columns = page.table(tensor_columns(report), [tensor_row(comparison) for comparison in shown])
         if page.view.level > 0:
             page.line("; ".join(f"{c.heading}: {c.means}" for c in columns if c.means), indent=INDENT)
     if len(shown) < len(report.comparisons):
@@ -91,6 +91,15 @@ def _say(page: Page, said: Iterable[Said]) -> None:
         for item in each.items:
             page.item(item)
 
+
+_BY_DIFFERENCES = (
+    Column("analytic", rank=3, right=True, means="a, the gradient being checked"),
+    Column("numerical ± error", rank=3, right=True, means="n, by finite differences, with its error bar"),
+)
+_BY_ANOTHER_SOURCE = (
+    Column("first", rank=3, right=True, means="a, the value in the first source"),
+    Column("second ± rounding", rank=3, right=True, means="n, the value in the second source"),
+)
 
 TENSOR_COLUMNS = (
     Column("tensor", folds=True),
@@ -105,10 +114,16 @@ TENSOR_COLUMNS = (
         means="the smallest relative error that would have been called wrong in the median entry",
     ),
     Column("worst entry", rank=2),
-    Column("analytic", rank=3, right=True, means="a, the gradient being checked"),
-    Column("numerical ± error", rank=3, right=True, means="n, by finite differences, with its error bar"),
+    *_BY_DIFFERENCES,
     Column("verdict"),
 )
+
+
+def tensor_columns(report: Report) -> tuple[Column, ...]:
+    """Return the columns of the table of tensors, with headings for what the gradients were compared with."""
+    *columns, verdict = TENSOR_COLUMNS
+    values = _BY_ANOTHER_SOURCE if report.against else _BY_DIFFERENCES
+    return (*columns[: -len(values)], *values, verdict)
 
 
 def tensor_row(comparison: Comparison) -> list[Cell]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.formats.words.coarse import too_narrow
 from gradcheck_cli.formats.words.numbers import count, count_true, listed
-from gradcheck_cli.formats.words.tensors import NO_DIFFERENCE, every_entry
+from gradcheck_cli.formats.words.tensors import NO_DIFFERENCE, every_entry, quotient
 from gradcheck_cli.formats.words.why import Said
 from gradcheck_cli.report import Outcome, Report, Resolution, resolution_of
 from gradcheck_cli.verdict import Verdict
@@ -72,7 +72,7 @@ def _worth(report: Report) -> Iterator[str]:
 def _constant(report: Report, ratio: float) -> str:
     wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = wrong[0] if len(wrong) == 1 else f"all {len(wrong)} wrong tensors"
-    return f"analytic / numerical is {ratio:.6g} in {every_entry(report)} of {where}."
+    return f"{quotient(report)} is {ratio:.6g} in {every_entry(report)} of {where}."
 
 
 def _blind(report: Report) -> str:

@@ -29,8 +29,13 @@ def tensor_verdict(comparison: Comparison) -> str:
     return "agrees, all 0" if comparison.untested else "agrees"
 
 
-def against(entry: Entry) -> str:
-    """Return an entry's two values: ``is 0.63; finite differences give 0.15 ± 9e-10``."""
+def against(entry: Entry, source: str = "") -> str:
+    """Return an entry's two values: ``is 0.63; finite differences give 0.15 ± 9e-10``.
+
+    source: the source of the second value, if it does not come from finite differences.
+    """
+    if source:
+        return f"is {number(entry.analytic)}; {source} has {number(entry.numerical)}"
     says = f"finite differences give {measured(entry.numerical, entry.error)}"
     return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else NO_DIFFERENCE}"
 
@@ -99,22 +104,27 @@ def place_of(comparison: Comparison) -> str:
     return f"{comparison.place} of {comparison.name}" if comparison.place else comparison.name
 
 
+def quotient(report: Report) -> str:
+    """Return the name of the ratio between the two values of an entry."""
+    return f"{report.source} / {report.against}" if report.against else "analytic / numerical"
+
+
 def describe(report: Report, comparison: Comparison, most: int = FEW) -> list[str]:
     """Describe a tensor that failed, in lines: a headline, the worst entries, and the reasons."""
     wrong = comparison.verdict is Verdict.WRONG
-    lines = [headline(report, comparison), *_worst_entries(comparison, most)]
+    lines = [headline(report, comparison), *_worst_entries(report, comparison, most)]
     if wrong and comparison.ratio is not None:
-        lines.append(f"analytic / numerical is {comparison.ratio:.6g} in {every_entry(report)}.")
+        lines.append(f"{quotient(report)} is {comparison.ratio:.6g} in {every_entry(report)}.")
     for said in diagnosed(report.diagnosis) if wrong else ():
         lines += [said.text, *(f"  {item}" for item in said.items)]
     return lines
 
 
-def _worst_entries(comparison: Comparison, most: int) -> Iterator[str]:
+def _worst_entries(report: Report, comparison: Comparison, most: int) -> Iterator[str]:
     failed = [entry for entry in comparison.worst(most) if entry.verdict is not Verdict.AGREES]
     for entry in failed:
-        off = relative(entry.relative_error)
-        yield f"  {comparison.name}{index(entry.index)} {against(entry)} (relative error {off})"
+        off, values = relative(entry.relative_error), against(entry, report.against)
+        yield f"  {comparison.name}{index(entry.index)} {values} (relative error {off})"
     if more := count_true(comparison.measured & ~comparison.agrees) - len(failed):
         yield f"  and {more:,} more"
 

@@ -16,6 +16,8 @@ MARKS = {Verdict.AGREES: "✓", Verdict.WRONG: "✗", Verdict.UNRESOLVED: "?"}
 
 def subject(report: Report) -> list[str]:
     """Return two lines that say what was checked, and against what."""
+    if report.against:
+        return [report.network, f"{report.source} against {report.against}"]
     differences = f"finite differences ({report.scheme}, {report.differences})"
     return [
         f"{report.network}; {report.loss_name} {report.loss:.6g}",
@@ -78,7 +80,7 @@ def _worst(report: Report) -> str:
     """Return the name of the worst entry and its two values."""
     name, worst = report.worst(1)[0]
     which = "the worst" if np.isfinite(worst.analytic) else "the first that is not finite"
-    return f"{which}, {name}{index(worst.index)}, {against(worst)}"
+    return f"{which}, {name}{index(worst.index)}, {against(worst, report.against)}"
 
 
 def _untested(report: Report) -> str:
@@ -88,7 +90,7 @@ def _untested(report: Report) -> str:
     return f"{which} {'was' if len(names) == 1 else 'were'} not tested: 0 on both sides"
 
 
-INDIVIDUALLY = {"units": "", "literal": "", "directions": " checked individually"}
+INDIVIDUALLY = {"units": "", "compared": "", "literal": "", "directions": " checked individually"}
 
 
 def individually(report: Report) -> int:

@@ -1,0 +1,148 @@
+"""Compare two sources of the same gradients, such as two ranks, two frameworks, or two releases.
+
+Neither is known to be right. The second is the reference, as finite differences are in a check; its error bar
+is the rounding that another order of the same sums would have. Finite differences decide which of the two is
+wrong, if a source has a loss (`arbitrated`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import nan
+
+import numpy as np
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.compared.source import Source
+from gradcheck_cli.comparison import Comparison, compare
+from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials
+from gradcheck_cli.diagnose.diagnosis import Diagnosis
+from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
+from gradcheck_cli.problem.problem import matching
+from gradcheck_cli.report import Report
+from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import Verdict, default_rtol
+
+_ROUNDINGS = 16.0
+"""The rounding that another order of sums may cause, in units of ε of the tensor's largest entry."""
+
+
+def compared(
+    first: Source, second: Source, only: Sequence[str] = (), rtol: float | None = None, strict: bool = False
+) -> Report:
+    """Compare the gradients of two sources, entry by entry; the second is the reference.
+
+    only: patterns of the names to compare; all if there are none.
+    rtol: the relative tolerance, by default the one of the narrower type of the two, tensor by tensor.
+
+    Raises `InputError` if the two do not hold the same arrays.
+    """
+    if only:
+        names = _matching(tuple(first.values), only)
+        first, second = first.only(names), second.only(names)
+    _refuse_misfits(first, second)
+    comparisons = tuple(_compared(first, second, name, rtol) for name in first.values)
+    report = Report(
+        comparisons,
+        network=_described(comparisons),
+        loss_name="",
+        loss=nan,
+        source=first.name,
+        against=second.name,
+        scheme="none",
+        differences="compared",
+        rtol={c.name: c.rtol for c in comparisons},
+        strict=strict,
+    )
+    return replace(report, diagnosis=_why(report)) if report.verdict is Verdict.WRONG else report
+
+
+def _matching(names: Sequence[str], only: Sequence[str]) -> Sequence[str]:
+    try:
+        return matching(names, only)
+    except InputError as error:
+        raise InputError(*(replace(complaint, where=()) for complaint in error.complaints)) from None
+
+
+def _refuse_misfits(first: Source, second: Source) -> None:
+    complaints = [*_missing(first, second), *_missing(second, first)]
+    for name in first.values.keys() & second.values.keys():
+        shapes = [list(source.values[name].shape) for source in (first, second)]
+        if shapes[0] != shapes[1]:
+            message = f"'{name}' is {shapes[0]} in {first.name} and {shapes[1]} in {second.name}"
+            complaints.append(Complaint(message))
+    if complaints:
+        raise InputError(*complaints)
+
+
+def _missing(first: Source, second: Source) -> Iterator[Complaint]:
+    names = [name for name in first.values if name not in second.values]
+    if names:
+        help = "name pairs of different names: --name THIS=THAT"
+        yield Complaint(f"{second.name} has no {listed(names)}, which {first.name} has", help=help)
+
+
+def _compared(first: Source, second: Source, name: str, rtol: float | None) -> Comparison:
+    ours, reference = (np.asarray(source.values[name], dtype=np.float64) for source in (first, second))
+    types = [source.dtypes[name] for source in (first, second)]
+    eps = [float(np.finfo(dtype).eps) for dtype in types]
+    rounding = np.full(ours.shape, _ROUNDINGS * eps[0] * _largest(ours))
+    error = np.full(ours.shape, _ROUNDINGS * eps[1] * _largest(reference) / ERROR_BARS)
+    error[~np.isfinite(reference)] = np.inf
+    tolerance = rtol or max(map(default_rtol, types))
+    return compare(name, ours, Estimate(reference, error), rounding, tolerance, max(eps))
+
+
+def _largest(array: Array) -> float:
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+
+
+def _described(comparisons: Sequence[Comparison]) -> str:
+    numbers = sum(c.entries for c in comparisons)
+    return f"{len(comparisons)} tensor{'s' if len(comparisons) != 1 else ''} of {numbers:,} numbers"
+
+
+# --- why they differ ----------------------------------------------------------------------------------------
+
+
+def _why(report: Report) -> Diagnosis:
+    if report.ratio is not None and (count := _count(report.ratio)):
+        return diagnosis_of_trials([_of_ranks(report, count)])
+    found = diagnose(report.comparisons, None, is_its_loss=False, samples=None)
+    return replace(found, basis="a layer")
+
+
+def _count(ratio: float) -> int:
+    """Return the whole number, at least 2, that the ratio or its inverse is; 0 if neither is one."""
+    larger = max(abs(ratio), 1.0 / abs(ratio)) if ratio else 0.0
+    whole = round(larger) if larger < 2**31 else 0
+    return whole if whole >= 2 and abs(larger - whole) <= 1e-5 * whole else 0
+
+
+def _of_ranks(report: Report, count: int) -> str:
+    ratio = report.ratio or 0.0
+    more, less = (report.source, report.against) if abs(ratio) > 1 else (report.against, report.source)
+    sign = " with the opposite sign" if ratio < 0 else ""
+    wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
+    where = "every tensor" if len(wrong) == len(report.comparisons) else listed(wrong)
+    sums = f"if {count} ranks, micro-batches or samples are added up there, {less} takes their mean"
+    return f"In {where}, {more} is {count} times {less}{sign}: {sums}"
+
+
+def arbitrated(report: Report, checks: Mapping[str, Report]) -> Report:
+    """Return the report with a note for each source whose gradients were checked against its own loss.
+
+    checks: the reports of those checks, by the name of the source.
+    """
+    return replace(report, unusual=tuple(_judgement(name, check) for name, check in checks.items()))
+
+
+def _judgement(name: str, check: Report) -> str:
+    says = {
+        Verdict.AGREES: f"finite differences of the loss in {name} agree with {name}",
+        Verdict.WRONG: f"by finite differences of the loss in {name}, {name} is wrong",
+        Verdict.UNRESOLVED: f"finite differences of the loss in {name} cannot decide",
+    }
+    return says[check.verdict]
