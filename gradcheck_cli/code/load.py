@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -18,10 +17,10 @@ from types import ModuleType
 from typing import Any, Protocol, Self, TextIO, cast
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.failures import PACKAGE, failure, help_for
 from gradcheck_cli.errors import InputError, Location, bad_input, did_you_mean, did_you_mean_file, shortened
 from gradcheck_cli.spec.gradients import Code
 
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
 
@@ -148,13 +147,13 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, InputError) and _is_ours(error):
             raise
-        raise bad_input(f"{what} {_failure(error, folder)}", *where, help=_help(error)) from None
+        raise bad_input(f"{what} {failure(error, folder)}", *where, help=help_for(error)) from None
 
 
 def _is_ours(error: InputError) -> bool:
     """Return whether gradcheck itself raised this `InputError`, since the user's code can also raise one."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_code.co_filename.startswith(_PACKAGE)
+    return frame.f_code.co_filename.startswith(PACKAGE)
 
 
 @contextmanager
@@ -285,65 +284,6 @@ def _child_ends_here() -> Iterator[None]:
             leave(0)
 
 
-# --- what went wrong -------------------------------------------------------------------------------------
-
-
-def _failure(error: BaseException, folder: str) -> str:
-    """Describe a failure of the code, such as ``raises ValueError at my_net.py:7: …``."""
-    place = _place(error, folder)
-    at = f" at {place}" if place else ""
-    if isinstance(error, SystemExit):
-        return f"calls sys.exit({'' if error.code is None else repr(error.code)}){at}"
-    reason = _reason(error)
-    return f"raises {type(error).__name__}{at}" + (f": {reason}" if reason else "")
-
-
-def _place(error: BaseException, folder: str) -> str | None:
-    """Return the innermost line of the traceback in the user's code, such as ``my_net.py:7``.
-
-    The result is None if the traceback does not pass through the user's code.
-    folder: the folder of the user's code.
-    """
-    if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
-        places = [(error.filename, error.lineno)]
-    else:
-        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    return place_among(places, folder)
-
-
-def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """Return the last of `places` in the user's code, such as ``my_net.py:7``; None if there is none.
-
-    places: pairs of a file and a line number.  folder: the folder of the user's code.
-    """
-    own = [(file, line) for file, line in places if _is_users(file, folder)]
-    return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
-
-
-def _is_users(file: str, folder: str) -> bool:
-    library = "site-packages" in file or file.startswith((_PACKAGE, "<frozen "))
-    return os.path.abspath(file).startswith(os.path.join(folder, "")) and not library
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first line of an error's message; empty if there is none or if its `__str__` fails."""
-    try:
-        lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
-    except Exception:
-        return ""
-    return shortened(lines[0], 200) if lines else ""
-
-
-def _help(error: BaseException) -> str | None:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"install '{error.name}' for the Python that runs gradcheck"
-    if isinstance(error, SystemExit):
-        return "put code that should run only as a script under if __name__ == '__main__':"
-    if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return "it leaves files open; close each one, for example with `with open(…) as file:`"
-    return None
-
-
 # --- importing -------------------------------------------------------------------------------------------
 
 
@@ -394,7 +334,7 @@ def _is_neighbour(name: str, folder: str) -> bool:
     """Return whether this module was imported from `folder` and is not part of gradcheck."""
     file = getattr(sys.modules[name], "__file__", None) or ""
     path = os.path.join(folder, *name.split("."))
-    return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(_PACKAGE)
+    return file in (f"{path}.py", os.path.join(path, "__init__.py")) and not file.startswith(PACKAGE)
 
 
 def _callable(module: ModuleType, code: Code, where: Location) -> Callable[..., Any]:

@@ -29,7 +29,7 @@ from threading import Thread
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
-from gradcheck_cli.code.load import place_among
+from gradcheck_cli.code.failures import place_among
 from gradcheck_cli.errors import InputError, bad_input, is_interruption
 from gradcheck_cli.spec.gradients import Code
 

@@ -1,0 +1,71 @@
+"""Describe an exception that the user's code raised, with the innermost line of that code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from gradcheck_cli.errors import shortened
+
+PACKAGE = str(Path(__file__).parents[1]) + os.sep
+"""The folder of gradcheck itself, whose lines are not those of the user's code."""
+
+
+def failure(error: BaseException, folder: str) -> str:
+    """Describe a failure of the code, such as ``raises ValueError at my_net.py:7: …``."""
+    place = _place(error, folder)
+    at = f" at {place}" if place else ""
+    if isinstance(error, SystemExit):
+        return f"calls sys.exit({'' if error.code is None else repr(error.code)}){at}"
+    reason = _reason(error)
+    return f"raises {type(error).__name__}{at}" + (f": {reason}" if reason else "")
+
+
+def _place(error: BaseException, folder: str) -> str | None:
+    """Return the innermost line of the traceback in the user's code, such as ``my_net.py:7``.
+
+    The result is None if the traceback does not pass through the user's code.
+    folder: the folder of the user's code.
+    """
+    if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
+        places = [(error.filename, error.lineno)]
+    else:
+        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    return place_among(places, folder)
+
+
+def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
+    """Return the last of `places` in the user's code, such as ``my_net.py:7``; None if there is none.
+
+    places: pairs of a file and a line number.  folder: the folder of the user's code.
+    """
+    own = [(file, line) for file, line in places if _is_users(file, folder)]
+    return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
+
+
+def _is_users(file: str, folder: str) -> bool:
+    library = "site-packages" in file or file.startswith((PACKAGE, "<frozen "))
+    return os.path.abspath(file).startswith(os.path.join(folder, "")) and not library
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error's message; empty if there is none or if its `__str__` fails."""
+    try:
+        lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
+    except Exception:
+        return ""
+    return shortened(lines[0], 200) if lines else ""
+
+
+def help_for(error: BaseException) -> str | None:
+    """Return what to do about an exception of a common kind; None for any other."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install '{error.name}' for the Python that runs gradcheck"
+    if isinstance(error, SystemExit):
+        return "put code that should run only as a script under if __name__ == '__main__':"
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "it leaves files open; close each one, for example with `with open(…) as file:`"
+    return None
