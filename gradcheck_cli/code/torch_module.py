@@ -22,6 +22,7 @@ from gradcheck_cli.code.returned import (
 )
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_graph import Graph
+from gradcheck_cli.code.torch_modules import Modules
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
 from gradcheck_cli.code.verified import verified
@@ -166,7 +167,13 @@ class _Function:
             return self.graph.gradients(parameters, self.upstream)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        """Return nothing, since modules have no taps."""
+        """Return a sentence for each module whose backward is wrong; none if that cannot be told."""
+        root = self.graph.forward
+        if not isinstance(root, self.graph.torch.nn.Module):
+            return ()
+        modules = Modules(self.graph, root, self.parameters, self.upstream)
+        with suppress(InputError), self.code.running("with its modules watched"):
+            return tuple(modules.faults(wrong))
         return ()
 
     def wide_gradients(self) -> Mapping[str, Array] | None:

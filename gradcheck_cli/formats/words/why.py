@@ -92,7 +92,7 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
         )
     if diagnosis.observations:
         yield Said("What is known:", diagnosis.observations)
-    if diagnosis.basis == "arrays" and not diagnosis.trials:
+    if diagnosis.basis == "arrays" and not (diagnosis.trials or diagnosis.places):
         yield Said(NETWORK_TELLS_MORE)
 
 
