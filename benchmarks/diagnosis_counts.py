@@ -10,8 +10,8 @@ from by_hand import Case
 from plants import KINDS, Plant
 
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+from gradcheck_cli.diagnose.nameable import NAMEABLE
 from gradcheck_cli.diagnose.other_networks import KIND as ANOTHER_NETWORK
-from gradcheck_cli.diagnose.table import NAMEABLE
 
 
 def named(answer: Answer, plant: Plant) -> bool:

@@ -19,7 +19,7 @@ from shares import first
 from gradcheck_cli.cli import main
 from gradcheck_cli.diagnose.families import BIAS
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.table import NAMEABLE
+from gradcheck_cli.diagnose.nameable import NAMEABLE
 from gradcheck_cli.diagnose.turned import _swapped
 from gradcheck_cli.formats import pages as addresses
 from gradcheck_cli.formats.pages import slug
@@ -49,7 +49,7 @@ def test_the_right_program_agrees(example: Example):
     report = checked(example, example.program)
     assert report is not None
     assert report.verdict is Verdict.AGREES
-    found = run(example.program, example.arrays)
+    found = run(example, example.program, example.arrays)
     assert found is not None
     assert np.isclose(found["loss"], example.subject.said.loss, rtol=1e-12)
 
@@ -212,10 +212,11 @@ def test_what_is_right_in_another_network_is_named_with_it():
 
 
 def test_gradients_differ_if_one_is_not_finite():
-    arrays = {"w": np.ones(2)}
-    one, other = {"dL_dw": np.array([1.0, np.nan])}, {"dL_dw": np.ones(2)}
-    assert differ(one, other, arrays)
-    assert not differ(other, other, arrays)
+    example, names = EXAMPLES[0], EXAMPLES[0].names.values()
+    ones = {f"dL_d{name}": np.ones(2) for name in names}
+    other = {**ones, f"dL_d{next(iter(names))}": np.array([1.0, np.nan])}
+    assert differ(example, other, ones)
+    assert not differ(example, ones, ones)
 
 
 # --- an edit -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from new_rows import (
 from rich.cells import cell_len
 
 from gradcheck_cli import Verdict, check
-from gradcheck_cli.diagnose.table import NAMEABLE
+from gradcheck_cli.diagnose.nameable import NAMEABLE
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.sweep.picture import marker_of

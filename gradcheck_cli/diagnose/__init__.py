@@ -18,15 +18,19 @@ from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.arrays import diagnose_arrays
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.diagnose.graph import diagnose_graph
-from gradcheck_cli.diagnose.network import diagnose_network, target_of
+from gradcheck_cli.diagnose.network import MOST, diagnose_network, target_of
 from gradcheck_cli.diagnose.other_networks import KIND, are_measured, explain_gradients, with_this_loss
 from gradcheck_cli.diagnose.rows import compared, has_rows, matrices
 from gradcheck_cli.diagnose.subsets import as_sentence
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.turned import turned
 from gradcheck_cli.diagnose.values import diagnose_values
+from gradcheck_cli.network.graph import INPUT
 from gradcheck_cli.network.losses import same_loss
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.network.shifted import INPUTS
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -64,9 +68,40 @@ def _diagnosed(
     if problem is None:
         return diagnose_arrays(comparisons, samples, without)
     parameters = [c for c in comparisons if c.name in problem.network.shapes]
-    if not any(c.wrong.any() for c in parameters) and len(parameters) < len(comparisons):
+    of_inputs = [c for c in comparisons if c.name == INPUTS and is_its_loss]
+    if of_inputs and not (has_rows(problem) and _any_wrong(parameters)):
+        found = _with_inputs(problem, [*parameters, *of_inputs], without)
+        if found.answers or _any_wrong(parameters):
+            return found
+    if not _any_wrong(parameters) and len(parameters) < len(comparisons):
         return diagnose_values(comparisons, problem)
-    comparisons = parameters
+    found = _of_parameters(problem, parameters, is_its_loss, samples, without, loss)
+    if found.answers or not _any_wrong(of_inputs):
+        return found
+    whole = _with_inputs(problem, [*parameters, *of_inputs], without)
+    return whole if whole.answers else found
+
+
+def _any_wrong(comparisons: Sequence[Comparison]) -> bool:
+    return any(c.wrong.any() for c in comparisons)
+
+
+def _with_inputs(problem: Problem, comparisons: Sequence[Comparison], without: frozenset[str]) -> Diagnosis:
+    """Return a diagnosis of the gradients of the parameters and of x, which counts as a parameter, too."""
+    whole = problem.with_shifts({INPUTS: INPUT})
+    with np.errstate(all="ignore"):
+        right = gradients(whole.network, whole.parameters, whole.x, whole.target)
+        return diagnose_graph(whole, right, comparisons, without)
+
+
+def _of_parameters(
+    problem: Problem,
+    comparisons: Sequence[Comparison],
+    is_its_loss: bool,
+    samples: int | None,
+    without: frozenset[str],
+    loss: float | None,
+) -> Diagnosis:
     with np.errstate(all="ignore"):
         whole = gradients(problem.network, problem.parameters, problem.x, problem.target)
         if not has_rows(problem):
@@ -74,7 +109,7 @@ def _diagnosed(
         right, given, comparisons = matrices(whole), comparisons, compared(comparisons)
         if is_its_loss:
             found = _of_network(problem, right, comparisons, without, loss)
-            return found if found.answers else _of_steps_between(found, problem, whole, given, without)
+            return _or_of_its_steps(found, problem, whole, given, without)
         if are_measured(right.items(), {c.name: c for c in comparisons}):
             return diagnose_network(problem, right, comparisons, without)
         return _of_another_loss(problem, right, comparisons, samples, without, loss)
@@ -101,17 +136,22 @@ def _of_graph(
     return diagnose_arrays(comparisons, samples, without)
 
 
-def _of_steps_between(
+def _or_of_its_steps(
     found: Diagnosis,
     problem: Problem,
     right: Mapping[str, Array],
     comparisons: Sequence[Comparison],
     without: frozenset[str],
 ) -> Diagnosis:
-    """Return the diagnosis `found`, or that of the graph search if a step between two layers is the cause."""
-    if not any(layer.before for layer in problem.network.layers):
+    """Return the chain's diagnosis `found`, or its graph's if a single mistake in a step is simpler.
+
+    The graph's search knows more mistakes of steps other than dense layers and activations.
+    """
+    plain = all(isinstance(node.step, (Dense, Pointwise)) for node in problem.network.graph.nodes)
+    if plain or any(len(answer.causes) == 1 for answer in found.answers):
         return found
-    of_graph = diagnose_graph(problem, right, comparisons, without)
+    is_between = not found.answers and any(layer.before for layer in problem.network.layers)
+    of_graph = diagnose_graph(problem, right, comparisons, without, MOST if is_between else 1)
     return of_graph if of_graph.answers else found
 
 

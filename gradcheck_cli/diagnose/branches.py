@@ -21,6 +21,7 @@ BRANCH_LOST = Wrong(
     "a value is used several times, but the gradient from {where} is lost, as with = instead of +=",
     *_LOST,
     "δ",
+    code="dL_da_1 = y",
 )
 SKIP_LOST = Wrong(
     "skip connection forgotten",
@@ -28,6 +29,7 @@ SKIP_LOST = Wrong(
     "one input of the sum in {where} gets no gradient, as if there were no skip connection",
     *_LOST,
     "δ",
+    code="dL_da_1 = of_norm",
 )
 TIME_LOST = Wrong(
     "gradient not carried back",
@@ -36,6 +38,7 @@ TIME_LOST = Wrong(
     "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "∂L/∂hₜ₋₁ = … + ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "δ",
+    code="dL_dh = np.zeros((N, 3))",
 )
 USE_LOST = Wrong(
     "shared parameter used once",
@@ -50,7 +53,11 @@ ONE_USE = Wrong(
     "{tensor} is used several times, but its gradient comes from {place} alone",
     "∂L/∂w of one use of w",
     "∂L/∂w = Σ over all uses of w",
+    code="dL_dw_both = y.T @ a_1",
 )
+
+
+BRANCH_MISTAKES = (BRANCH_LOST, SKIP_LOST, TIME_LOST, USE_LOST, ONE_USE)
 
 
 def owners(graph: Graph) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,13 +10,27 @@ from gradcheck_cli.diagnose.branches import ONE_USE, USE_LOST
 from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
 from gradcheck_cli.diagnose.fit import affine_if_any
 from gradcheck_cli.diagnose.mistake import Wrong, WrongTensor
-from gradcheck_cli.diagnose.state import Made
+from gradcheck_cli.diagnose.state import Made, number_of
 from gradcheck_cli.diagnose.table import CLIPPED, SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
+
+Allowed = Callable[[str], bool]
+
+
+def allowed_after(made: Sequence[Made], most: int, without: frozenset[str]) -> Allowed:
+    """Return a function that tells whether mistakes of a kind in a single tensor may follow those made.
+
+    most: the limit on mistakes. If it is reached, only a kind that was made before may be made again.
+    """
+    known = {each.wrong.kind for each in made}
+    if number_of(made) >= most:
+        return known.__contains__
+    left_out = without - {TENSOR_FACTOR.kind}  # a factor may have a name that is known
+    return lambda kind: kind not in left_out
 
 
 @dataclass(frozen=True)
@@ -40,27 +54,27 @@ class Complete:
         first, *others = self.uses.values()
         return sum(others, first)
 
-    def wrong(self, without: frozenset[str], targets: Mapping[str, Target]) -> Iterator[Candidate]:
+    def wrong(self, is_allowed: Allowed, targets: Mapping[str, Target]) -> Iterator[Candidate]:
         """Yield each mistake that this gradient may contain, with the gradient that results.
 
-        without: kinds to leave out.  targets: all gradients found.
+        is_allowed: returns whether mistakes of a kind may be tried.  targets: all gradients found.
         """
         data = self.data
-        sums = [((), data), *self._lost_uses(without)]
-        penalties = [((), self.penalty), *self._wrong_penalties(without, data)]
+        sums = [((), data), *self._lost_uses(is_allowed)]
+        penalties = [((), self.penalty), *self._wrong_penalties(is_allowed, data)]
         for (made, d), (more, p) in product(sums, penalties):
             if made or more:
                 yield (*made, *more), d + p
         for wrong in (TENSOR_FACTOR, CLIPPED, SWAPPED, *TENSOR_MISTAKES):
-            if wrong.kind not in without or wrong is TENSOR_FACTOR:
+            if is_allowed(wrong.kind):
                 yield from self._spoilt(wrong, data, targets)
 
     def _made(self, wrong: Wrong, value: float | None = None, place: str = "", early: bool = False) -> Made:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
-    def _lost_uses(self, without: frozenset[str]) -> Iterator[Candidate]:
+    def _lost_uses(self, is_allowed: Allowed) -> Iterator[Candidate]:
         """Yield the gradients that result if one use is forgotten, or if only one use counts."""
-        if len(self.uses) < 2 or USE_LOST.kind in without:
+        if len(self.uses) < 2 or not is_allowed(USE_LOST.kind):
             return
         data = self.data
         for use, part in self.uses.items():
@@ -68,10 +82,10 @@ class Complete:
             if len(self.uses) > 2:
                 yield (self._made(USE_LOST, place=use),), data - part
 
-    def _wrong_penalties(self, without: frozenset[str], data: Array) -> Iterator[Candidate]:
+    def _wrong_penalties(self, is_allowed: Allowed, data: Array) -> Iterator[Candidate]:
         name = self.target.name
         for wrong in (*PENALTY_MISTAKES, *PAIRED_PENALTY_MISTAKES):
-            if wrong.kind in without:
+            if not is_allowed(wrong.kind):
                 continue
             terms = [wrong.term(self.problem, name, value) for value in (0.0, 1.0)]
             value = affine_if_any(self.target.found - data, *terms) if wrong.unknown else 0.0

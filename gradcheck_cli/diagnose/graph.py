@@ -39,18 +39,20 @@ def diagnose_graph(
     right: Mapping[str, Array],
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
+    most: int = MOST,
 ) -> Diagnosis:
     """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the gradients found.
 
     comparisons: the gradients found.  right: the right gradients, by parameter name.
     without: kinds of mistakes to leave out, as if they were unknown.
+    most: the largest number of simultaneous mistakes to search for.
     """
     exact = matrices(right)
     targets = {c.name: target_of(c, exact[c.name]) for c in compared(comparisons)}
     targets = {name: replace(target, silent=silent_units(name, targets)) for name, target in targets.items()}
     at = pass_through(problem, {name: target.found for name, target in targets.items()})
     nothing = all_zero(targets, None, without)
-    answers, tried = (nothing, 0) if nothing else _answers(at, targets, without)
+    answers, tried = (nothing, 0) if nothing else _answers(at, targets, without, most)
     off = topmost_wrong(problem.network.graph, targets)
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
@@ -61,13 +63,15 @@ def diagnose_graph(
     )
 
 
-def _answers(at: Pass, targets: Mapping[str, Target], without: frozenset[str]) -> tuple[list[Answer], int]:
+def _answers(
+    at: Pass, targets: Mapping[str, Target], without: frozenset[str], limit: int
+) -> tuple[list[Answer], int]:
     """Return the answers and the number of steps tried. Single mistakes are tried first, then pairs."""
     if all(target.is_right for target in targets.values()):
         return [], 0
     setting = Setting(at.problem, Sizes.of(at.problem), norms_of(targets), without)
     search = GraphSearch(at, targets, without)
-    for most in range(1, MOST + 1):
+    for most in range(1, limit + 1):
         if answers := in_words(search.run(most), setting):
             return answers, search.tried
     return [], search.tried

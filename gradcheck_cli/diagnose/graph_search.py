@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.diagnose.branches import lost_variants, owners
-from gradcheck_cli.diagnose.complete import Complete
+from gradcheck_cli.diagnose.complete import Complete, allowed_after
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
 from gradcheck_cli.diagnose.loops import Repeated, everywhere, in_loops
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
@@ -373,7 +373,9 @@ class GraphSearch:
                 return
         if target.is_right:
             return  # a mistake here would have to cancel out an earlier one
-        for made, candidate in complete.wrong(self.without, self.targets):
+        for made, candidate in complete.wrong(
+            allowed_after(swept.made, self.most, self.without), self.targets
+        ):
             whole = swept.with_made(*(_shown(each) for each in made))
             if number_of(whole.made) <= self.most and target.matches(candidate):
                 yield self._reproduced(whole, target, candidate)

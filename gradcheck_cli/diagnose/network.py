@@ -12,7 +12,7 @@ import numpy as np
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.fair import is_fair
-from gradcheck_cli.diagnose.families import BRANCHES
+from gradcheck_cli.diagnose.families import BRANCHES, LOOPS
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.nothing import all_zero
 from gradcheck_cli.diagnose.observe import faulty_layers, layer_of, observed
@@ -181,7 +181,7 @@ def likeliest(made: Sequence[Made]) -> Made:
 
 def _order(wrong: Wrong) -> int:
     """Return a mistake's rank by likelihood. Mistakes in steps of graphs are not ranked and come first."""
-    return ORDER.get(id(wrong), -1 if wrong.family is BRANCHES else -2)
+    return ORDER.get(id(wrong), {BRANCHES: -2, LOOPS: -1}.get(wrong.family, -3))
 
 
 def _places(made: Sequence[Made]) -> int:

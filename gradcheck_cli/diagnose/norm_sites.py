@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from gradcheck_cli.diagnose.site import Part
 from gradcheck_cli.diagnose.sites import NOTHING, NodeSite, SeenLayer, seen
 from gradcheck_cli.diagnose.variant import Visit
+from gradcheck_cli.network.steps.group_norm import GroupNormalise
 from gradcheck_cli.network.steps.normalise import Normalise, Normalised
 from gradcheck_cli.types import Array, Shape
 
@@ -20,21 +21,20 @@ from gradcheck_cli.types import Array, Shape
 class Averaged:
     """A view of a normalisation's arrays as rows (R, M), such that each of the M means is over the R rows.
 
-    axes: the axes over which the means are taken.  shape: the shape of the arrays.
+    axes: the axes that the means are over.  shape: the shape that the arrays are viewed in, which has an axis
+    for the groups of a group normalisation.  original: the shape of the arrays.
     """
 
     axes: tuple[int, ...]
     shape: Shape
+    original: Shape
 
     @classmethod
     def of(cls, norm: Normalise, z: Array) -> Averaged:
+        if isinstance(norm, GroupNormalise):
+            return cls((2,), (len(z), norm.groups, z[0].size // norm.groups), z.shape)
         axes = tuple(k for k, size in enumerate(norm.deviation(z).shape) if size == 1)
-        return cls(axes, z.shape)
-
-    @property
-    def is_over_samples(self) -> bool:
-        """Whether the samples are averaged, as in batch normalisation."""
-        return 0 in self.axes
+        return cls(axes, z.shape, z.shape)
 
     @property
     def _order(self) -> tuple[int, ...]:
@@ -42,12 +42,12 @@ class Averaged:
 
     def rows(self, array: Array) -> Array:
         count = math.prod(self.shape[k] for k in self.axes)
-        return np.transpose(array, self._order).reshape(count, -1)
+        return np.transpose(array.reshape(self.shape), self._order).reshape(count, -1)
 
     def array(self, rows: Array) -> Array:
         """Return an array in its original shape from rows (R, M)."""
         ordered = rows.reshape([self.shape[k] for k in self._order])
-        return np.transpose(ordered, np.argsort(self._order))
+        return np.transpose(ordered, np.argsort(self._order)).reshape(self.original)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +85,10 @@ def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
     """Return the site of a normalisation, whose upstream gradient is g = ∂L/∂ẑ."""
     norm, at, g = visit.step, visit.at, averaged.rows(visit.upstream)
     assert isinstance(norm, Normalise)
-    deviation = norm.deviation(visit.inputs[0]).reshape(1, -1)
-    known = Normalised(averaged.rows(visit.output), deviation, Normalise.over_batch(norm.eps))
-    activity, ones = seen(z=(averaged.rows(visit.inputs[0]),)), np.ones(g.shape[1])
+    (z,), over_rows = visit.inputs, replace(Normalise.over_batch(norm.eps), unbiased=norm.unbiased)
+    deviation = averaged.rows(np.broadcast_to(norm.deviation(z), z.shape))[:1]
+    known = Normalised(averaged.rows(visit.output), deviation, over_rows)
+    activity, ones = seen(z=(averaged.rows(z),)), np.ones(g.shape[1])
     arrays = averaged.rows(visit.output), g, NOTHING
     return NormSite(
         at.problem, activity, 0, at.found, *arrays, visit=visit, norm=norm, normalised_rows=known, scale=ones
@@ -115,12 +116,14 @@ def scale_site(visit: Visit) -> NormSite | None:
         return None
     at, rows, norm = visit.at, _by_unit(visit), below.step
     assert isinstance(norm, Normalise)
-    known = Normalised(rows(visit.inputs[0]), NOTHING, Normalise.over_batch(norm.eps))
+    (z,) = below.inputs
+    deviation = rows(np.broadcast_to(norm.deviation(z), z.shape))
+    known = Normalised(rows(visit.inputs[0]), deviation, Normalise.over_batch(norm.eps))
     arrays = rows(visit.output), rows(visit.upstream), rows(below.right[0][0])
     gamma, _ = visit.step.shapes
     return NormSite(
         at.problem,
-        seen(z=(rows(below.inputs[0]),)),
+        seen(z=(rows(z),)),
         0,
         at.found,
         *arrays,

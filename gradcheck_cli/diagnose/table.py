@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from gradcheck_cli.diagnose.families import ENTRIES, OVERFLOWED, PRODUCT, SCALE
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
-from gradcheck_cli.diagnose.other_networks import OTHER_NETWORK
 from gradcheck_cli.diagnose.site import TENSORS, Part
 from gradcheck_cli.diagnose.wrong_activations import DROPPED_MISTAKES, FLAT_SPOT, MISPLACED_MISTAKES
 from gradcheck_cli.diagnose.wrong_biases import BIAS_MISTAKES
@@ -23,7 +22,8 @@ from gradcheck_cli.diagnose.wrong_samples import (
     SOME_OF_TENSOR,
     SUBSET_MISTAKES,
 )
-from gradcheck_cli.diagnose.wrong_scales import NAMES, SCALED
+from gradcheck_cli.diagnose.wrong_scales import SCALED
+from gradcheck_cli.diagnose.wrong_slips import SLIP_MISTAKES
 from gradcheck_cli.diagnose.wrong_sums import SUM_MISTAKES
 from gradcheck_cli.diagnose.wrong_targets import CLASS_MISTAKES, ENTRY_MISTAKES, TARGET_MISTAKES
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES, ZERO
@@ -40,6 +40,7 @@ _STEPS: tuple[Mistake, ...] = (
     *CLASS_MISTAKES,
     *ENTRY_MISTAKES,
     *VECTOR_MISTAKES,
+    *SLIP_MISTAKES,
     *OTHER_LOSS_MISTAKES,
     *SAMPLE_MISTAKES,
     *DROPPED_MISTAKES,
@@ -118,7 +119,7 @@ PLANTABLE: tuple[Wrong, ...] = (
 )
 """The mistakes that can be planted in our own backprop."""
 
-_LIKELY = (
+LIKELY: tuple[Wrong, ...] = (
     SWAPPED,
     ZERO,
     *_STEPS,
@@ -132,9 +133,7 @@ _LIKELY = (
     *TENSOR_MISTAKES,
     OVERFLOW,
 )
+"""All mistakes in a chain of layers, the likeliest first."""
 
-NAMEABLE: tuple[Wrong, ...] = (*_LIKELY, *NAMES, OTHER_NETWORK)
-"""All mistakes that a diagnosis may name. Several rows may share a kind; at least one of them has code."""
-
-ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(_LIKELY)))}
-"""The rank of each mistake by its prior likelihood, as given by the order of the rows."""
+ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(LIKELY)))}
+"""The rank of each mistake by its prior likelihood, which is the order of the rows."""

@@ -138,13 +138,21 @@ Of = Callable[[Visit], Array | None]
 
 
 def variant(
-    step: type[Step], kind: str, family: Family, backward: Backward, sentence: str, wrong: str, right: str
+    step: type[Step],
+    kind: str,
+    family: Family,
+    backward: Backward,
+    sentence: str,
+    wrong: str,
+    right: str,
+    code: str = "",
 ) -> Variant:
     """Return a `Variant` for a mistake in the gradients that a step passes down.
 
-    sentence: what happened, to follow the words "in layer …".
+    sentence: what happened, to follow the words "in layer …".  code: see `Wrong`.
     """
-    return Variant(Wrong(kind, family, f"in {{where}} {sentence}", wrong, right, "δ"), step, backward)
+    told = Wrong(kind, family, f"in {{where}} {sentence}", wrong, right, "δ", code=code)
+    return Variant(told, step, backward)
 
 
 def share(of: Of, slot: int = 0) -> Backward:

@@ -1,6 +1,6 @@
 """Mistakes that only convolutions can have: in the kernel, padding or stride, or in the sum for the bias.
 
-Here δ and ∂L/∂input are images (N, channels, height, width), and w is (channels, in, kh, kw).
+Here δ and ∂L/∂input are (N, channels, *positions), and w is (channels, in, *kernel).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import Part, Site
 from gradcheck_cli.diagnose.wrong_sums import Of, sum_row
-from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
+from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.types import Array, Shape
 
 _DOWN = "dL_da_h = spread(parts, {stride}, 7)[:, :, {cut}, {cut}]"
 
 
 def _turned(w: Array) -> Array:
-    return w[:, :, ::-1, ::-1]
+    return np.flip(w, axis=tuple(range(2, w.ndim)))
 
 
 # --- what is passed down -----------------------------------------------------------------------------------
 
-HandDown = Callable[[Conv2d, Array, Array, Shape], Array | None]
+HandDown = Callable[[Convolution, Array, Array, Shape], Array | None]
 """A function that returns a wrong ∂L/∂input, given the step, δ, w and the shape of the input.
 
 It returns None if the mistake makes no difference.
@@ -38,7 +38,7 @@ It returns None if the mistake makes no difference.
 def _below(of: HandDown) -> Of:
     def step(site: Site) -> Array | None:
         layer = site.layer
-        if not isinstance(layer.step, Conv2d):
+        if not isinstance(layer.step, Convolution):
             return None
         w = site.problem.parameters[layer.weight]
         result = of(layer.step, site.image(site.delta), w, (site.samples, *layer.features))
@@ -47,54 +47,55 @@ def _below(of: HandDown) -> Of:
     return step
 
 
-def _not_turned(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
+def _not_turned(step: Convolution, delta: Array, w: Array, shape: Shape) -> Array | None:
     return step.handed_down(delta, _turned(w), shape) if math.prod(step.kernel) > 1 else None
 
 
-def _not_cut(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
+def _not_cut(step: Convolution, delta: Array, w: Array, shape: Shape) -> Array | None:
     if not any(step.padding):
         return None
-    return _padded(step, delta, w, shape)[:, :, : shape[2], : shape[3]]
+    return _padded(step, delta, w, shape)[_box((0,) * (len(shape) - 2), shape[2:])]
 
 
-def _without_stride(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
-    if step.stride == (1, 1):
+def _without_stride(step: Convolution, delta: Array, w: Array, shape: Shape) -> Array | None:
+    if set(step.stride) == {1}:
         return None
-    (top, left), (_, _, height, width) = step.padding, shape
-    padded = _padded(replace(step, stride=(1, 1)), delta, w, shape)
-    return padded[:, :, top : top + height, left : left + width]
+    padded = _padded(_unit_stride(step), delta, w, shape)
+    return padded[_box(step.padding, shape[2:])]
 
 
-def _packed(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array | None:
+def _packed(step: Convolution, delta: Array, w: Array, shape: Shape) -> Array | None:
     """Return ∂L/∂input as if the stride were 1: a smaller image at the top left, with zeros elsewhere.
 
     None if the stride is 1.
     """
-    if step.stride == (1, 1):
+    if set(step.stride) == {1}:
         return None
-    size = (
-        n + d * (k - 1) - 2 * p
-        for n, d, k, p in zip(delta.shape[2:], step.dilation, step.kernel, step.padding, strict=True)
-    )
-    height, width = size
+    along = zip(delta.shape[2:], step.dilation, step.kernel, step.padding, strict=True)
+    size = tuple(n + d * (k - 1) - 2 * p for n, d, k, p in along)
     image = np.zeros(shape)
-    image[:, :, :height, :width] = replace(step, stride=(1, 1)).handed_down(
-        delta, w, (*shape[:2], height, width)
-    )
+    image[_box((0,) * len(size), size)] = _unit_stride(step).handed_down(delta, w, (*shape[:2], *size))
     return image
 
 
-def _padded(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array:
+def _padded(step: Convolution, delta: Array, w: Array, shape: Shape) -> Array:
     """Return ∂L/∂(padded input), which is 0 at positions that no patch covers."""
-    reach = (
-        s * (n - 1) + d * (k - 1) + 1
-        for s, n, d, k in zip(step.stride, delta.shape[2:], step.dilation, step.kernel, strict=True)
-    )
-    height, width = reach
+    along = zip(step.stride, delta.shape[2:], step.dilation, step.kernel, strict=True)
+    reach = tuple(s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in along)
     padded = np.zeros((*shape[:2], *(n + 2 * p for n, p in zip(shape[2:], step.padding, strict=True))))
-    reached = replace(step, padding=(0, 0)).handed_down(delta, w, (*shape[:2], height, width))
-    padded[:, :, :height, :width] = reached
+    reached = replace(step, padding=(0,) * len(reach)).handed_down(delta, w, (*shape[:2], *reach))
+    padded[_box((0,) * len(reach), reach)] = reached
     return padded
+
+
+def _unit_stride(step: Convolution) -> Convolution:
+    return replace(step, stride=(1,) * len(step.stride))
+
+
+def _box(start: Shape, size: Shape) -> tuple[slice, ...]:
+    """Return the index of the box of positions that starts at `start`, in all samples and channels."""
+    positions = (slice(first, first + n) for first, n in zip(start, size, strict=True))
+    return (slice(None), slice(None), *positions)
 
 
 # --- the kernel's gradient ---------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ def _padded(step: Conv2d, delta: Array, w: Array, shape: Shape) -> Array:
 
 def _turned_gradient(site: Site) -> Array | None:
     step = site.layer.step
-    if not isinstance(step, Conv2d) or math.prod(step.kernel) == 1:
+    if not isinstance(step, Convolution) or math.prod(step.kernel) == 1:
         return None
     return matrix(_turned(site.dL_dw.reshape(step.shapes["weight"])))
 
@@ -110,26 +111,31 @@ def _turned_gradient(site: Site) -> Array | None:
 # --- the bias's sum ----------------------------------------------------------------------------------------
 
 
-def _bias(of: Callable[[Array], Array]) -> Of:
+def _bias(of: Callable[[Array], Array | None]) -> Of:
     """Return a step that computes a wrong sum of δ. It applies only if δ has more than one position."""
 
     def step(site: Site) -> Array | None:
-        if not isinstance(site.layer.step, Conv2d) or math.prod(site.layer.out[1:]) == 1:
+        if not isinstance(site.layer.step, Convolution) or math.prod(site.layer.out[1:]) == 1:
             return None
         return of(site.image(site.delta))
 
     return step
 
 
-def _at(position: Pair) -> Of:
-    i, j = position
-    return _bias(lambda delta: delta[:, :, i, j].sum(axis=0))
+def _at(position: int) -> Of:
+    return _bias(lambda delta: delta.reshape(*delta.shape[:2], -1)[:, :, position].sum(axis=0))
+
+
+def _over(axes: tuple[int, ...]) -> Of:
+    return _bias(lambda delta: delta.sum(axis=axes) if len(axes) == delta.ndim - 1 else None)
 
 
 _AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
     ((0, 1, 2), "samples, channels and rows", "∂L/∂b = Σ δ over n, c, y"),
     ((0, 1, 3), "samples, channels and columns", "∂L/∂b = Σ δ over n, c, x"),
     ((1, 2, 3), "channels, rows and columns", "∂L/∂b = Σ δ over c, y, x"),
+    ((0, 1), "samples and channels", "∂L/∂b = Σ δ over n, c"),
+    ((1, 2), "channels and positions", "∂L/∂b = Σ δ over c, x"),
 )
 """The axes over which a bias may be summed by mistake, with their names and the formula.
 
@@ -139,21 +145,21 @@ The sum has the bias's shape if the one axis left is as long as the axis of the 
 _BIASES: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "bias averaged over positions",
-        _bias(lambda delta: delta.sum(axis=0).mean(axis=(1, 2))),
+        _bias(lambda delta: delta.sum(axis=0).reshape(delta.shape[1], -1).mean(axis=1)),
         "the bias's gradient is averaged over the positions, not summed",
         "∂L/∂b = Σₙ mean over positions of δ",
         "dL_db_k = delta_k.sum(axis=0).mean(axis=(1, 2))",
     ),
     (
         "bias of one position",
-        _at((0, 0)),
+        _at(0),
         "the bias's gradient is summed over the samples at the first position only",
         "∂L/∂b = Σₙ δₙ at the first position",
         "dL_db_k = delta_k[:, :, 0, 0].sum(axis=0)",
     ),
     (
         "bias of one position",
-        _at((-1, -1)),
+        _at(-1),
         "the bias's gradient is summed over the samples at the last position only",
         "∂L/∂b = Σₙ δₙ at the last position",
         "dL_db_k = delta_k[:, :, -1, -1].sum(axis=0)",
@@ -161,10 +167,10 @@ _BIASES: tuple[tuple[str, Of, str, str, str], ...] = (
     *(
         (
             "bias summed over the wrong axes",
-            _bias(lambda delta, axes=axes: delta.sum(axis=axes)),  # type: ignore[misc]
+            _over(axes),
             f"the bias's gradient is summed over {words}, not over samples and positions",
             wrong,
-            f"dL_db_k = delta_k.sum(axis={axes})" if 0 in axes else "",
+            f"dL_db_k = delta_k.sum(axis={axes})" if 0 in axes and len(axes) == 3 else "",
         )
         for axes, words, wrong in _AXES
     ),

@@ -95,10 +95,29 @@ _norm = partial(_row, Part.NORM)
 _gamma = partial(_row, Part.GAMMA)
 _beta = partial(_row, Part.BETA)
 
+WITHOUT_GAMMA: tuple[Mistake, ...] = (
+    _norm(
+        "batch norm: gamma forgotten",
+        lambda at, g, s: at.vjp(s.dL_dy),
+        "batch normalisation's backward pass lacks γ",
+        "δ = (…) with g = ∂L/∂y",
+        "g = dL_dy_h",
+        _OTHER_GAMMA,
+    ),
+    _norm(
+        "batch norm: left out",
+        lambda at, g, s: s.dL_dy,
+        "batch normalisation is left out of the backward pass",
+        "δ = ∂L/∂y",
+        "delta_h = dL_dy_h",
+    ),
+)
+"""Mistakes that leave out γ, which is a step of its own in a graph."""
+
 _NORMS: tuple[Mistake, ...] = (
     _norm(
         "batch norm: mean term missing",
-        lambda at, g, s: (g - _along(at.value, g)) / at.deviation,
+        lambda at, g, s: (g - at.along(g)) / at.deviation,
         "batch normalisation's backward pass lacks the term from the mean",
         "δ = (g − ẑ mean(g ẑ)) / √(…)",
         "delta_h = (g - z_hat * (g * z_hat).mean(axis=0)) / deviation",
@@ -112,14 +131,14 @@ _NORMS: tuple[Mistake, ...] = (
     ),
     _norm(
         "batch norm: mean subtracted twice",
-        lambda at, g, s: (_centred(g) - g.mean(axis=0) - _along(at.value, g)) / at.deviation,
+        lambda at, g, s: (_centred(g) - g.mean(axis=0) - at.along(g)) / at.deviation,
         "batch normalisation's backward pass subtracts the term from the mean twice",
         "δ = (g − 2 mean g − ẑ mean(g ẑ)) / √(…)",
         "delta_h = (g - 2 * g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation",
     ),
     _norm(
         "batch norm: variance term twice",
-        lambda at, g, s: (_centred(g) - 2.0 * _along(at.value, g)) / at.deviation,
+        lambda at, g, s: (_centred(g) - 2.0 * at.along(g)) / at.deviation,
         "batch normalisation's backward pass applies the term from the variance twice",
         "δ = (g − mean g − 2 ẑ mean(g ẑ)) / √(…)",
         "delta_h = (g - g.mean(axis=0) - 2 * z_hat * (g * z_hat).mean(axis=0)) / deviation",
@@ -156,19 +175,12 @@ _NORMS: tuple[Mistake, ...] = (
     ),
     _norm(
         "batch norm: unbiased variance",
-        lambda at, g, s: (_centred(g) - _along(at.value, g) * s.rows / max(1, s.rows - 1)) / at.deviation,
+        lambda at, g, s: (_centred(g) - at.along(g) * s.rows / max(1, s.rows - 1)) / at.deviation,
         "batch normalisation's backward pass divides the term from the variance by N − 1",
         "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)",
         f"delta_h = {_WITH_N_LESS_1} / deviation",
     ),
-    _norm(
-        "batch norm: gamma forgotten",
-        lambda at, g, s: at.vjp(s.dL_dy),
-        "batch normalisation's backward pass lacks γ",
-        "δ = (…) with g = ∂L/∂y",
-        "g = dL_dy_h",
-        _OTHER_GAMMA,
-    ),
+    WITHOUT_GAMMA[0],
     _norm(
         "batch norm: divided by the variance",
         lambda at, g, s: at.vjp(g) / at.deviation,
@@ -183,13 +195,7 @@ _NORMS: tuple[Mistake, ...] = (
         "δ = γ ∂L/∂y",
         "delta_h = g",
     ),
-    _norm(
-        "batch norm: left out",
-        lambda at, g, s: s.dL_dy,
-        "batch normalisation is left out of the backward pass",
-        "δ = ∂L/∂y",
-        "delta_h = dL_dy_h",
-    ),
+    WITHOUT_GAMMA[1],
     _norm(
         "batch norm: deviation forgotten",
         lambda at, g, s: at.vjp(g) * at.deviation,
@@ -323,7 +329,7 @@ _GAMMAS: tuple[Mistake, ...] = (
     ),
     _gamma(
         "batch norm: gamma gradient of z",
-        lambda at, g, s: (s.dL_dy * _centred(s.activity.z[s.i])).sum(axis=0),
+        lambda at, g, s: (s.dL_dy * at.value * at.deviation).sum(axis=0),
         "γ's gradient uses z − mean z instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ (zₙ − mean z)",
         "dL_dgamma = (dL_dy_h * (z_h - z_h.mean(axis=0))).sum(axis=0)",

@@ -141,6 +141,25 @@ def _ignored_trained(site: Site, _: float) -> Array | None:
     return np.where(ignored[..., None], untouched, RIGHT[Part.LOSS](site))
 
 
+def _ignored_as_classes(mean_over_all: bool) -> Step:
+    """Return a step that treats samples whose label is ignored like all others, by the class of that label.
+
+    mean_over_all: whether the mean is over all samples, not over those whose label counts.
+    """
+
+    def step(site: Site, _: float) -> Array | None:
+        y, plain, loss = site.problem.y, site.problem.plain_target, site.problem.network.loss
+        ignored = np.isin(y, loss.ignored)
+        is_class = (y[ignored] >= 0) & (y[ignored] < plain.shape[-1])
+        if loss.name != "cross_entropy" or not ignored.any() or not is_class.all():
+            return None
+        c = site.problem.network.coefficient * (_weight_per_sample(site) if mean_over_all else 1.0)
+        ones = np.eye(plain.shape[-1])[np.where(ignored, y, 0).astype(int)]
+        return c * (softmax(site.a) - np.where(ignored[..., None], ones, plain))
+
+    return step
+
+
 CLASS_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "label smoothing",
@@ -198,6 +217,16 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "c · softmax(a) where the label is ignored",
         "dL_da = (p - y) / counts.sum()",
         "samples whose label is ignore_index",
+    ),
+    *(
+        loss_row(
+            "ignored labels",
+            _ignored_as_classes(mean_over_all),
+            f"samples whose label is ignored count like all others{more}",
+            f"{c} · (softmax(a) − y), for ignored labels too",
+            shown_by="samples whose label is ignore_index",
+        )
+        for mean_over_all, c, more in ((True, "1/N", ""), (False, "c", ", except in the mean"))
     ),
 )
 

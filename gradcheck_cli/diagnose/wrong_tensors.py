@@ -16,6 +16,9 @@ from gradcheck_cli.types import Array
 
 Fits = Callable[[Target, Array], Spoilt | None]
 
+UNIT_ZEROED = "unit zeroed"
+"""The kind where all gradients of some units are 0."""
+
 _MOST_ENTRIES = 3
 """The largest number of wrong entries that are still listed one by one."""
 
@@ -302,7 +305,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     ),
     replace(
         _row(
-            "unit zeroed",
+            UNIT_ZEROED,
             ENTRIES,
             "the gradient of {tensor} is 0 in {place}",
             "0",

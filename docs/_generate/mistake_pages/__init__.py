@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
-from gradcheck_cli.diagnose.table import NAMEABLE
+from gradcheck_cli.diagnose.nameable import NAMEABLE
 from gradcheck_cli.formats import render
 from gradcheck_cli.formats.pages import slug
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Run
 from mistake_pages.edit import Edit
 from mistake_pages.hides import visibility_of
-from mistake_pages.programs import ARRAYS, GRADIENTS
+from mistake_pages.program import ARRAYS, GRADIENTS
 from mistake_pages.shown import Shown, show
 
 CHECK, DUMP = "gradcheck check network.yaml", f"gradcheck dump network.yaml -o {ARRAYS}"

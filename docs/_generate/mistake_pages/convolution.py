@@ -49,7 +49,7 @@ class Convolutional(Example):
         ]
 
     @property
-    def forward(self) -> Sequence[str]:
+    def up_to_output(self) -> Sequence[str]:
         return [
             "z_h = np.einsum(CONVOLVE, windows(x, 1), w_h) + b_h[:, None, None]",
             self.hidden,

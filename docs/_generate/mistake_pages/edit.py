@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import dedent, indent
 
 
 @dataclass(frozen=True)
 class Edit:
     """A right program, and wrong statements for it.
 
-    The wrong statements replace the right one that assigns the same name as the last of them does. If they
-    read that name first, as in `dL_dw = dL_dw.T`, they follow it.
+    The wrong statements replace the last right one that assigns the same name as the last of them does. If
+    they read that name first, as in `dL_dw = dL_dw.T`, they follow it.
     """
 
     program: str
@@ -20,13 +21,20 @@ class Edit:
 
     @cached_property
     def _name(self) -> str:
-        return _assigned(ast.parse(self.code).body[-1])[-1]
+        return [name for statement in ast.parse(self.code).body for name in _assigned(statement)][-1]
 
     @cached_property
     def _place(self) -> ast.stmt | None:
-        """The right program's last statement that assigns the name."""
-        statements = reversed(ast.parse(self.program).body)
+        """The right program's last statement that assigns the name, in a loop or not."""
+        outside = ast.parse(self.program).body
+        inside = (each.body if isinstance(each, ast.For) else [each] for each in outside)
+        statements = reversed([each for statements in inside for each in statements])
         return next((each for each in statements if self._name in _assigned(each)), None)
+
+    @property
+    def _indent(self) -> str:
+        assert self._place is not None
+        return " " * self._place.col_offset
 
     @cached_property
     def _follows(self) -> bool:
@@ -48,7 +56,7 @@ class Edit:
     @property
     def right(self) -> str:
         """The right statement."""
-        return "\n".join(self._around[1])
+        return dedent("\n".join(self._around[1]))
 
     @property
     def wrong(self) -> str:
@@ -59,7 +67,7 @@ class Edit:
     def result(self) -> str:
         """The whole program with the mistake."""
         before, _, after = self._around
-        return "\n".join([*before, self.wrong, *after]) + "\n"
+        return "\n".join([*before, indent(self.wrong, self._indent), *after]) + "\n"
 
     @property
     def lines(self) -> tuple[int, int]:
@@ -69,7 +77,9 @@ class Edit:
 
 
 def _assigned(statement: ast.stmt) -> list[str]:
-    """The variables that a statement changes, in its order."""
+    """The variables that a statement changes, in its order; none for a loop."""
+    if isinstance(statement, ast.For):
+        return []
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
     return [
         node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from mistake_pages.convolution import CONVOLUTION
-from mistake_pages.programs import DENSE, Example
+from mistake_pages.losses import LOSSES
+from mistake_pages.normalisations import NORMALISATIONS
+from mistake_pages.program import Program
+from mistake_pages.programs import DENSE
+from mistake_pages.sequences import SEQUENCES
+from mistake_pages.windows import WINDOWS
 
-EXAMPLES: tuple[Example, ...] = (*DENSE, CONVOLUTION)
+EXAMPLES: tuple[Program, ...] = (*DENSE, *LOSSES, CONVOLUTION, *NORMALISATIONS, *SEQUENCES, *WINDOWS)
 """The networks, from the plainest on; a page takes the first one in which its mistake shows and is named."""

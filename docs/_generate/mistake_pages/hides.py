@@ -9,13 +9,13 @@ import numpy as np
 
 from mistake_pages.edit import Edit
 from mistake_pages.examples import EXAMPLES
-from mistake_pages.programs import Arrays, Example
+from mistake_pages.program import Arrays, Program
 from mistake_pages.shown import Shown, differ, run
 
 Change = Callable[[Arrays, Mapping[str, np.ndarray]], Arrays]
 """What changes among the arrays of a program, given these and all that it computes."""
 
-Applies = Callable[[Example], bool]
+Applies = Callable[[Program], bool]
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ def _one_hidden_unit(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
     return {"w": arrays["w"][:, :1], **rows}
 
 
-def _has_values(example: Example) -> bool:
+def _has_values(example: Program) -> bool:
     """Whether each output has a target of its own, which may be any number."""
     return example.problem.network.loss.target == "values"
 
 
-def _is_normalised(example: Example) -> bool:
+def _is_normalised(example: Program) -> bool:
     return "gamma" in example.arrays
 
 
-def _is_square(example: Example) -> bool:
+def _is_square(example: Program) -> bool:
     return example.arrays["w"].shape[0] == example.arrays["w"].shape[1]
 
 
@@ -104,7 +104,7 @@ class Visibility:
 def visibility_of(shown: Shown) -> Visibility:
     """Run the right and the wrong program in every situation that the example can get into."""
     example = shown.example
-    right = run(example.program, example.arrays)
+    right = run(example, example.program, example.arrays)
     assert right is not None
     seen = {
         each.words: _is_visible(shown, {**example.arrays, **each.change(example.arrays, right)})
@@ -118,13 +118,16 @@ def visibility_of(shown: Shown) -> Visibility:
     )
 
 
-def _is_right(edit: Edit, example: Example) -> bool:
+def _is_right(edit: Edit, example: Program) -> bool:
     """Whether the edited program computes the right gradients of the example."""
-    right, other = run(edit.program, example.arrays), run(edit.result, example.arrays) if edit.fits else None
-    return right is not None and other is not None and not differ(other, right, example.arrays)
+    if not edit.fits:
+        return False
+    right, other = (run(example, program, example.arrays) for program in (edit.program, edit.result))
+    return right is not None and other is not None and not differ(example, other, right)
 
 
 def _is_visible(shown: Shown, arrays: Arrays) -> bool | None:
     """Whether the gradients differ; None if a program does not fit these arrays."""
-    right, wrong = run(shown.example.program, arrays), run(shown.edit.result, arrays)
-    return None if right is None or wrong is None else differ(wrong, right, arrays)
+    example = shown.example
+    right, wrong = (run(example, program, arrays) for program in (example.program, shown.edit.result))
+    return None if right is None or wrong is None else differ(example, wrong, right)

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from gradcheck_cli.numerical.looks import Looks, Remembered
-from gradcheck_cli.problem.problem import Problem, build_problem
-from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.subject.network import NetworkSubject, network_subject
-
-Arrays = Mapping[str, np.ndarray]
+from mistake_pages.program import Program
 
 PARAMETERS = {
     "output.weight": "w",
@@ -28,10 +20,7 @@ PARAMETERS = {
 }
 """What a program calls each parameter; its gradient is `dL_d` and that name."""
 
-ARRAYS, GRADIENTS = "arrays.npz", "gradients.npz"
-"""The files that a script reads and writes."""
-
-_SIGMOID = "\n\ndef sigmoid(z):\n    return 1 / (1 + np.exp(-z))\n\n"
+SIGMOID = "\n\ndef sigmoid(z):\n    return 1 / (1 + np.exp(-z))\n\n"
 _SOFTMAX = """
 
 def softmax(z):
@@ -44,7 +33,7 @@ TANH = "delta_h = dL_da_h * (1 - a_h**2)"
 
 
 @dataclass(frozen=True)
-class Example:
+class Example(Program):
     """A network with one hidden layer, as a spec and, statement by statement, as a program.
 
     words: a description with its article.
@@ -71,6 +60,7 @@ class Example:
     constants: str = ""
     penalty: str = ""
     sizes: tuple[int, int, int, int] = (11, 4, 5, 3)
+    sizes_read: str = "N, C = y.shape"
     network: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -96,32 +86,23 @@ class Example:
             "data": {"synthetic": "normal", "samples": self.sizes[0], "seed": 2, **self.data},
         }
 
-    @cached_property
-    def spec(self) -> Spec:
-        return Spec.model_validate(self.given)
-
-    @cached_property
-    def subject(self) -> NetworkSubject:
-        return network_subject(self.spec, build_problem(self.spec))
-
-    @cached_property
-    def looks(self) -> Looks:
-        """The differences, each taken once: they are the same whatever the gradient is."""
-        return Remembered()
+    @property
+    def names(self) -> Mapping[str, str]:
+        return {name: PARAMETERS[name] for name in PARAMETERS if name in self.problem.parameters}
 
     @property
-    def problem(self) -> Problem:
-        return self.subject.problem
-
-    @cached_property
-    def arrays(self) -> Arrays:
-        """The data and parameters by the program's names."""
-        problem = self.problem
-        own = {PARAMETERS[name]: value for name, value in problem.parameters.items()}
-        return {"x": problem.x, "y": problem.plain_target, **own}
+    def target(self) -> str:
+        y = 'given["y"]'
+        if self.problem.network.loss.target in ("nothing", "pairs"):
+            return f"{y}[:, None]"
+        return f"np.eye({self.sizes[-1]})[{y}]" if self.problem.y.ndim == 1 else y
 
     @property
     def forward(self) -> Sequence[str]:
+        return [*self.up_to_output, f"loss = {self.loss}"]
+
+    @property
+    def up_to_output(self) -> Sequence[str]:
         """The statements that compute a from x."""
         return ["z_h = x @ w_h.T + b_h", self.hidden, "z = a_h @ w.T + b", self.output]
 
@@ -139,52 +120,9 @@ class Example:
             "dL_db_h = delta_h.sum(axis=0)",
         ]
 
-    @cached_property
-    def program(self) -> str:
-        """The right program."""
-        statements = [
-            "N, C = y.shape",
-            *filter(None, [self.constants]),
-            "",
-            "# forward",
-            *self.forward,
-            f"loss = {self.loss}",
-            "",
-            "# backward",
-            *self.backward,
-        ]
-        return f"import numpy as np\n{self.functions}\n" + "\n".join(statements) + "\n"
-
-    @property
-    def script(self) -> str:
-        """The right program between statements that read its arrays and save its gradients."""
-        start = f"import numpy as np\n{self.functions}\n"
-        return f"{start}{self._reading}{self.program.removeprefix(start)}{self._saving}"
-
-    @property
-    def _named(self) -> list[tuple[str, str]]:
-        """Each parameter with the program's name for it."""
-        return [(name, own) for name, own in PARAMETERS.items() if own in self.arrays]
-
-    @property
-    def _reading(self) -> str:
-        y = 'given["y"]'
-        if self.problem.network.loss.target == "nothing":
-            y = f"{y}[:, None]"
-        elif self.problem.y.ndim == 1:
-            y = f"np.eye({self.sizes[-1]})[{y}]"
-        lines = [f'with np.load("{ARRAYS}") as file:', "    given = dict(file)", f'x, y = given["x"], {y}']
-        lines += [f'{own} = given["{name}"]' for name, own in self._named]
-        return "\n".join(lines) + "\n"
-
-    @property
-    def _saving(self) -> str:
-        lines = [f'    "{name}": dL_d{own},' for name, own in self._named]
-        return "\n".join(["", "gradients = {", *lines, "}", f'np.savez("{GRADIENTS}", **gradients)']) + "\n"
-
 
 _SMALL = {"hidden": "a_h = np.tanh(z_h)", "delta_h": TANH, "layer": "tanh"}
-_LOGITS = {**_SMALL, "outer": "identity", "delta": "delta = dL_da"}
+LOGITS = {**_SMALL, "outer": "identity", "delta": "delta = dL_da"}
 
 DENSE: tuple[Example, ...] = (
     Example(
@@ -192,7 +130,7 @@ DENSE: tuple[Example, ...] = (
         layer="sigmoid",
         outer="sigmoid",
         loss_spec={"name": "mse", "reduction": "mean"},
-        functions=_SIGMOID,
+        functions=SIGMOID,
         hidden="a_h = sigmoid(z_h)",
         output="a = sigmoid(z)",
         loss="((a - y) ** 2).mean()",
@@ -253,7 +191,7 @@ DENSE: tuple[Example, ...] = (
         output="a = z\np = softmax(a)",
         loss="-(y * np.log(p)).sum() / N",
         dL_da="dL_da = (p - y) / N",
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "a classifier with cross-entropy, label smoothing and class weights",
@@ -268,7 +206,7 @@ DENSE: tuple[Example, ...] = (
         output="a = z\np = softmax(a)",
         loss="-(q * np.log(p)).sum() / total",
         dL_da="dL_da = (p * q.sum(axis=1, keepdims=True) - q) / total",
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "a classifier that ignores samples with label 2",
@@ -278,7 +216,7 @@ DENSE: tuple[Example, ...] = (
         output="a = z\np = softmax(a)",
         loss="-(y * np.log(p)).sum() / counts.sum()",
         dL_da="dL_da = (p * counts - y) / counts.sum()",
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "a network of embeddings with the triplet loss",
@@ -294,7 +232,7 @@ DENSE: tuple[Example, ...] = (
         loss="np.maximum(0, 1 + d_u - d_v).sum() / N",
         dL_da="dL_da = np.concatenate([u - v, -u, v], axis=1) / N",
         sizes=(11, 4, 5, 6),
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "an encoder with the divergence of a Gaussian",
@@ -303,16 +241,16 @@ DENSE: tuple[Example, ...] = (
         loss="(mu**2 + np.exp(logvar) - 1 - logvar).sum() / 2 / N",
         dL_da="dL_da = np.concatenate([mu, (np.exp(logvar) - 1) / 2], axis=1) / N",
         sizes=(11, 4, 5, 6),
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "a network of logits with binary cross-entropy",
         loss_spec="bce_with_logits",
-        functions=_SIGMOID,
+        functions=SIGMOID,
         output="a = z\np = sigmoid(a)",
         loss="-(y * np.log(p) + (1 - y) * np.log(1 - p)).sum() / N",
         dL_da="dL_da = (p - y) / N",
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "a classifier with the multi-class hinge loss",
@@ -322,7 +260,7 @@ DENSE: tuple[Example, ...] = (
         ),
         loss="(margins * over).sum() / N",
         dL_da="dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "a network with the Huber loss, whose delta is 0.4",
@@ -330,7 +268,7 @@ DENSE: tuple[Example, ...] = (
         output="a = z",
         loss="np.where(np.abs(a - y) <= 0.4, (a - y) ** 2 / 2, 0.4 * (np.abs(a - y) - 0.2)).sum() / N",
         dL_da="dL_da = np.clip(a - y, -0.4, 0.4) / N",
-        **_LOGITS,
+        **LOGITS,
     ),
     Example(
         "a network with batch normalisation",
@@ -377,7 +315,7 @@ DENSE: tuple[Example, ...] = (
         layer="softplus",
         outer="identity",
         loss_spec={"name": "mse", "reduction": "mean"},
-        functions=_SIGMOID,
+        functions=SIGMOID,
         hidden="a_h = np.logaddexp(0, z_h)",
         output="a = z",
         loss="((a - y) ** 2).mean()",

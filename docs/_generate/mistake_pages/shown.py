@@ -17,7 +17,7 @@ from gradcheck_cli.report import Report
 from gradcheck_cli.verdict import Verdict
 from mistake_pages.edit import Edit
 from mistake_pages.examples import EXAMPLES
-from mistake_pages.programs import PARAMETERS, Arrays, Example
+from mistake_pages.program import Arrays, Program
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Shown:
     """
 
     wrong: Wrong
-    example: Example
+    example: Program
     edit: Edit
     report: Report
     answer: int
@@ -49,26 +49,23 @@ class Shown:
         return [answer.causes[0] for answer in self.report.diagnosis.answers]
 
 
-def run(program: str, arrays: Arrays) -> dict[str, np.ndarray] | None:
-    """Return all that a program computes, or nothing if it does not fit these arrays."""
+def run(example: Program, program: str, arrays: Arrays) -> dict[str, np.ndarray] | None:
+    """Return all that an example's program computes, or nothing if it does not fit these arrays."""
     namespace = {name: array.copy() for name, array in arrays.items()}
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
             exec(program, namespace)
-    except (NameError, ValueError, IndexError):
+    except (NameError, ValueError, IndexError, TypeError):
         return None
-    gradients = {name: np.asarray(namespace[f"dL_d{name}"], np.float64) for name in _parameters(arrays)}
+    own = example.names.values()
+    gradients = {name: np.asarray(namespace[f"dL_d{name}"], np.float64) for name in own}
     fits = all(gradient.shape == arrays[name].shape for name, gradient in gradients.items())
     return namespace | {f"dL_d{name}": gradient for name, gradient in gradients.items()} if fits else None
 
 
-def _parameters(arrays: Arrays) -> list[str]:
-    return [name for name in PARAMETERS.values() if name in arrays]
-
-
-def differ(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], arrays: Arrays) -> bool:
-    """Whether the gradients of two runs differ by more than a check cares about."""
-    names = [f"dL_d{name}" for name in _parameters(arrays)]
+def differ(example: Program, one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    """Whether the gradients of two runs of an example differ by more than a check cares about."""
+    names = [f"dL_d{name}" for name in example.names.values()]
     largest = max(float(np.abs(other[name]).max()) for name in names)
     for name in names:
         size = max(float(np.abs(other[name]).max()), _ROUNDING * largest)
@@ -81,13 +78,13 @@ _ROUNDING = 1e-12
 """A tensor that is smaller than this, next to the largest, is 0 up to rounding."""
 
 
-def checked(example: Example, program: str) -> Report | None:
+def checked(example: Program, program: str) -> Report | None:
     """Check the gradients that a program computes; None if it does not fit the example."""
-    found = run(program, example.arrays)
+    found = run(example, program, example.arrays)
     if found is None:
         return None
     subject = example.subject
-    values = {name: found[f"dL_d{PARAMETERS[name]}"] for name in subject.analytic.values}
+    values = {name: found[f"dL_d{example.names[name]}"] for name in subject.analytic.values}
     analytic = Analytic(values, dict.fromkeys(values, np.dtype(np.float64)), "gradients.npz")
     return replace(subject, analytic=analytic).check(example.spec.check, looks=example.looks)
 

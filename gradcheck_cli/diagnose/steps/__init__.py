@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
-from gradcheck_cli.diagnose.steps.batch_norm import BATCH_NORM, LAYER_NORM
 from gradcheck_cli.diagnose.steps.conv2d import CONV2D
+from gradcheck_cli.diagnose.steps.conv_transpose2d import CONV_TRANSPOSE2D
 from gradcheck_cli.diagnose.steps.dense import DENSE
 from gradcheck_cli.diagnose.steps.dropout import DROPOUT
 from gradcheck_cli.diagnose.steps.embedding import EMBEDDING
 from gradcheck_cli.diagnose.steps.gates import GATES
+from gradcheck_cli.diagnose.steps.leaving_loops import LEAVING_LOOPS
 from gradcheck_cli.diagnose.steps.matmul import MATMUL
 from gradcheck_cli.diagnose.steps.max_pool2d import MAX_POOL2D
+from gradcheck_cli.diagnose.steps.normalise import NORM_VARIANTS
 from gradcheck_cli.diagnose.steps.pointwise import POINTWISE
 from gradcheck_cli.diagnose.steps.pooling import POOLING
+from gradcheck_cli.diagnose.steps.positional import POSITIONAL
+from gradcheck_cli.diagnose.steps.prelu import PRELU
 from gradcheck_cli.diagnose.steps.rearrange import REARRANGE
 from gradcheck_cli.diagnose.steps.recurrent import RECURRENT
 from gradcheck_cli.diagnose.steps.reshape import FLATTEN
+from gradcheck_cli.diagnose.steps.residual import RESIDUAL
 from gradcheck_cli.diagnose.steps.rms_norm import RMS_NORM
 from gradcheck_cli.diagnose.steps.rotary import ROTARY
 from gradcheck_cli.diagnose.steps.softmax import SOFTMAX
@@ -27,8 +32,8 @@ VARIANTS: tuple[Variant, ...] = (
     *POINTWISE,
     *DENSE,
     *CONV2D,
-    *BATCH_NORM,
-    *LAYER_NORM,
+    *CONV_TRANSPOSE2D,
+    *NORM_VARIANTS,
     *RMS_NORM,
     *SOFTMAX,
     *MATMUL,
@@ -38,8 +43,12 @@ VARIANTS: tuple[Variant, ...] = (
     *MAX_POOL2D,
     *POOLING,
     *EMBEDDING,
+    *POSITIONAL,
+    *PRELU,
     *DROPOUT,
     *REARRANGE,
     *FLATTEN,
+    *RESIDUAL,
+    *LEAVING_LOOPS,
 )
 """The mistakes of all kinds of steps. Within a kind, the most likely mistake comes first."""

@@ -1,19 +1,20 @@
-"""Mistakes specific to grouped convolutions and to overlapping windows; `dense.py` has the others."""
+"""Mistakes specific to strides, grouped convolutions and overlapping windows; `dense.py` has the others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from gradcheck_cli.diagnose.families import CONVOLUTION
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.variant import Of, Variant, Visit, gradient, share
-from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
-from gradcheck_cli.types import Array
+from gradcheck_cli.diagnose.variant import Handed, Of, Variant, Visit, gradient, share
+from gradcheck_cli.network.steps.convolution import Convolution
+from gradcheck_cli.types import Array, Shape
 
 Mixed = Callable[[Array, int], Array]
-"""A function that puts the channels of images (N, channels, height, width) into the wrong groups.
+"""A function that puts the channels of images (N, channels, *positions) into the wrong groups.
 
 It takes the images and the number of groups.
 """
@@ -32,17 +33,22 @@ def _first(x: Array, groups: int) -> Array:
     return np.concatenate([x[:, : x.shape[1] // groups]] * groups, axis=1)
 
 
-_MIXES: tuple[tuple[Mixed, str], ...] = (
-    (_interleaved, "interleaved channels, not a block of channels"),
-    (_next, "the input channels of the next group"),
-    (_first, "the input channels of the first group"),
+_MIXES: tuple[tuple[Mixed, str, str, str], ...] = (
+    (
+        _interleaved,
+        "interleaved channels, not a block of channels",
+        "k::2",
+        "[0, 2, 1, 3]",
+    ),
+    (_next, "the input channels of the next group", "groups[1 - k]", "[2, 3, 0, 1]"),
+    (_first, "the input channels of the first group", ":2", "[0, 1, 0, 1]"),
 )
 
 
 def _weight(mixed: Mixed) -> Of:
     def of(visit: Visit) -> Array | None:
         step = visit.step
-        if not isinstance(step, Conv2d) or step.groups == 1:
+        if not isinstance(step, Convolution) or step.groups == 1:
             return None
         return step.over_rows(visit.upstream, step.patches(mixed(visit.inputs[0], step.groups)))
 
@@ -52,7 +58,7 @@ def _weight(mixed: Mixed) -> Of:
 def _below(mixed: Mixed) -> Of:
     def of(visit: Visit) -> Array | None:
         step = visit.step
-        is_grouped = isinstance(step, Conv2d) and step.groups > 1
+        is_grouped = isinstance(step, Convolution) and step.groups > 1
         return mixed(visit.right[0][0], step.groups) if is_grouped else None  # type: ignore[attr-defined]
 
     return of
@@ -60,26 +66,32 @@ def _below(mixed: Mixed) -> Of:
 
 def _with_next_kernels(visit: Visit) -> Array | None:
     step = visit.step
-    if not isinstance(step, Conv2d) or step.groups == 1:
+    if not isinstance(step, Convolution) or step.groups == 1:
         return None
     w = np.roll(visit.p["weight"], -(step.channels // step.groups), axis=0)
     return step.handed_down(visit.upstream, w, visit.inputs[0].shape)
 
 
-def _overwritten(order: Callable[[list[Pair]], list[Pair]]) -> Of:
+def _overwritten(order: Callable[[list[Shape]], list[Shape]], by_channel: bool = False) -> Of:
     """Return a function that computes ∂L/∂x with overlapping windows overwriting each other.
 
     order: sorts the positions of a kernel; where windows overlap, the contribution of the last one remains.
+    by_channel: whether the channels of the output overwrite each other, too, so that the last one remains.
     """
 
     def of(visit: Visit) -> Array | None:
         step, delta, w = visit.step, visit.upstream, visit.p["weight"]
-        if not isinstance(step, Conv2d):
+        if not isinstance(step, Convolution):
             return None
+        if by_channel:
+            last = (
+                np.arange(step.channels) % (step.channels // step.groups) == step.channels // step.groups - 1
+            )
+            delta = delta * last.reshape(-1, *(1,) * step.windows.axes)
         image = np.zeros(visit.inputs[0].shape)
-        for i, j in order(list(np.ndindex(*step.kernel))):
+        for index in order(list(np.ndindex(*step.kernel))):
             one = np.zeros_like(w)
-            one[:, :, i, j] = 1.0
+            one.reshape(*w.shape[:2], -1)[:, :, np.ravel_multi_index(index, step.kernel)] = 1.0
             reached = step.handed_down(np.ones_like(delta), one, image.shape) > 0
             image = np.where(reached, step.handed_down(delta, one * w, image.shape), image)
         return image
@@ -94,40 +106,114 @@ _OVERWRITTEN = Wrong(
     "∂L/∂a⁽ʰ⁾ = δ w of the last window",
     "∂L/∂a⁽ʰ⁾ = Σ δ w over all windows",
     "δ",
+    code=(
+        "dL_da_h = np.zeros((N, 2, 7, 7))\n"
+        "for i, j in np.ndindex(3, 3):\n"
+        "    dL_da_h[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3] = parts[:, :, i, j]\n"
+        "dL_da_h = dL_da_h[:, :, 1:-1, 1:-1]"
+    ),
 )
 
 
-def _wrong(sentence: str, wrong: str, right: str, factor: str) -> Wrong:
-    return Wrong("groups confused", CONVOLUTION, f"in {{where}} {sentence}", wrong, right, factor)
+def _wrong(sentence: str, wrong: str, right: str, factor: str, code: str) -> Wrong:
+    return Wrong("groups confused", CONVOLUTION, f"in {{where}} {sentence}", wrong, right, factor, code=code)
+
+
+_EACH = "for k, group in enumerate(groups)"
 
 
 def _rows() -> Iterator[Variant]:
-    for mixed, which in _MIXES:
+    for mixed, which, part, channels in _MIXES:
         of_weight = _wrong(
             f"for each group, the kernel's gradient uses {which}",
             "∂L/∂w = δᵀ a⁽ʰ⁾, a⁽ʰ⁾ of other channels",
             "∂L/∂w = δᵀ a⁽ʰ⁾",
             "∂L/∂w",
+            f"parts = [np.einsum(FOR_W, y[:, group], seen[:, {part}]) {_EACH}]\n"
+            "dL_dw_g = np.concatenate(parts)",
         )
         below = _wrong(
             f"each group's channels get the gradient of {which}",
             "∂L/∂a⁽ʰ⁾ = δ w, for other channels",
             "∂L/∂a⁽ʰ⁾ = δ w",
             "δ",
+            f"dL_dx = dL_dx[:, {channels}]",
         )
-        yield Variant(of_weight, Conv2d, gradient("weight", _weight(mixed)))
-        yield Variant(below, Conv2d, share(_below(mixed)))
+        yield Variant(of_weight, Convolution, gradient("weight", _weight(mixed)))
+        yield Variant(below, Convolution, share(_below(mixed)))
     kernels = _wrong(
         "each group passes its gradient down through the kernels of the next group",
         "∂L/∂a⁽ʰ⁾ = δ w of another group",
         "∂L/∂a⁽ʰ⁾ = δ w",
         "δ",
+        f"back = [np.einsum(BACK, y[:, group], w_g[groups[1 - k]]) {_EACH}]",
     )
-    yield Variant(kernels, Conv2d, share(_with_next_kernels))
+    yield Variant(kernels, Convolution, share(_with_next_kernels))
 
+
+# --- stride ------------------------------------------------------------------------------------------------
+
+
+def _in_small_steps(visit: Visit) -> Handed | None:
+    """Return the `vjp` of a convolution with stride 1 whose δ is that of its first windows; else 0.
+
+    None if the stride is 1, or if there are too few windows.
+    """
+    step, delta, (x,) = visit.step, visit.upstream, visit.inputs
+    assert isinstance(step, Convolution)
+    plain = replace(step, stride=(1,) * len(step.stride))
+    size = plain.out(x.shape[1:])
+    if plain == step or any(n > most for n, most in zip(delta.shape[1:], size, strict=True)):
+        return None
+    upstream = np.zeros((len(x), *size))
+    upstream[tuple(slice(n) for n in delta.shape)] = delta
+    return plain.vjp(visit.p, (x,), upstream, upstream)
+
+
+def _without_stride(visit: Visit, _: float) -> Handed | None:
+    return _in_small_steps(visit)
+
+
+def _weight_without_stride(visit: Visit) -> Array | None:
+    handed = _in_small_steps(visit)
+    return None if handed is None else handed[1]["weight"]
+
+
+_STRIDE = (
+    Variant(
+        Wrong(
+            "stride forgotten in backward",
+            CONVOLUTION,
+            "in {where} the whole backward pass takes its windows with a stride of 1",
+            "∂L/∂w and ∂L/∂a⁽ʰ⁾ from windows with stride 1",
+            "∂L/∂w and ∂L/∂a⁽ʰ⁾ from the windows of the forward pass",
+            "δ",
+        ),
+        Convolution,
+        _without_stride,
+    ),
+    Variant(
+        Wrong(
+            "stride forgotten in backward",
+            CONVOLUTION,
+            "in {where} the kernel's gradient takes its windows with a stride of 1",
+            "∂L/∂w = δᵀ a⁽ʰ⁾, a⁽ʰ⁾ from windows with stride 1",
+            "∂L/∂w = δᵀ a⁽ʰ⁾",
+            "∂L/∂w",
+            code=(
+                "near = windows(a_h, 1)[:, :, :3, :3]\n"
+                'dL_dw_k = np.einsum("nohw,nchwij->ocij", delta_k, near)'
+            ),
+        ),
+        Convolution,
+        gradient("weight", _weight_without_stride),
+    ),
+)
 
 CONV2D = (
-    Variant(_OVERWRITTEN, Conv2d, share(_overwritten(lambda kernel: kernel[::-1]))),
-    Variant(_OVERWRITTEN, Conv2d, share(_overwritten(lambda kernel: kernel))),
+    *_STRIDE,
+    Variant(_OVERWRITTEN, Convolution, share(_overwritten(lambda kernel: kernel[::-1], by_channel=True))),
+    Variant(_OVERWRITTEN, Convolution, share(_overwritten(lambda kernel: kernel[::-1]))),
+    Variant(_OVERWRITTEN, Convolution, share(_overwritten(lambda kernel: kernel))),
     *_rows(),
 )

@@ -14,7 +14,7 @@ from gradcheck_cli.diagnose.sites import affine_site, result_of
 from gradcheck_cli.diagnose.table import MISTAKES
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, gradient
 from gradcheck_cli.network.step import Step
-from gradcheck_cli.network.steps.conv2d import Conv2d
+from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.types import Array
 
@@ -64,6 +64,6 @@ PRE_ACTIVATION = Wrong(
 
 DENSE = tuple(
     variant
-    for step in (Dense, Conv2d)
+    for step in (Dense, Convolution)
     for variant in (Variant(PRE_ACTIVATION, step, gradient("weight", _of_pre_activation)), *_of_chains(step))
 )

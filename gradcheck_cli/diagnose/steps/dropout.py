@@ -26,6 +26,7 @@ DROPOUT: tuple[Variant, ...] = (
         "dropout's backward pass leaves out the mask",
         "∂L/∂x = g",
         _RIGHT,
+        code="dL_dkept = y",
     ),
     variant(
         Dropout,
@@ -35,6 +36,7 @@ DROPOUT: tuple[Variant, ...] = (
         "dropout's backward pass applies the mask and its scale 1/(1 − p) twice",
         "∂L/∂x = mask² ⊙ g",
         _RIGHT,
+        code="dL_dkept = mask * mask * y",
     ),
     variant(
         Dropout,
@@ -44,6 +46,7 @@ DROPOUT: tuple[Variant, ...] = (
         "dropout's backward pass applies the mask without its scale 1/(1 − p)",
         "∂L/∂x = (mask ≠ 0) ⊙ g",
         _RIGHT,
+        code="dL_dkept = (mask > 0) * y",
     ),
     variant(
         Dropout,
@@ -53,5 +56,6 @@ DROPOUT: tuple[Variant, ...] = (
         "dropout's backward pass keeps the values that the forward pass drops",
         "∂L/∂x = (1 − mask) ⊙ g",
         _RIGHT,
+        code="dL_dkept = (2 - mask) * y",
     ),
 )

@@ -40,6 +40,14 @@ def _first_alone(visit: Visit) -> Array:
     return _kept(visit, weight)
 
 
+def _last_in_each_sample(visit: Visit) -> Array:
+    weight = np.zeros_like(visit.p["weight"])
+    tokens = visit.inputs[0].astype(np.intp)
+    for row, upstream in zip(tokens.reshape(len(tokens), -1), visit.upstream, strict=True):
+        weight[row] += upstream.reshape(len(row), -1)  # a token that is repeated counts once
+    return _kept(visit, weight)
+
+
 def _summed(visit: Visit) -> Array:
     weight = np.zeros_like(visit.p["weight"])
     np.add.at(weight, _tokens(visit), _rows(visit))
@@ -51,30 +59,53 @@ def _averaged(visit: Visit) -> Array:
     return _kept(visit, _summed(visit) / np.maximum(counts, 1)[:, None])
 
 
-_ROWS: tuple[tuple[str, Of, str, str], ...] = (
+_ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "repeated tokens counted once",
         _last_alone,
         "a token that occurs several times gets the gradient of its last position alone: = instead of +=",
         "∂L/∂w[v] = δ at the last position of v",
+        ("dL_dtable = np.zeros_like(table)\ndL_dtable[x] = upstream\ndL_dtable[0] = 0"),
     ),
     (
         "repeated tokens counted once",
         _first_alone,
         "a token that occurs several times gets the gradient of its first position alone",
         "∂L/∂w[v] = δ at the first position of v",
+        (
+            "dL_dtable = np.zeros_like(table)\n"
+            "dL_dtable[x.ravel()[::-1]] = upstream.reshape(-1, 2)[::-1]\n"
+            "dL_dtable[0] = 0"
+        ),
+    ),
+    (
+        "repeated tokens counted once",
+        _last_in_each_sample,
+        "a token that comes several times in a sample gets the gradient of its last position there alone",
+        "∂L/∂w[v] = Σ over samples of δ at the last position of v",
+        (
+            "dL_dtable = np.zeros_like(table)\n"
+            "for n in range(N):\n"
+            "    dL_dtable[x[n]] += upstream[n]\n"
+            "dL_dtable[0] = 0"
+        ),
     ),
     (
         "padding row trained",
         _summed,
         "the row of the padding token has a gradient",
         "∂L/∂w[v] = Σ δ, for the padding too",
+        ("dL_dtable = np.zeros_like(table)\nnp.add.at(dL_dtable, x, upstream)"),
     ),
     (
         "repeated tokens averaged",
         _averaged,
         "the gradient of a token is averaged over its positions, not summed",
         "∂L/∂w[v] = mean of δ over the positions of v",
+        (
+            "counts = np.maximum(np.bincount(x.ravel(), minlength=5), 1)\n"
+            "dL_dtable = dL_dtable / counts[:, None]"
+        ),
     ),
 )
 
@@ -89,9 +120,10 @@ EMBEDDING = tuple(
             wrong,
             "∂L/∂w[v] = Σ δ over the positions of v",
             "∂L/∂w",
+            code=code,
         ),
         Embedding,
         gradient("weight", of),
     )
-    for kind, of, sentence, wrong in _ROWS
+    for kind, of, sentence, wrong, code in _ROWS
 )

@@ -22,7 +22,10 @@ def _without_factor(slot: int) -> Backward:
     return share(lambda visit: visit.upstream, slot)
 
 
-_INPUTS = ((0, "first", "a"), (1, "second", "b"))
+_INPUTS = (
+    (0, "first", "a", "dL_dsilu, dL_dup = {}, dL_dproduct * silu"),
+    (1, "second", "b", "dL_dsilu, dL_dup = dL_dproduct * up, {}"),
+)
 
 GATES: tuple[Variant, ...] = (
     variant(
@@ -33,6 +36,7 @@ GATES: tuple[Variant, ...] = (
         "the gradients of the two factors of a ⊙ b are swapped",
         "∂L/∂a = g ⊙ a, ∂L/∂b = g ⊙ b",
         _RIGHT,
+        code="dL_dsilu, dL_dup = dL_dproduct * silu, dL_dproduct * up",
     ),
     *(
         variant(
@@ -43,8 +47,9 @@ GATES: tuple[Variant, ...] = (
             f"the {number} factor of a ⊙ b gets no gradient",
             f"∂L/∂{name} = 0",
             _RIGHT,
+            code.format("0 * dL_dproduct"),
         )
-        for slot, number, name in _INPUTS
+        for slot, number, name, code in _INPUTS
     ),
     *(
         variant(
@@ -55,8 +60,9 @@ GATES: tuple[Variant, ...] = (
             f"the gradient of the {number} factor of a ⊙ b lacks the other factor",
             f"∂L/∂{name} = g",
             _RIGHT,
+            code.format("dL_dproduct"),
         )
-        for slot, number, name in _INPUTS
+        for slot, number, name, code in _INPUTS
     ),
     variant(
         Complement,
@@ -66,5 +72,6 @@ GATES: tuple[Variant, ...] = (
         "the gradient of 1 − x lacks its minus sign",
         "∂L/∂x = g",
         "∂L/∂x = −g",
+        code="dL_dupdate = dL_da_t * (h[t] + n)",
     ),
 )

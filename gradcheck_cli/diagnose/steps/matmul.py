@@ -67,6 +67,7 @@ MATMUL: tuple[Variant, ...] = (
         "the product's backward pass lacks the scale 1/√d",
         "∂L/∂a = g bᵀ, ∂L/∂b = aᵀ g",
         _RIGHT,
+        code="dL_dq, dL_dk = dL_ds @ k, turned(dL_ds) @ q",
     ),
     *(
         variant(
@@ -77,10 +78,21 @@ MATMUL: tuple[Variant, ...] = (
             f"the gradient of {which} lacks the product's scale 1/√d",
             wrong,
             _RIGHT,
+            code,
         )
-        for slot, which, wrong in (
-            (0, "the first factor, such as the queries,", "∂L/∂a = g bᵀ"),
-            (1, "the second factor, such as the keys,", "∂L/∂b = aᵀ g"),
+        for slot, which, wrong, code in (
+            (
+                0,
+                "the first factor, such as the queries,",
+                "∂L/∂a = g bᵀ",
+                "dL_dq, dL_dk = dL_ds @ k, turned(dL_ds) @ q * scale",
+            ),
+            (
+                1,
+                "the second factor, such as the keys,",
+                "∂L/∂b = aᵀ g",
+                "dL_dq, dL_dk = dL_ds @ k * scale, turned(dL_ds) @ q",
+            ),
         )
     ),
     variant(
@@ -91,6 +103,7 @@ MATMUL: tuple[Variant, ...] = (
         "the product's backward pass applies the scale 1/√d twice",
         "∂L/∂a = c² g bᵀ, ∂L/∂b = c² aᵀ g",
         _RIGHT,
+        code="dL_dq, dL_dk = dL_ds @ k * scale**2, turned(dL_ds) @ q * scale**2",
     ),
     variant(
         Matmul,
@@ -100,6 +113,7 @@ MATMUL: tuple[Variant, ...] = (
         "the gradients of the two factors of a product, such as queries and keys, are swapped",
         "∂L/∂a = c aᵀ g, ∂L/∂b = c g bᵀ",
         _RIGHT,
+        code="dL_dq, dL_dk = turned(dL_ds) @ q * scale, dL_ds @ k * scale",
     ),
     *(
         variant(
@@ -110,10 +124,21 @@ MATMUL: tuple[Variant, ...] = (
             f"the gradient of {which} uses g instead of gᵀ, or gᵀ instead of g",
             wrong,
             _RIGHT,
+            code,
         )
-        for slot, which, wrong in (
-            (0, "a product's first factor", "∂L/∂a = c gᵀ bᵀ"),
-            (1, "a product's second factor", "∂L/∂b = c aᵀ gᵀ"),
+        for slot, which, wrong, code in (
+            (
+                0,
+                "a product's first factor",
+                "∂L/∂a = c gᵀ bᵀ",
+                "dL_dq, dL_dk = turned(dL_ds) @ k * scale, turned(dL_ds) @ q * scale",
+            ),
+            (
+                1,
+                "a product's second factor",
+                "∂L/∂b = c aᵀ gᵀ",
+                "dL_dq, dL_dk = dL_ds @ k * scale, dL_ds @ q * scale",
+            ),
         )
     ),
 )

@@ -89,54 +89,78 @@ def _without_stride(visit: Visit) -> Array | None:
     return plain.vjp({}, visit.inputs, z, delta)[0][0]
 
 
-_ROWS: tuple[tuple[str, Of, str, str], ...] = (
+_ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "gradient to every number of a window",
         _spread(np.ones_like),
         "max pooling's gradient goes to every value in a window, not only to the largest",
         "∂L/∂x = Σ δ over the windows that hold x",
+        ("largest = np.ones_like(seen)\ndL_dz = added_back(largest * y[..., None, None], 2, z.shape)"),
     ),
     (
         "gradient to every number of a window",
         _spread(lambda x: np.ones_like(x) / math.prod(x.shape[-2:])),
         "max pooling's gradient is shared among all values in a window, as in average pooling",
         "∂L/∂x = Σ δ / n over the windows that hold x",
+        ("shares = np.ones_like(seen) / 9\ndL_dz = added_back(shares * y[..., None, None], 2, z.shape)"),
     ),
     (
         "gradient to every tie",
         _spread(_largest),
         "max pooling's gradient goes to every value that ties for the largest",
         "∂L/∂x = Σ δ where x equals the largest",
+        "gets = (seen == a[:, :, None]).astype(float)",
     ),
     (
         "gradient to no tie",
         _spread(_only_largest),
         "max pooling's gradient is lost if several values tie for the largest",
         "∂L/∂x = Σ δ where x alone is the largest",
+        "gets = gets * ((seen == a[:, :, None]).sum(axis=2, keepdims=True) == 1)",
     ),
     (
         "gradient to the first of a window",
         _spread(_first_place),
         "max pooling's gradient goes to the first value in a window, not to the largest",
         "∂L/∂x = δ at the first place of a window, else 0",
+        (
+            "first = np.zeros_like(seen)\n"
+            "first[..., 0, 0] = 1\n"
+            "dL_dz = added_back(first * y[..., None, None], 2, z.shape)"
+        ),
     ),
     (
         "windows overwritten",
         _spread(_largest, added=False),
         "overlapping windows of max pooling overwrite each other's gradient: = instead of +=",
         "∂L/∂x = δ of the last window in which x is the largest",
+        (
+            "dL_dz = np.zeros_like(z)\n"
+            "for r, c in np.ndindex(2, 2):\n"
+            "    here = dL_dz[:, :, 2 * r : 2 * r + 3, 2 * c : 2 * c + 3]\n"
+            "    np.copyto(here, y[:, :, r, c, None, None], where=largest[:, :, r, c])"
+        ),
     ),
     (
         "stride forgotten on the way down",
         _without_stride,
         "max pooling's gradient is passed down with a stride of 1",
         "∂L/∂x = Σ δ, with stride 1",
+        (
+            "near = windows(z, 3, 1)[:, :, :2, :2]\n"
+            "found = near == near.max(axis=(4, 5), keepdims=True)\n"
+            "dL_dz = added_back(found * y[..., None, None], 1, z.shape)"
+        ),
     ),
     (
         "gradient of the smallest",
         _spread(lambda x: _largest(np.where(np.isfinite(x), -x, -np.inf))),
         "max pooling's gradient goes to the smallest value in a window",
         "∂L/∂x = Σ δ where x is the smallest",
+        (
+            "smallest = seen == seen.min(axis=(4, 5), keepdims=True)\n"
+            "dL_dz = added_back(smallest * y[..., None, None], 2, z.shape)"
+        ),
     ),
 )
 
@@ -149,9 +173,10 @@ MAX_POOL2D = tuple(
             wrong,
             "∂L/∂x = Σ δ where x is the largest",
             "δ",
+            code=code,
         ),
         MaxPool2d,
         share(of),
     )
-    for kind, of, sentence, wrong in _ROWS
+    for kind, of, sentence, wrong, code in _ROWS
 )

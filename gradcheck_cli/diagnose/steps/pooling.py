@@ -79,6 +79,7 @@ POOLING: tuple[Variant, ...] = (
             "the average's backward pass does not divide by the number of terms",
             "∂L/∂x = Σ δ",
             _RIGHT,
+            code="dL_dmean = y[..., None, None] * np.ones((3, 3))",
         )
         for kind, of in ((AvgPool, _not_divided), (AdaptiveAvgPool, _of_mean), (Mean, _of_mean))
     ),
@@ -90,6 +91,7 @@ POOLING: tuple[Variant, ...] = (
         "the gradient of pooling is passed down with a stride of 1",
         "∂L/∂x = Σ δ / n, with stride 1",
         _RIGHT,
+        code="dL_dz = added_back(dL_dmean, 1, z.shape)",
     ),
     variant(
         AvgPool,
@@ -99,6 +101,7 @@ POOLING: tuple[Variant, ...] = (
         "the gradient of pooling goes only to the first value in each window",
         "∂L/∂x = δ at the first number of a window, else 0",
         _RIGHT,
+        code="dL_dmean = y[..., None, None] * (np.arange(9) == 0).reshape(3, 3)",
     ),
     variant(
         AvgPool,
@@ -108,5 +111,10 @@ POOLING: tuple[Variant, ...] = (
         "overlapping windows overwrite each other's gradient: = instead of +=",
         "∂L/∂x = δ / n of the last window",
         _RIGHT,
+        code=(
+            "dL_dz = np.zeros_like(z)\n"
+            "for r, c in np.ndindex(2, 2):\n"
+            "    dL_dz[:, :, 2 * r : 2 * r + 3, 2 * c : 2 * c + 3] = dL_dmean[:, :, r, c]"
+        ),
     ),
 )

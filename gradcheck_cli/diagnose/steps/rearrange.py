@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.diagnose.families import RESHAPE
-from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
-from gradcheck_cli.network.steps.rearrange import Permute, Repeat, Select
+from gradcheck_cli.diagnose.families import LOOPS, RESHAPE
+from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
+from gradcheck_cli.network.steps.rearrange import Permute, Repeat, Select, Stack
 from gradcheck_cli.types import Array
 
 
@@ -35,6 +35,7 @@ def _at(index: int) -> Variant:
         f"the gradient of the selected index goes to {which} index of the axis",
         f"∂L/∂x = g at {which} index, else 0",
         "∂L/∂x = g at the selected index, else 0",
+        f"dL_dsteps = np.zeros((N, 3, 2))\ndL_dsteps[:, {index}] = y",
     )
 
 
@@ -63,6 +64,21 @@ def _first_copy(visit: Visit) -> Array | None:
     return step.adjoint(some, (visit.inputs[0].shape[1:],))[0]
 
 
+def _to_last_step(visit: Visit, _: float) -> Handed | None:
+    """Return a gradient for the last step alone, as if the other outputs of a loop had none of their own."""
+    *before, last = visit.right[0]
+    return (*(np.zeros_like(each) for each in before), last), {}
+
+
+def _steps_shifted(by: int) -> Backward:
+    def backward(visit: Visit, _: float) -> Handed | None:
+        shares = visit.right[0]
+        nothing = (np.zeros_like(shares[0]),)
+        return (nothing + shares[:-1] if by > 0 else shares[1:] + nothing), {}
+
+    return backward
+
+
 REARRANGE: tuple[Variant, ...] = (
     variant(
         Permute,
@@ -72,6 +88,7 @@ REARRANGE: tuple[Variant, ...] = (
         "a gradient is reshaped, but its axes should be permuted back",
         "∂L/∂x = g reshaped",
         "∂L/∂x = g with its axes permuted back",
+        code="dL_dv_joined = dL_dv.reshape(N, T, -1)",
     ),
     variant(
         Permute,
@@ -92,6 +109,7 @@ REARRANGE: tuple[Variant, ...] = (
         "the gradient of the selected index goes to every index of the axis",
         "∂L/∂x = g at every index",
         "∂L/∂x = g at the selected index, else 0",
+        code="dL_dsteps = np.repeat(y[:, None], 3, axis=1)",
     ),
     variant(
         Repeat,
@@ -102,6 +120,7 @@ REARRANGE: tuple[Variant, ...] = (
         "numpy.repeat repeats each index",
         "∂L/∂x[h] = Σ g over k at the index k n + h",
         "∂L/∂x[h] = Σ g over the copies of h",
+        code="shared_k = dL_dk.reshape(N, 2, 2, T, -1).sum(axis=1)",
     ),
     variant(
         Repeat,
@@ -111,5 +130,29 @@ REARRANGE: tuple[Variant, ...] = (
         "only the first copy of a repeated value contributes to its gradient",
         "∂L/∂x = g of the first copy",
         "∂L/∂x = Σ g over the copies",
+        code="shared_k = dL_dk[:, ::2]",
+    ),
+    variant(
+        Stack,
+        "upstream of earlier steps lost",
+        LOOPS,
+        _to_last_step,
+        "only the last time step gets the gradient of its output; that of the other outputs is not added",
+        "∂L/∂hₜ = carried back from t + 1",
+        "∂L/∂hₜ = carried back from t + 1, + ∂L/∂outₜ",
+        code="dL_da_t = dL_dh + (y[:, t] if t == T - 1 else 0)",
+    ),
+    *(
+        variant(
+            Stack,
+            "upstream of another step",
+            LOOPS,
+            _steps_shifted(by),
+            f"every time step gets the gradient of the output of the step {which} it",
+            f"∂L/∂hₜ = … + ∂L/∂out at t {sign} 1",
+            "∂L/∂hₜ = … + ∂L/∂outₜ",
+            f"dL_da_t = dL_dh + (y[:, t {'-+'[by < 0]} 1] if 0 <= t {'-+'[by < 0]} 1 < T else 0)",
+        )
+        for by, which, sign in ((1, "before", "−"), (-1, "after", "+"))
     ),
 )

@@ -1,13 +1,13 @@
-"""Mistakes in the backward pass of recurrent layers: gates in the wrong order."""
+"""Mistakes in the backward pass of recurrent layers and of joint projections: parts in the wrong order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from gradcheck_cli.diagnose.branches import shares_parameters
-from gradcheck_cli.diagnose.families import GATES
+from gradcheck_cli.diagnose.families import ATTENTION, GATES
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
 from gradcheck_cli.network.steps.add import Add
@@ -41,13 +41,20 @@ def _reordered(array: Array, order: Order, axis: int) -> Array:
     return np.concatenate([blocks[k] for k in order], axis=axis)
 
 
-def _applies(visit: Visit, order: Order) -> bool:
+Applies = Callable[[Visit, Order], bool]
+
+
+def _in_a_loop(visit: Visit, order: Order) -> bool:
     return shares_parameters(visit) and _gates(visit) == len(order)
 
 
-def _upstream(order: Order) -> Backward:
+def _in_one_product(visit: Visit, order: Order) -> bool:
+    return not shares_parameters(visit) and _gates(visit) == len(order)
+
+
+def _upstream(order: Order, applies: Applies) -> Backward:
     def backward(visit: Visit, _: float) -> Handed | None:
-        if not _applies(visit, order):
+        if not applies(visit, order):
             return None
         upstream = _reordered(visit.upstream, order, -1)
         return visit.step.vjp(visit.p, visit.inputs, visit.output, upstream)
@@ -55,9 +62,9 @@ def _upstream(order: Order) -> Backward:
     return backward
 
 
-def _gradients(order: Order) -> Backward:
+def _gradients(order: Order, applies: Applies) -> Backward:
     def backward(visit: Visit, _: float) -> Handed | None:
-        if not _applies(visit, order):
+        if not applies(visit, order):
             return None
         shares, gradients = visit.right
         return shares, {name: _reordered(value, order, 0) for name, value in gradients.items()}
@@ -65,17 +72,61 @@ def _gradients(order: Order) -> Backward:
     return backward
 
 
-def _rows(names: Sequence[str], orders: Sequence[Order]) -> Iterator[Variant]:
+_JOINED = "the gradients of the gates are joined"
+
+
+def _joined(names: Sequence[str], order: Order) -> str:
+    """Return the code that joins an LSTM's gates in another order; empty for other layers."""
+    if len(order) != len(_LSTM[0]):
+        return ""
+    return f"dz_gates = np.concatenate([{', '.join(f'd_{names[k]}' for k in order)}], axis=1)"
+
+
+def _gate_rows(names: Sequence[str], orders: Sequence[Order]) -> Iterator[Variant]:
     right = " ".join(names)
     for order in orders:
         found = " ".join(names[k] for k in order)
         for backward, what in (
-            (_upstream(order), "the gradients of the gates are joined"),
-            (_gradients(order), "the rows of the weights' gradients are"),
+            (_upstream(order, _in_a_loop), _JOINED),
+            (_gradients(order, _in_a_loop), "the rows of the weights' gradients are"),
         ):
             sentence = f"in {{where}} {what} in the order {found}, not {right}"
-            wrong = Wrong("gates in another order", GATES, sentence, f"δ = [{found}]", f"δ = [{right}]", "δ")
+            wrong = Wrong(
+                "gates in another order",
+                GATES,
+                sentence,
+                f"δ = [{found}]",
+                f"δ = [{right}]",
+                "δ",
+                code=_joined(names, order) if what == _JOINED else "",
+            )
             yield Variant(wrong, Dense, backward, everywhere=True)
 
 
-RECURRENT = (*_rows(*_LSTM), *_rows(*_GRU))
+_QKV = (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1), (1, 0, 2)
+
+
+def _projection_rows() -> Iterator[Variant]:
+    for order in _QKV:
+        found = " ".join("qkv"[k] for k in order)
+        joined = (_upstream(order, _in_one_product), "the gradients of queries, keys and values are joined")
+        for backward, what in (
+            *((joined,) if order != (1, 0, 2) else ()),  # the factors of the scores are swapped
+            (_gradients(order, _in_one_product), "the rows of the joint projection's gradients are"),
+        ):
+            sentence = f"in {{where}} {what} in the order {found}, not q k v"
+            parts = {"q": "joined(dL_dq)", "k": "joined(dL_dk)", "v": "dL_dv_joined"}
+            code = f"dL_dqkv = np.concatenate([{', '.join(parts[each] for each in found.split())}], axis=2)"
+            wrong = Wrong(
+                "projections in another order",
+                ATTENTION,
+                sentence,
+                f"δ = [{found}]",
+                "δ = [q k v]",
+                "δ",
+                code=code if backward is joined[0] else "",
+            )
+            yield Variant(wrong, Dense, backward)
+
+
+RECURRENT = (*_gate_rows(*_LSTM), *_gate_rows(*_GRU), *_projection_rows())

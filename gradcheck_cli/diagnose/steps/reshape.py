@@ -25,7 +25,7 @@ def _in_order(order: tuple[int, ...]) -> Of:
     return of
 
 
-def _wrong(order: str) -> Wrong:
+def _wrong(order: str, code: str) -> Wrong:
     return Wrong(
         "flattened in another order",
         RESHAPE,
@@ -33,11 +33,12 @@ def _wrong(order: str) -> Wrong:
         f"∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as {order}",
         "∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as [channels, height, width]",
         "δ",
+        code=f"dL_da_k = (delta @ w).reshape(N, 3, 3, 3).transpose({code})",
     )
 
 
 FLATTEN = (
-    Variant(_wrong("[height, width, channels]"), Flatten, share(_in_order((1, 2, 0)))),
-    Variant(_wrong("[channels, width, height]"), Flatten, share(_in_order((0, 2, 1)))),
-    Variant(_wrong("[width, height, channels]"), Flatten, share(_in_order((2, 1, 0)))),
+    Variant(_wrong("[height, width, channels]", "0, 3, 1, 2"), Flatten, share(_in_order((1, 2, 0)))),
+    Variant(_wrong("[channels, width, height]", "0, 1, 3, 2"), Flatten, share(_in_order((0, 2, 1)))),
+    Variant(_wrong("[width, height, channels]", "0, 3, 2, 1"), Flatten, share(_in_order((2, 1, 0)))),
 )

@@ -37,25 +37,46 @@ def _centred(visit: Visit) -> Array:
     return (g - g.mean(axis=_axes(visit), keepdims=True) - _along(visit)) / _root(visit)
 
 
-_ROWS: tuple[tuple[str, Of, str, str], ...] = (
-    ("root held constant", lambda v: v.upstream / _root(v), "holds the root constant", "∂L/∂x = g / √(…)"),
+def _over(axis: int) -> Of:
+    """Return the gradient with its mean over another axis."""
+
+    def of(visit: Visit) -> Array | None:
+        g, z = visit.upstream, visit.output
+        if axis < 0 and g.ndim < 3:
+            return None
+        return (g - z * (g * z).mean(axis=axis, keepdims=True)) / _root(visit)
+
+    return of
+
+
+_ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
+    (
+        "root held constant",
+        lambda v: v.upstream / _root(v),
+        "holds the root constant",
+        "∂L/∂x = g / √(…)",
+        "dL_dx = dL_dx_hat / root",
+    ),
     (
         "mean subtracted",
         _centred,
         "subtracts mean g, as layer normalisation does",
         "∂L/∂x = (g − mean g − x̂ mean(g x̂)) / √(…)",
+        "dL_dx = (dL_dx_hat - mean(dL_dx_hat) - x_hat * mean(dL_dx_hat * x_hat)) / root",
     ),
     (
         "root forgotten",
         lambda v: v.upstream - _along(v),
         "is not divided by the root",
         "∂L/∂x = g − x̂ mean(g x̂)",
+        "dL_dx = dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)",
     ),
     (
         "eps forgotten",
         lambda v: v.right[0][0] * _root(v) / _root(v, 0.0),
         "lacks eps",
         "∂L/∂x = (…) / √(mean x²)",
+        "dL_dx = (dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)) / np.sqrt(mean(x**2))",
     ),
     (
         "sum for mean",
@@ -64,6 +85,7 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
         ),
         "uses a sum instead of a mean",
         "∂L/∂x = (g − x̂ Σ(g x̂)) / √(…)",
+        "dL_dx = (dL_dx_hat - x_hat * (dL_dx_hat * x_hat).sum(axis=1, keepdims=True)) / root",
     ),
     (
         "x for normalised x",
@@ -73,8 +95,16 @@ _ROWS: tuple[tuple[str, Of, str, str], ...] = (
         ),
         "uses x instead of x̂",
         "∂L/∂x = (g − x mean(g x)) / √(…)",
+        "dL_dx = (dL_dx_hat - x * mean(dL_dx_hat * x)) / root",
     ),
-    ("left out", lambda v: v.upstream, "is left out", "∂L/∂x = g"),
+    ("left out", lambda v: v.upstream, "is left out", "∂L/∂x = g", "dL_dx = dL_dx_hat"),
+    *(
+        ("over the wrong axis", _over(axis), f"takes its mean over {over}", f"… mean over {over} …", code)
+        for axis, over, code in (
+            (0, "the samples", "dL_dx = (dL_dx_hat - x_hat * (dL_dx_hat * x_hat).mean(axis=0)) / root"),
+            (-2, "the last axis but one", ""),
+        )
+    ),
 )
 
 _OF_X = Wrong(
@@ -84,6 +114,7 @@ _OF_X = Wrong(
     "∂L/∂w = Σ ∂L/∂y x",
     "∂L/∂w = Σ ∂L/∂y x̂",
     "∂L/∂w",
+    code="dL_dgain = (y * x).sum(axis=0)",
 )
 
 
@@ -104,6 +135,7 @@ RMS_NORM: tuple[Variant, ...] = (
         "RMS normalisation's backward pass lacks its weight",
         "∂L/∂x̂ = ∂L/∂y",
         "∂L/∂x̂ = w ∂L/∂y",
+        "dL_dx_hat = y",
     ),
     Variant(_OF_X, Gain, gradient("weight", _gradient_of_x)),
     *(
@@ -115,7 +147,8 @@ RMS_NORM: tuple[Variant, ...] = (
             f"RMS normalisation's backward pass {sentence}",
             wrong,
             _RIGHT,
+            code,
         )
-        for kind, of, sentence, wrong in _ROWS
+        for kind, of, sentence, wrong, code in _ROWS
     ),
 )

@@ -38,36 +38,45 @@ _SOFTMAX = (
         lambda v: v.upstream * v.output * (1.0 - v.output),
         "softmax's backward pass uses only the diagonal of the Jacobian, as for an elementwise activation",
         "∂L/∂z = g ⊙ a ⊙ (1 − a)",
+        "dL_ds = p * (1 - p) * dL_dp",
     ),
     (
         "softmax's sum missing",
         lambda v: v.upstream * v.output,
         "softmax's backward pass lacks the sum over the row",
         "∂L/∂z = a ⊙ g",
+        "dL_ds = p * dL_dp",
     ),
     (
         "softmax's sum without a",
         lambda v: v.output * (v.upstream - _row_sum(v.upstream)),
         "softmax's backward pass subtracts Σ g, not Σ g a",
         "∂L/∂z = a ⊙ (g − Σ g)",
+        "dL_ds = p * (dL_dp - dL_dp.sum(axis=-1, keepdims=True))",
     ),
     (
         "softmax left out",
         lambda v: v.upstream,
         "softmax is left out of the backward pass",
         "∂L/∂z = g",
+        "dL_ds = dL_dp",
     ),
     (
         "softmax over the wrong axis",
         _summed_over(-2),
         "softmax's backward pass sums over the rows, not within each row",
         "∂L/∂z = a ⊙ (g − Σ over rows of g a)",
+        "dL_ds = p * (dL_dp - (dL_dp * p).sum(axis=-2, keepdims=True))",
     ),
     (
         "mask not in backward",
         _unmasked,
         "softmax's backward pass leaves out the mask",
         "∂L/∂z = a ⊙ (g − Σ g a), a without the mask",
+        (
+            "free = np.exp(s) / np.exp(s).sum(axis=-1, keepdims=True)\n"
+            "dL_ds = free * (dL_dp - (dL_dp * free).sum(axis=-1, keepdims=True))"
+        ),
     ),
 )
 
@@ -77,28 +86,31 @@ _LOG_SOFTMAX = (
         lambda v: v.upstream,
         "log-softmax's backward pass lacks the sum over the row",
         "∂L/∂z = g",
+        "dL_dlogits = y",
     ),
     (
         "log-softmax's sum missing",
         lambda v: v.upstream * (1.0 - np.exp(v.output)),
         "log-softmax's backward pass uses only the diagonal of the Jacobian",
         "∂L/∂z = g ⊙ (1 − eᵃ)",
+        "dL_dlogits = y * (1 - np.exp(a))",
     ),
     (
         "log-softmax for softmax",
         lambda v: np.exp(v.output) * (v.upstream - _row_sum(v.upstream * np.exp(v.output))),
         "the backward pass is written for softmax, not for its logarithm",
         "∂L/∂z = eᵃ ⊙ (g − Σ g eᵃ)",
+        "dL_dlogits = np.exp(a) * (y - (y * np.exp(a)).sum(axis=1, keepdims=True))",
     ),
 )
 
 SOFTMAX: tuple[Variant, ...] = (
     *(
-        variant(Softmax, kind, SOFTMAX_FAMILY, share(of), sentence, wrong, _RIGHT)
-        for kind, of, sentence, wrong in _SOFTMAX
+        variant(Softmax, kind, SOFTMAX_FAMILY, share(of), sentence, wrong, _RIGHT, code)
+        for kind, of, sentence, wrong, code in _SOFTMAX
     ),
     *(
-        variant(LogSoftmax, kind, SOFTMAX_FAMILY, share(of), sentence, wrong, "∂L/∂z = g − eᵃ Σ g")
-        for kind, of, sentence, wrong in _LOG_SOFTMAX
+        variant(LogSoftmax, kind, SOFTMAX_FAMILY, share(of), sentence, wrong, "∂L/∂z = g − eᵃ Σ g", code)
+        for kind, of, sentence, wrong, code in _LOG_SOFTMAX
     ),
 )

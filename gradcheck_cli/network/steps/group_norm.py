@@ -32,7 +32,7 @@ class GroupNormalise(Normalise):
     def label(self) -> str:
         return f"group_norm {self.groups}"
 
-    def _mean(self, array: Array) -> Array:
+    def mean_of(self, array: Array) -> Array:
         """Return the mean of each group, repeated for each of the group's channels.
 
         The shape is (…, N, channels, 1, …, 1), with a 1 for each position axis.

@@ -54,7 +54,8 @@ class Normalise(Step):
         """Return layer normalisation over the last `count` axes of every sample."""
         return cls(eps, tuple(range(-count, 0)), "row")
 
-    def _mean(self, array: Array) -> Array:
+    def mean_of(self, array: Array) -> Array:
+        """Return the mean over the averaged axes, in a shape that broadcasts to that of the array."""
         mean: Array = array.mean(axis=self.axes, keepdims=True)
         return mean
 
@@ -62,21 +63,21 @@ class Normalise(Step):
         """Return the number of entries in each mean, for an array of this shape."""
         return math.prod(shape[axis] for axis in self.axes)
 
-    def _of_variance(self, products: Array) -> Array:
+    def of_variance(self, products: Array) -> Array:
         """Return the mean of products. It divides by N − 1 instead of N if the variance is unbiased."""
         count = self.count(products.shape)
-        return self._mean(products) * (count / (count - 1)) if self.unbiased else self._mean(products)
+        return self.mean_of(products) * (count / (count - 1)) if self.unbiased else self.mean_of(products)
 
     def deviation(self, z: Array) -> Array:
         """Return √(var z + eps), in the shape of z except for a length of 1 along every averaged axis."""
-        centred = z - self._mean(z)
-        root: Array = np.sqrt(self._of_variance(centred * centred) + self.eps)
+        centred = z - self.mean_of(z)
+        root: Array = np.sqrt(self.of_variance(centred * centred) + self.eps)
         return root
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         (z,) = inputs
-        centred = z - self._mean(z)
-        normalised: Array = centred / np.sqrt(self._of_variance(centred * centred) + self.eps)
+        centred = z - self.mean_of(z)
+        normalised: Array = centred / np.sqrt(self.of_variance(centred * centred) + self.eps)
         return normalised
 
     def vjp(
@@ -86,8 +87,8 @@ class Normalise(Step):
 
     def handed(self, g: Array, z_hat: Array, deviation: Array) -> Array:
         """Return ∂L/∂z, given g = ∂L/∂ẑ, ẑ and the deviation √(var z + eps)."""
-        centred = g - self._mean(g)
-        handed: Array = (centred - z_hat * self._of_variance(g * z_hat)) / deviation
+        centred = g - self.mean_of(g)
+        handed: Array = (centred - z_hat * self.of_variance(g * z_hat)) / deviation
         return handed
 
     def error(
@@ -96,18 +97,18 @@ class Normalise(Step):
         (z,), (z_error,) = inputs, errors
         deviation, size = self.deviation(z), np.abs(z)
         off = (
-            z_error + self._mean(z_error) + arithmetic.eps * (size + 2.0 * self._mean(size))
+            z_error + self.mean_of(z_error) + arithmetic.eps * (size + 2.0 * self.mean_of(size))
         )  # of z − mean z
         z_hat = np.abs(output)
-        relative = self._of_variance(z_hat * off / deviation) + 4.0 * arithmetic.eps  # of the deviation
+        relative = self.of_variance(z_hat * off / deviation) + 4.0 * arithmetic.eps  # of the deviation
         return off / deviation + z_hat * relative
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         g, g_error, z_hat, z_hat_error = upstream.value, upstream.error, known.output, known.output_error
-        deviation, eps, mean = self.deviation(known.inputs[0]), arithmetic.eps, self._mean
-        many, of_variance = max(1.0, self.count(g.shape) / 16.0), self._of_variance
+        deviation, eps, mean = self.deviation(known.inputs[0]), arithmetic.eps, self.mean_of
+        many, of_variance = max(1.0, self.count(g.shape) / 16.0), self.of_variance
         size, z_size = np.abs(g), np.abs(z_hat)
         along = of_variance(size * z_size)
         along_error = of_variance(g_error * z_size + (size + g_error) * z_hat_error) + eps * many * along
@@ -138,6 +139,10 @@ class Normalised:
     def vjp(self, dL_dvalue: Array) -> Array:
         """Return ∂L/∂z, given ∂L/∂ẑ (N, units)."""
         return self.step.handed(dL_dvalue, self.value, self.deviation)
+
+    def along(self, g: Array) -> Array:
+        """Return the variance's term of `vjp` before it is divided by the deviation, ẑ mean(g ẑ)."""
+        return self.value * self.step.of_variance(g * self.value)
 
 
 def normalised_at(z: Array, eps: float) -> Normalised:

@@ -1,0 +1,20 @@
+"""All mistakes that a diagnosis may name: those of chains of layers, and those of the steps of any graph."""
+
+from __future__ import annotations
+
+from gradcheck_cli.diagnose.branches import BRANCH_MISTAKES
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.other_networks import OTHER_NETWORK
+from gradcheck_cli.diagnose.steps import VARIANTS
+from gradcheck_cli.diagnose.table import LIKELY
+from gradcheck_cli.diagnose.wrong_scales import NAMES
+
+_OF_CHAINS: tuple[Wrong, ...] = (*LIKELY, *NAMES, OTHER_NETWORK)
+_KNOWN = frozenset(map(id, _OF_CHAINS))
+
+NAMEABLE: tuple[Wrong, ...] = (
+    *_OF_CHAINS,
+    *(variant.wrong for variant in VARIANTS if id(variant.wrong) not in _KNOWN),
+    *BRANCH_MISTAKES,
+)
+"""Several rows may share a kind; at least one of them has code."""

@@ -1,0 +1,120 @@
+"""Loops in a backward pass that end after their first round, as with a `return` in their body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.diagnose.branches import shares_parameters
+from gradcheck_cli.diagnose.families import LOOPS
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
+from gradcheck_cli.diagnose.wrong_tensors import UNIT_ZEROED
+from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
+from gradcheck_cli.network.steps.convolution import Convolution
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
+from gradcheck_cli.network.steps.pooling import AvgPool
+from gradcheck_cli.types import Array
+
+_KIND = "returned inside the loop"
+_ALL, _FIRST = slice(None), slice(0, 1)
+_CHANNEL = "the first channel"
+
+_LOOPS: tuple[tuple[tuple[slice, ...], int, str], ...] = (
+    ((_FIRST,), 0, "the first sample"),
+    ((_FIRST, _FIRST), 0, "the first channel of the first sample"),
+    ((_ALL, _FIRST), 0, _CHANNEL),
+    ((_FIRST, _ALL, _FIRST), 3, "the first position of the first sample"),
+    ((_FIRST, _FIRST, _FIRST), 3, "the first number of the first sample"),
+    ((_ALL, _ALL, _FIRST), 3, "the first position"),
+    ((_FIRST, _ALL, _FIRST), 4, "the first row of the first sample"),
+    ((_FIRST, _ALL, _FIRST, _FIRST), 4, "the first position of the first sample"),
+    ((_FIRST, _FIRST, _FIRST), 4, "the first row of the first channel of the first sample"),
+    ((_FIRST, _FIRST, _FIRST, _FIRST), 4, "the first number of the first sample"),
+    ((_ALL, _ALL, _FIRST), 4, "the first row"),
+    ((_ALL, _ALL, _FIRST, _FIRST), 4, "the first position"),
+)
+"""The part of δ that counts if a loop ends after its first round, and the words for it.
+
+The number of axes that δ must have stands between them; 0 for any.
+"""
+
+
+def _part(upstream: Array, kept: tuple[slice, ...], axes: int) -> Array | None:
+    """Return δ with 0 outside the part; None if the part is everything or needs other axes."""
+    if (axes and upstream.ndim != axes) or upstream[kept].size == upstream.size:
+        return None
+    only = np.zeros_like(upstream)
+    only[kept] = upstream[kept]
+    return only
+
+
+def _first_round(kept: tuple[slice, ...], axes: int, with_bias: bool) -> Backward:
+    """Return a `vjp` of the part of δ; without `with_bias`, the bias's gradient is right."""
+
+    def backward(visit: Visit, _: float) -> Handed | None:
+        part = _part(visit.upstream, kept, axes)
+        if part is None or (not with_bias and "bias" not in visit.right[1]):
+            return None
+        shares, gradients = visit.step.vjp(visit.p, visit.inputs, visit.output, part)
+        right: dict[str, Any] = {} if with_bias else {"bias": visit.right[1]["bias"]}
+        return shares, {**gradients, **right}
+
+    return backward
+
+
+def _wrong(which: str) -> Wrong:
+    return Wrong(
+        _KIND,
+        LOOPS,
+        f"in {{where}} a loop of the backward pass ends after its first round: only {which} counts",
+        f"Σ over {which} alone",
+        "Σ over all rounds of the loop",
+        "δ",
+        refined_by=frozenset({UNIT_ZEROED}) if which == _CHANNEL else frozenset(),
+    )
+
+
+def _of_windows() -> Iterator[Variant]:
+    for kept, axes, which in _LOOPS:
+        for kind in (Convolution, ConvTranspose2d, MaxPool2d, AvgPool):
+            yield Variant(_wrong(which), kind, _first_round(kept, axes, with_bias=True))
+        for affine in (Convolution, ConvTranspose2d):
+            yield Variant(_wrong(which), affine, _first_round(kept, axes, with_bias=False))
+
+
+# --- a loop over time --------------------------------------------------------------------------------------
+
+
+def _topmost_uses(visit: Visit) -> bool:
+    """Return whether no node above uses the parameters of this node."""
+    own = set(visit.node.names.values())
+    return not any(own & set(node.names.values()) for node in visit.at.graph.nodes[visit.i + 1 :])
+
+
+def _last_step_alone(visit: Visit, _: float) -> Handed | None:
+    if not shares_parameters(visit) or _topmost_uses(visit):
+        return None
+    shares, gradients = visit.right
+    nothing = tuple(np.zeros_like(each) for each in shares)
+    return nothing, {name: np.zeros_like(value) for name, value in gradients.items()}
+
+
+def _of_time(step: type[Step]) -> Variant:
+    wrong = Wrong(
+        _KIND,
+        LOOPS,
+        "in {where} the loop back through time ends after its first round: only the last step counts",
+        "∂L/∂w = δ at the last step",
+        "∂L/∂w = Σ δ over all steps",
+        "δ",
+        code="dL_dh = dz @ w_hh\nbreak",
+    )
+    return Variant(wrong, step, _last_step_alone, everywhere=True)
+
+
+LEAVING_LOOPS: tuple[Variant, ...] = (*_of_windows(), _of_time(Dense))
