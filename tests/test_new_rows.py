@@ -23,6 +23,8 @@ from rich.cells import cell_len
 
 from gradcheck_cli import Verdict, check
 from gradcheck_cli.diagnose.nameable import NAMEABLE
+from gradcheck_cli.diagnose.table import LIKELY
+from gradcheck_cli.diagnose.wrong_scales import NAMES
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.sweep.picture import marker_of
@@ -174,6 +176,6 @@ def test_a_kind_that_refines_another_is_a_kind():
     assert all(row.refined_by <= known - {row.kind} for row in NAMEABLE)
 
 
-def test_rows_of_one_kind_are_of_one_family():
-    families = {(row.kind, row.family) for row in NAMEABLE}
+def test_rows_of_one_kind_in_a_chain_are_of_one_family():
+    families = {(row.kind, row.family) for row in (*LIKELY, *NAMES)}
     assert len(families) == len({kind for kind, _ in families})

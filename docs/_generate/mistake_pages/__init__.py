@@ -114,14 +114,11 @@ def _formulas(shown: Shown) -> Iterator[str]:
 
 def _code(shown: Shown) -> Iterator[str]:
     yield "## In numpy"
-    yield _NAMED
+    yield shown.example.notation
     yield "Wrong:"
     yield _fenced(shown.edit.wrong, "python")
     yield "Right:"
     yield _fenced(shown.edit.right, "python")
-
-
-_NAMED = "`delta` is δ, `dL_dw` is ∂L/∂w, and so on; `_h` marks the hidden layer, `_k` the one above it."
 
 
 def _output(shown: Shown) -> Iterator[str]:

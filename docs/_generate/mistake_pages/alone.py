@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from mistake_pages.program import Program
 
@@ -20,6 +20,10 @@ class Alone(Program):
     functions, constants: the statements that the others need.
     has_inputs: whether ∂L/∂x is checked, too; not for tokens.
     """
+
+    notation: ClassVar[str] = (
+        "`a` is the output and `y` its upstream gradient ∂L/∂a; `dL_dx` is ∂L/∂x, and so on."
+    )
 
     words: str
     features: Sequence[int]

@@ -36,6 +36,12 @@ def _nearly_zero(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
     return {name: 1e-7 * arrays[name] for name in ("w", "w_h", "b", "b_h")}
 
 
+def _counted(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
+    """Return tokens none of which occurs twice, as far as there are enough."""
+    table, x = arrays["table"], arrays["x"]
+    return {"x": 1 + np.arange(x.size).reshape(x.shape) % (len(table) - 1)}
+
+
 def _none_negative(arrays: Arrays, right: Mapping[str, np.ndarray]) -> Arrays:
     name = "beta" if "beta" in arrays else "b_h"
     return {name: arrays[name] + 0.1 - min(0.0, float(right.get("y_h", right["z_h"]).min()))}
@@ -55,18 +61,46 @@ def _has_values(example: Program) -> bool:
     return example.problem.network.loss.target == "values"
 
 
+def _has(name: str) -> Applies:
+    """Return a function that tells whether an example has an array of this name."""
+    return lambda example: name in example.arrays
+
+
+def _is_dense(example: Program) -> bool:
+    """Whether an example has the weights and biases of dense layers."""
+    return {"w", "w_h", "b", "b_h"} <= set(example.arrays)
+
+
+def _has_upstream(example: Program) -> bool:
+    """Whether y is an upstream gradient."""
+    return example.problem.network.loss.target == "upstream"
+
+
 def _is_normalised(example: Program) -> bool:
     return "gamma" in example.arrays
 
 
+def _is_scaled(example: Program) -> bool:
+    return _has_upstream(example) and "gamma" in example.arrays
+
+
+def _has_numbers(example: Program) -> bool:
+    """Whether x holds numbers, not tokens."""
+    return "table" not in example.arrays
+
+
 def _is_square(example: Program) -> bool:
-    return example.arrays["w"].shape[0] == example.arrays["w"].shape[1]
+    return "w" in example.arrays and example.arrays["w"].shape[0] == example.arrays["w"].shape[1]
 
 
 SITUATIONS: tuple[Situation, ...] = (
     Situation("the batch is a single sample", _each(lambda array: array[:1], "x", "y")),
     Situation("all samples are equal", _each(lambda array: np.repeat(array[:1], len(array), 0), "x", "y")),
-    Situation("all inputs are positive", _each(lambda array: np.abs(array) + 0.1, "x")),
+    Situation("all inputs are positive", _each(lambda array: np.abs(array) + 0.1, "x"), _has_numbers),
+    Situation("every upstream gradient is 1", _each(np.ones_like, "y"), _has_upstream),
+    Situation("every upstream gradient and every gamma is 1", _each(np.ones_like, "y", "gamma"), _is_scaled),
+    Situation("every token occurs once in a sample", _counted, _has("table")),
+    Situation("the slope is 1", _each(np.ones_like, "slope"), _has("slope")),
     Situation("all targets are 0", _each(np.zeros_like, "y"), _has_values),
     Situation(
         "no output is further than 0.1 from its target",
@@ -75,16 +109,16 @@ SITUATIONS: tuple[Situation, ...] = (
         },
         _has_values,
     ),
-    Situation("all biases are 0", _each(np.zeros_like, "b", "b_h")),
+    Situation("all biases are 0", _each(np.zeros_like, "b", "b_h"), _has("b")),
     Situation("gamma is 1", _each(np.ones_like, "gamma"), _is_normalised),
-    Situation("all weights are positive", _each(np.abs, "w", "w_h")),
+    Situation("all weights are positive", _each(np.abs, "w", "w_h"), _has("w")),
     Situation(
         "the weights of the output are symmetric", _each(lambda array: array + array.T, "w"), _is_square
     ),
-    Situation("all weights and biases are close to 0", _nearly_zero),
-    Situation("no pre-activation of the hidden layer is negative", _none_negative),
+    Situation("all weights and biases are close to 0", _nearly_zero, _is_dense),
+    Situation("no pre-activation of the hidden layer is negative", _none_negative, _is_dense),
     Situation("the network has one output", _one_output, _has_values),
-    Situation("the network has one hidden unit", _one_hidden_unit),
+    Situation("the network has one hidden unit", _one_hidden_unit, _is_dense),
 )
 """When a mistake may hide."""
 

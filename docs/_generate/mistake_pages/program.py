@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,12 +25,16 @@ class Program:
     words: a description with its article.
     functions, constants: the statements that the others need.
     sizes_read: the statement that reads the sizes off the data.
+    notation: a sentence on the program's names.
     """
 
     words: str
     functions: str = ""
     constants: str = ""
     sizes_read: str = "N = len(x)"
+    notation: ClassVar[str] = (
+        "`delta` is δ, `dL_dw` is ∂L/∂w, and so on; `_h` marks the hidden layer, `_k` the one above it."
+    )
 
     @property
     def given(self) -> Mapping[str, Any]:

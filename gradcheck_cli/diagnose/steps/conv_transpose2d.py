@@ -65,21 +65,21 @@ _BELOW: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "kernel not rotated",
         _turned,
-        "a transposed convolution hands δ down through a kernel that is 180° off: it needs the plain one",
+        "a transposed convolution passes δ down through a kernel that is 180° off: it needs the plain one",
         "∂L/∂x = δ ∗ w, with w 180° off",
         'dL_dx = np.einsum("nohwkl,iokl->nihw", windows(padded, 3, 2), w_up[:, :, ::-1, ::-1])',
     ),
     (
         "stride forgotten on the way down",
         _without_stride,
-        "a transposed convolution hands δ down with a stride of 1",
+        "a transposed convolution passes δ down with a stride of 1",
         "∂L/∂x = δ ∗ w, with stride 1",
         'dL_dx = np.einsum("nohwkl,iokl->nihw", windows(padded, 3, 1)[:, :, :3, :3], w_up)',
     ),
     (
         "padding forgotten on the way down",
         _without_padding,
-        "a transposed convolution hands δ down without its padding",
+        "a transposed convolution passes δ down without its padding",
         "∂L/∂x = δ ∗ w, shifted by the padding",
         (
             "shifted = np.pad(y, ((0, 0), (0, 0), (0, 2), (0, 2)))\n"

@@ -65,37 +65,31 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         _last_alone,
         "a token that occurs several times gets the gradient of its last position alone: = instead of +=",
         "∂L/∂w[v] = δ at the last position of v",
-        ("dL_dtable = np.zeros_like(table)\ndL_dtable[x] = upstream\ndL_dtable[0] = 0"),
+        "dL_dtable = np.zeros_like(table)\ndL_dtable[x] = upstream",
     ),
     (
         "repeated tokens counted once",
         _first_alone,
         "a token that occurs several times gets the gradient of its first position alone",
         "∂L/∂w[v] = δ at the first position of v",
-        (
-            "dL_dtable = np.zeros_like(table)\n"
-            "dL_dtable[x.ravel()[::-1]] = upstream.reshape(-1, 2)[::-1]\n"
-            "dL_dtable[0] = 0"
-        ),
+        ("dL_dtable = np.zeros_like(table)\ndL_dtable[x.ravel()[::-1]] = upstream.reshape(-1, 2)[::-1]"),
     ),
     (
         "repeated tokens counted once",
         _last_in_each_sample,
-        "a token that comes several times in a sample gets the gradient of its last position there alone",
+        "a token that occurs several times in a sample gets the gradient of its last position there alone",
         "∂L/∂w[v] = Σ over samples of δ at the last position of v",
-        (
-            "dL_dtable = np.zeros_like(table)\n"
-            "for n in range(N):\n"
-            "    dL_dtable[x[n]] += upstream[n]\n"
-            "dL_dtable[0] = 0"
-        ),
+        ("dL_dtable = np.zeros_like(table)\nfor n in range(N):\n    dL_dtable[x[n]] += upstream[n]"),
     ),
     (
         "padding row trained",
         _summed,
         "the row of the padding token has a gradient",
         "∂L/∂w[v] = Σ δ, for the padding too",
-        ("dL_dtable = np.zeros_like(table)\nnp.add.at(dL_dtable, x, upstream)"),
+        (
+            "upstream = y.reshape(N, -1, 2)\n"
+            "dL_dtable = np.stack([upstream[x == token].sum(axis=0) for token in range(5)])"
+        ),
     ),
     (
         "repeated tokens averaged",

@@ -354,7 +354,7 @@ _BIASED = variant(
     "batch norm: biased variance",
     NORM,
     share(_biased),
-    "batch normalisation's backward pass divides the term from the variance by N, and the forward pass by N − 1",
+    "batch normalisation's backward pass divides the term from the variance by N, not by N − 1",
     "δ = (g − mean g − ẑ Σ(g ẑ) / N) / √(…)",
     "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)",
     "delta_h = (g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / deviation",

@@ -18,7 +18,7 @@ _KIND = "skip connection on the wrong side of the norm"
 
 
 def _around(visit: Visit) -> Array | None:
-    """Return what the skip connection around a normalisation hands down, which the norm's input shares.
+    """Return what the skip connection around a normalisation passes down, which the norm's input shares.
 
     The visit is to the normalisation or to its scale. None if no skip connection starts at the input.
     """
@@ -85,7 +85,7 @@ RESIDUAL: tuple[Variant, ...] = (
             Wrong(
                 _KIND,
                 BRANCHES,
-                "the sum in {where} goes through a norm, but its skip connection hands down the gradient "
+                "the sum in {where} goes through a norm, but its skip connection passes on the gradient "
                 "from above the norm",
                 "∂L/∂x = ∂L/∂y + …",
                 "∂L/∂x = norm's vjp of ∂L/∂y, + …",
