@@ -6,8 +6,12 @@ import re
 from dataclasses import replace
 
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
+from gradcheck_cli.diagnose.families import BIAS, EMBEDDING, LOOPS, SOFTMAX
 
 _OTHER = {"row": "column", "column": "row", "Row": "Column", "Column": "Row"}
+
+ROWS_OF_OTHERS = frozenset(family.name for family in (BIAS, EMBEDDING, LOOPS, SOFTMAX))
+"""The families whose rows are not those of a weight but of images, scores or a table of tokens."""
 
 _NOTE = " (Rows and columns are counted as in the file, [in, out].)"
 
@@ -26,6 +30,8 @@ def _answer(answer: Answer) -> Answer:
 
 
 def _cause(cause: Cause) -> Cause:
+    if cause.family in ROWS_OF_OTHERS:
+        return cause
     return replace(
         cause,
         kind=_swapped(cause.kind),
