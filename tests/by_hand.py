@@ -208,6 +208,25 @@ def kl_gaussian(a: Array) -> Array:
     return np.concatenate([mu, -0.5 * (1.0 - np.exp(logvar))], axis=1)
 
 
+def multi_margin(a: Array, y: Array, p: int, margin: float) -> Array:
+    gradient = np.zeros_like(a)
+    for n, (scores, target) in enumerate(zip(a, y, strict=True)):
+        label = int(target.argmax())
+        for j in range(len(scores)):
+            over = margin - scores[label] + scores[j]
+            if j != label and over > 0:
+                slope = target[label] * p * over ** (p - 1) / len(scores)
+                gradient[n, j] += slope
+                gradient[n, label] -= slope
+    return gradient
+
+
+def gaussian_nll(a: Array, y: Array, eps: float) -> Array:
+    mean, var = np.split(a, 2, axis=1)
+    d, v = mean - y[:, : mean.shape[1]], np.maximum(var, eps)
+    return np.concatenate([d / v, np.where(var > eps, 0.5 / v - 0.5 * d**2 / v**2, 0.0)], axis=1)
+
+
 LOSS_GRADIENTS: Mapping[str, Callable[[Array, Array, LossSpec], Array]] = {
     "mse": lambda a, y, loss: 2.0 * (a - y),
     "l1": lambda a, y, loss: np.sign(a - y),
@@ -215,6 +234,8 @@ LOSS_GRADIENTS: Mapping[str, Callable[[Array, Array, LossSpec], Array]] = {
     "cross_entropy": lambda a, y, loss: softmax(a) * y.sum(axis=1, keepdims=True) - y,
     "bce_with_logits": lambda a, y, loss: sigmoid(a) - y,
     "hinge": lambda a, y, loss: hinge(a, y),
+    "multi_margin": lambda a, y, loss: multi_margin(a, y, loss.p, loss.margin),
+    "gaussian_nll": lambda a, y, loss: gaussian_nll(a, y, loss.options["eps"]),
     "dot": lambda a, y, loss: y,
     "nll": lambda a, y, loss: -y,
     "kl_div": lambda a, y, loss: -y,

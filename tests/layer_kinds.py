@@ -13,6 +13,9 @@ from build import spec_of
 from gradcheck_cli.spec.spec import Spec
 from tests.network.step_kinds import Draw, Shape
 
+SAMPLES = 5
+"""The samples of a batch, for arrays that have a row for each."""
+
 
 class Drawn(NamedTuple):
     """A layer as a spec writes it, and the shape of one sample of its input."""
@@ -30,7 +33,9 @@ class Drawn(NamedTuple):
     def spec(self, seed: int, **rest: Any) -> Spec:
         """Return a network with this layer between two others."""
         layers = [self.below, self.layer, {"flatten": True}, {"units": 3}]
-        return spec_of(*layers, inputs=list(self.features), loss="cross_entropy", seed=seed, **rest)
+        return spec_of(
+            *layers, inputs=list(self.features), loss="cross_entropy", seed=seed, samples=SAMPLES, **rest
+        )
 
 
 def _image(draw: Draw, low: int = 3, high: int = 6, channels: int = 3) -> Shape:
@@ -47,6 +52,33 @@ def avg_pool2d(draw: Draw) -> Drawn:
 
 def adaptive_avg_pool2d(draw: Draw) -> Drawn:
     return Drawn({"adaptive_avg_pool2d": 1 if draw.coin() else list(draw.sizes(2, 1, 4))}, _image(draw))
+
+
+def pool1d(key: str) -> Callable[[Draw], Drawn]:
+    def drawn(draw: Draw) -> Drawn:
+        kernel, dilation = draw.size(1, 3), draw.size(1, 2) if key == "max_pool1d" else 1
+        layer: dict[str, Any] = {key: kernel, "padding": draw.size(0, kernel // 2)}
+        layer |= {"stride": draw.size(1, 3)} if draw.coin() else {}
+        layer |= {"dilation": dilation} if key == "max_pool1d" else {"count_include_pad": draw.coin()}
+        return Drawn(layer, (draw.size(1, 3), dilation * (kernel - 1) + 1 + draw.size(0, 4)))
+
+    return drawn
+
+
+def adaptive_avg_pool1d(draw: Draw) -> Drawn:
+    return Drawn({"adaptive_avg_pool1d": draw.size(1, 4)}, (draw.size(1, 3), draw.size(2, 7)))
+
+
+def maxout(draw: Draw) -> Drawn:
+    layer = {"maxout": draw.size(1, 3), "pieces": draw.size(2, 4)}
+    return Drawn(layer, draw.sizes(draw.size(1, 2), 2, 4))
+
+
+def weight_norm(draw: Draw) -> Drawn:
+    if draw.coin():
+        return Drawn({"units": draw.size(2, 4), "weight_norm": True}, draw.sizes(draw.size(1, 2), 2, 4))
+    layer, features = conv1d(draw)
+    return Drawn({**layer, "kernel": 2, "weight_norm": True}, (features[0], features[1] + 2))
 
 
 def conv1d(draw: Draw) -> Drawn:
@@ -103,6 +135,20 @@ def batch_norm(draw: Draw) -> Drawn:
     return Drawn({"units": draw.size(2, 4), "batch_norm": norm, "activation": "tanh"}, features)
 
 
+def fixed_norm(draw: Draw) -> Drawn:
+    units, features = draw.size(2, 4), draw.sizes(draw.size(1, 2), 2, 4)
+    statistics = {"running_mean": draw.rng.normal(size=units).tolist()}
+    statistics |= {"running_var": draw.rng.uniform(0.1, 4.0, units).tolist()}
+    layer: dict[str, Any] = {"conv1d": units, "kernel": 1} if len(features) == 2 else {"units": units}
+    return Drawn({**layer, "batch_norm": statistics}, features)
+
+
+def rotary(draw: Draw) -> Drawn:
+    features = (*draw.sizes(draw.size(1, 2), 2, 3), 2 * draw.size(1, 3))
+    options = {"base": float(10.0 ** draw.size(0, 4)), "interleaved": draw.coin()} if draw.coin() else {}
+    return Drawn({"rotary": True, **options}, features)
+
+
 def positional_embedding(draw: Draw) -> Drawn:
     return Drawn("positional_embedding", draw.sizes(draw.size(1, 3), 2, 4))
 
@@ -112,13 +158,27 @@ def dropout(draw: Draw) -> Drawn:
     return Drawn(layer, draw.sizes(draw.size(1, 3), 3, 4))
 
 
+def given_dropout(draw: Draw) -> Drawn:
+    features = draw.sizes(draw.size(1, 2), 3, 4)
+    shape = (SAMPLES, *features) if draw.coin() else features
+    mask = (draw.rng.random(shape) < 0.6).astype(int).tolist()
+    return Drawn(
+        {"dropout": float(draw.rng.uniform(0.1, 0.6)), "mask": mask, "inverted": draw.coin()}, features
+    )
+
+
 def prelu(draw: Draw) -> Drawn:
     features = draw.sizes(draw.size(1, 3), 2, 4)
     return Drawn("prelu" if draw.coin() else {"prelu": True, "num_parameters": features[0]}, features)
 
 
-def over_the_last_axis(key: str) -> Callable[[Draw], Drawn]:
-    return lambda draw: Drawn(key, draw.sizes(draw.size(1, 3), 2, 4))
+def over_an_axis(key: str) -> Callable[[Draw], Drawn]:
+    def drawn(draw: Draw) -> Drawn:
+        axes = draw.size(1, 3)
+        layer = {key: True, "dim": draw.size(-axes, axes - 1)} if draw.coin() else key
+        return Drawn(layer, draw.sizes(axes, 2, 4))
+
+    return drawn
 
 
 def mean(draw: Draw) -> Drawn:
@@ -147,6 +207,14 @@ def reshape(draw: Draw) -> Drawn:
 
 
 KINDS: dict[str, Callable[[Draw], Drawn]] = {
+    "max_pool1d": pool1d("max_pool1d"),
+    "avg_pool1d": pool1d("avg_pool1d"),
+    "adaptive_avg_pool1d": adaptive_avg_pool1d,
+    "maxout": maxout,
+    "weight_norm": weight_norm,
+    "batch_norm, fixed": fixed_norm,
+    "rotary": rotary,
+    "dropout, given": given_dropout,
     "avg_pool2d": avg_pool2d,
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "conv1d": conv1d,
@@ -159,8 +227,8 @@ KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "positional_embedding": positional_embedding,
     "dropout": dropout,
     "prelu": prelu,
-    "softmax": over_the_last_axis("softmax"),
-    "log_softmax": over_the_last_axis("log_softmax"),
+    "softmax": over_an_axis("softmax"),
+    "log_softmax": over_an_axis("log_softmax"),
     "mean": mean,
     "select": select,
     "permute": permute,

@@ -84,8 +84,10 @@ def _kinked(seed: int) -> Raw:
         inputs, outputs = raw["network"]["inputs"], raw["network"]["layers"][-1]["units"]
         x = rng.integers(-2, 3, size=(raw["data"]["samples"], inputs)).astype(float)
         x[0] = 0.0
-        classes = 2 if LOSSES[raw["network"]["loss"]["name"]].target == "pairs" else outputs
-        raw["data"] = {"x": x.tolist(), "y": rng.integers(classes, size=len(x)).tolist()}
+        row = LOSSES[raw["network"]["loss"]["name"]]
+        classes = 2 if row.target == "pairs" else outputs
+        size = (len(x), outputs // 2) if row.target == "first vector" else len(x)
+        raw["data"] = {"x": x.tolist(), "y": rng.integers(classes, size=size).tolist()}
         raw["parameters"]["bias"] = "zeros"
     return raw
 

@@ -21,12 +21,22 @@ TIED = [
     {"units": 4, "activation": "tanh"},
     {"units": 5, "weight": "embedding1"},
 ]
+PADDING = [[0, 0, 0], [0, 1, 1], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
+STATES = [[[0.1, 0.5], [-0.4, 0.2], [0.3, -0.3], [0.9, 0.0], [-0.6, 0.7]]]
 NETWORKS = {
     "rnn": ([{"rnn": 2, "num_layers": 2}, {"units": 3}], [2, 2]),
     "lstm": ([{"lstm": 2, "bidirectional": True}, {"units": 3}], [2, 2]),
     "gru": ([{"gru": 2}, {"units": 3}], [3, 2]),
     "a transformer with a tied output": (TIED, 3),
     "grouped attention": ([{"attention": 2, "kv_heads": 1, "bias": False}, {"units": 3}], [3, 4]),
+    "rotated attention with padding": (
+        [{"attention": 2, "rotary": True, "key_padding_mask": PADDING, "out_proj": False}, {"units": 3}],
+        [3, 4],
+    ),
+    "initial states": (
+        [{"lstm": 2, "h0": "parameter", "c0": STATES}, {"gru": 2, "h0": [[0.3, -0.2]]}, {"units": 3}],
+        [2, 2],
+    ),
     "swiglu": ([{"residual": [{"swiglu": 3, "bias": False}]}, {"units": 3}], [3, 2]),
     "geglu": ([{"geglu": 3}, {"units": 3}], [4]),
 }

@@ -81,14 +81,14 @@ def statements(nodes: Sequence[Node]) -> Iterator[Places]:
 def _traced(nodes: Sequence[Node], i: int) -> Iterator[str]:
     """Yield a description of what a node computes: its layer, its step and the steps that lead to it.
 
-    They are traced back along the first inputs, within the layer, to a node with parameters.
+    They are traced back along the first inputs, within the layer, to a node with parameters or no inputs.
     """
     layer = nodes[i].layer
     yield layer
     while i >= 0 and nodes[i].layer == layer:
         node = nodes[i]
         yield repr(node.step)
-        if node.names:
+        if node.names or not node.inputs:
             yield from node.names.values()
             return
         i = node.inputs[0] - 1

@@ -94,8 +94,8 @@ class Visit:
 
     @property
     def feeder(self) -> int:
-        """The index of the node that computes the first input; -1 if that input is x."""
-        return self.node.inputs[0] - 1
+        """The index of the node that computes the first input; -1 if that input is x, or if there is none."""
+        return self.node.inputs[0] - 1 if self.node.inputs else -1
 
     @property
     def taker(self) -> int:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from gradcheck_cli.network.graph import INPUT, Graph, Node
 from gradcheck_cli.network.step import Step, UnfitError
-from gradcheck_cli.types import Shape
+from gradcheck_cli.network.steps.given import Given
+from gradcheck_cli.types import Array, Shape
 
 Place = tuple[str | int, ...]
 """Where a layer is among the spec's layers.
@@ -38,6 +39,7 @@ class Builder:
     features_of_x: the shape of one sample of x.
     names: the name of each layer, by its place.
     epsilon: the machine epsilon of the type in which the network computes.
+    arrays: the arrays that the spec gives to its layers, by the place of each: its layer's, then its keys.
     place, kind: the place and the kind of the layer that is being built.
     nodes: the nodes that have been added.
     shapes: the shape of one sample of x, then of the output of each node.
@@ -46,6 +48,7 @@ class Builder:
     features_of_x: Shape
     names: Mapping[Place, str]
     epsilon: float = 2.0**-52
+    arrays: Mapping[Place, Array] = field(default_factory=dict)
     place: Place = ()
     kind: str = ""
     nodes: list[Node] = field(default_factory=list)
@@ -61,6 +64,14 @@ class Builder:
     def features(self, value: int) -> Shape:
         """Return the shape of one sample of the value with this index."""
         return self.shapes[value]
+
+    def array(self, *key: str) -> Array | None:
+        """Return the array that the spec gives under this key of the layer that is being built, if any."""
+        return self.arrays.get((*self.place, *key))
+
+    def given(self, array: Array, key: str) -> int:
+        """Add an array with a row for each sample, given under this key; return the index of its value."""
+        return self.add(Given(array, key))
 
     @property
     def parameters(self) -> dict[str, Shape]:

@@ -111,7 +111,9 @@ def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
     """Evaluate the graph at x (N, *features), and return its values: x, then the output of every node."""
     values = [x]
     for node in graph.nodes:
-        values.append(node.step.forward(node.own(parameters), *(values[i] for i in node.inputs)))
+        value = node.step.forward(node.own(parameters), *(values[i] for i in node.inputs))
+        # A step without inputs is given with the data, and as precise as x.
+        values.append(value if node.inputs else value.astype(x.real.dtype, copy=False))
     return tuple(values)
 
 

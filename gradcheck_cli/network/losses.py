@@ -18,9 +18,10 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.network.functions import row_sums, sigmoid
-from gradcheck_cli.network.loss_functions import common, per_output, per_sample
+from gradcheck_cli.network.loss_functions import common, gaussian_nll, multi_margin, per_output, per_sample
 from gradcheck_cli.network.row_rounding import (
     NUDGED_LOSS,
+    AgainstTheLabelRounding,
     CoupledRounding,
     CrossEntropyRounding,
     HingeRounding,
@@ -32,6 +33,7 @@ from gradcheck_cli.types import Array, Shape
 
 Function = Callable[..., Array]
 Reduction = Literal["batchmean", "mean", "sum"]
+Target = Literal["values", "first vector", "upstream", "distribution", "labels", "pairs", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ class Loss:
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
                 negative on the other, shape (…, N).
     per_output: whether ℓ is a sum of one term per output; the reduction `mean` then divides by C as well.
-    target:     what y must be: "values", one for each output (labels become one-hot); an "upstream"
-                gradient ∂ℓ/∂a (synthetic data draw it); a "distribution" over the outputs (or
-                labels); "labels" only; "pairs", 1 for two embeddings that are alike, else 0; or "nothing":
-                y is ignored.
+    per_entry:  whether ℓ is a sum of one term per entry of a vector; `mean` then divides by their number.
+    target:     what y must be: "values", one for each output (labels become one-hot), or for each entry of
+                the "first vector"; an "upstream" gradient ∂ℓ/∂a (synthetic data draw it); a "distribution"
+                over the outputs (or labels); "labels" only; "pairs", 1 for two embeddings that are alike,
+                else 0; or "nothing": y is ignored.
     of_target:  the names of the options that change the target or leave out samples.
+    weighted_mean: whether a mean divides by the sum of the samples' class weights, not by their number.
     ignored:    the labels of samples that do not count.
     vectors:    the names of the equally wide vectors that the outputs consist of, if there are several.
     applies:    the activation that the loss applies to its logits, if any.
@@ -71,8 +75,10 @@ class Loss:
     sides: tuple[float, ...] = ()
     margin: Function | None = None
     per_output: bool = True
-    target: Literal["values", "upstream", "distribution", "labels", "pairs", "nothing"] = "values"
+    per_entry: bool = False
+    target: Target = "values"
     of_target: tuple[str, ...] = ()
+    weighted_mean: bool = True
     ignored: tuple[int, ...] = ()
     vectors: tuple[str, ...] = ()
     applies: str | None = None
@@ -86,6 +92,12 @@ class Loss:
     def settings(self) -> tuple[str, ...]:
         """The keys that a spec may set for this loss: the reduction, a factor, and the loss's options."""
         return ("reduction", "scale", *self.options, *self.of_target)
+
+    def terms(self, units: int) -> int:
+        """Return how many terms the reduction `mean` averages over, for this many outputs of a position."""
+        if self.per_entry:
+            return units // len(self.vectors)
+        return units if self.per_output else 1
 
     @property
     def takes_labels(self) -> bool:
@@ -146,7 +158,7 @@ _ROWS: tuple[Loss, ...] = (
         common.cross_entropy_gradient,
         per_output=False,
         target="distribution",
-        of_target=("label_smoothing", "weight", "ignore_index"),
+        of_target=("label_smoothing", "weight", "ignore_index", "sample_weight"),
         ignored=(-100,),
         applies="softmax",
         unbounded=True,
@@ -175,6 +187,22 @@ _ROWS: tuple[Loss, ...] = (
         rounding=HingeRounding(),
         formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",
     ),
+    Loss(
+        "multi_margin",
+        multi_margin.multi_margin,
+        multi_margin.multi_margin_gradient,
+        pieces=multi_margin.multi_margin_pieces,
+        branch=multi_margin.multi_margin_branch,
+        sides=(False, True),
+        per_output=False,
+        target="labels",
+        of_target=("weight", "sample_weight"),
+        weighted_mean=False,
+        unbounded=True,
+        rounding=AgainstTheLabelRounding(),
+        options={"p": 1, "margin": 1.0},
+        formula="w_y / C (p over^(p − 1), at y −Σ of these), over = max(0, aⱼ − a_y + margin)",
+    ),
     Loss("dot", per_output.dot, per_output.dot_gradient, target="upstream", formula="y"),
     Loss(
         "nll",
@@ -182,7 +210,7 @@ _ROWS: tuple[Loss, ...] = (
         per_output.negative_dot_gradient,
         per_output=False,
         target="labels",
-        of_target=("weight", "ignore_index"),
+        of_target=("weight", "ignore_index", "sample_weight"),
         ignored=(-100,),
         unbounded=True,
         formula="(−y)",
@@ -202,6 +230,20 @@ _ROWS: tuple[Loss, ...] = (
         unbounded=True,
         limits=(0.0, inf),
         formula="(e^a − y)",
+    ),
+    Loss(
+        "gaussian_nll",
+        gaussian_nll.gaussian_nll,
+        gaussian_nll.gaussian_nll_gradient,
+        pieces=gaussian_nll.gaussian_nll_pieces,
+        branch=gaussian_nll.gaussian_nll_branch,
+        sides=(False, True),
+        per_output=False,
+        per_entry=True,
+        target="first vector",
+        vectors=("mean", "var"),
+        options={"eps": 1e-6},
+        formula="((mean − y) / var, ½ (1 − (mean − y)² / var) / var), var at least eps",
     ),
     Loss(
         "smooth_l1",
@@ -306,7 +348,7 @@ def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, 
     divisor = {
         "sum": 1.0,
         "batchmean": weight / math.prod(positions),
-        "mean": weight * units if loss.per_output else weight,
+        "mean": weight * loss.terms(units),
     }
     return scale / divisor[reduction]
 

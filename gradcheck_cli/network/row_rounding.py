@@ -266,7 +266,7 @@ class RoundingOfPositions(LossRounding):
         return mask
 
 
-class _AgainstTheLabel(LossRounding):
+class AgainstTheLabelRounding(LossRounding):
     """Bounds for a loss that falls if the labelled output rises, and rises if any other output does.
 
     The loss is thus furthest off if the labelled output is too small and all others are too large.
@@ -284,7 +284,7 @@ class _AgainstTheLabel(LossRounding):
         return super().on_kink(row, a, against, target, eps)
 
 
-class CrossEntropyRounding(_AgainstTheLabel):
+class CrossEntropyRounding(AgainstTheLabelRounding):
     """Bounds for cross-entropy, whose gradient is softmax(a) Σ_c target_c − target."""
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
@@ -300,7 +300,7 @@ class CrossEntropyRounding(_AgainstTheLabel):
         return p * off + 2 * eps * (p + np.abs(target) + eps * total)
 
 
-class HingeRounding(_AgainstTheLabel):
+class HingeRounding(AgainstTheLabelRounding):
     """Bounds for the hinge loss, whose gradient consists of whole numbers and is exact."""
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:

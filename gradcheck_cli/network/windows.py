@@ -41,10 +41,10 @@ class Windows:
         """Return the size of an input along each axis after adding the padding to this size."""
         return tuple(n + 2 * p for n, p in zip(size, self.padding, strict=True))
 
-    def padded(self, x: Array) -> Array:
-        """Return x (…, *size) with the padding added as zeros around its positions."""
-        around = [(0, 0)] * (x.ndim - self.axes) + [(pad, pad) for pad in self.padding]
-        return np.pad(x, around) if any(self.padding) else x
+    def padded(self, x: Array, around: float = 0.0) -> Array:
+        """Return x (…, *size) with the padding, `around`, added around its positions."""
+        width = [(0, 0)] * (x.ndim - self.axes) + [(pad, pad) for pad in self.padding]
+        return np.pad(x, width, constant_values=around) if any(self.padding) else x
 
     def cropped(self, padded: Array) -> Array:
         """Return an array without its padding. This is the reverse of `padded`."""

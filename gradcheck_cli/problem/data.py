@@ -239,6 +239,8 @@ def _drawn_targets(
         return np.zeros(samples)
     if loss.target == "pairs":
         return rng.randint(2, size=(samples, *positions))
+    if loss.target == "first vector":
+        return draw(size=(samples, *positions, units // len(loss.vectors)))
     if loss.target == "upstream":
         return draw(size=(samples, *outputs))
     if loss.takes_labels or (units > 1 and not positions):
@@ -282,6 +284,8 @@ def one_target_per_output(
     if loss.target == "pairs":
         alike, _ = _labels(batch, (*positions, 2), loss, where)
         return np.repeat(alike.astype(np.float64)[..., None], units, axis=-1), None
+    if loss.target == "first vector":
+        return _of_first_vector(batch, outputs, loss, where), None
     if positions and y.shape[1:] == (math.prod(outputs),) != (*positions,):  # inline rows are flat
         y = y.reshape(-1, *outputs)
     if y.shape[1:] == outputs and loss.target != "labels":
@@ -293,6 +297,23 @@ def one_target_per_output(
     labels, counted = _labels(batch, outputs, loss, where)
     one_hot = np.eye(units)[np.where(counted, labels, 0)]
     return np.where(counted[..., None], one_hot, 0.0), labels
+
+
+def _of_first_vector(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> Array:
+    """Return the targets, (N, *positions, C), of a loss whose y has a number for each entry of a vector.
+
+    Each vector has a copy of y.
+    """
+    count = len(loss.vectors)
+    shape = (*outputs[:-1], outputs[-1] // count)
+    y = batch.y[:, None] if batch.y.ndim == 1 and shape == (1,) else batch.y
+    if y.shape[1:] not in (shape, (math.prod(shape),)):
+        needed = ", ".join(map(str, shape))
+        message = (
+            f"y has shape {list(y.shape)}; targets [N, {needed}], one for each {loss.vectors[0]}, are needed"
+        )
+        raise bad_input(message, *where)
+    return np.concatenate([y.reshape(-1, *shape).astype(np.float64)] * count, axis=-1)
 
 
 def _labels(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> tuple[Array, Array]:

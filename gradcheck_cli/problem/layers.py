@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
 from gradcheck_cli.network.builder import Builder
@@ -13,19 +15,23 @@ from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.network.steps.normalise import Normalise
+from gradcheck_cli.problem.fixed import read_fixed
 from gradcheck_cli.spec.model import MAX_NUMBERS
 from gradcheck_cli.spec.network import NetworkSpec
 
+FLOAT64 = np.dtype(np.float64)
 
-def graph_of(spec: NetworkSpec, epsilon: float = 2.0**-52) -> Graph:
+
+def graph_of(spec: NetworkSpec, dtype: np.dtype[np.floating] = FLOAT64) -> Graph:
     """Return the graph of the network, with the nodes of all layers.
 
-    epsilon: the machine epsilon of the spec's dtype.
+    dtype: the type of the network's numbers.
 
     Raises an `InputError` that points at the first layer that does not fit the layer below it, or if no layer
     has parameters.
     """
-    builder = Builder(spec.features, spec.names, epsilon)
+    arrays = read_fixed(spec, dtype)
+    builder = Builder(spec.features, spec.names, float(np.finfo(dtype).eps), arrays)
     try:
         builder.through(spec.layers, INPUT)
     except UnfitError as error:

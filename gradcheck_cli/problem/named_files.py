@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gradcheck_cli.errors import Complaint, InputError, Location, did_you_mean_file
+from gradcheck_cli.problem.fixed import LAYERS
 from gradcheck_cli.spec.arrays import ArrayFile
 from gradcheck_cli.spec.data import DataFile
 from gradcheck_cli.spec.gradients import FromCode
+from gradcheck_cli.spec.layers import in_order
+from gradcheck_cli.spec.layers.fixed import ArrayInFile
 from gradcheck_cli.spec.spec import Spec
 
 
@@ -47,3 +50,10 @@ def files_of(spec: Spec) -> Iterator[tuple[Location, Path]]:
                 yield (section, "file"), named.file
             case FromCode():
                 yield named.where, named.code.file
+    weights = spec.network.loss.sample_weight if spec.network else None
+    if isinstance(weights, ArrayInFile):
+        yield ("network", "loss", "sample_weight", "file"), weights.file
+    for place, layer in in_order(spec.network.layers if spec.network else ()):
+        for key, array in layer.fixed.items():
+            if isinstance(array, ArrayInFile):
+                yield (*LAYERS, *place, *key, "file"), array.file

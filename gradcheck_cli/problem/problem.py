@@ -23,6 +23,7 @@ from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.shifted import INPUTS, shifted
 from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.problem.data import Batch, Needed, one_target_per_output, place_of, read_batch
+from gradcheck_cli.problem.fixed import for_batch, read_one
 from gradcheck_cli.problem.layers import graph_of, refuse_impossible, refuse_too_few, refuse_too_many
 from gradcheck_cli.problem.memory import refuse_oversized
 from gradcheck_cli.spec.network import LossSpec, NetworkSpec
@@ -38,12 +39,13 @@ class Problem:
     All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so gradients
     computed in float32 are compared with a reference at exactly the same point.
     x: the inputs, (N, *features).
-    target: the targets, (N, *outputs), with label smoothing and class weights applied.
+    target: the targets, (N, *outputs), with label smoothing and weights applied.
     y: the labels, (N, *positions), or targets as they are in the data; `target` was made from them.
     checked: the names of the parameters to check, starting with the output layer.
     patterns: the patterns that select them.
     checks_inputs: whether ∂L/∂x is checked as well.
-    plain_target: the targets, (N, *outputs), before label smoothing and class weights.
+    plain_target: the targets, (N, *outputs), before label smoothing and weights.
+    class_weight, sample_weight: the weights of the classes, (C,), and of the samples, (N, 1, …), if any.
     """
 
     network: Network
@@ -56,6 +58,7 @@ class Problem:
     plain_target: Array
     label_smoothing: float = 0.0
     class_weight: Array | None = None
+    sample_weight: Array | None = None
     reduction: Reduction = "batchmean"
     patterns: tuple[str, ...] = ("*",)
     checks_inputs: bool = False
@@ -114,13 +117,15 @@ _NETWORK = "add network: {inputs: N, layers: [{units: N, activation: NAME}, …]
 
 def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Problem:
     dtype, loss = np.dtype(spec.dtype), described.loss
-    network = _network(described, float(np.finfo(dtype).eps))
+    network = _network(described, dtype)
     refuse_impossible(described, network)
     found = Gathered()
     with found:
         _refuse_tokens(spec, network)
     with found:
         batch, plain, target, total = _samples(spec, described, network)
+        of_samples = _sample_weight(loss, batch, target.ndim)
+        network = replace(network, graph=for_batch(network.graph, batch.first, len(batch.x)))
         refuse_oversized(network, len(batch.x), spec.check.memory)
     with found:
         source = spec.parameters or InitialisedParameters()
@@ -133,22 +138,23 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
         replace(network, coefficient=by),
         {name: _held_by(dtype, value) for name, value in parameters.items()},
         _held_by(dtype, batch.x.reshape(len(batch.x), *network.features)),
-        _held_by(dtype, target),
+        _held_by(dtype, target if of_samples is None else of_samples * target),
         batch.y,
         dtype,
         checked,
         _held_by(dtype, plain),
         loss.label_smoothing,
         None if loss.weight is None else np.array(loss.weight),
+        of_samples,
         loss.reduction,
         spec.check.parameters,
         spec.check.inputs,
     )
 
 
-def _network(spec: NetworkSpec, epsilon: float) -> Network:
+def _network(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Network:
     """Return the network with a loss coefficient of 1; the final coefficient may depend on the data."""
-    graph = graph_of(spec, epsilon)
+    graph = graph_of(spec, dtype)
     row = LOSSES[spec.loss.name].with_options(**spec.loss.options)
     loss = replace(row, ignored=spec.loss.ignored).over(len(graph.value_features[-1]) - 1)
     return Network(graph, loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
@@ -192,12 +198,34 @@ def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Arra
         _refuse_nothing(float(counted.sum()), loss, "ignore_index", "every label is ignored")
         return target, float(counted.sum())
     weight = np.array(loss.weight)
+    if not LOSSES[loss.name].weighted_mean:
+        return weight * target, float(counted.sum())
     with np.errstate(over="ignore"):
         total = float(weight[labels[counted]].sum()) if labels is not None else float(counted.sum())
     _refuse_nothing(total, loss, "weight", "every sample's class weight is 0")
     if not math.isfinite(total):
         raise bad_input("the samples' class weights add up to infinity", "network", "loss", "weight")
     return weight * target, total
+
+
+_SAMPLE_WEIGHT = ("network", "loss", "sample_weight")
+
+
+def _sample_weight(loss: LossSpec, batch: Batch, axes: int) -> Array | None:
+    """Return the weight of each sample of the batch, (N, 1, …) with `axes` axes, or None if there is none.
+
+    The array has a weight for each sample of the batch, or of the data that it is part of.
+    """
+    if loss.sample_weight is None:
+        return None
+    array, samples = read_one(loss.sample_weight, "sample_weight", _SAMPLE_WEIGHT), len(batch.x)
+    weights = array if len(array) == samples else array[batch.first : batch.first + samples]
+    if array.ndim != 1 or len(weights) != samples:
+        message = f"sample_weight has shape {list(array.shape)}; [{samples}] is needed"
+        raise bad_input(message, *_SAMPLE_WEIGHT, help="give a weight for each sample of the batch")
+    if (weights < 0).any():
+        raise bad_input("sample_weight holds negative numbers", *_SAMPLE_WEIGHT)
+    return weights.reshape(-1, *(1,) * (axes - 1))
 
 
 def _refuse_nothing(total: float, loss: LossSpec, option: str, why: str) -> None:

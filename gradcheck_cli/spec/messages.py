@@ -146,7 +146,8 @@ def _missing(place: Place) -> Complaint:
 def _unknown_word(kind: str, place: Place, found: object, context: Mapping[str, Any]) -> Complaint:
     if kind == "unknown_name":
         allowed = context["names"]
-        message = f"unknown {context['kind']} {_describe(found)}; choose from {', '.join(allowed)}"
+        choices = ", ".join(context.get("choices", allowed))
+        message = f"unknown {context['kind']} {_describe(found)}; choose from {choices}"
     else:
         allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         message = f"{place.name} is {_describe(found)}; allowed: {', '.join(allowed)}"

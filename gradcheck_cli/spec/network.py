@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.spec.layers import AnyLayer, ParametricLayer, in_order
+from gradcheck_cli.spec.layers.fixed import FixedArray
 from gradcheck_cli.spec.model import (
     Kinds,
     Model,
@@ -36,7 +37,8 @@ class LossSpec(Model):
     name: The loss. Losses that take logits in PyTorch take logits here too: leave the activation of the
         output layer at identity. kl_div and nll take log-probabilities. dot is Σ y · a, where y is an
         upstream gradient. triplet splits the outputs into anchor, positive and negative; contrastive splits
-        them into two embeddings (y is 1 for a similar pair); kl_gaussian splits them into mu and logvar.
+        them into two embeddings (y is 1 for a similar pair); kl_gaussian splits them into mu and logvar, and
+        gaussian_nll into mean and var (y has a number for each mean).
     reduction: `batchmean` averages over samples, `mean` averages over samples and outputs, and `sum` adds
         everything up. For a loss with one term per sample, such as cross_entropy or cosine, `batchmean` and
         `mean` are the same.
@@ -47,11 +49,14 @@ class LossSpec(Model):
         weights off.
     gamma: The exponent of focal. A larger exponent makes outputs that are already right count less.
     smooth: The number that dice adds to its numerator and denominator.
-    margin: The margin in the formulas of triplet and contrastive, which is a distance.
-    eps: The smallest vector length that cosine divides by; for triplet, the number added to each difference,
-        which may be 0.
+    p: The exponent of multi_margin.
+    margin: The margin in the formulas of triplet and contrastive, which is a distance, and of multi_margin.
+    eps: The smallest vector length that cosine divides by, and the smallest variance of gaussian_nll; for
+        triplet, the number added to each difference, which may be 0.
     label_smoothing: The share of the target that cross_entropy spreads evenly over all classes.
-    weight: The weights of the classes in cross_entropy and nll.
+    weight: The weights of the classes in cross_entropy, nll and multi_margin.
+    sample_weight: The weight of each sample in cross_entropy, nll and multi_margin, [samples]. A mean still
+        divides by the number of samples.
     ignore_index: The label of samples that cross_entropy and nll leave out of the loss and of its mean.
     """
 
@@ -65,10 +70,12 @@ class LossSpec(Model):
     alpha: Annotated[float, Field(ge=-1, le=1)] = 0.25
     gamma: NotNegative = 2.0
     smooth: NotNegative = 1.0
+    p: Literal[1, 2] = 1
     margin: Positive = 1.0
     eps: NotNegative = 1e-8
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     weight: Annotated[tuple[NotNegative, ...], Field(strict=False, min_length=1)] | None = None
+    sample_weight: FixedArray | None = None
     ignore_index: Annotated[int, Field(ge=-(2**53), le=2**53)] = -100
 
     @model_validator(mode="after")

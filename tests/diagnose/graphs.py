@@ -86,5 +86,7 @@ def swept(of: Problem, wrong: Callable[[Visit], Any]) -> dict[str, Array]:
         arrived = {**arrived, i: upstream[i + 1]}
         for k, share in zip(visit.node.inputs, shares, strict=True):
             upstream[k] = upstream[k] + share if k in upstream else share
-        gradients |= {visit.node.names[name]: value for name, value in own.items()}
+        for name, value in own.items():
+            full = visit.node.names[name]
+            gradients[full] = gradients[full] + value if full in gradients else value
     return gradients

@@ -13,13 +13,18 @@ from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.network.steps.constant import Constant
 from gradcheck_cli.network.steps.conv1d import Conv1d
 from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
-from gradcheck_cli.network.steps.dropout import Dropout
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
 from gradcheck_cli.network.steps.fixed_norm import FixedNormalise
 from gradcheck_cli.network.steps.gates import Complement, Multiply
 from gradcheck_cli.network.steps.group_norm import GroupNormalise
+from gradcheck_cli.network.steps.learned_state import LearnedState
 from gradcheck_cli.network.steps.matmul import Matmul
+from gradcheck_cli.network.steps.max_pool1d import MaxPool1d
+from gradcheck_cli.network.steps.maxout import Maxout
 from gradcheck_cli.network.steps.normalise import Normalise
-from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AvgPool, Mean
+from gradcheck_cli.network.steps.padded_softmax import PaddedSoftmax
+from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AdaptiveAvgPool1d, AvgPool, AvgPool1d, Mean
 from gradcheck_cli.network.steps.positional import PositionalAdd
 from gradcheck_cli.network.steps.prelu import PReLU
 from gradcheck_cli.network.steps.rearrange import (
@@ -34,7 +39,7 @@ from gradcheck_cli.network.steps.rearrange import (
 from gradcheck_cli.network.steps.rms_norm import Gain, RootMeanSquare
 from gradcheck_cli.network.steps.rotary import Rotary
 from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
-from gradcheck_cli.network.steps.weight_norm import WeightNormDense
+from gradcheck_cli.network.steps.weight_norm import WeightNorm
 
 Shape = tuple[int, ...]
 
@@ -85,21 +90,36 @@ def conv_transpose2d(draw: Draw) -> Drawn:
     return Drawn(step, ((inputs, *draw.sizes(2, 1, 4)),))
 
 
-def avg_pool(axes: int) -> Callable[[Draw], Drawn]:
+def avg_pool(kind: type[AvgPool]) -> Callable[[Draw], Drawn]:
     def drawn(draw: Draw) -> Drawn:
-        kernel = draw.sizes(axes, 1, 3)
+        kernel = draw.sizes(kind.position_axes, 1, 3)
         padding = tuple(draw.size(0, k // 2) for k in kernel)
         size = tuple(k + draw.size(0, 4) for k in kernel)
-        return Drawn(
-            AvgPool(kernel, draw.sizes(axes, 1, 3), padding, draw.coin()), ((draw.size(1, 3), *size),)
-        )
+        strides = draw.sizes(kind.position_axes, 1, 3)
+        return Drawn(kind(kernel, strides, padding, draw.coin()), ((draw.size(1, 3), *size),))
 
     return drawn
 
 
-def adaptive_avg_pool(draw: Draw) -> Drawn:
-    size = (1, 1) if draw.size(0, 3) == 0 else draw.sizes(2, 1, 4)
-    return Drawn(AdaptiveAvgPool(size), ((draw.size(1, 3), *draw.sizes(2, 1, 7)),))
+def max_pool1d(draw: Draw) -> Drawn:
+    kernel, dilation = draw.size(1, 3), draw.size(1, 2)
+    options = (kernel,), (draw.size(1, 3),), (draw.size(0, kernel // 2),), (dilation,)
+    length = dilation * (kernel - 1) + 1 + draw.size(0, 4)
+    return Drawn(MaxPool1d(*options), ((draw.size(1, 3), length),))
+
+
+def maxout(draw: Draw) -> Drawn:
+    pieces, units = draw.size(2, 4), draw.size(1, 3)
+    return Drawn(Maxout.of_pieces(pieces), ((*draw.shape(0, 1), units * pieces),))
+
+
+def adaptive_avg_pool(kind: type[AdaptiveAvgPool]) -> Callable[[Draw], Drawn]:
+    def drawn(draw: Draw) -> Drawn:
+        axes = kind.position_axes
+        size = (1,) * axes if draw.size(0, 3) == 0 else draw.sizes(axes, 1, 4)
+        return Drawn(kind(size), ((draw.size(1, 3), *draw.sizes(axes, 1, 7)),))
+
+    return drawn
 
 
 def mean(draw: Draw) -> Drawn:
@@ -166,13 +186,22 @@ def matmul(draw: Draw) -> Drawn:
 
 def weight_norm(draw: Draw) -> Drawn:
     inputs, units = draw.sizes(2)
-    return Drawn(WeightNormDense(inputs, units), ((*draw.shape(0, 1), inputs),))
+    dense = Drawn(Dense(inputs, units), ((*draw.shape(0, 1), inputs),))
+    step, features = (dense, conv1d(draw), conv_transpose2d(draw))[draw.size(0, 2)]
+    alone = step.shapes["weight"][1:].count(1) == len(step.shapes["weight"]) - 1
+    return weight_norm(draw) if alone else Drawn(WeightNorm(step), features)  # one number becomes ± g
 
 
 def softmax(draw: Draw) -> Drawn:
     before, tokens = draw.shape(0, 1), draw.size(2, 5)
     steps = (Softmax.plain(), Softmax.causal(tokens), Softmax(_mask(draw, tokens)))
     return Drawn(steps[draw.size(0, 2)], ((*before, tokens, tokens),))
+
+
+def padded_softmax(draw: Draw) -> Drawn:
+    heads, tokens = draw.size(1, 5), draw.size(2, 6)
+    mask = np.tri(tokens, dtype=bool) if draw.coin() else np.array(True)
+    return Drawn(PaddedSoftmax(mask), ((heads, tokens, tokens), (tokens,)))
 
 
 def _mask(draw: Draw, tokens: int) -> np.ndarray:
@@ -235,6 +264,11 @@ def dropout(draw: Draw) -> Drawn:
     return Drawn(Dropout.drawn(features, draw.rng.uniform(0.1, 0.7), draw.size(0, 99)), (features,))
 
 
+def sample_dropout(draw: Draw) -> Drawn:
+    features = draw.shape()
+    return Drawn(SampleDropout(float(draw.rng.uniform(1.0, 3.0))), (features, features))
+
+
 def rotary(draw: Draw) -> Drawn:
     before, tokens, d = draw.shape(0, 1), draw.size(), 2 * draw.size(1, 3)
     return Drawn(Rotary.of_angles(tokens, d, interleaved=draw.coin()), ((*before, tokens, d),))
@@ -243,6 +277,11 @@ def rotary(draw: Draw) -> Drawn:
 def positional(draw: Draw) -> Drawn:
     features = draw.shape()
     return Drawn(PositionalAdd(features), (features,))
+
+
+def learned_state(draw: Draw) -> Drawn:
+    features = draw.sizes(2, 1, 8)
+    return Drawn(LearnedState(features), (features,))
 
 
 def prelu(draw: Draw) -> Drawn:
@@ -254,9 +293,12 @@ def prelu(draw: Draw) -> Drawn:
 KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "conv1d": conv1d,
     "conv_transpose2d": conv_transpose2d,
-    "avg_pool1d": avg_pool(1),
-    "avg_pool2d": avg_pool(2),
-    "adaptive_avg_pool2d": adaptive_avg_pool,
+    "max_pool1d": max_pool1d,
+    "maxout": maxout,
+    "avg_pool1d": avg_pool(AvgPool1d),
+    "avg_pool2d": avg_pool(AvgPool),
+    "adaptive_avg_pool1d": adaptive_avg_pool(AdaptiveAvgPool1d),
+    "adaptive_avg_pool2d": adaptive_avg_pool(AdaptiveAvgPool),
     "mean": mean,
     "batch_norm, unbiased": normalise,
     "group_norm": group_norm,
@@ -270,6 +312,7 @@ KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "matmul": matmul,
     "weight_norm": weight_norm,
     "softmax": softmax,
+    "padded softmax": padded_softmax,
     "log_softmax": log_softmax,
     "reshape": reshape,
     "permute": permute,
@@ -280,7 +323,9 @@ KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "repeat": repeat,
     "constant": constant,
     "dropout": dropout,
+    "dropout of each sample": sample_dropout,
     "rotary": rotary,
     "positional": positional,
+    "learned state": learned_state,
     "prelu": prelu,
 }

@@ -20,6 +20,7 @@ from gradcheck_cli.network.steps.softmax import Softmax
 SAMPLES, TOKENS = 3, 4
 FLOAT32 = Arithmetic.of(np.dtype(np.float32))
 CAUSAL = Softmax.causal(TOKENS)
+ROTATIONS = (Rotary.of_angles(TOKENS, 2),)
 
 LAYERS = {
     "rnn": (Recurrent(CELLS["rnn"], TOKENS, 2, 3), 2),
@@ -29,7 +30,10 @@ LAYERS = {
     "lstm, two levels, both ways": (Recurrent(CELLS["lstm"], TOKENS, 2, 2, 2, True), 2),
     "attention": (MultiheadAttention(TOKENS, 4, 2, Softmax.plain()), 4),
     "causal attention": (MultiheadAttention(TOKENS, 4, 2, CAUSAL), 4),
-    "grouped attention": (GroupedAttention(TOKENS, 4, 2, CAUSAL, 2, (Rotary.of_angles(TOKENS, 2),)), 4),
+    "grouped attention": (
+        GroupedAttention(TOKENS, 4, 2, CAUSAL, 2, rotations=ROTATIONS),
+        4,
+    ),
     "gated": (Gated(4, 3), 4),
 }
 

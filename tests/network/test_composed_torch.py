@@ -9,7 +9,7 @@ from step_kinds import Draw
 
 from gradcheck_cli.network.composed.attention import GroupedAttention, MultiheadAttention
 from gradcheck_cli.network.composed.gated import Gated
-from gradcheck_cli.network.composed.recurrent import GruCell, LstmCell, Recurrent, RnnCell
+from gradcheck_cli.network.composed.recurrent import GruCell, Known, LstmCell, Recurrent, RnnCell
 from gradcheck_cli.network.steps.rotary import Rotary
 from gradcheck_cli.network.steps.softmax import Softmax
 
@@ -64,7 +64,7 @@ def test_a_recurrent_layer(kind, seed):
     )
     shape = (levels * (1 + both), hidden)
     states = [draw.rng.normal(size=shape) for _ in range(cell.states)] if draw.coin() else []
-    layer = Recurrent(cell, steps, inputs, hidden, levels, both, list(zip(*states, strict=True)))
+    layer = Recurrent(cell, steps, inputs, hidden, levels, both, [Known(each) for each in states])
 
     def theirs(p, x):
         given = tuple(torch.tensor(each)[:, None].repeat(1, len(x), 1) for each in states)
@@ -115,7 +115,12 @@ def test_grouped_attention_with_rotation(seed):
         out = F.scaled_dot_product_attention(turned(q), turned(k), v, is_causal=causal, enable_gqa=True)
         return F.linear(out.transpose(1, 2).flatten(2), p["o_proj.weight"], p["o_proj.bias"])
 
-    compare(GroupedAttention(tokens, width, heads, softmax, shared, rotations), draw, (tokens, width), theirs)
+    compare(
+        GroupedAttention(tokens, width, heads, softmax, shared, rotations=rotations),
+        draw,
+        (tokens, width),
+        theirs,
+    )
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "sigmoid"])

@@ -21,6 +21,55 @@ def avg_pool2d(x, p, layer):
     return F.avg_pool2d(x, window, layer.get("stride"), padding, count_include_pad=counts)
 
 
+def pool1d(x, p, layer):
+    options = (layer.get("stride"), layer["padding"])
+    if "max_pool1d" in layer:
+        return F.max_pool1d(x, layer["max_pool1d"], *options, layer["dilation"])
+    return F.avg_pool1d(x, layer["avg_pool1d"], *options, count_include_pad=layer["count_include_pad"])
+
+
+def maxout(x, p, layer):
+    z = F.linear(x, p["maxout1.weight"], p["maxout1.bias"])
+    return z.unflatten(-1, (layer["maxout"], layer["pieces"])).amax(-1)
+
+
+def weight_norm(x, p, layer):
+    weight = torch._weight_norm(p["hidden2.weight_v"], p["hidden2.weight_g"], 0)
+    own = {"hidden2.weight": weight, "hidden2.bias": p["hidden2.bias"]}
+    return conv1d(x, own, layer) if "conv1d" in layer else F.linear(x, weight, p["hidden2.bias"])
+
+
+def fixed_norm(x, p, layer):
+    """Normalise as torch.nn.BatchNorm1d does in eval mode."""
+    weight, bias, gamma, beta = (p[f"hidden2.{own}"] for own in ("weight", "bias", "gamma", "beta"))
+    z = F.conv1d(x, weight, bias) if "conv1d" in layer else F.linear(x, weight, bias)
+    mean, variance = (
+        torch.tensor(layer["batch_norm"][f"running_{own}"], dtype=z.dtype) for own in ("mean", "var")
+    )
+    return F.batch_norm(z, mean, variance, gamma, beta)
+
+
+def rotary(x, p, layer):
+    """Turn pairs of numbers as complex numbers."""
+    tokens, half = x.shape[-2], x.shape[-1] // 2
+    angles = layer.get("base", 10000.0) ** (-torch.arange(half, dtype=x.dtype) / half)
+    turn = torch.polar(torch.ones((), dtype=x.dtype), torch.arange(tokens, dtype=x.dtype)[:, None] * angles)
+    if layer.get("interleaved"):
+        pairs = torch.view_as_complex(x.unflatten(-1, (half, 2)).contiguous())
+        return torch.view_as_real(pairs * turn).flatten(-2)
+    turned = torch.complex(x[..., :half], x[..., half:]) * turn
+    return torch.cat([turned.real, turned.imag], -1)
+
+
+def given_dropout(x, p, layer):
+    kept = x * torch.tensor(layer["mask"], dtype=x.dtype)
+    return kept / (1.0 - layer["dropout"]) if layer["inverted"] else kept
+
+
+def over_an_axis(function):
+    return lambda x, p, layer: function(x, axis(layer) if isinstance(layer, dict) else -1)
+
+
 def conv1d(x, p, layer):
     options = (layer[key] for key in ("stride", "padding", "dilation", "groups"))
     return F.conv1d(x, p["hidden2.weight"], p["hidden2.bias"], *options)
@@ -78,6 +127,14 @@ def axis(layer):
 
 
 THEIRS = {
+    "max_pool1d": pool1d,
+    "avg_pool1d": pool1d,
+    "adaptive_avg_pool1d": lambda x, p, layer: F.adaptive_avg_pool1d(x, layer["adaptive_avg_pool1d"]),
+    "maxout": maxout,
+    "weight_norm": weight_norm,
+    "batch_norm, fixed": fixed_norm,
+    "rotary": rotary,
+    "dropout, given": given_dropout,
     "avg_pool2d": avg_pool2d,
     "adaptive_avg_pool2d": lambda x, p, layer: F.adaptive_avg_pool2d(x, layer["adaptive_avg_pool2d"]),
     "conv1d": conv1d,
@@ -90,8 +147,8 @@ THEIRS = {
     "positional_embedding": lambda x, p, layer: x + p["positional_embedding1.weight"],
     "dropout": dropout,
     "prelu": lambda x, p, layer: F.prelu(x, p["prelu1.weight"]),
-    "softmax": lambda x, p, layer: torch.softmax(x, -1),
-    "log_softmax": lambda x, p, layer: torch.log_softmax(x, -1),
+    "softmax": over_an_axis(torch.softmax),
+    "log_softmax": over_an_axis(torch.log_softmax),
     "mean": lambda x, p, layer: x.mean(axis(layer)),
     "select": lambda x, p, layer: x.select(axis(layer), layer["select"]),
     "permute": permute,

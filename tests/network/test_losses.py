@@ -18,6 +18,8 @@ OPTIONS = [
     ("dice", {"smooth": 0.0}),
     ("cosine", {"eps": 1.5}),
     ("triplet", {"margin": 0.3, "eps": 0.0}),
+    ("multi_margin", {"p": 2, "margin": 2.5}),
+    ("gaussian_nll", {"eps": 1.5}),
     ("contrastive", {"margin": 4.0}),
 ]
 
@@ -41,6 +43,8 @@ def target(loss) -> np.ndarray:
 def target_of(loss, rng, samples=N, outputs=C) -> np.ndarray:
     if loss.target == "pairs":
         return np.repeat(rng.integers(2, size=(samples, 1)), outputs, axis=1).astype(float)
+    if loss.target == "first vector":
+        return np.tile(rng.uniform(0.0, 1.0, size=(samples, outputs // 2)), 2)
     if loss.target in ("values", "upstream"):
         return rng.uniform(0.0, 1.0, size=(samples, outputs))
     one_hot = np.eye(outputs)[rng.integers(outputs, size=samples)]
@@ -87,6 +91,7 @@ TEXTBOOK = {
     "cross_entropy": np.log(np.exp([0.5, -1.0, 2.0]).sum()) + 1.0,
     "bce_with_logits": np.log1p(np.exp(0.5)) + np.log1p(np.exp(1.0)) + np.log1p(np.exp(2.0)),
     "hinge": 2.5 + 4.0,
+    "multi_margin": (2.5 + 4.0) / 3,
     "dot": -1.0,
     "nll": 1.0,
     "kl_div": 1.0,
@@ -108,13 +113,15 @@ def test_values_of_two_vectors_are_the_textbook_ones():
     a = np.array([[1.0, 2.0, 1.0, 1.5]])
     alike, apart = np.ones((1, 4)), np.zeros((1, 4))
     contrastive, kl = LOSSES["contrastive"].with_options(), LOSSES["kl_gaussian"].with_options()
+    nll = LOSSES["gaussian_nll"].with_options()
+    assert nll.value(a, np.zeros((1, 4)))[0] == pytest.approx(0.5 * (np.log(1.5) + 1 / 1 + 4 / 1.5))
     assert contrastive.value(a, alike)[0] == pytest.approx(0.25)
     assert contrastive.value(a, apart)[0] == pytest.approx((1.0 - 0.5) ** 2)
     assert kl.value(a, apart)[0] == pytest.approx(0.5 * (1 + 4 + np.e + np.exp(1.5) - 1 - 1.5 - 2))
 
 
 def test_every_loss_has_a_textbook_value_here():
-    assert {*TEXTBOOK, "contrastive", "kl_gaussian"} == set(LOSSES)
+    assert {*TEXTBOOK, "contrastive", "kl_gaussian", "gaussian_nll"} == set(LOSSES)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "bce_with_logits"])

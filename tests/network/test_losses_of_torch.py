@@ -38,6 +38,11 @@ def _triplet(a: Any, reduction: str, margin: float, eps: float) -> Any:
     return F.triplet_margin_loss(*a.chunk(3, dim=1), margin=margin, eps=eps, reduction=reduction)
 
 
+def _gaussian_nll(a: Any, y: Any, reduction: str, eps: float) -> Any:
+    (mean, var), (target, _) = a.chunk(2, dim=1), y.chunk(2, dim=1)
+    return F.gaussian_nll_loss(mean, target, var, eps=eps, reduction=reduction)
+
+
 def _contrastive(a: Any, y: Any, reduction: str, margin: float) -> Any:
     one, other = a.chunk(2, dim=1)
     d = torch.linalg.vector_norm(one - other, dim=1)
@@ -64,6 +69,10 @@ THEIRS: dict[str, Any] = {
     "cross_entropy": lambda a, y, reduction: F.cross_entropy(a, y, reduction=reduction),
     "bce_with_logits": lambda a, y, reduction: F.binary_cross_entropy_with_logits(a, y, reduction=reduction),
     "hinge": _hinge,
+    "multi_margin": lambda a, y, reduction, p, margin: F.multi_margin_loss(
+        a, y.argmax(1), p=p, margin=margin, reduction=reduction
+    ),
+    "gaussian_nll": _gaussian_nll,
     "dot": lambda a, y, reduction: _reduced(a * y, reduction),
     "nll": lambda a, y, reduction: F.nll_loss(a, y.argmax(1), reduction=reduction),
     "kl_div": lambda a, y, reduction: F.kl_div(a, y, reduction=reduction),
@@ -78,6 +87,7 @@ THEIRS: dict[str, Any] = {
 }
 DRAWN: dict[str, Any] = {
     "alpha": lambda rng: float(rng.choice([-1.0, 0.0, 0.25, 1.0])),
+    "p": lambda rng: int(rng.integers(1, 3)),
     "gamma": lambda rng: float(rng.choice([0.0, 0.5, 1.0, 2.0, 3.7])),
     "eps": lambda rng: float(rng.choice([0.0, 1e-8, 1e-6])),
 }
@@ -99,6 +109,8 @@ def test_value_and_gradient_are_those_of_torch(name, draw):
     samples, outputs = int(rng.integers(1, 9)), 6 * int(rng.integers(1, 4))
     target = target_of(row, rng, samples, outputs)
     a = rng.normal(scale=10 ** rng.uniform(-1, 1), size=(samples, outputs))
+    if name == "gaussian_nll":
+        a[:, outputs // 2 :] = np.abs(a[:, outputs // 2 :])
     moved = torch.tensor(a, requires_grad=True)
     for reduction in ("mean", "sum"):
         theirs = THEIRS[name](moved, torch.tensor(target), reduction=reduction, **options)
@@ -120,16 +132,16 @@ def _batch(rng: np.random.Generator, classes: int, ignored: int) -> tuple[np.nda
 
 
 @pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+@pytest.mark.parametrize("name", ["cross_entropy", "nll", "multi_margin"])
 def test_ignored_labels_weights_and_smoothing_are_those_of_torch(name, draw):
     rng = np.random.default_rng([draw, len(name)])
     ignored = int(rng.choice([-100, -1, 2]))
     x, labels = _batch(rng, 4, ignored)
-    loss: dict[str, Any] = {
-        "name": name,
-        "ignore_index": ignored,
-        "reduction": str(rng.choice(["mean", "sum"])),
-    }
+    loss: dict[str, Any] = {"name": name, "reduction": str(rng.choice(["mean", "sum"]))}
+    if name == "multi_margin":
+        labels = rng.integers(4, size=8)
+    else:
+        loss["ignore_index"] = ignored
     if draw % 2:
         loss["weight"] = rng.uniform(0.1, 2.0, size=4).tolist()
     if name == "cross_entropy" and draw % 3:
@@ -152,9 +164,32 @@ def test_ignored_labels_weights_and_smoothing_are_those_of_torch(name, draw):
     options = {key: value for key, value in loss.items() if key not in ("name", "weight")}
     if "weight" in loss:
         options["weight"] = torch.tensor(loss["weight"], dtype=torch.float64)
-    theirs = {"cross_entropy": F.cross_entropy, "nll": F.nll_loss}[name](a, torch.tensor(labels), **options)
+    functions = {"cross_entropy": F.cross_entropy, "nll": F.nll_loss, "multi_margin": F.multi_margin_loss}
+    theirs = functions[name](a, torch.tensor(labels), **options)
     network = problem.network
     assert problem.objective.total == pytest.approx(theirs.item(), rel=1e-12)
+    ours = network.coefficient * network.loss.gradient(a.detach().numpy(), problem.target)
+    np.testing.assert_allclose(ours, torch.autograd.grad(theirs, a)[0].numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("name", ["cross_entropy", "nll", "multi_margin"])
+def test_weights_of_samples_are_those_of_torch(name, draw):
+    rng = np.random.default_rng([draw, len(name)])
+    x, labels, weights = rng.normal(size=(8, 4)), rng.integers(4, size=8), rng.uniform(0.0, 3.0, size=8)
+    of_classes = rng.uniform(0.1, 2.0, size=4) if draw % 2 else np.ones(4)
+    loss = {"name": name, "sample_weight": weights.tolist(), "reduction": "sum" if draw % 3 else "mean"}
+    loss |= {"weight": of_classes.tolist()} if draw % 2 else {}
+    spec = {"network": {"inputs": 4, "layers": [{"units": 4}], "loss": loss}}
+    problem = build_problem(Spec.model_validate({**spec, "data": {"x": x.tolist(), "y": labels.tolist()}}))
+    weight, bias = (torch.tensor(problem.parameters[f"output.{each}"]) for each in ("weight", "bias"))
+    a = (torch.tensor(x) @ weight.T + bias).requires_grad_()
+    functions = {"cross_entropy": F.cross_entropy, "nll": F.nll_loss, "multi_margin": F.multi_margin_loss}
+    each = functions[name](a, torch.tensor(labels), weight=torch.tensor(of_classes), reduction="none")
+    divisor = {"multi_margin": 8.0}.get(name, of_classes[labels].sum())
+    theirs = (each * torch.tensor(weights)).sum() / (1.0 if draw % 3 else divisor)
+    assert problem.objective.total == pytest.approx(theirs.item(), rel=1e-12)
+    network = problem.network
     ours = network.coefficient * network.loss.gradient(a.detach().numpy(), problem.target)
     np.testing.assert_allclose(ours, torch.autograd.grad(theirs, a)[0].numpy(), rtol=1e-12, atol=1e-15)
 

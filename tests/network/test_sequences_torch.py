@@ -16,11 +16,31 @@ RECURRENT = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 def called(module, p, name, *inputs, **options):
     """Call a module with the parameters of the layer of this name."""
     own = {key.removeprefix(f"{name}."): value for key, value in p.items() if key.startswith(f"{name}.")}
-    assert own.keys() == dict(module.named_parameters()).keys()
-    return torch.func.functional_call(module.double(), own, inputs, options)[0]
+    names = dict(module.named_parameters()).keys()
+    assert own.keys() - {"h0", "c0"} == names
+    return torch.func.functional_call(module.double(), {key: own[key] for key in names}, inputs, options)[0]
 
 
-@pytest.mark.parametrize("seed", range(14))
+def initial_states(rng, kind, levels, hidden, samples):
+    """Return the initial states as a spec gives them, by key, and a function that returns torch's."""
+    written, torchs = {}, []
+    for key in ("h0", "c0") if kind == "lstm" else ("h0",):
+        how = rng.integers(4)
+        shape = (levels, samples, hidden) if how == 2 else (levels, hidden)
+        array = np.zeros(shape) if how == 0 else rng.normal(size=shape)
+        if how:
+            written[key] = "parameter" if how == 1 else array.tolist()
+        torchs.append((key, how, torch.tensor(array)))
+
+    def states(p):
+        for key, how, array in torchs:
+            own = p[f"{kind}1.{key}"] if how == 1 else array
+            yield own if how == 2 else own[:, None].expand(-1, samples, -1).contiguous()
+
+    return written, lambda p: next(states(p)) if len(torchs) == 1 else tuple(states(p))
+
+
+@pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_a_recurrent_layer_is_that_of_torch(kind, seed):
     rng = np.random.default_rng(seed)
@@ -28,14 +48,23 @@ def test_a_recurrent_layer_is_that_of_torch(kind, seed):
     options = {"num_layers": int(rng.integers(1, 4)), "bidirectional": bool(rng.random() < 0.5)}
     if kind == "rnn" and rng.random() < 0.5:
         options["nonlinearity"] = "relu"
-    layers = [{kind: hidden, **options}, {"units": 3}]
+    levels = options["num_layers"] * (1 + options["bidirectional"])
+    written, initial = initial_states(rng, kind, levels, hidden, samples)
+    layers = [{kind: hidden, **options, **written}, {"units": 3}]
     spec = spec_of(*layers, inputs=[steps, inputs], loss="cross_entropy", samples=samples, seed=seed)
     module = RECURRENT[kind](inputs, hidden, batch_first=True, **options)
 
     def forward(x, p):
-        return dense(called(module, p, f"{kind}1", x), p, "output")
+        return dense(called(module, p, f"{kind}1", x, initial(p)), p, "output")
 
     compared(spec, forward, over_positions("batchmean", samples))
+
+
+def padding_of(rng, samples, tokens):
+    """Return which keys are padding; no token may see padding alone, not even the first one."""
+    padding = rng.random((samples, tokens)) < 0.4
+    padding[:, 0] = False
+    return padding
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -43,17 +72,28 @@ def test_attention_is_that_of_torch(seed):
     rng = np.random.default_rng(seed)
     heads, tokens, samples = (int(n) for n in rng.integers(1, 5, 3))
     width = heads * int(rng.integers(1, 4))
-    causal, bias = (bool(flag) for flag in rng.integers(0, 2, 2))
-    layers = [{"attention": heads, "causal": causal, "bias": bias}, {"units": 3}]
+    causal, bias, padded = (bool(flag) for flag in rng.integers(0, 2, 3))
+    padding = padding_of(rng, samples, tokens) & padded
+    layer = {"attention": heads, "causal": causal, "bias": bias}
+    layers = [layer | ({"key_padding_mask": padding.tolist()} if padded else {}), {"units": 3}]
     spec = spec_of(*layers, inputs=[tokens, width], loss="cross_entropy", samples=samples, seed=seed)
     module = nn.MultiheadAttention(width, heads, bias=bias, batch_first=True)
-    mask = nn.Transformer.generate_square_subsequent_mask(tokens) if causal else None
+    mask = nn.Transformer.generate_square_subsequent_mask(tokens) != 0 if causal else None
 
     def forward(x, p):
-        mixed = called(module, p, "attention1", x, x, x, attn_mask=mask, need_weights=False)
+        left_out = {"key_padding_mask": torch.tensor(padding)} if padded else {}
+        mixed = called(module, p, "attention1", x, x, x, attn_mask=mask, need_weights=False, **left_out)
         return dense(mixed, p, "output")
 
     compared(spec, forward, over_positions("batchmean", samples))
+
+
+def turned(x, base):
+    """Return x (…, tokens, d) rotated as transformers' apply_rotary_pos_emb does it."""
+    half = x.shape[-1] // 2
+    angles = torch.arange(x.shape[-2])[:, None] * base ** (-torch.arange(half, dtype=x.dtype) / half)
+    one, other = x.chunk(2, -1)
+    return x * angles.cos().repeat(1, 2) + torch.cat([-other, one], -1) * angles.sin().repeat(1, 2)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -61,8 +101,15 @@ def test_attention_with_shared_keys_and_values_is_that_of_torch(seed):
     rng = np.random.default_rng(seed)
     kv_heads, shared, tokens, samples = (int(n) for n in rng.integers(1, 4, 4))
     heads, causal, bias = kv_heads * shared, *(bool(flag) for flag in rng.integers(0, 2, 2))
-    width = heads * int(rng.integers(1, 4))
-    layers = [{"attention": heads, "kv_heads": kv_heads, "causal": causal, "bias": bias}, {"units": 3}]
+    width = heads * 2 * int(rng.integers(1, 3))
+    rotary, out_proj, padded = (bool(flag) for flag in rng.integers(0, 2, 3))
+    padding = padding_of(rng, samples, tokens) & padded
+    layer = {"attention": heads, "kv_heads": kv_heads, "causal": causal, "bias": bias}
+    layer |= {"rotary": {"base": 50.0, "interleaved": False} if seed % 2 else True} if rotary else {}
+    layer |= {"key_padding_mask": padding.tolist()} if padded else {}
+    layers = [layer | ({} if out_proj else {"out_proj": False}), {"units": 3}]
+    seen = torch.tril(torch.ones(tokens, tokens, dtype=torch.bool)) | (not causal)
+    mask = seen & ~torch.tensor(padding)[:, None, None]
     spec = spec_of(*layers, inputs=[tokens, width], loss="cross_entropy", samples=samples, seed=seed)
 
     def linear(x, p, name):
@@ -72,8 +119,11 @@ def test_attention_with_shared_keys_and_values_is_that_of_torch(seed):
         q, k, v = (
             linear(x, p, f"{name}_proj").unflatten(-1, (-1, width // heads)).transpose(1, 2) for name in "qkv"
         )
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
-        return dense(linear(mixed.transpose(1, 2).flatten(2), p, "o_proj"), p, "output")
+        if rotary:
+            q, k = (turned(each, 50.0 if seed % 2 else 10000.0) for each in (q, k))
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        mixed = mixed.transpose(1, 2).flatten(2)
+        return dense(linear(mixed, p, "o_proj") if out_proj else mixed, p, "output")
 
     compared(spec, forward, over_positions("batchmean", samples))
 

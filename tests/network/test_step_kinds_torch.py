@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from step_kinds import KINDS, Draw
 
+from gradcheck_cli.network.steps.dense import Dense
+
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
@@ -34,6 +36,16 @@ def avg_pool(step, p, x):
     pool = (F.avg_pool1d, F.avg_pool2d)[len(step.kernel) - 1]
     options = (step.kernel, step.stride, step.padding)
     return pool(x, *options, count_include_pad=step.count_include_pad)
+
+
+def max_pool1d(step, p, x):
+    return F.max_pool1d(x, step.kernel, step.stride, step.padding, step.dilation)
+
+
+def padded_softmax(step, p, z, padding):
+    left_out = (padding > 0.5)[:, None, None] | ~torch.as_tensor(step.mask)
+    shares = torch.softmax(z.masked_fill(left_out, -torch.inf), dim=-1)
+    return torch.where(left_out.all(-1, keepdim=True), 0.0, shares) + 0.0 * padding.sum()
 
 
 def unbiased(step, p, z):
@@ -72,14 +84,20 @@ def constant(step, p, x):
 
 
 def weight_norm(step, p, x):
-    return F.linear(x, torch._weight_norm(p["weight_v"], p["weight_g"], 0), p["bias"])
+    own = {"weight": torch._weight_norm(p["weight_v"], p["weight_g"], 0), "bias": p["bias"]}
+    if isinstance(step.plain, Dense):
+        return F.linear(x, own["weight"], own["bias"])
+    return (conv if x.ndim == 3 else conv_transpose)(step.plain, own, x)
 
 
 THEIRS = {
     "conv1d": conv,
     "conv_transpose2d": conv_transpose,
+    "max_pool1d": max_pool1d,
+    "maxout": lambda step, p, z: z.unflatten(-1, (-1, step.kernel[0])).amax(-1),
     "avg_pool1d": avg_pool,
     "avg_pool2d": avg_pool,
+    "adaptive_avg_pool1d": lambda step, p, x: F.adaptive_avg_pool1d(x, step.size),
     "adaptive_avg_pool2d": lambda step, p, x: F.adaptive_avg_pool2d(x, step.size),
     "mean": lambda step, p, x: x.mean(1 + step.axis),
     "batch_norm, unbiased": unbiased,
@@ -94,6 +112,7 @@ THEIRS = {
     "matmul": matmul,
     "weight_norm": weight_norm,
     "softmax": softmax,
+    "padded softmax": padded_softmax,
     "log_softmax": lambda step, p, z: torch.log_softmax(z, -1),
     "reshape": lambda step, p, x: x.reshape(len(x), *step.shape),
     "permute": lambda step, p, x: x.permute(0, *(1 + axis for axis in step.order)),
@@ -103,8 +122,10 @@ THEIRS = {
     "stack": lambda step, p, *inputs: torch.stack(inputs, 1 + step.axis),
     "repeat": lambda step, p, x: x.repeat_interleave(step.times, 1 + step.axis),
     "constant": constant,
+    "dropout of each sample": lambda step, p, x, mask: x * mask * step.scale,
     "dropout": lambda step, p, x: x * like(step.mask, x),
     "rotary": rotary,
+    "learned state": lambda step, p, x: x + p["weight"],
     "positional": lambda step, p, x: x + p["weight"],
     "prelu": prelu,
 }

@@ -14,6 +14,7 @@ from gradcheck_cli.network import steps
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.step import Known, Step, Upstream
 from gradcheck_cli.network.steps import STEPS
+from gradcheck_cli.network.steps.given import Given
 from gradcheck_cli.network.steps.shift import Shift
 
 FLOAT32 = Arithmetic.of(np.dtype(np.float32))
@@ -60,7 +61,7 @@ def test_every_kind_has_an_example():
     }
     assert {*STEPS.values()} <= kinds
     bases = {base for kind in kinds for base in kind.__mro__[1:]}
-    without = {Shift}  # its parameter is 0 and as large as the batch; tests/test_inputs.py tests it
+    without = {Shift, Given}  # as large as the batch; tests/test_inputs.py and test_given_arrays.py test them
     assert kinds - bases - without <= {type(example.step) for example in EXAMPLES.values()}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from build import units_for
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.network.losses import LOSSES
@@ -230,6 +231,8 @@ def test_rescaling_beyond_float64_is_refused(source, target):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("outputs", [1, 4])
 def test_synthetic_data_suits_every_loss_and_its_seed_is_all_it_depends_on(synthetic, loss, outputs):
+    outputs = units_for(loss, outputs)
+
     def batch(seed):
         data = SyntheticData(synthetic=synthetic, samples=200, scale=3.0, seed=seed)
         return read(data, outputs=outputs, loss=LOSSES[loss])
@@ -278,7 +281,7 @@ def targets(y, outputs=4, loss=CROSS_ENTROPY, where=TARGET, first=0):
     return one_target_per_output(Batch(np.zeros((len(y), 1)), y, first), (outputs,), loss, where)
 
 
-OF_CLASSES = [name for name, row in LOSSES.items() if row.target not in ("pairs", "nothing")]
+OF_CLASSES = [name for name, row in LOSSES.items() if row.target not in ("pairs", "nothing", "first vector")]
 
 
 @pytest.mark.parametrize("dtype", ["i8", "u1", ">i4", "f8", "f2"])
@@ -423,6 +426,24 @@ def test_other_pairs_are_refused(y, message):
     with pytest.raises(InputError) as caught:
         targets(y, loss=CONTRASTIVE)
     assert caught.value.complaints[0].message == message
+
+
+GAUSSIAN = LOSSES["gaussian_nll"]
+
+
+@pytest.mark.parametrize(("y", "outputs"), [([[1, 2], [3, 4]], 4), ([5, 6], 2), ([[5], [6]], 2)])
+def test_targets_of_the_first_vector_are_repeated_for_each(y, outputs):
+    target, labels = targets(y, outputs=outputs, loss=GAUSSIAN)
+    np.testing.assert_array_equal(target, np.tile(np.reshape(y, (2, -1)), 2))
+    assert labels is None
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 4), (5, 2, 2)])
+def test_targets_of_another_shape_than_the_first_vector_are_refused(shape):
+    with pytest.raises(InputError) as caught:
+        targets(np.zeros(shape), loss=GAUSSIAN)
+    needed = "targets [N, 2], one for each mean, are needed"
+    assert caught.value.complaints[0].message == f"y has shape {list(shape)}; {needed}"
 
 
 @pytest.mark.parametrize("y", [[0, 7], [0.5, -3.0], [[1, 2], [3, 4]]])

@@ -52,6 +52,8 @@ OUTPUTS = [
     ("softmax", "bce_with_logits", "but softmax limits them to between 0 and 1"),
     ("softmax", "hinge", "but softmax limits them to between 0 and 1"),
     ("sigmoid", "hinge", "but sigmoid limits them to between 0 and 1"),
+    ("softmax", "multi_margin", "but softmax limits them to between 0 and 1"),
+    ("sigmoid", "multi_margin", "but sigmoid limits them to between 0 and 1"),
     ("sigmoid", "cross_entropy", "but sigmoid limits them to between 0 and 1"),
     ("sigmoid", "focal", "applies sigmoid itself"),
     ("sigmoid", "dice", "applies sigmoid itself"),

@@ -248,7 +248,8 @@ def beginnings(value):
 
 
 ALONE = (
-    "flatten, layer_norm, rms_norm, instance_norm, positional_embedding, prelu, softmax, log_softmax, mean"
+    "flatten, layer_norm, rms_norm, instance_norm, positional_embedding, prelu, softmax, log_softmax, mean, "
+    "rotary"
 )
 
 
@@ -361,20 +362,21 @@ def test_a_number_that_is_not_finite_is_refused_everywhere(path, number):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "table"),
+    ("path", "kind", "table", "choices"),
     [
-        ("network.layers.0", "layer", KINDS),
-        ("network.layers.0.activation", "activation", ACTIVATIONS),
-        ("network.loss", "loss", LOSSES),
-        ("parameters.init", "initialiser", INITIALISERS),
-        ("check.scheme", "scheme", SCHEMES),
+        # A word alone is a kind without options; the list of all kinds is too long for a message.
+        ("network.layers.0", "layer", KINDS, f"{ALONE}, or a mapping such as {{units: 10}}"),
+        ("network.layers.0.activation", "activation", ACTIVATIONS, ""),
+        ("network.loss", "loss", LOSSES, ""),
+        ("parameters.init", "initialiser", INITIALISERS, ""),
+        ("check.scheme", "scheme", SCHEMES, ""),
     ],
 )
-def test_an_unknown_name_lists_the_table_and_suggests_the_closest(told, path, kind, table):
+def test_an_unknown_name_lists_what_is_allowed_and_suggests_the_closest(told, path, kind, table, choices):
     for name in table:
         ((place, message, help),) = told(**changed(path, f"{name}zz"))
         assert place == f'"{name}zz"'
-        assert message == f"unknown {kind} '{name}zz'; choose from {', '.join(table)}"
+        assert message == f"unknown {kind} '{name}zz'; choose from {choices or ', '.join(table)}"
         assert help in {f"did you mean '{known}'?" for known in table} | {None}
     ((_, _, help),) = told(**changed(path, f"{max(table, key=len)}z"))
     assert help == f"did you mean '{max(table, key=len)}'?"

@@ -3,7 +3,8 @@
     scores = q kᵀ / √d        a = softmax(scores)        out = a v
 
 `MultiheadAttention` has torch's parameters: one weight computes q, k and v. `GroupedAttention` has separate
-weights for q, k and v; several heads may share keys and values, and q and k may be rotated.
+weights for q, k and v; several heads may share keys and values. In both, q and k may be rotated, and some
+keys of each sample may be padding.
 (A. Vaswani et al., "Attention is all you need", 2017; J. Ainslie et al., "GQA", 2023.)
 """
 
@@ -21,8 +22,30 @@ from gradcheck_cli.network.steps.softmax import Softmax
 from gradcheck_cli.types import Shape
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options that both kinds of attention have.
+
+    bias: whether the projections have biases.
+    out_proj: whether a dense layer mixes the outputs of the heads.
+    rotations: the steps of the rotary embedding of q and k; empty if q and k are not rotated.
+    padding: the index of the value that says which keys of a sample are padding; empty if none are.
+    """
+
+    bias: bool = True
+    out_proj: bool = True
+    rotations: Sequence[Rotary] = ()
+    padding: Sequence[int] = ()
+
+    def turned(self, nodes: Nodes, value: int) -> int:
+        """Add the nodes that rotate q or k (heads, tokens, d), if there are any."""
+        for rotation in self.rotations:
+            value = nodes.add(rotation, value)
+        return value
+
+
 @dataclass(frozen=True)
-class MultiheadAttention:
+class MultiheadAttention(Options):
     """Self-attention over samples (tokens, width), with the parameters of torch.nn.MultiheadAttention.
 
     The parameters are in_proj_weight (3 width, width), out_proj.weight (width, width) and, if `bias` is set,
@@ -33,7 +56,6 @@ class MultiheadAttention:
     width: int
     heads: int
     softmax: Softmax
-    bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
         """Add the layer's nodes and return the index of its output, whose shape is that of x.
@@ -44,18 +66,14 @@ class MultiheadAttention:
         joint = nodes.dense(x, width, 3 * width, "in_proj_weight", "in_proj_bias" * self.bias)
         parts = (nodes.add(Slice(2, 1, k * width, (k + 1) * width), joint) for k in range(3))
         q, k, v = (_by_head(nodes, part, (self.tokens, self.heads, d)) for part in parts)
-        value = _joined(nodes, _attended(nodes, q, k, v, d, self.softmax), self.tokens, width)
-        return nodes.dense(value, width, width, "out_proj.weight", "out_proj.bias" * self.bias)
+        return _mixed(nodes, self, self.turned(nodes, q), self.turned(nodes, k), v, "out_proj")
 
 
 @dataclass(frozen=True)
-class GroupedAttention:
+class GroupedAttention(Options):
     """Self-attention with separate weights q_proj, k_proj, v_proj and o_proj.
 
-    bias: whether each of these four has a bias.
-
     shared: the number of query heads that share each key-value head; 1 if none share.
-    rotations: the steps of the rotary embedding of q and k; empty if q and k are not rotated.
     """
 
     tokens: int
@@ -63,32 +81,24 @@ class GroupedAttention:
     heads: int
     softmax: Softmax
     shared: int = 1
-    rotations: Sequence[Rotary] = ()
-    bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
         """Add the layer's nodes and return the index of its output, whose shape is that of x.
 
         x: the index of the input (tokens, width).
         """
-        d = self.width // self.heads
-        q = self._turned(nodes, self._projected(nodes, x, "q_proj", self.width))
-        k = self._turned(nodes, self._projected(nodes, x, "k_proj", self.width // self.shared))
-        v = self._projected(nodes, x, "v_proj", self.width // self.shared)
+        units = self.width // self.shared
+        q = self.turned(nodes, self._projected(nodes, x, "q_proj", self.width))
+        k = self.turned(nodes, self._projected(nodes, x, "k_proj", units))
+        v = self._projected(nodes, x, "v_proj", units)
         if self.shared > 1:
             k, v = (nodes.add(Repeat(3, 0, self.shared), each) for each in (k, v))
-        value = _joined(nodes, _attended(nodes, q, k, v, d, self.softmax), self.tokens, self.width)
-        return nodes.dense(value, self.width, self.width, "o_proj.weight", "o_proj.bias" * self.bias)
+        return _mixed(nodes, self, q, k, v, "o_proj")
 
     def _projected(self, nodes: Nodes, x: int, name: str, units: int) -> int:
         projected = nodes.dense(x, self.width, units, f"{name}.weight", f"{name}.bias" * self.bias)
         d = self.width // self.heads
         return _by_head(nodes, projected, (self.tokens, units // d, d))
-
-    def _turned(self, nodes: Nodes, value: int) -> int:
-        for rotation in self.rotations:
-            value = nodes.add(rotation, value)
-        return value
 
 
 def _by_head(nodes: Nodes, value: int, shape: Shape) -> int:
@@ -99,11 +109,16 @@ def _by_head(nodes: Nodes, value: int, shape: Shape) -> int:
     return nodes.add(Permute(3, (1, 0, 2)), nodes.add(Reshape(2, shape), value))
 
 
-def _joined(nodes: Nodes, value: int, tokens: int, width: int) -> int:
-    """Join heads (heads, tokens, d) into one value (tokens, heads · d)."""
-    return nodes.add(Reshape(3, (tokens, width)), nodes.add(Permute(3, (1, 0, 2)), value))
+def _mixed(
+    nodes: Nodes, of: MultiheadAttention | GroupedAttention, q: int, k: int, v: int, projection: str
+) -> int:
+    """Add the nodes that turn q, k and v (heads, tokens, d) into the layer's output (tokens, width).
 
-
-def _attended(nodes: Nodes, q: int, k: int, v: int, d: int, softmax: Softmax) -> int:
-    scores = nodes.add(Matmul(transposed=True, scale=1.0 / math.sqrt(d)), q, k)
-    return nodes.add(Matmul(), nodes.add(softmax, scores), v)
+    projection: the name of the output projection.
+    """
+    scores = nodes.add(Matmul(transposed=True, scale=1.0 / math.sqrt(of.width // of.heads)), q, k)
+    heads = nodes.add(Matmul(), nodes.add(of.softmax, scores, *of.padding), v)
+    joined = nodes.add(Reshape(3, (of.tokens, of.width)), nodes.add(Permute(3, (1, 0, 2)), heads))
+    if not of.out_proj:
+        return joined
+    return nodes.dense(joined, of.width, of.width, f"{projection}.weight", f"{projection}.bias" * of.bias)

@@ -25,8 +25,10 @@ from gradcheck_cli.network.composed.nodes import Nodes
 from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.network.steps.constant import Constant
 from gradcheck_cli.network.steps.gates import Complement, Multiply
+from gradcheck_cli.network.steps.given import Given
+from gradcheck_cli.network.steps.learned_state import LearnedState
 from gradcheck_cli.network.steps.rearrange import Concatenate, Select, Slice, Stack
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, Shape
 
 State = tuple[int, ...]
 """The indices of the values that one time step passes to the next; the first value is h."""
@@ -103,12 +105,63 @@ CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCel
 """Maps each kind of recurrent layer to its cell."""
 
 
+class Initial(Protocol):
+    """Where a state before the first step comes from, for all levels and directions in torch's order."""
+
+    def __call__(self, nodes: Nodes, x: int) -> int | None:
+        """Add its nodes; return the index of the value (levels · directions, hidden), or None for 0."""
+
+
+@dataclass(frozen=True)
+class Zero:
+    """A state of 0."""
+
+    def __call__(self, nodes: Nodes, x: int) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A state that is a parameter (levels · directions, hidden), the same for every sample."""
+
+    name: str
+    shape: Shape
+
+    def __call__(self, nodes: Nodes, x: int) -> int:
+        zero = nodes.add(Constant(np.zeros(self.shape), 2), x)
+        return nodes.add_node(LearnedState(self.shape), zero, names={"weight": nodes.prefix + self.name})
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A state that is given, (levels · directions, hidden), the same for every sample."""
+
+    value: Array
+
+    def __call__(self, nodes: Nodes, x: int) -> int:
+        return nodes.add(Constant(self.value, 2), x)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownBySample:
+    """A state that is given for each sample, (N, levels · directions, hidden).
+
+    key: the key of the spec that gives it.
+    """
+
+    value: Array
+    key: str
+
+    def __call__(self, nodes: Nodes, x: int) -> int:
+        return nodes.add(Given(self.value, self.key))
+
+
 @dataclass(frozen=True)
 class Recurrent:
     """A recurrent layer over samples (steps, inputs), with one or more levels stacked on top of each other.
 
-    initial: the state before the first step for each level and direction, in torch's order. If empty, these
-        states are 0.
+    initial: where the states before the first step come from: h and, in an LSTM, c. A state that is left out
+        is 0.
     """
 
     cell: Cell
@@ -117,7 +170,7 @@ class Recurrent:
     hidden: int
     levels: int = 1
     bidirectional: bool = False
-    initial: Sequence[tuple[Array, ...]] = ()
+    initial: Sequence[Initial] = ()
 
     def build(self, nodes: Nodes, x: int) -> int:
         """Add the layer's nodes and return the index of its output h (steps, hidden · directions).
@@ -125,8 +178,11 @@ class Recurrent:
         x: the index of the input (steps, inputs).
         """
         value, inputs, directions = x, self.inputs, (False, True)[: 1 + self.bidirectional]
+        initial = [given(nodes, x) for given in self.initial]
         for level in range(self.levels):
-            states = [self._initial(nodes, x, level * len(directions) + k) for k in range(len(directions))]
+            states = [
+                self._initial(nodes, x, initial, level * len(directions) + k) for k in range(len(directions))
+            ]
             both = [
                 self._direction(nodes, value, inputs, state, f"_l{level}" + "_reverse" * reverse, reverse)
                 for state, reverse in zip(states, directions, strict=True)
@@ -135,10 +191,13 @@ class Recurrent:
             inputs = self.hidden * len(directions)
         return value
 
-    def _initial(self, nodes: Nodes, x: int, place: int) -> State:
-        zeros = (np.zeros(self.hidden),) * self.cell.states
-        given = self.initial[place] if self.initial else zeros
-        return tuple(nodes.add(Constant(each, 2), x) for each in given)
+    def _initial(self, nodes: Nodes, x: int, initial: Sequence[int | None], place: int) -> State:
+        """Return the state before the first step of one level in one direction, number `place` of all."""
+        zero = Constant(np.zeros(self.hidden), 2)
+        values = [*initial, *(None,) * (self.cell.states - len(initial))]
+        return tuple(
+            nodes.add(zero, x) if value is None else nodes.add(Select(2, 0, place), value) for value in values
+        )
 
     def _direction(
         self, nodes: Nodes, value: int, inputs: int, state: State, suffix: str, reverse: bool

@@ -39,12 +39,14 @@ from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.dropout import Dropout
 from gradcheck_cli.network.steps.embedding import Embedding
+from gradcheck_cli.network.steps.max_pool1d import MaxPool1d
 from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
-from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AvgPool, Mean
+from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AdaptiveAvgPool1d, AvgPool, AvgPool1d, Mean
 from gradcheck_cli.network.steps.positional import PositionalAdd
 from gradcheck_cli.network.steps.prelu import PReLU
 from gradcheck_cli.network.steps.rearrange import Permute, Reshape, Select
 from gradcheck_cli.network.steps.reshape import Flatten
+from gradcheck_cli.network.steps.rotary import Rotary
 from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
 
 STEPS: Mapping[str, type[Step]] = {
@@ -53,11 +55,15 @@ STEPS: Mapping[str, type[Step]] = {
     "conv2d": Conv2d,
     "conv_transpose2d": ConvTranspose2d,
     "flatten": Flatten,
+    "max_pool1d": MaxPool1d,
     "max_pool2d": MaxPool2d,
+    "avg_pool1d": AvgPool1d,
     "avg_pool2d": AvgPool,
+    "adaptive_avg_pool1d": AdaptiveAvgPool1d,
     "adaptive_avg_pool2d": AdaptiveAvgPool,
     "embedding": Embedding,
     "positional_embedding": PositionalAdd,
+    "rotary": Rotary,
     "dropout": Dropout,
     "prelu": PReLU,
     "softmax": Softmax,

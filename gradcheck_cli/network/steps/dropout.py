@@ -2,18 +2,21 @@
 
     ∂L/∂x = mask ⊙ ∂L/∂out
 
-Scaling by 1 / (1 − p) in training is known as inverted dropout.
+Scaling by 1 / (1 − p) in training is known as inverted dropout. `Dropout` has one mask for all samples,
+`SampleDropout` a mask for each.
 (N. Srivastava et al., "Dropout", JMLR 15, 2014.)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.network.step import Inputs
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.steps.gates import Multiply
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.types import Array, Shape
 
@@ -51,3 +54,54 @@ class Dropout(Linear):
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         return (delta * fixed(self.mask, delta),)
+
+
+@dataclass(frozen=True)
+class SampleDropout(Step):
+    """Multiply x by `scale` and by its second input, the mask of each sample: 1 for a number that is kept."""
+
+    scale: float = 1.0
+    couples = "nothing"
+
+    @property
+    def label(self) -> str:
+        return "dropout"
+
+    def _factors(self, inputs: Inputs) -> Inputs:
+        x, mask = inputs
+        return x, mask * self.scale
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        x, mask = self._factors(inputs)
+        masked: Array = x * mask
+        return masked
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        (of_x, of_mask), _ = Multiply().vjp(p, self._factors(inputs), output, upstream)
+        return (of_x, of_mask * self.scale), {}
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        product = Multiply().error(p, self._factors(inputs), output, self._factors(errors), arithmetic)
+        bound: Array = product + arithmetic.eps * np.abs(output)
+        return bound
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        errors = self._factors(known.input_errors)
+        factors = replace(known, inputs=self._factors(known.inputs), input_errors=errors)
+        (of_x, of_mask), _ = Multiply().vjp_error(p, factors, upstream, arithmetic)
+        scaled = (self.scale * each for each in (of_mask.value, of_mask.error, of_mask.hidden))
+        return (_rounded(of_x, arithmetic), _rounded(Upstream(*scaled), arithmetic)), {}
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return above, above
+
+
+def _rounded(handed: Upstream, arithmetic: Arithmetic) -> Upstream:
+    """Return a gradient with the error of one more multiplication."""
+    return replace(handed, error=handed.error + arithmetic.eps * np.abs(handed.value) + arithmetic.tiny)

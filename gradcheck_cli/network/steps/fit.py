@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.network.windows import Windows
 from gradcheck_cli.types import Shape
@@ -44,9 +46,14 @@ def axis_of(features: Shape, dim: int, key: str) -> int:
 
     Raises an `UnfitError` if there is no such axis, or if it is the only one.
     """
-    axes = len(features)
-    if axes == 1:
+    if len(features) == 1:
         raise UnfitError(f"samples of {list(features)} have a single axis, which must stay", key)
+    return any_axis_of(features, dim)
+
+
+def any_axis_of(features: Shape, dim: int) -> int:
+    """Return the axis that `dim` names, counted from 0. Raises an `UnfitError` if there is no such axis."""
+    axes = len(features)
     if not -axes <= dim < axes:
         message = f"dim is {dim}; samples of {list(features)} have the axes 0 to {axes - 1}"
         raise UnfitError(message, "dim", "the axis of the batch does not count")
@@ -55,3 +62,8 @@ def axis_of(features: Shape, dim: int, key: str) -> int:
 
 def _size(features: Shape) -> str:
     return " × ".join(str(number) for number in features[1:])
+
+
+def one_each(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a single position axis as tuples of one number."""
+    return {key: (value,) if type(value) is int else value for key, value in options.items()}

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from gradcheck_cli.network.step import Inputs
 from gradcheck_cli.network.steps.fit import (
     axis_of,
+    one_each,
     refuse_other_positions,
     refuse_too_small,
     refuse_wide_padding,
@@ -39,14 +40,16 @@ class AvgPool(Linear):
     padding: Shape
     count_include_pad: bool = True
     exact = False
+    position_axes = 2
 
     @classmethod
-    def of(cls, features: Shape, **options: Any) -> AvgPool:
-        refuse_other_positions(features, 2, "pooling", "avg_pool2d")
-        kernel = options["avg_pool2d"]
+    def of(cls, features: Shape, **options: Any) -> Self:
+        key = f"avg_pool{cls.position_axes}d"
+        refuse_other_positions(features, cls.position_axes, "pooling", key)
+        kernel = options[key]
         step = cls(kernel, options["stride"] or kernel, options["padding"], options["count_include_pad"])
         refuse_wide_padding(step.windows)
-        refuse_too_small(step.windows, features, "the window", "avg_pool2d")
+        refuse_too_small(step.windows, features, "the window", key)
         return step
 
     @property
@@ -98,6 +101,17 @@ class AvgPool(Linear):
 
 
 @dataclass(frozen=True)
+class AvgPool1d(AvgPool):
+    """The mean of every window of sequences (…, channels, length)."""
+
+    position_axes = 1
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Self:
+        return super().of(features, **one_each(options))
+
+
+@dataclass(frozen=True)
 class AdaptiveAvgPool(Linear):
     """The means of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
 
@@ -107,11 +121,13 @@ class AdaptiveAvgPool(Linear):
 
     size: Shape
     exact = False
+    position_axes = 2
 
     @classmethod
-    def of(cls, features: Shape, **options: Any) -> AdaptiveAvgPool:
-        refuse_other_positions(features, 2, "pooling", "adaptive_avg_pool2d")
-        return cls(options["adaptive_avg_pool2d"])
+    def of(cls, features: Shape, **options: Any) -> Self:
+        key = f"adaptive_avg_pool{cls.position_axes}d"
+        refuse_other_positions(features, cls.position_axes, "pooling", key)
+        return cls(options[key])
 
     @property
     def makes_images(self) -> bool:  # type: ignore[override]
@@ -150,6 +166,17 @@ class AdaptiveAvgPool(Linear):
         for index, window, count in self._parts(features[0][-axes:]):
             handed[window] += delta[index].reshape(*delta.shape[:-axes], *(1,) * axes) / count
         return (handed,)
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool1d(AdaptiveAvgPool):
+    """The means of parts of sequences (…, channels, length)."""
+
+    position_axes = 1
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Self:
+        return super().of(features, **one_each(options))
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from gradcheck_cli.network.arithmetic import Arithmetic
-from gradcheck_cli.network.factors import Channels, Factors, Ones
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
-from gradcheck_cli.network.sums import sum_error
-from gradcheck_cli.types import Array, Shape
+from gradcheck_cli.network.steps.added import AddParameter
+from gradcheck_cli.types import Shape
 
 
 @dataclass(frozen=True)
-class PositionalAdd(Step):
+class PositionalAdd(AddParameter):
     """A learned positional embedding; its parameter is `weight`, in the shape of a sample."""
-
-    shape: Shape
-    couples = "nothing"
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> PositionalAdd:
@@ -33,39 +23,3 @@ class PositionalAdd(Step):
     @property
     def label(self) -> str:
         return "positional"
-
-    @property
-    def shapes(self) -> Mapping[str, Shape]:
-        return {"weight": self.shape}
-
-    def centre(self, name: str) -> None:
-        return None
-
-    def forward(self, p: Arrays, *inputs: Array) -> Array:
-        total: Array = inputs[0] + p["weight"]
-        return total
-
-    def vjp(
-        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
-    ) -> tuple[Inputs, dict[str, Array]]:
-        return (upstream,), {"weight": upstream.sum(axis=0)}
-
-    def error(
-        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
-    ) -> Array:
-        held = arithmetic.input_eps * np.abs(p["weight"])
-        bound: Array = errors[0] + held + arithmetic.eps * np.abs(output)
-        return bound
-
-    def vjp_error(
-        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
-    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        return (upstream,), {
-            "weight": sum_error(upstream.value, upstream.error, arithmetic) + arithmetic.tiny
-        }
-
-    def factors(self, name: str, inputs: Inputs) -> Factors | None:
-        return Ones(Channels((math.prod(self.shape),)), self.shape)
-
-    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
-        return (above,)

@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from gradcheck_cli.network.step import Inputs
+from gradcheck_cli.network.step import Inputs, UnfitError
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.types import Array, Shape
 
@@ -38,6 +38,14 @@ class Rotary(Linear):
         """Return the rotation of pair i of token t by the angle t · base^(−2i/d), with t counted from 0."""
         angles = np.arange(tokens)[:, None] * base ** (-2.0 * np.arange(d // 2) / d)
         return cls(np.cos(angles), np.sin(angles), interleaved)
+
+    @classmethod
+    def of(cls, features: Shape, **options: Any) -> Rotary:
+        if len(features) < 2 or features[-1] % 2:
+            message = f"a rotation needs samples [tokens, features], features even; it gets {list(features)}"
+            raise UnfitError(message, "rotary", "it turns pairs of features by an angle for each token")
+        tokens, d = features[-2:]
+        return cls.of_angles(tokens, d, options["base"], options["interleaved"])
 
     @property
     def label(self) -> str:

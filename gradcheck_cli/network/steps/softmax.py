@@ -50,52 +50,52 @@ class Softmax(Step):
     def label(self) -> str:
         return "softmax"
 
+    def kept(self, *inputs: Array) -> Array:
+        """Return the mask of the numbers of z that take part, in a shape that broadcasts to that of z."""
+        return self.mask
+
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        (z,) = inputs
-        below = np.where(
-            self.mask, z - _largest(z, self.mask), 0.0
-        )  # a masked score may be too large for exp
-        e = np.exp(below) * self.mask
+        z, mask = inputs[0], self.kept(*inputs)
+        below = np.where(mask, z - _largest(z, mask), 0.0)  # a masked score may be too large for exp
+        e = np.exp(below) * mask
         shares: Array = e / e.sum(axis=-1, keepdims=True)
         return shares
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
-        return (output * (upstream - _row_sum(upstream * output)),), {}
+        return (self._handed(output, upstream),), {}
+
+    def _handed(self, a: Array, g: Array) -> Array:
+        return a * (g - _row_sum(g * a))
 
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        carried = self._carried(output, errors[0])
-        bound: Array = (
-            carried + output * self._own(inputs[0], output, arithmetic) + self.mask * arithmetic.tiny
-        )
+        mask = self.kept(*inputs)
+        carried = _carried(output, errors[0], mask)
+        own = output * self._own(inputs[0], output, mask, arithmetic)
+        bound: Array = carried + own + mask * arithmetic.tiny
         return bound
 
-    def _carried(self, a: Array, z_error: Array) -> Array:
-        """Return a bound on the error of a that an error Δz of z causes, from the largest possible e^Δz."""
-        off = np.where(self.mask, np.expm1(np.minimum(z_error, _MOST)), 0.0)
-        return _of_jacobian(a, off)
-
-    def _own(self, z: Array, a: Array, arithmetic: Arithmetic) -> Array:
+    def _own(self, z: Array, a: Array, mask: Array, arithmetic: Arithmetic) -> Array:
         """Return a bound on the relative error of a that this step's own rounding causes, for exact z."""
-        apart = _apart(z, self.mask)
+        apart = _apart(z, mask)
         own: Array = arithmetic.eps * (apart + _row_sum(a * apart) + 2.0 * FUNCTION_ULPS + _many(z))
         return own
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        (z,), (z_error,), a, g = known.inputs, known.input_errors, known.output, upstream.value
-        hidden, eps = np.maximum(upstream.hidden, 0.0), arithmetic.eps
+        z, z_error, a, g = known.inputs[0], known.input_errors[0], known.output, upstream.value
+        hidden, eps, mask = np.maximum(upstream.hidden, 0.0), arithmetic.eps, self.kept(*known.inputs)
         size, more = np.abs(g) + hidden, hidden + _row_sum(hidden * a) + upstream.error
         # Errors of a that z causes add up to 0 over a row, so that only g − Σ g a counts.
-        a_error, centred = self._carried(a, z_error), np.abs(g - _row_sum(g * a)) + more
+        a_error, centred = _carried(a, z_error, mask), np.abs(g - _row_sum(g * a)) + more
         carried = _of_jacobian(a, upstream.error) + a_error * centred + a * _row_sum(a_error * centred)
-        own, inner = self._own(z, a, arithmetic), _row_sum(size * a)
+        own, inner = self._own(z, a, mask, arithmetic), _row_sum(size * a)
         rounding = own * (size + inner) + _row_sum(own * size * a) + 2.0 * eps * (size + _many(a) * inner)
-        (handed,), _ = self.vjp(p, known.inputs, a, g)
+        handed = self._handed(a, g)
         below = Upstream(handed, carried + a * rounding + arithmetic.tiny, _of_jacobian(a, hidden))
         return (below,), {}
 
@@ -151,6 +151,12 @@ class LogSoftmax(Step):
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         return (np.broadcast_to(above.any(axis=-1, keepdims=True), features[0]),)
+
+
+def _carried(a: Array, z_error: Array, mask: Array) -> Array:
+    """Return a bound on the error of a that an error Δz of z causes, from the largest possible e^Δz."""
+    off = np.where(mask, np.expm1(np.minimum(z_error, _MOST)), 0.0)
+    return _of_jacobian(a, off)
 
 
 def _of_jacobian(a: Array, sizes: Array) -> Array:

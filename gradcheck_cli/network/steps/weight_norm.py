@@ -1,4 +1,6 @@
-"""A dense step with weight normalisation, like torch.nn.utils.weight_norm: w = g v / ‖v‖, row by row.
+"""Weight normalisation, like torch.nn.utils.weight_norm: a dense step or a convolution with w = g v / ‖v‖.
+
+The norm is over all axes of v but the first, so each row of a dense weight and each kernel has its own g.
 
     ∂L/∂g = Σ over the row of ∂L/∂w v / ‖v‖
     ∂L/∂v = g / ‖v‖ (∂L/∂w − v / ‖v‖ · ∂L/∂g)        the part along v drops out, as ‖v‖ depends on v, too
@@ -17,96 +19,120 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
-from gradcheck_cli.network.steps.dense import Dense, product
 from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)
-class WeightNormDense(Step):
-    """A dense step with weight normalisation.
+class WeightNorm(Step):
+    """A step with a weight and a bias, whose weight is normalised.
 
-    The parameters are `weight_g` (units, 1), `weight_v` (units, inputs) and `bias` (units,).
+    The parameters are `weight_g` (units, 1, …), `weight_v` in the shape of the weight, and `bias`.
+    plain: the step whose weight is w itself.
     """
 
-    inputs: int
-    units: int
+    plain: Step
 
     @property
-    def dense(self) -> Dense:
-        """The dense step whose weight is w itself."""
-        return Dense(self.inputs, self.units)
+    def channel(self) -> int:  # type: ignore[override]
+        return self.plain.channel
+
+    @property
+    def makes_images(self) -> bool:  # type: ignore[override]
+        return self.plain.makes_images
 
     @property
     def label(self) -> str:
-        return f"{self.units}, weight_norm"
+        return f"{self.plain.label}, weight_norm"
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        of_dense = self.dense.shapes
-        return {"weight_g": (self.units, 1), "weight_v": of_dense["weight"], "bias": of_dense["bias"]}
+        weight, bias = self.plain.shapes["weight"], self.plain.shapes["bias"]
+        return {"weight_g": (weight[0], *(1,) * (len(weight) - 1)), "weight_v": weight, "bias": bias}
+
+    def fans(self, name: str) -> tuple[int, int]:
+        return self.plain.fans("bias" if name == "bias" else "weight")
+
+    def centre(self, name: str) -> float | None:
+        return {"weight_g": 1.0, "weight_v": None, "bias": 0.0}[name]
 
     def out(self, *features: Shape) -> Shape:
-        return self.dense.out(*features)
+        return self.plain.out(*features)
 
-    def _dense(self, p: Arrays) -> dict[str, Array]:
-        """Return the parameters of the dense step whose weight is w itself."""
-        return {"weight": p["weight_g"] * _direction(p["weight_v"]), "bias": p["bias"]}
+    def multiplications(self, *features: Shape) -> int:
+        return self.plain.multiplications(*features)
+
+    def own(self, p: Arrays) -> dict[str, Array]:
+        """Return the parameters of the plain step: w = g v / ‖v‖ and the bias."""
+        return {"weight": p["weight_g"] * direction(p["weight_v"]), "bias": p["bias"]}
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        return self.dense.forward(self._dense(p), *inputs)
+        return self.plain.forward(self.own(p), *inputs)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
-        below, of = self.dense.vjp(self._dense(p), inputs, output, upstream)
-        direction = _direction(p["weight_v"])
-        of_g = (of["weight"] * direction).sum(axis=-1, keepdims=True)
-        of_v = p["weight_g"] / _norm(p["weight_v"]) * (of["weight"] - direction * of_g)
+        below, of = self.plain.vjp(self.own(p), inputs, output, upstream)
+        along = direction(p["weight_v"])
+        of_g = row_sums(of["weight"] * along)
+        of_v = p["weight_g"] / norm(p["weight_v"]) * (of["weight"] - along * of_g)
         return below, {"weight_g": of_g, "weight_v": of_v, "bias": of["bias"]}
 
-    def _of_w(self, arithmetic: Arithmetic) -> float:
+    def _of_w(self, p: Arrays, arithmetic: Arithmetic) -> float:
         """Return a bound on the relative error of the weight w."""
-        return (4.0 + self.inputs / 16.0) * (arithmetic.eps + arithmetic.input_eps)
+        return (4.0 + p["weight_v"][0].size / 16.0) * (arithmetic.eps + arithmetic.input_eps)
 
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        own = self._dense(p)
-        terms = product(np.abs(inputs[0]), np.abs(own["weight"]))
-        return self.dense.error(own, inputs, output, errors, arithmetic) + self._of_w(arithmetic) * terms
+        own = self.own(p)
+        sizes = {"weight": np.abs(own["weight"]), "bias": np.zeros_like(own["bias"])}
+        terms = self.plain.forward(sizes, *(np.abs(x) for x in inputs))
+        return self.plain.error(own, inputs, output, errors, arithmetic) + self._of_w(p, arithmetic) * terms
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        own, size = self._dense(p), np.abs(upstream.value) + np.maximum(upstream.hidden, 0.0)
-        (below,), bounds = self.dense.vjp_error(own, known, upstream, arithmetic)
-        of_w = self._of_w(arithmetic) * product(size, np.abs(own["weight"]).T)
-        _, of = self.dense.vjp(own, known.inputs, known.output, upstream.value)
+        own, size = self.own(p), np.abs(upstream.value) + np.maximum(upstream.hidden, 0.0)
+        (below,), bounds = self.plain.vjp_error(own, known, upstream, arithmetic)
+        sizes = {"weight": np.abs(own["weight"]), "bias": own["bias"]}
+        (terms,), _ = self.plain.vjp(sizes, known.inputs, known.output, size)
+        _, of = self.plain.vjp(own, known.inputs, known.output, upstream.value)
         split = self._split(p, of["weight"], bounds["weight"], arithmetic)
-        handed = Upstream(below.value, below.error + of_w, below.hidden)
+        handed = Upstream(below.value, below.error + self._of_w(p, arithmetic) * terms, below.hidden)
         return (handed,), {**split, "bias": bounds["bias"]}
 
     def _split(self, p: Arrays, dL_dw: Array, error: Array, arithmetic: Arithmetic) -> dict[str, Array]:
         """Return bounds on the errors of ∂L/∂g and ∂L/∂v, given `error`, the bound on that of ∂L/∂w."""
-        size, along = np.abs(dL_dw), np.abs(_direction(p["weight_v"]))
-        relative = 2.0 * self._of_w(arithmetic)
-        of_g = ((error + relative * size) * along).sum(axis=-1, keepdims=True)
-        terms = size + along * (size * along).sum(axis=-1, keepdims=True)
-        of_v = np.abs(p["weight_g"]) / _norm(p["weight_v"]) * (error + along * of_g + relative * terms)
+        size, along = np.abs(dL_dw), np.abs(direction(p["weight_v"]))
+        relative = 2.0 * self._of_w(p, arithmetic)
+        of_g = row_sums((error + relative * size) * along)
+        terms = size + along * row_sums(size * along)
+        of_v = np.abs(p["weight_g"]) / norm(p["weight_v"]) * (error + along * of_g + relative * terms)
         return {"weight_g": of_g + arithmetic.tiny, "weight_v": of_v + arithmetic.tiny}
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
-        return self.dense.factors(name, inputs) if name == "bias" else None
+        return self.plain.factors(name, inputs) if name == "bias" else None
+
+    def by_row(self, array: Array) -> Array:
+        return self.plain.by_row(array)
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
-        return self.dense.heard(self._dense(p), features, above)
+        return self.plain.heard(self.own(p), features, above)
 
 
-def _norm(v: Array) -> Array:
-    norm: Array = np.sqrt((v * v).sum(axis=-1, keepdims=True))
-    return norm
+def row_sums(array: Array) -> Array:
+    """Return the sum over all axes but the first, which keep a length of 1."""
+    total: Array = array.sum(axis=tuple(range(1, array.ndim)), keepdims=True)
+    return total
 
 
-def _direction(v: Array) -> Array:
-    direction: Array = v / _norm(v)
-    return direction
+def norm(v: Array) -> Array:
+    """Return ‖v‖ for every row of v, (units, 1, …)."""
+    root: Array = np.sqrt(row_sums(v * v))
+    return root
+
+
+def direction(v: Array) -> Array:
+    """Return v / ‖v‖, row by row."""
+    along: Array = v / norm(v)
+    return along

@@ -15,8 +15,10 @@ from pydantic_core import PydanticCustomError
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.network.steps.add import Add
+from gradcheck_cli.spec.layers.attention import AttentionSpec
 from gradcheck_cli.spec.layers.elementwise import DropoutSpec, LogSoftmaxSpec, PReluSpec, SoftmaxSpec
 from gradcheck_cli.spec.layers.item import LayerItem
+from gradcheck_cli.spec.layers.maxout import MaxoutSpec
 from gradcheck_cli.spec.layers.norms import GroupNormSpec, InstanceNormSpec, LayerNormSpec, RmsNormSpec
 from gradcheck_cli.spec.layers.parametric import (
     Conv1dSpec,
@@ -25,9 +27,15 @@ from gradcheck_cli.spec.layers.parametric import (
     LayerSpec,
     ParametricLayer,
 )
-from gradcheck_cli.spec.layers.pooling import AdaptiveAvgPool2dSpec, AvgPool2dSpec, MaxPool2dSpec
+from gradcheck_cli.spec.layers.pooling import (
+    AdaptiveAvgPool1dSpec,
+    AdaptiveAvgPool2dSpec,
+    AvgPool1dSpec,
+    AvgPool2dSpec,
+    MaxPool1dSpec,
+    MaxPool2dSpec,
+)
 from gradcheck_cli.spec.layers.sequences import (
-    AttentionSpec,
     GegluSpec,
     GruSpec,
     LstmSpec,
@@ -35,7 +43,7 @@ from gradcheck_cli.spec.layers.sequences import (
     SwigluSpec,
 )
 from gradcheck_cli.spec.layers.shapes import FlattenSpec, MeanSpec, PermuteSpec, ReshapeSpec, SelectSpec
-from gradcheck_cli.spec.layers.tokens import EmbeddingSpec, PositionalEmbeddingSpec
+from gradcheck_cli.spec.layers.tokens import EmbeddingSpec, PositionalEmbeddingSpec, RotarySpec
 from gradcheck_cli.spec.model import Model, by_key, keys_of
 
 __all__ = ["KINDS", "AnyLayer", "LayerItem", "ParametricLayer", "in_order"]
@@ -73,8 +81,11 @@ KINDS: Mapping[str, type[LayerItem]] = {
         Conv2dSpec,
         ConvTranspose2dSpec,
         FlattenSpec,
+        MaxPool1dSpec,
         MaxPool2dSpec,
+        AvgPool1dSpec,
         AvgPool2dSpec,
+        AdaptiveAvgPool1dSpec,
         AdaptiveAvgPool2dSpec,
         LayerNormSpec,
         RmsNormSpec,
@@ -83,6 +94,7 @@ KINDS: Mapping[str, type[LayerItem]] = {
         EmbeddingSpec,
         PositionalEmbeddingSpec,
         PReluSpec,
+        MaxoutSpec,
         SoftmaxSpec,
         LogSoftmaxSpec,
         MeanSpec,
@@ -94,6 +106,7 @@ KINDS: Mapping[str, type[LayerItem]] = {
         LstmSpec,
         GruSpec,
         AttentionSpec,
+        RotarySpec,
         SwigluSpec,
         GegluSpec,
         DropoutSpec,
@@ -123,7 +136,8 @@ def _item(value: object) -> object:
     if isinstance(value, str) and value in _alone():
         return {value: True}
     if isinstance(value, str) and value not in KINDS:
-        found = {"kind": "layer", "name": value, "names": list(KINDS)}
+        choices = [*_alone(), "or a mapping such as {units: 10}"]
+        found = {"kind": "layer", "name": value, "names": list(KINDS), "choices": choices}
         raise PydanticCustomError("unknown_name", "unknown {kind} '{name}'", found)
     if not isinstance(value, (dict, Model)):
         words = ", ".join(_alone())

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from gradcheck_cli.network.builder import Builder
+from gradcheck_cli.network.step import Step, UnfitError
+from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
+from gradcheck_cli.network.steps.fit import any_axis_of
+from gradcheck_cli.network.steps.rearrange import Permute
+from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
+from gradcheck_cli.spec.layers.fixed import Fixed, FixedArray, Key, given
 from gradcheck_cli.spec.layers.item import LayerItem
+from gradcheck_cli.spec.layers.shapes import Dim
 from gradcheck_cli.spec.model import Seed, Size
 
 
@@ -15,12 +24,35 @@ class DropoutSpec(LayerItem):
 
     dropout: The probability p that an entry is dropped.
     seed: The seed of the mask, which is the same for every sample and every evaluation.
+    mask: The mask itself: 1 or true for an entry that is kept. [samples, …], or the shape of one sample.
+    inverted: Whether the entries that are kept are divided by 1 − p, as in PyTorch.
     """
 
     kind: ClassVar[str] = "dropout"
 
     dropout: Annotated[float, Field(ge=0, lt=1)]
     seed: Seed = 0
+    mask: FixedArray | None = None
+    inverted: bool = True
+
+    @property
+    def fixed(self) -> Mapping[Key, Fixed]:
+        return given(mask=self.mask)
+
+    def build(self, builder: Builder, value: int) -> int:
+        features, mask = builder.features(value), builder.array("mask")
+        scale = 1.0 / (1.0 - self.dropout) if self.inverted else 1.0
+        if mask is None:
+            kept = Dropout.drawn(features, self.dropout, self.seed).mask != 0
+            return builder.add(Dropout(kept * scale), value)
+        if mask.shape == features:
+            return builder.add(Dropout(mask * scale), value)
+        if mask.shape[1:] != features:
+            message = f"mask has shape {list(mask.shape)}; {['samples', *features]} is needed".replace(
+                "'", ""
+            )
+            raise UnfitError(message, "mask", "or the shape of one sample, for the same mask in every sample")
+        return builder.add(SampleDropout(scale), value, builder.given(mask, "mask"))
 
 
 class PReluSpec(LayerItem):
@@ -39,22 +71,44 @@ class PReluSpec(LayerItem):
 
 
 class SoftmaxSpec(LayerItem):
-    """Softmax over the last axis, like torch.nn.Softmax(dim=-1).
+    """Softmax over an axis, like torch.nn.Softmax.
 
     softmax: Always true.
+    dim: The axis, by default the last one. 0 is the first one after the batch.
     """
 
     kind: ClassVar[str] = "softmax"
 
     softmax: Literal[True] = True
+    dim: Dim = -1
+
+    def build(self, builder: Builder, value: int) -> int:
+        return _over_axis(builder, Softmax.plain(), value, self.dim)
 
 
 class LogSoftmaxSpec(LayerItem):
-    """The logarithm of softmax over the last axis, like torch.nn.LogSoftmax(dim=-1).
+    """The logarithm of softmax over an axis, like torch.nn.LogSoftmax.
 
     log_softmax: Always true.
+    dim: The axis, by default the last one. 0 is the first one after the batch.
     """
 
     kind: ClassVar[str] = "log_softmax"
 
     log_softmax: Literal[True] = True
+    dim: Dim = -1
+
+    def build(self, builder: Builder, value: int) -> int:
+        return _over_axis(builder, LogSoftmax(), value, self.dim)
+
+
+def _over_axis(builder: Builder, step: Step, value: int, dim: int) -> int:
+    """Add a step that works over the last axis, over axis `dim` instead; the shape stays."""
+    features = builder.features(value)
+    axes, axis = len(features), any_axis_of(features, dim)
+    if axis == axes - 1:
+        return builder.add(step, value)
+    order = [*range(axes)]
+    order[axis], order[-1] = order[-1], order[axis]
+    there_and_back = Permute(axes, tuple(order))
+    return builder.add(there_and_back, builder.add(step, builder.add(there_and_back, value)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.steps import STEPS
+from gradcheck_cli.spec.layers.fixed import Fixed, Key
 from gradcheck_cli.spec.model import Index, Model, Name, Size
 
 
@@ -33,6 +35,11 @@ class LayerItem(Model):
         return ()
 
     @property
+    def fixed(self) -> Mapping[Key, Fixed]:
+        """The arrays that the spec gives to this layer, by key."""
+        return {}
+
+    @property
     def default_name(self) -> str:
         """The word that begins the layer's name if the spec gives it none; a number follows."""
         return self.kind
@@ -44,6 +51,11 @@ class LayerItem(Model):
         """
         step = STEPS[self.kind].of(builder.features(value), **self.options)
         return builder.add(step, value)
+
+
+def switch(value: object) -> object:
+    """Expand `true` to an empty mapping and `false` to None."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 def _pair(value: object) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
@@ -14,38 +13,28 @@ from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.step import Step, UnfitError
 from gradcheck_cli.network.steps import STEPS
+from gradcheck_cli.network.steps.weight_norm import WeightNorm
 from gradcheck_cli.spec.layers.activation import Activation, ActivationSpec
-from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair
-from gradcheck_cli.spec.model import Index, Model, Name, Positive, Size
+from gradcheck_cli.spec.layers.batch_norm import BatchNormSpec
+from gradcheck_cli.spec.layers.composed import refuse_images
+from gradcheck_cli.spec.layers.fixed import Fixed, Key
+from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair, switch
+from gradcheck_cli.spec.model import Index, Name, Size
 from gradcheck_cli.types import Shape
-
-
-class BatchNormSpec(Model):
-    """Batch normalisation, (z − mean) / √(variance + eps), with PyTorch's defaults.
-
-    eps: The number added to the variance to avoid a division by 0.
-    unbiased: Whether the variance of N values divides by N − 1 instead of N.
-    """
-
-    eps: Positive = 1e-5
-    unbiased: bool = False
-
-
-def _switch(value: object) -> object:
-    """Expand `true` to an empty mapping and `false` to None."""
-    return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 class ParametricLayer(LayerItem):
     """A layer with weights, followed by optional batch normalisation and an activation.
 
+    weight_norm: Whether the weight is normalised: w = weight_g · weight_v / ‖weight_v‖, unit by unit.
     batch_norm: Normalise z over the batch, then multiply it by gamma and add beta.
     activation: A name, or a mapping with the name and its options.
     name: The prefix of the layer's parameters, `<name>.weight`. By default, hidden1, hidden2, … and output.
     """
 
+    weight_norm: bool = False
     batch_norm: Annotated[
-        BatchNormSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | BatchNormSpec | None)
+        BatchNormSpec | None, BeforeValidator(switch, json_schema_input_type=bool | BatchNormSpec | None)
     ] = None
     activation: Activation = ActivationSpec(name="identity")
 
@@ -54,17 +43,20 @@ class ParametricLayer(LayerItem):
         return {key: value for key, value in super().options.items() if key not in _AROUND}
 
     @property
+    def fixed(self) -> Mapping[Key, Fixed]:
+        return self.batch_norm.fixed if self.batch_norm else {}
+
+    @property
     def default_name(self) -> str:
         return "hidden"
 
     def build(self, builder: Builder, value: int) -> int:
         features = builder.features(value)
-        step = STEPS[self.kind].of(features, **self.options)
+        plain = STEPS[self.kind].of(features, **self.options)
+        step = WeightNorm(plain) if self.weight_norm else plain
         row = ACTIVATIONS[self.activation.name].with_options(**self.activation.options)
-        norm = self.batch_norm or BatchNormSpec()
-        layer = Layer(builder.layer, step, features, row, norm.eps if self.batch_norm else None)
-        names = self._names(builder, step)
-        for each in replace(layer, unbiased=norm.unbiased).own_steps:
+        layer, names = Layer(builder.layer, step, features, row), self._names(builder, step)
+        for each in self.batch_norm.steps(builder, layer) if self.batch_norm else layer.own_steps:
             value = builder.add(each, value, names=names if each is step else None)
         return value
 
@@ -73,7 +65,7 @@ class ParametricLayer(LayerItem):
         return {own: f"{builder.layer}.{own}" for own in step.shapes}
 
 
-_AROUND = ("batch_norm", "activation")
+_AROUND = ("weight_norm", "batch_norm", "activation")
 """The keys of a parametric layer that are not options of its step."""
 
 
@@ -90,15 +82,17 @@ class LayerSpec(ParametricLayer):
     weight: Name | None = None
 
     def build(self, builder: Builder, value: int) -> int:
-        if builder.is_image(value):
-            image = " × ".join(str(size) for size in builder.features(value))
-            raise UnfitError(f"this layer gets samples of {image} numbers", help="put 'flatten' before it")
+        refuse_images(builder, value)
         return super().build(builder, value)
 
     def _names(self, builder: Builder, step: Step) -> dict[str, str]:
         own = super()._names(builder, step)
         if self.weight is None:
             return own
+        if self.weight_norm:
+            raise UnfitError(
+                "a weight of another layer cannot be normalised here", "weight_norm", "leave it out"
+            )
         return own | {"weight": _tied(self.weight, step.shapes["weight"], builder.parameters)}
 
 

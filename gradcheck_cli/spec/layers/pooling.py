@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair
+from gradcheck_cli.spec.model import Index, Size
 
 
 class MaxPool2dSpec(LayerItem):
@@ -22,6 +23,51 @@ class MaxPool2dSpec(LayerItem):
     stride: Pair | None = None
     padding: Padding = (0, 0)
     dilation: Pair = (1, 1)
+
+
+class MaxPool1dSpec(LayerItem):
+    """The largest number of every window of a sequence [channels, length], like torch.nn.MaxPool1d.
+
+    max_pool1d: The length of the window.
+    stride: The distance between two windows. By default the length of the window.
+    padding: The number of positions added on each side, which are never the largest.
+    dilation: The distance between two numbers of a window.
+    """
+
+    kind: ClassVar[str] = "max_pool1d"
+
+    max_pool1d: Size
+    stride: Size | None = None
+    padding: Index = 0
+    dilation: Size = 1
+
+
+class AvgPool1dSpec(LayerItem):
+    """The mean of every window of a sequence [channels, length], like torch.nn.AvgPool1d.
+
+    avg_pool1d: The length of the window.
+    stride: The distance between two windows. By default the length of the window.
+    padding: The number of zeros added on each side.
+    count_include_pad: Divide by the length of the window. If false, the padding does not count.
+    """
+
+    kind: ClassVar[str] = "avg_pool1d"
+
+    avg_pool1d: Size
+    stride: Size | None = None
+    padding: Index = 0
+    count_include_pad: bool = True
+
+
+class AdaptiveAvgPool1dSpec(LayerItem):
+    """The means of parts of a sequence [channels, length], like torch.nn.AdaptiveAvgPool1d.
+
+    adaptive_avg_pool1d: The length of the output. 1 is global average pooling.
+    """
+
+    kind: ClassVar[str] = "adaptive_avg_pool1d"
+
+    adaptive_avg_pool1d: Size
 
 
 class AvgPool2dSpec(LayerItem):

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from gradcheck_cli.network.builder import Builder
-from gradcheck_cli.network.composed.attention import GroupedAttention, MultiheadAttention
 from gradcheck_cli.network.composed.gated import Gated
-from gradcheck_cli.network.composed.nodes import Nodes
-from gradcheck_cli.network.composed.recurrent import Cell, GruCell, LstmCell, Recurrent, RnnCell
+from gradcheck_cli.network.composed.recurrent import (
+    Cell,
+    GruCell,
+    Initial,
+    Known,
+    KnownBySample,
+    Learned,
+    LstmCell,
+    Recurrent,
+    RnnCell,
+    Zero,
+)
 from gradcheck_cli.network.step import UnfitError
-from gradcheck_cli.network.steps.softmax import Softmax
+from gradcheck_cli.spec.layers.composed import nodes_of, refuse_images, sequence_of
+from gradcheck_cli.spec.layers.fixed import Fixed, InitialState, Key, given
 from gradcheck_cli.spec.layers.item import LayerItem
-from gradcheck_cli.spec.model import MAX_NUMBERS, Size
+from gradcheck_cli.spec.model import Size
+from gradcheck_cli.types import Shape
 
 MAX_STEPS = 1000
 """The largest number of unrolled time steps of a recurrent layer, summed over its levels and directions."""
-
-
-def _nodes(builder: Builder) -> Nodes:
-    return Nodes(builder.add, f"{builder.layer}.")
-
-
-def _sequence(builder: Builder, value: int, kind: str, axes: str) -> tuple[int, int]:
-    """Return the shape of a sample. Raises an `UnfitError` if it does not have two axes.
-
-    axes: the names of the axes for the error, such as [steps, features].
-    """
-    features = builder.features(value)
-    if len(features) == 2:
-        return features[0], features[1]
-    message = f"this layer needs samples {axes}, but gets samples of shape {list(features)}"
-    raise UnfitError(message, kind, f"write inputs: {axes}, or put an embedding before it")
 
 
 class RecurrentSpec(LayerItem):
@@ -41,10 +38,13 @@ class RecurrentSpec(LayerItem):
 
     num_layers: The number of stacked recurrent layers. The states of one layer are the inputs of the next.
     bidirectional: Whether a second pass runs from the last step to the first, which doubles the outputs.
+    h0: The state h before the first step, 0 by default: `parameter` for a trained one, or an array
+        [levels · directions, samples, units], or [levels · directions, units] for all samples.
     """
 
     num_layers: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1
     bidirectional: bool = False
+    h0: InitialState | None = None
 
     @property
     def hidden(self) -> int:
@@ -55,14 +55,42 @@ class RecurrentSpec(LayerItem):
     def cell(self) -> Cell:
         raise NotImplementedError
 
+    @property
+    def states(self) -> Mapping[str, object]:
+        """The initial states as the spec gives them, by key."""
+        return {"h0": self.h0}
+
+    @property
+    def fixed(self) -> Mapping[Key, Fixed]:
+        return given(**self.states)
+
     def build(self, builder: Builder, value: int) -> int:
-        steps, inputs = _sequence(builder, value, self.kind, "[steps, features]")
+        steps, inputs = sequence_of(builder, value, self.kind, "[steps, features]")
         unrolled = steps * self.num_layers * (1 + self.bidirectional)
         if unrolled > MAX_STEPS:
             message = f"this layer has {unrolled:,} time steps in all; at most {MAX_STEPS:,} are possible"
             raise UnfitError(message, self.kind, "check shorter sequences: the gradient code is the same")
-        layer = Recurrent(self.cell, steps, inputs, self.hidden, self.num_layers, self.bidirectional)
-        return layer.build(_nodes(builder), value)
+        shape = (self.num_layers * (1 + self.bidirectional), self.hidden)
+        initial = tuple(_initial(builder, key, state, shape) for key, state in self.states.items())
+        layer = Recurrent(self.cell, steps, inputs, self.hidden, self.num_layers, self.bidirectional, initial)
+        return layer.build(nodes_of(builder), value)
+
+
+def _initial(builder: Builder, key: str, state: object, shape: Shape) -> Initial:
+    """Return where the initial state under this key of the spec comes from.
+
+    shape: (levels · directions, units).
+    """
+    array = builder.array(key)
+    if array is None:
+        return Zero() if state is None else Learned(key, shape)
+    if array.shape == shape:
+        return Known(array)
+    if array.ndim != 3 or (array.shape[0], array.shape[2]) != shape:
+        levels, units = shape
+        message = f"{key} has shape {list(array.shape)}; [{levels}, samples, {units}] is needed"
+        raise UnfitError(message, key, f"or [{levels}, {units}], for the same state in every sample")
+    return KnownBySample(np.ascontiguousarray(array.swapaxes(0, 1)), key)
 
 
 class RnnSpec(RecurrentSpec):
@@ -90,11 +118,17 @@ class LstmSpec(RecurrentSpec):
     """An LSTM layer with the gates in the order i, f, g, o, like torch.nn.LSTM with batch_first.
 
     lstm: The number of units.
+    c0: The state c before the first step, written as h0.
     """
 
     kind: ClassVar[str] = "lstm"
 
     lstm: Size
+    c0: InitialState | None = None
+
+    @property
+    def states(self) -> Mapping[str, object]:
+        return {"h0": self.h0, "c0": self.c0}
 
     @property
     def hidden(self) -> int:
@@ -124,53 +158,6 @@ class GruSpec(RecurrentSpec):
         return GruCell()
 
 
-class AttentionSpec(LayerItem):
-    """Self-attention over samples [tokens, width], like torch.nn.MultiheadAttention with batch_first.
-
-    attention: The number of heads. It must divide the width.
-    causal: Whether a token attends only to itself and earlier tokens.
-    bias: Whether the projections have biases.
-    kv_heads: The number of key-value heads, for grouped-query attention. The weights are then q_proj, k_proj,
-        v_proj and o_proj.
-    """
-
-    kind: ClassVar[str] = "attention"
-
-    attention: Size
-    causal: bool = False
-    bias: bool = True
-    kv_heads: Size | None = None
-
-    def build(self, builder: Builder, value: int) -> int:
-        tokens, width = _sequence(builder, value, self.kind, "[tokens, width]")
-        heads = self.attention
-        self._refuse_unfit(tokens, width)
-        softmax = Softmax.causal(tokens) if self.causal else Softmax.plain()
-        layer: MultiheadAttention | GroupedAttention
-        if self.kv_heads is None:
-            layer = MultiheadAttention(tokens, width, heads, softmax, self.bias)
-        else:
-            layer = GroupedAttention(tokens, width, heads, softmax, heads // self.kv_heads, bias=self.bias)
-        return layer.build(_nodes(builder), value)
-
-    def _refuse_unfit(self, tokens: int, width: int) -> None:
-        heads, shared = self.attention, self.kv_heads or self.attention
-        if width % heads:
-            raise UnfitError(f"{heads} heads do not divide the width {width}", self.kind, _divisors(width))
-        if heads % shared:
-            message = f"{shared} heads of keys and values do not divide {heads} heads"
-            raise UnfitError(message, "kv_heads", _divisors(heads))
-        if heads * tokens * tokens > MAX_NUMBERS:
-            scores = f"{heads} × {tokens:,} × {tokens:,} attention scores"
-            message = f"{scores} are over the limit of {MAX_NUMBERS:,} numbers"
-            raise UnfitError(message, self.kind, "check shorter sequences: the gradient code is the same")
-
-
-def _divisors(number: int) -> str:
-    fitting = [str(k) for k in range(1, min(number, 64) + 1) if number % k == 0]
-    return f"choose one of {', '.join(fitting)}"
-
-
 class GatedSpec(LayerItem):
     """A gated feed-forward layer over the last axis: (φ(x w_gateᵀ + b) ⊙ (x w_upᵀ + b)) w_downᵀ + b.
 
@@ -186,13 +173,9 @@ class GatedSpec(LayerItem):
         raise NotImplementedError
 
     def build(self, builder: Builder, value: int) -> int:
-        if builder.is_image(value):
-            image = " × ".join(str(size) for size in builder.features(value))
-            raise UnfitError(
-                f"this layer gets samples of {image} numbers", self.kind, "put 'flatten' before it"
-            )
+        refuse_images(builder, value, self.kind)
         layer = Gated(builder.features(value)[-1], self.hidden, self.activation, self.bias)
-        return layer.build(_nodes(builder), value)
+        return layer.build(nodes_of(builder), value)
 
 
 class SwigluSpec(GatedSpec):

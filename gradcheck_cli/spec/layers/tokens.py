@@ -8,7 +8,7 @@ from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.graph import INPUT
 from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.spec.layers.item import LayerItem
-from gradcheck_cli.spec.model import Index, Size
+from gradcheck_cli.spec.model import Index, Positive, Size
 
 
 class EmbeddingSpec(LayerItem):
@@ -42,3 +42,18 @@ class PositionalEmbeddingSpec(LayerItem):
     kind: ClassVar[str] = "positional_embedding"
 
     positional_embedding: Literal[True] = True
+
+
+class RotarySpec(LayerItem):
+    """A rotary embedding, as in RoFormer: token t turns its pair i by the angle t · base^(−2i / d).
+
+    rotary: Always true. The last two axes of a sample are [tokens, d], with d even.
+    base: The base of the angles.
+    interleaved: Whether the pairs are neighbours, as in torchtune, or i and i + d / 2, as in LLaMA's code.
+    """
+
+    kind: ClassVar[str] = "rotary"
+
+    rotary: Literal[True] = True
+    base: Positive = 10000.0
+    interleaved: bool = False

@@ -1,0 +1,42 @@
+"""The multi-class margin loss, like torch.nn.MultiMarginLoss: w_y / C Σ max(0, margin − a_y + aⱼ)^p.
+
+The sum is over j ≠ y. Every function takes a of shape (…, N, C) and a target (N, C), which is the class
+weight w_y at the label y and 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.network.functions import row_sums
+from gradcheck_cli.types import Array
+
+
+def _over(a: Array, target: Array, margin: float) -> Array:
+    """Return margin − a_y + aⱼ for every output j, and −1 for the label y, so that it never counts."""
+    labelled = row_sums(np.where(target > 0, a, 0.0))[..., None]
+    return np.where(target > 0, -1.0, a - labelled + margin)
+
+
+def multi_margin_pieces(a: Array, target: Array, p: int, margin: float) -> Array:
+    """Return which outputs count."""
+    return _over(a, target, margin).real > 0
+
+
+def multi_margin(a: Array, target: Array, p: int, margin: float) -> Array:
+    """Return the loss."""
+    return multi_margin_branch(a, target, multi_margin_pieces(a, target, p, margin), p, margin)
+
+
+def multi_margin_branch(a: Array, target: Array, counts: Array, p: int, margin: float) -> Array:
+    """Return the loss of the outputs that count."""
+    terms = np.where(counts, _over(a, target, margin), 0.0) ** p
+    return target.sum(axis=-1) / a.shape[-1] * row_sums(terms)
+
+
+def multi_margin_gradient(a: Array, target: Array, p: int, margin: float) -> Array:
+    """Return p over^(p − 1) for every output that counts, and minus their sum at the label, times w_y / C."""
+    over = _over(a, target, margin)
+    slopes = (over > 0) * (over if p == 2 else np.ones_like(over)) * p
+    at_label = np.where(target > 0, slopes.sum(axis=-1, keepdims=True), 0.0)
+    return target.sum(axis=-1, keepdims=True) / a.shape[-1] * (slopes - at_label)

@@ -1,0 +1,19 @@
+"""An initial state that is a parameter: h₀ = w for every sample, with one w for each level and direction.
+
+∂L/∂w = Σ over the samples of ∂L/∂h₀
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradcheck_cli.network.steps.added import AddParameter
+
+
+@dataclass(frozen=True)
+class LearnedState(AddParameter):
+    """Add the initial state `weight` to an input of 0, so that every sample has it."""
+
+    @property
+    def label(self) -> str:
+        return "initial state"

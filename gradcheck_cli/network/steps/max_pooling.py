@@ -1,0 +1,159 @@
+"""Max pooling over any number of position axes: the largest element of each window.
+
+    ∂L/∂x = Σ ∂L/∂out over the windows in which x is the largest
+
+If several elements of a window tie for the largest, the result has a kink. The piece that a window is on is
+the index of its largest element. In a tie, the first one gets ∂L/∂out, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sides, Step, Upstream
+from gradcheck_cli.network.steps.fit import (
+    refuse_other_positions,
+    refuse_too_small,
+    refuse_wide_padding,
+)
+from gradcheck_cli.network.windows import Windows
+from gradcheck_cli.types import Array, Shape
+
+SAFETY = 3.0
+"""An element may be the largest if errors of up to this many times its rounding bound could make it so."""
+
+
+@dataclass(frozen=True)
+class MaxPool(Step):
+    """Map x (…, N, *before, *positions) to the maxima of windows, (…, N, *before, *windows).
+
+    All options have one number for each position axis.
+    """
+
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+    has_pieces: bool = True
+
+    @classmethod
+    def pooling(cls, features: Shape, key: str, axes: int, **options: Shape | None) -> Self:
+        """Return max pooling with a spec's options; `key` names the kind and the size of the window.
+
+        Raises an `UnfitError` if the windows do not fit samples of shape `features`.
+        """
+        refuse_other_positions(features, axes, "pooling", key)
+        kernel, padding, dilation = options[key], options["padding"], options["dilation"]
+        assert kernel is not None
+        assert padding is not None
+        assert dilation is not None
+        windows = Windows(kernel, options["stride"] or kernel, padding, dilation)
+        refuse_wide_padding(windows)
+        refuse_too_small(windows, features, "the window", key)
+        return cls(kernel, windows.stride, padding, dilation)
+
+    @property
+    def label(self) -> str:
+        return "max_pool" + "×".join(map(str, dict.fromkeys(self.kernel)))
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.kernel, self.stride, self.padding, self.dilation)
+
+    def _size(self, x: Array) -> Shape:
+        return x.shape[x.ndim - self.windows.axes :]
+
+    def out(self, *features: Shape) -> Shape:
+        axes = self.windows.axes
+        return (*features[0][:-axes], *self.windows.out(features[0][-axes:]))
+
+    def _views(self, x: Array, around: float = -np.inf) -> Array:
+        """Return the elements of each window, (…, *before, *windows, kernel).
+
+        around: the value of the padding.
+        """
+        windows, size = self.windows, self.windows.out(self._size(x))
+        padded = windows.padded(x, around)
+        return np.stack([view for _, view in windows.views(padded, size)], axis=-1)
+
+    def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
+        """Return, for each element, the sum of its shares from all windows, in this shape.
+
+        shares: returns the shares of the elements at one place in a window, for all windows.
+        """
+        axes, first = self.windows.axes, shares(0)
+        padded = np.zeros((*shape[:-axes], *self.windows.around(shape[-axes:])), first.dtype)
+        for k, (_, there) in enumerate(self.windows.views(padded, self._size(first))):
+            there += shares(k)
+        return self.windows.cropped(padded)
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        (x,) = inputs
+        if np.iscomplexobj(x):
+            return self.branch(p, x, self.pieces(x))
+        largest: Array = self._views(x).max(axis=-1)
+        return largest
+
+    def pieces(self, x: Array) -> Array:
+        largest: Array = self._views(x.real).argmax(axis=-1)
+        return largest
+
+    def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
+        picked: Array = np.take_along_axis(self._views(x), pieces[..., None], axis=-1)[..., 0]
+        return picked
+
+    def sides(self, x: Array, reach: Array) -> Sides:
+        windows, reaches = self._views(x), self._views(reach, 0.0)
+        candidates = self._candidates(windows, reaches)
+        count = windows.shape[-1]
+        last: Array = count - 1 - candidates[..., ::-1].argmax(axis=-1)
+        of_tied = np.where(candidates, reaches, 0.0).max(axis=-1)
+        more = bool((candidates.sum(axis=-1) > 2).any())
+        return Sides(candidates.argmax(axis=-1), last, of_tied, more)
+
+    def _candidates(self, windows: Array, reaches: Array) -> Array:
+        """Return a mask of the elements of each window that may be the largest.
+
+        reaches: bounds on the errors of the elements.
+        """
+        highest = (windows - reaches).max(axis=-1, keepdims=True)
+        marked: Array = windows + reaches >= highest
+        return marked
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        pieces = self.pieces(inputs[0])
+        return (self._handed(pieces, upstream, inputs[0].shape),), {}
+
+    def _handed(self, pieces: Array, upstream: Array, shape: Shape) -> Array:
+        return self._spread(lambda k: upstream * (pieces == k), shape)
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        windows, reaches = self._views(inputs[0]), self._views(errors[0], 0.0)
+        most: Array = np.where(self._candidates(windows, reaches), reaches, 0.0).max(axis=-1)
+        return most
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        (x,), (x_error,) = known.inputs, known.input_errors
+        pieces, g = self.pieces(x), upstream.value
+        handed, size = self._handed(pieces, g, x.shape), self._handed(pieces, np.abs(g), x.shape)
+        error = self._handed(pieces, upstream.error, x.shape)
+        error = error + arithmetic.summed(size, handed, math.prod(self.kernel))
+        may_be = self._candidates(self._views(x), self._views(SAFETY * x_error, 0.0))
+        most = np.abs(g) + upstream.hidden
+        hidden = self._spread(lambda k: most * may_be[..., k], x.shape) - np.abs(handed)
+        return (Upstream(handed, error + arithmetic.tiny, hidden),), {}
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        return (self._spread(lambda _: above, features[0]),)

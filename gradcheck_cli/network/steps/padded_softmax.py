@@ -1,0 +1,60 @@
+"""Softmax over the keys of attention, some of which are padding, like torch with a key_padding_mask.
+
+    a = softmax(z) over the keys that are no padding:    ∂L/∂z = a ⊙ (g − Σ g a)
+
+A key that is padding has a = 0 and passes no gradient. A row in which every key is padding has a = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Upstream
+from gradcheck_cli.network.steps.softmax import Softmax
+from gradcheck_cli.types import Array, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedSoftmax(Softmax):
+    """Softmax of scores (…, N, *between, keys), whose second input (…, N, keys) is 1 for padding, else 0.
+
+    mask: as in `Softmax`, for all samples, such as a causal one.
+    between: the number of axes between the samples and the keys.
+    """
+
+    between: int = 2
+
+    @property
+    def label(self) -> str:
+        return "softmax, padded"
+
+    def kept(self, *inputs: Array) -> Array:
+        _, padding = inputs
+        axes = tuple(range(-1 - self.between, -1))
+        kept: Array = self.mask & (np.expand_dims(padding.real, axes) < 0.5)
+        return kept
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        with np.errstate(invalid="ignore"):  # 0 / 0 in an empty row
+            shares = super().forward(p, *inputs)
+        empty = ~self.kept(*inputs).any(axis=-1, keepdims=True)
+        return np.where(empty, 0.0, shares) if empty.any() else shares
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        return (self._handed(output, upstream), np.zeros_like(inputs[1])), {}
+
+    def vjp_error(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
+        (below,), own = super().vjp_error(p, known, upstream, arithmetic)
+        nothing = np.zeros(known.inputs[1].shape)
+        return (below, Upstream(nothing, nothing, nothing)), own
+
+    def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
+        (scores,) = super().heard(p, features[:1], above)
+        return scores, np.full(features[1], bool(above.any()))

@@ -1,0 +1,83 @@
+"""Read the arrays that a spec gives to its layers, such as masks, and fit them to the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.arrays.npy import read_npz
+from gradcheck_cli.errors import Gathered, Location, bad_input
+from gradcheck_cli.network.builder import Place
+from gradcheck_cli.network.graph import Graph, Node
+from gradcheck_cli.network.steps.given import Given
+from gradcheck_cli.spec.layers import in_order
+from gradcheck_cli.spec.layers.fixed import ArrayInFile, Fixed
+from gradcheck_cli.spec.network import NetworkSpec
+from gradcheck_cli.types import Array
+
+LAYERS: Location = ("network", "layers")
+
+
+def read_fixed(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Mapping[Place, Array]:
+    """Return the arrays that the spec gives to its layers, by the place of each among the layers.
+
+    dtype: the type of the network's numbers; the arrays hold numbers that it represents exactly.
+    Raises an `InputError` that lists every array that cannot be read.
+    """
+    arrays, found = dict[Place, Array](), Gathered()
+    for place, layer in in_order(spec.layers):
+        for key, source in layer.fixed.items():
+            with found:
+                array = read_one(source, key[-1], (*LAYERS, *place, *key))
+                arrays[*place, *key] = array.astype(dtype).astype(np.float64)
+    found.raise_any()
+    return arrays
+
+
+def read_one(source: Fixed, name: str, where: Location) -> Array:
+    """Return one array that a spec gives. `name` is its name in a file, unless the spec has another one.
+
+    Raises an `InputError` if it cannot be read, or if its numbers are not finite.
+    """
+    if isinstance(source, ArrayInFile):
+        name, at = source.array or name, (*where, "array") if source.array else (*where, "file")
+        array = read_npz(source.file, (*where, "file"), {name: at})[name]
+    else:
+        array = _from_lists(source, where)
+    if not array.size or not np.isfinite(array).all():
+        raise bad_input(f"array '{name}' needs finite numbers, at least one", *where)
+    return array
+
+
+def _from_lists(rows: object, where: Location) -> Array:
+    try:
+        return np.array(rows, dtype=np.float64)
+    except ValueError:
+        raise bad_input("the rows have different lengths", *where) from None
+
+
+def for_batch(graph: Graph, first: int, samples: int) -> Graph:
+    """Return the graph with the rows of a batch in the arrays that have a row for each sample.
+
+    first: the number of the batch's first sample in the data.
+    Raises an `InputError` that lists every array that does not fit the batch.
+    """
+    found, nodes = Gathered(), list[Node]()
+    for node in graph.nodes:
+        with found:
+            nodes.append(_for_batch(node, first, samples))
+    found.raise_any()
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _for_batch(node: Node, first: int, samples: int) -> Node:
+    if not isinstance(node.step, Given):
+        return node
+    step = node.step.for_batch(first, samples)
+    if step is None:
+        message = f"{node.step.key} has rows for {len(node.step.value)} samples; the batch has {samples}"
+        where = (*LAYERS, *node.place[:-1], node.step.key)
+        raise bad_input(message, *where, help="give a row for each sample of the batch or of the data file")
+    return replace(node, step=step)

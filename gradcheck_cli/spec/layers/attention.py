@@ -1,0 +1,132 @@
+"""Self-attention, as a layer of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from gradcheck_cli.network.builder import Builder
+from gradcheck_cli.network.composed.attention import GroupedAttention, MultiheadAttention
+from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps.padded_softmax import PaddedSoftmax
+from gradcheck_cli.network.steps.rotary import Rotary
+from gradcheck_cli.network.steps.softmax import Softmax
+from gradcheck_cli.spec.layers.composed import nodes_of, sequence_of
+from gradcheck_cli.spec.layers.fixed import Fixed, FixedArray, Key, given
+from gradcheck_cli.spec.layers.item import LayerItem, switch
+from gradcheck_cli.spec.model import MAX_NUMBERS, Model, Positive, Size
+from gradcheck_cli.types import Array
+
+
+class RotaryOptions(Model):
+    """The rotary embedding of queries and keys: token t turns pair i by the angle t · base^(−2i / d).
+
+    base: The base of the angles.
+    interleaved: Whether the pairs are neighbours, as in torchtune, or i and i + d / 2, as in LLaMA.
+    """
+
+    base: Positive = 10000.0
+    interleaved: bool = False
+
+
+class AttentionSpec(LayerItem):
+    """Self-attention over samples [tokens, width], like torch.nn.MultiheadAttention with batch_first.
+
+    attention: The number of heads. It must divide the width.
+    causal: Whether a token attends only to itself and earlier tokens.
+    bias: Whether the projections have biases.
+    kv_heads: The number of key-value heads, for grouped-query attention. The weights are then q_proj, k_proj,
+        v_proj and o_proj.
+    out_proj: Whether a dense layer mixes the heads. Without it, the output is that of the heads side by side.
+    rotary: Turn queries and keys by an angle for each token: `true`, or a mapping of options.
+    key_padding_mask: The keys to leave out, 1 or true for padding, [samples, tokens].
+    """
+
+    kind: ClassVar[str] = "attention"
+
+    attention: Size
+    causal: bool = False
+    bias: bool = True
+    kv_heads: Size | None = None
+    out_proj: bool = True
+    rotary: Annotated[
+        RotaryOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RotaryOptions | None)
+    ] = None
+    key_padding_mask: FixedArray | None = None
+
+    @property
+    def fixed(self) -> Mapping[Key, Fixed]:
+        return given(key_padding_mask=self.key_padding_mask)
+
+    def build(self, builder: Builder, value: int) -> int:
+        tokens, width = sequence_of(builder, value, self.kind, "[tokens, width]")
+        self._refuse_unfit(tokens, width)
+        softmax, padding = self._softmax(builder, tokens)
+        sizes = (tokens, width, self.attention, softmax)
+        options: dict[str, Any] = {"bias": self.bias, "out_proj": self.out_proj, "padding": padding}
+        options["rotations"] = self._rotations(tokens, width)
+        if self.kv_heads is None:
+            return MultiheadAttention(*sizes, **options).build(nodes_of(builder), value)
+        shared = self.attention // self.kv_heads
+        return GroupedAttention(*sizes, shared, **options).build(nodes_of(builder), value)
+
+    def _softmax(self, builder: Builder, tokens: int) -> tuple[Softmax, Sequence[int]]:
+        """Return the softmax of the scores, and the index of its second input if there is padding."""
+        plain = Softmax.causal(tokens) if self.causal else Softmax.plain()
+        padding = builder.array("key_padding_mask")
+        if padding is None:
+            return plain, ()
+        rows = _padding_of(padding, tokens)
+        _refuse_empty(rows, plain.mask)
+        return PaddedSoftmax(plain.mask), (builder.given(rows, "key_padding_mask"),)
+
+    def _rotations(self, tokens: int, width: int) -> Sequence[Rotary]:
+        d = width // self.attention
+        if self.rotary is None:
+            return ()
+        if d % 2:
+            message = f"a head has {d} numbers, which cannot be rotated in pairs"
+            raise UnfitError(message, "rotary", "choose heads with an even number of numbers")
+        return (Rotary.of_angles(tokens, d, self.rotary.base, self.rotary.interleaved),)
+
+    def _refuse_unfit(self, tokens: int, width: int) -> None:
+        heads, shared = self.attention, self.kv_heads or self.attention
+        if width % heads:
+            raise UnfitError(f"{heads} heads do not divide the width {width}", self.kind, _divisors(width))
+        if heads % shared:
+            message = f"{shared} heads of keys and values do not divide {heads} heads"
+            raise UnfitError(message, "kv_heads", _divisors(heads))
+        if heads * tokens * tokens > MAX_NUMBERS:
+            scores = f"{heads} × {tokens:,} × {tokens:,} attention scores"
+            message = f"{scores} are over the limit of {MAX_NUMBERS:,} numbers"
+            raise UnfitError(message, self.kind, "check shorter sequences: the gradient code is the same")
+
+
+def _padding_of(array: Array, tokens: int) -> Array:
+    """Return the padding (N, tokens). Raises an `UnfitError` if it has another shape or other numbers."""
+    if array.ndim != 2 or array.shape[1] != tokens:
+        message = f"key_padding_mask has shape {list(array.shape)}; [samples, {tokens}] is needed"
+        raise UnfitError(message, "key_padding_mask", "give a row for each sample: 1 for padding, else 0")
+    if not np.isin(array, (0, 1)).all():
+        message = "key_padding_mask holds other numbers than 0 and 1"
+        raise UnfitError(message, "key_padding_mask", "1 or true leaves a key out, as in PyTorch")
+    return array
+
+
+def _refuse_empty(padding: Array, mask: Array) -> None:
+    """Raise an `UnfitError` if a token of a sample would see no key at all."""
+    tokens = padding.shape[1]
+    kept = np.broadcast_to(mask, (tokens, tokens)) & (padding[:, None] == 0)
+    empty = ~kept.any(axis=-1)
+    if empty.any():
+        sample, token = (int(i) for i in np.argwhere(empty)[0])
+        message = f"every key that token {token} of sample {sample} may see is padding"
+        raise UnfitError(message, "key_padding_mask", "its softmax would be 0 / 0: keep at least one key")
+
+
+def _divisors(number: int) -> str:
+    fitting = [str(k) for k in range(1, min(number, 64) + 1) if number % k == 0]
+    return f"choose one of {', '.join(fitting)}"

@@ -1,0 +1,31 @@
+"""What the layers of a spec that consist of several steps have in common."""
+
+from __future__ import annotations
+
+from gradcheck_cli.network.builder import Builder
+from gradcheck_cli.network.composed.nodes import Nodes
+from gradcheck_cli.network.step import UnfitError
+
+
+def nodes_of(builder: Builder) -> Nodes:
+    """Return how the layer that is being built adds its nodes: parameters begin with the layer's name."""
+    return Nodes(builder.add, f"{builder.layer}.")
+
+
+def sequence_of(builder: Builder, value: int, kind: str, axes: str) -> tuple[int, int]:
+    """Return the shape of a sample. Raises an `UnfitError` if it does not have two axes.
+
+    axes: the names of the axes for the error, such as [steps, features].
+    """
+    features = builder.features(value)
+    if len(features) == 2:
+        return features[0], features[1]
+    message = f"this layer needs samples {axes}, but gets samples of shape {list(features)}"
+    raise UnfitError(message, kind, f"write inputs: {axes}, or put an embedding before it")
+
+
+def refuse_images(builder: Builder, value: int, key: str = "") -> None:
+    """Raise an `UnfitError` if the input of a layer over the last axis is an image."""
+    if builder.is_image(value):
+        image = " × ".join(str(size) for size in builder.features(value))
+        raise UnfitError(f"this layer gets samples of {image} numbers", key, "put 'flatten' before it")

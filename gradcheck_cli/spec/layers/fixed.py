@@ -1,0 +1,71 @@
+"""Arrays without a gradient that a spec gives to a layer: masks, initial states and running statistics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from gradcheck_cli.spec.model import File, Kinds, Model
+
+
+class ArrayInFile(Model):
+    """An array in a file: an .npz, a .safetensors, or a folder of .npy.
+
+    file: The file or folder, relative to the spec.
+    array: The name of the array in the file. By default the key's own name, such as `mask`.
+    """
+
+    file: File
+    array: str | None = None
+
+
+def _number(value: object) -> object:
+    """Expand a boolean to 0 or 1, as masks are written."""
+    return float(value) if isinstance(value, bool) else value
+
+
+_Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | bool)]
+_Row = Annotated[tuple[_Number, ...], Field(strict=False, min_length=1)]
+_Rows = Annotated[tuple[_Row, ...], Field(strict=False, min_length=1)]
+_Blocks = Annotated[tuple[_Rows, ...], Field(strict=False, min_length=1)]
+
+_LISTS = ("list of numbers", "list of rows", "list of lists of rows")
+
+
+def _kind(value: object) -> str:
+    """Return which kind of array a value is meant as: one in a file, or nested lists."""
+    depth = -1
+    while isinstance(value, (list, tuple)) and depth < len(_LISTS) - 1:
+        depth, value = depth + 1, value[0] if value else None
+    return "array in a file" if depth < 0 else _LISTS[depth]
+
+
+_ARRAYS = {"array in a file": ArrayInFile, **dict(zip(_LISTS, (_Row, _Rows, _Blocks), strict=True))}
+
+FixedArray = Annotated[ArrayInFile | _Row | _Rows | _Blocks, Kinds(_ARRAYS, _kind)]
+"""An array in a file, or written out as nested lists. Booleans count as 0 and 1."""
+
+_PARAMETER = "parameter"
+
+
+def _kind_of_state(value: object) -> str:
+    return _PARAMETER if isinstance(value, str) else _kind(value)
+
+
+InitialState = Annotated[
+    Literal["parameter"] | ArrayInFile | _Row | _Rows | _Blocks,
+    Kinds({_PARAMETER: Literal["parameter"], **_ARRAYS}, _kind_of_state),
+]
+"""An initial state: a parameter that is trained, or an array."""
+
+Fixed = ArrayInFile | tuple[Any, ...]
+"""What a spec gives for an array: its place in a file, or its numbers as nested tuples."""
+
+Key = tuple[str, ...]
+"""The key of an array in its layer. If it is inside the value of another key, that key comes first."""
+
+
+def given(**arrays: object) -> dict[Key, Fixed]:
+    """Return the values that are arrays by their keys. Others, such as None, are left out."""
+    return {(key,): value for key, value in arrays.items() if isinstance(value, (ArrayInFile, tuple))}
