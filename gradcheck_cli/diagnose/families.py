@@ -61,3 +61,4 @@ PRELU = Family("prelu", "inputs on both sides of 0, and a slope other than 0 and
 LOOPS = Family("loops", "more than one round of each loop")
 GROUP_NORM = Family("group norm", "samples in which the groups differ more")
 RMS_NORM = Family("rms norm", "samples in which the units differ more")
+WEIGHT_NORM = Family("weight norm", "rows of v whose norms differ from 1, and g that differs from 1")

@@ -90,10 +90,29 @@ def _weights(site: Site) -> Array | None:
     return site.problem.class_weight
 
 
+def _of_samples(site: Site) -> Array | float:
+    weights = site.problem.sample_weight
+    return 1.0 if weights is None else weights
+
+
 def _other_smoothing(site: Site, by: float) -> Array | None:
     weights = _weights(site)
-    target = _smoothed(site, by) * (1.0 if weights is None else weights)
+    target = _smoothed(site, by) * (1.0 if weights is None else weights) * _of_samples(site)
     return _distribution(site, target, site.problem.network.coefficient)
+
+
+def _without_sample_weights(site: Site, _: float) -> Array | None:
+    """Return ∂L/∂a for samples that all have weight 1."""
+    if site.problem.sample_weight is None:
+        return None
+    weights, network = _weights(site), site.problem.network
+    target = _smoothed(site, site.problem.label_smoothing) * (1.0 if weights is None else weights)
+    return network.coefficient * network.loss.gradient(site.a, target)
+
+
+def _normalised_by_sample_weights(site: Site, _: float) -> Array | None:
+    weights = site.problem.sample_weight
+    return None if weights is None else RIGHT[Part.LOSS](site) / float(weights.mean())
 
 
 def _no_smoothing(site: Site, _: float) -> Array | None:
@@ -113,7 +132,8 @@ def _unweighted(site: Site, normalised: bool) -> Array | None:
     if _weights(site) is None:
         return None
     c = site.problem.network.coefficient * (_weight_per_sample(site) if normalised else 1.0)
-    return _distribution(site, _smoothed(site, site.problem.label_smoothing), c)
+    target = _smoothed(site, site.problem.label_smoothing) * _of_samples(site)
+    return _distribution(site, target, c)
 
 
 def _normalised_by_count(site: Site, _: float) -> Array | None:
@@ -201,6 +221,22 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "the weighted sum is divided by the number of samples, not by the sum of their weights",
         "1/N · {dloss}",
         "dL_da = (p * q.sum(axis=1, keepdims=True) - q) / N",
+    ),
+    loss_row(
+        "sample weights",
+        _without_sample_weights,
+        "the weights of the samples are forgotten",
+        "c · {dloss} with every weight 1",
+        "dL_da = (p - y) / N",
+        "samples whose weights are not 1",
+    ),
+    loss_row(
+        "sample weights",
+        _normalised_by_sample_weights,
+        "the weighted sum is divided by the sum of the samples' weights, not by the number of samples",
+        "{dloss} / Σ wₙ",
+        "dL_da = weight * (p - y) / weight.sum()",
+        "samples whose weights do not have the mean 1",
     ),
     loss_row(
         "ignored labels",

@@ -209,6 +209,16 @@ DENSE: tuple[Example, ...] = (
         **LOGITS,
     ),
     Example(
+        "a classifier whose samples have weights",
+        loss_spec={"name": "cross_entropy", "sample_weight": [1, 2, 0.5, 3, 1, 0.2, 1, 2, 0.7, 1, 4]},
+        functions=_SOFTMAX,
+        constants="weight = np.array([1, 2, 0.5, 3, 1, 0.2, 1, 2, 0.7, 1, 4])[:, None]",
+        output="a = z\np = softmax(a)",
+        loss="-(weight * y * np.log(p)).sum() / N",
+        dL_da="dL_da = weight * (p - y) / N",
+        **LOGITS,
+    ),
+    Example(
         "a classifier that ignores samples with label 2",
         loss_spec={"name": "cross_entropy", "ignore_index": 2},
         functions=_SOFTMAX,

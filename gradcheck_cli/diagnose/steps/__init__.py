@@ -10,10 +10,12 @@ from gradcheck_cli.diagnose.steps.conv_transpose2d import CONV_TRANSPOSE2D
 from gradcheck_cli.diagnose.steps.dense import DENSE
 from gradcheck_cli.diagnose.steps.dropout import DROPOUT
 from gradcheck_cli.diagnose.steps.embedding import EMBEDDING
+from gradcheck_cli.diagnose.steps.fixed_norm import FIXED_NORM
 from gradcheck_cli.diagnose.steps.gates import GATES
+from gradcheck_cli.diagnose.steps.learned_state import LEARNED_STATE
 from gradcheck_cli.diagnose.steps.leaving_loops import LEAVING_LOOPS
 from gradcheck_cli.diagnose.steps.matmul import MATMUL
-from gradcheck_cli.diagnose.steps.max_pool2d import MAX_POOL2D
+from gradcheck_cli.diagnose.steps.max_pooling import MAX_POOLING
 from gradcheck_cli.diagnose.steps.normalise import NORM_VARIANTS
 from gradcheck_cli.diagnose.steps.pointwise import POINTWISE
 from gradcheck_cli.diagnose.steps.pooling import POOLING
@@ -26,6 +28,7 @@ from gradcheck_cli.diagnose.steps.residual import RESIDUAL
 from gradcheck_cli.diagnose.steps.rms_norm import RMS_NORM
 from gradcheck_cli.diagnose.steps.rotary import ROTARY
 from gradcheck_cli.diagnose.steps.softmax import SOFTMAX
+from gradcheck_cli.diagnose.steps.weight_norm import WEIGHT_NORM
 from gradcheck_cli.diagnose.variant import Variant
 
 VARIANTS: tuple[Variant, ...] = (
@@ -34,13 +37,16 @@ VARIANTS: tuple[Variant, ...] = (
     *CONV2D,
     *CONV_TRANSPOSE2D,
     *NORM_VARIANTS,
+    *FIXED_NORM,
     *RMS_NORM,
+    *WEIGHT_NORM,
     *SOFTMAX,
     *MATMUL,
     *ROTARY,
     *GATES,
     *RECURRENT,
-    *MAX_POOL2D,
+    *LEARNED_STATE,
+    *MAX_POOLING,
     *POOLING,
     *EMBEDDING,
     *POSITIONAL,

@@ -5,57 +5,68 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck_cli.diagnose.families import DROPOUT as DROPOUT_FAMILY
-from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
-from gradcheck_cli.network.steps.dropout import Dropout
+from gradcheck_cli.diagnose.variant import Of, Variant, Visit, share, variant
+from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
 from gradcheck_cli.types import Array
 
 _RIGHT = "∂L/∂x = mask ⊙ g"
 
 
 def _mask(visit: Visit) -> Array:
-    assert isinstance(visit.step, Dropout)
-    return visit.step.mask
+    """Return the mask with its scale."""
+    step = visit.step
+    if isinstance(step, SampleDropout):
+        return step.scale * visit.inputs[1]
+    assert isinstance(step, Dropout)
+    return step.mask
 
 
-DROPOUT: tuple[Variant, ...] = (
-    variant(
-        Dropout,
+def _of_first_sample(visit: Visit) -> Array | None:
+    if not isinstance(visit.step, SampleDropout):
+        return None
+    return visit.upstream * _mask(visit)[:1]
+
+
+_ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
+    (
         "dropout: mask not in backward",
-        DROPOUT_FAMILY,
-        share(lambda visit: visit.upstream),
+        lambda visit: visit.upstream,
         "dropout's backward pass leaves out the mask",
         "∂L/∂x = g",
-        _RIGHT,
-        code="dL_dkept = y",
+        "dL_dkept = y",
     ),
-    variant(
-        Dropout,
+    (
         "dropout: mask applied twice",
-        DROPOUT_FAMILY,
-        share(lambda visit: visit.upstream * _mask(visit) ** 2),
+        lambda visit: visit.upstream * _mask(visit) ** 2,
         "dropout's backward pass applies the mask and its scale 1/(1 − p) twice",
         "∂L/∂x = mask² ⊙ g",
-        _RIGHT,
-        code="dL_dkept = mask * mask * y",
+        "dL_dkept = mask * mask * y",
     ),
-    variant(
-        Dropout,
+    (
         "dropout: scale forgotten",
-        DROPOUT_FAMILY,
-        share(lambda visit: visit.upstream * (_mask(visit) != 0)),
+        lambda visit: visit.upstream * (_mask(visit) != 0),
         "dropout's backward pass applies the mask without its scale 1/(1 − p)",
         "∂L/∂x = (mask ≠ 0) ⊙ g",
-        _RIGHT,
-        code="dL_dkept = (mask > 0) * y",
+        "dL_dkept = (mask > 0) * y",
     ),
-    variant(
-        Dropout,
+    (
         "dropout: mask inverted",
-        DROPOUT_FAMILY,
-        share(lambda visit: visit.upstream * np.where(_mask(visit) == 0, _mask(visit).max(), 0.0)),
+        lambda visit: visit.upstream * np.where(_mask(visit) == 0, _mask(visit).max(), 0.0),
         "dropout's backward pass keeps the values that the forward pass drops",
         "∂L/∂x = (1 − mask) ⊙ g",
-        _RIGHT,
-        code="dL_dkept = (2 - mask) * y",
+        "dL_dkept = (2 - mask) * y",
     ),
+    (
+        "dropout: mask of another sample",
+        _of_first_sample,
+        "dropout's backward pass uses the mask of the first sample for all samples",
+        "∂L/∂x = mask of sample 0 ⊙ g",
+        "dL_dkept = mask[0] * y",
+    ),
+)
+
+DROPOUT: tuple[Variant, ...] = tuple(
+    variant(step, kind, DROPOUT_FAMILY, share(of), sentence, wrong, _RIGHT, code)
+    for step in (Dropout, SampleDropout)
+    for kind, of, sentence, wrong, code in _ROWS
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from gradcheck_cli.diagnose.families import ATTENTION
 from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
 from gradcheck_cli.network.steps.rotary import Rotary
@@ -15,6 +19,22 @@ def _turned_again(visit: Visit) -> Array:
     return visit.step.apply(visit.upstream)
 
 
+def _other_pairs(visit: Visit) -> Array:
+    """Return the gradient turned back in the other layout of the pairs."""
+    step = visit.step
+    assert isinstance(step, Rotary)
+    other = replace(step, interleaved=not step.interleaved)
+    return other.vjp(visit.p, visit.inputs, visit.output, visit.upstream)[0][0]
+
+
+def _next_token(visit: Visit) -> Array:
+    """Return the gradient turned back by the angle of the token before, as if tokens counted from 1."""
+    step = visit.step
+    assert isinstance(step, Rotary)
+    shifted = replace(step, cos=np.roll(step.cos, 1, axis=0), sin=np.roll(step.sin, 1, axis=0))
+    return shifted.vjp(visit.p, visit.inputs, visit.output, visit.upstream)[0][0]
+
+
 ROTARY: tuple[Variant, ...] = (
     variant(
         Rotary,
@@ -24,6 +44,7 @@ ROTARY: tuple[Variant, ...] = (
         "the rotary embedding's backward pass rotates the gradient forward again instead of back",
         "∂L/∂x = g turned by t θ",
         _RIGHT,
+        code="dL_dunturned = turned(y, angles)",
     ),
     variant(
         Rotary,
@@ -33,5 +54,26 @@ ROTARY: tuple[Variant, ...] = (
         "the rotary embedding is left out of the backward pass",
         "∂L/∂x = g",
         _RIGHT,
+        code="dL_dunturned = y",
+    ),
+    variant(
+        Rotary,
+        "rotation of other pairs",
+        ATTENTION,
+        share(_other_pairs),
+        "the rotary embedding's backward pass rotates neighbours, and its forward pass halves, or vice versa",
+        "∂L/∂x = other pairs of g, turned back by t θ",
+        _RIGHT,
+        code="dL_dunturned = turned(y[..., [0, 2, 1, 3]], -angles)[..., [0, 2, 1, 3]]",
+    ),
+    variant(
+        Rotary,
+        "rotation of another token",
+        ATTENTION,
+        share(_next_token),
+        "the rotary embedding's backward pass rotates each token by the angle of the one before",
+        "∂L/∂x = g turned back by (t − 1) θ",
+        _RIGHT,
+        code="dL_dunturned = turned(y, -np.roll(angles, 1, axis=0))",
     ),
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.families import SOFTMAX as SOFTMAX_FAMILY
 from gradcheck_cli.diagnose.variant import Of, Variant, Visit, share, variant
+from gradcheck_cli.network.steps.padded_softmax import PaddedSoftmax
 from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
 from gradcheck_cli.types import Array
 
@@ -19,9 +20,24 @@ def _row_sum(array: Array) -> Array:
 
 def _unmasked(visit: Visit) -> Array:
     """Return ∂L/∂z of a softmax without the mask, applied to the same scores z."""
-    plain = Softmax.plain()
-    a = plain.forward({}, *visit.inputs)
-    return plain.vjp({}, visit.inputs, a, visit.upstream)[0][0]
+    plain, scores = Softmax.plain(), visit.inputs[:1]
+    return plain.vjp({}, scores, plain.forward({}, *scores), visit.upstream)[0][0]
+
+
+def _without_padding(visit: Visit) -> Array | None:
+    """Return ∂L/∂z for the mask of all samples alone, without the padding of each."""
+    if not isinstance(visit.step, PaddedSoftmax) or visit.step.mask.all():
+        return None
+    unpadded, scores = Softmax(visit.step.mask), visit.inputs[:1]
+    return unpadded.vjp({}, scores, unpadded.forward({}, *scores), visit.upstream)[0][0]
+
+
+def _with_padded_queries(visit: Visit) -> Array | None:
+    """Return ∂L/∂z with 0 in the rows of the tokens that are padding, not in their columns alone."""
+    if not isinstance(visit.step, PaddedSoftmax):
+        return None
+    padding = np.expand_dims(visit.inputs[1], 1)[..., None]
+    return visit.right[0][0] * (1.0 - padding)
 
 
 def _summed_over(axis: int) -> Of:
@@ -77,6 +93,24 @@ _SOFTMAX = (
             "free = np.exp(s) / np.exp(s).sum(axis=-1, keepdims=True)\n"
             "dL_ds = free * (dL_dp - (dL_dp * free).sum(axis=-1, keepdims=True))"
         ),
+    ),
+    (
+        "padding mask not in backward",
+        _without_padding,
+        "softmax's backward pass leaves out the padding mask, but not the causal one",
+        "∂L/∂z = a ⊙ (g − Σ g a), a without the padding mask",
+        (
+            "e = np.exp(s) * causal\n"
+            "p = e / e.sum(axis=-1, keepdims=True)\n"
+            "dL_ds = p * (dL_dp - (dL_dp * p).sum(axis=-1, keepdims=True))"
+        ),
+    ),
+    (
+        "padding of queries",
+        _with_padded_queries,
+        "the padding mask leaves out queries in the backward pass, and keys in the forward pass",
+        "∂L/∂z = 0 in the rows of padding",
+        "dL_ds = dL_ds * kept[:, None, :, None]",
     ),
 )
 
