@@ -1,4 +1,4 @@
-"""Select a share of many test values for every run; the rest runs in the gate (`pytest -m slow`)."""
+"""Select a share of many test values; what `first` leaves out runs in the gate (`pytest -m slow`)."""
 
 from __future__ import annotations
 
@@ -11,3 +11,19 @@ import pytest
 def first(count: int, values: Sequence[Any]) -> list[Any]:
     """Return values for `parametrize`, with all but the first few marked slow."""
     return [*values[:count], *(pytest.param(value, marks=pytest.mark.slow) for value in values[count:])]
+
+
+def pairs(ones: Sequence[Any], others: Sequence[Any], of_each: int = 3) -> list[tuple[Any, Any]]:
+    """Return pairs in which every value has at least `of_each` partners, as far apart as they are.
+
+    For two rows that act independently, such as an activation and the loss above it: all pairs would test
+    each row dozens of times.
+    """
+    if len(ones) < len(others):
+        return [(one, other) for other, one in pairs(others, ones, of_each)]
+    apart = max(1, len(others) // of_each)
+    return [
+        (one, others[(i + k * apart) % len(others)])
+        for i, one in enumerate(ones)
+        for k in range(min(of_each, len(others)))
+    ]

@@ -82,11 +82,11 @@ TARGETS = {
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", "identity", "elu"])
 @pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
-@pytest.mark.parametrize("seed", first(1, range(2)))
 def test_losses_that_hide_their_rounding_are_not_blamed_on_the_gradient(
-    activation, loss, targets, offset, seed, monkeypatch
+    activation, loss, targets, offset, monkeypatch
 ):
     """Saturated, fitted and distant outputs have a small loss that is made of large numbers."""
+    seed = len(activation + loss + targets) % 2
     rng = np.random.default_rng(seed)
     scaled = {"init": "xavier", "scale": 20.0 if offset == 0 else 1.0, "seed": seed, "bias": "same"}
     spec = spec_of((4, "tanh"), (3, activation), loss=loss, parameters=scaled, samples=1 + seed)

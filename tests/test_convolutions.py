@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 import pytest
 from build import right_gradients
+from judged import Judge
 from random_networks import Raw, random_convolutions
 from shares import first
 
 from gradcheck_cli import Report, Spec, Verdict, check
-from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.problem.problem import Problem, build_problem
 
 Array = np.ndarray
 
@@ -66,19 +68,23 @@ PLANTED: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-@pytest.mark.usefixtures("undiagnosed")
+@lru_cache(2)  # for both types of one seed, whose tests follow each other
+def judged(seed: int, dtype: str) -> tuple[Problem, Judge]:
+    spec = Spec.model_validate(random_convolutions(seed, dtype))
+    problem = build_problem(spec)
+    return problem, Judge(spec, problem)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mistake", PLANTED)
 @pytest.mark.parametrize("seed", first(6, SEEDS[:12]))
-def test_a_wrong_kernel_gradient_never_passes(seed, mistake, dtype, tmp_path):
-    raw = random_convolutions(seed, dtype)
-    problem = build_problem(Spec.model_validate(raw))
+def test_a_wrong_kernel_gradient_never_passes(seed, mistake, dtype):
+    problem, judge = judged(seed, dtype)
     right, name = right_gradients(problem), "hidden1.weight"
     assert np.abs(right[name]).max() > 0
     wrong = {
         key: value.astype(dtype) for key, value in {**right, name: PLANTED[mistake](right[name])}.items()
     }
-    np.savez(tmp_path / "wrong.npz", **wrong)
-    report = report_of({**raw, "gradients": {"file": str(tmp_path / "wrong.npz")}})
+    report = judge.report(wrong)
     assert report.verdict is Verdict.WRONG
     assert [each.name for each in report.comparisons if each.wrong.any()] == [name]

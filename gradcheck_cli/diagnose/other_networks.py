@@ -69,10 +69,12 @@ class OtherNetwork:
             for name, value in step.gradients.items():
                 yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
-    def and_(self, second: OtherNetwork) -> OtherNetwork:
-        """Return the network `second`, which is this one with one more change, described by both changes."""
+    def with_loss_of(self, second: OtherNetwork) -> OtherNetwork:
+        """Return this network with the loss of another, described by both changes."""
         has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
-        return OtherNetwork(second.problem, has, says, self.layers, self.factors)
+        of = second.problem.network
+        network = replace(self.problem.network, loss=of.loss, coefficient=of.coefficient)
+        return replace(self, problem=replace(self.problem, network=network), has=has, says=says)
 
     def told(self, what: str, described: str) -> str:
         """Return a sentence which says that something belongs to this network.
@@ -146,15 +148,16 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
 def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
     """Yield networks that differ from the spec's in two ways: once in the forward pass and once in the loss.
 
-    fits: a cheap test that such a network must pass, given its problem and its forward pass.
+    fits: a cheap test that such a network must pass, given a problem with its loss, and its forward pass.
 
-    Each forward pass is computed only once and shared by all losses.
+    Each forward pass and each loss is computed only once.
     """
+    losses = list(_losses(problem))
     for other in other_networks(problem, OF_FORWARD_PASS):
         activity = forward(other.problem.network, other.problem.parameters, other.problem.x)
-        for second in _losses(other.problem):
+        for second in losses:
             if fits(second.problem, activity):
-                yield other.and_(second)
+                yield other.with_loss_of(second)
 
 
 def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[OtherNetwork]:
@@ -184,7 +187,7 @@ def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iter
 
     def fits(of: Problem, activity: Activity) -> bool:
         dL_da = of.network.coefficient * of.network.loss.gradient(activity.output, of.target)
-        total = of.network.output.activation.vjp(activity.y[-1], dL_da).sum(axis=0)
+        total = activity.network.output.activation.vjp(activity.y[-1], dL_da).sum(axis=0)
         return target is not None and target.matches(total + penalty)
 
     penalty = sum(penalty_terms(problem, target.name).values(), np.zeros(output.units)) if target else 0.0

@@ -219,9 +219,16 @@ def test_the_backprop_by_hand_is_right():
         np.testing.assert_allclose(gradient, right(GROUPED)[name], rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize(("kind", "layer", "wrong"), MISTAKES, ids=lambda v: v if isinstance(v, str) else "")
-def test_a_mistake_next_to_a_convolution_in_groups_is_named_first(kind, layer, wrong):
-    found = why(GROUPED, backprop(GROUPED, **wrong))
+@pytest.fixture(scope="module", params=MISTAKES, ids=lambda mistake: mistake[0])
+def mistaken(request):
+    """A mistake, its layer, the gradients, and their diagnosis, which several tests share."""
+    kind, layer, wrong = request.param
+    gradients = backprop(GROUPED, **wrong)
+    return kind, layer, gradients, why(GROUPED, gradients)
+
+
+def test_a_mistake_next_to_a_convolution_in_groups_is_named_first(mistaken):
+    kind, layer, _, found = mistaken
     names = {cause.kind for cause in found.answers[0].causes} | {c.family for c in found.answers[0].causes}
     assert kind in names
     assert len(found.answers[0].causes) == 1
@@ -303,11 +310,10 @@ def test_one_wrong_function_for_all_activations_is_one_mistake(of):
 # --- what is not known -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "layer", "wrong"), MISTAKES, ids=lambda v: v if isinstance(v, str) else "")
-def test_a_mistake_that_the_table_lacks_gets_no_false_name(kind, layer, wrong):
+def test_a_mistake_that_the_table_lacks_gets_no_false_name(mistaken):
     """Another name must at least blame the same layer; mostly there is none, and the layer is known."""
-    gradients = backprop(GROUPED, **wrong)
-    families = {cause.family for answer in why(GROUPED, gradients).answers for cause in answer.causes}
+    kind, layer, gradients, named = mistaken
+    families = {cause.family for answer in named.answers for cause in answer.causes}
     withheld = {kind, *(v.wrong.kind for v in VARIANTS if v.wrong.family.name in families)}
     found = why(GROUPED, gradients, without=frozenset(withheld | GENERAL))
     wrong_layers = {

