@@ -5,9 +5,11 @@ Each is a step and the shapes of one sample of its inputs, one or several.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.step import Step
@@ -22,7 +24,9 @@ from gradcheck_cli.network.steps.reshape import Flatten
 from gradcheck_cli.types import Array, Shape
 from tests.network.step_kinds import KINDS, Draw
 
-SAMPLES = 5
+SAMPLES = 4
+DRAWS = range(1000, 1003)
+"""The seeds of the random steps of a kind."""
 
 
 class Example(NamedTuple):
@@ -72,7 +76,14 @@ EXAMPLES: dict[str, Example] = {
     "embedding with padding": _of(Embedding(4, 3, padding_idx=1), (2, 3)),
 }
 
-EXAMPLES |= {kind: Example(*draw(Draw(1000))) for kind, draw in KINDS.items()}
+RANDOM: dict[str, tuple[Example, ...]] = {
+    kind: tuple(Example(*draw(Draw(seed))) for seed in DRAWS) for kind, draw in KINDS.items()
+}
+EVERY: dict[str, tuple[Example, ...]] = {
+    **{name: (example,) for name, example in EXAMPLES.items()},
+    **RANDOM,
+}
+"""The examples above and the random ones, by name or kind."""
 
 
 class Drawn(NamedTuple):
@@ -89,7 +100,22 @@ class Drawn(NamedTuple):
         return {**inputs, **self.parameters}
 
 
-def drawn_from(example: Example, seed: int = 0) -> Drawn:
+def on_every_step(promise: Callable[[Drawn], None]) -> Callable[[str], None]:
+    """Make a promise of a step a test of each name in `EVERY`; a failure says which of its steps it was."""
+
+    @pytest.mark.parametrize("name", EVERY)
+    def test(name: str) -> None:
+        for number, example in enumerate(EVERY[name]):
+            try:
+                promise(drawn_from(example, len(name) + number))
+            except Exception as failure:
+                failure.add_note(f"{name}, step {number}: {example}")
+                raise
+
+    return test
+
+
+def drawn_from(example: Example, seed: int) -> Drawn:
     step, features = example
     rng = np.random.default_rng(seed)
     parameters = {name: rng.normal(size=shape) for name, shape in step.shapes.items()}

@@ -319,8 +319,8 @@ def test_a_trained_padding_row_is_wrong_and_named():
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_mistakes_planted_in_any_graph_are_caught_and_named(name):
-    found = mutate(spec(name), sample=10)
+    found = mutate(spec(name), sample=6)
     assert found.right is Verdict.AGREES
-    assert len(found.visible) > 4
+    assert len(found.visible) > 2
     assert found.caught == len(found.visible)
     assert found.named >= 0.9 * found.caught

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from build import problem_of, right_gradients, spec_of
-from shares import first
+from shares import pairs
 
 from gradcheck_cli import InputError, Verdict, check
 from gradcheck_cli.comparison import compare
@@ -16,24 +16,23 @@ from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.estimate import Estimate
 
 PENALTIES = ({}, {"l2": 0.1}, {"l2": 1e3}, {"l1": 0.1}, {"l1": 0.1, "l2": 0.2})
+OF_ZEROS = [(number, *pair) for number, pair in enumerate(pairs(list(ACTIVATIONS), list(LOSSES)))]
+"""Pairs of an activation and a loss, with the penalties, types and batch normalisation in turns."""
 
 
-@pytest.mark.parametrize("batch_norm", first(1, [False, True]))
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_network_of_zeros_is_decided(activation, batch_norm):
-    hidden = {"units": 5, "activation": activation, "batch_norm": batch_norm}
-    for number, loss in enumerate(LOSSES):
-        spec = spec_of(
-            hidden,
-            (3, "identity"),
-            loss=loss,
-            penalty=PENALTIES[number % len(PENALTIES)],
-            parameters={"init": "zeros"},
-            dtype=("float64", "float32")[number % 2],
-        )
-        # Outputs of 0 are the minimum of these losses: every gradient is 0, and nothing was tested.
-        expected = Verdict.UNRESOLVED if loss in ("contrastive", "kl_gaussian") else Verdict.AGREES
-        assert check(spec).verdict is expected, loss
+@pytest.mark.parametrize(("number", "activation", "loss"), OF_ZEROS)
+def test_a_network_of_zeros_is_decided(number, activation, loss):
+    spec = spec_of(
+        {"units": 5, "activation": activation, "batch_norm": number % 2 == 1},
+        (3, "identity"),
+        loss=loss,
+        penalty=PENALTIES[number % len(PENALTIES)],
+        parameters={"init": "zeros"},
+        dtype=("float64", "float32")[number // 2 % 2],
+    )
+    # Outputs of 0 are the minimum of these losses: every gradient is 0, and nothing was tested.
+    expected = Verdict.UNRESOLVED if loss in ("contrastive", "kl_gaussian") else Verdict.AGREES
+    assert check(spec).verdict is expected
 
 
 def gradients_of(tmp_path, *layers, change, **rest):

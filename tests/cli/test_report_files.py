@@ -49,6 +49,7 @@ def test_nothing_that_is_read_is_overwritten(format, inputs, folder, gradcheck):
     assert after == inputs
 
 
+@pytest.mark.usefixtures("undiagnosed")
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(
     ("name", "specs"), [*(("out", [spec]) for spec in CODES), ("report.v1", list(CODES))], ids=str

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from build import spec_of
 from reports import HALF_KNOWN, NOT_FINITE, RIGHT, UNKNOWN, WRONG, ZERO, comparison, diagnosis, report
+from shares import pairs
 
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.errors import Complaint, ExitCode
@@ -463,8 +464,7 @@ def test_a_narrow_explanation_fits_and_keeps_factor_formula_and_check(explanatio
     assert [row.split()[0] for row in rows] == SYMBOLS
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("activation", "loss"), pairs(list(ACTIVATIONS), list(LOSSES), 1))
 def test_every_formula_of_the_tables_can_be_spelt_in_ascii_and_folded(activation, loss):
     text = explained(explain(spec_of((3, "tanh"), (3, activation), loss=loss)), ascii=True, width=40)
     assert text.isascii()

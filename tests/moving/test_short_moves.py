@@ -26,9 +26,10 @@ def assert_near_is_anew(moves, monkeypatch):
     which = np.arange(len(moves.position))
     some = which[:: 3 if len(which) > 3 else 1]  # part of a column, which takes another path
     taken = [differences(moves, each) for each in (which, some)]
-    monkeypatch.setattr(moves_module, "NEAR", 0.0)
     for each, (rise, crossed, losses) in zip((which, some), taken, strict=True):
-        exact, crosses, whole = differences(moves, each)
+        with monkeypatch.context() as patch:
+            patch.setattr(moves_module, "NEAR", 0.0)
+            exact, crosses, whole = differences(moves, each)
         np.testing.assert_array_equal(crossed, crosses)
         np.testing.assert_allclose(losses, whole, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(rise, exact, rtol=1e-7, atol=1e-12)
@@ -36,11 +37,11 @@ def assert_near_is_anew(moves, monkeypatch):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("layer", ["hidden1", "hidden2", "output"])
-def test_units(activation, loss, layer, monkeypatch):
+def test_units(activation, loss, monkeypatch):
     top = "identity" if LOSSES[loss].applies else activation
     problem = problem_of((5, activation), (4, activation), (3, top), loss=loss, samples=7)
-    assert_near_is_anew(units_of(problem.objective, layer), monkeypatch)
+    for layer in ("hidden1", "hidden2", "output"):
+        assert_near_is_anew(units_of(problem.objective, layer), monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["hidden1.weight", "hidden1.bias", "output.weight", "output.bias"])

@@ -5,26 +5,26 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+from functools import partial
 
 import numpy as np
-import pytest
-from step_examples import EXAMPLES, SAMPLES, drawn_from
+from step_examples import EVERY, RANDOM, SAMPLES, on_every_step
 
 from gradcheck_cli.network import steps
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.step import Known, Step, Upstream
 from gradcheck_cli.network.steps import STEPS
 from gradcheck_cli.network.steps.given import Given
+from gradcheck_cli.network.steps.normalise import Scale
+from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.network.steps.reshape import Flatten
+from gradcheck_cli.network.steps.rms_norm import Gain
 from gradcheck_cli.network.steps.shift import Shift
 
 FLOAT32 = Arithmetic.of(np.dtype(np.float32))
 EXACT = Arithmetic(eps=0.0, tiny=0.0)
-
-
-@pytest.fixture(params=EXAMPLES)
-def drawn(request):
-    """A step, its parameters and its inputs."""
-    return drawn_from(EXAMPLES[request.param], len(request.param))
+LOOSE = 1e4
+"""A bound this many times the largest error seen could hide a mistake."""
 
 
 def forward(drawn, arrays):
@@ -49,6 +49,14 @@ def by_feature(array):
     return np.moveaxis(array, 0, -1).reshape(-1, len(array))
 
 
+def nudged(step, inputs):
+    """Return the inputs with other numbers, or with other tokens."""
+    return tuple((x + 1) % step.tokens if step.tokens else x + 0.5 for x in inputs)
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+
 def test_every_kind_has_an_example():
     modules = [
         importlib.import_module(f"{steps.__name__}.{m.name}") for m in pkgutil.iter_modules(steps.__path__)
@@ -62,14 +70,110 @@ def test_every_kind_has_an_example():
     assert {*STEPS.values()} <= kinds
     bases = {base for kind in kinds for base in kind.__mro__[1:]}
     without = {Shift, Given}  # as large as the batch; tests/test_inputs.py and test_given_arrays.py test them
-    assert kinds - bases - without <= {type(example.step) for example in EXAMPLES.values()}
+    assert kinds - bases - without <= {type(each.step) for examples in EVERY.values() for each in examples}
 
 
+def test_steps_with_parameters_and_with_several_inputs_are_drawn():
+    """The tests below check something: they loop over parameters and inputs."""
+    drawn = [examples[0] for examples in RANDOM.values()]
+    assert sum(bool(each.step.shapes) for each in drawn) >= 5
+    assert sum(len(each.features) > 1 for each in drawn) >= 3
+
+
+@on_every_step
+def test_every_kind_has_a_label(drawn):
+    """Another node of the same layer has the label of these."""
+    assert drawn.step.label or isinstance(drawn.step, (Flatten, Gain, Pointwise, Scale))
+
+
+# --- the forward pass --------------------------------------------------------------------------------------
+
+
+@on_every_step
 def test_the_output_has_the_promised_shape(drawn):
     out = drawn.step.forward(drawn.parameters, *drawn.inputs)
     assert out.shape == (SAMPLES, *drawn.step.out(*(x.shape[1:] for x in drawn.inputs)))
 
 
+@on_every_step
+def test_wide_numbers_stay_wide(drawn):
+    step, parameters, inputs = drawn
+    wide = step.forward(
+        {name: value.astype(np.longdouble) for name, value in parameters.items()},
+        *(x.astype(np.longdouble) for x in inputs),
+    )
+    assert wide.dtype == np.longdouble
+    expected = step.forward(parameters, *inputs)
+    np.testing.assert_allclose(wide.astype(float), expected, rtol=1e-12, atol=1e-14)
+
+
+@on_every_step
+def test_moves_may_stand_before_the_samples(drawn):
+    """All inputs may have leading axes, or any one alone."""
+    step, parameters, inputs = drawn
+    order = np.arange(SAMPLES)[::-1]
+    both = step.forward(parameters, *(np.stack([x, x[order]]) for x in inputs))
+    np.testing.assert_allclose(both[1], step.forward(parameters, *(x[order] for x in inputs)), rtol=1e-13)
+    for i, (x, other) in enumerate(zip(inputs, nudged(step, inputs), strict=True)):
+        both = step.forward(parameters, *inputs[:i], np.stack([x, other]), *inputs[i + 1 :])
+        alone = step.forward(parameters, *inputs[:i], other, *inputs[i + 1 :])
+        np.testing.assert_allclose(both[1], alone, rtol=1e-13, atol=1e-14)
+
+
+@on_every_step
+def test_samples_do_not_act_on_each_other_unless_it_says_so(drawn):
+    step, parameters, inputs = drawn
+    moved = [np.concatenate([m[:1], x[1:]]) for m, x in zip(nudged(step, inputs), inputs, strict=True)]
+    same = np.array_equal(step.forward(parameters, *moved)[1:], step.forward(parameters, *inputs)[1:])
+    assert same == (step.couples != "batch")
+
+
+@on_every_step
+def test_a_step_that_couples_nothing_sends_each_number_to_one_number(drawn):
+    step, parameters, inputs = drawn
+    if step.couples != "nothing":
+        return
+    for i, (x, other) in enumerate(zip(inputs, nudged(step, inputs), strict=True)):
+        for entry in range(x[0].size):
+            moved = x.copy()
+            moved[0].flat[entry] = other[0].flat[entry]
+            others = (*inputs[:i], moved, *inputs[i + 1 :])
+            assert (step.forward(parameters, *others) != step.forward(parameters, *inputs)).sum() <= 1
+
+
+@on_every_step
+def test_what_is_not_heard_changes_nothing_above(drawn):
+    step, parameters, inputs = drawn
+    features, out = tuple(x.shape[1:] for x in inputs), step.forward(parameters, *inputs)
+    for number in range(out[0].size):
+        above = np.zeros(out.shape[1:], dtype=bool)
+        above.flat[number] = True
+        below = step.heard(parameters, features, above)
+        assert tuple(mask.shape for mask in below) == features
+        moved = (
+            np.where(mask, x, each) for mask, x, each in zip(below, inputs, nudged(step, inputs), strict=True)
+        )
+        np.testing.assert_array_equal(step.forward(parameters, *moved)[:, above], out[:, above])
+
+
+@on_every_step
+def test_the_sides_of_a_kink_are_pieces_of_the_output(drawn):
+    """Held on the piece that it is on, a number is what the forward pass gives."""
+    step, parameters, inputs = drawn
+    if not step.has_pieces:
+        return
+    (x,) = inputs
+    pieces = step.pieces(x)
+    np.testing.assert_array_equal(step.branch(parameters, x, pieces), step.forward(parameters, x))
+    sides = step.sides(x, np.zeros(x.shape))
+    np.testing.assert_array_equal(sides.below, pieces)
+    np.testing.assert_array_equal(sides.above, pieces)
+
+
+# --- gradients and factors ---------------------------------------------------------------------------------
+
+
+@on_every_step
 def test_the_vjp_is_that_of_the_complex_step(drawn):
     out, upstream = upstream_of(drawn)
     handed, gradients = drawn.step.vjp(drawn.parameters, drawn.inputs, out, upstream)
@@ -86,22 +190,7 @@ def test_the_vjp_is_that_of_the_complex_step(drawn):
         np.testing.assert_allclose(found[name], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_moves_may_stand_before_the_samples(drawn):
-    step, parameters, inputs = drawn
-    order = np.arange(SAMPLES)[::-1]
-    both = step.forward(parameters, *(np.stack([x, x[order]]) for x in inputs))
-    np.testing.assert_allclose(both[1], step.forward(parameters, *(x[order] for x in inputs)), rtol=1e-13)
-
-
-def test_samples_do_not_act_on_each_other_unless_it_says_so(drawn):
-    step, parameters, inputs = drawn
-    moved = [x.copy() for x in inputs]
-    for x in moved:
-        x[0] = (x[0] + 1) % step.tokens if step.tokens else x[0] + 0.5
-    same = np.array_equal(step.forward(parameters, *moved)[1:], step.forward(parameters, *inputs)[1:])
-    assert same == (step.couples != "batch")
-
-
+@on_every_step
 def test_an_entry_moved_is_the_forward_pass_with_another_parameter(drawn):
     step, parameters, inputs = drawn
     out = step.forward(parameters, *inputs)
@@ -112,17 +201,33 @@ def test_an_entry_moved_is_the_forward_pass_with_another_parameter(drawn):
         np.testing.assert_allclose(moved, plainly, rtol=1e-13, atol=1e-13)
 
 
+def affine(step, parameters, inputs):
+    """Yield the parameters that have factors; all others are moved entry by entry."""
+    for name, value in parameters.items():
+        factors = step.factors(name, inputs)
+        if factors is not None:
+            yield name, value, factors
+
+
+def test_all_parameters_but_those_of_weight_norm_have_factors():
+    without = set()
+    for kind, examples in EVERY.items():
+        step, features = examples[0]
+        inputs = tuple(np.ones((SAMPLES, *each)) for each in features)
+        without |= {(kind, name) for name in step.shapes if step.factors(name, inputs) is None}
+    assert without == {("weight_norm", "weight_g"), ("weight_norm", "weight_v")}
+
+
+@on_every_step
 def test_the_factors_are_those_of_an_affine_map(drawn):
     """Moving an entry by 1 changes the output by its column of J, at any point."""
     step, parameters, inputs = drawn
     out = step.forward(parameters, *inputs)
     d = np.random.default_rng(3).normal(size=(math.prod(out.shape[1:]), SAMPLES))
     numbers = np.random.default_rng(4).permutation(len(d)).astype(float)
-    for name, value in parameters.items():
-        factors = step.factors(name, inputs)
-        if factors is None:
-            continue
-        moved = step.with_entries(parameters, name, np.arange(value.size), value.ravel() + 1.0, inputs, out)
+    for name, value, factors in affine(step, parameters, inputs):
+        every = np.arange(value.size)
+        moved = Step.with_entries(step, parameters, name, every, value.ravel() + 1.0, inputs, out)
         jacobian = np.stack([by_feature(each - out) for each in moved])  # (entries, F, N)
         for found, expected in (
             (factors.sums(d), (jacobian * d).sum(axis=(1, 2))),
@@ -132,127 +237,156 @@ def test_the_factors_are_those_of_an_affine_map(drawn):
             assert found.shape == value.shape
             np.testing.assert_allclose(found.ravel(), expected, rtol=1e-10, atol=1e-12)
         least, reaches = factors.least(numbers), (jacobian != 0).any(axis=2)
-        for entry in range(value.size):
+        for entry in every:
             mask = np.zeros(value.shape, dtype=bool)
             mask.flat[entry] = True
             assert not (reaches[entry] & ~factors.feeding(mask)).any()
             assert (least.flat[entry] <= numbers[reaches[entry]]).all()
 
 
+@on_every_step
 def test_the_factors_sum_to_the_gradient(drawn):
     out, upstream = upstream_of(drawn)
     _, gradients = drawn.step.vjp(drawn.parameters, drawn.inputs, out, upstream)
-    for name, gradient in gradients.items():
-        factors = drawn.step.factors(name, drawn.inputs)
-        if factors is not None:
-            np.testing.assert_allclose(factors.sums(by_feature(upstream)), gradient, rtol=1e-10, atol=1e-12)
+    for name, _, factors in affine(*drawn):
+        sums = factors.sums(by_feature(upstream))
+        np.testing.assert_allclose(sums, gradients[name], rtol=1e-12, atol=1e-13)
 
 
+@on_every_step
 def test_some_units_have_the_same_factors_as_all(drawn):
     step, parameters, inputs = drawn
     d = np.random.default_rng(3).normal(size=by_feature(step.forward(parameters, *inputs)).shape)
-    for name in parameters:
-        factors, units = step.factors(name, inputs), np.arange(len(parameters[name]))[::-1]
-        if factors is None:
-            continue
-        some = factors.only(units)
-        np.testing.assert_allclose(some.sums(d[factors.of(units)]), factors.sums(d)[units], rtol=1e-12)
-        np.testing.assert_allclose(
-            some.squares(abs(d[factors.of(units)])), factors.squares(abs(d))[units], rtol=1e-12
-        )
+    for _, value, factors in affine(step, parameters, inputs):
+        for units in (np.arange(len(value))[::-1], np.arange(len(value))[::-2]):
+            some, numbers = factors.only(units), d[factors.of(units)]
+            np.testing.assert_allclose(some.sums(numbers), factors.sums(d)[units], rtol=1e-12)
+            np.testing.assert_allclose(some.squares(abs(numbers)), factors.squares(abs(d))[units], rtol=1e-12)
+            assert some.reach().shape == factors.reach()[units].shape
 
 
-def in_float32(arrays):
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
-
-
-@pytest.mark.parametrize("by", ["its own analysis", "the default"])
-def test_float32_stays_within_the_rounding_bounds(drawn, by):
+@on_every_step
+def test_each_unit_has_the_numbers_of_its_channel(drawn):
+    """Entries belong to units in C order, an equal number each, and feed only their unit's numbers."""
     step, parameters, inputs = drawn
-    error, vjp_error = (
-        (step.error, step.vjp_error)
-        if by != "the default"
-        else (
-            lambda *given: Step.error(step, *given),
-            lambda *given: Step.vjp_error(step, *given),
-        )
-    )
-    narrow_p, narrow = in_float32(parameters), tuple(x.astype(np.float32) for x in inputs)
+    if step.tokens:
+        return  # the rows of an embedding are picked by tokens, not by channels
+    numbers = math.prod(step.out(*(x.shape[1:] for x in inputs)))
+    for _, value, factors in affine(step, parameters, inputs):
+        rows = factors.channels.by_unit(np.arange(numbers)[:, None])
+        entries = np.arange(value.size).reshape(len(rows), -1)
+        for own, of_unit in zip(rows.reshape(len(rows), -1), entries, strict=True):
+            mask = np.zeros(value.shape, dtype=bool)
+            mask.flat[of_unit] = True
+            assert set(np.flatnonzero(factors.feeding(mask))) <= set(own)
+
+
+# --- rounding ----------------------------------------------------------------------------------------------
+
+
+def analyses(step):
+    """Yield the bounds of the output and of the vjp: first the step's own, then the defaults."""
+    yield step.error, step.vjp_error
+    yield partial(Step.error, step), partial(Step.vjp_error, step)
+
+
+def in_float32(drawn, error, vjp_error):
+    """Yield what the step computes in float32 and in float64 on the same numbers, with its bound."""
+    step, parameters, inputs = drawn
+    narrow_p = {name: value.astype(np.float32) for name, value in parameters.items()}
+    narrow = tuple(x.astype(np.float32) for x in inputs)
     p = {name: value.astype(np.float64) for name, value in narrow_p.items()}
     wide = tuple(x.astype(np.float64) for x in narrow)
     out, computed = step.forward(p, *wide), step.forward(narrow_p, *narrow)
     g = np.random.default_rng(7).normal(size=out.shape).astype(np.float32)
     nothing, exact = np.zeros(out.shape), tuple(np.zeros(x.shape) for x in inputs)
     bound = error(p, wide, out, exact, FLOAT32)
-    assert computed.dtype == np.float32
-    assert (bound >= 0).all()
-    assert (np.abs(computed - out) <= 3.0 * bound).all()
     upstream = Upstream(g.astype(np.float64), nothing, nothing)
     handed, bounds = vjp_error(p, Known(wide, out, exact, bound), upstream, FLOAT32)
     right, gradients = step.vjp(p, wide, out, upstream.value)
     rounded, narrow_gradients = step.vjp(narrow_p, narrow, computed, g)
     assert bounds.keys() == gradients.keys()
-    for below, each, found in zip(handed, right, rounded, strict=True):
+    yield "output", computed, out, bound
+    for i, (below, each, found) in enumerate(zip(handed, right, rounded, strict=True)):
         np.testing.assert_allclose(below.value, each)
-        assert (below.error >= 0).all()
-        assert (np.abs(found - each) <= 3.0 * below.error).all()
+        yield f"input {i}", found, each, below.error
     for name in gradients:
-        assert (bounds[name] >= 0).all()
-        assert (np.abs(narrow_gradients[name] - gradients[name]) <= 3.0 * bounds[name]).all()
+        yield name, narrow_gradients[name], gradients[name], bounds[name]
 
 
-@pytest.mark.parametrize("by", ["its own analysis", "the default"])
-def test_errors_of_the_inputs_are_carried_upwards(drawn, by):
+@on_every_step
+def test_float32_stays_within_the_rounding_bounds(drawn):
+    for analysis in analyses(drawn.step):
+        for what, computed, exact, bound in in_float32(drawn, *analysis):
+            assert computed.dtype == np.float32, what
+            assert bound.shape == exact.shape, what
+            assert (bound >= 0).all(), what
+            assert (np.abs(computed - exact) <= 3.0 * bound).all(), what
+
+
+@on_every_step
+def test_the_bounds_are_not_so_loose_that_they_hide_mistakes(drawn):
+    for what, computed, exact, bound in in_float32(drawn, drawn.step.error, drawn.step.vjp_error):
+        seen = max(np.abs(computed - exact).max(initial=0.0), 1e-8 * np.abs(exact).max(initial=0.0), 1e-30)
+        assert bound.max(initial=0.0) <= LOOSE * seen, what
+
+
+def offsets(rng, size):
+    """Yield offsets of ±1: all up, all down, and at random."""
+    yield from (np.ones(size), -np.ones(size))
+    yield from (rng.choice([-1.0, 1.0], size) for _ in range(4))
+
+
+@on_every_step
+def test_errors_of_the_inputs_are_carried_upwards(drawn):
     step, parameters, inputs = drawn
     if step.tokens:
         return  # tokens have no errors
-    error = step.error if by != "the default" else lambda *given: Step.error(step, *given)
     out, off = step.forward(parameters, *inputs), tuple(1e-7 * np.ones(x.shape) for x in inputs)
-    bound = error(parameters, inputs, out, off, EXACT)
-    for sign in (1.0, -1.0):
-        moved = step.forward(parameters, *(x + sign * each for x, each in zip(inputs, off, strict=True)))
-        assert (np.abs(moved - out) <= 1.01 * bound + 1e-15).all()
+    rng = np.random.default_rng(5)
+    shifts = zip(*(offsets(rng, x.shape) for x in inputs), strict=True)
+    moved = [
+        step.forward(parameters, *(x + s * by for x, s, by in zip(inputs, shift, off, strict=True)))
+        for shift in shifts
+    ]
+    for (error, _), slack in zip(analyses(step), (1.001, 1.01), strict=True):
+        bound = error(parameters, inputs, out, off, EXACT)
+        assert all((np.abs(each - out) <= slack * bound + 1e-14).all() for each in moved)
 
 
-@pytest.mark.parametrize("by", ["its own analysis", "the default"])
-def test_errors_of_the_upstream_are_carried_downwards(drawn, by):
+@on_every_step
+def test_errors_of_the_upstream_are_carried_downwards(drawn):
     step, parameters, inputs = drawn
-    vjp_error = step.vjp_error if by != "the default" else lambda *given: Step.vjp_error(step, *given)
     out, g = upstream_of(drawn)
     off, exact = 1e-7 * np.abs(g), tuple(np.zeros(x.shape) for x in inputs)
     known = Known(inputs, out, exact, np.zeros(out.shape))
-    handed, bounds = vjp_error(parameters, known, Upstream(g, off, np.zeros(g.shape)), EXACT)
     right, gradients = step.vjp(parameters, inputs, out, g)
-    for sign in (1.0, -1.0):
-        others, moved = step.vjp(parameters, inputs, out, g + sign * off)
-        for below, each, other in zip(handed, right, others, strict=True):
-            assert (np.abs(other - each) <= 1.01 * below.error + 1e-14).all()
-        for name in gradients:
-            assert (np.abs(moved[name] - gradients[name]) <= 1.01 * bounds[name] + 1e-14).all()
+    for _, vjp_error in analyses(step):
+        handed, bounds = vjp_error(parameters, known, Upstream(g, off, np.zeros(g.shape)), EXACT)
+        for sign in (1.0, -1.0):
+            others, moved = step.vjp(parameters, inputs, out, g + sign * off)
+            for below, each, other in zip(handed, right, others, strict=True):
+                assert (np.abs(other - each) <= 1.01 * below.error + 1e-14).all()
+            for name in gradients:
+                assert (np.abs(moved[name] - gradients[name]) <= 1.01 * bounds[name] + 1e-14).all()
 
 
-def test_what_is_not_heard_changes_nothing_above(drawn):
-    step, parameters, inputs = drawn
-    features = tuple(x.shape[1:] for x in inputs)
-    above = np.zeros(step.out(*features), dtype=bool)
-    above.flat[0] = True
-    below = step.heard(parameters, features, above)
-    assert tuple(each.shape for each in below) == features
-    other = [(x + 1) % step.tokens if step.tokens else x + 0.1 for x in inputs]
-    moved = [np.where(mask, x, each) for mask, x, each in zip(below, inputs, other, strict=True)]
-    np.testing.assert_array_equal(
-        step.forward(parameters, *moved)[:, above], step.forward(parameters, *inputs)[:, above]
-    )
-
-
-def test_the_sides_of_a_kink_are_pieces_of_the_output(drawn):
-    """Held on the piece that it is on, a number is what the forward pass gives."""
-    step, parameters, inputs = drawn
-    if not step.has_pieces:
+@on_every_step
+def test_errors_of_the_upstream_and_the_inputs_are_carried_downwards(drawn):
+    step, p, inputs = drawn
+    if step.tokens:
         return
-    (x,) = inputs
-    pieces = step.pieces(x)
-    np.testing.assert_array_equal(step.branch(parameters, x, pieces), step.forward(parameters, x))
-    sides = step.sides(x, np.zeros(x.shape))
-    np.testing.assert_array_equal(sides.below, pieces)
-    np.testing.assert_array_equal(sides.above, pieces)
+    (out, upstream), rng = upstream_of(drawn), np.random.default_rng(5)
+    off = tuple(1e-7 * np.ones(x.shape) for x in inputs)
+    known = Known(inputs, out, off, step.error(p, inputs, out, off, EXACT))
+    given = Upstream(upstream, 1e-7 * np.ones(out.shape), np.zeros(out.shape))
+    below, bounds = step.vjp_error(p, known, given, EXACT)
+    handed, gradients = step.vjp(p, inputs, out, upstream)
+    for _ in range(4):
+        moved = tuple(x + rng.choice([-1.0, 1.0], x.shape) * by for x, by in zip(inputs, off, strict=True))
+        other = upstream + 1e-7 * rng.choice([-1.0, 1.0], out.shape)
+        found, found_gradients = step.vjp(p, moved, step.forward(p, *moved), other)
+        for one, was, each in zip(found, handed, below, strict=True):
+            assert (np.abs(one - was) <= 1.001 * each.error + 1e-12).all()
+        for name in bounds:
+            assert (np.abs(found_gradients[name] - gradients[name]) <= 1.001 * bounds[name] + 1e-12).all()

@@ -73,13 +73,12 @@ def test_bounded_scores_are_noted(activation, loss, line):
     assert line in said
 
 
-@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_other_outputs_have_no_note(outputs, activation, loss):
-    remarked = (activation, loss) in [each[:2] for each in OUTPUTS]
-    said = unusual(problem_of((4, "tanh"), (outputs, activation), loss=loss))
-    assert len(said) == remarked
+def test_other_outputs_have_no_note(activation):
+    for number, loss in enumerate(LOSSES):
+        remarked = (activation, loss) in [each[:2] for each in OUTPUTS]
+        said = unusual(problem_of((4, "tanh"), ((1, 3)[number % 2], activation), loss=loss))
+        assert len(said) == remarked, loss
 
 
 @pytest.mark.parametrize(
