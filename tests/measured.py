@@ -1,7 +1,12 @@
-"""Measure coverage in the first case of each test, because tracing takes as long as the tests."""
+"""Measure coverage in the first half second of the first case of each test.
+
+Tracing takes as long as the tests, and what a test reaches it reaches soon: this measures nearly every branch
+that all tests reach, in a tenth of the time.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +14,17 @@ from typing import Any
 
 import pytest
 
+SECONDS = 0.5
+"""The processor time of a test after which the measurement stops."""
+
 _FIRST = pytest.StashKey[set[str]]()
 """The first case of every test of the session."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
-    if item.nodeid in _first_cases(item.session) and item.get_closest_marker("slow") is None:
-        return (yield)
-    with unmeasured():
+    is_measured = item.nodeid in _first_cases(item.session) and item.get_closest_marker("slow") is None
+    with measured() if is_measured else unmeasured():
         return (yield)
 
 
@@ -30,11 +37,40 @@ def _first_cases(session: pytest.Session) -> set[str]:
     return session.stash[_FIRST]
 
 
+def _measurement() -> Any:
+    """Return the measurement of this process, or None."""
+    coverage = sys.modules.get("coverage")
+    return coverage.Coverage.current() if coverage else None
+
+
+@contextmanager
+def measured() -> Iterator[None]:
+    """Measure for the first `SECONDS`, if this process is measured at all."""
+    measurement = _measurement()
+    if measurement is None or not hasattr(signal, "setitimer"):
+        yield
+        return
+    paused = []
+
+    def pause(*_: Any) -> None:
+        measurement.stop()
+        paused.append(True)
+
+    before = signal.signal(signal.SIGVTALRM, pause)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+        if paused:
+            measurement.start()
+
+
 @contextmanager
 def unmeasured() -> Iterator[None]:
     """Pause the measurement of this process, if there is one."""
-    coverage = sys.modules.get("coverage")
-    measurement = coverage.Coverage.current() if coverage else None
+    measurement = _measurement()
     if measurement is None:
         yield
         return
