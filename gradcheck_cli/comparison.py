@@ -42,7 +42,7 @@ class Comparison(Judged):
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
-    elsewhere: the size of the largest entry in any tensor; an entry negligible next to it counts as 0.
+    elsewhere: the size that an entry of 0 is compared with, such as the largest entry in any tensor.
     projected: what is known about the entries that were not checked individually; None if all were.
     """
 
@@ -189,13 +189,13 @@ def compare(
     rounding: Array,
     rtol: float,
     eps: float = EPS,
-    elsewhere: float = 0.0,
+    elsewhere: Array | float = 0.0,
     projected: Projected | None = None,
 ) -> Comparison:
     """Compare one tensor's analytic gradient with its numerical estimate. All arrays have the same shape.
 
     rounding: a first-order bound on the rounding of a correct gradient computed with machine epsilon eps.
-    elsewhere: the size of the largest entry in any tensor.
+    elsewhere: the size that an entry of 0 is compared with, such as the largest entry in any tensor.
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding

@@ -109,7 +109,8 @@ class Judged:
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
-    elsewhere: the size of the largest entry in any tensor; an entry negligible next to it counts as 0.
+    elsewhere: the size of the largest entry in any tensor; an entry of 0 whose error is negligible next to it
+        counts as 0. It is 0 for entries that must not be compared with other tensors.
     projected: what is known about the entries that were not checked individually; None if all were.
     """
 
@@ -120,7 +121,7 @@ class Judged:
     rounding: Array = field(repr=False)
     rtol: float
     eps: float = EPS
-    elsewhere: float = 0.0
+    elsewhere: Array | float = 0.0
     projected: Projected | None = None
 
     @property
@@ -212,7 +213,7 @@ class Judged:
     def _trifle(self) -> Array:
         summed_from = self.rounding / self.eps
         largest = float(np.nanmax(self.scale, initial=0.0))
-        compared_with = np.where(self.analytic == 0, max(self.elsewhere, largest), largest)
+        compared_with = np.where(self.analytic == 0, np.maximum(self.elsewhere, largest), largest)
         return TRIFLE * np.nan_to_num(np.maximum(summed_from, compared_with), nan=0.0, posinf=0.0)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,13 @@ class Claim:
 
     rounding: for each gradient, a bound on the rounding error of a correct one.
     rtol: the relative tolerance of each tensor.
-    elsewhere: the size of the largest entry in any tensor; an entry negligible next to it counts as 0.
+    elsewhere: for each tensor, the size that an entry of 0 is compared with; see `Judged`.
     """
 
     analytic: Analytic
     rounding: Mapping[str, Array]
     rtol: Mapping[str, float]
-    elsewhere: float
+    elsewhere: Mapping[str, Array]
 
     @property
     def names(self) -> Sequence[str]:
@@ -46,7 +46,7 @@ class Claim:
             self.rounding[name],
             self.rtol[name],
             float(np.finfo(self.analytic.dtypes[name]).eps),
-            self.elsewhere,
+            self.elsewhere[name],
             projected,
         )
 
@@ -57,8 +57,14 @@ class Claim:
 
 
 def claim_of(
-    analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: float = 0.0
+    analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: Mapping[str, Array]
 ) -> Claim:
     """Return a claim with tolerance `rtol` for every tensor, by default the one for the tensor's type."""
     tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
     return Claim(analytic, rounding, tolerances, elsewhere)
+
+
+def largest_of(values: Iterable[Array]) -> float:
+    """Return the largest absolute value of all finite numbers in these arrays."""
+    sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in values]
+    return float(max(sizes, default=0.0))

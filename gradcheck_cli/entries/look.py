@@ -95,16 +95,26 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
     """Return a look after further steps for the entries that need them.
 
     Entries that agree need no more steps; entries that are far off need one. The rest get the whole
-    ladder, and those still open get wider arithmetic.
+    ladder, and those still open get wider arithmetic. If the whole ladder clears the worst entry of a tensor,
+    it was the first steps that misled, and all wrong entries of the tensor get the ladder.
     worst: whether the worst entry gets the whole ladder as well.
     """
     if wrong := look.wrong:
         look = look.after(reference.confirm(look.estimates, wrong))
-    if undecided := union(look.open, look.doubtful, look.worst_wrong if worst else {}):
+    worst_wrong = look.worst_wrong if worst else {}
+    if undecided := union(look.open, look.doubtful, worst_wrong):
         look = look.after(reference.refine(look.estimates, undecided))
+    if as_bad := _as_bad(look, worst_wrong):
+        look = look.after(reference.refine(look.estimates, as_bad))
     if still_open := look.still_open:
         look = look.after(reference.sharpen(look.estimates, still_open))
     return look
+
+
+def _as_bad(look: Look, worst: Masks) -> Masks:
+    """Return the wrong entries of each tensor whose worst entry is not wrong after a closer look."""
+    wrong = look.wrong
+    return {name: wrong[name] for name, mask in worst.items() if name in wrong and not (mask & wrong[name]).any()}
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:

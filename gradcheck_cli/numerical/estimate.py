@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising
 from gradcheck_cli.numerical.objective import Movable, Moved
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import EPS, Array
@@ -61,6 +62,15 @@ class Estimate:
         error[mask] = np.where(known, finer.error, error[mask])
         return Estimate(value, error)
 
+    def overruled(self, mask: Array, finer: Estimate) -> Estimate:
+        """Return a copy with the estimates at `mask` taken from `finer`, even where `finer` is unknown.
+
+        finer: one estimate for each marked derivative, (M,), from more steps than those of this estimate.
+        """
+        value, error = self.value.copy(), self.error.copy()
+        value[mask], error[mask] = finer.value, finer.error
+        return Estimate(value, error)
+
     def widened(self, mask: Array, other: Estimate) -> Estimate:
         """Return a copy in which each error at `mask` covers the distance to `other` plus the error there.
 
@@ -110,18 +120,35 @@ def differentiate(
 
     If the larger steps of a number cross a kink, the number gets further steps after the ladder; the longest
     of these is half the shortest step that crosses. A number far smaller than its unit gets steps scaled to
-    its own size.
+    its own size. A number next to a feature that is narrower than all steps gets shorter ones.
     """
     which, largest = _all_or(which, movable), step or scheme.step
-    estimate, crossing = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
+    estimate, crossing, narrow, _ = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
+    if narrow.any():
+        shorter = largest * scheme.ladder[-1]
+        finer, _, _, rising = _evaluate(movable, scheme, _OWN_LADDER, shorter, which[narrow], progress)
+        estimate = _closer_to(estimate, narrow, finer, rising)
     if scheme.extrapolate:
         estimate = _of_own_size(movable, scheme, estimate, largest, which, progress)
     short = crossing > 0
     if not (scheme.extrapolate and short.any()):
         return estimate
     below = 0.5 * largest * np.array(scheme.ladder)[crossing[short] - 1]
-    own, _ = _evaluate(movable, scheme, _OWN_LADDER, below, which[short], progress)
+    own = _evaluate(movable, scheme, _OWN_LADDER, below, which[short], progress).estimate
     return estimate.improved(short, own)
+
+
+def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -> Estimate:
+    """Return `found` with the estimates of numbers next to a narrow feature taken from shorter steps.
+
+    If the shorter steps do not settle but confirm that there is a feature, the number is unknown.
+
+    narrow: a mask of these numbers.  finer: their estimates.  rising: whether their slopes keep rising.
+    """
+    settled = finer.error <= CHANGES * np.abs(finer.value)
+    unknown = narrow.copy()
+    unknown[narrow] = settled | rising
+    return found.where(~unknown).improved(narrow, finer.where(settled))
 
 
 def _of_own_size(
@@ -134,9 +161,8 @@ def _of_own_size(
     small = _own_size(movable, which) < _SMALL
     if not small.any():
         return found
-    own, _ = _evaluate(
-        movable, scheme, _OWN_LADDER, step * _own_size(movable, which[small]), which[small], progress
-    )
+    own_steps = step * _own_size(movable, which[small])
+    own = _evaluate(movable, scheme, _OWN_LADDER, own_steps, which[small], progress).estimate
     return found.challenged(small, own, np.zeros(len(own.value))).improved(small, own)
 
 
@@ -173,10 +199,10 @@ def certify(
     if not scheme.escalates:
         return differentiate(movable, scheme, step, which, progress)
     rungs, largest = [scheme.ladder[i] for i in scheme.certify], step or scheme.step
-    first, _ = _evaluate(movable, scheme, rungs, largest, which, progress, certify=True)
+    first = _evaluate(movable, scheme, rungs, largest, which, progress, certify=True).estimate
 
     def closer(some: Array) -> Estimate:
-        return _evaluate(movable, scheme, rungs, _CLOSER * largest, some, progress, certify=True)[0]
+        return _evaluate(movable, scheme, rungs, _CLOSER * largest, some, progress, certify=True).estimate
 
     def whole(some: Array) -> Estimate:
         return differentiate(movable, scheme, step, some, progress)
@@ -258,6 +284,20 @@ def _all_or(which: Array | None, movable: Movable) -> Array:
     return np.arange(len(movable.position)) if which is None else which
 
 
+class _Evaluated(NamedTuple):
+    """The estimates of M numbers from a ladder of steps.
+
+    crossing: (M,), how many steps cross a kink, counted from the longest up to the first that does not.
+    narrow: (M,), whether a feature seems to be narrower than the shortest steps.
+    rising: (M,), whether the slopes rise, or fall, from each of the first steps to the next.
+    """
+
+    estimate: Estimate
+    crossing: Array
+    narrow: Array
+    rising: Array
+
+
 def _evaluate(
     movable: Movable,
     scheme: Scheme,
@@ -266,10 +306,8 @@ def _evaluate(
     which: Array,
     progress: Progress | None,
     certify: bool = False,
-) -> tuple[Estimate, Array]:
-    """Return the estimates from the steps `ladder` · `step`, and how many steps cross a kink; both (M,).
-
-    Only the steps before the first one that does not cross a kink are counted.
+) -> _Evaluated:
+    """Return the estimates from the steps `ladder` · `step`.
 
     step: the largest step, either one for all numbers or one for each.
     """
@@ -279,19 +317,24 @@ def _evaluate(
         progress.expect(evaluations * len(which))
     value, error = (movable.spread.empty(len(which)) for _ in range(2))
     crossing = movable.spread.empty(len(which), np.intp)
+    narrow, rising = (movable.spread.empty(len(which), np.bool_) for _ in range(2))
+    told = scheme.extrapolate and movable.rest is None and not certify
 
     def batch(start: int) -> int:
         part = slice(start, start + movable.batch)
         rows = [_uncrossed(slopes_at(movable, scheme, which[part], rung * largest[part])) for rung in rungs]
         best = _best_of(rows, movable.rest is None, scheme, rungs, certify)
         value[part], error[part] = best.value, best.error
-        crossing[part] = np.isnan([row.value for row in rows]).cumprod(axis=0).sum(axis=0)
+        slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
+        crossing[part] = np.isnan(slopes).cumprod(axis=0).sum(axis=0)
+        narrow[part] = told and is_narrow(slopes, noise, rungs)
+        rising[part] = told and keep_rising(slopes)
         return len(best.value)
 
     for done in movable.spread(batch, range(0, len(which), movable.batch)):
         if progress:
             progress.advance(evaluations * done)
-    return Estimate(value, error), crossing
+    return _Evaluated(Estimate(value, error), crossing, narrow, rising)
 
 
 def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Estimate:

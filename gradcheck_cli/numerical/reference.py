@@ -156,7 +156,7 @@ class UnitDifferences:
             if not self.scheme.escalates:
                 self._pairs[site] = pairs.widened(mask, finer)
             elif objective is self.objective:
-                self._pairs[site] = pairs.replaced(mask, finer)
+                self._pairs[site] = pairs.overruled(mask, finer)
             else:
                 self._pairs[site] = pairs.improved(mask, finer)
 
@@ -298,7 +298,7 @@ class LiteralDifferences:
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         more = {name: self.at(name, np.flatnonzero(mask)) for name, mask in undecided.items()}
-        return estimates | {name: estimates[name].replaced(undecided[name], more[name]) for name in more}
+        return estimates | {name: estimates[name].overruled(undecided[name], more[name]) for name in more}
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates or self.objective.widest is None:

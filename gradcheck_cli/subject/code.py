@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -20,7 +20,7 @@ from gradcheck_cli.code.unwritten import refuse_erratic
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.directions.plan import plan
 from gradcheck_cli.entries.check import check_literally
-from gradcheck_cli.entries.claim import Claim, claim_of
+from gradcheck_cli.entries.claim import Claim, claim_of, largest_of
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.gradients.analytic import Analytic, dtype_of
 from gradcheck_cli.network.shifted import INPUTS
@@ -111,7 +111,8 @@ class CodeSubject:
         return check_along_directions(self._claim(how), code, how, progress, told)
 
     def _claim(self, how: CheckSpec) -> Claim:
-        return claim_of(self.analytic, self.rounding, how.rtol, _largest(self.analytic.values.values()))
+        largest = np.array(largest_of(self.analytic.values.values()))
+        return claim_of(self.analytic, self.rounding, how.rtol, dict.fromkeys(self.rounding, largest))
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note for each tensor with entries on a kink."""
@@ -141,12 +142,6 @@ class CodeSubject:
             loss=self.analytic.loss,
         )
         return replace(found, places=places, basis="a layer" if function.is_layer else found.basis)
-
-
-def _largest(arrays: Iterable[Array]) -> float:
-    """Return the largest absolute value of all finite numbers in these arrays."""
-    sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in arrays]
-    return float(max(sizes, default=0.0))
 
 
 # --- loading -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.entries.check import check_by_units, check_literally
-from gradcheck_cli.entries.claim import Claim, claim_of
+from gradcheck_cli.entries.claim import Claim, claim_of, largest_of
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.gradients.sources import read_gradients
 from gradcheck_cli.moving.objective import NetworkObjective
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 _BLOCKS = 8
 """The largest number of temporary arrays of block size that exist at the same time."""
+
+_NOTHING = 1e-18
+"""An entry is a sum of nothing if its terms are below this share of the largest entry in any tensor.
+
+Only such an entry is compared with other tensors. A rounding bound is ε times the terms of a right gradient.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,12 @@ class NetworkSubject:
         return check_by_units(claim, units, literal, how, progress)
 
     def _claim(self, how: CheckSpec) -> Claim:
-        return claim_of(self.analytic, self.rounding, how.rtol)
+        largest, dtypes = largest_of(self.analytic.values.values()), self.analytic.dtypes
+        elsewhere = {
+            name: np.where(bound <= _NOTHING * np.finfo(dtypes[name]).eps * largest, largest, 0.0)
+            for name, bound in self.rounding.items()
+        }
+        return claim_of(self.analytic, self.rounding, how.rtol, elsewhere)
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note on each kink of the network."""

@@ -18,7 +18,8 @@ def claim(**values: list[float]) -> Claim:
     arrays = {name: np.array(value) for name, value in values.items()}
     dtypes = dict.fromkeys(arrays, np.dtype(np.float64))
     rounding = {name: np.zeros(array.shape) for name, array in arrays.items()}
-    return claim_of(Analytic(arrays, dtypes, "a test"), rounding, rtol=None)
+    elsewhere = dict.fromkeys(arrays, np.array(0.0))
+        return claim_of(Analytic(arrays, dtypes, "a test"), rounding, rtol=None, elsewhere=elsewhere)
 
 
 def estimate(value: list[float], error: list[float]) -> Estimate:
