@@ -19,7 +19,7 @@ def claim(**values: list[float]) -> Claim:
     dtypes = dict.fromkeys(arrays, np.dtype(np.float64))
     rounding = {name: np.zeros(array.shape) for name, array in arrays.items()}
     elsewhere = dict.fromkeys(arrays, np.array(0.0))
-        return claim_of(Analytic(arrays, dtypes, "a test"), rounding, rtol=None, elsewhere=elsewhere)
+    return claim_of(Analytic(arrays, dtypes, "a test"), rounding, rtol=None, elsewhere=elsewhere)
 
 
 def estimate(value: list[float], error: list[float]) -> Estimate:

@@ -1,0 +1,217 @@
+"""Check one random network of any kind of layer, with right gradients and with planted mistakes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+from mistakes import VISIBLE, effect
+from random_layers import FEATURES, TWISTS, kinds_of, random_layers
+from spoilt import SPOILS
+
+from gradcheck_cli import InputError, Spec, Verdict
+from gradcheck_cli.diagnose.diagnosis import Diagnosis
+from gradcheck_cli.errors import UntrustedReferenceError
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.mutate.plant import plants
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
+from gradcheck_cli.network.network import gradients
+from gradcheck_cli.numerical.looks import Remembered
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.subject.network import NetworkSubject, network_subject
+
+Gradients = dict[str, np.ndarray]
+
+MOST_STEPS = 20
+"""The most wrong backward steps to plant in one network."""
+
+_HULL = 48
+_NEARBY = 1e-7
+"""How far the parameters are nudged, relative to their size, to see both sides of every kink."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network of the benchmark: the kind of layer that it features, its twist and its seed."""
+
+    kind: str
+    twist: str
+    seed: int
+
+    @property
+    def said(self) -> str:
+        return f"{self.kind}, {self.twist}, seed {self.seed}"
+
+
+def jobs(count: int, seed: int) -> list[Job]:
+    """Return this many networks, each kind of layer in turn, and each twist in turn."""
+    kinds, twists = list(FEATURES), list(TWISTS)
+    return [
+        Job(kinds[i % len(kinds)], twists[i // len(kinds) % len(twists)], seed + i) for i in range(count)
+    ]
+
+
+@dataclass
+class LayerTally:
+    """Verdicts on networks of any kind of layer.
+
+    rights: (twist, verdict) → right networks.  kinds: how many networks have each kind of layer or loss.
+    plants: (group of mistakes, verdict) → planted mistakes.  remarks: every miss, with what reproduces it.
+    """
+
+    rights: Counter[tuple[str, str]] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    plants: Counter[tuple[str, str]] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: LayerTally) -> LayerTally:
+        self.rights += other.rights
+        self.kinds += other.kinds
+        self.plants += other.plants
+        self.remarks += other.remarks
+        return self
+
+
+@dataclass(frozen=True)
+class _Undiagnosed(NetworkSubject):
+    """A subject whose wrong gradients get no diagnosis, which takes longer than the check."""
+
+    def why(self, comparisons: object) -> Diagnosis:
+        return Diagnosis((), 0, (), (), "network")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A network whose right gradients have been checked; every further check uses the same differences."""
+
+    spec: Spec
+    subject: NetworkSubject
+    looks: Remembered
+
+    @classmethod
+    def of(cls, spec: Spec) -> Checked:
+        subject = network_subject(spec, build_problem(spec))
+        quiet = _Undiagnosed(**{each.name: getattr(subject, each.name) for each in fields(subject)})
+        return cls(spec, quiet, Remembered())
+
+    @property
+    def right(self) -> Mapping[str, np.ndarray]:
+        return self.subject.analytic.values
+
+    def verdict(self, values: Mapping[str, np.ndarray]) -> Verdict:
+        typed = {name: values[name].astype(self.subject.analytic.dtypes[name]) for name in self.right}
+        analytic = Analytic(typed, self.subject.analytic.dtypes, "a benchmark")
+        return replace(self.subject, analytic=analytic).check(self.spec.check, looks=self.looks).verdict
+
+    def excuse(self, wrong: Mapping[str, np.ndarray], hull: Hull) -> str:
+        """Return why no check may call these gradients wrong, or nothing if the check must."""
+        off = {name: np.abs(wrong[name] - right) for name, right in self.right.items()}
+        if not effect(wrong, self.right) > VISIBLE:
+            return "invisible"
+        allowed = {name: 2 * ROUNDING_SAFETY * bound for name, bound in self.subject.rounding.items()}
+        if all((each <= allowed[name]).all() for name, each in off.items()):
+            return "hidden by rounding"
+        return "a usual convention" if hull.holds(wrong, self.right) else ""
+
+
+@dataclass(frozen=True)
+class Hull:
+    """The least and the greatest gradient of every entry over points so near that only kinks tell them apart.
+
+    It is empty if no number lies on a kink.
+    """
+
+    low: Gradients
+    high: Gradients
+
+    @classmethod
+    def of(cls, subject: NetworkSubject) -> Hull:
+        network, problem = subject.problem.network, subject.problem
+        if not subject.objective.kinks.any:
+            return cls({}, {})
+        rng, each = np.random.default_rng(0), []
+        for _ in range(_HULL):
+            near = {
+                name: value + _NEARBY * (np.abs(value) + 1e-3) * rng.normal(size=value.shape)
+                for name, value in problem.parameters.items()
+            }
+            x = problem.x if network.tokens else problem.x + _NEARBY * rng.normal(size=problem.x.shape)
+            each.append(gradients(network, near, x, problem.target))
+        return cls(
+            {name: np.min([one[name] for one in each], axis=0) for name in each[0]},
+            {name: np.max([one[name] for one in each], axis=0) for name in each[0]},
+        )
+
+    def holds(self, wrong: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> bool:
+        """Return whether every entry that differs from the right one lies between the two bounds."""
+        if not self.low:
+            return False
+        for name, value in wrong.items():
+            slack = 1e-5 * np.abs(right[name]).max(initial=0.0)
+            differs = ~(np.abs(value - right[name]) <= slack)
+            if differs.any() and name not in self.low:
+                return False
+            if differs.any():
+                within = (self.low[name] - slack <= value) & (value <= self.high[name] + slack)
+                if not within[differs].all():
+                    return False
+        return True
+
+
+def examine(job: Job) -> LayerTally:
+    """Return the verdicts on one network's right gradients and on every planted mistake."""
+    tally, raw = LayerTally(), random_layers(job.seed, job.kind, job.twist)
+    with np.errstate(all="ignore"):
+        try:
+            checked = Checked.of(Spec.model_validate(raw))
+            verdict = checked.verdict(checked.right)
+        except InputError as error:
+            tally.rights[job.twist, "no finite loss"] += 1
+            if "finite" not in str(error) and "overflow" not in str(error) and "mean over nothing" not in str(error):
+                tally.remarks.append(f"{job.said}: refused: {error}")
+            return tally
+        except UntrustedReferenceError as error:
+            tally.rights[job.twist, "contradiction"] += 1
+            tally.remarks.append(f"{job.said}: {error}")
+            return tally
+        if not any(value.any() for value in checked.right.values()):
+            tally.rights[job.twist, "no gradient"] += 1
+            return tally
+        tally.kinds.update(set(kinds_of(raw)))
+        tally.rights[job.twist, verdict.value] += 1
+        if verdict is not Verdict.AGREES:
+            tally.remarks.append(f"{job.said}: right, and {verdict}")
+        if verdict is not Verdict.WRONG:
+            _plant(job, checked, tally)
+    return tally
+
+
+def _plant(job: Job, checked: Checked, tally: LayerTally) -> None:
+    hull, rng = Hull.of(checked.subject), np.random.default_rng(job.seed)
+    for group, name, wrong in _mistakes(checked, rng):
+        if excuse := checked.excuse(wrong, hull):
+            tally.plants[group, excuse] += 1
+            continue
+        try:
+            verdict = checked.verdict(wrong).value
+        except UntrustedReferenceError:
+            verdict = "contradiction"
+        tally.plants[group, verdict] += 1
+        if verdict != Verdict.WRONG.value:
+            off = effect(wrong, checked.right)
+            tally.remarks.append(f"{job.said}: '{name}' {verdict}, effect {off:.1e}")
+
+
+def _mistakes(checked: Checked, rng: np.random.Generator) -> Iterator[tuple[str, str, Gradients]]:
+    """Yield mistakes with their group and name: spoilt tensors, and wrong backward steps."""
+    right = {name: value.astype(np.float64) for name, value in checked.right.items()}
+    telling = [name for name, value in right.items() if value.any()]
+    for how, spoil in SPOILS.items():
+        name = str(rng.choice(telling))
+        yield "spoilt tensors", f"{name}: {how}", {**right, name: spoil(right[name], rng)}
+    steps = list(plants(checked.subject.problem))
+    for i in sorted(rng.permutation(len(steps))[:MOST_STEPS]):
+        wrong = {name: value for name, value in steps[i].gradients.items() if name in right}
+        yield "wrong backward steps", f"{steps[i].wrong.kind} in {steps[i].where}", {**right, **wrong}
