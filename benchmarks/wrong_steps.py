@@ -1,0 +1,68 @@
+"""Backprop through a network's graph with a wrong step, planted in one statement of its author's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradcheck_cli.diagnose.loops import Repeated, statements
+from gradcheck_cli.diagnose.steps import VARIANTS
+from gradcheck_cli.diagnose.variant import Visit, pass_through
+from gradcheck_cli.network.penalties import PENALTIES
+from gradcheck_cli.problem.problem import Problem
+
+Gradients = dict[str, np.ndarray]
+
+_UNKNOWN = 0.7
+"""The value of a mistake's unknown, such as a factor."""
+
+
+def wrong_steps(problem: Problem, rng: np.random.Generator, most: int) -> Iterator[tuple[str, Gradients]]:
+    """Yield up to `most` mistakes that change something, each with its name and the gradients that result.
+
+    Each is a random row of the table of wrong steps, in a random place that it applies to.
+    """
+    nodes = problem.network.graph.nodes
+    places = list(statements(nodes))
+    pairs = [
+        Repeated(variant, place)
+        for variant in VARIANTS
+        for place in places
+        if isinstance(nodes[min(place)].step, variant.step)
+    ]
+    found = 0
+    for i in rng.permutation(len(pairs)):
+        gradients = _backprop(problem, pairs[i])
+        if gradients is not None:
+            yield f"{pairs[i].variant.wrong.kind} in {nodes[max(pairs[i].nodes)].layer}", gradients
+            found += 1
+        if found == most:
+            return
+
+
+def _backprop(problem: Problem, wrong: Repeated) -> Gradients | None:
+    """Return all gradients, penalties included; None if the mistake changes nothing."""
+    network, parameters = problem.network, problem.parameters
+    at = pass_through(problem, {})
+    upstream = {len(at.values) - 1: network.coefficient * network.loss.gradient(at.values[-1], problem.target)}
+    found: Gradients = {}
+    arrived: dict[int, np.ndarray] = {}
+    is_made = False
+    for i in reversed(range(len(network.graph.nodes))):
+        visit = Visit(at, i, upstream.pop(i + 1, np.zeros_like(at.values[i + 1])), dict(arrived))
+        arrived[i] = visit.upstream
+        handed = wrong.made(visit, _UNKNOWN)
+        is_made = is_made or handed is not None
+        if i < min(wrong.nodes) and not is_made:
+            return None
+        shares, own = visit.right if handed is None else handed
+        for k, share in zip(visit.node.inputs, shares, strict=True):
+            upstream[k] = upstream[k] + share if k in upstream else share
+        for name, gradient in own.items():
+            full, value = visit.node.names[name], gradient.reshape(parameters[visit.node.names[name]].shape)
+            found[full] = found[full] + value if full in found else value
+    for name in found:
+        for penalty, strength in network.penalties_on(name).items():
+            found[name] = found[name] + PENALTIES[penalty].derivative(parameters[name], strength)
+    return found if is_made else None
