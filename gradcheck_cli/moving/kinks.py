@@ -30,6 +30,7 @@ class OnKink:
     mask: the elements on a kink.  below, above: the pieces on the two sides of each.
     exact: the elements that are on a kink in any arithmetic.
     more: whether more than two pieces meet at any element.
+    alike: whether code chooses the same side for equal inputs, as in relu'(0), but not in a maximum that is tied.
     """
 
     mask: Array
@@ -37,6 +38,7 @@ class OnKink:
     above: Array
     exact: Array
     more: bool
+    alike: bool
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Numbered:
     count: how many groups there are.
     parallel: whether no sample has kinks in more than one place, so that each kink contributes to a
         slope independently of the others.
+    shared: whether all kinks are exact and alike, so that code chooses one side for each group.
     """
 
     of_nodes: Mapping[int, Array]
     of_loss: Array
     count: int
     parallel: bool
+    shared: bool
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ class Kinks:
             for (i, kink), part in zip(self.of_nodes.items(), of_nodes, strict=True)
         }
         of_loss = of_loss.reshape(self.of_loss.shape)
-        return Numbered(in_shape, of_loss, int(numbers.max(initial=-1)) + 1, bool(most <= 1))
+        count = int(numbers.max(initial=-1)) + 1
+        shared = not alone.any() and all(kink.alike for kink in self.of_nodes.values() if kink.mask.any())
+        return Numbered(in_shape, of_loss, count, bool(most <= 1), shared)
 
     def told(self, network: Network) -> Iterator[str]:
         """Yield one short line for each step, loss or parameter that has elements on a kink."""
@@ -167,7 +173,8 @@ def find_kinks(
 def _on(step: Step, y: Array, y_error: Array, arithmetic: Arithmetic) -> OnKink:
     sides = step.sides(y, ROUNDING_SAFETY * y_error + _LEAST)
     exact = sides.reach < ROUNDING_SAFETY * _EXACT * arithmetic.tiny
-    return OnKink(sides.below != sides.above, sides.below, sides.above, exact, sides.more)
+    alike = step.couples == "nothing"
+    return OnKink(sides.below != sides.above, sides.below, sides.above, exact, sides.more, alike)
 
 
 def _by_sample(array: Array) -> Array:

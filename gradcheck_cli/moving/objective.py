@@ -172,6 +172,11 @@ class NetworkObjective(AtRest):
             for others in combinations(numbers, size)
         )
 
+    @property
+    def shared_corners(self) -> tuple[NetworkObjective, ...]:
+        """The corners, if the code's own convention chooses the side of every kink, in all samples alike."""
+        return self.corners if self.numbered.shared else ()
+
     @cached_property
     def one_by_one(self) -> tuple[NetworkObjective, ...]:
         """The objectives with all kinks on their left, and with exactly one kink of each sample on its right.

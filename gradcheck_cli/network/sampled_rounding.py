@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.network.graph import Node
 from gradcheck_cli.network.network import Network, gradients
-from gradcheck_cli.network.step import Arrays
+from gradcheck_cli.network.step import Arrays, Inputs
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.types import Array
 
 _SAMPLES = 8
@@ -26,14 +29,12 @@ def capped(
 ) -> dict[str, Array]:
     """Return the bounds of the first-order analysis, limited by what the observed rounding makes plausible.
 
-    The analysis assumes the worst case of every rounding. Through a stack of batch normalisations, its bounds
-    grow to the size of the gradients themselves and would excuse any mistake. If a step has common formulas
-    that lose digits and gradcheck's formula does not, the observed rounding says nothing about them, and the
-    bounds stay as they are.
+    The analysis assumes the worst case of every rounding. Through a stack of normalisations or attention, its
+    bounds grow to the size of the gradients themselves and would excuse any mistake. Where common formulas of an
+    activation lose digits that gradcheck's formula keeps, the rounding of such a formula is added.
     """
-    if any(node.step.loses_digits for node in network.graph.nodes):
-        return dict(bounds)
     rng = np.random.default_rng(0)
+    rough = _with_common_formulas(network, rng)
     seen = {name: np.zeros(bound.shape) for name, bound in bounds.items()}
     size = dict.fromkeys(bounds, 0.0)
     for _ in range(_SAMPLES):
@@ -41,7 +42,7 @@ def capped(
             name: (value * (1.0 + _NUDGE * rng.uniform(-1, 1, value.shape))).astype(dtype)
             for name, value in parameters.items()
         }
-        narrow = gradients(network, nudged, x.astype(dtype), target.astype(dtype))
+        narrow = gradients(rough, nudged, x.astype(dtype), target.astype(dtype))
         wide = gradients(
             network,
             {name: value.astype(np.float64) for name, value in nudged.items()},
@@ -58,3 +59,39 @@ def _cap(seen: Array, size: float) -> Array:
     whole = np.sqrt(np.mean(np.square(seen)))
     cap = np.maximum(_UNLIKE * np.maximum(seen, whole), _FLOOR * size)
     return np.where(cap > 0, cap, np.inf)  # no rounding was observed if everything is exactly 0
+
+
+@dataclass(frozen=True)
+class _Rough(Pointwise):
+    """An activation that rounds like a common formula, which loses digits that gradcheck's formula keeps."""
+
+    rng: np.random.Generator = np.random.default_rng(0)
+
+    def forward(self, p: Arrays, *inputs: Array) -> Array:
+        (y,) = inputs
+        lost = 0.0 if self.row.absolute is None else self.row.absolute(y)
+        return super().forward(p, y) + self._rounding(y, lost)
+
+    def vjp(
+        self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
+    ) -> tuple[Inputs, dict[str, Array]]:
+        (y,), ((delta,), _) = inputs, super().vjp(p, inputs, output, upstream)
+        lost = float(self.row.bounded) + (0.0 if self.row.absolute is None else self.row.absolute(y))
+        return (delta + self._rounding(y, lost) * upstream,), {}
+
+    def _rounding(self, y: Array, lost: Array | float) -> Array:
+        """Return errors of ± `lost`, in units of ε."""
+        signs = self.rng.choice([-1.0, 1.0], y.shape)
+        return np.asarray(float(np.finfo(y.dtype).eps) * lost * signs, dtype=y.dtype)
+
+
+def _with_common_formulas(network: Network, rng: np.random.Generator) -> Network:
+    """Return the network with activations that round like common formulas."""
+
+    def rough(node: Node) -> Node:
+        step = node.step
+        is_one = isinstance(step, Pointwise) and not step.row.coupled
+        return replace(node, step=_Rough(step.row, step.is_activation, rng)) if is_one else node  # type: ignore[attr-defined]
+
+    nodes = tuple(rough(node) for node in network.graph.nodes)
+    return replace(network, graph=replace(network.graph, nodes=nodes))

@@ -68,7 +68,6 @@ class Step:
     makes_images: whether the output is an image [channels, height, width].
     keeps_axes: whether the axes of an output in the shape of the input keep their meaning.
     tokens: the number of different tokens if the input holds tokens (whole numbers from 0), else 0.
-    loses_digits: whether common formulas for the step lose digits that gradcheck's formulas keep.
     label: the text for this step in a one-line description of a network, if any.
     In all methods, p holds the step's parameters, by their names in the step.
     """
@@ -82,7 +81,6 @@ class Step:
     makes_images: bool = False
     keeps_axes: bool = True
     tokens: int = 0
-    loses_digits: bool = False
 
     @property
     def has_rows(self) -> bool:

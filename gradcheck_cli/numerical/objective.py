@@ -195,5 +195,9 @@ class UnitObjective(Objective, Protocol):
         """The network under every combination of sides of its kinks; empty if there are too many."""
 
     @property
+    def shared_corners(self) -> Sequence[UnitObjective]:
+        """The corners, if each choice of a side concerns all samples alike; else empty."""
+
+    @property
     def one_by_one(self) -> Sequence[UnitObjective]:
         """The networks with all kinks on their left and with exactly one on its right; empty if too many."""

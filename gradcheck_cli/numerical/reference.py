@@ -192,12 +192,15 @@ class UnitDifferences:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks.
 
         The slope of a (feature, sample) pair is linear in the side chosen at each kink, so its extremes are
-        at the corners, where every kink is wholly on one side. If no kink acts through another, the extremes
-        are the sums of what each kink adds on its own.
+        at the corners, where every kink is wholly on one side. If the side is the same in all samples, the
+        extremes of an entry are at the corners, too. If no kink acts through another, the extremes are the sums
+        of what each kink adds on its own.
         """
         shape = self.objective.shapes[name]
+        own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
         if self.objective.literally(name):
-            return self._literal.between(name, undecided)
+            low, high = self._literally_between(name, undecided)
+            return low + np.min(own, axis=0), high + np.max(own, axis=0)
         corners = self.objective.corners
         each = [self.under(objective) for objective in corners or self.objective.one_by_one]
         if not each:
@@ -205,12 +208,34 @@ class UnitDifferences:
         for one in each:
             one.refine(one.estimate([name]), {name: undecided})
         low = high = np.zeros(shape)
+        if self.objective.shared_corners:
+            sums = [one._summed(name) for one in each]
+            return np.min(sums, axis=0) + np.min(own, axis=0), np.max(sums, axis=0) + np.max(own, axis=0)
         for site, factors in self.objective.uses(name):
             least, most = _extremes(np.stack([one._pairs[site].value for one in each]), bool(corners))
             middle, half = factors.sums(0.5 * (least + most)), factors.sizes(0.5 * (most - least))
             low, high = low + middle - half, high + middle + half
-        own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
         return low + np.min(own, axis=0), high + np.max(own, axis=0)
+
+    def _summed(self, name: str) -> Array:
+        """Return the slope of each entry: the sum over all pairs that it feeds, without penalties."""
+        shares = (factors.sums(self._pairs[site].value) for site, factors in self.objective.uses(name))
+        return reduce(np.add, shares)
+
+    def _literally_between(self, name: str, undecided: Array) -> tuple[Array, Array]:
+        """Return the extremes of each entry's slope, without penalties, if every kink is shared by all samples.
+
+        The sides of kinks that single samples have cannot be chosen one by one, as an entry's slope is the sum
+        over all samples. The extremes are then unknown.
+        """
+        if not self.objective.shared_corners:
+            return self._literal.between(name, undecided)
+        which, slopes = np.flatnonzero(undecided), []
+        for corner in self.objective.shared_corners:
+            slopes.append(np.full(undecided.shape, np.nan))
+            entries = corner.entries(name)
+            slopes[-1].flat[which] = differentiate(entries, _escalated(self.scheme), None, which).value
+        return np.min(slopes, axis=0), np.max(slopes, axis=0)
 
     def _assemble(self, name: str) -> Estimate:
         shares = [(factors, self._pairs[site]) for site, factors in self.objective.uses(name)]

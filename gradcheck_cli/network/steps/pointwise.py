@@ -32,10 +32,6 @@ class Pointwise(Step):
         return self.row.pieces is not None
 
     @property
-    def loses_digits(self) -> bool:  # type: ignore[override]
-        return self.row.absolute is not None
-
-    @property
     def flat_below(self) -> bool:  # type: ignore[override]
         return self.row.flat_left
 
