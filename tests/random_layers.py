@@ -28,6 +28,9 @@ Rng = np.random.Generator
 MOST_NUMBERS = 48
 """The most numbers of one sample of any value between two layers."""
 
+LEAST_NORMALISED = 3
+"""The fewest numbers to normalise together: two numbers become ±1, whose gradient is all cancellation."""
+
 KINKED = tuple(name for name, row in ACTIVATIONS.items() if row.pieces)
 
 
@@ -202,7 +205,7 @@ def gated(key: str) -> Draw:
 def residual(here: Here) -> Raw:
     """Return a residual whose last layer has the shape of its input."""
     width = here.shape[-1]
-    inner: list[Any] = [here.choice("layer_norm", "rms_norm")] if here.coin() else []
+    inner: list[Any] = [{here.choice("layer_norm", "rms_norm"): True}] if here.coin() else []
     if len(here.shape) == 3:
         inner += [{"conv2d": here.shape[0], "kernel": 3, "padding": 1, **here.around()}]
     elif len(here.shape) == 2 and here.coin():
@@ -275,6 +278,8 @@ class Stack:
 
     def add(self, layer: Any) -> bool:
         """Add a layer, unless it does not fit or its output is too large; return whether it was added."""
+        if 0 < _normalised(layer, self.shape) < LEAST_NORMALISED:
+            return False
         try:
             shape = _shape_of(self.inputs, [*self.layers, layer])
         except UnfitError:
@@ -311,6 +316,18 @@ class Stack:
             for kind in self.rng.permutation(list(FEATURES)):
                 if kind not in ("embedding", "softmax", "log_softmax") and self.feature(str(kind)):
                     break
+
+
+def _normalised(layer: Any, shape: Shape) -> int:
+    """Return how many numbers a layer normalises together, subtracting their mean; 0 if it does not."""
+    if not isinstance(layer, dict):
+        return 0
+    if "residual" in layer:
+        return min((n for each in layer["residual"] if (n := _normalised(each, shape))), default=0)
+    if "layer_norm" in layer:
+        return shape[-1] if layer["layer_norm"] is True else math.prod(layer["layer_norm"])
+    groups = layer.get("group_norm", shape[0] if "instance_norm" in layer else 0)
+    return math.prod(shape) // groups if groups else 0
 
 
 def _has_tokens(layers: list[Any]) -> bool:
