@@ -1,8 +1,11 @@
 """Plant mistakes of every kind in random networks, and count whether the diagnosis names them.
 
     python benchmarks/diagnosis.py [--networks 100] [--seed N] [--family NAME] [--kinds NAME ...] [--jobs 2]
+    python benchmarks/diagnosis.py --layers [--networks 10] [--seed N] [--jobs 2]
 
-There are three questions, each with new random networks and mistakes:
+With --layers, the mistakes are in layers of every kind: convolutions, pooling, norms, embeddings, recurrent
+layers, attention and gated layers (`layer_diagnosis.py`). Without it, the networks are chains of dense
+layers, and there are three questions, each with new random networks and mistakes:
 
     a  every kind is known                 does it name the planted mistake and its place?
     b  the planted kind is not tried       does it say that it does not know, and where the fault is?
@@ -27,6 +30,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import layer_diagnosis
 import numpy as np
 from by_hand import Case, Gradients
 from diagnosis_counts import Tally, both, known, print_tables, print_targets, removed
@@ -116,7 +120,8 @@ def _said(diagnosis: Diagnosis) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=int, default=100, help="how many, over all families")
+    parser.add_argument("--layers", action="store_true", help="mistakes in layers of every kind")
+    parser.add_argument("--networks", type=int, help="100 over all families, or 10 of each kind of layer")
     parser.add_argument("--seed", type=int, default=int(np.random.default_rng().integers(2**31)))
     parser.add_argument("--family", choices=list(NETWORKS), action="append")
     parser.add_argument("--kinds", choices=list(KINDS), nargs="+", default=list(KINDS), metavar="NAME")
@@ -124,7 +129,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--verbose", action="store_true", help="every miss, with its family and seed")
     options = parser.parse_args()
-    families, count = options.family or list(NETWORKS), options.networks
+    if options.layers:
+        return int(layer_diagnosis.run(options.networks or 10, options.seed, options.jobs))
+    families, count = options.family or list(NETWORKS), options.networks or 100
     print(f"{count} networks from seed {options.seed}")
     tally = Tally()
     with ProcessPoolExecutor(options.jobs) as pool:

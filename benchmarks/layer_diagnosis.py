@@ -1,13 +1,14 @@
 """Plant mistakes in layers of every kind, in a backprop written by hand, and count whether they are named.
 
-A network has a dense layer or a convolution `first`, the layer `mid` with the mistake, and a dense layer `last`.
-The gradients come from `layers_by_hand` and its sisters, which share nothing with gradcheck's own steps.
+A network has a dense layer or a convolution `first`, the layer `mid` with the mistake, and a dense layer
+`last`. The gradients come from `layers_by_hand` and its sisters, which share nothing with gradcheck's own steps.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.network.steps.dropout import Dropout
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.subject.network import NetworkSubject, network_subject
 
@@ -129,13 +131,17 @@ class Network:
         spec = Spec.model_validate(_spec(subject, seed))
         return cls(subject, spec, build_problem(spec))
 
+    @property
+    def _mask(self) -> dict[str, np.ndarray]:
+        """The mask of dropout, which the network draws from the seed in its spec."""
+        steps = (node.step for node in self.problem.network.graph.nodes)
+        return {"mask": step.mask for step in steps if isinstance(step, Dropout)}
+
     def by_hand(self, mistake: str = "") -> Gradients:
         """Return the gradients of a pass by hand, with a mistake in `mid` or with none."""
         p, problem = self.problem.parameters, self.problem
-        options = dict(self.subject.options)
-        masks = [getattr(node.step, "mask", None) for node in problem.network.graph.nodes]
-        options |= {"mask": mask for mask in masks if mask is not None and self.subject.hand is tokens.Dropout}
-        layers = [self.subject.hand("mid", p, mistake, **options), by_hand.Flatten("flat", p), by_hand.Dense("last", p)]
+        mid = self.subject.hand("mid", p, mistake, **self.subject.options, **self._mask)
+        layers = [mid, by_hand.Flatten("flat", p), by_hand.Dense("last", p)]
         if not problem.network.tokens:
             first = by_hand.Conv2d if len(self.subject.inputs) == 3 else by_hand.Dense
             layers = [first("first", p, tanh=True), *layers]
@@ -172,7 +178,9 @@ def examine(kind: str, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
     counts: Counter[tuple[str, str]] = Counter()
     remarks: list[str] = []
     right = network.by_hand()
-    ours = gradients(network.problem.network, network.problem.parameters, network.problem.x, network.problem.target)
+    ours = gradients(
+        network.problem.network, network.problem.parameters, network.problem.x, network.problem.target
+    )
     if _differ(right, ours, 1e-9):
         return Counter({(kind, "another gradient"): 1}), [f"{kind} {seed}: the two right gradients differ"]
     checked = network_subject(network.spec, network.problem)
@@ -213,7 +221,9 @@ def _checked(subject: NetworkSubject, spec: Spec, wrong: Gradients) -> Any:
         return replace(subject, analytic=analytic).check(spec.check)
 
 
-def _outcomes(diagnosis: Diagnosis, kinds: Sequence[str], wrong: Gradients, right: Gradients) -> Iterator[str]:
+def _outcomes(
+    diagnosis: Diagnosis, kinds: Sequence[str], wrong: Gradients, right: Gradients
+) -> Iterator[str]:
     answers = [answer.causes for answer in diagnosis.answers]
     named = [len(causes) == 1 and causes[0].kind in kinds for causes in answers]
     if not answers:
@@ -222,7 +232,9 @@ def _outcomes(diagnosis: Diagnosis, kinds: Sequence[str], wrong: Gradients, righ
         yield "top"
     if any(named):
         yield "tied"
-    elif answers and not {cause.family for cause in answers[0]} & {FAMILIES.get(kind, kind) for kind in kinds}:
+    elif answers and not {cause.family for cause in answers[0]} & {
+        FAMILIES.get(kind, kind) for kind in kinds
+    }:
         yield "another family"
     off = {name.split(".")[0] for name in _differ(wrong, right, VISIBLE)}
     blamed = {where.split(".")[0] for cause in answers[0] for where in cause.where} if answers else set()
@@ -231,5 +243,36 @@ def _outcomes(diagnosis: Diagnosis, kinds: Sequence[str], wrong: Gradients, righ
 
 
 def _said(diagnosis: Diagnosis) -> str:
-    answers = [" + ".join(f"{c.kind} {list(c.where)}" for c in answer.causes) for answer in diagnosis.answers[:4]]
+    answers = [
+        " + ".join(f"{c.kind} {list(c.where)}" for c in answer.causes) for answer in diagnosis.answers[:4]
+    ]
     return "; ".join(answers) or f"unknown, layers {list(diagnosis.layers)}"
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+COLUMNS = ("planted", "top", "tied", "unknown", "another family", "right layer blamed", "passed", "invisible")
+
+
+def run(count: int, seed: int, jobs: int) -> bool:
+    """Plant every mistake in `count` networks of each kind; return whether a target is missed."""
+    each = [(kind, seed + i) for i in range(count) for kind in SUBJECTS]
+    print(f"{len(each)} networks of {len(SUBJECTS)} kinds of layer, from seed {seed}")
+    total: Counter[tuple[str, str]] = Counter()
+    with ProcessPoolExecutor(jobs) as pool:
+        for counts, remarks in pool.map(examine, *zip(*each, strict=True)):
+            total += counts
+            print(*(f"  {remark}" for remark in remarks), sep="\n", end="\n" * bool(remarks), flush=True)
+    print(f"\n{'':>20}  " + "  ".join(COLUMNS))
+    for kind in [*SUBJECTS, "all"]:
+        of = list(SUBJECTS) if kind == "all" else [kind]
+        numbers = [sum(total[one, column] for one in of) for column in COLUMNS]
+        print(f"{kind:>20}  " + "  ".join(f"{n:>{len(c)}}" for n, c in zip(numbers, COLUMNS, strict=True)))
+    return _missed({column: sum(total[one, column] for one in SUBJECTS) for column in COLUMNS})
+
+
+def _missed(counts: Mapping[str, int]) -> bool:
+    planted = max(counts["planted"], 1)
+    named, other = counts["tied"] / planted, counts["another family"] / planted
+    print(f"\nnamed, ties included: {named:.1%} (at least 95 %); another family: {other:.1%} (at most 1 %)")
+    return named < 0.95 or other > 0.01 or counts["right layer blamed"] > 0 or counts["passed"] > 0

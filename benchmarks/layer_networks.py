@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -48,9 +49,7 @@ class Job:
 def jobs(count: int, seed: int) -> list[Job]:
     """Return this many networks, each kind of layer in turn, and each twist in turn."""
     kinds, twists = list(FEATURES), list(TWISTS)
-    return [
-        Job(kinds[i % len(kinds)], twists[i // len(kinds) % len(twists)], seed + i) for i in range(count)
-    ]
+    return [Job(kinds[i % len(kinds)], twists[i // len(kinds) % len(twists)], seed + i) for i in range(count)]
 
 
 @dataclass
@@ -107,13 +106,21 @@ class Checked:
 
     def excuse(self, wrong: Mapping[str, np.ndarray], hull: Hull) -> str:
         """Return why no check may call these gradients wrong, or nothing if the check must."""
-        off = {name: np.abs(wrong[name] - right) for name, right in self.right.items()}
-        if not effect(wrong, self.right) > VISIBLE:
+        visible = [name for name, right in self.right.items() if _is_visible(wrong[name], right)]
+        if not visible:
             return "invisible"
-        allowed = {name: 2 * ROUNDING_SAFETY * bound for name, bound in self.subject.rounding.items()}
-        if all((each <= allowed[name]).all() for name, each in off.items()):
+        if all(self._is_hidden(name, wrong[name]) for name in visible):
             return "hidden by rounding"
         return "a usual convention" if hull.holds(wrong, self.right) else ""
+
+    def _is_hidden(self, name: str, wrong: np.ndarray) -> bool:
+        """Return whether rounding may change a right gradient of this tensor as much."""
+        allowed = 2 * ROUNDING_SAFETY * self.subject.rounding[name]
+        return bool((np.abs(wrong - self.right[name]) <= allowed).all())
+
+
+def _is_visible(wrong: np.ndarray, right: np.ndarray) -> bool:
+    return not bool(np.abs(wrong - right).max() <= VISIBLE * np.abs(right).max())
 
 
 @dataclass(frozen=True)
@@ -213,3 +220,48 @@ def _mistakes(checked: Checked, rng: np.random.Generator) -> Iterator[tuple[str,
         yield "spoilt tensors", f"{name}: {how}", {**right, name: spoil(right[name], rng)}
     for what, wrong in wrong_steps(checked.subject.problem, rng, MOST_STEPS):
         yield "wrong backward steps", what, {**right, **wrong}
+
+
+# --- the tables --------------------------------------------------------------------------------------------
+
+COLUMNS = ("agrees", "unresolved", "wrong", "contradiction")
+EXCUSES = ("invisible", "hidden by rounding", "a usual convention")
+
+
+def run(pool: ProcessPoolExecutor, count: int, seed: int) -> bool:
+    """Check networks of every kind of layer, and print the tables; return whether a verdict is false."""
+    print(f"\n{count} networks of every kind of layer")
+    tally = LayerTally()
+    for each in pool.map(examine, jobs(count, seed)):
+        tally += each
+        print(*(f"  {remark}" for remark in each.remarks), sep="\n", end="\n" * bool(each.remarks))
+    print_tables(tally)
+    return failed(tally)
+
+
+def print_tables(tally: LayerTally) -> None:
+    print(f"\n{'right gradients':>22}  " + "  ".join(f"{each:>13}" for each in COLUMNS))
+    for twist in [*TWISTS, "all"]:
+        of = list(TWISTS) if twist == "all" else [twist]
+        counts = (sum(tally.rights[each, column] for each in of) for column in COLUMNS)
+        print(f"{twist:>22}  " + "  ".join(f"{count:>13}" for count in counts))
+    print(f"\n{'planted':>22}  " + "  ".join(f"{each:>13}" for each in COLUMNS) + f"  {'passed':>7}  excused")
+    groups = sorted({group for group, _ in tally.plants})
+    for group in [*groups, "all"]:
+        of = groups if group == "all" else [group]
+        counts = [sum(tally.plants[each, column] for each in of) for column in COLUMNS]
+        excused = (f"{sum(tally.plants[each, excuse] for each in of)} {excuse}" for excuse in EXCUSES)
+        share = f"{counts[0] / max(sum(counts), 1):>7.3%}"
+        print(f"{group:>22}  " + "  ".join(f"{n:>13}" for n in counts) + f"  {share}  {', '.join(excused)}")
+    print("\nnetworks with each kind: " + ", ".join(f"{kind} {n}" for kind, n in sorted(tally.kinds.items())))
+    left_out = {why: sum(n for (_, each), n in tally.rights.items() if each == why) for why in LEFT_OUT}
+    print("left out: " + ", ".join(f"{n} with {why}" for why, n in left_out.items()))
+
+
+LEFT_OUT = ("no finite loss", "no gradient")
+
+
+def failed(tally: LayerTally) -> bool:
+    """Return whether a right gradient was called wrong, a mistake passed, or a check contradicted itself."""
+    false_alarms = sum(n for (_, verdict), n in tally.rights.items() if verdict in ("wrong", "contradiction"))
+    return bool(false_alarms or sum(n for (_, verdict), n in tally.plants.items() if verdict == "agrees"))

@@ -1,7 +1,7 @@
 """Layers with a forward and a backward pass written by hand, in which mistakes can be made.
 
 They use textbook formulas and nothing of the package's. `MISTAKES` of each class are what people get wrong in
-its backward pass, each with the kinds of mistake that name it. A pass checks `self.mistake` at the place where the
+its backward pass, each with the kinds of mistake that name it. A pass asks `made` at the place where the
 mistake is made.
 """
 
@@ -89,7 +89,7 @@ class Conv2d(Hand):
         "bias over channels": ("bias summed over the wrong axes",),
         "bias over everything": ("bias summed over everything",),
         "bias of the first position": ("bias of one position",),
-        "bias averaged over samples": ("bias averaged",),
+        "bias averaged over samples": ("bias averaged", "1/N twice"),
         "last sample lost": ("last sample lost",),
     }
 
@@ -141,7 +141,11 @@ class Conv2d(Hand):
             return np.full(d.shape[1], d.sum())
         if self.made("bias of the first position"):
             return d[:, :, 0, 0].sum(axis=0)
-        return d.mean(axis=0).sum(axis=(1, 2)) if self.made("bias averaged over samples") else d.sum(axis=(0, 2, 3))
+        return (
+            d.mean(axis=0).sum(axis=(1, 2))
+            if self.made("bias averaged over samples")
+            else d.sum(axis=(0, 2, 3))
+        )
 
 
 class Pool(Hand):
@@ -215,7 +219,7 @@ class AvgPool(Pool):
     def share(self, window: Array) -> Array:
         if self.made("the first number"):
             one = np.zeros_like(window)
-            one.flat[0] = 1.0 / window.size
+            one.flat[0] = 1.0
             return one
         return np.full_like(window, 1.0 if self.made("not divided") else 1.0 / window.size)
 

@@ -1,8 +1,12 @@
 """Check random networks: no right gradient may be called wrong, and every planted mistake must be.
 
-    python benchmarks/random_networks.py [--networks 1000] [--seed N] [--family NAME] [--jobs 2]
+    python benchmarks/random_networks.py [--part dense|layers] [--networks N] [--seed N] [--family NAME]
+                                         [--jobs 2]
 
-For comparison, the same networks and gradients are judged by rules in common use, each with central
+There are two parts, both run by default. `dense` has 1,000 chains of dense layers of eight families. `layers`
+has 600 networks of every kind of layer and loss, each of them plain, in float32, badly scaled, on kinks or deep.
+
+For comparison, the chains and their gradients are judged by rules in common use, each with central
 differences of the total loss in float64:
 
     textbook   h = 1e-5, wrong if the relative error of any entry is above 1e-5
@@ -11,7 +15,7 @@ differences of the total loss in float64:
                1e-5 + 1e-5 |n| (2e-3 in float32; jax.test_util.check_grads)
 
 Without --seed, a new one is drawn and printed. Exits with 1 if a right gradient was called wrong, a visible
-mistake agreed, or a plain network was left unresolved.
+mistake agreed, or a plain chain was left unresolved.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from typing import NamedTuple
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import layer_networks
 import numpy as np
 from mistakes import MISTAKES, Excuses, effect
 from random_networks import FAMILIES, Raw, problem_or_none
@@ -168,25 +173,37 @@ RULES = ("ours", "textbook", "torch", "jax")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=int, default=1000, help="of all families together")
+    parser.add_argument("--part", choices=["dense", "layers"], help="by default both")
+    parser.add_argument("--networks", type=int, help="how many in each part; by default 1,000 and 600")
     parser.add_argument("--seed", type=int, default=int(np.random.default_rng().integers(2**31)))
-    parser.add_argument("--family", choices=list(FAMILIES), action="append")
+    parser.add_argument("--family", choices=list(FAMILIES), action="append", help="of the part `dense`")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    families = options.family or list(FAMILIES)
-    jobs = [(families[i % len(families)], options.seed + i) for i in range(options.networks)]
-    print(f"{len(jobs)} networks from seed {options.seed}")
+    print(f"seed {options.seed}")
+    failures = 0
+    with ProcessPoolExecutor(options.jobs) as pool:
+        if options.part != "layers":
+            families = options.family or list(FAMILIES)
+            failures += dense(pool, options.networks or 1000, options.seed, families)
+        if options.part != "dense" and not options.family:
+            failures += layer_networks.run(pool, options.networks or 600, options.seed)
+    return int(failures > 0)
+
+
+def dense(pool: ProcessPoolExecutor, count: int, seed: int, families: list[str]) -> bool:
+    """Check chains of dense layers; return whether a verdict is false."""
+    print(f"{count} chains of dense layers")
     rights: Counter[tuple[str, str, str]] = Counter()
     plants: Counter[tuple[str, str, str]] = Counter()
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for tally in pool.map(examine, jobs, chunksize=4):
-            rights += tally.rights
-            plants += tally.plants
-            for remark in tally.remarks:
-                print(" ", remark)
+    jobs = [(families[i % len(families)], seed + i) for i in range(count)]
+    for tally in pool.map(examine, jobs, chunksize=4):
+        rights += tally.rights
+        plants += tally.plants
+        for remark in tally.remarks:
+            print(" ", remark)
     print_rights(rights, families)
     print_plants(plants)
-    return int(failed(rights, plants))
+    return failed(rights, plants)
 
 
 def print_rights(rights: Counter[tuple[str, str, str]], families: list[str]) -> None:

@@ -123,7 +123,12 @@ class Lstm(Recurrent):
         di, dg = (dc * i, dc * g) if self.made("i and g swapped") else (dc * g, dc * i)
         df = dc * kept["c_before"]
         delta_f = df if self.made("forget gate's derivative missing") else df * f * (1.0 - f)
-        parts = {"i": di * i * (1.0 - i), "f": delta_f, "g": dg * (1.0 - g**2), "o": dh * tanh_c * o * (1.0 - o)}
+        parts = {
+            "i": di * i * (1.0 - i),
+            "f": delta_f,
+            "g": dg * (1.0 - g**2),
+            "o": dh * tanh_c * o * (1.0 - o),
+        }
         order = "igfo" if self.made("gates joined i g f o") else "ifgo"
         order = "figo" if self.made("gates joined f i g o") else order
         delta = np.concatenate([parts[each] for each in order], axis=1)
@@ -181,7 +186,7 @@ class Attention(Hand):
     }
 
     def _heads(self, x: Array) -> Array:
-        n, t, width = x.shape
+        n, t, _ = x.shape
         return x.reshape(n, t, self.options["heads"], -1).transpose(0, 2, 1, 3)
 
     def _joined(self, x: Array) -> Array:
@@ -238,7 +243,10 @@ class Swiglu(Hand):
     MISTAKES: ClassVar[Mistakes] = {
         "branches swapped": ("factors swapped",),
         "silu's derivative missing": ("activation derivative missing",),
-        "silu's derivative is sigmoid": ("slip in the activation's formula", "another activation's derivative"),
+        "silu's derivative is sigmoid": (
+            "slip in the activation's formula",
+            "another activation's derivative",
+        ),
         "gate's branch forgotten": ("factor's gradient lost",),
         "up's factor forgotten": ("other factor forgotten",),
     }

@@ -39,7 +39,7 @@ class Embedding(Hand):
 
 class Positions(Hand):
     MISTAKES: ClassVar[Mistakes] = {
-        "averaged": ("positions averaged over samples", "average over samples"),
+        "averaged": ("positions averaged over samples", "1/N twice"),
         "the last sample": ("positions of one sample",),
         "all positions": ("positions summed",),
     }

@@ -45,7 +45,9 @@ def _backprop(problem: Problem, wrong: Repeated) -> Gradients | None:
     """Return all gradients, penalties included; None if the mistake changes nothing."""
     network, parameters = problem.network, problem.parameters
     at = pass_through(problem, {})
-    upstream = {len(at.values) - 1: network.coefficient * network.loss.gradient(at.values[-1], problem.target)}
+    upstream = {
+        len(at.values) - 1: network.coefficient * network.loss.gradient(at.values[-1], problem.target)
+    }
     found: Gradients = {}
     arrived: dict[int, np.ndarray] = {}
     is_made = False

@@ -363,8 +363,7 @@ def random_layers(seed: int, kind: str, twist: str = "plain") -> Raw:
 
 def _stack(kind: str, rng: Rng, activations: tuple[str, ...]) -> Stack:
     """Return a stack whose input a layer of this kind may take, or one that begins with an embedding."""
-    draw, axes = FEATURES[kind]
-    axes = axes or (2,)
+    axes = FEATURES[kind][1] or (2,)
     if kind == "embedding" or (2 in axes and rng.random() < 0.2):
         stack = Stack((int(rng.integers(2, 5)),), rng, activations)
         padding = {"padding_idx": 0} if rng.random() < 0.3 else {}
@@ -437,9 +436,9 @@ def _loss(name: str, units: int, rng: Rng) -> Raw:
 
 
 def _badly_scaled(raw: Raw, rng: Rng) -> None:
-    """Scale the inputs by 1e±4, or the weights by 1e±2; tokens cannot be scaled."""
+    """Scale the inputs by 1e±4, or the weights by 1e−2 to 10; tokens cannot be scaled."""
     if _has_tokens(raw["network"]["layers"]) or rng.random() < 0.5:
-        raw["parameters"]["scale"] = float(10 ** rng.uniform(-2, 2))
+        raw["parameters"]["scale"] = float(10 ** rng.uniform(-2, 1))
     else:
         raw["data"]["scale"] = float(10 ** rng.uniform(-4, 4))
 
@@ -486,7 +485,7 @@ def kinds_of(raw: Raw) -> Iterator[str]:
 def _kinds(layers: list[Any]) -> Iterator[str]:
     for layer in layers:
         keys = [layer] if isinstance(layer, str) else list(layer)
-        yield next((key for key in keys if key in FEATURES or key == "flatten"))
+        yield next(key for key in keys if key in FEATURES or key == "flatten")
         if not isinstance(layer, str):
             yield from ("batch_norm" for _ in [0] if layer.get("batch_norm") and "units" in layer)
             yield from ("tied" for _ in [0] if "units" in layer and "weight" in layer)

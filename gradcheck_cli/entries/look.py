@@ -114,7 +114,9 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
 def _as_bad(look: Look, worst: Masks) -> Masks:
     """Return the wrong entries of each tensor whose worst entry is not wrong after a closer look."""
     wrong = look.wrong
-    return {name: wrong[name] for name, mask in worst.items() if name in wrong and not (mask & wrong[name]).any()}
+    return {
+        name: wrong[name] for name, mask in worst.items() if name in wrong and not (mask & wrong[name]).any()
+    }
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:

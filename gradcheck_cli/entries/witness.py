@@ -29,7 +29,9 @@ def cross_examined(
     if doubts := contradictions(testimony, look.estimates):
         look = look.after(units.refine(look.estimates, doubts))
         testimony = hear(witness, look.estimates, allowed, seed, differentiate)
-        if more := contradictions(testimony, look.estimates):  # the witness's first steps were too long as well
+        if more := contradictions(
+            testimony, look.estimates
+        ):  # the witness's first steps were too long as well
             look = look.after(units.refine(look.estimates, more))
         if more and contradictions(testimony, look.estimates):
             raise UntrustedReferenceError(_contradiction(testimony, look.estimates))

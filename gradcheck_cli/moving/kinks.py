@@ -30,7 +30,7 @@ class OnKink:
     mask: the elements on a kink.  below, above: the pieces on the two sides of each.
     exact: the elements that are on a kink in any arithmetic.
     more: whether more than two pieces meet at any element.
-    alike: whether code chooses the same side for equal inputs, as in relu'(0), but not in a maximum that is tied.
+    alike: whether code chooses the same side for equal inputs, as in relu'(0). In a tied maximum it may not.
     """
 
     mask: Array
@@ -125,8 +125,8 @@ class Kinks:
         }
         of_loss = of_loss.reshape(self.of_loss.shape)
         count = int(numbers.max(initial=-1)) + 1
-        shared = not alone.any() and all(kink.alike for kink in self.of_nodes.values() if kink.mask.any())
-        return Numbered(in_shape, of_loss, count, bool(most <= 1), shared)
+        alike = all(kink.alike for kink in self.of_nodes.values() if kink.mask.any())
+        return Numbered(in_shape, of_loss, count, bool(most <= 1), alike and not alone.any())
 
     def told(self, network: Network) -> Iterator[str]:
         """Yield one short line for each step, loss or parameter that has elements on a kink."""

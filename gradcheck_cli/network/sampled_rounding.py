@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ def capped(
     """Return the bounds of the first-order analysis, limited by what the observed rounding makes plausible.
 
     The analysis assumes the worst case of every rounding. Through a stack of normalisations or attention, its
-    bounds grow to the size of the gradients themselves and would excuse any mistake. Where common formulas of an
-    activation lose digits that gradcheck's formula keeps, the rounding of such a formula is added.
+    bounds grow to the size of the gradients themselves and would excuse any mistake. Where common formulas of
+    an activation lose digits that gradcheck's formula keeps, the rounding of such a formula is added.
     """
     rng = np.random.default_rng(0)
     rough = _with_common_formulas(network, rng)
@@ -65,7 +65,7 @@ def _cap(seen: Array, size: float) -> Array:
 class _Rough(Pointwise):
     """An activation that rounds like a common formula, which loses digits that gradcheck's formula keeps."""
 
-    rng: np.random.Generator = np.random.default_rng(0)
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         (y,) = inputs

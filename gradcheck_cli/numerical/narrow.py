@@ -1,8 +1,8 @@
 """Notice a feature of a function that is narrower than the steps.
 
-An example is a normalisation near 0 whose eps is tiny, or the length of a vector that is nearly 0. A step that
-is longer than the feature sees nothing but a jump J, so its slope is J / h. Such slopes differ from step to
-step in the way that noise does, but they all have one sign, and J is the same for all of them.
+An example is a normalisation near 0 whose eps is tiny, or the length of a vector that is nearly 0. A step
+that is longer than the feature sees nothing but a jump J, so its slope is J / h. Such slopes differ from step
+to step in the way that noise does, but they all have one sign, and J is the same for all of them.
 """
 
 from __future__ import annotations

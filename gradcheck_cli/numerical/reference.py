@@ -192,9 +192,9 @@ class UnitDifferences:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks.
 
         The slope of a (feature, sample) pair is linear in the side chosen at each kink, so its extremes are
-        at the corners, where every kink is wholly on one side. If the side is the same in all samples, the
-        extremes of an entry are at the corners, too. If no kink acts through another, the extremes are the sums
-        of what each kink adds on its own.
+        at the corners, where every kink is wholly on one side. If a side is the same in all samples, the
+        extremes of an entry are at the corners, too. If no kink acts through another, the extremes are the
+        sums of what each kink adds on its own.
         """
         shape = self.objective.shapes[name]
         own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
@@ -223,10 +223,10 @@ class UnitDifferences:
         return reduce(np.add, shares)
 
     def _literally_between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the extremes of each entry's slope, without penalties, if every kink is shared by all samples.
+        """Return the extremes of each entry's slope, without penalties, if all samples share every kink.
 
-        The sides of kinks that single samples have cannot be chosen one by one, as an entry's slope is the sum
-        over all samples. The extremes are then unknown.
+        Otherwise they are unknown: an entry's slope is the sum over all samples, so the side of a single
+        sample's kink cannot be chosen on its own.
         """
         if not self.objective.shared_corners:
             return self._literal.between(name, undecided)
