@@ -4,7 +4,7 @@
                                          [--jobs 2]
 
 There are two parts, both run by default. `dense` has 1,000 chains of dense layers of eight families. `layers`
-has 600 networks of every kind of layer and loss, each of them plain, in float32, badly scaled, on kinks or deep.
+has 600 networks of every kind of layer and loss, which are plain, in float32, badly scaled, on kinks or deep.
 
 For comparison, the chains and their gradients are judged by rules in common use, each with central
 differences of the total loss in float64:
