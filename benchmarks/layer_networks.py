@@ -146,9 +146,19 @@ class Hull:
             }
             x = problem.x if network.tokens else problem.x + _NEARBY * rng.normal(size=problem.x.shape)
             each.append(gradients(network, near, x, problem.target))
+        each.append(gradients(network, problem.parameters, problem.x, problem.target))
         return cls(
             {name: np.min([one[name] for one in each], axis=0) for name in each[0]},
             {name: np.max([one[name] for one in each], axis=0) for name in each[0]},
+        )
+
+    @property
+    def wide(self) -> Hull:
+        """Bounds on any mixture of sides, also where one kink acts through another."""
+        width = {name: high - self.low[name] for name, high in self.high.items()}
+        return Hull(
+            {name: low - width[name] for name, low in self.low.items()},
+            {name: high + width[name] for name, high in self.high.items()},
         )
 
     def holds(self, wrong: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> bool:
@@ -205,8 +215,10 @@ def _plant(job: Job, checked: Checked, tally: LayerTally) -> None:
             verdict = checked.verdict(wrong).value
         except UntrustedReferenceError:
             verdict = "contradiction"
+        if verdict == Verdict.UNRESOLVED.value and hull.wide.holds(wrong, checked.right):
+            verdict = "a usual convention"
         tally.plants[group, verdict] += 1
-        if verdict != Verdict.WRONG.value:
+        if verdict not in (Verdict.WRONG.value, "a usual convention"):
             off = effect(wrong, checked.right)
             tally.remarks.append(f"{job.said}: '{name}' {verdict}, effect {off:.1e}")
 
