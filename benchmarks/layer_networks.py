@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from judged import Undiagnosed
 from mistakes import VISIBLE, effect
 from random_layers import FEATURES, TWISTS, kinds_of, random_layers
 from spoilt import SPOILS
 from wrong_steps import wrong_steps
 
 from gradcheck_cli import InputError, Spec, Verdict
-from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
@@ -74,14 +74,6 @@ class LayerTally:
 
 
 @dataclass(frozen=True)
-class _Undiagnosed(NetworkSubject):
-    """A subject whose wrong gradients get no diagnosis, which takes longer than the check."""
-
-    def why(self, comparisons: object) -> Diagnosis:
-        return Diagnosis((), 0, (), (), "network")
-
-
-@dataclass(frozen=True)
 class Checked:
     """A network whose right gradients have been checked; every further check uses the same differences."""
 
@@ -92,8 +84,7 @@ class Checked:
     @classmethod
     def of(cls, spec: Spec) -> Checked:
         subject = network_subject(spec, build_problem(spec))
-        quiet = _Undiagnosed(**{each.name: getattr(subject, each.name) for each in fields(subject)})
-        return cls(spec, quiet, Remembered())
+        return cls(spec, Undiagnosed.of(subject), Remembered())
 
     @property
     def right(self) -> Mapping[str, np.ndarray]:

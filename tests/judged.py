@@ -26,8 +26,14 @@ def leave_out_diagnoses(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(subject, "why", _no_diagnosis)
 
 
-class _Undiagnosed(NetworkSubject):
+class Undiagnosed(NetworkSubject):
+    """A subject whose wrong gradients get no diagnosis, which takes longer than the check."""
+
     why = _no_diagnosis
+
+    @classmethod
+    def of(cls, subject: NetworkSubject) -> Undiagnosed:
+        return cls(**vars(subject))
 
 
 class Judge:
@@ -35,7 +41,7 @@ class Judge:
 
     def __init__(self, spec: Spec, problem: Problem | None = None) -> None:
         self.how = spec.check
-        self._subject = _Undiagnosed(**vars(network_subject(spec, problem or build_problem(spec))))
+        self._subject = Undiagnosed.of(network_subject(spec, problem or build_problem(spec)))
         self._looks = Remembered()  # differences do not depend on the gradient
 
     def report(self, values: Mapping[str, np.ndarray]) -> Report:

@@ -10,7 +10,7 @@ positions, as in (N, T, C), each position has its own loss, and a sample's loss 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Literal
@@ -126,9 +126,44 @@ class Loss:
         return replace(self, value=summed(self.value), branch=branch, rounding=rounding)
 
 
-def _switched(margin: Array, a: Array) -> Array:
-    """Return the pieces (…, N, C) of a loss with one kink per sample, given its margin (…, N)."""
-    return per_sample.in_first_column(margin.real > 0, a.shape[-1])
+def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
+    """Return the pieces (…, N, C) of a loss with one kink per sample, from its margin (…, N).
+
+    lengths: the lengths (…, N) of vectors. A length has a kink at 0, and to a far longer step it seems to be
+    there. So a length that leaves its order of magnitude counts as having crossed a kink.
+    """
+    pieces = per_sample.in_first_column(margin.real > 0, a.shape[-1]).astype(np.float64)
+    if a.shape[-1] == 1:
+        return pieces
+    for k, length in enumerate(lengths):
+        pieces[..., -1] += _MAGNITUDES**k * _magnitude(length.real)
+    return pieces
+
+
+_LEAST_MAGNITUDE, _BETWEEN = 1024.0, 0.2071
+_MAGNITUDES = 4.0 * _LEAST_MAGNITUDE
+"""More than the number of orders of magnitude of a length."""
+
+
+def _magnitude(length: Array) -> Array:
+    """Return the order of magnitude of each length, a power of 4; no round number lies between two."""
+    with np.errstate(divide="ignore"):
+        order: Array = np.floor(0.5 * np.log2(length) + _BETWEEN)
+    return np.maximum(order, -_LEAST_MAGNITUDE)
+
+
+def _cosine_pieces(a: Array, y: Array, eps: float) -> Array:
+    return _switched(per_sample.cosine_margin(a, y, eps), a, per_sample.cosine_lengths(a, y, eps))
+
+
+def _triplet_pieces(a: Array, y: Array, margin: float, eps: float) -> Array:
+    lengths = per_sample.triplet_lengths(a, y, margin, eps)
+    return _switched(per_sample.triplet_margin(a, y, margin, eps), a, lengths)
+
+
+def _contrastive_pieces(a: Array, y: Array, margin: float) -> Array:
+    lengths = per_sample.contrastive_lengths(a, y, margin)
+    return _switched(per_sample.contrastive_margin(a, y, margin), a, lengths)
 
 
 _ROWS: tuple[Loss, ...] = (
@@ -281,7 +316,7 @@ _ROWS: tuple[Loss, ...] = (
         "cosine",
         per_sample.cosine,
         per_sample.cosine_gradient,
-        pieces=lambda a, y, eps: _switched(per_sample.cosine_margin(a, y, eps), a),
+        pieces=_cosine_pieces,
         branch=per_sample.cosine_branch,
         sides=(False, True),
         margin=per_sample.cosine_margin,
@@ -294,7 +329,7 @@ _ROWS: tuple[Loss, ...] = (
         "triplet",
         per_sample.triplet,
         per_sample.triplet_gradient,
-        pieces=lambda a, y, margin, eps: _switched(per_sample.triplet_margin(a, y, margin, eps), a),
+        pieces=_triplet_pieces,
         branch=per_sample.triplet_branch,
         sides=(False, True),
         margin=per_sample.triplet_margin,
@@ -309,7 +344,7 @@ _ROWS: tuple[Loss, ...] = (
         "contrastive",
         per_sample.contrastive,
         per_sample.contrastive_gradient,
-        pieces=lambda a, y, margin: _switched(per_sample.contrastive_margin(a, y, margin), a),
+        pieces=_contrastive_pieces,
         branch=per_sample.contrastive_branch,
         sides=(False,),
         margin=per_sample.contrastive_margin,

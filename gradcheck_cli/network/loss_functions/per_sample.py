@@ -75,6 +75,11 @@ def cosine_gradient(a: Array, target: Array, eps: float) -> Array:
     return (cosine * unit - unit_y) / size
 
 
+def cosine_lengths(a: Array, target: Array, eps: float) -> tuple[Array, ...]:
+    """Return the length of each a."""
+    return (_norm(a),)
+
+
 # --- triplet -----------------------------------------------------------------------------------------------
 
 
@@ -88,6 +93,12 @@ def triplet_margin(a: Array, target: Array, margin: float, eps: float) -> Array:
     """Return margin + ‖anchor − positive + eps‖ − ‖anchor − negative + eps‖."""
     positive, negative = _to_positive_and_negative(a, eps)
     return margin + _norm(positive) - _norm(negative)
+
+
+def triplet_lengths(a: Array, target: Array, margin: float, eps: float) -> tuple[Array, ...]:
+    """Return ‖anchor − positive + eps‖ and ‖anchor − negative + eps‖."""
+    positive, negative = _to_positive_and_negative(a, eps)
+    return _norm(positive), _norm(negative)
 
 
 def triplet(a: Array, target: Array, margin: float, eps: float) -> Array:
@@ -123,6 +134,11 @@ def _apart(a: Array) -> Array:
 def contrastive_margin(a: Array, target: Array, margin: float) -> Array:
     """Return margin − distance for each pair that should be apart, and −1 for all other pairs."""
     return np.where(target[..., 0] < 1, margin - _norm(_apart(a)), -1.0)
+
+
+def contrastive_lengths(a: Array, target: Array, margin: float) -> tuple[Array, ...]:
+    """Return the distance of the two embeddings."""
+    return (_norm(_apart(a)),)
 
 
 def contrastive(a: Array, target: Array, margin: float) -> Array:

@@ -1,0 +1,68 @@
+"""A bias of 0 below a kink: every sample has the kink, and a wrong gradient is still found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from build import problem_of, right_gradients, spec_of
+from judged import Undiagnosed
+
+from gradcheck_cli import Verdict
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.subject.network import network_subject
+
+CONVOLUTION = {"conv2d": 2, "kernel": [1, 3], "padding": 1, "activation": "relu"}
+"""The padding rows see nothing but zeros, so that with a bias of 0 they are on the kink of relu."""
+
+
+def subject():
+    layers = CONVOLUTION, {"flatten": True}, {"units": 2}
+    rest = {"inputs": [1, 3, 3], "parameters": {"init": "xavier", "seed": 4, "bias": "zeros"}}
+    problem = problem_of(*layers, **rest)
+    described = spec_of(*layers, **rest)
+    return Undiagnosed.of(network_subject(described, problem)), described, problem
+
+
+def verdict(bias):
+    of, described, problem = subject()
+    values = {**right_gradients(problem), "hidden1.bias": bias}
+    analytic = Analytic(values, of.analytic.dtypes, "a test")
+    return replace(of, analytic=analytic).check(described.check).verdict
+
+
+def sides():
+    """The bias's gradient with relu'(0) = 0 and with relu'(0) = 1."""
+    _, _, problem = subject()
+    off = right_gradients(problem)["hidden1.bias"]
+    lifted = {**problem.parameters, "hidden1.bias": np.full(2, 1e-12)}
+    return off, right_gradients(replace(problem, parameters=lifted))["hidden1.bias"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_each_convention_agrees(share):
+    off, on = sides()
+    assert verdict((1.0 - share) * off + share * on) is Verdict.AGREES
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.8])
+def test_between_the_conventions_nothing_is_called_wrong(share):
+    off, on = sides()
+    assert verdict((1.0 - share) * off + share * on) is Verdict.UNRESOLVED
+
+
+@pytest.mark.parametrize("share", [-0.5, -0.01, 1.01, 2.0])
+def test_beyond_the_conventions_it_is_wrong(share):
+    off, on = sides()
+    assert verdict((1.0 - share) * off + share * on) is Verdict.WRONG
+
+
+def test_a_tie_of_maxima_may_go_to_any_number_of_each_window():
+    """Code need not choose the same side of a tie in each window, as it does for relu'(0)."""
+    layers = {"conv2d": 1, "kernel": 1}, {"max_pool2d": [1, 2]}, {"flatten": True}, {"units": 1}
+    problem = problem_of(*layers, inputs=[2, 2, 2], samples=2)
+    tied = {**problem.parameters, "hidden1.weight": np.array([1.0, 1.0]).reshape(1, 2, 1, 1)}
+    x = np.array([[[[3.0, 1.0], [2.0, 0.0]], [[0.0, 2.0], [1.0, 3.0]]]] * 2)
+    network = replace(problem, parameters=tied, x=x)
+    assert not network.objective.numbered.shared

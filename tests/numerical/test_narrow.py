@@ -1,0 +1,82 @@
+"""A feature that is narrower than the steps never makes a right gradient wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from build import spec_of
+from judged import Undiagnosed
+from shares import first
+
+from gradcheck_cli import Verdict, check
+from gradcheck_cli.numerical.estimate import differentiate
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.subject.network import network_subject
+from tests.numerical.test_estimate import Function
+
+WIDTHS = [1e-5, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("height", [1.0, 1e-3, 1e-6])
+def test_a_narrow_jump_is_resolved_or_unknown(width, height):
+    """A long step sees only the jump, and its slopes agree with each other as noise does."""
+    points = width * np.array([0.0, 0.3, -1.0])
+    function = Function(lambda x: x + height * x / np.sqrt(x * x + width * width), points)
+    estimate = differentiate(function, SCHEMES["adaptive"])
+    ratio = points / width
+    exact = 1.0 + height / width / (1.0 + ratio * ratio) ** 1.5
+    known = np.isfinite(estimate.error)
+    assert (np.abs(estimate.value - exact) <= 3.0 * estimate.error + 1e-6 * exact)[known].all()
+    if width >= 1e-9:
+        assert known.all()
+
+
+NORMS = ["rms_norm", {"rms_norm": True, "eps": 1e-12}, {"layer_norm": True, "eps": 1e-14}]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_of_zeros_is_not_wrong(norm):
+    """The slope of x / √(mean x² + eps) at 0 is 1 / √eps."""
+    data = {"x": [[0.0] * 4, [1.0, -2.0, 0.5, 0.3]], "y": [[0.5, 1.0], [0.2, -1.0]]}
+    described = spec_of((3, "identity"), norm, {"units": 2}, data=data)
+    zeros = described.parameters.model_copy(update={"bias": "zeros"})
+    report = check(described.model_copy(update={"parameters": zeros}))
+    assert report.verdict is not Verdict.WRONG
+    assert report.verdict is Verdict.AGREES or norm != "rms_norm"
+
+
+@pytest.mark.parametrize("scale", first(1, [1e-3, 1e-2, 1e-6]))
+@pytest.mark.parametrize("loss", ["contrastive", "triplet", "cosine"])
+def test_vectors_that_are_nearly_0_do_not_make_a_right_gradient_wrong(loss, scale):
+    """The length of such a vector turns within a distance that is far below every step."""
+    for seed in range(2):
+        described = spec_of(
+            (3, "tanh"),
+            (2, "identity"),
+            (6, "identity"),
+            loss=loss,
+            seed=seed,
+            parameters={"init": "xavier", "scale": scale, "seed": seed},
+        )
+        subject = Undiagnosed.of(network_subject(described, build_problem(described)))
+        assert subject.check(described.check).verdict is not Verdict.WRONG, seed
+
+
+def test_slopes_of_noise_are_not_taken_as_a_feature():
+    """A number with noise keeps its estimate, whose error covers the noise."""
+    rng = np.random.default_rng(1)
+    noisy = Function(lambda x: np.cos(x) + 1e-8 * rng.normal(size=x.shape), np.linspace(-1, 1, 200))
+    estimate = differentiate(noisy, SCHEMES["adaptive"])
+    assert np.isfinite(estimate.error).mean() > 0.99
+
+
+def test_entries_that_sum_nothing_are_0():
+    """PReLU's slope has no gradient if no number is negative; another slope's gradient is still judged."""
+    layers = {"units": 3, "activation": "softplus"}, "prelu", {"units": 2}
+    report = check(spec_of(*layers))
+    assert report.verdict is Verdict.AGREES
+    (slope,) = (c for c in report.comparisons if c.name == "prelu1.weight")
+    assert slope.zero.all()
+    assert not slope.analytic.any()
