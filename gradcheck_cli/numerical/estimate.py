@@ -260,13 +260,17 @@ _SHORT = 2.0**-3
 """A confirming step must be shorter than the earlier steps by this factor to reveal anything new."""
 
 
+_FIRST = np.array([0])
+"""The index of a movable's first number."""
+
+
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
     """Return the steps (M,) at which noise equals what a smooth function's curvature adds to `_hidden`.
 
     The curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
-    first number is used for every number.
+    movable's first number is used for every number, so that a step does not depend on the other numbers.
     """
-    rounding = np.ravel(movable.move(which[:1], movable.position[which[:1]]).rounding)
+    rounding = np.ravel(movable.move(_FIRST, movable.position[_FIRST]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
     with np.errstate(divide="ignore", invalid="ignore"):
         balanced: Array = np.sqrt(EPS * np.linalg.norm(rounding) / rise / _BALANCE)

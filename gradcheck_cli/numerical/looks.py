@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import Estimate, Progress
+from gradcheck_cli.numerical.estimate import Estimate, Progress, confirm
 from gradcheck_cli.numerical.objective import Movable, Objective
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import Array
@@ -38,25 +38,21 @@ class Looks(Protocol):
         of: the objective, and a key that identifies the movable within it.
         """
 
+    def confirm(
+        self,
+        first: Estimate,
+        of: tuple[Objective, Hashable],
+        movable: Movable,
+        scheme: Scheme,
+        step: float | None,
+        which: Array,
+        progress: Progress | None,
+    ) -> tuple[Estimate, Array]:
+        """Return what `confirm` finds for the numbers `which`, whose first estimates are given."""
 
-def taken(
-    look: Look,
-    of: tuple[Objective, Hashable],
-    movable: Movable,
-    scheme: Scheme,
-    step: float | None,
-    which: Array,
-    progress: Progress | None,
-) -> Estimate:
-    """Return the result of `look`, without using a cache."""
-    return look(movable, scheme, step, which, progress)
 
-
-class Remembered:
-    """Takes each look at each number only once, and caches the result."""
-
-    def __init__(self) -> None:
-        self._found: dict[Hashable, tuple[Array, Estimate]] = {}
+class Taken:
+    """Takes every look when it is asked for, without a cache."""
 
     def __call__(
         self,
@@ -68,13 +64,76 @@ class Remembered:
         which: Array,
         progress: Progress | None,
     ) -> Estimate:
-        key, size = (look, of, scheme, step), len(movable.position)
-        if key not in self._found:
-            self._found[key] = np.zeros(size, dtype=bool), Estimate(np.zeros(size), np.zeros(size))
-        known, found = self._found[key]
+        return look(movable, scheme, step, which, progress)
+
+    def confirm(
+        self,
+        first: Estimate,
+        of: tuple[Objective, Hashable],
+        movable: Movable,
+        scheme: Scheme,
+        step: float | None,
+        which: Array,
+        progress: Progress | None,
+    ) -> tuple[Estimate, Array]:
+        return confirm(movable, scheme, first, step, which, progress)
+
+
+taken = Taken()
+"""Takes every look without a cache."""
+
+
+class Remembered:
+    """Takes each look at each number only once and caches the result.
+
+    A confirmation is cached too, since the first estimates of a number are always the same.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, tuple[Array, Estimate]] = {}
+        self._hidden: dict[Hashable, Array] = {}
+
+    def __call__(
+        self,
+        look: Look,
+        of: tuple[Objective, Hashable],
+        movable: Movable,
+        scheme: Scheme,
+        step: float | None,
+        which: Array,
+        progress: Progress | None,
+    ) -> Estimate:
+        known, found = self._cached((look, of, scheme, step), len(movable.position))
         missing = which[~known[which]]
         if len(missing):
             more = look(movable, scheme, step, missing, progress)
             found.value[missing], found.error[missing] = more.value, more.error
             known[missing] = True
         return Estimate(found.value[which], found.error[which])
+
+    def confirm(
+        self,
+        first: Estimate,
+        of: tuple[Objective, Hashable],
+        movable: Movable,
+        scheme: Scheme,
+        step: float | None,
+        which: Array,
+        progress: Progress | None,
+    ) -> tuple[Estimate, Array]:
+        key, size = (confirm, of, scheme, step), len(movable.position)
+        known, found = self._cached(key, size)
+        hidden = self._hidden.setdefault(key, np.zeros(size))
+        is_missing = ~known[which]
+        if is_missing.any():
+            missing, begun = which[is_missing], Estimate(first.value[is_missing], first.error[is_missing])
+            more, bounds = confirm(movable, scheme, begun, step, missing, progress)
+            found.value[missing], found.error[missing], hidden[missing] = more.value, more.error, bounds
+            known[missing] = True
+        return Estimate(found.value[which], found.error[which]), hidden[which]
+
+    def _cached(self, key: Hashable, size: int) -> tuple[Array, Estimate]:
+        """Return a mask of the numbers that are known, and what is known of them."""
+        if key not in self._found:
+            self._found[key] = np.zeros(size, dtype=bool), Estimate(np.zeros(size), np.zeros(size))
+        return self._found[key]

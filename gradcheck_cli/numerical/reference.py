@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, confirm, differentiate
+from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
 from gradcheck_cli.numerical.looks import Look, Looks, taken
 from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
@@ -105,9 +105,9 @@ class UnitDifferences:
             return estimates
         units, literally = self._parted(wrong)
         for site, mask in self._pairs_of(units).items():
-            pairs, moves = self._pairs[site], self.objective.units(site)
-            first = Estimate(pairs.value[mask], pairs.error[mask])
-            shortly = confirm(moves, self.scheme, first, self.step, np.flatnonzero(mask), self.progress)
+            pairs, moves, of = self._pairs[site], self.objective.units(site), (self.objective, site)
+            first, which = Estimate(pairs.value[mask], pairs.error[mask]), np.flatnonzero(mask)
+            shortly = self.looks.confirm(first, of, moves, self.scheme, self.step, which, self.progress)
             self._pairs[site] = pairs.challenged(mask, *shortly)
         return self._assembled(self._literal.confirm(estimates, literally), units)
 
@@ -317,7 +317,8 @@ class LiteralDifferences:
     def _confirmed(self, name: str, estimate: Estimate, wrong: Array) -> Estimate:
         which, entries = np.flatnonzero(wrong), self.objective.entries(name)
         first = Estimate(estimate.value[wrong], estimate.error[wrong])
-        shortly, hidden = confirm(entries, self.scheme, first, self.step, which, self.progress)
+        of = (self.objective, name)
+        shortly, hidden = self.looks.confirm(first, of, entries, self.scheme, self.step, which, self.progress)
         shortly = _with_penalty(shortly, self.objective, name, self.scheme, self.step, which)
         return estimate.challenged(wrong, shortly, hidden)
 

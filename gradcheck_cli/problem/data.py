@@ -57,7 +57,10 @@ def read_arrays(data: Data) -> tuple[Array, Array]:
         batch = _inline(data)
         return batch.x, batch.y
     x, y = _sliced(data)
-    return (_rescaled(x.astype(np.float64), data.rescale) if data.rescale else x), y
+    if data.rescale is None:
+        return x, y
+    rescaled = _rescaled(x.astype(np.float64), data.rescale)
+    return rescaled, rescaled if data.y == data.x else y
 
 
 def read_batch(data: Data, needed: Needed) -> Batch:
@@ -173,8 +176,10 @@ def _turned(name: str) -> str:
 
 def _from_file(data: DataFile, needed: Needed) -> Batch:
     x, y = _sliced(data, needed.inputs)
-    wide = y.astype(np.float64) if y.dtype.kind == "f" else y
-    return Batch(_rescaled(x.reshape(len(x), -1).astype(np.float64), data.rescale), wide, data.start)
+    rescaled = _rescaled(x.reshape(len(x), -1).astype(np.float64), data.rescale)
+    if data.y == data.x:  # an autoencoder's targets are its inputs
+        return Batch(rescaled, rescaled, data.start)
+    return Batch(rescaled, y.astype(np.float64) if y.dtype.kind == "f" else y, data.start)
 
 
 def _samples(data: DataFile, held: int) -> slice:

@@ -28,11 +28,11 @@ class Rescale(Model):
 
 
 class DataFile(Model):
-    """A batch from an .npz file that contains the arrays `x` [samples, inputs] and `y` (labels or targets).
+    """A batch from an .npz file that contains the arrays `x` [samples, …] and `y` (labels or targets).
 
     file: The .npz file, relative to the spec.
     x: The name of the array of samples.
-    y: The name of the array of labels or targets.
+    y: The name of the array of labels or targets. An autoencoder's is that of x; its targets are rescaled, too.
     start: The index of the first sample, counted from 0.
     batch: The number of samples. By default, all samples from `start` on.
     rescale: A linear rescaling of x.
