@@ -6,11 +6,14 @@ import errno
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from build import right_gradients, spec_of
+from paths import ROOT
 
 from gradcheck_cli import cli
 from gradcheck_cli import dump as module
@@ -342,48 +345,76 @@ def test_nothing_is_differenced_if_it_could_not_be_written(folder, monkeypatch, 
 # --- the example in C ------------------------------------------------------------------------------------
 
 
+C_EXAMPLE = ROOT / "configs" / "c_example"
+SPECS = {"backprop": "net.yaml", "layer_norm": "layer_norm.yaml", "attention": "attention.yaml"}
+
+
 @pytest.fixture(scope="session")
-def case(configs, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("c") / "case"
-    assert gradcheck("dump", str(configs / "c_example" / "net.yaml"), "-o", str(folder)) == 0
-    return folder
+def cases(tmp_path_factory) -> Callable[[str], Path]:
+    """Return the folder with the arrays of a program's spec, by the name of the program."""
+
+    @cache
+    def case(program: str) -> Path:
+        folder = tmp_path_factory.mktemp("c") / "case"
+        assert gradcheck("dump", str(C_EXAMPLE / SPECS[program]), "-o", str(folder)) == 0
+        return folder
+
+    return case
 
 
 def compiled(source: str, folder: Path) -> str:
     if CC is None:
         pytest.skip("there is no C compiler here")
-    (folder / "backprop.c").write_text(source)
-    program = str(folder / "backprop")
+    (folder / "program.c").write_text(source)
+    program = str(folder / "program")
     warnings = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror=implicit-function-declaration"]
-    subprocess.run([CC, *warnings, "-O2", "-o", program, str(folder / "backprop.c"), "-lm"], check=True)
+    build = [CC, *warnings, "-O2", "-I", str(C_EXAMPLE), "-o", program, str(folder / "program.c"), "-lm"]
+    subprocess.run(build, check=True)
     return program
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "code"),
+    ("name", "right", "wrong", "said"),
     [
-        ("", "", 0),
-        ("sum * (1.0 - a * a)", "sum", 1),
-        ("db.at[j] += delta", "db.at[j] = delta", 1),
-        (" / (double)x.rows", "", 1),
-        ("delta.at[n * w.rows + j] * w.at[j * w.columns + k]", "delta.at[n * w.rows + j] * w.at[k]", 1),
+        ("backprop", "", "", ""),
+        ("backprop", "sum * (1.0 - a * a)", "sum", "the derivative of tanh is missing"),
+        ("backprop", "db.at[j] += delta", "db.at[j] = delta", "is δ of the last sample alone"),
+        ("backprop", " / (double)x.size[0]", "", "The loss averages over the 40 samples"),
+        (
+            "backprop",
+            "delta.at[n * out + j] * w.at[j * in + k]",
+            "delta.at[n * out + j] * w.at[k]",
+            "hidden1",
+        ),
+        ("layer_norm", "", "", ""),
+        ("layer_norm", " - z[k] * along", "", "backward lacks the variance's term"),
+        ("layer_norm", "g[k] - mean - ", "g[k] - ", "backward lacks the mean's term"),
+        ("attention", "", "", ""),
+        ("attention", "(dp[s] - along)", "dp[s]", "softmax's backward lacks the sum over the row"),
+        (
+            "attention",
+            "k[s * apart + i];\n                dk",
+            "q[s * apart + i];\n                dk",
+            "attention1",
+        ),
     ],
-    ids=["right", "tanh' left out", "bias not summed", "not the mean", "wrong row of w"],
 )
-def test_gradients_from_c_are_judged(configs, case, tmp_path, capsys, right, wrong, code):
-    source = (configs / "c_example" / "backprop.c").read_text(encoding="utf-8")
+def test_gradients_from_c_are_judged(cases, tmp_path, capsys, name, right, wrong, said):
+    source = (C_EXAMPLE / f"{name}.c").read_text(encoding="utf-8")
     assert right in source
     program = compiled(source.replace(right, wrong) if right else source, tmp_path)
-    subprocess.run([program, str(case), str(tmp_path / "mine")], check=True)
-    spec = str(configs / "c_example" / "net.yaml")
-    assert gradcheck("check", spec, "--gradients", str(tmp_path / "mine"), "-q") == code
-    assert ("wrong" in capsys.readouterr().out) == (code == 1)
+    subprocess.run([program, str(cases(name)), str(tmp_path / "mine")], check=True)
+    spec = str(C_EXAMPLE / SPECS[name])
+    assert gradcheck("check", spec, "--gradients", str(tmp_path / "mine")) == (1 if right else 0)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("wrong" in shown) == bool(right)
+    assert said in shown
 
 
-def test_the_program_refuses_what_it_cannot_read(configs, case, tmp_path):
-    program = compiled((configs / "c_example" / "backprop.c").read_text(encoding="utf-8"), tmp_path)
-    broken = shutil.copytree(case, tmp_path / "broken")
-    np.save(broken / "x.npy", np.load(case / "x.npy").astype(np.float32))
+def test_the_program_refuses_what_it_cannot_read(cases, tmp_path):
+    program = compiled((C_EXAMPLE / "backprop.c").read_text(encoding="utf-8"), tmp_path)
+    broken = shutil.copytree(cases("backprop"), tmp_path / "broken")
+    np.save(broken / "x.npy", np.load(broken / "x.npy").astype(np.float32))
     for folder, complaint in ((tmp_path / "none", "cannot read"), (broken, "no rows of float64 in")):
         result = subprocess.run(
             [program, str(folder), str(tmp_path / "out")], capture_output=True, text=True, check=False
@@ -393,8 +424,8 @@ def test_the_program_refuses_what_it_cannot_read(configs, case, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_spec_of_the_example_is_right_as_it_stands(configs):
-    assert gradcheck("check", str(configs / "c_example"), "-q") == 0
+def test_the_specs_of_the_examples_are_right_as_they_stand():
+    assert gradcheck("check", str(C_EXAMPLE), "-q") == 0
 
 
 @pytest.mark.parametrize("name", ["case.safetensors", "case.npy", "case.pt"])
