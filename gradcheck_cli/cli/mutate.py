@@ -41,7 +41,8 @@ Exit codes:
     metavar="N",
     type=click.IntRange(min=1),
     allow_from_autoenv=False,
-    help="Plant only N mistakes, drawn at random: one of each kind, then a second one, and so on.",
+    help="Plant N mistakes, drawn at random: one of each kind, then a second one, and so on.  "
+    "[default: all, or 100 if layers are neither dense nor convolutions]",
 )
 @jobs_option
 @no_code_option

@@ -13,6 +13,7 @@ from gradcheck_cli.arrays.named_arrays import OwnParameters
 from gradcheck_cli.code.sources import with_own_inputs
 from gradcheck_cli.comparison import compare
 from gradcheck_cli.diagnose.families import MORE_SAMPLES
+from gradcheck_cli.diagnose.rows import has_rows
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.mutate.plant import Plant, planted_like, plants
@@ -36,6 +37,10 @@ NO_MISTAKE = "nothing: it is not a mistake with this activation"
 
 NOTICEABLE = 1e-5
 """A mistake counts if it changes a gradient by more than this share of the gradient's largest entry."""
+
+
+USUAL = 100
+"""How many mistakes are planted by default in networks in which finding one takes about a second."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,8 @@ def mutate(
     The gradients that the spec names are not used.
 
     progress: advances once per mistake, not once per evaluation.
-    sample: how many mistakes to draw at random, with the seed of the check; by default all are planted.
+    sample: how many mistakes to draw at random, with the seed of the check. By default all are planted or, if
+    a diagnosis takes long because the network is no chain of dense and convolution layers, `USUAL` of them.
     own: the parameters that the user's code defines, from `to_mutate`; by default they are read here.
 
     After an interruption, the mistakes not yet checked are left out of the result.
@@ -168,7 +174,7 @@ def mutate(
     if right is Verdict.WRONG:
         raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
     all_plants = list(plants(problem))
-    chosen = all_plants if sample is None else _drawn(all_plants, sample, spec.check.seed)
+    chosen = _drawn(all_plants, sample or _usual(problem, all_plants), spec.check.seed)
     if progress:
         progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
@@ -193,6 +199,11 @@ def mutate(
         len(all_plants),
         len(chosen),
     )
+
+
+def _usual(problem: Problem, among: Sequence[Plant]) -> int:
+    """Return how many mistakes to plant by default, at least one of each kind."""
+    return len(among) if has_rows(problem) else max(USUAL, len({plant.wrong.kind for plant in among}))
 
 
 def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gradcheck_cli.diagnose.branches import owners
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.rows import has_rows, in_rows, matrices
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
@@ -50,14 +51,14 @@ def planted_like(problem: Problem, plant: Plant) -> Iterator[Plant]:
 
 
 def _in_graph(problem: Problem) -> Iterator[Plant]:
-    """Yield every mistake that applies to the loss, the steps or the penalties of a network's graph."""
+    """Yield every mistake that applies to a network's graph: in the loss, a step, a penalty or a weight."""
     for each in planted_in_graph(problem):
         values = {name: value + penalty_on(problem, name) for name, value in each.gradients.items()}
         yield _shaped(problem, Plant(each.wrong, each.where, values))
     right = matrices(gradients(problem.network, problem.parameters, problem.x, problem.target))
     for wrong in PLANTABLE:
-        if isinstance(wrong, WrongPenalty):
-            yield from (_shaped(problem, plant) for plant in _penalties(problem, wrong, right))
+        if isinstance(wrong, WrongPenalty | WrongTensor):
+            yield from (_shaped(problem, plant) for plant in _PLANTERS[type(wrong)](problem, wrong, right))
 
 
 def _shaped(problem: Problem, plant: Plant) -> Plant:
@@ -106,14 +107,18 @@ def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]
 
 
 def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -> Iterator[Plant]:
-    for layer in problem.network.layers:
-        spoilt = wrong.plant(right[layer.weight])
+    """Yield the mistake once for the gradient of each weight, which is a matrix."""
+    owner = owners(problem.network.graph)
+    for name in (name for name in problem.network.shapes if right[name].ndim == 2):
+        spoilt, bias = wrong.plant(right[name]), f"{name.rpartition('.')[0]}.bias"
         if spoilt is None:
             continue
-        gradients = {**right, layer.weight: spoilt}
+        gradients = {**right, name: spoilt}
         if wrong.of_units:
-            gradients[layer.bias] = np.where((spoilt == 0).all(axis=1), 0.0, right[layer.bias])
-        yield Plant(wrong, layer.name, gradients)
+            if bias not in right or len(right[bias]) != len(spoilt):
+                continue
+            gradients[bias] = np.where((spoilt == 0).all(axis=1), 0.0, right[bias])
+        yield Plant(wrong, owner[name], gradients)
 
 
 _PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {

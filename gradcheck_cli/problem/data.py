@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gradcheck_cli.arrays.npy import read_npz
 from gradcheck_cli.arrays.stored import Header
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean
 from gradcheck_cli.network.losses import Loss
+from gradcheck_cli.problem.synthetic import Needed, draw
 from gradcheck_cli.spec.data import Data, DataFile, InlineData, Rescale, SyntheticData
 from gradcheck_cli.spec.model import MAX_NUMBERS
 from gradcheck_cli.types import Array, Shape
@@ -30,20 +31,6 @@ class Batch:
     x: Array
     y: Array
     first: int = 0
-
-
-class Needed(NamedTuple):
-    """The data that a network needs.
-
-    inputs: how many numbers a sample of x has.  outputs: the shape of one sample of the output.
-    loss: the loss, which determines what y must hold.
-    tokens: the number of different tokens if x holds tokens, which are whole numbers from 0; otherwise 0.
-    """
-
-    inputs: int
-    outputs: Shape
-    loss: Loss
-    tokens: int = 0
 
 
 def read_arrays(data: Data) -> tuple[Array, Array]:
@@ -112,14 +99,14 @@ def _refuse_infinite(name: str, batch: Batch, array: Array, where: Location) -> 
         raise bad_input(f"{place} is {found}; finite numbers are needed", *where)
 
 
-def _sliced(data: DataFile, inputs: int | None = None) -> tuple[Array, Array]:
+def _sliced(data: DataFile, needed: Needed | None = None) -> tuple[Array, Array]:
     """Return the samples that the spec asks for, as arrays x and y from the file.
 
-    inputs: how many numbers a sample of x must have, or None if that is unknown.
+    needed: the data that the network needs; None without a network.
     """
     named = {data.x: _key_or_file(data, "x"), data.y: _key_or_file(data, "y")}
     arrays = read_npz(
-        data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, inputs), _key_to_say
+        data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, needed), _key_to_say
     )
     x, y = arrays[data.x], arrays[data.y]
     samples = _samples(data, len(x))
@@ -134,7 +121,7 @@ def _key_or_file(data: DataFile, key: str) -> Location:
 _FILE: Location = ("data", "file")
 
 
-def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | None) -> None:
+def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], needed: Needed | None) -> None:
     """Raise an `InputError` if the headers alone show that the batch cannot be used."""
     x, y = headers[data.x].shape, headers[data.y].shape
     for name, shape in ((data.x, x), (data.y, y)):
@@ -150,8 +137,31 @@ def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], inputs: int | N
     if largest > MAX_NUMBERS:
         message = f"a batch of {largest:,} numbers is over the limit of {MAX_NUMBERS:,}"
         raise bad_input(message, "data", "batch", help="check a smaller batch")
-    if inputs is not None:
-        _refuse_width((count, math.prod(x[1:])), inputs, _FILE)
+    if needed is not None:
+        _refuse_width((count, math.prod(x[1:])), needed.inputs, _FILE)
+        _refuse_other_order(data.x, x, needed.features)
+
+
+def _refuse_other_order(name: str, shape: Shape, features: Shape) -> None:
+    """Raise an `InputError` if the axes of the samples are in another order, such as channels last."""
+    sizes, theirs = tuple(n for n in features if n > 1), tuple(n for n in shape[1:] if n > 1)
+    if sizes == theirs or sorted(sizes) != sorted(theirs):
+        return
+    order = [0, *(1 + axis for axis in _order(shape[1:], features))]
+    found = f"'{name}' has samples of shape {list(shape[1:])}, but the network's inputs are {list(features)}"
+    raise bad_input(found, *_FILE, help=f"store {name}.transpose{tuple(order)}, or change inputs")
+
+
+def _order(shape: Shape, features: Shape) -> list[int]:
+    """Return the axes of `shape` in the order in which their sizes make up `features`."""
+    left = list(range(len(shape)))
+    order = []
+    for size in features:
+        axis = next((axis for axis in left if shape[axis] == size), None)
+        if axis is not None:
+            left.remove(axis)
+            order.append(axis)
+    return [*order, *left]
 
 
 _USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")}
@@ -175,7 +185,7 @@ def _turned(name: str) -> str:
 
 
 def _from_file(data: DataFile, needed: Needed) -> Batch:
-    x, y = _sliced(data, needed.inputs)
+    x, y = _sliced(data, needed)
     rescaled = _rescaled(x.reshape(len(x), -1).astype(np.float64), data.rescale)
     if data.y == data.x:  # an autoencoder's targets are its inputs
         return Batch(rescaled, rescaled, data.start)
@@ -215,45 +225,7 @@ def _inline(data: InlineData, needed: Needed | None = None) -> Batch:
 
 
 def _synthetic(data: SyntheticData, needed: Needed) -> Batch:
-    """Draw x from the distribution in the spec, and y as the loss needs it.
-
-    y consists of labels, or of targets from the same distribution as x, within the loss's limits. Tokens and
-    labels are drawn uniformly.
-    """
-    _, outputs, loss, tokens = needed
-    widest = max(needed.inputs, math.prod(outputs))
-    if data.samples * widest > MAX_NUMBERS:
-        raise bad_input(f"{data.samples:,} samples of {widest:,} numbers are too many", "data", "samples")
-    rng = np.random.RandomState(data.seed)
-    draw = rng.normal if data.synthetic == "normal" else lambda size: rng.uniform(-1.0, 1.0, size=size)
-    size = (data.samples, needed.inputs)
-    x = rng.randint(tokens, size=size).astype(np.float64) if tokens else data.scale * draw(size=size)
-    return Batch(x, _drawn_targets(rng, draw, data.samples, outputs, loss))
-
-
-def _drawn_targets(
-    rng: np.random.RandomState, draw: Callable[..., Array], samples: int, outputs: Shape, loss: Loss
-) -> Array:
-    """Return random targets or labels y, as the loss needs them.
-
-    y is labels, (N, *positions), or targets within the loss's limits, (N, *positions, C).
-    draw: a function that draws random numbers of a given size.
-    """
-    *positions, units = outputs
-    if loss.target == "nothing":
-        return np.zeros(samples)
-    if loss.target == "pairs":
-        return rng.randint(2, size=(samples, *positions))
-    if loss.target == "first vector":
-        return draw(size=(samples, *positions, units // len(loss.vectors)))
-    if loss.target == "upstream":
-        return draw(size=(samples, *outputs))
-    if loss.takes_labels or (units > 1 and not positions):
-        return rng.randint(units, size=(samples, *positions))
-    (low, high), size = loss.limits, (samples, *outputs)
-    if math.isinf(high):
-        return draw(size=size) if math.isinf(low) else low + np.abs(draw(size=size))
-    return rng.uniform(low, high, size=size)
+    return Batch(*draw(data, needed))
 
 
 _READERS: dict[type, Callable[[Any, Needed], Batch]] = {

@@ -22,10 +22,11 @@ from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.shifted import INPUTS, shifted
 from gradcheck_cli.network.steps.normalise import Normalise
-from gradcheck_cli.problem.data import Batch, Needed, one_target_per_output, place_of, read_batch
+from gradcheck_cli.problem.data import Batch, one_target_per_output, place_of, read_batch
 from gradcheck_cli.problem.fixed import for_batch, read_one
 from gradcheck_cli.problem.layers import graph_of, refuse_impossible, refuse_too_few, refuse_too_many
 from gradcheck_cli.problem.memory import refuse_oversized
+from gradcheck_cli.problem.synthetic import Needed
 from gradcheck_cli.spec.network import LossSpec, NetworkSpec
 from gradcheck_cli.spec.parameters import InitialisedParameters, Parameters
 from gradcheck_cli.spec.spec import Spec
@@ -170,7 +171,7 @@ def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batc
     """Return the samples, their targets before and after smoothing and weighting, and their total weight."""
     if spec.data is None:
         raise bad_input("this needs data, but the spec has no data section", "data")
-    needed = Needed(math.prod(network.features), network.outputs, network.loss, network.tokens)
+    needed = Needed(network.features, network.outputs, network.loss, network.tokens)
     batch = read_batch(spec.data, needed)
     refuse_too_many(network.graph, len(batch.x))
     refuse_too_few(network.graph, len(batch.x))

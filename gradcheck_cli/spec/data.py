@@ -70,15 +70,17 @@ class InlineData(Model):
 
 
 class SyntheticData(Model):
-    """Random samples: x is normal or uniform, and y is drawn to suit the loss.
+    """Random samples with y drawn to suit the loss.
 
-    synthetic: The distribution of x.
+    synthetic: The kind of x. `normal` and `uniform` are random numbers of any shape. `images` [channels,
+        height, width] are soft blobs in 17 grey levels from 0 to scale. `sequences` [steps, features] are
+        sines. `tokens` suit an embedding: some are frequent and others rare, as in a text.
     samples: The number of samples.
     scale: The standard deviation of a normal x; a uniform x lies between −scale and scale.
     seed: The seed of the random number generator.
     """
 
-    synthetic: Literal["normal", "uniform"]
+    synthetic: Literal["normal", "uniform", "images", "sequences", "tokens"]
     samples: Size = 16
     scale: Positive = 1.0
     seed: Seed = 0

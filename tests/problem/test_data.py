@@ -10,7 +10,8 @@ from build import units_for
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.network.losses import LOSSES
-from gradcheck_cli.problem.data import Batch, Needed, one_target_per_output, read_arrays, read_batch
+from gradcheck_cli.problem.data import Batch, one_target_per_output, read_arrays, read_batch
+from gradcheck_cli.problem.synthetic import Needed
 from gradcheck_cli.spec.data import DataFile, InlineData, Rescale, SyntheticData
 
 MSE, CROSS_ENTROPY, HINGE = LOSSES["mse"], LOSSES["cross_entropy"], LOSSES["hinge"]
@@ -24,7 +25,7 @@ def inline(x, y, rescale=None) -> InlineData:
 
 
 def read(data, inputs=3, outputs=4, loss=CROSS_ENTROPY) -> Batch:
-    return read_batch(data, Needed(inputs, (outputs,), loss))
+    return read_batch(data, Needed((inputs,), (outputs,), loss))
 
 
 def refused(data, **how):

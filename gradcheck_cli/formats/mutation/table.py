@@ -23,6 +23,8 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
         f"{planted} of {count(len(by_kind(mutation.mutants)), 'kind')} planted in gradcheck's own backprop",
         indent=INDENT,
     )
+    if _is_a_share(mutation) and not mutation.interrupted:
+        page.line(f"--sample {mutation.applicable} plants all of them", indent=INDENT)
     page.line()
     kinds = by_kind(mutation.mutants)
     shown = kinds if view.level > 0 else {kind: of for kind, of in kinds.items() if not _perfect(of)}
@@ -50,8 +52,11 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
 def _planted(mutation: Mutation) -> str:
     """Say how many mistakes were planted: ``167 mistakes``, or ``40 of 167 mistakes,``."""
     all_of_them = count(max(mutation.applicable, len(mutation.mutants)), "mistake")
-    some = len(mutation.mutants) < mutation.applicable
-    return f"{len(mutation.mutants):,} of {all_of_them}," if some else all_of_them
+    return f"{len(mutation.mutants):,} of {all_of_them}," if _is_a_share(mutation) else all_of_them
+
+
+def _is_a_share(mutation: Mutation) -> bool:
+    return len(mutation.mutants) < mutation.applicable
 
 
 def _perfect(mutants: Sequence[Mutant]) -> bool:
