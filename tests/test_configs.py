@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +18,12 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.subject.load import tensors_of
 
+DATA = ROOT / "configs" / "data"
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-OWN = [path for path in CONFIGS if load_spec(path).names_code is None]
-WRONG = ("wrong_gradient.yaml", "book_trap.yaml")
+LITERALLY = (
+    "output_layer digits_mlp raschka_mnist deep_tanh_cross_entropy relu_huber batch_norm digits_conv digits_gru"
+).split()
+WRONG = ("wrong_gradient.yaml", "wrong_conv.yaml", "wrong_lstm.yaml", "book_trap.yaml")
 
 
 def test_the_promised_configs_exist():
@@ -32,6 +37,12 @@ def test_the_promised_configs_exist():
         "digits_conv.yaml",
         "digits_lstm.yaml",
         "transformer_block.yaml",
+        "lenet.yaml",
+        "residual_conv.yaml",
+        "char_rnn.yaml",
+        "digits_gru.yaml",
+        "mlp_mixer.yaml",
+        "autoencoder.yaml",
         *WRONG,
     }
 
@@ -61,10 +72,10 @@ def test_the_wrong_config_is_wrong_only_in_row_3(configs):
     np.testing.assert_allclose(weight.analytic, delta.T @ ours.dz_dw, rtol=1e-12)
 
 
-@pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
-def test_unit_and_literal_differences_agree(path):
-    """Large tensors are sampled; benchmarks/differences.py checks every entry."""
-    problem = build_problem(load_spec(path))
+@pytest.mark.parametrize("name", LITERALLY)
+def test_unit_and_literal_differences_agree(name, configs):
+    """Large tensors are sampled; benchmarks/differences.py checks every entry of every config."""
+    problem = build_problem(load_spec(configs / f"{name}.yaml"))
     reference = UnitDifferences(problem.objective, SCHEMES["adaptive"])
     units = reference.estimate(problem.checked)
     sampled = {name: np.zeros(e.value.shape, dtype=bool) for name, e in units.items()}
@@ -82,18 +93,30 @@ def test_unit_and_literal_differences_agree(path):
         assert known.mean() > 0.9, name
 
 
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        ("wrong_gradient.yaml", "In unit 3 of layer output the derivative of sigmoid is missing."),
-        ("code/book_trap.yaml", "The loss averages over the 10 outputs, but the gradient does not."),
-    ],
-)
+SAID = {
+    "wrong_gradient.yaml": "In unit 3 of layer output the derivative of sigmoid is missing.",
+    "wrong_conv.yaml": "In layer hidden2 δ goes down through a kernel that is 180° off",
+    "wrong_lstm.yaml": "In layer lstm1 the gradient does not go from a step to the step before",
+    "code/book_trap.yaml": "The loss averages over the 10 outputs, but the gradient does not.",
+}
+
+
+@pytest.mark.parametrize(("config", "sentence"), SAID.items())
 def test_the_wrong_configs_get_a_diagnosis(config, sentence, configs):
     diagnosis = report_on(configs / config).diagnosis
     assert diagnosis is not None
     (cause,) = diagnosis.answers[0].causes
-    assert cause.sentence == sentence
+    assert cause.sentence.startswith(sentence)
+
+
+def test_the_text_is_the_page_of_alice():
+    """Letters and spaces of the page, 16 to a line; y is the next letter of each."""
+    page = re.sub("[^a-z]+", " ", (DATA / "alice.txt").read_text(encoding="ascii").lower()).strip()
+    letters = " " + string.ascii_lowercase
+    arrays = np.load(DATA / "alice.npz")
+    said = ["".join(letters[i] for i in arrays[name].ravel()) for name in ("x", "y")]
+    assert arrays["x"].shape == (80, 16)
+    assert [page[start : start + len(said[0])] for start in (0, 1)] == said
 
 
 def test_right_configs_get_no_diagnosis(configs):

@@ -111,6 +111,9 @@ def test_every_row_of_a_table_is_described(page, table):
     assert [name for name in table if f"`{name}`" not in TEXTS[page]] == []
 
 
-def test_every_example_spec_is_described():
+def test_every_example_spec_is_described_and_every_spec_shown_is_one():
+    shown = re.findall(r'--8<-- "(configs/.*)"', TEXTS["examples.md"])
+    assert shown
+    assert all((ROOT / name).is_file() for name in shown)
     specs = (path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
-    assert [name for name in specs if f"`{name}`" not in TEXTS["reference/spec.md"]] == []
+    assert [name for name in specs if f"`{name}`" not in TEXTS["examples.md"]] == []

@@ -18,6 +18,7 @@ from gradcheck_cli.diagnose.complete import Complete, allowed_after
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
 from gradcheck_cli.diagnose.loops import Repeated, everywhere, in_loops
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
+from gradcheck_cli.diagnose.probe import Probe
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import RIGHT, Part, penalty_on
 from gradcheck_cli.diagnose.sites import loss_site, result_of
@@ -160,6 +161,9 @@ class GraphSearch:
         return replace(swept, upstream=upstream, arrived=arrived, uses=uses)
 
     def _with_variant(self, swept: Swept, visit: Visit, variant: Variant) -> Iterator[Swept]:
+        if self.most == 1 and not swept.made and not self._may_fit(visit, variant):
+            return
+
         def after(value: float) -> Swept | None:
             handed = variant.made(visit, value)
             shows = () if handed is None else self._shows(visit, handed)
@@ -171,6 +175,21 @@ class GraphSearch:
 
         straight = self._after(swept, visit, visit.right)
         yield from self._solved(variant.wrong, after, straight, visit.i, of_node=True)
+
+    def _may_fit(self, visit: Visit, variant: Variant) -> bool:
+        """Return whether this mistake, if it is the first one, may reproduce the gradients found."""
+        if self._probe is None:
+            return True
+        handed = [
+            variant.backward(visit, value) for value in ((0.0, 1.0) if variant.wrong.unknown else (0.0,))
+        ]
+        made = [each for each in handed if each is not None]
+        return len(made) < len(handed) or self._probe.may_fit(visit, *made)
+
+    @cached_property
+    def _probe(self) -> Probe | None:
+        probe = Probe(self.at, self.targets, self._complete)
+        return probe if probe.is_reliable(self._right_visits) else None
 
     def _shows(self, visit: Visit, handed: Handed) -> tuple[str, ...]:
         names: list[str] = []

@@ -12,7 +12,7 @@ from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTe
 from gradcheck_cli.diagnose.rows import has_rows, in_rows, matrices
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
 from gradcheck_cli.diagnose.table import PLANTABLE
-from gradcheck_cli.mutate.plant_in_graph import planted_in_graph
+from gradcheck_cli.mutate.plant_in_graph import Planted, planted_in_graph, planted_in_steps
 from gradcheck_cli.network.network import backprop, gradients
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
@@ -39,6 +39,7 @@ def plants(problem: Problem) -> Iterator[Plant]:
     """
     if has_rows(problem):
         yield from planted(problem, PLANTABLE)
+        yield from _between(problem)
     else:
         yield from _in_graph(problem)
 
@@ -46,19 +47,31 @@ def plants(problem: Problem) -> Iterator[Plant]:
 @np.errstate(all="ignore")
 def planted_like(problem: Problem, plant: Plant) -> Iterator[Plant]:
     """Yield the same mistake as in `plant`, planted in the same place of another problem."""
-    every = planted(problem, [plant.wrong]) if has_rows(problem) else _in_graph(problem)
+    known = any(plant.wrong is wrong for wrong in PLANTABLE)
+    every = planted(problem, [plant.wrong]) if has_rows(problem) and known else plants(problem)
     yield from (each for each in every if each.wrong is plant.wrong and each.where == plant.where)
+
+
+def _between(problem: Problem) -> Iterator[Plant]:
+    """Yield every mistake in the steps between the layers of a chain, such as pooling."""
+    kinds = {type(step) for layer in problem.network.layers for step in layer.before}
+    for each in planted_in_steps(problem, kinds) if kinds else ():
+        yield _with_penalties(problem, each)
 
 
 def _in_graph(problem: Problem) -> Iterator[Plant]:
     """Yield every mistake that applies to a network's graph: in the loss, a step, a penalty or a weight."""
     for each in planted_in_graph(problem):
-        values = {name: value + penalty_on(problem, name) for name, value in each.gradients.items()}
-        yield _shaped(problem, Plant(each.wrong, each.where, values))
+        yield _with_penalties(problem, each)
     right = matrices(gradients(problem.network, problem.parameters, problem.x, problem.target))
     for wrong in PLANTABLE:
         if isinstance(wrong, WrongPenalty | WrongTensor):
             yield from (_shaped(problem, plant) for plant in _PLANTERS[type(wrong)](problem, wrong, right))
+
+
+def _with_penalties(problem: Problem, planted: Planted) -> Plant:
+    values = {name: value + penalty_on(problem, name) for name, value in planted.gradients.items()}
+    return _shaped(problem, Plant(planted.wrong, planted.where, values))
 
 
 def _shaped(problem: Problem, plant: Plant) -> Plant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.diagnose.table import MISTAKES
 from gradcheck_cli.diagnose.variant import Pass, Visit, pass_through
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.network.step import Step
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -40,12 +41,20 @@ def planted_in_graph(problem: Problem) -> Iterator[Planted]:
     A place is the loss, a step of the graph, or the sum over the uses of a parameter that several layers
     share. In a loop over time, a mistake is made in every pass of the loop.
     """
-    network = problem.network
-    right = gradients(network, problem.parameters, problem.x, problem.target)
-    backprop = _Backprop(pass_through(problem, {name: matrix(value) for name, value in right.items()}))
+    backprop = _backprop(problem)
     yield from _in_loss(backprop)
     yield from _in_steps(backprop)
     yield from _in_uses(backprop)
+
+
+def planted_in_steps(problem: Problem, kinds: Collection[type[Step]]) -> Iterator[Planted]:
+    """Yield every mistake that applies to a step of one of these kinds, planted once in every such step."""
+    yield from _in_steps(_backprop(problem), kinds)
+
+
+def _backprop(problem: Problem) -> _Backprop:
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    return _Backprop(pass_through(problem, {name: matrix(value) for name, value in right.items()}))
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,14 @@ def _in_loss(backprop: _Backprop) -> Iterator[Planted]:
             yield Planted(mistake, layer, _summed(uses))
 
 
-def _in_steps(backprop: _Backprop) -> Iterator[Planted]:
+def _in_steps(backprop: _Backprop, kinds: Collection[type[Step]] = (Step,)) -> Iterator[Planted]:
+    nodes = backprop.at.graph.nodes
     for repeated in _places(backprop.at):
+        if not isinstance(nodes[max(repeated.nodes)].step, tuple(kinds)):
+            continue
         uses = backprop.uses(backprop.right_loss, repeated)
         if uses is not None:
-            layer = backprop.at.graph.nodes[max(repeated.nodes)].layer
-            yield Planted(repeated.variant.wrong, layer, _summed(uses))
+            yield Planted(repeated.variant.wrong, nodes[max(repeated.nodes)].layer, _summed(uses))
 
 
 def _places(at: Pass) -> Iterator[Repeated]:

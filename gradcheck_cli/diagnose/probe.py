@@ -1,0 +1,148 @@
+"""A quick test whether one mistake at one node can reproduce the gradients found, without a sweep.
+
+Backprop below a node is linear in the gradients that the node hands down. If a mistake changes ∂L/∂v by D, it
+changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters, by ⟨D, t⟩, where the tangent t is the derivative of
+v along r. Two random directions and their tangents, one forward pass each, thus test every mistake. A mistake
+that fails cannot fit; one that passes is swept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.diagnose.rows import matrix
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.variant import Handed, Pass, Visit
+from gradcheck_cli.network.graph import run
+from gradcheck_cli.types import Array
+
+_STEP = 1e-30
+"""The imaginary step of the forward pass that gives the tangents. It subtracts nothing, so it may be tiny."""
+
+_ROUNDING = 1e-9
+"""The rounding allowed in a sum of products, as a share of the sum of their sizes."""
+
+_KINKED = 1e-6
+"""A node whose vjp and tangents disagree by more than this share is on a kink."""
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """A random direction of the parameters that are complete at one node.
+
+    at: the node.  along: the direction, by parameter.  tangents: the derivative of every value along it.
+    off: how far the gradients found are from the right ones along it.
+    slack: how much of that rounding may explain.
+    """
+
+    at: int
+    along: Mapping[str, Array]
+    tangents: tuple[Array, ...]
+    off: float
+    slack: float
+
+    def change(self, visit: Visit, handed: Handed) -> tuple[float, float]:
+        """Return what a wrong `vjp` changes along the direction, and how much rounding that may have."""
+        (shares, own), (right_shares, right_own), node = handed, visit.right, visit.node
+        pairs = [
+            (wrong - right, self.tangents[k])
+            for k, wrong, right in zip(node.inputs, shares, right_shares, strict=True)
+        ]
+        for name, right in right_own.items():
+            if node.names[name] in self.along:
+                pairs.append((matrix(own[name] - right), self.along[node.names[name]]))
+        total = sum(float(np.vdot(a, b)) for a, b in pairs)
+        return total, _ROUNDING * sum(float(np.vdot(np.abs(a), np.abs(b))) for a, b in pairs)
+
+    def agrees(self, visit: Visit) -> bool:
+        """Return whether the node's right `vjp` is the transpose of its tangents, as it is off kinks."""
+        (shares, own), node = visit.right, visit.node
+        pairs = [(share, self.tangents[k]) for k, share in zip(node.inputs, shares, strict=True)]
+        pairs += [
+            (matrix(gradient), self.along[node.names[name]])
+            for name, gradient in own.items()
+            if node.names[name] in self.along
+        ]
+        below = sum(float(np.vdot(a, b)) for a, b in pairs)
+        sizes = sum(float(np.vdot(np.abs(a), np.abs(b))) for a, b in pairs)
+        above = float(np.vdot(visit.upstream, self.tangents[visit.i + 1]))
+        return abs(above - below) <= _KINKED * sizes
+
+
+class Probe:
+    """Tests mistakes by what they change along random directions.
+
+    complete: for each node, the checked parameters whose gradients are complete once it is visited.
+    """
+
+    def __init__(self, at: Pass, targets: Mapping[str, Target], complete: Sequence[Sequence[str]]) -> None:
+        rng = np.random.default_rng(0)
+        self._groups = [
+            tuple(_direction(at, i, {name: targets[name] for name in names}, rng) for _ in range(2))
+            for i, names in reversed(list(enumerate(complete)))
+            if names
+        ]
+
+    def is_reliable(self, visits: Mapping[int, Visit]) -> bool:
+        """Return whether all tangents fit the right backprop. They do not if a value is on a kink."""
+        return all(
+            each.agrees(visit) for visit in visits.values() for group in self._groups for each in group
+        )
+
+    def may_fit(self, visit: Visit, *handed: Handed) -> bool:
+        """Return whether this `vjp`, made in an otherwise right backprop, may reproduce the gradients found.
+
+        handed: the result of the wrong `vjp`; if it has an unknown, those for an unknown of 0 and of 1.
+        """
+        for group in self._groups:
+            if group[0].at > visit.i:
+                continue
+            found = list(_compared(group, visit, handed))
+            if not all(fits for fits, _ in found):
+                return False
+            if any(is_visible for _, is_visible in found):
+                return True  # from here on, other mistakes may follow
+        return True
+
+
+def _compared(
+    group: Sequence[_Direction], visit: Visit, handed: Sequence[Handed]
+) -> Iterator[tuple[bool, bool]]:
+    """Yield, for each direction, whether the change fits the gradients found, and whether there is any."""
+    changes = [[each.change(visit, one) for one in handed] for each in group]
+    unknown = 0.0
+    if len(handed) > 1:
+        slopes = [at_one[0] - at_zero[0] for at_zero, at_one in changes]
+        best = int(np.argmax(np.abs(slopes)))
+        slope = slopes[best]
+        unknown = (group[best].off - changes[best][0][0]) / slope if slope else 0.0
+    for each, made in zip(group, changes, strict=True):
+        (at_zero, rounding), (at_one, more) = made[0], made[-1]
+        change = at_zero + unknown * (at_one - at_zero)
+        slack = each.slack + (1.0 + abs(unknown)) * (rounding + more) + _ROUNDING * abs(change)
+        yield not abs(each.off - change) > slack, abs(change) > slack
+
+
+def _direction(at: Pass, i: int, targets: Mapping[str, Target], rng: np.random.Generator) -> _Direction:
+    """Return a random direction of the parameters of `targets`, which are complete at node i."""
+    along, off, slack = {}, 0.0, 0.0
+    for name, target in targets.items():
+        r = np.where(target.finite, rng.normal(size=target.right.shape), 0.0) / (target.size or 1.0)
+        found = np.where(target.finite, target.found, 0.0)
+        along[name] = r
+        off += float(np.vdot(r, np.where(target.finite, found - target.right, 0.0)))
+        allowed = 2.0 * target.tolerance(found) + _ROUNDING * (np.abs(found) + np.abs(target.right))
+        slack += float(np.vdot(np.abs(r), allowed))
+    return _Direction(i, along, _tangents(at, along), off, slack)
+
+
+def _tangents(at: Pass, along: Mapping[str, Array]) -> tuple[Array, ...]:
+    """Return the derivative of every value of the graph along a direction of the parameters."""
+    moved = {
+        name: value + 1j * _STEP * along[name].reshape(value.shape) if name in along else value
+        for name, value in at.problem.parameters.items()
+    }
+    return tuple(np.imag(value) / _STEP for value in run(at.graph, moved, at.problem.x))
