@@ -20,9 +20,16 @@ from gradcheck_cli.subject.load import tensors_of
 
 DATA = ROOT / "configs" / "data"
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-LITERALLY = (
-    "output_layer digits_mlp raschka_mnist deep_tanh_cross_entropy relu_huber batch_norm digits_conv digits_gru"
-).split()
+LITERALLY = [
+    "output_layer",
+    "digits_mlp",
+    "raschka_mnist",
+    "deep_tanh_cross_entropy",
+    "relu_huber",
+    "batch_norm",
+    "digits_conv",
+    "digits_gru",
+]
 WRONG = ("wrong_gradient.yaml", "wrong_conv.yaml", "wrong_lstm.yaml", "book_trap.yaml")
 
 
@@ -95,8 +102,8 @@ def test_unit_and_literal_differences_agree(name, configs):
 
 SAID = {
     "wrong_gradient.yaml": "In unit 3 of layer output the derivative of sigmoid is missing.",
-    "wrong_conv.yaml": "In layer hidden2 δ goes down through a kernel that is 180° off",
-    "wrong_lstm.yaml": "In layer lstm1 the gradient does not go from a step to the step before",
+    "wrong_conv.yaml": "In layer hidden2 δ is passed down through a wrongly rotated kernel",
+    "wrong_lstm.yaml": "In layer lstm1 the gradient does not flow from a time step to the one before",
     "code/book_trap.yaml": "The loss averages over the 10 outputs, but the gradient does not.",
 }
 
