@@ -159,6 +159,7 @@ MAY_IMPORT = {
         "errors",
         "gradients",
         "network.network",
+        "network.step",
         "numerical.estimate",
         "numerical.looks",
         "parallel",
