@@ -1,9 +1,9 @@
 """A quick test whether one mistake at one node can reproduce the gradients found, without a sweep.
 
 Backprop below a node is linear in the gradients that the node passes down. If a mistake changes ∂L/∂v by D,
-it changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters, by ⟨D, t⟩, where the tangent t is the derivative of
-v along r. Two random directions and their tangents, one forward pass each, thus test every mistake. A mistake
-that fails cannot fit; one that passes is swept.
+it changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters, by ⟨D, t⟩, where the tangent t is the derivative
+of v along r. Two random directions and their tangents, one forward pass each, thus test every mistake. A
+mistake that fails cannot fit; one that passes is swept.
 """
 
 from __future__ import annotations
