@@ -11,7 +11,6 @@ from spoilt import assert_an_error_in_any_tensor_is_wrong
 
 from gradcheck_cli.checker import check
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.mutate.mutate import mutate
 from gradcheck_cli.mutate.plant import plants
@@ -264,11 +263,6 @@ def test_a_perturbation_may_pass_a_layer_that_is_off_by_the_side_of_it():
     assert problem.network.graph.gates[1] == frozenset({1, 4, 5, 6})
     subject = network_subject(spec_of(*layers, loss="cross_entropy"), problem)
     assert subject.check(spec_of({"units": 1}).check).verdict is Verdict.AGREES
-
-
-def test_explain_refuses_what_it_cannot_do():
-    with pytest.raises(InputError, match="needs a network of dense and convolution layers"):
-        explain(spec("a block on tokens"))
 
 
 @pytest.mark.parametrize(

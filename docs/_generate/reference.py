@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 import click
+import derivations as derivations_of_layers
 import spec_keys as keys_of_spec
 
 from gradcheck_cli import __version__
@@ -22,6 +23,10 @@ _CODE = re.compile(r"^ +(\d+) +(.+(?:\n {5,}.+)*)", re.MULTILINE)
 
 def spec_keys() -> str:
     return keys_of_spec.page(json_schema(__version__))
+
+
+def derivations() -> str:
+    return derivations_of_layers.page()
 
 
 def commands() -> str:

@@ -56,7 +56,7 @@ def complete_parameters(context: click.Context, _: click.Parameter, incomplete: 
 
 def complete_layers(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Complete the names of layers in the spec before the cursor."""
-    return _matching(incomplete, (node.layer for node in _nodes(context) if node.names))
+    return _matching(incomplete, (node.layer for node in _nodes(context)))
 
 
 def _matching(incomplete: str, names: Iterable[str]) -> list[str]:

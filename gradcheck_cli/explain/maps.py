@@ -1,4 +1,4 @@
-"""The maps of a layer (a → L, y → a, w → z and b → z) as separate functions for finite differences."""
+"""The maps of single steps, such as a → L, z → a and w → z, as functions for finite differences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.network import sample_losses
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.problem.problem import Problem
@@ -48,39 +49,36 @@ class Map:
 
 
 def loss_map(problem: Problem) -> Map:
-    """Return the map a → L: the loss of sample n as a function of each output a_nj.
+    """Return the map a → L: the loss of sample n as a function of each of its outputs.
 
-    The map has P = N × C pairs, for N samples and C outputs.
+    The map has P = N × C pairs, for N samples of C outputs.
     """
     network, a, target = problem.network, problem.objective.output, problem.target
-    loss_pieces = network.loss.pieces
+    loss_pieces, outputs = network.loss.pieces, a[0].size
 
     def rows(which: Array, to: Array) -> tuple[Array, Array]:
-        samples, units = np.divmod(which, a.shape[1])
+        samples, units = np.divmod(which, outputs)
         moved = a[samples].astype(to.dtype)
-        moved[np.arange(len(which)), units] = to
+        moved.reshape(len(which), -1)[np.arange(len(which)), units] = to
         return moved, target[samples]
 
     return Map(
         a.shape,
         a.ravel(),
-        np.repeat(np.abs(problem.objective.losses), a.shape[1]),
+        np.repeat(np.abs(problem.objective.losses), outputs),
         lambda which, to: sample_losses(network, *rows(which, to)),
         loss_pieces and (lambda which, to: loss_pieces(*rows(which, to))),
-        batch=_batch(a.shape[1]),
+        batch=_batch(outputs),
     )
 
 
-def activation_map(problem: Problem, i: int) -> Map:
-    """Return the map y → a of layer i: a_nj as a function of y_nj, for each sample n and unit j.
+def activation_map(problem: Problem, i: int, activation: Activation) -> Map:
+    """Return the map z → a of an activation, node i: a_nj as a function of z_nj for each unit and sample.
 
-    Without batch normalisation, y is z. The map has P = N × units pairs, for N samples. For an activation
-    that couples the units of a sample, such as softmax, it is a_nk as a function of y_nj for all units k and
-    j: P = M × units² pairs, for the first M samples, as many as stay cheap.
+    For an activation that couples the units of a row, such as softmax, it is a_nk as a function of z_nj for
+    all units k and j: P = M × units² pairs, for the first M rows, as many as stay cheap.
     """
-    layer, at = problem.network.layers[i], problem.network.places[i]
-    z, a = problem.objective.values[at.y], problem.objective.values[at.a]
-    activation, units = layer.activation, layer.units
+    z, a = problem.objective.values[i], problem.objective.values[i + 1]
     if not activation.coupled:
         pieces = activation.pieces
         return Map(
@@ -90,7 +88,8 @@ def activation_map(problem: Problem, i: int) -> Map:
             lambda _, to: activation.value(to),
             pieces and (lambda _, to: pieces(to)),
         )
-
+    units = z.shape[-1]
+    z, a = z.reshape(-1, units), a.reshape(-1, units)
     shape = (min(len(z), max(1, 2**22 // units**3)), units, units)
 
     def observe(which: Array, to: Array) -> Array:
@@ -107,11 +106,11 @@ def activation_map(problem: Problem, i: int) -> Map:
 
 
 def weight_map(problem: Problem, i: int) -> Map:
-    """Return the map w → z of layer i: z_rj as a function of w_jk, for each row r and input k.
+    """Return the map w → z of node i: z_rj as a function of w_jk, for each row r and input k.
 
-    The map has P = R × K pairs, for R rows and K inputs. A row is a sample or, for a convolution, the patch
-    at one position of a sample. Only the unit j = k mod units is observed, since ∂z_rj/∂w_jk is the same
-    for every j.
+    The map has P = R × K pairs, for R rows and K inputs. A row is a sample, a position of a sample or, for a
+    convolution, the patch at one position. Only the unit j = k mod units is observed, since ∂z_rj/∂w_jk is
+    the same for every j.
     """
     rows_of_inputs, w, b = _affine(problem, i)
     count, width = rows_of_inputs.shape
@@ -130,10 +129,7 @@ def weight_map(problem: Problem, i: int) -> Map:
 
 
 def bias_map(problem: Problem, i: int) -> Map:
-    """Return the map b → z of layer i: z_rj as a function of b_j, for each row r and unit j.
-
-    The map has P = R × units pairs, for R rows: samples or, for a convolution, positions of samples.
-    """
+    """Return the map b → z of node i: z_rj as a function of b_j, for each row r and unit j."""
     rows, w, b = _affine(problem, i)
     product = rows @ w.T
     size = np.abs(product + b).ravel()
@@ -141,11 +137,12 @@ def bias_map(problem: Problem, i: int) -> Map:
 
 
 def _affine(problem: Problem, i: int) -> tuple[Array, Array, Array]:
-    """Return the input rows (R, K), the weight (units, K) and the bias (units,) of layer i."""
-    layer, at = problem.network.layers[i], problem.network.places[i]
-    rows = layer.step.rows(problem.objective.values[at.input])
+    """Return the input rows (R, K), the weight (units, K) and the bias (units,) of node i."""
+    node = problem.network.graph.nodes[i]
+    p, rows = node.own(problem.parameters), node.step.rows(problem.objective.values[node.inputs[0]])
     assert rows is not None, "the step has no rows"
-    return rows, problem.parameters[layer.weight].reshape(layer.units, -1), problem.parameters[layer.bias]
+    w = p["weight"].reshape(len(p["weight"]), -1)
+    return rows, w, p.get("bias", np.zeros(len(w)))
 
 
 def _batch(width: int) -> int:

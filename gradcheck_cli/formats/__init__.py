@@ -12,7 +12,7 @@ from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.view import View
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain.explain import Explanation
+    from gradcheck_cli.explain.derivation import Explanation
     from gradcheck_cli.mutate.mutate import Mutation
     from gradcheck_cli.report import Run
     from gradcheck_cli.sweep.sweep import Sweep

@@ -91,6 +91,7 @@ class Column:
 
     rank: columns of rank 0 are always shown; the others are added in order of rank if there is room.
     folds: whether cells wrap over several lines if there is still too little room.
+    widest: the width to which a column folds rather than let another column go; 0 if it does not.
     right: whether cells are aligned to the right.
     means: what the column shows, for the legend.
     """
@@ -99,6 +100,7 @@ class Column:
     rank: int = 0
     right: bool = False
     folds: bool = False
+    widest: int = 0
     means: str = ""
 
 
@@ -138,9 +140,10 @@ def _fit(needed: Sequence[int], columns: Sequence[Column], room: int) -> dict[in
     needed: the width at which each column would fit without folding.  room: the width of the terminal.
     """
     shown: set[int] = set()
+    least = [min(width, column.widest or width) for width, column in zip(needed, columns, strict=True)]
     for rank in sorted({column.rank for column in columns}):
         more = shown | {i for i, column in enumerate(columns) if column.rank == rank}
-        if rank == 0 or _together(needed[i] for i in more) <= room:
+        if rank == 0 or _together(least[i] for i in more) <= room:
             shown = more
     widths = {i: needed[i] for i in sorted(shown)}
     for i in widths:

@@ -79,16 +79,22 @@ class Builder:
         return {name: node.step.shapes[own] for node in self.nodes for own, name in node.names.items()}
 
     def add(
-        self, step: Step, *inputs: int, layer: str | None = None, names: Mapping[str, str] | None = None
+        self,
+        step: Step,
+        *inputs: int,
+        layer: str | None = None,
+        names: Mapping[str, str] | None = None,
+        symbol: str = "",
     ) -> int:
         """Add a step whose inputs are the values with these indices; return the index of its output.
 
         layer: the name of the layer that the step belongs to; by default, the one that is being built.
         names: the parameters' names in the network, by their names in the step; by default `layer.name`.
+        symbol: what a derivation calls the output, if the layer has many steps.
         """
         layer = self.layer if layer is None else layer
         names = {own: f"{layer}.{own}" for own in step.shapes} if names is None else names
-        self.nodes.append(Node(step, layer, inputs, names, (*self.place, self.kind)))
+        self.nodes.append(Node(step, layer, inputs, names, (*self.place, self.kind), symbol))
         self.shapes.append(step.out(*(self.shapes[value] for value in inputs)))
         return len(self.nodes)
 

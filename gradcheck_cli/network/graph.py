@@ -23,6 +23,7 @@ class Node:
     inputs: the indices of the values that the step takes.
     names: the parameters' names in the network, by their names in the step. Nodes may share parameters.
     place: where the layer is among the spec's layers, followed by the spec's key for this kind of layer.
+    symbol: what a derivation calls the output, if the layer has many steps, such as c in an LSTM.
     """
 
     step: Step
@@ -30,6 +31,7 @@ class Node:
     inputs: tuple[int, ...]
     names: Mapping[str, str]
     place: tuple[str | int, ...] = ()
+    symbol: str = ""
 
     def own(self, parameters: Arrays) -> dict[str, Array]:
         """Return the step's parameters, by their names in the step."""

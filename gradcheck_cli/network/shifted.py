@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def _with_shifts(graph: Graph, samples: int, values: Mapping[str, int]) -> Graph
     shift(INPUT, INPUTS)
     for i, node in enumerate(graph.nodes):
         inputs = tuple(now_at[k] for k in node.inputs)
-        nodes.append(Node(node.step, node.layer, inputs, node.names, node.place))
+        nodes.append(replace(node, inputs=inputs))
         shift(i + 1, node.layer)
     return Graph(tuple(nodes), graph.features)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
+from gradcheck_cli.network.formulas import Formulas
 from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.network.nudged_rounding import value_error, vjp_error
 from gradcheck_cli.types import Array, Shape
@@ -69,6 +70,7 @@ class Step:
     keeps_axes: whether the axes of an output in the shape of the input keep their meaning.
     tokens: the number of different tokens if the input holds tokens (whole numbers from 0), else 0.
     label: the text for this step in a one-line description of a network, if any.
+    formulas: its output and its derivation, as a textbook writes them. Every step needs them.
     In all methods, p holds the step's parameters, by their names in the step.
     """
 
@@ -81,6 +83,7 @@ class Step:
     makes_images: bool = False
     keeps_axes: bool = True
     tokens: int = 0
+    formulas: Formulas
 
     @property
     def has_rows(self) -> bool:

@@ -259,17 +259,6 @@ def _with_constants(graph: Graph, name: str, drawn: Array) -> Array:
     return drawn
 
 
-def refuse_other_than_chain(network: Network, what: str) -> None:
-    """Raise an `InputError` if the network has layers other than dense ones and convolutions.
-
-    what: the command that needs such a network, such as ``explain``.
-    """
-    if network.is_chain:
-        return
-    message = f"{what} needs a network of dense and convolution layers, one after another"
-    raise bad_input(message, "network", "layers", help="gradcheck check works for every network")
-
-
 def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the names of parameters that match any of the patterns, in which wildcards are allowed.
 

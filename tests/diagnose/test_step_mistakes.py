@@ -37,7 +37,7 @@ def drawn(build: Build, seed: int = 1) -> Problem:
     nodes: list[Node] = []
 
     def adds(layer: str) -> Nodes:
-        def add(step: Any, *inputs: int, names: Any) -> int:
+        def add(step: Any, *inputs: int, names: Any, symbol: str = "") -> int:
             nodes.append(Node(step, layer, inputs, names))
             return len(nodes)
 

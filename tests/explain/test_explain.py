@@ -15,8 +15,12 @@ from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.network import backprop, gradients
 from gradcheck_cli.problem.problem import build_problem
 
-SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b"]
-NORMALISED = ["∂L/∂a", "∂a/∂y", "∂L/∂y", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b", "∂L/∂γ", "∂L/∂β"]
+AFFINE = ["∂z/∂w", "∂z/∂b", "∂z/∂a⁽ʰ⁾"]
+SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", *AFFINE, "∂L/∂w", "∂L/∂b", "∂L/∂a⁽ʰ⁾"]
+NORMALISED = [
+    *["∂L/∂a", "∂a/∂y", "∂L/∂y", "∂y/∂γ", "∂y/∂β", "∂y/∂ẑ", "∂L/∂ẑ", "∂ẑ/∂z", "δ", *AFFINE],
+    *["∂L/∂w", "∂L/∂b", "∂L/∂γ", "∂L/∂β", "∂L/∂a⁽ʰ⁾"],
+]
 DEEP = [(4, "tanh"), (5, "silu"), (3, "sigmoid")]
 
 
@@ -34,7 +38,7 @@ def test_every_factor_of_a_right_gradient_agrees(activation, loss):
 def test_shapes_are_those_of_the_derivation():
     spec = spec_of((4, "tanh"), (3, "sigmoid"), samples=5)
     shapes = [factor.comparison.shape for factor in explain(spec, "output").factors]
-    assert shapes == [(5, 3), (5, 3), (5, 3), (5, 4), (5, 3), (3, 4), (3,)]
+    assert shapes == [(5, 3), (5, 3), (5, 3), (5, 4), (5, 3), (3, 4), (3, 4), (3,), (5, 4)]
 
 
 def test_softmax_shows_its_jacobian():
@@ -78,7 +82,7 @@ def test_right_given_factors_agree_and_name_their_source(spec, tmp_path):
     with_delta = given(spec, tmp_path, **{"output.delta": ours(spec, "output", "delta")})
     factors = explain(with_delta, "output").factors
     assert [factor.origin for factor in factors] == [
-        "backprop", "backprop", "g.npz", "backprop", "backprop", "g.npz", "g.npz",
+        "backprop", "backprop", "g.npz", "backprop", "backprop", "backprop", "g.npz", "g.npz", "backprop",
     ]  # fmt: skip
     assert all(factor.verdict is Verdict.AGREES for factor in factors)
 

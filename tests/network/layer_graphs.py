@@ -13,7 +13,7 @@ def graph_of(layer, features):
     """Return the graph of one layer."""
     nodes = []
 
-    def add_node(step, *inputs, names):
+    def add_node(step, *inputs, names, symbol=""):
         nodes.append(Node(step, "layer", inputs, names))
         return len(nodes)
 

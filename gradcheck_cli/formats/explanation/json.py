@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from gradcheck_cli.explain.explain import Derivation, Explanation, Factor
+from gradcheck_cli.explain.derivation import Derivation, Explanation, Factor
 from gradcheck_cli.formats.json import document, tensor_object
 from gradcheck_cli.formats.view import View
 
@@ -27,9 +28,15 @@ def render(explanation: Explanation, view: View, spec: str) -> str:
 def _derivation(derivation: Derivation) -> dict[str, Any]:
     return {
         "layer": derivation.layer,
+        "kind": derivation.kind,
         "activation": derivation.activation,
         "above": derivation.above,
         "batch_norm": derivation.normalised,
+        "input": derivation.takes,
+        "output": derivation.gives,
+        "definitions": [asdict(definition) for definition in derivation.definitions],
+        "chain_rule": [asdict(link) for link in derivation.chain],
+        "worked": [asdict(entry) for entry in derivation.worked],
         "factors": [_factor(factor) for factor in derivation.factors],
     }
 

@@ -4,27 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_cli.explain.explain import Derivation, Explanation
-from gradcheck_cli.formats.explanation.table import FACTOR_COLUMNS, factor_rows
+from gradcheck_cli.explain.derivation import Derivation, Explanation
+from gradcheck_cli.formats.explanation.table import (
+    BRIEF_COLUMNS,
+    brief_rows,
+    factor_table,
+)
 from gradcheck_cli.formats.markdown import blocks, fenced, plain_text, table
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.formats.words.derivation import chain_rule, definitions, derives, explained, notes
+from gradcheck_cli.formats.words.derivation import (
+    chain_rule,
+    definitions,
+    derives,
+    explained,
+    in_brief,
+    loss_in_brief,
+    notes,
+    worked,
+)
 from gradcheck_cli.formats.words.verdicts import MARKS
 
 
 def render(explanation: Explanation, view: View, spec: str) -> str:
-    """Return the derivation with its formulas and a table of factors for each layer."""
+    """Return the derivation with its formulas and a table of factors for each layer.
+
+    Without a layer to show whole, all are shown in brief.
+    """
     return blocks(
         f"### {MARKS[explanation.verdict]} {plain_text(spec)}",
         plain_text(explanation.network),
-        *(block for derivation in explanation.layers for block in _derivation(explanation, derivation)),
+        *([] if explanation.whole else map(plain_text, loss_in_brief(explanation))),
+        *(block for derivation in explanation.layers for block in _blocks(explanation, derivation)),
         f"**{plain_text(explained(explanation))}**",
         *map(plain_text, notes(explanation)),
     )
 
 
-def _derivation(explanation: Explanation, derivation: Derivation) -> Iterator[str]:
+def _blocks(explanation: Explanation, derivation: Derivation) -> Iterator[str]:
+    of_layer = _whole if derivation.layer == explanation.whole else _brief
+    return of_layer(explanation, derivation)
+
+
+def _whole(explanation: Explanation, derivation: Derivation) -> Iterator[str]:
     formulas = [f"{formula}  {remark}".strip() for formula, remark in definitions(explanation, derivation)]
     yield plain_text(derives(derivation))
     yield fenced("\n".join([*formulas, "", *("  ".join(parts) for parts in chain_rule(derivation))]))
-    yield table(FACTOR_COLUMNS, factor_rows(derivation.factors))
+    yield table(*factor_table(derivation.factors))
+    yield from (plain_text(worked(entry)) for entry in derivation.worked)
+
+
+def _brief(explanation: Explanation, derivation: Derivation) -> Iterator[str]:
+    yield from map(plain_text, in_brief(derivation))
+    yield table(BRIEF_COLUMNS, brief_rows(derivation.factors))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gradcheck_cli.formats.words.numbers import index, listed
+from gradcheck_cli.formats.words.numbers import index, listed, shape
 from gradcheck_cli.formats.words.tensors import against
 from gradcheck_cli.verdict import Verdict
 
 if TYPE_CHECKING:
-    from gradcheck_cli.explain.explain import Derivation, Explanation, Factor
+    from gradcheck_cli.explain.derivation import Derivation, Explanation, Factor, Worked
 
 
 def derives(derivation: Derivation) -> str:
@@ -20,46 +20,78 @@ def derives(derivation: Derivation) -> str:
 
 def definitions(explanation: Explanation, derivation: Derivation) -> list[tuple[str, str]]:
     """Return the formulas to differentiate, each with a remark."""
-    normed = derivation.normalised
-    return [
-        ("z = a⁽ʰ⁾ wᵀ + b", "with a⁽ʰ⁾ the layer's input"),
-        *([("y = γ ẑ + β", "with ẑ = (z − mean z) / √(var z + eps) over the samples")] if normed else []),
-        (f"a = {derivation.activation}({'y' if normed else 'z'})", _becomes(derivation)),
-        *([] if derivation.above else _loss(explanation)),
-    ]
+    rows = [(f"{each.symbol} = {each.formula}", each.where) for each in derivation.definitions]
+    if derivation.above and not rows[-1][1]:
+        rows[-1] = rows[-1][0], f"the input of layer {derivation.above}"
+    return [*rows, *([] if derivation.above else _loss(explanation, derivation.definitions[-1].symbol))]
 
 
-def _becomes(derivation: Derivation) -> str:
-    return f"the input of layer {derivation.above}" if derivation.above else ""
-
-
-def _loss(explanation: Explanation) -> Iterator[tuple[str, str]]:
-    yield f"L = c Σₙ {explanation.loss}(aₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"
+def _loss(explanation: Explanation, output: str) -> Iterator[tuple[str, str]]:
+    yield f"L = c Σₙ {explanation.loss}({output}ₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"
     yield from (("", note) for note in explanation.notes)
 
 
+def in_brief(derivation: Derivation) -> tuple[str, str]:
+    """Return a line with the layer's name and shapes, and one with its formulas or the last of many."""
+    formulas = [f"{each.symbol} = {each.formula}" for each in derivation.definitions]
+    together = ", ".join(formulas)
+    shapes = f"{derivation.layer}: {shape(derivation.takes)} → {shape(derivation.gives)}"
+    return shapes, together if len(together) <= _LONG else formulas[-1]
+
+
+_LONG = 70
+"""Formulas that are longer than this together do not fit on one line."""
+
+
 def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
-    """Return the steps from ∂L/∂a to the gradients, one row per step."""
-    return list(_chain_rule(derivation))
+    """Return the steps from ∂L/∂output to the gradients, one row per step."""
+    return [
+        (
+            link.symbol,
+            f"= {link.through}",
+            f"= {link.formula}",
+            f"because {link.because}",
+        )
+        for link in derivation.chain
+    ]
 
 
-def _chain_rule(derivation: Derivation) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the steps. Below the output layer, the step from the layer above comes first."""
-    if derivation.above:
-        through = "= ∂L/∂z · ∂z/∂a"
-        yield "∂L/∂a", through, "= δ w", f"with z, δ and w of layer {derivation.above}"
-    delta = "∂L/∂a · ∂a/∂y · ∂y/∂z" if derivation.normalised else "∂L/∂a · ∂a/∂z"
-    yield "∂L/∂w", f"= {delta} · ∂z/∂w", "= δᵀ a⁽ʰ⁾", "because ∂z/∂w = a⁽ʰ⁾"
-    yield "∂L/∂b", f"= {delta} · ∂z/∂b", "= Σₙ δₙ", "because ∂z/∂b = 1"
-    if derivation.normalised:
-        yield "∂L/∂γ", "= ∂L/∂a · ∂a/∂y · ∂y/∂γ", "= Σₙ ∂L/∂yₙ ẑₙ", "because ∂y/∂γ = ẑ"
-        yield "∂L/∂β", "= ∂L/∂a · ∂a/∂y · ∂y/∂β", "= Σₙ ∂L/∂yₙ", "because ∂y/∂β = 1"
+def worked(entry: Worked) -> str:
+    """Return one entry of a gradient in numbers."""
+    products = " + ".join(_product(*term) for term in entry.terms) or "0"
+    more = f" + … ({entry.count} products)" if entry.count > len(entry.terms) else ""
+    penalty = f" + penalty {entry.penalty:.4g}" if entry.penalty else ""
+    sums = f"= {entry.through} = {products}{more}{penalty} = {entry.total:.4g}"
+    given = f"; {entry.origin} has {entry.analytic:.4g}" if entry.given else ""
+    return f"{entry.symbol}{index(entry.index)} {sums}; finite differences give {entry.numerical:.4g}{given}."
+
+
+def _product(g: float, local: float) -> str:
+    return f"{_factor(g)} · {_factor(local)}"
+
+
+def _factor(value: float) -> str:
+    return f"({value:.3g})" if value < 0 else f"{value:.3g}"
 
 
 def notes(explanation: Explanation) -> Iterator[str]:
     """Yield reasons why the derivation may not describe the author's network, one sentence each."""
     for line in explanation.unusual:
         yield f"Note: {line}."
+
+
+def shows_more(explanation: Explanation) -> str:
+    """Say how to see one derivation whole."""
+    return f"To see the steps of one layer: --layer {explanation.layers[0].layer}"
+
+
+def loss_in_brief(explanation: Explanation) -> Iterator[str]:
+    """Yield the formula of the loss, then a note on each of its terms that the formula leaves out."""
+    last = explanation.layers[0]
+    if not last.above:
+        formula, where = next(_loss(explanation, last.definitions[-1].symbol))
+        yield f"{formula}, {where}"
+        yield from explanation.notes
 
 
 def explained(explanation: Explanation) -> str:
@@ -79,9 +111,9 @@ def explained(explanation: Explanation) -> str:
         return f"unresolved: {first.symbol}{where} could not be decided; {there}."
     what = f"wrong: {first.symbol} = {first.formula}{where}"
     unseen = derivation.unseen(first) if first.given else ()
-    if not unseen:
-        return f"{what} is the first wrong factor; {there}."
-    return f"{what} is wrong; {there}. {_gradchecks_own(unseen)}"
+    if unseen:
+        return f"{what} is wrong; {there}. {_gradchecks_own(unseen)}"
+    return f"{what} is the first wrong factor; {there}."
 
 
 def _gradchecks_own(unseen: Sequence[Factor]) -> str:

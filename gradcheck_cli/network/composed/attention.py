@@ -63,9 +63,10 @@ class MultiheadAttention(Options):
         x: the index of the input (tokens, width).
         """
         width, d = self.width, self.width // self.heads
-        joint = nodes.dense(x, width, 3 * width, "in_proj_weight", "in_proj_bias" * self.bias)
+        joint = nodes.dense(x, width, 3 * width, "in_proj_weight", "in_proj_bias" * self.bias, "qkv")
         parts = (nodes.add(Slice(2, 1, k * width, (k + 1) * width), joint) for k in range(3))
-        q, k, v = (_by_head(nodes, part, (self.tokens, self.heads, d)) for part in parts)
+        shape = (self.tokens, self.heads, d)
+        q, k, v = (_by_head(nodes, part, shape, name) for part, name in zip(parts, "qkv", strict=True))
         return _mixed(nodes, self, self.turned(nodes, q), self.turned(nodes, k), v, "out_proj")
 
 
@@ -98,15 +99,15 @@ class GroupedAttention(Options):
     def _projected(self, nodes: Nodes, x: int, name: str, units: int) -> int:
         projected = nodes.dense(x, self.width, units, f"{name}.weight", f"{name}.bias" * self.bias)
         d = self.width // self.heads
-        return _by_head(nodes, projected, (self.tokens, units // d, d))
+        return _by_head(nodes, projected, (self.tokens, units // d, d), name[0])
 
 
-def _by_head(nodes: Nodes, value: int, shape: Shape) -> int:
+def _by_head(nodes: Nodes, value: int, shape: Shape, symbol: str) -> int:
     """Split a value (tokens, heads · d) into heads (heads, tokens, d).
 
-    shape: (tokens, heads, d).
+    shape: (tokens, heads, d).  symbol: what a derivation calls the heads.
     """
-    return nodes.add(Permute(3, (1, 0, 2)), nodes.add(Reshape(2, shape), value))
+    return nodes.add(Permute(3, (1, 0, 2)), nodes.add(Reshape(2, shape), value), symbol=symbol)
 
 
 def _mixed(
@@ -116,8 +117,9 @@ def _mixed(
 
     projection: the name of the output projection.
     """
-    scores = nodes.add(Matmul(transposed=True, scale=1.0 / math.sqrt(of.width // of.heads)), q, k)
-    heads = nodes.add(Matmul(), nodes.add(of.softmax, scores, *of.padding), v)
+    scale = 1.0 / math.sqrt(of.width // of.heads)
+    scores = nodes.add(Matmul(transposed=True, scale=scale), q, k, symbol="s")
+    heads = nodes.add(Matmul(), nodes.add(of.softmax, scores, *of.padding, symbol="a"), v, symbol="o")
     joined = nodes.add(Reshape(3, (of.tokens, of.width)), nodes.add(Permute(3, (1, 0, 2)), heads))
     if not of.out_proj:
         return joined

@@ -30,8 +30,8 @@ class Gated:
         x: the index of the input (…, width).
         """
         gate, up = (
-            nodes.dense(x, self.width, self.hidden, f"{name}.weight", f"{name}.bias" * self.bias)
-            for name in ("gate_proj", "up_proj")
+            nodes.dense(x, self.width, self.hidden, f"{name}.weight", f"{name}.bias" * self.bias, symbol)
+            for name, symbol in (("gate_proj", "gate"), ("up_proj", "up"))
         )
-        hidden = nodes.add(Multiply(), nodes.activation(self.activation, gate), up)
+        hidden = nodes.add(Multiply(), nodes.activation(self.activation, gate), up, symbol="h")
         return nodes.dense(hidden, self.hidden, self.width, "down_proj.weight", "down_proj.bias" * self.bias)

@@ -15,11 +15,12 @@ from gradcheck_cli.network.steps.pointwise import Pointwise
 class AddNode(Protocol):
     """A function that adds a step to a graph."""
 
-    def __call__(self, step: Step, *inputs: int, names: Mapping[str, str]) -> int:
+    def __call__(self, step: Step, *inputs: int, names: Mapping[str, str], symbol: str = "") -> int:
         """Add a step and return the index of its output.
 
         inputs: the indices of the values that the step takes.
         names: maps each parameter's name in the step to its name in the network.
+        symbol: what a derivation calls the output; empty if it has no symbol.
         """
 
 
@@ -28,25 +29,34 @@ class Nodes:
     """Adds the nodes of one layer to a graph.
 
     prefix: the beginning of the names of the layer's parameters, such as "lstm.".
+    mark: the end of the symbols of the layer's values, such as "←".
     """
 
     add_node: AddNode
     prefix: str = ""
+    mark: str = ""
 
-    def add(self, step: Step, *inputs: int) -> int:
+    def add(self, step: Step, *inputs: int, symbol: str = "") -> int:
         """Add a step without parameters and return the index of its output."""
-        return self.add_node(step, *inputs, names={})
+        return self.add_node(step, *inputs, names={}, symbol=self._marked(symbol))
 
-    def dense(self, value: int, inputs: int, units: int, weight: str, bias: str = "") -> int:
+    def dense(
+        self, value: int, inputs: int, units: int, weight: str, bias: str = "", symbol: str = ""
+    ) -> int:
         """Add a dense step z = a wᵀ + b and return the index of z.
 
         value: the index of a.
         weight, bias: the names of w and b in the layer; an empty name of b means that there is no b.
+        symbol: what a derivation calls z.
         """
         names = {"weight": weight} | ({"bias": bias} if bias else {})
         full = {own: self.prefix + name for own, name in names.items()}
-        return self.add_node(Dense(inputs, units, bool(bias)), value, names=full)
+        step = Dense(inputs, units, bool(bias))
+        return self.add_node(step, value, names=full, symbol=self._marked(symbol))
 
-    def activation(self, name: str, value: int) -> int:
+    def activation(self, name: str, value: int, symbol: str = "") -> int:
         """Add an activation with its default options and return the index of its output."""
-        return self.add(Pointwise(ACTIVATIONS[name].with_options()), value)
+        return self.add(Pointwise(ACTIVATIONS[name].with_options()), value, symbol=symbol)
+
+    def _marked(self, symbol: str) -> str:
+        return symbol and symbol + self.mark

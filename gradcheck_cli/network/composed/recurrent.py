@@ -16,7 +16,7 @@ the reset gate here follows torch.)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +51,10 @@ class Cell(Protocol):
     def states(self) -> int:
         """The number of values in the state: 1 for h alone, 2 for h and c."""
 
+    @property
+    def sums(self) -> tuple[str, str]:
+        """The symbols of w_ih x + b_ih and w_hh h + b_hh; empty if only their sum needs one."""
+
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
         """Add the nodes of one time step and return the next state.
 
@@ -65,9 +69,10 @@ class RnnCell:
     activation: str = "tanh"
     parts: int = 1
     states: int = 1
+    sums: tuple[str, str] = ("", "")
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
-        return (nodes.activation(self.activation, nodes.add(Add(), of_x, of_h)),)
+        return (nodes.activation(self.activation, nodes.add(Add(), of_x, of_h, symbol="z"), "h"),)
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,16 @@ class LstmCell:
 
     parts: int = 4
     states: int = 2
+    sums: tuple[str, str] = ("", "")
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
-        total = nodes.add(Add(), of_x, of_h)
-        i, f, o = (nodes.activation("sigmoid", part(total, k)) for k in (0, 1, 3))
-        g = nodes.activation("tanh", part(total, 2))
+        total = nodes.add(Add(), of_x, of_h, symbol="z")
+        gates = (("i", 0), ("f", 1), ("o", 3))
+        i, f, o = (nodes.activation("sigmoid", part(total, k), name) for name, k in gates)
+        g = nodes.activation("tanh", part(total, 2), "g")
         kept, new = nodes.add(Multiply(), f, state[1]), nodes.add(Multiply(), i, g)
-        c = nodes.add(Add(), kept, new)
-        return nodes.add(Multiply(), o, nodes.activation("tanh", c)), c
+        c = nodes.add(Add(), kept, new, symbol="c")
+        return nodes.add(Multiply(), o, nodes.activation("tanh", c), symbol="h"), c
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,21 @@ class GruCell:
 
     parts: int = 3
     states: int = 1
+    sums: tuple[str, str] = ("u", "v")
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
-        r, z = (nodes.activation("sigmoid", nodes.add(Add(), part(of_x, k), part(of_h, k))) for k in (0, 1))
+        r, z = (
+            nodes.activation("sigmoid", nodes.add(Add(), part(of_x, k), part(of_h, k)), name)
+            for k, name in enumerate("rz")
+        )
         reset = nodes.add(Multiply(), r, part(of_h, 2))
-        n = nodes.activation("tanh", nodes.add(Add(), part(of_x, 2), reset))
+        n = nodes.activation("tanh", nodes.add(Add(), part(of_x, 2), reset), "n")
         new = nodes.add(Multiply(), nodes.add(Complement(), z), n)
-        return (nodes.add(Add(), new, nodes.add(Multiply(), z, state[0])),)
+        return (nodes.add(Add(), new, nodes.add(Multiply(), z, state[0]), symbol="h"),)
 
+
+_RAISED = str.maketrans({"_": "", "l": "", **dict(zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True))})
+"""The spelling of a level's number in the symbols of its values: h¹ for `_l1`."""
 
 CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCell()}
 """Maps each kind of recurrent layer to its cell."""
@@ -204,11 +218,14 @@ class Recurrent:
     ) -> int:
         """Add the nodes of one level in one direction; return the index of its outputs h (steps, hidden)."""
         units, outputs = self.cell.parts * self.hidden, {}
+        if self.levels > 1 or self.bidirectional:
+            nodes = replace(nodes, mark=suffix.translate(_RAISED).replace("reverse", "←"))
         for t in range(self.steps)[:: -1 if reverse else 1]:
             # Each step multiplies its own input, so that a perturbed entry affects no earlier step.
-            x = nodes.add(Select(2, 0, t), value)
-            of_x = nodes.dense(x, inputs, units, f"weight_ih{suffix}", f"bias_ih{suffix}")
-            of_h = nodes.dense(state[0], self.hidden, units, f"weight_hh{suffix}", f"bias_hh{suffix}")
+            x = nodes.add(Select(2, 0, t), value, symbol="x")
+            u, v = self.cell.sums
+            of_x = nodes.dense(x, inputs, units, f"weight_ih{suffix}", f"bias_ih{suffix}", u)
+            of_h = nodes.dense(state[0], self.hidden, units, f"weight_hh{suffix}", f"bias_hh{suffix}", v)
             state = self.cell(nodes, self._part(nodes), of_x, of_h, state)
             outputs[t] = state[0]
         return nodes.add(Stack(1, 0), *(outputs[t] for t in range(self.steps)))

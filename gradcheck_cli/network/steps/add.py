@@ -7,6 +7,7 @@ from functools import reduce
 
 import numpy as np
 
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Inputs
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
@@ -18,6 +19,9 @@ class Add(Linear):
 
     couples = "nothing"
     exact = False
+    formulas = Formulas(
+        "out", "{all}", (Argument("x", "1", "{g}"), Argument("f(x)", "1", "{g}")), joint=" + "
+    )
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.types import Array, Shape
@@ -22,6 +23,7 @@ class Constant(Linear):
     value: Array
     axes: int
     couples = "nothing"
+    formulas = Formulas("out", "the initial state", (Argument("x", "0", "0"),))
 
     @property
     def label(self) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, InputUnits, Ones, Spread
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream, columns
 from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
 from gradcheck_cli.network.steps.fit import refuse_other_positions, refuse_uneven_groups
@@ -45,6 +46,18 @@ class ConvTranspose2d(Step):
     dilation: Pair = (1, 1)
     groups: int = 1
     makes_images: bool = True
+    formulas = Formulas(
+        "z",
+        "{weight} ∗ᵀ {x} + {bias}",
+        (Argument("a⁽ʰ⁾", "{weight}, at the positions that it is added to", "{weight} ∗ {g}"),),
+        {
+            "weight": Argument(
+                "w", "{x}, at the positions that w adds it to", "{x}ᵀ times the patches of {g}"
+            ),
+            "bias": Argument("b", "1", "Σₙ {g}ₙ"),
+        },
+        "with ∗ᵀ: every number of a⁽ʰ⁾ adds its multiple of the kernel to z",
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> ConvTranspose2d:

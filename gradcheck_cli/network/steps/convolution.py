@@ -23,6 +23,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.network.windows import Windows
@@ -40,6 +41,16 @@ class Convolution(Step):
     padding: Shape
     dilation: Shape
     groups: int = 1
+    formulas = Formulas(
+        "z",
+        "{x} {weight}ᵀ + {bias}",
+        (Argument("a⁽ʰ⁾", "{weight}", "{g} {weight}, each row added back at its patch"),),
+        {
+            "weight": Argument("w", "{x}", "{g}ᵀ {x}"),
+            "bias": Argument("b", "1", "Σₙ {g}ₙ"),
+        },
+        "with a row of a⁽ʰ⁾ for each patch that the kernel sees",
+    )
 
     @cached_property
     def windows(self) -> Windows:

@@ -18,6 +18,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -34,6 +35,16 @@ class Dense(Step):
     units: int
     bias: bool = True
     channel = -1
+
+    @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        weight = Argument("w", "{x}", "{g}ᵀ {x}")
+        of_x = (Argument("a⁽ʰ⁾", "{weight}", "{g} {weight}"),)
+        where = "with a⁽ʰ⁾ the layer's input"
+        if not self.bias:
+            return Formulas("z", "{x} {weight}ᵀ", of_x, {"weight": weight}, where)
+        bias = Argument("b", "1", "Σₙ {g}ₙ")
+        return Formulas("z", "{x} {weight}ᵀ + {bias}", of_x, {"weight": weight, "bias": bias}, where)
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Dense:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.steps.gates import Multiply
 from gradcheck_cli.network.steps.linear import Linear, fixed
@@ -28,6 +29,12 @@ class Dropout(Linear):
     mask: Array
     couples = "nothing"
     exact = False
+    formulas = Formulas(
+        "out",
+        "mask ⊙ {x}",
+        (Argument("x", "mask", "mask ⊙ {g}"),),
+        where="with a fixed mask of 0 or 1 / (1 − p)",
+    )
 
     @classmethod
     def drawn(cls, features: Shape, p: float, seed: int) -> Dropout:
@@ -62,6 +69,12 @@ class SampleDropout(Step):
 
     scale: float = 1.0
     couples = "nothing"
+    formulas = Formulas(
+        "out",
+        "c {y} ⊙ {x}",
+        (Argument("x", "c {y}", "c {y} ⊙ {g}"), Argument("mask", "c {x}", "c {x} ⊙ {g}")),
+        where="with c = 1 / (1 − p), or 1 if the dropout is not inverted",
+    )
 
     @property
     def label(self) -> str:

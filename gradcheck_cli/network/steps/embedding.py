@@ -16,6 +16,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors, Picked
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -31,6 +32,17 @@ class Embedding(Step):
     embedding_dim: int
     padding_idx: int | None = None
     channel: int = -1
+    formulas = Formulas(
+        "out",
+        "{weight}[{x}]",
+        (Argument("x", "0", "0"),),
+        {
+            "weight": Argument(
+                "w", "1 where x is v, in row v", "Σ {g} over the positions where x is v, in row v"
+            )
+        },
+        "with row v of w for every token v of x",
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Embedding:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.types import Array, Shape
@@ -28,6 +29,12 @@ class FixedNormalise(Linear):
     positions: int = 0
     couples = "nothing"
     exact = False
+    formulas = Formulas(
+        "ẑ",
+        "({x} − mean) / √(var + eps)",
+        (Argument("x", "1 / √(var + eps)", "{g} / √(var + eps)"),),
+        where="with a fixed mean and var",
+    )
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
@@ -23,6 +24,7 @@ class Complement(Linear):
     sign: float = -1.0
     couples = "nothing"
     exact = False
+    formulas = Formulas("out", "(1 − {x})", (Argument("x", "−1", "−{g}"),))
 
     @property
     def label(self) -> str:
@@ -48,6 +50,9 @@ class Multiply(Step):
     """The product a ⊙ b of two inputs of the same shape."""
 
     couples = "nothing"
+    formulas = Formulas(
+        "out", "{x} ⊙ {y}", (Argument("a", "{y}", "{g} ⊙ {y}"), Argument("b", "{x}", "{g} ⊙ {x}"))
+    )
 
     @property
     def label(self) -> str:

@@ -29,6 +29,10 @@ class GroupNormalise(Normalise):
     couples: Couples = "row"
 
     @property
+    def _over(self) -> str:
+        return "each group of channels of a sample"
+
+    @property
     def label(self) -> str:
         return f"group_norm {self.groups}"
 

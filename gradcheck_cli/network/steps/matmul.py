@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -26,6 +27,21 @@ class Matmul(Step):
 
     transposed: bool = False
     scale: float = 1.0
+
+    @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        c = "" if self.scale == 1.0 else f"{self.scale:.3g} "
+        if self.transposed:
+            of_a, of_b = (
+                Argument("a", f"{c}{{y}}", f"{c}{{g}} {{y}}"),
+                Argument("b", f"{c}{{x}}", f"{c}{{g}}ᵀ {{x}}"),
+            )
+            return Formulas("out", f"{c}{{x}} {{y}}ᵀ", (of_a, of_b))
+        of_a, of_b = (
+            Argument("a", f"{c}{{y}}", f"{c}{{g}} {{y}}ᵀ"),
+            Argument("b", f"{c}{{x}}", f"{c}{{x}}ᵀ {{g}}"),
+        )
+        return Formulas("out", f"{c}{{x}} {{y}}", (of_a, of_b))
 
     @property
     def label(self) -> str:

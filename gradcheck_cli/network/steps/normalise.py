@@ -21,6 +21,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -38,6 +39,21 @@ class Normalise(Step):
     axes: tuple[int, ...]
     couples: Couples
     unbiased: bool = False
+
+    @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        less, mean = ("m − 1", "Σ({g} {out}) / (m − 1)") if self.unbiased else ("m", "mean({g} {out})")
+        local = (
+            f"(1[i=j] − 1/m − {{out}}ᵢ {{out}}ⱼ / {'(m − 1)' if self.unbiased else 'm'}) / √(var {{x}} + eps)"
+        )
+        product = f"({{g}} − mean {{g}} − {{out}} {mean}) / √(var {{x}} + eps)"
+        where = f"with mean and var over {self._over}" + (f"; var divides by {less}" if self.unbiased else "")
+        out = "({x} − mean {x}) / √(var {x} + eps)"
+        return Formulas("ẑ", out, (Argument("x", local, product),), where=where)
+
+    @property
+    def _over(self) -> str:
+        return "the samples" if self.couples == "batch" else "each sample"
 
     @property
     def label(self) -> str:
@@ -164,6 +180,12 @@ class Scale(Step):
     after: int = 0
     names: tuple[str, str] = ("gamma", "beta")
     couples: Couples = "nothing"
+
+    @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        gamma, beta = Argument("γ", "{x}", "Σₙ {g}ₙ {x}ₙ"), Argument("β", "1", "Σₙ {g}ₙ")
+        parameters = dict(zip(self.names, (gamma, beta), strict=True))
+        return Formulas("y", "γ {x} + β", (Argument("ẑ", "γ", "γ {g}"),), parameters)
 
     @classmethod
     def of_channels(cls, features: Shape, channel: int = 0) -> Scale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,8 +10,12 @@ import numpy as np
 
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
+
+_A, _Z = (re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])") for letter in "az")
+"""The output a and the input z in the formula of a derivative; both letters also occur in words."""
 
 SAFETY = 3.0
 """A number counts as on a kink if it is closer to it than this many times its rounding bound."""
@@ -22,6 +27,11 @@ class Pointwise(Step):
 
     row: Activation
     is_activation: bool = True
+
+    @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        local = _Z.sub("{x}", _A.sub("{out}", self.row.formula))
+        return Formulas("a", f"{self.row.name}({{all}})", (Argument("z", local, "{g} · {local}"),))
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Inputs
 from gradcheck_cli.network.steps.fit import (
     axis_of,
@@ -41,6 +42,12 @@ class AvgPool(Linear):
     count_include_pad: bool = True
     exact = False
     position_axes = 2
+    formulas = Formulas(
+        "out",
+        "the mean {x} of each window",
+        (Argument("x", "1/m in the window, else 0", "Σ {g} / m over the windows that hold x"),),
+        where="with m numbers in a window",
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Self:
@@ -122,6 +129,12 @@ class AdaptiveAvgPool(Linear):
     size: Shape
     exact = False
     position_axes = 2
+    formulas = Formulas(
+        "out",
+        "the mean {x} of each part",
+        (Argument("x", "1/m in the part, else 0", "Σ {g} / m over the parts that hold x"),),
+        where="with m numbers in a part",
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Self:
@@ -189,6 +202,12 @@ class Mean(Linear):
     axes: int
     axis: int = 0
     exact = False
+    formulas = Formulas(
+        "out",
+        "the mean of {x} over one axis",
+        (Argument("x", "1/m", "{g} / m, the same for all m numbers"),),
+        where="with m numbers along the axis",
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Mean:

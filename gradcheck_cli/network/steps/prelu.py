@@ -16,6 +16,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -38,6 +39,12 @@ class PReLU(Step):
     init: float = 0.25
     couples = "nothing"
     has_pieces = True
+    formulas = Formulas(
+        "a",
+        "max({x}, 0) + {weight} min({x}, 0)",
+        (Argument("x", "1 if {x} > 0, else {weight}", "{g} if {x} > 0, else {weight} {g}"),),
+        {"weight": Argument("w", "min({x}, 0)", "Σₙ {g}ₙ min({x}ₙ, 0)")},
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> PReLU:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import UnfitError
 from gradcheck_cli.network.steps.fit import axis_of
 from gradcheck_cli.network.steps.linear import Linear
@@ -41,6 +42,7 @@ class Reshape(_Rearranged):
 
     shape: Shape
     keeps_axes = False
+    formulas = Formulas("out", "reshape({all})", (Argument("x", "1", "{g}, reshaped back"),), moves=True)
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Reshape:
@@ -73,6 +75,7 @@ class Permute(_Rearranged):
 
     order: tuple[int, ...]
     keeps_axes = False
+    formulas = Formulas("out", "permute({all})", (Argument("x", "1", "{g}, its axes put back"),), moves=True)
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Permute:
@@ -108,6 +111,11 @@ class Slice(_Rearranged):
     stop: int
 
     @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        at = f"[{self.start}:{self.stop}]"
+        return Formulas("out", f"{{x}}{at}", (Argument("x", f"1 at {at}, else 0", f"({{g}} at {at})"),))
+
+    @property
     def label(self) -> str:
         return f"[{self.start}:{self.stop}] of axis {self.axis}"
 
@@ -138,6 +146,12 @@ class Select(_Rearranged):
 
     axis: int
     index: int = -1
+
+    @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        at, axis = f"[{self.index}]", f"with the index {self.index} of axis {self.axis}"
+        of_x = Argument("x", f"1 at {at}, else 0", f"{{g}} at {at}")
+        return Formulas("out", f"{{x}}{at}", (of_x,), where=axis, index=at)
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Select:
@@ -175,6 +189,7 @@ class Concatenate(_Rearranged):
     """Join the inputs along one axis of each sample."""
 
     axis: int
+    formulas = Formulas("out", "({all})", (Argument("x", "1 in its part", "part of {g}"),))
 
     @property
     def label(self) -> str:
@@ -198,6 +213,7 @@ class Stack(_Rearranged):
     """Join inputs of one shape along a new axis of each sample, such as the outputs of all time steps."""
 
     axis: int
+    formulas = Formulas("out", "{all} for every t", (Argument("x", "1 at its step", "{g}ₜ"),))
 
     @property
     def label(self) -> str:
@@ -225,6 +241,7 @@ class Repeat(Linear):
     axes: int
     axis: int
     times: int
+    formulas = Formulas("out", "repeat({all})", (Argument("x", "1 in each copy", "Σ {g} over the copies"),))
 
     @property
     def label(self) -> str:

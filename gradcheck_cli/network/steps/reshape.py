@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -16,6 +17,7 @@ class Flatten(Step):
     """Flatten samples (…, N, *features) to rows (…, N, numbers)."""
 
     axes: int
+    formulas = Formulas("out", "flatten({all})", (Argument("x", "1", "{g}, reshaped back"),), moves=True)
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Flatten:

@@ -17,6 +17,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -28,6 +29,18 @@ class RootMeanSquare(Step):
 
     eps: float
     axes: int = 1
+    formulas = Formulas(
+        "x̂",
+        "{x} / √(mean {x}² + eps)",
+        (
+            Argument(
+                "x",
+                "(1[i=j] − {out}ᵢ {out}ⱼ / m) / √(mean {x}² + eps)",
+                "({g} − {out} mean({g} {out})) / √(mean {x}² + eps)",
+            ),
+        ),
+        where="with the mean over the last axes of each sample",
+    )
 
     @property
     def label(self) -> str:
@@ -93,6 +106,12 @@ class Gain(Step):
 
     shape: Shape
     couples = "nothing"
+    formulas = Formulas(
+        "y",
+        "{weight} {x}",
+        (Argument("x̂", "{weight}", "{weight} {g}"),),
+        {"weight": Argument("w", "{x}", "Σₙ {g}ₙ {x}ₙ")},
+    )
 
     @property
     def shapes(self) -> Mapping[str, Shape]:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Inputs, UnfitError
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.types import Array, Shape
@@ -32,6 +33,12 @@ class Rotary(Linear):
     interleaved: bool = False
     back: float = -1.0
     exact = False
+    formulas = Formulas(
+        "out",
+        "R {x}",
+        (Argument("x", "R", "Rᵀ {g}"),),
+        where="with R a rotation by the angle of each position",
+    )
 
     @classmethod
     def of_angles(cls, tokens: int, d: int, base: float = 10000.0, interleaved: bool = False) -> Rotary:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -23,6 +24,9 @@ class Shift(Step):
 
     shape: Shape
     couples = "nothing"
+    formulas = Formulas(
+        "out", "{x} + {shift}", (Argument("x", "1", "{g}"),), {"shift": Argument("s", "1", "{g}")}
+    )
 
     @property
     def shapes(self) -> Mapping[str, Shape]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
@@ -31,6 +32,12 @@ class Softmax(Step):
     """
 
     mask: Array
+    formulas = Formulas(
+        "a",
+        "softmax({x})",
+        (Argument("x", "{out}ᵢ (1[i=j] − {out}ⱼ)", "{out} ⊙ ({g} − Σⱼ {g}ⱼ {out}ⱼ)"),),
+        where="with the softmax over the last axis",
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Softmax:
@@ -106,6 +113,13 @@ class Softmax(Step):
 @dataclass(frozen=True)
 class LogSoftmax(Step):
     """Log-softmax, aⱼ = zⱼ − log Σₖ e^zₖ over the last axis."""
+
+    formulas = Formulas(
+        "a",
+        "log softmax({x})",
+        (Argument("x", "1[i=j] − softmax({x})ⱼ", "{g} − softmax({x}) Σⱼ {g}ⱼ"),),
+        where="with the softmax over the last axis",
+    )
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> LogSoftmax:

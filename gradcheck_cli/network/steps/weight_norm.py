@@ -18,6 +18,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -31,6 +32,21 @@ class WeightNorm(Step):
     """
 
     plain: Step
+    formulas = Formulas(
+        "z",
+        "{x} (g v / ‖v‖)ᵀ + {bias}",
+        (Argument("a⁽ʰ⁾", "g v / ‖v‖", "{g} (g v / ‖v‖)"),),
+        {
+            "weight_g": Argument("g", "{x} v / ‖v‖", "Σ over each row of {g}ᵀ {x} v / ‖v‖"),
+            "weight_v": Argument(
+                "v",
+                "{x} (1 − v vᵀ / ‖v‖²) g / ‖v‖",
+                "g / ‖v‖ ({g}ᵀ {x} − v / ‖v‖ ∂L/∂g)",
+            ),
+            "bias": Argument("b", "1", "Σₙ {g}ₙ"),
+        },
+        "with a⁽ʰ⁾ the layer's input, or its patches",
+    )
 
     @property
     def channel(self) -> int:  # type: ignore[override]

@@ -1,0 +1,90 @@
+"""The derivation of every kind of layer, from the formulas of its steps, as `gradcheck explain` has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from gradcheck_cli.explain.symbols import Writer
+from gradcheck_cli.network.graph import Graph
+from gradcheck_cli.problem.layers import graph_of
+from gradcheck_cli.spec.network import NetworkSpec
+
+
+class Example(NamedTuple):
+    """A layer as a spec writes it, and the shape of one sample of its input."""
+
+    layer: Any
+    inputs: list[int]
+
+
+IMAGE, STEPS = [2, 4, 4], [3, 4]
+
+EXAMPLES = (
+    Example({"units": 3, "activation": "tanh"}, [4]),
+    Example({"units": 3, "batch_norm": True, "activation": "tanh"}, [4]),
+    Example({"conv1d": 3, "kernel": 2}, STEPS),
+    Example({"conv2d": 3, "kernel": 2}, IMAGE),
+    Example({"conv_transpose2d": 3, "kernel": 2}, IMAGE),
+    Example({"max_pool2d": 2}, IMAGE),
+    Example({"avg_pool2d": 2}, IMAGE),
+    Example({"adaptive_avg_pool2d": 2}, IMAGE),
+    Example("layer_norm", [4]),
+    Example("rms_norm", [4]),
+    Example({"group_norm": 2}, IMAGE),
+    Example("instance_norm", IMAGE),
+    Example("prelu", [4]),
+    Example({"dropout": 0.5}, [4]),
+    Example("softmax", [4]),
+    Example("log_softmax", [4]),
+    Example("flatten", IMAGE),
+    Example({"reshape": [-1]}, IMAGE),
+    Example({"permute": [1, 0]}, STEPS),
+    Example("mean", STEPS),
+    Example({"select": -1}, STEPS),
+    Example({"rnn": 2}, STEPS),
+    Example({"lstm": 2}, STEPS),
+    Example({"gru": 2}, STEPS),
+    Example({"attention": 1}, STEPS),
+    Example({"swiglu": 3}, [4]),
+    Example({"geglu": 3}, [4]),
+    Example({"embedding": 5, "embedding_dim": 3}, [4]),
+    Example("positional_embedding", STEPS),
+    Example({"residual": [{"units": 4}]}, [4]),
+)
+"""An example of each kind of layer, in the order of the page."""
+
+
+def page() -> str:
+    """Return a heading and a block of formulas for every example."""
+    return "\n\n".join(_section(example) for example in EXAMPLES)
+
+
+def graph(example: Example) -> Graph:
+    """Return a network in which a dense layer follows the example."""
+    layers = [example.layer, "flatten", {"units": 2}]
+    described = {"inputs": example.inputs, "layers": layers, "loss": "mse"}
+    return graph_of(NetworkSpec.model_validate(described))
+
+
+def _section(example: Example) -> str:
+    network = graph(example)
+    outermost = [node for node in network.nodes if node.place[0] == 0 and len(node.place) == 2]
+    writer = Writer(network, outermost[-1].layer, "")
+    kind, more = outermost[-1].place[-1], " with batch_norm" * ("batch_norm" in example.layer)
+    return f"## {kind}{more}\n\n```text\n" + "\n".join(_lines(writer)) + "\n```"
+
+
+def _lines(writer: Writer) -> Iterator[str]:
+    """Yield the definitions of a layer, an empty line, and ∂L/∂v for each value but the output."""
+    shown = list(writer.shown())
+    for i in shown:
+        where = "" if writer.is_composed else writer.graph.nodes[i].step.formulas.where
+        yield f"{writer.value(i + 1)} = {writer.forward(i)}      {where}".rstrip()
+    yield ""
+    inside = [i + 1 for i in reversed(shown) if i != writer.last]
+    inputs = [value for value in writer.inputs if writer.readers(value)]
+    yield from (f"{writer.gradient(value)} = {writer.formula(value)}" for value in inside)
+    for name in dict.fromkeys(name for i in writer.nodes for name in writer.graph.nodes[i].names.values()):
+        yield f"∂L/∂{writer.parameter(*writer.use(name))} = {writer.of_every_use(name)}"
+    yield from (f"{writer.gradient(value)} = {writer.formula(value)}" for value in inputs)
