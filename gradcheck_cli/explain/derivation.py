@@ -117,6 +117,11 @@ class Derivation:
         reached = self._reached(factor)
         return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.can_be_given)
 
+    def rests_on_others(self, factor: Factor) -> bool:
+        """Return whether `factor` is computed from a factor that the user's file leaves out."""
+        reached = self._reached(factor)
+        return any(f.symbol in reached and not f.given for f in self.factors)
+
     def _reached(self, factor: Factor) -> set[str]:
         """Return the symbols of all factors that `factor` is computed from, directly or indirectly.
 

@@ -8,7 +8,7 @@ other kinds have formulas of their own, from `Step.formulas`; `symbols` puts the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from gradcheck_cli.comparison import compare
 from gradcheck_cli.errors import bad_input, did_you_mean, shortened
 from gradcheck_cli.explain.derivation import Definition, Derivation, Explanation, Factor, Link, Worked
 from gradcheck_cli.explain.factors import Row, inputs_of, parameters_of, rows_of
-from gradcheck_cli.explain.numbers import Numbers
+from gradcheck_cli.explain.numbers import MOST, Numbers
 from gradcheck_cli.explain.symbols import Writer
 from gradcheck_cli.explain.worked import worked_input, worked_parameter
 from gradcheck_cli.gradients.analytic import Analytic
@@ -59,7 +59,7 @@ def explain(spec: Spec, only: str = "") -> Explanation:
         spec.network.loss.name if spec.network else "",
         problem.network.coefficient,
         tuple(_notes(spec.network)) if spec.network else (),
-        (*unusual(problem), *other_loss(problem, analytic)),
+        (*unusual(problem), *other_loss(problem, analytic), *_in_part(numbers, writers)),
         tuple(_derived(numbers, writer, given) for writer in writers),
         layers[0] if only or len(layers) == 1 else "",
     )
@@ -140,6 +140,13 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
         yield f"plus a penalty {terms[name].format(strength)} in L"
 
 
+def _in_part(numbers: Numbers, writers: Sequence[Writer]) -> Iterator[str]:
+    """Yield a note if some ∂L/∂value is checked for its first samples only."""
+    values = {i + 1 for writer in writers for i in writer.nodes}.union(*(writer.inputs for writer in writers))
+    if any(numbers.samples(value) < len(numbers.values[value]) for value in values):
+        yield f"of ∂L/∂value with more than {MOST:,} elements, only the first samples are checked"
+
+
 def _derived(numbers: Numbers, writer: Writer, given: bool) -> Derivation:
     """Return the derivation of a layer.
 
@@ -148,8 +155,7 @@ def _derived(numbers: Numbers, writer: Writer, given: bool) -> Derivation:
     nodes = [writer.graph.nodes[i] for i in writer.nodes]
     activations = [node.step.name for node in nodes if isinstance(node.step, Pointwise)]
     norms = [node.step for node in nodes if isinstance(node.step, Normalise)]
-    rows = {row.name: row for row in rows_of(numbers, writer)}
-    factors = {name: _factor(row, numbers, given) for name, row in rows.items()}
+    factors = [_factor(row, numbers, given) for row in rows_of(numbers, writer)]
     return Derivation(
         writer.layer,
         str(nodes[-1].place[-1]) if nodes[-1].place else "",
@@ -160,7 +166,7 @@ def _derived(numbers: Numbers, writer: Writer, given: bool) -> Derivation:
         numbers.values[writer.last + 1].shape,
         tuple(_definitions(writer)),
         tuple(_chain(numbers, writer)),
-        tuple(factors.values()),
+        tuple(factors),
         tuple(_worked(numbers, writer, factors)),
     )
 
@@ -195,12 +201,12 @@ def _link(writer: Writer, i: int, symbol: str, sums: str, formula: str, local: s
     return Link(f"∂L/∂{symbol}", sums + " · ".join(factors), formula, f"{factors[-1]} = {local}")
 
 
-def _worked(numbers: Numbers, writer: Writer, factors: Mapping[str, Factor]) -> Iterator[Worked]:
+def _worked(numbers: Numbers, writer: Writer, factors: Sequence[Factor]) -> Iterator[Worked]:
     """Yield one entry in numbers: of the first parameter or, if there is none, of the input."""
     names = parameters_of(numbers, writer)
-    gradients = [factor for factor in factors.values() if factor.is_gradient]
+    gradients = [factor for factor in factors if factor.is_gradient]
     if names:
-        yield worked_parameter(numbers, writer, names[0], factors[names[0]])
+        yield worked_parameter(numbers, writer, names[0], gradients[0])
     elif gradients:
         yield worked_input(numbers, writer, inputs_of(writer)[0], gradients[0])
 

@@ -179,7 +179,8 @@ def of_input(numbers: Numbers, i: int, number: int, most: int = ENTRIES) -> Entr
     if not isinstance(step, Pointwise) or most < ENTRIES:
         return StepAlone.of(numbers.problem, i, most).of_input(number)
     slopes = activation_map(numbers.problem, i, step.row)
-    y, error = numbers.values[i], numbers.bounds.values[i]
+    (below,) = numbers.graph.nodes[i].inputs
+    y, error = numbers.values[below], numbers.bounds.values[below]
     if step.row.coupled:  # for a large softmax, only the first rows' Jacobians are checked
         some = slopes.shape[0]
         y, error = (np.broadcast_to(each, y.shape).reshape(-1, y.shape[-1])[:some] for each in (y, error))

@@ -78,7 +78,8 @@ def activation_map(problem: Problem, i: int, activation: Activation) -> Map:
     For an activation that couples the units of a row, such as softmax, it is a_nk as a function of z_nj for
     all units k and j: P = M × units² pairs, for the first M rows, as many as stay cheap.
     """
-    z, a = problem.objective.values[i], problem.objective.values[i + 1]
+    (below,) = problem.network.graph.nodes[i].inputs
+    z, a = problem.objective.values[below], problem.objective.values[i + 1]
     if not activation.coupled:
         pieces = activation.pieces
         return Map(

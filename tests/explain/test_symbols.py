@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from build import problem_of, spec_of
+from build import problem_of, right_gradients, spec_of
 
 from gradcheck_cli import InputError
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.explain.symbols import Writer
 from gradcheck_cli.formats.explanation import table
 from gradcheck_cli.formats.view import View
+from gradcheck_cli.formats.words.derivation import explained
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.verdict import Verdict
 
 DENSE = {"units": 3, "activation": "tanh"}
 
@@ -145,3 +149,33 @@ def test_several_layers_are_shown_in_brief_and_one_is_shown_whole():
     whole = table.render(explain(block(), "attention1"), View(width=80), "net.yaml")
     assert "∂L/∂s" in whole
     assert "--layer" not in whole
+
+
+# --- gradients of the user ---------------------------------------------------------------------------------
+
+
+def test_a_wrong_gradient_in_a_layer_of_many_steps_is_named_with_what_it_rests_on(tmp_path):
+    right = right_gradients(build_problem(block()))
+    wrong = {**right, "attention1.in_proj_bias": 1.5 * right["attention1.in_proj_bias"]}
+    np.savez(tmp_path / "g.npz", **wrong)
+    explanation = explain(block(gradients={"file": tmp_path / "g.npz"}), "attention1")
+    assert [f.symbol for f in explanation.factors if f.verdict is Verdict.WRONG] == ["∂L/∂in_proj_b"]
+    assert explanation.exit_code == 1
+    said = explained(explanation)
+    assert said.startswith("wrong: ∂L/∂in_proj_b = Σₙ ∂L/∂qkvₙ is wrong; at [")
+    assert said.endswith(
+        "The factors above are gradcheck's own, so an earlier step of yours may be wrong, too."
+    )
+    shown = table.render(explanation, View(), "net.yaml")
+    assert "g.npz has" in shown
+    assert "from" in shown
+
+
+def test_a_large_value_is_checked_for_its_first_samples_and_a_note_says_so(monkeypatch):
+    assert explain(block()).unusual == ()
+    monkeypatch.setattr("gradcheck_cli.explain.numbers.MOST", 24)
+    explanation = explain(block(), "attention1")
+    assert any("only the first samples are checked" in note for note in explanation.unusual)
+    first = explanation.layers[0].factors[0]
+    assert first.comparison.shape == (2, 3, 4)
+    assert first.verdict is Verdict.AGREES

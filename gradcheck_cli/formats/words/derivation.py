@@ -113,7 +113,13 @@ def explained(explanation: Explanation) -> str:
     unseen = derivation.unseen(first) if first.given else ()
     if unseen:
         return f"{what} is wrong; {there}. {_gradchecks_own(unseen)}"
+    if first.given and derivation.rests_on_others(first):
+        return f"{what} is wrong; {there}. {_NONE_OF_YOURS}"
     return f"{what} is the first wrong factor; {there}."
+
+
+_NONE_OF_YOURS = "The factors above are gradcheck's own, so an earlier step of yours may be wrong, too."
+"""What to say of a wrong gradient in a layer whose factors no file can hold."""
 
 
 def _gradchecks_own(unseen: Sequence[Factor]) -> str:

@@ -4,7 +4,8 @@ A step maps arrays (…, N, *features) to one such array. To add a kind:
 
 1. Write its file here: a frozen dataclass whose base is `step.Step`, with the mathematics in its docstring.
    It needs `vjp`, and `forward`, which accepts real, complex and wide numbers and any axes before that of the
-   samples. Then override what applies; everything else has a default:
+   samples. It also needs `formulas`, from which `gradcheck explain` and the docs write its derivation. Then
+   override what applies; everything else has a default:
 
    - `of(features, **options)` builds it from the options of a spec, and raises an `UnfitError` that names the
      option at fault. `out(*features)` is the shape of the output, if it differs from that of the input.
@@ -25,7 +26,7 @@ A step maps arrays (…, N, *features) to one such array. To add a kind:
    of other layers, overrides `build`.
 4. Add rows to `tests/network/step_kinds.py` for the step, and to `tests/layer_kinds.py` for the layer, each
    with torch's function in the test of the same name. Every promise is tested on random draws of them.
-5. Add its row to `docs/reference/layers.md`.
+5. Add its row to `docs/reference/layers.md`, and an example to `docs/_generate/derivations.py`.
 """
 
 from __future__ import annotations
