@@ -144,7 +144,7 @@ def test_several_layers_are_shown_in_brief_and_one_is_shown_whole():
     brief = table.render(explain(block()), View(width=80), "net.yaml").splitlines()
     assert "attention1: 5 × 3 × 4 → 5 × 3 × 4" in brief
     assert "L = c Σₙ mse(aₙ, yₙ), with c = 0.2" in brief
-    assert brief[-1] == "To see the steps of one layer: --layer output"
+    assert brief[-3] == "To see the steps of one layer: --layer output"
     assert not any("∂L/∂s" in line for line in brief)
     whole = table.render(explain(block(), "attention1"), View(width=80), "net.yaml")
     assert "∂L/∂s" in whole

@@ -149,14 +149,14 @@ def test_no_view_changes_the_document_or_leaves_ascii():
     assert strict(plain)["specs"][0]["spec"] == "naïve/δ.yaml"
 
 
-def test_the_explanation_has_seven_factors_in_the_order_of_the_derivation():
+def test_the_explanation_has_its_factors_in_the_order_of_the_derivation():
     document = strict(render("json", explain(SPEC), View(), "net.yaml"))
     assert (document["spec"], document["verdict"], document["exit_code"]) == ("net.yaml", "agrees", 0)
     layer = document["layers"][0]
     assert (layer["layer"], layer["above"], layer["batch_norm"]) == ("output", "", False)
     assert document["coefficient"] == pytest.approx(1 / len(problem_of((2, "sigmoid")).x))
     assert [factor["symbol"] for factor in layer["factors"]] == [
-        "∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b",
+        "∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂z/∂a⁽ʰ⁾", "∂L/∂w", "∂L/∂b", "∂L/∂a⁽ʰ⁾",
     ]  # fmt: skip
     delta = layer["factors"][2]
     assert (delta["formula"], delta["origin"]) == ("∂L/∂a · ∂a/∂z", "backprop")

@@ -375,7 +375,7 @@ def test_the_view_alone_decides_and_not_the_environment(term, monkeypatch):
 
 # --- the derivation ----------------------------------------------------------------------------------------
 
-SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂L/∂w", "∂L/∂b"]
+SYMBOLS = ["∂L/∂a", "∂a/∂z", "δ", "∂z/∂w", "∂z/∂b", "∂z/∂a⁽ʰ⁾", "∂L/∂w", "∂L/∂b", "∂L/∂a⁽ʰ⁾"]
 
 
 @pytest.fixture(scope="module")
@@ -399,24 +399,25 @@ def explained(explanation: Explanation, **view) -> str:
     return render("table", explanation, View(**view), "net.yaml")
 
 
-def test_seven_lines_each_with_formula_shape_numbers_and_check(explanation):
+def test_a_line_for_each_factor_with_formula_shape_numbers_and_check(explanation):
     rows = table_of(explained(explanation), "factor")[1:]
     assert [row.split()[0] for row in rows] == SYMBOLS
     assert all(row.endswith("✓ agrees") for row in rows)
     cells = [re.split(r"\s{2,}", row.strip()) for row in rows]
     assert [row[1] for row in cells] == [
-        "c · 2 (a − y)", "a (1 − a)", "∂L/∂a · ∂a/∂z", "a⁽ʰ⁾", "1", "δᵀ a⁽ʰ⁾", "Σₙ δₙ",
+        "c · 2 (a − y)", "a (1 − a)", "∂L/∂a · ∂a/∂z", "a⁽ʰ⁾", "1", "w", "δᵀ a⁽ʰ⁾", "Σₙ δₙ", "δ w",
     ]  # fmt: skip
-    assert [row[2] for row in cells] == ["5 × 2", "5 × 2", "5 × 2", "5 × 3", "5 × 2", "2 × 3", "2"]
+    shapes = ["5 × 2", "5 × 2", "5 × 2", "5 × 3", "5 × 2", "2 × 3", "2 × 3", "2", "5 × 3"]
+    assert [row[2] for row in cells] == shapes
     first = explanation.factors[0].comparison.analytic.ravel()[:3]
-    assert cells[0][3:6] == [f"{first[0]:.3g}", f"{first[1]:.3g}", f"{first[2]:.3g} …"]
+    assert rows[0].split()[-7:-3] == [f"{first[0]:.3g}", f"{first[1]:.3g}", f"{first[2]:.3g}", "…"]
 
 
 def test_the_derivation_says_what_is_differentiated(explanation):
     text = explained(explanation)
     assert "  a = sigmoid(z)\n" in text
     assert "  L = c Σₙ mse(aₙ, yₙ)  with c = 0.2\n" in text
-    assert "  ∂L/∂w  = ∂L/∂a · ∂a/∂z · ∂z/∂w  = δᵀ a⁽ʰ⁾  because ∂z/∂w = a⁽ʰ⁾\n" in text
+    assert "  ∂L/∂w     = ∂L/∂a · ∂a/∂z · ∂z/∂w     = δᵀ a⁽ʰ⁾  because ∂z/∂w = a⁽ʰ⁾\n" in text
     assert text.endswith("✓ agrees: every factor matches the differences of its own step.\n")
 
 

@@ -18,8 +18,8 @@ from gradcheck_cli.formats.words.derivation import (
     derives,
     explained,
     in_brief,
-    loss_in_brief,
     notes,
+    preamble,
     worked,
 )
 from gradcheck_cli.formats.words.verdicts import MARKS
@@ -33,7 +33,7 @@ def render(explanation: Explanation, view: View, spec: str) -> str:
     return blocks(
         f"### {MARKS[explanation.verdict]} {plain_text(spec)}",
         plain_text(explanation.network),
-        *([] if explanation.whole else map(plain_text, loss_in_brief(explanation))),
+        *([] if explanation.whole else map(plain_text, preamble(explanation))),
         *(block for derivation in explanation.layers for block in _blocks(explanation, derivation)),
         f"**{plain_text(explained(explanation))}**",
         *map(plain_text, notes(explanation)),

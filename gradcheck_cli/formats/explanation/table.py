@@ -13,8 +13,8 @@ from gradcheck_cli.formats.words.derivation import (
     derives,
     explained,
     in_brief,
-    loss_in_brief,
     notes,
+    preamble,
     shows_more,
     worked,
 )
@@ -37,14 +37,17 @@ def render(explanation: Explanation, view: View, spec: str) -> str:
             _whole(page, explanation, derivation)
         else:
             _brief(page, derivation)
+    if not explanation.whole:
+        page.line(shows_more(explanation))
+        page.line()
     page.line(f"{MARKS[explanation.verdict]} {explained(explanation)}", STYLES[explanation.verdict])
-    for note in (*notes(explanation), *([] if explanation.whole else [shows_more(explanation)])):
+    for note in notes(explanation):
         page.line(note)
     return page.text
 
 
 def _loss(page: Page, explanation: Explanation) -> None:
-    for line in loss_in_brief(explanation):
+    for line in preamble(explanation):
         page.line(line)
     page.line()
 
@@ -77,7 +80,13 @@ def _whole(page: Page, explanation: Explanation, derivation: Derivation) -> None
         page.line()
 
 
-BRIEF_COLUMNS = (Column(), Column(folds=True, widest=40), Column(right=True), Column(right=True), Column())
+BRIEF_COLUMNS = (
+    Column(),
+    Column(folds=True, widest=40),
+    Column(right=True, rank=2),
+    Column(right=True, rank=1),
+    Column(),
+)
 
 
 def brief_rows(factors: tuple[Factor, ...]) -> list[list[Cell]]:

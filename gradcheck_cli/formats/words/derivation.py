@@ -85,13 +85,15 @@ def shows_more(explanation: Explanation) -> str:
     return f"To see the steps of one layer: --layer {explanation.layers[0].layer}"
 
 
-def loss_in_brief(explanation: Explanation) -> Iterator[str]:
-    """Yield the formula of the loss, then a note on each of its terms that the formula leaves out."""
+def preamble(explanation: Explanation) -> Iterator[str]:
+    """Yield lines on what is derived: the loss, its other terms, and where the gradients come from."""
     last = explanation.layers[0]
     if not last.above:
         formula, where = next(_loss(explanation, last.definitions[-1].symbol))
         yield f"{formula}, {where}"
         yield from explanation.notes
+    for origin in dict.fromkeys(factor.origin for factor in explanation.factors if factor.given):
+        yield f"The gradients of the parameters come from {origin}."
 
 
 def explained(explanation: Explanation) -> str:
