@@ -23,11 +23,16 @@ IMAGE, STEPS = [2, 4, 4], [3, 4]
 EXAMPLES = (
     Example({"units": 3, "activation": "tanh"}, [4]),
     Example({"units": 3, "batch_norm": True, "activation": "tanh"}, [4]),
+    Example({"units": 3, "weight_norm": True}, [4]),
+    Example({"maxout": 3, "pieces": 2}, [4]),
     Example({"conv1d": 3, "kernel": 2}, STEPS),
     Example({"conv2d": 3, "kernel": 2}, IMAGE),
     Example({"conv_transpose2d": 3, "kernel": 2}, IMAGE),
+    Example({"max_pool1d": 2}, STEPS),
     Example({"max_pool2d": 2}, IMAGE),
+    Example({"avg_pool1d": 2}, STEPS),
     Example({"avg_pool2d": 2}, IMAGE),
+    Example({"adaptive_avg_pool1d": 2}, STEPS),
     Example({"adaptive_avg_pool2d": 2}, IMAGE),
     Example("layer_norm", [4]),
     Example("rms_norm", [4]),
@@ -46,6 +51,7 @@ EXAMPLES = (
     Example({"lstm": 2}, STEPS),
     Example({"gru": 2}, STEPS),
     Example({"attention": 1}, STEPS),
+    Example("rotary", STEPS),
     Example({"swiglu": 3}, [4]),
     Example({"geglu": 3}, [4]),
     Example({"embedding": 5, "embedding_dim": 3}, [4]),
@@ -71,7 +77,8 @@ def _section(example: Example) -> str:
     network = graph(example)
     outermost = [node for node in network.nodes if node.place[0] == 0 and len(node.place) == 2]
     writer = Writer(network, outermost[-1].layer, "")
-    kind, more = outermost[-1].place[-1], " with batch_norm" * ("batch_norm" in example.layer)
+    kind, options = outermost[-1].place[-1], ("batch_norm", "weight_norm")
+    more = "".join(f" with {option}" for option in options if option in example.layer)
     return f"## {kind}{more}\n\n```text\n" + "\n".join(_lines(writer)) + "\n```"
 
 

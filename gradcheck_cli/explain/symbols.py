@@ -36,8 +36,9 @@ class Writer:
 
     @cached_property
     def nodes(self) -> tuple[int, ...]:
-        """The indices of the layer's nodes, in the order of evaluation."""
-        return tuple(i for i, node in enumerate(self.graph.nodes) if node.layer == self.layer)
+        """The indices of the layer's nodes, in the order of evaluation, without arrays that are given."""
+        nodes = enumerate(self.graph.nodes)
+        return tuple(i for i, node in nodes if node.layer == self.layer and node.inputs)
 
     @property
     def last(self) -> int:
@@ -163,6 +164,8 @@ class Writer:
 
     def _each(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """Return the inputs of a node; only that of step t if they are one value at every time step."""
+        if not inputs:
+            return ()
         alike = self.owns(inputs[0]) and {k - 1 for k in inputs} == set(self.group(inputs[0] - 1))
         return tuple(k for k in inputs if self._is_now(k - 1)) if alike else inputs
 

@@ -57,7 +57,7 @@ def layer_of(described, name):
     """Return the name of the layer that the example is about."""
     key = name.split(" ")[0].rstrip(",")
     for place, layer in in_order(described.network.layers):
-        if layer.kind == key or (key == "batch_norm" and getattr(layer, "batch_norm", None)):
+        if layer.kind == key or (key in ("batch_norm", "weight_norm") and getattr(layer, key, None)):
             return described.network.names[place]
     raise AssertionError(f"no layer of the kind {key}")
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -24,6 +25,9 @@ class AddParameter(Step):
 
     shape: Shape
     couples = "nothing"
+    formulas = Formulas(
+        "out", "{x} + {weight}", (Argument("x", "1", "{g}"),), {"weight": Argument("w", "1", "Σₙ {g}ₙ")}
+    )
 
     @property
     def shapes(self) -> Mapping[str, Shape]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -25,10 +26,7 @@ class Given(Step):
     value: Array
     key: str
     couples = "nothing"
-
-    @property
-    def label(self) -> str:
-        return self.key
+    formulas = Formulas("mask", "given with the data", (Argument("x", "0", "0"),))
 
     def for_batch(self, first: int, samples: int) -> Given | None:
         """Return the step for a batch, the samples from number `first` on; None if the rows do not fit.

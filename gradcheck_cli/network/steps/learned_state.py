@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.steps.added import AddParameter
 
 
 @dataclass(frozen=True)
 class LearnedState(AddParameter):
     """Add the initial state `weight` to an input of 0, so that every sample has it."""
+
+    formulas = Formulas(
+        "h₀", "{x} + {weight}", (Argument("x", "1", "{g}"),), {"weight": Argument("w", "1", "Σₙ {g}ₙ")}
+    )
 
     @property
     def label(self) -> str:

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Sides, Step, Upstream
 from gradcheck_cli.network.steps.fit import (
     refuse_other_positions,
@@ -41,6 +42,17 @@ class MaxPool(Step):
     padding: Shape
     dilation: Shape
     has_pieces: bool = True
+    formulas = Formulas(
+        "out",
+        "the largest {x} of each window",
+        (
+            Argument(
+                "x",
+                "1 for the largest x of the window, else 0",
+                "Σ {g} over the windows where x is the largest",
+            ),
+        ),
+    )
 
     @classmethod
     def pooling(cls, features: Shape, key: str, axes: int, **options: Shape | None) -> Self:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.steps.max_pooling import MaxPool
 
 
@@ -21,6 +22,11 @@ class Maxout(MaxPool):
     padding: tuple[int] = (0,)
     dilation: tuple[int] = (1,)
     name: str = "maxout"
+    formulas = Formulas(
+        "out",
+        "the largest piece of {x} of each unit",
+        (Argument("z", "1 for the largest piece of the unit, else 0", "{g} at the largest piece, else 0"),),
+    )
 
     @classmethod
     def of_pieces(cls, pieces: int) -> Maxout:

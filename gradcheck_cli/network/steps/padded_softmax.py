@@ -7,11 +7,12 @@ A key that is padding has a = 0 and passes no gradient. A row in which every key
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.formulas import Argument
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.network.steps.softmax import Softmax
 from gradcheck_cli.types import Array, Shape
@@ -26,6 +27,11 @@ class PaddedSoftmax(Softmax):
     """
 
     between: int = 2
+    formulas = replace(
+        Softmax.formulas,
+        inputs=(*Softmax.formulas.inputs, Argument("padding", "0", "0")),
+        where="with a = 0 where a key is padding, or masked out",
+    )
 
     @property
     def label(self) -> str:
