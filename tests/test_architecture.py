@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "network.graph",
         "network.loss_rounding",
         "network.network",
+        "network.part",
         "network.penalties",
         "network.rounding",
         "network.row_rounding",

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, AtRest
+from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
@@ -31,12 +32,9 @@ def widest_above(graph: Graph, value: int) -> int:
     return max(math.prod(graph.value_features[each]) for each in values)
 
 
-def _batch(objective: AtRest, value: int, rows: int) -> int:
-    """Return how many perturbations fit in a block.
-
-    Each takes `rows` samples of this value and those above it.
-    """
-    return max(1, objective.block // (8 * widest_above(objective.graph, value) * rows))
+def _fitting(block: int, numbers: int) -> int:
+    """Return how many perturbations fit a block of this many bytes, if each takes this many numbers."""
+    return max(1, block // (8 * numbers))
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
@@ -119,15 +117,27 @@ class Moves:
     @property
     def batch(self) -> int:
         """The batch size. Short steps often skip value `at` itself, which then needs no memory."""
-        own = not self._is_short or self.near.in_rows or self.near.is_output
-        return _batch(self.objective, self.near.at if own else self.near.first, self._rows)
+        if not self._is_short:
+            return self._long_batch
+        own = self.near.in_rows or self.near.is_output
+        widest = widest_above(self.objective.graph, self.near.at if own else self.near.first)
+        return _fitting(self.objective.block, widest * self._rows)
+
+    @cached_property
+    def _long_batch(self) -> int:
+        """The batch size of long steps."""
+        return _fitting(self._long_block, widest_above(self.objective.graph, self.at) * self._rows)
+
+    @property
+    def _long_block(self) -> int:
+        return min(self.objective.block, LONG_BLOCK_BYTES)
 
     def move(self, which: Array, to: Array) -> Moved:
         with np.errstate(all="ignore"):
             if self._are_short(which, to):
                 with short_inner_loops():
                     return self._move_near(which, to)
-            return _in_blocks(self._move_far, _batch(self.objective, self.at, self._rows), which, to)
+            return _in_blocks(self._move_far, self._long_batch, which, to)
 
     def _are_short(self, which: Array, to: Array) -> bool:
         if not self._is_short or to.dtype != np.float64:
@@ -234,13 +244,30 @@ class UnitMoves(Moves):
             chain.activation, to, lambda array: array.reshape(len(array), -1)[samples, features]
         )
 
+    @cached_property
+    def _parts(self) -> PartMoves:
+        return PartMoves(self.objective, self.at)
+
+    @cached_property
+    def _long_batch(self) -> int:
+        if self.near.chain is None and self._parts.plain:
+            return _fitting(self._long_block, self._parts.widest)
+        return super()._long_batch
+
     def _move_in_row(self, samples: Array, features: Array, to: Array) -> Moved:
+        if self._parts.plain and to.dtype == np.float64:
+            moved = self._parts.move(samples, features, to, self._row_rounding)
+        else:
+            moved = self._move_whole(samples, features, to)
+        heard = self.objective.heard[self.at].ravel()[features]
+        return moved._replace(rounding=np.where(heard, moved.rounding, 0.0))
+
+    def _move_whole(self, samples: Array, features: Array, to: Array) -> Moved:
+        """Return the losses after perturbing a number, by evaluating whole samples."""
         value = self.objective.values[self.at][samples].astype(to.dtype, copy=False)
         value = np.ascontiguousarray(value)  # or else the reshaped rows may be a copy
         value.reshape(len(to), -1)[np.arange(len(to)), features] = to
-        heard = self.objective.heard[self.at].ravel()[features]
-        losses, rounding, crossed = self.objective.above(self.at, value, samples, self._row_rounding)
-        return Moved(losses, np.where(heard, rounding, 0.0), crossed)
+        return self.objective.above(self.at, value, samples, self._row_rounding)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.formulas import Formulas
 from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.network.nudged_rounding import value_error, vjp_error
+from gradcheck_cli.network.part import Input, Part, Resting
 from gradcheck_cli.types import Array, Shape
 
 Couples = Literal["nothing", "row", "batch"]
@@ -158,6 +159,14 @@ class Step:
         The inputs may be real, complex, or wider than float64.
         """
         raise NotImplementedError
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        """Return the part of the output that changes with the perturbed inputs; None if nothing changes.
+
+        Only the forward pass is used. The default works for every step that does not couple samples: it
+        evaluates whole samples.
+        """
+        return Part(output, output.all, self.forward(p, *(each.whole for each in inputs)))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Inputs
+from gradcheck_cli.network.part import elementwise, Input, Part, Resting
+from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
 
@@ -32,6 +34,9 @@ class Add(Linear):
 
     def apply(self, *inputs: Array) -> Array:
         return reduce(np.add, inputs)
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return elementwise(self.apply, inputs, output)
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         return (delta,) * len(features)

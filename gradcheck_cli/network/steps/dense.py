@@ -10,7 +10,7 @@ If an input (…, in) has position axes before its last axis, each position is a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import Input, only, Part, Resting
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -67,6 +68,17 @@ class Dense(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         z = product(inputs[0], p["weight"])
         return z + p["bias"] if self.bias else z
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        *positions, unit = x.fixed
+        if unit is None:
+            return Part(output, x.fixed, self.forward(p, x.value))
+        rise, fixed = x.rise, (*positions, None)
+        value = p["weight"].T.take(unit, axis=0).reshape(len(unit), *(1,) * (rise.ndim - 1), -1)
+        value = value * rise[..., None]
+        value += output.at(fixed)
+        return Part(output, fixed, value)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

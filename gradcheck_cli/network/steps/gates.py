@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import elementwise, Input, Part, Resting
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
@@ -36,6 +39,9 @@ class Complement(Linear):
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         return self.apply(*inputs) + 1
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return elementwise(partial(self.forward, p), inputs, output)
 
     def apply(self, *inputs: Array) -> Array:
         scaled: Array = self.sign * inputs[0]
@@ -62,6 +68,9 @@ class Multiply(Step):
         a, b = inputs
         product: Array = a * b
         return product
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return elementwise(partial(self.forward, p), inputs, output)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -10,11 +10,13 @@ instance normalisation; with a single group, it normalises each sample as a whol
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.network.step import Arrays, Couples
+from gradcheck_cli.network.part import Input, Part, Resting
+from gradcheck_cli.network.step import Arrays, Couples, Step
 from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.types import Array, Shape
 
@@ -45,6 +47,9 @@ class GroupNormalise(Normalise):
         channels, ones = array.shape[first], (1,) * self.positions
         means = array.reshape(*array.shape[:first], self.groups, -1).mean(axis=-1)
         return np.repeat(means, channels // self.groups, axis=-1).reshape(*array.shape[: first + 1], *ones)
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return Step.part(self, p, inputs, output)
 
     def count(self, shape: Shape) -> int:
         return math.prod(shape[len(shape) - 1 - self.positions :]) // self.groups

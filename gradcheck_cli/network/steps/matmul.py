@@ -10,13 +10,14 @@ The scale c is 1/√d for the scores q kᵀ/√d of attention.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import aligned, Fixed, Input, Part, Resting
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -61,6 +62,18 @@ class Matmul(Step):
         product: Array = np.matmul(a, np.swapaxes(b, -1, -2) if self.transposed else b)
         return product if self.scale == 1.0 else product * self.scale
 
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        a, b = inputs
+        if isinstance(a, Part) and isinstance(b, Part):
+            rank = len(a.fixed)
+            fixed, both = aligned([each.freed((rank - 2, rank - 1)) for each in (a, b)])
+            return Part(output, fixed, self._product(*both))
+        of_a = _Factor(a, swapped=False)
+        of_b = _Factor(b, swapped=not self.transposed)
+        if isinstance(a, Part):
+            return _moved(of_a, of_b, self.scale, output, transposed=False)
+        return _moved(of_b, of_a, self.scale, output, transposed=True)
+
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
@@ -99,6 +112,60 @@ class Matmul(Step):
         of_rows, of_columns = above.any(axis=-1, keepdims=True), above.any(axis=-2, keepdims=True)
         of_b = np.swapaxes(of_columns, -1, -2) if self.transposed else of_columns
         return np.broadcast_to(of_rows, features[0]), np.broadcast_to(of_b, features[1])
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """One factor of a product, whose rows are multiplied with the rows of the other.
+
+    swapped: whether its last axis holds the rows.
+    """
+
+    input: Input
+    swapped: bool
+
+    def at(self, lead: Fixed, column: Array | None = None) -> Array:
+        """Return the factor (…, rows, columns) at rest, or one column of it."""
+        assert isinstance(self.input, Resting)
+        fixed = (*lead, column, None) if self.swapped else (*lead, None, column)
+        found = self.input.at(fixed)
+        return np.swapaxes(found, -1, -2) if self.swapped and column is None else found
+
+    @property
+    def part(self) -> Part:
+        assert isinstance(self.input, Part)
+        return self.input
+
+    @property
+    def fixed(self) -> tuple[Fixed, Array | None, Array | None]:
+        """The fixed indices of the leading axes, of the rows and of the columns."""
+        *lead, first, last = self.part.fixed
+        return tuple(lead), *((last, first) if self.swapped else (first, last))
+
+    @property
+    def value(self) -> Array:
+        """The perturbed numbers, the rows before the columns."""
+        _, row, column = self.fixed
+        value = self.part.value
+        return np.swapaxes(value, -1, -2) if self.swapped and row is None and column is None else value
+
+
+def _moved(moved: _Factor, other: _Factor, scale: float, output: Resting, transposed: bool) -> Part:
+    """Return the part of a product that one perturbed factor changes.
+
+    transposed: whether the rows of the perturbed factor are the columns of the product.
+    """
+    lead, row, column = moved.fixed
+    fixed = (*lead, None, row) if transposed else (*lead, row, None)
+    flip = transposed and row is None
+    if column is not None:  # an outer product with one column of the other factor
+        rise, across = moved.part.rise * scale, other.at(lead, column)
+        change = rise[..., None] * across if row is not None else rise[..., :, None] * across[..., None, :]
+        return Part(output, fixed, output.at(fixed) + (np.swapaxes(change, -1, -2) if flip else change))
+    rows = moved.value if row is None else moved.value[..., None, :]
+    product = np.matmul(rows, np.swapaxes(other.at(lead), -1, -2)) * scale
+    value = product if row is None else product[..., 0, :]
+    return Part(output, fixed, np.swapaxes(value, -1, -2) if flip else value)
 
 
 def _own(terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:

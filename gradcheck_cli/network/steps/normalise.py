@@ -14,7 +14,7 @@ J. R. Kiros and G. E. Hinton, "Layer normalization", 2016.)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import Input, only, Part, Resting
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -95,6 +96,11 @@ class Normalise(Step):
         centred = z - self.mean_of(z)
         normalised: Array = centred / np.sqrt(self.of_variance(centred * centred) + self.eps)
         return normalised
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        rows = x.freed([len(x.fixed) + axis for axis in self.axes])
+        return Part(output, rows.fixed, self.forward(p, rows.value))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -225,6 +231,11 @@ class Scale(Step):
         gamma, beta = self._both(p)
         y: Array = gamma * inputs[0] + beta
         return y
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        gamma, beta = (x.of(each) for each in self._both(p))
+        return Part(output, x.fixed, gamma * x.value + beta)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

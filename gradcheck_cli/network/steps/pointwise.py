@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +12,7 @@ import numpy as np
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import elementwise, Input, only, Part, Resting
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -59,6 +61,11 @@ class Pointwise(Step):
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         return self.row.value(inputs[0])
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        row = x.freed((len(x.fixed) - 1,)) if self.row.coupled else x
+        return elementwise(self.row.value, [row], output)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

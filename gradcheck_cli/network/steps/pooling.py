@@ -10,7 +10,7 @@ off, n counts only the numbers of a window that are not padding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
@@ -19,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Inputs
+from gradcheck_cli.network.part import Input, only, Part, Resting, taken
+from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.fit import (
     axis_of,
     one_each,
@@ -96,6 +97,21 @@ class AvgPool(Linear):
         share = self._share(x.shape[x.ndim - self.windows.axes :])
         means: Array = self._sums(x) * fixed(share, x)
         return means
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x, axes = only(inputs), len(self.kernel)
+        at = [index for index in x.fixed[-axes:] if index is not None]
+        if not at:
+            return Part(output, x.fixed, self.apply(x.value))
+        if len(at) < axes or self.kernel != self.stride or any(self.padding):
+            return super().part(p, inputs, output)
+        places = np.stack([index // k for index, k in zip(at, self.kernel, strict=True)])
+        last = np.array(output.features[-axes:])[:, None] - 1
+        # Numbers after the last window count nowhere.
+        inside = np.all(places <= last, axis=0, keepdims=True)[0]
+        fixed = (*x.fixed[:-axes], *np.minimum(places, last))
+        means = output.at(fixed) + x.rise / math.prod(self.kernel)
+        return taken(Part(x.rest, x.fixed, means), inside, output, fixed)
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         axes, windows = self.windows.axes, self.windows
@@ -226,6 +242,13 @@ class Mean(Linear):
     def apply(self, *inputs: Array) -> Array:
         mean: Array = inputs[0].mean(axis=self.axis - self.axes)
         return mean
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        fixed = (*x.fixed[: self.axis], *x.fixed[self.axis + 1 :])
+        if x.fixed[self.axis] is None:
+            return Part(output, fixed, x.value.mean(axis=x.along(self.axis)))
+        return Part(output, fixed, output.at(fixed) + x.rise / x.rest.features[self.axis])
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         each = np.expand_dims(delta / features[0][self.axis], 1 + self.axis)

@@ -8,6 +8,7 @@ Axes count from the first axis of a sample, so that 0 is the channel of an image
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.part import Input, only, Part, reshaped, Resting, taken
+from gradcheck_cli.network.step import Arrays, UnfitError
 from gradcheck_cli.network.steps.fit import axis_of
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
@@ -65,6 +67,9 @@ class Reshape(_Rearranged):
         (x,) = inputs
         return x.reshape(*x.shape[: self._first(x)], *self.shape)
 
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return reshaped(only(inputs), output)
+
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         return (delta.reshape(len(delta), *features[0]),)
 
@@ -96,6 +101,11 @@ class Permute(_Rearranged):
         (x,) = inputs
         first = self._first(x)
         return np.transpose(x, (*range(first), *(first + axis for axis in self.order)))
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        free = [x.along(axis) for axis in self.order if x.fixed[axis] is None]
+        return Part(output, tuple(x.fixed[axis] for axis in self.order), x.value.transpose(0, *free))
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         back = np.argsort(self.order)
@@ -130,6 +140,17 @@ class Slice(_Rearranged):
     def apply(self, *inputs: Array) -> Array:
         (x,) = inputs
         return x[self._at(self._first(x))]
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        index = x.fixed[self.axis]
+        if index is None:
+            cut = (*(slice(None),) * x.along(self.axis), slice(self.start, self.stop))
+            return Part(output, x.fixed, x.value[cut])
+        inside = (self.start <= index) & (index < self.stop)
+        # An index outside gets any place, since nothing changes there: the same one in slices of one length.
+        place = (index - self.start) % (self.stop - self.start)
+        return taken(x, inside, output, (*x.fixed[: self.axis], place, *x.fixed[self.axis + 1 :]))
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         handed = np.zeros((len(delta), *features[0]), delta.dtype)
@@ -175,8 +196,16 @@ class Select(_Rearranged):
 
     def apply(self, *inputs: Array) -> Array:
         (x,) = inputs
-        taken: Array = x[self._at(self._first(x))]
-        return taken
+        selected: Array = x[self._at(self._first(x))]
+        return selected
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        index, fixed = x.fixed[self.axis], (*x.fixed[: self.axis], *x.fixed[self.axis + 1 :])
+        size = x.rest.features[self.axis]
+        if index is None:
+            return Part(output, fixed, x.value.take(self.index % size, axis=x.along(self.axis)))
+        return taken(x, index == self.index % size, output, fixed)
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         handed = np.zeros((len(delta), *features[0]), delta.dtype)
@@ -224,6 +253,17 @@ class Stack(_Rearranged):
 
     def apply(self, *inputs: Array) -> Array:
         return np.stack(_spread(inputs, self.axes), axis=self.axis - self.axes - 1)
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        parts = {k: each for k, each in enumerate(inputs) if isinstance(each, Part)}
+        if len(parts) > 1:
+            value = output.whole
+            for k, each in parts.items():
+                np.moveaxis(value, 1 + self.axis, 0)[k] = each.whole
+            return Part(output, output.all, value)
+        ((k, x),) = parts.items()
+        place = np.full(len(x.value), k)
+        return Part(output, (*x.fixed[: self.axis], place, *x.fixed[self.axis :]), x.value)
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         return tuple(np.moveaxis(delta, 1 + self.axis, 0))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import Input, only, Part, reshaped, Resting
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -31,6 +33,9 @@ class Flatten(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         (x,) = inputs
         return x.reshape(*x.shape[: x.ndim - self.axes], -1)
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return reshaped(only(inputs), output)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import Input, only, Part, Resting
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -35,6 +36,10 @@ class Shift(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         total: Array = inputs[0] + p["shift"]
         return total
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        return Part(output, x.fixed, x.value)  # the shift is 0
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

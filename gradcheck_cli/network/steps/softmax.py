@@ -8,6 +8,7 @@ An element that is masked out has a = 0 and passes no gradient, as if −∞ wer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import Input, only, Part, Resting
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
@@ -62,11 +64,14 @@ class Softmax(Step):
         return self.mask
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        z, mask = inputs[0], self.kept(*inputs)
-        below = np.where(mask, z - _largest(z, mask), 0.0)  # a masked score may be too large for exp
-        e = np.exp(below) * mask
-        shares: Array = e / e.sum(axis=-1, keepdims=True)
-        return shares
+        return _shares(inputs[0], self.kept(*inputs))
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        if len(inputs) > 1:
+            return super().part(p, inputs, output)
+        x = only(inputs)
+        row = x.freed((len(x.fixed) - 1,))
+        return Part(output, row.fixed, _shares(row.value, row.of(self.mask)))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -171,6 +176,14 @@ def _carried(a: Array, z_error: Array, mask: Array) -> Array:
     """Return a bound on the error of a that an error Δz of z causes, from the largest possible e^Δz."""
     off = np.where(mask, np.expm1(np.minimum(z_error, _MOST)), 0.0)
     return _of_jacobian(a, off)
+
+
+def _shares(z: Array, mask: Array) -> Array:
+    """Return the softmax over the last axis of the numbers that the mask keeps."""
+    below = np.where(mask, z - _largest(z, mask), 0.0)  # a masked score may be too large for exp
+    e = np.exp(below) * mask
+    shares: Array = e / e.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def _of_jacobian(a: Array, sizes: Array) -> Array:

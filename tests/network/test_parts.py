@@ -1,0 +1,84 @@
+"""The part of a step's output that perturbed parts of its inputs change is that of whole samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from step_examples import EXAMPLES, drawn_from
+
+from gradcheck_cli.network.part import Part, Resting, reshaped
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.matmul import Matmul
+from gradcheck_cli.network.steps.pooling import AvgPool
+
+COPIES, DRAWS = 6, 8
+
+
+def perturbed(rest, rng, share=0.6):
+    """A part with a random choice of fixed axes, whose numbers have all changed."""
+    sizes = rest.features
+    fixed = tuple(rng.integers(0, n, COPIES) if rng.random() < share else None for n in sizes)
+    value = rest.at(fixed)
+    return Part(rest, fixed, value + rng.normal(size=value.shape))
+
+
+@pytest.mark.parametrize("name", [name for name, of in EXAMPLES.items() if of.step.couples != "batch"])
+@pytest.mark.parametrize("seed", range(DRAWS))
+def test_a_part_is_that_of_the_whole(name, seed):
+    step, parameters, arrays = drawn_from(EXAMPLES[name], seed)
+    if step.tokens:
+        return  # tokens are never perturbed
+    rng = np.random.default_rng(seed)
+    samples = rng.integers(0, len(arrays[0]), COPIES)
+    moved = rng.random(len(arrays)) < 0.6
+    moved[rng.integers(len(arrays))] = True
+    rest = [Resting(x, samples) for x in arrays]
+    inputs = [perturbed(x, rng) if of else x for x, of in zip(rest, moved, strict=True)]
+    output = Resting(step.forward(parameters, *arrays), samples)
+    expected = step.forward(parameters, *(each.whole for each in inputs))
+    found = step.part(parameters, inputs, output)
+    whole = output.whole if found is None else found.whole
+    np.testing.assert_allclose(whole, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fixed", "kept"),
+    [
+        ((3, 8), (3, 2, 4), (True, True), (True, True, True)),
+        ((3, 8), (3, 2, 4), (True, False), (True, False, False)),
+        ((3, 2, 4), (3, 8), (True, True, False), (True, False)),
+        ((3, 2, 4), (3, 8), (True, True, True), (True, True)),
+        ((2, 3, 4), (24,), (True, True, True), (True,)),
+        ((2, 3, 4), (4, 6), (True, True, True), (True, True)),
+        ((6, 1), (1, 6), (True, True), (True, True)),
+    ],
+)
+def test_a_reshaped_part_keeps_every_fixed_axis_that_it_can(before, after, fixed, kept):
+    rng = np.random.default_rng(0)
+    x, samples = rng.normal(size=(5, *before)), rng.integers(0, 5, COPIES)
+    rest = Resting(x, samples)
+    index = tuple(rng.integers(0, n, COPIES) if of else None for n, of in zip(before, fixed, strict=True))
+    part = Part(rest, index, rest.at(index) + 1.0)
+    found = reshaped(part, Resting(x.reshape(5, *after), samples))
+    assert tuple(each is not None for each in found.fixed) == kept
+    np.testing.assert_array_equal(found.whole, part.whole.reshape(COPIES, *after))
+
+
+def evaluated(step, features, fixed, *others):
+    """How many numbers of the output a step evaluates for a perturbed part of its first input."""
+    rng = np.random.default_rng(1)
+    samples = np.zeros(COPIES, dtype=int)
+    arrays = [rng.normal(size=(2, *shape)) for shape in (features, *others)]
+    parameters = {name: rng.normal(size=shape) for name, shape in step.shapes.items()}
+    first, *rest = (Resting(x, samples) for x in arrays)
+    index = tuple(np.zeros(COPIES, dtype=int) if of else None for of in fixed)
+    part = Part(first, index, first.at(index) + 1.0)
+    output = Resting(step.forward(parameters, *arrays), samples)
+    return step.part(parameters, [part, *rest], output).value.size // COPIES
+
+
+def test_only_what_changes_is_evaluated():
+    assert evaluated(Dense(4, 3), (8, 4), (True, True)) == 3
+    assert evaluated(AvgPool((2, 2), (2, 2), (0, 0)), (3, 8, 8), (True, True, True)) == 1
+    scores = Matmul(transposed=True)
+    assert evaluated(scores, (2, 8, 4), (True, True, True), (2, 8, 4)) == 8
