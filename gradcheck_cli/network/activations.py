@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.network.functions import normal_cdf, normal_pdf, sigmoid, softmax, softplus
+from gradcheck_cli.network.functions import in_blocks, normal_cdf, normal_pdf, sigmoid, softmax, softplus
 from gradcheck_cli.network.row_rounding import NUDGED_ACTIVATION, ActivationRounding, SoftmaxRounding
 from gradcheck_cli.network.rows import bound
 from gradcheck_cli.types import Array
@@ -128,7 +128,7 @@ _GELU_C, _GELU_K = math.sqrt(2.0 / math.pi), 0.044715
 
 def _gelu(z: Array, approximate: str) -> Array:
     if approximate == "none":
-        return z * normal_cdf(z)
+        return in_blocks(lambda part: part * normal_cdf(part), z)
     # ½(1 + tanh u) is sigmoid(2u), without the cancellation for z ≪ 0.
     return z * sigmoid(2.0 * _GELU_C * (z + _GELU_K * z * z * z))
 
