@@ -29,6 +29,9 @@ BLOCK_BYTES = 2**22
 LONG_BLOCK_BYTES = 2**20
 """Size of a block of all other perturbations, which have more temporary arrays: 4 MiB take twice the time."""
 
+PART_BLOCK_BYTES = 2**21
+"""Size of a block of perturbations that are evaluated by parts, most narrower than the widest."""
+
 
 Pick = Callable[[Array], Array]
 """A function that selects, from all samples (N, *features), those that each perturbation needs."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, AtRest
+from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, PART_BLOCK_BYTES, AtRest
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
 from gradcheck_cli.network.graph import Graph
@@ -251,7 +251,7 @@ class UnitMoves(Moves):
     @cached_property
     def _long_batch(self) -> int:
         if self.near.chain is None and self._parts.plain:
-            return _fitting(self._long_block, self._parts.widest)
+            return _fitting(min(self.objective.block, PART_BLOCK_BYTES), self._parts.widest)
         return super()._long_batch
 
     def _move_in_row(self, samples: Array, features: Array, to: Array) -> Moved:

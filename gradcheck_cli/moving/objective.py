@@ -20,6 +20,7 @@ from gradcheck_cli.moving.penalty_moves import PenaltyMoves
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.penalties import PENALTIES
+from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.numerical.objective import Movable, Site, Use
 from gradcheck_cli.types import EPS, Shape
 
@@ -82,10 +83,31 @@ class NetworkObjective(AtRest):
         Empty if any step that uses the parameter is not affine in it; then only its entries can be perturbed.
         """
         if name not in self._uses:
-            found = [(i + 1, self._factors(i, own)) for i, own in self.graph.uses[name]]
+            places = self.graph.uses[name]
+            factors = (self._factors(i, own) for i, own in places)
+            found = list(zip(self._sites_of([i + 1 for i, _ in places]), factors, strict=True))
             uses = tuple(Use(site, factors) for site, factors in found if factors is not None)
             self._uses[name] = uses if len(uses) == len(found) else ()
         return self._uses[name]
+
+    def _sites_of(self, values: list[Site]) -> list[Site]:
+        """Return the values to perturb in place of these: the sums that they feed, if these are different.
+
+        The errors of one site are not independent of each other, so a parameter must not use a site twice.
+        """
+        sums = [self._sum_of(value) for value in values]
+        return sums if len(set(sums)) == len(sums) else values
+
+    def _sum_of(self, value: Site) -> Site:
+        """Return the sum that this value enters, if nothing else reads the value; otherwise the value.
+
+        Both have the same slopes. Several steps share such a sum, such as the two products of an LSTM.
+        """
+        readers = self.graph.readers[value]
+        node = self.graph.nodes[readers[0]] if len(readers) == 1 else None
+        if node is None or not isinstance(node.step, Add) or node.inputs.count(value) > 1:
+            return value
+        return self._sum_of(readers[0] + 1)
 
     def _factors(self, i: int, own: str) -> Factors | None:
         node = self.graph.nodes[i]
@@ -107,12 +129,11 @@ class NetworkObjective(AtRest):
         uses = self.uses(name)
         if not uses:
             return True
-        entries = numbers = 0
+        numbers = 0
         for site, _ in uses:
             features, samples = self.site_shape(site)
             numbers += features * (samples if self.graph.couples_above(site) else 1)
-            entries = max(entries, self._entries_of(site - 1))
-        return entries < numbers
+        return max(self._entries_of(i) for i, _ in self.graph.uses[name]) < numbers
 
     def _entries_of(self, i: int) -> int:
         """Return the number of entries of all parameters of node i."""
