@@ -82,8 +82,8 @@ class Convolution(Step):
 
     def convolved(self, x: Array, w: Array) -> Array:
         """Return the convolution of x (…, in, *size) with w, without the bias."""
-        first = x.ndim - self.windows.axes
-        return self.over_patches(self.patches(x), w, self.windows.out(x.shape[first:]))
+        size = self.windows.out(x.shape[x.ndim - self.windows.axes :])
+        return self.over_patches(np.swapaxes(self._columns(x), -1, -2), w, size)
 
     def over_patches(self, rows: Array, w: Array, size: Shape) -> Array:
         """Return the convolution without the bias, computed from one patch for each position of the output.
@@ -91,18 +91,23 @@ class Convolution(Step):
         rows: the patches.  size: the output's length along each position axis.
         """
         kernels = w.reshape(self.groups, self.channels // self.groups, -1)
-        z = np.matmul(rows, np.swapaxes(kernels, -1, -2))  # (…, groups, positions, channels of the group)
-        return np.swapaxes(z, -1, -2).reshape(*rows.shape[:-3], self.channels, *size)
+        z = np.matmul(kernels, np.swapaxes(rows, -1, -2))  # (…, groups, channels of the group, positions)
+        return z.reshape(*rows.shape[:-3], self.channels, *size)
 
     def patches(self, x: Array) -> Array:
         """Return the patch of every position of the output, (…, groups, positions, in / groups · kernel)."""
-        axes = self.windows.axes
-        leading, channels, count = x.shape[: -axes - 1], x.shape[-axes - 1], math.prod(self.kernel)
-        size = self.windows.out(x.shape[-axes:])
-        windows = np.stack([view for _, view in self.windows.views(self.windows.padded(x), size)], axis=-1)
-        windows = windows.reshape(*leading, self.groups, channels // self.groups, math.prod(size), count)
-        rows = np.swapaxes(windows, -3, -2)
-        return rows.reshape(*leading, self.groups, math.prod(size), -1)
+        return np.ascontiguousarray(np.swapaxes(self._columns(x), -1, -2))
+
+    def _columns(self, x: Array) -> Array:
+        """Return the patches as columns, (…, groups, in / groups · kernel, positions)."""
+        axes, count = self.windows.axes, math.prod(self.kernel)
+        *leading, channels = x.shape[: x.ndim - axes]
+        size = self.windows.out(x.shape[x.ndim - axes :])
+        result = np.empty((*leading, channels, count, *size), x.dtype)
+        by_place = np.moveaxis(result, -axes - 1, 0)
+        for place, (_, view) in zip(by_place, self.windows.views(self.windows.padded(x), size), strict=True):
+            place[...] = view
+        return result.reshape(*leading, self.groups, channels // self.groups * count, math.prod(size))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -189,6 +194,23 @@ class Convolution(Step):
             return Ones(channels, self.shapes["bias"])
         patches = np.moveaxis(self.patches(x), 0, 2)  # (groups, positions, N, in / groups · kernel)
         return Rows(patches.reshape(self.groups, -1, patches.shape[-1]), channels, self.shapes["weight"])
+
+    def with_entries(
+        self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array
+    ) -> Array:
+        if self.groups > 1:
+            return super().with_entries(p, name, which, to, inputs, output)
+        units = which if name == "bias" else which // p["weight"][0].size
+        each, bias = np.arange(len(which)), p["bias"][units]
+        kernels = p["weight"][units].reshape(len(which), -1).astype(to.dtype, copy=False)
+        if name == "bias":
+            bias = to
+        else:
+            kernels[each, which % kernels.shape[1]] = to
+        z = np.matmul(kernels, self._columns(inputs[0])[:, 0]) + bias[:, None]  # (N, B, positions)
+        moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
+        moved[each, :, units] = np.swapaxes(z, 0, 1).reshape(len(which), len(output), *output.shape[2:])
+        return moved  # no other channel changes
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         reached = self.handed_down(
