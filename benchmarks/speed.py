@@ -1,6 +1,6 @@
 """Compare gradcheck's speed with that of other tools in one run; only the ratios mean anything.
 
-    python benchmarks/speed.py [--parts networks growth process] [--networks 'PATTERN' ...] [--quick]
+    python benchmarks/speed.py [--parts networks layers growth process] [--networks 'PATTERN' ...] [--quick]
                                [--patience SECONDS] [--seed N]
 
 networks  for each of seven networks, the seconds of the default verdict (every entry with its error bar,
@@ -10,6 +10,8 @@ networks  for each of seven networks, the seconds of the default verdict (every 
           to its floor (defined in floor.py), and the peak memory of `gradcheck check` in its own process,
           next to one that imports only numpy and one that imports gradcheck_cli's `check`. The last table is
           Markdown.
+layers    the default verdict on a LeNet, two convolutions, an LSTM and a transformer block, next to numpy one
+          by one and torch's gradcheck in its slow mode.
 growth    seconds of the default verdict against width, samples, depth and outputs.
 process   the whole command on 784-50-10 and on the smallest example.
 
@@ -50,6 +52,7 @@ os.environ.update(  # before any library loads, and without overriding what is a
     }
 )
 
+import layers
 import numpy as np
 import peers
 from floor import Rates, measured_rates, work
@@ -194,8 +197,8 @@ def their_ways(problem: Problem, spec: Spec, options: argparse.Namespace) -> Ite
         run = of_sample(differences, net.entries, options.seed)
         return Way(name, run, net.entries, most=net.entries, chunk=chunk)
 
+    torch_on_one_thread(options.seed)
     if find_spec("torch"):
-        torch_on_one_thread(options.seed)
         yield Way("torch gradcheck, fast", peers.torch_gradcheck(net, fast=True, tolerance=1e3), net.entries)
         if not options.quick:
             slow = peers.torch_gradcheck(net, fast=False, tolerance=1e3)
@@ -217,6 +220,8 @@ def of_sample(differences: peers.Entries, entries: int, seed: int) -> Run:
 
 
 def torch_on_one_thread(seed: int) -> None:
+    if not find_spec("torch"):
+        return
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -336,7 +341,7 @@ def versions() -> str:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("networks", "growth", "process")
+    parts = ("networks", "layers", "growth", "process")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--networks", nargs="+", default=["*"], help="names with wildcards")
     parser.add_argument("--quick", action="store_true", help="leave out what moves entries one by one")
@@ -363,6 +368,9 @@ def main() -> int:
     if "growth" in options.parts:
         for what, specs in GROWTH.items():
             print(f"\n{of_growth(what, specs, options.patience)}", flush=True)
+    if "layers" in options.parts:
+        torch_on_one_thread(options.seed)
+        print(f"\n{markdown(list(layers.rows(options.seed, options.quick, options.patience)))}", flush=True)
     if "networks" in options.parts:
         networks(chosen, options)
     return 0

@@ -14,6 +14,7 @@ from gradcheck_cli.problem.problem import Problem, build_problem
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
+import layers
 import peers
 from floor import Rates, work
 from ours import plain_by_units, plain_literally, with_wrong_gradient
@@ -121,6 +122,45 @@ def test_a_gradient_times_1_1_is_wrong_in_every_entry(spec, problem, tmp_path):
     report = check(with_wrong_gradient(spec, problem, tmp_path / "wrong.npz"))
     assert report.verdict is Verdict.WRONG
     assert sum(c.wrong.sum() for c in report.comparisons) >= 0.9 * report.entries
+
+
+# --- layers ------------------------------------------------------------------------------------------------
+
+SMALL = {
+    "LeNet": layers.lenet(2, 3, samples=2),
+    "convolutions": layers.convolutions(2, samples=2),
+    "LSTM": layers.lstm(4, samples=2),
+    "transformer block": layers.block(8, samples=2),
+}
+
+
+@pytest.fixture(params=SMALL)
+def of_layers(request: pytest.FixtureRequest) -> Problem:
+    return build_problem(Spec.model_validate(SMALL[request.param]))
+
+
+def test_numpy_one_by_one_is_the_gradient_of_layers(of_layers):
+    right = gradients(of_layers.network, of_layers.parameters, of_layers.x, of_layers.target)
+    flat = np.concatenate([right[name].ravel() for name in of_layers.parameters])
+    which = np.random.default_rng(0).permutation(len(flat))[:40]
+    assert agree(layers.numpy_one_by_one(of_layers, which), flat[which])
+
+
+def test_torch_has_the_same_loss_and_gradients_of_layers(of_layers):
+    torch = pytest.importorskip("torch")
+    right = gradients(of_layers.network, of_layers.parameters, of_layers.x, of_layers.target)
+    tensors = {name: torch.tensor(v, requires_grad=True) for name, v in of_layers.parameters.items()}
+    loss = layers.torch_loss(of_layers)(tensors)
+    loss.backward()
+    assert loss.item() == pytest.approx(of_layers.objective.total, rel=1e-13)
+    assert all(agree(tensors[name].grad.numpy(), value, 1e-11) for name, value in right.items())
+
+
+def test_layers_have_a_row_for_each_network(monkeypatch):
+    monkeypatch.setattr(layers, "LAYERS", {"LSTM": lambda: SMALL["LSTM"]})
+    head, row = layers.rows(seed=0, quick=True, patience=0.0)
+    assert row[:2] == ["LSTM", "274"]
+    assert len(row) == len(head)
 
 
 # --- the floor ---------------------------------------------------------------------------------------------
