@@ -10,8 +10,8 @@ networks  for each of seven networks, the seconds of the default verdict (every 
           to its floor (defined in floor.py), and the peak memory of `gradcheck check` in its own process,
           next to one that imports only numpy and one that imports gradcheck_cli's `check`. The last table is
           Markdown.
-layers    the default verdict on a LeNet, two convolutions, an LSTM and a transformer block, next to numpy one
-          by one and torch's gradcheck in its slow mode.
+layers    processor seconds of the default verdict on a LeNet, two convolutions, an LSTM and a transformer
+          block, next to numpy one by one and torch's gradcheck in its slow mode.
 growth    seconds of the default verdict against width, samples, depth and outputs.
 process   the whole command on 784-50-10 and on the smallest example.
 

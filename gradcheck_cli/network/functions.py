@@ -124,11 +124,16 @@ def erfc(z: Array) -> Array:
 
 def _erfc(z: Array) -> Array:
     left = z.real < 0
-    y = np.where(left, -z, z)
-    np.copyto(y, _END, where=y.real > _END)
+    if np.iscomplexobj(z):
+        y = np.where(left, -z, z)
+        np.copyto(y, _END, where=y.real > _END)
+    else:
+        y = np.abs(z)
+        np.minimum(y, z.dtype.type(_END), out=y)
     right = _ratio(_ERFCX, y)
     right *= _exp_minus_square(y)
-    return np.where(left, 2.0 - right, right)
+    np.subtract(2.0, right, out=right, where=left)
+    return right
 
 
 def _wide_erfc(z: Array) -> Array:

@@ -14,6 +14,8 @@ A step maps arrays (…, N, *features) to one such array. To add a kind:
    - `factors(name, inputs)`: how a parameter enters the output, if the output is affine in it. Then all
      entries of a unit can be checked by unit differences. Otherwise every entry is perturbed on its own,
      which is slower.
+   - `part`: which part of the output a perturbed part of the input changes. The default evaluates whole
+     samples, which is slower.
    - `has_pieces`, `pieces`, `branch` and `sides` if it has kinks.
    - `error` and `vjp_error`: bounds on rounding errors. The defaults nudge the inputs and observe the outputs
      (`nudged_rounding`); an analysis of the step itself is faster and tighter.

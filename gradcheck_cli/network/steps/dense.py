@@ -67,7 +67,10 @@ class Dense(Step):
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         z = product(inputs[0], p["weight"])
-        return z + p["bias"] if self.bias else z
+        if not self.bias:
+            return z
+        in_place = np.result_type(z, p["bias"]) == z.dtype
+        return np.add(z, p["bias"], out=z if in_place else None)
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
