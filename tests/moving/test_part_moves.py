@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from build import spec_of
-from layer_kinds import KINDS
+from layer_kinds import KINDS, SAMPLES
 
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.problem.problem import build_problem
 from tests.network.step_kinds import Draw
 
-SAMPLES = 4
 IMAGES = [{"conv2d": 2, "kernel": 3, "activation": "relu"}, {"max_pool2d": 2}, {"conv2d": 2, "kernel": 2}]
 SEQUENCES = {
     "lstm": ([{"lstm": 3, "bidirectional": True}, {"units": 3}], [3, 2]),
@@ -25,7 +24,7 @@ SEQUENCES = {
 
 def spec(kind, seed):
     if kind in KINDS:
-        return KINDS[kind](Draw(seed)).spec(seed, samples=SAMPLES)
+        return KINDS[kind](Draw(seed)).spec(seed)
     layers, inputs = SEQUENCES[kind]
     return spec_of(*layers, inputs=inputs, loss="cross_entropy", samples=SAMPLES, seed=seed)
 
