@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import elementwise, Input, Part, Resting
+from gradcheck_cli.network.part import Input, Part, Resting, elementwise
 from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import elementwise, Input, Part, Resting
+from gradcheck_cli.network.part import Input, Part, Resting, elementwise
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import aligned, Fixed, Input, Part, Resting
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting, aligned
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 

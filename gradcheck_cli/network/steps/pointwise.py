@@ -12,7 +12,7 @@ import numpy as np
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import elementwise, Input, only, Part, Resting
+from gradcheck_cli.network.part import Input, Part, Resting, elementwise, only
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 

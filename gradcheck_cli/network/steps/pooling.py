@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, only, Part, Resting, taken
+from gradcheck_cli.network.part import Input, Part, Resting, only, taken
 from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.fit import (
     axis_of,

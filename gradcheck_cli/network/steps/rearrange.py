@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, only, Part, reshaped, Resting, taken
+from gradcheck_cli.network.part import Input, Part, Resting, only, reshaped, taken
 from gradcheck_cli.network.step import Arrays, UnfitError
 from gradcheck_cli.network.steps.fit import axis_of
 from gradcheck_cli.network.steps.linear import Linear

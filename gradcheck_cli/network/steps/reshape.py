@@ -9,7 +9,7 @@ from typing import Any
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, only, Part, reshaped, Resting
+from gradcheck_cli.network.part import Input, Part, Resting, only, reshaped
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
