@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -77,6 +78,18 @@ gradients:
   file: gradients.npz
   names: {output.bias: output.bias}
 """
+GIVEN = """\
+network:
+  inputs: [2, 2]
+  layers:
+    - {units: 4, batch_norm: {running_mean: {file: given.npz}, running_var: {file: given.npz}}}
+    - {dropout: 0.5, mask: {file: given.npz}}
+    - {attention: 2, key_padding_mask: {file: given.npz}, rotary: true}
+    - {lstm: 2, h0: {file: given.npz}, c0: {file: given.npz, array: h0}}
+    - {units: 2}
+  loss: {name: cross_entropy, sample_weight: {file: given.npz}}
+data: {synthetic: normal, samples: 3}
+"""
 CODE = "gradients: {python: code.py:f, vectorized: false}\nparameters: {file: parameters.npz}\n"
 
 PROJECT = """\
@@ -115,19 +128,32 @@ def arrays(seed: int = 0) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape) for name, shape in SHAPES.items()}
 
 
+def given() -> dict[str, np.ndarray]:
+    """Return the arrays that a spec gives to its layers and to its loss."""
+    return {
+        "running_mean": np.zeros(4),
+        "running_var": np.ones(4),
+        "mask": np.ones((3, 2, 4), dtype=bool),
+        "key_padding_mask": np.array([[0, 1], [0, 0], [1, 0]]),
+        "h0": np.full((1, 3, 2), 0.1),
+        "sample_weight": np.array([1.0, 0.5, 2.0]),
+    }
+
+
 def batch() -> dict[str, np.ndarray]:
     return {"x": np.ones((5, 3)), "y": np.zeros((5, 2))}
 
 
 SUBJECTS = {
     "spec": Subject(
-        "net.yaml", NETWORK, broken_text.breaker([NETWORK, INLINE, FILES, CODE], broken_text.YAML)
+        "net.yaml", NETWORK, broken_text.breaker([NETWORK, INLINE, FILES, CODE, GIVEN], broken_text.YAML)
     ),
-    "tree": Subject("net.yaml", NETWORK, broken_text.tree_breaker([NETWORK, INLINE, FILES])),
+    "tree": Subject("net.yaml", NETWORK, broken_text.tree_breaker([NETWORK, INLINE, FILES, GIVEN])),
     "project": Subject("pyproject.toml", INLINE, broken_text.breaker([PROJECT], broken_text.TOML)),
     "parameters": Subject("parameters.npz", fixed("gradients.npz"), broken_arrays.npz_breaker(arrays())),
     "gradients": Subject("gradients.npz", fixed("gradients.npz"), broken_arrays.npz_breaker(arrays())),
     "data": Subject("data.npz", fixed("gradients.npz"), broken_arrays.npz_breaker(batch())),
+    "given": Subject("given.npz", GIVEN, broken_arrays.npz_breaker(given())),
     "npy": Subject("folder/output.bias.npy", fixed("folder"), broken_arrays.npy_breaker(np.ones(2))),
     "safetensors": Subject(
         "gradients.safetensors", fixed("gradients.safetensors"), broken_arrays.safetensors_breaker(arrays())
@@ -245,7 +271,8 @@ def numbers(spec: Spec) -> int:
     """Return the size of the largest weight, or of all activations if larger, as far as the spec shows."""
     if spec.network is None:
         return 0
-    widths = [spec.network.inputs, *(layer.units for layer in spec.network.layers)]
+    layers = ([x for x in layer.options.values() if type(x) is int] for layer in spec.network.layers)
+    widths = [math.prod(spec.network.features), *(max(sizes, default=1) for sizes in layers)]
     samples = spec.data.samples if isinstance(spec.data, SyntheticData) else 5
     return max(samples * sum(widths), sum(a * b for a, b in pairwise(widths)))
 
@@ -309,6 +336,7 @@ def prepare(folder: Path, subject: Subject = SUBJECTS["gradients"]) -> None:
     np.savez(folder / "parameters.npz", **arrays())
     np.savez(folder / "gradients.npz", **arrays(1))
     np.savez(folder / "data.npz", **batch())
+    np.savez(folder / "given.npz", **given())
     (folder / "gradients.safetensors").write_bytes(save(arrays(1)))
 
 
