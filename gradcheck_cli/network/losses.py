@@ -129,8 +129,8 @@ class Loss:
 def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
     """Return the pieces (…, N, C) of a loss with one kink per sample, from its margin (…, N).
 
-    lengths: the lengths (…, N) of vectors. A length has a kink at 0, and to a far longer step it seems to be
-    there. So a length that leaves its order of magnitude counts as having crossed a kink.
+    lengths: the lengths (…, N) of vectors. A length has a kink at 0, and a step that is far longer
+    cannot tell it from 0. So a length that leaves its order of magnitude counts as having crossed a kink.
     """
     pieces = per_sample.in_first_column(margin.real > 0, a.shape[-1]).astype(np.float64)
     if a.shape[-1] == 1:

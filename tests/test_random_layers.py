@@ -1,0 +1,51 @@
+"""A small share of the benchmark of random networks of every kind of layer, with new seeds in every run."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from paths import ROOT
+from random_layers import FEATURES, TWISTS, kinds_of, random_layers
+from shares import first
+
+from gradcheck_cli.spec.layers import KINDS
+from gradcheck_cli.spec.spec import Spec
+
+sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
+
+import layer_diagnosis
+from layer_networks import Job, examine
+
+DRAWN = np.random.default_rng()
+
+
+@pytest.mark.parametrize("twist", TWISTS)
+def test_no_right_gradient_is_wrong_and_no_mistake_passes(twist):
+    for kind in DRAWN.choice(list(FEATURES), size=1):
+        job = Job(str(kind), twist, int(DRAWN.integers(2**31)))
+        tally = examine(job)
+        assert not tally.rights[twist, "wrong"], job
+        assert not tally.rights[twist, "contradiction"], job
+        passed = [remark for remark in tally.remarks if " agrees, " in remark]
+        assert not passed
+
+
+def test_every_kind_of_layer_is_drawn():
+    """A new kind in the spec needs a row in the benchmark's table."""
+    options_of_others = {"units", "flatten"}
+    assert set(KINDS) - options_of_others <= set(FEATURES)
+    for kind in FEATURES:
+        raw = random_layers(3, kind)
+        assert kind in set(kinds_of(raw)), kind
+        Spec.model_validate(raw)
+
+
+@pytest.mark.parametrize("kind", first(1, sorted(layer_diagnosis.SUBJECTS, reverse=True)))
+def test_a_pass_by_hand_has_the_right_gradients_and_its_mistakes_are_not_blamed_on_others(kind):
+    counts, remarks = layer_diagnosis.examine(kind, int(DRAWN.integers(2**31)))
+    assert not counts[kind, "another gradient"]
+    assert not counts[kind, "right layer blamed"], remarks
+    assert not counts[kind, "passed"], remarks
+    assert counts[kind, "planted"] > 0
