@@ -142,6 +142,15 @@ def adaptive_avg_pool2d(here: Here) -> Raw:
     return {"adaptive_avg_pool2d": here.choice(1, here.sizes(2, 1, 3))}
 
 
+def pool1d(key: str) -> Draw:
+    def drawn(here: Here) -> Raw:
+        kernel = here.size(1, 3)
+        layer: Raw = {key: kernel, "padding": here.size(0, kernel // 2)}
+        return layer | ({"stride": here.size(1, 2)} if here.coin() else {})
+
+    return drawn
+
+
 def last_axes(key: str) -> Draw:
     def drawn(here: Here) -> Raw:
         written = here.choice(True, list(here.shape[-here.size(1, len(here.shape)) :]))
@@ -228,13 +237,18 @@ FEATURES: Mapping[str, tuple[Draw, tuple[int, ...]]] = {
     "max_pool2d": (max_pool2d, IMAGE),
     "avg_pool2d": (avg_pool2d, IMAGE),
     "adaptive_avg_pool2d": (adaptive_avg_pool2d, IMAGE),
+    "max_pool1d": (pool1d("max_pool1d"), SEQUENCE),
+    "avg_pool1d": (pool1d("avg_pool1d"), SEQUENCE),
+    "adaptive_avg_pool1d": (lambda here: {"adaptive_avg_pool1d": here.size(1, 3)}, SEQUENCE),
     "layer_norm": (last_axes("layer_norm"), ANY),
     "rms_norm": (last_axes("rms_norm"), ANY),
     "group_norm": (group_norm, ANY),
     "instance_norm": (lambda here: {"instance_norm": True, "affine": here.coin()}, (2, 3)),
     "embedding": (lambda here: {"embedding": 6, "embedding_dim": 4}, ()),
     "positional_embedding": (lambda here: "positional_embedding", ANY),
+    "rotary": (lambda here: {"rotary": True, "interleaved": here.coin()}, SEQUENCE),
     "prelu": (prelu, ANY),
+    "maxout": (lambda here: {"maxout": here.size(2, 4), "pieces": here.size(2, 3)}, ROWS),
     "dropout": (dropout, ANY),
     "softmax": (lambda here: "softmax", ANY),
     "log_softmax": (lambda here: "log_softmax", ANY),
@@ -417,6 +431,7 @@ OPTIONS: Mapping[str, Callable[[Rng, int], Any]] = {
     "smooth": lambda rng, units: float(rng.choice([1e-3, 1.0])),
     "margin": lambda rng, units: float(rng.uniform(0.5, 3.0)),
     "eps": lambda rng, units: float(rng.choice([1e-8, 1e-6])),
+    "p": lambda rng, units: int(rng.choice([1, 2])),
     "label_smoothing": lambda rng, units: float(rng.uniform(0.0, 0.3)),
     "weight": lambda rng, units: [float(each) for each in rng.uniform(0.5, 2.0, size=units)],
     "ignore_index": lambda rng, units: int(rng.integers(units)),
@@ -426,7 +441,8 @@ OPTIONS: Mapping[str, Callable[[Rng, int], Any]] = {
 def _loss(name: str, units: int, rng: Rng) -> Raw:
     """Return a loss with some of its options; class 0 to `units` − 1 may be one to ignore."""
     row = LOSSES[name]
-    chosen = [option for option in (*row.options, *row.of_target) if rng.random() < 0.3]
+    known = [option for option in (*row.options, *row.of_target) if option in OPTIONS]
+    chosen = [option for option in known if rng.random() < 0.3]
     options = {option: OPTIONS[option](rng, units) for option in chosen}
     reduction = str(rng.choice(["batchmean", "mean", "sum"]))
     return {"name": name, "reduction": reduction, "scale": float(rng.choice([0.5, 1.0])), **options}
