@@ -80,10 +80,10 @@ def check_gradients(
     """Compare the gradients that a function returns with finite differences of its loss.
 
     loss_and_gradients: f(parameters, x, y) or f(parameters). It returns the loss, as a number or as an array
-        of terms that add up to it, and the gradients, nested like the parameters: a dict of arrays for a
-        dict of arrays, an array for an array.
+        of terms that add up to it, and the gradients, nested like the parameters: for example, a dict of
+        arrays if the parameters are a dict of arrays.
     parameters: the point at which to check: an array, or arrays in dicts, lists, tuples, dataclasses and jax
-        pytrees, nested to any depth. The gradients are nested in the same way; None is a gradient of 0.
+        pytrees, nested to any depth. None counts as a gradient of 0.
     x, y: the data, passed to the function unchanged.
     only: the names of the parameters to check; wildcards are allowed.
     scheme, rtol, strict: as in a spec.

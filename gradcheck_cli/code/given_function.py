@@ -20,7 +20,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
 
     function: the user's function, of (parameters, x, y) or of the parameters alone.
     parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The
-    function gets them nested in the same way, and returns gradients that are.
+    function gets them in the same nesting, and returns its gradients in that nesting.
     x, y: the data, passed on unchanged.
 
     Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or

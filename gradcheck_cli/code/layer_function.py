@@ -266,7 +266,7 @@ def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def _observed(function: LayerFunction) -> LayerFunction:
-    """Run the layer repeatedly to verify its results; leave out arrays and taps that have no gradient."""
+    """Run the layer several times to verify its results. Leave out arrays and taps that have no gradient."""
     first, remarks = verified(
         function.observe, function.layer.forward, lambda: first_not_finite(function.observe)
     )

@@ -1,4 +1,4 @@
-"""Parameters in nested dicts, lists, tuples and dataclasses, as arrays named by their paths."""
+"""Convert parameters in nested dicts, lists, tuples and dataclasses to arrays named by their paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class Nested:
-    """Parameters as their author nests them.
+    """Parameters in the nesting that their author chose.
 
     example: a dict, list, tuple, dataclass or jax pytree of arrays, nested to any depth, or a single array.
         Entries that are not numbers, such as None or the name of an activation, are kept as they are.
@@ -32,17 +32,17 @@ class Nested:
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """The arrays by their paths, such as ``layers.0.weight``; a single array is named ``parameters``."""
+        """The arrays by path, such as ``layers.0.weight``. A single array is named ``parameters``."""
         return {path or ALONE: value for path, value in _leaves("", self.example)}
 
     def filled(self, arrays: Mapping[str, Any]) -> Any:
-        """Return the example with other arrays in it, given by their paths."""
+        """Return a copy of the example that contains other arrays, which are given by path."""
         return _filled("", self.example, arrays)
 
     def by_path(self, gradients: Any) -> Any:
-        """Return gradients that are nested like the example by their paths; None counts as 0.
+        """Return gradients that are nested like the example as a dict by path. None counts as 0.
 
-        Gradients that are by path already are taken as they are, and so are further entries of a dict.
+        Gradients that are already given by path are left unchanged, and so are any further entries of a dict.
         """
         if gradients is None:
             return None
@@ -59,7 +59,8 @@ class Nested:
     def called_by_path(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function of arrays by path that calls `function` with nested parameters.
 
-        Its gradients are by path, too. A result that is not a pair is passed through, and refused later.
+        It also returns its gradients by path. A result that is not a pair is passed through and refused
+        later.
         """
 
         @wraps(function)
@@ -92,7 +93,7 @@ def _filled(path: str, value: Any, arrays: Mapping[str, Any]) -> Any:
 
 
 def _at(example: Any, gradients: Any, path: str) -> Any:
-    """Return the gradient at a path, or `_MISSING`; None for everything below a None."""
+    """Return the gradient at a path, `_MISSING` if there is none, or None below a None."""
     for name in path.split(".") if path else ():
         if gradients is None:
             return None
@@ -104,7 +105,7 @@ def _at(example: Any, gradients: Any, path: str) -> Any:
 
 
 def _is_parameter(parent: Any, child: Any) -> bool:
-    """Return whether a child can be a parameter. A plain dict may only hold parameters, or None."""
+    """Return whether a child may be a parameter. A plain dict may hold only parameters, or None."""
     if child is None:
         return False
     is_settings = dataclasses.is_dataclass(parent) or _is_pytree(parent)
@@ -112,7 +113,7 @@ def _is_parameter(parent: Any, child: Any) -> bool:
 
 
 def _children(value: Any) -> list[tuple[str, Any]] | None:
-    """Return the named children of a container; None for an array, a list of numbers, or anything else."""
+    """Return the named children of a container; None for an array, a list of numbers, and anything else."""
     if isinstance(value, Mapping):
         return [(str(name), child) for name, child in value.items()]
     if _is_pytree(value):
@@ -127,7 +128,7 @@ def _children(value: Any) -> list[tuple[str, Any]] | None:
 
 
 def _is_array(value: Any) -> bool:
-    """Return whether a list or tuple is an array written out in numbers."""
+    """Return whether a list or tuple is an array that is written out as numbers."""
     if any(hasattr(each, "shape") for each in value):
         return False
     try:
@@ -162,7 +163,7 @@ def _is_below(value: Any) -> Callable[[Any], bool]:
 
 
 def _is_pytree(value: Any) -> bool:
-    """Return whether the value is of a class that its author has registered as a pytree of jax."""
+    """Return whether the value's class has been registered as a jax pytree."""
     if "jax.tree_util" not in sys.modules or value is None or isinstance(value, Mapping | tuple | list):
         return False
     return not _pytree().all_leaves([value])

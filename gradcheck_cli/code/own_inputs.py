@@ -44,7 +44,7 @@ def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
 
 
 def own_nested(code: UserCode) -> Nested | None:
-    """Return `parameters` from the code's module, as it nests them; None if the module defines none."""
+    """Return `parameters` from the code's module in its own nesting; None if the module defines none."""
     own = code.own("parameters")
     if own is None:
         return None
@@ -56,7 +56,7 @@ def own_nested(code: UserCode) -> Nested | None:
 
 
 def own_point(nested: Nested, code: UserCode) -> dict[str, Array]:
-    """Return the parameters that the code's module defines by their paths, converted to float64."""
+    """Return the parameters that the code's module defines, by path, converted to float64."""
     with code.running("reading its parameters"):
         arrays = {
             path: own_array(value, code, f"'{path}' of parameters") for path, value in nested.arrays.items()

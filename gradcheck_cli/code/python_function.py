@@ -287,9 +287,9 @@ def _of_one(stacked: Callee) -> Callable[..., Any]:
 def _observe(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, seen: dict[str, Tap]
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Call the function once; return the losses and gradients, those of taps too, and any remarks.
+    """Call the function once. Return the losses and the gradients, including those of taps, and any remarks.
 
-    seen: gets the taps of the first call.
+    seen: receives the taps of the first call.
 
     Raises `InputError` if the function fails, does not return a loss and gradients, or changes an argument.
     """

@@ -35,7 +35,7 @@ class Document:
     def located(self, complaint: Complaint, at_key: bool = False) -> Complaint:
         """Return the complaint with a position in the file.
 
-        If the file does not contain the whole location, the position is where its deepest existing part is.
+        If the file does not contain the whole location, the position is that of the deepest part that exists.
         at_key: whether to point at the key instead of its value.
         """
         if complaint.position is not None:
