@@ -174,7 +174,7 @@ class Report:
 
     @cached_property
     def deciding_rtol(self) -> float | None:
-        """The smallest tolerance in `RTOLS` at which every entry agrees; None if there is none."""
+        """The smallest tolerance in `RTOLS` at which every entry agrees; None if none is large enough."""
         for rtol in RTOLS:
             wider = [replace(c, rtol=max(c.rtol, rtol)) for c in self.comparisons]
             if all(c.agrees.all() for c in wider):

@@ -275,7 +275,7 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
 
 @contextmanager
 def _child_ends_here() -> Iterator[None]:
-    """End any process that the code forked as it leaves the context, so that it does not act as gradcheck."""
+    """End each process that the code forks when it leaves the context, before it can act as gradcheck."""
     own, leave = os.getpid(), os._exit
     try:
         yield

@@ -12,7 +12,7 @@ from gradcheck_cli.problem.problem import Problem
 
 
 def is_fair(made: Sequence[Made], problem: Problem, targets: Mapping[str, Target]) -> bool:
-    """Return whether each of these mistakes shows in a gradient that is really wrong."""
+    """Return whether each of these mistakes affects a gradient that is really wrong."""
     return all(_shows(each, problem, targets) for each in made)
 
 

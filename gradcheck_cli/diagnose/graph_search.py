@@ -81,7 +81,7 @@ class GraphSearch:
         return found
 
     def _is_fair(self, state: State) -> bool:
-        """Return whether the state has mistakes, and each shows in a gradient found that is really wrong."""
+        """Return whether the state has mistakes, each of which affects a gradient that is really wrong."""
         if not state.made or not state.informed:
             return False
         for made in state.made:

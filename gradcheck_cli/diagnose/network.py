@@ -142,7 +142,7 @@ def norms_of(targets: Mapping[str, Target]) -> dict[str, float]:
 
 
 def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
-    """Return an answer for each distinct set of mistakes in these states, the most likely one first."""
+    """Return an answer for each distinct set of mistakes in these states, in order of likelihood."""
     ranked = []
     for state in found:
         groups = _grouped(state.made)
@@ -169,7 +169,7 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
 
 
 def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
-    """Yield one sentence for each mistake in a single tensor, using the likeliest name of the mistake."""
+    """Yield one sentence for each mistake in a single tensor, using the mistake's most likely name."""
     for group in _grouped(made):
         yield cause_of(_names(group, False, setting)[0], setting.problem).sentence
 

@@ -149,7 +149,7 @@ def named(
     on_penalty: bool = False,
     without: frozenset[str] = frozenset(),
 ) -> list[Wrong]:
-    """Return every name that this factor may have, the likeliest first; if it has none, a plain "factor".
+    """Return every name that this factor may have, starting with the most likely one, or just "factor".
 
     norm: the norm of the gradient found, for clipping; 0 if unknown.
     on_penalty: whether the factor also applies to a penalty, which a mean over samples or outputs would not.

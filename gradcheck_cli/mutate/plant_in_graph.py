@@ -68,7 +68,7 @@ class _Backprop:
         return RIGHT[Part.LOSS](loss_site(self.at))
 
     def uses(self, of_loss: Array, wrong: Repeated | None = None) -> dict[str, list[Array]] | None:
-        """Return, for each parameter, the contributions to its gradient from all of its uses, output first.
+        """Return, for each parameter, what each of its uses adds to its gradient, from the output down.
 
         of_loss: the gradient of the loss with respect to the output.  wrong: the mistake to make, if any.
         Returns None if the mistake changes nothing.

@@ -96,7 +96,7 @@ class Objective(Protocol):
         """Return the entries of parameter `name` in C order, each perturbed for the whole batch at once."""
 
     def penalty(self, name: str) -> Movable | None:
-        """Return the entries of parameter `name` under its penalties only; None if it has no penalty."""
+        """Return the entries of parameter `name` as arguments of its penalties alone; None if it has none."""
 
     @property
     def tells_kinks(self) -> bool:
