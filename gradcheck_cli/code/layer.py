@@ -113,7 +113,9 @@ class Layer:
         missing = [name for name in self.floats if name not in {names.get(key) for key in result}]
         if unknown or missing:
             found = f"returns gradients of {listed(map(str, result))}"
-            help = "name each as the argument: x or dx for the gradient of x; None if it has no gradient"
+            help = (
+                "name each after its argument, x or dx for x; return None for an argument without a gradient"
+            )
             raise self.backward.complain(f"{found}; those of {listed(self.floats)} are needed", help)
         return {names[key]: value for key, value in result.items()}
 

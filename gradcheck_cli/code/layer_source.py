@@ -57,5 +57,5 @@ def _arguments(forward: UserCode, inputs: Inputs) -> dict[str, Any]:
     if not arguments:
         file = forward.code.file.name
         help = f"define inputs in {file}: a dict of its arguments, or a function that returns one"
-        raise forward.complain("has no arguments: neither the spec nor its file gives any", help)
+        raise forward.complain("has no arguments: neither the spec nor its file defines any", help)
     return arguments

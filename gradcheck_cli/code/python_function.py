@@ -206,7 +206,9 @@ def _point(inputs: Inputs, code: UserCode, nested: Nested | None, dialect: Diale
     if nested is None:
         file = code.code.file.name
         help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
-        raise code.complain("has no parameters to start from: neither the spec nor its file gives any", help)
+        raise code.complain(
+            "has no parameters to start from: neither the spec nor its file defines any", help
+        )
     return dialect.ours(own_point(nested, code))
 
 

@@ -48,15 +48,17 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         key="forward",
         name="layers",
         what="a layer: its forward and backward functions",
-        option="Check a layer by its forward function; its backward has the same name with backward in it.",
+        option="Check the layer with this forward function. Its backward function has the same name, with "
+        "backward in place of forward.",
         model="LayerFunctions",
-        keys="""Your layer: forward returns out or (out, cache), backward takes (dout, cache).
+        keys="""Your layer: forward returns out or (out, cache), and backward takes (dout, cache).
 
         The loss is Σ c · out, with c drawn at random. Every array of floats that forward takes is checked.
 
-        forward: `FILE.py:NAME`, with the file relative to the spec; or `NAME`, with the file under `python`.
-        backward: The name of its backward. By default the name of forward, with `backward` for `forward`.
-        python: The file of both, if `forward` is only a name.
+        forward: `FILE.py:NAME`, with the file relative to the spec, or only `NAME` and the file in `python`.
+        backward: The name of the backward function. By default, the name of the forward function with
+        `backward` in place of `forward`.
+        python: The file with both functions, if `forward` is only a name.
         """,
         reader="gradcheck_cli.code.layer_source",
         brings_parameters=False,
