@@ -240,7 +240,7 @@ def given_to(arguments: Mapping[str, Any], point: Mapping[str, Array]) -> dict[s
 
 
 def _copy(value: Any) -> Any:
-    with suppress(Exception):  # whatever the class of a user raises
+    with suppress(Exception):  # a user's class may raise anything
         return deepcopy(value)
     return value
 

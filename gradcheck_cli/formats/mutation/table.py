@@ -20,7 +20,7 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
     page.line(f"{mutation.network}; {mutation.loss_name}", indent=INDENT)
     planted = _planted(mutation)
     page.line(
-        f"{planted} of {count(len(by_kind(mutation.mutants)), 'kind')} planted in gradcheck's own backprop",
+        f"{planted} of {count(len(by_kind(mutation.mutants)), 'kind')}, planted in gradcheck's own backprop",
         indent=INDENT,
     )
     if _is_a_share(mutation) and not mutation.interrupted:

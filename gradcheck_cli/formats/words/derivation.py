@@ -129,6 +129,6 @@ def _gradchecks_own(unseen: Sequence[Factor]) -> str:
     symbols, names = (listed([f.symbol for f in unseen]), listed([f.comparison.name for f in unseen]))
     are = "is" if len(unseen) == 1 else "are"
     return (
-        f"The mistake may also be in an earlier factor of yours: {symbols} above {are} gradcheck's own. "
-        f"To see which of yours is wrong, put {names} into the gradient file."
+        f"One of your earlier factors may also be to blame: {symbols} above {are} gradcheck's own. "
+        f"To check yours, put {names} into the gradient file."
     )
