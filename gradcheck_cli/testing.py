@@ -119,13 +119,13 @@ def check_layer(
     ∂L/∂input for every input. It also runs with other upstreams, since it must be linear in its upstream,
     and with c in another memory layout.
 
-    forward: f(x, w, b, …). It returns out or (out, cache); or several outputs, and then the cache.
+    forward: f(x, w, b, …). It returns out, (out, cache), or several outputs followed by the cache.
     backward: b(dout, cache), or b(dout, x, w, b) with forward's arguments, or b(dout). It takes one upstream
         per output. It returns one gradient for each input in forward's order, or a dict by name (`x` or
         `dx`). An input whose gradient is None is not checked.
     inputs: the arguments of forward: a dict by name, a tuple in order, or a single array. The gradients of
         arrays of floats are checked, each in the array's shape; everything else, such as labels, numbers or a
-        dict of options, is passed to forward as it is.
+        dict of options, is passed to forward unchanged.
     outputs: the number of forward's outputs, if it returns a tuple that may or may not end with a cache.
     only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
 

@@ -270,9 +270,9 @@ class Judged:
     def verdict(self) -> Verdict:
         """The tensor's verdict: wrong if any entry is, unresolved if too much is unknown, otherwise agrees.
 
-        Too much is unknown if more than half of the entries are unresolved, where entries that are zero on
-        both sides do not count. It is also too much if the error of a single unresolved entry may exceed a
-        small share of the tensor's largest entry. An example is an entry on a kink, whose error may be large.
+        Too much is unknown if more than half of the entries are unresolved, not counting entries that are
+        zero on both sides. It is also too much if the error of a single unresolved entry may exceed a small
+        share of the tensor's largest entry. An example is an entry on a kink, whose error may be large.
         """
         if self.wrong.any():
             return Verdict.WRONG

@@ -42,7 +42,7 @@ class Project:
     def _specs_of(self, command: click.Command) -> dict[str, Any]:
         """Return the paths of the project's specs as the default of the argument `specs`.
 
-        Empty if the project lists no specs or the command does not take several.
+        The result is empty if the project lists no specs or the command does not take several.
         """
         if SPECS not in self.table or all(parameter.name != SPECS for parameter in command.params):
             return {}
@@ -110,7 +110,7 @@ def _word(value: Any) -> str:
 def nearest_project() -> Project | None:
     """Return the project of the nearest pyproject.toml, in the current folder or above.
 
-    None if there is no such file, or if it never mentions gradcheck.
+    Returns None if there is no such file, or if it never mentions gradcheck.
     """
     try:
         here = Path.cwd()

@@ -56,7 +56,7 @@ class Layer:
     def passed(self, point: Mapping[str, Array]) -> Passed:
         """Call forward at a point, and return its outputs and what backward needs from the call.
 
-        point: arrays for the arguments that are differentiated and, if they move, for taps.
+        point: arrays for the arguments that are differentiated and, if they are perturbed, for taps.
         """
         own, watch = self.taps.split(point)
         with watching(watch):

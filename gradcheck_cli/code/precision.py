@@ -208,9 +208,9 @@ def _noise(
 ) -> tuple[Array, Array]:
     """Return the noise level σ of K observed quantities, (K,), and their values along one line, (POINTS, K).
 
-    That line has the last of the `_DISTANCES` that was needed. Each quantity is judged on the shortest line
-    on which it changes from point to point. If none changes on the shortest line and `wide` is not set, the
-    quantities were not computed in float64, and a longer line shows the noise of half precision.
+    That line uses the longest of the `_DISTANCES` that was needed. Each quantity is judged on the shortest
+    line on which it changes from point to point. If none changes on the shortest line and `wide` is not set,
+    the quantities were not computed in float64, and a longer line shows the noise of half precision.
     observe: returns the K quantities at a point.
     wide: whether they are known to be computed in float64.
     level_of: estimates σ from the values along a line.

@@ -297,7 +297,8 @@ class GraphSearch:
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
         """Return the gradients completed at the first node below at which a gradient found is wrong.
 
-        They are computed with right steps from node i on. Empty if no gradient found below is wrong.
+        They are computed with right steps from node i on. The result is empty if no gradient found below is
+        wrong.
         """
         at = i
         while at >= 0:

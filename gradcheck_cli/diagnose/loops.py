@@ -25,7 +25,7 @@ class Repeated:
     def made(self, visit: Visit, unknown: float = 0.0) -> Handed | None:
         """Return the result of the wrong `vjp` on a visit to a node.
 
-        None if the mistake is not made at this node or changes nothing.
+        Returns None if the mistake is not made at this node or changes nothing.
         """
         return self.variant.made(visit, unknown) if visit.i in self.nodes else None
 

@@ -68,8 +68,8 @@ def target_of(comparison: Comparison, right: Array) -> Target:
 def silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
     """Return a mask (units,) of the units whose weights and bias all have gradients of exactly 0.
 
-    None if the gradient of the layer's weight or bias is missing, or if the layer has no units, as in a
-    layer normalisation.
+    Returns None if the gradient of the layer's weight or bias is missing, or if the layer has no units, as in
+    a layer normalisation.
     """
     layer = name.rpartition(".")[0]
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
@@ -222,8 +222,8 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
     """Return a sort key for sets of mistakes, which puts smaller sets first.
 
-    Among sets of equal size, it prefers those without one-sided swaps, then causes to mere descriptions, then
-    mistakes with less freedom, then mistakes in all units of a layer.
+    Among sets of equal size, it prefers sets without one-sided swaps, then causes over mere descriptions,
+    then mistakes with less freedom, then mistakes in all units of a layer.
     """
     firsts = [group[0] for group in groups]
     return (

@@ -98,7 +98,7 @@ def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
 def norm_below(visit: Visit) -> Visit | None:
     """Return the visit to the normalisation below a scale, as it follows the scale's right `vjp`.
 
-    None if no normalisation is below.
+    Returns None if no normalisation is below.
     """
     below = visit.feeder
     if below < 0 or not isinstance(visit.at.graph.nodes[below].step, Normalise):
@@ -109,7 +109,7 @@ def norm_below(visit: Visit) -> Visit | None:
 def scale_site(visit: Visit) -> NormSite | None:
     """Return the site of a scale y = γ ẑ + β, whose upstream gradient is ∂L/∂y.
 
-    None if ẑ is not the output of a normalisation.
+    Returns None if ẑ is not the output of a normalisation.
     """
     below = norm_below(visit)
     if below is None:

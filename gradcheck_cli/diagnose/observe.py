@@ -112,7 +112,7 @@ def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> I
 def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array | None:
     """Return the error of δ, (N, out), computed from the errors of ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ.
 
-    None if both gradients are right, or if they do not determine δ.
+    Returns None if both gradients are right, or if they do not determine δ.
     """
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None or not (weight.finite.all() and bias.finite.all()):

@@ -122,7 +122,7 @@ def with_this_loss(
 ) -> OtherNetwork | None:
     """Return the first changed network with this loss and gradients that agree with the finite differences.
 
-    None if there is no such network.
+    Returns None if there is no such network.
     """
     by_name = {c.name: c for c in comparisons}
     alone = other_networks(problem, (*OF_FORWARD_PASS, *OF_LOSS))

@@ -26,7 +26,7 @@ def in_some_units(
 ) -> tuple[str, Site] | None:
     """Return the names of the wrong units, and a site that is wrong in these units but right in all others.
 
-    None unless each row of the weight's gradient matches the wrong or the right site, and both occur.
+    Returns None unless each row of the weight's gradient matches the wrong or the right site, and both occur.
     """
     units = ~right_rows
     if not units.any() or units.all() or not rows_as(wrong, target, penalty)[units].all():
@@ -41,7 +41,7 @@ def in_some_units(
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
     """Return the names of the samples in the loss, and the output layer's site for a loss over these.
 
-    None unless the gradients found match a loss over only some of the samples.
+    Returns None unless the gradients found match a loss over only some of the samples.
 
     found: the gradients without their penalties.
     """
@@ -102,7 +102,7 @@ _MOST_PRODUCTS = 10_000_000
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
     """Return the names of the samples that one sum includes, and the gradient that results.
 
-    None unless the gradient found matches a sum over some of the samples.
+    Returns None unless the gradient found matches a sum over some of the samples.
     """
     some = kept_samples([_sum_over_samples(site, part, found)]) if site.is_of_samples else None
     if some is None:

@@ -59,7 +59,7 @@ class Site:
     updated the parameters too early, for example.
     dL_da: ∂L/∂a (N, out), from the layer above or from the loss.
     dL_dy, delta: ∂L/∂y and δ (N, out); empty until the earlier steps have computed them.
-    above: δ of each layer above, the nearest last.
+    above: δ of each layer above; the nearest layer comes last.
     right_deltas: δ of each layer in a right backprop, by layer index.
     """
 

@@ -25,7 +25,7 @@ _MOST_SAMPLES = 512
 def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
     """Return the weights sₙ (N, 1) of the samples for which every sum found equals Σₙ sₙ δₙᵀ fₙ.
 
-    None if no proper subset of the samples fits, or if the sums do not determine it.
+    Returns None if no proper subset of the samples fits, or if the sums do not determine it.
 
     sums: for each sum, the value found (out, in), δ (N, out) and f (N, in).
 
@@ -77,8 +77,8 @@ _FEWEST = 3
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
     """Return the weights (N, 1) whose sums come nearest to those found, by trying subsets one by one.
 
-    This is for sums with too few entries to solve for the weights. None if even the largest sum has fewer
-    than `_FEWEST` entries, or if some numbers are not finite.
+    This is for sums with too few entries to solve for the weights. Returns None if even the largest sum has
+    fewer than `_FEWEST` entries, or if some numbers are not finite.
     """
     found, delta, f = max(sums, key=lambda each: each[0].size)
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:

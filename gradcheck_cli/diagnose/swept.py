@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array
 class MadeAt(Made):
     """A mistake made in a graph.
 
-    shows_in: the parameters whose gradients the mistake changes first, on the way down from the loss.
+    shows_in: the parameters whose gradients are the first that the mistake changes in backprop.
     """
 
     shows_in: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class MadeAt(Made):
 class Swept:
     """A sweep with certain mistakes that has reproduced every gradient so far.
 
-    upstream: by the index of a value in the graph, the sum of the shares of ∂L/∂value that have arrived.
+    upstream: maps the index of each value to the sum of the shares of ∂L/∂value that have arrived.
     arrived: ∂L/∂output of each node visited, by the node's index.
     always: the mistake that is made at several nodes, in a tuple; empty if there is none.
     uses: for each parameter, the parts of its gradient computed so far, by the index of the node using it.

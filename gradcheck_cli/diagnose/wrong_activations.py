@@ -89,7 +89,7 @@ def _own_slope(site: Site) -> Array:
 def _averaged_slope(site: Site, _: float) -> Array | None:
     """Return c φ'(z). The loss's factor c survives in code that divides by N only at the end.
 
-    None if c is 1, a case that another row of the table covers.
+    Returns None if c is 1, a case that another row of the table covers.
     """
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)

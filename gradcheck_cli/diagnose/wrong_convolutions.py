@@ -67,7 +67,7 @@ def _without_stride(step: Convolution, delta: Array, w: Array, shape: Shape) -> 
 def _packed(step: Convolution, delta: Array, w: Array, shape: Shape) -> Array | None:
     """Return ∂L/∂input as if the stride were 1: a smaller image at the top left, with zeros elsewhere.
 
-    None if the stride is 1.
+    Returns None if the stride is 1.
     """
     if set(step.stride) == {1}:
         return None

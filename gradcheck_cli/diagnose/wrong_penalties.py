@@ -76,7 +76,7 @@ def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
 def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
     """Return the penalty term with l1's share of the total strength set to `l1_ratio`.
 
-    None unless both l1 and l2 apply.
+    Returns None unless both l1 and l2 apply.
     """
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:

@@ -152,7 +152,7 @@ def _normalised_by_all(site: Site, _: float) -> Array | None:
 def _ignored_trained(site: Site, _: float) -> Array | None:
     """Return ∂L/∂a as computed by code that does not mask ignored samples; their one-hot target is 0.
 
-    None if no sample is ignored, or for losses other than cross-entropy.
+    Returns None if no sample is ignored, or for losses other than cross-entropy.
     """
     ignored = np.isin(site.problem.y, site.problem.network.loss.ignored)
     if site.problem.network.loss.name != "cross_entropy" or not ignored.any():

@@ -64,7 +64,7 @@ class AtRest:
     values: x and the output of every step, each (N, *features).  losses: one per sample, (N,).
     spread: how batches of perturbations are distributed.
     block: bytes of the largest temporary array of a batch.
-    arithmetic: the arithmetic of the gradients, which decides how close to a kink a number counts as on it.
+    arithmetic: the arithmetic of the gradients, which decides how close to a kink counts as on it.
     convention: if given, numbers on a kink stay on this side of it under every perturbation. All other
         kinks can still be crossed, and are reported.
     """

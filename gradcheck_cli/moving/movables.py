@@ -325,7 +325,7 @@ class BatchMoves(Moves):
 def scaled_value(objective: AtRest, at: int) -> int | None:
     """Return the index of y = γ ẑ(z) + β if batch normalisation directly follows z, the value `at`.
 
-    None if it does not follow, or if z is not of the shape (N, units).
+    Returns None if it does not follow, or if z is not of the shape (N, units).
     """
     graph = objective.graph
     if len(graph.value_features[at]) != 1 or graph.readers[at] != (at,) or graph.readers[at + 1] != (at + 1,):

@@ -80,7 +80,8 @@ class NetworkObjective(AtRest):
     def uses(self, name: str) -> tuple[Use, ...]:
         """Return the sites that the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches.
 
-        Empty if any step that uses the parameter is not affine in it; then only its entries can be perturbed.
+        The result is empty if any step that uses the parameter is not affine in it; then only its entries can
+        be perturbed.
         """
         if name not in self._uses:
             places = self.graph.uses[name]
@@ -150,7 +151,7 @@ class NetworkObjective(AtRest):
     def widest(self) -> NetworkObjective | None:
         """The same objective in the widest floating-point type available, whose rounding is much finer.
 
-        None if that is float64 itself, or if it would take too long.
+        It is None if that is float64 itself, or if it would take too long.
         """
         fine = float(np.finfo(np.longdouble).eps) < EPS / 1000
         if not fine or len(self.x) * self._multiplications() > _MOST_WIDE:
@@ -202,7 +203,7 @@ class NetworkObjective(AtRest):
     def one_by_one(self) -> tuple[NetworkObjective, ...]:
         """The objectives with all kinks on their left, and with exactly one kink of each sample on its right.
 
-        Empty if these do not determine the result of every choice, or if there are too many.
+        It is empty if these do not determine the result of every choice, or if there are too many.
         """
         few = self.numbered.count <= _MOST_KINKS and self.kinks.have_two_sides
         if not few or not self.numbered.parallel:

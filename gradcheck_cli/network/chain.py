@@ -43,7 +43,7 @@ class Placed(NamedTuple):
 def chain_of(graph: Graph) -> tuple[Placed, ...]:
     """Return the graph's layers from the input up; empty if it is not a chain of such layers.
 
-    Empty if the graph is not a chain of dense and convolution layers.
+    The result is empty if the graph is not a chain of dense and convolution layers.
     """
     nodes, found, first = graph.nodes, list[Placed](), 0
     straight = all(node.inputs == (i,) for i, node in enumerate(nodes))
@@ -62,7 +62,7 @@ def chain_of(graph: Graph) -> tuple[Placed, ...]:
 def _layer_from(graph: Graph, first: int) -> Placed | None:
     """Return the layer whose nodes begin at index `first`.
 
-    None if the nodes there do not form a dense or convolution layer.
+    Returns None if the nodes there do not form a dense or convolution layer.
     """
     nodes = graph.nodes
     enters = next((i for i in range(first, len(nodes)) if not _passes(nodes[i])), len(nodes))

@@ -199,7 +199,7 @@ class Step:
     def rows(self, x: Array) -> Array | None:
         """Return the rows a of the input, (R, K).
 
-        None unless the step computes z = a wᵀ + b for each row.
+        Returns None unless the step computes z = a wᵀ + b for each row.
         """
         return None
 

@@ -74,7 +74,7 @@ _STEPS = 2.0 ** -np.arange(2.0, 30.0, 3.0)
 _STEADY = 0.5
 """The two sides are said to stay apart if their gap shrinks by less than this factor per step.
 
-The steps shrink by a factor of 8; on a smooth function the gap shrinks as fast, at a kink not at all.
+The steps shrink by a factor of 8. On a smooth function, the gap shrinks as fast; at a kink, it does not.
 """
 
 

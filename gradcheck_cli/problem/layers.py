@@ -86,7 +86,7 @@ def _too_large(graph: Graph) -> Iterator[Complaint]:
 
 
 def size_of(node: Node) -> Location:
-    """Return the place in the spec of the layer that contains the node, which sets the layer's size."""
+    """Return the place in the spec that sets the size of the node's layer."""
     return ("network", "layers", *node.place)
 
 

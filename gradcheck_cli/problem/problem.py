@@ -187,9 +187,8 @@ def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
 def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Array, float]:
     """Return the target with label smoothing and class weights applied, and the total weight of all rows.
 
-    A row is a sample or, if the output has positions, a position of a sample. As in PyTorch, the weight of a
-    row with a label is that of its class, or 0 if the label is ignored; a row with a distribution has
-    weight 1.
+    A row is a sample or, if the output has positions, a position of a sample. As in PyTorch, a row with a
+    label has the weight of its class, or 0 if the label is ignored. A row with a distribution has weight 1.
     """
     outputs = target.shape[-1]
     counted = np.ones(target.shape[:-1], dtype=bool) if labels is None else ~np.isin(labels, loss.ignored)

@@ -159,7 +159,7 @@ def _order(steps: np.ndarray, error: np.ndarray, falling: np.ndarray, expected: 
     """Return the measured order: the slope of log error against log step at the finest points on a line.
 
     The finest points may already be close to a flat level or to noise. If their errors fall too
-    slowly, coarser points are used. None if no points are on a line.
+    slowly, coarser points are used. Returns None if no points are on a line.
     """
     if not len(falling):
         return None

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 BATCHES = 4
 """The number of batches of a network to perturb at every step.
 
-They cover all numbers but those of large networks.
+They cover all numbers, except in large networks.
 """
 
 ENTRIES = 64

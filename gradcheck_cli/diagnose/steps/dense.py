@@ -1,6 +1,6 @@
 """Mistakes in the backward pass of dense layers and convolutions.
 
-They are the mistakes that `table.py` lists for chains of layers, and one more: z in place of the activation.
+These are the mistakes that `table.py` lists for chains of layers, and one more: z in place of the activation.
 """
 
 from __future__ import annotations

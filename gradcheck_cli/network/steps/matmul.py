@@ -185,7 +185,7 @@ def _below(
     """Return ∂L/∂input for one input, with a bound on its error.
 
     handed: ∂L/∂input.  by, by_error: the other input and a bound on its error.
-    to: multiplies absolute values of g and of the other input as the product that gives ∂L/∂input does.
+    to: the product that gives ∂L/∂input, as a function to apply to absolute values.
     count: the number of terms in each sum of that product.
     """
     hidden, size = np.maximum(g.hidden, 0.0), np.abs(by)
