@@ -28,8 +28,8 @@ def tap(name: str, value: T) -> T:
     """Mark an intermediate of the forward pass, so that gradcheck can check its gradient, too.
 
     Use it as ``h = tap("h", relu(z))``. If the gradients that your function returns contain ``"h"``,
-    gradcheck compares them with differences of the loss in h. If some gradients are wrong, it names the two
-    taps between which the fault lies. Outside a check, `tap` returns `value` and does nothing else.
+    gradcheck compares that one with differences of the loss in h. If some gradients are wrong, it names the
+    two taps between which the fault lies. Outside a check, `tap` returns `value` and does nothing else.
 
     name: the name of the intermediate; each name is used once in a forward pass.
     value: a numpy, torch or jax array of floats.
