@@ -265,7 +265,7 @@ _FIRST = np.array([0])
 
 
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
-    """Return the steps (M,) at which noise equals what a smooth function's curvature adds to `_hidden`.
+    """Return the steps (M,) at which noise balances what a smooth function's curvature adds to `_hidden`.
 
     The curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
     movable's first number is used for every number, so that a step does not depend on the other numbers.
