@@ -236,7 +236,7 @@ class LayerFunction:
     def _weighted(self, passed: Passed) -> Array:
         """Return the terms of Σ c · out, (S,), in float64.
 
-        Raises `InputError` if an output has another shape than before.
+        Raises `InputError` if the shape of an output has changed.
         """
         terms = []
         for c, out in zip(self.upstream.weights, passed.outputs, strict=True):

@@ -47,7 +47,7 @@ def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) ->
 
 
 def not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
-    """Return the names of tensors whose second gradient is not `factor` times the first.
+    """Return the names of tensors whose gradient in the second run is not `factor` times that in the first.
 
     The tolerance leaves room for races between threads.
     """
