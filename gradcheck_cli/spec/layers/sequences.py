@@ -179,7 +179,7 @@ class GatedSpec(LayerItem):
 
 
 class SwigluSpec(GatedSpec):
-    """A SwiGLU layer, as in LLaMA: gated with φ = silu, with weights gate_proj, up_proj and down_proj.
+    """A SwiGLU layer, as in LLaMA: gated with φ = silu. Its weights are gate_proj, up_proj and down_proj.
 
     swiglu: The number of hidden units.
     """
@@ -195,7 +195,7 @@ class SwigluSpec(GatedSpec):
 
 
 class GegluSpec(GatedSpec):
-    """A GeGLU layer: gated with φ = gelu, with weights gate_proj, up_proj and down_proj.
+    """A GeGLU layer: gated with φ = gelu. Its weights are gate_proj, up_proj and down_proj.
 
     geglu: The number of hidden units.
     """
