@@ -135,9 +135,10 @@ def _compared(
     how: tuple[float | None, bool],
     running: tuple[bool, float | None],
 ) -> Report:
-    """Read both sources, compare them and, if they differ, check those that are specs.
+    """Read both sources and compare them. If they differ, check each source that is a spec.
 
-    how: the tolerance, and whether to be strict.  running: whether to refuse code, and the time limit.
+    how: the tolerance, and whether to be strict.
+    running: whether to refuse code, and the time limit.
     """
     from gradcheck_cli.compared.compare import arbitrated, compared
     from gradcheck_cli.compared.source import renamed

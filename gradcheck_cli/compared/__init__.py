@@ -1,1 +1,1 @@
-"""Two sources of the same gradients, compared with each other instead of with finite differences."""
+"""Compare two sources of the same gradients with each other instead of with finite differences."""

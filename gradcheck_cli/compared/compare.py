@@ -1,8 +1,8 @@
 """Compare two sources of the same gradients, such as two ranks, two frameworks, or two releases.
 
-Neither is known to be right. The second is the reference, as finite differences are in a check; its error bar
-is the rounding that another order of the same sums would have. Finite differences decide which of the two is
-wrong, if a source has a loss (`arbitrated`).
+Neither source is known to be right. The second one is the reference, like finite differences in a check. Its
+error bar is the rounding error that would result from summing in a different order. If a source has a loss,
+finite differences decide which of the two is wrong (`arbitrated`).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
 
 _ROUNDINGS = 16.0
-"""The rounding that another order of sums may cause, in units of ε of the tensor's largest entry."""
+"""The rounding error that a different order of summation may cause, in units of ε of the largest entry."""
 
 
 def compared(
     first: Source, second: Source, only: Sequence[str] = (), rtol: float | None = None, strict: bool = False
 ) -> Report:
-    """Compare the gradients of two sources, entry by entry; the second is the reference.
+    """Compare the gradients of two sources, entry by entry. The second source is the reference.
 
-    only: patterns of the names to compare; all if there are none.
-    rtol: the relative tolerance, by default the one of the narrower type of the two, tensor by tensor.
+    only: patterns of the names to compare; empty to compare all.
+    rtol: the relative tolerance; by default, that of the narrower of the two types, tensor by tensor.
 
-    Raises `InputError` if the two do not hold the same arrays.
+    Raises `InputError` if the sources do not contain the same arrays.
     """
     if only:
         names = _matching(tuple(first.values), only)
@@ -115,7 +115,7 @@ def _why(report: Report) -> Diagnosis:
 
 
 def _count(ratio: float) -> int:
-    """Return the whole number, at least 2, that the ratio or its inverse is; 0 if neither is one."""
+    """Return the whole number (at least 2) that the ratio or its inverse equals; 0 if there is none."""
     larger = max(abs(ratio), 1.0 / abs(ratio)) if ratio else 0.0
     whole = round(larger) if larger < 2**31 else 0
     return whole if whole >= 2 and abs(larger - whole) <= 1e-5 * whole else 0
@@ -132,7 +132,7 @@ def _of_ranks(report: Report, count: int) -> str:
 
 
 def arbitrated(report: Report, checks: Mapping[str, Report]) -> Report:
-    """Return the report with a note for each source whose gradients were checked against its own loss.
+    """Return the report with a note about each source that was checked against its own loss.
 
     checks: the reports of those checks, by the name of the source.
     """

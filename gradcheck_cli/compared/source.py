@@ -1,4 +1,4 @@
-"""Gradients from one of the two sources: an array file, or a spec whose gradients are computed or read."""
+"""Read gradients from one of two sources: an array file, or a spec whose gradients are computed or read."""
 
 from __future__ import annotations
 
@@ -22,26 +22,29 @@ _LOSS = "loss"
 
 @dataclass(frozen=True)
 class Source:
-    """Gradients by name, and the type that each was computed in."""
+    """Gradients by name, and the type in which each of them was computed."""
 
     name: str
     values: Mapping[str, Array]
     dtypes: Mapping[str, np.dtype[Any]]
 
     def only(self, names: Collection[str]) -> Source:
-        """Return the source with only these gradients."""
+        """Return a source that contains only these gradients."""
         return replace(self, values={name: array for name, array in self.values.items() if name in names})
 
 
 def of_file(file: str) -> Source:
-    """Return the gradients in an .npz, a .safetensors or a folder of .npy. Raises `InputError`."""
+    """Return the gradients in an .npz, a .safetensors or a folder of .npy files.
+
+    Raises an `InputError` on failure.
+    """
     arrays = {name: array for name, array in read_array_file(Path(file), ()).items() if name != _LOSS}
     return Source(file, arrays, {name: dtype_of(array) for name, array in arrays.items()})
 
 
 @np.errstate(all="ignore")  # gradients that are not finite get a verdict, not a warning
 def of_spec(name: str, spec: Spec) -> Source:
-    """Return the gradients that a spec checks, in the types they were computed in. Raises `InputError`."""
+    """Return the gradients that a spec checks, in their original types. Raises an `InputError` on failure."""
     analytic = subject_of(spec).analytic
     return Source(name, analytic.values, analytic.dtypes)
 

@@ -120,7 +120,7 @@ TENSOR_COLUMNS = (
 
 
 def tensor_columns(report: Report) -> tuple[Column, ...]:
-    """Return the columns of the table of tensors, with headings for what the gradients were compared with."""
+    """Return the columns of the table of tensors, with headings that name what was compared."""
     *columns, verdict = TENSOR_COLUMNS
     values = _BY_ANOTHER_SOURCE if report.against else _BY_DIFFERENCES
     return (*columns[: -len(values)], *values, verdict)

@@ -106,5 +106,6 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
 
 
 def names_of_sources() -> str:
-    """Return the names of all kinds of user code in one phrase, such as ``Python or torch``."""
-    return " or ".join(source.name for source in CODE_SOURCES)
+    """Return the names of all kinds of user code in one phrase, such as ``layers, Python or torch``."""
+    *names, last = (source.name for source in CODE_SOURCES)
+    return f"{', '.join(names)} or {last}"

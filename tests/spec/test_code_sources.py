@@ -61,7 +61,7 @@ COMMANDS = [
     ("check gone.yaml", 2, "gone.yaml:1:18: error: there is no file 'gone.py'"),
     ("check misspelt.yaml", 2, "unknown key 'jxa'"),
     ("check misspelt.yaml --strict", 2, "did you mean 'jax'?"),
-    ("check --help", 0, "Refuse specs that name code to run (layers or Python or torch or JAX)."),
+    ("check --help", 0, "Refuse specs that name code to run (layers, Python, torch or JAX)."),
     ("sweep --help", 0, "--jax FILE.py:NAME"),
     ("init --help", 0, "[backprop|file|forward|python|torch|jax]"),
 ]
