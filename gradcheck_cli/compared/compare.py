@@ -127,7 +127,7 @@ def _of_ranks(report: Report, count: int) -> str:
     sign = " with the opposite sign" if ratio < 0 else ""
     wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = "every tensor" if len(wrong) == len(report.comparisons) else listed(wrong)
-    sums = f"if {count} ranks, micro-batches or samples are added up there, {less} takes their mean"
+    sums = f"perhaps it adds up {count} ranks, micro-batches or samples, and {less} averages them"
     return f"In {where}, {more} is {count} times {less}{sign}: {sums}"
 
 

@@ -60,11 +60,11 @@ def off(array, index, by):
     [
         (
             {name: array / 4 for name, array in GRADIENTS.items()},
-            "In every tensor, a.npz is 4 times b.npz: if 4 ranks",
+            "In every tensor, a.npz is 4 times b.npz: perhaps it adds up 4 ranks",
         ),
         (
             {name: array * 8 for name, array in GRADIENTS.items()},
-            "In every tensor, b.npz is 8 times a.npz: if 8 ranks",
+            "In every tensor, b.npz is 8 times a.npz: perhaps it adds up 8 ranks",
         ),
         (changed(w=np.float32(GRADIENTS["w"] / 2)), "In w, a.npz is 2 times b.npz"),
         (changed(w=-3 * GRADIENTS["w"]), "In w, b.npz is 3 times a.npz with the opposite sign"),
