@@ -29,7 +29,7 @@ def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -
     if os.path.isdir(file):
         return read_npy_folder(file, where, accept)
     if file.suffix == ".npy" and os.path.exists(file):
-        message = f"'{file.name}' is one array; a folder of .npy, an .npz or a .safetensors is needed here"
+        message = f"'{file.name}' is one array; expected a folder of .npy files, an .npz or a .safetensors"
         raise bad_input(message, *where, help="name its folder instead")
     if file.suffix == ".safetensors":
         return read_safetensors(file, where, accept)

@@ -49,7 +49,7 @@ class Place:
         return InputError(Complaint(message, self.where, help))
 
     def refuse_kind(self, found: Kind, needed: str) -> InputError:
-        return self.complain(f"'{self.name}' is {found.name}; {needed} is needed here", found.help)
+        return self.complain(f"'{self.name}' is {found.name}; expected {needed}", found.help)
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,9 @@ def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise place.complain(f"{what} is a folder; {needed} is needed here")
+        raise place.complain(f"{what} is a folder; expected {needed}")
     if not stat.S_ISREG(mode):
-        raise place.complain(f"{what} is a pipe or device; {needed} is needed here")
+        raise place.complain(f"{what} is a pipe or device; expected {needed}")
 
 
 Hint = Callable[[str, Collection[str]], str | None]

@@ -301,7 +301,7 @@ def _folder(file: Path) -> str:
 def _refuse_no_file(file: Path, where: Location) -> None:
     # not Path.is_dir and Path.exists, which raise for a name that is too long
     if os.path.isdir(file):
-        raise bad_input(f"'{file}' is a folder; a Python file is needed here", *where)
+        raise bad_input(f"'{file}' is a folder; expected a Python file", *where)
     if not os.path.exists(file):
         raise bad_input(f"there is no file '{file}'", *where, help=did_you_mean_file(file))
 

@@ -54,9 +54,7 @@ def code_of(text: str, folder: Path) -> Code | None:
 def _code(value: object, info: ValidationInfo) -> object:
     code = code_of(value, (info.context or {}).get("folder", Path())) if isinstance(value, str) else value
     if not isinstance(code, Code):
-        raise PydanticCustomError(
-            "code_type", "FILE.py:NAME is needed here, not {found}", {"found": repr(value)}
-        )
+        raise PydanticCustomError("code_type", "expected FILE.py:NAME, not {found}", {"found": repr(value)})
     return code
 
 

@@ -67,7 +67,7 @@ def names_in_schema(table: Mapping[str, Any]) -> Any:
 def named(value: object) -> object:
     """Expand a bare name such as `tanh` to a mapping, `{name: tanh}`."""
     if not isinstance(value, (str, dict, Model)):
-        raise PydanticCustomError("name_type", "a name or a mapping is needed here")
+        raise PydanticCustomError("name_type", "expected a name or a mapping")
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -76,9 +76,7 @@ def _resolve(value: object, info: ValidationInfo) -> object:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
-        raise PydanticCustomError(
-            "path_type", "a file name is needed here, not {found}", {"found": repr(value)}
-        )
+        raise PydanticCustomError("path_type", "expected a file name, not {found}", {"found": repr(value)})
     folder = (info.context or {}).get("folder", Path())
     try:
         return Path(folder, Path(value).expanduser())

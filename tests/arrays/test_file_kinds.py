@@ -56,7 +56,7 @@ def test_a_file_of_another_kind_is_recognised(content, name, help, tmp_path):
     with pytest.raises(InputError) as refused:
         read_array_file(file, ("gradients", "file"))
     (complaint,) = refused.value.complaints
-    assert complaint.message == f"'gradients.npz' is {name}; an .npz file is needed here"
+    assert complaint.message == f"'gradients.npz' is {name}; expected an .npz file"
     assert help in (complaint.help or "")
 
 
@@ -68,7 +68,7 @@ def test_an_npz_with_another_suffix_is_recognised(tmp_path):
     pytest.importorskip("safetensors")
     file = tmp_path / "gradients.safetensors"
     file.write_bytes(saved(np.savez, w=np.ones(3)))
-    with pytest.raises(InputError, match=r"is an \.npz file; a \.safetensors file is needed here"):
+    with pytest.raises(InputError, match=r"is an \.npz file; expected a \.safetensors file"):
         read_array_file(file, ())
 
 

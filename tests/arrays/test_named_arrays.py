@@ -66,7 +66,7 @@ def test_safetensors_are_known_by_their_suffix(tmp_path):
 
 def test_a_single_array_is_refused_with_what_is_needed(tmp_path):
     np.save(tmp_path / "a.npy", 1.0)
-    with pytest.raises(InputError, match=r"'a.npy' is one array; a folder of .npy, an .npz or"):
+    with pytest.raises(InputError, match=r"'a.npy' is one array; expected a folder of .npy files, an .npz"):
         read_array_file(tmp_path / "a.npy", FILE)
 
 

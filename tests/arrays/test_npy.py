@@ -134,13 +134,13 @@ def test_a_missing_file_is_named_and_a_close_one_suggested(file):
 
 
 def test_a_folder_is_not_an_npz(tmp_path):
-    assert message_of(tmp_path) == f"'{tmp_path}' is a folder; an .npz file is needed here"
+    assert message_of(tmp_path) == f"'{tmp_path}' is a folder; expected an .npz file"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
 def test_a_pipe_is_refused_without_waiting_for_it(file):
     os.mkfifo(file)
-    assert message_of(file) == f"'{file}' is a pipe or device; an .npz file is needed here"
+    assert message_of(file) == f"'{file}' is a pipe or device; expected an .npz file"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device here")
@@ -416,8 +416,8 @@ def test_a_pipe_in_a_folder_is_refused_without_waiting_for_it(folder):
     (folder / "b.npy").mkdir()
     (folder / "c.npy").symlink_to(folder / "gone.npy")
     first, second, third = refused(folder)
-    assert first == f"'{folder / 'a.npy'}' is a pipe or device; an .npy file is needed here"
-    assert second == f"'{folder / 'b.npy'}' is a folder; an .npy file is needed here"
+    assert first == f"'{folder / 'a.npy'}' is a pipe or device; expected an .npy file"
+    assert second == f"'{folder / 'b.npy'}' is a folder; expected an .npy file"
     assert third == "array 'c' of mine cannot be read: No such file or directory"
 
 

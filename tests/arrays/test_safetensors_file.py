@@ -105,7 +105,7 @@ def test_a_missing_file_and_a_pipe_are_refused(file):
     if hasattr(os, "mkfifo"):
         os.mkfifo(file)
         ((message, _),) = refused(file)
-        assert message == f"'{file}' is a pipe or device; a .safetensors file is needed here"
+        assert message == f"'{file}' is a pipe or device; expected a .safetensors file"
 
 
 def test_without_the_package_it_says_what_to_install(file, monkeypatch):
