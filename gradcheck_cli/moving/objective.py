@@ -161,7 +161,7 @@ class NetworkObjective(AtRest):
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
 
     def _multiplications(self) -> int:
-        """Return the multiplications per sample needed to perturb every element of every site once."""
+        """Return the number of multiplications per sample to perturb every element of every site once."""
         total, above, features = 0, 0, self.graph.value_features
         for i in reversed(range(len(self.graph.nodes))):
             node = self.graph.nodes[i]
