@@ -11,7 +11,7 @@ from pathlib import Path
 from gradcheck_cli.errors import shortened
 
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
-"""The folder of gradcheck itself, whose lines are not those of the user's code."""
+"""The folder of gradcheck itself, whose lines do not belong to the user's code."""
 
 
 def failure(error: BaseException, folder: str) -> str:
@@ -61,7 +61,7 @@ def _reason(error: BaseException) -> str:
 
 
 def help_for(error: BaseException) -> str | None:
-    """Return what to do about an exception of a common kind; None for any other."""
+    """Return advice on an exception of a common kind; None for any other exception."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"install '{error.name}' for the Python that runs gradcheck"
     if isinstance(error, SystemExit):

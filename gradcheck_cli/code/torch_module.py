@@ -167,7 +167,7 @@ class _Function:
             return self.graph.gradients(parameters, self.upstream)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        """Return a sentence for each module whose backward is wrong; none if that cannot be told."""
+        """Return a sentence for each module whose backward pass is wrong; empty if none can be identified."""
         root = self.graph.forward
         if not isinstance(root, self.graph.torch.nn.Module):
             return ()

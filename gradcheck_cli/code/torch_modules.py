@@ -1,8 +1,9 @@
-"""Find the module whose backward is wrong, by differences at the inputs and outputs of every module.
+"""Find the module whose backward pass is wrong, by differences at the inputs and outputs of every module.
 
-The gradient ∂L/∂out that a module receives is held against differences of the loss in that output, and so is
-the gradient ∂L/∂in that it passes on through this module alone. If the first is right and the second is not,
-the fault lies inside. No table of mistakes is needed.
+For each module, the gradient ∂L/∂out that it receives is compared with differences of the loss in that
+output. The gradient ∂L/∂in that the module alone passes on is compared with differences in that input. If the
+first gradient is right and the second is wrong, the fault lies inside the module. No table of mistakes is
+needed.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ Between the two, nothing is said, so that a fault is never blamed on the module 
 
 _TOLERANCE, _ROUNDINGS, _BARS = 1e-6, 64.0, 3.0
 _MOST_RUNS = 4000
-"""The most forward passes that the search may take."""
+"""The largest number of forward passes that the search may take."""
 
 
 class Slot(NamedTuple):
-    """A tensor that goes into a module or comes out of it.
+    """A tensor that enters or leaves a module.
 
-    module: the module's name.  call: which of the module's calls, from 0.
-    side: "in" or "out".  number: which of the tensors on that side.
+    module: the module's name.  call: the index of the call of the module.
+    side: "in" or "out".  number: the index of the tensor on that side.
     """
 
     module: str
@@ -97,11 +98,12 @@ class _Hooks:
 
 @dataclass
 class Modules:
-    """The modules of a graph, and what backward hands through them.
+    """The modules of a graph, and the gradients that backward passes through them.
 
     root: the module that contains all others.  upstream: the weights of the loss that is checked.
     received: the gradient at every slot that backward reached.  values: the values at these slots.
-    runs: the forward passes so far.  known: how far the gradients are off, at the slots looked at so far.
+    runs: the number of forward passes so far.
+    known: the errors of the gradients at the slots that have been measured.
     """
 
     graph: Graph
@@ -114,7 +116,7 @@ class Modules:
     known: dict[Slot, float] = field(default_factory=dict)
 
     def faults(self, wrong: Collection[str]) -> Iterator[str]:
-        """Yield a sentence for every innermost module whose backward is wrong.
+        """Yield a sentence for each innermost module whose backward pass is wrong.
 
         wrong: the names of the parameters whose gradients are wrong.
         """
@@ -144,7 +146,7 @@ class Modules:
             self.graph.gradients(self.point, self.upstream)
 
     def _owners(self, wrong: Collection[str]) -> dict[str, list[str]]:
-        """Return the wrong parameters of each module, by the module's name."""
+        """Return the parameters with wrong gradients, by the name of their module."""
         owners: dict[str, list[str]] = {}
         for leaf in self.graph.leaves:
             if {leaf.called, f"{leaf.called}.real", f"{leaf.called}.imag"} & set(wrong):
@@ -158,7 +160,7 @@ class Modules:
     # --- differences at a slot ----------------------------------------------------------------------------
 
     def _is_at_fault(self, name: str, parameters: Sequence[str]) -> bool:
-        """Return whether a module receives the right gradients and passes on a wrong one.
+        """Return whether a module receives the right gradients but passes on a wrong one.
 
         parameters: the module's own parameters whose gradients are wrong.
         """
@@ -172,7 +174,7 @@ class Modules:
         return bool(broken) and all(each in broken or self._worst(each, "in") <= _RIGHT for each in inside)
 
     def _worst(self, name: str, side: str) -> float:
-        """Return how far the gradients on one side of a module are off at most; −1 if there are none."""
+        """Return the largest error of the gradients on one side of a module; −1 if there are none."""
         slots = [slot for slot in self.received if (slot.module, slot.side) == (name, side)]
         return float(np.max([self._off(slot) for slot in slots])) if slots else -1.0
 
@@ -182,9 +184,9 @@ class Modules:
         return self.known[slot]
 
     def _measured(self, slot: Slot) -> float:
-        """Return how far the gradient at a slot is from differences of the loss, in units of its tolerance.
+        """Return the distance of a slot's gradient from differences of the loss, in units of its tolerance.
 
-        The result is NaN, which compares as neither right nor wrong, if too many runs would be needed.
+        The result is NaN, which compares as neither right nor wrong, if this would take too many runs.
         """
         gradient, value = self.received[slot], self.values[slot]
         size = float(np.sqrt(np.mean(np.square(value)))) or 1.0
@@ -229,7 +231,7 @@ class Modules:
         what = f"the gradient of its {parameters[0]}" if parameters else passed
         kind = f"{type(module).__name__}{_line_of(type(module), self.graph.code.code.file)}"
         wrong = f"it receives the right gradient, but {what} is wrong"
-        return f"the backward of {called} ({kind}){inside} is wrong: {wrong}"
+        return f"the backward pass of {called} ({kind}){inside} is wrong: {wrong}"
 
 
 def _is_inside(name: str, outer: str) -> bool:
@@ -237,7 +239,7 @@ def _is_inside(name: str, outer: str) -> bool:
 
 
 def _line_of(kind: type, file: os.PathLike[str]) -> str:
-    """Return the line of a class that the user wrote, such as ``, net.py:12``; empty for one of a library."""
+    """Return the line of a class that the user wrote, such as ``, net.py:12``; empty for library classes."""
     try:
         source, line = inspect.getsourcefile(kind), inspect.getsourcelines(kind)[1]
     except (TypeError, OSError):

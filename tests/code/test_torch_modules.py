@@ -124,7 +124,7 @@ def test_the_module_with_the_wrong_backward_is_named(net, act, kind, tmp_path):
     (place,) = report.diagnosis.places
     inside = ", outside the modules in it," if kind == "Scale" else ""
     assert re.match(
-        rf"the backward of module '[\d.]+(act)?' \({kind}, net\.py:\d+\){inside} is wrong: ", place
+        rf"the backward pass of module '[\d.]+(act)?' \({kind}, net\.py:\d+\){inside} is wrong: ", place
     )
 
 
@@ -133,7 +133,7 @@ def test_a_module_with_a_wrong_parameter_is_named_with_it(tmp_path):
         spec_of(tmp_path, "nn.Sequential(nn.Linear(4, 4), Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))", 2)
     )
     (place,) = report.diagnosis.places
-    assert re.match(r"the backward of module '1' \(Linear, net\.py:\d+\) is wrong: ", place)
+    assert re.match(r"the backward pass of module '1' \(Linear, net\.py:\d+\) is wrong: ", place)
     assert place.endswith("but the gradient of its weight is wrong")
 
 
@@ -141,7 +141,7 @@ def test_a_fault_between_modules_is_that_of_the_module_around_them(tmp_path):
     net = "type('Net', (nn.Sequential,), {'forward': lambda self, x: self[1](WrongSilu.apply(self[0](x)))})"
     report = check(spec_of(tmp_path, f"{net}(nn.Linear(4, 4), nn.Linear(4, 2))", 5))
     (place,) = report.diagnosis.places
-    assert place.startswith("the backward of the module (Net")
+    assert place.startswith("the backward pass of the module (Net")
     assert ", outside the modules in it, is wrong: it receives the right gradient" in place
 
 
