@@ -23,6 +23,8 @@ from gradcheck_cli.diagnose.network import (
 )
 from gradcheck_cli.diagnose.nothing import all_zero
 from gradcheck_cli.diagnose.observe import constant_ratios
+from gradcheck_cli.diagnose.other_graphs import explain_by_other_graphs
+from gradcheck_cli.diagnose.other_networks import KIND
 from gradcheck_cli.diagnose.rows import compared, matrices
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
@@ -66,7 +68,10 @@ def diagnose_graph(
 def _answers(
     at: Pass, targets: Mapping[str, Target], without: frozenset[str], limit: int
 ) -> tuple[list[Answer], int]:
-    """Return the answers and the number of steps tried. Single mistakes are tried first, then pairs."""
+    """Return the answers and the number of steps tried.
+
+    Single mistakes are tried first, then networks with another option, then pairs of mistakes.
+    """
     if all(target.is_right for target in targets.values()):
         return [], 0
     setting = Setting(at.problem, Sizes.of(at.problem), norms_of(targets), without)
@@ -74,6 +79,8 @@ def _answers(
     for most in range(1, limit + 1):
         if answers := in_words(search.run(most), setting):
             return answers, search.tried
+        if most == 1 and KIND not in without and (others := explain_by_other_graphs(at.problem, targets)):
+            return others, search.tried
     return [], search.tried
 
 
