@@ -8,16 +8,11 @@ from gradcheck_cli.diagnose.other_networks import OTHER_NETWORK
 from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.diagnose.table import LIKELY
 from gradcheck_cli.diagnose.wrong_scales import NAMES
-from gradcheck_cli.network.steps.rotary import Rotary
 
 _OF_CHAINS: tuple[Wrong, ...] = (*LIKELY, *NAMES, OTHER_NETWORK)
 _KNOWN = frozenset(map(id, _OF_CHAINS))
 
-_OF_STEPS = (
-    variant.wrong
-    for variant in VARIANTS
-    if id(variant.wrong) not in _KNOWN and variant.step is not Rotary  # no spec has a rotary embedding
-)
+_OF_STEPS = (variant.wrong for variant in VARIANTS if id(variant.wrong) not in _KNOWN)
 
 NAMEABLE: tuple[Wrong, ...] = (*_OF_CHAINS, *_OF_STEPS, *BRANCH_MISTAKES)
 """Several rows may share a kind; at least one of them has code."""
