@@ -14,6 +14,8 @@ from shares import first
 
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.diagnose.steps import VARIANTS
+from gradcheck_cli.diagnose.steps.leaving_loops import ENDS_EARLY
+from gradcheck_cli.diagnose.wrong_tensors import ZERO
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.spec import Spec
 
@@ -379,5 +381,6 @@ def test_a_mistake_of_a_step_in_a_random_network_is_named(seed):
         if any(each.wrong.any() for each in compared(of, found)):
             made += 1
             answers = kinds(why(of, found))
-            assert any(variant.wrong.is_said_by(each) for each in answers), (variant.wrong, answers)
+            equal = variant.wrong.kind == ENDS_EARLY and (ZERO.kind,) in answers  # a round of padding alone
+            assert equal or any(variant.wrong.is_said_by(each) for each in answers), (variant.wrong, answers)
     assert made

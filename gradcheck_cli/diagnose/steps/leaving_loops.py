@@ -20,7 +20,9 @@ from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
 from gradcheck_cli.network.steps.pooling import AvgPool
 from gradcheck_cli.types import Array
 
-_KIND = "returned inside the loop"
+ENDS_EARLY = "returned inside the loop"
+"""The kind where a loop of the backward pass ends after its first round."""
+
 _ALL, _FIRST = slice(None), slice(0, 1)
 _CHANNEL = "the first channel"
 
@@ -69,7 +71,7 @@ def _first_round(kept: tuple[slice, ...], axes: int, with_bias: bool) -> Backwar
 
 def _wrong(which: str) -> Wrong:
     return Wrong(
-        _KIND,
+        ENDS_EARLY,
         LOOPS,
         f"in {{where}} a loop of the backward pass ends after its first round: only {which} counts",
         f"Σ over {which} alone",
@@ -106,7 +108,7 @@ def _last_step_alone(visit: Visit, _: float) -> Handed | None:
 
 def _of_time(step: type[Step]) -> Variant:
     wrong = Wrong(
-        _KIND,
+        ENDS_EARLY,
         LOOPS,
         "in {where} the loop back through time ends after its first round: only the last step counts",
         "∂L/∂w = δ at the last step",
