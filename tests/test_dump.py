@@ -387,10 +387,10 @@ def compiled(source: str, folder: Path) -> str:
             "hidden1",
         ),
         ("layer_norm", "", "", ""),
-        ("layer_norm", " - z[k] * along", "", "backward lacks the variance's term"),
-        ("layer_norm", "g[k] - mean - ", "g[k] - ", "backward lacks the mean's term"),
+        ("layer_norm", " - z[k] * along", "", "backward pass lacks the term from the variance"),
+        ("layer_norm", "g[k] - mean - ", "g[k] - ", "backward pass lacks the term from the mean"),
         ("attention", "", "", ""),
-        ("attention", "(dp[s] - along)", "dp[s]", "softmax's backward lacks the sum over the row"),
+        ("attention", "(dp[s] - along)", "dp[s]", "softmax's backward pass lacks the sum over the row"),
         (
             "attention",
             "k[s * apart + i];\n                dk",

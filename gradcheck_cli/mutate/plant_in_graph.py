@@ -17,7 +17,6 @@ from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.diagnose.table import MISTAKES
 from gradcheck_cli.diagnose.variant import Pass, Visit, pass_through
 from gradcheck_cli.network.network import gradients
-from gradcheck_cli.network.step import Step
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -47,7 +46,7 @@ def planted_in_graph(problem: Problem) -> Iterator[Planted]:
     yield from _in_uses(backprop)
 
 
-def planted_in_steps(problem: Problem, kinds: Collection[type[Step]]) -> Iterator[Planted]:
+def planted_in_steps(problem: Problem, kinds: Collection[type]) -> Iterator[Planted]:
     """Yield every mistake that applies to a step of one of these kinds, planted once in every such step."""
     yield from _in_steps(_backprop(problem), kinds)
 
@@ -108,7 +107,7 @@ def _in_loss(backprop: _Backprop) -> Iterator[Planted]:
             yield Planted(mistake, layer, _summed(uses))
 
 
-def _in_steps(backprop: _Backprop, kinds: Collection[type[Step]] = (Step,)) -> Iterator[Planted]:
+def _in_steps(backprop: _Backprop, kinds: Collection[type] = (object,)) -> Iterator[Planted]:
     nodes = backprop.at.graph.nodes
     for repeated in _places(backprop.at):
         if not isinstance(nodes[max(repeated.nodes)].step, tuple(kinds)):
