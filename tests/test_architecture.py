@@ -160,7 +160,6 @@ MAY_IMPORT = {
         "errors",
         "gradients",
         "network.network",
-        "network.step",
         "numerical.estimate",
         "numerical.looks",
         "parallel",
