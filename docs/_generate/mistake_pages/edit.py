@@ -81,9 +81,16 @@ def _assigned(statement: ast.stmt) -> list[str]:
     if isinstance(statement, ast.For):
         return []
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    return [
-        node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)
-    ]
+    return [name for target in targets if target for name in _changed(target)]
+
+
+def _changed(target: ast.expr) -> list[str]:
+    """The variables that an assignment to this target changes: of `a[i], b = …`, a and b."""
+    if isinstance(target, ast.Tuple):
+        return [name for each in target.elts for name in _changed(each)]
+    while isinstance(target, ast.Subscript):
+        target = target.value
+    return [target.id] if isinstance(target, ast.Name) else []
 
 
 def _read(statement: ast.stmt) -> set[str]:

@@ -15,9 +15,9 @@ EXAMPLES: tuple[Program, ...] = (
     *DENSE,
     *LOSSES,
     CONVOLUTION,
+    *WINDOWS,  # small ones first: a code that fits many examples is tried in each
     *NORMALISATIONS,
     *SEQUENCES,
-    *WINDOWS,
     *GIVEN,
 )
 """The networks, from the plainest on; a page takes the first one in which its mistake shows and is named."""
