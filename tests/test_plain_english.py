@@ -26,7 +26,7 @@ TEXT = {".css", ".jinja", ".js", ".md", ".py", ".txt", ".yaml", ".yml"}
 NOT_USED = re.compile(
     r"so many|\bbeside\b(?!:)|\banew\b|told (of|apart)|the same of|\bof code\b|by (it|them)sel(f|ves)"
     r"|\btaken for\b|puts? up with|it is said|\bof (ours|theirs)\b|whatever it be"
-    r"|\bgo(es)? down\b|\bhand(s|ed)? down\b|\bputs? (\w+ )?to the test\b|\bmultiplied into\b"
+    r"|\bgo(es)? down\b|\bhand(s|ed)? down\b|\bmultiplied into\b"
     r"|\ball the same\b|\bcomes? several times\b|\bin a circle\b|\bmoved a little\b|\bon its way down\b",
     re.IGNORECASE,
 )

@@ -50,7 +50,7 @@ def test_a_gradient_that_is_0_by_symmetry_agrees_and_is_named(how):
     layer = Normalised(drawn)
     report = check_gradients(layer, layer.parameters, **how)
     assert report.untested == ("bias",)
-    assert "bias was not tested: 0 on both sides" in sentence(report)
+    assert "bias was not put to the test: 0 on both sides" in sentence(report)
 
 
 @pytest.mark.parametrize("how", WAYS)

@@ -157,4 +157,4 @@ def test_a_strict_warning_says_what_is_missing():
     found = report(RIGHT, ZERO, strict=True)
     *_, warning = render("github", Run((Outcome("a.yaml", found),)), View()).splitlines()
     assert warning.startswith(f"::warning file=a.yaml,title={ZERO.name}%3A unresolved::")
-    assert "every entry is 0 on both sides, so nothing was tested (--strict)" in warning
+    assert "every entry is 0 on both sides, so nothing was put to the test (--strict)" in warning

@@ -97,7 +97,7 @@ def test_minus_zero_is_zero():
             ),
         ),
         ([RIGHT, UNKNOWN], "? unresolved: nothing wrong was found, but 2 of 5 entries could not be decided."),
-        ([ZERO], "? unresolved: every gradient is 0 on both sides, so nothing was tested."),
+        ([ZERO], "? unresolved: every gradient is 0 on both sides, so nothing was put to the test."),
     ],
     ids=["right", "noisy", "wrong", "unknown", "zero"],
 )

@@ -39,7 +39,7 @@ def test_words_need_no_terminal():
         ([HALF_KNOWN, RIGHT], "hidden1.bias: 1 of 3 entries is unresolved"),
         (
             [ZERO],
-            "hidden1.weight: every gradient is 0 on both sides, so nothing was tested",
+            "hidden1.weight: every gradient is 0 on both sides, so nothing was put to the test",
         ),
         ([RIGHT], "output.weight: agrees"),
     ],

@@ -84,11 +84,11 @@ def headline(report: Report, comparison: Comparison) -> str:
     if comparison.unresolved.any():
         return f"{comparison.name}: {_of(comparison.unresolved, 'unresolved')}"
     if comparison.untested:
-        return f"{comparison.name}: every entry is 0 on both sides, so nothing was tested (--strict)"
+        return f"{comparison.name}: every entry is 0 on both sides, so nothing was put to the test (--strict)"
     return f"{comparison.name}: {tensor_verdict(comparison)}"
 
 
-NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was tested"
+NOTHING_TESTED = "every gradient is 0 on both sides, so nothing was put to the test"
 
 
 def _of(mask: NDArray[np.bool_], what: str) -> str:

@@ -84,10 +84,10 @@ def _worst(report: Report) -> str:
 
 
 def _untested(report: Report) -> str:
-    """Return words for the tensors of zeros: ``x and gamma were not tested: 0 on both sides``."""
+    """Return words for the tensors of zeros: ``x and gamma were not put to the test: 0 on both sides``."""
     names, tensors = report.untested, len(report.comparisons)
     which = listed(names) if len(names) <= 3 else _of_tensors(len(names), tensors)
-    return f"{which} {'was' if len(names) == 1 else 'were'} not tested: 0 on both sides"
+    return f"{which} {'was' if len(names) == 1 else 'were'} not put to the test: 0 on both sides"
 
 
 INDIVIDUALLY = {"units": "", "compared": "", "literal": "", "directions": " checked individually"}
