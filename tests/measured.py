@@ -1,4 +1,4 @@
-"""Measure coverage in the first half second of the first case of each test.
+"""Measure coverage in the first half second of the first case of each test, or of each case if it is marked.
 
 Tracing takes as long as the tests, and what a test reaches it reaches soon: this measures nearly every branch
 that all tests reach, in a tenth of the time.
@@ -23,9 +23,14 @@ _FIRST = pytest.StashKey[set[str]]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
-    is_measured = item.nodeid in _first_cases(item.session) and item.get_closest_marker("slow") is None
-    with measured() if is_measured else unmeasured():
+    with measured() if _is_measured(item) else unmeasured():
         return (yield)
+
+
+def _is_measured(item: pytest.Item) -> bool:
+    if item.get_closest_marker("slow") is not None:
+        return False
+    return item.get_closest_marker("each_case") is not None or item.nodeid in _first_cases(item.session)
 
 
 def _first_cases(session: pytest.Session) -> set[str]:
