@@ -125,7 +125,7 @@ EMBEDDED = {"embedding": 5, "embedding_dim": 4}
 @pytest.mark.parametrize(
     ("layers", "inputs", "message", "place"),
     [
-        ([{"lstm": 3}], 4, r"needs samples \[steps, features\], and it gets .* \[4\]", (0, "lstm")),
+        ([{"lstm": 3}], 4, r"needs samples \[steps, features\], but gets .* \[4\]", (0, "lstm")),
         ([{"rnn": 3, "num_layers": 2}], [501, 2], "1,002 time steps in all; at most 1,000", (0, "rnn")),
         ([{"attention": 2}], 4, r"needs samples \[tokens, width\]", (0, "attention")),
         ([{"attention": 3}], [2, 4], "3 heads do not divide the width 4", (0, "attention")),
