@@ -25,6 +25,7 @@ __all__ = ["unread"]
 
 WORKING = {
     "check": (["check", "wrong.yaml"], 1),
+    "compare": (["compare", "good.yaml", "good.yaml"], 0),
     "explain": (["explain", "wrong.yaml"], 1),
     "dump": (["dump", "good.yaml", "-o", "out"], 0),
     "sweep": (["sweep", "good.yaml", "--only", "output.bias"], 0),
@@ -37,7 +38,7 @@ WORKING = {
 PRINTING = {name: line for name, line in WORKING.items() if name != "dump"}
 """The commands whose result goes to standard output."""
 
-TABLES = ("check", "explain", "sweep", "mutate")
+TABLES = ("check", "compare", "explain", "sweep", "mutate")
 
 HELP = [["--help"], ["--version"], *[[name, "--help"] for name in WORKING]]
 SOME_HELP = HELP[:3]
