@@ -52,7 +52,7 @@ os.environ.update(  # before any library loads, and without overriding what is a
     }
 )
 
-import layers
+import layer_speed
 import numpy as np
 import peers
 from floor import Rates, measured_rates, work
@@ -370,7 +370,9 @@ def main() -> int:
             print(f"\n{of_growth(what, specs, options.patience)}", flush=True)
     if "layers" in options.parts:
         torch_on_one_thread(options.seed)
-        print(f"\n{markdown(list(layers.rows(options.seed, options.quick, options.patience)))}", flush=True)
+        print(
+            f"\n{markdown(list(layer_speed.rows(options.seed, options.quick, options.patience)))}", flush=True
+        )
     if "networks" in options.parts:
         networks(chosen, options)
     return 0

@@ -164,7 +164,7 @@ def test_every_single_wrong_entry_of_x_is_found():
 
 SPOILT = {
     "twice as large": (lambda right: 2 * right, "twice"),
-    "the sum in place of the mean": (lambda right: 5 * right, "the number of samples"),
+    "the sum in place of the mean": (lambda right: 5 * right, "averages over the 5 samples"),
     "negative": (lambda right: -right, "sign"),
     "zero": (np.zeros_like, "0 throughout"),
 }
@@ -184,12 +184,13 @@ def test_weights_left_out_on_the_way_down_are_named(tmp_path):
     spec = spec_of((4, "tanh"), (2, "identity"), inputs=4, check={"inputs": True})
     by_hand = Pass(Case.of(spec))
     for wrong, said in [
-        (by_hand.delta[0], "weights are left out"),
-        (by_hand.delta[0] @ by_hand.w(0).T, "weights are transposed"),
-        (by_hand.dL_da[0] @ by_hand.w(0), "derivative is left out"),
+        (by_hand.delta[0], "passed down without the weights"),
+        (by_hand.delta[0] @ by_hand.w(0).T, "passed down through wᵀ, not w"),
+        (by_hand.dL_da[0] @ by_hand.w(0), "∂L/∂a is passed to the layer below instead of δ"),
     ]:
         diagnosis = check(given(spec, tmp_path, **{INPUTS: wrong})).diagnosis
-        assert said in " ".join(diagnosis.observations)
+        causes = (cause.sentence for answer in diagnosis.answers for cause in answer.causes)
+        assert said in " ".join([*causes, *diagnosis.observations])
 
 
 def test_a_wrong_parameter_is_diagnosed_as_without_x(tmp_path):

@@ -14,7 +14,7 @@ from gradcheck_cli.problem.problem import Problem, build_problem
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
-import layers
+import layer_speed
 import peers
 from floor import Rates, work
 from ours import plain_by_units, plain_literally, with_wrong_gradient
@@ -127,10 +127,10 @@ def test_a_gradient_times_1_1_is_wrong_in_every_entry(spec, problem, tmp_path):
 # --- layers ------------------------------------------------------------------------------------------------
 
 SMALL = {
-    "LeNet": layers.lenet(2, 3, samples=2),
-    "convolutions": layers.convolutions(2, samples=2),
-    "LSTM": layers.lstm(4, samples=2),
-    "transformer block": layers.block(8, samples=2),
+    "LeNet": layer_speed.lenet(2, 3, samples=2),
+    "convolutions": layer_speed.convolutions(2, samples=2),
+    "LSTM": layer_speed.lstm(4, samples=2),
+    "transformer block": layer_speed.block(8, samples=2),
 }
 
 
@@ -143,22 +143,22 @@ def test_numpy_one_by_one_is_the_gradient_of_layers(of_layers):
     right = gradients(of_layers.network, of_layers.parameters, of_layers.x, of_layers.target)
     flat = np.concatenate([right[name].ravel() for name in of_layers.parameters])
     which = np.random.default_rng(0).permutation(len(flat))[:40]
-    assert agree(layers.numpy_one_by_one(of_layers, which), flat[which])
+    assert agree(layer_speed.numpy_one_by_one(of_layers, which), flat[which])
 
 
 def test_torch_has_the_same_loss_and_gradients_of_layers(of_layers):
     torch = pytest.importorskip("torch")
     right = gradients(of_layers.network, of_layers.parameters, of_layers.x, of_layers.target)
     tensors = {name: torch.tensor(v, requires_grad=True) for name, v in of_layers.parameters.items()}
-    loss = layers.torch_loss(of_layers)(tensors)
+    loss = layer_speed.torch_loss(of_layers)(tensors)
     loss.backward()
     assert loss.item() == pytest.approx(of_layers.objective.total, rel=1e-13)
     assert all(agree(tensors[name].grad.numpy(), value, 1e-11) for name, value in right.items())
 
 
 def test_layers_have_a_row_for_each_network(monkeypatch):
-    monkeypatch.setattr(layers, "LAYERS", {"LSTM": lambda: SMALL["LSTM"]})
-    head, row = layers.rows(seed=0, quick=True, patience=0.0)
+    monkeypatch.setattr(layer_speed, "LAYERS", {"LSTM": lambda: SMALL["LSTM"]})
+    head, row = layer_speed.rows(seed=0, quick=True, patience=0.0)
     assert row[:2] == ["LSTM", "274"]
     assert len(row) == len(head)
 

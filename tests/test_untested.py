@@ -1,4 +1,4 @@
-"""Tensors that are 0 on both sides: they agree, and the verdict says that they were not tested."""
+"""Tensors that are 0 on both sides: they agree, and the verdict says that they were not put to the test."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_gradient_that_is_0_by_symmetry_agrees_and_is_named(how):
 @pytest.mark.parametrize("how", WAYS)
 def test_with_strict_a_zero_gradient_is_undecided(how):
     layer = Normalised(drawn)
-    with pytest.raises(UndecidedGradientError, match="bias was not tested"):
+    with pytest.raises(UndecidedGradientError, match="bias was not put to the test"):
         check_gradients(layer, layer.parameters, strict=True, **how)
 
 
@@ -65,7 +65,7 @@ def test_an_upstream_of_ones_hides_a_mistake_and_the_verdict_says_where(how):
     hidden, seen = Normalised(ones), Normalised(drawn)
     report = check_gradients(lambda p: hidden(p, forgets_a_term=True), hidden.parameters, **how)
     assert report.untested == ("w", "bias")
-    assert "w and bias were not tested" in sentence(report)
+    assert "w and bias were not put to the test" in sentence(report)
     with pytest.raises(WrongGradientError):
         check_gradients(lambda p: seen(p, forgets_a_term=True), seen.parameters, **how)
 

@@ -159,8 +159,8 @@ def convention_of(
     takes = f"backward takes {listed(names or ())}" if names else "backward takes nothing"
     found = f"forward returns {len(results)} result{'s' if len(results) != 1 else ''}, and {takes}"
     help = (
-        "forward returns out, or (out, cache); backward takes (dout, cache), or (dout, …) with names of "
-        "forward's arguments"
+        "forward must return out or (out, cache); backward must take (dout, cache), or dout followed by "
+        "arguments named as in forward"
     )
     raise backward.complain(f"does not fit {forward}: {found}", help)
 

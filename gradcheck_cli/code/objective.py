@@ -46,7 +46,7 @@ class Function(Protocol):
         """The parameters at which the gradients are checked, as float64 arrays by name."""
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the S loss terms that add up to L, (S,), in float64.
+        """Return the S loss terms that add up to L, as a float64 array of shape (S,).
 
         There is one term per sample if the function returns the losses of the samples separately.
         """

@@ -113,8 +113,8 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
 def _end(process: BaseProcess) -> None:
     """Wait a moment for the process to end, then kill it.
 
-    After Ctrl-C, which usually reached the process too, the wait lets it clean up. A second Ctrl-C kills it
-    at once.
+    After Ctrl-C, which usually reaches the process too, the wait gives the process time to clean up. A second
+    Ctrl-C kills it at once.
     """
     try:
         process.join(_GRACE)

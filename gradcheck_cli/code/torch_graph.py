@@ -94,7 +94,7 @@ class Graph:
         self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
 
     def _headers(self) -> dict[str, Header]:
-        """Return a header with the shape and dtype of each parameter, by the module's own names."""
+        """Return a header, the shape and dtype, for each parameter, keyed by the module's own names."""
         parts = {name: part for leaf in self.leaves for name, part in leaf.as_it_is().items()}
         return {name: Header(name, part.shape, part.dtype) for name, part in parts.items()}
 

@@ -1,7 +1,7 @@
 """Run backward with a scaled loss and with other memory layouts, and compare the results.
 
-The gradients must scale with the loss and must not depend on the layout. They fail to do so if backward
-ignores its upstream gradient or misreads its memory.
+The gradients must scale with the loss and must not depend on the layout. One of these
+fails if backward ignores its upstream gradient or misreads that gradient's memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Tensor = Any
 class Trial:
     """A finding from a second run of backward.
 
-    upstream: the upstream gradient of that run, with which the gradients are also checked.
+    upstream: the upstream gradient of that run, with which the gradients are checked once more.
     """
 
     finding: Finding

@@ -141,8 +141,8 @@ def arbitrated(report: Report, checks: Mapping[str, Report]) -> Report:
 
 def _judgement(name: str, check: Report) -> str:
     says = {
-        Verdict.AGREES: f"finite differences of the loss in {name} agree with {name}",
-        Verdict.WRONG: f"by finite differences of the loss in {name}, {name} is wrong",
+        Verdict.AGREES: f"finite differences of the loss in {name} agree with the gradients in {name}",
+        Verdict.WRONG: f"by finite differences of the loss in {name}, the gradients in {name} are wrong",
         Verdict.UNRESOLVED: f"finite differences of the loss in {name} cannot decide",
     }
     return says[check.verdict]

@@ -150,7 +150,7 @@ def _factors(targets: Sequence[Target]) -> dict[str, float]:
 
 
 def _sharpness(target: Target) -> float:
-    """Return how precisely a factor on the tensor is known: the norm of (right entry / error bound)."""
+    """Return how precisely a factor on the tensor is known: the norm of (correct entry / error bound)."""
     distinct = _distinct(target)
     return float(np.linalg.norm(target.right[distinct] / target.bound[distinct]))
 

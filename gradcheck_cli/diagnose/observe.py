@@ -59,7 +59,8 @@ def _where(problem: Problem, targets: Mapping[str, Target], off: Sequence[str]) 
         return f"everything below layer {top} is right: the mistake is in {listed(wrong)} alone, not in δ"
     if not above:
         return (
-            f"the topmost layer, {top}, is wrong: the mistake is in it, or in ∂L/∂a, the gradient of the loss"
+            f"the gradients of the topmost layer, {top}, are wrong: the mistake is in that layer, or in "
+            "∂L/∂a, the gradient of the loss"
         )
     checked = [name for name in above if any(layer_of(tensor) == name for tensor in targets)]
     many = len(checked) > 1

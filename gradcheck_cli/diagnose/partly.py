@@ -87,7 +87,7 @@ def _sum_over_samples(site: Site, part: Part, found: Array) -> tuple[Array, Arra
 
 
 def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield the weight's gradient below a normalisation as a sum with one term for each sample's loss."""
+    """Yield the gradient of a weight below a normalisation, as a sum with one term for each sample's loss."""
     if site.samples**2 * found.size > _MOST_PRODUCTS:
         return
     alone = np.eye(site.samples)[:, :, None] * (site.gamma * site.dL_dy)

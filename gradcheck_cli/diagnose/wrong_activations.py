@@ -162,7 +162,7 @@ MISPLACED_MISTAKES = (
 FLAT_SPOT = Mistake(
     "flat spot added",
     DERIVATIVE,
-    "in {where} {value} is added to the derivative of {activation}, a trick to escape its flat regions",
+    "in {where}, {value} is added to the derivative of {activation}, a trick to escape its flat regions",
     "δ = ∂L/∂a · ({phi} + {value})",
     "δ = ∂L/∂a · {phi}",
     "∂a/∂z",

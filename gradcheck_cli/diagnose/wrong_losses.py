@@ -91,7 +91,7 @@ def _of_logits(
     yield row(
         twice,
         lambda a, t: vjp(a, p(a) * total(t) - t),
-        f"{name}(a) − y is multiplied by the derivative of {name}, which it already contains",
+        f"{name}(a) − y, which already contains the derivative of {name}, is multiplied by it again",
         f"({name}(a) − y) · {name}'(a)",
     )
     yield row(

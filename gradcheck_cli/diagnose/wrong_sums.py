@@ -172,7 +172,10 @@ def _weight_of(delta: Of) -> Of:
 
 
 def unless_zero(parameter: Array) -> Array | None:
-    """Return the parameter; None if it is all 0, because another kind covers gradients of 0."""
+    """Return the parameter, or None if it is all 0.
+
+    Another kind of mistake covers the gradient of 0 that would result.
+    """
     return parameter if parameter.any() else None
 
 

@@ -1,4 +1,4 @@
-"""Choose between literal differences and random directions, depending on how long the code takes."""
+"""Choose between differencing every entry and random directions, depending on how long the code takes."""
 
 from __future__ import annotations
 

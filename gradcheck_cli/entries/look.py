@@ -74,7 +74,7 @@ class Look:
 
 
 def first_look(claim: Claim, estimates: Estimates, among: Mapping[str, Array] | None = None) -> Look:
-    """Return a look at the first estimates.
+    """Return a `Look` at the first estimates.
 
     among: for each tensor, a mask of the entries that may be marked; by default all of them.
     """

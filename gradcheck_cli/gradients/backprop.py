@@ -37,7 +37,7 @@ def read(source: Backprop, problem: Problem) -> Analytic:
 def _refuse_infinite(values: Mapping[str, Array], dtype: np.dtype[np.floating]) -> None:
     infinite = [name for name, value in values.items() if not np.isfinite(value).all()]
     if infinite:
-        smaller = "scale the loss, the parameters or the inputs down"
+        smaller = "scale down the loss, the parameters or the inputs"
         help = smaller if dtype == np.float64 else f"{smaller}, or try float64"
         message = (
             f"gradcheck's own backprop overflows in {dtype}: the gradient of {listed(infinite)} is not finite"

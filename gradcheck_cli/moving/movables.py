@@ -153,7 +153,10 @@ class Moves:
 
 @dataclass(frozen=True)
 class UnitMoves(Moves):
-    """Perturbs every element of a value, (F, N) in C order, each for its own sample only."""
+    """Perturbs every element of a value of shape (F, N), in C order.
+
+    Each perturbation affects only its own sample.
+    """
 
     @property
     def position(self) -> Array:

@@ -128,7 +128,7 @@ def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -
             continue
         gradients = {**right, name: spoilt}
         if wrong.of_units:
-            if bias not in right or len(right[bias]) != len(spoilt):
+            if bias not in right or right[bias].shape != (len(spoilt),):
                 continue
             gradients[bias] = np.where((spoilt == 0).all(axis=1), 0.0, right[bias])
         yield Plant(wrong, owner[name], gradients)

@@ -221,7 +221,7 @@ def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> I
 
 
 def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> dict[str, Array]:
-    """Return the gradient of every parameter, including the penalties, in the shape of the parameter."""
+    """Return the gradient of every parameter, in that parameter's shape, with the penalties included."""
     values = run(network.graph, parameters, x)
     dL_dout = network.coefficient * network.loss.gradient(values[-1], target)
     found: dict[str, Array] = {}

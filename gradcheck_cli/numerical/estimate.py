@@ -154,7 +154,7 @@ def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -
 def _of_own_size(
     movable: Movable, scheme: Scheme, found: Estimate, step: float, which: Array, progress: Progress | None
 ) -> Estimate:
-    """Return `found` with better estimates for very small numbers, from steps of each number's own size.
+    """Return `found` with better estimates where the perturbed number is tiny, from steps of its size.
 
     For such numbers, even the shortest step of the ladder may be too long.
     """

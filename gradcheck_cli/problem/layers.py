@@ -27,8 +27,8 @@ def graph_of(spec: NetworkSpec, dtype: np.dtype[np.floating] = FLOAT64) -> Graph
 
     dtype: the type of the network's numbers.
 
-    Raises an `InputError` that points at the first layer that does not fit the layer below it, or if no layer
-    has parameters.
+    Raises an `InputError` that points at the first layer that does not fit the layer below it, or at the
+    layers if none of them has parameters.
     """
     arrays = read_fixed(spec, dtype)
     builder = Builder(spec.features, spec.names, float(np.finfo(dtype).eps), arrays)

@@ -88,7 +88,7 @@ class FromCode(Model):
 
 
 class NetworkCode(FromCode, Named):
-    """Code that may be a network, with its author's names and layout."""
+    """Code that possibly implements a network, with its author's own parameter names and weight layout."""
 
     vectorized: bool = False
 

@@ -93,11 +93,11 @@ def _as_gradients(file):
 
 
 def _as_data(file):
-    read_batch(DataFile(file=file), Needed(3, (1,), LOSSES["mse"]))
+    read_batch(DataFile(file=file), Needed((3,), (1,), LOSSES["mse"]))
 
 
 def _beyond_the_batch(file):
-    read_batch(DataFile(file=file, start=NUMBERS), Needed(1, (1,), LOSSES["mse"]))
+    read_batch(DataFile(file=file, start=NUMBERS), Needed((1,), (1,), LOSSES["mse"]))
 
 
 @pytest.mark.parametrize("read", [_as_gradients, _as_data])

@@ -132,7 +132,7 @@ RMS_NORM: tuple[Variant, ...] = (
         "rms norm: weight forgotten",
         RMS_NORM_FAMILY,
         share(lambda visit: visit.upstream),
-        "RMS normalisation's backward pass lacks its weight",
+        "the backward pass of RMS normalisation leaves out the normalisation's weight",
         "∂L/∂x̂ = ∂L/∂y",
         "∂L/∂x̂ = w ∂L/∂y",
         "dL_dx_hat = y",

@@ -37,7 +37,8 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
     hidden = [mutant for mutant in mutation.mutants if not mutant.visible]
     if hidden:
         page.line(
-            f"{count(len(hidden), 'mistake')} would make no difference on these data. To make them visible:"
+            f"{count(len(hidden), 'mistake')} would make no difference on these data. To make such mistakes "
+            "visible:"
         )
         for line in _shown_by(hidden, view.level > 0):
             page.item(line)

@@ -232,4 +232,4 @@ def _sentence(sweep: Sweep) -> str:
         return (
             "unresolved: an error remains, which a kink or the entries that could not be decided may explain."
         )
-    return "unresolved: gradcheck check agrees, but no curve falls at the order of its scheme."
+    return "unresolved: `gradcheck check` finds no mistake, but no curve falls at the order of its scheme."

@@ -44,7 +44,7 @@ NO_DIFFERENCE = "every step crosses a kink or overflows"
 
 
 def detectable(comparison: Comparison) -> str:
-    """Format the smallest relative error that the check would have found wrong in the median entry."""
+    """Format the smallest relative error that the check would have detected in the median entry."""
     resolution = resolution_of([comparison])
     return "–" if resolution is None or np.isinf(resolution.median) else f"{resolution.median:.0e}"
 

@@ -1,6 +1,6 @@
 """The most common losses: squares, absolute values, cross-entropies and the hinge.
 
-Every function takes a of shape (…, N, C) and a target (N, C).
+Every function takes outputs `a` of shape (…, N, C) and a target of shape (N, C).
 """
 
 from __future__ import annotations

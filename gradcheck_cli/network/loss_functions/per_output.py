@@ -1,6 +1,6 @@
 """Losses of probabilities, counts and values, most of which are a sum of one term per output.
 
-Every function takes a of shape (…, N, C) and a target (N, C).
+Every function takes outputs `a` of shape (…, N, C) and a target of shape (N, C).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Losses that compare whole vectors of outputs, so that every output of a sample affects every slope.
 
-Every function takes a of shape (…, N, C) and a target (N, C). A loss with a kink has one kink per sample, at
-which its margin (…, N) changes sign. Pieces (…, N, C) hold the piece of each sample in their first column.
+Every function takes outputs `a` of shape (…, N, C) and a target of shape (N, C). A loss with a kink has one
+kink per sample, at which its margin (…, N) changes sign. Pieces (…, N, C) hold the piece of each sample in
+their first column.
 """
 
 from __future__ import annotations
