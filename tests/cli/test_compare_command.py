@@ -129,11 +129,11 @@ def test_finite_differences_say_which_one_is_wrong(files, gradcheck):
     assert gradcheck("compare", "good.npz", "net.yaml").code == 0
     done = gradcheck("compare", "bad.npz", "net.yaml")
     assert done.code == 1
-    assert "finite differences of the loss in net.yaml agree with net.yaml" in done.out
+    assert "finite differences of the loss in net.yaml agree with the gradients in net.yaml" in done.out
     Path("bad.yaml").write_text(f"{NETWORK}gradients: {{file: bad.npz}}\n")
     done = gradcheck("compare", "good.npz", "bad.yaml")
     assert done.code == 1
-    assert "by finite differences of the loss in bad.yaml, bad.yaml is wrong" in done.out
+    assert "by finite differences of the loss in bad.yaml, the gradients in bad.yaml are wrong" in done.out
 
 
 def test_the_formats_are_those_of_check(files, gradcheck):
