@@ -91,7 +91,7 @@ def _of_logits(
     yield row(
         twice,
         lambda a, t: vjp(a, p(a) * total(t) - t),
-        f"{name}(a) − y, which already contains the derivative of {name}, is multiplied by it again",
+        f"the factor {name}(a) − y already contains the derivative of {name}, but is multiplied by it again",
         f"({name}(a) − y) · {name}'(a)",
     )
     yield row(

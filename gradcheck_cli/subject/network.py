@@ -117,7 +117,7 @@ def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
     return NetworkSubject(
         analytic=analytic,
         objective=objective,
-        rounding=_bounds(whole, analytic),
+        rounding=_bounds(whole, analytic, objective.kinks.any),
         said=Said(
             described=describe(problem),
             loss_name=_loss_name(spec),
@@ -136,13 +136,17 @@ def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
     return {name: known[name] for name in analytic.values if name in known}
 
 
-def _bounds(problem: Problem, analytic: Analytic) -> Mapping[str, Array]:
-    """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in."""
+def _bounds(problem: Problem, analytic: Analytic, on_kinks: bool) -> Mapping[str, Array]:
+    """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in.
+
+    on_kinks: whether a value is on a kink. Rounding then decides its side, which a few samples may not show,
+        so the bounds are not limited by samples.
+    """
     bounds = {}
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
         bounds[dtype] = gradient_rounding(*at, Arithmetic.of(dtype, held=problem.dtype))
-        if dtype == np.float32:
+        if dtype == np.float32 and not on_kinks:
             bounds[dtype] = capped(bounds[dtype], *at, dtype)
     return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
 
