@@ -229,3 +229,12 @@ def test_a_tied_weight_is_not_normalised():
     layers = [{"embedding": 5, "embedding_dim": 4}, {"units": 5, "weight": "embedding1", "weight_norm": True}]
     with pytest.raises(InputError, match="a weight of another layer cannot be normalised"):
         build_problem(spec_of(*layers, inputs=3, loss="cross_entropy"))
+
+
+def test_a_single_number_is_no_array(tmp_path):
+    np.savez(tmp_path / "a.npz", sample_weight=np.float64(2.0))
+    loss = {"name": "cross_entropy", "sample_weight": {"file": str(tmp_path / "a.npz")}}
+    with pytest.raises(
+        InputError, match="array 'sample_weight' is a single number; a list of numbers is needed"
+    ):
+        build_problem(spec_of((3, "identity"), inputs=4, loss=loss))

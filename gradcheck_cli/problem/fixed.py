@@ -46,6 +46,8 @@ def read_one(source: Fixed, name: str, where: Location) -> Array:
         array = read_npz(source.file, (*where, "file"), {name: at})[name]
     else:
         array = _from_lists(source, where)
+    if not array.ndim:
+        raise bad_input(f"array '{name}' is a single number; a list of numbers is needed", *where)
     if not array.size or not np.isfinite(array).all():
         raise bad_input(f"array '{name}' needs finite numbers, at least one", *where)
     return array
