@@ -103,17 +103,15 @@ def refuse_unused(
 
     Perturbing such a tap has no effect, although the code returns a gradient for it.
     """
-    for name, tap in taps.at.items():
-        if np.any(gradients[name]) and not _moves(Search(taps, run, parameters), name):
-            message = (
-                f"does not use what tap('{name}', …) returns at {tap.place}: the loss does not depend on it"
-            )
-            raise taps.code.complain(message, f'write {name} = tap("{name}", {name})')
-
-
-def _moves(search: Search, name: str) -> bool:
-    before, after = search.run(search.parameters), search.moved(name, {})[1]
-    return before.shape != after.shape or bool((before != after).any())
+    claimed = {name: tap for name, tap in taps.at.items() if np.any(gradients[name])}
+    if not claimed:
+        return
+    search, before = Search(taps, run, parameters), run(parameters)
+    for name, tap in claimed.items():
+        if np.array_equal(before, search.moved(name, {})[1]):
+            unused = f"what tap('{name}', …) returns at {tap.place}"
+            help = f'write {name} = tap("{name}", {name})'
+            raise taps.code.complain(f"does not use {unused}: the loss does not depend on it", help)
 
 
 # --- where the fault lies -----------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def _why(report: Report) -> Diagnosis:
     if report.ratio is not None and (count := _count(report.ratio)):
         return diagnosis_of_trials([_of_ranks(report, count)])
     found = diagnose(report.comparisons, None, is_its_loss=False, samples=None)
-    return replace(found, basis="a layer")
+    return replace(found, basis="two sources")
 
 
 def _count(ratio: float) -> int:

@@ -51,8 +51,8 @@ class Diagnosis:
     observations: what else is known, one sentence per fact: where the mistake is, which ratios are constant.
     layers: the layers that contain the mistake, as far as known, from the output down.
     basis: what the diagnosis rests on: the network, the arrays alone, the arrays of a layer that is
-    checked without its network, or the arrays because the spec describes a different network from the
-    author's.
+    checked without its network, the arrays of two sources that are compared, or the arrays because the spec
+    describes a different network from the author's.
     trials: what rerunning the code in other ways has shown, one sentence per fact; if there are any, they
     count as the explanation.
     places: where in the code the fault lies, as far as taps show, one sentence per place.
@@ -62,6 +62,6 @@ class Diagnosis:
     tried: int
     observations: tuple[str, ...]
     layers: tuple[str, ...]
-    basis: Literal["network", "arrays", "a layer", "another network"]
+    basis: Literal["network", "arrays", "a layer", "two sources", "another network"]
     trials: tuple[str, ...] = ()
     places: tuple[str, ...] = ()

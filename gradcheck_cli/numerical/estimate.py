@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from gradcheck_cli.numerical.extrapolate import best_of
 from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising
-from gradcheck_cli.numerical.objective import Movable, Moved
+from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.numerical.slopes import Slopes, slopes_at, uncrossed
 from gradcheck_cli.types import EPS, Array
 
 
@@ -30,9 +31,6 @@ class Progress(Protocol):
 
 ERROR_BARS = 3.0
 """The width of an error bar in units of the estimated error. Values farther apart contradict each other."""
-
-_PLAUSIBLE = 10.0
-"""One sample of noise is rarely more than this many times as large as another."""
 
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
 """The ladder, as factors of the largest step, for a number that needs its own steps, as next to a kink."""
@@ -237,7 +235,7 @@ def confirm(
 
     def batch(start: int) -> int:
         part = slice(start, start + movable.batch)
-        slopes = _uncrossed(slopes_at(movable, scheme, which[part], steps[part]))
+        slopes = uncrossed(slopes_at(movable, scheme, which[part], steps[part]))
         value[part], noise[part], hidden[part] = slopes.value, slopes.noise, _hidden(slopes)
         return len(slopes.value)
 
@@ -326,197 +324,15 @@ def _evaluate(
 
     def batch(start: int) -> int:
         part = slice(start, start + movable.batch)
-        rows = [_uncrossed(slopes_at(movable, scheme, which[part], rung * largest[part])) for rung in rungs]
-        best = _best_of(rows, movable.rest is None, scheme, rungs, certify)
-        value[part], error[part] = best.value, best.error
+        rows = [uncrossed(slopes_at(movable, scheme, which[part], rung * largest[part])) for rung in rungs]
+        value[part], error[part] = best_of(rows, movable.rest is None, scheme, rungs, certify)
         slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
         crossing[part] = np.isnan(slopes).cumprod(axis=0).sum(axis=0)
         narrow[part] = told and is_narrow(slopes, noise, rungs)
         rising[part] = told and keep_rising(slopes)
-        return len(best.value)
+        return len(rows[0].value)
 
     for done in movable.spread(batch, range(0, len(which), movable.batch)):
         if progress:
             progress.advance(evaluations * done)
     return _Evaluated(Estimate(value, error), crossing, narrow, rising)
-
-
-def _best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Estimate:
-    """Combine the slopes from all rungs of the ladder into one estimate per number, (B,).
-
-    tells: whether the movable reports the kinks that it crosses.
-    """
-    slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
-    if not scheme.extrapolate:
-        return _finest(slopes, noise, scheme.order)
-    told = noise
-    if not certify:
-        noise = _measured(slopes, noise, rungs)
-    if tells:
-        return _settle(slopes, noise, noise, rungs, certify)
-    return _settle(slopes, noise + _unseen_kinks([row.bend for row in rows], rungs), told, rungs, certify)
-
-
-class Slopes(NamedTuple):
-    """The slopes of B numbers from one scheme at one step, their rounding errors, and signs of kinks.
-
-    value: (B,), the slopes; NaN where the step was too small to change the number.
-    noise: (B,), the rounding errors of the slopes.
-    bend: (B, S), the difference between the two one-sided slopes of each of the loss's S terms.
-    crossed: (B,), whether the step crossed a kink.
-    """
-
-    value: Array
-    noise: Array
-    bend: Array
-    crossed: Array
-
-
-def _uncrossed(slopes: Slopes) -> Slopes:
-    """Return a copy with slope and noise set to NaN where the step crossed a kink."""
-    value, noise = (np.where(slopes.crossed, np.nan, each) for each in (slopes.value, slopes.noise))
-    return slopes._replace(value=value, noise=noise)
-
-
-def slopes_at(
-    movable: Movable,
-    scheme: Scheme,
-    which: Array,
-    step: float | Array,
-    move: Callable[[Array, Array], Moved] | None = None,
-) -> Slopes:
-    """Apply the scheme at one step to the numbers `which`, (B,), whether or not the step crosses a kink.
-
-    The stencil is applied to the losses and also to the number itself, so that the slope is divided by the
-    difference that floating point actually produced.
-
-    move: evaluates the perturbed losses; `movable.move` by default.
-    """
-    move = move or movable.move
-    x = movable.position[which]
-    h = step * movable.unit[which]
-    rise: Any = 0.0
-    run: Any = 0.0
-    rounding: Any = 0.0
-    bend: Any = 0.0
-    crossed = np.zeros(len(which), dtype=bool)
-    for offset, weight in zip(scheme.offsets, scheme.weights, strict=True):
-        point = x + offset * h
-        moved = move(which, point)
-        rise = rise + weight * moved.losses
-        if movable.rest is not None:
-            bend = bend + (np.real(moved.losses) - movable.rest).reshape(len(which), -1)
-        run = run + weight * point
-        rounding = rounding + abs(weight) * moved.rounding
-        crossed |= moved.crossed
-    if not scheme.cancels:  # an imaginary step crosses no kink, so look to both sides
-        for nearby in (x - NEARBY * movable.unit[which], x + NEARBY * movable.unit[which]):
-            crossed |= move(which, nearby).crossed
-    rise, run = np.real(rise), np.real(run)
-    if rise.ndim == 2:  # rounding errors of the terms are independent and add in quadrature
-        rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
-    with np.errstate(all="ignore"):
-        slope = np.where(run == 0, np.nan, rise / run).astype(np.float64)
-        rounding = EPS * rounding
-        if scheme.cancels:
-            rounding = rounding / np.abs(run)
-        noise = (rounding + (1.0 if scheme.cancels else 8.0) * EPS * np.abs(slope)).astype(np.float64)
-        return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
-
-
-NEARBY = 2.0**-30
-"""The distance at which to look for kinks on both sides of a number if the scheme's own steps cross none."""
-
-
-def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
-    """Return a bound, (steps, B), on the contribution of unreported kinks to each slope.
-
-    bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). The bend of a smooth term is proportional to h.
-    A kink inside the step adds twice as much to the bend as to the slope. So the bound is
-    Σ |bend(h) − h/h' · bend(h')|, the part that does not shrink with h from one rung to the next. A kink at
-    h/3 escapes this, but not the next coarser pair of rungs. If only the total loss is known, the kinks of
-    many samples may partly cancel, and the bound is doubled.
-    """
-    alone = 1.0 if bends[0].shape[1] > 1 else 2.0
-    apart = [
-        alone * np.abs(coarse - (steps[i] / steps[i + 1]) * fine).sum(axis=1)
-        for i, (coarse, fine) in enumerate(pairwise(bends))
-    ]
-    with np.errstate(invalid="ignore"):
-        return np.nan_to_num(np.maximum([*apart, apart[-1]], [apart[0], *apart]), nan=np.inf)
-
-
-def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
-    """Return the noise, (steps, B), raised at least to the level observed on the finest rungs.
-
-    On these rungs the slopes differ by noise alone, and noise times step is the same on each. A truncation
-    error would be far larger on a coarser pair of rungs, so each pair counts only as far as the finest pair
-    makes plausible.
-    """
-    jumps = np.abs(np.diff(slopes[-4:], axis=0)) * steps[-3:, None]
-    seen = np.fmax.reduce(np.fmin(jumps, _PLAUSIBLE * jumps[-1]), axis=0)
-    return np.fmax(noise, seen / steps[:, None])
-
-
-def _finest(slopes: Array, noise: Array, order: int) -> Estimate:
-    """Return the slopes at the smallest step, with an error bounded by comparison with the larger steps."""
-    truncation = np.zeros(slopes.shape[1])
-    for i, change in enumerate(reversed(np.abs(np.diff(slopes, axis=0)))):
-        truncation = np.maximum(truncation, change / 3.0 ** (i * order))
-    return _known(slopes[-1], truncation + noise[-1])
-
-
-def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Estimate:
-    """Extrapolate slopes (S, B) at falling steps to h → 0, and choose the best confirmed estimate.
-
-    Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
-    rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
-    estimate. It is also at least its distance from every still finer estimate, minus what the error of that
-    finer estimate excuses. The smallest error confirmed in this way wins (as in Lepski's rule for choosing a
-    bandwidth).
-
-    told: the part of the noise, (S, B), that can excuse such a distance. An unreported kink cannot: if a
-    small step crosses it, so does every larger one.
-    """
-    value, error = _extrapolate(slopes, steps)
-    excuse = np.fmax(error, told)
-    error = np.fmax(error, noise)
-    if certify:  # no finer rung can confirm it; agreement with the gradient has to suffice
-        return _known(value[-1], error[-1])
-    confirmed = error.copy()
-    with np.errstate(invalid="ignore"):
-        gaps = np.abs(np.diff(value, axis=0))
-        # The finest rung has no finer neighbour; a plain slope equal to the next coarser one confirms it.
-        last = np.fmin(gaps[-1], np.abs(slopes[-1] - slopes[-2]))
-        finer, coarser = np.vstack([gaps, last]), np.vstack([gaps[:1], gaps])
-        confirmed = np.fmax(confirmed, np.where(np.isnan(finer), coarser, finer))
-        for i in range(len(steps) - 2):
-            excess = np.abs(value[i] - value[i + 2 :]) - 2.0 * excuse[i + 2 :]
-            confirmed[i] = np.fmax(confirmed[i], np.fmax.reduce(excess, axis=0))
-    best = confirmed.argmin(axis=0), np.arange(slopes.shape[1])
-    return _known(value[best], confirmed[best])
-
-
-def _known(value: Array, error: Array) -> Estimate:
-    known = np.isfinite(error)
-    return Estimate(np.where(known, value, np.nan), np.where(known, error, np.inf))
-
-
-def _extrapolate(slopes: Array, steps: Array) -> tuple[Array, Array]:
-    """Return the best extrapolate for each rung, and its error (Richardson's tableau, by Neville in h²).
-
-    As in Ridders (1982), the error of an extrapolate is its distance from the extrapolate of the next lower
-    order that ends at the same rung. This is conservative, since the higher order is the better of the two.
-    """
-    value, error = slopes.copy(), np.full_like(slopes, np.inf)
-    column = slopes
-    with np.errstate(invalid="ignore", over="ignore"):
-        for level in range(1, len(steps)):
-            ratio = (steps[:-level] / steps[level:])[:, None]
-            fine, coarse = column[1:], column[:-1]
-            column = fine + (fine - coarse) / (ratio * ratio - 1.0)
-            spread = np.abs(column - fine)
-            better = spread < error[level:]
-            value[level:] = np.where(better, column, value[level:])
-            error[level:] = np.where(better, spread, error[level:])
-    return value, error

@@ -8,10 +8,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import NEARBY, Estimate, Progress, Slopes, differentiate, slopes_at
+from gradcheck_cli.numerical.estimate import Estimate, Progress, differentiate
 from gradcheck_cli.numerical.objective import Factors, Movable, Moved, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.reference import assembled
 from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.numerical.slopes import NEARBY, Slopes, slopes_at
 from gradcheck_cli.types import Array
 
 BATCHES = 4

@@ -64,6 +64,7 @@ def _formulas(answer: Answer, basis: str) -> Iterator[str]:
 REPRODUCED = {
     "network": "This reproduces every entry, up to rounding.",
     "arrays": "This reproduces everything that was measured, within the error bars.",
+    "two sources": "This reproduces everything that was compared, within rounding.",
     "a layer": "This reproduces everything that was measured, within the error bars.",
     "another network": "This reproduces everything that was measured, within the error bars.",
 }
@@ -79,7 +80,7 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
     """Yield the facts that are known besides the answers or, without answers, all known facts."""
-    if diagnosis.basis in ("arrays", "a layer") and diagnosis.answers:
+    if diagnosis.basis in ("arrays", "a layer", "two sources") and diagnosis.answers:
         yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:
         yield Said(

@@ -1,0 +1,128 @@
+"""Combine the slopes from a ladder of steps into one derivative per number, with a confirmed error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.numerical.slopes import Slopes
+from gradcheck_cli.types import Array
+
+_PLAUSIBLE = 10.0
+"""One sample of noise is rarely more than this many times as large as another."""
+
+Combined = tuple[Array, Array]
+"""The derivatives of B numbers and their errors, (B,) each; NaN and inf where a derivative is unknown."""
+
+
+def best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Combined:
+    """Combine the slopes from all rungs of the ladder into one estimate per number, (B,).
+
+    tells: whether the movable reports the kinks that it crosses.
+    """
+    slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
+    if not scheme.extrapolate:
+        return _finest(slopes, noise, scheme.order)
+    told = noise
+    if not certify:
+        noise = _measured(slopes, noise, rungs)
+    if tells:
+        return _settle(slopes, noise, noise, rungs, certify)
+    return _settle(slopes, noise + _unseen_kinks([row.bend for row in rows], rungs), told, rungs, certify)
+
+
+def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
+    """Return a bound, (steps, B), on the contribution of unreported kinks to each slope.
+
+    bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). The bend of a smooth term is proportional to h.
+    A kink inside the step adds twice as much to the bend as to the slope. So the bound is
+    Σ |bend(h) − h/h' · bend(h')|, the part that does not shrink with h from one rung to the next. A kink at
+    h/3 escapes this, but not the next coarser pair of rungs. If only the total loss is known, the kinks of
+    many samples may partly cancel, and the bound is doubled.
+    """
+    alone = 1.0 if bends[0].shape[1] > 1 else 2.0
+    apart = [
+        alone * np.abs(coarse - (steps[i] / steps[i + 1]) * fine).sum(axis=1)
+        for i, (coarse, fine) in enumerate(pairwise(bends))
+    ]
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.maximum([*apart, apart[-1]], [apart[0], *apart]), nan=np.inf)
+
+
+def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
+    """Return the noise, (steps, B), raised at least to the level observed on the finest rungs.
+
+    On these rungs the slopes differ by noise alone, and noise times step is the same on each. A truncation
+    error would be far larger on a coarser pair of rungs, so each pair counts only as far as the finest pair
+    makes plausible.
+    """
+    jumps = np.abs(np.diff(slopes[-4:], axis=0)) * steps[-3:, None]
+    seen = np.fmax.reduce(np.fmin(jumps, _PLAUSIBLE * jumps[-1]), axis=0)
+    return np.fmax(noise, seen / steps[:, None])
+
+
+def _finest(slopes: Array, noise: Array, order: int) -> Combined:
+    """Return the slopes at the smallest step, with an error bounded by comparison with the larger steps."""
+    truncation = np.zeros(slopes.shape[1])
+    for i, change in enumerate(reversed(np.abs(np.diff(slopes, axis=0)))):
+        truncation = np.maximum(truncation, change / 3.0 ** (i * order))
+    return _known(slopes[-1], truncation + noise[-1])
+
+
+def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Combined:
+    """Extrapolate slopes (S, B) at falling steps to h → 0, and choose the best confirmed estimate.
+
+    Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
+    rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
+    estimate. It is also at least its distance from every still finer estimate, minus what the error of that
+    finer estimate excuses. The smallest error confirmed in this way wins (as in Lepski's rule for choosing a
+    bandwidth).
+
+    told: the part of the noise, (S, B), that can excuse such a distance. An unreported kink cannot: if a
+    small step crosses it, so does every larger one.
+    """
+    value, error = _extrapolate(slopes, steps)
+    excuse = np.fmax(error, told)
+    error = np.fmax(error, noise)
+    if certify:  # no finer rung can confirm it; agreement with the gradient has to suffice
+        return _known(value[-1], error[-1])
+    confirmed = error.copy()
+    with np.errstate(invalid="ignore"):
+        gaps = np.abs(np.diff(value, axis=0))
+        # The finest rung has no finer neighbour; a plain slope equal to the next coarser one confirms it.
+        last = np.fmin(gaps[-1], np.abs(slopes[-1] - slopes[-2]))
+        finer, coarser = np.vstack([gaps, last]), np.vstack([gaps[:1], gaps])
+        confirmed = np.fmax(confirmed, np.where(np.isnan(finer), coarser, finer))
+        for i in range(len(steps) - 2):
+            excess = np.abs(value[i] - value[i + 2 :]) - 2.0 * excuse[i + 2 :]
+            confirmed[i] = np.fmax(confirmed[i], np.fmax.reduce(excess, axis=0))
+    best = confirmed.argmin(axis=0), np.arange(slopes.shape[1])
+    return _known(value[best], confirmed[best])
+
+
+def _known(value: Array, error: Array) -> Combined:
+    known = np.isfinite(error)
+    return np.where(known, value, np.nan), np.where(known, error, np.inf)
+
+
+def _extrapolate(slopes: Array, steps: Array) -> tuple[Array, Array]:
+    """Return the best extrapolate for each rung, and its error (Richardson's tableau, by Neville in h²).
+
+    As in Ridders (1982), the error of an extrapolate is its distance from the extrapolate of the next lower
+    order that ends at the same rung. This is conservative, since the higher order is the better of the two.
+    """
+    value, error = slopes.copy(), np.full_like(slopes, np.inf)
+    column = slopes
+    with np.errstate(invalid="ignore", over="ignore"):
+        for level in range(1, len(steps)):
+            ratio = (steps[:-level] / steps[level:])[:, None]
+            fine, coarse = column[1:], column[:-1]
+            column = fine + (fine - coarse) / (ratio * ratio - 1.0)
+            spread = np.abs(column - fine)
+            better = spread < error[level:]
+            value[level:] = np.where(better, column, value[level:])
+            error[level:] = np.where(better, spread, error[level:])
+    return value, error

@@ -1,0 +1,83 @@
+"""Slopes of the losses from one scheme at one step, with their rounding errors and signs of kinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradcheck_cli.numerical.objective import Movable, Moved
+from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.types import EPS, Array
+
+
+class Slopes(NamedTuple):
+    """The slopes of B numbers from one scheme at one step, their rounding errors, and signs of kinks.
+
+    value: (B,), the slopes; NaN where the step was too small to change the number.
+    noise: (B,), the rounding errors of the slopes.
+    bend: (B, S), the difference between the two one-sided slopes of each of the loss's S terms.
+    crossed: (B,), whether the step crossed a kink.
+    """
+
+    value: Array
+    noise: Array
+    bend: Array
+    crossed: Array
+
+
+def uncrossed(slopes: Slopes) -> Slopes:
+    """Return a copy with slope and noise set to NaN where the step crossed a kink."""
+    value, noise = (np.where(slopes.crossed, np.nan, each) for each in (slopes.value, slopes.noise))
+    return slopes._replace(value=value, noise=noise)
+
+
+def slopes_at(
+    movable: Movable,
+    scheme: Scheme,
+    which: Array,
+    step: float | Array,
+    move: Callable[[Array, Array], Moved] | None = None,
+) -> Slopes:
+    """Apply the scheme at one step to the numbers `which`, (B,), whether or not the step crosses a kink.
+
+    The stencil is applied to the losses and also to the number itself, so that the slope is divided by the
+    difference that floating point actually produced.
+
+    move: evaluates the perturbed losses; `movable.move` by default.
+    """
+    move = move or movable.move
+    x = movable.position[which]
+    h = step * movable.unit[which]
+    rise: Any = 0.0
+    run: Any = 0.0
+    rounding: Any = 0.0
+    bend: Any = 0.0
+    crossed = np.zeros(len(which), dtype=bool)
+    for offset, weight in zip(scheme.offsets, scheme.weights, strict=True):
+        point = x + offset * h
+        moved = move(which, point)
+        rise = rise + weight * moved.losses
+        if movable.rest is not None:
+            bend = bend + (np.real(moved.losses) - movable.rest).reshape(len(which), -1)
+        run = run + weight * point
+        rounding = rounding + abs(weight) * moved.rounding
+        crossed |= moved.crossed
+    if not scheme.cancels:  # an imaginary step crosses no kink, so look to both sides
+        for nearby in (x - NEARBY * movable.unit[which], x + NEARBY * movable.unit[which]):
+            crossed |= move(which, nearby).crossed
+    rise, run = np.real(rise), np.real(run)
+    if rise.ndim == 2:  # rounding errors of the terms are independent and add in quadrature
+        rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
+    with np.errstate(all="ignore"):
+        slope = np.where(run == 0, np.nan, rise / run).astype(np.float64)
+        rounding = EPS * rounding
+        if scheme.cancels:
+            rounding = rounding / np.abs(run)
+        noise = (rounding + (1.0 if scheme.cancels else 8.0) * EPS * np.abs(slope)).astype(np.float64)
+        return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
+
+
+NEARBY = 2.0**-30
+"""The distance at which to look for kinks on both sides of a number if the scheme's own steps cross none."""
