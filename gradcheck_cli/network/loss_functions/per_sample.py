@@ -77,8 +77,8 @@ def cosine_gradient(a: Array, target: Array, eps: float) -> Array:
 
 
 def cosine_lengths(a: Array, target: Array, eps: float) -> tuple[Array, ...]:
-    """Return the length of each a."""
-    return (_norm(a),)
+    """Return the length of each a as the loss counts it: at least eps, below which the loss is linear."""
+    return (np.maximum(_norm(a).real, eps),)
 
 
 # --- triplet -----------------------------------------------------------------------------------------------
