@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from gradcheck_cli.cli.changes import changed, expand, located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_reports, complete_specs
+from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
@@ -23,8 +23,10 @@ from gradcheck_cli.cli.options import (
     jobs_option,
     no_code_option,
     only_option,
+    reports_option,
     rtol_option,
     scheme_option,
+    show_option,
     step_option,
     timeout_option,
     whole,
@@ -91,23 +93,8 @@ if TYPE_CHECKING:
 )
 @timeout_option
 @format_option(*FORMATS)
-@option(
-    "--report",
-    "reports",
-    under=Heading.OUTPUT,
-    multiple=True,
-    metavar="FORMAT=FILE",
-    shell_complete=complete_reports,
-    help="Also write the result to FILE in this format, such as junit=report.xml.  [repeatable]",
-)
-@option(
-    "--show",
-    under=Heading.OUTPUT,
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="List the N worst entries.",
-)
+@reports_option
+@show_option
 @option(
     "--only-wrong",
     under=Heading.OUTPUT,

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from gradcheck_cli.cli.changes import located, refuse_code, run_apart
-from gradcheck_cli.cli.completion import complete_files, complete_reports
+from gradcheck_cli.cli.completion import complete_files
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     color_option,
     format_option,
     no_code_option,
+    reports_option,
     rtol_option,
+    show_option,
     timeout_option,
 )
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
@@ -65,23 +67,8 @@ _SPECS = (".yaml", ".yml")
 )
 @timeout_option
 @format_option(*FORMATS)
-@option(
-    "--report",
-    "reports",
-    under=Heading.OUTPUT,
-    multiple=True,
-    metavar="FORMAT=FILE",
-    shell_complete=complete_reports,
-    help="Also write the result to FILE in this format, such as junit=report.xml.  [repeatable]",
-)
-@option(
-    "--show",
-    under=Heading.OUTPUT,
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="List the N worst entries.",
-)
+@reports_option
+@show_option
 @option("-q", "--quiet", under=Heading.OUTPUT, is_flag=True, help="Print one line.")
 @option("-v", "--verbose", under=Heading.OUTPUT, is_flag=True, help="Also print what the columns mean.")
 @color_option

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gradcheck_cli.cli.completion import complete_files, complete_parameters
+from gradcheck_cli.cli.completion import complete_files, complete_parameters, complete_reports
 from gradcheck_cli.cli.grouped import Command, Heading, option
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.spec.allowed import JOBS, RTOL, STEP, Range
@@ -158,6 +158,24 @@ color_option = option(
     default="auto",
     show_default=True,
     help="When to use color. NO_COLOR and FORCE_COLOR are respected.",
+)
+
+reports_option = option(
+    "--report",
+    "reports",
+    under=Heading.OUTPUT,
+    multiple=True,
+    metavar="FORMAT=FILE",
+    shell_complete=complete_reports,
+    help="Also write the result to FILE in this format, such as junit=report.xml.  [repeatable]",
+)
+show_option = option(
+    "--show",
+    under=Heading.OUTPUT,
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="List the N worst entries.",
 )
 
 
