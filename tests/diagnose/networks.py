@@ -10,6 +10,7 @@ import numpy as np
 from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
+from gradcheck_cli.diagnose.site import penalty_terms
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.rounding import gradient_rounding
@@ -123,3 +124,19 @@ def readable(diagnosis: Diagnosis) -> Diagnosis:
 
 def kinds(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
     return [tuple(cause.kind for cause in answer.causes) for answer in diagnosis.answers]
+
+
+def penalty(of: Problem, name: str) -> np.ndarray:
+    """Return the gradient of the penalties on one parameter."""
+    return sum(penalty_terms(of, name).values(), np.zeros(of.network.shapes[name]))
+
+
+def sentence_of(of: Problem, found: Gradients, **options: bool) -> str:
+    """Return the only cause of the best answer, in words."""
+    (cause,) = why(of, found, **options).answers[0].causes
+    return cause.sentence
+
+
+def noise(value: np.ndarray) -> np.ndarray:
+    """Return a gradient with noise of a tenth of each entry."""
+    return value * (1.0 + 0.1 * np.random.default_rng(0).normal(size=value.shape))

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from diagnose.networks import NETWORKS, Gradients, compared, kinds, problem, right, why
+from diagnose.networks import NETWORKS, compared, kinds, noise, problem, right, why
 from mistakes import Backprop
 
 from gradcheck_cli.diagnose import diagnose
-from gradcheck_cli.diagnose.rows import in_rows
 from gradcheck_cli.diagnose.site import penalty_terms
-from gradcheck_cli.diagnose.subsets import listed
 from gradcheck_cli.network.functions import sigmoid
-from gradcheck_cli.network.network import backprop
-from gradcheck_cli.problem.problem import Problem
 
 SIGMOID = NETWORKS["sigmoid"]
 
@@ -163,95 +158,7 @@ def test_with_one_layer_checked_what_hands_down_to_it_is_found():
     assert ("transposed weights",) in kinds(found)
 
 
-# --- finished gradients ------------------------------------------------------------------------------------
-
-CROSS_ENTROPY = NETWORKS["tanh, cross-entropy"]
-"""A network with penalties on the weights, and with Σⱼ δⱼ = 0 in the output layer."""
-
-
-def penalty(of: Problem, name: str) -> np.ndarray:
-    return sum(penalty_terms(of, name).values(), np.zeros(of.network.shapes[name]))
-
-
-def sentence_of(of: Problem, found: Gradients, **options: bool) -> str:
-    (cause,) = why(of, found, **options).answers[0].causes
-    return cause.sentence
-
-
-def spoilt(of: Problem, name: str, change: Callable[[np.ndarray], np.ndarray], early: bool) -> Gradients:
-    exact, added = right(of), penalty(of, name) if early else 0.0
-    return {**exact, name: change(exact[name] - added) + added}
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("early", [False, True])
-def test_lines_in_another_order_are_seen_where_their_sums_are_0_and_before_a_penalty(axis, early):
-    lines = ("rows", "columns")[axis]
-    found = spoilt(CROSS_ENTROPY, "output.weight", lambda g: np.roll(g, 1, axis), early)
-    when = ", before the penalty is added" if early else ""
-    assert sentence_of(CROSS_ENTROPY, found) == (
-        f"The {lines} of output.weight's gradient are in another order{when}."
-    )
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_reshaping_instead_of_transposing_is_found_in_either_layout(early):
-    for change in (lambda g: g.T.reshape(g.shape), lambda g: g.reshape(g.shape[::-1]).T):
-        found = spoilt(CROSS_ENTROPY, "hidden1.weight", change, early)
-        assert kinds(why(CROSS_ENTROPY, found))[0][0].startswith("transposed")
-
-
-def test_rows_are_those_of_the_authors_file():
-    found = spoilt(CROSS_ENTROPY, "output.weight", lambda g: np.roll(g, 1, 0), False)
-    said = why(CROSS_ENTROPY, found, in_out=True)
-    assert kinds(said)[0] == ("columns permuted",)
-    assert said.answers[0].causes[0].sentence == (
-        "The columns of output.weight's gradient are in another order. "
-        "(Rows and columns are counted as in the file, [in, out].)"
-    )
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_zeros_up_to_rounding_are_neither_a_factor_nor_clipped(early):
-    noise = 1e-18 * np.random.default_rng(0).normal(size=(4, 5))
-    found = why(CROSS_ENTROPY, spoilt(CROSS_ENTROPY, "output.weight", lambda _: noise, early))
-    said = [cause.sentence for answer in found.answers for cause in answer.causes]
-    assert "is 0 up to rounding" in said[0] or "is 0 throughout" in said[0]
-    assert not any("times" in each or "clipped" in each for each in said)
-
-
-def test_two_gradients_in_each_others_place_are_swapped():
-    found = right(SIGMOID)
-    names = "hidden2.weight", "hidden3.weight"
-    found |= {names[0]: found[names[1]], names[1]: found[names[0]]}
-    assert sentence_of(SIGMOID, found) == "The gradients of hidden3.weight and hidden2.weight are swapped."
-
-
-def test_the_same_in_two_places_is_a_sentence_for_each():
-    found = right(SIGMOID)
-    for name, line in (("output.weight", 1), ("hidden2.weight", 3)):
-        found[name] = np.where(np.arange(len(found[name]))[:, None] == line, 0.0, found[name])
-    assert sentence_of(SIGMOID, found) == (
-        "The gradient of output.weight is 0 in row 1. The gradient of hidden2.weight is 0 in row 3."
-    )
-
-
-def test_a_slope_is_not_named_as_another_activation():
-    of = problem("tanh", {"name": "leaky_relu", "negative_slope": 0.2}, "identity")
-
-    def vjp(layer, y, dL_da, i):
-        return dL_da * np.where(y > 0, 1, 0.01) if i == 1 else layer.activation.vjp(y, dL_da)
-
-    said = [cause for answer in why(of, Backprop(vjp=vjp)(of)).answers for cause in answer.causes]
-    assert said[0].kind == "activation option"
-    assert not any("that of leaky_relu" in cause.sentence for cause in said)
-
-
 # --- what is not known -------------------------------------------------------------------------------------
-
-
-def noise(value: np.ndarray) -> np.ndarray:
-    return value * (1.0 + 0.1 * np.random.default_rng(0).normal(size=value.shape))
 
 
 def test_the_layer_is_named_without_a_guess():
@@ -454,111 +361,3 @@ def test_a_gradient_rounded_as_printed_is_named(printed, kind):
 def test_other_numbers_are_not_called_rounded():
     wrong = {name: np.round(value, 3) + 0.001 for name, value in right(SIGMOID).items()}
     assert not {"few decimals", "few digits"} & {kind for each in kinds(why(SIGMOID, wrong)) for kind in each}
-
-
-# --- where all is 0, or rounds to it -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_where_every_gradient_is_0_no_formula_is_to_blame(name):
-    of = NETWORKS[name]
-    (answer,) = why(of, {key: np.zeros_like(value) for key, value in right(of).items()}).answers
-    (cause,) = answer.causes
-    assert cause.kind == "gradient zero"
-    assert cause.sentence.startswith("Every gradient is 0: backward never ran")
-
-
-def test_where_all_weights_are_0_no_empty_batch_is_to_blame():
-    found = {name: 0.0 * value if "weight" in name else value for name, value in right(SIGMOID).items()}
-    assert kinds(why(SIGMOID, found)) == [("gradient zero",)]
-
-
-@pytest.mark.parametrize("name", ["sigmoid", "softmax", "batch norm"])
-def test_what_few_decimals_round_to_0_is_no_second_mistake(name):
-    of, decimals = NETWORKS[name], {"sigmoid": 2, "softmax": 2, "batch norm": 1}[name]
-    rounded = {key: np.round(value, decimals) for key, value in right(of).items()}
-    assert sum(not value.any() for value in rounded.values()) > 1
-    (cause,) = why(of, rounded).answers[0].causes
-    assert cause.kind == "few decimals"
-    assert "so small that it rounds to 0" in cause.sentence
-
-
-def test_a_small_gradient_that_is_0_is_not_taken_for_a_rounded_one():
-    found = right(SIGMOID)
-    found["hidden1.bias"] = np.zeros_like(found["hidden1.bias"])
-    assert kinds(why(SIGMOID, found)) == [("gradient zero",)]
-
-
-def test_what_is_0_below_a_batch_normalisation_stands_for_no_other_tensor():
-    of = NETWORKS["batch norm"]
-    found = {**right(of), "hidden1.beta": np.zeros(5)}
-    assert "tensors swapped" not in {kind for each in kinds(why(of, found)) for kind in each}
-    exact = right(of)
-    swapped = {**exact, "hidden1.beta": exact["hidden1.bias"], "hidden1.bias": exact["hidden1.beta"]}
-    assert "are swapped" in why(of, swapped).answers[0].causes[0].sentence
-
-
-def test_samples_are_not_told_of_a_layer_whose_weights_are_right():
-    """Only gamma is off: then δ is right, and what differs in it is rounding."""
-    of = problem("tanh", "identity", samples=5, units=9, batch_norm=True)
-    found = right(of)
-    found["hidden1.gamma"] = noise(found["hidden1.gamma"])
-    told = why(of, found)
-    assert told.answers == ()
-    assert not any("δ of layer" in each for each in told.observations)
-
-
-# --- samples that a batch-normed network has lost ----------------------------------------------------------
-
-
-def of_samples(some: tuple[int, ...], count: int) -> np.ndarray:
-    return np.isin(np.arange(count), some)[:, None]
-
-
-@pytest.mark.parametrize("outputs_normed", [False, True])
-@pytest.mark.parametrize("some", [(2, 3, 7, 11), (0, 1, 2, 5, 6, 8, 9, 10, 13), (4,)])
-def test_which_samples_the_loss_of_a_batch_normed_network_counts_is_solved_for(outputs_normed, some):
-    of = problem("tanh", "sigmoid", "identity", samples=14, batch_norm=True, outputs=2)
-    if outputs_normed:
-        of = problem("tanh", "tanh", samples=14, batch_norm=True, outputs=4)
-        output = replace(of.network.output, batch_norm=1e-5)
-        network = of.network.with_layers((*of.network.layers[:-1], output))
-        normed = {"output.gamma": np.linspace(0.7, 1.3, 4), "output.beta": np.linspace(-0.2, 0.2, 4)}
-        of = replace(of, network=network, parameters={**of.parameters, **normed})
-    kept = of_samples(some, 14)
-    wrong = Backprop(loss_gradient=lambda p, a: kept * p.network.loss.gradient(a, p.target))(of)
-    (cause,) = why(of, wrong).answers[0].causes
-    assert cause.kind == "batch subset"
-    assert listed([str(n) for n in some]) in cause.sentence
-
-
-@pytest.mark.parametrize("name", ["hidden2.gamma", "hidden1.beta"])
-def test_which_samples_count_in_the_gradient_of_gamma_or_beta_is_solved_for(name):
-    of = problem("tanh", "sigmoid", "identity", samples=9, batch_norm=True, units=10)
-    layer, kind = name.split(".")
-    (factors,) = (
-        each for each in backprop(of.network, of.parameters, of.x, of.target) if each.layer.name == layer
-    )
-    i = [each.name for each in of.network.layers].index(layer)
-    z_hat = in_rows(of).normalised[i]
-    terms = factors.dL_dy * (z_hat.value if kind == "gamma" else 1.0)
-    found = right(of) | {name: (of_samples((1, 4, 8), 9) * terms).sum(axis=0)}
-    assert sentence_of(of, found) == f"The gradient of {name} is summed over samples 1, 4 and 8 only."
-
-
-@pytest.mark.parametrize(
-    ("of_l2", "of_l1", "told"),
-    [
-        (np.sign, np.abs, "the l2 penalty adds λ sign(w), and the l1 penalty adds λ |w|"),
-        (np.abs, lambda w: w, "the l2 penalty adds λ |w|, and the l1 penalty adds λ w"),
-    ],
-)
-def test_both_penalties_with_another_derivative_are_one_mistake(of_l2, of_l1, told):
-    of = NETWORKS["tanh, cross-entropy"]
-    l2, l1 = (of.network.penalties[name] for name in ("l2", "l1"))
-    found = right(of)
-    for name in (layer.weight for layer in of.network.layers):
-        w = of.parameters[name]
-        found[name] = found[name] - penalty(of, name) + l2 * of_l2(w) + l1 * of_l1(w)
-    (cause,) = why(of, found).answers[0].causes
-    assert (cause.kind, cause.sentence) == ("penalty of the other kind", f"{told[0].upper()}{told[1:]}.")
