@@ -96,6 +96,8 @@ def test_ending_the_process_outside_of_calls_is_not_a_verdict(ending, when, writ
     before = {
         "at the import": ending,
         "between calls": f"""
+            sys.setswitchinterval(1e-6)  # the thread gets its turn in the short time between two calls
+
             def end():
                 time.sleep(0.05)
                 while True:
