@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from left_out import pytest_addoption, pytest_collection_modifyitems, pytest_configure
-from measured import pytest_runtest_protocol
+from measured import pytest_sessionfinish
 from paths import ROOT
 
 __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
-    "pytest_runtest_protocol",
+    "pytest_sessionfinish",
 ]
 
 MOST_PROCESSES = 8
@@ -31,10 +31,9 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run whole folders of tests in one process per core; single files are faster in this process."""
     option = config.option
-    covered = getattr(option, "cov_source", None)  # coverage has started already; use -n auto --cov
     if option.left_out:
         option.markexpr = ""
-    alone = covered or option.usepdb or option.capture == "no" or os.environ.get("PYTEST_XDIST_WORKER")
+    alone = option.usepdb or option.capture == "no" or os.environ.get("PYTEST_XDIST_WORKER")
     if getattr(option, "numprocesses", 0) is None and not alone and all(map(os.path.isdir, config.args)):
         option.numprocesses, option.maxprocesses = "auto", MOST_PROCESSES
         option.dist = "worksteal"  # neighbours mostly stay together, and share expensive set-up

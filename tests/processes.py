@@ -32,11 +32,6 @@ PATIENCE = 120.0
 """Seconds after which a command that still runs has failed, however busy the machine is."""
 
 
-def without_coverage() -> dict[str, str]:
-    """Return the environment for a command that must not write coverage files at its end."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-
-
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in its own process.
 

@@ -103,7 +103,6 @@ class Drawn(NamedTuple):
 def on_every_step(promise: Callable[[Drawn], None]) -> Callable[[str], None]:
     """Make a promise of a step a test of each name in `EVERY`; a failure says which of its steps it was."""
 
-    @pytest.mark.each_case
     @pytest.mark.parametrize("name", EVERY)
     def test(name: str) -> None:
         for number, example in enumerate(EVERY[name]):

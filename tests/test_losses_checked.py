@@ -12,8 +12,6 @@ from random_networks import SMOOTH_ACTIVATIONS, problem_or_none, random_spec
 from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.network.losses import LOSSES
 
-pytestmark = pytest.mark.each_case
-
 OPTIONS: dict[str, Any] = {
     "beta": lambda rng: rng.uniform(0.2, 2.0),
     "delta": lambda rng: rng.uniform(0.2, 2.0),

@@ -15,8 +15,6 @@ from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.subject.network import network_subject
 from gradcheck_cli.verdict import Verdict
 
-pytestmark = pytest.mark.each_case
-
 TIED = [
     {"embedding": 5, "embedding_dim": 4},
     {"residual": ["layer_norm", {"attention": 2, "causal": True}]},

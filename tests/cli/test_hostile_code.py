@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from processes import COMMAND, POSIX, started, without_coverage
+from processes import COMMAND, POSIX, started
 from test_own_process import checked, written
 
 __all__ = ["checked", "written"]
@@ -34,7 +34,7 @@ def test_code_that_leaves_files_open_is_reported(leak, jobs, written):
     line = shlex.join([*COMMAND, "check", spec, "--differences", "literal", "--jobs", jobs])
     done = subprocess.run(
         ["sh", "-c", f"ulimit -n 64; exec {line}"],
-        capture_output=True, encoding="utf-8", env=without_coverage(), timeout=60,
+        capture_output=True, encoding="utf-8", timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("net.yaml:1:")

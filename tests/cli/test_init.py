@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft7Validator
-from processes import COMMAND, POSIX, ended, everything, on_terminal, run, without_coverage
+from processes import COMMAND, POSIX, ended, everything, on_terminal, run
 from ruamel.yaml import YAML
 
 from gradcheck_cli import __version__, load_spec
@@ -156,7 +156,7 @@ def test_a_missing_folder_is_reported(gradcheck):
 def test_on_a_full_disk_nothing_is_left(blocks, folder):
     before = sorted(folder.iterdir())
     line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f {blocks}; exec {shlex.join([*COMMAND, 'init'])}"
-    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=without_coverage())
+    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8")
     assert done.returncode == 2
     assert "cannot be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from processes import COMMAND, POSIX, ended, everything, in_shell, on_terminal, run, started, without_coverage
+from processes import COMMAND, POSIX, ended, everything, in_shell, on_terminal, run, started
 from test_cli import Terminal, progress_of, unread
 
 from gradcheck_cli import cli
@@ -163,7 +163,7 @@ def test_a_dump_to_a_full_disk_is_reported_and_leaves_nothing(output, says, fold
     command = shlex.join([*COMMAND, "dump", "large.yaml", "-o", output])
     line = f"export PYTHONDONTWRITEBYTECODE=1; ulimit -f 1; exec {command}"
     (folder / "large.yaml").write_text(LARGE.format(units=40))
-    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=without_coverage())
+    done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --output: '{output}' cannot be written: {says}")
     assert left_in(folder) - {"large.yaml"} == before

@@ -6,8 +6,6 @@ from new_rows import NEW_LOSSES
 
 from gradcheck_cli.network.losses import LOSSES, coefficient
 
-pytestmark = pytest.mark.each_case
-
 ROWS = {**LOSSES, **NEW_LOSSES}
 
 N, C = 6, 6  # two vectors of 3 outputs, or three of 2
