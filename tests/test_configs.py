@@ -18,8 +18,6 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.subject.load import tensors_of
 
-pytestmark = pytest.mark.each_case
-
 DATA = ROOT / "configs" / "data"
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 LITERALLY = [

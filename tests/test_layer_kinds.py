@@ -14,8 +14,6 @@ from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.verdict import Verdict
 from tests.network.step_kinds import Draw
 
-pytestmark = pytest.mark.each_case
-
 SEEDS = range(4)
 
 

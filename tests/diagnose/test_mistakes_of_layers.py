@@ -20,8 +20,6 @@ from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.spec import Spec
 
-pytestmark = pytest.mark.each_case
-
 Array = np.ndarray
 Part = Callable[..., Array]
 

@@ -26,8 +26,6 @@ from gradcheck_cli.network.steps.softmax import Softmax
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.spec import Spec
 
-pytestmark = pytest.mark.each_case
-
 Array = np.ndarray
 Build = Callable[[Nodes, int], int]
 
