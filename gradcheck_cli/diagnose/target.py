@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite
 
 import numpy as np
 
@@ -86,8 +87,11 @@ class Target:
         """Return the rounding error allowed for each entry of a candidate, which grows with the candidate."""
         size = np.abs(candidate)
         largest = float(size.max(initial=0.0))
-        amplified = max(1.0, largest / self.size) if self.size > 0 else 1.0
-        return self.rtol * size + amplified * self.bound + _TRIFLE * largest
+        return self.rtol * size + self._amplified(largest) * self.bound + _TRIFLE * largest
+
+    def _amplified(self, largest: float) -> float:
+        """Return by what factor a candidate's rounding may exceed a right gradient's."""
+        return max(1.0, largest / self.size) if self.size > 0 else 1.0
 
     def same(self, found: Array, candidate: Array) -> Array:
         """Return a mask of the entries that agree up to rounding, or that were found to be non-finite."""
@@ -95,7 +99,27 @@ class Target:
             return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
 
     def matches(self, candidate: Array) -> bool:
-        return bool(np.isfinite(candidate).all() and self.same(self.found, candidate).all())
+        largest = float(np.abs(candidate).max(initial=0.0))
+        if not isfinite(largest) or self._is_off_at_probe(candidate, largest):
+            return False
+        return bool(self.same(self.found, candidate).all())
+
+    def _is_off_at_probe(self, candidate: Array, largest: float) -> bool:
+        """Return whether the candidate is off at one entry, which refuses most candidates at little cost."""
+        if self._probe is None:
+            return False
+        k, found, bound = self._probe
+        there = candidate.item(k)
+        tolerance = self.rtol * abs(there) + self._amplified(largest) * bound + _TRIFLE * largest
+        return bool(abs(found - there) > tolerance)
+
+    @cached_property
+    def _probe(self) -> tuple[int, float, float] | None:
+        """The index of the largest known entry, its value, and its bound; None if no entry is known."""
+        if not self.is_known.any():
+            return None
+        k = int(np.argmax(np.where(self.is_known, np.abs(self.found), -1.0)))
+        return k, self.found.item(k), self.bound.item(k)
 
     def apart(self, candidate: Array) -> float:
         """Return the candidate's largest distance from the gradient found, relative to its largest entry.
