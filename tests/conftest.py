@@ -9,12 +9,14 @@ import pytest
 from left_out import pytest_addoption, pytest_collection_modifyitems, pytest_configure
 from measured import pytest_sessionfinish
 from paths import ROOT
+from together import pytest_xdist_make_scheduler
 
 __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_sessionfinish",
+    "pytest_xdist_make_scheduler",
 ]
 
 MOST_PROCESSES = 8

@@ -25,8 +25,6 @@ from gradcheck_cli.formats import pages as addresses
 from gradcheck_cli.formats.pages import slug
 from gradcheck_cli.verdict import Verdict
 
-pytestmark = pytest.mark.xdist_group("site")
-
 KINDS: Mapping[str, Kind] = {name: Kind(rows) for name, rows in rows_by_kind(NAMEABLE).items()}
 
 

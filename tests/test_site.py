@@ -13,8 +13,7 @@ from paths import ROOT
 from gradcheck_cli import Spec
 from gradcheck_cli.cli import cli
 
-pytestmark = [pytest.mark.xdist_group("site"), pytest.mark.timeout(1200)]
-"""In one process with the tests of the pages on mistakes, which are most of the work to build the site."""
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
