@@ -379,7 +379,7 @@ for module in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_a_module_of_every_room_can_be_imported_first():
-    """An import in a circle that the text does not show would fail; the test above follows all that it shows."""
+    """An import in a circle that the text does not show would fail; the test above follows the others."""
     modules = {room_of(name_of(path)): f"gradcheck_cli.{name_of(path)}" for path in MODULES}.values()
     command = [sys.executable, "-c", FIRST, *modules]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
