@@ -9,7 +9,7 @@ import gc
 import sys
 
 _LOADED = 150_000
-"""A threshold for garbage collection above the number of objects that importing all modules creates."""
+"""The garbage-collection threshold while modules load: more objects than importing all of them creates."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Prepare one tensor's comparison for a reader: worst entries, place, constant ratio, and statistics."""
+"""Prepare one tensor's comparison for display: worst entries, wrong part, constant ratio and statistics."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHOWN = 1e-8
 """A displayed numerical value deserves a closer look if its relative error is larger than this."""
 
 _NOTHING = 1e-11
-"""A ratio that differs from 1 by less than this comes from rounding, not from a factor."""
+"""A ratio analytic / numerical this close to 0 comes from rounding, not from a wrong factor."""
 
 _MOST_LINES = 8
-"""More rows or columns than this are counted, not listed."""
+"""If more rows or columns than this are wrong, a message gives their number instead of listing them."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Comparison(Judged):
 
     @cached_property
     def resolution(self) -> Array:
-        """The relative error above which an entry would have been called wrong; inf if none would."""
+        """The relative error above which each entry would have been called wrong; inf if there is none."""
         with np.errstate(all="ignore"):
             needed = (self.tolerance + self.bar) / self.scale
         if self.projected is not None:
@@ -139,7 +139,10 @@ class Comparison(Judged):
 
     @cached_property
     def place(self) -> str:
-        """The part that is wrong: `everything`, or rows or columns as in `rows 3 and 7`; empty otherwise."""
+        """The wrong part of the tensor in words: `everything`, or rows or columns, as in `rows 3 and 7`.
+
+        It is empty if the wrong entries make up no such part, or if every entry was checked individually.
+        """
         wrong = self.wrong | self.suspect
         whole = wrong | self.zero
         if not wrong.any() or self.projected is None:
@@ -157,7 +160,7 @@ class Comparison(Judged):
     def ratio(self) -> float | None:
         """The ratio analytic / numerical if it is the same in all meaningful entries and not 1; else None.
 
-        If only some entries were checked individually, it is None unless everything is wrong.
+        If only some entries were checked individually, the ratio is None unless everything is wrong.
         """
         if self.projected is not None and self.place != "everything":
             return None
@@ -209,6 +212,9 @@ def three_digits(numbers: Any) -> Any:
 
 
 def median(values: Array) -> float:
-    """Return the median; np.median would load numpy.ma to look for NaN, which cannot occur here."""
+    """Return the median of values that are never NaN.
+
+    np.median would load numpy.ma to look for NaN.
+    """
     ordered = np.sort(values, axis=None)
     return float(0.5 * ordered[(ordered.size - 1) // 2] + 0.5 * ordered[ordered.size // 2])

@@ -1,4 +1,4 @@
-"""Write a spec and its numerical gradients as arrays, to files that any language can read."""
+"""Write a spec's parameters, data and numerical gradients to array files that any language can read."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import Array
 
 
-@np.errstate(all="ignore")  # the problem refuses values that are not finite; others are dumped
+@np.errstate(all="ignore")  # input that is not finite is refused; a gradient that is not finite is dumped
 def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
-    """Return the arrays of a spec, by name.
+    """Return the arrays to dump for a spec, by name.
 
-    These are:
+    For N samples and C outputs, these are:
 
-    - each parameter;
-    - `x`, (N, inputs) for N samples;
-    - `y`, the labels, (N,), as int64, or else the targets as the spec gives them;
-    - `target`, (N, C) for C outputs, with which the loss compares the output;
-    - `loss`, a number;
-    - for each checked parameter, the numerical gradient, `numerical.NAME`, and its error bar, `error.NAME`;
-      on a kink, these are NaN and inf;
-    - with `check: {inputs: true}`, the same for ∂L/∂x, `numerical.input` and `error.input`.
+    - each parameter, under its own name;
+    - `x`, (N, inputs);
+    - `y`: the labels as int64, (N,), or, if there are no labels, the targets as the spec gives them;
+    - `target`: the targets with which the loss compares the output, (N, C);
+    - `loss`: the loss, a scalar;
+    - for each checked parameter, the numerical gradient, `numerical.NAME`, and its error bars, `error.NAME`;
+      an entry on a kink has the value NaN and the error bar inf;
+    - with `check: {inputs: true}`, the same for ∂L/∂x: `numerical.input` and `error.input`.
 
-    Parameters, `x` and targets have the spec's dtype; everything else but the labels is in float64.
+    Parameters, `x` and targets have the spec's dtype, labels are int64, and everything else is float64.
 
-    If the spec's gradients come from a file, parameters have the names and the layout of that file, which
-    need not exist. Raises an `InputError` if the spec does not fit its data.
+    If the spec's gradients come from a file, parameters have the names and the layout of that file, but the
+    file need not exist. Raises an `InputError` if the spec does not fit its data.
     """
     problem = build_problem(*with_own_inputs(spec))
     dialect = _dialect(spec, problem)
@@ -62,7 +62,7 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
 
 
 def _dialect(spec: Spec, problem: Problem) -> Dialect:
-    """Return the names and layout of the gradient file or, if the spec names no file, gradcheck's own."""
+    """Return the names and layout of the spec's gradient file; without such a file, gradcheck's own."""
     source = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=Path())
     dialect = Dialect(source, "gradients")
     dialect.refuse_unfit({**problem.network.shapes, INPUTS: (), **factor_shapes(problem)})
@@ -113,7 +113,7 @@ def refuse_taken(output: Output, force: bool = False) -> None:
     if not into_one and not folder and os.path.exists(target):
         raise output.refused("is a file; a folder or an .npz file is needed")
     if Path(output.path).suffix in _OTHER_FILES and not folder:
-        raise output.refused("would be a folder of that name", "choose an .npz file, or a folder")
+        raise output.refused("would become a folder of that name", "choose an .npz file, or a folder")
     if into_one:
         output.refuse_file("an .npz file is needed")
     if not force and (_is_filled(output) if folder else os.path.exists(target)):
@@ -139,7 +139,7 @@ def write(arrays: Mapping[str, Array], output: Output, force: bool = False) -> N
 
 @contextmanager
 def _short_writes() -> Iterator[None]:
-    """Add a reason to errors that numpy raises without an errno."""
+    """Add an error number and a reason to any error that numpy raises without them."""
     try:
         yield
     except OSError as error:

@@ -86,7 +86,10 @@ class InputError(GradcheckError):
 
 
 class Gathered:
-    """Collects complaints from several steps, each run in its own `with`, to raise them all together."""
+    """Collects complaints from several steps, to raise them all together.
+
+    Each step runs in a `with` block of its own, which catches its `InputError`.
+    """
 
     def __init__(self) -> None:
         self.complaints: list[Complaint] = []
@@ -114,7 +117,7 @@ class UntrustedReferenceError(GradcheckError):
 def is_interruption(error: BaseException | None) -> bool:
     """Return whether Ctrl-C caused the error, directly or indirectly.
 
-    An import that Ctrl-C interrupts may raise some other exception.
+    For example, an import that Ctrl-C interrupts may raise an exception other than KeyboardInterrupt.
     """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
@@ -166,7 +169,7 @@ def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
 
 
 def _excerpt(position: Position, most: int = 96) -> list[str]:
-    """Return two lines: the text, cut to the part around the column, and a caret below the column."""
+    """Return two lines: an excerpt of the text around the column, and a caret below the column."""
     before = position.column - 1
     start = max(0, before - most // 2) if len(position.text) > most else 0
     shown = "".join(c if c.isprintable() else " " for c in position.text[start : start + most])

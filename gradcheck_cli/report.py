@@ -27,11 +27,13 @@ EXIT_CODES = {
 
 @dataclass(frozen=True)
 class Witness:
-    """How literal differences of randomly drawn entries compare with the unit differences.
+    """A comparison of literal differences with unit differences, at randomly drawn entries.
 
-    entries: how many were drawn.
-    largest: the largest difference between the two methods, in units of both error bars together.
-    complex_step: the largest difference from the complex step, for one entry per tensor, in the same units.
+    entries: the number of entries drawn.
+    largest: the largest difference between the two methods, divided by the difference that is allowed: mainly
+        the sum of both error bars.
+    complex_step: the largest difference between literal differences and the complex step, divided in the same
+        way, over one entry per tensor.
     """
 
     entries: int
@@ -54,7 +56,7 @@ class Checked:
 
     differences: `units`, `literal` or `directions`.
     on_kinks: masks, by tensor, of the entries on a kink, whose gradient is a matter of convention.
-    way: for code, how it was checked and why, in a sentence.
+    way: a sentence on how the user's code was checked and why; empty for a network.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -75,10 +77,12 @@ class Report:
 
     A notebook shows it as a table, and rich prints it as the command does.
 
-    way: for code, how it was checked and why, in a sentence.
-    diagnosis: why the gradient is wrong, if it is.
-    against: the other source, if the gradients were compared with it and not with finite differences.
-    weighted: for code, how the loss that was checked differs from the author's, in a sentence or two.
+    way: a sentence on how the user's code was checked and why; empty for a network.
+    diagnosis: why the gradient is wrong; None if it is not wrong.
+    against: the source of the gradients that these were compared with; empty if they were compared with
+        finite differences.
+    weighted: a sentence or two on how the loss that was checked differs from the loss in the user's code;
+        empty if it does not differ.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -108,8 +112,8 @@ class Report:
     def verdict(self) -> Verdict:
         """The overall verdict: wrong if any tensor is wrong, unresolved if any is unresolved, else agrees.
 
-        If all gradients are 0, it is unresolved. With `strict`, a single unresolved entry or a tensor of
-        zeros is enough for unresolved.
+        If all gradients are 0, the verdict is unresolved. With `strict`, a single unresolved entry or a
+        single tensor of zeros makes the verdict unresolved.
         """
         return overall([self.verdict_of(c) for c in self.comparisons])
 
@@ -193,7 +197,10 @@ class Report:
 
     @cached_property
     def resolution(self) -> Resolution | None:
-        """The smallest detectable errors over all entries that are not 0 on both sides; None if all are."""
+        """Statistics of the smallest detectable error in each entry; None if all entries are 0 on both sides.
+
+        Entries that are 0 on both sides do not count.
+        """
         return resolution_of(self.comparisons)
 
     def worst(self, count: int) -> list[tuple[str, Entry]]:
@@ -221,7 +228,10 @@ def _shown() -> Any:
 
 
 def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
-    """Return the smallest detectable errors over entries that are not 0 on both sides; None if all are 0."""
+    """Return statistics of the smallest detectable error in each entry.
+
+    Entries that are 0 on both sides do not count. Returns None if no other entries exist.
+    """
     needed = np.concatenate([c.resolution[~c.zero & np.isfinite(c.analytic)] for c in comparisons])
     if not needed.size:
         return None
@@ -236,8 +246,8 @@ def _sortable(relative_error: float) -> float:
 class Outcome:
     """The outcome of one spec: a report, or the complaints that kept it from being checked.
 
-    seconds: how long it took.
-    places: for each tensor, the position of its layer in the spec; None if it has none.
+    seconds: how long the check took.
+    places: for each tensor, the position of its layer in the spec; None if the position is unknown.
     """
 
     spec: str

@@ -1,4 +1,4 @@
-"""`check_gradients` checks a function's gradients in a test. Wrong gradients raise an AssertionError."""
+"""Check the gradients of a function or a layer in a test. A wrong gradient raises an AssertionError."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check_gradients(
         of terms that add up to it, and the gradients, nested like the parameters: for example, a dict of
         arrays if the parameters are a dict of arrays.
     parameters: the point at which to check: an array, or arrays in dicts, lists, tuples, dataclasses and jax
-        pytrees, nested to any depth. None counts as a gradient of 0.
+        pytrees, nested to any depth. A gradient of None counts as 0.
     x, y: the data, passed to the function unchanged.
     only: the names of the parameters to check; wildcards are allowed.
     scheme, rtol, strict: as in a spec.
@@ -115,18 +115,18 @@ def check_layer(
 ) -> Report:
     """Compare the gradients of a layer's backward function with finite differences of its forward function.
 
-    The loss is L = Σ c · out, with c drawn at random. Backward gets c as its upstream, and must return
-    ∂L/∂input for every input. It also runs with other upstreams, since it must be linear in its upstream,
-    and with c in another memory layout.
+    The loss is L = Σ c · out, with c drawn at random. Backward receives c as the upstream gradient and must
+    return ∂L/∂input for every input. It is also run with other upstream gradients, since it must be linear in
+    them, and with c in another memory layout.
 
     forward: f(x, w, b, …). It returns out, (out, cache), or several outputs followed by the cache.
     backward: b(dout, cache), or b(dout, x, w, b) with forward's arguments, or b(dout). It takes one upstream
-        per output. It returns one gradient for each input in forward's order, or a dict by name (`x` or
-        `dx`). An input whose gradient is None is not checked.
+        gradient per output. It returns one gradient for each input in forward's order, or a dict by name (`x`
+        or `dx`). An input whose gradient is None is not checked.
     inputs: the arguments of forward: a dict by name, a tuple in order, or a single array. The gradients of
         arrays of floats are checked, each in the array's shape; everything else, such as labels, numbers or a
         dict of options, is passed to forward unchanged.
-    outputs: the number of forward's outputs, if it returns a tuple that may or may not end with a cache.
+    outputs: the number of forward's outputs; needed if forward returns a tuple that may end with a cache.
     only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
 
     Returns the `Report`. Raises what `check_gradients` raises.

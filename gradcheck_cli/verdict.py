@@ -24,19 +24,19 @@ from gradcheck_cli.numerical.kinks import Alternatives
 from gradcheck_cli.types import EPS, Array
 
 BY_FAR = 10.0
-"""An entry is so clearly wrong that it needs no closer look if it is off by this many error bars."""
+"""A wrong entry needs no closer look if it exceeds its tolerance by more than this many error bars."""
 
 MEANINGFUL = 10.0
 """Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
 
 TRIFLE = 1e-9
-"""An entry counts as zero below this share of its summands, or of the tensor's largest entry."""
+"""An entry counts as zero below this share of the terms it sums, or of the tensor's largest entry."""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
-"""Wider arithmetic is worthwhile for a zero whose error exceeds this share of the threshold for zeros."""
+"""Wider arithmetic is used for a zero if its error exceeds this share of the threshold for zeros."""
 
 EXCUSABLE = 1e-5
-"""A tensor is unresolved if an undecided entry's error may exceed this share of its largest entry."""
+"""A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
 
 EXCUSED_BY_ROUNDING = 1e-3
 """Rounding can excuse an undecided entry's error up to this share of the tensor's largest entry.
@@ -89,8 +89,8 @@ class Projection:
 class Projected:
     """What random directions show about the entries of one tensor that were not checked individually.
 
-    covered: the entries that agree as a group.
-    suspect: unchecked entries whose row, column or tensor is wrong in every entry that was sampled.
+    covered: a mask of the entries that agree as a group.
+    suspect: a mask of the unchecked entries whose row, column or tensor is wrong in every sampled entry.
     least: the smallest error in a single covered entry that the directions would reveal.
     directions: the last directions checked.
     disagrees: whether the remaining entries still disagree along those directions.
@@ -172,13 +172,13 @@ class Judged:
 
     @cached_property
     def wrong(self) -> Array:
-        """The wrong entries; an analytic value that is not finite is always wrong."""
+        """A mask of the wrong entries. An analytic value that is not finite is always wrong."""
         beyond = self.difference > self.tolerance + self.bar
         return beyond | ~np.isfinite(self.analytic)
 
     @cached_property
     def agrees(self) -> Array:
-        """The entries that agree: those within tolerance, if that is evidence of a correct gradient.
+        """A mask of the entries that agree: they are within tolerance, and that is evidence of correctness.
 
         If the rounding bound is a tenth of the value or more, agreement within rounding is no evidence: a
         wrong gradient may be as close to the numerical value as a correct one. Two zeros agree.
@@ -190,12 +190,12 @@ class Judged:
 
     @cached_property
     def unresolved(self) -> Array:
-        """The entries that neither agree nor are wrong."""
+        """A mask of the entries that neither agree nor are wrong."""
         return ~(self.agrees | self.wrong)
 
     @cached_property
     def zero(self) -> Array:
-        """The entries that are zero on both sides: they agree, but there was nothing to get wrong.
+        """A mask of the entries that are zero on both sides: they agree, but nothing could have been wrong.
 
         There are two cases. In the first, the analytic value is 0 to within rounding, and the numerical value
         is 0 to within its error, which must be negligible. An example is the bias below a batch
@@ -218,9 +218,9 @@ class Judged:
 
     @cached_property
     def known(self) -> Array:
-        """The entries whose numerical value is informative.
+        """A mask of the entries whose numerical value is precise enough to be informative.
 
-        Its error bar must be no larger than the entry itself or than ten times the rounding bound.
+        The error bar of such a value is at most the entry itself or ten times the entry's rounding bound.
         """
         bar = self.bar
         small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
@@ -228,40 +228,49 @@ class Judged:
 
     @property
     def covered(self) -> Array:
-        """The entries that agree as a group, along random directions."""
+        """A mask of the entries that agree as a group, along random directions."""
         return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.covered
 
     @property
     def suspect(self) -> Array:
-        """Undecided entries whose row, column or tensor is wrong in every sampled entry: presumably wrong."""
+        """A mask of undecided entries that are presumably wrong.
+
+        Every sampled entry of their row, column or tensor is wrong.
+        """
         return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.suspect
 
     @property
     def measured(self) -> Array:
-        """The entries that were checked individually, or that can be judged without such a check."""
+        """A mask of the entries that were checked individually, or that need no such check."""
         return np.isfinite(self.error) | ~np.isfinite(self.analytic) if self.projected else ~self.covered
 
     # --- what a closer look may change ---------------------------------------------------------------------
 
     @property
     def open(self) -> Array:
-        """The entries that a closer look may decide: unresolved ones, and zeros known only roughly."""
+        """A mask of the entries that a closer look may decide.
+
+        These are the unresolved entries, and the zeros that are known only roughly.
+        """
         return self.unresolved | (self.zero & (self.bar > self.rounding))
 
     @property
     def still_open(self) -> Array:
-        """The entries that justify wider arithmetic: unresolved ones, and zeros with too large an error."""
+        """A mask of the entries that justify wider arithmetic.
+
+        These are the unresolved entries, and the zeros whose error is too large.
+        """
         return self.unresolved | (self.zero & (self.error > KNOWN_TO_BE_A_TRIFLE * self._trifle))
 
     @property
     def doubtful(self) -> Array:
-        """The entries that are wrong, but not by far, so that a closer look is needed."""
+        """A mask of the entries that are wrong, but not by far, so that they need a closer look."""
         by_far = self.difference > self.tolerance + BY_FAR * self.bar
         return self.wrong & ~by_far & np.isfinite(self.analytic)
 
     @cached_property
     def lost(self) -> Array:
-        """The entries that are within tolerance but stay unresolved, because rounding may dominate them."""
+        """A mask of entries that are within tolerance but unresolved, since rounding may dominate them."""
         return self.unresolved & (self.difference <= self.tolerance)
 
     # --- the verdict on the tensor -------------------------------------------------------------------------
@@ -271,8 +280,8 @@ class Judged:
         """The tensor's verdict: wrong if any entry is, unresolved if too much is unknown, otherwise agrees.
 
         Too much is unknown if more than half of the entries are unresolved, not counting entries that are
-        zero on both sides. It is also too much if the error of a single unresolved entry may exceed a small
-        share of the tensor's largest entry. An example is an entry on a kink, whose error may be large.
+        zero on both sides. Too much is also unknown if the error of a single unresolved entry may exceed a
+        small share of the tensor's largest entry. An example is an entry on a kink, whose error may be large.
         """
         if self.wrong.any():
             return Verdict.WRONG

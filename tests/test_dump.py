@@ -432,5 +432,5 @@ def test_the_specs_of_the_examples_are_right_as_they_stand():
 def test_a_folder_is_not_given_the_name_of_a_file(tmp_path, name):
     with pytest.raises(InputError) as caught:
         write({"x": np.zeros(1)}, Output("--output", str(tmp_path / name)))
-    assert "would be a folder of that name" in str(caught.value)
+    assert "would become a folder of that name" in str(caught.value)
     assert not (tmp_path / name).exists()

@@ -65,8 +65,8 @@ class Output:
     def whole(self) -> Iterator[Path]:
         """Yield a temporary path at which the block creates a file or folder, which then replaces the target.
 
-        An existing file is replaced, but the new one has its mode. If the target is an existing folder, the
-        files of the new folder are moved into it, either all or none.
+        A new file keeps the mode of the file that it replaces. If the target is an existing folder, the files
+        of the new folder are moved into it, either all or none.
 
         If the block fails, the target is left unchanged. Raises an `InputError` if the operating system
         reports an error.
@@ -78,7 +78,7 @@ class Output:
                 _move_all(new, target)
                 return
             if os.path.exists(target):
-                from shutil import copymode  # as rarely needed as tempfile
+                from shutil import copymode  # rarely needed, like tempfile
 
                 copymode(target, new)
             new.replace(target)
@@ -91,15 +91,15 @@ def _folder_for(target: Path) -> Path:
 
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
-    """Yield a path with the target's name in a temporary folder, which is deleted at the end."""
-    from tempfile import TemporaryDirectory  # it takes time to load, and most runs write no file
+    """Yield a path in a temporary folder, with the target's name. The folder is deleted at the end."""
+    from tempfile import TemporaryDirectory  # slow to load, and most runs write no file
 
     with TemporaryDirectory(dir=_folder_for(target), prefix=".gradcheck-") as scratch:
         yield Path(scratch, target.name or "new")
 
 
 def _move_all(new: Path, folder: Path) -> None:
-    """Move the files of the folder `new` into `folder`; they replace files of the same names.
+    """Move the files of the folder `new` into `folder`, where they replace files with the same names.
 
     If a move fails, all moves are undone.
     """

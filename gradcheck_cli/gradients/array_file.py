@@ -18,9 +18,10 @@ from gradcheck_cli.types import Array
 def read(source: GradientFile, problem: Problem) -> Analytic:
     """Read the gradients from the file. NaN or inf makes a gradient wrong, but the file stays valid.
 
-    The gradients of parameters that are not checked may be missing. The file may also hold `input`, ∂L/∂x,
-    and factors of the chain rule, such as `output.delta`; those that are gradients of a value are checked. A
-    `loss` is compared with the network's loss.
+    The gradients of parameters that are not checked may be missing. The file may also hold ∂L/∂x, under the
+    name `input`, and factors of the chain rule, such as `output.delta`. A factor is checked if it is the
+    gradient of a value in the network's graph. An array named `loss` is compared with the network's loss.
+
     Raises an `InputError` that lists every missing, extra or misshapen array.
     """
     factors = factor_shapes(problem)
@@ -41,7 +42,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
 
 
 def _given_values(problem: Problem, arrays: Mapping[str, Array]) -> Iterator[str]:
-    """Yield the gradients of values that the file holds and that the patterns of the check select."""
+    """Yield the names of values of the graph whose gradients are in the file and selected by the check."""
     network, samples = problem.network, len(problem.x)
     for name, at in values_of(network).items():
         selected = name not in problem.checked_values and problem.selects(name)
@@ -50,7 +51,7 @@ def _given_values(problem: Problem, arrays: Mapping[str, Array]) -> Iterator[str
 
 
 LOSS = "loss"
-"""The name of the array that holds the author's loss in a file, as `gradcheck dump` writes it."""
+"""The name of the array in a gradient file that holds the author's loss; `gradcheck dump` uses it, too."""
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:

@@ -19,13 +19,13 @@ from gradcheck_cli.types import Array
 def read(source: Backprop, problem: Problem) -> Analytic:
     """Return the gradients that gradcheck's own backprop computes at the problem's parameters and data.
 
-    Raises `InputError` if they or the forward pass overflow, since then the arithmetic is at fault and not a
+    Raises `InputError` if the gradients or the forward pass overflow: the arithmetic is at fault then, not a
     gradient.
     """
     dtype, whole = problem.dtype, problem.with_shifts(problem.checked_values)
     parameters = {name: value.astype(dtype) for name, value in whole.parameters.items()}
     x, target = problem.x.astype(dtype), problem.target.astype(dtype)
-    with np.errstate(all="ignore"):  # what is not finite is refused
+    with np.errstate(all="ignore"):  # numbers that are not finite are refused
         refuse_overflow(NetworkObjective(whole.network, parameters, x, target))
         values = gradients(whole.network, parameters, x, target)
     checked = {name: values[name] for name in (*problem.checked, *problem.checked_values)}

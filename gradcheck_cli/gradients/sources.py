@@ -19,6 +19,6 @@ SOURCES: Mapping[type, Callable[[Any, Problem], Analytic]] = {
 def read_gradients(source: Gradients, problem: Problem) -> Analytic:
     """Return a network's gradients from the source that its spec names.
 
-    Raises `InputError` if they cannot be read or computed.
+    Raises `InputError` if the gradients cannot be read or computed.
     """
     return SOURCES[type(source)](source, problem)

@@ -1,7 +1,9 @@
-"""The activations, one row each, with the value and the derivative next to each other.
+"""The table of activations: one row per activation, with its value next to its derivative.
 
-To add one, write its row; the spec, the command line and the tests read the table.
-Every function takes z of shape (…, units). Values must also accept complex z (for the complex step).
+To add an activation, add its row; the spec, the command line and the tests read the table.
+
+Every function in the table takes z of shape (…, units). `value` must also accept a complex z, for the complex
+step.
 """
 
 from __future__ import annotations
@@ -26,22 +28,22 @@ Function = Callable[..., Array]
 class Activation:
     """An activation a = φ(z) with its derivative and its smooth pieces.
 
-    name:       what a spec calls it.
-    value:      φ(z), shape of z.
-    derivative: ∂a/∂z: φ'(z), shape of z; for a coupled activation the Jacobian, shape (…, units, units).
+    name:       the activation's name in a spec.
+    value:      φ(z), in the shape of z.
+    derivative: ∂a/∂z: φ'(z), in the shape of z; for a coupled activation, the Jacobian, (…, units, units).
     pieces:     for a φ with kinks, the smooth piece that each z is on, as a number or a truth value.
-    branch:     for a φ with kinks, φ(z) computed with the given pieces, each extended past its ends; shape
-                of z.
-    in_place:   writes φ(z) over a real z, if that is faster.
+    branch:     for a φ with kinks, φ(z) computed on the pieces that are passed, even where z is outside its
+                piece; in the shape of z.
+    in_place:   a function that overwrites a real z with φ(z); None if that would not be faster.
     coupled:    whether each a depends on the whole row of z, as in softmax.
-    bounded:    whether common code computes φ' from a, as a (1 − a) or 1 − a². Such a φ' is exact only to the
-                rounding of 1.
-    absolute:   the size of the numbers that cancel in common formulas for a small φ(z), as in 1 + erf; shape
-                of z.
+    bounded:    whether common code computes φ' from a, as a (1 − a) or 1 − a². The error of such a φ' is the
+                rounding error of numbers near 1, even if φ' is small.
+    absolute:   the size of the terms that cancel in common formulas for a small φ(z), such as 1 + erf; in the
+                shape of z.
     shares:     whether every a is between 0 and 1, like a probability.
     flat_left:  whether φ is constant to the left of its kink.
     rounding:   bounds on the rounding errors of value and derivative; the default works for any row.
-    options:    names and defaults of φ's parameters.
+    options:    the names and defaults of φ's options, such as a slope.
     formula:    the derivative as a textbook writes it.
     """
 
@@ -66,7 +68,7 @@ class Activation:
         return tuple(self.options)
 
     def with_options(self, **given: Any) -> Activation:
-        """Return a copy whose functions have their options bound, so that `value` takes only z."""
+        """Return a copy with these options bound to its functions, so that `value` takes only z."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
 
@@ -75,7 +77,7 @@ class Activation:
         return self.value(z) if self.in_place is None else self.in_place(z)
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
-        """Return δ = ∂L/∂a · ∂a/∂z, shape (…, units)."""
+        """Return δ = ∂L/∂z = ∂L/∂a · ∂a/∂z, (…, units)."""
         if not self.coupled:
             return dL_da * self.derivative(z)
         return np.einsum("...i,...ij->...j", dL_da, self.derivative(z))
@@ -142,7 +144,7 @@ def _gelu_derivative(z: Array, approximate: str) -> Array:
 
 
 def _softmax_jacobian(z: Array) -> Array:
-    """Return ∂aᵢ/∂zⱼ = aᵢ (1[i=j] − aⱼ), shape (…, units, units)."""
+    """Return the Jacobian of softmax, ∂aᵢ/∂zⱼ = aᵢ (1[i=j] − aⱼ), (…, units, units)."""
     a = softmax(z)
     diagonal = np.eye(a.shape[-1], dtype=a.dtype) * a[..., None, :]
     return diagonal - a[..., :, None] * a[..., None, :]
@@ -151,7 +153,10 @@ def _softmax_jacobian(z: Array) -> Array:
 @dataclass(frozen=True)
 class _Softmax(Activation):
     def vjp(self, z: Array, dL_da: Array) -> Array:
-        """Return δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ), the product with the Jacobian without building it."""
+        """Return δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ).
+
+        This is the product of ∂L/∂a with softmax's Jacobian, computed without building the Jacobian.
+        """
         a = softmax(z)
         return a * (dL_da - (dL_da * a).sum(axis=-1, keepdims=True))
 

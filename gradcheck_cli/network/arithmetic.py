@@ -17,10 +17,10 @@ ROUNDING_SAFETY = 3.0
 class Arithmetic:
     """The floating-point arithmetic that a gradient was computed in.
 
-    eps:       its machine epsilon.
-    tiny:      the most that a number may lose to underflow.
+    eps:       the machine epsilon ε.
+    tiny:      the largest error that underflow may cause.
     input_eps: the relative error with which x and the parameters are stored; 0 if they are stored exactly.
-    others_formulas: whether to allow for formulas that are commonly used although they lose digits.
+    others_formulas: whether to allow for formulas that are in common use although they lose digits.
     """
 
     eps: float
@@ -48,7 +48,7 @@ class Arithmetic:
         For terms of mixed sign, the error is about ε · terms. For terms of one sign, every partial sum adds
         an error of ε times its size. In any order of summation, these errors add up to √count · ε · total if
         they are independent (N. J. Higham and T. Mary, SIAM J. Sci. Comput. 41, 2019). In a plain loop over
-        many equal terms they are not; the factor count / 16 allows for that.
+        many equal terms, they are not independent; the factor count / 16 allows for that.
         """
         error: Array = self.eps * (terms + max(np.sqrt(count), count / 16.0) * np.abs(total))
         return error
@@ -59,10 +59,10 @@ FLOAT64 = Arithmetic.of(np.dtype(np.float64))
 
 @dataclass(frozen=True)
 class Nudged(Arithmetic):
-    """Arithmetic with a pretended ε, far above that of float64, to measure how our own evaluations round.
+    """Arithmetic with an artificial ε, far larger than float64's, to measure gradcheck's own rounding errors.
 
-    Divide the resulting errors by this eps to express them in units of ε. The error of a sum is ε times the
-    size of its terms, because numpy does the summing.
+    Divide the measured errors by this ε to express them in units of machine epsilon. The error of a sum is ε
+    times the size of its terms, because numpy does the summing.
     """
 
     def summed(self, terms: Array, total: Array, count: int) -> Array:
@@ -71,7 +71,7 @@ class Nudged(Arithmetic):
 
 
 NUDGED = Nudged(eps=2.0**-40, tiny=0.0, others_formulas=False)
-"""Arithmetic for measurements.
+"""The arithmetic in which rounding errors are measured.
 
-Its ε is large enough to be measured in all digits, and small enough for functions to look linear.
+Its ε is large enough for its effects to be measured precisely, and small enough for functions to look linear.
 """

@@ -14,12 +14,12 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Swept:
-    """What a backward sweep computes at one node.
+    """The result of a backward sweep at one node.
 
     node: the index of the node.
-    upstream: ∂L/∂output of the node (N, *features).
+    upstream: ∂L/∂output of the node, (N, *features), for N samples.
     gradients: the gradients of the node's parameters, by their names in the network. If other nodes use a
-        parameter as well, this is only the node's share.
+        parameter, too, its gradient here is only this node's share.
     """
 
     node: int
@@ -28,9 +28,9 @@ class Swept:
 
 
 def sweep(graph: Graph, parameters: Arrays, values: tuple[Array, ...], dL_dout: Array) -> Iterator[Swept]:
-    """Yield what the sweep computes at each node, from the output down.
+    """Run a backward sweep, and yield its result at each node, from the output down.
 
-    dL_dout: ∂L/∂output, (N, *features).
+    dL_dout: ∂L/∂output of the network, (N, *features), for N samples.
     """
     upstream: dict[int, Array] = {len(values) - 1: dL_dout}
     for i in reversed(range(len(graph.nodes))):

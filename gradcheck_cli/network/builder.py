@@ -12,21 +12,21 @@ from gradcheck_cli.network.steps.given import Given
 from gradcheck_cli.types import Array, Shape
 
 Place = tuple[str | int, ...]
-"""Where a layer is among the spec's layers.
+"""The path to a layer in the spec's list of layers.
 
-It is the layer's index. If the layer is inside another one, that layer's index and key come first.
+It ends with the layer's index. For a layer inside another layer, the outer layer's index and key come first.
 """
 
 
 class Item(Protocol):
-    """A layer as a spec describes it. It knows how to build its nodes."""
+    """A layer as a spec describes it, which can build its own nodes."""
 
     @property
     def kind(self) -> str:
         """The spec's key for this kind of layer, such as `conv2d`."""
 
     def build(self, builder: Builder, value: int) -> int:
-        """Add the layer's nodes to the builder; return the index of the layer's output.
+        """Add the layer's nodes to the builder, and return the index of the layer's output.
 
         value: the index of the layer's input.
         """
@@ -39,10 +39,11 @@ class Builder:
     features_of_x: the shape of one sample of x.
     names: the name of each layer, by its place.
     epsilon: the machine epsilon of the type in which the network computes.
-    arrays: the arrays that the spec gives to its layers, by the place of each: its layer's, then its keys.
+    arrays: the arrays in the spec's layers. The key of each is the place of its layer, followed by the keys
+        of the array within that layer.
     place, kind: the place and the kind of the layer that is being built.
     nodes: the nodes that have been added.
-    shapes: the shape of one sample of x, then of the output of each node.
+    shapes: the shape of one sample of x, followed by the shape of one sample of each node's output.
     """
 
     features_of_x: Shape
@@ -66,11 +67,14 @@ class Builder:
         return self.shapes[value]
 
     def array(self, *key: str) -> Array | None:
-        """Return the array that the spec gives under this key of the layer that is being built, if any."""
+        """Return the array under this key of the layer that is being built; None if the spec has none."""
         return self.arrays.get((*self.place, *key))
 
     def given(self, array: Array, key: str) -> int:
-        """Add an array with a row for each sample, given under this key; return the index of its value."""
+        """Add the array under this key of the layer as a value of the graph, and return the value's index.
+
+        The array has one row for each sample.
+        """
         return self.add(Given(array, key))
 
     @property
@@ -86,11 +90,11 @@ class Builder:
         names: Mapping[str, str] | None = None,
         symbol: str = "",
     ) -> int:
-        """Add a step whose inputs are the values with these indices; return the index of its output.
+        """Add a step whose inputs are the values with these indices, and return the index of its output.
 
-        layer: the name of the layer that the step belongs to; by default, the one that is being built.
-        names: the parameters' names in the network, by their names in the step; by default `layer.name`.
-        symbol: what a derivation calls the output, if the layer has many steps.
+        layer: the name of the layer that the step belongs to; by default, the layer that is being built.
+        names: the parameters' names in the network, by their names in the step; by default, `layer.name`.
+        symbol: the symbol of the output in a derivation, if the layer has many steps.
         """
         layer = self.layer if layer is None else layer
         names = {own: f"{layer}.{own}" for own in step.shapes} if names is None else names
@@ -102,7 +106,8 @@ class Builder:
         """Build layers one by one, each on top of the previous one, and return the index of the last output.
 
         value: the index of the first layer's input.
-        key: if the layers are inside the layer being built, its key that lists them.
+        key: for layers inside the layer being built, the key under which that layer lists them.
+
         Raises an `UnfitError` with the place of the first layer that does not fit its input.
         """
         outer = self.place, self.kind

@@ -1,7 +1,7 @@
-"""View a graph as a chain of dense and convolution layers, if it is such a chain.
+"""View a graph as a chain of dense and convolution layers, if it is one.
 
 Each layer is a step with a weight and a bias, then optional batch normalisation, then an activation. Steps
-without parameters, such as flatten, may be between two layers.
+without parameters, such as flatten, may come between two layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradcheck_cli.types import Shape
 
 @dataclass(frozen=True)
 class Places:
-    """The indices of a layer's values in the graph: its input, z, ẑ, y = γ ẑ + β, and a = φ(y).
+    """The indices of a layer's values in the graph: input, z, normalised ẑ, y = γ ẑ + β, and output a = φ(y).
 
     Without batch normalisation, z, ẑ and y are the same value.
     """
@@ -41,7 +41,7 @@ class Placed(NamedTuple):
 
 
 def chain_of(graph: Graph) -> tuple[Placed, ...]:
-    """Return the graph's layers from the input up; empty if it is not a chain of such layers.
+    """Return the layers of a chain, from the input up.
 
     The result is empty if the graph is not a chain of dense and convolution layers.
     """
@@ -86,13 +86,16 @@ def _layer_from(graph: Graph, first: int) -> Placed | None:
 
 
 def _passes(node: Node) -> bool:
-    """Return whether a node may be between two layers of a chain."""
+    """Return whether a node may come between two layers of a chain."""
     step = node.step
     return not step.shapes and not step.is_activation and step.couples != "batch"
 
 
 def _is_affine(graph: Graph, i: int) -> bool:
-    """Return whether node `i` is a convolution or a dense step without positions, with the usual names."""
+    """Return whether node `i` is a convolution or a dense step, with the usual parameter names.
+
+    The input of a dense step must not have position axes.
+    """
     node = graph.nodes[i]
     usual = all(name == f"{node.layer}.{own}" for own, name in node.names.items())
     positions = len(graph.value_features[i]) > 1

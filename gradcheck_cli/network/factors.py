@@ -18,7 +18,12 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Channels:
-    """The features of an output. One axis holds the units, which match the parameter's first axis."""
+    """The shape of a step's output, and the axis of its units.
+
+    The units match the first axis of the step's parameter.
+
+    features: the shape of one sample of the output.
+    """
 
     features: Shape
     axis: int = 0
@@ -28,7 +33,10 @@ class Channels:
         return self.features[self.axis]
 
     def by_unit(self, numbers: Array) -> Array:
-        """Reshape an array (F, N) to (units, positions · N), where F = units · positions."""
+        """Reshape an array of F features and N samples, (F, N), to (units, positions · N).
+
+        F = units · positions.
+        """
         if len(self.features) == 1:
             return numbers
         in_axes = numbers.reshape(*self.features, -1)
@@ -44,9 +52,9 @@ class Channels:
         return Channels(count, self.axis)
 
     def fed_by(self, units: Array) -> Array:
-        """Return a mask (F,) of the features that belong to the marked units.
+        """Return a mask of the F features, (F,), that marks those of the marked units.
 
-        units: a mask (units,).
+        units: a mask of the units, (units,).
         """
         spread = [1] * len(self.features)
         spread[self.axis] = -1
@@ -57,9 +65,9 @@ class Channels:
 class Rows:
     """Factors of a weight w (units, K) in z = a wᵀ: in row r of a, entry (j, k) of w is multiplied by a_rk.
 
-    rows: a, (groups, R, K), for R = positions · N rows, each of K inputs or of the K numbers of a patch. The
-        units are split evenly among the groups.
-    shape: the shape of w, whose entries for one unit may have several axes.
+    rows: a, (groups, R, K). For N samples, there are R = positions · N rows. Each row holds the K inputs of a
+        dense step or the K numbers of a convolution's patch. The units are split evenly among the groups.
+    shape: the shape of w, whose K entries for one unit may have several axes.
     """
 
     rows: Array
@@ -89,7 +97,7 @@ class Rows:
         return np.matmul(numbers.reshape(len(rows), -1, numbers.shape[-1]), rows).reshape(self.shape)
 
     def reach(self) -> Array:
-        """Return the largest |a_rk| over all rows r for every entry (j, k), in the shape of the parameter."""
+        """Return the largest |a_rk| over all rows r for every entry (j, k), in the parameter's shape."""
         largest = np.abs(self.rows).max(axis=1)
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
@@ -161,7 +169,7 @@ class Ones:
 class Own:
     """Factors of a scale such as γ in y = γ ẑ + β: each entry is multiplied by known values such as ẑ.
 
-    factor: these numbers, (F, N).
+    factor: the known values, (F, N), for F features and N samples.
     ones: the factors of a bias of the same shape, such as β.
     """
 
@@ -201,8 +209,9 @@ class Own:
 class Picked:
     """Factors of an embedding: entry (v, k) is multiplied by 1 in feature k of each position with token v.
 
-    tokens: the row of the weight that each position of each sample looks up, (P, N); −1 for none.
-    shape: (rows, K), the shape of the weight or of some of its rows.
+    tokens: the row of the weight that each position of each sample looks up, or −1 for none; (P, N) for P
+        positions and N samples.
+    shape: the shape of the weight or of some of its rows, (rows, K).
     """
 
     tokens: Array
@@ -242,7 +251,7 @@ class Picked:
 
 @dataclass(frozen=True)
 class InputUnits:
-    """The output channels of a transposed convolution that each of its input channels affects.
+    """A map from each input channel of a transposed convolution to the output channels that it affects.
 
     features: the shape of one sample of the output.
     groups: the number of groups of channels.
@@ -254,7 +263,10 @@ class InputUnits:
     units: int
 
     def by_unit(self, numbers: Array) -> Array:
-        """Return the part of an array (F, N) that each input channel affects, (units, F / groups · N)."""
+        """Return the part of an array that each input channel affects, (units, F / groups · N).
+
+        numbers: one number for each of F output features and N samples, (F, N).
+        """
         return np.repeat(numbers.reshape(self.groups, -1), self.units // self.groups, axis=0)
 
 
@@ -263,8 +275,8 @@ class Spread:
     """Factors of the weight [in, out / groups, *kernel] of a transposed convolution.
 
     rows: the inputs that each position of the output depends on,
-        (groups, positions · N, in / groups · kernel).
-    units: the indices of the input channels whose entries these are the factors of.
+        (groups, positions · N, in / groups · kernel), for N samples.
+    units: the indices of the input channels whose weights have these factors.
     """
 
     rows: Array
@@ -318,19 +330,25 @@ class Spread:
 
 
 class Factors(Protocol):
-    """How one parameter w enters the output of a step, z = J w + c. Arrays d and u have the shape (F, N)."""
+    """How one parameter w enters the output z of a step: z = J w + c.
+
+    The arrays d and u that methods take have the shape of z, (F, N), for F features and N samples.
+    """
 
     def sums(self, d: Array) -> Array:
         """Return Jᵀ d, in the shape of the parameter."""
 
     def sizes(self, u: Array) -> Array:
-        """Return |J|ᵀ u."""
+        """Return |J|ᵀ u, in the shape of the parameter."""
 
     def squares(self, u: Array) -> Array:
-        """Return √((J ∘ J)ᵀ u²), the error of `sums(d)` if d has independent errors u."""
+        """Return √((J ∘ J)ᵀ u²): the error of `sums(d)` if the elements of d have independent errors u."""
 
     def reach(self) -> Array:
-        """Return the largest |factor| of every entry, or 1 if steps are measured in the entry itself."""
+        """Return the largest |factor| of every entry.
+
+        The result is 1 if the size of a perturbation depends on the entry instead.
+        """
 
     def least(self, numbers: Array) -> Array:
         """Return, for each entry, the smallest of `numbers` (F,) over the features that the entry affects.
@@ -339,7 +357,7 @@ class Factors(Protocol):
         """
 
     def feeding(self, entries: Array) -> Array:
-        """Return a mask (F,) of the features that depend on the marked entries."""
+        """Return a mask of the F features, (F,), that marks those that depend on the marked entries."""
 
     def of(self, units: Array) -> Array:
         """Return the indices of the features that `only(units)` keeps.
@@ -348,10 +366,13 @@ class Factors(Protocol):
         """
 
     def only(self, units: Array) -> Factors:
-        """Return the factors of these units alone, given as indices along the parameter's first axis."""
+        """Return the factors of these units alone.
+
+        units: indices along the parameter's first axis.
+        """
 
 
 def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
-    """Return the numbers divided by the largest absolute value along an axis, and these largest values."""
+    """Divide the numbers by their largest absolute values along an axis; return them and these values."""
     scale = np.abs(numbers).max(axis=axis, keepdims=True)
     return numbers / np.where(scale > 0, scale, 1.0), scale

@@ -1,6 +1,6 @@
 """Elementary functions that numpy lacks or computes in a form that loses digits.
 
-Each accepts real arrays and complex ones near the real axis, as the complex step needs.
+Each function accepts real arrays and, for the complex step, complex arrays near the real axis.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ _ERFCX = (
      12940.76120993135357, 28056.504796393778074, 43475.157463356212923, 45911.624291180243665,
      29747.581881752119702, 8957.2970506617762169),
 )  # fmt: skip
-"""Coefficients of e^(y²) erfc(y) for y from 0 to 28, highest power first; its relative error is 5.2e-17.
+"""Coefficients of a rational approximation of e^(y²) erfc(y) for y from 0 to 28, highest power first.
 
-It is the best rational approximation of these degrees. All terms are positive, so that nothing cancels.
+The relative error is 5.2e-17, the smallest possible with these degrees. All terms are positive, so that
+nothing cancels.
 """
 
 _END = 28.0
-"""From here on erfc(y) is 0 in float64."""
+"""From this y on, erfc(y) is 0 in float64."""
 
 _BLOCK = 2**13
-"""How many numbers a long formula takes at once, to stay in the cache; all at once take twice the time."""
+"""The number of elements that a long formula processes at once.
+
+So many fit into the cache. Processing all elements at once takes twice the time.
+"""
 
 
 def sigmoid(z: Array, out: Array | None = None) -> Array:
     """Return 1 / (1 + e⁻ᶻ) with full relative accuracy for both positive and negative z.
 
-    out: where to write the result for a real z.
+    out: the array to write the result to, if z is real.
     """
     if not np.iscomplexobj(z):
         with np.errstate(over="ignore"):  # e⁻ᶻ = inf gives 0, the right limit
@@ -103,7 +107,7 @@ def normal_pdf(z: Array) -> Array:
 
 
 def in_blocks(function: Callable[[Array], Array], z: Array) -> Array:
-    """Return an elementwise function of z, computed in blocks that stay in the cache."""
+    """Apply an elementwise function to z, in blocks that stay in the cache."""
     if z.size <= _BLOCK:
         return function(z)
     flat = z.reshape(-1)

@@ -22,8 +22,8 @@ class Node:
     layer: the name of the spec's layer that the step belongs to.
     inputs: the indices of the values that the step takes.
     names: the parameters' names in the network, by their names in the step. Nodes may share parameters.
-    place: where the layer is among the spec's layers, followed by the spec's key for this kind of layer.
-    symbol: what a derivation calls the output, if the layer has many steps, such as c in an LSTM.
+    place: the path to the layer in the spec's list of layers, followed by the spec's key for its kind.
+    symbol: the symbol of the output in a derivation, such as c in an LSTM, if the layer has many steps.
     """
 
     step: Step
@@ -50,7 +50,7 @@ class Graph:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of every parameter, by name, in the order from the input up."""
+        """The shape of every parameter, by name, in order from the input to the output."""
         return {name: node.step.shapes[own] for node in self.nodes for own, name in node.names.items()}
 
     @cached_property
@@ -63,7 +63,10 @@ class Graph:
 
     @cached_property
     def uses(self) -> Mapping[str, tuple[tuple[int, str], ...]]:
-        """For each parameter, the indices of the nodes that use it, each with its name in the node's step."""
+        """For each parameter, the nodes that use it.
+
+        Each node is given by its index and the parameter's name in the node's step.
+        """
         found: dict[str, list[tuple[int, str]]] = {}
         for i, node in enumerate(self.nodes):
             for own, name in node.names.items():
@@ -93,11 +96,11 @@ class Graph:
 
     @cached_property
     def gates(self) -> tuple[frozenset[int], ...]:
-        """For each value, the indices of the nodes that every path from it to the output passes through."""
+        """For each value, the indices of the nodes that lie on every path from the value to the output."""
         return tuple(frozenset(self._gates(value)) for value in range(len(self.nodes) + 1))
 
     def _gates(self, value: int) -> Iterator[int]:
-        """Yield each node whose output is all that later nodes read of whatever depends on the value."""
+        """Yield the index of each node that lies on every path from the value to the output."""
         last = max(self.readers[value], default=-1)
         for i in self.above[value]:
             if last <= i:
@@ -105,22 +108,28 @@ class Graph:
             last = max(last, *self.readers[i + 1], -1)
 
     def couples_above(self, value: int) -> bool:
-        """Return whether any step that depends on this value couples the samples."""
+        """Return whether any step that depends on this value couples the samples of the batch."""
         return any(self.nodes[i].step.couples == "batch" for i in self.above[value])
 
 
 def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:
-    """Evaluate the graph at x (N, *features), and return its values: x, then the output of every node."""
+    """Evaluate the graph, and return its values: x, then the output of every node.
+
+    x: the input, (N, *features), for N samples.
+    """
     values = [x]
     for node in graph.nodes:
         value = node.step.forward(node.own(parameters), *(values[i] for i in node.inputs))
-        # A step without inputs is given with the data, and as precise as x.
+        # A step without inputs returns data, which are as precise as x.
         values.append(value if node.inputs else value.astype(x.real.dtype, copy=False))
     return tuple(values)
 
 
 def heard(graph: Graph, parameters: Arrays) -> tuple[Array, ...]:
-    """Return, for each value, a mask (*features) of the features that can affect the network's output."""
+    """Return, for each value, a mask of the features that can affect the network's output.
+
+    A mask has the shape of one sample of its value.
+    """
     features = graph.value_features
     noticed = [np.zeros(shape, dtype=bool) for shape in features]
     noticed[-1] = np.ones(features[-1], dtype=bool)

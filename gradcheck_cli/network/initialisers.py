@@ -15,9 +15,11 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Initialiser:
-    """A distribution of initial parameters: draw(rng, shape, fan_in, fan_out) at scale 1.
+    """A distribution of initial parameters.
 
-    name: what a spec calls it.  scale: the default scale.
+    name: the distribution's name in a spec.
+    draw: draws parameters at scale 1: draw(rng, shape, fan_in, fan_out).
+    scale: the default scale.
     """
 
     name: str
@@ -63,8 +65,8 @@ def initialise(
 
     Biases and scales start exactly at their centre, 0 or 1, unless `biases_too` is set.
 
-    The generator is `RandomState`, whose stream never changes: with `normal`, a scale of 0.1 and seed 123
-    the weights of a dense network are those of Raschka's `NeuralNetMLP`.
+    The generator is `RandomState`, whose stream never changes. With `normal`, a scale of 0.1 and seed 123, a
+    dense network gets the weights of Raschka's `NeuralNetMLP`.
     """
     initialiser = INITIALISERS[init]
     rng = np.random.RandomState(seed)

@@ -1,4 +1,4 @@
-"""The facts that rounding analysis knows about the arrays of a step: values, and bounds on their errors."""
+"""The arrays of a step, with bounds on their errors, as rounding analysis passes them around."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ Inputs = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Upstream:
-    """∂L/∂out (N, *features), as backprop passes it to a step, and its rounding error.
+    """The upstream gradient ∂L/∂out that backprop passes to a step, with bounds on its error.
+
+    Every array has the shape (N, *features), for N samples.
 
     value: ∂L/∂out itself.
     error: a bound on |computed − exact|.
-    hidden: how much larger |∂L/∂out| can get if rounding puts a number on the other side of a kink.
+    hidden: how much larger |∂L/∂out| can get if rounding moves a number to the other side of a kink.
     """
 
     value: Array

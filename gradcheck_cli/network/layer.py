@@ -18,8 +18,8 @@ class Layer:
 
     step: computes z from an input whose samples have the shape `features`.
     activation: a row of `ACTIVATIONS`; identity if the spec names none.
-    batch_norm: the eps of the layer's batch normalisation; None if it has none.
-    unbiased: whether the variance of the batch normalisation divides by N − 1 instead of N.
+    batch_norm: the eps of the layer's batch normalisation; None if the layer is not normalised.
+    unbiased: whether batch normalisation of N samples divides their variance by N − 1 instead of N.
     before: steps without parameters between the layer below and this one, such as flatten.
     """
 
@@ -74,7 +74,7 @@ class Layer:
 
     @property
     def own_steps(self) -> tuple[Step, ...]:
-        """The steps of the layer from the one that computes z up, without those in `before`."""
+        """The steps of the layer, starting with the one that computes z, without the steps in `before`."""
         return (self.step, *self._normalisation(), Pointwise(self.activation))
 
     def _normalisation(self) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""Bound the rounding errors of the loss at perturbed outputs, and of ∂L/∂a, at which backprop starts."""
+"""Bound the rounding errors of the loss at perturbed outputs, and of ∂L/∂a, with which backprop starts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _SAFETY = 3.0
 
 
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
-    """Return ℓ(a) and a bound on its rounding error, each of shape (…), for outputs a (…, C).
+    """Return the loss ℓ(a) and a bound on its rounding error, each of shape (…).
 
-    a_rounding: a bound on the rounding error of each output, (…, C).
     Both bounds are in units of ε. The gradient of ℓ is not used: each output is nudged, and the change of ℓ
     is observed.
+
+    a: the network's C outputs, (…, C).
+    a_rounding: a bound on the rounding error of each output, (…, C).
     """
     nudge = NUDGED.eps * (a_rounding + FUNCTION_ULPS * np.abs(a))
     value, carried, size = loss.rounding.value(loss, a, nudge, target)
@@ -28,7 +30,11 @@ def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) ->
 def loss_upstream(
     loss: Loss, coefficient: float, a: Array, a_error: Array, target: Array, arithmetic: Arithmetic
 ) -> Upstream:
-    """Return ∂L/∂a with a bound on its rounding error, for outputs a (N, C) with errors up to `a_error`."""
+    """Return ∂L/∂a with a bound on its rounding error.
+
+    a: the network's C outputs for N samples, (N, C).
+    a_error: a bound on the error of each output, (N, C).
+    """
     dL_da, size = coefficient * loss.gradient(a, target), abs(coefficient)
     error = size * loss.rounding.gradient(loss, a, a_error, target, arithmetic.eps)
     error = error + 2 * arithmetic.eps * np.abs(dL_da) + arithmetic.tiny
@@ -36,7 +42,7 @@ def loss_upstream(
 
 
 def _largest(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
-    """Return the largest |∂ℓ/∂a| over the sides of each kink on which rounding may put `a`."""
+    """Return the largest |∂ℓ/∂a| over all sides of a kink to which rounding may move the outputs a."""
     slopes = [np.abs(loss.gradient(a, target))]
     if loss.pieces is not None and loss.per_output:
         reach = _SAFETY * a_error + np.finfo(np.float64).tiny

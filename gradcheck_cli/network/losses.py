@@ -1,10 +1,11 @@
-"""The losses, one row each, with the value and the gradient next to each other.
+"""The table of losses: one row per loss, with its value next to its gradient.
 
-To add one, write its row; the spec, the command line and the tests read the table. The functions of most
+To add a loss, add its row; the spec, the command line and the tests read the table. The functions of most
 losses are in the package `loss_functions`.
-Every function takes the outputs a (…, N, C) of a network and a target (N, C), and treats each sample
-separately: the network reduces over the samples. `value` must also accept complex a. If the outputs have
-positions, as in (N, T, C), each position has its own loss, and a sample's loss is the sum over its positions.
+
+Every function takes a network's C outputs for N samples, a (…, N, C), and a target (N, C). It treats each
+sample separately: the network reduces over the samples. `value` must also accept a complex a. If the outputs
+have T positions, (N, T, C), each position has its own loss, and a sample's loss is the sum over them.
 """
 
 from __future__ import annotations
@@ -38,32 +39,36 @@ Target = Literal["values", "first vector", "upstream", "distribution", "labels",
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss ℓₙ(a, target) with its gradient and its smooth pieces.
+    """A loss ℓ(a, target) of one sample, with its gradient and its smooth pieces.
 
-    name:       what a spec calls it.
-    value:      ℓ, shape (…, N): summed over the outputs of a sample.
-    gradient:   ∂ℓ/∂a, shape (…, N, C).
-    pieces:     for a loss with kinks, the smooth piece that each a is on, shape (…, N, C).
-    branch:     for a loss with kinks, ℓ computed with the given pieces, each extended past its ends,
-                shape (…, N).
+    N is the number of samples, C the number of outputs a.
+
+    name:       the loss's name in a spec.
+    value:      ℓ for each sample, summed over the sample's outputs, (…, N).
+    gradient:   ∂ℓ/∂a, (…, N, C).
+    pieces:     for a loss with kinks, the smooth piece that each a is on, (…, N, C).
+    branch:     for a loss with kinks, ℓ computed on the pieces that are passed, even where a is outside its
+                piece, (…, N).
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
-                negative on the other, shape (…, N).
-    per_output: whether ℓ is a sum of one term per output; the reduction `mean` then divides by C as well.
-    per_entry:  whether ℓ is a sum of one term per entry of a vector; `mean` then divides by their number.
-    target:     what y must be: "values", one for each output (labels become one-hot), or for each entry of
-                the "first vector"; an "upstream" gradient ∂ℓ/∂a (synthetic data draw it); a "distribution"
-                over the outputs (or labels); "labels" only; "pairs", 1 for two embeddings that are alike,
-                else 0; or "nothing": y is ignored.
+                negative on the other, (…, N).
+    per_output: whether ℓ is a sum of one term per output. If so, the reduction `mean` also divides by C.
+    per_entry:  whether ℓ is a sum of one term per entry of a vector. If so, `mean` also divides by the number
+                of these entries.
+    target:     the kind of y: "values", one for each output (labels become one-hot); "first vector", a value
+                for each entry of the first vector; "upstream", a gradient ∂ℓ/∂a (synthetic data draw it);
+                "distribution", probabilities of the outputs (or labels); "labels"; "pairs", 1 for two
+                embeddings that are alike, else 0; or "nothing", if y is ignored.
     of_target:  the names of the options that change the target or leave out samples.
     weighted_mean: whether a mean divides by the sum of the samples' class weights, not by their number.
     ignored:    the labels of samples that do not count.
-    vectors:    the names of the equally wide vectors that the outputs consist of, if there are several.
-    applies:    the activation that the loss applies to its logits, if any.
+    vectors:    the names of the vectors, all of the same width, that the outputs consist of; empty if the
+                outputs are a single vector.
+    applies:    the activation that the loss applies to its logits; None if it applies none.
     unbounded:  whether a may have any size, like logits, or scores that are compared with a margin.
-    limits:     the range that each target is meant to be in.
+    limits:     the range in which each target should be.
     rounding:   bounds on the rounding errors of value and gradient; the default works for any row.
-    options:    names and defaults of the loss's parameters.
+    options:    the names and defaults of the loss's options, such as delta.
     formula:    the gradient as a textbook writes it.
     """
 
@@ -94,7 +99,10 @@ class Loss:
         return ("reduction", "scale", *self.options, *self.of_target)
 
     def terms(self, units: int) -> int:
-        """Return how many terms the reduction `mean` averages over, for this many outputs of a position."""
+        """Return the number of terms per position that the reduction `mean` averages over.
+
+        units: the number of outputs per position.
+        """
         if self.per_entry:
             return units // len(self.vectors)
         return units if self.per_output else 1
@@ -105,12 +113,14 @@ class Loss:
         return self.target in ("distribution", "labels", "pairs")
 
     def with_options(self, **given: Any) -> Loss:
-        """Return a copy whose functions have their options bound, so that `value` takes only (a, target)."""
+        """Return a copy with these options bound to its functions, so that `value` takes only (a, target)."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch", "margin"))
 
     def over(self, positions: int) -> Loss:
-        """Return this loss for outputs with positions, (…, N, *positions, C), summed over the positions.
+        """Return a loss for outputs with positions: the sum of this loss over all positions.
+
+        The outputs have the shape (…, N, *positions, C), for N samples and C outputs per position.
 
         positions: the number of position axes.
         """
@@ -127,10 +137,12 @@ class Loss:
 
 
 def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
-    """Return the pieces (…, N, C) of a loss with one kink per sample, from its margin (…, N).
+    """Return the smooth pieces of a loss with one kink per sample, (…, N, C), for N samples and C outputs.
 
-    lengths: the lengths (…, N) of vectors. A length has a kink at 0, and a step that is far longer
-    cannot tell it from 0. So a length that leaves its order of magnitude counts as having crossed a kink.
+    margin: the loss's margin, (…, N), whose sign tells the side of the kink.
+    lengths: the lengths of vectors, (…, N). A length has a kink at 0, and a perturbation far larger than the
+        length cannot tell it from 0. So a length that leaves its order of magnitude counts as having crossed
+        a kink.
     """
     pieces = per_sample.in_first_column(margin.real > 0, a.shape[-1]).astype(np.float64)
     if a.shape[-1] == 1:
@@ -142,11 +154,14 @@ def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
 
 _LEAST_MAGNITUDE, _BETWEEN = 1024.0, 0.2071
 _MAGNITUDES = 4.0 * _LEAST_MAGNITUDE
-"""More than the number of orders of magnitude of a length."""
+"""A number larger than that of all orders of magnitude that a length can have."""
 
 
 def _magnitude(length: Array) -> Array:
-    """Return the order of magnitude of each length, a power of 4; no round number lies between two."""
+    """Return the order of magnitude of each length, in powers of 4.
+
+    No round number lies on the border between two orders.
+    """
     with np.errstate(divide="ignore"):
         order: Array = np.floor(0.5 * np.log2(length) + _BETWEEN)
     return np.maximum(order, -_LEAST_MAGNITUDE)
@@ -374,10 +389,11 @@ LOSSES: Mapping[str, Loss] = {row.name: row for row in _ROWS}
 def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, weight: float) -> float:
     """Return the factor c in L = c Σₙ ℓₙ, where the sum is a plain sum over the samples.
 
-    outputs: the shape of one sample of the output, (C,) or (*positions, C).
-    weight: the total of all samples and positions: N · T, or the sum of their class weights.
     `batchmean` averages over the samples and sums over positions and outputs. `mean` averages over all three,
     and `sum` sums over all three.
+
+    outputs: the shape of one sample of the output, (C,) or (*positions, C), for C outputs per position.
+    weight: the number of samples times positions, or the sum of their class weights.
     """
     *positions, units = outputs
     divisor = {

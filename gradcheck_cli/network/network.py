@@ -1,6 +1,6 @@
 """A network (a graph of steps, a loss and penalties) and backprop by the chain rule.
 
-For a dense layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), a⁽ʰ⁾ (N, in), w (out, in), b (out,):
+For a dense layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), input a⁽ʰ⁾ (N, in), weight w (out, in), bias b (out,):
 
     ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾      because ∂z/∂w = a⁽ʰ⁾
     ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ          because ∂z/∂b = 1
@@ -31,8 +31,10 @@ from gradcheck_cli.types import Array, Shape
 class Network:
     """A graph of steps, a loss per sample multiplied by a coefficient, and penalties on the parameters.
 
-    L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ penalty(λ)(w) over the weights, and over the biases if
-    `penalize_biases` is set.
+    L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ_w penalty(λ)(w)
+
+    The first sum is over the samples n. The second sum is over the weights w and, if `penalize_biases` is
+    set, the biases.
     """
 
     graph: Graph
@@ -53,7 +55,7 @@ class Network:
 
     @property
     def tokens(self) -> int:
-        """The number of different tokens if x holds tokens, else 0."""
+        """The number of different tokens that x can hold; 0 if x does not hold tokens."""
         return min((self.graph.nodes[i].step.tokens for i in self.graph.readers[INPUT]), default=0)
 
     @cached_property
@@ -97,12 +99,12 @@ class Network:
 
     @cached_property
     def places(self) -> tuple[Places, ...]:
-        """For each of `layers`, the indices of its values in the graph."""
+        """For each layer in `layers`, the indices of the layer's values in the graph."""
         return tuple(placed.at for placed in self._chain)
 
     @property
     def output(self) -> Layer:
-        """The output layer. Only for a network that is a chain of layers."""
+        """The output layer. The network must be a chain of layers."""
         return self.layers[-1]
 
     def with_layers(self, layers: Sequence[Layer]) -> Network:
@@ -129,7 +131,7 @@ class Activity:
 
     @cached_property
     def inputs(self) -> tuple[Array, ...]:
-        """Each layer's input (N, *features): a⁽ʰ⁾."""
+        """Each layer's input a⁽ʰ⁾, (N, *features), for N samples."""
         return tuple(self.values[at.input] for at in self.network.places)
 
     @cached_property
@@ -138,7 +140,7 @@ class Activity:
 
     @cached_property
     def y(self) -> tuple[Array, ...]:
-        """The argument of each layer's activation: z itself, or γ ẑ + β with batch normalisation."""
+        """The argument y of each layer's activation: z itself or, with batch normalisation, γ ẑ + β."""
         return tuple(self.values[at.y] for at in self.network.places)
 
     @cached_property
@@ -151,17 +153,20 @@ class Activity:
 
     @property
     def output(self) -> Array:
-        """The activations of the last layer, (N, C)."""
+        """The activations of the last layer, (N, C), for N samples and C outputs."""
         return self.values[-1]
 
 
 def forward(network: Network, parameters: Arrays, x: Array) -> Activity:
-    """Return the values of a forward pass of x (N, *features) through a chain of layers."""
+    """Run a forward pass through a chain of layers, and return its values.
+
+    x: the input, (N, *features), for N samples.
+    """
     return Activity(network, run(network.graph, parameters, x))
 
 
 def sample_losses(network: Network, output: Array, target: Array) -> Array:
-    """Return each sample's term of L, (…, N), with the coefficient included.
+    """Return the term that each of the N samples adds to L, (…, N), with the coefficient included.
 
     output: the output of the network, (…, N, *outputs).
     """
@@ -170,13 +175,13 @@ def sample_losses(network: Network, output: Array, target: Array) -> Array:
 
 @dataclass(frozen=True)
 class ChainRule:
-    """The factors of the chain rule of one layer.
+    """The factors of the chain rule of one layer, for N samples.
 
-    dL_da:  ∂L/∂a (N, *out).
-    y:      the argument of the activation (N, *out); without batch normalisation, z.
-    dL_dy:  ∂L/∂y = ∂L/∂a · ∂a/∂y (N, *out).
-    delta:  δ = ∂L/∂z (N, *out); without batch normalisation, the same as ∂L/∂y.
-    inputs: the input of the layer's step (N, *features); for a dense layer, a⁽ʰ⁾ = ∂z/∂w.
+    dL_da:  ∂L/∂a, (N, *out).
+    y:      the argument of the activation, (N, *out); without batch normalisation, y is z.
+    dL_dy:  ∂L/∂y = ∂L/∂a · ∂a/∂y, (N, *out).
+    delta:  δ = ∂L/∂z, (N, *out); without batch normalisation, δ is ∂L/∂y.
+    inputs: the input of the layer's step, (N, *features); for a dense layer, this is a⁽ʰ⁾ = ∂z/∂w.
     gradients: the gradient of every parameter of the layer, by name, without the penalties.
     """
 
@@ -190,19 +195,25 @@ class ChainRule:
 
     @property
     def dz_dw(self) -> Array:
-        """∂z/∂w = a⁽ʰ⁾ (R, K), the input rows of a dense layer or the patches of a convolution."""
+        """The factor ∂z/∂w = a⁽ʰ⁾, (R, K): R rows of K numbers.
+
+        The rows are the inputs of a dense layer or the patches of a convolution.
+        """
         rows = self.layer.step.rows(self.inputs)
         assert rows is not None, "the step has no rows"
         return rows
 
     @property
     def da_dz(self) -> Array:
-        """∂a/∂z = φ'(z) (N, out), or a Jacobian (N, out, out). With batch normalisation, ∂a/∂y instead."""
+        """The factor ∂a/∂z = φ'(z), (N, out), or a Jacobian, (N, out, out), for N samples.
+
+        With batch normalisation, it is ∂a/∂y instead.
+        """
         return self.layer.activation.derivative(self.y)
 
 
 def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> Iterator[ChainRule]:
-    """Yield the chain rule of every layer of a network that is a chain of layers, from the output down.
+    """Yield the chain rule's factors for every layer of a chain of layers, from the output down.
 
     The penalties are left out.
     """

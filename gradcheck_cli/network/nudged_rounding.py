@@ -1,10 +1,10 @@
 """Bound the rounding errors of any step by nudging its arguments and observing the change.
 
-This is the default for steps without an error analysis of their own. It needs only their forward pass and
-their vjp. A bound has two parts. The carried part is how much the result changes if each argument changes by
+This is the default for steps without an error analysis of their own. It needs only the forward pass and the
+vjp of a step. A bound has two parts. The carried part is the change of the result if each argument changes by
 its error: the elements of an argument are nudged in groups, with several choices of signs, and the changes
-are added up. The step's own part is the difference between its results in float32 and in float64. Both are
-absolute values, so a bound cannot be negative.
+are added up. The step's own part is the difference between its results in float32 and in float64. Both parts
+are absolute values, so a bound cannot be negative.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NUDGE = 2.0**-20
 _OWN_SAFETY = 4.0
 _SAMPLES = 4
 _APART = 2.0**-10
-"""The relative distance between the points at which rounding is observed, so that the errors differ."""
+"""The relative distance between the points at which rounding is observed; so far apart, the errors differ."""
 
 Point = Mapping[str, Array]
 """The arguments of a function, by name."""
@@ -41,7 +41,7 @@ Function = Callable[[Point], Sequence[Array]]
 
 
 class Evaluated(Protocol):
-    """The part of a step's interface that this module needs."""
+    """The methods and attributes of a step that this module needs."""
 
     @property
     def couples(self) -> str: ...
@@ -65,7 +65,10 @@ def value_error(step: Evaluated, p: Arrays, inputs: Inputs, errors: Inputs, arit
 def vjp_error(
     step: Evaluated, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
 ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-    """Return ∂L/∂input with its error for each input, and an error bound for each gradient."""
+    """Return ∂L/∂input with an error bound for each input, and an error bound for each gradient.
+
+    The gradients are those of the step's parameters.
+    """
     at = {**_named("p", p), **_numbered("x", known.inputs), "g": upstream.value}
     by = {**_held(p, arithmetic), **_numbered("x", known.input_errors), "g": upstream.error}
     handed, _ = step.vjp(p, known.inputs, known.output, upstream.value)
@@ -95,7 +98,7 @@ def _numbered(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
 
 
 def _held(p: Arrays, arithmetic: Arithmetic) -> dict[str, Array]:
-    """Return the errors that arise when the arithmetic stores the parameters."""
+    """Return bounds on the errors that arise when the arithmetic stores the parameters."""
     return _named("p", {name: arithmetic.input_eps * np.abs(value) for name, value in p.items()})
 
 
@@ -109,9 +112,9 @@ def _inputs(point: Point) -> Inputs:
 
 @dataclass(frozen=True)
 class _Nudged:
-    """A function, and the point around which to nudge its arguments.
+    """A function, and the point around which its arguments are nudged.
 
-    alone: for each result, whether each of its samples depends only on the same sample of the arguments.
+    alone: for each result, whether each sample of it depends only on the same sample of the arguments.
     """
 
     function: Function
@@ -123,13 +126,16 @@ class _Nudged:
         return self.function(self.at)
 
     def bounds(self, by: Point, arithmetic: Arithmetic) -> list[Array]:
-        """Return a bound on the rounding error of each result, given bounds `by` on the arguments' errors."""
+        """Return a bound on the rounding error of each result of the function.
+
+        by: bounds on the errors of the arguments.
+        """
         carried = [self.carried(name, error) for name, error in by.items()]
         own = [arithmetic.eps * each + arithmetic.tiny for each in _rounding(self.function, self.at)]
         return [sum(parts, each) for *parts, each in zip(*carried, own, strict=True)]
 
     def carried(self, name: str, error: Array) -> list[Array]:
-        """Return how much each result may change if argument `name` changes by ± `error`, to first order.
+        """Return the first-order bound on each result's change if argument `name` changes by up to ± `error`.
 
         The nudges are much larger than the errors, so that float64 resolves them, and the changes are scaled
         down. A group of K elements changes a result by at most √K times the root mean square of the changes
@@ -159,7 +165,7 @@ class _Nudged:
 def _in_groups(error: Array) -> Iterator[tuple[list[Array], int, int]]:
     """Yield, for each group of elements, its nudges, its size within one sample, and its total size.
 
-    A group has the same features in every sample. If it is small enough, the signs of its nudges are
+    A group has the same features in every sample. If the group is small enough, the signs of its nudges are
     orthogonal.
     """
     rng, features = np.random.default_rng(0), error[0].size if error.ndim > 1 else error.size
@@ -177,7 +183,10 @@ def _in_groups(error: Array) -> Iterator[tuple[list[Array], int, int]]:
 
 
 def _signs(count: int, rng: np.random.Generator) -> Array:
-    """Return choices of signs, (choices, count): orthogonal ones if `count` is small, else random ones."""
+    """Return several choices of signs for `count` elements, (choices, count).
+
+    The choices are orthogonal if `count` is small, and random otherwise.
+    """
     size = 1 << (count - 1).bit_length()
     if size > _SIGNS:
         return rng.choice([-1.0, 1.0], (_SIGNS, count))
@@ -190,7 +199,7 @@ def _signs(count: int, rng: np.random.Generator) -> Array:
 def _rounding(function: Function, at: Point) -> list[Array]:
     """Return the difference between each result in float32 and in float64, in units of ε.
 
-    It is the largest one observed near `at`, times a safety factor.
+    This is the largest difference observed at points near `at`, times a safety factor.
     """
     rng, eps = np.random.default_rng(0), float(np.finfo(np.float32).eps)
     own = [np.zeros(each.shape) for each in function(at)]

@@ -1,7 +1,8 @@
-"""The part of a value that a perturbation changes, while all else stays as it is at rest.
+"""The part of a value that a perturbation changes; everything else keeps its unperturbed numbers.
 
-A perturbed number changes one number of the next values, or one row of them, long before it changes all. A
-step computes the part of its output that changes (`Step.part`) from the changed parts of its inputs.
+A value is x or the output of a step. In the steps right after it, a perturbed number changes only one number
+or one row; many steps later, it changes all numbers. So each step computes only the part of its output that
+changes (`Step.part`), from the parts of its inputs that change.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ import numpy as np
 from gradcheck_cli.types import Array, Shape
 
 Fixed = tuple[Array | None, ...]
-"""Which numbers of a sample a part holds: for each axis an index for every copy, (B,), or None for all."""
+"""The position of a part's numbers in a sample.
+
+For each axis, it holds one index for each of the B copies, (B,), or None for all indices.
+"""
 
 
 @dataclass(frozen=True)
 class Resting:
-    """A value at rest (N, *features), as B copies of samples see it.
+    """An unperturbed value, as seen by B copies of its samples.
 
-    samples: the sample of each copy, (B,).
+    value: the unperturbed numbers, (N, *features), for N samples.
+    samples: the index of the sample that each copy is a copy of, (B,).
     """
 
     value: Array
@@ -40,11 +45,11 @@ class Resting:
 
     @property
     def all(self) -> Fixed:
-        """The `Fixed` of a part that holds whole samples."""
+        """The position of a part that holds whole samples: None for every axis."""
         return (None,) * len(self.features)
 
     def at(self, fixed: Fixed) -> Array:
-        """Return a copy of these numbers, (B, *free)."""
+        """Return a copy of the unperturbed numbers at this position in each copy, (B, *free)."""
         found: Array = self.value[(self.samples, *_index(fixed))]
         return found
 
@@ -55,9 +60,11 @@ class Resting:
 
 @dataclass(frozen=True)
 class Part:
-    """Perturbed numbers of a value in B copies of samples; all other numbers are as at rest.
+    """The perturbed numbers of a value in B copies of samples. All other numbers are unperturbed.
 
-    value: the numbers, (B, *free), with the axes that `fixed` leaves free.
+    rest: the unperturbed value.
+    fixed: the position of the perturbed numbers in each copy.
+    value: the perturbed numbers, (B, *free), where free are the axes that `fixed` leaves free.
     """
 
     rest: Resting
@@ -66,22 +73,22 @@ class Part:
 
     @property
     def free(self) -> tuple[int, ...]:
-        """The axes that are not fixed."""
+        """The axes of a sample along which the part holds all numbers."""
         return tuple(axis for axis, index in enumerate(self.fixed) if index is None)
 
     @property
     def rise(self) -> Array:
-        """The change of the numbers."""
+        """The perturbed numbers minus the unperturbed ones, (B, *free)."""
         risen: Array = self.value - self.rest.at(self.fixed)
         return risen
 
     @property
     def whole(self) -> Array:
-        """The copies of the whole samples, (B, *features)."""
+        """All B copies of whole samples, perturbed numbers included, (B, *features)."""
         return self.freed(range(len(self.fixed))).value
 
     def freed(self, axes: Collection[int]) -> Part:
-        """Return the part with all numbers along these axes."""
+        """Return the part extended to all numbers along these axes, with unperturbed numbers filled in."""
         changed = [axis in axes and index is not None for axis, index in enumerate(self.fixed)]
         if not any(changed):
             return self
@@ -92,11 +99,14 @@ class Part:
         return Part(self.rest, fixed, value)
 
     def along(self, axis: int) -> int:
-        """Return the axis of `value` that a free axis has become."""
+        """Return the index that a free axis of a sample has in `value`."""
         return 1 + self.free.index(axis)
 
     def of(self, array: Array) -> Array:
-        """Return the same numbers of an array that broadcasts to (*features), broadcastable to `value`."""
+        """Return the numbers at the part's position in an array that broadcasts to (*features).
+
+        The result broadcasts to `value`.
+        """
         spread = array.reshape((1,) * (1 + len(self.fixed) - array.ndim) + array.shape)
         fixed = [
             0 if index is not None and size == 1 else index
@@ -107,7 +117,7 @@ class Part:
 
 
 Input = Part | Resting
-"""An input of a step: what is perturbed of it, or nothing."""
+"""An input of a step: its perturbed part, or the unperturbed value if no part of it is perturbed."""
 
 
 def _index(fixed: Sequence[Array | int | None]) -> tuple[Any, ...]:
@@ -115,7 +125,10 @@ def _index(fixed: Sequence[Array | int | None]) -> tuple[Any, ...]:
 
 
 def aligned(inputs: Sequence[Input]) -> tuple[Fixed, list[Array]]:
-    """Return the same numbers of inputs of one shape: those that are perturbed in any of them."""
+    """Return the position of all numbers that are perturbed in any input, and each input's numbers there.
+
+    All inputs have the same shape, and at least one is perturbed.
+    """
     parts = [each for each in inputs if isinstance(each, Part)]
     first, *others = parts
     differ = [axis for axis in range(len(first.fixed)) if not _equal(axis, first, others)]
@@ -124,7 +137,7 @@ def aligned(inputs: Sequence[Input]) -> tuple[Fixed, list[Array]]:
 
 
 def _equal(axis: int, first: Part, others: Sequence[Part]) -> bool:
-    """Return whether this axis is free in all parts, or fixed at the same indices."""
+    """Return whether this axis is free in all parts, or fixed at the same indices in all parts."""
     return all(_same(first.fixed[axis], each.fixed[axis]) for each in others)
 
 
@@ -135,22 +148,25 @@ def _same(one: Array | None, other: Array | None) -> bool:
 
 
 def elementwise(forward: Callable[..., Array], inputs: Sequence[Input], output: Resting) -> Part:
-    """Return the part of the output of a step that maps each number on its own, by the same function."""
+    """Return the perturbed part of the output of an elementwise step."""
     fixed, values = aligned(inputs)
     return Part(output, fixed, forward(*values))
 
 
 def only(inputs: Sequence[Input]) -> Part:
-    """Return the part of a step's only input."""
+    """Return the perturbed part of a step's only input."""
     (x,) = inputs
     assert isinstance(x, Part), "nothing is perturbed"
     return x
 
 
 def taken(x: Part, inside: Array, output: Resting, fixed: Fixed) -> Part | None:
-    """Return the part of an output that copies some of the numbers of x; None if it copies no perturbed one.
+    """Return the perturbed part of an output that takes over some of the numbers of x.
 
-    inside: whether a copy's numbers are among those that are copied, (B,).  fixed: where they go.
+    Returns None if the output takes over no perturbed number.
+
+    inside: for each of the B copies, whether the output takes over its perturbed numbers, (B,).
+    fixed: the position of these numbers in the output.
     """
     if not inside.any():
         return None
@@ -161,7 +177,7 @@ def taken(x: Part, inside: Array, output: Resting, fixed: Fixed) -> Part | None:
 
 
 def reshaped(x: Part, output: Resting) -> Part:
-    """Return the part of an output that has the numbers of x in another shape, in C order."""
+    """Return the perturbed part of an output that is x reshaped, in C order."""
     fixed: list[Array | None] = []
     for axes, sizes in _groups(x.rest.features, output.features):
         if any(x.fixed[axis] is None for axis in axes):
@@ -175,7 +191,7 @@ def reshaped(x: Part, output: Resting) -> Part:
 
 
 def _flat(indices: Sequence[Array | None], sizes: Sequence[int]) -> Array:
-    """Return the index in C order of these indices along axes of these sizes."""
+    """Return the flat index, in C order, for these indices along axes of these sizes."""
     place: Any = 0
     for index, size in zip(indices, sizes, strict=True):
         place = place * size + index
@@ -183,9 +199,9 @@ def _flat(indices: Sequence[Array | None], sizes: Sequence[int]) -> Array:
 
 
 def _groups(before: Shape, after: Shape) -> Iterator[tuple[range, Shape]]:
-    """Yield the smallest groups of axes of one shape that a reshape turns into axes of the other.
+    """Yield the smallest groups of axes that a reshape from shape `before` to shape `after` keeps together.
 
-    Each is a range of axes before, with the sizes of the axes after.
+    Each group consists of a range of axes before, and the sizes of the corresponding axes after.
     """
     i = j = 0
     while i < len(before) or j < len(after):

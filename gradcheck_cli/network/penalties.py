@@ -1,6 +1,6 @@
-"""The penalties on parameters, one row each, with the value and the derivative next to each other.
+"""The table of penalties on parameters: one row per penalty, with its value next to its derivative.
 
-A penalty is a sum of one term per parameter entry, so both functions work entry by entry.
+A penalty is a sum with one term per parameter entry, so both functions work entry by entry.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty on parameters: value(w, λ) and derivative(w, λ), both in w's shape.
+    """A penalty on a parameter w with strength λ.
 
-    name: what a spec calls it.
-
-    For penalties with a kink at 0, as in |w|, pieces(w) is the sign of each entry, and branch(w, sign, λ) is
-    the value on the side with this sign, extended past the kink.
+    name: the penalty's name in a spec.
+    value: value(w, λ), the term of each entry, in w's shape.
+    derivative: derivative(w, λ), the derivative of each term, in w's shape.
+    pieces: for a penalty with a kink at 0, such as |w|: pieces(w), the sign of each entry.
+    branch: for such a penalty: branch(w, sign, λ), the value on the side with this sign, extended past the
+        kink.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Bounds on the rounding error of a correct gradient, computed in one forward and one backward sweep.
 
-This is a running error analysis: every quantity of the forward pass and of backprop comes with a bound on its
-rounding error. Bounds are of first order in ε, and of second order where both factors of a product may be 0.
-(N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3, "running error analysis".)
+This is a running error analysis: every quantity in the forward pass and in backprop comes with a bound on its
+rounding error (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3). Bounds are
+of first order in ε; where both factors of a product may be 0, they are of second order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradcheck_cli.types import Array
 def forward_errors(
     graph: Graph, parameters: Arrays, values: tuple[Array, ...], arithmetic: Arithmetic
 ) -> tuple[Array, ...]:
-    """Return a bound on |computed − exact| for x and every value of a forward pass."""
+    """Return a bound on |computed − exact| for every value of a forward pass, x included."""
     start = arithmetic.input_eps * np.abs(values[0])
     return errors_from(graph, parameters, values, {INPUT: start}, arithmetic)
 
@@ -36,9 +36,9 @@ def errors_from(
     start: Mapping[int, Array],
     arithmetic: Arithmetic,
 ) -> tuple[Array, ...]:
-    """Return a bound on the error of every value of a forward pass, given the errors of some values.
+    """Return a bound on the error of every value of a forward pass, from known errors of some values.
 
-    start: the given errors, by index of the value. Values that depend on none of these count as exact.
+    start: the known errors, by index of the value. Values that depend on none of these values count as exact.
     """
     errors = [np.zeros(1)] * len(values)
     for value, error in start.items():
@@ -72,9 +72,10 @@ def backward_errors(
     dL_dout: Upstream,
     arithmetic: Arithmetic,
 ) -> BackwardErrors:
-    """Return bounds on the rounding errors of a backward sweep, to first order.
+    """Return first-order bounds on the rounding errors of a backward sweep.
 
-    A number at a kink counts as being on the side that was computed, since the choice is a convention.
+    A number at a kink counts as being on the side that was computed, since the choice of the side is a
+    convention.
     """
     upstream: list[Upstream | None] = [None] * len(values)
     upstream[-1] = dL_dout
@@ -128,7 +129,7 @@ class Rounding:
 def rounding_of(
     network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
 ) -> Rounding:
-    """Return first-order bounds on |computed − exact| in a correct forward pass and backprop.
+    """Return first-order bounds on |computed − exact| in a correct forward pass and in correct backprop.
 
     The penalties are left out.
     """
@@ -157,9 +158,9 @@ def gradient_rounding(
 
 
 def _sound(bound: Array) -> Array:
-    """Return the bound, with inf in place of each NaN. A NaN comes from overflow.
+    """Return the bound with each NaN, which comes from overflow, replaced by inf.
 
-    A negative bound is a bug: it would make correct gradients look wrong.
+    A negative bound fails an assertion, since it would make correct gradients look wrong.
     """
     known: Array = np.where(np.isnan(bound), np.inf, bound)
     assert (known >= 0).all(), "a rounding bound is negative"

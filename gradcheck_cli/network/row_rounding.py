@@ -1,9 +1,9 @@
 """Bound the rounding errors of single activations and losses, and of their derivatives.
 
-The default bounds work for any entry of `ACTIVATIONS` and `LOSSES`. They nudge the arguments by their errors
-and observe the change, and they observe how the function itself rounds in float32. Every part of a bound is
-an absolute value, so no bound can be negative. Functions that allow tighter bounds, or that couple many
-outputs, have a class of their own.
+The default bounds work for any row of `ACTIVATIONS` and `LOSSES`. The arguments are nudged by their errors,
+and the change of the result is observed. The rounding error of the function itself is observed in float32.
+Both parts of a bound are absolute values, so no bound can be negative. Functions that allow tighter bounds,
+or that couple many outputs, have a class of their own.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gradcheck_cli.network.functions import softmax
 from gradcheck_cli.types import Array
 
 FUNCTION_ULPS = 4.0
-"""The error that is assumed for an elementary function's result, in units in the last place."""
+"""The error assumed for the result of an elementary function, in units in the last place (ulps)."""
 
 _MOST_NUDGES = 32
-"""The largest number of groups in which the elements of a coupled row are nudged, one group at a time.
+"""The largest number of groups into which the elements of a coupled row are split.
 
-If several numbers share a group, their nudges have random signs.
+Each group is nudged on its own. If it holds several elements, their nudges have random signs.
 """
 
 _SAMPLES = 4
@@ -34,7 +34,7 @@ Function = Callable[..., Any]
 
 
 class ActivationRow(Protocol):
-    """The fields that rounding analysis needs of a row of `ACTIVATIONS`."""
+    """The fields of a row of `ACTIVATIONS` that rounding analysis needs."""
 
     @property
     def value(self) -> Function: ...
@@ -55,7 +55,7 @@ class ActivationRow(Protocol):
     def absolute(self) -> Function | None: ...
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
-        """Return δ = ∂L/∂a · ∂a/∂z."""
+        """Return δ = ∂L/∂z = ∂L/∂a · ∂a/∂z."""
 
 
 class ActivationRounding:
@@ -65,7 +65,7 @@ class ActivationRounding:
     """
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
-        """Return a bound on the error of a = φ(z) caused by the error of z, without using φ'."""
+        """Return a bound on the part of a = φ(z)'s error that the error of z causes, without using φ'."""
         return _moved(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
@@ -76,7 +76,7 @@ class ActivationRounding:
         """Return a bound on the error of ∂a/∂z, in the shape of ∂a/∂z."""
         carried = _moved(row.derivative, z, z_error, row.coupled, row.pieces)
         error = carried + eps * _own(row.derivative, z)
-        # a(1 − a) and the like are exact only to the rounding of 1.
+        # The error of a (1 − a) and the like is the rounding error of numbers near 1.
         error = error + eps if row.bounded else error
         if row.absolute is None:
             return error
@@ -107,9 +107,10 @@ class ActivationRounding:
 
 
 class SoftmaxRounding(ActivationRounding):
-    """Bounds on the rounding errors of softmax, whose relative error is a difference of two errors of z.
+    """Bounds on the rounding errors of softmax.
 
-    `delta` and `at_most` do not build the Jacobian.
+    The relative error of an output is a difference of two errors of z. `delta` and `at_most` do not build the
+    Jacobian.
     """
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
@@ -145,7 +146,7 @@ class SoftmaxRounding(ActivationRounding):
 
 
 class LossRow(Protocol):
-    """The fields that rounding analysis needs of a row of `LOSSES`."""
+    """The fields of a row of `LOSSES` that rounding analysis needs."""
 
     @property
     def value(self) -> Function: ...
@@ -167,15 +168,15 @@ class LossRow(Protocol):
 
 
 class LossRounding:
-    """Bounds on the rounding errors of a loss, found by nudging the outputs a (…, C).
+    """Bounds on the rounding errors of a loss, found by nudging the network's C outputs a (…, C).
 
     a_error: a bound on the error of a.
     """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
-        """Return ℓ, a bound on its error caused by the error of a, and the size of its terms, each (…).
+        """Return ℓ, a bound on the part of its error that the error of a causes, and the size of its terms.
 
-        The size of the terms is the sum of their absolute values.
+        Each result has the shape (…). The size of the terms is the sum of their absolute values.
         """
         if not row.per_output:
             value = row.value(a, target)
@@ -201,7 +202,10 @@ class LossRounding:
         return carried + eps * rounding
 
     def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
-        """Return a mask (N, C) of the outputs that an error of ± reach may move to either side of a kink."""
+        """Return a mask of the outputs that an error of ± reach may move across a kink.
+
+        The mask has the shape (N, C), for N samples and C outputs.
+        """
         assert row.pieces is not None
         result: Array = row.pieces(a - reach, target) != row.pieces(a + reach, target)
         return result
@@ -211,11 +215,12 @@ class LossRounding:
 class CoupledRounding(LossRounding):
     """Bounds for losses that couple the outputs of a sample and have at most one kink per sample.
 
-    The gradient is a difference of terms that may cancel, so all its entries in a sample get the largest
-    error observed in float32.
+    The gradient is a difference of terms that may cancel. So the bound for all of a sample's entries is the
+    largest error observed in any of them in float32.
 
-    absolute: the size of the numbers that are subtracted in the gradient, such as the 1 of e^a − 1.
-    near_one: whether ℓ is a difference of numbers near 1. If not, these are about as large as the outputs.
+    absolute: the size of the terms that are subtracted in the gradient, such as the 1 of e^a − 1.
+    near_one: whether ℓ is a difference of numbers near 1. Otherwise, ℓ is a difference of numbers about as
+        large as the outputs.
     """
 
     absolute: float = 0.0
@@ -243,7 +248,7 @@ class CoupledRounding(LossRounding):
 
 @dataclass(frozen=True)
 class RoundingOfPositions(LossRounding):
-    """Bounds for a loss that is a sum over positions, added up over all positions.
+    """Bounds for a loss that is a sum over positions: the bounds of the positions, added up.
 
     row: the loss of one position.
     axes: the position axes of an array that has already been summed over the outputs.
@@ -267,9 +272,9 @@ class RoundingOfPositions(LossRounding):
 
 
 class AgainstTheLabelRounding(LossRounding):
-    """Bounds for a loss that falls if the labelled output rises, and rises if any other output does.
+    """Bounds for a loss that falls if the labelled output rises, and rises if any other output rises.
 
-    The loss is thus furthest off if the labelled output is too small and all others are too large.
+    The error of such a loss is largest if the labelled output is too small and all others are too large.
     """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
@@ -285,7 +290,7 @@ class AgainstTheLabelRounding(LossRounding):
 
 
 class CrossEntropyRounding(AgainstTheLabelRounding):
-    """Bounds for cross-entropy, whose gradient is softmax(a) Σ_c target_c − target."""
+    """Bounds for cross-entropy, whose gradient is softmax(a) · Σ target − target."""
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         value, carried, size = super().value(row, a, a_error, target)
@@ -314,7 +319,8 @@ NUDGED_LOSS = LossRounding()
 def _own(function: Function, at: Array) -> Array:
     """Return a bound on the rounding error of `function` at an exact argument, in units of ε.
 
-    It is twice the largest error observed in float32 at arguments nearby, but at least `FUNCTION_ULPS` ulps.
+    The bound is twice the largest error observed in float32 at arguments nearby, and at least `FUNCTION_ULPS`
+    units in the last place.
     """
     own: Array = FUNCTION_ULPS * np.abs(function(at))
     narrow = np.finfo(np.float32)
@@ -352,6 +358,7 @@ def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Func
     """Return how much `function` may change if its argument changes by up to ± `by`.
 
     If a nudge crosses to another smooth piece, the change counts as 0.
+
     coupled: whether each result depends on the whole row.
     """
     here: Array = function(at)
@@ -370,7 +377,8 @@ def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Func
 def _same_pieces(pieces: Function, at: Array, moved: Array, coupled: bool, axes: int) -> Array:
     """Return a mask of the results whose arguments stay on the same smooth piece.
 
-    In a coupled row, all arguments of the row have to stay.
+    In a coupled row, all arguments of the row have to stay on their pieces.
+
     axes: the number of axes of the results.
     """
     same = np.equal(pieces(moved), pieces(at))

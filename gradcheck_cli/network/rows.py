@@ -8,9 +8,9 @@ from typing import Any
 
 
 def bound(row: object, options: Mapping[str, Any], *functions: str) -> dict[str, Any]:
-    """Return the fields of `row` that change when `options` are bound to its functions.
+    """Return the fields of a row, by name, that change when options are bound to its functions.
 
-    functions: the names of the fields that hold these functions.
+    functions: the names of the fields that hold functions with options.
     """
     if not options:
         return {}

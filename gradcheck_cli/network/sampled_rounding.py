@@ -18,7 +18,7 @@ _NUDGE = 2.0**-10
 """The relative distance between the samples, large enough for their rounding errors to be independent."""
 
 _UNLIKE = 10.0
-"""Formulas of other authors may round this many times worse than gradcheck's."""
+"""The rounding errors of other authors' formulas may be this many times as large as gradcheck's."""
 
 _FLOOR = 3e-6
 """No bound is reduced below this share of a tensor's largest entry, since small bounds do no harm."""
@@ -27,11 +27,11 @@ _FLOOR = 3e-6
 def capped(
     bounds: Arrays, network: Network, parameters: Arrays, x: Array, target: Array, dtype: np.dtype[Any]
 ) -> dict[str, Array]:
-    """Return the bounds of the first-order analysis, limited by what the observed rounding makes plausible.
+    """Return the bounds of the first-order analysis, limited to what observed rounding errors make plausible.
 
     The analysis assumes the worst case of every rounding. Through a stack of normalisations or attention, its
-    bounds grow to the size of the gradients themselves and would excuse any mistake. Where common formulas of
-    an activation lose digits that gradcheck's formula keeps, the rounding of such a formula is added.
+    bounds grow to the size of the gradients themselves and would excuse any mistake. If common formulas for
+    an activation lose digits that gradcheck's formula keeps, the rounding error of such a formula is added.
     """
     rng = np.random.default_rng(0)
     rough = _with_common_formulas(network, rng)
@@ -80,7 +80,7 @@ class _Rough(Pointwise):
         return (delta + self._rounding(y, lost) * upstream,), {}
 
     def _rounding(self, y: Array, lost: Array | float) -> Array:
-        """Return errors of ± `lost`, in units of ε."""
+        """Return errors of ± `lost` with random signs, in units of ε."""
         signs = self.rng.choice([-1.0, 1.0], y.shape)
         return np.asarray(float(np.finfo(y.dtype).eps) * lost * signs, dtype=y.dtype)
 

@@ -32,9 +32,10 @@ class Shifted(Network):
 def shifted(
     network: Network, parameters: Arrays, samples: int, values: Mapping[str, int]
 ) -> tuple[Network, Arrays]:
-    """Return the network and its parameters with a shift of 0 added to some values.
+    """Return a network in which some values get a shift of 0, and its parameters, which include the shifts.
 
-    values: the index of each value, by the name of its shift.
+    samples: the number of samples in the batch.
+    values: the index of each value to shift, by the name of its shift.
     """
     if not values:
         return network, parameters

@@ -1,8 +1,8 @@
 """The interface of a step, which defines everything specific to one operation of a network.
 
 A step maps arrays (…, N, *features) to one such array. The leading axes hold perturbations, which are
-evaluated together. N is the number of samples; unless the step couples samples, they may be any selection of
-the batch.
+evaluated together. N is the number of samples, which may be any selection of the batch unless the step
+couples samples.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from gradcheck_cli.network.part import Input, Part, Resting
 from gradcheck_cli.types import Array, Shape
 
 Couples = Literal["nothing", "row", "batch"]
-"""What a step couples, which determines the outputs that one element of its input affects.
+"""The elements that a step couples. They determine the outputs that one element of its input affects.
 
-"nothing": only the same element of the output.  "row": all outputs of its sample.  "batch": the outputs of
-all samples.
+"nothing": only the same element of the output.  "row": all outputs of the same sample.  "batch": the outputs
+of all samples.
 """
 
 
@@ -34,8 +34,8 @@ all samples.
 class Sides:
     """The smooth pieces on which rounding may put the inputs of a step, in the shape of `Step.pieces`.
 
-    below, above: the pieces on the two sides of a kink that rounding may cross; equal if there is none.
-    reach: how far rounding may move a number.
+    below, above: the pieces on the two sides of a kink that rounding may cross; equal if no kink is near.
+    reach: the largest error that rounding may cause in a number.
     more: whether more than two pieces meet at any kink.
     """
 
@@ -48,9 +48,9 @@ class Sides:
 class UnfitError(Exception):
     """Raised if a step does not fit its input.
 
-    `key` is the option at fault, if any; `help` says how to fix it.
-
-    place: where the step is among the spec's layers; empty until the builder fills it in.
+    key: the option at fault; None if no single option is.
+    help: a hint how to fix it.
+    place: the path to the step's layer in the spec; empty until the builder fills it in.
     """
 
     def __init__(self, message: str, key: str = "", help: str | None = None) -> None:
@@ -63,16 +63,18 @@ class UnfitError(Exception):
 class Step:
     """One operation of a network. Subclasses override the defaults as needed.
 
-    name: the step's name in messages.
-    is_activation: whether it is an activation, elementwise or over rows.
-    has_pieces: whether it has kinks.  flat_below: whether it is constant below its kink.
-    channel: the axis of a sample's output that holds its units or channels.
-    makes_images: whether the output is an image [channels, height, width].
-    keeps_axes: whether the axes of an output in the shape of the input keep their meaning.
-    tokens: the number of different tokens if the input holds tokens (whole numbers from 0), else 0.
-    label: the text for this step in a one-line description of a network, if any.
-    formulas: its output and its derivation, as a textbook writes them. Every step needs them.
     In all methods, p holds the step's parameters, by their names in the step.
+
+    name: the step's name in messages.
+    is_activation: whether the step is an activation, elementwise or over rows.
+    has_pieces: whether the step has kinks.
+    flat_below: whether the step is constant below its kink.
+    channel: the axis of a sample's output that holds the units or channels.
+    makes_images: whether the output is an image [channels, height, width].
+    keeps_axes: whether the axes keep their meaning if the output has the same shape as the input.
+    tokens: the number of different tokens if the input holds tokens (whole numbers from 0), else 0.
+    label: the text for this step in a one-line description of a network; empty if it is not mentioned there.
+    formulas: the step's output and gradients as a textbook writes them. Every step needs them.
     """
 
     name: str = ""
@@ -92,9 +94,10 @@ class Step:
         return False
 
     def pieces(self, x: Array) -> Array:
-        """Return the smooth piece on which each element of the input is. Defined only if `has_pieces`.
+        """Return the smooth piece on which each element of the input lies.
 
-        If several inputs determine a piece together, return a piece for each element of the output instead.
+        If several elements determine a piece together, return a piece for each element of the output instead.
+        Defined only if `has_pieces`.
         """
         raise NotImplementedError
 
@@ -103,7 +106,7 @@ class Step:
         return Sides(self.pieces(x - reach), self.pieces(x + reach), reach)
 
     def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
-        """Return the output computed with the given pieces, each extended past its ends.
+        """Return the output computed on the pieces that are passed, even where x is outside its piece.
 
         Defined only if `has_pieces`.
         """
@@ -115,7 +118,7 @@ class Step:
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Step:
-        """Return the step with a spec's options for an input whose samples have the shape `features`.
+        """Return a step with these options of a spec, for an input whose samples have the shape `features`.
 
         Raises an `UnfitError` if the step does not fit the input.
         """
@@ -139,85 +142,109 @@ class Step:
         return None if len(self.shapes[name]) > 1 else 0.0
 
     def constant(self, name: str) -> Array | None:
-        """Return a mask of the parameter's entries that are constants without a gradient; None if none is."""
+        """Return a mask of the parameter's entries that are constants without a gradient.
+
+        Returns None if no entry is constant.
+        """
         return None
 
     def out(self, *features: Shape) -> Shape:
-        """Return the shape of the output for one sample, given the shapes of its inputs."""
+        """Return the shape of the output for one sample.
+
+        features: the shapes of one sample of each input.
+        """
         return features[0]
 
     def multiplications(self, *features: Shape) -> int:
-        """Return roughly how many multiplications a sample takes, not counting elementwise ones.
+        """Return the approximate number of multiplications per sample, not counting elementwise ones.
 
         features: the shapes of one sample of each input.
         """
         return 0
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
-        """Return the output (…, N, *out) for inputs (…, N, *features).
+        """Return the output, (…, N, *out), for N samples of inputs (…, N, *features).
 
         The inputs may be real, complex, or wider than float64.
         """
         raise NotImplementedError
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
-        """Return the part of the output that changes with the perturbed inputs; None if nothing changes.
+        """Return the part of the output that changes if the inputs are perturbed; None if nothing changes.
 
-        Only the forward pass is used. The default works for every step that does not couple samples: it
-        evaluates whole samples.
+        Only the forward pass is used. The default evaluates whole samples; it works for every step that does
+        not couple samples.
+
+        inputs: the perturbed part of each input, or the unperturbed input.
+        output: the unperturbed output.
         """
         return Part(output, output.all, self.forward(p, *(each.whole for each in inputs)))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
-        """Return ∂L/∂input for each input and the gradient of each parameter, given ∂L/∂output (N, *out)."""
+        """Return ∂L/∂input for each input, and the gradient of each parameter.
+
+        upstream: ∂L/∂output, (N, *out), for N samples.
+        """
         raise NotImplementedError
 
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        """Return a bound on the rounding error of the output, given bounds on the errors of the inputs.
+        """Return a bound on the rounding error of the output.
 
         The default works for every step: it nudges the inputs and observes the change.
+
+        errors: a bound on the error of each input.
         """
         return value_error(self, p, inputs, errors, arithmetic)
 
     def error_if_moved(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
-        """Return a bound on the output's rounding error after an entry is perturbed, for exact inputs."""
+        """Return a bound on the output's rounding error after a parameter's entry is perturbed.
+
+        The inputs count as exact.
+        """
         return self.error(p, inputs, output, tuple(np.zeros_like(each) for each in inputs), arithmetic)
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        """Return ∂L/∂input with its error for each input, and an error bound for each parameter's gradient.
+        """Return ∂L/∂input with an error bound for each input, and an error bound for each gradient.
+
+        The gradients are those of the step's parameters.
 
         The default works for every step: it nudges the arguments of `vjp` and observes the change.
         """
         return vjp_error(self, p, known, upstream, arithmetic)
 
     def rows(self, x: Array) -> Array | None:
-        """Return the rows a of the input, (R, K).
+        """Return the R rows a of K numbers in the input, (R, K), for which the step computes z = a wᵀ + b.
 
-        Returns None unless the step computes z = a wᵀ + b for each row.
+        Returns None if the step computes something else.
         """
         return None
 
     def by_row(self, array: Array) -> Array:
-        """Return an array of the output's shape (N, *out) as rows (R, units), in the order of `rows`."""
+        """Reshape an array of the output's shape, (N, *out), to rows, (R, units), in the order of `rows`."""
         return array.reshape(-1, array.shape[-1])
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:
-        """Return how parameter `name` enters the output, z = J w + c; None if z is not affine in w."""
+        """Return the factors with which the parameter w called `name` enters the output: z = J w + c.
+
+        Returns None if the output z is not affine in w.
+        """
         return None
 
     def with_entries(
         self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array
     ) -> Array:
-        """Return the outputs (B, N, *out) after setting only entry which[b] of parameter `name` to to[b].
+        """Return B perturbed outputs, (B, N, *out), for N samples.
 
-        output: the unperturbed output. Only the forward pass is used, never a derivative.
-        Entries that are `constant` stay as they are.
+        For output b, only entry which[b] of parameter `name` is set to to[b]; a `constant` entry keeps its
+        number. Only the forward pass is used, never a derivative.
+
+        output: the unperturbed output.
         """
         results, constant = [], self.constant(name)
         for entry, number in zip(which, to, strict=True):
@@ -228,9 +255,12 @@ class Step:
         return np.stack(results)
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
-        """Return, for each input, a mask (*features) of the features that can affect the network's output.
+        """Return, for each input, a mask of the features that can affect the network's output.
 
-        above: the same mask for this step's output. A feature outside the mask has a gradient of exactly 0.
+        A feature outside the mask has a gradient of exactly 0.
+
+        features: the shape of one sample of each input, which is the shape of its mask.
+        above: the same mask for this step's output.
         """
         return tuple(np.full(each, bool(above.any())) for each in features)
 
@@ -239,6 +269,9 @@ __all__ = ["Arrays", "Couples", "Inputs", "Known", "Sides", "Step", "UnfitError"
 
 
 def columns(array: Array, channel: int) -> Array:
-    """Reshape (N, *features), with the channels at axis `channel` of the features, to (rows, channels)."""
+    """Reshape an array of N samples, (N, *features), to (rows, channels).
+
+    channel: the axis of the features that holds the channels.
+    """
     moved: Any = np.moveaxis(array, 1 + channel, -1)
     return moved.reshape(-1, moved.shape[-1])

@@ -15,9 +15,12 @@ def sum_error(
     factor: Array | None = None,
     factor_error: Array | None = None,
 ) -> Array:
-    """Return a bound (units,) on the error of Σ δ f over the rows, for δ and f of shape (rows, units).
+    """Return a bound on the error of the sum of δ f over the rows, (units,).
 
-    error, factor_error: bounds on the errors of δ and of f.  If no factor is passed, f is 1 and exact.
+    delta: δ, (rows, units).
+    error: a bound on the error of δ.
+    factor: f, (rows, units); by default, an exact 1.
+    factor_error: a bound on the error of f.
     """
     if factor is None or factor_error is None:
         factor, factor_error = np.ones_like(delta), np.zeros_like(delta)

@@ -29,7 +29,7 @@ class Windows:
 
     @property
     def reach(self) -> Shape:
-        """The number of positions that a window spans along each axis, from the first to the last element."""
+        """The number of positions along each axis that a window extends over, gaps included."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
 
     def out(self, size: Shape) -> Shape:
@@ -38,11 +38,14 @@ class Windows:
         return tuple((n + 2 * p - r) // s + 1 for n, p, r, s in along)
 
     def around(self, size: Shape) -> Shape:
-        """Return the size of an input along each axis after adding the padding to this size."""
+        """Return the size along each axis of an input of this size after padding."""
         return tuple(n + 2 * p for n, p in zip(size, self.padding, strict=True))
 
     def padded(self, x: Array, around: float = 0.0) -> Array:
-        """Return x (…, *size) with the padding, `around`, added around its positions."""
+        """Return x (…, *size) with padding added around its positions.
+
+        around: the number to pad with.
+        """
         if not any(self.padding):
             return x
         before = x.shape[: x.ndim - self.axes]
@@ -51,14 +54,14 @@ class Windows:
         return padded
 
     def cropped(self, padded: Array) -> Array:
-        """Return an array without its padding. This is the reverse of `padded`."""
+        """Return a view of an array without its padding. This undoes `padded`."""
         sizes = padded.shape[padded.ndim - self.axes :]
         inner: Any = (..., *(slice(p, n - p) for p, n in zip(self.padding, sizes, strict=True)))
         cropped: Array = padded[inner]
         return cropped
 
     def views(self, padded: Array, out: Shape) -> Iterator[tuple[Shape, Array]]:
-        """Yield each index into the kernel, with a writable view of the element it selects in each window.
+        """Yield each index into the kernel, with a writable view of the elements there in all windows.
 
         out: the number of windows along each axis.
         """
@@ -68,9 +71,9 @@ class Windows:
 
 @lru_cache(maxsize=256)
 def _slices(windows: Windows, out: Shape) -> tuple[tuple[Shape, Any], ...]:
-    """Return each index into the kernel, with the slices of an array that it selects in every window.
+    """Return each index into the kernel, with slices that select the elements at this index in all windows.
 
-    They are cached, since building them every time would slow down small convolutions.
+    The result is cached, since building it every time would slow down small convolutions.
     """
     slices = []
     for index in product(*(range(k) for k in windows.kernel)):

@@ -19,7 +19,10 @@ Clock = Callable[[], Time]
 
 
 def now() -> Time:
-    """Return both clocks of this machine. Processor time includes child processes that have ended."""
+    """Return the processor time and the wall-clock time.
+
+    Processor time includes child processes that have ended.
+    """
     children = os.times()
     return Time(process_time() + children.children_user + children.children_system, perf_counter())
 

@@ -28,18 +28,18 @@ _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")
 
 _FORKING = ("linux", "freebsd")
-"""The systems whose libraries survive a fork. Some on macOS do not."""
+"""The systems on which libraries survive a fork. Some libraries on macOS do not."""
 
 _SMALL = 0.15
-"""Seconds of work below which one process is as fast as several, whose memory has to be copied first."""
+"""Below this many seconds of work, one process is as fast as several, since forking copies memory."""
 
 
 @contextmanager
 def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterator[None]:
     """Evaluate the objective's batches in `jobs` processes as long as the context lasts.
 
-    The batches, and so the results, are the same for any number of processes. There is only one if the system
-    does not support forking, or as long as the clock shows that the work is small.
+    The batches, and so the results, are the same for any number of processes. Only one process is used if the
+    system does not support forking, or as long as the clock shows that the work is small.
     """
     count = cores() if jobs == "auto" else jobs
     if count == 1 or sys.platform not in _FORKING:
@@ -79,7 +79,7 @@ def each_in_processes(
 
 
 _shared: tuple[Callable[[Any], Any], Sequence[Any]]
-"""The work and the items, set in each forked process because they are too large to send."""
+"""The work and the items. Forked processes inherit them, since they are too large to send."""
 
 
 def _share(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
@@ -96,7 +96,7 @@ def _one_of_shared(number: int) -> tuple[int, Any]:
 class Forked:
     """Distributes batches over n processes, each of which evaluates every n-th batch.
 
-    The first batch is evaluated in this process, to show whether the others take long enough to share.
+    The first batch is evaluated in this process, to measure whether sharing the others is worthwhile.
     """
 
     def __init__(self, count: int, clock: Clock) -> None:
@@ -119,7 +119,7 @@ class Forked:
         children = [_fork(batch, share) for share in shares[1:]]
         try:
             for done in map(batch, shares[0]):
-                yield done * len(shares)  # the other processes are about as far
+                yield done * len(shares)  # the other processes have done about as much
             for child, share in zip(list(children), shares[1:], strict=True):
                 _, status = os.waitpid(child, 0)
                 children.remove(child)
@@ -132,7 +132,10 @@ class Forked:
 
 
 def _fork(batch: Callable[[int], int], share: Sequence[int]) -> int:
-    """Start a process that evaluates these batches; its exit status is 0 on success."""
+    """Start a process that evaluates these batches, and return its id.
+
+    The exit status of the process is 0 on success.
+    """
     with warnings.catch_warnings():
         # Python and jax warn about threads. The threads here belong to BLAS, which stops them for a fork, and
         # to a progress bar or jax, whose locks a child that only computes with numpy does not need.

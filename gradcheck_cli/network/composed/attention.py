@@ -29,7 +29,7 @@ class Options:
     bias: whether the projections have biases.
     out_proj: whether a dense layer mixes the outputs of the heads.
     rotations: the steps of the rotary embedding of q and k; empty if q and k are not rotated.
-    padding: the index of the value that says which keys of a sample are padding; empty if none are.
+    padding: the index of the value that marks the padding among a sample's keys; empty if no key is padding.
     """
 
     bias: bool = True
@@ -38,7 +38,10 @@ class Options:
     padding: Sequence[int] = ()
 
     def turned(self, nodes: Nodes, value: int) -> int:
-        """Add the nodes that rotate q or k (heads, tokens, d), if there are any."""
+        """Add the nodes that rotate q or k, if there are any, and return the index of the result.
+
+        value: the index of q or k, (heads, tokens, d), with d features per head.
+        """
         for rotation in self.rotations:
             value = nodes.add(rotation, value)
         return value
@@ -48,8 +51,8 @@ class Options:
 class MultiheadAttention(Options):
     """Self-attention over samples (tokens, width), with the parameters of torch.nn.MultiheadAttention.
 
-    The parameters are in_proj_weight (3 width, width), out_proj.weight (width, width) and, if `bias` is set,
-    in_proj_bias and out_proj.bias.
+    The parameters are in_proj_weight, (3 width, width), out_proj.weight, (width, width), and, if `bias` is
+    set, in_proj_bias and out_proj.bias.
     """
 
     tokens: int
@@ -103,9 +106,10 @@ class GroupedAttention(Options):
 
 
 def _by_head(nodes: Nodes, value: int, shape: Shape, symbol: str) -> int:
-    """Split a value (tokens, heads · d) into heads (heads, tokens, d).
+    """Add the nodes that split a value into heads, from (tokens, heads · d) to (heads, tokens, d).
 
-    shape: (tokens, heads, d).  symbol: what a derivation calls the heads.
+    shape: (tokens, heads, d), with d features per head.
+    symbol: the symbol of the result in a derivation.
     """
     return nodes.add(Permute(3, (1, 0, 2)), nodes.add(Reshape(2, shape), value), symbol=symbol)
 
@@ -113,8 +117,9 @@ def _by_head(nodes: Nodes, value: int, shape: Shape, symbol: str) -> int:
 def _mixed(
     nodes: Nodes, of: MultiheadAttention | GroupedAttention, q: int, k: int, v: int, projection: str
 ) -> int:
-    """Add the nodes that turn q, k and v (heads, tokens, d) into the layer's output (tokens, width).
+    """Add the nodes that compute the layer's output, (tokens, width), from q, k and v.
 
+    q, k, v: the indices of the queries, keys and values, (heads, tokens, d), with d features per head.
     projection: the name of the output projection.
     """
     scale = 1.0 / math.sqrt(of.width // of.heads)

@@ -20,7 +20,7 @@ class AddNode(Protocol):
 
         inputs: the indices of the values that the step takes.
         names: maps each parameter's name in the step to its name in the network.
-        symbol: what a derivation calls the output; empty if it has no symbol.
+        symbol: the symbol of the output in a derivation; empty if it has no symbol.
         """
 
 
@@ -46,8 +46,8 @@ class Nodes:
         """Add a dense step z = a wᵀ + b and return the index of z.
 
         value: the index of a.
-        weight, bias: the names of w and b in the layer; an empty name of b means that there is no b.
-        symbol: what a derivation calls z.
+        weight, bias: the names of w and b in the layer; if the name of b is empty, there is no b.
+        symbol: the symbol of z in a derivation.
         """
         names = {"weight": weight} | ({"bias": bias} if bias else {})
         full = {own: self.prefix + name for own, name in names.items()}

@@ -4,10 +4,12 @@ Each time step has its own nodes, and all steps share the parameters. A paramete
 the steps.
 
     rnn:     h = φ(w_ih x + b_ih + w_hh h + b_hh)
-    lstm:    i, f, o = σ(…), g = tanh(…) of a sum like rnn's; rows of the weights in the order i f g o
+    lstm:    i, f, o = σ(…), g = tanh(…), each of a sum as in rnn
              c = f ⊙ c + i ⊙ g        h = o ⊙ tanh(c)
-    gru:     r, z = σ(…), n = tanh(w_in x + b_in + r ⊙ (w_hn h + b_hn))
-             h = (1 − z) ⊙ n + z ⊙ h; rows of the weights in the order r z n
+    gru:     r, z = σ(…), each of a sum as in rnn;  n = tanh(w_in x + b_in + r ⊙ (w_hn h + b_hn))
+             h = (1 − z) ⊙ n + z ⊙ h
+
+The rows of the weights are in the order i, f, g, o for an LSTM and r, z, n for a GRU.
 
 (S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997. K. Cho et al. introduced the GRU in 2014;
 the reset gate here follows torch.)
@@ -34,9 +36,9 @@ State = tuple[int, ...]
 """The indices of the values that one time step passes to the next; the first value is h."""
 
 Part = Callable[[int, int], int]
-"""A function that extracts the part of gate k from a value that holds all gates.
+"""A function that extracts gate k from a value that holds all gates.
 
-It takes the index of that value and k, and returns the index of the part.
+It takes the index of that value, and k, and returns the index of the gate.
 """
 
 
@@ -45,7 +47,7 @@ class Cell(Protocol):
 
     @property
     def parts(self) -> int:
-        """The number of gates in the rows of a weight. Each gate has `hidden` rows."""
+        """The number of gates in the rows of a weight. Each gate has as many rows as the layer has units."""
 
     @property
     def states(self) -> int:
@@ -53,7 +55,7 @@ class Cell(Protocol):
 
     @property
     def sums(self) -> tuple[str, str]:
-        """The symbols of w_ih x + b_ih and w_hh h + b_hh; empty if only their sum needs one."""
+        """The symbols of w_ih x + b_ih and w_hh h + b_hh; both are empty if only their sum needs a symbol."""
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
         """Add the nodes of one time step and return the next state.
@@ -113,22 +115,25 @@ class GruCell:
 
 
 _RAISED = str.maketrans({"_": "", "l": "", **dict(zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True))})
-"""The spelling of a level's number in the symbols of its values: h¹ for `_l1`."""
+"""Translates the suffix of a level's parameters to that of its symbols: `_l1` to ¹, as in h¹."""
 
 CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCell()}
 """Maps each kind of recurrent layer to its cell."""
 
 
 class Initial(Protocol):
-    """Where a state before the first step comes from, for all levels and directions in torch's order."""
+    """The source of a state before the first step, for all levels and directions in torch's order."""
 
     def __call__(self, nodes: Nodes, x: int) -> int | None:
-        """Add its nodes; return the index of the value (levels · directions, hidden), or None for 0."""
+        """Add the nodes of the state, and return its index; None if the state is 0.
+
+        The state has the shape (levels · directions, hidden).
+        """
 
 
 @dataclass(frozen=True)
 class Zero:
-    """A state of 0."""
+    """A state of 0 before the first step."""
 
     def __call__(self, nodes: Nodes, x: int) -> None:
         return None
@@ -136,7 +141,10 @@ class Zero:
 
 @dataclass(frozen=True)
 class Learned:
-    """A state that is a parameter (levels · directions, hidden), the same for every sample."""
+    """A state before the first step that is a parameter and the same for every sample.
+
+    shape: (levels · directions, hidden).
+    """
 
     name: str
     shape: Shape
@@ -148,7 +156,10 @@ class Learned:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A state that is given, (levels · directions, hidden), the same for every sample."""
+    """A state before the first step that the spec gives and that is the same for every sample.
+
+    value: the state, (levels · directions, hidden).
+    """
 
     value: Array
 
@@ -158,9 +169,10 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class KnownBySample:
-    """A state that is given for each sample, (N, levels · directions, hidden).
+    """A state before the first step that the spec gives for each sample.
 
-    key: the key of the spec that gives it.
+    value: the states of N samples, (N, levels · directions, hidden).
+    key: the spec's key for the states.
     """
 
     value: Array
@@ -174,7 +186,7 @@ class KnownBySample:
 class Recurrent:
     """A recurrent layer over samples (steps, inputs), with one or more levels stacked on top of each other.
 
-    initial: where the states before the first step come from: h and, in an LSTM, c. A state that is left out
+    initial: the sources of the states before the first step: h and, in an LSTM, c. A state that is left out
         is 0.
     """
 
@@ -187,9 +199,9 @@ class Recurrent:
     initial: Sequence[Initial] = ()
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add the layer's nodes and return the index of its output h (steps, hidden · directions).
+        """Add the layer's nodes and return the index of its output h, (steps, hidden · directions).
 
-        x: the index of the input (steps, inputs).
+        x: the index of the input, (steps, inputs).
         """
         value, inputs, directions = x, self.inputs, (False, True)[: 1 + self.bidirectional]
         initial = [given(nodes, x) for given in self.initial]
@@ -206,7 +218,10 @@ class Recurrent:
         return value
 
     def _initial(self, nodes: Nodes, x: int, initial: Sequence[int | None], place: int) -> State:
-        """Return the state before the first step of one level in one direction, number `place` of all."""
+        """Return the state before the first step, for one level in one direction.
+
+        place: the index of this level and direction, in torch's order.
+        """
         zero = Constant(np.zeros(self.hidden), 2)
         values = [*initial, *(None,) * (self.cell.states - len(initial))]
         return tuple(
@@ -216,7 +231,10 @@ class Recurrent:
     def _direction(
         self, nodes: Nodes, value: int, inputs: int, state: State, suffix: str, reverse: bool
     ) -> int:
-        """Add the nodes of one level in one direction; return the index of its outputs h (steps, hidden)."""
+        """Add the nodes of one level in one direction, and return the index of its outputs h.
+
+        The outputs have the shape (steps, hidden).
+        """
         units, outputs = self.cell.parts * self.hidden, {}
         if self.levels > 1 or self.bidirectional:
             nodes = replace(nodes, mark=suffix.translate(_RAISED).replace("reverse", "←"))

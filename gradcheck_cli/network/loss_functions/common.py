@@ -12,12 +12,12 @@ from gradcheck_cli.types import Array
 
 
 def absolute(d: Array) -> Array:
-    """Return |d|; for a complex d, −d if its real part is negative, else d."""
+    """Return |d| for a real d; for a complex d, return −d if its real part is negative, else d."""
     return np.where(d.real < 0, -d, d) if np.iscomplexobj(d) else np.abs(d)
 
 
 def mse(a: Array, target: Array) -> Array:
-    """Return Σ (a − y)²."""
+    """Return the sum of (a − y)² over the outputs a of each sample, with y the target."""
     d = a - target
     d *= d
     return row_sums(d)
@@ -29,7 +29,7 @@ def huber(a: Array, target: Array, delta: float) -> Array:
 
 
 def huber_branch(a: Array, target: Array, side: Array, delta: float) -> Array:
-    """Return Huber's loss on the given pieces, extended past their ends."""
+    """Return Huber's loss computed on the pieces in `side`, even where an output is outside its piece."""
     d = a - target
     return row_sums(np.where(side == 0, 0.5 * d * d, delta * (side * d - 0.5 * delta)))
 
@@ -43,8 +43,8 @@ def huber_pieces(a: Array, target: Array, delta: float) -> Array:
 def cross_entropy(a: Array, target: Array) -> Array:
     """Return Σ_c target_c (log Σₖ e^aₖ − a_c) for logits a.
 
-    The largest logit is subtracted from all first, so that the largest term of the sum over k is 1.
-    Taking log1p of the sum of the other terms keeps the digits of a loss near 0.
+    First, the largest logit is subtracted from all logits, so that the largest term of the sum over k is 1.
+    Then log1p of the sum of the other terms keeps the digits of a loss near 0.
     """
     if np.iscomplexobj(a):
         largest = np.take_along_axis(a, a.real.argmax(axis=-1, keepdims=True), axis=-1)
@@ -60,7 +60,7 @@ def cross_entropy(a: Array, target: Array) -> Array:
 def _first_zeros(shifted: Array) -> Array:
     """Return a mask of the first 0 in each row.
 
-    Rows with several zeros need a cumulative sum, which is skipped if there are none.
+    Rows with several zeros need a cumulative sum, which is skipped if no row has several.
     """
     zero = shifted == 0
     if np.count_nonzero(zero) > zero.size // zero.shape[-1]:
@@ -69,12 +69,12 @@ def _first_zeros(shifted: Array) -> Array:
 
 
 def cross_entropy_gradient(a: Array, target: Array) -> Array:
-    """Return softmax(a) Σ target − target."""
+    """Return the gradient of cross-entropy, softmax(a) · Σ target − target."""
     return softmax(a) * target.sum(axis=-1, keepdims=True) - target
 
 
 def bce_with_logits(a: Array, target: Array) -> Array:
-    """Return Σ target softplus(−a) + (1 − target) softplus(a), keeping the digits of a loss near 0."""
+    """Return Σ target softplus(−a) + (1 − target) softplus(a), with the digits of a loss near 0 kept."""
     right = a.real > 0
     linear = np.where(right, a * (1.0 - target), -a * target)
     return row_sums(linear + log1p(np.exp(np.where(right, -a, a))))
@@ -83,19 +83,19 @@ def bce_with_logits(a: Array, target: Array) -> Array:
 def margins(a: Array, target: Array) -> Array:
     """Return the margin s_j − s_y + 1 of every output j, for scores s = a and the label y.
 
-    The labelled output gets −1, so that it never counts.
+    The labelled output gets −1 instead, so that it never counts.
     """
     labelled = row_sums(a * target)[..., None]
     return np.where(target > 0, -1.0, a - labelled + 1.0)
 
 
 def hinge(a: Array, target: Array) -> Array:
-    """Return the sum of all positive margins."""
+    """Return the hinge loss: the sum of all positive margins."""
     return hinge_branch(a, target, margins(a, target).real > 0)
 
 
 def hinge_branch(a: Array, target: Array, counts: Array) -> Array:
-    """Return the sum of the margins that count."""
+    """Return the sum of the margins of the outputs that `counts` marks."""
     return row_sums(np.where(counts, margins(a, target), 0.0))
 
 

@@ -1,7 +1,7 @@
 """The multi-class margin loss, like torch.nn.MultiMarginLoss: w_y / C Σ max(0, margin − a_y + aⱼ)^p.
 
-The sum is over j ≠ y. Every function takes a of shape (…, N, C) and a target (N, C), which is the class
-weight w_y at the label y and 0 elsewhere.
+The sum is over j ≠ y. Every function takes C outputs a of N samples, (…, N, C), and a target (N, C), which is
+the class weight w_y at the label y and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ from gradcheck_cli.types import Array
 
 
 def _over(a: Array, target: Array, margin: float) -> Array:
-    """Return margin − a_y + aⱼ for every output j, and −1 for the label y, so that it never counts."""
+    """Return margin − a_y + aⱼ for every output j, and −1 for the label y, so that the label never counts."""
     labelled = row_sums(np.where(target > 0, a, 0.0))[..., None]
     return np.where(target > 0, -1.0, a - labelled + margin)
 
 
 def multi_margin_pieces(a: Array, target: Array, p: int, margin: float) -> Array:
-    """Return which outputs count."""
+    """Return a mask of the outputs that count: those with a positive margin − a_y + aⱼ."""
     return _over(a, target, margin).real > 0
 
 
 def multi_margin(a: Array, target: Array, p: int, margin: float) -> Array:
-    """Return the loss."""
+    """Return the multi-class margin loss, w_y / C Σ max(0, margin − a_y + aⱼ)^p over j ≠ y."""
     return multi_margin_branch(a, target, multi_margin_pieces(a, target, p, margin), p, margin)
 
 
 def multi_margin_branch(a: Array, target: Array, counts: Array, p: int, margin: float) -> Array:
-    """Return the loss of the outputs that count."""
+    """Return the sum of the loss's terms for the outputs that `counts` marks."""
     terms = np.where(counts, _over(a, target, margin), 0.0) ** p
     return target.sum(axis=-1) / a.shape[-1] * row_sums(terms)
 
 
 def multi_margin_gradient(a: Array, target: Array, p: int, margin: float) -> Array:
-    """Return p over^(p − 1) for every output that counts, and minus their sum at the label, times w_y / C."""
+    """Return the gradient of the multi-class margin loss.
+
+    With over = max(0, margin − a_y + aⱼ), it is w_y / C · p over^(p − 1) for every output j other than the
+    label y, and minus the sum of these at the label.
+    """
     over = _over(a, target, margin)
     slopes = (over > 0) * (over if p == 2 else np.ones_like(over)) * p
     at_label = np.where(target > 0, slopes.sum(axis=-1, keepdims=True), 0.0)

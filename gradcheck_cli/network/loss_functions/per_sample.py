@@ -1,8 +1,8 @@
 """Losses that compare whole vectors of outputs, so that every output of a sample affects every slope.
 
-Every function takes outputs `a` of shape (…, N, C) and a target of shape (N, C). A loss with a kink has one
-kink per sample, at which its margin (…, N) changes sign. Pieces (…, N, C) hold the piece of each sample in
-their first column.
+Every function takes C outputs a of N samples, (…, N, C), and a target y, (N, C). A loss with a kink has one
+kink per sample, where its margin, (…, N), changes sign. The first column of the pieces, (…, N, C), holds the
+piece of each sample.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from gradcheck_cli.types import Array
 
 
 def in_first_column(on: Array, outputs: int) -> Array:
-    """Return pieces (…, N, C) whose first column holds the piece of each sample, `on` (…, N)."""
+    """Return pieces, (…, N, C), whose first column holds the pieces of the N samples.
+
+    on: the piece of each sample, (…, N).
+    outputs: the number C of outputs.
+    """
     pieces = np.zeros((*on.shape, outputs), dtype=np.int8)
     pieces[..., 0] = on
     return pieces
@@ -34,13 +38,16 @@ def _along(v: Array) -> Array:
 
 
 def dice(a: Array, target: Array, smooth: float) -> Array:
-    """Return 1 − (2 Σ p y + smooth) / (Σ p + Σ y + smooth) for p = σ(a)."""
+    """Return the dice loss, 1 − (2 Σ p y + smooth) / (Σ p + Σ y + smooth), with p = σ(a) and the target y."""
     p = sigmoid(a)
     return 1.0 - (2.0 * row_sums(p * target) + smooth) / (row_sums(p) + target.sum(axis=-1) + smooth)
 
 
 def dice_gradient(a: Array, target: Array, smooth: float) -> Array:
-    """Return ∂p/∂a times the quotient rule's (2 Σ p y + smooth) / D² − 2 y / D."""
+    """Return the gradient of the dice loss: ∂p/∂a · ((2 Σ p y + smooth) / D² − 2 y / D).
+
+    Here p = σ(a), y is the target, and D = Σ p + Σ y + smooth.
+    """
     p = sigmoid(a)
     overlap = (2.0 * row_sums(p * target) + smooth)[..., None]
     size = (row_sums(p) + target.sum(axis=-1) + smooth)[..., None]
@@ -51,24 +58,24 @@ def dice_gradient(a: Array, target: Array, smooth: float) -> Array:
 
 
 def cosine_margin(a: Array, target: Array, eps: float) -> Array:
-    """Return ‖a‖ − eps, by which a is longer than eps."""
+    """Return ‖a‖ − eps, which is positive if a is longer than eps."""
     return _norm(a) - eps
 
 
 def cosine(a: Array, target: Array, eps: float) -> Array:
-    """Return 1 − cos(a, y); vectors shorter than eps count as having that length."""
+    """Return 1 − cos(a, y), with y the target. Vectors shorter than eps count as having the length eps."""
     on = in_first_column(cosine_margin(a, target, eps).real > 0, a.shape[-1])
     return cosine_branch(a, target, on, eps)
 
 
 def cosine_branch(a: Array, target: Array, side: Array, eps: float) -> Array:
-    """Return the loss computed as if a were longer than eps where `side` is 1, and shorter elsewhere."""
+    """Return the cosine loss as if a were longer than eps where `side` is 1, and shorter than eps elsewhere."""
     size = np.where(side[..., 0] > 0, _norm(a), eps)
     return 1.0 - row_sums(a * target) / (size * np.maximum(_norm(target), eps))
 
 
 def cosine_gradient(a: Array, target: Array, eps: float) -> Array:
-    """Return (cos(a, y) a / ‖a‖ − y / ‖y‖) / ‖a‖."""
+    """Return the gradient of the cosine loss, (cos(a, y) a / ‖a‖ − y / ‖y‖) / ‖a‖, with y the target."""
     norm = _norm(a)[..., None]
     size = np.maximum(norm, eps)
     unit, unit_y = a / size, target / np.maximum(_norm(target), eps)[..., None]
@@ -77,7 +84,7 @@ def cosine_gradient(a: Array, target: Array, eps: float) -> Array:
 
 
 def cosine_lengths(a: Array, target: Array, eps: float) -> tuple[Array, ...]:
-    """Return the length of each a as the loss counts it: at least eps, below which the loss is linear."""
+    """Return the length of each a, but at least eps. For a shorter a, the loss is linear."""
     return (np.maximum(_norm(a).real, eps),)
 
 
@@ -85,7 +92,10 @@ def cosine_lengths(a: Array, target: Array, eps: float) -> tuple[Array, ...]:
 
 
 def _to_positive_and_negative(a: Array, eps: float) -> tuple[Array, Array]:
-    """Return anchor − positive + eps and anchor − negative + eps, (…, N, C / 3) each."""
+    """Return anchor − positive + eps and anchor − negative + eps, each (…, N, C / 3).
+
+    The C outputs of each of the N samples hold anchor, positive and negative.
+    """
     anchor, positive, negative = np.split(a, 3, axis=-1)
     return anchor - positive + eps, anchor - negative + eps
 
@@ -103,20 +113,20 @@ def triplet_lengths(a: Array, target: Array, margin: float, eps: float) -> tuple
 
 
 def triplet(a: Array, target: Array, margin: float, eps: float) -> Array:
-    """Return the margin of each sample, or 0 if it is negative."""
+    """Return the triplet loss: the margin of each sample, or 0 if the margin is negative."""
     over = triplet_margin(a, target, margin, eps)
     return np.where(over.real > 0, over, 0.0)
 
 
 def triplet_branch(a: Array, target: Array, side: Array, margin: float, eps: float) -> Array:
-    """Return the margin where `side` is 1, else 0."""
+    """Return the triplet margin of each sample where `side` is 1, and 0 elsewhere."""
     return np.where(side[..., 0] > 0, triplet_margin(a, target, margin, eps), 0.0)
 
 
 def triplet_gradient(a: Array, target: Array, margin: float, eps: float) -> Array:
-    """Return (v_p − v_n, −v_p, v_n) for the unit vectors from positive and negative to the anchor, or 0.
+    """Return the gradient of the triplet loss: (v_p − v_n, −v_p, v_n), or 0 if the loss is 0.
 
-    The gradient is 0 if the loss is 0.
+    v_p and v_n are the unit vectors that point from positive and from negative to the anchor.
     """
     to_positive, to_negative = (_along(each) for each in _to_positive_and_negative(a, eps))
     over = (triplet_margin(a, target, margin, eps) > 0)[..., None].astype(a.dtype)
@@ -127,7 +137,7 @@ def triplet_gradient(a: Array, target: Array, margin: float, eps: float) -> Arra
 
 
 def _apart(a: Array) -> Array:
-    """Return the difference (…, N, C / 2) of the two embeddings that the outputs a hold."""
+    """Return the difference between the two embeddings in each sample's C outputs, (…, N, C / 2)."""
     one, other = np.split(a, 2, axis=-1)
     return one - other
 
@@ -138,18 +148,21 @@ def contrastive_margin(a: Array, target: Array, margin: float) -> Array:
 
 
 def contrastive_lengths(a: Array, target: Array, margin: float) -> tuple[Array, ...]:
-    """Return the distance of the two embeddings."""
+    """Return the distance between the two embeddings of each sample."""
     return (_norm(_apart(a)),)
 
 
 def contrastive(a: Array, target: Array, margin: float) -> Array:
-    """Return y d² + (1 − y) max(0, margin − d)², where d is the distance of the embeddings."""
+    """Return y d² + (1 − y) max(0, margin − d)², with the distance d of the embeddings and the target y."""
     on = in_first_column(contrastive_margin(a, target, margin).real > 0, a.shape[-1])
     return contrastive_branch(a, target, on, margin)
 
 
 def contrastive_branch(a: Array, target: Array, side: Array, margin: float) -> Array:
-    """Return the loss with max(0, margin − d) replaced by margin − d where `side` is 1, else by 0."""
+    """Return the contrastive loss with margin − d in place of max(0, margin − d) where `side` is 1, else 0.
+
+    Here d is the distance of the embeddings.
+    """
     apart, alike = _apart(a), target[..., 0]
     short = np.where(side[..., 0] > 0, margin - _norm(apart), 0.0)
     return alike * row_sums(apart * apart) + (1.0 - alike) * short * short
@@ -167,12 +180,15 @@ def contrastive_gradient(a: Array, target: Array, margin: float) -> Array:
 
 
 def kl_gaussian(a: Array, target: Array) -> Array:
-    """Return −½ Σ (1 + logvar − mu² − e^logvar), computed with expm1 to keep its digits near 0."""
+    """Return −½ Σ (1 + logvar − mu² − e^logvar), the divergence of a Gaussian from the standard normal.
+
+    The outputs hold mu and logvar. Using expm1 keeps the digits of a loss near 0.
+    """
     mu, logvar = np.split(a, 2, axis=-1)
     return 0.5 * row_sums(mu * mu + (np.expm1(logvar) - logvar))
 
 
 def kl_gaussian_gradient(a: Array, target: Array) -> Array:
-    """Return (mu, ½ (e^logvar − 1))."""
+    """Return the gradients with respect to mu and logvar: mu and ½ (e^logvar − 1)."""
     mu, logvar = np.split(a, 2, axis=-1)
     return np.concatenate([mu, 0.5 * (np.exp(logvar) - 1.0)], axis=-1)

@@ -2,32 +2,33 @@
 
 A step maps arrays (…, N, *features) to one such array. To add a kind:
 
-1. Write its file here: a frozen dataclass whose base is `step.Step`, with the mathematics in its docstring.
-   It needs `vjp`, and `forward`, which accepts real, complex and wide numbers and any axes before that of the
-   samples. It also needs `formulas`, from which `gradcheck explain` and the docs write its derivation. Then
-   override what applies; everything else has a default:
+1. Write its file here: a frozen dataclass that derives from `step.Step`, with the mathematics in its
+   docstring. The step needs `vjp`, and `forward`, which accepts real, complex and wide numbers and any number
+   of axes before the samples' axis. It also needs `formulas`, from which `gradcheck explain` and the docs
+   write its derivation. Then override what applies; everything else has a default:
 
-   - `of(features, **options)` builds it from the options of a spec, and raises an `UnfitError` that names the
-     option at fault. `out(*features)` is the shape of the output, if it differs from that of the input.
-   - `shapes`: its parameters. `centre(name)` is None for weights, 0 for biases and 1 for scales.
+   - `of(features, **options)` builds the step from the options of a spec, and raises an `UnfitError` that
+     names the option at fault. `out(*features)` is the shape of the output, if it differs from the input's.
+   - `shapes`: the shapes of the parameters. `centre(name)` is None for weights, 0 for biases, 1 for scales.
    - `couples`: "nothing" if each number affects only its own output, "batch" if samples affect each other.
-   - `factors(name, inputs)`: how a parameter enters the output, if the output is affine in it. Then all
-     entries of a unit can be checked by unit differences. Otherwise every entry is perturbed on its own,
-     which is slower.
-   - `part`: which part of the output a perturbed part of the input changes. The default evaluates whole
-     samples, which is slower.
-   - `has_pieces`, `pieces`, `branch` and `sides` if it has kinks.
+   - `factors(name, inputs)`: how a parameter enters the output, if the output is affine in the parameter.
+     Then all entries of a unit can be checked by unit differences. Otherwise every entry is perturbed on its
+     own, which is slower.
+   - `part`: the part of the output that changes with a perturbed part of the input. The default evaluates
+     whole samples, which is slower.
+   - `has_pieces`, `pieces`, `branch` and `sides`, if the step has kinks.
    - `error` and `vjp_error`: bounds on rounding errors. The defaults nudge the inputs and observe the outputs
      (`nudged_rounding`); an analysis of the step itself is faster and tighter.
-   - `heard`: which inputs can matter, if not all of them do. `with_entries`: a faster way to perturb entries.
+   - `heard`: a mask of the inputs that can matter, if not all can. `with_entries`: a faster way to perturb
+     entries.
    - `label`, `makes_images`, `channel`, `multiplications`: see `Step`.
 
 2. Add its line to `STEPS`, if a layer of a spec is this step alone.
 3. Write its model, a `LayerItem`, in the file of its family in `spec.layers`, and add its line to `KINDS`
-   there. Its `build` adds nodes to a `Builder`: by default the step of `STEPS`. A layer of several steps, or
-   of other layers, overrides `build`.
+   there. `build` adds the layer's nodes to a `Builder`; by default, it adds the one step in `STEPS`. A layer
+   that consists of several steps, or of other layers, overrides `build`.
 4. Add rows to `tests/network/step_kinds.py` for the step, and to `tests/layer_kinds.py` for the layer, each
-   with torch's function in the test of the same name. Every promise is tested on random draws of them.
+   with torch's function in the test of the same name. Every promise is tested on random draws of these rows.
 5. Add its row to `docs/reference/layers.md`, and an example to `docs/_generate/derivations.py`.
 """
 
@@ -76,4 +77,4 @@ STEPS: Mapping[str, type[Step]] = {
     "permute": Permute,
     "reshape": Reshape,
 }
-"""The step of each layer of a spec that is a single step, by the key for the kind of layer."""
+"""Maps the spec's key for each kind of layer that is a single step to that step."""

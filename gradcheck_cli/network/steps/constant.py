@@ -1,4 +1,4 @@
-"""A constant as a step, such as the initial state of a recurrent layer: out = c, so that ∂L/∂x = 0."""
+"""A step that outputs a constant, such as the initial state of a recurrent layer: out = c, so ∂L/∂x = 0."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Constant(Linear):
-    """Output the array `value` for every sample. The input is used only for its number of samples.
+    """Output the array `value` for every sample. Only the input's number of samples is used.
 
     axes: the number of axes of one sample of the input.
     """

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Shape
 class Conv1d(Convolution):
     """A convolution over sequences.
 
-    The parameters are `weight` (channels, in / groups, k) and `bias` (channels,).
+    The parameters are `weight`, (channels, in / groups, k) for a kernel of length k, and `bias`, (channels,).
     """
 
     kernel: tuple[int]

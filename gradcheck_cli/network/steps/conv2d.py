@@ -19,7 +19,7 @@ Pair = tuple[int, int]
 class Conv2d(Convolution):
     """A convolution over images.
 
-    The parameters are `weight` (channels, in / groups, kh, kw) and `bias` (channels,).
+    The parameters are `weight`, (channels, in / groups, *kernel), and `bias`, (channels,).
     """
 
     kernel: Pair

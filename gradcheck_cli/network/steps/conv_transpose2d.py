@@ -7,7 +7,8 @@ and dilation d:
     ∂L/∂w[i, o, k] = Σ over samples and p of x[i, p] δ[o, s p + d k − padding]        ∂L/∂b = Σ δ
     ∂L/∂x[i, p] = Σ over (o, k) of w[i, o, k] δ[o, s p + d k − padding],   a convolution of δ with w
 
-So all of these follow from one convolution: from the output's channels to the input's, with the same weight.
+So z and all gradients follow from one convolution with the same weight, from the output's channels to the
+input's.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from gradcheck_cli.types import Array, Shape
 class ConvTranspose2d(Step):
     """A transposed convolution over images.
 
-    The parameters are `weight` (in, channels / groups, kh, kw) and `bias` (channels,).
-    output_padding: the numbers of rows and columns added at the end of the output, less than the stride.
+    The parameters are `weight`, (in, channels / groups, *kernel), and `bias`, (channels,).
+
+    output_padding: the numbers of rows and columns to add at the end of the output; each is less than the
+        stride or the dilation.
     """
 
     inputs: int
@@ -103,7 +106,7 @@ class ConvTranspose2d(Step):
         return z
 
     def _spread(self, x: Array, w: Array) -> Array:
-        """Return z without the bias."""
+        """Return the output z without the bias."""
         out = self.out(x.shape[-3:])
         flat = x.reshape(-1, *x.shape[-3:])
         z = self.down.handed_down(flat, w, (len(flat), *out))
@@ -158,9 +161,9 @@ class ConvTranspose2d(Step):
         return Spread(self._taken(x), InputUnits(out, self.groups, self.inputs), self.shapes["weight"], every)
 
     def _taken(self, x: Array) -> Array:
-        """Return the inputs that each position of the output depends on, with 0 where there is none.
+        """Return the inputs that each position of the output depends on, and 0 in place of missing ones.
 
-        The shape is (groups, positions · N, in / groups · kernel).
+        The shape is (groups, positions · N, in / groups · kernel), for N samples.
         """
         windows, size = self.down.windows, self.out(x.shape[1:])[1:]
         taken = np.zeros((*x.shape[:2], *self.kernel, *windows.around(size)), x.dtype)

@@ -2,14 +2,14 @@
 
     z[o, p] = Σ over (c, k) of w[o, c, k] x[c, s p + d k] + b[o]
 
-Here s is the stride and d the dilation, and the positions of x include the padding. A patch is what the
-kernel sees at one position p of the output. With a patch as a row a, this is a dense step whose weight all
-positions of all samples share:
+Here s is the stride and d the dilation, and the positions of x include the padding. A patch is the part of x
+under the kernel at one position p of the output. If each patch is a row a, this is a dense step, and all
+positions of all samples share its weight:
 
     ∂L/∂w = Σ over samples and positions of δ aᵀ        ∂L/∂b = Σ δ
     ∂L/∂x = Σ δ w, each added back at the positions of its patch
 
-Groups split the channels: output group g sees only input group g.
+Groups split the channels: each group of output channels depends only on the same group of input channels.
 """
 
 from __future__ import annotations
@@ -81,14 +81,15 @@ class Convolution(Step):
         return bias.reshape(-1, *(1,) * self.windows.axes)
 
     def convolved(self, x: Array, w: Array) -> Array:
-        """Return the convolution of x (…, in, *size) with w, without the bias."""
+        """Return the convolution of x, (…, in, *size), with w, without the bias."""
         size = self.windows.out(x.shape[x.ndim - self.windows.axes :])
         return self.over_patches(np.swapaxes(self._columns(x), -1, -2), w, size)
 
     def over_patches(self, rows: Array, w: Array, size: Shape) -> Array:
-        """Return the convolution without the bias, computed from one patch for each position of the output.
+        """Return the convolution without the bias, computed from its patches.
 
-        rows: the patches.  size: the output's length along each position axis.
+        rows: one patch for each position of the output, as `patches` returns them.
+        size: the output's length along each position axis.
         """
         kernels = w.reshape(self.groups, self.channels // self.groups, -1)
         z = np.matmul(kernels, np.swapaxes(rows, -1, -2))  # (…, groups, channels of the group, positions)
@@ -119,7 +120,11 @@ class Convolution(Step):
         return (self.handed_down(upstream, p["weight"], inputs[0].shape),), gradients
 
     def over_rows(self, delta: Array, rows: Array) -> Array:
-        """Return ∂L/∂w = Σ δ aᵀ over the samples and positions, for patches a."""
+        """Return ∂L/∂w = Σ δ aᵀ, summed over all samples and positions.
+
+        delta: δ = ∂L/∂z.
+        rows: the patches a.
+        """
         count = len(delta)
         of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)
         total = np.tensordot if self.groups == 1 else None
@@ -128,7 +133,10 @@ class Convolution(Step):
         return np.einsum("ngop,ngpk->gok", of_groups, rows).reshape(self.shapes["weight"])
 
     def handed_down(self, delta: Array, w: Array, shape: Shape) -> Array:
-        """Return ∂L/∂input, (N, in, *size): each δ w added back at the positions of its patch."""
+        """Return ∂L/∂input, (N, in, *size), for N samples.
+
+        Each δ w is added back at the positions of its patch.
+        """
         count, size = len(delta), delta.shape[2:]
         of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)
         kernels = w.reshape(self.groups, self.channels // self.groups, -1)

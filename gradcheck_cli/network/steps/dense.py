@@ -29,7 +29,7 @@ from gradcheck_cli.types import Array, Shape
 class Dense(Step):
     """A dense step.
 
-    The parameters are `weight` (units, inputs) and, unless `bias` is False, `bias` (units,).
+    The parameters are `weight`, (units, inputs), and, unless `bias` is False, `bias`, (units,).
     """
 
     inputs: int
@@ -121,7 +121,7 @@ class Dense(Step):
         return (Upstream(*(each.reshape(shape) for each in below)),), gradients
 
     def _own(self, of_each: dict[str, Any]) -> dict[str, Any]:
-        """Keep the value for the weight and, if there is a bias, the value for the bias."""
+        """Keep the entry for the weight and, if the step has a bias, the entry for the bias."""
         return of_each if self.bias else {"weight": of_each["weight"]}
 
     def _bias(self, p: Arrays) -> Array:

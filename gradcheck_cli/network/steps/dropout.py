@@ -2,8 +2,8 @@
 
     ∂L/∂x = mask ⊙ ∂L/∂out
 
-Scaling by 1 / (1 − p) in training is known as inverted dropout. `Dropout` has one mask for all samples,
-`SampleDropout` a mask for each.
+Here p is the probability of dropping a number. Scaling by 1 / (1 − p) in training is known as inverted
+dropout. `Dropout` has one mask for all samples; `SampleDropout` has a mask for each sample.
 (N. Srivastava et al., "Dropout", JMLR 15, 2014.)
 """
 
@@ -38,7 +38,10 @@ class Dropout(Linear):
 
     @classmethod
     def drawn(cls, features: Shape, p: float, seed: int) -> Dropout:
-        """Return dropout with a random mask. A feature is dropped with probability p, or divided by 1 − p."""
+        """Return dropout with a random mask.
+
+        A feature is dropped with probability p; otherwise, it is divided by 1 − p.
+        """
         kept = np.random.default_rng(seed).random(features) >= p
         return cls(kept / (1.0 - p))
 
@@ -65,7 +68,10 @@ class Dropout(Linear):
 
 @dataclass(frozen=True)
 class SampleDropout(Step):
-    """Multiply x by `scale` and by its second input, the mask of each sample: 1 for a number that is kept."""
+    """Multiply x by `scale` and by the second input, the mask of each sample.
+
+    The mask is 1 for a number that is kept, else 0.
+    """
 
     scale: float = 1.0
     couples = "nothing"
@@ -116,5 +122,5 @@ class SampleDropout(Step):
 
 
 def _rounded(handed: Upstream, arithmetic: Arithmetic) -> Upstream:
-    """Return a gradient with the error of one more multiplication."""
+    """Return a gradient whose error bound includes the rounding error of one more multiplication."""
     return replace(handed, error=handed.error + arithmetic.eps * np.abs(handed.value) + arithmetic.tiny)

@@ -2,8 +2,8 @@
 
     ∂L/∂w[v] = Σ ∂L/∂out over all positions whose token is v
 
-Tokens are whole numbers, so there is no ∂L/∂x. The row of `padding_idx` counts as a constant, as in PyTorch:
-its gradient is 0.
+Tokens are whole numbers, so ∂L/∂x does not exist. The row of `padding_idx` counts as a constant, as in
+PyTorch: its gradient is 0.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Embedding(Step):
-    """An embedding of tokens (…, N, *positions) as vectors (…, N, *positions, width).
+    """An embedding of tokens as vectors of length `width`.
 
-    The parameter is `weight` (tokens, width).
+    The shape goes from (…, N, *positions) to (…, N, *positions, width), for N samples. The parameter is
+    `weight`, (tokens, width).
     """
 
     num_embeddings: int
@@ -85,7 +86,7 @@ class Embedding(Step):
         return (np.zeros_like(inputs[0]),), {"weight": self._added(inputs[0], upstream)}
 
     def _added(self, x: Array, upstream: Array) -> Array:
-        """Return ∂L/∂w: for each token, Σ ∂L/∂out over the positions at which it occurs."""
+        """Return ∂L/∂w: for each token, the sum of ∂L/∂out over the positions at which the token occurs."""
         total = np.zeros(self.shapes["weight"], upstream.dtype)
         np.add.at(total, self._tokens(x), upstream)
         if self.padding_idx is not None:

@@ -21,7 +21,10 @@ def refuse_other_positions(features: Shape, axes: int, what: str, key: str) -> N
 
 
 def refuse_uneven_groups(groups: int, **counts: int) -> None:
-    """Raise an `UnfitError` unless each of these numbers of channels can be split into equal groups."""
+    """Raise an `UnfitError` if any of these numbers of channels cannot be split into equal groups.
+
+    groups: the number of groups.
+    """
     for what, count in counts.items():
         if count % groups:
             message = f"{count} {what.replace('_', ' ')} cannot be split into {groups} groups"
@@ -29,7 +32,7 @@ def refuse_uneven_groups(groups: int, **counts: int) -> None:
 
 
 def refuse_too_small(windows: Windows, features: Shape, what: str, key: str) -> None:
-    """Raise an `UnfitError` if a window does not fit into the positions and their padding."""
+    """Raise an `UnfitError` if a window is larger than the input with its padding."""
     if min(windows.out(features[1:])) < 1:
         form = _FORMS[windows.axes].split()[0]
         raise UnfitError(f"{what} does not fit into {form} of {_size(features)}", key)
@@ -65,5 +68,5 @@ def _size(features: Shape) -> str:
 
 
 def one_each(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a single position axis as tuples of one number."""
+    """Return options for a single position axis, with each number as a tuple of one number."""
     return {key: (value,) if type(value) is int else value for key, value in options.items()}

@@ -1,6 +1,6 @@
 """Batch normalisation with fixed statistics, as in torch's eval mode: ẑ = (z − mean) / √(var + eps).
 
-∂L/∂z = ∂L/∂ẑ / √(var + eps)        mean and variance are running averages, which do not depend on z
+∂L/∂z = ∂L/∂ẑ / √(var + eps), since mean and variance are running averages, which do not depend on z.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class FixedNormalise(Linear):
-    """Normalise z (…, N, channels, *positions) by a fixed mean and variance (channels,).
+    """Normalise z, (…, N, channels, *positions) for N samples, by a fixed mean and variance, (channels,).
 
     positions: the number of position axes.
     """

@@ -1,4 +1,4 @@
-"""Complements and products of values: 1 − x and a ⊙ b, from which gates are made.
+"""The building blocks of gates: the complement 1 − x and the product a ⊙ b.
 
 (1 − x):   ∂L/∂x = −∂L/∂out
 (a ⊙ b):   ∂L/∂a = ∂L/∂out ⊙ b      ∂L/∂b = ∂L/∂out ⊙ a
@@ -22,7 +22,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Complement(Linear):
-    """The complement 1 − x of a gate x, which is the weight of the other input."""
+    """The complement 1 − x of a gate x."""
 
     sign: float = -1.0
     couples = "nothing"

@@ -1,7 +1,7 @@
-"""An array with a row for each sample that is given with the data, such as a mask: it has no gradient.
+"""A step that outputs an array from the data, such as a mask, with one row for each sample.
 
-The step has no input: its output is the array, which a run converts to the precision of x. A step that takes
-the array as an input gets the rows of the samples that are evaluated, as it does for every value.
+The array has no gradient, and the step has no input. A forward pass converts the array to the precision of x.
+A step that takes the array as an input gets the rows of the samples that are evaluated, as for any value.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Given(Step):
-    """Output the array `value`, (N, *features).
+    """Output the array `value`, (N, *features), for N samples.
 
-    key: the key of the spec that gives the array.
+    key: the spec's key for the array.
     """
 
     value: Array
@@ -29,9 +29,12 @@ class Given(Step):
     formulas = Formulas("mask", "given with the data", (Argument("x", "0", "0"),))
 
     def for_batch(self, first: int, samples: int) -> Given | None:
-        """Return the step for a batch, the samples from number `first` on; None if the rows do not fit.
+        """Return the step with the array's rows for one batch; None if their number does not fit.
 
-        The array has a row for each sample of the batch, or for each sample of the data that it is part of.
+        The array has a row for each sample of the batch, or for each sample of the data set.
+
+        first: the index of the batch's first sample in the data set.
+        samples: the number of samples in the batch.
         """
         if len(self.value) == samples:
             return self

@@ -2,7 +2,7 @@
 
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        means over the group
 
-γ and β, one for each channel, are a step of their own, `Scale`. With one channel in each group, this is
+γ and β, one of each per channel, are a step of their own, `Scale`. With one channel in each group, this is
 instance normalisation; with a single group, it normalises each sample as a whole.
 (Y. Wu and K. He, "Group normalization", ECCV 2018; D. Ulyanov et al., "Instance normalization", 2016.)
 """
@@ -23,7 +23,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, kw_only=True)
 class GroupNormalise(Normalise):
-    """Normalise z (…, N, channels, *positions) within each of `groups` groups of neighbouring channels."""
+    """Normalise z within each of `groups` groups of neighbouring channels.
+
+    z has the shape (…, N, channels, *positions), for N samples.
+    """
 
     groups: int
     positions: int = 0
@@ -41,7 +44,7 @@ class GroupNormalise(Normalise):
     def mean_of(self, array: Array) -> Array:
         """Return the mean of each group, repeated for each of the group's channels.
 
-        The shape is (…, N, channels, 1, …, 1), with a 1 for each position axis.
+        The shape is (…, N, channels, 1, …, 1), for N samples, with a 1 for each position axis.
         """
         first = array.ndim - 1 - self.positions
         channels, ones = array.shape[first], (1,) * self.positions

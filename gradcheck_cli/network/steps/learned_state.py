@@ -1,4 +1,4 @@
-"""An initial state that is a parameter: h₀ = w for every sample, with one w for each level and direction.
+"""An initial state that is a parameter: h₀ = w for every sample. Each level and direction has its own w.
 
 ∂L/∂w = Σ over the samples of ∂L/∂h₀
 """
@@ -13,7 +13,7 @@ from gradcheck_cli.network.steps.added import AddParameter
 
 @dataclass(frozen=True)
 class LearnedState(AddParameter):
-    """Add the initial state `weight` to an input of 0, so that every sample has it."""
+    """Add the initial state `weight` to an input of 0, so that every sample has this state."""
 
     formulas = Formulas(
         "h₀", "{x} + {weight}", (Argument("x", "1", "{g}"),), {"weight": Argument("w", "1", "Σₙ {g}ₙ")}

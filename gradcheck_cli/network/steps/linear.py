@@ -2,7 +2,7 @@
 
     ∂L/∂x = Lᵀ ∂L/∂z        because ∂z/∂x = L
 
-A subclass defines L and Lᵀ. All error bounds follow from |L|, which has the absolute values of L's entries.
+A subclass defines L and Lᵀ. All error bounds follow from |L|, which holds the absolute values of L's entries.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ class Linear(Step):
     """A fixed linear map of one or more inputs."""
 
     exact = True
-    """Whether every output is a copy of an input, so that the forward pass rounds nothing."""
+    """Whether every output is a copy of an input, so that the forward pass has no rounding error."""
 
     def apply(self, *inputs: Array) -> Array:
-        """Return L x for inputs (…, N, *features)."""
+        """Return L x for inputs x, (…, N, *features), of N samples."""
         raise NotImplementedError
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
-        """Return Lᵀ δ for δ (N, *out): one array (N, *features) for each input.
+        """Return Lᵀ δ: one array (N, *features) for each input, with N samples.
 
+        delta: δ = ∂L/∂z, (N, *out).
         features: the shape of one sample of each input.
         """
         raise NotImplementedError
 
     @property
     def absolute(self) -> Self:
-        """The map with |L| in place of L; the same map if no entry of L is negative."""
+        """The map with |L| in place of L; this map itself if no entry of L is negative."""
         return self
 
     def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
-        """Return the largest number of terms in any sum of L x, and the largest in any sum of Lᵀ δ."""
+        """Return the largest number of terms in any element of L x, and in any element of Lᵀ δ."""
         return 1, 1
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
@@ -90,5 +91,5 @@ def _features(inputs: Inputs) -> tuple[Shape, ...]:
 
 
 def fixed(numbers: Array, x: Array) -> Array:
-    """Return an array of constants converted to the precision of x."""
+    """Convert an array of constants to the precision of x."""
     return numbers.astype(x.real.dtype, copy=False)

@@ -1,4 +1,4 @@
-"""A product of two values, c · a b or c · a bᵀ, over their last two axes, as attention has two of them.
+"""A product of two values, c · a b or c · a bᵀ, over their last two axes. Attention uses two such products.
 
     out = c a b:     ∂L/∂a = c g bᵀ       ∂L/∂b = c aᵀ g        g = ∂L/∂out
     out = c a bᵀ:    ∂L/∂a = c g b        ∂L/∂b = c gᵀ a
@@ -24,7 +24,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Matmul(Step):
-    """c · a b for a (…, T, K) and b (…, K, S), or c · a bᵀ for b (…, S, K)."""
+    """Multiply two matrices: c · a b or, if `transposed`, c · a bᵀ, with the scale c.
+
+    a has the shape (…, T, K), and b the shape (…, K, S) or, if `transposed`, (…, S, K).
+    """
 
     transposed: bool = False
     scale: float = 1.0
@@ -116,16 +119,16 @@ class Matmul(Step):
 
 @dataclass(frozen=True)
 class _Factor:
-    """One factor of a product, whose rows are multiplied with the rows of the other.
+    """One factor of a product of matrices. Its rows are multiplied with the rows of the other factor.
 
-    swapped: whether its last axis holds the rows.
+    swapped: whether the rows are along the last axis of `input`, not the last but one.
     """
 
     input: Input
     swapped: bool
 
     def at(self, lead: Fixed, column: Array | None = None) -> Array:
-        """Return the factor (…, rows, columns) at rest, or one column of it."""
+        """Return the unperturbed factor, (…, rows, columns), or one column of it."""
         assert isinstance(self.input, Resting)
         fixed = (*lead, column, None) if self.swapped else (*lead, None, column)
         found = self.input.at(fixed)
@@ -144,14 +147,14 @@ class _Factor:
 
     @property
     def value(self) -> Array:
-        """The perturbed numbers, the rows before the columns."""
+        """The perturbed numbers, with the axis of the rows before that of the columns."""
         _, row, column = self.fixed
         value = self.part.value
         return np.swapaxes(value, -1, -2) if self.swapped and row is None and column is None else value
 
 
 def _moved(moved: _Factor, other: _Factor, scale: float, output: Resting, transposed: bool) -> Part:
-    """Return the part of a product that one perturbed factor changes.
+    """Return the part of a product that changes if one factor is perturbed.
 
     transposed: whether the rows of the perturbed factor are the columns of the product.
     """
@@ -169,7 +172,7 @@ def _moved(moved: _Factor, other: _Factor, scale: float, output: Resting, transp
 
 
 def _own(terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:
-    """Return a bound on the rounding error of a sum that is then multiplied by the scale c."""
+    """Return a bound on the rounding error of a sum that is afterwards multiplied by the scale c."""
     return arithmetic.summed(terms, total, count) + arithmetic.eps * np.abs(total) + arithmetic.tiny
 
 
@@ -184,9 +187,12 @@ def _below(
 ) -> Upstream:
     """Return ∂L/∂input for one input, with a bound on its error.
 
-    handed: ∂L/∂input.  by, by_error: the other input and a bound on its error.
-    to: the product that gives ∂L/∂input, as a function to apply to absolute values.
-    count: the number of terms in each sum of that product.
+    handed: ∂L/∂input.
+    to: a function that computes ∂L/∂input from ∂L/∂out and the other input. Here, it is applied to absolute
+        values.
+    g: ∂L/∂out, with a bound on its error.
+    by, by_error: the other input, and a bound on its error.
+    count: the number of terms in each sum of the product.
     """
     hidden, size = np.maximum(g.hidden, 0.0), np.abs(by)
     sizes = np.abs(g.value) + hidden

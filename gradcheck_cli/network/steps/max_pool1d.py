@@ -15,7 +15,7 @@ from gradcheck_cli.types import Shape
 
 @dataclass(frozen=True)
 class MaxPool1d(MaxPool):
-    """Map sequences (…, N, channels, length) to the maxima of windows, (…, N, channels, windows)."""
+    """Map N sequences, (…, N, channels, length), to the maxima of windows, (…, N, channels, windows)."""
 
     padding: tuple[int] = (0,)
     dilation: tuple[int] = (1,)

@@ -16,7 +16,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class MaxPool2d(MaxPool):
-    """Map images (…, N, channels, height, width) to the maxima of windows, (…, N, channels, *windows)."""
+    """Map N images, (…, N, channels, height, width), to the maxima of windows, (…, N, channels, *windows)."""
 
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)

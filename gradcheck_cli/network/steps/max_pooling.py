@@ -2,8 +2,8 @@
 
     ∂L/∂x = Σ ∂L/∂out over the windows in which x is the largest
 
-If several elements of a window tie for the largest, the result has a kink. The piece that a window is on is
-the index of its largest element. In a tie, the first one gets ∂L/∂out, as in PyTorch.
+If several elements of a window tie for the largest, the result has a kink. The smooth piece that a window is
+on is the index of its largest element. In a tie, the first of these elements gets ∂L/∂out, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from gradcheck_cli.network.windows import Windows
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""An element may be the largest if errors of up to this many times its rounding bound could make it so."""
+"""Elements count as tied if errors of this many times their rounding bounds could make them equal."""
 
 
 @dataclass(frozen=True)
 class MaxPool(Step):
-    """Map x (…, N, *before, *positions) to the maxima of windows, (…, N, *before, *windows).
+    """Map x, (…, N, *before, *positions), to the maxima of windows, (…, N, *before, *windows), for N samples.
 
     All options have one number for each position axis.
     """
@@ -56,9 +56,12 @@ class MaxPool(Step):
 
     @classmethod
     def pooling(cls, features: Shape, key: str, axes: int, **options: Shape | None) -> Self:
-        """Return max pooling with a spec's options; `key` names the kind and the size of the window.
+        """Return max pooling with a spec's options.
 
         Raises an `UnfitError` if the windows do not fit samples of shape `features`.
+
+        key: the spec's key for this kind of pooling, which holds the size of the window.
+        axes: the number of position axes.
         """
         refuse_other_positions(features, axes, "pooling", key)
         kernel, padding, dilation = options[key], options["padding"], options["dilation"]
@@ -88,16 +91,17 @@ class MaxPool(Step):
     def _views(self, x: Array, around: float = -np.inf) -> Array:
         """Return the elements of each window, (…, *before, *windows, kernel).
 
-        around: the value of the padding.
+        around: the number to pad x with.
         """
         windows, size = self.windows, self.windows.out(self._size(x))
         padded = windows.padded(x, around)
         return np.stack([view for _, view in windows.views(padded, size)], axis=-1)
 
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
-        """Return, for each element, the sum of its shares from all windows, in this shape.
+        """Return, for each element of x, the sum of its shares from all windows.
 
-        shares: returns the shares of the elements at one place in a window, for all windows.
+        shares: a function of an index into a window; returns the share of the element there, for all windows.
+        shape: the shape of x.
         """
         axes, first = self.windows.axes, shares(0)
         padded = np.zeros((*shape[:-axes], *self.windows.around(shape[-axes:])), first.dtype)

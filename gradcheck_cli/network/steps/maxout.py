@@ -1,9 +1,9 @@
-"""Maxout: the largest of several affine maps, out_u = max over k of z[u, k], with z = x wᵀ + b below it.
+"""Maxout: the largest of several affine maps, out_u = max over k of z[u, k], after a dense step z = x wᵀ + b.
 
     ∂L/∂z[u, k] = ∂L/∂out_u if z[u, k] is the largest of its unit, else 0
 
-The pieces of unit u are the numbers u k to u k + k − 1 of z, next to each other, so this is max pooling over
-the last axis, with windows that do not overlap.
+The pieces z[u, k] of unit u are next to each other in z, so this is max pooling over the last axis, with
+windows that do not overlap.
 (I. Goodfellow et al., "Maxout networks", ICML 2013.)
 """
 
@@ -17,7 +17,10 @@ from gradcheck_cli.network.steps.max_pooling import MaxPool
 
 @dataclass(frozen=True)
 class Maxout(MaxPool):
-    """Map z (…, N, *positions, units · pieces) to the largest piece of every unit, (…, *positions, units)."""
+    """Map z to the largest piece of every unit.
+
+    The shape goes from (…, N, *positions, units · pieces) to (…, N, *positions, units), for N samples.
+    """
 
     padding: tuple[int] = (0,)
     dilation: tuple[int] = (1,)
@@ -30,7 +33,7 @@ class Maxout(MaxPool):
 
     @classmethod
     def of_pieces(cls, pieces: int) -> Maxout:
-        """Return maxout over this many pieces for each unit."""
+        """Return maxout with this number of pieces for each unit."""
         return cls((pieces,), (pieces,))
 
     @property

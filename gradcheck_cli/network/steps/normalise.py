@@ -3,10 +3,12 @@
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        mean and variance depend on z, too
     ∂L/∂γ = Σ ∂L/∂y ẑ        ∂L/∂β = Σ ∂L/∂y        ∂L/∂ẑ = γ ∂L/∂y
 
-The variance is the biased one, which divides by N for a mean over N numbers. With `unbiased` it divides by
-N − 1, and mean(g ẑ) is multiplied by N / (N − 1).
-Batch normalisation averages over the samples and, for images (C, H, W), also over the positions; layer
-normalisation averages over the last axes of each sample.
+The variance of m numbers is the biased one, which divides by m. With `unbiased`, it divides by m − 1, and
+mean(g ẑ) is multiplied by m / (m − 1).
+
+Batch normalisation averages over the samples and, for images, also over the positions; layer normalisation
+averages over the last axes of each sample.
+
 (S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, with the statistics of the batch. J. L. Ba,
 J. R. Kiros and G. E. Hinton, "Layer normalization", 2016.)
 """
@@ -30,10 +32,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Normalise(Step):
-    """Normalise z (…, N, *features) to ẑ, with mean 0 and variance 1 over some axes.
+    """Normalise z, (…, N, *features) for N samples, to ẑ, with mean 0 and variance 1 over some axes.
 
     axes: the axes to average over, counted from the end. If the samples' axis is one of them, the samples
-    affect each other.
+        affect each other.
     """
 
     eps: float
@@ -62,7 +64,11 @@ class Normalise(Step):
 
     @classmethod
     def over_batch(cls, eps: float, rank: int = 1, channel: int = 0) -> Normalise:
-        """Return batch normalisation of samples with `rank` axes, over all axes but the channels' axis."""
+        """Return batch normalisation over all axes but that of the channels.
+
+        rank: the number of axes of a sample.
+        channel: the channels' axis in a sample.
+        """
         axes = tuple(axis for axis in range(-rank - 1, 0) if axis != channel % rank - rank)
         return cls(eps, axes, "batch")
 
@@ -72,7 +78,7 @@ class Normalise(Step):
         return cls(eps, tuple(range(-count, 0)), "row")
 
     def mean_of(self, array: Array) -> Array:
-        """Return the mean over the averaged axes, in a shape that broadcasts to that of the array."""
+        """Return the mean over `axes`, in a shape that broadcasts to the array's."""
         mean: Array = array.mean(axis=self.axes, keepdims=True)
         return mean
 
@@ -81,12 +87,12 @@ class Normalise(Step):
         return math.prod(shape[axis] for axis in self.axes)
 
     def of_variance(self, products: Array) -> Array:
-        """Return the mean of products. It divides by N − 1 instead of N if the variance is unbiased."""
+        """Return the mean of m products. If the variance is unbiased, divide by m − 1 instead of m."""
         count = self.count(products.shape)
         return self.mean_of(products) * (count / (count - 1)) if self.unbiased else self.mean_of(products)
 
     def deviation(self, z: Array) -> Array:
-        """Return √(var z + eps), in the shape of z except for a length of 1 along every averaged axis."""
+        """Return √(var z + eps), in a shape that broadcasts to that of z."""
         centred = z - self.mean_of(z)
         root: Array = np.sqrt(self.of_variance(centred * centred) + self.eps)
         return root
@@ -108,7 +114,12 @@ class Normalise(Step):
         return (self.handed(upstream, output, self.deviation(inputs[0])),), {}
 
     def handed(self, g: Array, z_hat: Array, deviation: Array) -> Array:
-        """Return ∂L/∂z, given g = ∂L/∂ẑ, ẑ and the deviation √(var z + eps)."""
+        """Return ∂L/∂z.
+
+        g: ∂L/∂ẑ.
+        z_hat: ẑ.
+        deviation: √(var z + eps).
+        """
         centred = g - self.mean_of(g)
         handed: Array = (centred - z_hat * self.of_variance(g * z_hat)) / deviation
         return handed
@@ -151,7 +162,9 @@ class Normalise(Step):
 class Normalised:
     """The normalised values ẑ, with everything that their backward pass needs.
 
-    value: ẑ, (N, units).  deviation: √(var z + eps), (1, units).  step: the normalisation.
+    value: ẑ, (N, units), for N samples.
+    deviation: √(var z + eps), (1, units).
+    step: the normalisation.
     """
 
     value: Array
@@ -159,26 +172,32 @@ class Normalised:
     step: Normalise
 
     def vjp(self, dL_dvalue: Array) -> Array:
-        """Return ∂L/∂z, given ∂L/∂ẑ (N, units)."""
+        """Return ∂L/∂z.
+
+        dL_dvalue: ∂L/∂ẑ, (N, units), for N samples.
+        """
         return self.step.handed(dL_dvalue, self.value, self.deviation)
 
     def along(self, g: Array) -> Array:
-        """Return the variance's term of `vjp` before it is divided by the deviation, ẑ mean(g ẑ)."""
+        """Return ẑ mean(g ẑ), the term of `vjp` that the variance causes, times the deviation.
+
+        g: ∂L/∂ẑ, (N, units), for N samples.
+        """
         return self.value * self.step.of_variance(g * self.value)
 
 
 def normalised_at(z: Array, eps: float) -> Normalised:
-    """Return the batch normalisation ẑ of z (…, N, units), with everything its backward pass needs."""
+    """Return the batch normalisation ẑ of z, (…, N, units) for N samples, ready for a backward pass."""
     step = Normalise.over_batch(eps)
     return Normalised(step.forward({}, z), step.deviation(z), step)
 
 
 @dataclass(frozen=True)
 class Scale(Step):
-    """y = γ ẑ + β, with one γ and one β for each index of some axes of the features.
+    """The scale y = γ ẑ + β after a normalisation. γ and β have some of a sample's axes.
 
     shape: the shape of γ and of β.
-    after: the number of axes of a sample that follow those of γ; any number of axes may precede them.
+    after: the number of a sample's axes after the axes of γ; any number of axes may precede them.
     names: the names of γ and β.
     """
 
@@ -213,13 +232,13 @@ class Scale(Step):
         return gamma, beta
 
     def _by_unit(self, array: Array) -> Array:
-        """Reshape (…, *features) to (…, before, units, after), with one unit for each entry of γ."""
+        """Reshape an array (…, *features) to (…, before, units, after), with one unit for each entry of γ."""
         axes = len(self.shape) + self.after
         units, after = math.prod(self.shape), math.prod(array.shape[array.ndim - self.after :])
         return array.reshape(*array.shape[: array.ndim - axes], units, after)
 
     def _rows(self, array: Array) -> Array:
-        """Reshape (N, *features) to (rows, units), with one unit for each entry of γ."""
+        """Reshape an array of N samples, (N, *features), to (rows, units), with one unit per entry of γ."""
         units = math.prod(self.shape)
         return (
             np.moveaxis(self._by_unit(array), -2, -1).reshape(-1, units)

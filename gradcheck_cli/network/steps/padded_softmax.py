@@ -1,8 +1,8 @@
-"""Softmax over the keys of attention, some of which are padding, like torch with a key_padding_mask.
+"""Softmax over the keys of attention if some keys are padding, like torch with a key_padding_mask.
 
-    a = softmax(z) over the keys that are no padding:    ∂L/∂z = a ⊙ (g − Σ g a)
+    a = softmax(z) over the keys that are not padding:    ∂L/∂z = a ⊙ (g − Σ g a), g = ∂L/∂a
 
-A key that is padding has a = 0 and passes no gradient. A row in which every key is padding has a = 0.
+A key that is padding has a = 0 and passes no gradient. If every key of a row is padding, the row has a = 0.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class PaddedSoftmax(Softmax):
-    """Softmax of scores (…, N, *between, keys), whose second input (…, N, keys) is 1 for padding, else 0.
+    """Softmax of attention scores over the keys that are not padding.
 
-    mask: as in `Softmax`, for all samples, such as a causal one.
+    Its inputs for N samples are the scores, (…, N, *between, keys), and the padding, (…, N, keys), which is 1
+    for a key that is padding and 0 for any other key.
+
+    mask: a mask for all samples, such as a causal one, as in `Softmax`.
     between: the number of axes between the samples and the keys.
     """
 

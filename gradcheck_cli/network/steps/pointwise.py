@@ -17,10 +17,10 @@ from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Ups
 from gradcheck_cli.types import Array, Shape
 
 _A, _Z = (re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])") for letter in "az")
-"""The output a and the input z in the formula of a derivative; both letters also occur in words."""
+"""Patterns for the output a and the input z in the formula of a derivative, but not for letters in words."""
 
 SAFETY = 3.0
-"""A number counts as on a kink if it is closer to it than this many times its rounding bound."""
+"""A number counts as on a kink if its distance from the kink is below this many times its rounding bound."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Pointwise(Step):
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         (y,), (y_error,), row = known.inputs, known.input_errors, self.row
         delta = row.vjp(y, upstream.value)
-        # What one side of a kink multiplies by 0 may count on the other side, with its rounding error.
+        # A rounding error that one side of a kink multiplies by 0 may count on the other side.
         at_most = partial(self._at_most, y, y_error)
         hidden = at_most(np.abs(upstream.value) + upstream.hidden) - np.abs(delta)
         error = row.rounding.delta(row, y, y_error, upstream.value, upstream.error, arithmetic.eps)
@@ -95,7 +95,10 @@ class Pointwise(Step):
         return (Upstream(delta, error, hidden),), {}
 
     def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
-        """Return the largest |δ| for |∂L/∂a| up to `sizes`, on either side of each kink that y may cross."""
+        """Return the largest |δ| for |∂L/∂a| up to `sizes`, on either side of each kink that z may cross.
+
+        y, y_error: the argument z of the activation, and a bound on its error.
+        """
         reach = SAFETY * y_error if self.row.pieces else None
         sides = [y] if reach is None else [y, y - reach, y + reach]
         largest: Array = np.maximum.reduce([self.row.rounding.at_most(self.row, z, sizes) for z in sides])

@@ -3,8 +3,8 @@
     z[c, p] = Σ over the window at p of x[c, q] / n
     ∂L/∂x[c, q] = Σ over the windows p that hold q of δ[c, p] / n
 
-n is the size of the window. Where windows overlap, their shares of ∂L/∂x add up. With `count_include_pad`
-off, n counts only the numbers of a window that are not padding.
+Here n is the size of the window. Where windows overlap, their shares of ∂L/∂x add up. If `count_include_pad`
+is off, n counts only the numbers of a window that are not padding.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class AvgPool(Linear):
         return reduce(np.add, (view for _, view in views))
 
     def _share(self, size: Shape) -> Array:
-        """Return 1 / n for every window, where n is the number of entries in its mean."""
+        """Return 1 / n for every window, where n is the number of elements in the window's mean."""
         if self.count_include_pad:
             return np.array(1.0 / math.prod(self.kernel))
         share: Array = 1.0 / self._sums(np.ones(size))
@@ -138,8 +138,8 @@ class AvgPool1d(AvgPool):
 class AdaptiveAvgPool(Linear):
     """The means of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
 
-    Part i of n numbers starts at ⌊i n / size⌋ and ends before ⌈(i + 1) n / size⌉, so that parts may overlap.
-    With a size of 1 along each axis, this is global average pooling.
+    On an axis of n numbers, part i starts at ⌊i n / size⌋ and ends before ⌈(i + 1) n / size⌉, so that parts
+    may overlap. With a size of 1 along each axis, this is global average pooling.
     """
 
     size: Shape
@@ -210,7 +210,7 @@ class AdaptiveAvgPool1d(AdaptiveAvgPool):
 
 @dataclass(frozen=True)
 class Mean(Linear):
-    """The mean over one axis of each sample, such as the tokens of a sequence.
+    """The mean over one axis of each sample, such as the axis of a sequence's tokens.
 
     axes: the number of axes of a sample.
     """

@@ -1,4 +1,4 @@
-"""A learned positional embedding: out = x + w, with one w for every token and unit.
+"""A learned positional embedding: out = x + w. Every token and unit has its own w.
 
 ∂L/∂w = Σ over the samples of ∂L/∂out        ∂L/∂x = ∂L/∂out
 """

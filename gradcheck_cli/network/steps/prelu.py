@@ -1,7 +1,7 @@
 """PReLU, like torch.nn.PReLU: a = max(z, 0) + w min(z, 0), with one slope w per channel, or one for all.
 
     ∂L/∂w = Σ ∂L/∂a min(z, 0) over the samples and positions of the channel
-    ∂L/∂z = ∂L/∂a for z > 0, and w ∂L/∂a for z ≤ 0; torch, too, counts 0 as negative
+    ∂L/∂z = ∂L/∂a for z > 0, and w ∂L/∂a for z ≤ 0 (0 counts as negative, as in torch)
 
 (K. He et al., "Delving deep into rectifiers", ICCV 2015.)
 """
@@ -22,14 +22,14 @@ from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""A number counts as on the kink at 0 if it is closer to it than this many times its rounding bound."""
+"""A number counts as on the kink at 0 if its size is below this many times its rounding bound."""
 
 
 @dataclass(frozen=True)
 class PReLU(Step):
-    """PReLU; its parameter is `weight` (slopes,).
+    """PReLU with the parameter `weight`, (slopes,).
 
-    slopes: the number of channels, or 1 if all share a slope.
+    slopes: the number of channels, or 1 if all channels share a slope.
     positions: the number of position axes after the channels.
     init: the slope that training starts with.
     """
@@ -86,7 +86,7 @@ class PReLU(Step):
         return (handed,), {"weight": self._rows(upstream * np.minimum(z, 0.0)).sum(axis=0)}
 
     def _rows(self, array: Array) -> Array:
-        """Return an array (N, channels, *positions) as rows (R, slopes), one column for each slope."""
+        """Reshape an array of N samples, (N, channels, *positions), to (rows, slopes)."""
         if self.slopes == 1:
             return array.reshape(-1, 1)
         channels: Array = np.moveaxis(array, array.ndim - 1 - self.positions, -1)

@@ -1,8 +1,9 @@
 """Steps that only rearrange elements: reshape, permute, slice, concatenate, stack and repeat.
 
-    ∂L/∂x is ∂L/∂out moved back: 0 for an element that was dropped, a sum for one that was copied.
+    ∂L/∂x is ∂L/∂out moved back: 0 for an element that was dropped, and a sum for an element that was copied.
 
-Axes count from the first axis of a sample, so that 0 is the channel of an image or the token of a sequence.
+Axes are counted from the first axis of a sample, so that axis 0 holds the channels of an image or the tokens
+of a sequence.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Rearranged(Linear):
     couples = "nothing"
 
     def _first(self, x: Array) -> int:
-        """Return the index of the first feature axis of x (…, N, *features)."""
+        """Return the index of the first feature axis of x, (…, N, *features), for N samples."""
         return x.ndim - self.axes
 
 
@@ -160,9 +161,9 @@ class Slice(_Rearranged):
 
 @dataclass(frozen=True)
 class Select(_Rearranged):
-    """Take one index along an axis of each sample and drop the axis.
+    """Take the numbers at one index along an axis of each sample, and drop the axis.
 
-    index: the index to take; −1 stands for the last one, such as the last time step.
+    index: the index to take; −1 stands for the last index, such as the last time step.
     """
 
     axis: int
@@ -239,7 +240,7 @@ class Concatenate(_Rearranged):
 
 @dataclass(frozen=True)
 class Stack(_Rearranged):
-    """Join inputs of one shape along a new axis of each sample, such as the outputs of all time steps."""
+    """Join inputs of the same shape along a new axis of each sample, such as the outputs of all time steps."""
 
     axis: int
     formulas = Formulas("out", "{all} for every t", (Argument("x", "1 at its step", "{g}ₜ"),))
@@ -305,6 +306,9 @@ class Repeat(Linear):
 
 
 def _spread(inputs: tuple[Array, ...], axes: int) -> list[Array]:
-    """Return the inputs broadcast to common leading axes, which are those before the axes of a sample."""
+    """Return the inputs broadcast to common leading axes, the axes before those of a sample.
+
+    axes: the number of axes of a sample.
+    """
     leading = np.broadcast_shapes(*(x.shape[: x.ndim - axes] for x in inputs))
     return [np.broadcast_to(x, (*leading, *x.shape[x.ndim - axes :])) for x in inputs]

@@ -16,7 +16,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Flatten(Step):
-    """Flatten samples (…, N, *features) to rows (…, N, numbers)."""
+    """Flatten N samples, (…, N, *features), to one row each, (…, N, numbers)."""
 
     axes: int
     formulas = Formulas("out", "flatten({all})", (Argument("x", "1", "{g}, reshaped back"),), moves=True)

@@ -1,7 +1,7 @@
-"""Rotary positional embedding: pair i of the features of token t is rotated by t θᵢ, θᵢ = base^(−2i/d).
+"""Rotary positional embedding: pair i of token t's d features is rotated by t θᵢ, with θᵢ = base^(−2i/d).
 
     out₁ = x₁ cos − x₂ sin        out₂ = x₁ sin + x₂ cos
-    ∂L/∂x is ∂L/∂out turned back, by −t θᵢ: the transpose of a rotation is its inverse
+    ∂L/∂x is ∂L/∂out rotated back by −t θᵢ, since the transpose of a rotation is its inverse
 
 (J. Su et al., "RoFormer: Enhanced transformer with rotary position embedding", 2021.)
 """
@@ -21,10 +21,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Rotary(Linear):
-    """Rotate x (…, tokens, d), with d even.
+    """Rotate pairs of the d features of each token in x, (…, tokens, d), with d even.
 
     cos, sin: the cosines and sines of the angles, (tokens, d / 2).
-    back: the sign of x₂ sin in out₁, −1 in a rotation.
+    back: the sign of x₂ sin in out₁, which is −1 in a rotation.
     interleaved: whether pairs are (0, 1), (2, 3), … as in RoFormer, or (0, d/2), (1, d/2 + 1), … as in LLaMA.
     """
 
@@ -42,7 +42,10 @@ class Rotary(Linear):
 
     @classmethod
     def of_angles(cls, tokens: int, d: int, base: float = 10000.0, interleaved: bool = False) -> Rotary:
-        """Return the rotation of pair i of token t by the angle t · base^(−2i/d), with t counted from 0."""
+        """Return the rotation of pair i of token t by the angle t · base^(−2i/d), with t counted from 0.
+
+        d: the number of features of each token.
+        """
         angles = np.arange(tokens)[:, None] * base ** (-2.0 * np.arange(d // 2) / d)
         return cls(np.cos(angles), np.sin(angles), interleaved)
 

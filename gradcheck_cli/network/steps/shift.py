@@ -1,4 +1,4 @@
-"""An offset that is 0 at rest, added to a value so that the value itself can be differentiated: out = v + s.
+"""An offset s of 0 that is added to a value v, so that ∂L/∂v can be found by perturbing s: out = v + s.
 
 ∂L/∂s = ∂L/∂v = ∂L/∂out        because ∂out/∂s = 1
 """
@@ -21,7 +21,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Shift(Step):
-    """An offset whose parameter is `shift`, in the shape of the whole value (N, *features)."""
+    """Add an offset to a value.
+
+    The offset is the parameter `shift`, in the shape of the whole value, (N, *features), for N samples.
+    """
 
     shape: Shape
     couples = "nothing"
@@ -69,10 +72,10 @@ class Shift(Step):
 
 @dataclass(frozen=True)
 class Single:
-    """Factors of a shift: each entry is added to one element of the value only, so that nothing is summed.
+    """Factors of a shift. Each entry is added to only one element of the value, so that nothing is summed.
 
-    shape: the shape of the value (N, *features).
-    samples: the samples whose entries count.
+    shape: the shape of the value, (N, *features), for N samples.
+    samples: the indices of the samples whose entries count.
     """
 
     shape: Shape

@@ -1,9 +1,9 @@
 """Softmax and log-softmax over the last axis, with a fixed mask of the elements that take part.
 
-    a = softmax(z):        ∂L/∂z = a ⊙ (g − Σ g a)              g = ∂L/∂out, Σ over the row
+    a = softmax(z):        ∂L/∂z = a ⊙ (g − Σ g a)              g = ∂L/∂a, Σ over the row
     a = log_softmax(z):    ∂L/∂z = g − e^a Σ g
 
-An element that is masked out has a = 0 and passes no gradient, as if −∞ were added to its score.
+An element that is masked out has a = 0 and passes no gradient, as if −∞ were added to its z.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 _MOST = 30.0
-"""Nothing is known about a if the error of z is larger than this."""
+"""If the error of the input z is larger than this, nothing is known about the output a."""
 
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Step):
-    """Softmax, aⱼ = e^zⱼ / Σₖ e^zₖ over the last axis; the sum runs over the elements that the mask keeps.
+    """Softmax, aⱼ = e^zⱼ / Σₖ e^zₖ over the last axis. The sum runs over the elements that the mask keeps.
 
     mask: True for the elements that take part, in a shape that broadcasts to the last axes of a sample. Each
-    row keeps at least one.
+        row keeps at least one element.
     """
 
     mask: Array
@@ -91,7 +91,7 @@ class Softmax(Step):
         return bound
 
     def _own(self, z: Array, a: Array, mask: Array, arithmetic: Arithmetic) -> Array:
-        """Return a bound on the relative error of a that this step's own rounding causes, for exact z."""
+        """Return a bound on the relative error of the output a for an exact input z."""
         apart = _apart(z, mask)
         own: Array = arithmetic.eps * (apart + _row_sum(a * apart) + 2.0 * FUNCTION_ULPS + _many(z))
         return own
@@ -173,13 +173,16 @@ class LogSoftmax(Step):
 
 
 def _carried(a: Array, z_error: Array, mask: Array) -> Array:
-    """Return a bound on the error of a that an error Δz of z causes, from the largest possible e^Δz."""
+    """Return a bound on the error of the output a that an error Δz of the input z causes.
+
+    The bound follows from the largest possible e^Δz.
+    """
     off = np.where(mask, np.expm1(np.minimum(z_error, _MOST)), 0.0)
     return _of_jacobian(a, off)
 
 
 def _shares(z: Array, mask: Array) -> Array:
-    """Return the softmax over the last axis of the numbers that the mask keeps."""
+    """Return the softmax over the last axis, among the elements that the mask keeps."""
     below = np.where(mask, z - _largest(z, mask), 0.0)  # a masked score may be too large for exp
     e = np.exp(below) * mask
     shares: Array = e / e.sum(axis=-1, keepdims=True)
@@ -187,7 +190,7 @@ def _shares(z: Array, mask: Array) -> Array:
 
 
 def _of_jacobian(a: Array, sizes: Array) -> Array:
-    """Return |∂a/∂z| times the sizes s ≥ 0: aⱼ ((1 − aⱼ) sⱼ + Σ over k ≠ j of aₖ sₖ)."""
+    """Return |∂a/∂z| s for sizes s ≥ 0: aⱼ ((1 − aⱼ) sⱼ + Σ aₖ sₖ), where the sum is over k ≠ j."""
     product: Array = a * ((1.0 - 2.0 * a) * sizes + _row_sum(a * sizes))
     return np.maximum(product, 0.0)
 
@@ -206,13 +209,13 @@ def _largest(z: Array, mask: Array) -> Array:
 def _apart(z: Array, mask: Array) -> Array:
     """Return the distance of each z from the largest z in its row.
 
-    Times ε, it is the relative error of eᶻ.
+    The distance times ε is the relative error of eᶻ.
     """
     apart: Array = np.where(mask, np.abs(z - _largest(z, mask)), 0.0)
     return apart
 
 
 def _many(z: Array) -> float:
-    """Return the relative rounding error, in units of ε, of a sum of positive terms over a row."""
+    """Return a bound on the relative rounding error of a sum of positive terms over a row, in units of ε."""
     count = z.shape[-1]
     return float(max(np.sqrt(count), count / 16.0))

@@ -5,7 +5,7 @@ The norm is over all axes of v but the first, so each row of a dense weight and 
     ∂L/∂g = Σ over the row of ∂L/∂w v / ‖v‖
     ∂L/∂v = g / ‖v‖ (∂L/∂w − v / ‖v‖ · ∂L/∂g)        the part along v drops out, as ‖v‖ depends on v, too
 
-The output is not affine in v, and the factors of g depend on v, so g and v are perturbed entry by entry.
+The output is not affine in v, and the factor of g depends on v, so g and v are perturbed entry by entry.
 (T. Salimans and D. P. Kingma, "Weight normalization", NeurIPS 2016.)
 """
 
@@ -25,10 +25,11 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class WeightNorm(Step):
-    """A step with a weight and a bias, whose weight is normalised.
+    """A step with a normalised weight and a bias.
 
-    The parameters are `weight_g` (units, 1, …), `weight_v` in the shape of the weight, and `bias`.
-    plain: the step whose weight is w itself.
+    The parameters are `weight_g`, (units, 1, …), `weight_v`, in the shape of the weight, and `bias`.
+
+    plain: the same step without the normalisation, whose parameter is the weight w itself.
     """
 
     plain: Step
@@ -118,7 +119,10 @@ class WeightNorm(Step):
         return (handed,), {**split, "bias": bounds["bias"]}
 
     def _split(self, p: Arrays, dL_dw: Array, error: Array, arithmetic: Arithmetic) -> dict[str, Array]:
-        """Return bounds on the errors of ∂L/∂g and ∂L/∂v, given `error`, the bound on that of ∂L/∂w."""
+        """Return bounds on the errors of ∂L/∂g and ∂L/∂v.
+
+        error: a bound on the error of ∂L/∂w.
+        """
         size, along = np.abs(dL_dw), np.abs(direction(p["weight_v"]))
         relative = 2.0 * self._of_w(p, arithmetic)
         of_g = row_sums((error + relative * size) * along)
@@ -137,7 +141,7 @@ class WeightNorm(Step):
 
 
 def row_sums(array: Array) -> Array:
-    """Return the sum over all axes but the first, which keep a length of 1."""
+    """Return the sum over all axes but the first. The summed axes keep a length of 1."""
     total: Array = array.sum(axis=tuple(range(1, array.ndim)), keepdims=True)
     return total
 
@@ -149,6 +153,6 @@ def norm(v: Array) -> Array:
 
 
 def direction(v: Array) -> Array:
-    """Return v / ‖v‖, row by row."""
+    """Return v / ‖v‖ for every row of v."""
     along: Array = v / norm(v)
     return along
